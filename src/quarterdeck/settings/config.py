@@ -1,0 +1,160 @@
+"""quarterdeck.yaml: its shape, and how it is read.
+
+A mistake is reported with the file's line, as a compiler does: `quarterdeck.yaml:7: models[0].price.input: …`.
+"""
+
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from quarterdeck.settings.limits import Limits
+from quarterdeck.settings.models import ModelConfig
+
+
+class ConfigError(ValueError):
+    """The file can't be used; the message says which lines, one problem a line."""
+
+
+class GatewayConfig(BaseModel):
+    """Time-outs and bounds of the gateway."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    max_body_mb: PositiveInt = 4
+    """The largest request body, in MiB. 4: a 128k-token prompt with room; a larger one is 413."""
+    connect_timeout_seconds: PositiveFloat = 2
+    """To open a connection to an endpoint. Short: endpoints are near, and another one may be tried."""
+    first_token_timeout_seconds: PositiveFloat = 120
+    """From the request to the answer's first byte. A long prompt in a long queue takes its time; a hung engine must not take for ever."""
+    idle_timeout_seconds: PositiveFloat = 60
+    """Between two pieces of a stream. vLLM sends a token every few ms; a minute of silence is a dead engine."""
+    total_timeout_seconds: PositiveFloat = 900
+    """A whole request. Bounds what a forgotten stream can hold."""
+    client_write_timeout_seconds: PositiveFloat = 60
+    """A client that takes nothing of its stream for so long is hung up on; until then it is waited for with bounded memory."""
+    drain_seconds: NonNegativeFloat = 30
+    """After SIGTERM: how long requests under way may go on. `/readyz` turns 503 at once."""
+    redis_timeout_seconds: PositiveFloat = 0.25
+    """How long an admission waits for Redis before `on_redis_down` decides."""
+    on_redis_down: str = Field(default="allow", pattern="^(allow|deny)$")
+    """allow: requests go on without shared limits and are recorded in the spool; deny: 503."""
+    max_in_flight: PositiveInt = 2048
+    """Requests under way in one gateway; the next one is 503 with Retry-After. Bounds memory."""
+    retries: int = Field(default=2, ge=0, le=5)
+    """Other endpoints tried when one fails before its first byte."""
+
+
+class TelemetryConfig(BaseModel):
+    """What a trace says beside the request itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    environment: str = Field(default="default", pattern=r"^[a-z0-9_-]{1,40}$")
+    """Langfuse's environment: `production`, `staging`."""
+    service_name: str = "quarterdeck"
+    """OpenTelemetry's `service.name`."""
+
+
+class KeyConfig(BaseModel):
+    """Limits of keys made by API or CLI, by the key's name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    limits: Limits = Limits()
+    """They replace the default limits for the key of this name."""
+
+
+class Config(BaseModel):
+    """quarterdeck.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    models: tuple[ModelConfig, ...]
+    """Whom the platform serves."""
+    limits: Limits = Limits()
+    """What a key may take when nothing else is said of it."""
+    keys: dict[str, KeyConfig] = Field(default_factory=dict)
+    """Limits by key name."""
+    gateway: GatewayConfig = GatewayConfig()
+    """Time-outs and bounds of the gateway."""
+    telemetry: TelemetryConfig = TelemetryConfig()
+    """What traces are labelled with."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        seen: set[str] = set()
+        for model in self.models:
+            adapters = [a.name for a in model.engine.adapters] if model.engine else []
+            for name in (model.name, *model.aliases, *adapters):
+                if name in seen:
+                    raise ValueError(f"the name {name!r} is given twice among models, aliases and adapters")
+                seen.add(name)
+        return self
+
+
+def load(path: Path) -> Config:
+    """Read and validate the file. Raises ConfigError with `file:line: where: what` for each problem."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return parse(text, path.name)
+
+
+def parse(text: str, filename: str = "quarterdeck.yaml") -> Config:
+    """Validate the text of a quarterdeck.yaml; `filename` is only for messages."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"{mark.line + 1}: " if mark else " "
+        raise ConfigError(f"{filename}:{line}{getattr(error, 'problem', None) or error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{filename}:1: a mapping with `models:` is expected")
+    if twice := _duplicate_keys(node):
+        raise ConfigError("\n".join(f"{filename}:{line}: {key}: is given twice" for key, line in twice))
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_line_of(problem, node, filename) for problem in error.errors())) from error
+
+
+def _duplicate_keys(node: yaml.Node | None) -> list[tuple[str, int]]:
+    """YAML keeps the last of two equal keys in silence; a limit written twice is a mistake someone should see."""
+    found: list[tuple[str, int]] = []
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                found.append((key.value, key.start_mark.line + 1))
+            seen.add(key.value)
+            found += _duplicate_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            found += _duplicate_keys(value)
+    return found
+
+
+def _line_of(problem: Any, node: yaml.Node | None, filename: str) -> str:
+    """Walk the YAML tree along pydantic's location as far as both agree."""
+    where, line = "", 1
+    for part in problem["loc"]:
+        where += f"[{part}]" if isinstance(part, int) else f".{part}"
+        if (step := _child(node, part)) is not None:
+            node, line = step
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{filename}:{line}: {where.lstrip('.') or 'file'}: {message}"
+
+
+def _child(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node, int] | None:
+    """The value under a key or an index, and the line on which the key (or the item) stands."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == str(part):
+                return value, key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part], node.value[part].start_mark.line + 1
+    return None

@@ -1,0 +1,95 @@
+"""What the process is told from outside: QUARTERDECK_* and OpenTelemetry's own variables.
+
+The one place that reads `os.environ`. A door reads it once, in its `__main__`, and hands the values on.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+
+def _folder(environ: Mapping[str, str], name: str, xdg: str, fallback: str) -> Path:
+    if value := environ.get(name):
+        return Path(value).expanduser().absolute()
+    parent = environ.get(xdg)
+    return (Path(parent) if parent else Path.home() / fallback).absolute() / "quarterdeck"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Where this process finds its parts. Every field has a variable; docs/reference/settings.md lists them."""
+
+    config: Path | None
+    """QUARTERDECK_CONFIG: the path of quarterdeck.yaml. Unset: the file that ships with the package."""
+    state: Path
+    """QUARTERDECK_STATE: what must outlive a restart: database, Redis' file, credentials, spool. 0700."""
+    cache: Path
+    """QUARTERDECK_CACHE: what can be made again: environments, models."""
+    redis_url: str
+    """QUARTERDECK_REDIS_URL: redis://, rediss:// or unix://. Default: the socket of the server that `up` starts."""
+    database_url: str
+    """QUARTERDECK_DATABASE_URL: sqlite+aiosqlite:///… (default, in the state folder) or postgresql+asyncpg://…"""
+    engine_url: str | None
+    """QUARTERDECK_ENGINE_URL: the engine door, polled for `GET /endpoints`. Unset: only endpoints named in the file."""
+    host: str
+    """QUARTERDECK_HOST: where the gateway listens. Loopback by default: a laptop is not a server unless told."""
+    port: int
+    """QUARTERDECK_PORT: the gateway's port, 8000."""
+    worker_port: int
+    """QUARTERDECK_WORKER_PORT: health and metrics of the worker, 8012, on the same host."""
+    engine_port: int
+    """QUARTERDECK_ENGINE_PORT: the engine door's control port, 8011, on loopback."""
+    otlp_endpoint: str | None
+    """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or OTEL_EXPORTER_OTLP_ENDPOINT with /v1/traces: where spans go. Unset: tracing is off."""
+    otlp_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """OTEL_EXPORTER_OTLP_HEADERS: `name=value,…`, for instance Langfuse's Basic authorization. Never shown."""
+    log_level: str = "INFO"
+    """QUARTERDECK_LOG_LEVEL: DEBUG, INFO, WARNING or ERROR. Logs are JSON lines on stderr."""
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """All of the environment: a key for an external endpoint is named in the file and read here. Never shown."""
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Take the variables as they are now. Raises ValueError with the variable's name where one is malformed."""
+        state = _folder(environ, "QUARTERDECK_STATE", "XDG_STATE_HOME", ".local/state")
+        config = environ.get("QUARTERDECK_CONFIG")
+        return cls(
+            config=Path(config).expanduser().absolute() if config else None,
+            state=state,
+            cache=_folder(environ, "QUARTERDECK_CACHE", "XDG_CACHE_HOME", ".cache"),
+            redis_url=environ.get("QUARTERDECK_REDIS_URL") or f"unix://{state}/redis/redis.sock",
+            database_url=environ.get("QUARTERDECK_DATABASE_URL") or f"sqlite+aiosqlite:///{state}/quarterdeck.db",
+            engine_url=environ.get("QUARTERDECK_ENGINE_URL"),
+            host=environ.get("QUARTERDECK_HOST") or "127.0.0.1",
+            port=_port(environ, "QUARTERDECK_PORT", 8000),
+            worker_port=_port(environ, "QUARTERDECK_WORKER_PORT", 8012),
+            engine_port=_port(environ, "QUARTERDECK_ENGINE_PORT", 8011),
+            otlp_endpoint=_otlp_endpoint(environ),
+            otlp_headers=_otlp_headers(environ),
+            log_level=(environ.get("QUARTERDECK_LOG_LEVEL") or "INFO").upper(),
+            variables=dict(environ),
+        )
+
+
+def _port(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isdecimal() or not 0 <= int(text) <= 65535:
+        raise ValueError(f"{name} must be a port number, not {text!r}")
+    return int(text)
+
+
+def _otlp_endpoint(environ: Mapping[str, str]) -> str | None:
+    """OpenTelemetry's rule: the traces variable is taken whole, the general one gets /v1/traces appended."""
+    if traces := environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        return traces
+    if general := environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        return general.rstrip("/") + "/v1/traces"
+    return None
+
+
+def _otlp_headers(environ: Mapping[str, str]) -> dict[str, str]:
+    text = environ.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or environ.get("OTEL_EXPORTER_OTLP_HEADERS") or ""
+    pairs = (pair.partition("=") for pair in text.split(",") if "=" in pair)
+    return {name.strip().lower(): value.strip() for name, _, value in pairs}

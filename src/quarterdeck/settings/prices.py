@@ -1,0 +1,29 @@
+"""What tokens cost. A price table is versioned by its hash, so a ledger row says under which prices it was made."""
+
+import hashlib
+from decimal import Decimal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Price(BaseModel):
+    """Dollars per million tokens of one model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    input: Decimal = Field(default=Decimal(0), ge=0, max_digits=18, decimal_places=9)
+    """$ per 10⁶ prompt tokens that were not in the prefix cache. Write it as a string in YAML: it is exact then."""
+    cached_input: Decimal | None = Field(default=None, ge=0, max_digits=18, decimal_places=9)
+    """$ per 10⁶ prompt tokens that the engine's prefix cache held. None: as `input`."""
+    output: Decimal = Field(default=Decimal(0), ge=0, max_digits=18, decimal_places=9)
+    """$ per 10⁶ generated tokens, reasoning included."""
+    gpu_hour: Decimal | None = Field(default=None, ge=0, max_digits=18, decimal_places=9)
+    """$ an hour of the hardware that one request holds alone, divided by the requests that run with it (`max_ongoing_requests`).
+
+    For teams that charge by hardware: added to the token prices, by the request's duration at the engine. None: nothing is added.
+    """
+
+    @property
+    def version(self) -> str:
+        """Twelve hex digits of the table's SHA-256: the same prices always have the same version."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
