@@ -37,7 +37,7 @@ class AdapterConfig(_Frozen):
     """The name by which a request asks for it, in `model`."""
 
     source: Annotated[str, Field(min_length=1)]
-    """A folder in PEFT's format (adapter_config.json, adapter_model.safetensors); a relative one starts at the config."""
+    """A folder in PEFT's format (adapter_config.json, adapter_model.safetensors); relative to the config file."""
 
 
 class AutoscalingConfig(_Frozen):
