@@ -11,10 +11,10 @@ from typing import Literal
 import msgspec
 
 Status = Literal["ok", "error", "cancelled", "lost"]
-"""ok: answered whole. error: the engine or we failed. cancelled: the caller hung up. lost: the gateway died meanwhile."""
+"""ok: answered whole. error: engine or we failed. cancelled: the caller hung up. lost: the gateway died meanwhile."""
 
 UsageSource = Literal["engine", "counted", "estimated", "none"]
-"""Who says how many tokens: the engine's usage; the tokenizer over the text received; a guess by bytes; nobody, none came."""
+"""Who counted: the engine; its tokenizer over the text received; a guess by bytes; nobody, as none came."""
 
 CacheState = Literal["off", "hit", "miss", "bypass"]
 

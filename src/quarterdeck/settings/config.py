@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.models import ModelConfig
@@ -27,13 +36,13 @@ class GatewayConfig(BaseModel):
     connect_timeout_seconds: PositiveFloat = 2
     """To open a connection to an endpoint. Short: endpoints are near, and another one may be tried."""
     first_token_timeout_seconds: PositiveFloat = 120
-    """From the request to the answer's first byte. A long prompt in a long queue takes its time; a hung engine must not take for ever."""
+    """From the request to the answer's first byte. Long prompts in long queues take time; a hung engine must end."""
     idle_timeout_seconds: PositiveFloat = 60
     """Between two pieces of a stream. vLLM sends a token every few ms; a minute of silence is a dead engine."""
     total_timeout_seconds: PositiveFloat = 900
     """A whole request. Bounds what a forgotten stream can hold."""
     client_write_timeout_seconds: PositiveFloat = 60
-    """A client that takes nothing of its stream for so long is hung up on; until then it is waited for with bounded memory."""
+    """A client that reads nothing for so long is hung up on; until then it is waited for with bounded memory."""
     drain_seconds: NonNegativeFloat = 30
     """After SIGTERM: how long requests under way may go on. `/readyz` turns 503 at once."""
     redis_timeout_seconds: PositiveFloat = 0.25

@@ -42,7 +42,7 @@ class Environment:
     engine_port: int
     """QUARTERDECK_ENGINE_PORT: the engine door's control port, 8011, on loopback."""
     otlp_endpoint: str | None
-    """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or OTEL_EXPORTER_OTLP_ENDPOINT with /v1/traces: where spans go. Unset: tracing is off."""
+    """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or OTEL_EXPORTER_OTLP_ENDPOINT plus /v1/traces. Unset: tracing is off."""
     otlp_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """OTEL_EXPORTER_OTLP_HEADERS: `name=value,…`, for instance Langfuse's Basic authorization. Never shown."""
     log_level: str = "INFO"

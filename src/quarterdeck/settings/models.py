@@ -27,7 +27,13 @@ class EndpointConfig(BaseModel):
     @classmethod
     def _is_a_base_url(cls, url: str) -> str:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or parts.query
+            or parts.fragment
+            or parts.username
+        ):
             raise ValueError("must be http(s)://host[:port][/path] without user, query or fragment")
         return url.rstrip("/").removesuffix("/v1")
 

@@ -18,9 +18,10 @@ class Price(BaseModel):
     output: Decimal = Field(default=Decimal(0), ge=0, max_digits=18, decimal_places=9)
     """$ per 10⁶ generated tokens, reasoning included."""
     gpu_hour: Decimal | None = Field(default=None, ge=0, max_digits=18, decimal_places=9)
-    """$ an hour of the hardware that one request holds alone, divided by the requests that run with it (`max_ongoing_requests`).
+    """$ an hour of one replica's hardware, for those who charge by hardware; added to the token prices.
 
-    For teams that charge by hardware: added to the token prices, by the request's duration at the engine. None: nothing is added.
+    A request pays for its time at the engine, shared with as many as may run beside it (the endpoint's `max_running`).
+    None: nothing is added.
     """
 
     @property

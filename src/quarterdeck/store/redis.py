@@ -1,0 +1,268 @@
+"""Redis' wire: one connection on which all commands of one event-loop turn leave in one write.
+
+Transport only: what the words mean is said by those who send them (`inference/admission`, `worker/loops`). The gateway
+sends two commands a request; a client library costs more there than the rest of the gateway does, so this one is ours:
+hiredis packs and parses, the loop does the rest. A blocking command (XREADGROUP BLOCK) needs a `Redis` of its own.
+"""
+
+import asyncio
+import hashlib
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import hiredis
+
+Word = bytes | str | int | float
+
+
+class RedisError(Exception):
+    """Redis answered, with an error."""
+
+
+class RedisUnavailableError(Exception):
+    """No connection, or no answer in time. Whether the command was carried out is not known."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """A Lua script, run by its SHA-1 and loaded where Redis doesn't know it (a restart, a fail-over)."""
+
+    source: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        # SHA-1 is Redis' name for a script, no safeguard.
+        object.__setattr__(self, "sha", hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a Redis listens and how to enter it. The password is not part of the repr."""
+
+    path: str | None
+    host: str
+    port: int
+    tls: bool
+    username: str | None
+    password: str | None = field(repr=False)
+    database: int = 0
+
+    @classmethod
+    def parse(cls, url: str) -> "Address":
+        """Read redis://[[user]:password@]host[:port][/db], rediss://… or unix:///path[?db=N]. Raises ValueError."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("a Redis URL begins with redis://, rediss:// or unix://")
+        if parts.scheme == "unix":
+            query = parse_qs(parts.query)
+            path, database = unquote(parts.netloc + parts.path), int(query.get("db", ["0"])[0])
+        else:
+            path, database = None, int(parts.path.strip("/") or 0)
+        password = unquote(parts.password) if parts.password else None
+        username = unquote(parts.username) if parts.username else None
+        tls = parts.scheme == "rediss"
+        return cls(path, parts.hostname or "127.0.0.1", parts.port or 6379, tls, username, password, database)
+
+
+def _pack(*words: Word) -> bytes:
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub means a tuple of one; it takes any
+    return packed
+
+
+class _Connection(asyncio.Protocol):
+    """Bytes to replies, in the order in which the commands were sent."""
+
+    def __init__(self, on_lost: Callable[["_Connection"], None]) -> None:
+        self._on_lost = on_lost
+        self._reader = hiredis.Reader()
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._outgoing: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # narrows the type; create_connection gives no other
+        self._transport = transport
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def send(self, packed: bytes) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting.append(future)
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(packed)
+        return future
+
+    def _flush(self) -> None:
+        if self._transport is not None:
+            self._transport.write(b"".join(self._outgoing))
+        self._outgoing.clear()
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        try:
+            while (reply := self._reader.gets()) is not False:
+                future = self._waiting.popleft()
+                if future.done():  # its caller gave up waiting; the reply still had to be taken off the wire
+                    continue
+                if isinstance(reply, hiredis.ReplyError):
+                    future.set_exception(RedisError(str(reply)))
+                else:
+                    future.set_result(reply)
+        except hiredis.ProtocolError:
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(RedisUnavailableError("the connection to Redis was lost"))
+                future.exception()  # a caller that is gone must not leave "exception was never retrieved" behind
+        self._waiting.clear()
+        self._on_lost(self)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class Redis:
+    """A lazily opened, self-healing connection.
+
+    `on_state` is told once when Redis goes away (False) and once when it is back (True). While it is away, calls fail
+    at once except one every `retry_seconds` that tries again: a dead Redis costs a request nothing but the knowledge.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        connect_timeout: float = 2.0,
+        retry_seconds: float = 0.5,
+        on_state: Callable[[bool], None] = lambda up: None,
+    ) -> None:
+        self._address = Address.parse(url)
+        self._connect_timeout = connect_timeout
+        self._retry_seconds = retry_seconds
+        self._on_state = on_state
+        self._connection: _Connection | None = None
+        self._connecting: asyncio.Task[_Connection] | None = None
+        self._retry_at = 0.0
+        self._is_up: bool | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the last thing heard of Redis was good. True before the first call."""
+        return self._is_up is not False
+
+    async def call(self, *words: Word, timeout: float | None = None) -> Any:
+        """One command; strings come back as bytes.
+
+        Raises RedisError, or RedisUnavailableError where there is no connection or no answer in `timeout` seconds.
+        """
+        return await self._roundtrip(_pack(*words), timeout)
+
+    async def run(
+        self, script: Script, keys: Sequence[Word], args: Sequence[Word], *, timeout: float | None = None
+    ) -> Any:
+        """A script by its SHA-1; where Redis doesn't know it, it is loaded and run."""
+        packed = _pack("EVALSHA", script.sha, len(keys), *keys, *args)
+        try:
+            return await self._roundtrip(packed, timeout)
+        except RedisError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+        return await self.call("EVAL", script.source, len(keys), *keys, *args, timeout=timeout)
+
+    async def close(self) -> None:
+        """Hang up. Calls under way fail."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        if self._connection is not None:
+            self._connection.abort()
+            await asyncio.sleep(0)
+
+    async def _roundtrip(self, packed: bytes, timeout: float | None) -> Any:
+        connection = self._connection
+        if connection is None or not connection.is_open:
+            connection = await self._limited(self._connected(), timeout)
+        future = connection.send(packed)
+        if timeout is None:
+            return await future
+        try:
+            return await self._limited(future, timeout)
+        except RedisUnavailableError:
+            # Paused or swapped out. Those who come next shall not wait as long, so this connection is given up.
+            self._mark(up=False, connection=connection)
+            raise
+
+    async def _limited(self, awaitable: Awaitable[Any], timeout: float | None) -> Any:
+        try:
+            async with asyncio.timeout(timeout):
+                return await awaitable
+        except TimeoutError as error:
+            raise RedisUnavailableError(f"Redis did not answer within {timeout} s") from error
+
+    async def _connected(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        if self._connecting is None:
+            if self._is_up is False and loop.time() < self._retry_at:
+                raise RedisUnavailableError("Redis is away")
+            self._connecting = loop.create_task(self._connect())
+            self._connecting.add_done_callback(self._connect_done)
+        return await asyncio.shield(self._connecting)
+
+    def _connect_done(self, task: asyncio.Task[_Connection]) -> None:
+        self._connecting = None
+        if not task.cancelled():
+            task.exception()  # whoever waits for it has it; if all gave up, it is not an unhandled one
+
+    async def _connect(self) -> _Connection:
+        address = self._address
+        loop = asyncio.get_running_loop()
+        connection = _Connection(self._lost)
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                if address.path is not None:
+                    await loop.create_unix_connection(lambda: connection, address.path)
+                else:
+                    context = ssl.create_default_context() if address.tls else None
+                    await loop.create_connection(lambda: connection, address.host, address.port, ssl=context)
+                if address.password is not None:
+                    words = ("AUTH", *([address.username] if address.username else []), address.password)
+                    await connection.send(_pack(*words))
+                if address.database:
+                    await connection.send(_pack("SELECT", address.database))
+                # A Redis that loads its file accepts connections and answers LOADING to all: it is not back yet.
+                await connection.send(_pack("PING"))
+        except (OSError, TimeoutError, RedisError, RedisUnavailableError) as error:
+            connection.abort()
+            self._mark(up=False)
+            raise RedisUnavailableError(f"Redis can't be reached: {error or 'no answer in time'}") from error
+        self._connection = connection
+        self._mark(up=True)
+        return connection
+
+    def _lost(self, connection: _Connection) -> None:
+        if connection is self._connection:
+            self._connection = None
+            self._mark(up=False)
+
+    def _mark(self, *, up: bool, connection: _Connection | None = None) -> None:
+        if not up:
+            self._retry_at = asyncio.get_running_loop().time() + self._retry_seconds
+            if connection is not None and connection is self._connection:
+                self._connection = None
+                connection.abort()
+        if self._is_up is not up:
+            was, self._is_up = self._is_up, up
+            if was is not None or not up:
+                self._on_state(up)
