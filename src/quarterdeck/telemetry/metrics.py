@@ -1,0 +1,162 @@
+"""Counters that cost nothing until they are read.
+
+An increment is a dictionary's: no lock, no label object. One event loop writes, and the same loop renders: `render`
+hands the families to prometheus-client, which knows the text format, when somebody scrapes. A family holds a bounded
+number of label sets, because a label may come from a caller; what comes beyond is summed under `other`.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+Labels = tuple[str, ...]
+Number = int | float
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""What `Metrics.render` answers with."""
+
+MAX_SERIES = 2000
+"""Label sets of one family; a histogram of fifteen buckets holds 0.6 MB then."""
+
+DURATION_BUCKETS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+"""Seconds, OpenTelemetry's gen_ai steps: from a cache hit to a long answer."""
+TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+"""Seconds to the first token: OpenTelemetry's, which are vLLM's too, so that both can be drawn over one another."""
+TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 1.0, 2.5)
+"""Seconds between two tokens."""
+
+
+def _bounded(labels: Labels, series: Mapping[Labels, object]) -> Labels:
+    """The label set under which a new series is kept."""
+    return labels if len(series) < MAX_SERIES else ("other",) * len(labels)
+
+
+class Counter:
+    """Only grows. `name` has no `_total`: the text format appends it."""
+
+    __slots__ = ("help", "labels", "name", "values")
+
+    def __init__(self, name: str, help: str, labels: Sequence[str] = ()) -> None:
+        self.name, self.help, self.labels = name, help, tuple(labels)
+        self.values: dict[Labels, Number] = {} if labels else {(): 0}
+
+    def add(self, labels: Labels = (), amount: Number = 1) -> None:
+        """`labels` are values in the order of the names."""
+        values = self.values
+        try:
+            values[labels] += amount
+        except KeyError:
+            labels = _bounded(labels, values)
+            values[labels] = values.get(labels, 0) + amount
+
+    def collect(self) -> Metric:
+        family = CounterMetricFamily(self.name, self.help, labels=self.labels)
+        for labels, value in self.values.items():
+            family.add_metric(labels, value)
+        return family
+
+
+class Gauge:
+    """A value of now: set where it changes, or read when scraped (`read` returns values by label set)."""
+
+    __slots__ = ("help", "labels", "name", "read", "values")
+
+    def __init__(
+        self,
+        name: str,
+        help: str,
+        labels: Sequence[str] = (),
+        read: Callable[[], Mapping[Labels, Number]] | None = None,
+    ) -> None:
+        self.name, self.help, self.labels, self.read = name, help, tuple(labels), read
+        self.values: dict[Labels, Number] = {}
+
+    def set(self, value: Number, labels: Labels = ()) -> None:
+        if labels not in self.values:
+            labels = _bounded(labels, self.values)
+        self.values[labels] = value
+
+    def add(self, amount: Number = 1, labels: Labels = ()) -> None:
+        self.set(self.values.get(labels, 0) + amount, labels)
+
+    def collect(self) -> Metric:
+        family = GaugeMetricFamily(self.name, self.help, labels=self.labels)
+        for labels, value in (self.values if self.read is None else self.read()).items():
+            family.add_metric(labels, value)
+        return family
+
+
+class Histogram:
+    """Counts by fixed buckets, and a sum. A bucket holds what is less than or equal to its bound."""
+
+    __slots__ = ("bounds", "counts", "help", "labels", "name", "sums")
+
+    def __init__(self, name: str, help: str, bounds: Sequence[float], labels: Sequence[str] = ()) -> None:
+        self.name, self.help, self.labels, self.bounds = name, help, tuple(labels), tuple(bounds)
+        self.counts: dict[Labels, list[int]] = {}
+        self.sums: dict[Labels, float] = {}
+
+    def observe(self, value: float, labels: Labels = (), times: int = 1) -> None:
+        """`times` enters the same value more than once: a stream's mean time between tokens, for each of them."""
+        if labels not in self.counts:
+            labels = _bounded(labels, self.counts)
+            self.counts.setdefault(labels, [0] * (len(self.bounds) + 1))
+            self.sums.setdefault(labels, 0.0)
+        self.counts[labels][bisect_left(self.bounds, value)] += times
+        self.sums[labels] += value * times
+
+    def collect(self) -> Metric:
+        family = HistogramMetricFamily(self.name, self.help, labels=self.labels)
+        names = [str(bound) for bound in self.bounds] + ["+Inf"]
+        for labels, counts in self.counts.items():
+            total, buckets = 0, []
+            for name, count in zip(names, counts, strict=True):
+                total += count
+                buckets.append((name, float(total)))
+            family.add_metric(labels, buckets, self.sums[labels])
+        return family
+
+
+class Metrics(Collector):
+    """The families of one process. A door's set is a subclass that names them (`gateway_metrics`, `worker_metrics`)."""
+
+    def __init__(self) -> None:
+        self._families: list[Counter | Gauge | Histogram] = []
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._registry.register(self)
+
+    def counter(self, name: str, help: str, labels: Sequence[str] = ()) -> Counter:
+        family = Counter(name, help, labels)
+        self._families.append(family)
+        return family
+
+    def gauge(
+        self,
+        name: str,
+        help: str,
+        labels: Sequence[str] = (),
+        read: Callable[[], Mapping[Labels, Number]] | None = None,
+    ) -> Gauge:
+        family = Gauge(name, help, labels, read)
+        self._families.append(family)
+        return family
+
+    def histogram(self, name: str, help: str, bounds: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
+        family = Histogram(name, help, bounds, labels)
+        self._families.append(family)
+        return family
+
+    def describe(self) -> list[tuple[str, str, str, Labels]]:
+        """(name, type, help, labels) of every family, for the page that is generated from it."""
+        return [(f.name, type(f).__name__.lower(), f.help, f.labels) for f in self._families]
+
+    def collect(self) -> Iterator[Metric]:
+        return (family.collect() for family in self._families)
+
+    def render(self) -> bytes:
+        """The text that `GET /metrics` answers with."""
+        return generate_latest(self._registry)
