@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -76,8 +76,11 @@ def _pack(*words: Word) -> bytes:
 class _Connection(asyncio.Protocol):
     """Bytes to replies, in the order in which the commands were sent."""
 
-    def __init__(self, on_lost: Callable[["_Connection"], None]) -> None:
+    def __init__(self, on_lost: Callable[["_Connection"], None], reply_timeout: float | None) -> None:
         self._on_lost = on_lost
+        self._reply_timeout = reply_timeout
+        self._heard = 0.0
+        self._watch: asyncio.TimerHandle | None = None
         self._reader = hiredis.Reader()
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._outgoing: list[bytes] = []
@@ -94,6 +97,10 @@ class _Connection(asyncio.Protocol):
 
     def send(self, packed: bytes) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
+        if not self._waiting:
+            self._heard = self._loop.time()
+            if self._watch is None and self._reply_timeout is not None:
+                self._watch = self._loop.call_later(self._reply_timeout, self._check)
         self._waiting.append(future)
         if not self._outgoing:
             self._loop.call_soon(self._flush)
@@ -105,7 +112,19 @@ class _Connection(asyncio.Protocol):
             self._transport.write(b"".join(self._outgoing))
         self._outgoing.clear()
 
+    def _check(self) -> None:
+        """One timer for all calls under way: a Redis that is silent for `reply_timeout` is as good as gone."""
+        self._watch = None
+        if not self._waiting or self._reply_timeout is None:
+            return
+        left = self._heard + self._reply_timeout - self._loop.time()
+        if left > 0:
+            self._watch = self._loop.call_later(left, self._check)
+        else:
+            self.abort()
+
     def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not False:
@@ -121,6 +140,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self._watch is not None:
+            self._watch.cancel()
         for future in self._waiting:
             if not future.done():
                 future.set_exception(RedisUnavailableError("the connection to Redis was lost"))
@@ -136,8 +157,9 @@ class _Connection(asyncio.Protocol):
 class Redis:
     """A lazily opened, self-healing connection.
 
-    `on_state` is told once when Redis goes away (False) and once when it is back (True). While it is away, calls fail
-    at once except one every `retry_seconds` that tries again: a dead Redis costs a request nothing but the knowledge.
+    `reply_timeout` bounds every call, in seconds; None for blocking commands. `on_state` is told once when Redis goes
+    away (False) and once when it is back (True). While it is away, calls fail at once except one every `retry_seconds`
+    that tries again: a dead Redis costs a request nothing but the knowledge.
     """
 
     def __init__(
@@ -145,11 +167,13 @@ class Redis:
         url: str,
         *,
         connect_timeout: float = 2.0,
+        reply_timeout: float | None = 5.0,
         retry_seconds: float = 0.5,
         on_state: Callable[[bool], None] = lambda up: None,
     ) -> None:
         self._address = Address.parse(url)
         self._connect_timeout = connect_timeout
+        self._reply_timeout = reply_timeout
         self._retry_seconds = retry_seconds
         self._on_state = on_state
         self._connection: _Connection | None = None
@@ -162,24 +186,21 @@ class Redis:
         """Whether the last thing heard of Redis was good. True before the first call."""
         return self._is_up is not False
 
-    async def call(self, *words: Word, timeout: float | None = None) -> Any:
+    async def call(self, *words: Word) -> Any:
         """One command; strings come back as bytes.
 
-        Raises RedisError, or RedisUnavailableError where there is no connection or no answer in `timeout` seconds.
+        Raises RedisError, or RedisUnavailableError where there is no connection or no answer in time.
         """
-        return await self._roundtrip(_pack(*words), timeout)
+        return await self._send(_pack(*words))
 
-    async def run(
-        self, script: Script, keys: Sequence[Word], args: Sequence[Word], *, timeout: float | None = None
-    ) -> Any:
-        """A script by its SHA-1; where Redis doesn't know it, it is loaded and run."""
-        packed = _pack("EVALSHA", script.sha, len(keys), *keys, *args)
+    async def run(self, script: Script, keys: Sequence[Word], args: Sequence[Word]) -> Any:
+        """A script by its SHA-1; where Redis doesn't know it, it is loaded and run. Raises as `call`."""
         try:
-            return await self._roundtrip(packed, timeout)
+            return await self._send(_pack("EVALSHA", script.sha, len(keys), *keys, *args))
         except RedisError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise
-        return await self.call("EVAL", script.source, len(keys), *keys, *args, timeout=timeout)
+        return await self.call("EVAL", script.source, len(keys), *keys, *args)
 
     async def close(self) -> None:
         """Hang up. Calls under way fail."""
@@ -190,26 +211,11 @@ class Redis:
             self._connection.abort()
             await asyncio.sleep(0)
 
-    async def _roundtrip(self, packed: bytes, timeout: float | None) -> Any:
+    async def _send(self, packed: bytes) -> Any:
         connection = self._connection
         if connection is None or not connection.is_open:
-            connection = await self._limited(self._connected(), timeout)
-        future = connection.send(packed)
-        if timeout is None:
-            return await future
-        try:
-            return await self._limited(future, timeout)
-        except RedisUnavailableError:
-            # Paused or swapped out. Those who come next shall not wait as long, so this connection is given up.
-            self._mark(up=False, connection=connection)
-            raise
-
-    async def _limited(self, awaitable: Awaitable[Any], timeout: float | None) -> Any:
-        try:
-            async with asyncio.timeout(timeout):
-                return await awaitable
-        except TimeoutError as error:
-            raise RedisUnavailableError(f"Redis did not answer within {timeout} s") from error
+            connection = await self._connected()
+        return await connection.send(packed)
 
     async def _connected(self) -> _Connection:
         loop = asyncio.get_running_loop()
@@ -228,7 +234,7 @@ class Redis:
     async def _connect(self) -> _Connection:
         address = self._address
         loop = asyncio.get_running_loop()
-        connection = _Connection(self._lost)
+        connection = _Connection(self._lost, self._reply_timeout)
         try:
             async with asyncio.timeout(self._connect_timeout):
                 if address.path is not None:
@@ -256,13 +262,11 @@ class Redis:
             self._connection = None
             self._mark(up=False)
 
-    def _mark(self, *, up: bool, connection: _Connection | None = None) -> None:
+    def _mark(self, *, up: bool) -> None:
         if not up:
             self._retry_at = asyncio.get_running_loop().time() + self._retry_seconds
-            if connection is not None and connection is self._connection:
-                self._connection = None
-                connection.abort()
         if self._is_up is not up:
-            was, self._is_up = self._is_up, up
-            if was is not None or not up:
+            is_news = self._is_up is not None or not up
+            self._is_up = up
+            if is_news:
                 self._on_state(up)

@@ -1,0 +1,107 @@
+"""Server-sent events as OpenAI streams them: `data: {json}`, a blank line, at last `data: [DONE]`.
+
+Bytes are cut into whole events and looked at, never rewritten: what passes is what the engine sent. The checks below
+are searches for byte patterns that can't occur inside a JSON string (a quote in a string is escaped), so that a token
+costs a microsecond; only what they find is parsed.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from quarterdeck.errors import APIError, envelope
+
+DONE = b"data: [DONE]\n\n"
+MAX_EVENT_BYTES = 4 * 1024 * 1024
+"""An event may not be longer; an engine that never ends one is broken."""
+
+
+class EventTooLongError(ValueError):
+    """More than MAX_EVENT_BYTES came without the end of an event."""
+
+
+class EventSplitter:
+    """Pieces as they arrive in, pieces of whole events out."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    @property
+    def rest(self) -> bytes:
+        """What came after the last whole event."""
+        return self._rest
+
+    def feed(self, piece: bytes) -> bytes:
+        """The whole events that are complete with this piece; b"" where none is. Raises EventTooLongError."""
+        if self._rest:
+            piece = self._rest + piece
+            self._rest = b""
+        if b"\r" in piece:  # JSON holds no raw carriage return, so these are line ends of another kind
+            held = piece.endswith(b"\r")
+            piece = piece.replace(b"\r\n", b"\n")
+            if held:
+                self._rest = piece
+                return b""
+        if piece.endswith(b"\n\n"):
+            return piece
+        end = piece.rfind(b"\n\n") + 2
+        if end == 1:
+            end = 0
+        self._rest = piece[end:]
+        if len(self._rest) > MAX_EVENT_BYTES:
+            raise EventTooLongError(f"an event of more than {MAX_EVENT_BYTES} bytes")
+        return piece[:end]
+
+
+def events(whole: bytes) -> Iterator[bytes]:
+    """Cut whole events apart, each with its blank line."""
+    start = 0
+    while (end := whole.find(b"\n\n", start)) >= 0:
+        yield whole[start : end + 2]
+        start = end + 2
+
+
+def data(event: bytes) -> bytes:
+    """The event's data, its lines joined; b"" for a comment."""
+    lines = (line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:"))
+    return b"\n".join(lines)
+
+
+def is_done(whole: bytes) -> bool:
+    """Whether the last of these events is `[DONE]`."""
+    return whole.endswith((DONE, b"data:[DONE]\n\n")) and (
+        len(whole) <= len(DONE) or whole[-len(DONE) - 1 :][:1] == b"\n"
+    )
+
+
+def may_hold_usage(whole: bytes) -> bool:
+    """Whether an event has a `usage` that is an object. A false yes is possible, a false no is not."""
+    at = whole.rfind(b'"usage":')
+    return at >= 0 and whole[at + 8 : at + 16].lstrip()[:1] == b"{"
+
+
+def may_hold_error(whole: bytes) -> bool:
+    """Whether an event may be an error. A false yes is possible, a false no is not."""
+    return b'"error":' in whole or b'"error" :' in whole or whole.startswith(b"event: error")
+
+
+def parse(event: bytes) -> dict[str, Any] | None:
+    """The event's JSON object; None for comments, `[DONE]` and what is no object."""
+    try:
+        value = msgspec.json.decode(data(event))
+    except msgspec.DecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def event(value: object) -> bytes:
+    """A value as an event."""
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"
+
+
+def error_event(error: APIError) -> bytes:
+    """The failure of an answer under way. The SDK raises openai.APIError with this message, and no `[DONE]` follows."""
+    return event(envelope(error))

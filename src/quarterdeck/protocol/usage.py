@@ -1,0 +1,62 @@
+"""`usage` and the few other fields of an answer that a record needs.
+
+Engines differ in what they leave out and some lie; a count that is no non-negative integer counts as absent.
+"""
+
+from typing import Any
+
+import msgspec
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of one answer. `cached` is part of `input`, `reasoning` of `output`."""
+
+    input: int
+    cached: int
+    output: int
+    reasoning: int
+
+
+class Choice(msgspec.Struct, frozen=True):
+    finish_reason: str | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What is read of a whole answer; all other members are skipped over."""
+
+    id: str | None = None
+    usage: dict[str, Any] | None = None
+    choices: list[Choice] | None = None
+
+
+def decode_answer(body: bytes) -> Answer | None:
+    """None where the body is not the JSON of an answer."""
+    try:
+        return msgspec.json.decode(body, type=Answer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def usage_of(value: object) -> Usage | None:
+    """Read a `usage` object. None where it is absent, or is not one an engine in its right mind would send."""
+    if not isinstance(value, dict):
+        return None
+    prompt = _count(value.get("prompt_tokens", value.get("input_tokens")))
+    output = _count(value.get("completion_tokens", value.get("output_tokens", 0)))
+    if prompt is None or output is None:
+        return None
+    cached = _detail(value, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
+    reasoning = _detail(value, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
+    return Usage(prompt, min(cached, prompt), output, min(reasoning, output))
+
+
+def _detail(value: dict[str, Any], names: tuple[str, ...], field: str) -> int:
+    for name in names:
+        details = value.get(name)
+        if isinstance(details, dict):
+            return _count(details.get(field)) or 0
+    return 0
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
