@@ -1,0 +1,214 @@
+"""Calls an endpoint and says in our words what went wrong.
+
+`open` returns once the first event (or the whole body) is in hand, so that a failure before it is a real status and the
+request may be tried elsewhere; after it, a failure is an event in the stream.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from quarterdeck.errors import (
+    APIError,
+    BadRequestError,
+    EngineError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    NotFoundError,
+    RateLimitError,
+)
+from quarterdeck.inference.endpoints import Endpoint
+from quarterdeck.inference.http1 import Connection, HttpClient, Timeouts, UpstreamError
+from quarterdeck.protocol import sse
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+"""The largest whole answer: embeddings of a long list come near it, nothing else does."""
+MAX_MESSAGE = 2000
+
+
+@dataclass(slots=True)
+class EngineAnswer:
+    """An answer with status 200: whole (`body`), or a stream whose first events are in hand."""
+
+    content_type: bytes
+    body: bytes = b""
+    stream: "EngineStream | None" = None
+
+
+class EngineStream:
+    """Whole events as the engine sends them. Close it, read to its end or not."""
+
+    def __init__(self, client: HttpClient, endpoint: Endpoint, connection: Connection) -> None:
+        self._client = client
+        self._endpoint = endpoint
+        self._connection = connection
+        self._splitter = sse.EventSplitter()
+        self.first = b""
+
+    async def read(self) -> bytes:
+        """The next whole events, as many as there are; b"" at the end. Raises EngineError where it breaks off."""
+        try:
+            while piece := await self._connection.read():
+                if whole := self._splitter.feed(piece):
+                    return whole
+        except (UpstreamError, sse.EventTooLongError) as error:
+            raise _translate(error) from error
+        return b""
+
+    def close(self) -> None:
+        """Give the connection back; an engine that is still generating sees it go and stops."""
+        self._client.release(self._endpoint.origin, self._connection)
+
+
+class EngineClient:
+    """Speaks OpenAI's protocol to endpoints."""
+
+    def __init__(self, client: HttpClient, timeouts: Timeouts) -> None:
+        self._client = client
+        self._timeouts = timeouts
+
+    async def open(
+        self, endpoint: Endpoint, path: str, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> EngineAnswer:
+        """Send the request, wait for the first event or the whole body.
+
+        Raises EngineUnavailableError where another endpoint may be tried, BadRequestError and its like where the
+        request itself is refused, EngineError otherwise.
+        """
+        extra = b"".join([b"%b: %b\r\n" % header for header in headers])
+        head = b"%b%bcontent-length: %d\r\n\r\n" % (endpoint.head(path), extra, len(body))
+        try:
+            connection = await self._client.request(endpoint.origin, head, body, self._timeouts)
+        except UpstreamError as error:
+            raise _translate(error) from error
+        stream = None
+        try:
+            content_type = connection.header(b"content-type") or b"application/json"
+            if connection.status == 200 and content_type.startswith(b"text/event-stream"):
+                stream = EngineStream(self._client, endpoint, connection)
+                stream.first = await self._first(stream)
+                return EngineAnswer(content_type, stream=stream)
+            body = await connection.read_all(MAX_BODY_BYTES)
+            if connection.status != 200:
+                raise refusal(connection.status, body, connection.header(b"retry-after"))
+            return EngineAnswer(content_type, _sound(body, content_type))
+        except UpstreamError as error:
+            raise _translate(error) from error
+        except BaseException:
+            stream = None
+            raise
+        finally:
+            if stream is None:
+                self._client.release(endpoint.origin, connection)
+
+    async def count(self, endpoint: Endpoint, body: dict[str, object]) -> int | None:
+        """How many tokens `/tokenize` counts; None where the endpoint can't say."""
+        try:
+            answer = await self.open(endpoint, "/tokenize", msgspec.json.encode(body))
+            return msgspec.json.decode(answer.body, type=_Count).count
+        except (APIError, msgspec.DecodeError):
+            return None
+
+    async def _first(self, stream: EngineStream) -> bytes:
+        """The first events. Nothing, or nothing but an error, is no stream yet."""
+        first = await stream.read()
+        if not first:
+            raise EngineUnavailableError("The engine ended the stream before its first event.")
+        if sse.may_hold_error(first):
+            chunk = sse.parse(next(sse.events(first)))
+            if chunk and isinstance(chunk.get("error"), dict):
+                raise stream_error(sse.data(next(sse.events(first))))
+        return first
+
+
+class _Count(msgspec.Struct):
+    count: int
+
+
+class _Error(msgspec.Struct):
+    message: str = ""
+    type: str | None = None
+    param: str | None = None
+    code: str | int | None = None
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _Error | None = None
+    message: str | None = None
+    detail: object = None
+
+
+def refusal(status: int, body: bytes, retry_after: bytes | None = None) -> APIError:
+    """An engine's error answer as ours: OpenAI's type and code, vLLM's and Ray's words where they help the caller."""
+    error = _read_error(body)
+    message = error.message[:MAX_MESSAGE] or f"The engine answered with status {status}."
+    code = error.code if isinstance(error.code, str) and not error.code.isdecimal() else None
+    headers = {"retry-after": retry_after.decode("latin-1")} if retry_after else None
+    if status == 429:
+        return RateLimitError(message, code=code or "engine_overloaded", headers=headers)
+    if status == 404:
+        return NotFoundError(message, param=error.param, code=code or "model_not_found")
+    if status in (400, 413, 422):
+        return BadRequestError(message, param=error.param, code=code or _code_of(message))
+    if status in (408, 504):
+        return EngineTimeoutError(message)
+    if status == 503:
+        return EngineUnavailableError(message, headers=headers)
+    # A 401 or 403 here means that *our* key is refused over there: nothing the caller could mend.
+    return EngineError(f"The engine answered with status {status}." if status in (401, 403) else message)
+
+
+def stream_error(data: bytes) -> APIError:
+    """An error that the engine sent inside a stream. Its number decides whose fault it is."""
+    error = _read_error(data)
+    status = error.code if isinstance(error.code, int) else 500
+    if status == 200 or status < 400:
+        status = 500
+    return refusal(status, data)
+
+
+def _read_error(body: bytes) -> _Error:
+    try:
+        found = msgspec.json.decode(body, type=_ErrorBody)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _Error(body[:MAX_MESSAGE].decode("utf-8", "replace"))
+    if found.error is not None:
+        return found.error
+    return _Error(found.message or (found.detail if isinstance(found.detail, str) else ""))
+
+
+def _code_of(message: str) -> str | None:
+    """OpenAI's code for what vLLM says in words only."""
+    words = message.lower()
+    if "maximum context length" in words or "max_model_len" in words or "maximum model length" in words:
+        return "context_length_exceeded"
+    return None
+
+
+def _translate(error: UpstreamError | sse.EventTooLongError) -> EngineError:
+    if isinstance(error, sse.EventTooLongError):
+        return EngineError(f"The engine's stream is broken: {error}.")
+    message = f"The model's engine failed: {error}."
+    if error.timed_out:
+        return EngineTimeoutError(message)
+    return EngineError(message) if error.answered else EngineUnavailableError(message)
+
+
+def _sound(body: bytes, content_type: bytes) -> bytes:
+    """Refuse to pass on a 200 whose JSON is none, or is an error."""
+    if not content_type.startswith(b"application/json"):
+        return body
+    try:
+        found = msgspec.json.decode(body, type=_Kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise EngineError(f"The engine's answer is not JSON: {error}.") from error
+    if found.error or found.object == "error":
+        raise stream_error(body)
+    return body
+
+
+class _Kind(msgspec.Struct):
+    error: dict[str, Any] | None = None
+    object: str | None = None

@@ -1,0 +1,181 @@
+"""Watches one request and makes its record.
+
+On the hot path it takes times and looks for byte patterns; what has a price in microseconds (parsing, counting) waits
+until the request is over.
+"""
+
+from dataclasses import dataclass, field
+
+from quarterdeck.errors import APIError
+from quarterdeck.inference.calls import Head
+from quarterdeck.inference.directory import Served
+from quarterdeck.inference.endpoints import Endpoint
+from quarterdeck.inference.pricing import cost
+from quarterdeck.inference.transcript import Transcript
+from quarterdeck.protocol import sse
+from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Generation
+from quarterdeck.protocol.usage import Usage, decode_answer, usage_of
+from quarterdeck.record import Attempt, RequestRecord, Status, UsageSource
+
+CHARACTERS_PER_TOKEN = 4
+"""The usual rule of thumb, where nobody can count."""
+
+
+@dataclass(slots=True)
+class Meter:
+    """What is known of a request so far. Times are Unix seconds."""
+
+    head: Head
+    served: Served
+    request: AnyRequest
+    first_token: float | None = None
+    engine_started: float = 0.0
+    endpoint: Endpoint | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    usage: Usage | None = None
+    usage_source: UsageSource = "none"
+    finish_reason: str | None = None
+    response_id: str | None = None
+    transcript: Transcript | None = None
+
+    def read_answer(self, body: bytes) -> None:
+        """Take usage, id and finish reason from a whole answer."""
+        answer = decode_answer(body)
+        if answer is None:
+            return
+        self.response_id = answer.id
+        if answer.choices:
+            self.finish_reason = answer.choices[0].finish_reason
+        self.take_usage(usage_of(answer.usage))
+
+    def take_usage(self, usage: Usage | None) -> None:
+        if usage is not None:
+            self.usage, self.usage_source = usage, "engine"
+
+    def record(self, status: Status, now: float, *, http_status: int = 200, error: str | None = None) -> RequestRecord:
+        """The record as of `now`."""
+        head, request, price = self.head, self.request, self.served.price
+        usage = self.usage or Usage(0, 0, 0, 0)
+        generation = request if isinstance(request, Generation) else None
+        endpoint = self.endpoint
+        return RequestRecord(
+            id=head.request_id,
+            org=head.principal.org,
+            team=head.principal.team,
+            key=head.principal.key,
+            key_name=head.principal.name,
+            operation=head.operation.word,
+            model=self.served.name,
+            endpoint=endpoint.id if endpoint else "",
+            stream=bool(generation and generation.stream),
+            started=head.started,
+            first_token=self.first_token,
+            ended=now,
+            status=status,
+            http_status=http_status,
+            error_code=error,
+            finish_reason=self.finish_reason,
+            response_id=self.response_id,
+            input_tokens=usage.input,
+            cached_tokens=usage.cached,
+            output_tokens=usage.output,
+            reasoning_tokens=usage.reasoning,
+            usage_source=self.usage_source,
+            price_version=price.version,
+            price_input=price.input,
+            price_cached=price.input if price.cached_input is None else price.cached_input,
+            price_output=price.output,
+            cost=cost(
+                usage,
+                price,
+                engine_seconds=now - self.engine_started if self.engine_started else 0.0,
+                shared_by=endpoint.max_running if endpoint else 1,
+            ),
+            user=request.safety_identifier or request.user,
+            session=_session(request),
+            max_tokens=_max_tokens(request),
+            temperature=generation.temperature if generation else None,
+            top_p=generation.top_p if generation else None,
+            seed=generation.seed if generation else None,
+            attempts=tuple(self.attempts),
+        )
+
+
+class StreamTap:
+    """Looks at each piece of a stream on its way: usage, finish reason, the end, errors inside a 200."""
+
+    __slots__ = ("_meter", "_shows_usage", "error", "is_done")
+
+    def __init__(self, meter: Meter, *, shows_usage: bool) -> None:
+        self._meter = meter
+        self._shows_usage = shows_usage
+        meter.transcript = Transcript()
+        self.is_done = False
+        """`[DONE]` has come."""
+        self.error: bytes | None = None
+        """The data of an error event, if one has come; nothing after it is passed on."""
+
+    def look(self, whole: bytes) -> bytes:
+        """Take whole events, return those that the client shall see."""
+        meter = self._meter
+        if sse.may_hold_error(whole) or sse.may_hold_usage(whole):
+            whole = self._read(whole)
+        elif b'"finish_reason":"' in whole:
+            self._take_finish(whole)
+        if sse.is_done(whole):
+            self.is_done = True
+        assert meter.transcript is not None  # noqa: S101  # set in __init__
+        meter.transcript.add(whole)
+        return whole
+
+    def _take_finish(self, whole: bytes) -> None:
+        start = whole.rfind(b'"finish_reason":"') + 17
+        self._meter.finish_reason = whole[start : whole.find(b'"', start)].decode("utf-8", "replace")
+
+    def _read(self, whole: bytes) -> bytes:
+        """Parse, event by event, what may hold a usage or an error."""
+        passed: list[bytes] = []
+        for event in sse.events(whole):
+            chunk = sse.parse(event)
+            if chunk is None:
+                passed.append(event)
+                continue
+            if chunk.get("error") and not chunk.get("choices"):
+                self.error = sse.data(event)
+                break
+            choices = chunk.get("choices")
+            usage = chunk.get("usage")
+            if usage:
+                self._meter.take_usage(usage_of(usage))
+                if isinstance(chunk.get("id"), str):
+                    self._meter.response_id = chunk["id"]
+            if (
+                isinstance(choices, list)
+                and choices
+                and isinstance(choices[0], dict)
+                and choices[0].get("finish_reason")
+            ):
+                self._meter.finish_reason = str(choices[0]["finish_reason"])
+            if not usage or choices or self._shows_usage:
+                passed.append(event)
+        return b"".join(passed)
+
+
+def estimated(characters: int) -> int:
+    """Tokens of a text of so many characters, when nobody can count them."""
+    return -(-characters // CHARACTERS_PER_TOKEN)
+
+
+def error_code(error: APIError) -> str:
+    return error.code or error.type
+
+
+def _session(request: AnyRequest) -> str | None:
+    value = request.metadata.get("session_id") if request.metadata else None
+    return value if isinstance(value, str) else None
+
+
+def _max_tokens(request: AnyRequest) -> int | None:
+    if isinstance(request, ChatCompletion) and request.max_completion_tokens is not None:
+        return request.max_completion_tokens
+    return request.max_tokens if isinstance(request, Generation) else None
