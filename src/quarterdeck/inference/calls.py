@@ -3,9 +3,9 @@
 A door makes a `Head` of its request and sends a `Reply` back as its protocol wants it.
 """
 
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol, Self
 
 from quarterdeck.inference.principal import Principal
 
@@ -39,16 +39,26 @@ class Head:
     """Those of the client's headers that an engine may see (an allow-list of the door)."""
 
 
+class Stream(Protocol):
+    """Pieces of whole SSE events. Raises nothing of the engine's: a failure after the first event is an event already.
+
+    Whoever holds one must close it, read to its end or not: closing stops the engine and completes the record.
+    """
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> bytes: ...
+
+    async def aclose(self) -> None:
+        """Repeatable."""
+        ...
+
+
 @dataclass(slots=True)
 class Reply:
-    """An answer: whole (`body`) or under way (`stream`).
-
-    `stream` yields pieces of whole SSE events. It raises nothing: a failure after the first event is an event already.
-    Whoever holds a streaming reply must close the generator (`aclose`), read to its end or not: closing it
-    cancels what is under way at the engine and completes the record.
-    """
+    """An answer: whole (`body`) or under way (`stream`)."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes = b""
-    stream: AsyncGenerator[bytes, None] | None = None
+    stream: Stream | None = None

@@ -6,10 +6,8 @@ failure is then a typed event, never a silent end. However a request ends, it is
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-
-import msgspec
 
 from quarterdeck.errors import (
     APIError,
@@ -27,14 +25,16 @@ from quarterdeck.inference.calls import Head, Operation, Reply
 from quarterdeck.inference.counting import count_what_was_received
 from quarterdeck.inference.directory import Directory, Served
 from quarterdeck.inference.endpoints import Endpoint, Endpoints, report_failure, report_success
-from quarterdeck.inference.engine_client import EngineAnswer, EngineClient, EngineStream, stream_error
-from quarterdeck.inference.metering import Meter, StreamTap, error_code, estimated
+from quarterdeck.inference.engine_client import EngineAnswer, EngineClient
+from quarterdeck.inference.metering import Meter, error_code
+from quarterdeck.inference.preparation import estimate, for_endpoint, prepared
 from quarterdeck.inference.principal import Principal
 from quarterdeck.inference.rate_headers import rate_headers
+from quarterdeck.inference.relay import Relay
 from quarterdeck.inference.routing import pick
 from quarterdeck.inference.settlement import Settlement
-from quarterdeck.protocol import requests, sse
-from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Generation
+from quarterdeck.protocol import requests
+from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.record import Attempt, RequestRecord, Status
 from quarterdeck.settings.config import GatewayConfig
 from quarterdeck.settings.limits import Limits
@@ -48,9 +48,9 @@ KINDS: dict[Operation, type[AnyRequest]] = {
     Operation.DETOKENIZE: requests.Detokenize,
     Operation.SCORE: requests.Score,
 }
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's word for a caller who hung up before there was an answer."""
 GENERATING = (Operation.CHAT, Operation.COMPLETIONS)
-DEFAULT_OUTPUT_TOKENS = 256
-"""What a request that names no max_tokens reserves of a token limit; settled at what it used."""
 SSE_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -69,6 +69,8 @@ class _Call:
     reserved: int
     headers: tuple[tuple[bytes, bytes], ...] = ()
     tried: list[Endpoint] = field(default_factory=list)
+    attempt: float | None = None
+    """When the attempt under way began, Unix seconds. None: none is."""
 
     def note(self) -> Note:
         return Note(self.reserved, self.meter.record("lost", time.time(), http_status=0))
@@ -77,8 +79,8 @@ class _Call:
 class Pipeline:
     """`directory` may be replaced at any time: a request keeps the one it began with.
 
-    `reread` reads a key again whose org has changed and raises AuthenticationError where it is gone; `on_record` is told
-    of each request that is over.
+    `reread` reads a key again whose org has changed and raises AuthenticationError where it is gone; `on_record` is
+    told of each request that is over.
     """
 
     def __init__(
@@ -113,19 +115,19 @@ class Pipeline:
         request: AnyRequest = requests.decode(body, KINDS[head.operation])
         members = requests.members(body)
         served = self._resolve(directory, head, request)
-        body = _prepared(body, members, request, served, head.principal.limits)
+        body = prepared(body, members, request, served, head.principal.limits)
         shows_usage = isinstance(request, Generation) and bool(
             request.stream_options and request.stream_options.include_usage
         )
         meter = Meter(head, served, request)
-        call = _Call(head, meter, body, shows_usage, _estimate(body, request))
+        call = _Call(head, meter, body, shows_usage, estimate(body, request))
         self.in_flight += 1
         try:
             call.headers = await self._admit(call, gateway)
-            return await self._answer(call, gateway)
         except BaseException:
             self.in_flight -= 1
             raise
+        return await self._answer(call, gateway)
 
     # resolve
 
@@ -169,6 +171,11 @@ class Pipeline:
                     "Limits can't be checked at the moment.", code="limits_unavailable", headers={"retry-after": "1"}
                 ) from error
             return ()
+        except (
+            asyncio.CancelledError
+        ):  # the reservation may have been made; on one connection the release comes after it
+            self._settlement.spawn(admission.release(self._redis, wanted))
+            raise
         if admitted.refused is not None:
             raise _refused(admitted, principal.limits)
         if admitted.revision > principal.revision:
@@ -187,19 +194,24 @@ class Pipeline:
         try:
             answer = await self._open(call, gateway)
         except APIError as error:
-            self._finish(call, "error", http_status=error.status, error=error_code(error))
-            self.in_flight += 1  # `call` takes it off for whatever is raised
+            self._finish(call, "error", error)
             raise
         except asyncio.CancelledError:
-            self._finish(call, "cancelled", http_status=499)
-            self.in_flight += 1
+            self._finish(call, "cancelled", None, http_status=CLIENT_CLOSED_REQUEST)
             raise
         meter.first_token = time.time()
         if answer.stream is None:
             meter.read_answer(answer.body)
-            self._finish(call, "ok")
+            self._finish(call, "ok", None)
             return Reply(200, ((b"content-type", answer.content_type), *call.headers), answer.body)
-        return Reply(200, SSE_HEADERS + call.headers, stream=self._relay(call, answer.stream))
+        relay = Relay(
+            answer.stream,
+            meter,
+            shows_usage=call.shows_usage,
+            on_end=lambda status, error: self._finish(call, status, error, http_status=200),
+            spawn=self._settlement.spawn,
+        )
+        return Reply(200, SSE_HEADERS + call.headers, stream=relay)
 
     async def _open(self, call: _Call, gateway: GatewayConfig) -> EngineAnswer:
         """The first endpoint that begins to answer; those that fail before it are left for another."""
@@ -210,28 +222,13 @@ class Pipeline:
             if endpoint is None:
                 break
             _check_task(endpoint, call.head.operation)
-            call.tried.append(endpoint)
-            call.meter.endpoint = endpoint
-            started = call.meter.engine_started = time.time()
-            endpoint.in_flight += 1
+            self._begin_attempt(call, endpoint)
+            body = for_endpoint(call.body, endpoint)
             try:
-                answer = await self._engines.open(
-                    endpoint, call.head.operation, _for_endpoint(call.body, endpoint), _headers(call.head)
-                )
+                answer = await self._engines.open(endpoint, call.head.operation, body, _headers(call.head))
             except (EngineError, RateLimitError) as error:
-                endpoint.in_flight -= 1
-                call.meter.attempts.append(Attempt(endpoint.id, started, time.time(), error.status, error_code(error)))
-                if isinstance(error, EngineError):
-                    report_failure(endpoint, loop.time())
+                self._end_attempt(call, error)
                 failure = error
-            except APIError as error:  # the request's own fault: no other endpoint would take it
-                endpoint.in_flight -= 1
-                call.meter.attempts.append(Attempt(endpoint.id, started, time.time(), error.status, error_code(error)))
-                raise
-            except BaseException:
-                endpoint.in_flight -= 1
-                call.meter.attempts.append(Attempt(endpoint.id, started, time.time(), 0, "cancelled"))
-                raise
             else:
                 report_success(endpoint)
                 return answer
@@ -241,53 +238,38 @@ class Pipeline:
             headers={"retry-after": "5"},
         )
 
+    def _begin_attempt(self, call: _Call, endpoint: Endpoint) -> None:
+        call.tried.append(endpoint)
+        call.attempt = call.meter.engine_started = time.time()
+        call.meter.endpoint = endpoint
+        endpoint.in_flight += 1
+
+    def _end_attempt(self, call: _Call, error: APIError | None, *, code: str | None = None) -> None:
+        endpoint = call.meter.endpoint
+        if call.attempt is None or endpoint is None:
+            return
+        endpoint.in_flight -= 1
+        if isinstance(error, EngineError):
+            report_failure(endpoint, asyncio.get_running_loop().time())
+        status = 200 if call.meter.first_token else (error.status if error else 0)
+        code = error_code(error) if error else code
+        call.meter.attempts.append(Attempt(endpoint.id, call.attempt, time.time(), status, code))
+        call.attempt = None
+
     # meter
 
-    async def _relay(self, call: _Call, stream: EngineStream) -> AsyncGenerator[bytes, None]:
-        """Pass the stream on and see how it ends. Runs to its end or is closed; either way it settles."""
-        meter = call.meter
-        tap = StreamTap(meter, shows_usage=call.shows_usage)
-        status: Status = "cancelled"  # unless the end is reached
-        error: APIError | None = None
-        try:
-            whole = stream.first
-            while whole:
-                if passed := tap.look(whole):
-                    yield passed
-                if tap.error is not None or tap.is_done:
-                    break
-                whole = await stream.read()
-            if tap.error is not None:
-                error = stream_error(tap.error)
-            elif not tap.is_done:
-                error = EngineError("The engine ended the stream before it was complete.")
-            status = "ok" if error is None else "error"
-        except EngineError as failure:
-            status, error = "error", failure
-        finally:
-            if not tap.is_done:
-                stream.close()
-            else:
-                # `[DONE]` is seen a moment before the body's last byte: read it, so that the connection can be kept.
-                self._settlement.spawn(_to_the_end(stream))
-            if error is not None and meter.endpoint is not None and isinstance(error, EngineError):
-                report_failure(meter.endpoint, asyncio.get_running_loop().time())
-            self._finish(call, "ok" if tap.is_done else status, error=error_code(error) if error else None)
-        if error is not None:
-            yield sse.error_event(error)
-
-    def _finish(self, call: _Call, status: Status, *, http_status: int = 200, error: str | None = None) -> None:
+    def _finish(self, call: _Call, status: Status, error: APIError | None, *, http_status: int | None = None) -> None:
         """The request is over: it leaves the counts and is settled, at once or when its tokens are counted."""
         self.in_flight -= 1
         meter, now = call.meter, time.time()
-        endpoint = meter.endpoint
-        if endpoint is not None and (not meter.attempts or meter.attempts[-1].started != meter.engine_started):
-            endpoint.in_flight -= 1
-            meter.attempts.append(Attempt(endpoint.id, meter.engine_started, now, 200, error))
-        if meter.usage is not None or meter.first_token is None or endpoint is None:
-            self._settle(call, meter.record(status, now, http_status=http_status, error=error))
+        self._end_attempt(call, error, code="cancelled" if status == "cancelled" else None)
+        if http_status is None:
+            http_status = error.status if error else 200
+        code = error_code(error) if error else None
+        if meter.usage is not None or meter.first_token is None or meter.endpoint is None:
+            self._settle(call, meter.record(status, now, http_status=http_status, error=code))
         else:
-            self._settlement.spawn(self._count_and_settle(call, endpoint, status, now, http_status, error))
+            self._settlement.spawn(self._count_and_settle(call, meter.endpoint, status, now, http_status, code))
 
     async def _count_and_settle(
         self, call: _Call, endpoint: Endpoint, status: Status, ended: float, http_status: int, error: str | None
@@ -300,15 +282,6 @@ class Pipeline:
     def _settle(self, call: _Call, record: RequestRecord) -> None:
         self._settlement.settle(record, call.reserved)
         self._on_record(record)
-
-
-async def _to_the_end(stream: EngineStream) -> None:
-    try:
-        await stream.read()
-    except EngineError:
-        return  # all that matters had come
-    finally:
-        stream.close()
 
 
 def _refused(admitted: Admission, limits: Limits) -> RateLimitError:
@@ -335,57 +308,3 @@ def _check_task(endpoint: Endpoint, operation: Operation) -> None:
 def _headers(head: Head) -> tuple[tuple[bytes, bytes], ...]:
     """vLLM takes x-request-id for its own logs and ids, so one id is found in all of them."""
     return ((b"x-request-id", head.request_id.encode()), *head.headers)
-
-
-def _estimate(body: bytes, request: AnyRequest) -> int:
-    """Tokens to reserve: the prompt by its bytes, the output by what it may become."""
-    tokens = estimated(len(body))
-    if isinstance(request, Generation):
-        most = request.max_tokens or DEFAULT_OUTPUT_TOKENS
-        if isinstance(request, ChatCompletion):
-            most = request.max_completion_tokens or most
-        tokens += max(0, most) * max(1, request.n or 1)
-    return tokens
-
-
-def _prepared(
-    body: bytes, members: dict[str, msgspec.Raw], request: AnyRequest, served: Served, limits: Limits
-) -> bytes:
-    """The body as the engine shall have it; untouched where nothing must change."""
-    changed: dict[str, object] = {}
-    if request.model != served.name:
-        changed["model"] = served.name
-    if isinstance(request, Generation):
-        if request.stream and not (request.stream_options and request.stream_options.include_usage):
-            # The record needs the engine's count; what the client did not ask for is taken out again (StreamTap).
-            options = members.get("stream_options")
-            asked = msgspec.json.decode(options) if options is not None else None
-            changed["stream_options"] = {**(asked or {}), "include_usage": True}
-        changed |= _held_to(limits, request)
-    return requests.with_members(members, changed) if changed else body
-
-
-def _held_to(limits: Limits, request: Generation) -> dict[str, object]:
-    """Hold a request to its key's `max_tokens`."""
-    most = limits.max_tokens
-    if most is None:
-        return {}
-    name, asked = "max_tokens", request.max_tokens
-    if isinstance(request, ChatCompletion) and (request.max_completion_tokens is not None or asked is None):
-        name, asked = "max_completion_tokens", request.max_completion_tokens
-    if asked is None:
-        return {name: most}
-    if asked > most:
-        raise BadRequestError(
-            f"This key may ask for at most {most} tokens, not {asked}.", param=name, code="max_tokens_exceeded"
-        )
-    return {}
-
-
-def _for_endpoint(body: bytes, endpoint: Endpoint) -> bytes:
-    """An endpoint elsewhere may know the model under another name."""
-    if endpoint.upstream_model is None:
-        return body
-    return requests.with_members(
-        msgspec.json.decode(body, type=dict[str, msgspec.Raw]), {"model": endpoint.upstream_model}
-    )

@@ -1,0 +1,71 @@
+"""The body on its way to the engine: what is changed, and what a request is expected to cost. Pure.
+
+Only members that must differ are set; the others go on byte for byte.
+"""
+
+import msgspec
+
+from quarterdeck.errors import BadRequestError
+from quarterdeck.inference.directory import Served
+from quarterdeck.inference.endpoints import Endpoint
+from quarterdeck.inference.metering import estimated
+from quarterdeck.protocol import requests
+from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Generation
+from quarterdeck.settings.limits import Limits
+
+DEFAULT_OUTPUT_TOKENS = 256
+"""What a request that names no max_tokens reserves of a token limit; settled at what it used."""
+
+
+def estimate(body: bytes, request: AnyRequest) -> int:
+    """Tokens to reserve: the prompt by its bytes, the output by what it may become."""
+    tokens = estimated(len(body))
+    if isinstance(request, Generation):
+        most = request.max_tokens or DEFAULT_OUTPUT_TOKENS
+        if isinstance(request, ChatCompletion):
+            most = request.max_completion_tokens or most
+        tokens += max(0, most) * max(1, request.n or 1)
+    return tokens
+
+
+def prepared(
+    body: bytes, members: dict[str, msgspec.Raw], request: AnyRequest, served: Served, limits: Limits
+) -> bytes:
+    """The body as the engine shall have it; untouched where nothing must change."""
+    changed: dict[str, object] = {}
+    if request.model != served.name:
+        changed["model"] = served.name
+    if isinstance(request, Generation):
+        if request.stream and not (request.stream_options and request.stream_options.include_usage):
+            # The record needs the engine's count; what the client did not ask for is taken out again (StreamTap).
+            options = members.get("stream_options")
+            asked = msgspec.json.decode(options) if options is not None else None
+            changed["stream_options"] = {**(asked or {}), "include_usage": True}
+        changed |= _held_to(limits, request)
+    return requests.with_members(members, changed) if changed else body
+
+
+def _held_to(limits: Limits, request: Generation) -> dict[str, object]:
+    """Hold a request to its key's `max_tokens`."""
+    most = limits.max_tokens
+    if most is None:
+        return {}
+    name, asked = "max_tokens", request.max_tokens
+    if isinstance(request, ChatCompletion) and (request.max_completion_tokens is not None or asked is None):
+        name, asked = "max_completion_tokens", request.max_completion_tokens
+    if asked is None:
+        return {name: most}
+    if asked > most:
+        raise BadRequestError(
+            f"This key may ask for at most {most} tokens, not {asked}.", param=name, code="max_tokens_exceeded"
+        )
+    return {}
+
+
+def for_endpoint(body: bytes, endpoint: Endpoint) -> bytes:
+    """An endpoint elsewhere may know the model under another name."""
+    if endpoint.upstream_model is None:
+        return body
+    return requests.with_members(
+        msgspec.json.decode(body, type=dict[str, msgspec.Raw]), {"model": endpoint.upstream_model}
+    )
