@@ -3,9 +3,10 @@
 import timeit
 from decimal import Decimal
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.records import a_record
 
-from quarterdeck.record import Attempt, RequestRecord
 from quarterdeck.telemetry import metrics
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 from quarterdeck.telemetry.metrics import Metrics
@@ -22,29 +23,6 @@ def scraped(subject: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], f
 
 def value(subject: Metrics, name: str, **labels: str) -> float | None:
     return scraped(subject).get((name, tuple(sorted(labels.items()))))
-
-
-def a_record(**changes: object) -> RequestRecord:
-    fields: dict[str, object] = {
-        "id": "req_" + "ab" * 16,
-        "org": "default",
-        "team": "default",
-        "key": "key_1",
-        "operation": "chat",
-        "model": "m",
-        "stream": True,
-        "started": 100.0,
-        "first_token": 100.5,
-        "ended": 101.5,
-        "status": "ok",
-        "http_status": 200,
-        "input_tokens": 10,
-        "cached_tokens": 4,
-        "output_tokens": 11,
-        "cost": Decimal("0.25"),
-        "attempts": (Attempt("e1", 100.0, 100.1, 0, "engine_unavailable"), Attempt("e2", 100.1, 101.5, 200)),
-    }
-    return RequestRecord(**(fields | changes))  # type: ignore[arg-type]
 
 
 def test_a_counter_counts_by_label_set() -> None:
@@ -97,24 +75,31 @@ def test_label_sets_are_bounded_and_the_rest_is_summed_under_other() -> None:
 
 def test_a_finished_request_is_projected_from_its_record() -> None:
     subject = GatewayMetrics()
-    subject.observe(a_record())
-    seen = lambda name, **labels: value(subject, name, **labels)  # noqa: E731
-    assert seen("quarterdeck_requests_total", operation="chat", model="m", http_status="200", status="ok") == 1
-    assert seen("quarterdeck_time_to_first_token_seconds_sum", operation="chat", model="m") == 0.5
-    assert seen("quarterdeck_inter_token_latency_seconds_count", operation="chat", model="m") == 10
-    assert seen("quarterdeck_tokens_total", model="m", kind="input") == 6
-    assert seen("quarterdeck_tokens_total", model="m", kind="cached") == 4
-    assert seen("quarterdeck_tokens_total", model="m", kind="output") == 11
-    assert seen("quarterdeck_cost_dollars_total", model="m") == 0.25
-    assert seen("quarterdeck_endpoint_attempts_total", endpoint="e1", outcome="engine_unavailable") == 1
-    assert seen("quarterdeck_endpoint_attempts_total", endpoint="e2", outcome="ok") == 1
+    subject.observe(a_record(model="m", started=100.0, first_token=100.5, ended=101.5, cost=Decimal("0.25")))
+
+    def seen(name: str, **labels: str) -> float | None:
+        return value(subject, name, model="m", **labels)
+
+    assert seen("quarterdeck_requests_total", operation="chat", http_status="200", status="ok") == 1
+    assert seen("quarterdeck_request_duration_seconds_sum", operation="chat") == 1.5
+    assert seen("quarterdeck_time_to_first_token_seconds_sum", operation="chat") == 0.5
+    assert seen("quarterdeck_inter_token_latency_seconds_count", operation="chat") == 10
+    assert seen("quarterdeck_inter_token_latency_seconds_sum", operation="chat") == pytest.approx(1.0)
+    assert seen("quarterdeck_tokens_total", kind="input") == 14
+    assert seen("quarterdeck_tokens_total", kind="cached") == 16
+    assert seen("quarterdeck_tokens_total", kind="output") == 11
+    assert seen("quarterdeck_cost_dollars_total") == 0.25
+    assert (
+        value(subject, "quarterdeck_endpoint_attempts_total", endpoint="smollm2#0", outcome="engine_unavailable") == 1
+    )
+    assert value(subject, "quarterdeck_endpoint_attempts_total", endpoint="smollm2#1", outcome="ok") == 1
 
 
 def test_a_cancelled_request_and_an_error_are_counted_as_such() -> None:
     subject = GatewayMetrics()
     subject.observe(a_record(status="cancelled", http_status=499, first_token=None, output_tokens=0))
     subject.observe(a_record(status="error", http_status=502, error_code="engine_error"))
-    assert value(subject, "quarterdeck_cancelled_requests_total", model="m") == 1
+    assert value(subject, "quarterdeck_cancelled_requests_total", model="smollm2") == 1
     assert value(subject, "quarterdeck_errors_total", code="engine_error") == 1
 
 

@@ -1,0 +1,229 @@
+"""The database: SQLite beside us or PostgreSQL elsewhere, and whether it answers.
+
+Everything that can go wrong between us and it becomes DatabaseUnavailableError, so that a caller gets 503 and never
+"unknown key", and the worker keeps its records and tries again. A mistake in our own statements stays what it is.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from sqlalchemy import URL, event, exc, make_url, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from quarterdeck.errors import ServiceUnavailableError
+from quarterdeck.store.migration import upgrade
+
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+}
+_MIGRATION_LOCK = 0x71_64_65_63_6B  # "qdeck"; any number that nobody else uses for advisory locks in this database
+_MIGRATION_SECONDS = 600.0
+
+_AWAY = ("08", "25006", "28", "3D", "40", "42P01", "42703", "53", "55", "57", "58", "XX")
+"""Beginnings of SQLSTATEs that say "not now" and not "never": connection, read only, password, no such database,
+serialization, tables not there yet (migrations have not run), resources, locks, shutdown, I/O, internal."""
+
+
+class DatabaseUnavailableError(ServiceUnavailableError):
+    """No connection, no answer in time, or a database that can't do its work now."""
+
+    default_code = "database_unavailable"
+
+
+class Database:
+    """An engine with bounded connections and bounded waiting.
+
+    `on_state` is told once when it goes away (False) and once when it is back (True).
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 5.0,
+        pool_size: int = 5,
+        on_state: Callable[[bool], None] = lambda up: None,
+    ) -> None:
+        self._url = _normalized(url)
+        self._timeout = timeout
+        self._pool_size = pool_size
+        self._on_state = on_state
+        self._is_up: bool | None = None
+        self._engine = self._make_engine(timeout, pooled=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self._url.get_backend_name() == "sqlite"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the last thing heard of it was good. True before the first word."""
+        return self._is_up is not False
+
+    @asynccontextmanager
+    async def connect(self, timeout: float | None = None) -> AsyncIterator[AsyncConnection]:
+        """A connection for reading. `timeout` bounds all that is done with it, the waiting for it included."""
+        with self._translated():
+            async with asyncio.timeout(timeout or self._limit), self._engine.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def begin(self, timeout: float | None = None) -> AsyncIterator[AsyncConnection]:
+        """A transaction: committed at the end, rolled back by an exception. Write first in it, read after: a SQLite
+        transaction that has read can't always become a writer."""
+        with self._translated():
+            async with asyncio.timeout(timeout or self._limit), self._engine.begin() as connection:
+                yield connection
+
+    async def ping(self) -> None:
+        """Raises DatabaseUnavailableError where it does not answer."""
+        async with self.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def migrate(self) -> None:
+        """Bring the tables to this program's version. Safe to call from any number of processes at once.
+
+        All or nothing: both databases change tables inside a transaction. Raises MigrationError where the tables were
+        made by a newer program.
+        """
+        engine = self._make_engine(_MIGRATION_SECONDS, pooled=False)
+        try:
+            with self._translated():
+                if self.is_sqlite:
+                    await self._migrate_sqlite(engine)
+                else:
+                    async with engine.begin() as connection:
+                        # Waits for whoever migrates now; released by commit, rollback or our death.
+                        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+                        await connection.run_sync(upgrade)
+        finally:
+            await engine.dispose()
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    @property
+    def _limit(self) -> float:
+        # SQLite waits for a lock `timeout` long and says so itself: its own answer is the better one.
+        return self._timeout + 1.0 if self.is_sqlite else self._timeout
+
+    async def _migrate_sqlite(self, engine: AsyncEngine) -> None:
+        path = self._url.database
+        lock = await asyncio.to_thread(_locked_file, Path(path)) if path and path != ":memory:" else None
+        try:
+            async with engine.connect() as connection:
+                # The driver would begin a transaction before an INSERT only, and leave CREATE TABLE outside.
+                raw = await connection.execution_options(isolation_level="AUTOCOMMIT")
+                await raw.exec_driver_sql("BEGIN IMMEDIATE")
+                try:
+                    await raw.run_sync(upgrade)
+                    await raw.exec_driver_sql("COMMIT")
+                except BaseException:
+                    await raw.exec_driver_sql("ROLLBACK")
+                    raise
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+    def _make_engine(self, timeout: float, *, pooled: bool) -> AsyncEngine:
+        pool: dict[str, Any] = {"poolclass": NullPool}
+        if pooled:
+            pool = {
+                "pool_size": self._pool_size,
+                "max_overflow": 0,
+                "pool_timeout": timeout,
+                "pool_recycle": 1800,
+                # One short round trip buys that a restart of the server is no error to the next request.
+                "pool_pre_ping": not self.is_sqlite,
+            }
+        if self.is_sqlite:
+            engine = create_async_engine(self._url, connect_args={"timeout": timeout}, **pool)
+            event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+            return engine
+        arguments = {
+            "timeout": min(timeout, 10.0),
+            "command_timeout": timeout,
+            "server_settings": {"application_name": "quarterdeck"},
+        }
+        return create_async_engine(self._url, connect_args=arguments, **pool)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, TimeoutError, exc.TimeoutError, exc.DBAPIError, asyncpg.PostgresError) as error:
+            if not _is_away(error):
+                raise
+            self._mark(up=False)
+            raise DatabaseUnavailableError(f"The database is not available: {_reason(error)}") from error
+        except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            self._mark(up=False)
+            raise DatabaseUnavailableError(f"The database is not available: {_reason(error)}") from error
+        self._mark(up=True)
+
+    def _mark(self, *, up: bool) -> None:
+        was, self._is_up = self._is_up, up
+        if was is not up and (was is not None or not up):
+            self._on_state(up)
+
+
+def _normalized(url: str) -> URL:
+    """Name the driver where the URL names only the database, as `postgres://` from a hoster does."""
+    parsed = make_url(url)
+    parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+    if parsed.drivername not in _DRIVERS.values():
+        raise ValueError("a database URL begins with sqlite+aiosqlite:/// or postgresql+asyncpg://")
+    return parsed
+
+
+def _prepare_sqlite(connection: Any, record: object) -> None:
+    """WAL: readers and one writer don't wait for one another, over processes too.
+
+    synchronous FULL and not NORMAL: the worker deletes a record from Redis once its row is committed, so a commit has
+    to be on the disk. It costs one fsync a batch. NORMAL would lose the last commits when the power goes.
+    """
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _locked_file(database: Path) -> int:
+    """Make the folder and the file for this user alone, and wait for the lock beside it. Blocks; closing unlocks."""
+    database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(database, os.O_RDWR | os.O_CREAT, 0o600))  # -wal and -shm take their mode from it
+    lock = os.open(database.with_name(database.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether the database is at fault, and the same call may succeed later."""
+    cause = error.orig if isinstance(error, exc.DBAPIError) and error.orig is not None else error
+    state = getattr(cause, "sqlstate", None) or getattr(cause.__cause__, "sqlstate", None)
+    if state is not None:
+        return str(state).startswith(_AWAY)
+    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
+        return True
+    if isinstance(cause, sqlite3.Error):
+        # Locked, full, read only, unreadable, no such table. What a statement of ours did wrong is a subclass of these.
+        wrong = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.NotSupportedError)
+        return not isinstance(cause, wrong)
+    return not isinstance(error, exc.IntegrityError | exc.DataError | exc.ProgrammingError | exc.NotSupportedError)
+
+
+def _reason(error: BaseException) -> str:
+    """One line for a log: the driver's words, without the statement and its values."""
+    cause = error.orig if isinstance(error, exc.DBAPIError) and error.orig is not None else error
+    words = str(cause).strip().splitlines()
+    return words[0][:200] if words else "no answer in time"

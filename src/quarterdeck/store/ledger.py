@@ -1,0 +1,212 @@
+"""The ledger: a row for every request, a pure projection of its record.
+
+A row goes in once however often it is delivered, because the stream delivers at least once. `record_of(row_of(r))` is
+`r`, so nothing that reads the ledger needs another shape.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Context, Decimal, Inexact, localcontext
+from typing import Any, Literal
+
+import msgspec
+from sqlalchemy import BigInteger, ColumnElement, Row, cast, func, literal_column, select, tuple_
+from sqlalchemy.dialects.postgresql import insert as insert_postgres
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from quarterdeck.errors import NotFoundError
+from quarterdeck.record import Attempt, RequestRecord
+from quarterdeck.store.database import Database
+from quarterdeck.store.tables import ledger
+
+GroupBy = Literal["org", "team", "key", "model", "operation", "endpoint", "user", "status"]
+
+MAX_TEXT = 512
+"""Characters that are kept of what a caller may choose freely: `user`, `session`."""
+
+_INT64 = 2**63
+_TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+# An addition that can't be exact raises instead of rounding: 200 digits are more than any sum of money has.
+_EXACT = Context(prec=200, traps=[Inexact])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerFilter:
+    """Which rows: all of an org's that fit every field given. `since` is included, `until` is not; Unix seconds."""
+
+    org: str
+    key: str | None = None
+    team: str | None = None
+    model: str | None = None
+    operation: str | None = None
+    status: str | None = None
+    user: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """A sum over rows."""
+
+    group: tuple[str | None, ...] = ()
+    """The values that were grouped by, in the order asked for."""
+    bucket: int | None = None
+    """Unix seconds at which its time bucket begins."""
+    requests: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost: Decimal = Decimal(0)
+    """$, exact."""
+
+
+class Ledger:
+    """Inserting is the worker's; reading is the admin's and the CLI's."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def insert(self, records: Iterable[RequestRecord]) -> int:
+        """Enter them in one transaction. Returns how many were new; those that are there already stay as they are.
+
+        The same id with other contents is not looked at: the first one stands.
+        """
+        # In the order of their ids, so that two workers with some of the same records can't wait for one another.
+        rows = sorted((row_of(record) for record in records), key=lambda row: str(row["id"]))
+        if not rows:
+            return 0
+        insert = insert_sqlite if self._database.is_sqlite else insert_postgres
+        statement = insert(ledger).on_conflict_do_nothing(index_elements=["id"]).returning(ledger.c.id)
+        async with self._database.begin() as connection:
+            return len((await connection.execute(statement, rows)).all())
+
+    async def retrieve(self, id: str, *, org: str) -> RequestRecord:
+        """Raises NotFoundError."""
+        async with self._database.connect() as connection:
+            row = await self._row(connection, id, org)
+        if row is None:
+            raise _no_such_request(id)
+        return record_of(row)
+
+    async def sum(
+        self,
+        where: LedgerFilter,
+        *,
+        by: Sequence[GroupBy] = (),
+        bucket_seconds: int | None = None,
+        timeout: float = 60.0,
+    ) -> list[Usage]:
+        """Requests, tokens and exact cost, in groups, in the order of bucket and group. Nothing found: []."""
+        async with self._database.connect(timeout) as connection:
+            rows = _sum_in_python if self._database.is_sqlite else _sum_in_sql
+            found = await rows(connection, where, by, bucket_seconds)
+        return sorted(found, key=lambda usage: (usage.bucket or 0, [value or "" for value in usage.group]))
+
+    async def list(self, where: LedgerFilter, *, limit: int = 100, after: str | None = None) -> list[RequestRecord]:
+        """Newest first; `after` is the last id of the piece before. Raises NotFoundError where that is none."""
+        query = select(ledger).where(*_conditions(where))
+        async with self._database.connect() as connection:
+            if after is not None:
+                last = await self._row(connection, after, where.org)
+                if last is None:
+                    raise _no_such_request(after, param="after")
+                query = query.where(tuple_(ledger.c.started, ledger.c.id) < (last.started, last.id))
+            query = query.order_by(ledger.c.started.desc(), ledger.c.id.desc()).limit(limit)
+            return [record_of(row) for row in await connection.execute(query)]
+
+    async def _row(self, connection: AsyncConnection, id: str, org: str) -> Row[Any] | None:
+        query = select(ledger).where(ledger.c.id == id, ledger.c.org == org)
+        return (await connection.execute(query)).one_or_none()
+
+
+def row_of(record: RequestRecord) -> dict[str, Any]:
+    """The ledger row of a record. Pure.
+
+    What PostgreSQL can't hold is left out rather than losing the row: NUL in a text, a seed beyond 64 bits.
+    """
+    row = {name: getattr(record, name) for name in _FIELDS}
+    row["attempts"] = [msgspec.to_builtins(attempt) for attempt in record.attempts]
+    for name, value in row.items():
+        if isinstance(value, str):
+            row[name] = value.replace("\x00", "�")
+    for name in ("user", "session"):
+        row[name] = row[name][:MAX_TEXT] if row[name] is not None else None
+    for name in ("max_tokens", "seed"):
+        value = row[name]
+        row[name] = value if value is not None and -_INT64 <= value < _INT64 else None
+    return row
+
+
+def record_of(row: Row[Any]) -> RequestRecord:
+    """The record that a row was projected from."""
+    fields = row._asdict()  # public in spite of its name, as of every namedtuple
+    fields["attempts"] = tuple(msgspec.convert(attempt, Attempt) for attempt in fields["attempts"])
+    return RequestRecord(**fields)
+
+
+_FIELDS = RequestRecord.__struct_fields__
+
+
+def _conditions(where: LedgerFilter) -> list[ColumnElement[bool]]:
+    columns = ledger.c
+    conditions = [columns.org == where.org]
+    for name in ("key", "team", "model", "operation", "status", "user"):
+        if (value := getattr(where, name)) is not None:
+            conditions.append(columns[name] == value)
+    if where.since is not None:
+        conditions.append(columns.started >= where.since)
+    if where.until is not None:
+        conditions.append(columns.started < where.until)
+    return conditions
+
+
+async def _sum_in_sql(
+    connection: AsyncConnection, where: LedgerFilter, by: Sequence[GroupBy], bucket_seconds: int | None
+) -> list[Usage]:
+    groups: list[ColumnElement[Any]] = [ledger.c[name] for name in by]
+    if bucket_seconds is not None:
+        # Written out, because to a prepared statement an expression with a parameter is not equal to its own twin.
+        groups.insert(0, cast(func.floor(ledger.c.started / literal_column(str(int(bucket_seconds)))), BigInteger))
+    sums = [func.sum(ledger.c[name]) for name in _TOKENS]
+    query = select(*groups, func.count(), *sums, func.sum(ledger.c.cost)).where(*_conditions(where)).group_by(*groups)
+    usages = []
+    for row in await connection.execute(query):
+        values = list(row)
+        bucket = None if bucket_seconds is None else values.pop(0) * bucket_seconds
+        group, (count, *tokens, cost) = values[: len(by)], values[len(by) :]
+        if count:  # without a group there is a row even where there is nothing
+            usages.append(_usage(group, bucket, count, [int(n) for n in tokens], cost))
+    return usages
+
+
+async def _sum_in_python(
+    connection: AsyncConnection, where: LedgerFilter, by: Sequence[GroupBy], bucket_seconds: int | None
+) -> list[Usage]:
+    """SQLite keeps money as text, so that it is exact; adding it up is ours."""
+    columns = [ledger.c[name] for name in by]
+    tokens = [ledger.c[name] for name in _TOKENS]
+    query = select(*columns, ledger.c.started, *tokens, ledger.c.cost).where(*_conditions(where))
+    totals: dict[tuple[Any, ...], list[Any]] = {}
+    async with connection.stream(query.execution_options(yield_per=1000)) as result:
+        async for row in result:
+            values = tuple(row)
+            group, (started, *numbers) = values[: len(by)], values[len(by) :]
+            bucket = None if bucket_seconds is None else int(started // bucket_seconds) * bucket_seconds
+            total = totals.setdefault((bucket, *group), [0, 0, 0, 0, 0, Decimal(0)])
+            with localcontext(_EXACT):
+                for i, number in enumerate((1, *numbers)):
+                    total[i] += number
+    return [_usage(group, bucket, count, tokens, cost) for (bucket, *group), (count, *tokens, cost) in totals.items()]
+
+
+def _usage(group: Sequence[Any], bucket: int | None, count: int, tokens: Sequence[int], cost: Decimal) -> Usage:
+    return Usage(
+        group=tuple(group), bucket=bucket, requests=count, cost=cost, **dict(zip(_TOKENS, tokens, strict=True))
+    )
+
+
+def _no_such_request(id: str, param: str | None = None) -> NotFoundError:
+    return NotFoundError(f"No such request: '{id}'.", param=param, code="request_not_found")

