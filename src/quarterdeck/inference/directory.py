@@ -21,6 +21,8 @@ class Served:
     model: str
     """The base model's name."""
     price: Price
+    price_version: str
+    """`price.version`, computed once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,11 @@ class Directory:
     def of(cls, config: Config) -> "Directory":
         names: dict[str, Served] = {}
         for model in config.models:
-            served = Served(model.name, model.name, model.price)
+            served = Served(model.name, model.name, model.price, model.price.version)
             for name in (model.name, *model.aliases):
                 names[name] = served
             for adapter in _adapters(model):
-                names[adapter] = Served(adapter, model.name, model.price)
+                names[adapter] = Served(adapter, model.name, model.price, model.price.version)
         return cls(config, MappingProxyType(names))
 
     def resolve(self, name: str) -> Served | None:
@@ -48,7 +50,7 @@ class Directory:
     def adapter(self, name: str, model: str) -> Served | None:
         """An adapter that an endpoint of `model` holds, priced as its model."""
         base = self.names.get(model)
-        return Served(name, model, base.price) if base else None
+        return Served(name, model, base.price, base.price_version) if base else None
 
 
 def _adapters(model: ModelConfig) -> list[str]:

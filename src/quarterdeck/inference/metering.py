@@ -5,6 +5,7 @@ until the request is over.
 """
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from quarterdeck.errors import APIError
 from quarterdeck.inference.calls import Head
@@ -17,6 +18,7 @@ from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Generation
 from quarterdeck.protocol.usage import Usage, decode_answer, usage_of
 from quarterdeck.record import Attempt, RequestRecord, Status, UsageSource
 
+NOTHING = Decimal(0)
 CHARACTERS_PER_TOKEN = 4
 """The usual rule of thumb, where nobody can count."""
 
@@ -81,7 +83,7 @@ class Meter:
             output_tokens=usage.output,
             reasoning_tokens=usage.reasoning,
             usage_source=self.usage_source,
-            price_version=price.version,
+            price_version=self.served.price_version,
             price_input=price.input,
             price_cached=price.input if price.cached_input is None else price.cached_input,
             price_output=price.output,
@@ -90,7 +92,9 @@ class Meter:
                 price,
                 engine_seconds=now - self.engine_started if self.engine_started else 0.0,
                 shared_by=endpoint.max_running if endpoint else 1,
-            ),
+            )
+            if self.engine_started
+            else NOTHING,
             user=request.safety_identifier or request.user,
             session=_session(request),
             max_tokens=_max_tokens(request),
@@ -118,47 +122,43 @@ class StreamTap:
     def look(self, whole: bytes) -> bytes:
         """Take whole events, return those that the client shall see."""
         meter = self._meter
-        if sse.may_hold_error(whole) or sse.may_hold_usage(whole):
-            whole = self._read(whole)
-        elif b'"finish_reason":"' in whole:
-            self._take_finish(whole)
+        if sse.may_hold_error(whole):
+            whole = self._until_error(whole)
+        if (finish := whole.rfind(b'"finish_reason":"')) >= 0:
+            meter.finish_reason = whole[finish + 17 : whole.find(b'"', finish + 17)].decode("utf-8", "replace")
+        if (usage := sse.usage_at(whole)) >= 0:
+            whole = self._take_usage(whole, usage)
         if sse.is_done(whole):
             self.is_done = True
         assert meter.transcript is not None  # noqa: S101  # set in __init__
         meter.transcript.add(whole)
         return whole
 
-    def _take_finish(self, whole: bytes) -> None:
-        start = whole.rfind(b'"finish_reason":"') + 17
-        self._meter.finish_reason = whole[start : whole.find(b'"', start)].decode("utf-8", "replace")
-
-    def _read(self, whole: bytes) -> bytes:
-        """Parse, event by event, what may hold a usage or an error."""
-        passed: list[bytes] = []
+    def _until_error(self, whole: bytes) -> bytes:
+        """The events before the first that is an error; all of them where none is."""
+        start = 0
         for event in sse.events(whole):
-            chunk = sse.parse(event)
-            if chunk is None:
-                passed.append(event)
-                continue
-            if chunk.get("error") and not chunk.get("choices"):
-                self.error = sse.data(event)
-                break
-            choices = chunk.get("choices")
-            usage = chunk.get("usage")
-            if usage:
-                self._meter.take_usage(usage_of(usage))
-                if isinstance(chunk.get("id"), str):
-                    self._meter.response_id = chunk["id"]
-            if (
-                isinstance(choices, list)
-                and choices
-                and isinstance(choices[0], dict)
-                and choices[0].get("finish_reason")
-            ):
-                self._meter.finish_reason = str(choices[0]["finish_reason"])
-            if not usage or choices or self._shows_usage:
-                passed.append(event)
-        return b"".join(passed)
+            if b'"error"' in event:
+                chunk = sse.parse(event)
+                if chunk is not None and chunk.get("error") and not chunk.get("choices"):
+                    self.error = sse.data(event)
+                    return whole[:start]
+            start += len(event)
+        return whole
+
+    def _take_usage(self, whole: bytes, at: int) -> bytes:
+        """Read the event at `at`; where it has nothing but the usage, a client who didn't ask doesn't see it."""
+        start, end = sse.bounds(whole, at)
+        chunk = sse.parse(whole[start:end])
+        if chunk is None or not chunk.get("usage"):
+            return whole
+        meter, choices = self._meter, chunk.get("choices")
+        meter.take_usage(usage_of(chunk["usage"]))
+        if isinstance(chunk.get("id"), str):
+            meter.response_id = chunk["id"]
+        if isinstance(choices, list) and choices and isinstance(choices[0], dict) and choices[0].get("finish_reason"):
+            meter.finish_reason = str(choices[0]["finish_reason"])
+        return whole if choices or self._shows_usage else whole[:start] + whole[end:]
 
 
 def estimated(characters: int) -> int:

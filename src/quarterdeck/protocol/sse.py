@@ -77,15 +77,21 @@ def is_done(whole: bytes) -> bool:
     )
 
 
-def may_hold_usage(whole: bytes) -> bool:
-    """Whether an event has a `usage` that is an object. A false yes is possible, a false no is not."""
+def usage_at(whole: bytes) -> int:
+    """Where the last `usage` that is an object may begin, -1: nowhere. A false yes is possible, a false no is not."""
     at = whole.rfind(b'"usage":')
-    return at >= 0 and whole[at + 8 : at + 16].lstrip()[:1] == b"{"
+    return at if at >= 0 and whole[at + 8 : at + 16].lstrip()[:1] == b"{" else -1
 
 
 def may_hold_error(whole: bytes) -> bool:
     """Whether an event may be an error. A false yes is possible, a false no is not."""
     return b'"error":' in whole or b'"error" :' in whole or whole.startswith(b"event: error")
+
+
+def bounds(whole: bytes, at: int) -> tuple[int, int]:
+    """Start and end of the event that holds the byte `at`."""
+    before = whole.rfind(b"\n\n", 0, at)
+    return (before + 2 if before >= 0 else 0), whole.find(b"\n\n", at) + 2
 
 
 def parse(event: bytes) -> dict[str, Any] | None:
