@@ -52,10 +52,10 @@ def create_app(config: SimulatorConfig | None = None) -> "App":
 class App:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        task = engine.config.task
+        tasks = set(engine.config.tasks.values())
         self._compute = {
-            **(GENERATE if task in ("generate", "any") else {}),
-            **(EMBED if task in ("embed", "any") else {}),
+            **(GENERATE if tasks & {"generate", "any"} else {}),
+            **(EMBED if tasks & {"embed", "any"} else {}),
             **TOKENS,
         }
 

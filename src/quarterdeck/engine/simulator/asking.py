@@ -8,6 +8,7 @@ import msgspec
 
 from quarterdeck.engine.simulator.config import SimulatorConfig
 from quarterdeck.engine.simulator.decoding import Job
+from quarterdeck.engine.simulator.engine import Served
 from quarterdeck.engine.simulator.refusals import invalid, too_long
 from quarterdeck.engine.simulator.regular import matching
 from quarterdeck.engine.simulator.requests import ChatRequest, CompletionRequest, Sampling, stops
@@ -28,7 +29,7 @@ class Asked:
     call: Call | None = None
 
 
-def ask_chat(request: ChatRequest, config: SimulatorConfig, adapter: str | None) -> Asked:
+def ask_chat(request: ChatRequest, config: SimulatorConfig, served: Served) -> Asked:
     """Raises Refusal where vLLM would."""
     prompt = render(
         request.messages,
@@ -46,18 +47,18 @@ def ask_chat(request: ChatRequest, config: SimulatorConfig, adapter: str | None)
     call = called(request, config.enable_auto_tool_choice)
     answers = []
     for index in range(request.n or 1):
-        start = start_of(config, adapter, request, index)
+        start = seeded(config.seed, served.voice, request.seed, index)
         if call is not None:
             source = recite(call.raw(start), repeat=False)
         else:
             echoed = last_user_text(request.messages[:-1] if half else request.messages)
             source = source_of(request, config, before, echoed, start)
         answers.append(write(go_on(source, half, before, start) if half else source, bounds))
-    job = Job([pieces], answers, len(answers), bounds.max_tokens, adapter, request.cache_salt)
+    job = Job([pieces], answers, len(answers), bounds.max_tokens, served.adapter, request.cache_salt)
     return Asked(job, [prompt], call)
 
 
-def ask_completion(request: CompletionRequest, config: SimulatorConfig, adapter: str | None) -> Asked:
+def ask_completion(request: CompletionRequest, config: SimulatorConfig, served: Served) -> Asked:
     """Raises Refusal where vLLM would."""
     texts, prompts = prompts_of(request.prompt)
     answers: list[Written] = []
@@ -69,9 +70,9 @@ def ask_completion(request: CompletionRequest, config: SimulatorConfig, adapter:
         bounds = bounds_of(request, room(config, len(pieces), request.max_tokens))
         most = max(most, bounds.max_tokens)
         for index in range(request.n or 1):
-            start = start_of(config, adapter, request, index)
+            start = seeded(config.seed, served.voice, request.seed, index)
             answers.append(write(source_of(request, config, text, text, start), bounds))
-    return Asked(Job(prompts, answers, request.n or 1, most, adapter, request.cache_salt), texts)
+    return Asked(Job(prompts, answers, request.n or 1, most, served.adapter, request.cache_salt), texts)
 
 
 def prompts_of(prompt: str | list[Any]) -> tuple[list[str], list[list[str]]]:
@@ -119,10 +120,6 @@ def bounds_of(request: Sampling, max_tokens: int) -> Bounds:
         frozenset(request.stop_token_ids or ()),
         request.include_stop_str_in_output,
     )
-
-
-def start_of(config: SimulatorConfig, adapter: str | None, request: Sampling, index: int) -> int:
-    return seeded(config.seed, adapter or config.model, request.seed, index)
 
 
 def source_of(request: Sampling, config: SimulatorConfig, before: str, echoed: str, start: int) -> Iterator[str]:

@@ -26,9 +26,13 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
 
     model: Annotated[str, Meta(description="name of the model, and its root in /v1/models")] = "simulated"
     served_model_name: Annotated[list[str], Meta(description="names it answers to; default: the model's")] = []
+    more_models: Annotated[
+        list[str], Meta(description="further models of the same process; a second --model is one of them")
+    ] = []
+    embedding_model: Annotated[list[str], Meta(description="further models, for embeddings and score")] = []
     task: Annotated[
         Literal["generate", "embed", "any"],
-        Meta(description="which routes are there: chat and completions, or embeddings and score, or all"),
+        Meta(description="what the model is for: chat and completions, or embeddings and score, or all"),
     ] = "generate"
     host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 takes a free one and prints it")] = 8000
@@ -95,7 +99,15 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
 
     @property
     def names(self) -> list[str]:
+        """What the first model answers to."""
         return self.served_model_name or [self.model]
+
+    @property
+    def tasks(self) -> dict[str, str]:
+        """Every model's names, and what each is for."""
+        further = {**dict.fromkeys(self.embedding_model, "embed"), **dict.fromkeys(self.more_models, "generate")}
+        first: dict[str, str] = dict.fromkeys(self.names, self.task)
+        return first | {name: task for name, task in further.items() if name not in first}
 
 
 AT_RUN_TIME = frozenset(

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
@@ -14,8 +15,17 @@ from quarterdeck.engine.simulator.config import AT_RUN_TIME, SimulatorConfig, ch
 from quarterdeck.engine.simulator.faults import FaultBook, parse
 from quarterdeck.engine.simulator.metrics import Metrics
 from quarterdeck.engine.simulator.options import from_mapping
-from quarterdeck.engine.simulator.refusals import unknown_model
+from quarterdeck.engine.simulator.refusals import invalid, unknown_model
 from quarterdeck.engine.simulator.scheduler import Scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A name that was asked for: `voice` goes into the words' checksum, aliases of a model share it."""
+
+    name: str
+    voice: str
+    adapter: str | None
 
 
 class Listener(Protocol):
@@ -65,13 +75,20 @@ class Engine:
         self.config = config
         self.scheduler.advance()
 
-    def adapter(self, model: str | None) -> str | None:
-        """The adapter that the name asks for, None for the model itself. Raises Refusal for a name we don't serve."""
-        if not model or model in self.config.names:
-            return None
+    def serving(self, model: str | None, task: str) -> Served:
+        """Who answers to the name; no name is the task's first model. Raises Refusal for a name we don't serve."""
+        tasks = self.config.tasks
+        if not model:
+            name = next((name for name, each in tasks.items() if each in (task, "any")), self.config.names[0])
+            return self.serving(name, task)
         if model in self.adapters:
-            return model
-        raise unknown_model(model)
+            return Served(model, model, model)
+        if model not in tasks:
+            raise unknown_model(model)
+        if task and tasks[model] not in (task, "any"):
+            api = {"generate": "Chat Completions", "embed": "Embeddings"}[task]
+            raise invalid(f"The model does not support {api} API", "model")
+        return Served(model, self.config.model if model in self.config.names else model, None)
 
 
 def check_values(config: SimulatorConfig) -> None:

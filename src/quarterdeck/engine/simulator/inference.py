@@ -12,7 +12,7 @@ from quarterdeck.engine.simulator import answering
 from quarterdeck.engine.simulator.answers import Answer, ChatAnswer, CompletionAnswer, Facts
 from quarterdeck.engine.simulator.asking import Asked, ask_chat, ask_completion, prompts_of, room
 from quarterdeck.engine.simulator.decoding import Decoding, Job
-from quarterdeck.engine.simulator.engine import Engine
+from quarterdeck.engine.simulator.engine import Engine, Served
 from quarterdeck.engine.simulator.faults import Faults
 from quarterdeck.engine.simulator.refusals import invalid
 from quarterdeck.engine.simulator.requests import (
@@ -40,8 +40,8 @@ async def create_chat_completion(exchange: Exchange, engine: Engine, faults: Fau
     request = await receive(exchange, engine, ChatRequest)
     check_sampling(request)
     check_chat(request)
-    asked = ask_chat(request, engine.config, engine.adapter(request.model))
-    await generate(exchange, engine, request, asked, faults)
+    served = engine.serving(request.model, "generate")
+    await generate(exchange, engine, request, served, ask_chat(request, engine.config, served), faults)
 
 
 async def create_completion(exchange: Exchange, engine: Engine, faults: Faults) -> None:
@@ -51,13 +51,13 @@ async def create_completion(exchange: Exchange, engine: Engine, faults: Faults) 
         if request.logprobs < 0:
             raise invalid("`logprobs` must be a positive value or -1.", "logprobs")
         check_logprobs(request.logprobs)
-    asked = ask_completion(request, engine.config, engine.adapter(request.model))
-    await generate(exchange, engine, request, asked, faults)
+    served = engine.serving(request.model, "generate")
+    await generate(exchange, engine, request, served, ask_completion(request, engine.config, served), faults)
 
 
 async def create_embedding(exchange: Exchange, engine: Engine, faults: Faults) -> None:
     request = await receive(exchange, engine, EmbeddingRequest)
-    engine.adapter(request.model)
+    served = engine.serving(request.model, "embed")
     if request.encoding_format not in ("float", "base64"):
         raise invalid(f"Unsupported encoding format {request.encoding_format}", "encoding_format")
     dimensions = engine.config.default_embedding_dimensions if request.dimensions is None else request.dimensions
@@ -77,13 +77,13 @@ async def create_embedding(exchange: Exchange, engine: Engine, faults: Faults) -
             value = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
         data.append({"index": index, "object": "embedding", "embedding": value})
     body = {"id": identify(exchange, "embd"), "object": "list", "created": int(time.time())}
-    body |= {"model": request.model or engine.config.names[0], "data": data} | usage
+    body |= {"model": served.name, "data": data} | usage
     await answering.send(exchange, engine, encode(body), faults)
 
 
 async def create_score(exchange: Exchange, engine: Engine, faults: Faults) -> None:
     request = await receive(exchange, engine, ScoreRequest)
-    engine.adapter(request.model)
+    served = engine.serving(request.model, "embed")
     first = next((each for each in (request.text_1, request.queries, request.data_1) if each is not None), None)
     second = next((each for each in (request.text_2, request.documents, request.data_2) if each is not None), None)
     left, right = texts_of(first), texts_of(second)
@@ -99,13 +99,13 @@ async def create_score(exchange: Exchange, engine: Engine, faults: Faults) -> No
         for index, (one, other) in enumerate(pairs)
     ]
     body = {"id": identify(exchange, "score"), "object": "list", "created": int(time.time())}
-    body |= {"model": request.model or engine.config.names[0], "data": data} | usage
+    body |= {"model": served.name, "data": data} | usage
     await answering.send(exchange, engine, encode(body), faults)
 
 
 async def tokenize(exchange: Exchange, engine: Engine, faults: Faults) -> None:
     request = await receive(exchange, engine, TokenizeRequest)
-    engine.adapter(request.model)
+    engine.serving(request.model, "")
     if request.messages is not None:
         chat = ChatRequest(
             messages=request.messages,
@@ -136,7 +136,7 @@ async def tokenize(exchange: Exchange, engine: Engine, faults: Faults) -> None:
 
 async def detokenize(exchange: Exchange, engine: Engine, faults: Faults) -> None:
     request = await receive(exchange, engine, DetokenizeRequest)
-    engine.adapter(request.model)
+    engine.serving(request.model, "")
     if any(token < 0 for token in request.tokens):
         raise invalid("tokens must not be negative", "body.tokens")
     await answering.send(exchange, engine, encode({"prompt": decode(request.tokens)}), faults)
@@ -146,7 +146,9 @@ async def receive(exchange: Exchange, engine: Engine, kind: type[T]) -> T:
     return read(await exchange.body(engine.config.max_request_body_size_mb << 20), kind)
 
 
-async def generate(exchange: Exchange, engine: Engine, request: Sampling, asked: Asked, faults: Faults) -> None:
+async def generate(
+    exchange: Exchange, engine: Engine, request: Sampling, served: Served, asked: Asked, faults: Faults
+) -> None:
     """Compute the job and answer with it."""
     decoding = Decoding(engine, asked.job)
 
@@ -156,13 +158,12 @@ async def generate(exchange: Exchange, engine: Engine, request: Sampling, asked:
     try:
         decoding.enqueue()
         exchange.watch()
-        model = request.model or engine.config.names[0]
         answer: Answer
         if isinstance(request, ChatRequest):
-            answer = ChatAnswer(request, asked, Facts(identify(exchange, "chatcmpl"), model, cached, faults))
+            answer = ChatAnswer(request, asked, Facts(identify(exchange, "chatcmpl"), served.name, cached, faults))
         else:
             assert isinstance(request, CompletionRequest)  # noqa: S101  (there is no third kind)
-            answer = CompletionAnswer(request, asked, Facts(identify(exchange, "cmpl"), model, cached, faults))
+            answer = CompletionAnswer(request, asked, Facts(identify(exchange, "cmpl"), served.name, cached, faults))
         deliver = answering.stream if request.stream else answering.plain
         await deliver(exchange, engine, decoding, answer, faults)
     finally:

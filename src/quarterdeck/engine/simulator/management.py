@@ -34,7 +34,10 @@ async def retrieve_model(exchange: Exchange, engine: Engine, faults: Faults) -> 
 
 def cards(engine: Engine) -> list[dict[str, Any]]:
     config = engine.config
-    found = [_card(engine, name, config.model, None, config.max_model_len) for name in config.names]
+    found = [
+        _card(engine, name, config.model if name in config.names else name, None, config.max_model_len)
+        for name in config.tasks
+    ]
     found.extend(_card(engine, each.name, each.path, each.base, None) for each in engine.adapters.all())
     return found
 
@@ -91,19 +94,24 @@ async def metrics(exchange: Exchange, engine: Engine, faults: Faults) -> None:
 
 
 async def list_endpoints(exchange: Exchange, engine: Engine, faults: Faults) -> None:
-    """The same answer as the engine door's: this process as its only endpoint."""
+    """The same answer as the engine door's: this process as each model's only endpoint."""
     config = engine.config
-    endpoint = {
-        "id": config.endpoint_id or f"{config.names[0]}#1",
-        "model": config.names[0],
-        "adapters": [each.name for each in engine.adapters.all()],
-        "url": engine.url or f"http://{exchange.header(b'host') or 'localhost'}",
-        "state": engine.state,
-        "max_running": config.max_num_seqs,
-        "task": "embed" if config.task == "embed" else "generate",
-        "detail": {"starting": "loading weights", "draining": "shutting down"}.get(engine.state, ""),
-    }
-    await exchange.answer(encode({"endpoints": [endpoint]}))
+    first = config.names[0]
+    endpoints = [
+        {
+            "id": config.endpoint_id if config.endpoint_id and name == first else f"{name}#1",
+            "model": name,
+            "adapters": [each.name for each in engine.adapters.all()] if name == first else [],
+            "url": engine.url or f"http://{exchange.header(b'host') or 'localhost'}",
+            "state": engine.state,
+            "max_running": config.max_num_seqs,
+            "task": "embed" if task == "embed" else "generate",
+            "detail": {"starting": "loading weights", "draining": "shutting down"}.get(engine.state, ""),
+        }
+        for name, task in config.tasks.items()
+        if name == first or name not in config.names
+    ]
+    await exchange.answer(encode({"endpoints": endpoints}))
 
 
 async def show_config(exchange: Exchange, engine: Engine, faults: Faults) -> None:

@@ -110,6 +110,9 @@ def make_parser() -> argparse.ArgumentParser:
     for field in msgspec.structs.fields(SimulatorConfig):
         hint = hints[field.name]
         told = next(meta.description for meta in reversed(hint.__metadata__) if getattr(meta, "description", None))
+        if field.name == "model":
+            parser.add_argument("--model", action="append", metavar="TEXT", help=told)
+            continue
         plain = typing.get_origin(hint.__origin__) or hint.__origin__
         flag = f"--{field.encode_name}"
         told = told.replace("%", "%%")
@@ -132,10 +135,21 @@ def parse(arguments: Sequence[str]) -> SimulatorConfig:
     given = vars(parser.parse_args(arguments))
     given.pop("ignored", None)
     path = given.pop("config", None)
+    given |= first_model(given)
     try:
         return from_mapping({**(read_file(path) if path else {}), **given})
     except (ValueError, OSError) as error:
         parser.error(str(error))
+
+
+def first_model(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The first --model is the model, the others are more models; with embedding models only, the first of those."""
+    models, embedding = list(given.get("model") or ()), list(given.get("embedding_model") or ())
+    if models:
+        return {"model": models[0], "more_models": [*models[1:], *given.get("more_models", ())]}
+    if embedding:
+        return {"model": embedding[0], "embedding_model": embedding[1:], "task": "embed"}
+    return {}
 
 
 def _json(text: str) -> Any:
