@@ -1,0 +1,194 @@
+"""Sends spans by OTLP/HTTP. Blocks: the worker calls it in a thread.
+
+The SDK's own exporter answers "success" or "failure"; we have to know more. A refusal is for ever (the sink will not
+take this span), an outage is for now, and a batch that is refused is tried in halves, so that one bad span does not
+take two hundred with it. So encoding is the SDK's and the request is ours, on a connection that is kept open.
+"""
+
+import gzip
+import http.client
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event as SDKEvent
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from quarterdeck.telemetry.spans import Span
+
+SCOPE = "quarterdeck"
+MAX_ANSWER = 64 * 1024
+"""Bytes that are read of a sink's answer; it has one sentence to say."""
+
+_KINDS = {"client": SpanKind.CLIENT, "server": SpanKind.SERVER}
+# They say "this request is wrong", and the same request will always be. 401, 403 and 404 are not among them: somebody
+# has set a wrong key or path, and the spans are good once that is put right.
+_REFUSED = frozenset({400, 411, 413, 414, 415, 422, 431})
+
+
+class OTLPError(Exception):
+    """The sink is away, or doesn't want anything now. `retry_after` seconds where it says so."""
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch that the sink has answered for."""
+
+    delivered: int
+    refused: int = 0
+    reason: str = ""
+    """The sink's words for the last refusal."""
+
+
+class OTLPExporter:
+    """One sink. Not for two threads at once, except `close`, which ends a request under way."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        headers: Mapping[str, str],
+        service_name: str,
+        environment: str,
+        service_version: str = "",
+        timeout: float = 10.0,
+    ) -> None:
+        parts = urlsplit(endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("the OTLP endpoint must be an http:// or https:// URL")
+        self._secure, self._host, self._port = parts.scheme == "https", parts.hostname, parts.port
+        self._path = (parts.path or "/v1/traces") + (f"?{parts.query}" if parts.query else "")
+        self._timeout = timeout
+        self._headers = {
+            "content-type": "application/x-protobuf",
+            "content-encoding": "gzip",
+            "user-agent": "quarterdeck",
+            # Langfuse 4's direct path; without it spans take minutes to be seen. Nobody else minds it.
+            "x-langfuse-ingestion-version": "4",
+            **headers,
+        }
+        self._resource = Resource(
+            {
+                "service.name": service_name,
+                "service.version": service_version,
+                "deployment.environment.name": environment,
+            }
+        )
+        self._scope = InstrumentationScope(SCOPE, service_version or None)
+        self._connection: http.client.HTTPConnection | None = None
+        self._closed = False
+
+    def export(self, spans: Sequence[Span]) -> Outcome:
+        """Send them. Raises OTLPError where the sink did not answer for them: the caller keeps them and tries again."""
+        if not spans:
+            return Outcome(0)
+        body = gzip.compress(self.encode(spans), compresslevel=1)
+        status, words, retry_after = self._post(body)
+        if 200 <= status < 300:
+            refused, reason = _partial_refusal(words)
+            return Outcome(max(0, len(spans) - refused), refused, reason)
+        reason = f"HTTP {status} {_readable(words)}".strip()
+        if status not in _REFUSED:
+            raise OTLPError(reason, retry_after)
+        if len(spans) == 1:
+            return Outcome(0, 1, reason)
+        middle = len(spans) // 2
+        first, second = self.export(spans[:middle]), self.export(spans[middle:])
+        return Outcome(
+            first.delivered + second.delivered, first.refused + second.refused, second.reason or first.reason
+        )
+
+    def encode(self, spans: Sequence[Span]) -> bytes:
+        """The request's body: OTLP protobuf."""
+        data: bytes = encode_spans([self._sdk_span(span) for span in spans]).SerializeToString()
+        return data
+
+    def close(self) -> None:
+        """End a request under way and send nothing any more. From any thread."""
+        self._closed = True
+        connection = self._connection
+        if connection is not None and connection.sock is not None:
+            try:
+                connection.sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for an answer
+            except OSError:
+                return
+
+    def _post(self, body: bytes) -> tuple[int, bytes, float | None]:
+        for is_last in (False, True):
+            if self._closed:
+                raise OTLPError("closed")
+            is_new = self._connection is None
+            try:
+                return self._exchange(body)
+            except (OSError, http.client.HTTPException) as error:
+                self.hang_up()
+                # A connection that was kept open may have been closed meanwhile: then once more on a new one.
+                if is_new or is_last:
+                    raise OTLPError(f"{type(error).__name__}: {error}".strip(": ")) from error
+        raise AssertionError("unreachable")
+
+    def _exchange(self, body: bytes) -> tuple[int, bytes, float | None]:
+        if self._connection is None:
+            kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+            self._connection = kind(self._host, self._port, timeout=self._timeout)
+        self._connection.request("POST", self._path, body=body, headers=self._headers)
+        response = self._connection.getresponse()
+        words = response.read(MAX_ANSWER)
+        if response.will_close or not response.isclosed():
+            self.hang_up()
+        return response.status, words, _seconds(response.headers.get("retry-after"))
+
+    def hang_up(self) -> None:
+        """Give the connection back to the system; the next export opens another. By the thread that exports."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _sdk_span(self, span: Span) -> ReadableSpan:
+        return ReadableSpan(
+            name=span.name,
+            context=SpanContext(
+                int(span.trace_id, 16), int(span.span_id, 16), is_remote=False, trace_flags=TraceFlags(1)
+            ),
+            resource=self._resource,
+            attributes=dict(span.attributes),
+            events=[SDKEvent(event.name, dict(event.attributes), event.time_ns) for event in span.events],
+            kind=_KINDS[span.kind],
+            status=Status(StatusCode.UNSET) if span.error is None else Status(StatusCode.ERROR, span.error),
+            start_time=span.start_ns,
+            end_time=span.end_ns,
+            instrumentation_scope=self._scope,
+        )
+
+
+def _partial_refusal(body: bytes) -> tuple[int, str]:
+    """OTLP's "taken, except for some": they must not be sent again. An answer in JSON or none says nothing of it."""
+    try:
+        partial = ExportTraceServiceResponse.FromString(body).partial_success
+    except DecodeError:
+        return 0, ""
+    return partial.rejected_spans, partial.error_message
+
+
+def _readable(body: bytes) -> str:
+    text = "".join(c if c.isprintable() else " " for c in body[:200].decode("utf-8", "replace"))
+    return " ".join(text.split())
+
+
+def _seconds(text: str | None) -> float | None:
+    """Retry-After in its form of seconds; as a date it is not worth a parser."""
+    try:
+        return min(max(float(text), 0.0), 300.0) if text else None
+    except ValueError:
+        return None

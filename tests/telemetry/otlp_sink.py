@@ -1,0 +1,265 @@
+"""A trace backend in this process: as strict as Langfuse's endpoint, and slow, wrong or dead when told.
+
+For every floor's tests, end to end too. It checks each export by Langfuse's transport rules, decodes it with
+opentelemetry-proto and keeps what the oracle makes of each span.
+"""
+
+import base64
+import gzip
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
+from tests.telemetry.langfuse_oracle import Observation, observation_of
+
+PUBLIC_KEY, SECRET_KEY = "pk-lf-test", "sk-lf-test-secret"
+
+
+@dataclass(frozen=True)
+class ReceivedSpan:
+    """A span as it came over the wire."""
+
+    name: str
+    kind: int
+    trace_id: str
+    span_id: str
+    attributes: dict[str, Any]
+    resource: dict[str, Any]
+    events: list[str]
+    status: int
+    observation: Observation
+
+
+@dataclass
+class Behaviour:
+    """How the sink answers, from now on."""
+
+    status: int | None = None
+    """Every export gets this status. None: it is judged by the rules."""
+    retry_after: str | None = None
+    refuses: Callable[[ReceivedSpan], bool] = field(default=lambda span: False)
+    """An export that holds such a span is refused whole, 400, as Langfuse does."""
+    drops: Callable[[ReceivedSpan], bool] = field(default=lambda span: False)
+    """Such a span is left out, and the answer says how many were (OTLP's partial success)."""
+    gate: threading.Event | None = None
+    """An export waits for it before it is answered."""
+
+
+class OTLPSink:
+    """Listens on a port of its own from `start` to `stop`; the same port again when started again."""
+
+    def __init__(self) -> None:
+        self.behaviour = Behaviour()
+        self.spans: list[ReceivedSpan] = []
+        """Every span of every accepted export, repeated ones too."""
+        self.exports = 0
+        """Requests that came, whatever they were answered."""
+        self.complaints: list[str] = []
+        """Why requests were refused by the rules. A test that sends only good ones expects none."""
+        self._changed = threading.Condition()
+        self._server: _Server | None = None
+        self._port = 0
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._port}/api/public/otel/v1/traces"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"authorization": "Basic " + base64.b64encode(f"{PUBLIC_KEY}:{SECRET_KEY}".encode()).decode()}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The two settings that turn tracing on, as variables."""
+        return {
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": self.endpoint,
+            "OTEL_EXPORTER_OTLP_HEADERS": f"Authorization={self.headers['authorization']}",
+        }
+
+    @property
+    def observations(self) -> dict[str, Observation]:
+        """By trace id; a span that came twice is one row."""
+        with self._changed:
+            return {span.trace_id: span.observation for span in self.spans}
+
+    def start(self) -> Self:
+        self._server = _Server(self, self._port)
+        self._port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        """Nobody listens any more; open connections are closed."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+            server.hang_up()
+
+    def wait_for(self, condition: Callable[[Self], bool], seconds: float = 20.0) -> None:
+        """Wait until `condition(self)` is so; asked after each request. Blocks."""
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while not condition(self):
+                if not self._changed.wait(deadline - time.monotonic()):
+                    raise TimeoutError(f"not so after {seconds} s: {len(self.spans)} spans, {self.complaints}")
+
+    def answer(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        """Judge one export: status, body, headers."""
+        behaviour = self.behaviour
+        with self._changed:
+            self.exports += 1
+            self._changed.notify_all()
+        if behaviour.gate is not None:
+            behaviour.gate.wait()
+        if behaviour.status is not None:
+            headers = {"retry-after": behaviour.retry_after} if behaviour.retry_after else {}
+            return behaviour.status, b"as told", headers
+        try:
+            spans = self._judge(handler, body)
+        except _Refusal as refusal:
+            with self._changed:
+                self.complaints.append(str(refusal))
+                self._changed.notify_all()
+            return refusal.status, str(refusal).encode(), {}
+        if any(behaviour.refuses(span) for span in spans):
+            return 400, b'{"error":"told to refuse a span"}', {}
+        kept = [span for span in spans if not behaviour.drops(span)]
+        with self._changed:
+            self.spans += kept
+            self._changed.notify_all()
+        if len(kept) < len(spans):
+            return 200, _partial_success(len(spans) - len(kept)), {"content-type": "application/x-protobuf"}
+        return 200, b"{}", {"content-type": "application/json"}
+
+    def _judge(self, handler: BaseHTTPRequestHandler, body: bytes) -> Sequence[ReceivedSpan]:
+        headers = handler.headers
+        if handler.path != "/api/public/otel/v1/traces":
+            raise _Refusal(404, f"no such path: {handler.path}")
+        if headers.get("authorization") != self.headers["authorization"]:
+            raise _Refusal(401, "invalid credentials")
+        if headers.get("x-langfuse-ingestion-version") != "4":
+            raise _Refusal(400, "not on the direct path: x-langfuse-ingestion-version must be 4")
+        if headers.get("content-type") != "application/x-protobuf":
+            raise _Refusal(400, f"content type {headers.get('content-type')}")
+        if headers.get("content-encoding", "identity") == "gzip":
+            body = gzip.decompress(body)
+        request = ExportTraceServiceRequest.FromString(body)
+        spans = [
+            _received(span, _values(group.resource.attributes))
+            for group in request.resource_spans
+            for scope in group.scope_spans
+            for span in scope.spans
+        ]
+        if not spans:
+            raise _Refusal(400, "an export without spans")
+        return spans
+
+
+class _Refusal(Exception):
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+
+    def __init__(self, sink: OTLPSink, port: int) -> None:
+        self.connections: set[Any] = set()
+        super().__init__(("127.0.0.1", port), _handler(sink))
+
+    def hang_up(self) -> None:
+        for connection in list(self.connections):
+            self.shutdown_request(connection)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.add(request)
+        super().process_request(request, client_address)
+
+    def close_request(self, request: Any) -> None:
+        self.connections.discard(request)
+        super().close_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hung up is no error of a test's."""
+
+
+def _handler(sink: OTLPSink) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            status, answer, headers = sink.answer(self, body)
+            self.send_response(status)
+            self.send_header("content-length", str(len(answer)))
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Quiet."""
+
+    return Handler
+
+
+def _received(span: ProtoSpan, resource: dict[str, Any]) -> ReceivedSpan:
+    # One bad id and the whole export is refused.
+    if len(span.trace_id) != 16 or not any(span.trace_id) or len(span.span_id) != 8 or not any(span.span_id):
+        raise _Refusal(400, f"invalid ids: {span.trace_id.hex()!r} {span.span_id.hex()!r}")
+    attributes = _values(span.attributes)
+    observation = observation_of(
+        trace_id=span.trace_id.hex(),
+        span_id=span.span_id.hex(),
+        parent_id=span.parent_span_id.hex() or None,
+        name=span.name,
+        start_ns=span.start_time_unix_nano,
+        end_ns=span.end_time_unix_nano,
+        status_code=span.status.code,
+        status_message=span.status.message,
+        attributes=attributes,
+        resource=resource,
+    )
+    events = [event.name for event in span.events]
+    return ReceivedSpan(
+        span.name,
+        span.kind,
+        span.trace_id.hex(),
+        span.span_id.hex(),
+        attributes,
+        resource,
+        events,
+        span.status.code,
+        observation,
+    )
+
+
+def _values(attributes: Sequence[KeyValue]) -> dict[str, Any]:
+    return {pair.key: _value(pair.value) for pair in attributes}
+
+
+def _value(value: AnyValue) -> Any:
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [_value(item) for item in value.array_value.values]
+    return getattr(value, kind) if kind else None
+
+
+def _partial_success(rejected: int) -> bytes:
+    answer = ExportTraceServiceResponse()
+    answer.partial_success.rejected_spans = rejected
+    answer.partial_success.error_message = "told to drop"
+    return bytes(answer.SerializeToString())

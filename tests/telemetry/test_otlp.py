@@ -1,0 +1,150 @@
+"""Spans over the wire: taken, refused for ever, or not now."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from tests.records import a_record
+from tests.telemetry.otlp_sink import OTLPSink
+
+from quarterdeck.telemetry.otlp import OTLPError, OTLPExporter, Outcome
+from quarterdeck.telemetry.spans import Span, span_of
+
+
+@pytest.fixture
+def sink() -> Iterator[OTLPSink]:
+    subject = OTLPSink().start()
+    yield subject
+    subject.stop()
+
+
+@pytest.fixture
+def exporter(sink: OTLPSink) -> Iterator[OTLPExporter]:
+    subject = an_exporter(sink)
+    yield subject
+    subject.close()
+    subject.hang_up()
+
+
+def an_exporter(sink: OTLPSink, **changes: object) -> OTLPExporter:
+    arguments = {"headers": sink.headers, "service_name": "quarterdeck", "environment": "test", "timeout": 5.0}
+    return OTLPExporter(sink.endpoint, **(arguments | changes))  # type: ignore[arg-type]
+
+
+def spans(count: int) -> list[Span]:
+    return [span_of(a_record()) for _ in range(count)]
+
+
+def test_a_span_arrives_as_it_was_made(sink: OTLPSink, exporter: OTLPExporter) -> None:
+    span = span_of(a_record())
+    assert exporter.export([span]) == Outcome(1)
+    (received,) = sink.spans
+    assert (received.name, received.trace_id, received.span_id) == (span.name, span.trace_id, span.span_id)
+    assert received.kind == 3  # CLIENT
+    sent = {key: list(value) if isinstance(value, tuple) else value for key, value in span.attributes.items()}
+    assert received.attributes == sent
+    assert received.events == ["endpoint.failed"]
+    assert received.resource["service.name"] == "quarterdeck"
+    assert received.resource["deployment.environment.name"] == "test"
+    assert sink.complaints == []
+
+
+def test_an_error_is_the_spans_status(sink: OTLPSink, exporter: OTLPExporter) -> None:
+    exporter.export([span_of(a_record(status="error", http_status=503, error_code="engine_unavailable"))])
+    (received,) = sink.spans
+    assert received.status == 2
+    assert received.observation.level == "ERROR"
+
+
+def test_nothing_to_send_is_no_request(sink: OTLPSink, exporter: OTLPExporter) -> None:
+    assert exporter.export([]) == Outcome(0)
+    assert sink.exports == 0
+
+
+def test_a_span_that_is_refused_does_not_take_the_others_with_it(sink: OTLPSink, exporter: OTLPExporter) -> None:
+    batch = spans(20)
+    sink.behaviour.refuses = lambda span: span.span_id == batch[7].span_id
+    outcome = exporter.export(batch)
+    assert (outcome.delivered, outcome.refused) == (19, 1)
+    assert "told to refuse" in outcome.reason
+    assert {span.span_id for span in sink.spans} == {span.span_id for span in batch} - {batch[7].span_id}
+
+
+def test_a_partial_success_is_counted_and_not_sent_again(sink: OTLPSink, exporter: OTLPExporter) -> None:
+    batch = spans(3)
+    sink.behaviour.drops = lambda span: span.span_id == batch[1].span_id
+    assert exporter.export(batch) == Outcome(2, 1, "told to drop")
+    assert sink.exports == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 408, 429, 500, 502, 503, 504, 301])
+def test_what_may_be_put_right_is_not_now(sink: OTLPSink, exporter: OTLPExporter, status: int) -> None:
+    sink.behaviour.status = status
+    with pytest.raises(OTLPError, match=str(status)):
+        exporter.export(spans(1))
+
+
+def test_the_sink_may_say_when_to_come_back(sink: OTLPSink, exporter: OTLPExporter) -> None:
+    sink.behaviour.status, sink.behaviour.retry_after = 503, "7"
+    with pytest.raises(OTLPError) as caught:
+        exporter.export(spans(1))
+    assert caught.value.retry_after == 7.0
+
+
+def test_a_wrong_key_is_not_now_and_is_not_shown(sink: OTLPSink) -> None:
+    exporter = an_exporter(sink, headers={"authorization": "Basic c2VjcmV0"})
+    with pytest.raises(OTLPError) as caught:
+        exporter.export(spans(1))
+    assert "401" in str(caught.value)
+    assert "c2VjcmV0" not in str(caught.value)
+    exporter.hang_up()
+
+
+def test_a_dead_sink_is_not_now_and_then_takes_them(sink: OTLPSink, exporter: OTLPExporter) -> None:
+    exporter.export(spans(1))
+    sink.stop()
+    with pytest.raises(OTLPError):
+        exporter.export(spans(1))
+    sink.start()
+    assert exporter.export(spans(1)) == Outcome(1)
+
+
+def test_a_connection_closed_while_idle_costs_nothing(sink: OTLPSink, exporter: OTLPExporter) -> None:
+    exporter.export(spans(1))
+    sink.stop()
+    sink.start()
+    assert exporter.export(spans(1)) == Outcome(1)
+
+
+def test_a_sink_that_does_not_answer_is_left_after_the_time_out(sink: OTLPSink) -> None:
+    sink.behaviour.gate = threading.Event()
+    exporter = an_exporter(sink, timeout=0.1)
+    with pytest.raises(OTLPError):
+        exporter.export(spans(1))
+    sink.behaviour.gate.set()
+
+
+def test_closing_ends_a_request_under_way(sink: OTLPSink, exporter: OTLPExporter) -> None:
+    sink.behaviour.gate = threading.Event()
+    failures: list[BaseException] = []
+
+    def export() -> None:
+        try:
+            exporter.export(spans(1))
+        except OTLPError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=export)
+    thread.start()
+    sink.wait_for(lambda s: s.exports == 1)
+    exporter.close()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert len(failures) == 1
+    sink.behaviour.gate.set()
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:4318", "grpc://h:4317", "https://"])
+def test_what_is_no_url_is_refused_at_the_start(endpoint: str) -> None:
+    with pytest.raises(ValueError, match="OTLP endpoint"):
+        OTLPExporter(endpoint, headers={}, service_name="x", environment="x")
