@@ -1,0 +1,184 @@
+"""Write docs/reference from the code that it describes: `make docs`; `--check` says what is out of date.
+
+A page is a function without arguments that returns Markdown, so a new page is a line in PAGES. Words come from the
+source alone: attribute docstrings of settings, helps of commands.
+"""
+
+import argparse
+import ast
+import inspect
+import itertools
+import sys
+import textwrap
+import types
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from quarterdeck.cli.__main__ import cli
+from quarterdeck.settings.config import Config
+from quarterdeck.settings.environment import Environment
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTICE = "<!-- Made by scripts/generate.py from the source: change it there, then `make docs`. -->\n"
+
+
+# ---- settings --------------------------------------------------------------------------------------------------------
+
+
+def settings_page() -> str:
+    """quarterdeck.yaml and the environment's variables."""
+    parts = [
+        NOTICE,
+        "# Settings\n",
+        "Two places: the file `quarterdeck.yaml` says what is served and what a key may take; the environment says"
+        " where a process finds its parts.\n",
+        "## Environment variables\n",
+        *(f"- {text}" for text in environment_lines()),
+        "\n## quarterdeck.yaml\n",
+        "A mistake is reported with its line. `quarterdeck up --config FILE`, or `QUARTERDECK_CONFIG`; without either"
+        " the file that ships with the package (`src/quarterdeck/settings/quarterdeck.yaml`).\n",
+    ]
+    for path, model in models_below(Config):
+        parts.append(f"### {f'`{path}`' if path else 'The file'}\n")
+        parts.append(f"{inspect.cleandoc(model.__doc__ or '')}\n")
+        parts += [field_text(name, field) for name, field in model.model_fields.items()]
+    return "\n".join(parts)
+
+
+def environment_lines() -> Iterator[str]:
+    """The docstrings below Environment's fields, `VARIABLE: what`, in their order."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(Environment))).body[0]
+    for field, text in attribute_docstrings(body):
+        variable, colon, words = " ".join(text.split()).partition(": ")
+        if colon and variable.replace(",", "").replace(" or ", "").replace(" ", "").isupper():
+            yield f"`{variable}`: {words}"
+        elif field != "variables":
+            yield " ".join(text.split())
+
+
+def attribute_docstrings(body: ast.AST) -> Iterator[tuple[str, str]]:
+    statements = body.body if isinstance(body, ast.ClassDef) else []
+    for field, doc in itertools.pairwise(statements):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(doc, ast.Expr)
+            and isinstance(doc.value, ast.Constant)
+        ):
+            yield field.target.id, str(doc.value.value)
+
+
+def models_below(root: type[BaseModel]) -> list[tuple[str, type[BaseModel]]]:
+    """Each settings class once, with the path under which it first stands in the file."""
+    found: dict[type[BaseModel], str] = {}
+    waiting = [("", root)]
+    while waiting:
+        path, model = waiting.pop(0)
+        if model in found:
+            continue
+        found[model] = path
+        for name, field in model.model_fields.items():
+            many = is_many(field.annotation)
+            for inner in models_in(field.annotation):
+                waiting.append((f"{path}.{name}{many}".lstrip("."), inner))
+    return [(path, model) for model, path in found.items()]
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in typing.get_args(annotation) for model in models_in(part)]
+
+
+def is_many(annotation: Any) -> str:
+    """What a path says of a list or of a mapping by name."""
+    return {tuple: "[]", list: "[]", dict: ".<name>"}.get(typing.get_origin(annotation) or annotation, "")
+
+
+def field_text(name: str, field: FieldInfo) -> str:
+    default = "required" if field.is_required() else default_of(field)
+    words = inspect.cleandoc(field.description or "").replace("\n", "\n  ")
+    return f"- **`{name}`** ({type_of(field.annotation)}, {default}). {words}\n"
+
+
+def default_of(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, BaseModel):
+        return "has defaults"
+    if value is None:
+        return "default none"
+    return f"default `{list(value) if isinstance(value, tuple) else value}`"
+
+
+def type_of(annotation: Any) -> str:
+    """A type in words that a writer of YAML understands."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(type_of(part) for part in parts if part is not type(None))
+    if origin is typing.Literal:
+        return ", ".join(f"`{part}`" for part in parts)
+    if origin is typing.Annotated:
+        return type_of(parts[0])
+    if origin in (tuple, list):
+        return f"list of {type_of(parts[0])}"
+    if origin is dict:
+        return f"mapping to {type_of(parts[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
+    return {str: "text", int: "integer", float: "number", bool: "true or false"}.get(
+        annotation, getattr(annotation, "__name__", "anything").lower()
+    )
+
+
+# ---- commands --------------------------------------------------------------------------------------------------------
+
+
+def cli_page() -> str:
+    """Each command's own `--help`."""
+    parts = [NOTICE, "# Commands\n", "`quarterdeck`, or `qd`. In a checkout: `.envs/core/bin/quarterdeck`.\n"]
+    parts += [f"## `{name}`\n\n```text\n{text}\n```\n" for name, text in helps(cli, "quarterdeck", None)]
+    return "\n".join(parts)
+
+
+def helps(command: click.Command, name: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:
+    settings = {} if parent else command.context_settings
+    context = click.Context(command, info_name=name, parent=parent, terminal_width=100, **settings)
+    yield context.command_path, command.get_help(context)
+    if isinstance(command, click.Group):
+        for inner in command.list_commands(context):
+            if found := command.get_command(context, inner):
+                yield from helps(found, inner, context)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/reference/settings.md": settings_page,
+    "docs/reference/cli.md": cli_page,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a page is out of date")
+    is_check = parser.parse_args().check
+    stale = []
+    for path, page in PAGES.items():
+        file, text = ROOT / path, page().rstrip("\n") + "\n"
+        if file.exists() and file.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(path)
+        if not is_check:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+    for path in stale:
+        print(f"{path} {'is out of date: run `make docs`' if is_check else 'written'}")
+    return int(is_check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
