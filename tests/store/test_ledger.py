@@ -12,7 +12,7 @@ from tests.records import a_record, records
 from quarterdeck.errors import NotFoundError
 from quarterdeck.record import RequestRecord
 from quarterdeck.store.database import Database
-from quarterdeck.store.ledger import Ledger, LedgerFilter, row_of
+from quarterdeck.store.ledger import Ledger, LedgerFilter, RecordRefusedError, row_of
 from quarterdeck.store.tables import ledger as ledger_table
 
 ALL = LedgerFilter(org="default")
@@ -164,6 +164,24 @@ async def test_another_orgs_rows_are_not_seen(ledger: Ledger) -> None:
         await ledger.list(ALL, after=theirs.id)
 
 
-async def test_money_that_is_no_number_is_refused(ledger: Ledger) -> None:
-    with pytest.raises(Exception, match="finite"):
-        await ledger.insert([a_record(cost=Decimal("NaN"))])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cost": Decimal("NaN")},
+        {"input_tokens": 2**70},
+        {"team": None},
+        {"started": "yesterday"},
+        {"model": "\ud800"},
+    ],
+    ids=str,
+)
+async def test_what_can_never_be_a_row_is_refused_and_not_an_outage(
+    ledger: Ledger, database: Database, changes: dict[str, object]
+) -> None:
+    broken = a_record()
+    for name, value in changes.items():
+        setattr(broken, name, value)
+    with pytest.raises(RecordRefusedError):
+        await ledger.insert([a_record(), broken])
+    assert await ledger.list(ALL) == []
+    assert database.is_up

@@ -210,7 +210,7 @@ def _locked_file(database: Path) -> int:
 def _is_away(error: BaseException) -> bool:
     """Whether the database is at fault, and the same call may succeed later."""
     cause = error.orig if isinstance(error, exc.DBAPIError) and error.orig is not None else error
-    state = getattr(cause, "sqlstate", None) or getattr(cause.__cause__, "sqlstate", None)
+    state = getattr(cause, "sqlstate", None)
     if state is not None:
         return str(state).startswith(_AWAY)
     if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
@@ -220,6 +220,15 @@ def _is_away(error: BaseException) -> bool:
         wrong = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.NotSupportedError)
         return not isinstance(cause, wrong)
     return not isinstance(error, exc.IntegrityError | exc.DataError | exc.ProgrammingError | exc.NotSupportedError)
+
+
+def is_unacceptable(error: BaseException) -> bool:
+    """Whether it is the values that the database (or its driver) can't take: they never will be taken."""
+    if isinstance(error, exc.DBAPIError):
+        state = str(getattr(error.orig, "sqlstate", None) or "")  # 22: data, 23: constraints
+        return isinstance(error, exc.IntegrityError | exc.DataError) or state.startswith(("22", "23"))
+    # Not a number, too large for any column, a text that has no UTF-8.
+    return isinstance(error, exc.StatementError | ValueError | OverflowError | TypeError)
 
 
 def _reason(error: BaseException) -> str:

@@ -13,11 +13,12 @@ import msgspec
 from sqlalchemy import BigInteger, ColumnElement, Row, cast, func, literal_column, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as insert_postgres
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck.errors import NotFoundError
 from quarterdeck.record import Attempt, RequestRecord
-from quarterdeck.store.database import Database
+from quarterdeck.store.database import Database, is_unacceptable
 from quarterdeck.store.tables import ledger
 
 GroupBy = Literal["org", "team", "key", "model", "operation", "endpoint", "user", "status"]
@@ -63,6 +64,10 @@ class Usage:
     """$, exact."""
 
 
+class RecordRefusedError(Exception):
+    """A value of one of the records is none that the database can hold: trying again is in vain."""
+
+
 class Ledger:
     """Inserting is the worker's; reading is the admin's and the CLI's."""
 
@@ -72,7 +77,8 @@ class Ledger:
     async def insert(self, records: Iterable[RequestRecord]) -> int:
         """Enter them in one transaction. Returns how many were new; those that are there already stay as they are.
 
-        The same id with other contents is not looked at: the first one stands.
+        The same id with other contents is not looked at: the first one stands. Raises RecordRefusedError, and enters
+        none, where one of them can't be a row; DatabaseUnavailableError where all may be, later.
         """
         # In the order of their ids, so that two workers with some of the same records can't wait for one another.
         rows = sorted((row_of(record) for record in records), key=lambda row: str(row["id"]))
@@ -80,8 +86,13 @@ class Ledger:
             return 0
         insert = insert_sqlite if self._database.is_sqlite else insert_postgres
         statement = insert(ledger).on_conflict_do_nothing(index_elements=["id"]).returning(ledger.c.id)
-        async with self._database.begin() as connection:
-            return len((await connection.execute(statement, rows)).all())
+        try:
+            async with self._database.begin() as connection:
+                return len((await connection.execute(statement, rows)).all())
+        except (StatementError, ValueError, OverflowError) as error:
+            if is_unacceptable(error):
+                raise RecordRefusedError(str(error).splitlines()[0][:300]) from error
+            raise
 
     async def retrieve(self, id: str, *, org: str) -> RequestRecord:
         """Raises NotFoundError."""
