@@ -2,6 +2,7 @@
 
 * APIError                     500  server_error
   - BadRequestError            400  invalid_request_error
+    + RequestTimeoutError      408
     + RequestTooLargeError     413
   - AuthenticationError        401  authentication_error
   - PermissionDeniedError      403  permission_error
@@ -49,6 +50,10 @@ class APIError(Exception):
 
 class BadRequestError(APIError):
     status, type = 400, "invalid_request_error"
+
+
+class RequestTimeoutError(BadRequestError):
+    status, default_code = 408, "request_timeout"
 
 
 class RequestTooLargeError(BadRequestError):

@@ -3,6 +3,7 @@
 A mistake is reported with the file's line, as a compiler does: `quarterdeck.yaml:7: models[0].price.input: …`.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -24,6 +26,18 @@ from quarterdeck.settings.models import ModelConfig
 
 class ConfigError(ValueError):
     """The file can't be used; the message says which lines, one problem a line."""
+
+
+_HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_NEVER_FORWARDED = frozenset(
+    {
+        # of one connection, or of the message's framing: the engine client writes its own
+        *("connection", "content-length", "content-type", "expect", "host", "keep-alive", "te", "trailer"),
+        *("transfer-encoding", "upgrade", "accept", "accept-encoding", "content-encoding", "x-request-id"),
+        # secrets of the caller's
+        *("authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"),
+    }
+)
 
 
 class GatewayConfig(BaseModel):
@@ -41,6 +55,8 @@ class GatewayConfig(BaseModel):
     """Between two pieces of a stream. vLLM sends a token every few ms; a minute of silence is a dead engine."""
     total_timeout_seconds: PositiveFloat = 900
     """A whole request. Bounds what a forgotten stream can hold."""
+    client_body_timeout_seconds: PositiveFloat = 60
+    """A request whose body is not whole after so long is 408. Bounds what a client that sends byte by byte can hold."""
     client_write_timeout_seconds: PositiveFloat = 60
     """A client that reads nothing for so long is hung up on; until then it is waited for with bounded memory."""
     drain_seconds: NonNegativeFloat = 30
@@ -53,6 +69,20 @@ class GatewayConfig(BaseModel):
     """Requests under way in one gateway; the next one is 503 with Retry-After. Bounds memory."""
     retries: int = Field(default=2, ge=0, le=5)
     """Other endpoints tried when one fails before its first byte."""
+    forward_headers: tuple[str, ...] = ()
+    """The client's headers that an engine may see, by name. None: an engine learns nothing of a caller but the body.
+
+    `x-fault` for the simulated engine's faults, in tests. What belongs to one connection or holds a secret is refused.
+    """
+
+    @field_validator("forward_headers")
+    @classmethod
+    def _may_be_forwarded(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        lower = tuple(name.lower() for name in names)
+        for name in lower:
+            if name in _NEVER_FORWARDED or not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"the header {name!r} can't be forwarded")
+        return lower
 
 
 class TelemetryConfig(BaseModel):

@@ -1,0 +1,38 @@
+"""`python -m quarterdeck.gateway`: settings in, a process that serves, status 0 after SIGTERM."""
+
+import asyncio
+import sys
+
+import uvloop
+
+from quarterdeck.gateway.service import Service, listen
+from quarterdeck.settings.config import ConfigError, load
+from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.packaged import config_path
+from quarterdeck.telemetry.logging import configure
+
+
+def main() -> int:
+    try:
+        environment = Environment.read()
+        path = config_path(environment)
+        config = load(path)
+        listener = listen(environment.host, environment.port)
+    except (ValueError, ConfigError) as error:
+        print(f"quarterdeck.gateway: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"quarterdeck.gateway: can't listen: {error}", file=sys.stderr)
+        return 1
+    configure(environment.log_level, "quarterdeck-gateway")
+
+    async def run() -> None:
+        await Service(environment, config, path).run(listener)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""What is said of every request, whoever served it: a log line, a count, a request id."""
+
+import logging
+import re
+import time
+from dataclasses import dataclass, field
+
+from quarterdeck import ids
+from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
+from quarterdeck.telemetry.logging import request_id as current_request_id
+
+log = logging.getLogger("quarterdeck.access")
+
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's word for a caller who hung up before there was an answer. Nobody is sent it."""
+MAX_CLIENT_ID = 128
+
+_UNPRINTABLE = re.compile(rb"[^\x21-\x7e]")
+_VERSION = (b"openai-version", b"2020-10-01")
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """One HTTP request and what became of it."""
+
+    method: str
+    path: str
+    request_id: str = field(default_factory=ids.request_id)
+    """Ours, not the caller's: it names the record, so it must be unique and nobody's to choose."""
+    client_request_id: str | None = None
+    """What the caller calls it, logged beside ours."""
+    route: str = "unmatched"
+    """The route's template: bounded, so that it can be a label."""
+    key: str | None = None
+    """The key's id."""
+    status: int = 0
+    started: float = field(default_factory=time.time)
+    _clock: float = field(default_factory=time.perf_counter)
+
+    @property
+    def milliseconds(self) -> float:
+        return (time.perf_counter() - self._clock) * 1000
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Those of every answer, as OpenAI's."""
+        return [
+            (b"x-request-id", self.request_id.encode()),
+            (b"openai-processing-ms", b"%d" % self.milliseconds),
+            _VERSION,
+        ]
+
+
+class AccessLog:
+    """Opens and closes exchanges."""
+
+    def __init__(self, metrics: GatewayMetrics) -> None:
+        self._metrics = metrics
+
+    def open(self, method: str, path: str, route: str = "unmatched") -> Exchange:
+        """A request came in. Every log line of this task says its id from now on."""
+        exchange = Exchange(method, path, route=route)
+        current_request_id.set(exchange.request_id)
+        return exchange
+
+    def close(self, exchange: Exchange) -> None:
+        """Its answer is out, or nobody is there to take it."""
+        self._metrics.http_requests.add((exchange.route, str(exchange.status)))
+        if log.isEnabledFor(logging.INFO):
+            log.info(
+                "%s %s %d",
+                exchange.method,
+                exchange.path[:256],
+                exchange.status,
+                extra={
+                    "method": exchange.method,
+                    "path": exchange.path[:256],
+                    "status": exchange.status,
+                    "duration_ms": round(exchange.milliseconds, 3),
+                    "key": exchange.key,
+                    "client_request_id": exchange.client_request_id,
+                },
+            )
+
+
+def printable(value: bytes) -> str:
+    """A caller's id, fit for a log."""
+    return _UNPRINTABLE.sub(b"", value[: 4 * MAX_CLIENT_ID])[:MAX_CLIENT_ID].decode("ascii")

@@ -1,0 +1,272 @@
+"""Who asks: from the Authorization header to a Principal. The database is not on the way of a key that is known.
+
+A digest is looked up in a bounded cache, then in the database, once for all who wait for it. What was found is used for
+thirty seconds and then read again in the background; while the database is away it goes on being used, because a dead
+database must not turn a valid key into a 401. What was not found is remembered for five seconds.
+
+A revocation does not wait for that: admission learns the org's revision with every request, and a key that was read
+before it is read again (`reread`) before the request goes on.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from quarterdeck import ids
+from quarterdeck.errors import AuthenticationError, NotFoundError, ServiceUnavailableError
+from quarterdeck.inference.principal import Principal
+from quarterdeck.settings.config import Config
+from quarterdeck.store.keys import KeyRow
+
+KNOWN = 10_000
+"""Keys held; a row and its principal are about 2 KB. Beyond it, the one that was not used for longest goes."""
+UNKNOWN = 10_000
+FRESH_SECONDS = 30.0
+UNKNOWN_SECONDS = 5.0
+RETRY_SECONDS = 1.0
+"""After the database did not answer, nobody asks it about the same key for so long."""
+MAX_HEADER = 1024
+"""Bytes of an Authorization header that may hold a key of ours; a longer one is not looked up."""
+
+
+class Keys(Protocol):
+    """What is needed of the key store. Both raise ServiceUnavailableError where the database is away."""
+
+    async def find(self, digest: str) -> KeyRow | None: ...
+
+    async def retrieve(self, id: str, *, org: str) -> KeyRow:
+        """Raises NotFoundError."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Known:
+    """A key as it was last read."""
+
+    digest: str
+    row: KeyRow
+    principal: Principal
+    config: Config
+    """The configuration that the principal's limits were taken from."""
+    read: float
+    """The loop's clock at the reading, or at the last try."""
+
+
+class Authenticator:
+    """`config` is asked each time, so that a reloaded file's limits hold at once.
+
+    `on_outcome` is told how each check went: cached, found, unknown, revoked, expired, missing, unavailable.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        config: Callable[[], Config],
+        *,
+        on_outcome: Callable[[str], None] = lambda outcome: None,
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._keys = keys
+        self._config = config
+        self._on_outcome = on_outcome
+        self._wall = wall
+        self._clock = clock
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._by_id: dict[str, _Known] = {}
+        self._unknown: OrderedDict[str, float] = OrderedDict()
+        self._reading: dict[str, asyncio.Task[Any]] = {}
+
+    async def authenticate(self, authorization: bytes | None) -> Principal:
+        """Raises AuthenticationError, or ServiceUnavailableError for a key that nobody can say anything of now."""
+        try:
+            digest = ids.digest(secret_of(authorization))
+        except AuthenticationError:
+            self._on_outcome("missing")
+            raise
+        known = self._known.get(digest)
+        if known is None:
+            known = await self._look_up(digest)
+        else:
+            self._known.move_to_end(digest)
+            self._on_outcome("cached")
+            if self._clock() - known.read > FRESH_SECONDS:
+                self._refresh(known)
+        return self._principal(known)
+
+    async def reread(self, principal: Principal, revision: int) -> Principal:
+        """The key as it is now; its org is at `revision`. Raises AuthenticationError where it was revoked.
+
+        Where the database is away the principal is good as it is: who revoked a key had a database, so this lasts as
+        long as ours alone is gone.
+        """
+        known = self._by_id.get(principal.key)
+        if known is not None and known.principal.revision >= revision:
+            return self._principal(known)
+        if known is not None and known.read > self._clock():  # the last try failed a moment ago
+            return principal
+        try:
+            row = await self._once(
+                f"{principal.key}@{revision}", lambda: self._keys.retrieve(principal.key, org=principal.org)
+            )
+        except ServiceUnavailableError:
+            self._on_outcome("unavailable")
+            if known is not None:
+                known.read = self._clock() + RETRY_SECONDS
+            return principal
+        except NotFoundError as error:
+            self.forget(principal.key)
+            raise _refusal("The API key no longer exists.") from error
+        fresh = self._principal_of(row, revision)
+        known = self._by_id.get(principal.key)
+        if known is not None and known.principal.revision < revision:
+            known.row, known.principal, known.read = row, fresh, self._clock()
+        self._check(row)
+        return fresh
+
+    def forget(self, key_id: str) -> None:
+        """Have the key read again when it comes next: this gateway itself has just changed it."""
+        known = self._by_id.pop(key_id, None)
+        if known is not None:
+            self._known.pop(known.digest, None)
+
+    async def close(self) -> None:
+        """End what is being read in the background."""
+        for task in tuple(self._reading.values()):
+            task.cancel()
+        await asyncio.gather(*self._reading.values(), return_exceptions=True)
+
+    async def _look_up(self, digest: str) -> _Known:
+        until = self._unknown.get(digest)
+        if until is not None and self._clock() < until:
+            self._on_outcome("unknown")
+            raise _refusal("Incorrect API key provided.")
+        try:
+            row = await self._once(digest, lambda: self._keys.find(digest))
+        except ServiceUnavailableError as error:
+            self._on_outcome("unavailable")
+            raise ServiceUnavailableError(
+                "Your API key can't be checked at the moment. Please retry.",
+                code="auth_unavailable",
+                headers={"retry-after": "1"},
+            ) from error
+        if row is None:
+            self._remember_unknown(digest)
+            self._on_outcome("unknown")
+            raise _refusal("Incorrect API key provided.")
+        self._on_outcome("found")
+        return self._keep(digest, row)
+
+    def _keep(self, digest: str, row: KeyRow) -> _Known:
+        known = self._known.get(digest)  # another who waited for the same row was here first
+        if known is None or known.row is not row:
+            revision = known.principal.revision if known else 0
+            known = _Known(digest, row, self._principal_of(row, revision), self._config(), self._clock())
+            self._known[digest] = self._by_id[row.id] = known
+            if len(self._known) > KNOWN:
+                _, oldest = self._known.popitem(last=False)
+                self._by_id.pop(oldest.row.id, None)
+        return known
+
+    def _remember_unknown(self, digest: str) -> None:
+        self._unknown[digest] = self._clock() + UNKNOWN_SECONDS
+        self._unknown.move_to_end(digest)
+        if len(self._unknown) > UNKNOWN:
+            self._unknown.popitem(last=False)
+
+    def _principal(self, known: _Known) -> Principal:
+        config = self._config()
+        if known.config is not config:
+            known.principal = self._principal_of(known.row, known.principal.revision)
+            known.config = config
+        self._check(known.row)
+        return known.principal
+
+    def _check(self, row: KeyRow) -> None:
+        if row.revoked is not None:
+            self._on_outcome("revoked")
+            raise _refusal("This API key has been revoked.")
+        if row.expires is not None and row.expires <= self._wall():
+            self._on_outcome("expired")
+            raise _refusal("This API key has expired.")
+
+    def _principal_of(self, row: KeyRow, revision: int) -> Principal:
+        """The limits of the file by the key's name, else the key's own, else everybody's."""
+        config = self._config()
+        named = config.keys.get(row.name)
+        limits = named.limits if named is not None else row.limits if row.limits is not None else config.limits
+        return Principal(
+            key=row.id,
+            name=row.name,
+            org=row.org,
+            team=row.team,
+            limits=limits,
+            is_admin=row.is_admin,
+            models=row.models,
+            expires=row.expires,
+            revision=revision,
+        )
+
+    # reading
+
+    async def _once(self, name: str, read: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Read once for all who ask meanwhile; one of them who gives up does not end it for the others."""
+        task = self._reading.get(name)
+        if task is None:
+            task = self._spawn(name, read())
+        return await asyncio.shield(task)
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._reading[name] = task
+
+        def done(finished: asyncio.Task[Any]) -> None:
+            self._reading.pop(name, None)
+            if not finished.cancelled():
+                finished.exception()  # whoever waits has it; if all gave up, it is not an unhandled one
+
+        task.add_done_callback(done)
+        return task
+
+    def _refresh(self, known: _Known) -> None:
+        """Read the key again while it goes on being used."""
+        if known.digest not in self._reading:
+            self._spawn(known.digest, self._read_again(known))
+
+    async def _read_again(self, known: _Known) -> KeyRow | None:
+        try:
+            row = await self._keys.find(known.digest)
+        except ServiceUnavailableError:
+            known.read = self._clock() - FRESH_SECONDS + RETRY_SECONDS
+            raise
+        if row is None:
+            self.forget(known.row.id)
+        else:
+            known.row, known.read = row, self._clock()
+            known.principal = self._principal_of(row, known.principal.revision)
+        return row
+
+
+def secret_of(authorization: bytes | None) -> bytes:
+    """The key of an Authorization header. Raises AuthenticationError. No message holds a piece of what was sent."""
+    if not authorization:
+        raise AuthenticationError(
+            "You didn't provide an API key. Provide it in an Authorization header: 'Authorization: Bearer YOUR_KEY'.",
+            code="missing_api_key",
+        )
+    scheme, _, secret = authorization.partition(b" ")
+    secret = secret.strip()
+    if scheme.lower() != b"bearer" or not secret:
+        raise AuthenticationError(
+            "The Authorization header must read 'Bearer YOUR_KEY'.", code="invalid_authorization_header"
+        )
+    if len(authorization) > MAX_HEADER:
+        raise _refusal("Incorrect API key provided.")
+    return secret
+
+
+def _refusal(message: str) -> AuthenticationError:
+    return AuthenticationError(message, code="invalid_api_key")

@@ -1,0 +1,59 @@
+"""A request's body, bounded in size. That it comes in time is the business of `callers`."""
+
+from starlette.types import Message, Receive
+
+from quarterdeck.errors import RequestTooLargeError
+
+DRAIN_FACTOR = 16
+"""Of a body that is too large, this many times the limit is still read and dropped: a client that is cut off while it
+writes sees a broken connection and not the 413. Who sends more than that is cut off."""
+
+
+class ClientGoneError(Exception):
+    """The caller hung up before the body was whole."""
+
+
+async def read_body(receive: Receive, content_length: int | None, limit: int) -> bytes:
+    """Raises RequestTooLargeError, with `connection: close` where the rest was not read, and ClientGoneError."""
+    if content_length is not None and content_length > limit:
+        if content_length > limit * DRAIN_FACTOR or not await _drain(receive, content_length):
+            raise _too_large(limit, unread=True)
+        raise _too_large(limit, unread=False)
+    message = await _next(receive)
+    if not message.get("more_body", False):
+        body: bytes = message.get("body", b"")
+        return body
+    parts, size = [message.get("body", b"")], 0
+    while message.get("more_body", False):
+        message = await _next(receive)
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size + len(parts[0]) > limit:
+            parts.clear()
+            raise _too_large(limit, unread=not await _drain(receive, limit * DRAIN_FACTOR))
+    return b"".join(parts)
+
+
+async def _drain(receive: Receive, most: int) -> bool:
+    """Read and drop; whether that was all of it."""
+    size = 0
+    while size <= most:
+        message = await _next(receive)
+        size += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return True
+    return False
+
+
+async def _next(receive: Receive) -> Message:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGoneError
+    return message
+
+
+def _too_large(limit: int, *, unread: bool) -> RequestTooLargeError:
+    return RequestTooLargeError(
+        f"The request's body is larger than {limit} bytes, the most that is taken here.",
+        headers={"connection": "close"} if unread else None,
+    )

@@ -1,0 +1,53 @@
+"""The models as a caller sees them: which names there are, and whether somebody answers for each. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from quarterdeck.inference.directory import Directory, Served
+from quarterdeck.inference.endpoints import Endpoint
+from quarterdeck.inference.principal import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether a model can be asked."""
+
+    state: str
+    """ready, starting, draining, resting (it failed and is left alone for seconds) or unavailable (nobody is there)."""
+    detail: str = ""
+    task: str | None = None
+    """generate or embed; None: nobody knows yet."""
+
+    @property
+    def is_ready(self) -> bool:
+        return self.state == "ready"
+
+
+def names(directory: Directory, endpoints: Sequence[Endpoint]) -> dict[str, Served]:
+    """Models, aliases and adapters of the file, and the adapters that were loaded since."""
+    found = dict(directory.names)
+    for endpoint in endpoints:
+        for adapter in sorted(endpoint.adapters):
+            if adapter not in found and (served := directory.adapter(adapter, endpoint.model)) is not None:
+                found[adapter] = served
+    return found
+
+
+def is_allowed(name: str, served: Served, principal: Principal) -> bool:
+    """Whether the key may use it: by this name, by the one it stands for, or by its model's."""
+    return principal.models is None or not principal.models.isdisjoint({name, served.name, served.model})
+
+
+def availability(name: str, endpoints: Sequence[Endpoint], now: float) -> Availability:
+    """The best that any endpoint says of the name. `now` is the loop's time."""
+    best = Availability("unavailable", "no endpoint answers for it")
+    for endpoint in endpoints:
+        if not endpoint.serves(name):
+            continue
+        state = "resting" if endpoint.state == "ready" and endpoint.rests_until > now else endpoint.state
+        if _RANK[state] > _RANK[best.state]:
+            best = Availability(state, endpoint.detail, endpoint.task)
+    return best
+
+
+_RANK = {"unavailable": 0, "draining": 1, "resting": 2, "starting": 3, "ready": 4}

@@ -1,0 +1,115 @@
+"""Whether this gateway should be sent requests, and what of the platform is not ready.
+
+Redis and the database must have answered once. After that their absence is told but takes no gateway out of service:
+known keys go on working and records go to the spool, and if all gateways left at once nothing would be better. Where
+the file says `on_redis_down: deny`, Redis is needed.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from quarterdeck.gateway import catalogue
+from quarterdeck.gateway.catalogue import Availability
+from quarterdeck.gateway.hot_path import Pipeline
+from quarterdeck.inference.endpoints import Endpoints
+from quarterdeck.store.database import DatabaseUnavailableError
+from quarterdeck.store.redis import RedisError, RedisUnavailableError
+
+HELD_SECONDS = 1.0
+"""An answer is given again for so long: anybody may ask, and asking must cost nothing."""
+PROBE_SECONDS = 1.0
+
+
+class Redis(Protocol):
+    async def call(self, *words: str) -> Any: ...
+
+
+class Database(Protocol):
+    async def ping(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `/readyz` says."""
+
+    is_ready: bool
+    status: str
+    """ready, degraded (serves, but something is away), starting or draining."""
+    parts: dict[str, str]
+    models: dict[str, Availability]
+
+    def as_dict(self) -> dict[str, Any]:
+        models = {}
+        for name, found in self.models.items():
+            fields = {"state": found.state, "detail": found.detail, "task": found.task}
+            models[name] = {key: value for key, value in fields.items() if value}
+        return {"status": self.status, "parts": self.parts, "models": models}
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Asks the parts, at most once a second."""
+
+    redis: Redis
+    database: Database
+    pipeline: Pipeline
+    endpoints: Endpoints
+    is_draining: Callable[[], bool]
+    config_error: Callable[[], str | None]
+    clock: Callable[[], float] = time.monotonic
+    _held: dict[str, str] = field(default_factory=dict)
+    _until: float = 0.0
+    _probing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _have_answered: bool = False
+
+    async def report(self) -> Report:
+        stores = await self._stores()
+        if all(state == "ready" for state in stores.values()):
+            self._have_answered = True
+        models = self.models()
+        redis_is_needed = self.pipeline.directory.config.gateway.on_redis_down == "deny"
+        can_serve = (
+            self._have_answered
+            and any(model.is_ready for model in models.values())
+            and not (redis_is_needed and stores["redis"] != "ready")
+        )
+        error = self.config_error()
+        parts = {
+            **stores,
+            "config": "ready" if error is None else f"the file is refused, the last good one holds: {error}",
+        }
+        if self.is_draining():
+            return Report(False, "draining", parts, models)
+        is_whole = all(state == "ready" for state in parts.values()) and all(m.is_ready for m in models.values())
+        status = ("ready" if is_whole else "degraded") if can_serve else "starting"
+        return Report(can_serve, status, parts, models)
+
+    def models(self) -> dict[str, Availability]:
+        """Each model of the file and each adapter, by its own name."""
+        directory, endpoints = self.pipeline.directory, self.endpoints.all()
+        now = asyncio.get_running_loop().time()
+        own = {served.name for served in catalogue.names(directory, endpoints).values()}
+        return {name: catalogue.availability(name, endpoints, now) for name in sorted(own)}
+
+    async def _stores(self) -> dict[str, str]:
+        if self.clock() >= self._until:
+            async with self._probing:
+                if self.clock() >= self._until:  # another who waited has asked meanwhile
+                    redis, database = await asyncio.gather(
+                        _probe(lambda: self.redis.call("PING")), _probe(self.database.ping)
+                    )
+                    self._held = {"redis": redis, "database": database}
+                    self._until = self.clock() + HELD_SECONDS
+        return self._held
+
+
+async def _probe(ask: Callable[[], Awaitable[Any]]) -> str:
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            await ask()
+    except (RedisUnavailableError, RedisError, DatabaseUnavailableError, TimeoutError):
+        return "away"
+    return "ready"

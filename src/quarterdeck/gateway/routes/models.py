@@ -1,0 +1,59 @@
+"""`/v1/models`: the models that a key may use, adapters and aliases among them."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from quarterdeck.errors import NotFoundError
+from quarterdeck.gateway import catalogue
+from quarterdeck.gateway.dependencies import Parts, PartsDep, PrincipalDep
+from quarterdeck.gateway.responses import json_response
+from quarterdeck.inference.directory import Directory, Served
+from quarterdeck.inference.principal import Principal
+
+router = APIRouter(prefix="/v1/models")
+
+
+@router.get("")
+async def list_models(parts: PartsDep, principal: PrincipalDep) -> Response:
+    """All of them."""
+    return json_response({"object": "list", "data": list(_allowed(parts, principal).values())})
+
+
+@router.get("/{name:path}")
+async def retrieve_model(name: str, parts: PartsDep, principal: PrincipalDep) -> Response:
+    """One; its id may hold slashes, as Hugging Face's do."""
+    model = _allowed(parts, principal).get(name)
+    if model is None:
+        raise NotFoundError(
+            f"The model '{name}' does not exist or you do not have access to it.", param="model", code="model_not_found"
+        )
+    return json_response(model)
+
+
+def _allowed(parts: Parts, principal: Principal) -> dict[str, dict[str, Any]]:
+    directory, endpoints = parts.pipeline.directory, parts.endpoints.all()
+    now = asyncio.get_running_loop().time()
+    return {
+        name: {
+            **_model(name, served, directory, parts.started),
+            "state": catalogue.availability(served.name, endpoints, now).state,
+        }
+        for name, served in catalogue.names(directory, endpoints).items()
+        if catalogue.is_allowed(name, served, principal)
+    }
+
+
+def _model(name: str, served: Served, directory: Directory, created: int) -> dict[str, Any]:
+    """OpenAI's object, and what vLLM adds to it: `root` (what an alias stands for), `parent` (an adapter's model)."""
+    config = next((model for model in directory.config.models if model.name == served.model), None)
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": "quarterdeck",
+        "root": served.name,
+        "parent": served.model if served.name != served.model else None,
+        "max_model_len": config.engine.context if config and config.engine else None,
+    }

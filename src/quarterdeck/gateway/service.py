@@ -1,0 +1,254 @@
+"""The gateway's process: what it is made of, how it begins and how it ends.
+
+Everything is built here once and handed down. SIGTERM ends it in order: nothing new is taken, what is under way may end
+for a while, the rest is told and cancelled, and when every record is in Redis or on disk the process ends.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quarterdeck.gateway.access import AccessLog
+from quarterdeck.gateway.app import create_app
+from quarterdeck.gateway.auth import Authenticator
+from quarterdeck.gateway.callers import Callers
+from quarterdeck.gateway.dependencies import Parts
+from quarterdeck.gateway.hot_path import HotPath
+from quarterdeck.gateway.readiness import Readiness
+from quarterdeck.gateway.reload import ConfigFile
+from quarterdeck.gateway.revisions import RedisRevisions
+from quarterdeck.gateway.server import BACKLOG, Server, create_server
+from quarterdeck.inference.directory import Directory
+from quarterdeck.inference.endpoints import Endpoints, JoinedEndpoints, PolledEndpoints, StaticEndpoints
+from quarterdeck.inference.engine_client import EngineClient
+from quarterdeck.inference.http1 import HttpClient, Timeouts
+from quarterdeck.inference.pipeline import Pipeline
+from quarterdeck.inference.settlement import Settlement
+from quarterdeck.settings.config import Config
+from quarterdeck.settings.environment import Environment
+from quarterdeck.store.database import Database, DatabaseUnavailableError
+from quarterdeck.store.keys import KeyStore
+from quarterdeck.store.redis import Redis
+from quarterdeck.store.spool import Spool
+from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
+
+log = logging.getLogger(__name__)
+
+CANCEL_SECONDS = 5.0
+"""For those who were cancelled at the end of the drain, to be told and settled."""
+FLUSH_SECONDS = 10.0
+"""For the last records to reach Redis or the disk."""
+MIGRATE_RETRY_SECONDS = 1.0
+SPOOL_LOOK_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Sources:
+    """Where endpoints come from; `static` is replaced with the configuration."""
+
+    static: StaticEndpoints
+    polled: PolledEndpoints | None
+
+    def all(self) -> list[Endpoints]:
+        return [self.static] if self.polled is None else [self.static, self.polled]
+
+
+class Service:
+    """One gateway."""
+
+    def __init__(self, environment: Environment, config: Config, path: Path) -> None:
+        gateway = config.gateway
+        self.environment = environment
+        self.metrics = metrics = GatewayMetrics()
+        self.redis = Redis(
+            environment.redis_url, reply_timeout=gateway.redis_timeout_seconds, on_state=self._on_redis_state
+        )
+        self.database = Database(environment.database_url, on_state=self._on_database_state)
+        self.client = HttpClient()
+        polled = PolledEndpoints(environment.engine_url, self.client) if environment.engine_url else None
+        self.sources = Sources(self._static(config), polled)
+        self.endpoints = JoinedEndpoints(self.sources.all)
+        self.spool = Spool(environment.state / "spool")
+        self.settlement = Settlement(self.redis, self.spool, on_spooled=lambda count: metrics.spooled.add((), count))
+        keys = KeyStore(self.database)
+        self.authenticator = Authenticator(
+            keys,
+            lambda: self.pipeline.directory.config,
+            on_outcome=lambda outcome: metrics.authentications.add((outcome,)),
+        )
+        timeouts = Timeouts(
+            gateway.connect_timeout_seconds, gateway.first_token_timeout_seconds, gateway.idle_timeout_seconds
+        )
+        self.pipeline = Pipeline(
+            directory=Directory.of(config),
+            endpoints=self.endpoints,
+            engines=EngineClient(self.client, timeouts),
+            redis=self.redis,
+            settlement=self.settlement,
+            reread=self.authenticator.reread,
+            on_record=metrics.observe,
+        )
+        self.config_file = ConfigFile(path, self.adopt, lambda outcome: metrics.config_reloads.add((outcome,)))
+        self.callers = Callers()
+        self.app = self._app(keys)
+        metrics.in_flight.read = lambda: {(): len(self.callers)}
+        metrics.endpoints.read = self._count_endpoints
+
+    def adopt(self, config: Config) -> None:
+        """A new configuration takes over: requests under way keep the one they began with."""
+        self.sources.static = self._static(config)
+        self.pipeline.directory = Directory.of(config)
+
+    async def run(self, listener: socket.socket) -> None:
+        """Serve until SIGTERM or SIGINT, then end in order."""
+        server = create_server(self.app, self.environment.host, self.environment.port)
+        stop, hurry = asyncio.Event(), asyncio.Event()
+        self._on_signals(stop, hurry)
+        background = [asyncio.create_task(work) for work in self._background()]
+        serving = asyncio.create_task(server.serve([listener]))
+        log.info("listening", extra={"host": self.environment.host, "port": listener.getsockname()[1]})
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            # Whatever ends by itself is a failure: its exception is the process's.
+            await asyncio.wait({stopping, serving, *background}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (serving, *background):
+                if task.done():
+                    task.result()
+            await self._drain(hurry)
+        finally:
+            stopping.cancel()
+            await self._close(server, serving, background)
+
+    def _background(self) -> list[Coroutine[Any, Any, None]]:
+        work = [self._migrate_and_watch(), self.settlement.run(), self.config_file.run(), self._watch_spool()]
+        if self.sources.polled is not None:
+            work.append(self.sources.polled.run())
+        return work
+
+    def _on_signals(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            (hurry if stop.is_set() else stop).set()
+
+        loop.add_signal_handler(signal.SIGTERM, end)
+        loop.add_signal_handler(signal.SIGINT, end)
+        loop.add_signal_handler(signal.SIGHUP, self.config_file.reload)
+
+    async def _drain(self, hurry: asyncio.Event) -> None:
+        """Readiness off, then wait for what is under way; a second signal ends the waiting."""
+        self.app.is_draining = True
+        seconds = self.pipeline.directory.config.gateway.drain_seconds
+        log.info("draining %d requests, at most %g s", len(self.callers), seconds)
+        impatience = asyncio.create_task(hurry.wait())
+        quiet = asyncio.create_task(self.callers.empty())
+        await asyncio.wait({impatience, quiet}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        impatience.cancel()
+        quiet.cancel()
+        if left := len(self.callers):
+            log.warning("%d requests did not end in time and are cancelled", left)
+            self.callers.stop_all()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CANCEL_SECONDS):
+                    await self.callers.empty()
+
+    async def _close(
+        self, server: Server, serving: "asyncio.Task[None]", background: "list[asyncio.Task[None]]"
+    ) -> None:
+        server.should_exit = True
+        await asyncio.wait({serving})
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self.settlement.drain()
+        except TimeoutError:
+            log.error("not every record could be brought to Redis or to disk in %g s", FLUSH_SECONDS)
+        await self.authenticator.close()
+        await self.client.close()
+        await self.redis.close()
+        await self.database.close()
+        log.info("ended")
+
+    async def _migrate_and_watch(self) -> None:
+        """Bring the tables up to date once the database is there; it may come later than we do."""
+        while True:
+            try:
+                await self.database.migrate()
+                break
+            except DatabaseUnavailableError as error:
+                log.warning("the database is not there yet: %s", error)
+                await asyncio.sleep(MIGRATE_RETRY_SECONDS)
+        self.metrics.database_up.set(1)
+        await asyncio.Event().wait()
+
+    async def _watch_spool(self) -> None:
+        while True:
+            self.metrics.spool_waiting.set(await asyncio.to_thread(self.spool.waiting))
+            await asyncio.sleep(SPOOL_LOOK_SECONDS)
+
+    def _app(self, keys: KeyStore) -> HotPath:
+        readiness = Readiness(
+            redis=self.redis,
+            database=self.database,
+            pipeline=self.pipeline,
+            endpoints=self.endpoints,
+            is_draining=lambda: self.app.is_draining,
+            config_error=lambda: self.config_file.error,
+        )
+        return create_app(
+            Parts(
+                pipeline=self.pipeline,
+                endpoints=self.endpoints,
+                authenticator=self.authenticator,
+                keys=keys,
+                revisions=RedisRevisions(self.redis),
+                readiness=readiness,
+                metrics=self.metrics,
+                access=AccessLog(self.metrics),
+                callers=self.callers,
+                started=int(time.time()),
+            )
+        )
+
+    def _static(self, config: Config) -> StaticEndpoints:
+        for model in config.models:
+            for endpoint in model.endpoints:
+                if endpoint.api_key_env and not self.environment.variables.get(endpoint.api_key_env):
+                    log.warning("%s: the variable %s is not set", model.name, endpoint.api_key_env)
+        return StaticEndpoints(config, self.environment.variables)
+
+    def _count_endpoints(self) -> dict[tuple[str, ...], int]:
+        counts: dict[tuple[str, ...], int] = {}
+        for endpoint in self.endpoints.all():
+            labels = (endpoint.model, endpoint.state)
+            counts[labels] = counts.get(labels, 0) + 1
+        return counts
+
+    def _on_redis_state(self, up: bool) -> None:
+        self.metrics.redis_up.set(int(up))
+        if up:
+            log.info("Redis answers again")
+        else:
+            log.error("Redis does not answer")
+
+    def _on_database_state(self, up: bool) -> None:
+        self.metrics.database_up.set(int(up))
+        if up:
+            log.info("the database answers again")
+        else:
+            log.error("the database does not answer")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The listening socket; bound here so that a taken port is one line and not a traceback. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
