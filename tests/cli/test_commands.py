@@ -8,7 +8,7 @@ import sys
 import click
 import pytest
 
-from quarterdeck.cli import chat, doctor, env, keys, models, readiness, table
+from quarterdeck.cli import chat, doctor, env, keys, readiness, table
 from quarterdeck.cli.__main__ import COMMANDS, cli
 from quarterdeck.cli.credentials import Credentials
 
@@ -75,12 +75,6 @@ def test_chat_says_what_an_error_event_says() -> None:
 def test_chat_does_not_take_a_cut_stream_for_an_answer() -> None:
     with pytest.raises(click.ClickException, match="cut off"):
         list(chat.texts(events({"choices": [{"delta": {"content": "a"}}]})))
-
-
-def test_a_models_state_is_read_from_readyz() -> None:
-    assert models.state_of("m", {"models": {"m": "ready"}}) == "ready"
-    assert models.state_of("m", {"models": {"m": {"state": "starting", "detail": "loading"}}}) == "starting: loading"
-    assert models.state_of("m", {}) == "unknown"
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:

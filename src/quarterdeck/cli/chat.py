@@ -8,7 +8,7 @@ from typing import Any
 import click
 import httpx
 
-from quarterdeck.cli.client import answer, connected, mine, said
+from quarterdeck.cli.client import answer, connected, mine, readiness, said
 
 Message = dict[str, str]
 
@@ -30,7 +30,7 @@ def command(
     prompt = " ".join(words) or ("" if sys.stdin.isatty() else sys.stdin.read().strip())
     history: list[Message] = [{"role": "system", "content": system}] if system else []
     options = {"max_tokens": max_tokens, "temperature": temperature}
-    with connected(user.base_url, user.api_key) as client:
+    with connected(user.gateway_url, user.api_key) as client:
         body: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         body["model"] = model or _first_chat_model(client)
         if prompt:
@@ -67,7 +67,7 @@ def _converse(client: httpx.Client, body: dict[str, Any], history: list[Message]
 def _say(client: httpx.Client, body: dict[str, Any], messages: list[Message], pieces: list[str] | None = None) -> None:
     """Stream one answer to stdout, and into `pieces` for a conversation to remember."""
     request = {**body, "messages": messages, "stream": True}
-    with client.stream("POST", "/chat/completions", json=request) as response:
+    with client.stream("POST", "/v1/chat/completions", json=request) as response:
         if response.is_error:
             answer(response)
         for text in texts(response.iter_lines()):
@@ -96,8 +96,9 @@ def texts(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _first_chat_model(client: httpx.Client) -> str:
-    """The list does not tell chat models from embedding models; `/readyz` may, and else the first listed is tried."""
-    listed = [str(model["id"]) for model in answer(client.get("/models"))["data"]]
-    if not listed:
-        raise click.ClickException("the platform serves no model yet")
-    return listed[0]
+    told = readiness(client)
+    chatty = [name for name, model in told.items() if model.get("task") != "embed"]
+    ready = [name for name in chatty if told[name].get("state") == "ready"]
+    if not ready:
+        raise click.ClickException(f"no model is ready to chat yet ({', '.join(chatty) or 'none is served'})")
+    return ready[0]

@@ -51,6 +51,16 @@ def answer(response: httpx.Response) -> dict[str, Any]:
     return body
 
 
+def readiness(client: httpx.Client) -> dict[str, dict[str, str]]:
+    """Each model's `state`, `detail` and `task`, as the gateway's `/readyz` tells them (to anybody, without a key)."""
+    try:
+        body = client.get("/readyz").json()
+    except json.JSONDecodeError:
+        return {}
+    models = body.get("models") if isinstance(body, dict) else None
+    return models if isinstance(models, dict) else {}
+
+
 def said(body: Any) -> str | None:
     """The message of OpenAI's error object."""
     error = body.get("error") if isinstance(body, dict) else None

@@ -7,7 +7,7 @@ from typing import Literal
 
 from quarterdeck.cli.state import RUN_VARIABLE, run_id
 from quarterdeck.settings.config import Config
-from quarterdeck.settings.engine import PACKAGED
+from quarterdeck.settings.engine import PACKAGED, Task
 from quarterdeck.settings.environment import Environment
 
 EngineKind = Literal["vllm", "sim", "none"]
@@ -102,17 +102,30 @@ def plan(
 def _engine(
     environment: Environment, config: Config, kind: EngineKind, pythons: Interpreters, environ: Mapping[str, str]
 ) -> Door | None:
-    models = [model.name for model in config.models if model.engine is not None]
-    if kind == "none" or not models:
+    engines = {model.name: model.engine.task for model in config.models if model.engine is not None}
+    if kind == "none" or not engines:
         return None
     health = f"http://127.0.0.1:{environment.engine_port}/endpoints"
     if kind == "sim":
-        names = [word for name in models for word in ("--model", name)]
-        argv = (str(pythons.core), "-m", "quarterdeck.engine.simulator", "--port", str(environment.engine_port), *names)
-        return Door("engine", argv, environ, health, start_s=60, grace_s=20)
+        argv = (str(pythons.core), "-m", "quarterdeck.engine.simulator", "--port", str(environment.engine_port))
+        return Door("engine", (*argv, *_simulated(engines)), environ, health, start_s=60, grace_s=20)
     # Ray, not the model: the door answers once Ray is up, and says itself how far each model is.
-    argv = (str(pythons.engine), "-m", "quarterdeck.engine")
-    return Door("engine", argv, environ, health, start_s=300, grace_s=60)
+    real = (str(pythons.engine), "-m", "quarterdeck.engine")
+    return Door("engine", real, environ, health, start_s=300, grace_s=60)
+
+
+def _simulated(tasks: Mapping[str, Task]) -> list[str]:
+    """The simulator's options for models and what each is for."""
+    generate = [name for name, task in tasks.items() if task == "generate"]
+    embed = [name for name, task in tasks.items() if task == "embed"]
+    if not generate:
+        return ["--task", "embed", *(word for name in embed for word in ("--model", name))]
+    words = ["--model", generate[0]]
+    if generate[1:]:
+        words += ["--more-models", *generate[1:]]
+    if embed:
+        words += ["--embedding-model", *embed]
+    return words
 
 
 def packaged_models(config: Config) -> list[str]:

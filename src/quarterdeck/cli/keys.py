@@ -67,19 +67,13 @@ def list_keys() -> None:
 
 def row_of(key: dict[str, Any]) -> tuple[str, ...]:
     """A key as the admin API tells it, in columns."""
-    if key.get("revoked") or key.get("revoked_at"):
-        state = "revoked"
-    else:
-        expires = key.get("expires_at") or key.get("expires")
-        state = f"until {_day(expires)}" if expires else "valid"
-    made = key.get("created_at") or key.get("created")
-    admin = ", admin" if key.get("admin") or key.get("is_admin") else ""
-    hint = f"…{key['hint']}" if key.get("hint") else ""
-    return (str(key["id"]), str(key.get("name", "")), str(key.get("team", "")), hint, _day(made), state + admin)
+    state = "revoked" if key["revoked"] else f"until {_day(key['expires'])}" if key["expires"] else "valid"
+    admin = ", admin" if key["admin"] else ""
+    return (key["id"], key["name"], key["team"], f"…{key['hint']}", _day(key["created"]), state + admin)
 
 
-def _day(unix: float | None) -> str:
-    return datetime.fromtimestamp(unix).astimezone().strftime("%Y-%m-%d %H:%M") if unix else ""
+def _day(unix: float) -> str:
+    return datetime.fromtimestamp(unix).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 @command.command("revoke")

@@ -1,33 +1,28 @@
 """`quarterdeck models`: what the platform serves, and whether it is ready."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import click
 
-from quarterdeck.cli.client import answer, connected, mine
+from quarterdeck.cli.client import answer, connected, mine, readiness
 from quarterdeck.cli.table import columns
-
-
-def state_of(name: str, readyz: Mapping[str, Any]) -> str:
-    """The model's state in the gateway's `/readyz`; that route may be asked without a key."""
-    models = readyz.get("models")
-    found = models.get(name) if isinstance(models, Mapping) else None
-    if isinstance(found, Mapping):
-        words = [str(found[part]) for part in ("state", "status", "detail") if found.get(part)]
-        return ": ".join(dict.fromkeys(words)) or "unknown"
-    if isinstance(found, bool):
-        return "ready" if found else "not ready"
-    return str(found) if found else "unknown"
 
 
 @click.command("models", short_help="List the models and whether they are ready.")
 def command() -> None:
-    """List the models of the running platform with their state."""
+    """List the models, adapters and aliases of the running platform with their state."""
     user = mine()
     with connected(user.gateway_url, user.api_key) as client:
         listed = answer(client.get("/v1/models"))["data"]
-        readyz = client.get("/readyz")
-    state = readyz.json() if readyz.headers.get("content-type", "").startswith("application/json") else {}
-    rows = [(m["id"], state_of(m["id"], state), str(m.get("owned_by", ""))) for m in listed]
-    click.echo(columns(("MODEL", "STATE", "OWNED BY"), rows))
+        told = readiness(client)
+    rows = [
+        (str(m["id"]), str(m.get("state", "")), told.get(str(m["root"]), {}).get("task", ""), _detail(m, told))
+        for m in listed
+    ]
+    click.echo(columns(("MODEL", "STATE", "TASK", "DETAIL"), rows))
+
+
+def _detail(model: dict[str, str], told: dict[str, dict[str, str]]) -> str:
+    if model["root"] != model["id"]:
+        return f"another name of {model['root']}"
+    if parent := model.get("parent"):
+        return f"adapter of {parent}"
+    return told.get(model["id"], {}).get("detail", "")

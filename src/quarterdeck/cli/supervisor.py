@@ -212,14 +212,12 @@ class Supervisor:
             await asyncio.sleep(LOOK_S)
 
     async def _gateway_knows(self, url: str, ready: Sequence[str]) -> bool:
-        """Whether the gateway itself would route a chat there now: it polls the engine door once a second."""
+        """Whether the gateway itself would send a chat there now: it polls the engine door once a second."""
         answer = await health.ask(f"{url}/readyz")
-        if answer.status == 0:
-            return False
         models = answer.body.get("models") if isinstance(answer.body, dict) else None
-        if isinstance(models, dict) and ready:
-            return any(_is_ready(models.get(name)) for name in ready)
-        return answer.status == 200
+        if not ready:
+            return answer.status != 0
+        return answer.status == 200 and isinstance(models, dict) and any(_is_ready(models.get(n)) for n in ready)
 
     async def _chores(self) -> None:
         """Keep logs small, and bury orphans: a subreaper's adopted children stay zombies until somebody waits."""
@@ -272,11 +270,9 @@ def _never() -> Coroutine[Any, Any, bool]:
     return asyncio.sleep(0, result=False)
 
 
-def _is_ready(state: Any) -> bool:
-    """A model in `/readyz`: "ready", true, or an object that says so in `state`, `status` or `ready`."""
-    if isinstance(state, dict):
-        return any(_is_ready(state.get(name)) for name in ("state", "status", "ready"))
-    return state is True or state == "ready"
+def _is_ready(model: Any) -> bool:
+    """A model in the gateway's `/readyz`."""
+    return isinstance(model, dict) and model.get("state") == "ready"
 
 
 def _bury(ours: set[int | None]) -> None:

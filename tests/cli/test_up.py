@@ -1,0 +1,164 @@
+"""`quarterdeck up` with the simulated engine, as a user runs it: in a terminal, with real Redis, gateway and worker."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.cli.running import Running, running
+from tests.cli.test_supervisor import free_ports
+
+from quarterdeck.cli import state
+
+QUARTERDECK = [sys.executable, "-m", "quarterdeck.cli"]
+
+
+def fresh(factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A state folder of its own, and ports of its own."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(("QUARTERDECK_", "OTEL_"))}
+    ports = ("QUARTERDECK_PORT", "QUARTERDECK_WORKER_PORT", "QUARTERDECK_ENGINE_PORT")
+    mine |= dict(zip(ports, map(str, free_ports(3)), strict=True))
+    return mine | {"QUARTERDECK_STATE": str(factory.mktemp("up"))}
+
+
+@pytest.fixture(scope="module")
+def environ(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    return fresh(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def platform(environ: Mapping[str, str]) -> Iterator[Running]:
+    with up(environ) as program:
+        program.until("Ctrl-C stops everything")
+        yield program
+
+
+@contextmanager
+def up(environ: Mapping[str, str]) -> Iterator[Running]:
+    with running([*QUARTERDECK, "up", "--engine", "sim"], environ, patience=60) as program:
+        yield program
+
+
+def say(environ: Mapping[str, str], *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*QUARTERDECK, *words], env=environ, input=stdin, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def folder(environ: Mapping[str, str]) -> Path:
+    return Path(environ["QUARTERDECK_STATE"])
+
+
+def test_the_curl_line_works_when_pasted(platform: Running) -> None:
+    line = next(line for line in platform.lines if line.strip().startswith("curl "))
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=True, timeout=30)  # noqa: S602
+    assert '"chat.completion"' in done.stdout
+
+
+def test_the_exports_point_an_openai_client_at_the_platform(platform: Running, environ: Mapping[str, str]) -> None:
+    program = "import openai; print([m.id for m in openai.OpenAI().models.list()])"
+    script = f'eval "$({" ".join(QUARTERDECK)} env)"; exec {sys.executable} -c "{program}"'
+    done = subprocess.run(["sh", "-c", script], env=environ, capture_output=True, text=True, check=True, timeout=60)
+    assert "smollm2-135m-instruct" in done.stdout
+
+
+def test_chat_answers_a_question_and_a_pipe(platform: Running, environ: Mapping[str, str]) -> None:
+    assert say(environ, "chat", "What", "is", "up?").stdout.strip()
+    assert say(environ, "chat", "-m", "smollm2-135m-instruct", stdin="What is up?").stdout.strip()
+
+
+def test_chat_with_a_model_that_is_not_there_says_so_in_one_line(platform: Running, environ: Mapping[str, str]) -> None:
+    done = say(environ, "chat", "-m", "nothing", "hello")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: The model 'nothing' does not exist")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_models_are_listed_with_their_state(platform: Running, environ: Mapping[str, str]) -> None:
+    rows = [line.split() for line in say(environ, "models").stdout.splitlines()]
+    assert ["smollm2-135m-instruct", "ready", "generate"] in rows
+    assert ["all-minilm-l6-v2", "ready", "embed"] in rows
+
+
+def test_a_key_is_made_shown_once_listed_and_revoked(platform: Running, environ: Mapping[str, str]) -> None:
+    made = say(environ, "keys", "create", "ci", "--requests-per-minute", "5")
+    key, id = made.stdout.strip(), made.stderr.split()[0]
+    assert key.startswith("sk-qd-")
+    listed = say(environ, "keys", "list").stdout
+    assert id in listed
+    assert key not in listed
+    assert say(environ, "keys", "revoke", id).stdout == f"{id} is revoked\n"
+    row = next(line for line in say(environ, "keys", "list").stdout.splitlines() if id in line)
+    assert row.endswith("revoked")
+
+
+def test_status_says_what_runs(platform: Running, environ: Mapping[str, str]) -> None:
+    done = say(environ, "status")
+    assert done.returncode == 0
+    assert "`quarterdeck up` runs" in done.stdout
+    assert "no answer" not in done.stdout
+
+
+def test_a_second_up_is_refused_in_one_line(platform: Running, environ: Mapping[str, str]) -> None:
+    done = say(environ, "up", "--engine", "sim")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: the platform is up already (process ")
+
+
+def test_the_folder_and_the_credentials_are_this_users_only(platform: Running, environ: Mapping[str, str]) -> None:
+    modes = {name: (folder(environ) / name).stat().st_mode & 0o777 for name in ("", "credentials", "redis")}
+    assert modes == {"": 0o700, "credentials": 0o600, "redis": 0o700}
+
+
+def test_no_key_stands_in_a_log(platform: Running, environ: Mapping[str, str]) -> None:
+    say(environ, "chat", "hello")
+    for log in (folder(environ) / "logs").iterdir():
+        assert "sk-qd-" not in log.read_text(encoding="utf-8"), log.name
+
+
+def test_interrupt_leaves_no_process_and_the_next_start_keeps_the_key(tmp_path_factory: pytest.TempPathFactory) -> None:
+    mine = fresh(tmp_path_factory)
+    keys = []
+    for _ in range(2):
+        with up(mine) as program:
+            keys.append(program.until("API key").split()[2])
+            program.until("Ctrl-C stops everything")
+            assert program.interrupt() == 0
+        assert "no process left" in program.told
+        assert state.left_over(folder(mine)) == []
+    assert keys[0] == keys[1]
+
+
+def test_after_a_kill_the_next_start_cleans_up_and_serves(tmp_path_factory: pytest.TempPathFactory) -> None:
+    mine = fresh(tmp_path_factory)
+    with up(mine) as program:
+        program.until("Ctrl-C stops everything")
+        program.process.send_signal(signal.SIGKILL)
+    with up(mine) as program:
+        program.until("Ctrl-C stops everything")
+        assert say(mine, "chat", "hello").stdout.strip()
+        assert program.interrupt() == 0
+    assert state.left_over(folder(mine)) == []
+
+
+def test_a_port_that_is_taken_is_said_before_anything_starts(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        mine = fresh(tmp_path_factory)
+        done = say(mine, "up", "--engine", "sim", "--port", str(port))
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port} is taken" in done.stderr
+
+
+def test_a_wrong_config_is_refused_with_its_line(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+    config = tmp_path / "quarterdeck.yaml"
+    config.write_text("models:\n  - name: m\n    enginee: {}\n", encoding="utf-8")
+    mine = fresh(tmp_path_factory)
+    done = say(mine, "up", "--config", str(config))
+    assert done.returncode == 1
+    assert "quarterdeck.yaml:3:" in done.stderr
