@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from starlette.types import Receive, Scope, Send
 
 from quarterdeck.cli.__main__ import cli
+from quarterdeck.gateway.routes import admin_keys, health, inference, models
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
 
@@ -156,9 +159,42 @@ def helps(command: click.Command, name: str, parent: click.Context | None) -> It
                 yield from helps(found, inner, context)
 
 
+# ---- routes ----------------------------------------------------------------------------------------------------------
+
+
+def api_page() -> str:
+    """The gateway's routes, in the words of the functions that answer them."""
+    parts = [
+        NOTICE,
+        "# The gateway's HTTP API\n",
+        "Every route needs `Authorization: Bearer <key>`, except `/healthz`, `/readyz` and `/metrics`; `/admin/…` needs"
+        " an admin key. Requests and answers of the model routes are OpenAI's (and vLLM's, for `/tokenize`,"
+        " `/detokenize` and `/v1/score`); fields that the gateway does not know reach the engine untouched.\n",
+        "## Models at work\n",
+        *(f"- `POST {route.path}`" for route in inference.routes(unreached)),
+        "",
+    ]
+    for title, module in (("Models", models), ("Keys", admin_keys), ("Health", health)):
+        parts.append(f"## {title}\n")
+        for route in module.router.routes:
+            if isinstance(route, APIRoute):
+                verbs = ", ".join(sorted((route.methods or set()) - {"HEAD"}))
+                parts.append(f"- `{verbs} {route.path}`: {' '.join((route.endpoint.__doc__ or '').split())}")
+        parts.append("")
+        if module is admin_keys:
+            parts += ["The body of `POST /admin/keys`:\n"]
+            parts += [field_text(name, field) for name, field in admin_keys.KeyRequest.model_fields.items()]
+    return "\n".join(parts)
+
+
+async def unreached(scope: Scope, receive: Receive, send: Send) -> None:
+    """The route table is only read here."""
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/settings.md": settings_page,
     "docs/reference/cli.md": cli_page,
+    "docs/reference/api.md": api_page,
 }
 
 
