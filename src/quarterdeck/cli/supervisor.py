@@ -1,6 +1,6 @@
 """`up`'s state machine: starting → up → stopping, and every way out of each.
 
-    starting   Redis → database → worker and gateway;  models → engine, beside them
+    starting   Redis and database → worker and gateway;  models → engine, beside them
     up         a child that ends is started again, with back-off
     stopping   gateway (drains) → worker and engine → Redis → whatever is left of the tree
 
@@ -109,11 +109,17 @@ class Supervisor:
             group.create_task(self._tell_of_models())
 
     async def _start_data_plane(self, group: asyncio.TaskGroup) -> None:
-        if self._redis:
-            await self._bring_up(self._redis, group)
+        async with asyncio.TaskGroup() as stores:
+            if self._redis:
+                stores.create_task(self._bring_up(self._redis, group))
+            stores.create_task(self._prepare_database())
+        async with asyncio.TaskGroup() as doors:
+            doors.create_task(self._bring_up(self._worker, group))
+            doors.create_task(self._bring_up(self._gateway, group))
+
+    async def _prepare_database(self) -> None:
         await self._run_once(self._platform.work.database)
         self._terminal.step("database", "ready")
-        await asyncio.gather(self._bring_up(self._worker, group), self._bring_up(self._gateway, group))
 
     async def _start_engine(self, engine: Child, group: asyncio.TaskGroup) -> None:
         if models := self._platform.work.models:
