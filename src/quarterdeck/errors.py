@@ -31,6 +31,8 @@ class APIError(Exception):
 
     status: int = 500
     type: str = "server_error"
+    engine_status: int = 0
+    """What an engine answered with, where this tells of its answer. 0: none came."""
     default_code: ClassVar[str | None] = None
 
     def __init__(

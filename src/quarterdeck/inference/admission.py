@@ -10,6 +10,7 @@ Limits are token buckets: full at first, refilled evenly over the minute, so a k
 and twice its limit in any one minute.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +21,13 @@ from quarterdeck.record import RequestRecord, encode
 from quarterdeck.settings.limits import Limits
 from quarterdeck.store.redis import Redis, Script
 
+log = logging.getLogger(__name__)
+
 LEASE_SECONDS = 60
 """How long a reservation outlives its gateway's last renewal (each third of it)."""
+GRACE_SECONDS = 5
+"""How long a gateway has to renew a reservation that was found expired: more than it needs to notice that a Redis which
+was away for longer than a lease is back."""
 SETTLED_SECONDS = 3600
 """How long a settled id is remembered, for a settle that is sent twice. Later ones meet the ledger's primary key."""
 
@@ -60,26 +66,35 @@ local revision = redis.call('GET', KEYS[1]) or '0'
 local requests_left, tokens_left = -1, -1
 if rpm > 0 or tpm > 0 or most > 0 then
   local b = redis.call('HMGET', KEYS[4], 'at', 'requests', 'tokens', 'running')
-  local past = b[1] and math.max(0, now - tonumber(b[1])) or 60000
+  local past = b[1] and math.max(0, now - tonumber(b[1])) or 0
+  local running = tonumber(b[4]) or 0
   local requests = math.min(rpm, (tonumber(b[2]) or rpm) + rpm * past / 60000)
   local level = math.min(tpm, (tonumber(b[3]) or tpm) + tpm * past / 60000)
-  local running = tonumber(b[4]) or 0
+  if rpm > 0 then requests_left = math.floor(requests) end
+  if tpm > 0 then tokens_left = math.floor(level) end
   -- a request that is larger than the whole bucket may still run when the bucket is full: its estimate is no fact
   local need = math.min(tokens, tpm)
   if most > 0 and running >= most then
-    return {'concurrent', revision, math.floor(requests), math.floor(level), 1000}
+    return {'concurrent', revision, requests_left, tokens_left, 1000}
   end
   if rpm > 0 and requests < 1 then
-    return {'requests', revision, 0, math.floor(level), math.ceil((1 - requests) * 60000 / rpm)}
+    return {'requests', revision, requests_left, tokens_left, math.ceil((1 - requests) * 60000 / rpm)}
   end
   if tpm > 0 and level < need then
-    return {'tokens', revision, math.floor(requests), math.floor(level), math.ceil((need - level) * 60000 / tpm)}
+    return {'tokens', revision, requests_left, tokens_left, math.ceil((need - level) * 60000 / tpm)}
   end
-  requests = requests - 1
-  level = level - tokens
-  redis.call('HSET', KEYS[4], 'at', now, 'requests', requests, 'tokens', level, 'running', running + 1)
+  -- a limit that is not set leaves no field: should it be set later, its bucket is full
+  local fields = {'at', now, 'running', running + 1}
+  if rpm > 0 then
+    fields[#fields + 1], fields[#fields + 2] = 'requests', requests - 1
+    requests_left = math.floor(requests - 1)
+  elseif b[2] then redis.call('HDEL', KEYS[4], 'requests') end
+  if tpm > 0 then
+    fields[#fields + 1], fields[#fields + 2] = 'tokens', level - tokens
+    tokens_left = math.floor(level - tokens)
+  elseif b[3] then redis.call('HDEL', KEYS[4], 'tokens') end
+  redis.call('HSET', KEYS[4], unpack(fields))
   redis.call('PEXPIRE', KEYS[4], 86400000)
-  requests_left, tokens_left = math.floor(requests), math.floor(level)
 end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[7])
 redis.call('ZADD', KEYS[3], now + tonumber(ARGV[2]), ARGV[1])
@@ -88,14 +103,23 @@ return {'ok', revision, requests_left, tokens_left, 0}
 
 SETTLE = Script("""
 -- KEYS settled reservations deadlines bucket stream; ARGV id settled_seconds reserved used record ('' = leave none)
-if not redis.call('SET', KEYS[1], 1, 'NX', 'EX', ARGV[2]) then return 0 end
-redis.call('ZREM', KEYS[3], ARGV[1])
-if redis.call('HDEL', KEYS[2], ARGV[1]) == 1 and redis.call('EXISTS', KEYS[4]) == 1 then
-  redis.call('HINCRBYFLOAT', KEYS[4], 'tokens', tonumber(ARGV[3]) - tonumber(ARGV[4]))
-  if redis.call('HINCRBY', KEYS[4], 'running', -1) < 0 then redis.call('HSET', KEYS[4], 'running', 0) end
+-- The record first: should Redis refuse it (memory), nothing has been done yet and it may be sent again.
+local is_new = redis.call('EXISTS', KEYS[1]) == 0
+if is_new then
+  if ARGV[5] ~= '' then redis.call('XADD', KEYS[5], '*', 'record', ARGV[5]) end
+  redis.call('SET', KEYS[1], 1, 'EX', ARGV[2])
 end
-if ARGV[5] ~= '' then redis.call('XADD', KEYS[5], '*', 'record', ARGV[5]) end
-return 1
+-- Also where it was settled before: a reservation that came late (Redis was paused) must not stay.
+redis.call('ZREM', KEYS[3], ARGV[1])
+if redis.call('HDEL', KEYS[2], ARGV[1]) == 1 then
+  if redis.call('HEXISTS', KEYS[4], 'tokens') == 1 then
+    redis.call('HINCRBYFLOAT', KEYS[4], 'tokens', tonumber(ARGV[3]) - tonumber(ARGV[4]))
+  end
+  if redis.call('HEXISTS', KEYS[4], 'running') == 1 and redis.call('HINCRBY', KEYS[4], 'running', -1) < 0 then
+    redis.call('HSET', KEYS[4], 'running', 0)
+  end
+end
+return is_new and 1 or 0
 """)
 
 RENEW = Script("""
@@ -112,16 +136,32 @@ return #ARGV
 """)
 
 EXPIRED = Script("""
--- KEYS reservations deadlines; ARGV most: ids and notes of requests whose gateway let the deadline pass
+-- KEYS reservations deadlines; ARGV most grace_ms: ids and notes of requests whose gateway let the deadline pass
+-- Found the first time, one is only marked ('!') and its gateway has grace_ms to renew it: Redis may have been away.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, tonumber(ARGV[1]))
 local found = {}
 for _, id in ipairs(ids) do
   local note = redis.call('HGET', KEYS[1], id)
-  if note then found[#found + 1] = id; found[#found + 1] = note else redis.call('ZREM', KEYS[2], id) end
+  if not note then
+    redis.call('ZREM', KEYS[2], id)
+  elseif tonumber(ARGV[2]) == 0 then
+    found[#found + 1], found[#found + 2] = id, note
+  elseif string.sub(note, 1, 1) == '!' then
+    found[#found + 1], found[#found + 2] = id, string.sub(note, 2)
+  else
+    redis.call('HSET', KEYS[1], id, '!' .. note)
+    redis.call('ZADD', KEYS[2], now + tonumber(ARGV[2]), id)
+  end
 end
 return found
+""")
+
+FORGET = Script("""
+-- KEYS reservations deadlines; ARGV id
+redis.call('HDEL', KEYS[1], ARGV[1])
+return redis.call('ZREM', KEYS[2], ARGV[1])
 """)
 
 
@@ -199,11 +239,20 @@ async def renew(redis: Redis, org: str, notes: Sequence[tuple[str, Note]]) -> No
 
 
 async def settle_expired(redis: Redis, org: str, *, most: int = 100) -> int:
-    """Settle requests whose gateway died, as `lost` at the tokens last seen. Returns how many. Repeatable."""
-    found = await redis.run(EXPIRED, (reservations_key(org), deadlines_key(org)), (most,))
+    """Settle requests whose gateway died, as `lost` at the tokens last seen. Returns how many. Repeatable.
+
+    One is settled when it is found expired for the second time, GRACE_SECONDS after the first.
+    """
+    keys = (reservations_key(org), deadlines_key(org))
+    found = await redis.run(EXPIRED, keys, (most, int(GRACE_SECONDS * 1000)))
     count = 0
-    for data in found[1::2]:
-        note = msgspec.json.decode(data, type=Note)
+    for request_id, data in zip(found[::2], found[1::2], strict=True):
+        try:
+            note = msgspec.json.decode(data.removeprefix(b"!"), type=Note)
+        except msgspec.DecodeError as error:
+            log.error("the reservation of %s can't be read and is dropped: %s", request_id.decode(), error)
+            await redis.run(FORGET, keys, (request_id,))
+            continue
         count += await settle(redis, note.record, note.reserved)
     return count
 

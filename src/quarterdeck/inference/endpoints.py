@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
@@ -97,7 +97,8 @@ class StaticEndpoints:
                 state="ready",
                 max_running=endpoint.max_running,
                 upstream_model=endpoint.model,
-                api_key=variables.get(endpoint.api_key_env) if endpoint.api_key_env else None,
+                # A secret that was read from a file often ends with a line's end.
+                api_key=variables.get(endpoint.api_key_env, "").strip() or None if endpoint.api_key_env else None,
             )
             for model in config.models
             for endpoint in model.endpoints
@@ -115,7 +116,7 @@ class Listed(msgspec.Struct, frozen=True):
     state: State
     url: str = ""
     adapters: list[str] = []
-    max_running: int = 64
+    max_running: Annotated[int, msgspec.Meta(ge=1)] = 64
     task: str = "generate"
     detail: str = ""
 
@@ -134,7 +135,6 @@ class PolledEndpoints:
         self._interval = interval
         self._endpoints: dict[str, Endpoint] = {}
         self._answers = True
-        self.changed = asyncio.Event()
 
     def all(self) -> Sequence[Endpoint]:
         return tuple(self._endpoints.values())
@@ -145,7 +145,8 @@ class PolledEndpoints:
             try:
                 self._endpoints = merge(self._endpoints, await self._ask())
                 self._note(answers=True)
-            except (UpstreamError, msgspec.DecodeError) as error:
+            except (UpstreamError, msgspec.DecodeError, ValueError, RecursionError) as error:
+                # ValueError: bytes that are no UTF-8, an address that is none.
                 self._note(answers=False, why=str(error))
             await asyncio.sleep(self._interval)
 

@@ -6,7 +6,6 @@ request may be tried elsewhere; after it, a failure is an event in the stream.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
@@ -55,7 +54,8 @@ class EngineStream:
                     return whole
         except (UpstreamError, sse.EventTooLongError) as error:
             raise _translate(error) from error
-        return b""
+        # The last blank line is what some servers leave out; of anything else that is not whole nothing is made.
+        return self._splitter.feed(b"\n\n") if self._splitter.rest.strip() == sse.DONE.strip() else b""
 
     def close(self) -> None:
         """Give the connection back; an engine that is still generating sees it go and stops."""
@@ -86,7 +86,7 @@ class EngineClient:
         stream = None
         try:
             content_type = connection.header(b"content-type") or b"application/json"
-            if connection.status == 200 and content_type.startswith(b"text/event-stream"):
+            if connection.status == 200 and content_type.lower().startswith(b"text/event-stream"):
                 stream = EngineStream(self._client, endpoint, connection)
                 stream.first = await self._first(stream)
                 return EngineAnswer(content_type, stream=stream)
@@ -95,7 +95,7 @@ class EngineClient:
                 raise refusal(connection.status, body, connection.header(b"retry-after"))
             return EngineAnswer(content_type, _sound(body, content_type))
         except UpstreamError as error:
-            raise _translate(error) from error
+            raise _translate(error, connection.status) from error
         except BaseException:
             stream = None
             raise
@@ -108,18 +108,19 @@ class EngineClient:
         try:
             answer = await self.open(endpoint, "/tokenize", msgspec.json.encode(body))
             return msgspec.json.decode(answer.body, type=_Count).count
-        except (APIError, msgspec.DecodeError):
+        except (APIError, msgspec.DecodeError, UnicodeDecodeError):
             return None
 
     async def _first(self, stream: EngineStream) -> bytes:
         """The first events. Nothing, or nothing but an error, is no stream yet."""
         first = await stream.read()
         if not first:
-            raise EngineUnavailableError("The engine ended the stream before its first event.")
+            raise _told(EngineUnavailableError("The engine ended the stream before its first event."), 200)
         if sse.may_hold_error(first):
-            chunk = sse.parse(next(sse.events(first)))
-            if chunk and isinstance(chunk.get("error"), dict):
-                raise stream_error(sse.data(next(sse.events(first))))
+            event = next(sse.events(first))
+            chunk = sse.parse(event)
+            if chunk and chunk.get("error"):
+                raise _told(stream_error(sse.data(event)), 200)
         return first
 
 
@@ -128,55 +129,79 @@ class _Count(msgspec.Struct):
 
 
 class _Error(msgspec.Struct):
-    message: str = ""
-    type: str | None = None
-    param: str | None = None
-    code: str | int | None = None
+    message: str | None = None
+    param: object = None
+    code: object = None
 
 
 class _ErrorBody(msgspec.Struct):
-    error: _Error | None = None
+    """OpenAI's and vLLM's shape; `{"error": "words"}`; FastAPI's `detail`; the flat shape of older engines."""
+
+    error: _Error | str | None = None
     message: str | None = None
     detail: object = None
+    param: object = None
+    code: object = None
 
 
 def refusal(status: int, body: bytes, retry_after: bytes | None = None) -> APIError:
     """An engine's error answer as ours: OpenAI's type and code, vLLM's and Ray's words where they help the caller."""
     error = _read_error(body)
-    message = error.message[:MAX_MESSAGE] or f"The engine answered with status {status}."
+    message = (error.message or "")[:MAX_MESSAGE] or f"The engine answered with status {status}."
     code = error.code if isinstance(error.code, str) and not error.code.isdecimal() else None
+    param = error.param if isinstance(error.param, str) else None
     headers = {"retry-after": retry_after.decode("latin-1")} if retry_after else None
+    return _told(_refusal(status, message, code, param, headers), status)
+
+
+def _refusal(
+    status: int, message: str, code: str | None, param: str | None, headers: dict[str, str] | None
+) -> APIError:
     if status == 429:
         return RateLimitError(message, code=code or "engine_overloaded", headers=headers)
     if status == 404:
-        return NotFoundError(message, param=error.param, code=code or "model_not_found")
+        return NotFoundError(message, param=param, code=code or "model_not_found")
     if status in (400, 413, 422):
-        return BadRequestError(message, param=error.param, code=code or _code_of(message))
+        return BadRequestError(message, param=param, code=code or _code_of(message))
     if status in (408, 504):
         return EngineTimeoutError(message)
     if status == 503:
         return EngineUnavailableError(message, headers=headers)
-    # A 401 or 403 here means that *our* key is refused over there: nothing the caller could mend.
+    # A 401 or 403 here means that *our* key is refused over there: nothing the caller could mend, and its words may
+    # hold a piece of the key.
     return EngineError(f"The engine answered with status {status}." if status in (401, 403) else message)
 
 
 def stream_error(data: bytes) -> APIError:
-    """An error that the engine sent inside a stream. Its number decides whose fault it is."""
-    error = _read_error(data)
-    status = error.code if isinstance(error.code, int) else 500
-    if status == 200 or status < 400:
-        status = 500
-    return refusal(status, data)
+    """An error that the engine sent inside a 200. Its number decides whose fault it is."""
+    code = _read_error(data).code
+    status = int(code) if isinstance(code, (int, str)) and str(code).isdecimal() else 500
+    return refusal(status if 400 <= status < 600 else 500, data)
 
 
 def _read_error(body: bytes) -> _Error:
     try:
         found = msgspec.json.decode(body, type=_ErrorBody)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _Error(body[:MAX_MESSAGE].decode("utf-8", "replace"))
-    if found.error is not None:
+    if isinstance(found.error, _Error):
         return found.error
-    return _Error(found.message or (found.detail if isinstance(found.detail, str) else ""))
+    return _Error(found.error or found.message or _words(found.detail), found.param, found.code)
+
+
+def _words(detail: object) -> str:
+    """FastAPI's `detail`: words, or a list of what is wrong where."""
+    if isinstance(detail, str):
+        return detail
+    if not isinstance(detail, list):
+        return ""
+    found = [item for item in detail if isinstance(item, dict) and isinstance(item.get("msg"), str)]
+    return "; ".join(f"{'.'.join(map(str, item.get('loc', ())))}: {item['msg']}" for item in found)
+
+
+def _told(error: APIError, status: int) -> APIError:
+    error.engine_status = status
+    return error
 
 
 def _code_of(message: str) -> str | None:
@@ -187,28 +212,29 @@ def _code_of(message: str) -> str | None:
     return None
 
 
-def _translate(error: UpstreamError | sse.EventTooLongError) -> EngineError:
+def _translate(error: UpstreamError | sse.EventTooLongError, status: int = 0) -> APIError:
+    """`status`: what the engine had answered with."""
     if isinstance(error, sse.EventTooLongError):
-        return EngineError(f"The engine's stream is broken: {error}.")
+        return _told(EngineError(f"The engine's stream is broken: {error}."), 200)
     message = f"The model's engine failed: {error}."
     if error.timed_out:
-        return EngineTimeoutError(message)
-    return EngineError(message) if error.answered else EngineUnavailableError(message)
+        return _told(EngineTimeoutError(message), status)
+    return _told(EngineError(message) if error.answered else EngineUnavailableError(message), status)
 
 
 def _sound(body: bytes, content_type: bytes) -> bytes:
     """Refuse to pass on a 200 whose JSON is none, or is an error."""
-    if not content_type.startswith(b"application/json"):
+    if not content_type.lower().startswith(b"application/json"):
         return body
     try:
         found = msgspec.json.decode(body, type=_Kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise EngineError(f"The engine's answer is not JSON: {error}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _told(EngineError(f"The engine's answer is not JSON: {error}."), 200) from error
     if found.error or found.object == "error":
-        raise stream_error(body)
+        raise _told(stream_error(body), 200)
     return body
 
 
 class _Kind(msgspec.Struct):
-    error: dict[str, Any] | None = None
-    object: str | None = None
+    error: object = None
+    object: object = None

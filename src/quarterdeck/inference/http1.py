@@ -20,6 +20,8 @@ Headers = list[tuple[bytes, bytes]]
 
 HIGH_WATER = 256 * 1024
 """Bytes held of a response whose reader is slow; past it the engine's socket is left unread."""
+MAX_HEAD_BYTES = 256 * 1024
+"""Bytes of status line and headers; a server that never ends them is broken."""
 
 
 class UpstreamError(Exception):
@@ -70,6 +72,7 @@ class Connection(asyncio.Protocol):
         "_body_until_close",
         "_chunks",
         "_failure",
+        "_head_size",
         "_keep_alive",
         "_loop",
         "_parser",
@@ -97,6 +100,7 @@ class Connection(asyncio.Protocol):
     def _reset(self) -> None:
         self._chunks: list[bytes] = []
         self._size = 0
+        self._head_size = 0
         self._paused = False
         self._keep_alive = True
         self._body_until_close = False
@@ -112,7 +116,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
     def data_received(self, data: bytes) -> None:
-        if self._parser is None:  # bytes nobody asked for: the connection is out of step
+        if self._parser is None or self.done:  # bytes nobody asked for: the connection is out of step
             self.close()
             return
         if self.deadline is not None:
@@ -120,8 +124,11 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail(UpstreamError(f"the engine's answer is not HTTP: {error}", sent=True, answered=True))
-            self.close()
+            self._break_off(f"the engine's answer is not HTTP: {error}")
+        if self.status == 0:
+            self._head_size += len(data)
+            if self._head_size > MAX_HEAD_BYTES:
+                self._break_off(f"the engine's headers exceed {MAX_HEAD_BYTES} bytes")
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -137,9 +144,13 @@ class Connection(asyncio.Protocol):
     # What httptools calls
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        if self.status == 0:  # else it is a trailer, which says nothing to us
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        if self.done:  # a second answer right behind the first: the connection is out of step
+            self._keep_alive = False
+            return
         parser = self._parser
         self.status = parser.get_status_code()
         self._keep_alive = parser.should_keep_alive()
@@ -147,6 +158,8 @@ class Connection(asyncio.Protocol):
             self._body_until_close = b"chunked" not in (self.header(b"transfer-encoding") or b"")
 
     def on_body(self, body: bytes) -> None:
+        if self.done:
+            return
         self._chunks.append(body)
         self._size += len(body)
         if self._size > HIGH_WATER and not self._paused and self._transport is not None:
@@ -159,6 +172,7 @@ class Connection(asyncio.Protocol):
             self.headers, self.status = [], 0
             return
         self.done = True
+        self.deadline = None
 
     # What the client calls
 
@@ -168,7 +182,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_reusable(self) -> bool:
-        return self.done and self._keep_alive and self.is_open
+        return self.done and self._keep_alive and self.is_open and not self._paused
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, its name in lower case."""
@@ -204,9 +218,10 @@ class Connection(asyncio.Protocol):
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._chunks = []
         self._size = 0
-        if self._paused and self._transport is not None:
+        if self._paused and self._transport is not None and not self._transport.is_closing():
             self._paused = False
-            self.deadline = self._loop.time() + self.idle_timeout
+            if not self.done:
+                self.deadline = self._loop.time() + self.idle_timeout
             self._transport.resume_reading()
         return data
 
@@ -246,6 +261,10 @@ class Connection(asyncio.Protocol):
             await self._waiter
         finally:
             self._waiter = None
+
+    def _break_off(self, why: str) -> None:
+        self._fail(UpstreamError(why, sent=True, answered=True))
+        self.close()
 
     def _fail(self, failure: UpstreamError) -> None:
         if self._failure is None:
@@ -336,8 +355,9 @@ class HttpClient:
             raise UpstreamError(
                 "the engine did not accept the connection in time", sent=False, timed_out=True
             ) from error
-        except OSError as error:  # refused, unreachable, an unknown name, a certificate that is not trusted
-            raise UpstreamError(f"the engine can't be reached: {error.strerror or error}", sent=False) from error
+        except (OSError, UnicodeError) as error:  # refused, unreachable, no such name, a certificate not to be trusted
+            reason = getattr(error, "strerror", None) or error
+            raise UpstreamError(f"the engine can't be reached: {reason}", sent=False) from error
         self._busy.add(connection)
         if self._sweeper is None:
             self._sweeper = loop.call_later(self._sweep_seconds, self._sweep)
@@ -348,6 +368,10 @@ class HttpClient:
         now = loop.time()
         for connection in [c for c in self._busy if c.deadline is not None and c.deadline < now]:
             connection.expire()
+        for origin, idle in tuple(self._idle.items()):  # what the other side has closed, or a replica that is no more
+            self._idle[origin] = [connection for connection in idle if connection.is_open]
+            if not self._idle[origin]:
+                del self._idle[origin]
         self._sweeper = loop.call_later(self._sweep_seconds, self._sweep) if self._busy or self._idle else None
 
 

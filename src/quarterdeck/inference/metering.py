@@ -19,8 +19,13 @@ from quarterdeck.protocol.usage import Usage, decode_answer, usage_of
 from quarterdeck.record import Attempt, RequestRecord, Status, UsageSource
 
 NOTHING = Decimal(0)
+NO_TOKENS = Usage(0, 0, 0, 0)
 CHARACTERS_PER_TOKEN = 4
 """The usual rule of thumb, where nobody can count."""
+MAX_TEXT = 512
+"""Characters kept of what a caller or an engine may choose freely: a record travels through Redis' memory."""
+FINISH = (b'"finish_reason":"', b'"finish_reason": "')
+"""As compact JSON and Python's default write it; inside a text the quotes would be escaped."""
 
 
 @dataclass(slots=True)
@@ -49,15 +54,34 @@ class Meter:
         if answer.choices:
             self.finish_reason = answer.choices[0].finish_reason
         self.take_usage(usage_of(answer.usage))
+        if self.usage is None and isinstance(self.request, Generation):  # somebody will have to count
+            self.transcript = Transcript()
+            self.transcript.add_answer(body)
 
     def take_usage(self, usage: Usage | None) -> None:
         if usage is not None:
             self.usage, self.usage_source = usage, "engine"
 
-    def record(self, status: Status, now: float, *, http_status: int = 200, error: str | None = None) -> RequestRecord:
-        """The record as of `now`."""
+    def note(self, now: float, body: bytes) -> RequestRecord:
+        """The record as it would be if the gateway died now; `body` is the request's. Tokens are a guess until the
+        engine has counted them: it costs nothing, and prefill is billed once a first byte came."""
+        seen = None
+        if self.usage is None and self.first_token is not None:
+            seen = Usage(estimated(len(body)), 0, self.transcript.tokens_seen() if self.transcript else 0, 0)
+        return self.record("lost", now, http_status=0, seen=seen)
+
+    def record(
+        self,
+        status: Status,
+        now: float,
+        *,
+        http_status: int = 200,
+        error: str | None = None,
+        seen: Usage | None = None,
+    ) -> RequestRecord:
+        """The record as of `now`; `seen` is a guess of the usage where nobody has counted it."""
         head, request, price = self.head, self.request, self.served.price
-        usage = self.usage or Usage(0, 0, 0, 0)
+        usage = self.usage or seen or NO_TOKENS
         generation = request if isinstance(request, Generation) else None
         endpoint = self.endpoint
         return RequestRecord(
@@ -76,13 +100,13 @@ class Meter:
             status=status,
             http_status=http_status,
             error_code=error,
-            finish_reason=self.finish_reason,
-            response_id=self.response_id,
+            finish_reason=_shortened(self.finish_reason),
+            response_id=_shortened(self.response_id),
             input_tokens=usage.input,
             cached_tokens=usage.cached,
             output_tokens=usage.output,
             reasoning_tokens=usage.reasoning,
-            usage_source=self.usage_source,
+            usage_source="estimated" if seen else self.usage_source,
             price_version=self.served.price_version,
             price_input=price.input,
             price_cached=price.input if price.cached_input is None else price.cached_input,
@@ -95,8 +119,8 @@ class Meter:
             )
             if self.engine_started
             else NOTHING,
-            user=request.safety_identifier or request.user,
-            session=_session(request),
+            user=_shortened(request.safety_identifier or request.user),
+            session=_shortened(_session(request)),
             max_tokens=_max_tokens(request),
             temperature=generation.temperature if generation else None,
             top_p=generation.top_p if generation else None,
@@ -124,12 +148,15 @@ class StreamTap:
         meter = self._meter
         if sse.may_hold_error(whole):
             whole = self._until_error(whole)
-        if (finish := whole.rfind(b'"finish_reason":"')) >= 0:
-            meter.finish_reason = whole[finish + 17 : whole.find(b'"', finish + 17)].decode("utf-8", "replace")
-        if (usage := sse.usage_at(whole)) >= 0:
-            whole = self._take_usage(whole, usage)
-        if sse.is_done(whole):
+        for pattern in FINISH:
+            if (finish := whole.rfind(pattern)) >= 0:
+                finish += len(pattern)
+                meter.finish_reason = whole[finish : whole.find(b'"', finish)].decode("utf-8", "replace")
+        if sse.usage_before(whole, len(whole)) >= 0:
+            whole = self._take_usage(whole)
+        if (end := sse.end_of_done(whole)) >= 0:
             self.is_done = True
+            whole = whole[:end]
         assert meter.transcript is not None  # noqa: S101  # set in __init__
         meter.transcript.add(whole)
         return whole
@@ -140,25 +167,30 @@ class StreamTap:
         for event in sse.events(whole):
             if b'"error"' in event:
                 chunk = sse.parse(event)
-                if chunk is not None and chunk.get("error") and not chunk.get("choices"):
+                if chunk is not None and chunk.get("error"):
                     self.error = sse.data(event)
                     return whole[:start]
             start += len(event)
         return whole
 
-    def _take_usage(self, whole: bytes, at: int) -> bytes:
-        """Read the event at `at`; where it has nothing but the usage, a client who didn't ask doesn't see it."""
-        start, end = sse.bounds(whole, at)
-        chunk = sse.parse(whole[start:end])
-        if chunk is None or not chunk.get("usage"):
-            return whole
-        meter, choices = self._meter, chunk.get("choices")
-        meter.take_usage(usage_of(chunk["usage"]))
-        if isinstance(chunk.get("id"), str):
-            meter.response_id = chunk["id"]
-        if isinstance(choices, list) and choices and isinstance(choices[0], dict) and choices[0].get("finish_reason"):
-            meter.finish_reason = str(choices[0]["finish_reason"])
-        return whole if choices or self._shows_usage else whole[:start] + whole[end:]
+    def _take_usage(self, whole: bytes) -> bytes:
+        """Read the usage, the last one if there are several; an event that has nothing but that is not for a client who
+        didn't ask."""
+        meter, end, is_read = self._meter, len(whole), False
+        while (at := sse.usage_before(whole, end)) >= 0:
+            end, after = sse.bounds(whole, at)
+            chunk = sse.parse(whole[end:after])
+            if chunk is None or not chunk.get("usage"):
+                continue
+            choices = chunk.get("choices")
+            if not is_read:
+                is_read = True
+                meter.take_usage(usage_of(chunk["usage"]))
+                if isinstance(chunk.get("id"), str):
+                    meter.response_id = chunk["id"]
+            if not choices and not self._shows_usage:
+                whole = whole[:end] + whole[after:]
+        return whole
 
 
 def estimated(characters: int) -> int:
@@ -168,6 +200,10 @@ def estimated(characters: int) -> int:
 
 def error_code(error: APIError) -> str:
     return error.code or error.type
+
+
+def _shortened(text: str | None) -> str | None:
+    return text if text is None or len(text) <= MAX_TEXT else text[:MAX_TEXT]
 
 
 def _session(request: AnyRequest) -> str | None:

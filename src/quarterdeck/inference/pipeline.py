@@ -5,6 +5,7 @@ failure is then a typed event, never a silent end. However a request ends, it is
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from quarterdeck.errors import (
     APIError,
     BadRequestError,
     EngineError,
+    EngineTimeoutError,
     EngineUnavailableError,
     NotFoundError,
     PermissionDeniedError,
@@ -22,7 +24,7 @@ from quarterdeck.errors import (
 from quarterdeck.inference import admission
 from quarterdeck.inference.admission import Admission, Note, Reservation
 from quarterdeck.inference.calls import Head, Operation, Reply
-from quarterdeck.inference.counting import count_what_was_received
+from quarterdeck.inference.counting import count_what_was_received, estimate_what_was_received
 from quarterdeck.inference.directory import Directory, Served
 from quarterdeck.inference.endpoints import Endpoint, Endpoints, report_failure, report_success
 from quarterdeck.inference.engine_client import EngineAnswer, EngineClient
@@ -40,6 +42,8 @@ from quarterdeck.settings.config import GatewayConfig
 from quarterdeck.settings.limits import Limits
 from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
 
+log = logging.getLogger(__name__)
+
 KINDS: dict[Operation, type[AnyRequest]] = {
     Operation.CHAT: requests.ChatCompletion,
     Operation.COMPLETIONS: requests.Completion,
@@ -51,6 +55,12 @@ KINDS: dict[Operation, type[AnyRequest]] = {
 CLIENT_CLOSED_REQUEST = 499
 """nginx's word for a caller who hung up before there was an answer."""
 GENERATING = (Operation.CHAT, Operation.COMPLETIONS)
+FREE = (Operation.TOKENIZE, Operation.DETOKENIZE)
+"""No model runs for them: they have no usage, so none is looked for."""
+COUNTED_AT_ONCE = 8
+"""Answers whose tokens are counted at the same time: it is the engine's time, and others wait for it."""
+MOST_TO_COUNT = 256
+"""Answers that wait for it; the next one is estimated. Each holds its prompt and text."""
 SSE_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -73,7 +83,7 @@ class _Call:
     """When the attempt under way began, Unix seconds. None: none is."""
 
     def note(self) -> Note:
-        return Note(self.reserved, self.meter.record("lost", time.time(), http_status=0))
+        return Note(self.reserved, self.meter.note(time.time(), self.body))
 
 
 class Pipeline:
@@ -102,7 +112,8 @@ class Pipeline:
         self._settlement = settlement
         self._reread = reread
         self._on_record = on_record
-        self._counting = asyncio.Semaphore(8)
+        self._counting = asyncio.Semaphore(COUNTED_AT_ONCE)
+        self._to_count = 0
 
     async def call(self, head: Head, body: bytes) -> Reply:
         """Answer a request. Raises APIError while there is nothing of an answer yet."""
@@ -171,33 +182,42 @@ class Pipeline:
                     "Limits can't be checked at the moment.", code="limits_unavailable", headers={"retry-after": "1"}
                 ) from error
             return ()
-        except (
-            asyncio.CancelledError
-        ):  # the reservation may have been made; on one connection the release comes after it
-            self._settlement.spawn(admission.release(self._redis, wanted))
+        except asyncio.CancelledError:
+            # The reservation may have been made; on one connection the release comes after it.
+            self._settlement.spawn(self._release(wanted))
             raise
         if admitted.refused is not None:
             raise _refused(admitted, principal.limits)
         if admitted.revision > principal.revision:
             try:
                 await self._reread(principal, admitted.revision)
-            except APIError:
-                self._settlement.spawn(admission.release(self._redis, wanted))
+            except BaseException:  # refused, or cancelled meanwhile
+                self._settlement.spawn(self._release(wanted))
                 raise
-        self._settlement.begin(call.head.request_id, call.note)
+        self._settlement.begin(principal.org, call.head.request_id, call.note)
         return rate_headers(principal.limits, admitted)
+
+    async def _release(self, reservation: Reservation) -> None:
+        try:
+            await admission.release(self._redis, reservation)
+        except (RedisUnavailableError, RedisError) as error:
+            log.warning("a reservation could not be given back, it will expire: %s", error)
 
     # pick, call
 
     async def _answer(self, call: _Call, gateway: GatewayConfig) -> Reply:
         meter = call.meter
+        deadline = asyncio.get_running_loop().time() + gateway.total_timeout_seconds
         try:
-            answer = await self._open(call, gateway)
+            answer = await self._open_before(deadline, call, gateway)
         except APIError as error:
             self._finish(call, "error", error)
             raise
         except asyncio.CancelledError:
             self._finish(call, "cancelled", None, http_status=CLIENT_CLOSED_REQUEST)
+            raise
+        except BaseException:  # a bug of ours: the request is over all the same, and leaves its record
+            self._finish(call, "error", APIError("The gateway failed.", code="internal_error"))
             raise
         meter.first_token = time.time()
         if answer.stream is None:
@@ -208,10 +228,20 @@ class Pipeline:
             answer.stream,
             meter,
             shows_usage=call.shows_usage,
+            deadline=deadline,
             on_end=lambda status, error: self._finish(call, status, error, http_status=200),
             spawn=self._settlement.spawn,
         )
         return Reply(200, SSE_HEADERS + call.headers, stream=relay)
+
+    async def _open_before(self, deadline: float, call: _Call, gateway: GatewayConfig) -> EngineAnswer:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._open(call, gateway)
+        except TimeoutError as error:
+            raise EngineTimeoutError(
+                f"The request took longer than {gateway.total_timeout_seconds:g} s.", code="request_timeout"
+            ) from error
 
     async def _open(self, call: _Call, gateway: GatewayConfig) -> EngineAnswer:
         """The first endpoint that begins to answer; those that fail before it are left for another."""
@@ -251,7 +281,7 @@ class Pipeline:
         endpoint.in_flight -= 1
         if isinstance(error, EngineError):
             report_failure(endpoint, asyncio.get_running_loop().time())
-        status = 200 if call.meter.first_token else (error.status if error else 0)
+        status = 200 if call.meter.first_token else (error.engine_status if error else 0)
         code = error_code(error) if error else code
         call.meter.attempts.append(Attempt(endpoint.id, call.attempt, time.time(), status, code))
         call.attempt = None
@@ -266,18 +296,24 @@ class Pipeline:
         if http_status is None:
             http_status = error.status if error else 200
         code = error_code(error) if error else None
-        if meter.usage is not None or meter.first_token is None or meter.endpoint is None:
-            self._settle(call, meter.record(status, now, http_status=http_status, error=code))
-        else:
-            self._settlement.spawn(self._count_and_settle(call, meter.endpoint, status, now, http_status, code))
+        if meter.usage is None and meter.first_token is not None and call.head.operation not in FREE:
+            if meter.endpoint is not None and self._to_count < MOST_TO_COUNT:
+                self._settlement.spawn(self._count_and_settle(call, meter.endpoint, status, now, http_status, code))
+                return
+            estimate_what_was_received(meter, call.body)
+        self._settle(call, meter.record(status, now, http_status=http_status, error=code))
 
     async def _count_and_settle(
         self, call: _Call, endpoint: Endpoint, status: Status, ended: float, http_status: int, error: str | None
     ) -> None:
         """No usage came: the text received is counted, off the hot path."""
-        async with self._counting:
-            await count_what_was_received(self._engines, endpoint, call.meter, call.body)
-        self._settle(call, call.meter.record(status, ended, http_status=http_status, error=error))
+        self._to_count += 1
+        try:
+            async with self._counting:
+                await count_what_was_received(self._engines, endpoint, call.meter, call.body)
+        finally:  # uncounted, if it must be; never unsettled
+            self._to_count -= 1
+            self._settle(call, call.meter.record(status, ended, http_status=http_status, error=error))
 
     def _settle(self, call: _Call, record: RequestRecord) -> None:
         self._settlement.settle(record, call.reserved)

@@ -17,6 +17,12 @@ DEFAULT_OUTPUT_TOKENS = 256
 """What a request that names no max_tokens reserves of a token limit; settled at what it used."""
 
 
+COMPLETIONS_DEFAULT = 16
+"""OpenAI's `max_tokens` of a completion that names none; chat has no such bound."""
+MAX_ESTIMATE = 10**9
+"""Far above any answer. Redis' Lua counts in doubles, which stay exact below 2⁵³."""
+
+
 def estimate(body: bytes, request: AnyRequest) -> int:
     """Tokens to reserve: the prompt by its bytes, the output by what it may become."""
     tokens = estimated(len(body))
@@ -25,7 +31,7 @@ def estimate(body: bytes, request: AnyRequest) -> int:
         if isinstance(request, ChatCompletion):
             most = request.max_completion_tokens or most
         tokens += max(0, most) * max(1, request.n or 1)
-    return tokens
+    return min(tokens, MAX_ESTIMATE)
 
 
 def prepared(
@@ -46,20 +52,23 @@ def prepared(
 
 
 def _held_to(limits: Limits, request: Generation) -> dict[str, object]:
-    """Hold a request to its key's `max_tokens`."""
+    """Hold a request to its key's `max_tokens`, in whichever field it may be asked for."""
     most = limits.max_tokens
     if most is None:
         return {}
-    name, asked = "max_tokens", request.max_tokens
-    if isinstance(request, ChatCompletion) and (request.max_completion_tokens is not None or asked is None):
-        name, asked = "max_completion_tokens", request.max_completion_tokens
-    if asked is None:
-        return {name: most}
-    if asked > most:
-        raise BadRequestError(
-            f"This key may ask for at most {most} tokens, not {asked}.", param=name, code="max_tokens_exceeded"
-        )
-    return {}
+    asked = {"max_tokens": request.max_tokens}
+    if isinstance(request, ChatCompletion):
+        asked["max_completion_tokens"] = request.max_completion_tokens
+    for name, tokens in asked.items():
+        if tokens is not None and tokens > most:
+            raise BadRequestError(
+                f"This key may ask for at most {most} tokens, not {tokens}.", param=name, code="max_tokens_exceeded"
+            )
+    if any(tokens is not None for tokens in asked.values()):
+        return {}
+    if isinstance(request, ChatCompletion):
+        return {"max_completion_tokens": most}
+    return {"max_tokens": min(most, COMPLETIONS_DEFAULT)}
 
 
 def for_endpoint(body: bytes, endpoint: Endpoint) -> bytes:

@@ -4,19 +4,24 @@ An object and not a generator: a generator that is closed before its first step 
 is gone by then would never be settled.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Self
 
-from quarterdeck.errors import APIError, EngineError
+from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
 from quarterdeck.inference.engine_client import EngineStream, stream_error
 from quarterdeck.inference.metering import Meter, StreamTap
 from quarterdeck.protocol import sse
 from quarterdeck.record import Status
 
+REST_SECONDS = 5.0
+"""For the body's last byte after `[DONE]`; a connection that doesn't end is not worth keeping."""
+
 
 class Relay:
     """Yields pieces of whole events. Raises nothing of the engine's: a failure is an event, and no `[DONE]` follows it.
 
+    `deadline` is the loop's time at which it must be over: looked at with each piece, as silence has its own time-out.
     `on_end` is called once, with how it ended, whether read to the end or closed. `spawn` runs what may go on after it.
     """
 
@@ -26,15 +31,18 @@ class Relay:
         meter: Meter,
         *,
         shows_usage: bool,
+        deadline: float,
         on_end: Callable[[Status, APIError | None], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._stream = stream
         self._tap = StreamTap(meter, shows_usage=shows_usage)
+        self._deadline = deadline
         self._on_end = on_end
         self._spawn = spawn
         self._next = stream.first
         self._is_over = False
+        self._loop = asyncio.get_running_loop()
 
     def __aiter__(self) -> Self:
         return self
@@ -47,6 +55,8 @@ class Relay:
             except EngineError as error:
                 return self._fail(error)
             self._next = b""
+            if self._loop.time() > self._deadline:
+                return self._fail(EngineTimeoutError("The request took too long.", code="request_timeout"))
             if not whole:
                 return self._fail(EngineError("The engine ended the stream before it was complete."))
             passed = tap.look(whole)
@@ -78,8 +88,9 @@ class Relay:
 
     async def _read_rest(self) -> None:
         try:
-            await self._stream.read()
-        except EngineError:
+            async with asyncio.timeout(REST_SECONDS):
+                await self._stream.read()
+        except (EngineError, TimeoutError):
             return  # all that matters had come
         finally:
             self._stream.close()

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,6 +21,9 @@ from quarterdeck.store.spool import Spool
 log = logging.getLogger(__name__)
 
 REPLAY_SECONDS = 1.0
+"""Between two looks at the spool."""
+NOTES_AT_ONCE = 200
+"""Reservations renewed by one script: a thousand streams must not stop Redis, nor this loop, for the time of all."""
 
 
 class Settlement:
@@ -30,13 +34,13 @@ class Settlement:
         self._spool = spool
         self._on_spooled = on_spooled
         self._tasks: set[asyncio.Task[None]] = set()
-        self._under_way: dict[str, Callable[[], Note]] = {}
+        self._under_way: dict[str, dict[str, Callable[[], Note]]] = defaultdict(dict)
         self._unspooled: list[bytes] = []
         self._writing = asyncio.Lock()
 
-    def begin(self, request_id: str, note: Callable[[], Note]) -> None:
+    def begin(self, org: str, request_id: str, note: Callable[[], Note]) -> None:
         """The request is under way; `note` says how far when it is asked."""
-        self._under_way[request_id] = note
+        self._under_way[org][request_id] = note
 
     def settle(self, record: RequestRecord, reserved: int) -> None:
         """Commit the record; returns at once. `drain` waits for it."""
@@ -46,7 +50,7 @@ class Settlement:
         """Work that belongs to a request that is over and must be done before the process ends."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
 
     async def run(self) -> None:
         """Renew reservations and replay the spool, until cancelled."""
@@ -54,15 +58,25 @@ class Settlement:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(REPLAY_SECONDS)
-            await self._replay()
-            if loop.time() - renewed > admission.LEASE_SECONDS / 3:
+            # Renewing first: after Redis was away, the worker gives us GRACE_SECONDS for it, and a spool may be long.
+            if loop.time() - renewed > admission.LEASE_SECONDS / 3 and await self._renew():
                 renewed = loop.time()
-                await self._renew()
+            try:
+                await self._replay()
+            except OSError as error:
+                log.error("the spool can't be read: %s", error)
 
     async def drain(self) -> None:
         """Wait until every record given so far is in Redis or on disk."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._unspooled:  # the disk was full; perhaps it is no longer
+            await self._write()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("what was left of a request failed", exc_info=error)
 
     async def _settle(self, note: Note) -> None:
         try:
@@ -71,12 +85,13 @@ class Settlement:
             # RedisError as well: out of memory, read-only after a fail-over, a script killed: the record must wait.
             if isinstance(error, RedisError):
                 log.error("Redis refused a record, it waits in the spool: %s", error)
-            await self._keep(note)
-        self._under_way.pop(note.record.id, None)
+            self._unspooled.append(msgspec.json.encode(note))
+            await self._write()
+        finally:
+            self._under_way[note.record.org].pop(note.record.id, None)
 
-    async def _keep(self, note: Note) -> None:
+    async def _write(self) -> None:
         """Write to the spool; what came while the disk was busy goes with the next write."""
-        self._unspooled.append(msgspec.json.encode(note))
         async with self._writing:
             lines, self._unspooled = self._unspooled, []
             if not lines:
@@ -93,28 +108,45 @@ class Settlement:
 
     async def _replay(self) -> None:
         """Bring spooled records into Redis, file by file."""
-        if self._unspooled:
-            lines, self._unspooled = self._unspooled, []
-            for line in lines:
-                self.spawn(self._settle(msgspec.json.decode(line, type=Note)))
-        while (taken := await asyncio.to_thread(self._spool.take)) is not None:
-            lines = await asyncio.to_thread(lambda path: list(self._spool.read(path)), taken)
-            try:
-                for line in lines:
-                    note = msgspec.json.decode(line, type=Note)
-                    await admission.settle(self._redis, note.record, note.reserved)
-            except (RedisUnavailableError, RedisError):
-                return  # the file stays; settled lines are recognised the next time
-            await asyncio.to_thread(self._spool.remove, taken)
-            log.info("replayed %d records from the spool", len(lines))
+        lines, self._unspooled = self._unspooled, []
+        for line in lines:  # the disk was full: perhaps Redis is back, perhaps there is room
+            self.spawn(self._settle(msgspec.json.decode(line, type=Note)))
+        try:
+            while (taken := await asyncio.to_thread(self._spool.take)) is not None:
+                try:
+                    # Asked before the file is read: it may be long, and Redis is most often still away.
+                    await self._redis.call("PING")
+                    await self._replay_file(taken)
+                finally:
+                    self._spool.put_back(taken)  # does nothing once it is removed
+        except (RedisUnavailableError, RedisError):
+            return  # the file stays; settled lines are recognised the next time
 
-    async def _renew(self) -> None:
-        by_org: dict[str, list[tuple[str, Note]]] = defaultdict(list)
-        for request_id, note in tuple(self._under_way.items()):
-            now = note()
-            by_org[now.record.org].append((request_id, now))
-        for org, notes in by_org.items():
+    async def _replay_file(self, taken: Path) -> None:
+        lines = await asyncio.to_thread(lambda: list(self._spool.read(taken)))
+        unreadable: list[bytes] = []
+        for line in lines:
             try:
-                await admission.renew(self._redis, org, notes)
-            except (RedisUnavailableError, RedisError) as error:
-                log.debug("reservations were not renewed: %s", error)
+                note = msgspec.json.decode(line, type=Note)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                unreadable.append(line)
+                continue
+            await admission.settle(self._redis, note.record, note.reserved)
+        if unreadable:
+            aside = await asyncio.to_thread(self._spool.set_aside, unreadable)
+            log.error("%d spooled records can't be read and were set aside in %s", len(unreadable), aside)
+        await asyncio.to_thread(self._spool.remove, taken)
+        log.info("replayed %d records from the spool", len(lines) - len(unreadable))
+
+    async def _renew(self) -> bool:
+        """False where Redis is away: to be tried again soon."""
+        for org, under_way in tuple(self._under_way.items()):
+            ids = tuple(under_way)
+            for start in range(0, len(ids), NOTES_AT_ONCE):
+                notes = [(id, under_way[id]()) for id in ids[start : start + NOTES_AT_ONCE] if id in under_way]
+                try:
+                    await admission.renew(self._redis, org, notes)
+                except (RedisUnavailableError, RedisError) as error:
+                    log.debug("reservations were not renewed: %s", error)
+                    return False
+        return True

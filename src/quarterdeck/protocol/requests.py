@@ -1,15 +1,20 @@
 """OpenAI's requests, typed where we read them; all else passes untouched.
 
-A body is decoded twice, each time in a microsecond or two: once into the few fields that decide something here, and,
-where something must be changed on its way, once into raw members, so that the rest goes on byte for byte.
+A body is decoded twice, each time in a microsecond or two: once into the few fields that decide something here, and
+once into raw members, so that what must not change on its way goes on byte for byte.
 """
 
-import json
-from typing import Any
+import re
+from typing import Annotated, Any
 
 import msgspec
 
 from quarterdeck.errors import BadRequestError
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+"""A number of tokens or choices. A negative one would pass under every limit, and some engines read it as "endless"."""
+Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""What an engine and a database can hold."""
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -35,16 +40,16 @@ class Generation(Request, frozen=True):
 
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = None
-    n: int | None = None
+    max_tokens: Count | None = None
+    n: Count | None = None
     temperature: float | None = None
     top_p: float | None = None
-    seed: int | None = None
+    seed: Seed | None = None
 
 
 class ChatCompletion(Generation, frozen=True, kw_only=True):
     messages: list[Message]
-    max_completion_tokens: int | None = None
+    max_completion_tokens: Count | None = None
     response_format: dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
@@ -84,18 +89,23 @@ class Score(Request, frozen=True, kw_only=True):
 AnyRequest = ChatCompletion | Completion | Embedding | Tokenize | Detokenize | Score
 
 _MISSING = "Object missing required field `"
+_MEMBER = re.compile(rb'[{,\s]*"([^"\\]*(?:\\.[^"\\]*)*)"\s*:\s*')
 
 
 def decode(body: bytes, kind: type[msgspec.Struct]) -> Any:
     """The fields that we read, as `kind`. Raises BadRequestError naming the field (`param`) and the cause (`code`)."""
     try:
+        if not body.isascii():
+            body.decode()  # what is skipped over is not looked into, and must be UTF-8 as well
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise _refusal(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequestError(
-            f"We could not parse the JSON body of your request: {error}", code="invalid_json"
-        ) from error
+        raise _not_json(error) from error
+
+
+def _not_json(error: Exception) -> BadRequestError:
+    return BadRequestError(f"We could not parse the JSON body of your request: {error}", code="invalid_json")
 
 
 def _refusal(problem: str) -> BadRequestError:
@@ -110,40 +120,50 @@ def _refusal(problem: str) -> BadRequestError:
         )
     if not path:
         return BadRequestError(f"The body must be a JSON object: {reason}.", code="invalid_json")
+    for sign, code in ((" >= ", "integer_below_min_value"), (" <= ", "integer_above_max_value")):
+        if sign in reason:
+            return BadRequestError(f"Invalid value for '{path}': {reason}.", param=path, code=code)
     return BadRequestError(f"Invalid type for '{path}': {reason}.", param=path, code="invalid_type")
 
 
 def members(body: bytes) -> dict[str, msgspec.Raw]:
-    """The body's members, each as raw JSON. Raises BadRequestError where a name is given twice.
+    """The body's members, each as raw JSON. Raises BadRequestError where one of them is given twice.
 
-    Two readers of one body could each take another of two equal members; so it is refused. Where the JSON is compact,
-    as every SDK writes it, the members' lengths add up to the body's and nothing is left over for a second one; only
-    otherwise is the body read again, slowly.
+    Two readers of one body could each take another of two equal members, so it is refused. That is said of the body's
+    own members, which decide here; deeper ones are the engine's alone to read, and every reader there takes the last.
+    Where the JSON is compact, the members' lengths add up to the body's and nothing is left over for a second one; only
+    otherwise are they looked for one after the other.
     """
     try:
         found = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequestError(
-            f"We could not parse the JSON body of your request: {error}", code="invalid_json"
-        ) from error
+        raise _not_json(error) from error
     size = 1 + sum([len(name) + len(memoryview(raw)) + 4 for name, raw in found.items()])
-    if size != len(body):
-        try:
-            json.loads(body, object_pairs_hook=_without_duplicates)
-        except RecursionError as error:
-            raise BadRequestError("The JSON body is nested too deeply.", code="invalid_json") from error
-    return found
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    whole = dict(pairs)
-    if len(whole) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+    if size != len(body) and (twice := _repeated(body, found)) is not None:
         raise BadRequestError(
             f"The parameter '{twice}' is given more than once.", param=twice, code="duplicate_parameter"
         )
-    return whole
+    return found
+
+
+def _repeated(body: bytes, found: dict[str, msgspec.Raw]) -> str | None:
+    """The name of a member that is there twice.
+
+    `found` holds every name once, in the order in which they first came, with the value that came last. So the body
+    is these members one after the other, and nothing else, exactly where none is repeated.
+    """
+    at, name = 0, ""
+    for expected, raw in found.items():
+        member = _MEMBER.match(body, at)
+        if member is None:  # the value before only began like the one that was found last
+            return name
+        name = msgspec.json.decode(b'"' + member[1] + b'"', type=str)
+        if name != expected or not body.startswith(bytes(raw), member.end()):
+            return name
+        at = member.end() + len(memoryview(raw))
+    if (surplus := _MEMBER.match(body, at)) is not None:
+        return msgspec.json.decode(b'"' + surplus[1] + b'"', type=str)
+    return None if body[at:].strip(b" \t\r\n{") == b"}" else name
 
 
 def with_members(found: dict[str, msgspec.Raw], changed: dict[str, object]) -> bytes:

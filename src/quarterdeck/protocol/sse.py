@@ -1,8 +1,8 @@
 """Server-sent events as OpenAI streams them: `data: {json}`, a blank line, at last `data: [DONE]`.
 
-Bytes are cut into whole events and looked at, never rewritten: what passes is what the engine sent. The checks below
-are searches for byte patterns that can't occur inside a JSON string (a quote in a string is escaped), so that a token
-costs a microsecond; only what they find is parsed.
+Bytes are cut into whole events and looked at, never rewritten: what passes is what the engine sent, but for line ends,
+which become LF. The checks below are searches for byte patterns, so that a token costs a microsecond; only what they
+find is parsed.
 """
 
 from collections.abc import Iterator
@@ -39,18 +39,17 @@ class EventSplitter:
         if self._rest:
             piece = self._rest + piece
             self._rest = b""
+        held = b""
         if b"\r" in piece:  # JSON holds no raw carriage return, so these are line ends of another kind
-            held = piece.endswith(b"\r")
+            if piece.endswith(b"\r"):  # its line feed comes with the next piece
+                held, piece = b"\r", piece[:-1]
             piece = piece.replace(b"\r\n", b"\n")
-            if held:
-                self._rest = piece
-                return b""
-        if piece.endswith(b"\n\n"):
+        if piece.endswith(b"\n\n") and not held:
             return piece
         end = piece.rfind(b"\n\n") + 2
         if end == 1:
             end = 0
-        self._rest = piece[end:]
+        self._rest = piece[end:] + held
         if len(self._rest) > MAX_EVENT_BYTES:
             raise EventTooLongError(f"an event of more than {MAX_EVENT_BYTES} bytes")
         return piece[:end]
@@ -70,22 +69,27 @@ def data(event: bytes) -> bytes:
     return b"\n".join(lines)
 
 
-def is_done(whole: bytes) -> bool:
-    """Whether the last of these events is `[DONE]`."""
-    return whole.endswith((DONE, b"data:[DONE]\n\n")) and (
-        len(whole) <= len(DONE) or whole[-len(DONE) - 1 :][:1] == b"\n"
-    )
+def end_of_done(whole: bytes) -> int:
+    """Where the event `[DONE]` ends among these; -1 where it is not. No line inside a JSON text begins like it."""
+    at = whole.find(b"[DONE]\n\n")
+    while at >= 0:
+        if whole[whole.rfind(b"\n", 0, at) + 1 : at] in (b"data: ", b"data:"):
+            return at + 8
+        at = whole.find(b"[DONE]\n\n", at + 8)
+    return -1
 
 
-def usage_at(whole: bytes) -> int:
-    """Where the last `usage` that is an object may begin, -1: nowhere. A false yes is possible, a false no is not."""
-    at = whole.rfind(b'"usage":')
-    return at if at >= 0 and whole[at + 8 : at + 16].lstrip()[:1] == b"{" else -1
+def usage_before(whole: bytes, end: int) -> int:
+    """Where the last `usage` before `end` that is not null may be, -1: nowhere. A false yes is possible, a false no
+    is not."""
+    while (at := whole.rfind(b'"usage"', 0, end)) >= 0 and whole[at + 7 : at + 13].lstrip(b": ").startswith(b"null"):
+        end = at
+    return at
 
 
 def may_hold_error(whole: bytes) -> bool:
     """Whether an event may be an error. A false yes is possible, a false no is not."""
-    return b'"error":' in whole or b'"error" :' in whole or whole.startswith(b"event: error")
+    return b'"error"' in whole
 
 
 def bounds(whole: bytes, at: int) -> tuple[int, int]:
@@ -96,9 +100,14 @@ def bounds(whole: bytes, at: int) -> tuple[int, int]:
 
 def parse(event: bytes) -> dict[str, Any] | None:
     """The event's JSON object; None for comments, `[DONE]` and what is no object."""
+    return parse_json(data(event))
+
+
+def parse_json(text: bytes) -> dict[str, Any] | None:
+    """None for what is no JSON object."""
     try:
-        value = msgspec.json.decode(data(event))
-    except msgspec.DecodeError:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

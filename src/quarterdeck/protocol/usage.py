@@ -7,6 +7,9 @@ from typing import Any
 
 import msgspec
 
+MAX_COUNT = 2**31 - 1
+"""No answer has more tokens; a larger count is a lie."""
+
 
 class Usage(msgspec.Struct, frozen=True):
     """Tokens of one answer. `cached` is part of `input`, `reasoning` of `output`."""
@@ -29,10 +32,19 @@ class Answer(msgspec.Struct, frozen=True):
     choices: list[Choice] | None = None
 
 
+class _Counted(msgspec.Struct, frozen=True):
+    """An answer whose other members are not as they should be: what it used was used all the same."""
+
+    usage: dict[str, Any]
+
+
 def decode_answer(body: bytes) -> Answer | None:
     """None where the body is not the JSON of an answer."""
     try:
-        return msgspec.json.decode(body, type=Answer)
+        try:
+            return msgspec.json.decode(body, type=Answer)
+        except msgspec.ValidationError:
+            return Answer(usage=msgspec.json.decode(body, type=_Counted).usage)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
@@ -59,4 +71,4 @@ def _detail(value: dict[str, Any], names: tuple[str, ...], field: str) -> int:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT else None

@@ -40,6 +40,14 @@ _NEVER_FORWARDED = frozenset(
 )
 
 
+class NameTwiceError(ValueError):
+    """Two models, aliases or adapters have one name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the name {name!r} is given twice among models, aliases and adapters")
+        self.name = name
+
+
 class GatewayConfig(BaseModel):
     """Time-outs and bounds of the gateway."""
 
@@ -128,7 +136,7 @@ class Config(BaseModel):
             adapters = [a.name for a in model.engine.adapters] if model.engine else []
             for name in (model.name, *model.aliases, *adapters):
                 if name in seen:
-                    raise ValueError(f"the name {name!r} is given twice among models, aliases and adapters")
+                    raise NameTwiceError(name)
                 seen.add(name)
         return self
 
@@ -147,13 +155,19 @@ def parse(text: str, filename: str = "quarterdeck.yaml") -> Config:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
+    except (ValueError, RecursionError) as error:  # a date that is none; a document that holds itself
+        raise ConfigError(f"{filename}: {error}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"{mark.line + 1}: " if mark else " "
         raise ConfigError(f"{filename}:{line}{getattr(error, 'problem', None) or error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{filename}:1: a mapping with `models:` is expected")
-    if twice := _duplicate_keys(node):
+    try:
+        twice = _duplicate_keys(node)
+    except RecursionError as error:
+        raise ConfigError(f"{filename}: the document holds itself, or is nested too deeply") from error
+    if twice:
         raise ConfigError("\n".join(f"{filename}:{line}: {key}: is given twice" for key, line in twice))
     try:
         return Config.model_validate(data)
@@ -184,8 +198,27 @@ def _line_of(problem: Any, node: yaml.Node | None, filename: str) -> str:
         where += f"[{part}]" if isinstance(part, int) else f".{part}"
         if (step := _child(node, part)) is not None:
             node, line = step
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, NameTwiceError):  # it is about the whole file; the line is where the name stands again
+        where, line = "models", _names(node, cause.name)[-1]
     message = problem["msg"].removeprefix("Value error, ")
     return f"{filename}:{line}: {where.lstrip('.') or 'file'}: {message}"
+
+
+def _names(node: yaml.Node | None, name: str) -> list[int]:
+    """The lines on which something is given this name, from above."""
+    found: list[int] = []
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            named = value.value if key.value == "aliases" and isinstance(value, yaml.SequenceNode) else [value]
+            if key.value in ("name", "aliases"):
+                found += [item.start_mark.line + 1 for item in named if item.value == name]
+            else:
+                found += _names(value, name)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            found += _names(value, name)
+    return found
 
 
 def _child(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node, int] | None:

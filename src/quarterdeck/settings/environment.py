@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote, unquote
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 def _folder(environ: Mapping[str, str], name: str, xdg: str, fallback: str) -> Path:
@@ -59,16 +62,16 @@ class Environment:
             config=Path(config).expanduser().absolute() if config else None,
             state=state,
             cache=_folder(environ, "QUARTERDECK_CACHE", "XDG_CACHE_HOME", ".cache"),
-            redis_url=environ.get("QUARTERDECK_REDIS_URL") or f"unix://{state}/redis/redis.sock",
+            redis_url=environ.get("QUARTERDECK_REDIS_URL") or f"unix://{quote(str(state))}/redis/redis.sock",
             database_url=environ.get("QUARTERDECK_DATABASE_URL") or f"sqlite+aiosqlite:///{state}/quarterdeck.db",
-            engine_url=environ.get("QUARTERDECK_ENGINE_URL"),
+            engine_url=environ.get("QUARTERDECK_ENGINE_URL") or None,
             host=environ.get("QUARTERDECK_HOST") or "127.0.0.1",
             port=_port(environ, "QUARTERDECK_PORT", 8000),
             worker_port=_port(environ, "QUARTERDECK_WORKER_PORT", 8012),
             engine_port=_port(environ, "QUARTERDECK_ENGINE_PORT", 8011),
             otlp_endpoint=_otlp_endpoint(environ),
             otlp_headers=_otlp_headers(environ),
-            log_level=(environ.get("QUARTERDECK_LOG_LEVEL") or "INFO").upper(),
+            log_level=_log_level(environ),
             variables=dict(environ),
         )
 
@@ -78,6 +81,13 @@ def _port(environ: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdecimal() or not 0 <= int(text) <= 65535:
         raise ValueError(f"{name} must be a port number, not {text!r}")
     return int(text)
+
+
+def _log_level(environ: Mapping[str, str]) -> str:
+    level = (environ.get("QUARTERDECK_LOG_LEVEL") or "INFO").upper()
+    if level not in LOG_LEVELS:
+        raise ValueError(f"QUARTERDECK_LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}, not {level!r}")
+    return level
 
 
 def _otlp_endpoint(environ: Mapping[str, str]) -> str | None:
@@ -92,4 +102,5 @@ def _otlp_endpoint(environ: Mapping[str, str]) -> str | None:
 def _otlp_headers(environ: Mapping[str, str]) -> dict[str, str]:
     text = environ.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or environ.get("OTEL_EXPORTER_OTLP_HEADERS") or ""
     pairs = (pair.partition("=") for pair in text.split(",") if "=" in pair)
-    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+    # The values are percent-encoded, as OpenTelemetry says: `authorization=Basic%20…`.
+    return {name.strip().lower(): unquote(value.strip()) for name, _, value in pairs}

@@ -27,8 +27,13 @@ class EndpointConfig(BaseModel):
     @classmethod
     def _is_a_base_url(cls, url: str) -> str:
         parts = urlsplit(url)
+        try:
+            port = parts.port
+        except ValueError:
+            port = 0
         if (
-            parts.scheme not in ("http", "https")
+            port == 0
+            or parts.scheme not in ("http", "https")
             or not parts.hostname
             or parts.query
             or parts.fragment

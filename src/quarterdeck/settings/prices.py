@@ -26,5 +26,7 @@ class Price(BaseModel):
 
     @property
     def version(self) -> str:
-        """Twelve hex digits of the table's SHA-256: the same prices always have the same version."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        """Twelve hex digits of the table's SHA-256: the same prices always have the same version, however written."""
+        prices = (self.input, self.cached_input, self.output, self.gpu_hour)
+        table = " ".join("-" if price is None else f"{price.normalize():f}" for price in prices)
+        return hashlib.sha256(table.encode()).hexdigest()[:12]

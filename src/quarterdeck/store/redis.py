@@ -58,14 +58,16 @@ class Address:
         if parts.scheme not in ("redis", "rediss", "unix"):
             raise ValueError("a Redis URL begins with redis://, rediss:// or unix://")
         if parts.scheme == "unix":
-            query = parse_qs(parts.query)
-            path, database = unquote(parts.netloc + parts.path), int(query.get("db", ["0"])[0])
+            text = parse_qs(parts.query).get("db", ["0"])[0]
+            path: str | None = unquote(parts.netloc.rpartition("@")[2] + parts.path)
         else:
-            path, database = None, int(parts.path.strip("/") or 0)
+            path, text = None, parts.path.strip("/") or "0"
+        if not text.isdecimal():
+            raise ValueError("the database of a Redis URL is a number")
         password = unquote(parts.password) if parts.password else None
         username = unquote(parts.username) if parts.username else None
         tls = parts.scheme == "rediss"
-        return cls(path, parts.hostname or "127.0.0.1", parts.port or 6379, tls, username, password, database)
+        return cls(path, parts.hostname or "127.0.0.1", parts.port or 6379, tls, username, password, int(text))
 
 
 def _pack(*words: Word) -> bytes:
@@ -95,6 +97,9 @@ class _Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def send(self, packed: bytes) -> asyncio.Future[Any]:
+        """Raises RedisUnavailableError where the connection is gone already: nobody would ever answer."""
+        if self._transport is None:
+            raise RedisUnavailableError("the connection to Redis was lost")
         future: asyncio.Future[Any] = self._loop.create_future()
         if not self._waiting:
             self._heard = self._loop.time()
@@ -127,6 +132,9 @@ class _Connection(asyncio.Protocol):
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not False:
+                if not self._waiting:  # words that nobody asked for: from here on no reply would meet its question
+                    self.abort()
+                    return
                 future = self._waiting.popleft()
                 if future.done():  # its caller gave up waiting; the reply still had to be taken off the wire
                     continue
@@ -158,7 +166,7 @@ class Redis:
 
     `reply_timeout` bounds every call, in seconds; None for blocking commands. `on_state` is told once when Redis goes
     away (False) and once when it is back (True). While it is away, calls fail at once except one every `retry_seconds`
-    that tries again: a dead Redis costs a request nothing but the knowledge.
+    that tries again: a dead Redis costs a request nothing but the knowledge, however long a try takes.
     """
 
     def __init__(
@@ -207,7 +215,8 @@ class Redis:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
         if self._connection is not None:
-            self._connection.abort()
+            connection, self._connection = self._connection, None
+            connection.abort()
             await asyncio.sleep(0)
 
     async def _send(self, packed: bytes) -> Any:
@@ -218,9 +227,9 @@ class Redis:
 
     async def _connected(self) -> _Connection:
         loop = asyncio.get_running_loop()
+        if self._is_up is False and (self._connecting is not None or loop.time() < self._retry_at):
+            raise RedisUnavailableError("Redis is away")
         if self._connecting is None:
-            if self._is_up is False and loop.time() < self._retry_at:
-                raise RedisUnavailableError("Redis is away")
             self._connecting = loop.create_task(self._connect())
             self._connecting.add_done_callback(self._connect_done)
         return await asyncio.shield(self._connecting)
@@ -248,10 +257,13 @@ class Redis:
                     await connection.send(_pack("SELECT", address.database))
                 # A Redis that loads its file accepts connections and answers LOADING to all: it is not back yet.
                 await connection.send(_pack("PING"))
-        except (OSError, TimeoutError, RedisError, RedisUnavailableError) as error:
+        except (OSError, UnicodeError, TimeoutError, RedisError, RedisUnavailableError) as error:
             connection.abort()
             self._mark(up=False)
             raise RedisUnavailableError(f"Redis can't be reached: {error or 'no answer in time'}") from error
+        except asyncio.CancelledError:  # closed meanwhile
+            connection.abort()
+            raise
         self._connection = connection
         self._mark(up=True)
         return connection

@@ -1,15 +1,20 @@
 """Lines that must not be lost while Redis is away: a folder of files, each append fsynced.
 
-Each process writes a file of its own. Whoever replays takes a file by renaming it, so that two never replay the same;
-a line replayed twice (a crash between replay and removal) is the reader's to recognise: records are idempotent by id.
+Each process writes files of its own. Whoever replays takes a file by renaming and locking it, so that two never replay
+the same; the lock ends with the process, so the file of one that died is taken by another. A line replayed twice (a
+crash between replay and removal) is the reader's to recognise: records are idempotent by id.
 """
 
+import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
-WRITING, TAKEN = ".lines", ".taken"
+WRITING, TAKEN, UNREADABLE = ".lines", ".taken", ".unreadable"
+
+MAX_FILE_BYTES = 8 * 1024 * 1024
+"""A file that is longer is not added to: it is read back whole."""
 
 
 class Spool:
@@ -17,55 +22,118 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._path = folder / f"{uuid4().hex}{WRITING}"
+        self._path = self._new(WRITING)
+        self._locks: dict[Path, int] = {}
 
     def append(self, lines: Sequence[bytes]) -> None:
         """Write the lines and wait until the disk has them. A line holds no newline. Raises OSError."""
-        is_new = not self._path.exists()
+        data = b"".join(line + b"\n" for line in lines)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while not self._append(data):
+            self._path = self._new(WRITING)
+
+    def _append(self, data: bytes) -> bool:
+        """False where the file may not be added to: it is full, or taken."""
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            data = b"".join(line + b"\n" for line in lines)
-            while data:
-                data = data[os.write(descriptor, data) :]
-            os.fsync(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Between opening and locking someone may have taken it; what is written then, nobody would read.
+            if not _is_at(self._path, descriptor):
+                return False
+            size = os.fstat(descriptor).st_size
+            if size >= MAX_FILE_BYTES:
+                return False
+            try:
+                written = 0
+                while written < len(data):
+                    written += os.write(descriptor, data[written:])
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, size)  # half a line would spoil the next one
+                raise
+            if size == 0:
+                self._sync_folder()  # the file's name is on the disk only when its folder is
+            return True
         finally:
             os.close(descriptor)
-        if is_new:  # the file's name is on the disk only when its folder is
-            folder = os.open(self._folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
 
     def take(self) -> Path | None:
-        """Claim a file that waits, whoever wrote it; None where there is none."""
+        """Claim a file that waits, whoever wrote it; None where there is none. `remove` it, or `put_back`."""
         for path in sorted(self._folder.glob(f"*{WRITING}")) + sorted(self._folder.glob(f"*{TAKEN}")):
-            taken = path.with_name(f"{uuid4().hex}{TAKEN}")
-            try:
-                path.rename(taken)
-            except FileNotFoundError:  # another gateway was faster
-                continue
-            return taken
+            if (taken := self._claim(path)) is not None:
+                return taken
         return None
+
+    def _claim(self, path: Path) -> Path | None:
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:  # another gateway was faster
+            return None
+        taken = None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(path, descriptor):
+                taken = self._new(TAKEN)
+                path.rename(taken)
+                self._locks[taken] = descriptor
+        except BlockingIOError:  # being written to, or replayed by another
+            pass
+        finally:
+            if taken is None:
+                os.close(descriptor)
+        return taken
 
     def read(self, taken: Path) -> Iterator[bytes]:
         """The lines of a claimed file. A last line cut off by a crash was never confirmed, and is left out."""
         with taken.open("rb") as file:
             for line in file:
-                if line.endswith(b"\n"):
+                if line.endswith(b"\n") and len(line) > 1:
                     yield line[:-1]
 
     def remove(self, taken: Path) -> None:
         """All lines of the file are where they belong."""
         taken.unlink(missing_ok=True)
+        self.put_back(taken)
+
+    def put_back(self, taken: Path) -> None:
+        """The file may be taken again, by anyone."""
+        if (descriptor := self._locks.pop(taken, None)) is not None:
+            os.close(descriptor)
+
+    def set_aside(self, lines: Sequence[bytes]) -> Path:
+        """Keep lines that nobody can read where an operator finds them and nobody replays them. Raises OSError."""
+        path = self._new(UNREADABLE)
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
+        path.chmod(0o600)
+        return path
 
     def waiting(self) -> int:
         """How many lines wait, over all files."""
         count = 0
         for path in [*self._folder.glob(f"*{WRITING}"), *self._folder.glob(f"*{TAKEN}")]:
             try:
-                count += path.read_bytes().count(b"\n")
+                with path.open("rb") as file:
+                    count += sum(1 for _ in file)
             except FileNotFoundError:  # replayed meanwhile
                 continue
         return count
+
+    def _new(self, suffix: str) -> Path:
+        return self._folder / f"{uuid4().hex}{suffix}"
+
+    def _sync_folder(self) -> None:
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is still the one of that name."""
+    try:
+        named = path.stat()
+    except FileNotFoundError:
+        return False
+    opened = os.fstat(descriptor)
+    return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
