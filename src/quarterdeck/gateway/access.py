@@ -15,6 +15,9 @@ CLIENT_CLOSED_REQUEST = 499
 """nginx's word for a caller who hung up before there was an answer. Nobody is sent it."""
 MAX_CLIENT_ID = 128
 
+PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked each second by machines: not worth a line."""
+
 _UNPRINTABLE = re.compile(rb"[^\x21-\x7e]")
 _VERSION = (b"openai-version", b"2020-10-01")
 
@@ -65,8 +68,10 @@ class AccessLog:
     def close(self, exchange: Exchange) -> None:
         """Its answer is out, or nobody is there to take it."""
         self._metrics.http_requests.add((exchange.route, str(exchange.status)))
-        if log.isEnabledFor(logging.INFO):
-            log.info(
+        level = logging.DEBUG if exchange.route in PROBED else logging.INFO
+        if log.isEnabledFor(level):
+            log.log(
+                level,
                 "%s %s %d",
                 exchange.method,
                 exchange.path[:256],

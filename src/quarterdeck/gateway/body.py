@@ -20,17 +20,20 @@ async def read_body(receive: Receive, content_length: int | None, limit: int) ->
             raise _too_large(limit, unread=True)
         raise _too_large(limit, unread=False)
     message = await _next(receive)
+    body: bytes = message.get("body", b"")
     if not message.get("more_body", False):
-        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise _too_large(limit, unread=False)
         return body
-    parts, size = [message.get("body", b"")], 0
+    parts, size = [body], len(body)
     while message.get("more_body", False):
         message = await _next(receive)
         parts.append(message.get("body", b""))
         size += len(parts[-1])
-        if size + len(parts[0]) > limit:
-            parts.clear()
-            raise _too_large(limit, unread=not await _drain(receive, limit * DRAIN_FACTOR))
+        if size > limit:
+            parts.clear()  # up to sixteen times as much may follow
+            is_over = not message.get("more_body", False) or await _drain(receive, limit * DRAIN_FACTOR)
+            raise _too_large(limit, unread=not is_over)
     return b"".join(parts)
 
 

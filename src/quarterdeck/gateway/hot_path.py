@@ -167,7 +167,9 @@ class HotPath:
         headers = [*reply.headers, *exchange.headers()]
         caller.is_answered = True
         try:
+            caller.deadline = time() + seconds
             await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+            caller.deadline = 0.0
             async for piece in stream:
                 caller.deadline = time() + seconds
                 await send({"type": "http.response.body", "body": piece, "more_body": True})

@@ -77,10 +77,8 @@ class Readiness:
             and not (redis_is_needed and stores["redis"] != "ready")
         )
         error = self.config_error()
-        parts = {
-            **stores,
-            "config": "ready" if error is None else f"the file is refused, the last good one holds: {error}",
-        }
+        config = "ready" if error is None else f"refused, the last good file holds: {error.splitlines()[0]}"
+        parts = {**stores, "config": config}
         if self.is_draining():
             return Report(False, "draining", parts, models)
         is_whole = all(state == "ready" for state in parts.values()) and all(m.is_ready for m in models.values())

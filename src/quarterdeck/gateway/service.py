@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Coroutine
+from contextvars import Context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class Service:
     def __init__(self, environment: Environment, config: Config, path: Path) -> None:
         gateway = config.gateway
         self.environment = environment
+        self._is_closing = False
         self.metrics = metrics = GatewayMetrics()
         self.redis = Redis(
             environment.redis_url, reply_timeout=gateway.redis_timeout_seconds, on_state=self._on_redis_state
@@ -172,6 +174,7 @@ class Service:
                 await self.settlement.drain()
         except TimeoutError:
             log.error("not every record could be brought to Redis or to disk in %g s", FLUSH_SECONDS)
+        self._is_closing = True
         await self.authenticator.close()
         await self.client.close()
         await self.redis.close()
@@ -235,17 +238,20 @@ class Service:
 
     def _on_redis_state(self, up: bool) -> None:
         self.metrics.redis_up.set(int(up))
-        if up:
-            log.info("Redis answers again")
-        else:
-            log.error("Redis does not answer")
+        self._say_state("Redis", up)
 
     def _on_database_state(self, up: bool) -> None:
         self.metrics.database_up.set(int(up))
+        self._say_state("the database", up)
+
+    def _say_state(self, what: str, up: bool) -> None:
+        if self._is_closing:
+            return  # we hung up
+        # In a context of its own: the connection was opened in some request's, and the line is not about that request.
         if up:
-            log.info("the database answers again")
+            Context().run(log.info, "%s answers again", what)
         else:
-            log.error("the database does not answer")
+            Context().run(log.error, "%s does not answer", what)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,0 +1,350 @@
+"""What stands beside the gateway in its own tests: a pipeline, keys, and a caller that speaks ASGI."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from quarterdeck import ids
+from quarterdeck.errors import APIError, NotFoundError
+from quarterdeck.gateway.access import AccessLog
+from quarterdeck.gateway.auth import Authenticator
+from quarterdeck.gateway.callers import ABORT, Callers
+from quarterdeck.gateway.dependencies import Parts
+from quarterdeck.gateway.readiness import Readiness
+from quarterdeck.inference.calls import Head, Reply
+from quarterdeck.inference.directory import Directory
+from quarterdeck.inference.endpoints import Endpoint
+from quarterdeck.settings.config import Config, parse
+from quarterdeck.store.database import DatabaseUnavailableError
+from quarterdeck.store.keys import KeyRow
+from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
+
+CONFIG = """
+models:
+  - name: chat
+    aliases: [gpt-4o-mini]
+    engine: {source: ./chat, context: 4096, adapters: [{name: pirate, source: ./pirate}], max_adapters: 1}
+  - name: org/emb
+    engine: {source: ./emb, task: embed}
+"""
+
+USER, ADMIN, NARROW = "sk-qd-user", "sk-qd-admin", "sk-qd-narrow"
+
+
+def config(text: str = CONFIG, **gateway: Any) -> Config:
+    made = parse(text)
+    return made.model_copy(update={"gateway": made.gateway.model_copy(update=gateway)})
+
+
+def key_row(**changes: Any) -> KeyRow:
+    row = KeyRow(
+        id=ids.object_id("key"),
+        org="default",
+        team="default",
+        name="test",
+        hint="user",
+        limits=None,
+        models=None,
+        is_admin=False,
+        created=1.0,
+        expires=None,
+        revoked=None,
+    )
+    return replace(row, **changes)
+
+
+class FakeKeys:
+    """A key store that can be away, slow, and counts how often it is asked."""
+
+    def __init__(self, **rows: KeyRow) -> None:
+        self.rows = {ids.digest(secret): row for secret, row in rows.items()}
+        self.is_away = False
+        self.asked = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def put(self, secret: str, row: KeyRow) -> None:
+        self.rows[ids.digest(secret)] = row
+
+    async def find(self, digest: str) -> KeyRow | None:
+        await self._answer()
+        return self.rows.get(digest)
+
+    async def retrieve(self, id: str, *, org: str) -> KeyRow:
+        await self._answer()
+        for row in self.rows.values():
+            if (row.id, row.org) == (id, org):
+                return row
+        raise NotFoundError("no such key")
+
+    async def _answer(self) -> None:
+        self.asked += 1
+        await self.gate.wait()
+        if self.is_away:
+            raise DatabaseUnavailableError("away")
+
+
+class FakeStream:
+    """Pieces, then the end; or pieces for ever."""
+
+    def __init__(self, pieces: Sequence[bytes], *, hangs: bool = False) -> None:
+        self._pieces = list(pieces)
+        self._hangs = hangs
+        self.closed = asyncio.Event()
+        self.given = 0
+
+    def __aiter__(self) -> "FakeStream":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self.closed.is_set():
+            raise StopAsyncIteration
+        if self._pieces:
+            self.given += 1
+            return self._pieces.pop(0)
+        if self._hangs:
+            await asyncio.Event().wait()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self.closed.set()
+
+
+class FakePipeline:
+    """Answers with what it was given; `answer` may be an error, or a function."""
+
+    def __init__(self, configuration: Config | None = None) -> None:
+        self.directory = Directory.of(configuration or config())
+        self.calls: list[tuple[Head, bytes]] = []
+        self.answer: Reply | BaseException | Callable[[Head, bytes], Awaitable[Reply]] = Reply(
+            200, ((b"content-type", b"application/json"),), b'{"ok":true}'
+        )
+        self.was_cancelled = asyncio.Event()
+        self.was_called = asyncio.Event()
+
+    async def call(self, head: Head, body: bytes) -> Reply:
+        self.calls.append((head, body))
+        self.was_called.set()
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        if isinstance(self.answer, Reply):
+            return self.answer
+        try:
+            return await self.answer(head, body)
+        except asyncio.CancelledError:
+            self.was_cancelled.set()
+            raise
+
+
+async def never(head: Head, body: bytes) -> Reply:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+class FakeEndpoints:
+    def __init__(self, *endpoints: Endpoint) -> None:
+        self.endpoints = list(endpoints)
+
+    def all(self) -> Sequence[Endpoint]:
+        return self.endpoints
+
+
+def endpoint(id: str = "chat#1", model: str = "chat", state: Any = "ready", **fields: Any) -> Endpoint:
+    return Endpoint(id, model, "http://127.0.0.1:1", state, **fields)
+
+
+class FakeRedis:
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, ...]] = []
+        self.error: Exception | None = None
+
+    async def call(self, *words: str) -> Any:
+        self.calls.append(words)
+        if self.error is not None:
+            raise self.error
+
+
+class FakeDatabase:
+    def __init__(self) -> None:
+        self.is_away = False
+        self.pings = 0
+
+    async def ping(self) -> None:
+        self.pings += 1
+        if self.is_away:
+            raise DatabaseUnavailableError("away")
+
+
+class FakeRevisions:
+    def __init__(self) -> None:
+        self.bumped: list[str] = []
+
+    async def bump(self, org: str) -> None:
+        self.bumped.append(org)
+
+
+class FakeKeyStore(FakeKeys):
+    """With OpenAI's verbs, for the admin routes' shape; the real store is tested in tests/store."""
+
+    async def create(self, *, secret: str, **fields: Any) -> KeyRow:
+        row = key_row(**fields, created=time.time(), hint=secret[-4:])
+        self.put(secret, row)
+        return row
+
+
+def parts(pipeline: FakePipeline | None = None, keys: Any = None, endpoints: Any = None) -> Parts:
+    """A gateway's parts, all fakes but what is the gateway's own."""
+    pipeline = pipeline or FakePipeline()
+    if keys is None:
+        keys = FakeKeyStore()
+        keys.put(USER, key_row(id="key_user"))
+        keys.put(ADMIN, key_row(id="key_admin", is_admin=True))
+        keys.put(NARROW, key_row(id="key_narrow", models=frozenset({"org/emb"})))
+    metrics = GatewayMetrics()
+    endpoints = endpoints or FakeEndpoints(endpoint(), endpoint("emb#1", "org/emb", "starting", task="embed"))
+    return Parts(
+        pipeline=pipeline,
+        endpoints=endpoints,
+        authenticator=Authenticator(
+            keys,
+            lambda: pipeline.directory.config,
+            on_outcome=lambda outcome: metrics.authentications.add((outcome,)),
+        ),
+        keys=keys,
+        revisions=FakeRevisions(),
+        readiness=Readiness(
+            redis=FakeRedis(),
+            database=FakeDatabase(),
+            pipeline=pipeline,
+            endpoints=endpoints,
+            is_draining=lambda: False,
+            config_error=lambda: None,
+        ),
+        metrics=metrics,
+        access=AccessLog(metrics),
+        callers=Callers(),
+        started=1_700_000_000,
+    )
+
+
+@dataclass
+class Answer:
+    """What came back over ASGI."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    pieces: list[bytes] = field(default_factory=list)
+    is_whole: bool = False
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The envelope; nothing else may stand beside it."""
+        found = self.json
+        assert set(found) == {"error"}
+        assert set(found["error"]) == {"message", "type", "param", "code"}
+        return dict(found["error"])
+
+
+class Client:
+    """One request at a time over ASGI. `hang_up` ends it; after `stop_reading_after` pieces `send` waits for ever."""
+
+    def __init__(self, app: Any, key: str | None = USER) -> None:
+        self._app = app
+        self._key = key
+        self.gone = asyncio.Event()
+        self._takes: int | None = None
+        self.was_aborted = False
+        self.answer = Answer()
+        self.has_piece = asyncio.Event()
+
+    def hang_up(self) -> None:
+        self.gone.set()
+
+    def stop_reading_after(self, pieces: int) -> None:
+        self._takes = pieces
+
+    def abort(self) -> None:
+        self.was_aborted = True
+
+    async def post(self, path: str, body: Any = None, **options: Any) -> Answer:
+        return await self.request(
+            "POST", path, body if isinstance(body, bytes) else json.dumps(body).encode(), **options
+        )
+
+    async def get(self, path: str, **options: Any) -> Answer:
+        return await self.request("GET", path, **options)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        pieces: Sequence[bytes] | None = None,
+        body_ends: bool = True,
+    ) -> Answer:
+        """Send and gather the answer. `pieces` is a body in pieces; without `body_ends` the last one never comes."""
+        waiting = list(pieces if pieces is not None else [body])
+        self.answer = answer = Answer()
+
+        async def receive() -> dict[str, Any]:
+            if waiting:
+                piece = waiting.pop(0)
+                return {"type": "http.request", "body": piece, "more_body": bool(waiting) or not body_ends}
+            await self.gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            if len(answer.pieces) == self._takes:
+                await asyncio.Event().wait()
+            if message["type"] == "http.response.start":
+                assert not answer.status, "an answer began twice"
+                answer.status = message["status"]
+                answer.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+                return
+            answer.pieces.append(message["body"])
+            answer.is_whole = not message.get("more_body", False)
+            self.has_piece.set()
+
+        await self._app(self._scope(method, path, headers), receive, send)
+        return answer
+
+    def _scope(self, method: str, target: str, headers: Sequence[tuple[str, str]]) -> dict[str, Any]:
+        path, _, query = target.partition("?")
+        sent = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
+        if self._key is not None:
+            sent.append((b"authorization", b"Bearer " + self._key.encode()))
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "scheme": "http",
+            "headers": sent,
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 8000),
+            "state": {},
+            "extensions": {ABORT: {"call": self.abort}},
+        }
+
+
+def error(status: int = 500, **fields: Any) -> APIError:
+    made = APIError("it failed", **fields)
+    made.status = status
+    return made

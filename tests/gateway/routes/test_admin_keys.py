@@ -1,0 +1,127 @@
+"""The admin API over a real database: a secret is shown once, and a revoked key is refused at once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.gateway.fakes import Client, parts
+
+from quarterdeck import ids
+from quarterdeck.gateway.app import create_app
+from quarterdeck.gateway.hot_path import HotPath
+from quarterdeck.store.database import Database
+from quarterdeck.store.keys import KeyStore
+
+PATH = "/admin/keys"
+BOSS, WORKER, STRANGER = "sk-qd-boss", "sk-qd-worker", "sk-qd-stranger"
+JSON = [("content-type", "application/json")]
+
+
+@pytest.fixture
+async def keys(database: Database) -> KeyStore:
+    store = KeyStore(database)
+    await store.create(secret=BOSS, name="boss", is_admin=True)
+    await store.create(secret=WORKER, name="worker")
+    await store.create(secret=STRANGER, name="stranger", org="other", is_admin=True)
+    return store
+
+
+@pytest.fixture
+def app(keys: KeyStore) -> HotPath:
+    return create_app(parts(keys=keys))
+
+
+async def create(app: HotPath, **body: Any) -> dict[str, Any]:
+    answer = await Client(app, key=BOSS).post(PATH, {"name": "new", **body}, headers=JSON)
+    assert answer.status == 201
+    return dict(answer.json)
+
+
+async def test_a_key_that_was_made_works_and_is_shown_once(app: HotPath, keys: KeyStore) -> None:
+    made = await create(app, team="red", models=["chat"], limits={"max_tokens": 5}, expires_in_days=1)
+    secret = made["key"]
+    assert secret.startswith("sk-qd-")
+    assert (made["object"], made["name"], made["team"], made["hint"]) == ("api_key", "new", "red", secret[-4:])
+    assert (made["models"], made["limits"], made["admin"]) == (["chat"], {"max_tokens": 5}, False)
+    assert made["expires"] - made["created"] in (86_399, 86_400)
+    assert (await Client(app, key=secret).get("/v1/models")).status == 200
+    for path in (PATH, f"{PATH}/{made['id']}"):
+        assert secret not in (await Client(app, key=BOSS).get(path)).body.decode()
+    assert secret not in repr(await keys.find(ids.digest(secret)))
+
+
+async def test_the_databases_files_hold_no_secret(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    await database.migrate()
+    store = KeyStore(database)
+    await store.create(secret=BOSS, name="boss", is_admin=True)
+    secret = (await create(create_app(parts(keys=store))))["key"]
+    files = [file for file in Path(sqlite_url.partition(":///")[2]).parent.iterdir() if file.is_file()]
+    assert any(secret[-4:].encode() in file.read_bytes() for file in files)
+    assert not any(secret.encode() in file.read_bytes() for file in files)
+    await database.close()
+
+
+async def test_only_an_admin_key_opens_it(app: HotPath) -> None:
+    for method, path in (("GET", PATH), ("POST", PATH), ("GET", f"{PATH}/x"), ("DELETE", f"{PATH}/x")):
+        answer = await Client(app, key=WORKER).request(method, path, b"{}", headers=JSON)
+        assert (answer.status, answer.error["type"]) == (403, "permission_error"), (method, path)
+
+
+async def test_a_revoked_key_is_refused_at_once(app: HotPath) -> None:
+    made = await create(app)
+    client = Client(app, key=made["key"])
+    assert (await client.get("/v1/models")).status == 200
+    answer = await Client(app, key=BOSS).request("DELETE", f"{PATH}/{made['id']}")
+    assert answer.json == {"id": made["id"], "object": "api_key", "deleted": True}
+    assert (await client.get("/v1/models")).error["code"] == "invalid_api_key"
+    again = await Client(app, key=BOSS).get(f"{PATH}/{made['id']}")
+    assert again.json["revoked"] is not None
+
+
+async def test_every_change_is_told_to_the_other_gateways(keys: KeyStore) -> None:
+    made = parts(keys=keys)
+    app = create_app(made)
+    key = await create(app)
+    await Client(app, key=BOSS).request("DELETE", f"{PATH}/{key['id']}")
+    assert made.revisions.bumped == ["default", "default"]  # type: ignore[attr-defined]  # the fake's
+
+
+async def test_an_admin_sees_and_ends_only_the_keys_of_its_org(app: HotPath, keys: KeyStore) -> None:
+    mine = await create(app)
+    other = Client(app, key=STRANGER)
+    assert [key["name"] for key in (await other.get(PATH)).json["data"]] == ["stranger"]
+    assert (await other.get(f"{PATH}/{mine['id']}")).status == 404
+    assert (await other.request("DELETE", f"{PATH}/{mine['id']}")).status == 404
+    assert (await Client(app, key=mine["key"]).get("/v1/models")).status == 200
+
+
+async def test_a_list_comes_in_pages_newest_first(app: HotPath) -> None:
+    names = [f"k{i}" for i in range(5)]
+    for name in names:
+        await create(app, name=name)
+    client = Client(app, key=BOSS)
+    first = (await client.get(f"{PATH}?limit=3")).json
+    rest = (await client.get(f"{PATH}?limit=3&after={first['last_id']}")).json
+    assert [key["name"] for key in first["data"]] == ["k4", "k3", "k2"]
+    assert [key["name"] for key in rest["data"]][:2] == ["k1", "k0"]
+    assert (first["has_more"], first["first_id"]) == (True, first["data"][0]["id"])
+
+
+@pytest.mark.parametrize(
+    ("query", "param"), [("limit=0", "limit"), ("limit=x", "limit"), ("limit=101", "limit"), ("after=key_x", "after")]
+)
+async def test_a_bad_query_names_its_parameter(query: str, param: str, app: HotPath) -> None:
+    answer = await Client(app, key=BOSS).get(f"{PATH}?{query}")
+    assert (answer.status, answer.error["param"]) in ((400, param), (404, param))
+
+
+async def test_two_keys_may_have_one_name(app: HotPath) -> None:
+    assert (await create(app))["id"] != (await create(app))["id"]
+
+
+@pytest.mark.parametrize("id", ["nope", "' OR 1=1 --", "key_%27"])
+async def test_an_unknown_key_is_a_404(id: str, app: HotPath) -> None:
+    for method in ("GET", "DELETE"):
+        answer = await Client(app, key=BOSS).request(method, f"{PATH}/{id}")
+        assert (answer.status, answer.error["code"]) == (404, "key_not_found")

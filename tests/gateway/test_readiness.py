@@ -1,0 +1,100 @@
+"""When a gateway should be sent requests."""
+
+from typing import Any
+
+import pytest
+from tests.gateway.fakes import FakeDatabase, FakeEndpoints, FakePipeline, FakeRedis, config, endpoint
+
+from quarterdeck.gateway.readiness import Readiness
+from quarterdeck.store.redis import RedisUnavailableError
+
+
+class Bench:
+    def __init__(self, **gateway: Any) -> None:
+        self.now = 0.0
+        self.redis, self.database = FakeRedis(), FakeDatabase()
+        self.endpoints = FakeEndpoints(endpoint())
+        self.is_draining = False
+        self.error: str | None = None
+        self.subject = Readiness(
+            redis=self.redis,
+            database=self.database,
+            pipeline=FakePipeline(config(**gateway)),
+            endpoints=self.endpoints,
+            is_draining=lambda: self.is_draining,
+            config_error=lambda: self.error,
+            clock=lambda: self.now,
+        )
+
+    async def status(self) -> tuple[bool, str]:
+        self.now += 2
+        report = await self.subject.report()
+        return report.is_ready, report.status
+
+
+async def test_one_ready_model_is_enough() -> None:
+    assert await Bench().status() == (True, "degraded")
+
+
+async def test_no_ready_model_is_not_ready() -> None:
+    bench = Bench()
+    for state in ("starting", "draining"):
+        bench.endpoints.endpoints = [endpoint(state=state)]
+        assert await bench.status() == (False, "starting")
+    bench.endpoints.endpoints = []
+    assert await bench.status() == (False, "starting")
+
+
+async def test_an_endpoint_that_rests_is_not_ready() -> None:
+    bench = Bench()
+    bench.endpoints.endpoints[0].rests_until = 1e12
+    report = await bench.subject.report()
+    assert (report.is_ready, report.models["chat"].state) == (False, "resting")
+
+
+async def test_redis_and_the_database_must_have_answered_once() -> None:
+    bench = Bench()
+    bench.database.is_away = True
+    assert await bench.status() == (False, "starting")
+    bench.database.is_away = False
+    assert await bench.status() == (True, "degraded")
+    bench.database.is_away, bench.redis.error = True, RedisUnavailableError("away")
+    assert await bench.status() == (True, "degraded")
+    report = await bench.subject.report()
+    assert (report.parts["redis"], report.parts["database"]) == ("away", "away")
+
+
+async def test_redis_is_needed_where_the_file_says_deny() -> None:
+    bench = Bench(on_redis_down="deny")
+    assert (await bench.status())[0]
+    bench.redis.error = RedisUnavailableError("away")
+    assert not (await bench.status())[0]
+
+
+async def test_a_draining_gateway_is_not_ready() -> None:
+    bench = Bench()
+    bench.is_draining = True
+    assert await bench.status() == (False, "draining")
+
+
+async def test_a_refused_file_is_said_and_takes_nobody_out() -> None:
+    bench = Bench()
+    bench.error = "quarterdeck.yaml:3: models: Field required\nquarterdeck.yaml:4: …"
+    report = await bench.subject.report()
+    assert report.is_ready
+    assert report.parts["config"] == "refused, the last good file holds: quarterdeck.yaml:3: models: Field required"
+
+
+async def test_however_often_it_is_asked_the_parts_are_asked_once_a_second() -> None:
+    bench = Bench()
+    for _ in range(10):
+        await bench.subject.report()
+    assert bench.database.pings == 1
+
+
+@pytest.mark.parametrize("state", ["ready", "starting"])
+async def test_the_best_endpoint_of_a_model_speaks_for_it(state: Any) -> None:
+    bench = Bench()
+    bench.endpoints.endpoints = [endpoint("a", state="draining"), endpoint("b", state=state, detail="why")]
+    model = (await bench.subject.report()).models["chat"]
+    assert (model.state, model.detail) == (state, "why")

@@ -1,0 +1,99 @@
+"""The platform's own processes for tests: a simulated engine and a gateway, on ports of their own."""
+
+import http.client
+import json
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.servers import ServerProcess
+
+
+class DoorProcess(ServerProcess):
+    """`python -m quarterdeck.<door>` that answers HTTP."""
+
+    def __init__(self, folder: Path, name: str, ready_path: str) -> None:
+        super().__init__()
+        self.port = free_port()
+        self.log = folder / f"{name}.log"
+        self._ready_path = ready_path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def answers(self) -> bool:
+        assert self.process is not None
+        if (status := self.process.poll()) is not None:
+            raise RuntimeError(f"ended with {status}: {self.log.read_text(errors='replace')[-4000:]}")
+        try:
+            return self.get(self._ready_path)[0] == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def get(self, path: str) -> tuple[int, Any]:
+        """Status and JSON (or text) of a GET without a key."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            text = response.read().decode()
+        finally:
+            connection.close()
+        is_json = (response.getheader("content-type") or "").startswith("application/json")
+        return response.status, json.loads(text) if is_json else text
+
+
+class SimulatorProcess(DoorProcess):
+    """A simulated engine. `options` are its own (`--time-to-first-token 20ms`)."""
+
+    def __init__(self, folder: Path, options: Sequence[str], name: str = "simulator") -> None:
+        super().__init__(folder, name, "/health")
+        self._options = list(options)
+
+    def command(self) -> list[str]:
+        module = ["-m", "quarterdeck.engine.simulator"]
+        return [sys.executable, *module, "--port", str(self.port), *self._options]
+
+    def running(self) -> float:
+        """Sequences in work, over all models, as the engine's metrics tell."""
+        _, text = self.get("/metrics")
+        lines = [line for line in text.splitlines() if line.startswith("vllm:num_requests_running{")]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+class GatewayProcess(DoorProcess):
+    """A gateway. It is up once `/readyz` says so (or, with `ready_path`, another path answers 200)."""
+
+    def __init__(
+        self, folder: Path, config: str, environ: Mapping[str, str], name: str = "gateway", ready_path: str = "/readyz"
+    ) -> None:
+        super().__init__(folder, name, ready_path)
+        self.config = folder / f"{name}.yaml"
+        self.config.write_text(config)
+        self._environ = {
+            "QUARTERDECK_CONFIG": str(self.config),
+            "QUARTERDECK_STATE": str(folder / "state"),
+            "QUARTERDECK_CACHE": str(folder / "cache"),
+            "QUARTERDECK_PORT": str(self.port),
+            **environ,
+        }
+
+    def command(self) -> list[str]:
+        words = [f"{name}={value}" for name, value in self._environ.items()]
+        return ["env", "-u", "QUARTERDECK_HOST", *words, sys.executable, "-m", "quarterdeck.gateway"]
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """What it has logged so far."""
+        lines = self.log.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def free_port() -> int:
+    """A port that is free now. Two processes could take the same; tests run one after another."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
