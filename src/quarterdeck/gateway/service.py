@@ -78,7 +78,12 @@ class Service:
         self.sources = Sources(self._static(config), polled)
         self.endpoints = JoinedEndpoints(self.sources.all)
         self.spool = Spool(environment.state / "spool")
-        self.settlement = Settlement(self.redis, self.spool, on_spooled=lambda count: metrics.spooled.add((), count))
+        self.settlement = Settlement(
+            self.redis,
+            self.spool,
+            lease_seconds=gateway.reservation_lease_seconds,
+            on_spooled=lambda count: metrics.spooled.add((), count),
+        )
         keys = KeyStore(self.database)
         self.authenticator = Authenticator(
             keys,

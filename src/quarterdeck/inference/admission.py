@@ -23,8 +23,8 @@ from quarterdeck.store.redis import Redis, Script
 
 log = logging.getLogger(__name__)
 
-LEASE_SECONDS = 60
-"""How long a reservation outlives its gateway's last renewal (each third of it)."""
+LEASE_SECONDS = 60.0
+"""How long a reservation outlives its gateway's last renewal (each third of it), where nothing else is said."""
 GRACE_SECONDS = 5
 """How long a gateway has to renew a reservation that was found expired: more than it needs to notice that a Redis which
 was away for longer than a lease is back."""
@@ -184,6 +184,7 @@ class Reservation:
     tokens: int
     record: RequestRecord
     """The record as it would be if the gateway died now."""
+    lease_seconds: float = LEASE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,7 @@ async def reserve(redis: Redis, wanted: Reservation) -> Admission:
         (revision_key(org), reservations_key(org), deadlines_key(org), _bucket_key(org, wanted.key)),
         (
             wanted.id,
-            LEASE_SECONDS * 1000,
+            round(wanted.lease_seconds * 1000),
             limits.requests_per_minute or 0,
             limits.tokens_per_minute or 0,
             limits.concurrent_requests or 0,
@@ -230,9 +231,11 @@ async def release(redis: Redis, reservation: Reservation) -> None:
     await redis.run(SETTLE, *_settlement(reservation.org, reservation.key, reservation.id, reservation.tokens, None))
 
 
-async def renew(redis: Redis, org: str, notes: Sequence[tuple[str, Note]]) -> None:
+async def renew(
+    redis: Redis, org: str, notes: Sequence[tuple[str, Note]], *, lease_seconds: float = LEASE_SECONDS
+) -> None:
     """Tell Redis that these requests are still under way, and how far."""
-    words: list[Any] = [LEASE_SECONDS * 1000]
+    words: list[Any] = [round(lease_seconds * 1000)]
     for request_id, note in notes:
         words += (request_id, msgspec.json.encode(note))
     await redis.run(RENEW, (reservations_key(org), deadlines_key(org)), words)

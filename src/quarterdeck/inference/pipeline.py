@@ -173,6 +173,7 @@ class Pipeline:
             principal.limits,
             call.reserved,
             call.meter.record("lost", time.time(), http_status=0),
+            self._settlement.lease_seconds,
         )
         try:
             admitted = await admission.reserve(self._redis, wanted)

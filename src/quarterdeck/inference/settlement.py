@@ -27,9 +27,18 @@ NOTES_AT_ONCE = 200
 
 
 class Settlement:
-    """Commits records. `on_spooled` is told how many had to wait on disk."""
+    """Commits records. `lease_seconds`: after how long without a word of ours a request counts as lost; `on_spooled` is
+    told how many records had to wait on disk."""
 
-    def __init__(self, redis: Redis, spool: Spool, *, on_spooled: Callable[[int], None] = lambda count: None) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        spool: Spool,
+        *,
+        lease_seconds: float = admission.LEASE_SECONDS,
+        on_spooled: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self.lease_seconds = lease_seconds
         self._redis = redis
         self._spool = spool
         self._on_spooled = on_spooled
@@ -57,9 +66,9 @@ class Settlement:
         renewed = 0.0
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(REPLAY_SECONDS)
+            await asyncio.sleep(min(REPLAY_SECONDS, self.lease_seconds / 3))
             # Renewing first: after Redis was away, the worker gives us GRACE_SECONDS for it, and a spool may be long.
-            if loop.time() - renewed > admission.LEASE_SECONDS / 3 and await self._renew():
+            if loop.time() - renewed > self.lease_seconds / 3 and await self._renew():
                 renewed = loop.time()
             try:
                 await self._replay()
@@ -145,7 +154,7 @@ class Settlement:
             for start in range(0, len(ids), NOTES_AT_ONCE):
                 notes = [(id, under_way[id]()) for id in ids[start : start + NOTES_AT_ONCE] if id in under_way]
                 try:
-                    await admission.renew(self._redis, org, notes)
+                    await admission.renew(self._redis, org, notes, lease_seconds=self.lease_seconds)
                 except (RedisUnavailableError, RedisError) as error:
                     log.debug("reservations were not renewed: %s", error)
                     return False

@@ -73,6 +73,11 @@ class GatewayConfig(BaseModel):
     """How long an admission waits for Redis before `on_redis_down` decides."""
     on_redis_down: str = Field(default="allow", pattern="^(allow|deny)$")
     """allow: requests go on without shared limits and are recorded in the spool; deny: 503."""
+    reservation_lease_seconds: float = Field(default=60, ge=1)
+    """How long a request under way outlives its gateway's last sign of life before it is settled as lost.
+
+    60: a gateway that pauses for less is not robbed of its requests. It renews each third of it.
+    """
     max_in_flight: PositiveInt = 2048
     """Requests under way in one gateway; the next one is 503 with Retry-After. Bounds memory."""
     retries: int = Field(default=2, ge=0, le=5)
