@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,11 @@ class ServerProcess:
     log: Path
 
     def start(self) -> None:
-        """Start it, again if it was stopped, and wait until it answers."""
+        """Start it, again if it was stopped, and wait until it answers.
+
+        From the main thread: to the kernel its parent is the thread that started it, and it ends with that.
+        """
+        assert threading.current_thread() is threading.main_thread()
         assert self.process is None
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

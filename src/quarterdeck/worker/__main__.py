@@ -1,0 +1,74 @@
+"""`python -m quarterdeck.worker`: run until SIGTERM. `--replay-dead`: put set-aside records back into the stream."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+
+from quarterdeck.settings.config import ConfigError, TelemetryConfig, load
+from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.packaged import config_path
+from quarterdeck.store.migration import MigrationError
+from quarterdeck.store.orgs import DEFAULT_ORG
+from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
+from quarterdeck.telemetry import logging as logs
+from quarterdeck.worker.app import Worker
+from quarterdeck.worker.streams import replay_dead
+
+log = logging.getLogger("quarterdeck.worker")
+
+
+async def work(environment: Environment, telemetry: TelemetryConfig) -> None:
+    """Until a signal comes. The second one ends the process at once, as the shell's user expects."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        stop.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    await Worker(environment, telemetry).run(stop)
+
+
+async def replay(environment: Environment, org: str) -> None:
+    redis = Redis(environment.redis_url)
+    try:
+        log.info("%d records are back in the stream", await replay_dead(redis, org))
+    finally:
+        await redis.close()
+
+
+def telemetry_of(environment: Environment) -> TelemetryConfig:
+    """The labels of traces. A file that can't be used must not keep records from the ledger."""
+    try:
+        return load(config_path(environment)).telemetry
+    except ConfigError as error:
+        log.error("traces are labelled with defaults, because of the config file: %s", error)
+        return TelemetryConfig()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m quarterdeck.worker", description=__doc__)
+    parser.add_argument("--replay-dead", action="store_true", help="put set-aside records back, and end")
+    parser.add_argument("--org", default=DEFAULT_ORG, help="whose (default: %(default)s)")
+    arguments = parser.parse_args()
+    logs.configure("INFO", "worker")
+    try:
+        environment = Environment.read()
+        logs.configure(environment.log_level, "worker")
+        if arguments.replay_dead:
+            asyncio.run(replay(environment, arguments.org))
+        else:
+            asyncio.run(work(environment, telemetry_of(environment)))
+    except (OSError, ValueError, MigrationError, RedisUnavailableError, RedisError) as error:
+        log.critical("the worker can't run: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""The worker, built and run: every object is made here, once, and handed down."""
+
+import asyncio
+import contextlib
+import importlib.metadata
+import logging
+import socket
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import uvicorn
+
+from quarterdeck.ids import object_id
+from quarterdeck.inference.admission import stream_key
+from quarterdeck.settings.config import TelemetryConfig
+from quarterdeck.settings.environment import Environment
+from quarterdeck.store.database import Database, DatabaseUnavailableError
+from quarterdeck.store.ledger import Ledger
+from quarterdeck.store.orgs import DEFAULT_ORG, OrgStore
+from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
+from quarterdeck.telemetry.otlp import OTLPExporter
+from quarterdeck.telemetry.worker_metrics import WorkerMetrics
+from quarterdeck.worker.conditions import Backoff, Condition, pause
+from quarterdeck.worker.loops import TRACES_MOST, ExpiryLoop, LedgerLoop, TraceLoop
+from quarterdeck.worker.status import StatusApp
+from quarterdeck.worker.streams import (
+    LEDGER_GROUP,
+    TRACES_GROUP,
+    Consumer,
+    backlog,
+    dead_key,
+    traces_key,
+)
+
+log = logging.getLogger(__name__)
+
+ORGS_SECONDS = 10.0
+"""How soon a new org's records are seen."""
+IDLE_MS = 5000
+"""After how long without an acknowledgement another worker takes an entry over. Taking over too soon does no harm: the
+row is there already, and only one of the two hands it on to the traces."""
+REPLY_SECONDS = 10.0
+"""After how long a Redis that does not answer counts as away. Long: a worker has time, and a retry is work as well."""
+STOP_SECONDS = 15.0
+"""How long the loops may take to finish what they have in hand."""
+
+
+class Worker:
+    """One process: any number of them may run beside one another."""
+
+    def __init__(self, environment: Environment, telemetry: TelemetryConfig) -> None:
+        self._environment = environment
+        self._name = object_id("worker")
+        self._known_orgs: tuple[str, ...] = (DEFAULT_ORG,)
+        self._is_migrated = asyncio.Event()
+        self.metrics = metrics = WorkerMetrics()
+        self._database_condition = Condition("the database", lambda up: metrics.database_up.set(int(up)))
+        metrics.redis_up.set(1)
+        self.database = Database(environment.database_url, on_state=lambda up: metrics.database_up.set(int(up)))
+        self._org_store = OrgStore(self.database)
+        self._redis = Redis(
+            environment.redis_url, reply_timeout=REPLY_SECONDS, on_state=lambda up: metrics.redis_up.set(int(up))
+        )
+        # A read that waits holds up whatever comes after it on its connection.
+        self._ledger_reads = Redis(environment.redis_url, reply_timeout=REPLY_SECONDS)
+        self._trace_reads = Redis(environment.redis_url, reply_timeout=REPLY_SECONDS)
+        has_sink = environment.otlp_endpoint is not None
+        self._ledger_loop = LedgerLoop(
+            Consumer(self._redis, LEDGER_GROUP, self._name, idle_ms=IDLE_MS),
+            self._ledger_reads,
+            self.orgs,
+            Condition("the ledger"),
+            ledger=Ledger(self.database),
+            metrics=metrics,
+            traces=TRACES_MOST if has_sink else 0,
+        )
+        self._trace_loop = self._make_trace_loop(telemetry) if has_sink else None
+        self._expiry_loop = ExpiryLoop(self._redis, self.orgs, Condition("settling lost requests"), metrics)
+
+    def orgs(self) -> tuple[str, ...]:
+        """Those known last: a database that is away changes nothing."""
+        return self._known_orgs
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set; then finish what is in hand."""
+        server, listening = self._server()
+        loops: list[Coroutine[Any, Any, None]] = [
+            self._keep_books(stop),
+            self._watch_orgs(stop),
+            self._expiry_loop.run(stop),
+        ]
+        if self._trace_loop is not None:
+            loops.append(self._trace_loop.run(stop))
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        tasks = {asyncio.create_task(loop) for loop in loops}
+        port = listening.getsockname()[1]
+        has_sink = self._trace_loop is not None
+        log.info("worker started", extra={"consumer": self._name, "port": port, "traces": has_sink})
+        try:
+            await self._until(stop, tasks)
+        finally:
+            stop.set()
+            server.should_exit = True
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, serving, return_exceptions=True)
+            await self._close()
+            log.info("worker stopped")
+
+    async def _until(self, stop: asyncio.Event, tasks: set[asyncio.Task[None]]) -> None:
+        """Wait for `stop`, and then for the loops. A loop that ends before is an error, and raised."""
+        stopping = asyncio.create_task(_wait(stop))
+        await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if stop.is_set():
+            await asyncio.wait(tasks, timeout=STOP_SECONDS)
+        for task in tasks:
+            if task.done():
+                task.result()
+        if not all(task.done() for task in tasks):
+            log.warning("stopped before all loops had ended; what they had in hand stays in Redis")
+
+    async def _keep_books(self, stop: asyncio.Event) -> None:
+        """Tables first. Raises MigrationError where they are a newer program's: nothing sensible can be done then."""
+        backoff = Backoff(stop)
+        while not stop.is_set():
+            try:
+                await self.database.migrate()
+                break
+            except DatabaseUnavailableError as error:
+                self._database_condition.bad(error.message)
+                await backoff.pause()
+        if stop.is_set():
+            return
+        self._database_condition.good()
+        self._is_migrated.set()
+        await self._ledger_loop.run(stop)
+
+    async def _watch_orgs(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            if self._is_migrated.is_set():
+                try:
+                    found = await self._org_store.list()
+                    self._known_orgs = tuple(sorted({DEFAULT_ORG, *found}))
+                except DatabaseUnavailableError as error:
+                    log.debug("the list of orgs could not be read: %s", error)  # the ledger's condition tells
+            await pause(stop, ORGS_SECONDS if self._is_migrated.is_set() else 0.5)
+
+    async def _refresh_gauges(self) -> None:
+        """Before a scrape. With Redis away the old figures stay, and `quarterdeck_redis_up` says so."""
+        metrics = self.metrics
+        try:
+            async with asyncio.timeout(1.0):
+                for org in self.orgs():
+                    ledger = await backlog(self._redis, stream_key(org))
+                    metrics.waiting.set(ledger.entries, (org,))
+                    metrics.lag_seconds.set(ledger.age_seconds, (org,))
+                    metrics.dead_waiting.set((await backlog(self._redis, dead_key(org))).entries, (org,))
+                    metrics.traces_waiting.set((await backlog(self._redis, traces_key(org))).entries, (org,))
+        except (TimeoutError, RedisUnavailableError, RedisError) as error:
+            log.debug("the backlog could not be read: %s", error)
+
+    def _make_trace_loop(self, telemetry: TelemetryConfig) -> TraceLoop:
+        endpoint = self._environment.otlp_endpoint
+        assert endpoint is not None  # noqa: S101  # the caller has asked
+        exporter = OTLPExporter(
+            endpoint,
+            headers=self._environment.otlp_headers,
+            service_name=telemetry.service_name,
+            service_version=_version(),
+            environment=telemetry.environment,
+        )
+        return TraceLoop(
+            Consumer(self._redis, TRACES_GROUP, self._name, idle_ms=3 * IDLE_MS),
+            self._trace_reads,
+            self.orgs,
+            Condition("the trace sink", lambda up: self.metrics.traces_up.set(int(up))),
+            exporter=exporter,
+            environment=telemetry.environment,
+            metrics=self.metrics,
+        )
+
+    def _server(self) -> tuple["_Server", socket.socket]:
+        """Bound here, so that a port in use is an OSError and no exit from within a library."""
+        host, port = self._environment.host, self._environment.worker_port
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family)
+        app = StatusApp(
+            {"redis": self._check_redis, "database": self._check_database},
+            self._refresh_gauges,
+            self.metrics.render,
+        )
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+        return _Server(config), listening
+
+    async def _check_redis(self) -> None:
+        await self._redis.call("PING")
+
+    async def _check_database(self) -> None:
+        await self.database.ping()
+        if not self._is_migrated.is_set():
+            raise DatabaseUnavailableError("its tables are being brought to this version")
+
+    async def _close(self) -> None:
+        for redis in (self._ledger_reads, self._trace_reads, self._redis):
+            await redis.close()
+        await self.database.close()
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("quarterdeck")
+    except importlib.metadata.PackageNotFoundError:
+        return ""  # run from a source tree that is not installed
+
+
+class _Server(uvicorn.Server):
+    """uvicorn takes SIGTERM for itself and ends the process by it; ours is to finish the batch in hand."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

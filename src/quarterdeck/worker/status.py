@@ -1,0 +1,72 @@
+"""The worker's own port: is it alive, are its parts there, how far is it behind. Plain ASGI; nothing here is secret."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import msgspec
+
+from quarterdeck.telemetry.metrics import CONTENT_TYPE
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+CHECK_SECONDS = 2.0
+"""A part that takes longer counts as away."""
+
+
+class StatusApp:
+    """`checks` raise where a part is away; `refresh` brings gauges up to date before `render` is called."""
+
+    def __init__(
+        self,
+        checks: MutableMapping[str, Callable[[], Awaitable[None]]],
+        refresh: Callable[[], Awaitable[None]],
+        render: Callable[[], bytes],
+    ) -> None:
+        self._checks = checks
+        self._refresh = refresh
+        self._render = render
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        if scope["method"] not in ("GET", "HEAD"):
+            await _answer(send, 405, _json({"status": "method_not_allowed"}))
+        elif scope["path"] == "/healthz":
+            await _answer(send, 200, _json({"status": "ok"}))
+        elif scope["path"] == "/readyz":
+            parts = await self._parts()
+            is_ready = all(state == "ok" for state in parts.values())
+            await _answer(send, 200 if is_ready else 503, _json({"ready": is_ready, "parts": parts}))
+        elif scope["path"] == "/metrics":
+            await self._refresh()
+            await _answer(send, 200, self._render(), CONTENT_TYPE)
+        else:
+            await _answer(send, 404, _json({"status": "not_found"}))
+
+    async def _parts(self) -> dict[str, str]:
+        states = await asyncio.gather(*(_state(check) for check in self._checks.values()))
+        return dict(zip(self._checks, states, strict=True))
+
+
+async def _state(check: Callable[[], Awaitable[None]]) -> str:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await check()
+    except TimeoutError:
+        return "no answer in time"
+    except Exception as error:  # a door: whatever is wrong with a part is its state, and no failure of this answer
+        return str(error) or type(error).__name__
+    return "ok"
+
+
+async def _answer(send: Send, status: int, body: bytes, content_type: str = "application/json") -> None:
+    headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _json(value: object) -> bytes:
+    return msgspec.json.encode(value)

@@ -1,0 +1,229 @@
+"""The worker as a process: it starts, says how it is, ends when told, and may be killed at the worst moment."""
+
+import asyncio
+import json
+import socket
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy.engine import make_url
+from tests.records import a_record
+from tests.servers import PostgresServer, RedisServer, wait_until
+from tests.telemetry.otlp_sink import OTLPSink
+from tests.worker.process import WorkerProcess, get
+
+from quarterdeck.inference.admission import stream_key
+from quarterdeck.record import RequestRecord, encode
+from quarterdeck.store.database import Database
+from quarterdeck.store.ledger import Ledger, LedgerFilter
+from quarterdeck.store.redis import Redis, RedisError
+from quarterdeck.worker.streams import dead_key
+
+ALL = LedgerFilter(org="default")
+Start = Callable[..., WorkerProcess]
+
+
+@pytest.fixture
+def start(tmp_path: Path, redis_url: str, sqlite_url: str) -> Iterator[Start]:
+    """Start a worker; what is left of it at the end is killed."""
+    workers: list[WorkerProcess] = []
+    usual = {"QUARTERDECK_REDIS_URL": redis_url, "QUARTERDECK_DATABASE_URL": sqlite_url}
+
+    def one(*arguments: str, **environment: str) -> WorkerProcess:
+        worker = WorkerProcess(tmp_path / "state", usual | environment, *arguments)
+        workers.append(worker)
+        return worker
+
+    yield one
+    for worker in workers:
+        if worker.process.poll() is None:
+            worker.kill()
+
+
+@pytest.fixture
+async def ledger(sqlite_url: str) -> AsyncIterator[Ledger]:
+    database = Database(sqlite_url)
+    await database.migrate()
+    yield Ledger(database)
+    await database.close()
+
+
+async def append(redis: Redis, *records: RequestRecord) -> None:
+    for record in records:
+        await redis.call("XADD", stream_key("default"), "*", "record", encode(record))
+
+
+async def pending(redis: Redis) -> int:
+    """How many records somebody has taken and not acknowledged."""
+    try:
+        return int((await redis.call("XPENDING", stream_key("default"), "ledger"))[0])
+    except RedisError:
+        return 0  # the worker has not made the group yet
+
+
+async def until_empty(redis: Redis, key: str = stream_key("default")) -> None:
+    async with asyncio.timeout(30):
+        while await redis.call("XLEN", key):  # noqa: ASYNC110  # another process empties it
+            await asyncio.sleep(0.02)
+
+
+async def test_it_keeps_the_books_exports_and_ends_with_0(
+    start: Start, redis: Redis, ledger: Ledger, sqlite_url: str
+) -> None:
+    sink = OTLPSink().start()
+    worker = start(**sink.environment)
+    port = await asyncio.to_thread(worker.wait_until_started)
+    records = [a_record() for _ in range(50)]
+    await append(redis, *records)
+    await asyncio.to_thread(sink.wait_for, lambda s: len(s.observations) == 50)
+    assert await asyncio.to_thread(get, port, "/healthz") == (200, '{"status":"ok"}')
+    await until_empty(redis)
+    await until_empty(redis, "traces:{default}")
+    _, text = await asyncio.to_thread(get, port, "/metrics")
+    figures = {s.name: s.value for f in text_string_to_metric_families(text) for s in f.samples}
+    assert figures["quarterdeck_ledger_rows_total"] == 50
+    assert figures["quarterdeck_traces_exported_total"] == 50
+    assert figures["quarterdeck_ledger_waiting_records"] == 0
+    assert figures["quarterdeck_redis_up"] == figures["quarterdeck_database_up"] == 1
+    assert await asyncio.to_thread(worker.terminate) == 0
+    (total,) = await ledger.sum(ALL)
+    assert total.requests == 50
+    assert sum(o.total_cost for o in sink.observations.values()) == total.cost
+    assert {o.environment for o in sink.observations.values()} == {"default"}
+    assert not [line for line in worker.lines if line["level"] not in ("info",)]
+    sink.stop()
+
+
+async def test_killed_between_the_rows_and_the_acknowledgement_nothing_is_lost_or_doubled(
+    start: Start, own_redis_server: RedisServer, ledger: Ledger, sqlite_url: str
+) -> None:
+    redis = Redis(own_redis_server.url())
+    first = start(QUARTERDECK_REDIS_URL=own_redis_server.url())
+    await asyncio.to_thread(first.wait_until_started)
+    # It has taken the records and can't enter them: the database is locked.
+    lock = sqlite3.connect(str(make_url(sqlite_url).database), isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    records = [a_record() for _ in range(40)]
+    await append(redis, *records)
+    async with asyncio.timeout(30):
+        while not await pending(redis):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    # Redis hangs, then the lock goes: rows are entered, and can't be acknowledged.
+    own_redis_server.pause()
+    lock.execute("ROLLBACK")
+    lock.close()
+    async with asyncio.timeout(30):
+        while not await ledger.list(ALL):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    await asyncio.to_thread(first.kill)
+    own_redis_server.resume()
+    assert await redis.call("XLEN", stream_key("default")) == 40
+
+    second = start(QUARTERDECK_REDIS_URL=own_redis_server.url())
+    await until_empty(redis)
+    assert {record.id for record in await ledger.list(ALL, limit=1000)} == {record.id for record in records}
+    (total,) = await ledger.sum(ALL)
+    assert (total.requests, total.cost) == (40, sum(record.cost for record in records))
+    assert await asyncio.to_thread(second.terminate) == 0
+    await redis.close()
+
+
+async def test_started_before_redis_and_database_it_waits_for_both(
+    tmp_path: Path, own_redis_server: RedisServer, postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    own_redis_server.stop()
+    postgres_server.stop()
+    worker = WorkerProcess(
+        tmp_path,
+        {"QUARTERDECK_REDIS_URL": own_redis_server.url(), "QUARTERDECK_DATABASE_URL": postgres_url},
+    )
+    try:
+        port = await asyncio.to_thread(worker.wait_until_started)
+        assert (await asyncio.to_thread(get, port, "/healthz"))[0] == 200
+        status, body = await asyncio.to_thread(get, port, "/readyz")
+        assert status == 503
+        assert all(state != "ok" for state in json.loads(body)["parts"].values())
+    finally:
+        postgres_server.start()
+        own_redis_server.start()
+    redis = Redis(own_redis_server.url())
+    record = a_record()
+    await append(redis, record)
+    await until_empty(redis)
+    assert await asyncio.to_thread(get, port, "/readyz") == (
+        200,
+        '{"ready":true,"parts":{"redis":"ok","database":"ok"}}',
+    )
+    assert await asyncio.to_thread(worker.terminate) == 0
+    database = Database(postgres_url)
+    assert (await Ledger(database).retrieve(record.id, org="default")) == record
+    await database.close()
+    await redis.close()
+
+
+async def test_told_to_end_while_everything_is_away_it_ends(
+    start: Start, own_redis_server: RedisServer, sqlite_url: str
+) -> None:
+    worker = start(QUARTERDECK_REDIS_URL=own_redis_server.url())
+    await asyncio.to_thread(worker.wait_until_started)
+    await asyncio.to_thread(own_redis_server.kill)
+    await asyncio.to_thread(worker.wait_for_line, "Redis")
+    assert await asyncio.to_thread(worker.terminate) == 0
+
+
+async def test_a_config_file_that_is_wrong_does_not_keep_records_from_the_ledger(
+    start: Start, redis: Redis, ledger: Ledger, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.yaml").write_text("models: [")
+    worker = start(QUARTERDECK_CONFIG=str(tmp_path / "bad.yaml"))
+    await asyncio.to_thread(worker.wait_for_line, "labelled with defaults")
+    await append(redis, a_record())
+    await until_empty(redis)
+    assert await asyncio.to_thread(worker.terminate) == 0
+
+
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT"])
+def test_without_work_a_signal_ends_it_at_once(start: Start, signal_name: str) -> None:
+    import signal
+
+    worker = start()
+    worker.wait_until_started()
+    worker.process.send_signal(getattr(signal, signal_name))
+    assert worker.wait() == 0
+    assert worker.lines[-1]["message"] == "worker stopped"
+
+
+def test_a_port_in_use_is_one_line_and_1(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        worker = start(QUARTERDECK_WORKER_PORT=str(taken.getsockname()[1]))
+        assert worker.wait() == 1
+    (line,) = worker.lines
+    assert "in use" in line["message"]
+
+
+async def test_a_database_of_a_newer_program_is_one_line_and_1(start: Start, ledger: Ledger, sqlite_url: str) -> None:
+    with sqlite3.connect(str(make_url(sqlite_url).database)) as raw:
+        raw.execute("UPDATE alembic_version SET version_num = '9999'")
+    raw.close()
+    worker = start()
+    assert await asyncio.to_thread(worker.wait) == 1
+    assert "another version" in worker.lines[-1]["message"]
+
+
+async def test_set_aside_records_are_put_back_by_hand(start: Start, redis: Redis) -> None:
+    await redis.call("XADD", dead_key("default"), "*", "reason", "x", "entry", "1-1", "record", encode(a_record()))
+    worker = start("--replay-dead")
+    assert await asyncio.to_thread(worker.wait) == 0
+    assert worker.lines[-1]["message"] == "1 records are back in the stream"
+    assert await redis.call("XLEN", stream_key("default")) == 1
+
+
+def test_unknown_paths_and_methods_are_refused(start: Start) -> None:
+    worker = start()
+    port = worker.wait_until_started()
+    wait_until(lambda: get(port, "/readyz")[0] == 200)
+    assert get(port, "/nothing")[0] == 404
+    assert worker.terminate() == 0
