@@ -6,6 +6,7 @@ request may be tried elsewhere; after it, a failure is an event in the stream.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -236,5 +237,5 @@ def _sound(body: bytes, content_type: bytes) -> bytes:
 
 
 class _Kind(msgspec.Struct):
-    error: object = None
-    object: object = None
+    error: Any = None
+    object: Any = None  # not `object`: inside the class, that is the field above its own annotation
