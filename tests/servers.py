@@ -39,7 +39,12 @@ class ServerProcess:
     log: Path
 
     def start(self) -> None:
-        """Start it, again if it was stopped, and wait until it answers.
+        """Start it, again if it was stopped, and wait until it answers."""
+        self.launch()
+        wait_until(self.answers, what=lambda: f"{self.command()[0]}: {self.log.read_text(errors='replace')[-2000:]}")
+
+    def launch(self) -> None:
+        """Start it, without waiting for it.
 
         From the main thread: to the kernel its parent is the thread that started it, and it ends with that.
         """
@@ -57,7 +62,6 @@ class ServerProcess:
                 start_new_session=True,  # Ctrl-C is for pytest, which then stops us
                 preexec_fn=self._dies_with_us,  # a few system calls, before any thread matters
             )
-        wait_until(self.answers, what=lambda: f"{self.command()[0]}: {self.log.read_text(errors='replace')[-2000:]}")
 
     def _dies_with_us(self) -> None:
         die_with_parent(self.stop_signal)
