@@ -204,7 +204,8 @@ class Supervisor:
                 if answer.status == 200:
                     now = readiness.read(answer.body, platform.models)
                     for name, text in readiness.changes(known, now):
-                        self._terminal.step("model", f"{name}: {text}")
+                        hint = f" ({self._engine.log})" if text.startswith("failed") else ""
+                        self._terminal.step("model", f"{name}: {text}{hint}")
                     known = now
             if not self._is_up and self._gateway.is_running:
                 ready = [n for n in platform.chat_models if n in elsewhere or (n in known and known[n].is_ready)]
