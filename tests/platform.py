@@ -43,7 +43,7 @@ class DoorProcess(ServerProcess):
         finally:
             connection.close()
         is_json = (response.getheader("content-type") or "").startswith("application/json")
-        return response.status, json.loads(text) if is_json else text
+        return response.status, json.loads(text) if is_json and text else text
 
 
 class SimulatorProcess(DoorProcess):
