@@ -1,0 +1,163 @@
+"""A mistake in quarterdeck.yaml is named with its line; what is right is read as it was meant."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from quarterdeck.settings.config import ConfigError, load, parse
+from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.packaged import PACKAGED_CONFIG, config_path
+
+GOOD = """\
+models:
+  - name: chat
+    aliases: [gpt-4o-mini]
+    endpoints:
+      - url: http://127.0.0.1:9000/v1/
+        model: upstream
+        api_key_env: CHAT_KEY
+    price:
+      input: "0.15"
+      output: "0.60"
+limits:
+  requests_per_minute: 60
+keys:
+  laptop:
+    limits: {tokens_per_minute: 1000}
+gateway:
+  on_redis_down: deny
+"""
+
+
+def test_a_good_file_is_read() -> None:
+    config = parse(GOOD)
+    model = config.models[0]
+    assert (model.name, model.aliases, model.endpoints[0].url) == ("chat", ("gpt-4o-mini",), "http://127.0.0.1:9000")
+    assert model.price.input == Decimal("0.15")
+    assert config.limits.requests_per_minute == 60
+    assert config.keys["laptop"].limits.tokens_per_minute == 1000
+    assert config.gateway.on_redis_down == "deny"
+
+
+def test_the_packaged_file_is_good() -> None:
+    config = load(PACKAGED_CONFIG)
+    assert [model.name for model in config.models] == ["smollm2-135m-instruct", "all-minilm-l6-v2"]
+
+
+def test_the_environment_names_another_file(tmp_path: Path) -> None:
+    assert config_path(Environment.read({"HOME": "/h"})) == PACKAGED_CONFIG
+    path = tmp_path / "mine.yaml"
+    assert config_path(Environment.read({"HOME": "/h", "QUARTERDECK_CONFIG": str(path)})) == path
+
+
+MISTAKES = {
+    "no models": ("limits: {}\n", 1, "models: Field required"),
+    "nothing": ("", 1, "a mapping with `models:` is expected"),
+    "a list": ("- a\n", 1, "a mapping with `models:` is expected"),
+    "a tab": ("models:\n\t- name: a\n", 2, "cannot start any token"),
+    "an open quote": ('models:\n  - name: "a\n', 3, "found unexpected end of stream"),
+    "an unknown field": (GOOD + "gatway: {}\n", 18, "gatway: Extra inputs are not permitted"),
+    "an unknown field of a model": (
+        GOOD.replace("    price:", "    prise:"),
+        8,
+        "models[0].prise: Extra inputs are not permitted",
+    ),
+    "a negative price": (GOOD.replace('"0.15"', '"-1"'), 9, "models[0].price.input: Input should be greater than"),
+    "a price that is no number": (GOOD.replace('"0.15"', "cheap"), 9, "models[0].price.input: Input should be"),
+    "a price with too many places": (GOOD.replace('"0.15"', '"0.00000000001"'), 9, "no more than 9 decimal places"),
+    "a limit of zero": (GOOD.replace("minute: 60", "minute: 0"), 12, "limits.requests_per_minute: Input should be"),
+    "a limit in words": (GOOD.replace("minute: 60", "minute: many"), 12, "limits.requests_per_minute: Input should be"),
+    "an empty block": ("models: []\nlimits:\n", 2, "limits: Input should be a valid dictionary"),
+    "a deep limit": (GOOD.replace("1000", "-5"), 15, "keys.laptop.limits.tokens_per_minute: Input should be"),
+    "an unknown word": (GOOD.replace("deny", "maybe"), 17, "gateway.on_redis_down: String should match"),
+    "a model nobody answers for": ("models:\n  - name: a\n  - name: b\n", 2, "models[0]: model 'a' needs an `engine`"),
+    "a name with a blank": (GOOD.replace("name: chat", "name: my chat"), 2, "models[0].name: String should match"),
+    "a name that is a number": (
+        GOOD.replace("name: chat", "name: 7"),
+        2,
+        "models[0].name: Input should be a valid str",
+    ),
+    "an address without a scheme": (GOOD.replace("http://127.0.0.1:9000/v1/", "localhost:1"), 5, "must be http(s)://"),
+    "an address with a key": (GOOD.replace("127.0.0.1:9000/v1/", "u:p@h"), 5, "models[0].endpoints[0].url: must be"),
+    "an address with a wrong port": (GOOD.replace("9000", "99999"), 5, "models[0].endpoints[0].url: must be http"),
+    "an address with an open bracket": (GOOD.replace("127.0.0.1:9000/v1/", "[::1"), 5, "models[0].endpoints[0].url"),
+    "a key that is given twice": (GOOD + "limits: {}\n", 18, "limits: is given twice"),
+    "a limit that is given twice": (
+        GOOD.replace("minute: 60", "minute: 60\n  requests_per_minute: 70"),
+        13,
+        "requests_per_minute: is given twice",
+    ),
+    "a name that is given twice": (
+        GOOD.replace("limits:\n  req", "  - name: chat\n    endpoints: [{url: 'http://h'}]\nlimits:\n  req"),
+        11,
+        "models: the name 'chat' is given twice",
+    ),
+    "an alias that is a name": (
+        GOOD.replace("[gpt-4o-mini]", "[other, chat]"),
+        3,
+        "models: the name 'chat' is given twice",
+    ),
+    "an adapter that is a name": (
+        "models:\n  - name: a\n    engine:\n      source: a\n      max_adapters: 1\n"
+        "      adapters:\n        - {name: a, source: ./a}\n",
+        7,
+        "models: the name 'a' is given twice",
+    ),
+    "an engine's mistake": (
+        "models:\n  - name: a\n    engine:\n      source: a\n      quantization: int3\n",
+        5,
+        "models[0].engine.quantization: Input should be",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "line", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_named_with_its_line(text: str, line: int, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    first = str(caught.value).splitlines()[0]
+    assert first.startswith(f"quarterdeck.yaml:{line}: "), first
+    assert message in first
+
+
+def test_a_missing_field_is_named_with_the_line_of_its_block() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse("models:\n  - name: a\n    endpoints:\n      - model: b\n      - url: http://h\n        max_running: 0\n")
+    assert str(caught.value).splitlines() == [
+        "quarterdeck.yaml:4: models[0].endpoints[0].url: Field required",
+        "quarterdeck.yaml:6: models[0].endpoints[1].max_running: Input should be greater than 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models: 2024-13-45\n",
+        "models: &a [*a]\n",
+        "models: " + "[" * 5000 + "]" * 5000 + "\n",
+        "a\x00b: 1\n",
+        "? [a, b]\n: 1\n",
+        "models: !!python/object:os.system x\n",
+        "models: *nobody\n",
+    ],
+)
+def test_what_is_no_yaml_for_us_is_a_config_error_as_well(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"quarterdeck\.yaml"):
+        parse(text)
+
+
+def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.yaml"):
+        load(tmp_path / "absent.yaml")
+    path = tmp_path / "binary.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"binary\.yaml"):
+        load(path)
+
+
+def test_the_file_that_is_read_is_the_file_that_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("models: 7\n")
+    with pytest.raises(ConfigError, match=r"^mine\.yaml:1: models: "):
+        load(path)
