@@ -165,10 +165,10 @@ def check_response_format(form: dict[str, Any] | None) -> None:
         )
 
 
-def check_chat(request: ChatRequest) -> None:
-    if not request.messages:
+def check_messages(messages: list[dict[str, Any]]) -> None:
+    if not messages:
         raise invalid("messages: at least one message is needed", "messages")
-    for index, message in enumerate(request.messages):
+    for index, message in enumerate(messages):
         if not isinstance(message.get("role"), str):
             raise Refusal(
                 f"1 validation error:\n  {{'type': 'missing', 'loc': ('body', 'messages', {index}, 'role'), "
@@ -185,6 +185,18 @@ def check_chat(request: ChatRequest) -> None:
                 type="Bad Request",
                 param=f"body.messages.{index}.content",
             )
+        calls = message.get("tool_calls")
+        if not (calls is None or (isinstance(calls, list) and all(isinstance(call, dict) for call in calls))):
+            raise Refusal(
+                f"1 validation error:\n  {{'type': 'list_type', 'loc': ('body', 'messages', {index}, 'tool_calls'), "
+                "'msg': 'Input should be a valid list'}",
+                type="Bad Request",
+                param=f"body.messages.{index}.tool_calls",
+            )
+
+
+def check_chat(request: ChatRequest) -> None:
+    check_messages(request.messages)
     if request.continue_final_message and request.add_generation_prompt:
         raise invalid("Cannot set both `continue_final_message` and `add_generation_prompt` to True.")
     top = request.top_logprobs
