@@ -63,7 +63,10 @@ class Supervisor:
         self._terminal = terminal
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._is_started = False
+        """Gateway and worker serve."""
         self._is_up = False
+        """And a chat has somebody to answer it."""
         doors = platform.doors
         self._redis = self._child(doors.redis) if doors.redis else None
         self._engine = self._child(doors.engine) if doors.engine else None
@@ -116,6 +119,7 @@ class Supervisor:
         async with asyncio.TaskGroup() as doors:
             doors.create_task(self._bring_up(self._worker, group))
             doors.create_task(self._bring_up(self._gateway, group))
+        self._is_started = True
 
     async def _prepare_database(self) -> None:
         await self._run_once(self._platform.work.database)
@@ -207,7 +211,7 @@ class Supervisor:
                         hint = f" ({self._engine.log})" if text.startswith("failed") else ""
                         self._terminal.step("model", f"{name}: {text}{hint}")
                     known = now
-            if not self._is_up and self._gateway.is_running:
+            if self._is_started and not self._is_up:
                 ready = [n for n in platform.chat_models if n in elsewhere or (n in known and known[n].is_ready)]
                 nothing_to_wait_for = not platform.chat_models or not (platform.models or elsewhere)
                 if (ready or nothing_to_wait_for) and await self._gateway_knows(gateway_url, ready):

@@ -46,7 +46,8 @@ def command(engine: str, config: Path | None, port: int | None) -> None:
     """Start Redis, the engine, the worker and the gateway here; keep them up until Ctrl-C.
 
     Prints the base URL, this user's key and a curl line. Logs, database and credentials lie in the state folder
-    (QUARTERDECK_STATE).
+    (QUARTERDECK_STATE). The real engine runs in the environment beside this one, .envs/engine, or in the one whose
+    python QUARTERDECK_ENGINE_PYTHON names.
     """
     terminal = Terminal()
     try:
