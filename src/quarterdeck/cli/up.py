@@ -87,7 +87,8 @@ async def _supervise(platform: Platform, terminal: Terminal) -> int:
     supervisor = Supervisor(platform, terminal)
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(sig) is not signal.SIG_IGN:  # `nohup` has its way
+        # `nohup` has its way. SIGINT is ignored in whatever a script starts with `&`, and we want it all the same.
+        if sig is not signal.SIGHUP or signal.getsignal(sig) is not signal.SIG_IGN:
             loop.add_signal_handler(sig, supervisor.interrupt)
     return await supervisor.run()
 
