@@ -2,7 +2,7 @@
 
 import inspect
 
-import httpx
+import httpx2 as httpx  # what the SDK itself stands on
 import openai
 import pytest
 

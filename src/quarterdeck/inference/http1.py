@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
             self.deadline = self._loop.time() + self.idle_timeout
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._break_off(f"the engine's answer is not HTTP: {error}")
         if self.status == 0:
             self._head_size += len(data)
@@ -288,6 +288,7 @@ class HttpClient:
         self._busy: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._tls: ssl.SSLContext | None = None
+        self._is_closed = False
 
     async def request(self, origin: Origin, head: bytes, body: bytes, timeouts: Timeouts) -> Connection:
         """Send and wait for the answer's status and headers. `head` ends with the blank line.
@@ -324,7 +325,8 @@ class HttpClient:
             connection.close()
 
     async def close(self) -> None:
-        """Close all connections, also those in use."""
+        """Close all connections, also those in use. Requests under way fail."""
+        self._is_closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -334,6 +336,8 @@ class HttpClient:
         await asyncio.sleep(0)
 
     async def _acquire(self, origin: Origin, timeout: float) -> Connection:
+        if self._is_closed:
+            raise UpstreamError("the client is closed", sent=False)
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
