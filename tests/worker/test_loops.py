@@ -445,7 +445,9 @@ async def test_a_trace_that_is_refused_is_dropped_and_counted_and_the_others_arr
 async def test_a_request_whose_gateway_died_becomes_a_lost_row(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "GRACE_SECONDS", 0)
     record = a_record(status="lost", finish_reason=None)
-    await admission.reserve(bench.redis, Reservation(record.id, ORG, record.key, Limits(), 100, record, lease_seconds=0))
+    await admission.reserve(
+        bench.redis, Reservation(record.id, ORG, record.key, Limits(), 100, record, lease_seconds=0)
+    )
     expiry = ExpiryLoop(bench.redis, lambda: bench.orgs, Condition("settling"), bench.metrics)
     await expiry.turn()
     await expiry.turn()
