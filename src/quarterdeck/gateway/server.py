@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from quarterdeck.errors import APIError, BadRequestError, RequestTimeoutError, envelope
 from quarterdeck.gateway.callers import ABORT
@@ -37,6 +38,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._is_in_head = True
         self._head_timer: asyncio.TimerHandle | None = None
+        self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -44,6 +46,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head_timer()
+        self._hang_up()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -61,9 +64,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._is_in_head = True
-        self._head_bytes = 0
         super().on_message_begin()
-        self.scope["extensions"] = {ABORT: {"call": self.transport.abort}}
+        self.scope["extensions"] = {ABORT: {"call": self._abort}}
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
@@ -88,6 +90,21 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self._refuse(BadRequestError(msg, code="invalid_http"))
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _hang_up(self) -> None:
+        """Tell the request under way that its caller is gone. uvicorn tells the one that came last, which on a
+        pipelined connection is another: it waits for its turn."""
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def _abort(self) -> None:
+        self._hang_up()
+        self.transport.abort()
+
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
 
@@ -107,8 +124,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: APIError) -> None:
         """Before there is a request: an answer written by hand, and the end of the connection."""
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.transport.abort()  # an earlier answer is under way on this connection: nothing may be written into it
+        if self._running is not None and not self._running.response_complete:
+            self._abort()  # an earlier answer is under way on this connection: nothing may be written into it
             return
         body = msgspec.json.encode(envelope(error))
         head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
