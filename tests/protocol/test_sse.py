@@ -145,6 +145,27 @@ def test_a_usage_and_an_error_are_never_overlooked(
             assert json.loads(value) in found
 
 
+@pytest.mark.parametrize(
+    ("event", "is_garbage"),
+    [
+        (b'data: {"id":"x","object":"chat.comp\n\n', True),
+        (b"data: null\n\n", True),
+        (b'data: {"id":"x"}\n\n', False),
+        (b'data: {"id":"x"} \n\n', False),
+        (b": still here\n\n", False),
+        (b"event: ping\n\n", False),
+        (b"data: [DONE]\n\n", False),
+    ],
+)
+@given(st.lists(json_events), st.lists(json_events))
+def test_what_no_client_can_read_is_found(
+    event: bytes, is_garbage: bool, before: list[bytes], after: list[bytes]
+) -> None:
+    whole = b"".join([*before, event, *after])
+    assert sse.garbage_at(whole) == (len(b"".join(before)) if is_garbage else -1)
+    assert sse.may_hold_garbage(whole) or not is_garbage
+
+
 def test_a_usage_that_is_null_is_none() -> None:
     assert sse.usage_before(b'data: {"usage":null}\n\ndata: {"usage": null}\n\n', 100) == -1
 

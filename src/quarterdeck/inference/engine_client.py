@@ -117,6 +117,8 @@ class EngineClient:
         first = await stream.read()
         if not first:
             raise _told(EngineUnavailableError("The engine ended the stream before its first event."), 200)
+        if sse.may_hold_garbage(first) and sse.garbage_at(first) == 0:
+            raise _told(EngineError("The engine's stream is broken: its first event is not JSON."), 200)
         if sse.may_hold_error(first):
             event = next(sse.events(first))
             chunk = sse.parse(event)

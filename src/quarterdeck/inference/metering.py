@@ -132,7 +132,7 @@ class Meter:
 class StreamTap:
     """Looks at each piece of a stream on its way: usage, finish reason, the end, errors inside a 200."""
 
-    __slots__ = ("_meter", "_shows_usage", "error", "is_done")
+    __slots__ = ("_meter", "_shows_usage", "error", "is_broken", "is_done")
 
     def __init__(self, meter: Meter, *, shows_usage: bool) -> None:
         self._meter = meter
@@ -142,21 +142,26 @@ class StreamTap:
         """`[DONE]` has come."""
         self.error: bytes | None = None
         """The data of an error event, if one has come; nothing after it is passed on."""
+        self.is_broken = False
+        """Something has come that no client can read; it and what follows is not passed on."""
 
     def look(self, whole: bytes) -> bytes:
         """Take whole events, return those that the client shall see."""
         meter = self._meter
         if sse.may_hold_error(whole):
             whole = self._until_error(whole)
+        if (end := sse.end_of_done(whole)) >= 0:
+            self.is_done = True
+            whole = whole[:end]
+        if sse.may_hold_garbage(whole) and (garbage := sse.garbage_at(whole)) >= 0:
+            self.is_broken, self.is_done = True, False
+            whole = whole[:garbage]
         for pattern in FINISH:
             if (finish := whole.rfind(pattern)) >= 0:
                 finish += len(pattern)
                 meter.finish_reason = whole[finish : whole.find(b'"', finish)].decode("utf-8", "replace")
         if sse.usage_before(whole, len(whole)) >= 0:
             whole = self._take_usage(whole)
-        if (end := sse.end_of_done(whole)) >= 0:
-            self.is_done = True
-            whole = whole[:end]
         assert meter.transcript is not None  # noqa: S101  # set in __init__
         meter.transcript.add(whole)
         return whole

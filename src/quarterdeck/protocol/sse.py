@@ -92,6 +92,22 @@ def may_hold_error(whole: bytes) -> bool:
     return b'"error"' in whole
 
 
+def may_hold_garbage(whole: bytes) -> bool:
+    """Whether an event may be something that no client can read. A false yes is possible (`[DONE]`, a comment); a false
+    no only where garbage ends as an object does."""
+    return whole.count(b"}\n\n") != whole.count(b"\n\n")
+
+
+def garbage_at(whole: bytes) -> int:
+    """Where the first event begins that is neither an object nor `[DONE]` nor a comment; -1: all are sound."""
+    start = 0
+    for event in events(whole):
+        if not event.endswith(b"}\n\n") and data(event) not in (b"", b"[DONE]") and parse(event) is None:
+            return start
+        start += len(event)
+    return -1
+
+
 def bounds(whole: bytes, at: int) -> tuple[int, int]:
     """Start and end of the event that holds the byte `at`."""
     before = whole.rfind(b"\n\n", 0, at)

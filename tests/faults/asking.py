@@ -1,0 +1,198 @@
+"""One request to the gateway and everything that its caller saw of it, read as strictly as a caller may.
+
+Whatever happens ends as an `Answer`: nothing here raises for what a part did. How it ended is one word (`outcome`), so
+that a test can say what may come and what must not.
+"""
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions", "embeddings": "/v1/embeddings"}
+
+_tags = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is asked for. Streams that don't ask for usage are as common as those that do."""
+
+    operation: str
+    stream: bool = False
+    asks_usage: bool = False
+    max_tokens: int = 12
+
+    @property
+    def name(self) -> str:
+        return f"{self.operation}-{'stream' if self.stream else 'plain'}"
+
+    def body(self, model: str, tag: str) -> dict[str, Any]:
+        words = f"Say something about the number {tag}."
+        if self.operation == "embeddings":
+            return {"model": model, "input": words, "user": tag}
+        body: dict[str, Any] = {"model": model, "max_tokens": self.max_tokens, "ignore_eos": True, "user": tag}
+        if self.operation == "chat":
+            body["messages"] = [{"role": "user", "content": words}]
+        else:
+            body["prompt"] = words
+        if self.stream:
+            body["stream"] = True
+        if self.asks_usage:
+            body["stream_options"] = {"include_usage": True}
+        return body
+
+
+@dataclass(slots=True, eq=False)
+class Answer:
+    """What the caller saw. Times are the monotonic clock's."""
+
+    shape: Shape
+    model: str
+    tag: str
+    """The request's `user`: its ledger row is found by it, also where no request id came."""
+    started: float
+    ended: float = 0.0
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    pieces: int = 0
+    """Events that held text."""
+    text: str = ""
+    usage: dict[str, Any] | None = None
+    finish: str | None = None
+    is_done: bool = False
+    error: dict[str, Any] | None = None
+    """OpenAI's error object, of an answer or of an event in a stream."""
+    wrong: str | None = None
+    """What no caller should ever see: a body that is no JSON, an event after the end."""
+    broke: str | None = None
+    """How the connection failed."""
+    hung: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.started
+
+    @property
+    def outcome(self) -> str:
+        """`ok`; `503 engine_unavailable`; `event engine_error`; `broken`: the connection failed; and what must never
+        be: `hung`, `cut` (a stream that ends as if it were whole), `wrong …`."""
+        if self.wrong is not None:
+            return f"wrong: {self.wrong}"
+        if self.hung:
+            return "hung"
+        if self.broke is not None:
+            return "broken"
+        if self.error is not None:
+            return f"event {self.error['code']}" if self.status == 200 else f"{self.status} {self.error['code']}"
+        if self.status != 200 or (self.shape.stream and not (self.is_done and self.finish)):
+            return "cut"
+        return "ok"
+
+    def __repr__(self) -> str:
+        return f"<{self.shape.name} {self.model} {self.tag}: {self.outcome} after {self.seconds:.2f} s, {self.broke}>"
+
+
+async def ask(
+    client: httpx.AsyncClient,
+    shape: Shape,
+    model: str,
+    *,
+    deadline: float = 10.0,
+    begun: asyncio.Event | None = None,
+    **fields: Any,
+) -> Answer:
+    """Send one and read it to its end. `begun` is set by the first text; `fields` go into the body.
+
+    The client's base URL and headers say where and by which key.
+    """
+    tag = f"n{next(_tags)}"
+    answer = Answer(shape, model, tag, time.monotonic())
+    try:
+        async with asyncio.timeout(deadline):
+            await _ask(client, answer, shape.body(model, tag) | fields, begun)
+    except TimeoutError:
+        answer.hung = True
+    except httpx.HTTPError as error:
+        answer.broke = f"{type(error).__name__}: {error}"
+    finally:
+        answer.ended = time.monotonic()
+        if begun is not None:
+            begun.set()  # or nobody would ever see that it failed
+    return answer
+
+
+async def _ask(client: httpx.AsyncClient, answer: Answer, body: dict[str, Any], begun: asyncio.Event | None) -> None:
+    async with client.stream("POST", PATHS[answer.shape.operation], json=body, timeout=None) as response:
+        answer.status, answer.headers = response.status_code, dict(response.headers)
+        if response.headers.get("content-type", "").startswith("text/event-stream"):
+            async for event in _events(answer, response):
+                _take_event(answer, event)
+                if answer.pieces and begun is not None:
+                    begun.set()
+        else:
+            _take_whole(answer, await response.aread())
+
+
+async def _events(answer: Answer, response: httpx.Response) -> AsyncIterator[bytes]:
+    rest = b""
+    async for piece in response.aiter_bytes():
+        rest += piece
+        while (end := rest.find(b"\n\n")) >= 0:
+            yield rest[:end]
+            rest = rest[end + 2 :]
+    if rest:
+        answer.wrong = f"half an event at the end: {rest[:200]!r}"
+
+
+def _take_event(answer: Answer, event: bytes) -> None:
+    if answer.is_done or answer.error is not None:
+        answer.wrong = f"an event after the end: {event[:200]!r}"
+        return
+    data = event.removeprefix(b"data: ")
+    if data == b"[DONE]":
+        answer.is_done = True
+        return
+    chunk = _object(data)
+    if chunk is None:
+        answer.wrong = f"an event that is no JSON: {event[:200]!r}"
+    elif chunk.get("error"):
+        answer.error = chunk["error"]
+    else:
+        answer.usage = chunk.get("usage") or answer.usage
+        for choice in chunk["choices"]:
+            said = choice["delta"].get("content") if "delta" in choice else choice["text"]
+            answer.finish = choice["finish_reason"] or answer.finish
+            if said:
+                answer.text += said
+                answer.pieces += 1
+
+
+def _take_whole(answer: Answer, body: bytes) -> None:
+    found = _object(body)
+    if found is None:
+        answer.wrong = f"a body that is no JSON object: {body[:200]!r}"
+    elif answer.status != 200:
+        answer.error = found["error"]
+        assert set(found["error"]) == {"message", "type", "param", "code"}
+    else:
+        answer.usage = found.get("usage")
+        if answer.shape.operation == "embeddings":
+            assert len(found["data"]) == 1
+            return
+        choice = found["choices"][0]
+        answer.finish = choice["finish_reason"]
+        answer.text = choice["message"]["content"] if "message" in choice else choice["text"]
+
+
+def _object(data: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

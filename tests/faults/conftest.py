@@ -1,0 +1,95 @@
+"""The stacks that fault tests break: started once, mended before each test."""
+
+import shutil
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from tests.faults.stack import EngineDoor, Stack, engine, replica
+from tests.platform import SimulatorProcess
+from tests.servers import PostgresServer, RedisServer, short_folder
+from tests.telemetry.otlp_sink import OTLPSink
+
+Engines = Mapping[str, SimulatorProcess]
+
+
+@pytest.fixture(scope="session")
+def fault_folder() -> Iterator[Path]:
+    folder = short_folder()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def fault_redis(fault_folder: Path) -> Iterator[RedisServer]:
+    server = RedisServer(fault_folder, durable=True)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def fault_engines(fault_folder: Path) -> Iterator[Engines]:
+    engines = {"a": engine(fault_folder, "a"), "b": engine(fault_folder, "b"), "c": replica(fault_folder)}
+    yield engines
+    for simulator in engines.values():
+        simulator.kill()
+
+
+@pytest.fixture(scope="session")
+def fault_door(fault_engines: Engines) -> Iterator[EngineDoor]:
+    door = EngineDoor(fault_engines["c"])
+    door.start()
+    yield door
+    door.stop()
+
+
+@pytest.fixture(scope="session")
+def fault_sink() -> Iterator[OTLPSink]:
+    sink = OTLPSink().start()
+    yield sink
+    sink.stop()
+
+
+@pytest.fixture(scope="session")
+def sqlite_stack(
+    fault_folder: Path, fault_redis: RedisServer, fault_engines: Engines, fault_door: EngineDoor, fault_sink: OTLPSink
+) -> Iterator[Stack]:
+    folder = fault_folder / "sqlite"
+    folder.mkdir()
+    url = f"sqlite+aiosqlite:///{folder}/quarterdeck.db"
+    made = Stack(folder, fault_redis, fault_engines, fault_door, url, environ=fault_sink.environment)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+async def stack(sqlite_stack: Stack) -> AsyncIterator[Stack]:
+    """Everything, on SQLite, whole; the worker sends its traces to `fault_sink`."""
+    await sqlite_stack.whole()
+    yield sqlite_stack
+
+
+@pytest.fixture(scope="session")
+def postgres_session_stack(
+    fault_folder: Path,
+    fault_redis: RedisServer,
+    fault_engines: Engines,
+    fault_door: EngineDoor,
+    postgres_server: PostgresServer,
+) -> Iterator[Stack]:
+    folder = fault_folder / "postgres"
+    folder.mkdir()
+    url = postgres_server.url("postgres")
+    made = Stack(folder, fault_redis, fault_engines, fault_door, url, index=1)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+async def postgres_stack(postgres_server: PostgresServer, postgres_session_stack: Stack) -> AsyncIterator[Stack]:
+    """The same, on PostgreSQL."""
+    if postgres_server.process is None:
+        postgres_server.start()
+    postgres_server.resume()
+    await postgres_session_stack.whole()
+    yield postgres_session_stack

@@ -1,0 +1,360 @@
+"""The platform as processes, each of which a test may kill, pause and start again; time-outs ten times shorter.
+
+Two simulated engines, `a` and `b`, answer for every model: models named `…-one` are `a`'s alone, those named `…-two`
+are offered to `a` first and then to `b`. A third, `c`, is known only by the engine door's list, as a replica of Ray
+Serve is.
+"""
+
+import asyncio
+import http.client
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from tests.faults.asking import Shape
+from tests.platform import DoorProcess, GatewayProcess, SimulatorProcess
+from tests.servers import RedisServer, ServerProcess
+
+from quarterdeck import ids
+from quarterdeck.inference import admission
+from quarterdeck.record import RequestRecord
+from quarterdeck.settings.limits import Limits
+from quarterdeck.store.database import Database
+from quarterdeck.store.keys import KeyStore
+from quarterdeck.store.ledger import Ledger, LedgerFilter
+from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
+from quarterdeck.store.spool import Spool
+
+ORG = "default"
+PRICE = {"input": "3", "cached_input": "0.3", "output": "15"}
+TIMEOUTS: dict[str, Any] = {
+    "connect_timeout_seconds": 1,
+    "first_token_timeout_seconds": 2,
+    "idle_timeout_seconds": 1.5,
+    "total_timeout_seconds": 60,
+    "client_body_timeout_seconds": 3,
+    "client_write_timeout_seconds": 2,
+    "drain_seconds": 10,
+    "reservation_lease_seconds": 2,
+}
+SHAPES = (
+    Shape("chat"),
+    Shape("chat", stream=True, asks_usage=True),
+    Shape("completions"),
+    Shape("completions", stream=True),
+    Shape("embeddings"),
+)
+GENERATING = ["mixed-one", "polled"] + [
+    f"{shape.name}-{count}" for shape in SHAPES if shape.operation != "embeddings" for count in ("one", "two")
+]
+EMBEDDING = ["embed-two", "embed-one", "embeddings-plain-one", "embeddings-plain-two"]
+LATENCIES = ["--time-to-first-token", "20ms", "--inter-token-latency", "4ms"]
+
+
+def engine(folder: Path, name: str) -> SimulatorProcess:
+    models = ["--model", "mixed-two", "--more-models", *GENERATING, "--embedding-model", *EMBEDDING]
+    return SimulatorProcess(folder, [*models, *LATENCIES], name)
+
+
+def replica(folder: Path) -> SimulatorProcess:
+    """`c`: it drains slowly."""
+    return SimulatorProcess(folder, ["--model", "polled", *LATENCIES, "--drain-delay", "1500ms"], "c")
+
+
+def mixed(shape: Shape) -> str:
+    """The model of a light mixed load that both engines answer."""
+    return "embed-two" if shape.operation == "embeddings" else "mixed-two"
+
+
+def mixed_one(shape: Shape) -> str:
+    """The same, on engine `a` alone."""
+    return mixed(shape).replace("-two", "-one")
+
+
+class WorkerProcess(DoorProcess):
+    def __init__(self, folder: Path, environ: Mapping[str, str], name: str = "worker") -> None:
+        super().__init__(folder, name, "/readyz")
+        self._environ = {**environ, "QUARTERDECK_WORKER_PORT": str(self.port)}
+
+    def command(self) -> list[str]:
+        words = [f"{name}={value}" for name, value in self._environ.items()]
+        return ["env", "-u", "QUARTERDECK_HOST", *words, sys.executable, "-m", "quarterdeck.worker"]
+
+
+class EngineDoor:
+    """`GET /endpoints` on a port of its own: what the replica says of itself, as the real door reads it from Ray."""
+
+    def __init__(self, replica: SimulatorProcess) -> None:
+        self._replica = replica
+        self._server: ThreadingHTTPServer | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Listen; on the same port as before."""
+        if self._server is None:
+            self._server = ThreadingHTTPServer(("127.0.0.1", self._port), self._handler())
+            self._server.daemon_threads = True
+            self._port = self._server.server_address[1]
+            threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Nobody listens any more."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        replica = self._replica
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                connection = http.client.HTTPConnection("127.0.0.1", replica.port, timeout=2)
+                try:
+                    connection.request("GET", "/endpoints")
+                    body = connection.getresponse().read()
+                except (OSError, http.client.HTTPException):
+                    body = b'{"endpoints":[]}'
+                finally:
+                    connection.close()
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Quiet."""
+
+        return Handler
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    id: str
+    secret: str
+
+
+class Stack:
+    """Its parts, and what a test asks of them. `whole` mends what the test before has broken."""
+
+    def __init__(
+        self,
+        folder: Path,
+        redis: RedisServer,
+        engines: Mapping[str, SimulatorProcess],
+        door: EngineDoor,
+        database_url: str,
+        *,
+        index: int = 0,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """`index` is the database of Redis that is ours."""
+        self.folder = folder
+        self.redis, self.door, self.database_url = redis, door, database_url
+        self.a, self.b, self.c = (engines[name] for name in "abc")
+        self.redis_url = redis.url(index)
+        shared = {
+            "QUARTERDECK_ENGINE_URL": door.url,
+            "QUARTERDECK_REDIS_URL": self.redis_url,
+            "QUARTERDECK_DATABASE_URL": database_url,
+            "QUARTERDECK_LOG_LEVEL": "INFO",
+        }
+        self.gateway = GatewayProcess(folder, self.configuration(), shared)
+        paths = {"QUARTERDECK_STATE": str(folder / "state"), "QUARTERDECK_CONFIG": str(self.gateway.config)}
+        self.worker = WorkerProcess(folder, {**shared, **paths, **(environ or {})})
+        self._configured = self.gateway.config.read_text()
+
+    def configuration(self, **gateway: Any) -> str:
+        """The quarterdeck.yaml, with other settings of the gateway's where the test wants them."""
+        models = []
+        for name in ("mixed-two", *GENERATING, *EMBEDDING):
+            urls = [self.a.url] if name.endswith("-one") else [self.a.url, self.b.url]
+            if name == "polled":
+                urls = [self.b.url]
+            models.append({"name": name, "price": PRICE, "endpoints": [{"url": url} for url in urls]})
+        return yaml.safe_dump({"models": models, "gateway": TIMEOUTS | gateway}, sort_keys=False)
+
+    @property
+    def parts(self) -> tuple[ServerProcess, ...]:
+        return (self.redis, self.a, self.b, self.c, self.worker, self.gateway)
+
+    # start, stop
+
+    async def whole(self) -> None:
+        """Every part runs, nothing is configured otherwise, no fault waits."""
+        self.door.start()
+        for part in self.parts:
+            if part.process is not None and part.process.poll() is None:
+                part.resume()
+            else:
+                part.process = None
+                part.launch()
+        for part in self.parts:
+            await until(part.answers, what=part.log)
+        if self.gateway.config.read_text() != self._configured:
+            await self.configure(self._configured)
+        async with httpx.AsyncClient() as client:
+            for simulator in (self.a, self.b):
+                await client.delete(simulator.url + "/admin/faults")
+                await client.post(simulator.url + "/admin/config", json={"failure-injection-rate": 0})
+        await until(lambda: self.ready()["status"] == "ready", what=self.gateway.log)
+
+    def stop(self) -> None:
+        for part in (self.gateway, self.worker):
+            part.stop()
+
+    async def start(self, part: ServerProcess) -> None:
+        """Start a part that was stopped; meanwhile the traffic goes on."""
+        part.launch()
+        await until(part.answers, what=part.log)
+
+    async def ended(self, part: ServerProcess, seconds: float = 20.0) -> int:
+        """Wait until it has ended by itself. Returns its status."""
+        process = part.process
+        assert process is not None
+        await until(lambda: process.poll() is not None, seconds=seconds, what=part.log)
+        part.process = None
+        assert process.returncode is not None
+        return process.returncode
+
+    async def configure(self, text: str, *, outcome: str = "applied") -> None:
+        """Write the file, and wait until the gateway has read it."""
+        before = self.metric("quarterdeck_config_reloads_total", outcome=outcome)
+        written = self.gateway.config.with_suffix(".new")
+        written.write_text(text)
+        written.rename(self.gateway.config)
+        signal_to(self.gateway, signal.SIGHUP)
+        await until(lambda: self.metric("quarterdeck_config_reloads_total", outcome=outcome) > before)
+
+    # ask
+
+    def ready(self) -> dict[str, Any]:
+        """What `/readyz` says."""
+        body = self.gateway.get("/readyz")[1]
+        assert isinstance(body, dict)
+        return body
+
+    def metric(self, name: str, part: DoorProcess | None = None, **labels: str) -> float:
+        """A figure of `/metrics`; 0 where it has not been counted yet."""
+        text = (part or self.gateway).get("/metrics")[1]
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        for line in text.splitlines():
+            if line.partition("{")[0].partition(" ")[0] == name and all(label in line for label in wanted):
+                return float(line.rsplit(" ", 1)[1])
+        return 0.0
+
+    async def key(self, name: str, limits: Limits | None = None) -> Key:
+        """A new key: what it leaves in the ledger is this test's alone."""
+        secret = ids.api_key()
+        database = Database(self.database_url)
+        try:
+            row = await KeyStore(database).create(secret=secret, name=name, limits=limits)
+        finally:
+            await database.close()
+        return Key(row.id, secret)
+
+    def client(self, key: Key) -> httpx.AsyncClient:
+        headers = {"authorization": f"Bearer {key.secret}"}
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+        return httpx.AsyncClient(base_url=self.gateway.url, headers=headers, limits=limits)
+
+    async def rows(self, key: Key) -> list[RequestRecord]:
+        """The key's rows in the ledger."""
+        database = Database(self.database_url)
+        try:
+            ledger, found = Ledger(database), list[RequestRecord]()
+            while True:
+                after = found[-1].id if found else None
+                page = await ledger.list(LedgerFilter(org=ORG, key=key.id), limit=1000, after=after)
+                found += page
+                if len(page) < 1000:
+                    return found
+        finally:
+            await database.close()
+
+    async def all_settled(self, *, seconds: float = 20.0) -> None:
+        """Wait until nothing is under way any more: no reservation, no record outside the ledger."""
+        left: dict[str, int] = {}
+
+        async def is_nothing_left() -> bool:
+            left.clear()
+            left.update(await self.left())
+            return not any(left.values())
+
+        await until(is_nothing_left, seconds=seconds, what=lambda: f"left: {left}")
+
+    async def left(self) -> dict[str, int]:
+        """What has not arrived in the ledger: reservations, records in the stream and in the spool."""
+        redis = Redis(self.redis_url)
+        try:
+            return {
+                "reservations": await redis.call("HLEN", admission.reservations_key(ORG)),
+                "deadlines": await redis.call("ZCARD", admission.deadlines_key(ORG)),
+                "stream": await redis.call("XLEN", admission.stream_key(ORG)),
+                "spool": self.spooled(),
+            }
+        except (RedisUnavailableError, RedisError):
+            return {"redis is away": 1}
+        finally:
+            await redis.close()
+
+    def forget_redis(self) -> None:
+        """Take away the files of a Redis that is not running: it starts empty."""
+        assert self.redis.process is None
+        for path in self.redis.folder.glob("appendonly*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def spooled(self) -> int:
+        """Records that wait in the gateway's spool."""
+        return Spool(self.folder / "state" / "spool").waiting()
+
+
+def signal_to(part: ServerProcess, number: signal.Signals) -> None:
+    assert part.process is not None
+    part.process.send_signal(number)
+
+
+def resident_mib(part: ServerProcess) -> float:
+    """Its memory, MiB."""
+    assert part.process is not None
+    status = Path(f"/proc/{part.process.pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) / 1024
+
+
+async def until(
+    condition: Callable[[], bool] | Callable[[], Awaitable[bool]],
+    *,
+    seconds: float = 30.0,
+    what: Path | Callable[[], str] = lambda: "",
+) -> None:
+    """Ask until it is so, while other tasks go on. For what is in another process and can't tell us."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while True:
+        if asyncio.iscoroutinefunction(condition):
+            is_so = await condition()
+        else:
+            is_so = await asyncio.to_thread(condition)  # it may block, for a part that is paused
+        if is_so:
+            return
+        if loop.time() > deadline:
+            told = _tail(what) if isinstance(what, Path) else what()
+            raise TimeoutError(f"not so after {seconds} s: {told}")
+        await asyncio.sleep(0.02)
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-3000:]

@@ -1,0 +1,145 @@
+"""Every fault of the simulated engine, for every kind of request, with one endpoint and with two: how it must end.
+
+With two endpoints the first one has the fault. What can be answered elsewhere, is: nobody has seen anything of the
+answer yet. What has begun can't be taken back, and ends with a typed error event and without `[DONE]`.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from tests.faults import books
+from tests.faults.asking import Answer, Shape, ask
+from tests.faults.stack import SHAPES, TIMEOUTS, Stack, until
+
+from quarterdeck.record import RequestRecord
+
+pytestmark = pytest.mark.faults
+
+QUICK = 2.0
+"""Seconds within which everything ends that waits for no time-out."""
+FIRST, IDLE = TIMEOUTS["first_token_timeout_seconds"], TIMEOUTS["idle_timeout_seconds"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How requests end whose endpoint has this fault."""
+
+    fault: str
+    plain: str
+    stream: str
+    embeddings: str = ""
+    """As plain, if nothing is said."""
+    elsewhere: bool = True
+    """Another endpoint's answer is given in its place, where nothing of an answer had been seen."""
+    seconds: float = QUICK
+    """The longest that one endpoint's request may take."""
+
+    def outcome(self, shape: Shape, *, two: bool) -> str:
+        outcome = self.stream if shape.stream else self.plain
+        if shape.operation == "embeddings" and self.embeddings:
+            outcome = self.embeddings
+        is_late = outcome.startswith("event")
+        return "ok" if two and self.elsewhere and not is_late else outcome
+
+
+FAILED, GONE, LATE = "502 engine_error", "503 engine_unavailable", "504 engine_timeout"
+FULL = "429 engine_overloaded"
+
+TABLE = (
+    # refused by its status
+    Row("429=2", FULL, FULL),
+    Row("500", FAILED, FAILED),
+    Row("502", FAILED, FAILED),
+    Row("503=2", GONE, GONE),
+    Row("401", FAILED, FAILED),
+    Row("400", "400 None", "400 None", elsewhere=False),
+    Row("400-context", "400 context_length_exceeded", "400 context_length_exceeded", elsewhere=False),
+    Row("404", "404 model_not_found", "404 model_not_found", elsewhere=False),
+    # no answer, or a late one
+    Row("refused", GONE, GONE),
+    Row("slow=300ms", "ok", "ok"),
+    Row("slow=1h", LATE, LATE, seconds=FIRST + QUICK),
+    Row("stall", LATE, LATE, embeddings="ok", seconds=FIRST + QUICK),
+    Row("stall=5", LATE, "event engine_timeout", embeddings="ok", seconds=FIRST + QUICK),
+    Row("stall=5,200ms", "ok", "ok"),
+    # the connection ends too soon
+    Row("cut", FAILED, FAILED),
+    Row("cut=5", FAILED, "event engine_error"),
+    Row("reset", FAILED, FAILED),
+    Row("reset=5", FAILED, "event engine_error"),
+    Row("wrong-length", FAILED, "ok"),
+    # an answer that is none
+    Row("error", FAILED, FAILED),
+    Row("error=5", FAILED, "event engine_error"),
+    Row("garbage", FAILED, FAILED),
+    Row("garbage=5", FAILED, "event engine_error"),
+    Row("malformed", FAILED, FAILED),
+    Row("huge", "ok", "ok"),
+    Row("huge=5", "ok", "ok"),
+    Row("huge=5,6000000", "ok", "event engine_error"),
+    # an engine that can't count
+    Row("wrong-usage=1000", "ok", "ok"),
+    Row("no-usage", "ok", "ok"),
+    Row("negative-usage", "ok", "ok"),
+)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.fault)
+async def test_a_fault_of_the_engine_ends_as_it_is_written(stack: Stack, row: Row) -> None:
+    key = await stack.key(f"fault {row.fault}")
+    async with httpx.AsyncClient() as admin, stack.client(key) as client:
+        config = {"failure-injection-rate": 100, "failure-types": [row.fault]}
+        (await admin.post(stack.a.url + "/admin/config", json=config)).raise_for_status()
+        answers = await _one_of_each(client, deadline=2 * row.seconds)
+        await until(lambda: stack.a.running() == 0)
+        (await admin.post(stack.a.url + "/admin/config", json={"failure-injection-rate": 0})).raise_for_status()
+        after = await _one_of_each(client, deadline=10)
+    for answer in answers:
+        two = answer.model.endswith("-two")
+        assert answer.outcome == row.outcome(answer.shape, two=two), answer
+        assert answer.seconds < row.seconds + (QUICK if two else 0), answer
+    assert {answer.outcome for answer in after} == {"ok"}, "nothing of it is left"
+    await stack.all_settled()
+    rows = await stack.rows(key)
+    if row.fault == "negative-usage":
+        for answer in answers:
+            answer.usage = None  # what the engine says of a caller's tokens is passed on, and not believed
+    if row.fault == "wrong-usage=1000":
+        completions = [record for record in rows if record.model == "completions-stream-one"]
+        assert {record.output_tokens > 1000 for record in completions} == {True, False}, "it is believed what it says"
+        return
+    found = books.check([*answers, *after], rows)
+    for answer in answers:
+        _check_attempts(stack, answer, found[answer.tag], row)
+
+
+def _check_attempts(stack: Stack, answer: Answer, record: RequestRecord, row: Row) -> None:
+    """Each call to an endpoint stands in the record, with what went wrong."""
+    first = record.attempts[0]
+    assert first.endpoint.endswith(stack.a.url), record
+    alone = row.outcome(answer.shape, two=False)
+    if alone == "ok" or alone.startswith("event") or not row.elsewhere or answer.model.endswith("-one"):
+        assert len(record.attempts) == 1, record
+    else:
+        assert [attempt.endpoint.endswith(stack.b.url) for attempt in record.attempts] == [False, True], record
+        assert record.attempts[1].error is None
+    assert first.error == (None if alone == "ok" else _code(alone)), record
+
+
+def _code(outcome: str) -> str:
+    code = outcome.split()[1]
+    return "invalid_request_error" if code == "None" else code
+
+
+async def _one_of_each(client: httpx.AsyncClient, *, deadline: float) -> list[Answer]:
+    """Every shape, with one endpoint and with two, at the same time. Each has a model of its own, so that how often the
+    others failed decides nothing."""
+    return await asyncio.gather(
+        *(
+            ask(client, shape, f"{shape.name}-{count}", deadline=deadline)
+            for shape in SHAPES
+            for count in ("one", "two")
+        )
+    )

@@ -1,0 +1,114 @@
+"""Redis killed, paused, emptied, refused: no caller is refused or waits, no record is lost and none counted twice."""
+
+import pytest
+from tests.faults import books
+from tests.faults.stack import Stack, mixed, until
+from tests.faults.traffic import Traffic
+
+from quarterdeck.settings.limits import Limits
+
+pytestmark = pytest.mark.faults
+
+PATIENCE = 2.5
+"""Seconds that no request of the mixed load may take: its own time is under 0.3."""
+
+
+async def test_a_killed_redis_costs_no_request_and_no_record(stack: Stack) -> None:
+    key = await stack.key("redis-killed")
+    async with (
+        stack.client(key) as client,
+        Traffic(client, mixed) as traffic,
+        traffic.around("Redis was killed and came back"),
+    ):
+        stack.redis.kill()
+        await traffic.answered(25)
+        assert stack.spooled() > 0, "records wait on disk meanwhile"
+        await stack.start(stack.redis)
+    assert set(traffic.outcomes()) == {"ok"}
+    assert traffic.slowest < PATIENCE
+    await stack.all_settled()
+    books.check(traffic.answers, await stack.rows(key))
+
+
+async def test_a_redis_that_is_killed_again_and_again_counts_nothing_twice(stack: Stack) -> None:
+    key = await stack.key("redis-killed-often")
+    async with stack.client(key) as client, Traffic(client, mixed, rate=40) as traffic:
+        for _ in range(4):
+            await traffic.answered(8)
+            stack.redis.kill()
+            await traffic.answered(4)
+            await stack.start(stack.redis)
+    assert set(traffic.outcomes()) == {"ok"}
+    await stack.all_settled()
+    books.check(traffic.answers, await stack.rows(key))
+
+
+async def test_a_paused_redis_is_waited_for_once_and_not_by_every_request(stack: Stack) -> None:
+    key = await stack.key("redis-paused")
+    async with stack.client(key) as client, Traffic(client, mixed) as traffic, traffic.around("Redis was paused"):
+        stack.redis.pause()
+        await traffic.answered(100)  # four seconds' worth
+        stack.redis.resume()
+    assert set(traffic.outcomes()) == {"ok"}
+    assert traffic.slowest < PATIENCE
+    quick = sorted(answer.seconds for answer in traffic.answers)[len(traffic.answers) // 2]
+    assert quick < 1.0, "half of all did not notice at all"
+    await stack.all_settled()
+    books.check(traffic.answers, await stack.rows(key))
+
+
+async def test_limits_are_given_back_after_a_pause(stack: Stack) -> None:
+    """A reservation that reached a paused Redis is made when it wakes up, after its request was over."""
+    key = await stack.key("redis-paused-limits", Limits(concurrent_requests=3))
+    async with stack.client(key) as client:
+        async with Traffic(client, mixed, rate=6) as traffic:
+            stack.redis.pause()
+            await traffic.answered(8)
+            stack.redis.resume()
+            await stack.whole()
+        await stack.all_settled()
+        async with Traffic(client, mixed, rate=6) as after:
+            await after.answered(6)
+    assert set(after.outcomes()) <= {"ok", "429 rate_limit_exceeded"}
+    await stack.all_settled()
+    books.check(traffic.answers + after.answers, await stack.rows(key))
+
+
+async def test_a_redis_that_comes_back_empty_is_filled_again(stack: Stack) -> None:
+    key = await stack.key("redis-empty", Limits(requests_per_minute=100_000))
+    async with (
+        stack.client(key) as client,
+        Traffic(client, mixed) as traffic,
+        traffic.around("Redis came back empty"),
+    ):
+        stack.redis.kill()
+        stack.forget_redis()
+        await traffic.answered(5)
+        await stack.start(stack.redis)
+    assert set(traffic.outcomes()) == {"ok"}
+    await stack.all_settled()
+    rows = await stack.rows(key)
+    lost = len(traffic.answers) - len(rows)
+    assert lost <= 8, "what the emptied Redis held: some that the worker had not taken yet"
+    tags = {row.user for row in rows}
+    books.check([answer for answer in traffic.answers if answer.tag in tags], rows)
+
+
+async def test_where_limits_are_law_a_dead_redis_refuses_at_once(stack: Stack) -> None:
+    key = await stack.key("redis-deny")
+    await stack.configure(stack.configuration(on_redis_down="deny"))
+    async with (
+        stack.client(key) as client,
+        Traffic(client, mixed) as traffic,
+        traffic.around("Redis was killed, and limits are law"),
+    ):
+        stack.redis.kill()
+        await traffic.answered(20, "503 limits_unavailable")
+        await until(lambda: stack.gateway.get("/readyz")[0] == 503)
+        await stack.start(stack.redis)
+    assert set(traffic.outcomes()) == {"ok", "503 limits_unavailable"}
+    refused = [answer for answer in traffic.answers if answer.status == 503]
+    assert all(answer.headers["retry-after"] == "1" for answer in refused)
+    assert traffic.slowest < PATIENCE
+    await stack.all_settled()
+    books.check(traffic.answers, await stack.rows(key))

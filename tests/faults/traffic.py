@@ -1,0 +1,104 @@
+"""A light mixed load that goes on while something is done to the platform, and what its callers saw."""
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Self
+
+import httpx
+from tests.faults.asking import Answer, Shape, ask
+
+MIXED = (
+    Shape("chat"),
+    Shape("chat", stream=True),
+    Shape("embeddings"),
+    Shape("completions", stream=True, asks_usage=True),
+    Shape("chat", stream=True, asks_usage=True, max_tokens=30),
+    Shape("completions"),
+)
+
+
+class Traffic:
+    """Requests at a constant rate, whatever becomes of those before: a hang shows as a hang and not as a pause.
+
+    `models` says which model a shape asks for.
+    """
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        models: Callable[[Shape], str],
+        *,
+        shapes: Sequence[Shape] = MIXED,
+        rate: float = 25.0,
+        deadline: float = 10.0,
+    ) -> None:
+        self._client = client
+        self._models = models
+        self._shapes = itertools.cycle(shapes)
+        self._interval = 1 / rate
+        self._deadline = deadline
+        self._asking: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Condition()
+        self._driver: asyncio.Task[None] | None = None
+        self.answers: list[Answer] = []
+
+    async def __aenter__(self) -> Self:
+        self._driver = asyncio.create_task(self._drive())
+        await self.answered(6)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Ask no more, and wait for every answer: each has its deadline."""
+        assert self._driver is not None
+        self._driver.cancel()
+        await asyncio.gather(self._driver, return_exceptions=True)
+        await asyncio.gather(*self._asking)
+
+    @contextlib.asynccontextmanager
+    async def around(self, fault: str) -> AsyncIterator[None]:
+        """It flows before, and whatever was done inside, it flows after; `fault` is for the one who reads a failure."""
+        await self.answered(12)
+        try:
+            yield
+            await self.answered(12)
+        except TimeoutError as error:
+            raise AssertionError(f"{fault}: the traffic did not recover: {self.outcomes()}") from error
+
+    async def answered(
+        self, count: int, outcome: str = "ok", *, seconds: float = 30.0, since: float | None = None
+    ) -> None:
+        """Wait for so many with this outcome, of those that are asked from now on (or from `since`)."""
+        begun = time.monotonic() if since is None else since
+
+        def are_there() -> bool:
+            return sum(a.started >= begun and a.outcome == outcome for a in self.answers) >= count
+
+        async with asyncio.timeout(seconds), self._changed:
+            await self._changed.wait_for(are_there)
+
+    def outcomes(self) -> Counter[str]:
+        return Counter(answer.outcome for answer in self.answers)
+
+    @property
+    def slowest(self) -> float:
+        return max(answer.seconds for answer in self.answers)
+
+    async def _drive(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            task = loop.create_task(self._ask(next(self._shapes)))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+            due += self._interval
+            await asyncio.sleep(max(0.0, due - loop.time()))
+
+    async def _ask(self, shape: Shape) -> None:
+        answer = await ask(self._client, shape, self._models(shape), deadline=self._deadline)
+        async with self._changed:
+            self.answers.append(answer)
+            self._changed.notify_all()
