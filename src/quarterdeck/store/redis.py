@@ -260,10 +260,10 @@ class Redis:
         except (OSError, UnicodeError, TimeoutError, RedisError, RedisUnavailableError) as error:
             connection.abort()
             self._mark(up=False)
-            raise RedisUnavailableError(f"Redis can't be reached: {error or 'no answer in time'}") from error
-        except asyncio.CancelledError:  # closed meanwhile
+            raise RedisUnavailableError(f"Redis can't be reached: {str(error) or 'no answer in time'}") from error
+        except asyncio.CancelledError as error:  # by `close`: those who wait for us are not cancelled, only refused
             connection.abort()
-            raise
+            raise RedisUnavailableError("the connection to Redis was closed") from error
         self._connection = connection
         self._mark(up=True)
         return connection
