@@ -5,9 +5,14 @@ it into Ray's and vLLM's arguments (`engine/profile.py`). Nothing here asks what
 or wrong by itself, and whether this machine has the hardware is the engine's question.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from quarterdeck.settings.environment import Environment
 
 PACKAGED = "packaged:"
 """Sources with this prefix are models that come out of a Python wheel: `engine/packaged.py` prepares them."""
@@ -203,3 +208,50 @@ class EngineConfig(_Frozen):
         if self.task == "embed" and self.tool_parser is not None:
             raise ValueError("tool_parser is for models that generate; this one's task is embed")
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDoorSettings:
+    """What the engine door is told by its environment, beside the paths and ports that every door has."""
+
+    ray_address: str | None
+    """RAY_ADDRESS: a Ray cluster to join. Unset: a Ray of our own, on this machine, ended with the door."""
+    drain_seconds: float
+    """QUARTERDECK_ENGINE_DRAIN_SECONDS, 20: after SIGTERM, how long requests under way may go on."""
+    stop_seconds: float
+    """QUARTERDECK_ENGINE_STOP_SECONDS, 5: then, how long Ray and vLLM have to end before they are killed."""
+    adapter_roots: tuple[Path, ...]
+    """QUARTERDECK_ADAPTER_ROOTS, folders separated by `:`: adapters are loaded from below these only.
+
+    Default: the state and the cache folder, where fine-tuning and downloads leave them. A path from a request must not
+    open any other file of this machine.
+    """
+    thread_binding: str | None
+    """VLLM_CPU_OMP_THREADS_BIND: the cores of vLLM's threads, taken as it is. Unset: all of a small machine's cores."""
+
+    @classmethod
+    def read(cls, environment: Environment) -> Self:
+        """Raises ValueError with the variable's name where one is malformed."""
+        variables = environment.variables
+        roots = variables.get("QUARTERDECK_ADAPTER_ROOTS")
+        return cls(
+            ray_address=variables.get("RAY_ADDRESS") or None,
+            drain_seconds=_seconds(variables, "QUARTERDECK_ENGINE_DRAIN_SECONDS", 20),
+            stop_seconds=_seconds(variables, "QUARTERDECK_ENGINE_STOP_SECONDS", 5),
+            adapter_roots=tuple(
+                Path(root).expanduser().absolute() for root in (roots.split(":") if roots else ()) if root
+            )
+            or (environment.state, environment.cache),
+            thread_binding=variables.get("VLLM_CPU_OMP_THREADS_BIND") or None,
+        )
+
+
+def _seconds(variables: Mapping[str, str], name: str, default: float) -> float:
+    text = variables.get(name) or str(default)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{name} must be a number of seconds, not {text!r}")
+    return seconds

@@ -1,0 +1,127 @@
+"""`python -m quarterdeck.engine`: read the environment and the file, build the door once, serve until SIGTERM."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import uvicorn
+
+from quarterdeck import processes
+from quarterdeck.engine.machine import read_machine
+from quarterdeck.engine.ray_variables import set_variables
+from quarterdeck.engine.warden import watch_over
+from quarterdeck.settings.config import Config, ConfigError, load
+from quarterdeck.settings.engine import EngineDoorSettings
+from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.packaged import config_path
+from quarterdeck.telemetry.logging import configure
+
+if TYPE_CHECKING:
+    from quarterdeck.engine.door import Door
+
+log = logging.getLogger("quarterdeck.engine")
+
+
+def main() -> int:
+    try:
+        environment = Environment.read()
+        settings = EngineDoorSettings.read(environment)
+        config = load(config_path(environment))
+    except (ConfigError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    configure(environment.log_level, "engine")
+    set_variables(os.environ, Path(__file__).resolve().parents[2], is_local=settings.ray_address is None)
+    return watch_over(partial(run, environment, settings, config), stop_seconds=settings.stop_seconds)
+
+
+def run(environment: Environment, settings: EngineDoorSettings, config: Config) -> int:
+    """The door's process. Returns its exit status, with every descendant ended."""
+    status = 0
+    try:
+        asyncio.run(serve(environment, settings, config))
+    # The door's outermost edge: every way to fail ends the tree, is logged with its trace, and is a status.
+    except Exception:
+        log.exception("the engine door failed")
+        status = 1
+    if processes.end_tree(os.getpid(), grace_s=settings.stop_seconds):
+        status = 1
+    log.info("stopped")
+    return status
+
+
+async def serve(environment: Environment, settings: EngineDoorSettings, config: Config) -> None:
+    # Ray reads its variables when it is imported, so this waits until they are set.
+    from quarterdeck.engine.app import App
+    from quarterdeck.engine.cluster import Cluster
+    from quarterdeck.engine.door import Door
+    from quarterdeck.engine.replica_client import ReplicaClient
+
+    async with httpx.AsyncClient(trust_env=False) as client:
+        door = Door(
+            config.models,
+            settings,
+            read_machine(),
+            Cluster(address=settings.ray_address, folder=environment.state / "ray"),
+            ReplicaClient(client),
+            base=config_path(environment).parent,
+            cache=environment.cache,
+        )
+        server = _Server(
+            uvicorn.Config(
+                App(door),
+                host="127.0.0.1",
+                port=environment.engine_port,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=1,
+            )
+        )
+        await _until_stopped(server, door)
+
+
+async def _until_stopped(server: "_Server", door: "Door") -> None:
+    """Run both until told to stop or one of them ends by itself."""
+    stopped = asyncio.Event()
+
+    def listen() -> None:
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(sig, stopped.set)
+
+    listen()
+    serving = asyncio.create_task(server.serve())
+    # Ray's start puts a handler of its own in the place of ours, which would end us without a word.
+    running = asyncio.create_task(door.run(on_ray_started=listen))
+    waiting = asyncio.create_task(stopped.wait())
+    await asyncio.wait([serving, running, waiting], return_when=asyncio.FIRST_COMPLETED)
+    if stopped.is_set():
+        log.info("draining")
+        await door.drain()
+    waiting.cancel()
+    running.cancel()
+    server.should_exit = True
+    await asyncio.wait([serving, running])
+    for task in (serving, running):
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+
+
+class _Server(uvicorn.Server):
+    """The signals are ours."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""Ray, as the door sees it: started here or joined, and asked what Serve's replicas do.
+
+Ray is bounded: it gets the cores that we have, a small object store (nothing big passes through it: requests go
+straight to the replicas' own ports), no dashboard, no usage report, and a folder of ours instead of /tmp.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import ray
+from ray import serve
+from ray.serve.context import _get_global_client
+
+from quarterdeck.engine.machine import Machine
+
+LOOPBACK = "127.0.0.1"
+
+_OBJECT_STORE_BYTES = 100 << 20
+_SOCKET_PATH_LIMIT = 107
+_SOCKET_TAIL = len("/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.10")
+
+
+class Cluster:
+    """A Ray, and Serve on it. Every method blocks: the door calls them in a thread."""
+
+    def __init__(self, *, address: str | None, folder: Path) -> None:
+        self._join = address
+        self._folder = folder
+        self._lock: IO[str] | None = None
+        self.address = ""
+        """Where the deployer finds it."""
+
+    @property
+    def is_ours(self) -> bool:
+        return self._join is None
+
+    @property
+    def host(self) -> str | None:
+        """The address by which replicas are reached; None: each node's own."""
+        return LOOPBACK if self.is_ours else None
+
+    def start(self, machine: Machine) -> None:
+        if self._join is not None:
+            ray.init(address=self._join, namespace="serve", log_to_driver=False, configure_logging=False)
+        else:
+            self._start_local(machine)
+        self.address = ray.get_runtime_context().gcs_address
+        host = LOOPBACK if self.is_ours else "0.0.0.0"  # noqa: S104  # pods are reached from other nodes
+        serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": 0 if self.is_ours else 8000})
+
+    def with_gpus(self, machine: Machine) -> Machine:
+        """The machine with the GPUs that Ray knows: in a cluster, those of all its nodes."""
+        gpus = machine.gpus if self.is_ours else int(ray.cluster_resources().get("GPU", 0))
+        return replace(machine, gpus=gpus)
+
+    def details(self) -> dict[str, Any]:
+        """Serve's applications, deployments, replicas and their ports."""
+        details: dict[str, Any] = _get_global_client().get_serve_details()
+        return details
+
+    def delete(self, app: str) -> None:
+        serve.delete(app)
+
+    def stop(self) -> None:
+        """Leave Ray. Ours ends with its processes, which the door ends."""
+        ray.shutdown()
+        if self._lock is not None:
+            self._lock.close()
+
+    def _start_local(self, machine: Machine) -> None:
+        folder = session_folder(self._folder)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = (folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(f"another engine door runs with the same state folder ({self._folder.parent})") from None
+        for old in folder.glob("session_*"):
+            old.unlink() if old.is_symlink() else shutil.rmtree(old, ignore_errors=True)
+        ray.init(
+            address="local",
+            namespace="serve",
+            num_cpus=max(1, len(machine.cores)),
+            num_gpus=machine.gpus if machine.has_gpu_engine else 0,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+            _node_ip_address=LOOPBACK,
+            _temp_dir=str(folder),
+        )
+
+
+def session_folder(wanted: Path) -> Path:
+    """`wanted`, unless the sockets below it would have too long a path; then a short one in the temporary folder."""
+    if len(str(wanted)) + _SOCKET_TAIL <= _SOCKET_PATH_LIMIT:
+        return wanted
+    digest = hashlib.sha256(str(wanted).encode()).hexdigest()[:8]
+    return Path(tempfile.gettempdir()) / f"quarterdeck-{os.getuid()}-{digest}"

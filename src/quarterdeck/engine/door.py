@@ -1,0 +1,168 @@
+"""The engine door: it starts Ray, has the models deployed, looks after them, and ends the whole tree.
+
+start    HTTP at once (it says "starting") · the deployer's imports and Ray side by side · then the models, in order
+watch    twice a second: what Serve's replicas do, adapters they lack, processes that lost their parent
+stop     draining is told, requests under way end, then Ray and every descendant
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from quarterdeck import processes
+from quarterdeck.engine.adapters import Adapter, Adapters, Replica
+from quarterdeck.engine.cluster import Cluster
+from quarterdeck.engine.deployer import Deployer, orders
+from quarterdeck.engine.endpoints import Row, Served, rows, urls
+from quarterdeck.engine.machine import Machine
+from quarterdeck.engine.profile import max_running, slug
+from quarterdeck.engine.replica_client import ReplicaClient
+from quarterdeck.settings.engine import EngineDoorSettings
+from quarterdeck.settings.models import ModelConfig
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 0.5
+_RAY_AWAY_S = 20.0
+"""So long Serve's controller may not answer (Ray restarts it by itself) before we end, to be started anew."""
+
+
+class RayLostError(Exception):
+    """Ray is gone, and with it all that we serve."""
+
+
+class Door:
+    """The state behind the control port. Built once, by `__main__`."""
+
+    def __init__(
+        self,
+        models: Sequence[ModelConfig],
+        settings: EngineDoorSettings,
+        machine: Machine,
+        cluster: Cluster,
+        replicas: ReplicaClient,
+        *,
+        base: Path,
+        cache: Path,
+    ) -> None:
+        self._models = [model for model in models if model.engine is not None]
+        self._settings = settings
+        self._machine = machine
+        self._cluster = cluster
+        self._replicas = replicas
+        self._base, self._cache = base, cache
+        self._details: dict[str, Any] = {}
+        self._urls: dict[str, str] = {}
+        self._told = {model.name: "waiting for Ray" for model in self._models}
+        self._is_draining = False
+        self.is_healthy = False
+        room = {model.name: model.engine.max_adapters for model in self._models if model.engine}
+        self.adapters = Adapters(replicas, room, settings.adapter_roots)
+        for model in self._models:
+            for adapter in model.engine.adapters if model.engine else ():
+                path = (base / Path(adapter.source).expanduser()).resolve()
+                self.adapters.want(model.name, Adapter(adapter.name, path))
+
+    def endpoints(self) -> list[Row]:
+        served = [
+            Served(model.name, slug(model.name), model.engine.task, max_running(model.engine), self._told[model.name])
+            for model in self._models
+            if model.engine is not None
+        ]
+        return rows(served, self._details, self._urls, self.adapters.loaded, is_draining=self._is_draining)
+
+    def ready(self, model: str) -> list[Replica]:
+        return self._ready().get(model, [])
+
+    async def run(self, *, on_ray_started: Callable[[], None]) -> None:
+        """Serve until cancelled. Raises RayLostError."""
+        deployer = Deployer(self._told.__setitem__)
+        await deployer.start()
+        begun = time.monotonic()
+        await asyncio.to_thread(self._cluster.start, self._machine)
+        on_ray_started()
+        machine = await asyncio.to_thread(self._cluster.with_gpus, self._machine)
+        log.info("Ray is up after %.1f s", time.monotonic() - begun, extra={"address": self._cluster.address})
+        self.is_healthy = True
+        for name in self._told:
+            self._told[name] = "waiting for its turn"
+        ordered = orders(
+            self._models,
+            address=self._cluster.address,
+            machine=machine,
+            base=self._base,
+            cache=self._cache,
+            thread_binding=self._settings.thread_binding,
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(deployer.deploy(ordered))
+            group.create_task(self._watch())
+
+    async def drain(self) -> None:
+        """Say that we go, and wait for the requests under way. In a cluster that we joined, engines outlive us."""
+        self._is_draining = True
+        if not self._cluster.is_ours:
+            return
+        deadline = time.monotonic() + self._settings.drain_seconds
+        while time.monotonic() < deadline:
+            ready = [row.url for row in self.endpoints() if row.state == "draining" and row.url]
+            in_work = sum(await asyncio.gather(*map(self._replicas.in_work, ready)))
+            if in_work == 0:
+                return
+            await asyncio.sleep(0.2)
+        log.warning("drained for %.0f s, requests are still under way", self._settings.drain_seconds)
+
+    async def _watch(self) -> None:
+        answered = time.monotonic()
+        while True:
+            try:
+                self._details = await asyncio.to_thread(self._cluster.details)
+            # Whatever Ray raises (it has many kinds, and a dying Ray raises others) means the same: no answer now.
+            except Exception as error:
+                self.is_healthy = False
+                log.warning("Serve does not answer: %s", error)
+                if time.monotonic() - answered > _RAY_AWAY_S:
+                    raise RayLostError(f"Serve has not answered for {_RAY_AWAY_S:.0f} s") from error
+            else:
+                self.is_healthy, answered = True, time.monotonic()
+                self._remember_urls()
+                await self.adapters.reconcile(self._ready())
+            if self._cluster.is_ours:
+                await asyncio.to_thread(end_orphans)
+            await asyncio.sleep(_LOOK_S)
+
+    def _remember_urls(self) -> None:
+        listed = {
+            replica["actor_name"]
+            for app in self._details.get("applications", {}).values()
+            for deployment in app["deployments"].values()
+            for replica in deployment["replicas"]
+        }
+        known = {**self._urls, **urls(self._details, self._cluster.host)}
+        self._urls = {name: url for name, url in known.items() if name in listed}
+
+    def _ready(self) -> dict[str, list[Replica]]:
+        keys = {url: name for name, url in self._urls.items()}
+        found: dict[str, list[Replica]] = {}
+        for row in self.endpoints():
+            if row.state == "ready" and row.task == "generate":
+                found.setdefault(row.model, []).append(Replica(keys[row.url], row.url))
+        return found
+
+
+def end_orphans() -> None:
+    """End vLLM's processes whose replica died: they were left to us, and they hold gigabytes."""
+    for process in processes.process_table().values():
+        if process.parent != os.getpid() or not process.name.startswith("VLLM::"):
+            continue
+        if process.is_alive:
+            log.warning("ending %s (%d), whose replica is gone", process.name, process.pid)
+            processes.end_tree(process.pid, grace_s=0.5)
+        try:
+            os.waitpid(process.pid, os.WNOHANG)
+        except ChildProcessError:
+            continue  # reaped by someone else in between
