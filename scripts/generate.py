@@ -8,6 +8,7 @@ import argparse
 import ast
 import inspect
 import itertools
+import re
 import sys
 import textwrap
 import types
@@ -25,7 +26,10 @@ from starlette.types import Receive, Scope, Send
 from quarterdeck.cli.__main__ import cli
 from quarterdeck.gateway.routes import admin_keys, health, inference, models
 from quarterdeck.settings.config import Config
+from quarterdeck.settings.engine import EngineDoorSettings
 from quarterdeck.settings.environment import Environment
+from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
+from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTICE = "<!-- Made by scripts/generate.py from the source: change it there, then `make docs`. -->\n"
@@ -42,7 +46,7 @@ def settings_page() -> str:
         "Two places: the file `quarterdeck.yaml` says what is served and what a key may take; the environment says"
         " where a process finds its parts.\n",
         "## Environment variables\n",
-        *(f"- {text}" for text in environment_lines()),
+        *(f"- {text}" for source in (Environment, EngineDoorSettings) for text in environment_lines(source)),
         "\n## quarterdeck.yaml\n",
         "A mistake is reported with its line. `quarterdeck up --config FILE`, or `QUARTERDECK_CONFIG`; without either"
         " the file that ships with the package (`src/quarterdeck/settings/quarterdeck.yaml`).\n",
@@ -54,15 +58,14 @@ def settings_page() -> str:
     return "\n".join(parts)
 
 
-def environment_lines() -> Iterator[str]:
-    """The docstrings below Environment's fields, `VARIABLE: what`, in their order."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(Environment))).body[0]
+def environment_lines(source: type) -> Iterator[str]:
+    """The docstrings below a settings class's fields, `VARIABLE: what` or `VARIABLE, default: what`, in their order."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(source))).body[0]
     for field, text in attribute_docstrings(body):
-        variable, colon, words = " ".join(text.split()).partition(": ")
-        if colon and variable.replace(",", "").replace(" or ", "").replace(" ", "").isupper():
-            yield f"`{variable}`: {words}"
-        elif field != "variables":
-            yield " ".join(text.split())
+        words = " ".join(text.split())
+        variable = re.match(r"[A-Z][A-Z0-9_]+", words)
+        if field != "variables" and variable:
+            yield f"`{variable[0]}`{words[variable.end() :]}"
 
 
 def attribute_docstrings(body: ast.AST) -> Iterator[tuple[str, str]]:
@@ -191,10 +194,34 @@ async def unreached(scope: Scope, receive: Receive, send: Send) -> None:
     """The route table is only read here."""
 
 
+# ---- metrics ---------------------------------------------------------------------------------------------------------
+
+
+def metrics_page() -> str:
+    """Every series, in its own help's words."""
+    parts = [
+        NOTICE,
+        "# Metrics\n",
+        "Prometheus' text, without a key. A counter's series end in `_total`, a histogram's in `_bucket`, `_sum` and"
+        " `_count`. The engines' own series are vLLM's, at each endpoint's `/metrics`.\n",
+    ]
+    for title, metrics in (
+        ("Gateway: `GET /metrics` on its port", GatewayMetrics()),
+        ("Worker: `GET /metrics` on QUARTERDECK_WORKER_PORT", WorkerMetrics()),
+    ):
+        parts.append(f"## {title}\n")
+        for name, kind, words, labels in metrics.describe():
+            by = f" by {', '.join(labels)}" if labels else ""
+            parts.append(f"- `{name}` ({kind}{by}): {words}")
+        parts.append("")
+    return "\n".join(parts)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/settings.md": settings_page,
     "docs/reference/cli.md": cli_page,
     "docs/reference/api.md": api_page,
+    "docs/reference/metrics.md": metrics_page,
 }
 
 
