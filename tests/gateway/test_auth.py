@@ -252,3 +252,18 @@ async def test_what_is_forgotten_is_read_again(bench: Bench) -> None:
     bench.subject.forget("key_1")
     await bench.subject.authenticate(HEADER)
     assert bench.keys.asked == 2
+
+
+async def test_a_confirmed_key_is_read_now(bench: Bench) -> None:
+    old = await bench.subject.authenticate(HEADER)
+    bench.change(is_admin=True)
+    assert (await bench.subject.confirm(old)).is_admin
+    bench.change(revoked=1001.0)
+    with pytest.raises(AuthenticationError, match="revoked"):
+        await bench.subject.confirm(old)
+    bench.keys.rows.clear()
+    with pytest.raises(AuthenticationError):
+        await bench.subject.confirm(old)
+    bench.keys.is_away = True
+    with pytest.raises(ServiceUnavailableError):
+        await bench.subject.confirm(old)

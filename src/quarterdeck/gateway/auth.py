@@ -127,6 +127,21 @@ class Authenticator:
         self._check(row)
         return fresh
 
+    async def confirm(self, principal: Principal) -> Principal:
+        """The key as the database has it this moment, for what a key revoked at another gateway must not do.
+
+        Raises AuthenticationError, or ServiceUnavailableError where the database is away.
+        """
+        try:
+            row = await self._keys.retrieve(principal.key, org=principal.org)
+        except NotFoundError as error:
+            self.forget(principal.key)
+            raise _refusal("The API key no longer exists.") from error
+        if row.revoked is not None:
+            self.forget(principal.key)
+        self._check(row)
+        return self._principal_of(row, principal.revision)
+
     def forget(self, key_id: str) -> None:
         """Have the key read again when it comes next: this gateway itself has just changed it."""
         known = self._by_id.pop(key_id, None)

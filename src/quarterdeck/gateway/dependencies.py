@@ -58,7 +58,9 @@ PartsDep = Annotated[Parts, Depends(_parts)]
 PrincipalDep = Annotated[Principal, Depends(_principal)]
 
 
-def _admin(principal: PrincipalDep) -> Principal:
+async def _admin(parts: PartsDep, principal: PrincipalDep) -> Principal:
+    """An admin key, read now: no admission follows that would notice that it was revoked elsewhere."""
+    principal = await parts.authenticator.confirm(principal)
     if not principal.is_admin:
         raise PermissionDeniedError("This needs an admin key.", code="admin_key_required")
     return principal

@@ -125,3 +125,12 @@ async def test_an_unknown_key_is_a_404(id: str, app: HotPath) -> None:
     for method in ("GET", "DELETE"):
         answer = await Client(app, key=BOSS).request(method, f"{PATH}/{id}")
         assert (answer.status, answer.error["code"]) == (404, "key_not_found")
+
+
+async def test_an_admin_key_that_another_gateway_revoked_opens_nothing_here(keys: KeyStore) -> None:
+    one, other = create_app(parts(keys=keys)), create_app(parts(keys=keys))
+    made = await create(one, admin=True)
+    client = Client(other, key=made["key"])
+    assert (await client.get(PATH)).status == 200
+    await Client(one, key=BOSS).request("DELETE", f"{PATH}/{made['id']}")
+    assert (await client.get(PATH)).status == 401
