@@ -3,7 +3,6 @@
 import itertools
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import asyncpg
 import pytest
@@ -77,9 +76,11 @@ async def postgres_url(postgres_server: PostgresServer) -> str:
 
 
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    """A SQLite file that does not exist yet."""
-    return f"sqlite+aiosqlite:///{tmp_path}/state/quarterdeck.db"
+def sqlite_url() -> Iterator[str]:
+    """A SQLite file that does not exist yet, in memory: on a busy disk each commit would wait for it."""
+    folder = short_folder(in_memory=True)
+    yield f"sqlite+aiosqlite:///{folder}/state/quarterdeck.db"
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

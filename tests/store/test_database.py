@@ -1,6 +1,7 @@
 """The database says whether it is there, and its tables are made once."""
 
 import asyncio
+import fcntl
 import sqlite3
 import stat
 from pathlib import Path
@@ -68,8 +69,7 @@ async def test_a_step_that_fails_leaves_nothing_behind(database_url: str) -> Non
     await database.close()
 
 
-async def test_a_database_without_tables_is_unavailable_and_not_broken(database_url: str, tmp_path: Path) -> None:
-    (tmp_path / "state").mkdir(exist_ok=True)
+async def test_a_database_without_tables_is_unavailable_and_not_broken(database_url: str) -> None:
     database = Database(database_url)
     with pytest.raises(DatabaseUnavailableError):
         async with database.connect() as connection:
@@ -83,6 +83,18 @@ async def test_a_mistake_of_ours_is_not_an_outage(database: Database) -> None:
             for _ in range(2):
                 await connection.execute(text("INSERT INTO orgs VALUES ('a', 1)"))
     assert database.is_up
+
+
+async def test_a_migration_waits_for_another_process_and_can_be_called_off(sqlite_url: str) -> None:
+    first = Database(sqlite_url)
+    await first.migrate()
+    with (Path(str(make_url(sqlite_url).database) + ".lock")).open() as held:  # noqa: ASYNC230  # a few bytes
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await first.migrate()
+    await first.migrate()
+    await first.close()
 
 
 async def test_sqlites_file_is_for_its_owner_alone(sqlite_url: str) -> None:

@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 from tests.records import a_record, records
 
 from quarterdeck.errors import NotFoundError
@@ -91,6 +92,14 @@ async def test_money_is_exact_to_the_last_digit(ledger: Ledger) -> None:
     await ledger.insert([a_record(cost=cost) for cost in costs])
     (total,) = await ledger.sum(ALL)
     assert total.cost == Decimal("1234567890124.00000000000000001")
+
+
+async def test_money_is_kept_as_numeric_or_as_text_and_never_as_a_float(ledger: Ledger, database: Database) -> None:
+    await ledger.insert([a_record(cost=Decimal("0.1"))])
+    kind = "typeof" if database.is_sqlite else "pg_typeof"
+    async with database.connect() as connection:
+        stored = str(await connection.scalar(text(f"SELECT {kind}(cost) FROM ledger")))
+    assert stored == ("text" if database.is_sqlite else "numeric")
 
 
 async def test_sums_are_of_everything_that_is_counted(ledger: Ledger) -> None:

@@ -188,6 +188,20 @@ async def test_what_a_dead_worker_took_is_taken_over(bench: Bench) -> None:
     assert await bench.rows() == {record.id for record in records}
 
 
+async def test_what_was_trimmed_while_a_dead_worker_had_it_hides_nothing(bench: Bench) -> None:
+    """Redis 6.2 keeps such entries pending for ever."""
+    key = traces_key(ORG)
+    dead = Consumer(bench.redis, "traces", "worker_dead", idle_ms=0)
+    await dead.join([ORG])
+    for _ in range(30):
+        await bench.redis.call("XADD", key, "*", "record", encode(a_record()))
+    assert len(await dead.read(bench.blocking, [ORG], count=30, block_ms=10)) == 30
+    await bench.redis.call("XTRIM", key, "MAXLEN", 1)
+    living = Consumer(bench.redis, "traces", "worker_b", idle_ms=0)
+    found = [entry for _ in range(5) for entry in await living.claim(ORG, count=10)]
+    assert len({entry.id for entry in found}) == 1
+
+
 async def test_what_a_dead_worker_entered_and_did_not_acknowledge_is_no_second_row(bench: Bench) -> None:
     record = a_record()
     await bench.append(record)

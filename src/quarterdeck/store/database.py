@@ -119,7 +119,7 @@ class Database:
 
     async def _migrate_sqlite(self, engine: AsyncEngine) -> None:
         path = self._url.database
-        lock = await asyncio.to_thread(_locked_file, Path(path)) if path and path != ":memory:" else None
+        lock = await _locked_file(Path(path)) if path and path != ":memory:" else None
         try:
             async with engine.connect() as connection:
                 # The driver would begin a transaction before an INSERT only, and leave CREATE TABLE outside.
@@ -198,13 +198,31 @@ def _prepare_sqlite(connection: Any, record: object) -> None:
     cursor.close()
 
 
-def _locked_file(database: Path) -> int:
-    """Make the folder and the file for this user alone, and wait for the lock beside it. Blocks; closing unlocks."""
+async def _locked_file(database: Path) -> int:
+    """Wait for the lock beside the file; closing the descriptor unlocks, and so does our death."""
+    lock = _lock_file_of(database)
+    try:
+        while not _is_locked_by_us(lock):  # noqa: ASYNC110  # the other is another process
+            await asyncio.sleep(0.05)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _lock_file_of(database: Path) -> int:
+    """Make the folder and the files for this user alone. Returns the lock file's descriptor."""
     database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(database, os.O_RDWR | os.O_CREAT, 0o600))  # -wal and -shm take their mode from it
-    lock = os.open(database.with_name(database.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    return lock
+    return os.open(database.with_name(database.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _is_locked_by_us(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_away(error: BaseException) -> bool:
