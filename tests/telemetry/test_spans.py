@@ -1,5 +1,6 @@
 """A record's span says to Langfuse, and to any OpenTelemetry backend, what the ledger says."""
 
+from dataclasses import replace
 from decimal import Context, Decimal, localcontext
 
 import pytest
@@ -8,11 +9,14 @@ from tests.records import a_record, records
 from tests.telemetry.langfuse_oracle import Observation, observation_of
 
 from quarterdeck.record import RequestRecord
-from quarterdeck.telemetry.spans import Span, span_of
+from quarterdeck.telemetry.spans import AttributeValue, Span, span_of
 
 
 def observed(record: RequestRecord) -> Observation:
-    span = span_of(record, environment="test")
+    return observation(span_of(record, environment="test"))
+
+
+def observation(span: Span) -> Observation:
     return observation_of(
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -27,7 +31,7 @@ def observed(record: RequestRecord) -> Observation:
     )
 
 
-def without_langfuse(span: Span) -> dict[str, object]:
+def without_langfuse(span: Span) -> dict[str, AttributeValue]:
     return {key: value for key, value in span.attributes.items() if not key.startswith("langfuse.")}
 
 
@@ -139,6 +143,17 @@ def test_the_conventions_attributes_stand_alone() -> None:
         "user.id": "u-1",
         "http.response.status_code": 200,
     }
+
+
+def test_both_families_say_the_same() -> None:
+    record = a_record()
+    whole = observed(record)
+    conventions = replace(span_of(record), attributes=without_langfuse(span_of(record)))
+    alone = observation(conventions)
+    assert (alone.type, alone.name, alone.model) == (whole.type, whole.name, whole.model)
+    assert alone.usage == {key: value for key, value in whole.usage.items() if key != "total"}
+    assert (alone.user_id, alone.session_id) == (whole.user_id, whole.session_id)
+    assert alone.model_parameters.items() >= {"max_tokens": 64, "seed": 7, "temperature": 0.7}.items()
 
 
 @pytest.mark.parametrize(
