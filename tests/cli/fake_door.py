@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -43,6 +44,11 @@ def end(*_: object) -> None:
 
 
 signal.signal(signal.SIGTERM, end)
+if "--fails-once" in options and not Path(f"{journal}.{name}").exists():
+    Path(f"{journal}.{name}").touch()
+    threading.Timer(2, lambda: os._exit(1)).start()
+    options.append("--late-ready")
+    polls["count"] = -1000
 if "--dies" in options:
     print("the port is cursed", file=sys.stderr)
     sys.exit(3)

@@ -85,6 +85,13 @@ def test_an_engine_that_dies_at_start_ends_the_run_with_its_last_lines(tmp_path:
     assert "the port is cursed" in program.told
 
 
+def test_an_engine_that_fails_at_the_first_start_has_one_more_try(tmp_path: Path) -> None:
+    with supervised(tmp_path, engine=["--fails-once"]) as program:
+        program.until("engine    ended with status 1: starting again")
+        program.until("usable: m")
+        assert program.interrupt() == 0
+
+
 def test_a_part_that_crashes_later_is_started_again(tmp_path: Path) -> None:
     with supervised(tmp_path) as program:
         program.until("usable: m")

@@ -38,9 +38,14 @@ class Child:
         return self._process is not None and self._process.returncode is None
 
     @property
+    def status(self) -> int | None:
+        """Its exit status, negative for a signal; None: it runs, or never did."""
+        return self._process.returncode if self._process else None
+
+    @property
     def outcome(self) -> str:
         """How it ended, in words."""
-        code = self._process.returncode if self._process else None
+        code = self.status
         if code is None:
             return "runs"
         return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"

@@ -26,6 +26,9 @@ from quarterdeck.cli.terminal import Terminal
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Before the first, second, … start again. A child that then runs for STEADY_S begins at the first again."""
 STEADY_S = 60.0
+USAGE_STATUS = 2
+"""A door that ends with it was told something wrong: it would end so again. With another one the engine has one more
+try at the first start: Ray gives its own parts 30 s to come up, which a busy machine may exceed."""
 LOOK_S = 0.5
 CHORES_S = 10.0
 
@@ -171,8 +174,8 @@ class Supervisor:
             await child.ended()
             if time.monotonic() - started > STEADY_S:
                 failures = 0
-            if child is self._engine and not self._is_up:
-                raise StartError(child.epitaph())  # the first start: a mistake in the config would only come again
+            if child is self._engine and not self._is_up and (failures or child.status == USAGE_STATUS):
+                raise StartError(child.epitaph())
             wait = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
             failures += 1
             self._terminal.step(child.door.name, f"{child.outcome}: starting again in {wait:g} s ({child.log})")
