@@ -1,11 +1,12 @@
 """The stacks that fault tests break: started once, mended before each test."""
 
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from tests.faults.stack import EngineDoor, Stack, engine, replica
+from tests.faults.stack import EngineDoor, Stack, engine, replica, signal_to
 from tests.platform import SimulatorProcess
 from tests.servers import PostgresServer, RedisServer, short_folder
 from tests.telemetry.otlp_sink import OTLPSink
@@ -90,6 +91,6 @@ async def postgres_stack(postgres_server: PostgresServer, postgres_session_stack
     """The same, on PostgreSQL."""
     if postgres_server.process is None:
         postgres_server.start()
-    postgres_server.resume()
+    signal_to(postgres_server, signal.SIGCONT, children=True)
     await postgres_session_stack.whole()
     yield postgres_session_stack

@@ -89,6 +89,7 @@ TABLE = (
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.fault)
 async def test_a_fault_of_the_engine_ends_as_it_is_written(stack: Stack, row: Row) -> None:
     key = await stack.key(f"fault {row.fault}")
+    await until(lambda: stack.ready()["status"] == "ready")  # no endpoint rests
     async with httpx.AsyncClient() as admin, stack.client(key) as client:
         config = {"failure-injection-rate": 100, "failure-types": [row.fault]}
         (await admin.post(stack.a.url + "/admin/config", json=config)).raise_for_status()

@@ -263,11 +263,15 @@ class Pipeline:
             else:
                 report_success(endpoint)
                 return answer
-        raise failure or EngineUnavailableError(
-            f"No endpoint of the model '{call.meter.served.name}' is ready.",
-            code="model_not_ready",
-            headers={"retry-after": "5"},
-        )
+        if failure is None:
+            failure = EngineUnavailableError(
+                f"No endpoint of the model '{call.meter.served.name}' is ready.",
+                code="model_not_ready",
+                headers={"retry-after": "5"},
+            )
+        if isinstance(failure, EngineUnavailableError):  # as long as nothing else was said: it may be one dropped call
+            failure.headers.setdefault("retry-after", "1")
+        raise failure
 
     def _begin_attempt(self, call: _Call, endpoint: Endpoint) -> None:
         call.tried.append(endpoint)

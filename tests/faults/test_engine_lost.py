@@ -1,0 +1,155 @@
+"""An engine that goes away: killed before its first token, in the middle of a stream, drained slowly; its door gone."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from tests.faults import books
+from tests.faults.asking import Answer, Shape, ask
+from tests.faults.stack import Stack, mixed, mixed_one, signal_to, until
+from tests.faults.traffic import Traffic
+
+pytestmark = pytest.mark.faults
+
+LONG = Shape("chat", stream=True, asks_usage=True, max_tokens=400)
+"""Some two seconds."""
+
+
+@contextlib.asynccontextmanager
+async def long_streams(
+    client: httpx.AsyncClient, model: str, count: int = 5
+) -> AsyncIterator[list["asyncio.Task[Answer]"]]:
+    """Streams that have begun, and are waited for at the end."""
+    begun = [asyncio.Event() for _ in range(count)]
+    tasks = [asyncio.create_task(ask(client, LONG, model, begun=event)) for event in begun]
+    try:
+        for event in begun:
+            await event.wait()
+        yield tasks
+    finally:
+        await asyncio.gather(*tasks)
+
+
+async def test_with_two_engines_the_death_of_one_costs_only_what_it_had_begun(stack: Stack) -> None:
+    key = await stack.key("engine-killed")
+    async with (
+        stack.client(key) as client,
+        Traffic(client, mixed) as traffic,
+        traffic.around("engine a was killed and came back"),
+    ):
+        stack.a.kill()
+        await traffic.answered(40)
+        await stack.start(stack.a)
+    assert set(traffic.outcomes()) <= {"ok", "event engine_error"}
+    under_way = [answer for answer in traffic.answers if answer.outcome != "ok"]
+    assert len(under_way) <= 10 and all(answer.shape.stream for answer in under_way)
+    await stack.all_settled()
+    rows = books.check(traffic.answers, await stack.rows(key))
+    assert any(len(row.attempts) == 2 for row in rows.values()), "some were tried at a first"
+
+
+async def test_a_single_engine_that_is_gone_is_a_503_to_be_retried_and_then_it_answers_again(stack: Stack) -> None:
+    key = await stack.key("only-engine-killed")
+    async with (
+        stack.client(key) as client,
+        Traffic(client, mixed_one) as traffic,
+        traffic.around("the only engine was killed and came back"),
+    ):
+        stack.a.kill()
+        await traffic.answered(15, "503 engine_unavailable")
+        await stack.start(stack.a)
+    assert set(traffic.outcomes()) <= {"ok", "503 engine_unavailable", "502 engine_error", "event engine_error"}
+    refused = [answer for answer in traffic.answers if answer.status == 503]
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    assert max(answer.seconds for answer in refused) < 1.0
+    await stack.all_settled()
+    books.check(traffic.answers, await stack.rows(key))
+
+
+@pytest.mark.parametrize("model", ["mixed-one", "mixed-two"])
+async def test_an_engine_killed_in_mid_stream_ends_it_with_an_error_event(stack: Stack, model: str) -> None:
+    key = await stack.key(f"killed-mid-stream {model}")
+    async with stack.client(key) as client, long_streams(client, model) as streams:
+        stack.a.kill()
+    answers = [stream.result() for stream in streams]
+    if model == "mixed-one":
+        assert {answer.outcome for answer in answers} == {"event engine_error"}
+    else:
+        assert {answer.outcome for answer in answers} == {"event engine_error", "ok"}, "b went on with its own"
+    await stack.all_settled()
+    rows = books.check(answers, await stack.rows(key))
+    for answer in answers:
+        if answer.outcome != "ok":
+            row = rows[answer.tag]
+            assert row.usage_source in ("counted", "estimated") and row.output_tokens > 0 and row.cost > 0
+
+
+@pytest.mark.parametrize("shape", [Shape("chat"), Shape("completions", stream=True)], ids=lambda shape: shape.name)
+@pytest.mark.parametrize("when", [0, 5])
+async def test_an_engine_that_runs_out_of_memory(stack: Stack, shape: Shape, when: int) -> None:
+    """The kernel's killer: the process is gone at token k."""
+    key = await stack.key(f"crash {shape.name} {when}")
+    outcomes = {}
+    answers = []
+    async with httpx.AsyncClient() as admin, stack.client(key) as client:
+        for count in ("one", "two"):
+            await admin.post(stack.a.url + "/admin/faults", json={"fault": f"crash={when}"})
+            answers.append(await ask(client, shape, f"{shape.name}-{count}"))
+            outcomes[count] = answers[-1].outcome
+            assert await stack.ended(stack.a) == 137
+            await stack.start(stack.a)
+    is_late = shape.stream and when > 0
+    if is_late:
+        assert outcomes == {"one": "event engine_error", "two": "event engine_error"}
+    else:
+        assert outcomes["one"] in ("502 engine_error", "503 engine_unavailable")
+        assert outcomes["two"] == "ok"
+    await stack.all_settled()
+    books.check(answers, await stack.rows(key))
+
+
+async def test_an_engine_that_drains_slowly_ends_its_streams_and_gets_no_new_request(stack: Stack) -> None:
+    key = await stack.key("slow-drain")
+    chat = Shape("chat", max_tokens=5)
+
+    await until(lambda: endpoints(stack, "ready") == 2)
+    async with stack.client(key) as client:
+        async with long_streams(client, "polled", 4) as streams:
+            assert stack.c.running() > 0, "some of them run on c"
+            signal_to(stack.c, signal.SIGTERM)
+            await until(lambda: endpoints(stack, "draining") == 1)
+            before = stack.c.running()
+            answers = [await ask(client, chat, "polled") for _ in range(6)]
+            assert stack.c.running() <= before
+        answers += [stream.result() for stream in streams]
+        assert await stack.ended(stack.c) == 0
+        await until(lambda: endpoints(stack, "draining") == 0)
+        answers += [await ask(client, chat, "polled") for _ in range(6)]
+    assert {answer.outcome for answer in answers} == {"ok"}
+    await stack.all_settled()
+    rows = books.check(answers, await stack.rows(key))
+    assert all(row.endpoint.endswith(stack.b.url) for row in rows.values() if row.max_tokens == 5)
+
+
+async def test_without_the_engine_door_the_last_list_holds(stack: Stack) -> None:
+    key = await stack.key("door-away")
+    await until(lambda: endpoints(stack, "ready") == 2)
+    async with stack.client(key) as client:
+        stack.door.stop()
+        await until(lambda: "the engine door does not answer" in stack.gateway.log.read_text())
+        # Five streams at once: the two endpoints share them.
+        async with long_streams(client, "polled", 5) as streams:
+            assert stack.c.running() > 0 and stack.b.running() > 0
+        stack.door.start()
+    answers = [stream.result() for stream in streams]
+    assert {answer.outcome for answer in answers} == {"ok"}
+    await stack.all_settled()
+    books.check(answers, await stack.rows(key))
+
+
+def endpoints(stack: Stack, state: str) -> float:
+    """How many of the polled model's endpoints the gateway knows in this state."""
+    return stack.metric("quarterdeck_endpoints", model="polled", state=state)

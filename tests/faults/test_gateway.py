@@ -1,0 +1,122 @@
+"""The gateway killed, and told to end: what its callers see, and what becomes of the requests under way."""
+
+import asyncio
+import signal
+
+import pytest
+from tests.faults import books
+from tests.faults.asking import Answer, Shape, ask
+from tests.faults.stack import Stack, mixed, signal_to, until
+from tests.faults.test_engine_lost import long_streams
+from tests.faults.traffic import Traffic
+
+pytestmark = pytest.mark.faults
+
+SHORT = Shape("chat", max_tokens=3)
+
+
+async def test_what_a_killed_gateway_had_under_way_becomes_lost_and_is_billed(stack: Stack) -> None:
+    key = await stack.key("gateway-killed")
+    async with stack.client(key) as client, long_streams(client, "mixed-two") as streams:
+        await until(lambda: stack.a.running() + stack.b.running() >= 5)
+        await asyncio.sleep(1.0)  # a renewal's time, so that the reservations say how far the streams are
+        stack.gateway.kill()
+    answers = [stream.result() for stream in streams]
+    assert {answer.outcome for answer in answers} == {"broken"}
+    await until(lambda: stack.a.running() + stack.b.running() == 0)  # the engines stop by themselves
+    await stack.start(stack.gateway)
+    async with stack.client(key) as client:
+        answers.append(await ask(client, SHORT, "mixed-two"))
+    assert answers[-1].outcome == "ok", "a restarted gateway serves at once"
+    await stack.all_settled(seconds=30)
+    rows = books.check(answers, await stack.rows(key))
+    for answer in answers[:-1]:
+        row = rows[answer.tag]
+        assert (row.status, row.usage_source) == ("lost", "estimated"), row
+        assert row.input_tokens > 0 and 0 < row.output_tokens <= answer.pieces and row.cost > 0, "the tokens last seen"
+
+
+async def test_a_gateway_killed_under_load_leaves_no_request_unsettled(stack: Stack) -> None:
+    key = await stack.key("gateway-killed-under-load")
+    async with (
+        stack.client(key) as client,
+        Traffic(client, mixed) as traffic,
+        traffic.around("the gateway was killed and came back"),
+    ):
+        stack.gateway.kill()
+        await traffic.answered(5, "broken")
+        await stack.start(stack.gateway)
+    assert set(traffic.outcomes()) == {"ok", "broken"}
+    await stack.all_settled(seconds=30)
+    books.check(traffic.answers, await stack.rows(key))
+
+
+async def test_records_that_a_killed_gateway_left_on_disk_are_brought_in_by_the_next(stack: Stack) -> None:
+    key = await stack.key("gateway-and-redis-killed")
+    async with stack.client(key) as client, Traffic(client, mixed) as traffic:
+        stack.redis.kill()
+        await traffic.answered(20)
+    await until(lambda: stack.spooled() >= 20)
+    stack.gateway.kill()
+    await stack.start(stack.redis)
+    assert stack.spooled() >= 20
+    await stack.start(stack.gateway)
+    assert set(traffic.outcomes()) == {"ok"}
+    await stack.all_settled(seconds=30)
+    books.check(traffic.answers, await stack.rows(key))
+
+
+async def test_a_gateway_that_is_told_to_end_lets_streams_end_and_exits_with_0(stack: Stack) -> None:
+    key = await stack.key("gateway-drained")
+    async with stack.client(key) as client:
+        async with long_streams(client, "mixed-two") as streams:
+            signal_to(stack.gateway, signal.SIGTERM)
+            await until(lambda: stack.gateway.get("/readyz")[0] == 503)
+            assert stack.ready()["status"] == "draining"
+            assert not any(stream.done() for stream in streams), "readiness goes first"
+            late = await ask(client, SHORT, "mixed-two")
+            assert late.outcome == "503 shutting_down" and late.headers["connection"] == "close"
+        answers = [stream.result() for stream in streams]
+    assert {answer.outcome for answer in answers} == {"ok"}
+    assert await stack.ended(stack.gateway) == 0
+    assert await reservations(stack) == 0, "every record was committed before it ended"
+    await stack.all_settled()
+    books.check([*answers, late], await stack.rows(key))
+
+
+async def test_a_drain_that_takes_too_long_tells_the_callers_and_ends(stack: Stack) -> None:
+    key = await stack.key("gateway-drain-over")
+    await stack.configure(stack.configuration(drain_seconds=0.3))
+    async with stack.client(key) as client, long_streams(client, "mixed-two") as streams:
+        signal_to(stack.gateway, signal.SIGTERM)
+        assert await stack.ended(stack.gateway) == 0
+    answers = [stream.result() for stream in streams]
+    assert {answer.outcome for answer in answers} == {"event shutting_down"}
+    assert await reservations(stack) == 0
+    await stack.all_settled()
+    rows = {row.user: row for row in await stack.rows(key)}
+    for answer in answers:
+        row = rows[answer.tag]
+        assert (row.status, row.usage_source) == ("cancelled", "counted"), row
+        assert row.output_tokens >= answer.pieces > 0
+
+
+async def test_a_gateway_ends_in_time_though_redis_is_paused(stack: Stack) -> None:
+    """The worst moment to be told to end: every record goes to disk, and the next gateway brings it in."""
+    key = await stack.key("gateway-drained-without-redis")
+    async with stack.client(key) as client:
+        async with long_streams(client, "mixed-two", 3) as streams:
+            stack.redis.pause()
+            signal_to(stack.gateway, signal.SIGTERM)
+        answers: list[Answer] = [stream.result() for stream in streams]
+        assert await stack.ended(stack.gateway) == 0
+        assert stack.spooled() == 3
+        stack.redis.resume()
+        await stack.start(stack.gateway)
+    assert {answer.outcome for answer in answers} == {"ok"}
+    await stack.all_settled()
+    books.check(answers, await stack.rows(key))
+
+
+async def reservations(stack: Stack) -> int:
+    return (await stack.left())["reservations"]
