@@ -59,6 +59,15 @@ docs: core ## Write docs/reference anew from settings, commands and routes.
 hooks: core ## Install the git hooks (pre-commit): they call `make check`.
 	@$(bin)/pre-commit install
 
+##@ Measure
+.PHONY: bench
+bench: core env-peers ## The gateway with everything on beside vllm-router with nothing on, over a mock engine. Needs gcc and wrk.
+	@$(bin)/python loadtests/bench/gateway.py --peer .envs/peers/bin/vllm-router $(ARGS)
+
+.PHONY: bench-engine
+bench-engine: setup ## Tokens a second through the whole platform, beside a bare vLLM server. Some ten minutes.
+	@$(bin)/python loadtests/bench/engine.py $(ARGS)
+
 ##@ Environments
 .PHONY: core
 core: # fast when it is there: 0.2 s

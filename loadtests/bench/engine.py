@@ -1,23 +1,40 @@
-"""Tokens a second and time to first token through the whole platform, beside a bare vLLM server.
+"""Tokens a second and time to first token through the whole platform, beside a bare vLLM server, in one run.
 
-    python loadtests/bench/engine.py --platform URL --key KEY --bare URL --model NAME [--rounds 3]
+    python loadtests/bench/engine.py [--rounds 3] [--unpinned]
 
-Both arms are running already, with the same model and flags: docs/benchmarks.md has the commands. Each round drives
-1, 8 and 32 streams of 64 tokens against one arm, then the other. `ignore_eos` makes every stream 64 tokens long.
+Both serve the packaged SmolLM2-135M-Instruct with the same arguments and are up all the time; each round drives 1, 8 and
+32 streams of 64 tokens (`ignore_eos`) against one, then the other, and the next round in the other order. vLLM's threads
+are on core 0 in both, everything else (its scheduler, servers, gateway, worker, Redis, this driver) on core 1; with
+`--unpinned` the kernel decides. Needs `make setup`.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
+import os
 import statistics
+import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from parts import machine
+from parts import free_port, machine, process, rss_mb, wait_for
 
+from quarterdeck.cli import credentials
+from quarterdeck.engine.machine import read_machine
+from quarterdeck.engine.profile import make_profile
 from quarterdeck.inference.http1 import HttpClient, Origin, Timeouts, request_head
+from quarterdeck.processes import descendants
+from quarterdeck.settings.config import load as load_config
+from quarterdeck.settings.environment import Environment
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+ENGINE_PYTHON = CHECKOUT / ".envs" / "engine" / "bin" / "python"
+MODEL = "smollm2-135m-instruct"
+CONFIG = f"models:\n- name: {MODEL}\n  engine: {{source: 'packaged:{MODEL}', context: 2048}}\n"
 TOKENS = 64
 STREAMS = (1, 8, 32)
 
@@ -84,18 +101,83 @@ async def run(arms: list[Arm], model: str, rounds: int) -> dict[str, dict[int, l
     return results
 
 
+@contextlib.contextmanager
+def platform(folder: Path, *, pinned: bool) -> Iterator[tuple[Arm, int]]:
+    """`quarterdeck up`, ready; and its process."""
+    port, engine_port = free_port(), free_port()
+    (folder / "quarterdeck.yaml").write_text(CONFIG)
+    environ = {
+        "QUARTERDECK_STATE": str(folder / "state"),
+        "QUARTERDECK_CONFIG": str(folder / "quarterdeck.yaml"),
+        "QUARTERDECK_ENGINE_PORT": str(engine_port),
+        "QUARTERDECK_WORKER_PORT": str(free_port()),
+        "VLLM_CPU_OMP_THREADS_BIND": "0" if pinned else "0-1",
+    }
+    log = folder / "up.log"
+    argv = [sys.executable, "-m", "quarterdeck.cli", "up", "--engine", "vllm", "--port", str(port)]
+    with process(argv, core=1 if pinned else None, log=log, environ=environ) as child:
+        wait_for(f"http://127.0.0.1:{port}/readyz", child, log, seconds=600)
+        key = credentials.read(folder / "state").api_key
+        yield Arm("Quarterdeck", f"http://127.0.0.1:{port}", key), child.pid
+
+
+@contextlib.contextmanager
+def bare(folder: Path, *, pinned: bool) -> Iterator[Arm]:
+    """vLLM's own server, with the arguments that the engine door derives for the same model."""
+    port, log = free_port(), folder / "bare.log"
+    (engine,) = (m.engine for m in load_config(folder / "quarterdeck.yaml").models)
+    assert engine is not None
+    profile = make_profile(engine, read_machine(), thread_binding="0" if pinned else "0-1")
+    argv = [ENGINE_PYTHON, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port)]
+    argv += ["--model", Environment.read().cache / "models" / MODEL, "--served-model-name", MODEL]
+    for name, value in profile.engine_kwargs.items():
+        flag = "--" + name.replace("_", "-")
+        argv += [flag] if value is True else [flag, str(value)]
+    with process(argv, core=1 if pinned else None, log=log, environ=profile.env) as child:
+        wait_for(f"http://127.0.0.1:{port}/health", child, log, seconds=600)
+        yield Arm("bare vLLM", f"http://127.0.0.1:{port}", "")
+
+
+def memory(root: int) -> dict[str, float]:
+    """MiB resident by process, those of one name added up."""
+    found: dict[str, float] = {}
+    for pid in [root, *descendants(root)]:
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().split()
+            module = next((w for w in words if w.startswith(("quarterdeck.", "ray::", "VLLM::"))), "")
+            name = module.split(":engine:")[0] or Path(words[0]).name
+            found[name] = found.get(name, 0.0) + rss_mb(pid)
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--platform", required=True)
-    parser.add_argument("--key", required=True)
-    parser.add_argument("--bare", required=True)
-    parser.add_argument("--model", required=True)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--unpinned", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "results" / "engine.json")
     options = parser.parse_args()
-    arms = [Arm("bare vLLM", options.bare, ""), Arm("Quarterdeck", options.platform, options.key)]
-    results = asyncio.run(run(arms, options.model, options.rounds))
-    print(f"\n{machine()}\n\n| arm | " + " | ".join(f"{n} streams tok/s | TTFT p50 ms" for n in STREAMS) + " |")
+    pinned = not options.unpinned
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qd-bench-", ignore_cleanup_errors=True)))
+        started = time.monotonic()
+        ours, pid = stack.enter_context(platform(folder, pinned=pinned))
+        print(f"the platform was ready after {time.monotonic() - started:.0f} s", flush=True)
+        started = time.monotonic()
+        theirs = stack.enter_context(bare(folder, pinned=pinned))
+        print(f"the bare server was ready after {time.monotonic() - started:.0f} s", flush=True)
+        if pinned:
+            os.sched_setaffinity(0, {1})
+        results = asyncio.run(run([theirs, ours], MODEL, options.rounds))
+        held = memory(pid)
+    report(results, held, options.out, pinned=pinned)
+
+
+def report(
+    results: dict[str, dict[int, list[tuple[float, float]]]], held: dict[str, float], out: Path, *, pinned: bool
+) -> None:
+    """Medians and ratios; the raw rounds go to `out`."""
+    print(f"\n{machine()}, {'pinned' if pinned else 'unpinned'}\n")
+    print("| arm | " + " | ".join(f"{n} streams tok/s | TTFT p50 ms" for n in STREAMS) + " |")
     print("|---|" + "--:|" * 2 * len(STREAMS))
     middle = {
         name: {n: tuple(statistics.median(v) for v in zip(*runs, strict=True)) for n, runs in by.items()}
@@ -105,8 +187,13 @@ def main() -> None:
         print(f"| {name} | " + " | ".join(f"{by[n][0]:.1f} | {by[n][1]:.0f}" for n in STREAMS) + " |")
     for n in STREAMS:
         print(f"ratio at {n} streams: {middle['Quarterdeck'][n][0] / middle['bare vLLM'][n][0]:.2f}")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"machine": machine(), "rounds": results}, indent=1) + "\n")
+    print("\n| process | MiB |\n|---|--:|")
+    for name, size in held.items():
+        print(f"| {name} | {size:.0f} |")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(
+        json.dumps({"machine": machine(), "pinned": pinned, "rounds": results, "mib": held}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

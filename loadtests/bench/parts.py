@@ -11,6 +11,8 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from quarterdeck.processes import die_with_parent
+
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -33,6 +35,7 @@ def process(
             stderr=out,
             env={**os.environ, **(environ or {})},
             start_new_session=True,
+            preexec_fn=die_with_parent,  # a benchmark that is killed leaves nothing behind
         )
     try:
         yield child
