@@ -2,10 +2,10 @@
 
     python loadtests/bench/engine.py [--rounds 3] [--unpinned]
 
-Both serve the packaged SmolLM2-135M-Instruct with the same arguments and are up all the time; each round drives 1, 8 and
-32 streams of 64 tokens (`ignore_eos`) against one, then the other, and the next round in the other order. vLLM's threads
-are on core 0 in both, everything else (its scheduler, servers, gateway, worker, Redis, this driver) on core 1; with
-`--unpinned` the kernel decides. Needs `make setup`.
+Both serve the packaged SmolLM2-135M-Instruct with the same arguments and are up all the time; each round drives 1, 8
+and 32 streams of 64 tokens (`ignore_eos`) against one, then the other, and the next round in the other order. vLLM's
+threads are on core 0 in both, everything else (its scheduler, servers, gateway, worker, Redis, this driver) on core 1;
+with `--unpinned` the kernel decides. Needs `make setup`.
 """
 
 import argparse
