@@ -6,6 +6,7 @@ Serve is.
 """
 
 import asyncio
+import contextlib
 import http.client
 import os
 import shutil
@@ -26,6 +27,7 @@ from tests.servers import RedisServer, ServerProcess
 
 from quarterdeck import ids
 from quarterdeck.inference import admission
+from quarterdeck.processes import descendants
 from quarterdeck.record import RequestRecord
 from quarterdeck.settings.limits import Limits
 from quarterdeck.store.database import Database
@@ -328,12 +330,12 @@ class Stack:
 
 
 def signal_to(part: ServerProcess, number: signal.Signals, *, children: bool = False) -> None:
-    """To the process; with `children` to all of its group, as PostgreSQL's, which has one for each connection."""
+    """To the process; with `children` to those below it too: PostgreSQL has one for each connection."""
     assert part.process is not None
-    if children:
-        os.killpg(part.process.pid, number)
-    else:
-        part.process.send_signal(number)
+    part.process.send_signal(number)
+    for child in descendants(part.process.pid) if children else ():
+        with contextlib.suppress(ProcessLookupError):  # it ended just then
+            os.kill(child.pid, number)
 
 
 def resident_mib(part: ServerProcess) -> float:

@@ -45,7 +45,7 @@ async def test_a_key_that_nobody_can_look_up_is_not_called_wrong(
 ) -> None:
     stack = postgres_stack
     fresh = await stack.key(f"unseen {how}")
-    wrong = Key("", "sk-qd-nobody-has-this-key")
+    wrong = Key("", f"sk-qd-nobody-has-this-key-{how}")
     known = await stack.key(f"seen {how}")
     async with stack.client(fresh) as unseen, stack.client(wrong) as nobody, stack.client(known) as seen:
         assert (await ask(seen, SHORT, "mixed-two")).outcome == "ok"

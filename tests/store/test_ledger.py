@@ -57,6 +57,19 @@ async def test_a_record_delivered_again_is_one_row(ledger: Ledger) -> None:
     assert total.requests == 2
 
 
+async def test_what_counted_as_lost_gives_way_to_what_was(ledger: Ledger) -> None:
+    guess = a_record(status="lost", output_tokens=3, cost=Decimal(0))
+    truth = a_record(id=guess.id, status="ok", output_tokens=11)
+    assert await ledger.insert([guess]) == 1
+    assert await ledger.insert([guess, truth, guess]) == 1
+    assert await ledger.insert([guess]) == 0
+    assert await ledger.retrieve(guess.id, org="default") == truth
+    both = a_record(status="lost")
+    known = a_record(id=both.id, status="cancelled")
+    assert await ledger.insert([known, both]) == 1, "whichever comes first"
+    assert await ledger.retrieve(both.id, org="default") == known
+
+
 async def test_the_first_delivery_stands(ledger: Ledger) -> None:
     record = a_record()
     await ledger.insert([record])

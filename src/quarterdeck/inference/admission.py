@@ -102,12 +102,14 @@ return {'ok', revision, requests_left, tokens_left, 0}
 """)
 
 SETTLE = Script("""
--- KEYS settled reservations deadlines bucket stream; ARGV id settled_seconds reserved used record ('' = leave none)
+-- KEYS settled reservations deadlines bucket stream; ARGV id settled_seconds reserved used status record ('' = none)
+-- What was settled as lost is settled once more when its gateway, or its spool, turns up: the truth after the guess.
+local was = redis.call('GET', KEYS[1])
+local is_new = not was or (was == 'lost' and ARGV[5] ~= 'lost')
 -- The record first: should Redis refuse it (memory), nothing has been done yet and it may be sent again.
-local is_new = redis.call('EXISTS', KEYS[1]) == 0
 if is_new then
-  if ARGV[5] ~= '' then redis.call('XADD', KEYS[5], '*', 'record', ARGV[5]) end
-  redis.call('SET', KEYS[1], 1, 'EX', ARGV[2])
+  if ARGV[6] ~= '' then redis.call('XADD', KEYS[5], '*', 'record', ARGV[6]) end
+  redis.call('SET', KEYS[1], ARGV[5], 'EX', ARGV[2])
 end
 -- Also where it was settled before: a reservation that came late (Redis was paused) must not stay.
 redis.call('ZREM', KEYS[3], ARGV[1])
@@ -272,5 +274,8 @@ def _settlement(
             _bucket_key(org, key),
             stream_key(org),
         ),
-        (request_id, SETTLED_SECONDS, reserved, used, encode(record) if record else b""),
+        (
+            *(request_id, SETTLED_SECONDS, reserved, used),
+            *((record.status, encode(record)) if record else ("released", b"")),
+        ),
     )

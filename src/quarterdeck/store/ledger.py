@@ -77,15 +77,19 @@ class Ledger:
     async def insert(self, records: Iterable[RequestRecord]) -> int:
         """Enter them in one transaction. Returns how many were new; those that are there already stay as they are.
 
-        The same id with other contents is not looked at: the first one stands. Raises RecordRefusedError, and enters
+        The same id with other contents is not looked at: the first one stands. Except where that is `lost`: it was a
+        guess, and its gateway lived after all, or left the true record on disk. Raises RecordRefusedError, and enters
         none, where one of them can't be a row; DatabaseUnavailableError where all may be, later.
         """
-        # In the order of their ids, so that two workers with some of the same records can't wait for one another.
-        rows = sorted((row_of(record) for record in records), key=lambda row: str(row["id"]))
-        if not rows:
+        once: dict[str, RequestRecord] = {}
+        for record in records:
+            if record.id not in once or once[record.id].status == "lost":
+                once[record.id] = record
+        if not once:
             return 0
-        insert = insert_sqlite if self._database.is_sqlite else insert_postgres
-        statement = insert(ledger).on_conflict_do_nothing(index_elements=["id"]).returning(ledger.c.id)
+        # In the order of their ids, so that two workers with some of the same records can't wait for one another.
+        rows = [row_of(once[id]) for id in sorted(once)]
+        statement = _insert_sqlite() if self._database.is_sqlite else _insert_postgres()
         try:
             async with self._database.begin() as connection:
                 return len((await connection.execute(statement, rows)).all())
@@ -159,6 +163,26 @@ def record_of(row: Row[Any]) -> RequestRecord:
 
 
 _FIELDS = RequestRecord.__struct_fields__
+_CONTENTS = [column for column in ledger.c if column is not ledger.c.id]
+
+
+def _insert_sqlite() -> Any:
+    insert = insert_sqlite(ledger)
+    return insert.on_conflict_do_update(**_where_lost(insert.excluded)).returning(ledger.c.id)
+
+
+def _insert_postgres() -> Any:
+    insert = insert_postgres(ledger)
+    return insert.on_conflict_do_update(**_where_lost(insert.excluded)).returning(ledger.c.id)
+
+
+def _where_lost(new: Any) -> dict[str, Any]:
+    """A row that says `lost` gives way to one that knows better."""
+    return {
+        "index_elements": ["id"],
+        "set_": {column.name: new[column.name] for column in _CONTENTS},
+        "where": (ledger.c.status == "lost") & (new.status != "lost"),
+    }
 
 
 def _conditions(where: LedgerFilter) -> list[ColumnElement[bool]]:
