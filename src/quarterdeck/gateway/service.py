@@ -90,13 +90,11 @@ class Service:
             lambda: self.pipeline.directory.config,
             on_outcome=lambda outcome: metrics.authentications.add((outcome,)),
         )
-        timeouts = Timeouts(
-            gateway.connect_timeout_seconds, gateway.first_token_timeout_seconds, gateway.idle_timeout_seconds
-        )
+        self.engines = EngineClient(self.client, _timeouts(config))
         self.pipeline = Pipeline(
             directory=Directory.of(config),
             endpoints=self.endpoints,
-            engines=EngineClient(self.client, timeouts),
+            engines=self.engines,
             redis=self.redis,
             settlement=self.settlement,
             reread=self.authenticator.reread,
@@ -110,7 +108,8 @@ class Service:
 
     def adopt(self, config: Config) -> None:
         """A new configuration takes over: requests under way keep the one they began with."""
-        self.sources.static = self._static(config)
+        self.sources.static = self._static(config, before=self.sources.static)
+        self.engines.timeouts = _timeouts(config)
         self.pipeline.directory = Directory.of(config)
 
     async def run(self, listener: socket.socket) -> None:
@@ -227,12 +226,12 @@ class Service:
             )
         )
 
-    def _static(self, config: Config) -> StaticEndpoints:
+    def _static(self, config: Config, *, before: StaticEndpoints | None = None) -> StaticEndpoints:
         for model in config.models:
             for endpoint in model.endpoints:
                 if endpoint.api_key_env and not self.environment.variables.get(endpoint.api_key_env):
                     log.warning("%s: the variable %s is not set", model.name, endpoint.api_key_env)
-        return StaticEndpoints(config, self.environment.variables)
+        return StaticEndpoints(config, self.environment.variables, before=before)
 
     def _count_endpoints(self) -> dict[tuple[str, ...], int]:
         counts: dict[tuple[str, ...], int] = {}
@@ -257,6 +256,11 @@ class Service:
             Context().run(log.info, "%s answers again", what)
         else:
             Context().run(log.error, "%s does not answer", what)
+
+
+def _timeouts(config: Config) -> Timeouts:
+    gateway = config.gateway
+    return Timeouts(gateway.connect_timeout_seconds, gateway.first_token_timeout_seconds, gateway.idle_timeout_seconds)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -88,17 +88,24 @@ def report_success(endpoint: Endpoint) -> None:
 class StaticEndpoints:
     """Those that the configuration names. They are taken to be ready; passive health finds out who isn't."""
 
-    def __init__(self, config: Config, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: Config, variables: Mapping[str, str], *, before: "StaticEndpoints | None" = None
+    ) -> None:
+        """`before` is what a reload replaces: an endpoint that is still the same keeps its load and its failures."""
+        known = {endpoint.id: endpoint for endpoint in before.all()} if before else {}
         self._endpoints = [
-            Endpoint(
-                id=f"{model.name}@{endpoint.url}",
-                model=model.name,
-                url=endpoint.url,
-                state="ready",
-                max_running=endpoint.max_running,
-                upstream_model=endpoint.model,
-                # A secret that was read from a file often ends with a line's end.
-                api_key=variables.get(endpoint.api_key_env, "").strip() or None if endpoint.api_key_env else None,
+            _kept(
+                known,
+                Endpoint(
+                    id=f"{model.name}@{endpoint.url}",
+                    model=model.name,
+                    url=endpoint.url,
+                    state="ready",
+                    max_running=endpoint.max_running,
+                    upstream_model=endpoint.model,
+                    # A secret that was read from a file often ends with a line's end.
+                    api_key=variables.get(endpoint.api_key_env, "").strip() or None if endpoint.api_key_env else None,
+                ),
             )
             for model in config.models
             for endpoint in model.endpoints
@@ -106,6 +113,14 @@ class StaticEndpoints:
 
     def all(self) -> Sequence[Endpoint]:
         return self._endpoints
+
+
+def _kept(known: Mapping[str, Endpoint], new: Endpoint) -> Endpoint:
+    old = known.get(new.id)
+    if old is None or (old.upstream_model, old.api_key) != (new.upstream_model, new.api_key):
+        return new
+    old.max_running = new.max_running
+    return old
 
 
 class Listed(msgspec.Struct, frozen=True):

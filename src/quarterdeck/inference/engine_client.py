@@ -68,7 +68,8 @@ class EngineClient:
 
     def __init__(self, client: HttpClient, timeouts: Timeouts) -> None:
         self._client = client
-        self._timeouts = timeouts
+        self.timeouts = timeouts
+        """Those of calls to come; a reload may replace them."""
 
     async def open(
         self, endpoint: Endpoint, path: str, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
@@ -81,7 +82,7 @@ class EngineClient:
         extra = b"".join([b"%b: %b\r\n" % header for header in headers])
         head = b"%b%bcontent-length: %d\r\n\r\n" % (endpoint.head(path), extra, len(body))
         try:
-            connection = await self._client.request(endpoint.origin, head, body, self._timeouts)
+            connection = await self._client.request(endpoint.origin, head, body, self.timeouts)
         except UpstreamError as error:
             raise _translate(error) from error
         stream = None
@@ -230,6 +231,8 @@ def _sound(body: bytes, content_type: bytes) -> bytes:
     if not content_type.lower().startswith(b"application/json"):
         return body
     try:
+        if not body.isascii():
+            body.decode()  # what is skipped over is not looked into
         found = msgspec.json.decode(body, type=_Kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _told(EngineError(f"The engine's answer is not JSON: {error}."), 200) from error
