@@ -15,6 +15,7 @@ import httpx
 import uvicorn
 
 from quarterdeck import processes
+from quarterdeck.engine import shared_memory
 from quarterdeck.engine.machine import read_machine
 from quarterdeck.engine.ray_variables import set_variables
 from quarterdeck.engine.warden import watch_over
@@ -52,8 +53,10 @@ def run(environment: Environment, settings: EngineDoorSettings, config: Config) 
     except Exception:
         log.exception("the engine door failed")
         status = 1
+    segments = shared_memory.segments(processes.descendants(os.getpid()))
     if processes.end_tree(os.getpid(), grace_s=settings.stop_seconds):
         status = 1
+    shared_memory.remove(segments)
     log.info("stopped")
     return status
 

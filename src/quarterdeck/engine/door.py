@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from quarterdeck import processes
+from quarterdeck.engine import shared_memory
 from quarterdeck.engine.adapters import Adapter, Adapters, Replica
 from quarterdeck.engine.cluster import Cluster
 from quarterdeck.engine.deployer import Deployer, orders
@@ -161,7 +162,9 @@ def end_orphans() -> None:
             continue
         if process.is_alive:
             log.warning("ending %s (%d), whose replica is gone", process.name, process.pid)
+            segments = shared_memory.segments([process, *processes.descendants(process.pid)])
             processes.end_tree(process.pid, grace_s=0.5)
+            shared_memory.remove(segments)
         try:
             os.waitpid(process.pid, os.WNOHANG)
         except ChildProcessError:

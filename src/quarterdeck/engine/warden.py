@@ -12,6 +12,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from quarterdeck import processes
+from quarterdeck.engine import shared_memory
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,9 @@ def watch_over(run: Callable[[], int], *, stop_seconds: float) -> int:
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         log.error("the engine door was ended by %s", signal.Signals(-code).name)
+    segments = shared_memory.segments(processes.descendants(warden))
     left = processes.end_tree(warden, grace_s=stop_seconds)
+    shared_memory.remove(segments)
     if left:
         log.error("left behind: %s", ", ".join(f"{process.name} ({process.pid})" for process in left))
     return code if code >= 0 and not left else 1
