@@ -254,6 +254,16 @@ class Stack:
         assert isinstance(body, dict)
         return body
 
+    def under_way(self) -> float:
+        """Requests that the gateway is serving."""
+        return self.metric("quarterdeck_requests_in_flight")
+
+    async def fault(self, simulator: SimulatorProcess, fault: str, count: int = 1) -> None:
+        """Its next so many requests have this fault."""
+        async with httpx.AsyncClient() as client:
+            told = await client.post(simulator.url + "/admin/faults", json={"fault": fault, "count": count})
+            told.raise_for_status()
+
     def metric(self, name: str, part: DoorProcess | None = None, **labels: str) -> float:
         """A figure of `/metrics`; 0 where it has not been counted yet."""
         text = (part or self.gateway).get("/metrics")[1]

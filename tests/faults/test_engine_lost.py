@@ -94,9 +94,9 @@ async def test_an_engine_that_runs_out_of_memory(stack: Stack, shape: Shape, whe
     key = await stack.key(f"crash {shape.name} {when}")
     outcomes = {}
     answers = []
-    async with httpx.AsyncClient() as admin, stack.client(key) as client:
+    async with stack.client(key) as client:
         for count in ("one", "two"):
-            await admin.post(stack.a.url + "/admin/faults", json={"fault": f"crash={when}"})
+            await stack.fault(stack.a, f"crash={when}")
             answers.append(await ask(client, shape, f"{shape.name}-{count}"))
             outcomes[count] = answers[-1].outcome
             assert await stack.ended(stack.a) == 137
