@@ -141,7 +141,7 @@ def bare(folder: Path, *, pinned: bool) -> Iterator[Arm]:
 def memory(root: int) -> dict[str, float]:
     """MiB resident by process, those of one name added up."""
     found: dict[str, float] = {}
-    for pid in [root, *descendants(root)]:
+    for pid in [root, *(child.pid for child in descendants(root))]:
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().split()
             module = next((w for w in words if w.startswith(("quarterdeck.", "ray::", "VLLM::"))), "")

@@ -15,7 +15,7 @@ def named(stack: Stack, *words: str) -> list[int]:
     """The stack's processes whose command line has all the words."""
     assert stack.process is not None
     found = []
-    for pid in descendants(stack.process.pid):
+    for pid in (process.pid for process in descendants(stack.process.pid)):
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:  # it ended meanwhile
@@ -80,7 +80,8 @@ def test_a_killed_engine_is_an_error_event_and_comes_back(platform: Stack) -> No
 
 def test_ctrl_c_leaves_no_process(platform: Stack) -> None:
     assert platform.process is not None
-    pids = descendants(platform.process.pid)
+    pids = [process.pid for process in descendants(platform.process.pid)]
+    assert len(pids) > 8
     platform.stop()
     states = subprocess.run(["ps", "-o", "pid=,stat=", "-p", ",".join(map(str, pids))], capture_output=True, text=True)
     alive = [line for line in states.stdout.splitlines() if " Z" not in line]
