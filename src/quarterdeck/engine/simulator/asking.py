@@ -165,7 +165,7 @@ def constrained_text(request: Sampling, start: int) -> str | None:
         wanted["json_object"] = True
     elif form.get("type") == "json_schema":
         wanted["json"] = form["json_schema"].get("schema") or {}
-    if wanted.get("choice"):
+    if isinstance(wanted.get("choice"), list) and wanted["choice"]:
         return str(wanted["choice"][start % len(wanted["choice"])])
     if wanted.get("regex") is not None:
         text = matching(str(wanted["regex"]))

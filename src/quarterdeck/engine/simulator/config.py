@@ -36,6 +36,9 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
     ] = "generate"
     host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 takes a free one and prints it")] = 8000
+    http_timeout_keep_alive: Annotated[
+        Seconds, Meta(description="an idle connection is closed after so long (vLLM's default)")
+    ] = 5.0
     endpoint_id: Annotated[str, Meta(description="id in GET /endpoints; default: <model>#1")] = ""
     advertise_url: Annotated[str, Meta(description="url in GET /endpoints; default: where it listens")] = ""
 

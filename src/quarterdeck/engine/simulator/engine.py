@@ -21,7 +21,7 @@ from quarterdeck.engine.simulator.scheduler import Scheduler
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A name that was asked for: `voice` goes into the words' checksum, aliases of a model share it."""
+    """Who answers: the name that answers carry, and the `voice` that goes into the words' checksum."""
 
     name: str
     voice: str
@@ -88,7 +88,9 @@ class Engine:
         if task and tasks[model] not in (task, "any"):
             api = {"generate": "Chat Completions", "embed": "Embeddings"}[task]
             raise invalid(f"The model does not support {api} API", "model")
-        return Served(model, self.config.model if model in self.config.names else model, None)
+        if model in self.config.names:
+            return Served(self.config.names[0], self.config.model, None)
+        return Served(model, model, None)
 
 
 def check_values(config: SimulatorConfig) -> None:

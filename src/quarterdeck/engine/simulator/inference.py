@@ -35,6 +35,8 @@ from quarterdeck.engine.simulator.usage import usage_of
 from quarterdeck.engine.simulator.vectors import cosine, embed
 from quarterdeck.engine.simulator.wire import Exchange
 
+MAX_DIMENSIONS = 65536
+
 
 async def create_chat_completion(exchange: Exchange, engine: Engine, faults: Faults) -> None:
     request = await receive(exchange, engine, ChatRequest)
@@ -61,8 +63,8 @@ async def create_embedding(exchange: Exchange, engine: Engine, faults: Faults) -
     if request.encoding_format not in ("float", "base64"):
         raise invalid(f"Unsupported encoding format {request.encoding_format}", "encoding_format")
     dimensions = engine.config.default_embedding_dimensions if request.dimensions is None else request.dimensions
-    if dimensions < 1:
-        raise invalid(f"dimensions must be at least 1, got {dimensions}.", "dimensions")
+    if not 1 <= dimensions <= MAX_DIMENSIONS:
+        raise invalid(f"dimensions must be between 1 and {MAX_DIMENSIONS}, got {dimensions}.", "dimensions")
     texts, prompts = prompts_of(request.input)
     keep = request.truncate_prompt_tokens
     if keep is not None:

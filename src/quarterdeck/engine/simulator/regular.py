@@ -14,6 +14,8 @@ from typing import Any
 
 CANDIDATES = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ -_.@/:,"
 
+LONGEST = 10_000
+
 
 def matching(pattern: str) -> str | None:
     """A short text in which the pattern is found, or None."""
@@ -42,9 +44,10 @@ def _one(code: Any, argument: Any, groups: list[tuple[int, str]]) -> str:
         return min((_text(branch, groups) for branch in argument[1]), key=len)
     if code in (codes.MAX_REPEAT, codes.MIN_REPEAT, codes.POSSESSIVE_REPEAT):
         least, _, inner = argument
-        if least > 4096:
+        text = _text(inner, groups)
+        if len(text) * int(least) > LONGEST:
             raise ValueError("too long")
-        return _text(inner, groups) * int(least)
+        return text * int(least)
     if code is codes.SUBPATTERN:
         text = _text(argument[3], groups)
         if argument[0] is not None:

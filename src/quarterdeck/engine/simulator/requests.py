@@ -9,7 +9,7 @@ from quarterdeck.engine.simulator.refusals import Refusal, invalid, unreadable, 
 T = TypeVar("T")
 
 MAX_LOGPROBS = 20
-MAX_N = 16384
+MAX_N = 128
 
 Prompt = str | list[Any]
 """A text, tokens, or a list of either."""
@@ -178,6 +178,9 @@ def check_messages(messages: list[dict[str, Any]]) -> None:
             )
         content = message.get("content")
         listed = isinstance(content, list) and all(isinstance(part, dict | str) for part in content)
+        calls = message.get("tool_calls") or []
+        if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+            raise invalid("`tool_calls` must be a list of tool calls.", f"messages.{index}.tool_calls")
         if not (content is None or isinstance(content, str) or listed):
             raise Refusal(
                 f"1 validation error:\n  {{'type': 'string_type', 'loc': ('body', 'messages', {index}, 'content'), "

@@ -26,13 +26,22 @@ DEEPEST = 24
 """A schema that refers to itself is left at its optional parts well before this."""
 
 
+LONGEST = 100_000
+MOST = 1_000
+"""A schema that asks for a longer text, or for more items, is refused: its value would hold up everyone."""
+
+
 class UnsatisfiableError(ValueError):
     """No value, or none that we can find."""
 
 
 def instance(schema: Any, start: int = 0) -> Any:
     """A small value that satisfies the schema; the same for the same schema and `start`. Raises UnsatisfiableError."""
-    return _value(schema, schema if isinstance(schema, Mapping) else {}, start, 0)
+    try:
+        return _value(schema, schema if isinstance(schema, Mapping) else {}, start, 0)
+    except (TypeError, AttributeError, KeyError, IndexError, ArithmeticError, RecursionError) as error:
+        # the schema is a stranger's JSON: what is not a schema falls over anywhere
+        raise UnsatisfiableError(f"not a JSON schema: {error}") from error
 
 
 def _value(schema: Any, root: Mapping[str, Any], start: int, depth: int) -> Any:
@@ -119,7 +128,7 @@ def _object(schema: Mapping[str, Any], root: Mapping[str, Any], start: int, dept
     for name in required:
         if name not in made:
             made[name] = _value(extra, root, start + len(made) + 1, depth + 1)
-    least = int(schema.get("minProperties") or 0)
+    least = _count(schema, "minProperties", MOST)
     for index, name in enumerate(properties):
         if len(made) >= least:
             break
@@ -135,7 +144,7 @@ def _array(schema: Mapping[str, Any], root: Mapping[str, Any], start: int, depth
     items = schema.get("items", True)
     if isinstance(items, list):  # before draft 2020-12
         prefix, items = items, schema.get("additionalItems", True)
-    least = max(int(schema.get("minItems") or 0), len(prefix) if "minItems" in schema or prefix else 0)
+    least = max(_count(schema, "minItems", MOST), len(prefix) if "minItems" in schema or prefix else 0)
     if "contains" in schema and least <= len(prefix):
         least = len(prefix) + 1
         items = schema["contains"]
@@ -147,8 +156,17 @@ def _array(schema: Mapping[str, Any], root: Mapping[str, Any], start: int, depth
         while schema.get("uniqueItems") and value in made and attempt < 64:
             attempt += 1
             value = _other(value, attempt) if attempt > 32 else _value(each, root, start + 101 * attempt, depth + 1)
+        if schema.get("uniqueItems") and value in made:
+            raise UnsatisfiableError("not enough different items")
         made.append(value)
     return made
+
+
+def _count(schema: Mapping[str, Any], name: str, most: int) -> int:
+    count = int(schema.get(name) or 0)
+    if count > most:
+        raise UnsatisfiableError(f"{name} is larger than {most}")
+    return count
 
 
 def _other(value: Any, attempt: int) -> Any:
@@ -160,7 +178,7 @@ def _other(value: Any, attempt: int) -> Any:
 
 
 def _string(schema: Mapping[str, Any], start: int) -> str:
-    least = int(schema.get("minLength") or 0)
+    least = _count(schema, "minLength", LONGEST)
     most = schema.get("maxLength")
     if "pattern" in schema:
         text = matching(str(schema["pattern"]))

@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             backlog=BACKLOG,
-            timeout_keep_alive=75,
+            timeout_keep_alive=max(int(engine.config.http_timeout_keep_alive), 1),
         )
         super().__init__(config)
         self._engine = engine
