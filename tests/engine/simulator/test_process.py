@@ -99,6 +99,17 @@ async def test_a_client_that_goes_away_stops_the_engine(start: Start, reset: boo
     assert page['vllm:request_success_total{model_name="simulated",engine="0",finished_reason="abort"}'] == 1
 
 
+async def test_who_goes_away_before_a_slow_first_byte_is_forgotten(start: Start) -> None:
+    process = start()
+    raw = await Raw.open(process.port)
+    await raw.post(PATH, STREAM, x_fault="slow=1h")
+    async with client_of(process) as client:
+        while (await client.get("/load")).json()["server_load"] != 1:  # noqa: ASYNC110  (another process)
+            await asyncio.sleep(0.01)
+    await raw.close()
+    await until(process, sample("quarterdeck_simulator_client_disconnects_total"), 1)
+
+
 async def test_who_waits_for_a_place_and_goes_away_is_forgotten(start: Start) -> None:
     process = start("--max-num-seqs", "1", "--time-to-first-token", "1h")
     running, waiting = await Raw.open(process.port), await Raw.open(process.port)

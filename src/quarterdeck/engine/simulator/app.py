@@ -123,6 +123,8 @@ class App:
         engine = self.engine
         if fault := faults.get("slow"):
             engine.faults.count("slow")
+            await exchange.body(engine.config.max_request_body_size_mb << 20)
+            exchange.watch()
             await engine.clock.sleep(1.0 if fault.value is None else fault.value)
         if fault := faults.get("refused"):
             engine.faults.count("refused")

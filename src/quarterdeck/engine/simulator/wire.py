@@ -39,6 +39,7 @@ class Exchange:
             asyncio.Transport | None, (scope.get("extensions") or {}).get(TRANSPORT, {}).get("transport")
         )
         self._watcher: asyncio.Task[None] | None = None
+        self._body: bytes | None = None
         self.extra: list[Header] = []
         self.started = False
         self.ended = False
@@ -51,7 +52,9 @@ class Exchange:
         return None
 
     async def body(self, limit: int) -> bytes:
-        """The whole body. Raises Refusal above the limit, ClientGone where it ends early."""
+        """The whole body, again if asked again. Raises Refusal above the limit, ClientGone where it ends early."""
+        if self._body is not None:
+            return self._body
         kind = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise unsupported_media_type()
@@ -66,7 +69,8 @@ class Exchange:
             if length > limit:
                 raise Refusal("Request body too large", status=413, type="Request Entity Too Large")
             if not message.get("more_body"):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+                self._body = parts[0] if len(parts) == 1 else b"".join(parts)
+                return self._body
 
     async def answer(
         self, body: bytes, *, status: int = 200, headers: Iterable[Header] = (), kind: bytes = JSON
