@@ -55,6 +55,11 @@ class Adapters:
         """Replica's key → names."""
         return self._loaded
 
+    def incomplete(self, model: str, replica: Replica) -> bool:
+        """Whether the replica still lacks an adapter that it has not refused."""
+        has = self._loaded.get(replica.key, set())
+        return any(name not in has and (replica.key, name) not in self._refused for name in self._wanted.get(model, {}))
+
     def want(self, model: str, adapter: Adapter) -> None:
         """Remember without asking anyone: for the adapters in the config."""
         self._wanted[model][adapter.name] = adapter

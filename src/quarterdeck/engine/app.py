@@ -55,10 +55,10 @@ class App:
                 return (200, {"status": "ok"}) if self._door.is_healthy else (503, {"status": "ray is not up"})
             case ("POST", "adapters"):
                 model, name, path = requested(await read_body(receive))
-                await self._door.adapters.add(model, name, path, self._door.ready(model))
+                await self._door.adapters.add(model, name, path, self._door.serving(model))
                 return 200, {"model": model, "name": name}
             case ("DELETE", "adapters", model, name):
-                await self._door.adapters.remove(model, name, self._door.ready(model))
+                await self._door.adapters.remove(model, name, self._door.serving(model))
                 return 200, {"model": model, "name": name, "deleted": True}
             case (_, "endpoints" | "healthz" | "adapters", *_):
                 raise MethodNotAllowedError(f"{scope['method']} is not for {scope['path']}.")

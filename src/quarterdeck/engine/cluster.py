@@ -31,19 +31,13 @@ class Cluster:
 
     def __init__(self, *, address: str | None, folder: Path) -> None:
         self._join = address
+        self.is_ours = address is None
+        self.host = LOOPBACK if address is None else None
+        """The address by which replicas are reached; None: each node's own."""
         self._folder = folder
-        self._lock: IO[str] | None = None
+        self._lock: IO[str] | None = None  # held as long as we live
         self.address = ""
         """Where the deployer finds it."""
-
-    @property
-    def is_ours(self) -> bool:
-        return self._join is None
-
-    @property
-    def host(self) -> str | None:
-        """The address by which replicas are reached; None: each node's own."""
-        return LOOPBACK if self.is_ours else None
 
     def start(self, machine: Machine) -> None:
         if self._join is not None:
@@ -63,15 +57,6 @@ class Cluster:
         """Serve's applications, deployments, replicas and their ports."""
         details: dict[str, Any] = _get_global_client().get_serve_details()
         return details
-
-    def delete(self, app: str) -> None:
-        serve.delete(app)
-
-    def stop(self) -> None:
-        """Leave Ray. Ours ends with its processes, which the door ends."""
-        ray.shutdown()
-        if self._lock is not None:
-            self._lock.close()
 
     def _start_local(self, machine: Machine) -> None:
         folder = session_folder(self._folder)

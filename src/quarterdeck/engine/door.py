@@ -9,14 +9,13 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from quarterdeck import processes
 from quarterdeck.engine import shared_memory
 from quarterdeck.engine.adapters import Adapter, Adapters, Replica
-from quarterdeck.engine.cluster import Cluster
 from quarterdeck.engine.deployer import Deployer, orders
 from quarterdeck.engine.endpoints import Row, Served, rows, urls
 from quarterdeck.engine.machine import Machine
@@ -32,6 +31,20 @@ _RAY_AWAY_S = 20.0
 """So long Serve's controller may not answer (Ray restarts it by itself) before we end, to be started anew."""
 
 
+class Ray(Protocol):
+    """What the door needs of a cluster (`engine/cluster.py`); every call blocks."""
+
+    is_ours: bool
+    host: str | None
+    address: str
+
+    def start(self, machine: Machine) -> None: ...
+
+    def with_gpus(self, machine: Machine) -> Machine: ...
+
+    def details(self) -> dict[str, Any]: ...
+
+
 class RayLostError(Exception):
     """Ray is gone, and with it all that we serve."""
 
@@ -44,7 +57,7 @@ class Door:
         models: Sequence[ModelConfig],
         settings: EngineDoorSettings,
         machine: Machine,
-        cluster: Cluster,
+        cluster: Ray,
         replicas: ReplicaClient,
         *,
         base: Path,
@@ -69,15 +82,17 @@ class Door:
                 self.adapters.want(model.name, Adapter(adapter.name, path))
 
     def endpoints(self) -> list[Row]:
-        served = [
-            Served(model.name, slug(model.name), model.engine.task, max_running(model.engine), self._told[model.name])
-            for model in self._models
-            if model.engine is not None
-        ]
-        return rows(served, self._details, self._urls, self.adapters.loaded, is_draining=self._is_draining)
+        incomplete = {
+            replica.key
+            for model, replicas in self._serving().items()
+            for replica in replicas
+            if self.adapters.incomplete(model, replica)
+        }
+        return self._rows(incomplete)
 
-    def ready(self, model: str) -> list[Replica]:
-        return self._ready().get(model, [])
+    def serving(self, model: str) -> list[Replica]:
+        """The replicas that answer for a model, with all of its adapters or not yet."""
+        return self._serving().get(model, [])
 
     async def run(self, *, on_ray_started: Callable[[], None]) -> None:
         """Serve until cancelled. Raises RayLostError."""
@@ -131,7 +146,7 @@ class Door:
             else:
                 self.is_healthy, answered = True, time.monotonic()
                 self._remember_urls()
-                await self.adapters.reconcile(self._ready())
+                await self.adapters.reconcile(self._serving())
             if self._cluster.is_ours:
                 await asyncio.to_thread(end_orphans)
             await asyncio.sleep(_LOOK_S)
@@ -146,10 +161,25 @@ class Door:
         known = {**self._urls, **urls(self._details, self._cluster.host)}
         self._urls = {name: url for name, url in known.items() if name in listed}
 
-    def _ready(self) -> dict[str, list[Replica]]:
+    def _rows(self, incomplete: Collection[str] = ()) -> list[Row]:
+        served = [
+            Served(model.name, slug(model.name), model.engine.task, max_running(model.engine), self._told[model.name])
+            for model in self._models
+            if model.engine is not None
+        ]
+        return rows(
+            served,
+            self._details,
+            self._urls,
+            self.adapters.loaded,
+            incomplete=incomplete,
+            is_draining=self._is_draining,
+        )
+
+    def _serving(self) -> dict[str, list[Replica]]:
         keys = {url: name for name, url in self._urls.items()}
         found: dict[str, list[Replica]] = {}
-        for row in self.endpoints():
+        for row in self._rows():
             if row.state == "ready" and row.task == "generate":
                 found.setdefault(row.model, []).append(Replica(keys[row.url], row.url))
         return found

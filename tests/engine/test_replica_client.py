@@ -1,0 +1,43 @@
+"""What a replica answers, in the door's words."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from quarterdeck.engine.adapters import Adapter
+from quarterdeck.engine.replica_client import ReplicaClient
+from quarterdeck.errors import EngineError, EngineUnavailableError
+
+METRICS = """
+vllm:num_requests_running{engine="0",model_name="m"} 2.0
+vllm:num_requests_waiting{engine="0",model_name="m"} 1.0
+vllm:num_requests_waiting_by_reason{engine="0",model_name="m",reason="capacity"} 1.0
+"""
+
+
+def _client(answer: httpx.Response | Exception) -> ReplicaClient:
+    def handle(request: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return ReplicaClient(httpx.AsyncClient(transport=httpx.MockTransport(handle)))
+
+
+async def test_running_and_waiting_requests_are_in_work() -> None:
+    assert await _client(httpx.Response(200, text=METRICS)).in_work("http://r") == 3
+    assert await _client(httpx.ConnectError("gone")).in_work("http://r") == 0
+
+
+async def test_a_refusal_carries_the_replicas_reason() -> None:
+    refusal = httpx.Response(400, json={"error": {"message": "rank 64 is more than 16", "code": 400}})
+    with pytest.raises(EngineError, match="rank 64"):
+        await _client(refusal).load("http://r", Adapter("a", Path("/a")))
+    with pytest.raises(EngineError, match="status 500"):
+        await _client(httpx.Response(500, text="oops")).unload("http://r", "a")
+
+
+async def test_a_silent_replica_is_unavailable() -> None:
+    with pytest.raises(EngineUnavailableError):
+        await _client(httpx.ConnectError("refused")).load("http://r", Adapter("a", Path("/a")))
