@@ -28,3 +28,9 @@ def test_a_cluster_keeps_its_own_ways_and_the_user_has_the_last_word() -> None:
     assert "RAY_AUTH_MODE" not in environ
     assert environ["RAY_worker_niceness"] == "5"
     assert environ["PYTHONPATH"] == "/src:/a"
+
+
+def test_modules_are_compiled_once_for_all_processes() -> None:
+    environ = {"PYTHONDONTWRITEBYTECODE": "1"}
+    set_variables(environ, Path("/src"), is_local=True)
+    assert "PYTHONDONTWRITEBYTECODE" not in environ
