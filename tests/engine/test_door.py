@@ -38,7 +38,7 @@ class FakeRay:
 
 @pytest.fixture
 def door(tmp_path: Path) -> Door:
-    settings = EngineDoorSettings(None, 0.1, 0.1, (tmp_path,), None)
+    settings = EngineDoorSettings("127.0.0.1", None, 0.1, 0.1, (tmp_path,), None)
     replicas = ReplicaClient(httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200))))
     return Door(MODELS, settings, MACHINE, FakeRay(), replicas, base=tmp_path, cache=tmp_path)
 

@@ -40,7 +40,12 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     configure(environment.log_level, "engine")
-    set_variables(os.environ, Path(__file__).resolve().parents[2], is_local=settings.ray_address is None)
+    set_variables(
+        os.environ,
+        Path(__file__).resolve().parents[2],
+        is_ours=settings.ray_address is None,
+        is_loopback=settings.is_loopback,
+    )
     return watch_over(partial(run, environment, settings, config), stop_seconds=settings.stop_seconds)
 
 
@@ -73,7 +78,7 @@ async def serve(environment: Environment, settings: EngineDoorSettings, config: 
             config.models,
             settings,
             read_machine(),
-            Cluster(address=settings.ray_address, folder=environment.state / "ray"),
+            Cluster(settings, environment.state / "ray"),
             ReplicaClient(client),
             base=config_path(environment).parent,
             cache=environment.cache,
@@ -81,7 +86,7 @@ async def serve(environment: Environment, settings: EngineDoorSettings, config: 
         server = _Server(
             uvicorn.Config(
                 App(door),
-                host="127.0.0.1",
+                host=settings.host,
                 port=environment.engine_port,
                 log_config=None,
                 access_log=False,

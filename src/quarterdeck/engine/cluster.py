@@ -18,6 +18,7 @@ from ray import serve
 from ray.serve.context import _get_global_client
 
 from quarterdeck.engine.machine import Machine
+from quarterdeck.settings.engine import EngineDoorSettings
 
 LOOPBACK = "127.0.0.1"
 
@@ -29,10 +30,11 @@ _SOCKET_TAIL = len("/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_s
 class Cluster:
     """A Ray, and Serve on it. Every method blocks: the door calls them in a thread."""
 
-    def __init__(self, *, address: str | None, folder: Path) -> None:
-        self._join = address
-        self.is_ours = address is None
-        self.host = LOOPBACK if address is None else None
+    def __init__(self, settings: EngineDoorSettings, folder: Path) -> None:
+        self._join = settings.ray_address
+        self._listen = settings.host if self._join is None else "0.0.0.0"  # noqa: S104  # from other nodes, too
+        self.is_ours = self._join is None
+        self.host = LOOPBACK if settings.is_loopback else None
         """The address by which replicas are reached; None: each node's own."""
         self._folder = folder
         self._lock: IO[str] | None = None  # held as long as we live
@@ -45,8 +47,8 @@ class Cluster:
         else:
             self._start_local(machine)
         self.address = ray.get_runtime_context().gcs_address
-        host = LOOPBACK if self.is_ours else "0.0.0.0"  # noqa: S104  # pods are reached from other nodes
-        serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": 0 if self.is_ours else 8000})
+        # Port 0: nobody calls Serve's own proxy here, and the gateway wants 8000 for itself.
+        serve.start(proxy_location="HeadOnly", http_options={"host": self._listen, "port": 0 if self.is_ours else 8000})
 
     def with_gpus(self, machine: Machine) -> Machine:
         """The machine with the GPUs that Ray knows: in a cluster, those of all its nodes."""
@@ -77,7 +79,7 @@ class Cluster:
             include_dashboard=False,
             log_to_driver=False,
             configure_logging=False,
-            _node_ip_address=LOOPBACK,
+            **({"_node_ip_address": self.host} if self.host else {}),
             _temp_dir=str(folder),
         )
 

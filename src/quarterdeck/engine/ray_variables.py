@@ -31,22 +31,25 @@ RAY_VARIABLES: Mapping[str, str] = {
 """Set before Ray starts, where the user has not: Ray reads them at import, in every process of its own."""
 
 
-LOCAL_VARIABLES: Mapping[str, str] = {
+LOOPBACK_VARIABLES: Mapping[str, str] = {
     # Without it Ray turns 127.0.0.1 into the machine's address: it would listen to the network, and be lost when a
     # laptop changes its own. The name is of an older purpose.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    # Who can talk to Ray can run code as us. Said aloud because only the process that starts Ray turns it on by itself.
-    "RAY_AUTH_MODE": "token",
 }
-"""For a Ray of our own, on one machine."""
+"""For a Ray that keeps to this machine."""
 
 
-def set_variables(environ: MutableMapping[str, str], source_root: Path, *, is_local: bool) -> None:
-    """Prepare the environment that Ray and its workers inherit. Must come before Ray is imported anywhere."""
-    for name, value in {**RAY_VARIABLES, **(LOCAL_VARIABLES if is_local else {})}.items():
+def set_variables(environ: MutableMapping[str, str], source_root: Path, *, is_ours: bool, is_loopback: bool) -> None:
+    """Prepare the environment that Ray and its workers inherit. Must come before Ray is imported anywhere.
+
+    `is_ours`: Ray is started by us, not joined.
+    """
+    for name, value in {**RAY_VARIABLES, **(LOOPBACK_VARIABLES if is_loopback else {})}.items():
         environ.setdefault(name, value)
-    if is_local:
-        # For this run only, and in no file: all of Ray's processes inherit it from us.
+    if is_ours:
+        # Who can talk to Ray can run code as us. The token is for this run only and in no file: all of Ray's processes
+        # inherit it. The mode is said aloud because only the process that starts Ray turns it on by itself.
+        environ.setdefault("RAY_AUTH_MODE", "token")
         environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     # An engine's start is five processes that import 4,000 modules each. Compiled once they cost half of that.
     environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -214,6 +214,12 @@ class EngineConfig(_Frozen):
 class EngineDoorSettings:
     """What the engine door is told by its environment, beside the paths and ports that every door has."""
 
+    host: str
+    """QUARTERDECK_ENGINE_HOST, 127.0.0.1: where the control port and the replicas listen.
+
+    Neither asks for a key, so a laptop keeps both to itself. In a pod it is 0.0.0.0, and a network policy decides who
+    comes; replicas are then told by the node's own address.
+    """
     ray_address: str | None
     """RAY_ADDRESS: a Ray cluster to join. Unset: a Ray of our own, on this machine, ended with the door."""
     drain_seconds: float
@@ -232,12 +238,17 @@ class EngineDoorSettings:
     thread_binding: str | None
     """VLLM_CPU_OMP_THREADS_BIND: the cores of vLLM's threads, taken as it is. Unset: all of a small machine's cores."""
 
+    @property
+    def is_loopback(self) -> bool:
+        return self.ray_address is None and self.host in ("127.0.0.1", "localhost", "::1")
+
     @classmethod
     def read(cls, environment: Environment) -> Self:
         """Raises ValueError with the variable's name where one is malformed."""
         variables = environment.variables
         roots = variables.get("QUARTERDECK_ADAPTER_ROOTS")
         return cls(
+            host=variables.get("QUARTERDECK_ENGINE_HOST") or "127.0.0.1",
             ray_address=variables.get("RAY_ADDRESS") or None,
             drain_seconds=_seconds(variables, "QUARTERDECK_ENGINE_DRAIN_SECONDS", 20),
             stop_seconds=_seconds(variables, "QUARTERDECK_ENGINE_STOP_SECONDS", 2),
