@@ -38,6 +38,7 @@ def test_the_command_line_is_read() -> None:
 def test_several_models_are_one_process() -> None:
     config = parse(["--model", "one", "--model", "two", "--embedding-model", "three"])
     assert config.tasks == {"one": "generate", "two": "generate", "three": "embed"}
+    assert parse(["--task", "embed", "--model", "one", "--model", "two"]).tasks == {"one": "embed", "two": "embed"}
     assert parse(["--embedding-model", "only"]).tasks == {"only": "embed"}
 
 

@@ -27,7 +27,8 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
     model: Annotated[str, Meta(description="name of the model, and its root in /v1/models")] = "simulated"
     served_model_name: Annotated[list[str], Meta(description="names it answers to; default: the model's")] = []
     more_models: Annotated[
-        list[str], Meta(description="further models of the same process; a second --model is one of them")
+        list[str],
+        Meta(description="further models of the same process, for the same task; a second --model is one of them"),
     ] = []
     embedding_model: Annotated[list[str], Meta(description="further models, for embeddings and score")] = []
     task: Annotated[
@@ -108,7 +109,7 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
     @property
     def tasks(self) -> dict[str, str]:
         """Every model's names, and what each is for."""
-        further = {**dict.fromkeys(self.embedding_model, "embed"), **dict.fromkeys(self.more_models, "generate")}
+        further = {**dict.fromkeys(self.embedding_model, "embed"), **dict.fromkeys(self.more_models, self.task)}
         first: dict[str, str] = dict.fromkeys(self.names, self.task)
         return first | {name: task for name, task in further.items() if name not in first}
 
