@@ -1,0 +1,73 @@
+"""What requests are made of in these tests: a principal, a head, a meter, events as engines send them."""
+
+import json
+import time
+from decimal import Decimal
+from typing import Any
+
+from quarterdeck import ids
+from quarterdeck.inference.calls import Head, Operation
+from quarterdeck.inference.directory import Served
+from quarterdeck.inference.endpoints import Endpoint
+from quarterdeck.inference.metering import Meter
+from quarterdeck.inference.principal import Principal
+from quarterdeck.protocol import requests
+from quarterdeck.settings.limits import Limits
+from quarterdeck.settings.prices import Price
+
+PRICE = Price(input=Decimal("1"), cached_input=Decimal("0.5"), output=Decimal("2"))
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+DONE = b"data: [DONE]\n\n"
+
+
+def a_principal(**changes: Any) -> Principal:
+    fields: dict[str, Any] = {"key": "key_1", "name": "laptop", "org": "default", "team": "default", "limits": Limits()}
+    return Principal(**(fields | changes))
+
+
+def a_head(operation: Operation = Operation.CHAT, **changes: Any) -> Head:
+    principal = changes.pop("principal", None) or a_principal()
+    fields: dict[str, Any] = {"request_id": ids.request_id(), "started": time.time()} | changes
+    return Head(operation=operation, principal=principal, **fields)
+
+
+def served(name: str = "m", model: str = "m", price: Price = PRICE) -> Served:
+    return Served(name, model, price, price.version)
+
+
+def an_endpoint(id: str = "e#1", **changes: Any) -> Endpoint:
+    fields: dict[str, Any] = {"id": id, "model": "m", "url": "http://127.0.0.1:1", "state": "ready"}
+    return Endpoint(**(fields | changes))
+
+
+def a_meter(asked: dict[str, Any] | None = None, **changes: Any) -> Meter:
+    request = requests.decode(as_json(asked or CHAT), requests.ChatCompletion)
+    return Meter(changes.pop("head", None) or a_head(), served(), request, **changes)
+
+
+def as_json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def event(value: object) -> bytes:
+    return b"data: " + as_json(value) + b"\n\n"
+
+
+def delta(content: str | None = None, *, finish: str | None = None, **more: Any) -> bytes:
+    """A chunk of a chat's stream, as vLLM writes it."""
+    said = {"content": content} if content is not None else {}
+    choice = {"index": 0, "delta": said, "logprobs": None, "finish_reason": finish}
+    return event({"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "m", "choices": [choice], **more})
+
+
+def usage(prompt: int = 7, output: int = 3, **more: Any) -> bytes:
+    """The last chunk, which holds nothing but the usage."""
+    counts = {"prompt_tokens": prompt, "total_tokens": prompt + output, "completion_tokens": output, **more}
+    return event({"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "m", "choices": [], "usage": counts})
+
+
+def answer(text: str = "Hello", **more: Any) -> bytes:
+    """A chat's whole answer."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    counts = {"prompt_tokens": 7, "total_tokens": 10, "completion_tokens": 3}
+    return as_json({"id": "chatcmpl-1", "object": "chat.completion", "choices": [choice], "usage": counts, **more})
