@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quarterdeck.engine.simulator.cache import Blocks, Lease, chain
@@ -57,6 +57,7 @@ def test_a_salt_shares_nothing() -> None:
     assert chain(pieces(8), SIZE, "one")[0] != chain(pieces(8), SIZE, "two")[0]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 40), st.sampled_from("abc"), st.booleans()), max_size=40))
 def test_the_books_balance(steps: list[tuple[int, str, bool]]) -> None:
     blocks = Blocks(16, SIZE)

@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quarterdeck.engine.simulator.tokenizer import split, token_id
@@ -47,6 +47,7 @@ def test_a_stop_token_ends() -> None:
     assert (written.text, written.stop_reason) == ("One two", token_id(" three"))
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1), st.text(min_size=1, max_size=3))
 def test_an_answer_never_holds_its_stop_string(text: str, stop: str) -> None:
     written = write(recite(text, repeat=False), Bounds(10_000, stop=(stop,)))
