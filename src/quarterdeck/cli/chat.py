@@ -18,9 +18,15 @@ Message = dict[str, str]
 @click.option("-m", "--model", help="Which model. Otherwise the first that is ready to chat.")
 @click.option("-s", "--system", help="A system message to begin with.")
 @click.option("--max-tokens", type=click.IntRange(1), help="At most so many tokens an answer.")
-@click.option("--temperature", type=click.FloatRange(0, 2))
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0, 2),
+    default=0.2,
+    show_default=True,
+    help="How freely it picks its words. A small model rambles at the API's own default of 1.",
+)
 def command(
-    words: tuple[str, ...], model: str | None, system: str | None, max_tokens: int | None, temperature: float | None
+    words: tuple[str, ...], model: str | None, system: str | None, max_tokens: int | None, temperature: float
 ) -> None:
     """Ask one question (as arguments, or on stdin), or without any begin a conversation.
 

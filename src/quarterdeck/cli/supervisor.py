@@ -27,8 +27,10 @@ BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Before the first, second, … start again. A child that then runs for STEADY_S begins at the first again."""
 STEADY_S = 60.0
 USAGE_STATUS = 2
-"""A door that ends with it was told something wrong: it would end so again. With another one the engine has one more
-try at the first start: Ray gives its own parts 30 s to come up, which a busy machine may exceed."""
+"""A door that ends with it was told something wrong: it would end so again."""
+FIRST_TRIES = 3
+"""How often the engine may be started before it first served: Ray gives its own parts 30 s to come up, which a busy
+machine exceeds now and then."""
 LOOK_S = 0.5
 CHORES_S = 10.0
 
@@ -169,12 +171,13 @@ class Supervisor:
     # ---- up ----------------------------------------------------------------------------------------------------------
 
     async def _keep_up(self, child: Child) -> None:
-        failures, started = 0, time.monotonic()
+        failures, deaths, started = 0, 0, time.monotonic()
         while True:
             await child.ended()
             if time.monotonic() - started > STEADY_S:
                 failures = 0
-            if child is self._engine and not self._is_up and (failures or child.status == USAGE_STATUS):
+            deaths += 1
+            if child is self._engine and not self._is_up and (deaths == FIRST_TRIES or child.status == USAGE_STATUS):
                 raise StartError(child.epitaph())
             wait = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
             failures += 1

@@ -1,6 +1,7 @@
 """`quarterdeck up`: reads what it is told, checks that it can be done, and hands over to the supervisor."""
 
 import asyncio
+import json
 import shlex
 import signal
 import socket
@@ -162,7 +163,9 @@ def usable_text(mine: Credentials, model: str | None, environment: Environment, 
         "",
     ]
     if model:
-        body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}'
+        body = json.dumps(
+            {"model": model, "messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "max_tokens": 64}
+        )
         lines += [
             f"  curl {mine.base_url}/chat/completions -H 'Authorization: Bearer {mine.api_key}'"
             f" -H 'Content-Type: application/json' -d {shlex.quote(body)}",
