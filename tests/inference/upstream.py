@@ -70,6 +70,8 @@ class Peer:
     async def say(self, *pieces: bytes) -> None:
         """Each piece in a write of its own."""
         for piece in pieces:
+            if self._writer.is_closing():  # uvloop's would raise something of its own
+                raise ConnectionResetError
             self._writer.write(piece)
             await self._writer.drain()
             await asyncio.sleep(0)

@@ -351,6 +351,19 @@ async def test_a_connection_that_is_gone_takes_no_command() -> None:
 # the end
 
 
+async def test_a_command_of_the_turn_in_which_the_connection_ends_fails_quietly(
+    redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    await redis.call("PING")
+    assert redis._connection is not None
+    asked = asyncio.create_task(redis.call("PING"))
+    await asyncio.sleep(0)
+    redis._connection.abort()
+    with pytest.raises(RedisUnavailableError):
+        await asked
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 async def test_closing_fails_what_is_under_way_and_is_no_outage(redis_server: RedisServer, states: States) -> None:
     client = Redis(redis_server.url(), on_state=states.append)
     await client.call("PING")

@@ -66,7 +66,7 @@ async def _prompt(engines: EngineClient, endpoint: Endpoint, name: str, body: by
         return None
     if all(isinstance(item, int) for item in prompts):
         return len(prompts)
-    if len(prompts) > MAX_PROMPTS:
+    if len(prompts) > MAX_PROMPTS or not all(isinstance(item, str | list) for item in prompts):
         return None
     total = 0
     for item in prompts:

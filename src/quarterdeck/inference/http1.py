@@ -199,7 +199,7 @@ class Connection(asyncio.Protocol):
         self.uses += 1
         self.idle_timeout = timeouts.idle
         self.deadline = self._loop.time() + timeouts.first_byte
-        if self._transport is None:
+        if self._transport is None or self._transport.is_closing():
             raise UpstreamError("the connection is closed", sent=False)
         self._transport.write(request)
 

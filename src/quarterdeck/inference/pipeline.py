@@ -57,6 +57,8 @@ CLIENT_CLOSED_REQUEST = 499
 GENERATING = (Operation.CHAT, Operation.COMPLETIONS)
 FREE = (Operation.TOKENIZE, Operation.DETOKENIZE)
 """No model runs for them: they have no usage, so none is looked for."""
+MAX_NAME = 200
+"""Characters of a model's name that a message repeats: a caller may have sent megabytes."""
 COUNTED_AT_ONCE = 8
 """Answers whose tokens are counted at the same time: it is the engine's time, and others wait for it."""
 MOST_TO_COUNT = 256
@@ -150,14 +152,14 @@ class Pipeline:
             served = directory.adapter(name, holder.model) if holder else None
         if served is None:
             raise NotFoundError(
-                f"The model '{name}' does not exist or you do not have access to it.",
+                f"The model '{name[:MAX_NAME]}' does not exist or you do not have access to it.",
                 param="model",
                 code="model_not_found",
             )
         allowed = head.principal.models
         if allowed is not None and not allowed & {name, served.name, served.model}:
             raise PermissionDeniedError(
-                f"This key may not use the model '{name}'.", param="model", code="model_not_allowed"
+                f"This key may not use the model '{name[:MAX_NAME]}'.", param="model", code="model_not_allowed"
             )
         return served
 
@@ -189,7 +191,7 @@ class Pipeline:
             raise
         if admitted.refused is not None:
             raise _refused(admitted, principal.limits)
-        if admitted.revision > principal.revision:
+        if admitted.revision != principal.revision:  # also smaller: a Redis that came back empty counts anew
             try:
                 await self._reread(principal, admitted.revision)
             except BaseException:  # refused, or cancelled meanwhile
@@ -258,7 +260,7 @@ class Pipeline:
             try:
                 answer = await self._engines.open(endpoint, call.head.operation, body, _headers(call.head))
             except (EngineError, RateLimitError) as error:
-                self._end_attempt(call, error)
+                self._end_attempt(call, error, time.time())
                 failure = error
             else:
                 report_success(endpoint)
@@ -279,7 +281,7 @@ class Pipeline:
         call.meter.endpoint = endpoint
         endpoint.in_flight += 1
 
-    def _end_attempt(self, call: _Call, error: APIError | None, *, code: str | None = None) -> None:
+    def _end_attempt(self, call: _Call, error: APIError | None, now: float, *, code: str | None = None) -> None:
         endpoint = call.meter.endpoint
         if call.attempt is None or endpoint is None:
             return
@@ -288,7 +290,7 @@ class Pipeline:
             report_failure(endpoint, asyncio.get_running_loop().time())
         status = 200 if call.meter.first_token else (error.engine_status if error else 0)
         code = error_code(error) if error else code
-        call.meter.attempts.append(Attempt(endpoint.id, call.attempt, time.time(), status, code))
+        call.meter.attempts.append(Attempt(endpoint.id, call.attempt, now, status, code))
         call.attempt = None
 
     # meter
@@ -297,7 +299,7 @@ class Pipeline:
         """The request is over: it leaves the counts and is settled, at once or when its tokens are counted."""
         self.in_flight -= 1
         meter, now = call.meter, time.time()
-        self._end_attempt(call, error, code="cancelled" if status == "cancelled" else None)
+        self._end_attempt(call, error, now, code="cancelled" if status == "cancelled" else None)
         if http_status is None:
             http_status = error.status if error else 200
         code = error_code(error) if error else None

@@ -112,7 +112,7 @@ class _Connection(asyncio.Protocol):
         return future
 
     def _flush(self) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():  # uvloop's would raise
             self._transport.write(b"".join(self._outgoing))
         self._outgoing.clear()
 

@@ -1,0 +1,118 @@
+"""A pipeline with everything real but the engines: Redis, spool and sockets, and servers that say what a test wants."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.inference.making import CHAT, a_head, as_json
+from tests.inference.upstream import SOON, Upstream
+
+from quarterdeck.inference import admission
+from quarterdeck.inference.calls import Head, Operation, Reply
+from quarterdeck.inference.directory import Directory
+from quarterdeck.inference.endpoints import Endpoint
+from quarterdeck.inference.engine_client import EngineClient
+from quarterdeck.inference.http1 import HttpClient, Timeouts
+from quarterdeck.inference.pipeline import Pipeline
+from quarterdeck.inference.principal import Principal
+from quarterdeck.inference.settlement import Settlement
+from quarterdeck.record import RequestRecord, decode
+from quarterdeck.settings.config import Config, parse
+from quarterdeck.store.redis import Redis
+from quarterdeck.store.spool import Spool
+
+CONFIG = """
+models:
+  - name: m
+    aliases: [gpt-4o-mini]
+    endpoints: [{url: "http://unused"}]
+    price: {input: "1", cached_input: "0.5", output: "2"}
+"""
+
+
+@dataclass
+class Listed:
+    """The endpoints there are."""
+
+    endpoints: list[Endpoint] = field(default_factory=list)
+
+    def all(self) -> Sequence[Endpoint]:
+        return self.endpoints
+
+
+class Bench:
+    """The pipeline, and what stands around it."""
+
+    def __init__(
+        self, redis: Redis, folder: Path, client: HttpClient, *, timeouts: Timeouts = SOON, **gateway: Any
+    ) -> None:
+        self.redis = redis
+        self.spool = Spool(folder)
+        self.settlement = Settlement(redis, self.spool)
+        self.listed = Listed()
+        self.seen: list[RequestRecord] = []
+        self.reread_by: list[tuple[str, int]] = []
+        self.reread_error: Exception | None = None
+        self.reread_gate = asyncio.Event()
+        self.reread_gate.set()
+        self.pipeline = Pipeline(
+            directory=Directory.of(a_config(**gateway)),
+            endpoints=self.listed,
+            engines=EngineClient(client, timeouts),
+            redis=redis,
+            settlement=self.settlement,
+            reread=self._reread,
+            on_record=self.seen.append,
+        )
+
+    async def _reread(self, principal: Principal, revision: int) -> Principal:
+        self.reread_by.append((principal.key, revision))
+        await self.reread_gate.wait()
+        if self.reread_error is not None:
+            raise self.reread_error
+        return principal
+
+    def add(self, *upstreams: Upstream, **fields: Any) -> list[Endpoint]:
+        """An endpoint for each, asked in this order while all are idle."""
+        for upstream in upstreams:
+            number = len(self.listed.endpoints) + 1
+            self.listed.endpoints.append(
+                Endpoint(**({"id": f"e#{number}", "model": "m", "url": upstream.url, "state": "ready"} | fields))
+            )
+        return self.listed.endpoints
+
+    async def ask(self, asked: dict[str, Any] | bytes | None = None, head: Head | None = None, **changes: Any) -> Reply:
+        """A chat unless the head says otherwise; `changes` are the head's."""
+        body = asked if isinstance(asked, bytes) else as_json(asked or CHAT)
+        return await self.pipeline.call(head or a_head(changes.pop("operation", Operation.CHAT), **changes), body)
+
+    async def stream(self, asked: dict[str, Any] | None = None, **changes: Any) -> bytes:
+        """A streamed chat, read to its end."""
+        reply = await self.ask({**CHAT, "stream": True, **(asked or {})}, **changes)
+        assert reply.stream is not None
+        try:
+            return b"".join([piece async for piece in reply.stream])
+        finally:
+            await reply.stream.aclose()
+
+    async def record(self) -> RequestRecord:
+        """The one record there is, once all is settled; the same in Redis and before the observer."""
+        (record,) = await self.records()
+        return record
+
+    async def records(self) -> list[RequestRecord]:
+        await self.settlement.drain()
+        entries = await self.redis.call("XRANGE", admission.stream_key("default"), "-", "+")
+        found = [decode(fields[1]) for _, fields in entries]
+        assert found == self.seen
+        assert self.pipeline.in_flight == 0
+        assert all(endpoint.in_flight == 0 for endpoint in self.listed.endpoints)
+        assert await self.redis.call("HLEN", admission.reservations_key("default")) == 0
+        return found
+
+
+def a_config(text: str = CONFIG, **gateway: Any) -> Config:
+    config = parse(text)
+    return config.model_copy(update={"gateway": config.gateway.model_copy(update=gateway)})
