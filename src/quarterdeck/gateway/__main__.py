@@ -1,6 +1,7 @@
 """`python -m quarterdeck.gateway`: settings in, a process that serves, status 0 after SIGTERM."""
 
 import asyncio
+import gc
 import sys
 
 import uvloop
@@ -27,11 +28,24 @@ def main() -> int:
     configure(environment.log_level, "quarterdeck-gateway")
 
     async def run() -> None:
-        await Service(environment, config, path).run(listener)
+        service = Service(environment, config, path)
+        _spare_the_collector()
+        await service.run(listener)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
     return 0
+
+
+def _spare_the_collector() -> None:
+    """What was imported and built lives as long as we do: the collector need not walk it again and again.
+
+    It took an eighth of the hot path's time, and 100 ms at once for a full collection. A request leaves no cycles, so
+    young objects can wait for some more company.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 if __name__ == "__main__":
