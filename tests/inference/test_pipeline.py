@@ -24,7 +24,7 @@ from quarterdeck.errors import (
     RateLimitError,
     ServiceUnavailableError,
 )
-from quarterdeck.inference import admission, pipeline
+from quarterdeck.inference import admission, pipeline, settlement
 from quarterdeck.inference.calls import Operation
 from quarterdeck.inference.directory import Directory
 from quarterdeck.inference.http1 import HttpClient, Timeouts
@@ -752,8 +752,26 @@ async def test_counting_that_fails_settles_all_the_same(
         bench.add(engine)
         await bench.stream()
         record = await bench.record()
-        assert (record.status, record.usage_source) == ("error", "none")
+        assert (record.status, record.usage_source) == ("error", "estimated")
     assert "a bug" in caplog.text
+
+
+async def test_at_the_end_nobody_waits_long_to_be_counted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settlement, "WORK_SECONDS", 0.1)
+
+    async def script(peer: Peer) -> None:
+        while (await peer.request()).path != "/tokenize":
+            await peer.say(streamed(*SAID))
+        await peer.until_gone()
+
+    async with Upstream(script) as engine:
+        bench.add(engine)
+        for _ in range(20):
+            await bench.stream()
+        async with asyncio.timeout(3):
+            records = await bench.records()
+        assert {record.usage_source for record in records} == {"estimated"}
+        assert len(records) == 20
 
 
 async def test_a_configuration_that_changes_meanwhile_is_for_those_who_come_later(bench: Bench) -> None:

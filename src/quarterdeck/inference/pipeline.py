@@ -305,6 +305,7 @@ class Pipeline:
         code = error_code(error) if error else None
         if meter.usage is None and meter.first_token is not None and call.head.operation not in FREE:
             if meter.endpoint is not None and self._to_count < MOST_TO_COUNT:
+                self._to_count += 1
                 self._settlement.spawn(self._count_and_settle(call, meter.endpoint, status, now, http_status, code))
                 return
             estimate_what_was_received(meter, call.body)
@@ -314,12 +315,13 @@ class Pipeline:
         self, call: _Call, endpoint: Endpoint, status: Status, ended: float, http_status: int, error: str | None
     ) -> None:
         """No usage came: the text received is counted, off the hot path."""
-        self._to_count += 1
         try:
             async with self._counting:
                 await count_what_was_received(self._engines, endpoint, call.meter, call.body)
-        finally:  # uncounted, if it must be; never unsettled
+        finally:  # estimated, if it must be; never unsettled
             self._to_count -= 1
+            if call.meter.usage is None:
+                estimate_what_was_received(call.meter, call.body)
             self._settle(call, call.meter.record(status, ended, http_status=http_status, error=error))
 
     def _settle(self, call: _Call, record: RequestRecord) -> None:

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 REPLAY_SECONDS = 1.0
 """Between two looks at the spool."""
+WORK_SECONDS = 5.0
+"""What the last requests have for counting their tokens when the process ends. Kubernetes kills after 30 s in all."""
 NOTES_AT_ONCE = 200
 """Reservations renewed by one script: a thousand streams must not stop Redis, nor this loop, for the time of all."""
 
@@ -43,6 +45,7 @@ class Settlement:
         self._spool = spool
         self._on_spooled = on_spooled
         self._tasks: set[asyncio.Task[None]] = set()
+        self._work: set[asyncio.Task[None]] = set()
         self._under_way: dict[str, dict[str, Callable[[], Note]]] = defaultdict(dict)
         self._unspooled: list[bytes] = []
         self._writing = asyncio.Lock()
@@ -53,13 +56,19 @@ class Settlement:
 
     def settle(self, record: RequestRecord, reserved: int) -> None:
         """Commit the record; returns at once. `drain` waits for it."""
-        self.spawn(self._settle(Note(reserved, record)))
+        self._start(self._settle(Note(reserved, record)))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Work that belongs to a request that is over and must be done before the process ends."""
+        """Work that belongs to a request that is over. Cancelled, it ends at once with what it has."""
+        task = self._start(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     async def run(self) -> None:
         """Renew reservations and replay the spool, until cancelled."""
@@ -76,9 +85,15 @@ class Settlement:
                 log.error("the spool can't be read: %s", error)
 
     async def drain(self) -> None:
-        """Wait until every record given so far is in Redis or on disk."""
+        """Wait until every record given so far is in Redis or on disk. Other work is cut short after WORK_SECONDS."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + WORK_SECONDS
         while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            late = loop.time() >= deadline
+            if late:
+                for task in tuple(self._work):
+                    task.cancel()
+            await asyncio.wait(self._tasks, timeout=None if late else deadline - loop.time())
         if self._unspooled:  # the disk was full; perhaps it is no longer
             await self._write()
 
@@ -119,7 +134,7 @@ class Settlement:
         """Bring spooled records into Redis, file by file."""
         lines, self._unspooled = self._unspooled, []
         for line in lines:  # the disk was full: perhaps Redis is back, perhaps there is room
-            self.spawn(self._settle(msgspec.json.decode(line, type=Note)))
+            self._start(self._settle(msgspec.json.decode(line, type=Note)))
         try:
             while (taken := await asyncio.to_thread(self._spool.take)) is not None:
                 try:

@@ -125,7 +125,16 @@ class _Connection(asyncio.Protocol):
         if left > 0:
             self._watch = self._loop.call_later(left, self._check)
         else:
+            # If it was this process that stood still, the answers are there and will be read in this very turn of the
+            # loop: timers may come before sockets.
+            self._watch = self._loop.call_later(0.001, self._give_up, self._heard)
+
+    def _give_up(self, heard: float) -> None:
+        self._watch = None
+        if self._heard == heard:
             self.abort()
+        elif self._waiting:
+            self._check()
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
