@@ -285,9 +285,14 @@ async def test_a_process_that_stood_still_does_not_blame_redis(own: Redis, state
     await own.call("PING")
     asked = [asyncio.create_task(own.call("ECHO", n)) for n in range(10)]
     ours, theirs = socket.socketpair()
+
+    def stand_still() -> None:
+        ours.recv(1)
+        time.sleep(0.5)
+
     with ours, theirs:
         loop = asyncio.get_running_loop()
-        loop.add_reader(ours, lambda: (ours.recv(1), time.sleep(0.5)))
+        loop.add_reader(ours, stand_still)
         theirs.send(b"x")
         assert await asyncio.gather(*asked) == [b"%d" % n for n in range(10)]
         loop.remove_reader(ours)
