@@ -1,7 +1,7 @@
 """The engine door: it starts Ray, has the models deployed, looks after them, and ends the whole tree.
 
 start    HTTP at once (it says "starting") · the deployer's imports and Ray side by side · then the models, in order
-watch    twice a second: what Serve's replicas do, adapters they lack, processes that lost their parent
+watch    once or twice a second: what Serve's replicas do, adapters they lack, processes that lost their parent
 stop     draining is told, requests under way end, then Ray and every descendant
 """
 
@@ -27,6 +27,8 @@ from quarterdeck.settings.models import ModelConfig
 log = logging.getLogger(__name__)
 
 _LOOK_S = 0.5
+_REST_S = 1.0
+"""Between two looks when all is as it should be: each costs the door and Serve's controller a few milliseconds."""
 _RAY_AWAY_S = 20.0
 """So long Serve's controller may not answer (Ray restarts it by itself) before we end, to be started anew."""
 
@@ -149,7 +151,7 @@ class Door:
                 await self.adapters.reconcile(self._serving())
             if self._cluster.is_ours:
                 await asyncio.to_thread(end_orphans)
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_REST_S if all(row.state == "ready" for row in self.endpoints()) else _LOOK_S)
 
     def _remember_urls(self) -> None:
         listed = {
