@@ -20,11 +20,14 @@ NO_RECORD = {
 """Codes of requests that were refused before they were admitted: they take nothing and leave no record."""
 
 
-def check(answers: Sequence[Answer], rows: Sequence[RequestRecord]) -> dict[str, RequestRecord]:
+def check(
+    answers: Sequence[Answer], rows: Sequence[RequestRecord], *, counters_fail: bool = False
+) -> dict[str, RequestRecord]:
     """Raises AssertionError where they disagree. Returns the rows by the answers' tags.
 
     An answer that broke off (its gateway died) may have a row or, if the gateway never got to admit it, none; every
-    other admitted one has exactly one.
+    other admitted one has exactly one. `counters_fail`: the engine may fail when it is asked to count what it did not
+    report; it is estimated then.
     """
     by_tag: dict[str, list[RequestRecord]] = defaultdict(list)
     for row in rows:
@@ -39,7 +42,8 @@ def check(answers: Sequence[Answer], rows: Sequence[RequestRecord]) -> dict[str,
             continue
         assert len(its) == 1, f"{answer} has {len(its)} rows"
         found[answer.tag] = its[0]
-        _agree(answer, its[0])
+        if not (counters_fail and answer.outcome == "ok" and its[0].usage_source == "estimated"):
+            _agree(answer, its[0])
     assert not by_tag, f"rows that nobody asked for: {sorted(by_tag)}"
     seen = [a for a in answers if a.usage is not None]
     used = sum(a.usage["total_tokens"] for a in seen if a.usage)

@@ -283,6 +283,23 @@ class Stack:
             await database.close()
         return Key(row.id, secret)
 
+    async def revoke(self, key: Key) -> None:
+        """As another gateway does it: in the database, then the word to all in Redis."""
+        database = Database(self.database_url)
+        try:
+            await KeyStore(database).revoke(key.id)
+        finally:
+            await database.close()
+        await self.bump_revision()
+
+    async def bump_revision(self) -> None:
+        """A key of the org's has changed."""
+        redis = Redis(self.redis_url)
+        try:
+            await redis.call("INCR", admission.revision_key(ORG))
+        finally:
+            await redis.close()
+
     def client(self, key: Key) -> httpx.AsyncClient:
         headers = {"authorization": f"Bearer {key.secret}"}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)

@@ -20,11 +20,11 @@ LONG = Shape("chat", stream=True, asks_usage=True, max_tokens=400)
 
 @contextlib.asynccontextmanager
 async def long_streams(
-    client: httpx.AsyncClient, model: str, count: int = 5
+    client: httpx.AsyncClient, model: str, count: int = 5, **fields: int
 ) -> AsyncIterator[list["asyncio.Task[Answer]"]]:
     """Streams that have begun, and are waited for at the end."""
     begun = [asyncio.Event() for _ in range(count)]
-    tasks = [asyncio.create_task(ask(client, LONG, model, begun=event)) for event in begun]
+    tasks = [asyncio.create_task(ask(client, LONG, model, deadline=30, begun=event, **fields)) for event in begun]
     try:
         for event in begun:
             await event.wait()
@@ -48,7 +48,8 @@ async def test_with_two_engines_the_death_of_one_costs_only_what_it_had_begun(st
     assert len(under_way) <= 10 and all(answer.shape.stream for answer in under_way)
     await stack.all_settled()
     rows = books.check(traffic.answers, await stack.rows(key))
-    assert any(len(row.attempts) == 2 for row in rows.values()), "some were tried at a first"
+    tried_twice = sum(len(row.attempts) == 2 for row in rows.values())
+    assert 0 < tried_twice <= 20, "after three failures in a row it is offered last"
 
 
 async def test_a_single_engine_that_is_gone_is_a_503_to_be_retried_and_then_it_answers_again(stack: Stack) -> None:

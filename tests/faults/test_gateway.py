@@ -17,7 +17,7 @@ SHORT = Shape("chat", max_tokens=3)
 async def test_what_a_killed_gateway_had_under_way_becomes_lost_and_is_billed(stack: Stack) -> None:
     key = await stack.key("gateway-killed")
     async with stack.client(key) as client, Traffic(client, mixed) as traffic:
-        async with long_streams(client, "mixed-two") as streams:
+        async with long_streams(client, "mixed-two", max_tokens=3000) as streams:
             await traffic.answered(25)  # a renewal's time, so that the reservations say how far the streams are
             stack.gateway.kill()
         await traffic.answered(5, "broken")
@@ -100,6 +100,20 @@ async def test_a_gateway_ends_in_time_though_redis_is_paused(stack: Stack) -> No
     assert {answer.outcome for answer in answers} == {"ok"}
     await stack.all_settled()
     books.check(answers, await stack.rows(key))
+
+
+@pytest.mark.long
+async def test_a_gateway_that_freezes_for_longer_than_its_lease_is_believed_when_it_wakes(stack: Stack) -> None:
+    """Its requests were settled as lost meanwhile: that was a guess, and gives way to what they used."""
+    key = await stack.key("gateway-frozen")
+    async with stack.client(key) as client, long_streams(client, "mixed-two", 3) as streams:
+        stack.gateway.pause()
+        await until(lambda: stack.metric("quarterdeck_lost_requests_total", stack.worker) >= 3)
+        stack.gateway.resume()
+    answers = [stream.result() for stream in streams]
+    await stack.all_settled()
+    rows = books.check(answers, await stack.rows(key))
+    assert "lost" not in {row.status for row in rows.values()}
 
 
 async def reservations(stack: Stack) -> int:

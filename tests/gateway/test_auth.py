@@ -183,6 +183,14 @@ async def test_a_revoked_key_is_refused_at_the_next_revision(bench: Bench) -> No
         await bench.subject.authenticate(HEADER)
 
 
+async def test_a_revision_that_is_smaller_is_another_one(bench: Bench) -> None:
+    """Redis came back empty, and counts anew."""
+    old = await bench.subject.reread(await bench.subject.authenticate(HEADER), 7)
+    bench.change(revoked=1001.0)
+    with pytest.raises(AuthenticationError, match="revoked"):
+        await bench.subject.reread(old, 1)
+
+
 async def test_a_key_that_is_gone_is_refused_at_the_next_revision(bench: Bench) -> None:
     old = await bench.subject.authenticate(HEADER)
     bench.keys.rows.clear()

@@ -104,7 +104,7 @@ class Authenticator:
         long as ours alone is gone.
         """
         known = self._by_id.get(principal.key)
-        if known is not None and known.principal.revision >= revision:
+        if known is not None and known.principal.revision == revision:
             return self._principal(known)
         if known is not None and known.read > self._clock():  # the last try failed a moment ago
             return principal
@@ -122,7 +122,7 @@ class Authenticator:
             raise _refusal("The API key no longer exists.") from error
         fresh = self._principal_of(row, revision)
         known = self._by_id.get(principal.key)
-        if known is not None and known.principal.revision < revision:
+        if known is not None and known.principal.revision != revision:
             known.row, known.principal, known.read = row, fresh, self._clock()
         self._check(row)
         return fresh
