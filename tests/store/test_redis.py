@@ -222,9 +222,8 @@ async def test_a_redis_that_is_silent_is_given_up_and_found_again(
     started = asyncio.get_running_loop().time()
     replies = await asyncio.gather(*[own.call("GET", n) for n in range(50)], return_exceptions=True)
     assert all(isinstance(reply, RedisUnavailableError) for reply in replies)
-    assert 0.15 < asyncio.get_running_loop().time() - started < 2
-    with pytest.raises(RedisUnavailableError, match="is away"):
-        await own.call("PING")
+    assert asyncio.get_running_loop().time() - started > 0.15
+    assert not own.is_up
     own_redis_server.resume()
     await answers(own)
     assert states == [False, True]
