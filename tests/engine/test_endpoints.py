@@ -42,6 +42,11 @@ def test_a_stopping_replica_drains_at_the_port_it_had() -> None:
     assert (row.state, row.url) == ("draining", "http://h:1")
 
 
+def test_one_that_stops_before_it_had_a_port_is_not_listed() -> None:
+    (row,) = rows([CHAT], _details(_replica("a", "STOPPING")), {}, {})
+    assert (row.id, row.state) == ("org/chat", "starting")
+
+
 def test_a_replica_without_a_port_is_still_starting() -> None:
     (row,) = rows([CHAT], _details(_replica("a")), {}, {})
     assert (row.state, row.url) == ("starting", "")
@@ -85,5 +90,7 @@ def test_a_healthy_application_has_not_failed() -> None:
 
 def test_the_line_that_says_what_went_wrong() -> None:
     assert last_line("a\nRuntimeError: x: y\n  at z\n") == "RuntimeError: x: y"
+    pydantic = "E: 1 validation error for M\n  Value error, too long [type=value_error, input_value=1]\n    For further"
+    assert last_line(pydantic) == "too long"
     assert last_line("only this\n") == "only this"
     assert last_line("") == "no reason given"

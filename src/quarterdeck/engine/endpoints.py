@@ -11,6 +11,7 @@ from typing import Any, Literal
 State = Literal["starting", "ready", "draining"]
 
 _STATES: dict[str, State] = {"RUNNING": "ready", "STOPPING": "draining", "PENDING_MIGRATION": "draining"}
+_VALUE_ERROR = "Value error, "
 _FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
 
 
@@ -96,6 +97,8 @@ def rows(
             for deployment in (app["deployments"].values() if app else ())
             for replica in deployment["replicas"]
         ]
+        # One that stops and never had a port was never there for anyone.
+        found = [row for row in found if row.url or row.state != "draining"]
         listed += found or [_waiting(model, app)]
     return listed
 
@@ -109,8 +112,13 @@ def failure(app: Mapping[str, Any] | None) -> str | None:
 
 
 def last_line(text: str) -> str:
-    """The line of a traceback that says what went wrong: the last that names an error, else the last of all."""
+    """The line of a traceback that says what went wrong: the last that names an error, else the last of all.
+
+    pydantic's says only how many there are, and what in the line below it.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if values := [line for line in lines if line.startswith(_VALUE_ERROR)]:
+        return values[-1].removeprefix(_VALUE_ERROR).partition(" [type=")[0][:300]
     named = [line for line in lines if line.split(":")[0].endswith(("Error", "Exception")) and ":" in line]
     return ((named or lines or ["no reason given"])[-1])[:300]
 
