@@ -9,9 +9,10 @@ import httpx
 import pytest
 
 from quarterdeck.engine.app import App
-from quarterdeck.engine.door import Door
+from quarterdeck.engine.door import Door, missing_daemons
 from quarterdeck.engine.machine import Machine
 from quarterdeck.engine.replica_client import ReplicaClient
+from quarterdeck.processes import Process
 from quarterdeck.settings.engine import EngineDoorSettings
 from quarterdeck.settings.models import ModelConfig
 
@@ -85,3 +86,10 @@ async def test_what_is_not_a_route_is_refused_in_the_envelope(
 
 async def test_a_body_has_a_bound(client: httpx.AsyncClient) -> None:
     assert (await client.post("/adapters", content=b"x" * 70_000)).status_code == 413
+
+
+def test_a_ray_without_one_of_its_two_daemons_is_lost() -> None:
+    raylet, gcs = (Process(pid, 1, "S", 1, name) for pid, name in ((2, "raylet"), (3, "gcs_server")))
+    assert missing_daemons([raylet, gcs]) == ""
+    assert missing_daemons([gcs]) == "raylet"
+    assert missing_daemons([]) == "gcs_server and raylet"

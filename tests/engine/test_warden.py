@@ -20,7 +20,10 @@ def run():
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     child.stdout.readline()
     ended = []
-    signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
+    if sys.argv[1] != "hang":
+        signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print(os.getpid(), child.pid, flush=True)
     if sys.argv[1] == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -28,7 +31,7 @@ def run():
         time.sleep(0.01)
     return 0
 
-sys.exit(watch_over(run, stop_seconds=0.1))
+sys.exit(watch_over(run, end_seconds=0.3, stop_seconds=0.1))
 """
 
 
@@ -54,6 +57,14 @@ def test_sigterm_reaches_the_door_and_its_children_end() -> None:
 def test_a_door_that_crashes_leaves_nobody() -> None:
     with warden("crash") as (process, _, child):
         assert process.wait(timeout=30) == 1
+        assert not is_alive(child)
+
+
+def test_a_door_that_does_not_end_is_ended() -> None:
+    with warden("hang") as (process, door, child):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 1
+        assert not is_alive(door)
         assert not is_alive(child)
 
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("quarterdeck.engine")
 
+_END_S = 15.0
+"""Beyond draining and stopping: to kill what does not comply, on a busy machine."""
+
 
 def main() -> int:
     try:
@@ -46,7 +49,11 @@ def main() -> int:
         is_ours=settings.ray_address is None,
         is_loopback=settings.is_loopback,
     )
-    return watch_over(partial(run, environment, settings, config), stop_seconds=settings.stop_seconds)
+    return watch_over(
+        partial(run, environment, settings, config),
+        end_seconds=settings.drain_seconds + settings.stop_seconds + _END_S,
+        stop_seconds=settings.stop_seconds,
+    )
 
 
 def run(environment: Environment, settings: EngineDoorSettings, config: Config) -> int:

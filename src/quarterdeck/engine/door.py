@@ -9,7 +9,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from quarterdeck.engine.endpoints import Row, Served, rows, urls
 from quarterdeck.engine.machine import Machine
 from quarterdeck.engine.profile import max_running, slug
 from quarterdeck.engine.replica_client import ReplicaClient
+from quarterdeck.engine.threads import in_thread
 from quarterdeck.settings.engine import EngineDoorSettings
 from quarterdeck.settings.models import ModelConfig
 
@@ -29,6 +31,10 @@ log = logging.getLogger(__name__)
 _LOOK_S = 0.5
 _REST_S = 1.0
 """Between two looks when all is as it should be: each costs the door and Serve's controller a few milliseconds."""
+_RAY_START_S = 240.0
+"""On a bare and busy machine Ray's start has taken a minute."""
+_ANSWER_S = 10.0
+"""A call to Serve's controller that takes longer is lost: a Ray that died answers never."""
 _RAY_AWAY_S = 20.0
 """So long Serve's controller may not answer (Ray restarts it by itself) before we end, to be started anew."""
 
@@ -101,9 +107,9 @@ class Door:
         deployer = Deployer(self._told.__setitem__)
         await deployer.start()
         begun = time.monotonic()
-        await asyncio.to_thread(self._cluster.start, self._machine)
+        await in_thread(partial(self._cluster.start, self._machine), _RAY_START_S)
         on_ray_started()
-        machine = await asyncio.to_thread(self._cluster.with_gpus, self._machine)
+        machine = await in_thread(partial(self._cluster.with_gpus, self._machine), _ANSWER_S)
         log.info("Ray is up after %.1f s", time.monotonic() - begun, extra={"address": self._cluster.address})
         self.is_healthy = True
         for name in self._told:
@@ -138,7 +144,7 @@ class Door:
         answered = time.monotonic()
         while True:
             try:
-                self._details = await asyncio.to_thread(self._cluster.details)
+                self._details = await in_thread(self._cluster.details, _ANSWER_S)
             # Whatever Ray raises (it has many kinds, and a dying Ray raises others) means the same: no answer now.
             except Exception as error:
                 self.is_healthy = False
@@ -150,7 +156,9 @@ class Door:
                 self._remember_urls()
                 await self.adapters.reconcile(self._serving())
             if self._cluster.is_ours:
-                await asyncio.to_thread(end_orphans)
+                if gone := missing_daemons(processes.descendants(os.getpid())):
+                    raise RayLostError(f"{gone} is gone")
+                await in_thread(end_orphans, 60)
             await asyncio.sleep(_REST_S if all(row.state == "ready" for row in self.endpoints()) else _LOOK_S)
 
     def _remember_urls(self) -> None:
@@ -185,6 +193,11 @@ class Door:
             if row.state == "ready" and row.task == "generate":
                 found.setdefault(row.model, []).append(Replica(keys[row.url], row.url))
         return found
+
+
+def missing_daemons(tree: Iterable[processes.Process]) -> str:
+    """Which of the two processes without which there is no Ray does not live, by name."""
+    return " and ".join(sorted({"raylet", "gcs_server"} - {process.name for process in tree}))
 
 
 def end_orphans() -> None:

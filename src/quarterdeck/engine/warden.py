@@ -17,9 +17,10 @@ from quarterdeck.engine import shared_memory
 log = logging.getLogger(__name__)
 
 
-def watch_over(run: Callable[[], int], *, stop_seconds: float) -> int:
+def watch_over(run: Callable[[], int], *, end_seconds: float, stop_seconds: float) -> int:
     """Run `run` in a child, hand on SIGTERM and SIGINT, wait, end all that is left. Returns the status to exit with.
 
+    After a signal the child has `end_seconds` to end by itself; what is left then has `stop_seconds`.
     Forks: call it before threads, loops and heavy imports. If we are killed ourselves, the child gets SIGTERM from the
     kernel and ends its tree alone.
     """
@@ -39,7 +40,13 @@ def watch_over(run: Callable[[], int], *, stop_seconds: float) -> int:
 
     def hand_on(sig: int, frame: FrameType | None) -> None:
         os.kill(door, signal.SIGTERM)
+        signal.setitimer(signal.ITIMER_REAL, end_seconds)
 
+    def end(sig: int, frame: FrameType | None) -> None:
+        log.error("the engine door has not ended within %.0f s", end_seconds)
+        os.kill(door, signal.SIGKILL)
+
+    signal.signal(signal.SIGALRM, end)
     signal.signal(signal.SIGTERM, hand_on)
     signal.signal(signal.SIGINT, hand_on)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
@@ -48,6 +55,7 @@ def watch_over(run: Callable[[], int], *, stop_seconds: float) -> int:
     if code < 0:
         log.error("the engine door was ended by %s", signal.Signals(-code).name)
     segments = shared_memory.segments(processes.descendants(warden))
+    signal.setitimer(signal.ITIMER_REAL, 0)
     left = processes.end_tree(warden, grace_s=stop_seconds)
     shared_memory.remove(segments)
     if left:

@@ -1,0 +1,20 @@
+"""A call beside the loop: its answer, its error, and nobody held up by one that hangs."""
+
+import threading
+
+import pytest
+
+from quarterdeck.engine.threads import in_thread
+
+
+async def test_the_answer_and_the_error_come_back() -> None:
+    assert await in_thread(lambda: 7, 10) == 7
+    with pytest.raises(ZeroDivisionError):
+        await in_thread(lambda: 1 / 0, 10)
+
+
+async def test_one_that_hangs_is_left_behind() -> None:
+    never = threading.Event()
+    with pytest.raises(TimeoutError):
+        await in_thread(never.wait, 0.01)
+    never.set()
