@@ -18,3 +18,8 @@ async def test_one_that_hangs_is_left_behind() -> None:
     with pytest.raises(TimeoutError):
         await in_thread(never.wait, 0.01)
     never.set()
+
+
+async def test_a_thread_that_started_processes_stays() -> None:
+    ident = await in_thread(threading.get_ident, 10, stays=True)
+    assert ident in {thread.ident for thread in threading.enumerate()}

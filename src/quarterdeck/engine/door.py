@@ -107,7 +107,7 @@ class Door:
         deployer = Deployer(self._told.__setitem__)
         await deployer.start()
         begun = time.monotonic()
-        await in_thread(partial(self._cluster.start, self._machine), _RAY_START_S)
+        await in_thread(partial(self._cluster.start, self._machine), _RAY_START_S, stays=True)
         on_ray_started()
         machine = await in_thread(partial(self._cluster.with_gpus, self._machine), _ANSWER_S)
         log.info("Ray is up after %.1f s", time.monotonic() - begun, extra={"address": self._cluster.address})
@@ -157,7 +157,7 @@ class Door:
                 await self.adapters.reconcile(self._serving())
             if self._cluster.is_ours:
                 if gone := missing_daemons(processes.descendants(os.getpid())):
-                    raise RayLostError(f"{gone} is gone")
+                    raise RayLostError(f"lost Ray: no {gone} among our processes")
                 await in_thread(end_orphans, 60)
             await asyncio.sleep(_REST_S if all(row.state == "ready" for row in self.endpoints()) else _LOOK_S)
 

@@ -12,8 +12,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def in_thread(call: Callable[[], T], timeout: float) -> T:
-    """What `call` returns or raises; TimeoutError after `timeout` seconds."""
+async def in_thread(call: Callable[[], T], timeout: float, *, stays: bool = False) -> T:
+    """What `call` returns or raises; TimeoutError after `timeout` seconds.
+
+    `stays`: the thread lives on. Linux ends a child that asked for it (PR_SET_PDEATHSIG, as Ray's daemons do) when the
+    *thread* ends that started it.
+    """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 
@@ -36,6 +40,8 @@ async def in_thread(call: Callable[[], T], timeout: float) -> T:
             loop.call_soon_threadsafe(settle, result, problem)
         except RuntimeError:
             return  # the loop has ended in the meantime
+        if stays:
+            threading.Event().wait()
 
     threading.Thread(target=work, daemon=True, name=getattr(call, "__name__", "call")).start()
     return await asyncio.wait_for(answer, timeout)
