@@ -39,7 +39,7 @@ async def test_without_a_database_known_keys_go_on_and_their_rows_come_later(
     books.check(traffic.answers, await stack.rows(key))
 
 
-@pytest.mark.parametrize("how", ["stopped", "paused"])
+@pytest.mark.parametrize("how", ["stopped", pytest.param("paused", marks=pytest.mark.long)])
 async def test_a_key_that_nobody_can_look_up_is_not_called_wrong(
     postgres_stack: Stack, postgres_server: PostgresServer, how: str
 ) -> None:
