@@ -1,38 +1,16 @@
 """An engine that goes away: killed before its first token, in the middle of a stream, drained slowly; its door gone."""
 
-import asyncio
-import contextlib
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 from tests.faults import books
-from tests.faults.asking import Answer, Shape, ask
+from tests.faults.asking import Shape, ask
 from tests.faults.stack import TIMEOUTS, Stack, mixed, mixed_one, signal_to, until
-from tests.faults.traffic import Traffic
+from tests.faults.traffic import Traffic, long_streams
 from tests.platform import SimulatorProcess
 
 pytestmark = pytest.mark.faults
-
-LONG = Shape("chat", stream=True, asks_usage=True, max_tokens=400)
-"""Some two seconds."""
-
-
-@contextlib.asynccontextmanager
-async def long_streams(
-    client: httpx.AsyncClient, model: str, count: int = 5, **fields: int
-) -> AsyncIterator[list["asyncio.Task[Answer]"]]:
-    """Streams that have begun, and are waited for at the end."""
-    begun = [asyncio.Event() for _ in range(count)]
-    tasks = [asyncio.create_task(ask(client, LONG, model, deadline=30, begun=event, **fields)) for event in begun]
-    try:
-        for event in begun:
-            await event.wait()
-        yield tasks
-    finally:
-        await asyncio.gather(*tasks)
 
 
 async def test_with_two_engines_the_death_of_one_costs_only_what_it_had_begun(stack: Stack) -> None:

@@ -6,8 +6,8 @@ import pytest
 from tests.faults import books
 from tests.faults.asking import Answer, Shape, ask
 from tests.faults.stack import Stack, mixed, signal_to, until
-from tests.faults.test_engine_lost import long_streams
-from tests.faults.traffic import Traffic
+from tests.faults.traffic import Traffic, long_streams
+from tests.telemetry.otlp_sink import OTLPSink
 
 pytestmark = pytest.mark.faults
 
@@ -113,17 +113,25 @@ async def test_a_gateway_ends_in_time_though_redis_is_paused(stack: Stack) -> No
 
 
 @pytest.mark.long
-async def test_a_gateway_that_freezes_for_longer_than_its_lease_is_believed_when_it_wakes(stack: Stack) -> None:
+async def test_a_gateway_that_freezes_for_longer_than_its_lease_is_believed_when_it_wakes(
+    stack: Stack, fault_sink: OTLPSink
+) -> None:
     """Its requests were settled as lost meanwhile: that was a guess, and gives way to what they used."""
     key = await stack.key("gateway-frozen")
+    lost = stack.metric("quarterdeck_lost_requests_total", stack.worker)
     async with stack.client(key) as client, long_streams(client, "mixed-two", 3) as streams:
         stack.gateway.pause()
-        await until(lambda: stack.metric("quarterdeck_lost_requests_total", stack.worker) >= 3)
+        await until(lambda: stack.metric("quarterdeck_lost_requests_total", stack.worker) == lost + 3)
         stack.gateway.resume()
     answers = [stream.result() for stream in streams]
     await stack.all_settled()
     rows = books.check(answers, await stack.rows(key))
     assert "lost" not in {row.status for row in rows.values()}
+    # The trace backend is sent both, under one id: the later one stands there too.
+    costs = {row.trace_id: row.cost for row in rows.values()}
+    await until(lambda: all(fault_sink.observations[trace].total_cost == cost for trace, cost in costs.items()))
+    assert len([span for span in fault_sink.spans if span.trace_id in costs]) == 2 * len(costs)
+    assert len({span.span_id for span in fault_sink.spans if span.trace_id in costs}) == len(costs)
 
 
 async def reservations(stack: Stack) -> int:

@@ -19,6 +19,8 @@ MIXED = (
     Shape("chat", stream=True, asks_usage=True, max_tokens=30),
     Shape("completions"),
 )
+LONG = Shape("chat", stream=True, asks_usage=True, max_tokens=400)
+"""Some two seconds."""
 
 
 class Traffic:
@@ -102,3 +104,18 @@ class Traffic:
         async with self._changed:
             self.answers.append(answer)
             self._changed.notify_all()
+
+
+@contextlib.asynccontextmanager
+async def long_streams(
+    client: httpx.AsyncClient, model: str, count: int = 5, **fields: int
+) -> AsyncIterator[list["asyncio.Task[Answer]"]]:
+    """Streams that have begun, and are waited for at the end."""
+    begun = [asyncio.Event() for _ in range(count)]
+    tasks = [asyncio.create_task(ask(client, LONG, model, deadline=30, begun=event, **fields)) for event in begun]
+    try:
+        for event in begun:
+            await event.wait()
+        yield tasks
+    finally:
+        await asyncio.gather(*tasks)
