@@ -98,7 +98,7 @@ class EngineClient:
             return EngineAnswer(content_type, _sound(body, content_type))
         except UpstreamError as error:
             raise _translate(error, connection.status) from error
-        except BaseException:
+        except BaseException:  # nobody will close a stream that was never handed out: it is given back below
             stream = None
             raise
         finally:

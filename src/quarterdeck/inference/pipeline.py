@@ -137,7 +137,7 @@ class Pipeline:
         self.in_flight += 1
         try:
             call.headers = await self._admit(call, gateway)
-        except BaseException:
+        except BaseException:  # refused or cancelled: `_finish` will not take it off
             self.in_flight -= 1
             raise
         return await self._answer(call, gateway)

@@ -128,7 +128,7 @@ class Database:
                 try:
                     await raw.run_sync(upgrade)
                     await raw.exec_driver_sql("COMMIT")
-                except BaseException:
+                except BaseException:  # a cancelled migration as well must let the file go
                     await raw.exec_driver_sql("ROLLBACK")
                     raise
         finally:
@@ -204,7 +204,7 @@ async def _locked_file(database: Path) -> int:
     try:
         while not _is_locked_by_us(lock):  # noqa: ASYNC110  # the other is another process
             await asyncio.sleep(0.05)
-    except BaseException:
+    except BaseException:  # cancelled while it waited: the descriptor is nobody's then
         os.close(lock)
         raise
     return lock
