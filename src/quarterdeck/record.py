@@ -47,6 +47,8 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     """The name the caller used, after aliases: a model or an adapter."""
     endpoint: str = ""
     """The endpoint that gave the answer; empty: none did."""
+    route: str = ""
+    """The public name it came by, where that is a route's; empty: the model's own name."""
     prompt_version: str | None = None
     stream: bool = False
     started: float
@@ -75,6 +77,12 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     cost: Decimal = Decimal(0)
     """$, exact, unrounded."""
     cache: CacheState = "off"
+    cache_age: float | None = None
+    """Seconds since the answer that a hit repeats was made."""
+    saved: Decimal = Decimal(0)
+    """$ that a hit would have cost at the engine."""
+    resumed: int = 0
+    """How often another endpoint went on with the answer."""
     user: str | None = None
     """The request's `user` (or `safety_identifier`), as the caller gave it."""
     session: str | None = None
@@ -83,6 +91,9 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
+    priority: int = 0
+    tags: tuple[str, ...] = ()
+    """The key's, for reports."""
     attempts: tuple[Attempt, ...] = ()
 
     @property

@@ -2,7 +2,17 @@
 
 from dataclasses import dataclass
 
-from quarterdeck.settings.limits import Limits
+from quarterdeck.settings.limits import Budget, Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Something that is counted for a request: its key, its team, its organisation."""
+
+    id: str
+    """`key:<id>`, `team:<id>`, `org`."""
+    limits: Limits
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +32,8 @@ class Principal:
     """Unix seconds after which it is refused; None: never."""
     revision: int = 0
     """The org's revision when the key was read: an admission that knows a newer one has the key read again."""
+    scopes: tuple[Scope, ...] = ()
+    """Those that have a limit or a budget to be counted: the key, then the team, then the org."""
+    priority: int = 0
+    """0 to 9; under saturation the higher goes first."""
+    tags: tuple[str, ...] = ()

@@ -1,0 +1,100 @@
+"""Percentiles and log-bucketed histograms. Pure numbers: no file, no clock, and no idea of what is measured."""
+
+import bisect
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+def quantile(ordered: Sequence[float], q: float) -> float | None:
+    """The value below which the share `q` lies, between neighbours in a straight line. None: there are no values."""
+    if not ordered:
+        return None
+    place = q * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    # Not a + (b - a) * f: rounding could lift that above b, and percentiles must never cross.
+    return min(ordered[high], ordered[low] + (ordered[high] - ordered[low]) * (place - low))
+
+
+def slope(groups: Iterable[Sequence[tuple[float, float]]]) -> float | None:
+    """The straight line's rise that fits all groups best, each with its own height: a process that was restarted at a
+    lower height does not look like a fall. None: too little to fit."""
+    rise = run = 0.0
+    for points in groups:
+        if len(points) < 2:
+            continue
+        mean_x = math.fsum(x for x, _ in points) / len(points)
+        mean_y = math.fsum(y for _, y in points) / len(points)
+        rise += math.fsum((x - mean_x) * (y - mean_y) for x, y in points)
+        run += math.fsum((x - mean_x) ** 2 for x, _ in points)
+    return rise / run if run else None
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts between edges: `counts[i]` values lie in `(edges[i], edges[i + 1]]`. Edges are positive and rise."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.counts) != len(self.edges) - 1:
+            raise ValueError(f"{len(self.edges)} edges bound {len(self.edges) - 1} buckets, not {len(self.counts)}")
+        if any(a >= b for a, b in itertools.pairwise(self.edges)) or self.edges[0] < 0:
+            raise ValueError("the edges of a histogram must rise from 0 or more")
+        if any(count < 0 for count in self.counts):
+            raise ValueError("a histogram can't hold a negative count")
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts)
+
+    def quantile(self, q: float) -> float | None:
+        """As `quantile` above, to within a bucket's width."""
+        total = self.total
+        if not total:
+            return None
+        wanted, seen = q * total, 0
+        for low, high, count in zip(self.edges, self.edges[1:], self.counts, strict=False):
+            if count and seen + count >= wanted:
+                return between(low, high, max(0.0, wanted - seen) / count)
+            seen += count
+        return self.edges[-1]
+
+    def cumulative(self) -> list[tuple[float, float]]:
+        """(value, share of all at or below it), for a plot. Empty: there are no values."""
+        total = self.total
+        if not total:
+            return []
+        first = next(i for i, count in enumerate(self.counts) if count)
+        last = max(i for i, count in enumerate(self.counts) if count)
+        shares = itertools.accumulate(self.counts[first : last + 1])
+        return [
+            (self.edges[first], 0.0),
+            *((self.edges[first + 1 + i], seen / total) for i, seen in enumerate(shares)),
+        ]
+
+
+def between(low: float, high: float, part: float) -> float:
+    """The point `part` of the way, in the logarithm where that exists: the buckets are even there."""
+    return low * (high / low) ** part if low > 0 else low + (high - low) * part
+
+
+def merged(histograms: Iterable[Histogram]) -> Histogram | None:
+    """All in one; None where there is none. With different edges a bucket goes, whole, to where its middle lies."""
+    waiting = list(histograms)
+    if not waiting:
+        return None
+    edges = waiting[0].edges
+    counts = [0] * (len(edges) - 1)
+    for histogram in waiting:
+        if histogram.edges == edges:
+            counts = [a + b for a, b in zip(counts, histogram.counts, strict=True)]
+            continue
+        for low, high, count in zip(histogram.edges, histogram.edges[1:], histogram.counts, strict=False):
+            if count:
+                place = bisect.bisect_left(edges, between(low, high, 0.5)) - 1
+                counts[min(max(place, 0), len(counts) - 1)] += count
+    return Histogram(edges, tuple(counts))
