@@ -1,10 +1,10 @@
-"""What a run left in its folder, read back: the one place that knows the files. Report, budgets and comparison stand on it.
+"""What a run left in its folder, read back. The one place that knows the files: report, budgets, comparison use it.
 
 `run.json` and `requests.csv` must be there; the others may be missing, and what they would have told is then left out.
 A file that is there and can't be understood is an error with its line: half a report would look like a whole one.
 
-A folder without `run.json` but with `rounds/` (of `quarterdeck bench`) holds several runs of one schedule. They are read
-as one: every request keeps its time since its own round's start.
+A folder without `run.json` but with `rounds/` (of `quarterdeck bench`) holds several runs of one schedule. They are
+read as one: every request keeps its time since its own round's start.
 """
 
 import csv
@@ -139,10 +139,10 @@ def read(folder: Path) -> Results:
     """Raises ResultsError."""
     if (folder / "run.json").exists():
         return _read_one(folder)
-    rounds = sorted(file.parent for file in (folder / "rounds").glob("*/run.json"))
+    rounds = [file.parent for file in (folder / "rounds").glob("*/run.json")]
     if not rounds:
         raise ResultsError(f"{folder}: no run.json there, so it is no run's folder (or the run did not get to its end)")
-    return _together(folder, [_read_one(one) for one in rounds])
+    return _together(folder, sorted((_read_one(one) for one in rounds), key=lambda part: part.run.started))
 
 
 def _read_one(folder: Path) -> Results:
@@ -165,7 +165,7 @@ def _together(folder: Path, parts: list[Results]) -> Results:
     gaps: dict[tuple[str, str], Histogram] = {}
     processes: dict[tuple[str, int], tuple[Sample, ...]] = {}
     series: dict[str, tuple[tuple[float, float], ...]] = {}
-    start = min(part.run.started for part in parts)
+    start = parts[0].run.started
     for part in parts:
         target = part.folder.name.partition("-")[2] or MAIN
         requests += [_of_target(request, target) for request in part.requests]
