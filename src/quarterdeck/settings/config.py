@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from quarterdeck.settings.cache import CacheConfig
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.models import ModelConfig
 
@@ -133,6 +134,8 @@ class Config(BaseModel):
     """Time-outs and bounds of the gateway."""
     telemetry: TelemetryConfig = TelemetryConfig()
     """What traces are labelled with."""
+    cache: CacheConfig = CacheConfig()
+    """Whose answers are kept and given again."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
