@@ -11,9 +11,10 @@ from quarterdeck import ids
 from quarterdeck.errors import APIError, NotFoundError
 from quarterdeck.gateway.access import AccessLog
 from quarterdeck.gateway.auth import Authenticator
-from quarterdeck.gateway.callers import ABORT, Callers
+from quarterdeck.gateway.callers import Callers
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.readiness import Readiness
+from quarterdeck.gateway.wire import ABORT
 from quarterdeck.inference.calls import Head, Reply
 from quarterdeck.inference.directory import Directory
 from quarterdeck.inference.endpoints import Endpoint

@@ -232,7 +232,7 @@ async def test_who_is_cut_off_at_the_end_is_told_so(pipeline: FakePipeline) -> N
     made.callers.stop_all()
     await made.callers.empty()
     assert (await plain).error["code"] == "shutting_down"
-    last = (await streaming).pieces[-1]
+    last = (await streaming).body.removeprefix(EVENTS[0])
     assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "shutting_down"
     assert b"[DONE]" not in (await streaming).body
     assert cut.closed.is_set()

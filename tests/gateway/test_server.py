@@ -12,7 +12,7 @@ from tests.gateway.fakes import USER, FakePipeline, FakeStream, config, never, p
 
 from quarterdeck.gateway import callers, server
 from quarterdeck.gateway.app import create_app
-from quarterdeck.gateway.server import create_server
+from quarterdeck.gateway.front import create_server
 from quarterdeck.gateway.service import listen
 from quarterdeck.inference.calls import Reply
 
@@ -65,12 +65,18 @@ class Bench:
                 await peer.writer.wait_closed()
 
 
-@pytest.fixture
-async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+@pytest.fixture(params=["before ASGI", "over ASGI"])
+async def bench(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    """Both ways of a request to a model: a key in memory goes past ASGI, one that must be looked up does not."""
     monkeypatch.setattr(callers, "SWEEP_SECONDS", 0.01)
     pipeline = FakePipeline(config(client_write_timeout_seconds=0.2))
     listener = listen("127.0.0.1", 0)
-    subject = create_server(create_app(parts(pipeline)), "127.0.0.1", 0)
+    made_of = parts(pipeline)
+    if request.param == "before ASGI":
+        await made_of.authenticator.authenticate(f"Bearer {USER}".encode())
+    else:
+        monkeypatch.setattr(made_of.authenticator, "known", lambda authorization: None)
+    subject = create_server(create_app(made_of), "127.0.0.1", 0)
     task = asyncio.create_task(subject.serve([listener]))
     made = Bench(listener.getsockname()[1], pipeline)
     yield made

@@ -1,8 +1,12 @@
 """A request's body, bounded in size. That it comes in time is the business of `callers`."""
 
+import asyncio
+from typing import Protocol
+
 from starlette.types import Message, Receive
 
 from quarterdeck.errors import RequestTooLargeError
+from quarterdeck.gateway.callers import Caller
 
 DRAIN_FACTOR = 16
 """Of a body that is too large, this many times the limit is still read and dropped: a client that is cut off while it
@@ -11,6 +15,46 @@ writes sees a broken connection and not the 413. Who sends more than that is cut
 
 class ClientGoneError(Exception):
     """The caller hung up before the body was whole."""
+
+
+class Body(Protocol):
+    """Where a request's body comes from, and after it the word that its caller hung up."""
+
+    async def read(self, limit: int) -> bytes:
+        """All of it. Raises RequestTooLargeError and ClientGoneError."""
+        ...
+
+    def watch(self, caller: Caller) -> None:
+        """From now on tell the caller when it hangs up. The body has been read."""
+        ...
+
+    def close(self) -> None:
+        """Stop watching."""
+        ...
+
+
+class AsgiBody:
+    """Out of `receive`, which has to be waited on for the news that nobody is there any more."""
+
+    def __init__(self, receive: Receive, content_length: int | None) -> None:
+        self._receive = receive
+        self._content_length = content_length
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def read(self, limit: int) -> bytes:
+        return await read_body(self._receive, self._content_length, limit)
+
+    def watch(self, caller: Caller) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._listen(caller))
+
+    def close(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    async def _listen(self, caller: Caller) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass  # a server may say again that the body is over
+        caller.hang_up()
 
 
 async def read_body(receive: Receive, content_length: int | None, limit: int) -> bytes:

@@ -5,42 +5,33 @@ cost no timer a piece: each caller carries a deadline, and one sweep a second lo
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Literal
-
-from starlette.types import Receive, Scope
 
 Reason = Literal["gone", "slow", "ending"]
 
-ABORT = "quarterdeck.abort"
-"""The ASGI extension by which our server lets a connection be dropped with what is not yet sent."""
 SWEEP_SECONDS = 1.0
 
 
 class Caller:
     """One of them, and the task that serves it. Made inside that task."""
 
-    __slots__ = ("_abort", "_task", "_watcher", "deadline", "is_answered", "reason")
+    __slots__ = ("_task", "deadline", "is_answered", "is_settled", "reason")
 
-    def __init__(self, task: "asyncio.Task[object]", abort: Callable[[], None]) -> None:
+    def __init__(self, task: "asyncio.Task[object]") -> None:
         self._task = task
-        self._abort = abort
-        self._watcher: asyncio.Task[None] | None = None
         self.deadline = 0.0
         """The loop's time until which the caller must have sent or taken something. 0: it owes nothing."""
         self.is_answered = False
         """The answer has begun."""
+        self.is_settled = False
+        """All that is left is to write: whoever hangs up now changes nothing."""
         self.reason: Reason | None = None
         """Why the task was cancelled by us. None: it was not."""
 
-    def watch(self, receive: Receive) -> None:
-        """From now on, when the caller hangs up, the task is cancelled. The body has been read."""
-        self._watcher = asyncio.get_running_loop().create_task(self._listen(receive))
-
-    def release(self) -> None:
-        """Stop watching."""
-        if self._watcher is not None:
-            self._watcher.cancel()
+    def hang_up(self) -> None:
+        """The caller is gone."""
+        if not self.is_settled:
+            self.stop("gone")
 
     def stop(self, reason: Reason) -> None:
         """Cancel the task, once."""
@@ -48,21 +39,12 @@ class Caller:
             self.reason = reason
             self._task.cancel()
 
-    def abort(self) -> None:
-        """Drop the connection with all that waits in it."""
-        self._abort()
-
     def was_stopped(self) -> bool:
         """Whether a CancelledError in hand is ours; it is used up then."""
         if self.reason is None:
             return False
         self._task.uncancel()
         return True
-
-    async def _listen(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass  # a server may say again that the body is over
-        self.stop("gone")
 
 
 class Callers:
@@ -77,10 +59,11 @@ class Callers:
     def __len__(self) -> int:
         return len(self._callers)
 
-    def enter(self, scope: Scope) -> Caller:
+    def enter(self) -> Caller:
+        """The running task serves a caller from now on."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # narrows the type; a coroutine that runs has one
-        caller = Caller(task, scope.get("extensions", {}).get(ABORT, {}).get("call", _keep))
+        caller = Caller(task)
         self._callers.add(caller)
         self._empty.clear()
         if self._timer is None:
@@ -88,7 +71,6 @@ class Callers:
         return caller
 
     def leave(self, caller: Caller) -> None:
-        caller.release()
         self._callers.discard(caller)
         if not self._callers:
             self._empty.set()
@@ -108,8 +90,5 @@ class Callers:
         for caller in self._callers:
             if caller.deadline and caller.deadline < now:
                 caller.stop("slow")
+        # It goes on a moment after the last one left: on a busy gateway someone is there again at once.
         self._timer = loop.call_later(SWEEP_SECONDS, self._sweep) if self._callers else None
-
-
-def _keep() -> None:
-    """Another server has no way to drop a connection; it closes it when the answer is not finished."""

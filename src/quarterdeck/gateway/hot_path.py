@@ -14,11 +14,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from quarterdeck.errors import APIError, BadRequestError, RequestTimeoutError, ServiceUnavailableError
 from quarterdeck.gateway import responses
 from quarterdeck.gateway.access import CLIENT_CLOSED_REQUEST, AccessLog, Exchange, printable
-from quarterdeck.gateway.body import ClientGoneError, read_body
+from quarterdeck.gateway.body import AsgiBody, Body, ClientGoneError
 from quarterdeck.gateway.callers import Caller, Callers
 from quarterdeck.gateway.middleware import Authenticates
+from quarterdeck.gateway.wire import AsgiWire, Wire
 from quarterdeck.inference.calls import Head, Operation, Reply, Stream
 from quarterdeck.inference.directory import Directory
+from quarterdeck.inference.principal import Principal
 from quarterdeck.protocol import sse
 from quarterdeck.settings.config import GatewayConfig
 
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 MIB = 1024 * 1024
 
 _OPERATIONS = {operation.value: operation for operation in Operation}
+OPERATIONS_BY_TARGET = {operation.value.encode(): operation for operation in Operation}
+"""By the request line's target, as it stands there."""
 
 
 class Pipeline(Protocol):
@@ -37,17 +41,28 @@ class Pipeline(Protocol):
     async def call(self, head: Head, body: bytes) -> Reply: ...
 
 
-class _RequestHead:
+class Asked:
     """What is read of a request's headers, in one pass."""
 
-    __slots__ = ("authorization", "client_id", "content_encoding", "content_length", "forwarded")
+    __slots__ = (
+        "authorization",
+        "client_id",
+        "content_encoding",
+        "content_length",
+        "forwarded",
+        "operation",
+        "principal",
+    )
 
-    def __init__(self, headers: list[tuple[bytes, bytes]], forward: frozenset[bytes]) -> None:
+    def __init__(self, operation: Operation, headers: list[tuple[bytes, bytes]], forward: frozenset[bytes]) -> None:
+        self.operation = operation
         self.authorization: bytes | None = None
         self.client_id: bytes | None = None
         self.content_length: int | None = None
         self.content_encoding = b""
         self.forwarded: tuple[tuple[bytes, bytes], ...] = ()
+        self.principal: Principal | None = None
+        """Who asks, where that was known at once."""
         keys = 0
         for name, value in headers:
             if name == b"authorization":
@@ -66,7 +81,7 @@ class _RequestHead:
 
 
 class HotPath:
-    """ASGI. Errors of the pipeline become envelopes; a caller who hangs up, cancels."""
+    """ASGI, and a way past it for `front`. Errors of the pipeline become envelopes; a caller who hangs up, cancels."""
 
     def __init__(
         self,
@@ -91,96 +106,99 @@ class HotPath:
         if scope["type"] == "http" and scope["method"] == "POST":
             operation = _OPERATIONS.get(scope["path"])
             if operation is not None:
-                await self._serve(operation, scope, receive, send)
+                asked = self.read(operation, scope["headers"])
+                await self.serve(asked, AsgiBody(receive, asked.content_length), AsgiWire(scope, send))
                 return
         await self._app(scope, receive, send)
 
-    async def _serve(self, operation: Operation, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = self._access.open("POST", operation.value, operation.value)
-        caller = self._callers.enter(scope)
+    def read(self, operation: Operation, headers: list[tuple[bytes, bytes]]) -> Asked:
+        """`headers` have lower-case names."""
+        self._settings()
+        return Asked(operation, headers, self._forward)
+
+    def is_ordinary(self, asked: Asked) -> bool:
+        """Whether the request is one that `front` may take: nothing in its head needs more than a look."""
+        length = asked.content_length
+        if length is None or length > self._settings().max_body_mb * MIB or asked.content_encoding:
+            return False
+        asked.principal = self._authenticator.known(asked.authorization)
+        return asked.principal is not None
+
+    async def serve(self, asked: Asked, body: Body, wire: Wire) -> None:
+        """Answer one request, with an envelope where there is no answer."""
+        exchange = self._access.open("POST", asked.operation.value, asked.operation.value)
+        caller = self._callers.enter()
         try:
-            await self._guarded(caller, exchange, operation, scope, receive, send)
+            await self._answer(caller, exchange, asked, body, wire)
+        except APIError as error:
+            await self._refuse(caller, exchange, error, wire)
+        except ClientGoneError:
+            pass  # nobody is there to be told; the log has it
         except asyncio.CancelledError:
             if not caller.was_stopped():
                 raise
-            await self._part(caller, exchange, send)
-        finally:
-            self._callers.leave(caller)
-            exchange.status = exchange.status or CLIENT_CLOSED_REQUEST
-            self._access.close(exchange)
-
-    async def _guarded(
-        self, caller: Caller, exchange: Exchange, operation: Operation, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        """Answer, with an envelope where there is no answer."""
-        try:
-            await self._answer(caller, exchange, operation, scope, receive, send)
-        except APIError as error:
-            await self._refuse(caller, exchange, error, send)
-        except ClientGoneError:
-            return
+            await self._part(caller, exchange, wire)
         except Exception:
             # The door: whatever nobody below expected is logged with its trace and told as a 500.
             log.exception("unhandled error")
             if caller.is_answered:
-                caller.abort()
+                wire.abort()
             else:
-                await self._refuse(caller, exchange, responses.unhandled(exchange.request_id), send)
+                await self._refuse(caller, exchange, responses.unhandled(exchange.request_id), wire)
+        finally:
+            body.close()
+            self._callers.leave(caller)
+            exchange.status = exchange.status or CLIENT_CLOSED_REQUEST
+            self._access.close(exchange)
 
-    async def _answer(
-        self, caller: Caller, exchange: Exchange, operation: Operation, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _answer(self, caller: Caller, exchange: Exchange, asked: Asked, body: Body, wire: Wire) -> None:
         gateway = self._settings()
-        request = _RequestHead(scope["headers"], self._forward)
-        if request.client_id is not None:
-            exchange.client_request_id = printable(request.client_id)
-        principal = await self._authenticator.authenticate(request.authorization)
+        if asked.client_id is not None:
+            exchange.client_request_id = printable(asked.client_id)
+        principal = asked.principal or await self._authenticator.authenticate(asked.authorization)
         exchange.key = principal.key
         if self.is_draining or len(self._callers) > gateway.max_in_flight:
             raise _not_now(is_draining=self.is_draining)
-        if request.content_encoding not in (b"", b"identity"):
+        if asked.content_encoding not in (b"", b"identity"):
             raise BadRequestError("A compressed body is not taken.", code="unsupported_content_encoding")
-        loop = asyncio.get_running_loop()
-        caller.deadline = loop.time() + gateway.client_body_timeout_seconds
-        body = await read_body(receive, request.content_length, gateway.max_body_mb * MIB)
+        now = asyncio.get_running_loop().time
+        caller.deadline = now() + gateway.client_body_timeout_seconds
+        whole = await body.read(gateway.max_body_mb * MIB)
         caller.deadline = 0.0
-        caller.watch(receive)
-        head = Head(exchange.request_id, operation, principal, exchange.started, request.forwarded)
-        reply = await self._pipeline.call(head, body)
+        body.watch(caller)
+        head = Head(exchange.request_id, asked.operation, principal, exchange.started, asked.forwarded)
+        reply = await self._pipeline.call(head, whole)
         if reply.stream is not None:
-            await self._stream(caller, exchange, reply, reply.stream, send, gateway.client_write_timeout_seconds)
+            await self._stream(caller, exchange, reply, reply.stream, wire, gateway.client_write_timeout_seconds)
             return
-        caller.release()  # it is settled: whoever hangs up now changes nothing
+        caller.is_settled = True
         exchange.status = reply.status
-        headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body)), *exchange.headers()]
-        caller.deadline = loop.time() + gateway.client_write_timeout_seconds
+        caller.deadline = now() + gateway.client_write_timeout_seconds
         caller.is_answered = True
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body})
+        await wire.answer(reply.status, [*reply.headers, *exchange.headers()], reply.body)
 
     async def _stream(
-        self, caller: Caller, exchange: Exchange, reply: Reply, stream: Stream, send: Send, seconds: float
+        self, caller: Caller, exchange: Exchange, reply: Reply, stream: Stream, wire: Wire, seconds: float
     ) -> None:
-        """Piece by piece, as fast as the caller takes them: `send` returns when there is room again."""
-        time = asyncio.get_running_loop().time
+        """Piece by piece, as fast as the caller takes them: `write` returns when there is room again."""
+        now = asyncio.get_running_loop().time
         exchange.status = reply.status
-        headers = [*reply.headers, *exchange.headers()]
         caller.is_answered = True
         try:
-            caller.deadline = time() + seconds
-            await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+            caller.deadline = now() + seconds
+            await wire.begin(reply.status, [*reply.headers, *exchange.headers()])
             caller.deadline = 0.0
             async for piece in stream:
-                caller.deadline = time() + seconds
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                caller.deadline = now() + seconds
+                await wire.write(piece)
                 caller.deadline = 0.0
         finally:
             await stream.aclose()
-        caller.release()
-        caller.deadline = time() + seconds
-        await send({"type": "http.response.body", "body": b""})
+        caller.is_settled = True
+        caller.deadline = now() + seconds
+        await wire.end()
 
-    async def _part(self, caller: Caller, exchange: Exchange, send: Send) -> None:
+    async def _part(self, caller: Caller, exchange: Exchange, wire: Wire) -> None:
         """The request was stopped: say so to a caller who can still hear it."""
         if caller.reason == "gone":
             return
@@ -189,20 +207,18 @@ class HotPath:
             if caller.reason == "slow":
                 headers = {"connection": "close"}
                 error = RequestTimeoutError("The request's body did not come in time.", headers=headers)
-            await self._refuse(caller, exchange, error, send)
+            await self._refuse(caller, exchange, error, wire)
         elif caller.deadline:  # stopped while it was written to: it reads nothing, so there is no way to tell it
-            caller.abort()
+            wire.abort()
         else:
-            event = sse.error_event(_not_now(is_draining=True))
-            await send({"type": "http.response.body", "body": event})
+            await wire.write(sse.error_event(_not_now(is_draining=True)))
+            await wire.end()
 
-    async def _refuse(self, caller: Caller, exchange: Exchange, error: APIError, send: Send) -> None:
+    async def _refuse(self, caller: Caller, exchange: Exchange, error: APIError, wire: Wire) -> None:
         headers, body = responses.encode(error)
-        headers += exchange.headers()
         exchange.status = error.status
         caller.is_answered = True
-        await send({"type": "http.response.start", "status": error.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await wire.answer(error.status, headers + exchange.headers(), body)
 
     def _settings(self) -> GatewayConfig:
         gateway = self._pipeline.directory.config.gateway

@@ -31,6 +31,8 @@ class Authenticates(Protocol):
 
     async def authenticate(self, authorization: bytes | None) -> Principal: ...
 
+    def known(self, authorization: bytes | None) -> Principal | None: ...
+
 
 class Door:
     """Outermost: an exchange for each request, an envelope for each error."""
@@ -107,5 +109,6 @@ def authorization(headers: list[tuple[bytes, bytes]]) -> bytes | None:
 
 async def _answer(sender: _Sender, error: APIError) -> None:
     headers, body = responses.encode(error)
+    headers.append((b"content-length", b"%d" % len(body)))
     await sender.send({"type": "http.response.start", "status": error.status, "headers": headers})
     await sender.send({"type": "http.response.body", "body": body})

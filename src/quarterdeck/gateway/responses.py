@@ -28,9 +28,9 @@ _NOT_IN_HEADERS = re.compile(r"[^\t\x20-\x7e]")
 
 
 def encode(error: APIError) -> tuple[HeaderList, bytes]:
-    """Headers and body of the answer; its status is the error's."""
+    """Headers (all but the content-length) and body of the answer; its status is the error's."""
     body = msgspec.json.encode(envelope(error))
-    headers = [JSON, (b"content-length", b"%d" % len(body))]
+    headers = [JSON]
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     for name, value in error.headers.items():
@@ -43,7 +43,7 @@ def error_response(error: APIError) -> Response:
     """The same for FastAPI."""
     headers, body = encode(error)
     response = Response(body, error.status)
-    response.raw_headers = headers
+    response.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
     return response
 
 

@@ -17,7 +17,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from quarterdeck.errors import APIError, BadRequestError, RequestTimeoutError, envelope
-from quarterdeck.gateway.callers import ABORT
+from quarterdeck.gateway.wire import ABORT
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers together. 64 KiB: eight times what nginx takes; nobody's key or cookie is longer."""
@@ -36,7 +36,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_bytes = 0
+        self._piece = 0
         self._is_in_head = True
+        self._has_begun = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._running: RequestResponseCycle | None = None
 
@@ -50,36 +52,46 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._piece = len(data)
         if self._is_in_head:
             self._head_bytes += len(data)
-            if self._head_timer is None:
-                self._await_head()
             # A piece is at most 256 KiB, so one that holds the head's end, and body after it, is let through once.
             if self._head_bytes - len(data) > MAX_HEAD_BYTES:
                 self._refuse(_head_too_large())
                 return
         super().data_received(data)
-        if self._is_in_head and self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(_head_too_large())
+        if self._is_in_head and (self._head_bytes or self._has_begun):  # most heads come whole: they need no timer
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(_head_too_large())
+            elif self._head_timer is None:
+                self._await_head()
 
     def on_message_begin(self) -> None:
-        self._is_in_head = True
+        self._is_in_head = self._has_begun = True
         super().on_message_begin()
         self.scope["extensions"] = {ABORT: {"call": self._abort}}
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
         self._end_head_timer()
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > MAX_HEAD_BYTES:
+        if self._is_head_too_large():
             self._refuse(_head_too_large())
             return
         super().on_headers_complete()
 
+    def _is_head_too_large(self) -> bool:
+        """Of a head that is whole; it can only be so where as many bytes have come."""
+        if self._head_bytes <= MAX_HEAD_BYTES and self._piece <= MAX_HEAD_BYTES:
+            return False
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD_BYTES
+
     def on_message_complete(self) -> None:
         if not self.transport.is_closing():
             super().on_message_complete()
-        self._is_in_head = True
+        self._end_message()
+
+    def _end_message(self) -> None:
+        self._is_in_head, self._has_begun = True, False
         self._head_bytes = 0
 
     def on_body(self, body: bytes) -> None:
@@ -112,7 +124,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_timer = None
         if not self._is_in_head or self.transport.is_closing():
             return
-        if self._head_bytes:
+        if self._head_bytes or self._has_begun:
             self._refuse(RequestTimeoutError("The request's headers did not come in time."))
         else:
             self.transport.close()
@@ -148,25 +160,3 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def create_server(app: Any, host: str, port: int) -> Server:
-    """Configured for the gateway: uvloop and httptools, no access log (ours is `access`), no websockets."""
-    return Server(
-        uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            http=BoundedProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            # What is under way has been waited for before uvicorn is told to end.
-            timeout_graceful_shutdown=2,
-            backlog=BACKLOG,
-        )
-    )

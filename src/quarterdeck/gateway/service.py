@@ -21,11 +21,12 @@ from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.auth import Authenticator
 from quarterdeck.gateway.callers import Callers
 from quarterdeck.gateway.dependencies import Parts
+from quarterdeck.gateway.front import create_server
 from quarterdeck.gateway.hot_path import HotPath
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.gateway.reload import ConfigFile
 from quarterdeck.gateway.revisions import RedisRevisions
-from quarterdeck.gateway.server import BACKLOG, Server, create_server
+from quarterdeck.gateway.server import BACKLOG, Server
 from quarterdeck.inference.directory import Directory
 from quarterdeck.inference.endpoints import Endpoints, JoinedEndpoints, PolledEndpoints, StaticEndpoints
 from quarterdeck.inference.engine_client import EngineClient
