@@ -1,0 +1,224 @@
+"""Lines on axes, as inline SVG. Pure: values in, text out.
+
+Our own 200 lines and not a library's script: the report must open from an archive in ten years, without a network and
+without JavaScript, follow the reader's light or dark, and print. A plotting library would be a megabyte in each report,
+and would still have to be told how to say in words what it shows.
+
+Colours and dashes are classes (`c0`…, `d0`…) that `report.css` gives a meaning: no line is told by its colour alone.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 720, 300
+LEFT, RIGHT, BOTTOM = 64, 18, 44
+ROW = 18
+"""A row of the legend."""
+LETTER = 6.4
+"""A letter's mean width in the legend's type."""
+COLORS, DASHES = 8, 4
+Point = tuple[float, float | None]
+"""Without a height: a gap in the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One series. Lines of one thing share a colour, lines of one kind (a percentile) a dash."""
+
+    label: str
+    points: Sequence[Point]
+    color: int = 0
+    dash: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A straight line across the plot: a limit, a knee, a percentile."""
+
+    value: float
+    label: str
+    is_vertical: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """What is drawn. `alt` says in words what a reader would see."""
+
+    title: str
+    alt: str
+    x_label: str
+    y_label: str
+    lines: Sequence[Line]
+    x_log: bool = False
+    y_log: bool = False
+    marks: Sequence[Mark] = ()
+    y_top: float | None = None
+    """Where the axis ends; None: where the values do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Values to places. `start` and `end` are the places of `low` and `high`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    is_log: bool
+
+    def place(self, value: float) -> float:
+        if self.is_log:
+            value = max(value, self.low)
+            part = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            part = (value - self.low) / (self.high - self.low)
+        return self.start + part * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        return log_ticks(self.low, self.high) if self.is_log else even_ticks(self.low, self.high)
+
+    def holds(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+def axis(values: Sequence[float], start: float, end: float, *, is_log: bool, from_zero: bool) -> Axis:
+    """An axis on which all the values lie, and which begins and ends at a round number."""
+    if is_log:
+        positive = [value for value in values if value > 0] or [1.0]
+        low, high = 10 ** math.floor(math.log10(min(positive))), 10 ** math.ceil(math.log10(max(positive)))
+        # Half a decade of nothing is a waste of a small plot: end at 1, 2 or 5 of it.
+        low = max(step * low for step in (1, 2, 5) if step * low <= min(positive) * (1 + 1e-9))
+        high = min((high * part for part in (0.2, 0.5, 1) if high * part >= max(positive) * (1 - 1e-9)), default=high)
+        return Axis(low, high if high > low else low * 10, start, end, is_log=True)
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    low = min(low, 0.0) if from_zero else low
+    if high <= low:
+        high = low + 1
+    step = tick_step(high - low)
+    return Axis(math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step, start, end, is_log=False)
+
+
+def tick_step(span: float, about: int = 6) -> float:
+    """1, 2 or 5 times a power of ten, so that some `about` of them fill the span."""
+    raw = span / about
+    power = 10 ** math.floor(math.log10(raw))
+    return float(next(step for step in (1, 2, 5, 10) if step * power >= raw * (1 - 1e-9)) * power)
+
+
+def even_ticks(low: float, high: float) -> list[float]:
+    step = tick_step(high - low)
+    first = math.ceil(low / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Decades; with their 2 and 5 where that leaves room for the numbers."""
+    decades = range(math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9) + 1)
+    steps = (1, 2, 5) if len(decades) <= 5 else (1,)
+    ticks = [step * 10.0**decade for decade in decades for step in steps]
+    return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
+
+
+def number(value: float) -> str:
+    """A tick's number: short, and no more digits than it has."""
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            unit = 1e3 if letter == "k" else limit
+            return f"{value / unit:.4g}{letter}"
+    return f"{value:.4g}"
+
+
+def draw(plot: Plot, ident: str) -> str:
+    """The whole `<svg>`. `ident` is unique on the page: title and description are referred to by it."""
+    legend = list(_legend(plot.lines))
+    top = 12 + ROW * (1 + max((row for row, _, _ in legend), default=-1))
+    height = HEIGHT + top - 12
+    points = [(x, y) for line in plot.lines for x, y in line.points if y is not None]
+    marks_y = [mark.value for mark in plot.marks if not mark.is_vertical]
+    xs = axis([x for x, _ in points], LEFT, WIDTH - RIGHT, is_log=plot.x_log, from_zero=False)
+    highest = [plot.y_top] if plot.y_top is not None else []
+    heights = [*(y for _, y in points), *highest, *(marks_y if plot.y_top is None else [])]
+    ys = axis(heights, height - BOTTOM, top, is_log=plot.y_log, from_zero=True)
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{ident}-t {ident}-d" class="plot">',
+        f'<title id="{ident}-t">{escape(plot.title)}</title><desc id="{ident}-d">{escape(plot.alt)}</desc>',
+        *_grid(plot, xs, ys),
+        *(_path(line, xs, ys) for line in plot.lines),
+        *_marks(plot, xs, ys),
+        *_keys(plot.lines, legend),
+        "</svg>",
+    ]
+    return "\n".join(parts)
+
+
+def _grid(plot: Plot, xs: Axis, ys: Axis) -> Iterator[str]:
+    for tick in ys.ticks():
+        y = ys.place(tick)
+        yield f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
+        yield f'<text class="tick end" x="{LEFT - 7}" y="{y + 4:.1f}">{number(tick)}</text>'
+    for tick in xs.ticks():
+        x = xs.place(tick)
+        yield f'<path class="grid" d="M{x:.1f} {ys.start:.1f}V{ys.end:.1f}"/>'
+        yield f'<text class="tick middle" x="{x:.1f}" y="{ys.start + 16:.1f}">{number(tick)}</text>'
+    yield f'<path class="axis" d="M{LEFT} {ys.end:.1f}V{ys.start:.1f}H{WIDTH - RIGHT}"/>'
+    yield (
+        f'<text class="label middle" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{ys.start + 36:.0f}">'
+        f"{escape(plot.x_label)}</text>"
+    )
+    middle = (ys.start + ys.end) / 2
+    yield (
+        f'<text class="label middle" transform="translate(14 {middle:.0f}) rotate(-90)">{escape(plot.y_label)}</text>'
+    )
+
+
+def _marks(plot: Plot, xs: Axis, ys: Axis) -> Iterator[str]:
+    """Lines across, each with its words; those of upright ones stand one below the other."""
+    row = 0
+    for mark in plot.marks:
+        words = escape(mark.label)
+        if mark.is_vertical and xs.holds(mark.value):
+            x, y = xs.place(mark.value), ys.end + 13 + 15 * row
+            row += 1
+            side, beside = ("end", x - 5) if x > (LEFT + WIDTH) / 2 else ("begin", x + 5)
+            yield f'<path class="mark" d="M{x:.1f} {ys.start:.1f}V{ys.end:.1f}"/>'
+            yield f'<text class="tick halo {side}" x="{beside:.1f}" y="{y:.1f}">{words}</text>'
+        elif not mark.is_vertical and ys.holds(mark.value):
+            y = ys.place(mark.value)
+            yield f'<path class="mark" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
+            yield f'<text class="tick halo" x="{LEFT + 5}" y="{y - 4:.1f}">{words}</text>'
+
+
+def _path(line: Line, xs: Axis, ys: Axis) -> str:
+    pieces: list[list[str]] = [[]]
+    for x, y in line.points:
+        if y is None:
+            pieces.append([])
+        else:
+            pieces[-1].append(f"{xs.place(x):.1f} {ys.place(y):.1f}")
+    kind = f"c{line.color % COLORS} d{line.dash % DASHES}"
+    drawn = "".join(f"M{'L'.join(piece)}" for piece in pieces if len(piece) > 1)
+    # A point alone, between two gaps, has no line: it gets a dot.
+    lone = (piece[0].split() for piece in pieces if len(piece) == 1)
+    dots = "".join(f'<circle class="dot {kind}" cx="{x}" cy="{y}" r="3"/>' for x, y in lone)
+    return f'<path class="line {kind}" d="{drawn}"/>{dots}' if drawn else dots
+
+
+def _legend(lines: Sequence[Line]) -> Iterator[tuple[int, float, Line]]:
+    """Row and place of each line's key. One line needs none: the title names it."""
+    row, x = 0, float(LEFT)
+    for line in lines if len(lines) > 1 else ():
+        width = 34 + LETTER * len(line.label) + 14
+        if x + width > WIDTH - RIGHT and x > LEFT:
+            row, x = row + 1, float(LEFT)
+        yield row, x, line
+        x += width
+
+
+def _keys(lines: Sequence[Line], legend: Sequence[tuple[int, float, Line]]) -> Iterator[str]:
+    for row, x, line in legend:
+        y = 12 + ROW * row
+        kind = f"c{line.color % COLORS} d{line.dash % DASHES}"
+        yield f'<path class="line {kind}" d="M{x:.0f} {y - 4}h26"/>'
+        yield f'<text class="key" x="{x + 32:.0f}" y="{y}">{escape(line.label)}</text>'
