@@ -729,7 +729,7 @@ async def test_a_redis_that_is_silent_holds_a_request_up_for_its_time_out_only(
 
 
 async def test_a_bug_of_ours_leaves_a_record_and_no_place_taken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(*_: object) -> None:
+    async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
     async with Upstream(answering()) as engine:

@@ -22,7 +22,6 @@ from quarterdeck.gateway.hot_path import OPERATIONS_BY_TARGET, Asked, HotPath
 from quarterdeck.gateway.server import BACKLOG, KEEP_ALIVE_SECONDS, BoundedProtocol, Server
 from quarterdeck.gateway.wire import Headers
 
-
 MAX_PIPELINED = 16
 """Requests that wait on one connection while it is still read."""
 

@@ -20,7 +20,7 @@ from quarterdeck.errors import (
     RateLimitError,
 )
 from quarterdeck.inference.endpoints import Endpoint
-from quarterdeck.inference.http1 import Connection, HttpClient, Timeouts, UpstreamError
+from quarterdeck.inference.http1 import FOREVER, Connection, HttpClient, Timeouts, UpstreamError
 from quarterdeck.protocol import sse
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -72,9 +72,16 @@ class EngineClient:
         """Those of calls to come; a reload may replace them."""
 
     async def open(
-        self, endpoint: Endpoint, path: str, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
+        self,
+        endpoint: Endpoint,
+        path: str,
+        body: bytes,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        *,
+        limit: float = FOREVER,
     ) -> EngineAnswer:
-        """Send the request, wait for the first event or the whole body.
+        """Send the request, wait for the first event or the whole body. `limit` is the loop's time at which the answer
+        must be complete.
 
         Raises EngineUnavailableError where another endpoint may be tried, BadRequestError and its like where the
         request itself is refused, EngineError otherwise.
@@ -82,7 +89,7 @@ class EngineClient:
         extra = b"".join([b"%b: %b\r\n" % header for header in headers])
         head = b"%b%bcontent-length: %d\r\n\r\n" % (endpoint.head(path), extra, len(body))
         try:
-            connection = await self._client.request(endpoint.origin, head, body, self.timeouts)
+            connection = await self._client.request(endpoint.origin, head, body, self.timeouts, limit)
         except UpstreamError as error:
             raise _translate(error) from error
         stream = None
@@ -221,6 +228,8 @@ def _translate(error: UpstreamError | sse.EventTooLongError, status: int = 0) ->
     if isinstance(error, sse.EventTooLongError):
         return _told(EngineError(f"The engine's stream is broken: {error}."), 200)
     message = f"The model's engine failed: {error}."
+    if error.over:
+        return _told(EngineTimeoutError("The request took too long.", code="request_timeout"), status)
     if error.timed_out:
         return _told(EngineTimeoutError(message), status)
     return _told(EngineError(message) if error.answered else EngineUnavailableError(message), status)

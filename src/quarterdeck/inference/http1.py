@@ -24,15 +24,21 @@ MAX_HEAD_BYTES = 256 * 1024
 """Bytes of status line and headers; a server that never ends them is broken."""
 
 
+FOREVER = float("inf")
+
+
 class UpstreamError(Exception):
     """The exchange failed.
 
-    `sent`: the other side may have seen the request. `answered`: it had begun to answer.
+    `sent`: the other side may have seen the request. `answered`: it had begun to answer. `over`: the time of the whole
+    exchange was up, whoever was slow.
     """
 
-    def __init__(self, message: str, *, sent: bool, answered: bool = False, timed_out: bool = False) -> None:
+    def __init__(
+        self, message: str, *, sent: bool, answered: bool = False, timed_out: bool = False, over: bool = False
+    ) -> None:
         super().__init__(message)
-        self.sent, self.answered, self.timed_out = sent, answered, timed_out
+        self.sent, self.answered, self.timed_out, self.over = sent, answered, timed_out, over
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ class Connection(asyncio.Protocol):
         "_failure",
         "_head_size",
         "_keep_alive",
+        "_limit",
         "_loop",
         "_parser",
         "_paused",
@@ -109,6 +116,7 @@ class Connection(asyncio.Protocol):
         self.done = False
         self.deadline: float | None = None
         self.idle_timeout = 0.0
+        self._limit = FOREVER
 
     # What asyncio calls
 
@@ -120,7 +128,7 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         if self.deadline is not None:
-            self.deadline = self._loop.time() + self.idle_timeout
+            self.deadline = min(self._loop.time() + self.idle_timeout, self._limit)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -191,14 +199,15 @@ class Connection(asyncio.Protocol):
                 return value
         return None
 
-    def send(self, request: bytes, timeouts: Timeouts) -> None:
-        """Begin an exchange."""
+    def send(self, request: bytes, timeouts: Timeouts, limit: float = FOREVER) -> None:
+        """Begin an exchange, to be over when the loop's time is `limit`."""
         self._reset()
         self._failure = None
         self._parser = httptools.HttpResponseParser(self)
         self.uses += 1
         self.idle_timeout = timeouts.idle
-        self.deadline = self._loop.time() + timeouts.first_byte
+        self._limit = limit
+        self.deadline = min(self._loop.time() + timeouts.first_byte, limit)
         if self._transport is None or self._transport.is_closing():
             raise UpstreamError("the connection is closed", sent=False)
         self._transport.write(request)
@@ -221,7 +230,7 @@ class Connection(asyncio.Protocol):
         if self._paused and self._transport is not None and not self._transport.is_closing():
             self._paused = False
             if not self.done:
-                self.deadline = self._loop.time() + self.idle_timeout
+                self.deadline = min(self._loop.time() + self.idle_timeout, self._limit)
             self._transport.resume_reading()
         return data
 
@@ -241,7 +250,8 @@ class Connection(asyncio.Protocol):
     def expire(self) -> None:
         """The deadline has passed."""
         what = "went silent" if self.status else "did not begin to answer in time"
-        self._fail(UpstreamError(f"the engine {what}", sent=True, answered=self.status != 0, timed_out=True))
+        over = self._loop.time() >= self._limit
+        self._fail(UpstreamError(f"the engine {what}", sent=True, answered=self.status != 0, timed_out=True, over=over))
         self.close()
         self._wake()
 
@@ -290,17 +300,20 @@ class HttpClient:
         self._tls: ssl.SSLContext | None = None
         self._is_closed = False
 
-    async def request(self, origin: Origin, head: bytes, body: bytes, timeouts: Timeouts) -> Connection:
-        """Send and wait for the answer's status and headers. `head` ends with the blank line.
+    async def request(
+        self, origin: Origin, head: bytes, body: bytes, timeouts: Timeouts, limit: float = FOREVER
+    ) -> Connection:
+        """Send and wait for the answer's status and headers. `head` ends with the blank line; `limit` is the loop's
+        time at which the exchange must be over.
 
         Give the connection back with `release`, whatever happened. Raises UpstreamError. A kept connection that the
         engine closed just then is replaced once, without the caller's notice: the engine had not begun to answer.
         """
         data = head + body
         while True:
-            connection = await self._acquire(origin, timeouts.connect)
+            connection = self._kept(origin) or await self._connect(origin, timeouts.connect, limit)
             try:
-                connection.send(data, timeouts)
+                connection.send(data, timeouts, limit)
                 await connection.answer()
             except UpstreamError as error:
                 self.release(origin, connection)
@@ -335,16 +348,21 @@ class HttpClient:
         self._idle.clear()
         await asyncio.sleep(0)
 
-    async def _acquire(self, origin: Origin, timeout: float) -> Connection:
-        if self._is_closed:
-            raise UpstreamError("the client is closed", sent=False)
+    def _kept(self, origin: Origin) -> Connection | None:
+        """A connection that waits for its next exchange, if there is one."""
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
             if connection.is_open:
                 self._busy.add(connection)
                 return connection
+        return None
+
+    async def _connect(self, origin: Origin, timeout: float, limit: float) -> Connection:
+        if self._is_closed:
+            raise UpstreamError("the client is closed", sent=False)
         loop = asyncio.get_running_loop()
+        timeout = max(0.0, min(timeout, limit - loop.time()))
         if origin.tls and self._tls is None:
             self._tls = ssl.create_default_context()
         try:
@@ -356,8 +374,9 @@ class HttpClient:
                     ssl=self._tls if origin.tls else None,
                 )
         except TimeoutError as error:
+            over = loop.time() >= limit
             raise UpstreamError(
-                "the engine did not accept the connection in time", sent=False, timed_out=True
+                "the engine did not accept the connection in time", sent=False, timed_out=True, over=over
             ) from error
         except (OSError, UnicodeError) as error:  # refused, unreachable, no such name, a certificate not to be trusted
             reason = getattr(error, "strerror", None) or error
