@@ -1,0 +1,203 @@
+"""An answer that is kept, and how it is given again: the original bytes, its id and `created` as they were.
+
+A second answer with a new id would not be the answer that was cached, and nobody could say which one was; the request
+has an id of its own (`x-request-id`). A stream's events are replayed as they came, joined to larger pieces: what is
+known whole need not be written token by token.
+"""
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Self
+
+import msgspec
+
+from quarterdeck.inference.calls import Reply
+from quarterdeck.protocol import sse
+from quarterdeck.record import RequestRecord
+
+PIECE_BYTES = 16 * 1024
+"""A replayed stream is written in pieces of about this size, so that a slow reader holds no more than that."""
+FINISHED = frozenset((b"stop", b"length", b"tool_calls", b"function_call"))
+"""Ends of an answer that the next one would have as well; `length` is the caller's own limit, which is in the key."""
+_FINISH = re.compile(rb'"finish_reason": ?"([^"\\]*)"')
+_FORMAT = b"\x01"
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """A whole answer. Times are Unix seconds."""
+
+    made: float
+    model: str
+    body: bytes
+    content_type: str = "application/json"
+    is_stream: bool = False
+    usage_events: tuple[tuple[int, int], ...] = ()
+    """Where those events of a stream lie that are not for a client who did not ask for its usage."""
+    cost: Decimal = Decimal(0)
+    """$ that the answer cost, which a hit saves."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    response_id: str | None = None
+    finish_reason: str | None = None
+
+    def age(self, now: float) -> float:
+        return max(0.0, now - self.made)
+
+    def events(self, *, shows_usage: bool) -> bytes:
+        """A stream's bytes, as this client shall see them."""
+        if shows_usage or not self.usage_events:
+            return self.body
+        kept, start = [], 0
+        for begin, end in self.usage_events:
+            kept.append(self.body[start:begin])
+            start = end
+        return b"".join((*kept, self.body[start:]))
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Entry)
+
+
+def encode(entry: Entry) -> bytes:
+    return _FORMAT + _encoder.encode(entry)
+
+
+def decode(blob: bytes) -> Entry | None:
+    """None for what no gateway of this version has written."""
+    if not blob.startswith(_FORMAT):
+        return None
+    try:
+        return _decoder.decode(memoryview(blob)[1:])
+    except msgspec.DecodeError:
+        return None
+
+
+def entry_of(record: RequestRecord, body: bytes, content_type: str, *, choices: int = 1) -> Entry | None:
+    """What is kept of a finished request; None where its answer must not stand for another.
+
+    `body` is the answer as the engine gave it: for a stream all its events, those included that the client did not see.
+    `choices`: how many answers were asked for; 0 where the operation makes none (embeddings).
+    """
+    if record.status != "ok" or record.http_status != 200 or record.resumed or record.cache == "hit":
+        return None
+    if choices:
+        finishes = _FINISH.findall(body)
+        if len(finishes) < choices or not FINISHED.issuperset(finishes):
+            return None
+    if record.stream and sse.end_of_done(body) < 0:
+        return None
+    return Entry(
+        made=record.ended,
+        model=record.model,
+        body=body,
+        content_type=content_type,
+        is_stream=record.stream,
+        usage_events=tuple(_usage_events(body)) if record.stream else (),
+        cost=record.cost,
+        input_tokens=record.input_tokens,
+        output_tokens=record.output_tokens,
+        response_id=record.response_id,
+        finish_reason=record.finish_reason,
+    )
+
+
+def _usage_events(body: bytes) -> Iterator[tuple[int, int]]:
+    """Events that tell a usage and nothing else, from the first."""
+    found: list[tuple[int, int]] = []
+    end = len(body)
+    while (at := sse.usage_before(body, end)) >= 0:
+        end, after = sse.bounds(body, at)
+        chunk = sse.parse(body[end:after])
+        if chunk is not None and chunk.get("usage") and not chunk.get("choices"):
+            found.append((end, after))
+    return reversed(found)
+
+
+class Collector:
+    """Keeps a stream's pieces while it passes, as long as they are not too many."""
+
+    __slots__ = ("_most", "_pieces", "_size")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._pieces: list[bytes] | None = []
+        self._size = 0
+
+    @property
+    def gave_up(self) -> bool:
+        """There was more than is kept."""
+        return self._pieces is None
+
+    def add(self, piece: bytes) -> None:
+        if self._pieces is not None:
+            self._pieces.append(piece)
+            self._size += len(piece)
+            if self._size > self._most:
+                self._pieces = None
+
+    def body(self) -> bytes | None:
+        """All of it; None where it was too much."""
+        return None if self._pieces is None else b"".join(self._pieces)
+
+
+class Replay:
+    """A stream out of the cache: whole events, in pieces that a slow reader can take one by one."""
+
+    __slots__ = ("_at", "_body")
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._at = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        start, body = self._at, self._body
+        if start >= len(body):
+            raise StopAsyncIteration
+        end = len(body)
+        if end - start > PIECE_BYTES:
+            end = body.find(b"\n\n", start + PIECE_BYTES) + 2
+            if end == 1:  # not found
+                end = len(body)
+        self._at = end
+        return body[start:end]
+
+    async def aclose(self) -> None:
+        self._at = len(self._body)
+
+
+def replay(
+    entry: Entry,
+    now: float,
+    *,
+    shows_usage: bool,
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+) -> Reply:
+    """The answer once more; `headers` are the reply's others."""
+    told = (
+        (b"content-type", entry.content_type.encode()),
+        (b"x-cache", b"hit"),
+        (b"age", b"%d" % entry.age(now)),
+        *headers,
+    )
+    if not entry.is_stream:
+        return Reply(200, told, entry.body)
+    told += ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+    return Reply(200, told, stream=Replay(entry.events(shows_usage=shows_usage)))
+
+
+def hit(record: RequestRecord, entry: Entry, now: float) -> RequestRecord:
+    """The record of a request that `entry` answered: no model ran for it, so it has no tokens and costs nothing."""
+    return msgspec.structs.replace(
+        record,
+        cache="hit",
+        cache_age=entry.age(now),
+        saved=entry.cost,
+        cost=Decimal(0),
+        finish_reason=entry.finish_reason,
+        response_id=entry.response_id,
+        first_token=now,
+    )

@@ -1,0 +1,206 @@
+"""What is kept of an answer, and that it comes back as it was."""
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.inference.making import DONE, answer, delta, usage
+from tests.records import a_record
+
+from quarterdeck.inference.cache.entry import (
+    PIECE_BYTES,
+    Collector,
+    Entry,
+    Replay,
+    decode,
+    encode,
+    entry_of,
+    hit,
+    replay,
+)
+from quarterdeck.inference.calls import Reply
+
+SSE = "text/event-stream"
+STREAM = delta("Hel") + delta("lo") + delta(finish="stop") + usage() + DONE
+
+
+def stream_entry(body: bytes = STREAM, **changes: Any) -> Entry | None:
+    return entry_of(a_record(**changes), body, SSE)
+
+
+async def sent(reply: Reply) -> bytes:
+    assert reply.stream is not None
+    return b"".join([piece async for piece in reply.stream])
+
+
+def kept(entry: Entry | None) -> Entry:
+    assert entry is not None
+    return entry
+
+
+# codec
+
+
+@given(
+    st.builds(
+        Entry,
+        made=st.floats(0, 4e9),
+        model=st.text(),
+        body=st.binary(max_size=200),
+        content_type=st.text(),
+        is_stream=st.booleans(),
+        usage_events=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=3).map(tuple),
+        cost=st.decimals(min_value=0, max_value=10**12, places=18, allow_nan=False),
+        input_tokens=st.integers(0, 2**31),
+        output_tokens=st.integers(0, 2**31),
+        response_id=st.none() | st.text(),
+        finish_reason=st.none() | st.text(),
+    )
+)
+def test_an_entry_survives_its_bytes(entry: Entry) -> None:
+    assert decode(encode(entry)) == entry
+
+
+@given(st.binary(max_size=300))
+def test_other_bytes_are_no_entry(blob: bytes) -> None:
+    assert decode(blob) is None or encode(kept(decode(blob)))
+
+
+def test_an_entry_cut_short_is_none() -> None:
+    blob = encode(kept(stream_entry()))
+    assert all(decode(blob[:end]) is None for end in range(len(blob)))
+
+
+# what is kept
+
+
+def test_a_whole_stream_is_kept_with_its_price() -> None:
+    entry = kept(stream_entry())
+    assert (entry.body, entry.is_stream, entry.cost) == (STREAM, True, Decimal("0.0000099"))
+    assert (entry.finish_reason, entry.response_id, entry.input_tokens) == ("stop", "chatcmpl-1", 30)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"status": s} for s in ("error", "cancelled", "lost")] + [{"http_status": 500}, {"resumed": 1}, {"cache": "hit"}],
+    ids=str,
+)
+def test_what_went_wrong_is_not_kept(changes: dict[str, Any]) -> None:
+    assert stream_entry(**changes) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        delta("Hel") + delta(finish="stop"),  # no [DONE]
+        delta("Hel") + DONE,
+        delta("Hel") + delta(finish="abort") + DONE,
+        delta("Hel") + delta(finish="content_filter") + DONE,
+        b"",
+    ],
+    ids=["not done", "no finish", "aborted", "filtered", "empty"],
+)
+def test_what_is_not_whole_is_not_kept(body: bytes) -> None:
+    assert stream_entry(body) is None
+
+
+@pytest.mark.parametrize("reason", ["stop", "length", "tool_calls", "function_call"])
+def test_an_answer_that_ended_as_the_next_would_is_kept(reason: str) -> None:
+    assert stream_entry(delta("x") + delta(finish=reason) + DONE) is not None
+
+
+def test_every_choice_must_have_ended() -> None:
+    record = a_record()
+    assert entry_of(record, STREAM, SSE, choices=2) is None
+    assert entry_of(record, delta(finish="stop") + STREAM, SSE, choices=2) is not None
+
+
+def test_a_finish_reason_that_is_only_spoken_of_does_not_count() -> None:
+    assert stream_entry(delta('"finish_reason": "stop"') + DONE) is None
+
+
+def test_an_embedding_has_no_finish() -> None:
+    record = a_record(stream=False, operation="embeddings", finish_reason=None)
+    assert entry_of(record, b'{"data": []}', "application/json", choices=0) is not None
+    assert entry_of(record, b'{"data": []}', "application/json") is None
+
+
+# replay
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=3000), min_size=1, max_size=40))
+async def test_a_stream_is_replayed_byte_for_byte_in_whole_events(texts: list[str]) -> None:
+    body = b"".join(delta(text) for text in texts) + delta(finish="stop") + usage() + DONE
+    entry = kept(decode(encode(kept(stream_entry(body)))))
+    reply = replay(entry, entry.made + 1, shows_usage=True)
+    assert reply.stream is not None
+    pieces = [piece async for piece in reply.stream]
+    assert b"".join(pieces) == body
+    assert all(piece.endswith(b"\n\n") for piece in pieces)
+    assert max(len(piece) for piece in pieces) <= PIECE_BYTES + max(map(len, body.split(b"\n\n"))) + 2
+
+
+async def test_usage_is_shown_to_those_who_asked() -> None:
+    entry = kept(stream_entry())
+    assert await sent(replay(entry, 0, shows_usage=True)) == STREAM
+    assert await sent(replay(entry, 0, shows_usage=False)) == STREAM.replace(usage(), b"")
+
+
+async def test_usage_in_a_chunk_with_text_is_shown_to_all() -> None:
+    body = delta("x", usage={"prompt_tokens": 1}) + usage(output=1) + delta(finish="stop") + usage() + DONE
+    entry = kept(stream_entry(body))
+    expected = body.replace(usage(), b"").replace(usage(output=1), b"")
+    assert await sent(replay(entry, 0, shows_usage=False)) == expected
+
+
+def test_a_body_is_replayed_whole_with_its_age() -> None:
+    body = answer()
+    record = a_record(stream=False, ended=1000.0)
+    entry = kept(entry_of(record, body, "application/json"))
+    reply = replay(entry, 1061.7, shows_usage=False, headers=((b"x-ratelimit-limit-requests", b"5"),))
+    assert (reply.status, reply.body, reply.stream) == (200, body, None)
+    assert dict(reply.headers) == {
+        b"content-type": b"application/json",
+        b"x-cache": b"hit",
+        b"age": b"61",
+        b"x-ratelimit-limit-requests": b"5",
+    }
+
+
+def test_a_clock_that_went_back_makes_no_negative_age() -> None:
+    assert kept(stream_entry(ended=100.0)).age(99.0) == 0
+
+
+async def test_a_replay_that_is_closed_is_over() -> None:
+    subject = Replay(STREAM)
+    await subject.aclose()
+    assert [piece async for piece in subject] == []
+
+
+# the record
+
+
+def test_a_hit_costs_nothing_and_says_what_it_saved() -> None:
+    entry = kept(stream_entry(ended=1000.0))
+    asked = a_record(input_tokens=0, output_tokens=0, cost=Decimal(0), response_id=None, finish_reason=None)
+    record = hit(asked, entry, 1002.5)
+    assert (record.cache, record.cache_age, record.cost, record.saved) == ("hit", 2.5, Decimal(0), entry.cost)
+    assert (record.finish_reason, record.response_id) == ("stop", "chatcmpl-1")
+    assert entry_of(record, STREAM, SSE) is None
+    assert msgspec.json.decode(msgspec.json.encode(record), type=type(record)) == record
+
+
+# collecting
+
+
+def test_pieces_are_collected_until_they_are_too_many() -> None:
+    subject = Collector(6)
+    subject.add(b"abc")
+    subject.add(b"def")
+    assert subject.body() == b"abcdef" and not subject.gave_up
+    subject.add(b"g")
+    subject.add(b"h")
+    assert subject.body() is None and subject.gave_up

@@ -1,0 +1,263 @@
+"""Two requests have one key exactly where nothing differs that could change the answer."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quarterdeck.inference.cache.key import FREELY, MAX_BEGUN, Control, Plan, Plans, Question, ask, control_of
+from quarterdeck.inference.calls import Head, Operation
+from quarterdeck.inference.directory import Directory
+from quarterdeck.inference.principal import Principal
+from quarterdeck.protocol import requests
+from quarterdeck.protocol.requests import AnyRequest
+from quarterdeck.settings.cache import CachePolicy
+from quarterdeck.settings.config import Config, parse
+from quarterdeck.settings.limits import Limits
+
+KINDS: dict[Operation, type[AnyRequest]] = {
+    Operation.CHAT: requests.ChatCompletion,
+    Operation.COMPLETIONS: requests.Completion,
+    Operation.EMBEDDINGS: requests.Embedding,
+    Operation.TOKENIZE: requests.Tokenize,
+}
+CONFIG = """
+models:
+  - {name: m, aliases: [gpt], endpoints: [{url: "http://one"}]}
+  - {name: other, endpoints: [{url: "http://two"}]}
+"""
+CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0}
+ALICE = Principal("key_a", "a", "default", "red", Limits())
+
+
+def config(cache: str = "{default: {exact: true}}", models: str = CONFIG) -> Config:
+    return parse(f"{models}\ncache: {cache}")
+
+
+def plan_of(config: Config, name: str = "m") -> Plan | None:
+    served = Directory.of(config).resolve(name)
+    assert served is not None
+    return Plans(config).plan(name, served)
+
+
+PLAN = plan_of(config())
+
+
+def question(
+    body: dict[str, Any] | bytes = CHAT,
+    *,
+    operation: Operation = Operation.CHAT,
+    principal: Principal = ALICE,
+    plan: Plan | None = PLAN,
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+    control: Control = FREELY,
+    prompt_version: str = "",
+) -> Question | None:
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = Head("req_1", operation, principal, 0.0, headers)
+    assert plan is not None
+    request = requests.decode(text, KINDS[operation])
+    members = requests.members(text)
+    return ask(plan, head, request, members, control=control, prompt_version=prompt_version)
+
+
+def key(*args: Any, **kwargs: Any) -> str:
+    found = question(*args, **kwargs)
+    assert found is not None
+    return found.key
+
+
+# what matters
+
+
+_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**40), 2**40)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+_matters = st.fixed_dictionaries(
+    {"temperature": st.just(0), "messages": st.lists(st.builds(lambda c: {"role": "user", "content": c}, st.text()))},
+    optional={
+        "tools": st.lists(st.dictionaries(st.text(max_size=5), _values, max_size=3), max_size=2),
+        "max_tokens": st.integers(0, 100),
+        "top_k": st.integers(0, 3),
+        "stop": st.text(max_size=3),
+        "x": _values,
+    },
+)
+_handling = st.fixed_dictionaries(
+    {},
+    optional={
+        "user": st.text(),
+        "safety_identifier": st.text(),
+        "metadata": st.dictionaries(st.text(), st.text(), max_size=2),
+        "prompt_cache_key": st.text(),
+        "stream": st.sampled_from([None, False]),
+    },
+)
+
+
+@given(_matters, _handling, _handling, st.randoms(), st.booleans())
+def test_who_asks_and_how_it_is_written_does_not_matter(
+    matters: dict[str, Any], one: dict[str, Any], other: dict[str, Any], random: Any, is_compact: bool
+) -> None:
+    members = list(({"model": "m"} | matters | other).items())
+    random.shuffle(members)
+    text = json.dumps(dict(members), indent=None if is_compact else 2, separators=(",", ":") if is_compact else None)
+    assert key({"model": "m"} | matters | one) == key(text.encode())
+
+
+@given(_matters, _matters)
+def test_all_else_matters(one: dict[str, Any], other: dict[str, Any]) -> None:
+    is_same = json.dumps(sorted(one.items())) == json.dumps(sorted(other.items()))
+    assert (key({"model": "m"} | one) == key({"model": "m"} | other)) is is_same
+
+
+def test_the_order_of_what_lies_deeper_matters() -> None:
+    def tool(*names: str) -> dict[str, Any]:
+        return CHAT | {"tools": [{"function": {"parameters": {"properties": {name: {} for name in names}}}}]}
+
+    assert key(tool("a", "b")) != key(tool("b", "a"))
+
+
+def test_the_operation_the_model_and_the_prompt_matter() -> None:
+    keys = {
+        key(),
+        key({"model": "m", "prompt": "hi", "temperature": 0}, operation=Operation.COMPLETIONS),
+        key({"model": "m", "input": "hi"}, operation=Operation.EMBEDDINGS),
+        key(plan=plan_of(config(), "other")),
+        key(prompt_version="2"),
+        key(headers=((b"x-fault", b"slow"),)),
+    }
+    assert len(keys) == 6
+
+
+def test_an_alias_is_its_model() -> None:
+    assert key(CHAT | {"model": "gpt"}, plan=plan_of(config(), "gpt")) == key()
+
+
+def test_another_engine_gives_other_answers() -> None:
+    changed = CONFIG.replace("http://one", "http://elsewhere")
+    assert key(plan=plan_of(config(models=changed))) != key()
+    repriced = CONFIG.replace("aliases: [gpt]", "aliases: [gpt], price: {input: 1}")
+    assert key(plan=plan_of(config(models=repriced))) == key()
+
+
+def test_a_stream_is_another_answer_whether_or_not_it_tells_its_usage() -> None:
+    stream = CHAT | {"stream": True}
+    assert key(stream) != key()
+    assert key(stream | {"stream_options": {"include_usage": True}}) == key(stream)
+    assert key(stream | {"stream_options": {"continuous_usage_stats": True}}) != key(stream)
+
+
+def test_what_a_key_is_held_to_matters() -> None:
+    held = Principal("key_a", "a", "default", "red", Limits(max_tokens=5))
+    assert key(principal=held) != key()
+
+
+@pytest.mark.parametrize(
+    ("scope", "shared"), [("key", "same key"), ("team", "same team"), ("org", "same org")], ids=lambda v: str(v)
+)
+def test_an_answer_is_shared_within_its_scope_and_no_further(scope: str, shared: str) -> None:
+    plan = plan_of(config(f"{{default: {{exact: true, scope: {scope}}}}}"))
+    others = {
+        "same key": Principal("key_a", "renamed", "default", "red", Limits()),
+        "same team": Principal("key_b", "b", "default", "red", Limits()),
+        "same org": Principal("key_c", "c", "default", "blue", Limits()),
+        "elsewhere": Principal("key_a", "a", "acme", "red", Limits()),
+    }
+    mine = key(plan=plan)
+    sharing = [name for name, other in others.items() if key(plan=plan, principal=other) == mine]
+    assert sharing == list(others)[: list(others).index(shared) + 1]
+
+
+def test_names_and_values_are_told_apart() -> None:
+    assert key(CHAT | {"a": "b", "c": "d"}) != key(CHAT | {"a": "d", "c": "b"})
+    assert key(CHAT | {"a": [], "b": []}) != key(CHAT | {"a": [[], []]})
+
+
+def test_the_hashes_that_are_kept_are_bounded() -> None:
+    plan = plan_of(config())
+    assert plan is not None
+    for number in range(MAX_BEGUN + 10):
+        key(CHAT | {f"x{number}": 1}, plan=plan)
+    assert len(plan.begun) <= MAX_BEGUN
+    before = len(plan.begun)
+    assert key(CHAT | {"x" * 5000: 1}, plan=plan) == key(CHAT | {"x" * 5000: 1}, plan=plan)
+    assert len(plan.begun) == before
+
+
+# what may be cached
+
+
+def test_nothing_is_cached_by_default() -> None:
+    assert plan_of(parse(CONFIG)) is None
+
+
+def test_a_policy_is_found_by_the_name_called_then_by_its_model() -> None:
+    found = config("{default: {exact: true}, policies: {m: {exact: false}, gpt: {ttl_seconds: 5}}}")
+    assert plan_of(found) is None
+    by_alias, other = plan_of(found, "gpt"), plan_of(found, "other")
+    assert by_alias is not None and by_alias.policy.ttl_seconds == 5
+    assert other is not None and other.policy == CachePolicy(exact=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_cached"),
+    [
+        ({}, True),
+        ({"temperature": 0.7}, False),
+        ({"temperature": None}, False),
+        ({"temperature": 0.7, "seed": 1}, True),
+        ({"temperature": 0.7, "seed": None}, False),
+        ({"n": 3}, True),
+        ({"kv_transfer_params": {}}, False),
+    ],
+)
+def test_by_default_only_what_an_engine_would_say_again(change: dict[str, Any], is_cached: bool) -> None:
+    assert (question(CHAT | change) is not None) is is_cached
+
+
+def test_any_temperature_by_choice() -> None:
+    plan = plan_of(config("{default: {exact: true, temperature: any}}"))
+    assert question(CHAT | {"temperature": 1.5}, plan=plan) is not None
+
+
+def test_embeddings_have_no_temperature_and_counting_is_not_worth_it() -> None:
+    assert question({"model": "m", "input": "hi"}, operation=Operation.EMBEDDINGS) is not None
+    assert question({"model": "m", "prompt": "hi"}, operation=Operation.TOKENIZE) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "member", "control"),
+    [
+        (b"", None, FREELY),
+        (b"", b"null", FREELY),
+        (b"private", b"[]", FREELY),
+        (b"no-cache", None, Control(reads=False)),
+        (b"No-Cache, max-age=0", None, Control(reads=False, max_age=0)),
+        (b"no-store", None, Control(reads=False, stores=False)),
+        (b"max-age=60", None, Control(max_age=60)),
+        (b"max-age=0", None, Control(reads=False, max_age=0)),
+        (b"\xff", None, FREELY),
+        (b"", b'{"no-cache": true}', Control(reads=False)),
+        (b"", b'{"no-store": true}', Control(stores=False)),
+        (b"max-age=60", b'{"s-maxage": 5}', Control(max_age=5)),
+        (b"", b'{"ttl": 5, "namespace": "x"}', FREELY),
+    ],
+)
+def test_a_caller_may_forbid_it(header: bytes, member: bytes | None, control: Control) -> None:
+    assert control_of(header, None if member is None else msgspec.Raw(member)) == control
+
+
+def test_a_request_that_forbids_all_is_no_question() -> None:
+    assert question(control=Control(reads=False, stores=False)) is None
+    refresh = question(control=Control(reads=False))
+    assert refresh is not None and refresh.key == key()
