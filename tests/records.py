@@ -12,7 +12,7 @@ from quarterdeck.record import Attempt, RequestRecord
 def a_record(**changes: Any) -> RequestRecord:
     """A streamed chat that went well, with an id of its own; `changes` are fields."""
     fields: dict[str, Any] = {
-        "id": ids.request_id(),
+        "id": ids.RequestIds().next(),
         "org": "default",
         "team": "default",
         "key": "key_1",
@@ -61,7 +61,7 @@ _ratio = st.none() | st.floats(min_value=0, max_value=2)
 
 records = st.builds(
     RequestRecord,
-    id=st.builds(ids.request_id),
+    id=st.builds(ids.RequestIds().next),
     org=st.just("default"),
     team=_names,
     key=_names,

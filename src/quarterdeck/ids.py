@@ -8,9 +8,22 @@ import secrets
 from os import urandom
 
 
-def request_id() -> str:
-    """`req_` and 128 random bits in hex; the hex part is the request's trace id as well."""
-    return "req_" + urandom(16).hex()
+class RequestIds:
+    """`req_` and 128 random bits in hex; the hex part is the request's trace id as well.
+
+    For one who needs thousands a second: the system is asked for randomness once in 256 times.
+    """
+
+    def __init__(self) -> None:
+        self._pool = b""
+        self._at = 0
+
+    def next(self) -> str:
+        at = self._at
+        if at == len(self._pool):
+            self._pool, at = urandom(16 * 256), 0
+        self._at = at + 16
+        return "req_" + self._pool[at : at + 16].hex()
 
 
 def object_id(prefix: str) -> str:

@@ -27,7 +27,7 @@ def a_principal(**changes: Any) -> Principal:
 
 def a_head(operation: Operation = Operation.CHAT, **changes: Any) -> Head:
     principal = changes.pop("principal", None) or a_principal()
-    fields: dict[str, Any] = {"request_id": ids.request_id(), "started": time.time()} | changes
+    fields: dict[str, Any] = {"request_id": ids.RequestIds().next(), "started": time.time()} | changes
     return Head(operation=operation, principal=principal, **fields)
 
 

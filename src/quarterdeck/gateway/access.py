@@ -28,7 +28,7 @@ class Exchange:
 
     method: str
     path: str
-    request_id: str = field(default_factory=ids.request_id)
+    request_id: str
     """Ours, not the caller's: it names the record, so it must be unique and nobody's to choose."""
     client_request_id: str | None = None
     """What the caller calls it, logged beside ours."""
@@ -58,10 +58,11 @@ class AccessLog:
 
     def __init__(self, metrics: GatewayMetrics) -> None:
         self._metrics = metrics
+        self._ids = ids.RequestIds()
 
     def open(self, method: str, path: str, route: str = "unmatched") -> Exchange:
         """A request came in. Every log line of this task says its id from now on."""
-        exchange = Exchange(method, path, route=route)
+        exchange = Exchange(method, path, self._ids.next(), route=route)
         current_request_id.set(exchange.request_id)
         return exchange
 

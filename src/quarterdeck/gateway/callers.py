@@ -5,7 +5,7 @@ cost no timer a piece: each caller carries a deadline, and one sweep a second lo
 """
 
 import asyncio
-from typing import Literal
+from typing import Any, Literal
 
 Reason = Literal["gone", "slow", "ending"]
 
@@ -17,7 +17,7 @@ class Caller:
 
     __slots__ = ("_task", "deadline", "is_answered", "is_settled", "reason")
 
-    def __init__(self, task: "asyncio.Task[object]") -> None:
+    def __init__(self, task: "asyncio.Task[Any]") -> None:
         self._task = task
         self.deadline = 0.0
         """The loop's time until which the caller must have sent or taken something. 0: it owes nothing."""
@@ -59,10 +59,8 @@ class Callers:
     def __len__(self) -> int:
         return len(self._callers)
 
-    def enter(self) -> Caller:
-        """The running task serves a caller from now on."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # narrows the type; a coroutine that runs has one
+    def enter(self, task: "asyncio.Task[Any]") -> Caller:
+        """The running task, which is this one, serves a caller from now on."""
         caller = Caller(task)
         self._callers.add(caller)
         self._empty.clear()

@@ -255,10 +255,10 @@ class FrontProtocol(BoundedProtocol):
         exchange.task = self.loop.create_task(self._serve(exchange))
 
     async def _serve(self, exchange: Exchange) -> None:
-        if exchange.disconnected:
+        if exchange.disconnected or exchange.task is None:
             return
         try:
-            await self._hot.serve(exchange.asked, exchange, exchange)
+            await self._hot.serve(exchange.asked, exchange, exchange, exchange.task)
         finally:
             if not exchange.response_complete and not exchange.disconnected:
                 self.transport.abort()  # an answer that was not finished must not be taken for one that was

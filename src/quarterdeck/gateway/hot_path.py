@@ -7,7 +7,8 @@ than all of it. Everything else goes on to `app`. The same object is also FastAP
 
 import asyncio
 import logging
-from typing import Protocol
+from time import monotonic
+from typing import Any, Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -107,7 +108,9 @@ class HotPath:
             operation = _OPERATIONS.get(scope["path"])
             if operation is not None:
                 asked = self.read(operation, scope["headers"])
-                await self.serve(asked, AsgiBody(receive, asked.content_length), AsgiWire(scope, send))
+                task = asyncio.current_task()
+                assert task is not None  # noqa: S101  # narrows the type; a coroutine that runs has one
+                await self.serve(asked, AsgiBody(receive, asked.content_length), AsgiWire(scope, send), task)
                 return
         await self._app(scope, receive, send)
 
@@ -124,10 +127,10 @@ class HotPath:
         asked.principal = self._authenticator.known(asked.authorization)
         return asked.principal is not None
 
-    async def serve(self, asked: Asked, body: Body, wire: Wire) -> None:
-        """Answer one request, with an envelope where there is no answer."""
+    async def serve(self, asked: Asked, body: Body, wire: Wire, task: "asyncio.Task[Any]") -> None:
+        """Answer one request, with an envelope where there is no answer. `task` is the one this runs in."""
         exchange = self._access.open("POST", asked.operation.value, asked.operation.value)
-        caller = self._callers.enter()
+        caller = self._callers.enter(task)
         try:
             await self._answer(caller, exchange, asked, body, wire)
         except APIError as error:
@@ -161,8 +164,7 @@ class HotPath:
             raise _not_now(is_draining=self.is_draining)
         if asked.content_encoding not in (b"", b"identity"):
             raise BadRequestError("A compressed body is not taken.", code="unsupported_content_encoding")
-        now = asyncio.get_running_loop().time
-        caller.deadline = now() + gateway.client_body_timeout_seconds
+        caller.deadline = monotonic() + gateway.client_body_timeout_seconds
         whole = await body.read(gateway.max_body_mb * MIB)
         caller.deadline = 0.0
         body.watch(caller)
@@ -173,7 +175,7 @@ class HotPath:
             return
         caller.is_settled = True
         exchange.status = reply.status
-        caller.deadline = now() + gateway.client_write_timeout_seconds
+        caller.deadline = monotonic() + gateway.client_write_timeout_seconds
         caller.is_answered = True
         await wire.answer(reply.status, [*reply.headers, *exchange.headers()], reply.body)
 
@@ -181,21 +183,20 @@ class HotPath:
         self, caller: Caller, exchange: Exchange, reply: Reply, stream: Stream, wire: Wire, seconds: float
     ) -> None:
         """Piece by piece, as fast as the caller takes them: `write` returns when there is room again."""
-        now = asyncio.get_running_loop().time
         exchange.status = reply.status
         caller.is_answered = True
         try:
-            caller.deadline = now() + seconds
+            caller.deadline = monotonic() + seconds
             await wire.begin(reply.status, [*reply.headers, *exchange.headers()])
             caller.deadline = 0.0
             async for piece in stream:
-                caller.deadline = now() + seconds
+                caller.deadline = monotonic() + seconds
                 await wire.write(piece)
                 caller.deadline = 0.0
         finally:
             await stream.aclose()
         caller.is_settled = True
-        caller.deadline = now() + seconds
+        caller.deadline = monotonic() + seconds
         await wire.end()
 
     async def _part(self, caller: Caller, exchange: Exchange, wire: Wire) -> None:
