@@ -5,9 +5,11 @@ colour tells the side, the dash tells the percentile.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from quarterdeck.load import summary
 from quarterdeck.load.distribution import quantile
+from quarterdeck.load.knee import KEPT_SHARE
 from quarterdeck.load.measures import NONE, digits, ms, share
 from quarterdeck.load.page import Chart, Table, by_side
 from quarterdeck.load.plots import COLORS, Line, Mark, Plot, Point
@@ -64,15 +66,14 @@ def latency_by_rate(sides: Sequence[Measured]) -> Chart | None:
 
 
 def first_token_distribution(sides: Sequence[Measured]) -> Chart | None:
-    drawn = [(side.label, side.ttft) for side in _parts(sides)]
+    drawn = [(side.label, side.ttft) for side in _parts(sides) if side.ttft]
     lines = [
         Line(label, [(max(quantile(values, q) or 0, 0.01), q * 100) for q in SHARES], color=i, dash=i)
         for i, (label, values) in enumerate(drawn)
-        if values
     ]
     if not lines:
         return None
-    told = [(label, lambda q, values=values: quantile(values, q), len(values)) for label, values in drawn if values]
+    told = [(label, lambda q, values=values: quantile(values, q), len(values)) for label, values in drawn]
     caption = (
         "Read across from 50 % for the usual case and from 99 % for the worst in a hundred. Steep is predictable; a"
         " long flat shoulder is a second group of requests that took another way (a queue, a cold cache)."
@@ -184,7 +185,7 @@ def knee(sides: Sequence[Measured]) -> Chart | None:
     )
     caption = (
         f"Goodput is what was answered within the objectives. The knee is the last rate at which"
-        f" {summary.KNEE_SHARE:.0%} of it was; beyond it more traffic brings less. No knee marked: it was not reached."
+        f" {KEPT_SHARE:.0%} of it was; beyond it more traffic brings less. No knee marked: it was not reached."
     )
     head = ("rate", "side", "answered", "goodput", "within the objectives")
     return Chart(plot, caption, by_side(plot.title, head, rows))
@@ -248,7 +249,7 @@ def _parts(sides: Sequence[Measured]) -> list[Measured]:
     if len(sides) > 1 or len(sides[0].scenarios) < 2:
         return list(sides)
     named = [sides[0].of(scenario) for scenario in sides[0].scenarios]
-    return [*sides, *named] if len(named) < 2 * COLORS else list(sides)
+    return [replace(sides[0], label="all"), *named] if len(named) < 2 * COLORS else list(sides)
 
 
 def _step_cells(step: Step) -> list[str]:

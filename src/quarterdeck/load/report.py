@@ -54,8 +54,6 @@ def write(folder: Path, other: Path | None = None) -> Path:
 def render(run: Results, verdicts: Sequence[Verdict] = ()) -> str:
     """The page of one run."""
     sides = summary.sides(run)
-    if not sides:
-        sides = [summary.measured(run)]
     document = Page(f"Load test: {run.run.profile}")
     document.section("Budgets", page.table(tables.verdicts(verdicts)))
     document.section(
@@ -139,13 +137,7 @@ def what_was_run(run: Results, side: Measured) -> str:
     """For somebody who was not there."""
     target = _part(run.run.about, "target")
     rates = sorted({request.rate for request in side.requests if request.rate})
-    rate = (
-        ""
-        if not rates
-        else f", {rates[0]:.4g} a second"
-        if len(rates) == 1
-        else f", {rates[0]:.4g} to {rates[-1]:.4g} a second"
-    )
+    ends = " to ".join(f"{rate:.4g}" for rate in dict.fromkeys((*rates[:1], *rates[-1:])))
     counted = Counter(request.scenario for request in side.requests)
     mix = ", ".join(f"{name} {share(number / len(side.requests))}" for name, number in counted.most_common())
     to = f"{target.get('model', 'a model')} at {target.get('url', 'an unnamed address')}"

@@ -15,10 +15,9 @@ from functools import cached_property
 
 from quarterdeck.load import distribution
 from quarterdeck.load.distribution import Histogram, quantile
+from quarterdeck.load.knee import KEPT_SHARE
 from quarterdeck.load.results import BASELINE, MAIN, Request, Results, Sample
 
-KNEE_SHARE = 0.95
-"""A rate is kept up with while at least this share of what was asked for is answered within the objectives."""
 LAG_SHARE = 0.05
 """A client later than this share of a latency makes that latency partly its own."""
 SETTLE_SECONDS = 60.0
@@ -113,7 +112,9 @@ def measured(results: Results, target: str = MAIN, label: str | None = None) -> 
 
 def sides(results: Results) -> list[Measured]:
     """What was measured in this run: the target, and beside it the baseline where there is one."""
-    return [measured(results, target) for target in results.targets if target in (MAIN, BASELINE)]
+    labels = {MAIN: "target", BASELINE: "baseline"}
+    found = [target for target in results.targets if target in labels] or [MAIN]
+    return [measured(results, target, labels[target]) for target in found]
 
 
 def keeps(request: Request, slo: Mapping[str, float]) -> bool:
@@ -187,7 +188,7 @@ def knee(steps: Sequence[Step]) -> float | None:
     """The highest rate up to which every rate was kept up with. None: not even the lowest was."""
     best = None
     for step in steps:
-        if step.kept_share < KNEE_SHARE:
+        if step.kept_share < KEPT_SHARE:
             break
         best = step.at
     return best
