@@ -88,7 +88,7 @@ RECIPES = {
     for recipe in (
         Recipe("core", "core.txt", extras=("dev",), scripts=("quarterdeck", "qd")),
         Recipe("engine", "engine.txt", extras=("engine-cpu",), also=ENGINE_TOOLS, bare=BARE, remove=UNWANTED),
-        Recipe("load", "load.txt", also=("locust",)),
+        Recipe("load", "load.txt", extras=("load",)),
         Recipe("peers", "peers.txt", also=("vllm-router==0.1.17", "litellm[proxy]")),
     )
 }

@@ -1,0 +1,115 @@
+"""How much is asked for, over time: arrivals a second (or users, in a closed loop) as a function of seconds. Pure."""
+
+import itertools
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from quarterdeck.load.durations import Seconds
+
+Level = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Shape(BaseModel):
+    """The base: frozen, and strict about what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @property
+    def length(self) -> float | None:
+        """How long it takes. None: as long as the profile's `duration`."""
+        return None
+
+    def at(self, seconds: float) -> float:
+        """The level so long after the start."""
+        raise NotImplementedError
+
+
+class Constant(_Shape):
+    """The same level all the time."""
+
+    kind: Literal["constant"] = "constant"
+    level: Level
+
+    def at(self, seconds: float) -> float:
+        return self.level
+
+
+class Steps(_Shape):
+    """One level after the other, each as long."""
+
+    kind: Literal["steps"] = "steps"
+    levels: Annotated[tuple[Level, ...], Field(min_length=1)]
+    each: Seconds = 30.0
+
+    @property
+    def length(self) -> float:
+        return self.each * len(self.levels)
+
+    def at(self, seconds: float) -> float:
+        return self.levels[min(int(seconds / self.each), len(self.levels) - 1)]
+
+
+class Spike(_Shape):
+    """A quiet level, and for a while another one."""
+
+    kind: Literal["spike"] = "spike"
+    base: Level
+    peak: Level
+    start: Seconds = 30.0
+    lasts: Seconds = 10.0
+
+    def at(self, seconds: float) -> float:
+        return self.peak if self.start <= seconds < self.start + self.lasts else self.base
+
+
+class Soak(_Shape):
+    """A level that is reached slowly and then held: nothing that happens later is the start's fault."""
+
+    kind: Literal["soak"] = "soak"
+    level: Level
+    ramp: Seconds = 60.0
+
+    def at(self, seconds: float) -> float:
+        return self.level * min(1.0, seconds / self.ramp) if self.ramp else self.level
+
+
+class Diurnal(_Shape):
+    """A day and a night, over and over; it starts at night."""
+
+    kind: Literal["diurnal"] = "diurnal"
+    low: Level
+    high: Level
+    period: Annotated[Seconds, Field(gt=0)] = 600.0
+
+    def at(self, seconds: float) -> float:
+        return self.low + (self.high - self.low) * (1 - math.cos(2 * math.pi * seconds / self.period)) / 2
+
+
+class Saturation(_Shape):
+    """Ever more, step by step, until the answers no longer keep up: the run ends itself there and prints the knee."""
+
+    kind: Literal["saturation"] = "saturation"
+    start: Positive = 10.0
+    factor: Annotated[float, Field(gt=1)] = 1.25
+    """Each step's level is so many times the one before."""
+    each: Annotated[Seconds, Field(gt=0)] = 10.0
+    most: Positive = 2000.0
+    """The last step there is, should nothing give in before."""
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        rising = (self.start * self.factor**i for i in itertools.count())
+        return (*itertools.takewhile(lambda level: level < self.most, rising), self.most)
+
+    @property
+    def length(self) -> float:
+        return self.each * len(self.levels)
+
+    def at(self, seconds: float) -> float:
+        return self.levels[min(int(seconds / self.each), len(self.levels) - 1)]
+
+
+Shape = Constant | Steps | Spike | Soak | Diurnal | Saturation

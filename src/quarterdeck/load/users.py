@@ -1,0 +1,295 @@
+"""Who asks: locust's users, one class a scenario, and the one that keeps an open loop's schedule.
+
+`Stage` is what all users of a process share: the client, the prompts and the tape on which samples are kept until the
+master takes them. What is measured stands in locust's own tables under the scenario's name, by type:
+
+- `POST` and `SSE`: the requests, plain and streamed, from when they were wanted to their end. Only these are summed up
+  in `Aggregated`.
+- `TTFT`: to the first token. `ITL`: each gap between two tokens; its requests/s are tokens a second.
+- `TOK/S`: tokens a second of each stream, in the place of milliseconds.
+- `GOOD`: the answers within the objectives; its requests/s are the goodput.
+"""
+
+import itertools
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import gevent
+from gevent.event import Event
+from gevent.pool import Group
+from locust import User, task
+from locust.exception import StopUser
+
+from quarterdeck.load.arrivals import Arrival, schedule
+from quarterdeck.load.profile import Profile, SlowReader, Tools
+from quarterdeck.load.prompts import STREAMED, Ask, Conversation, Prompts
+from quarterdeck.load.statistics import EXPECTED, Gaps, Sample
+from quarterdeck.load.streaming import Client, OnPiece, now
+from quarterdeck.load.target import Target
+
+UNKNOWN_KEY = "sk-nobody-gave-this-key-out"
+
+
+class RequestFailure(Exception):
+    """Only for locust's table of failures: an outcome that is an error."""
+
+
+@dataclass
+class Tape:
+    """What was measured since it was last taken."""
+
+    rows: list[list[Any]] = field(default_factory=list)
+    gaps: Gaps = field(default_factory=Gaps)
+
+    def take(self) -> dict[str, Any]:
+        """All of it, fit for a message between processes; the tape is empty then."""
+        batch = {"rows": self.rows, "gaps": self.gaps.counts}
+        self.rows, self.gaps = [], Gaps()
+        return batch
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The word from the master that starts a run: when, for whom, and which part is this process's."""
+
+    start: float
+    """Unix time of the schedule's first second."""
+    target: Target
+    share: int
+    shares: int
+
+
+class Stage:
+    """What the users of one process share in one run."""
+
+    def __init__(self, environment: Any, profile: Profile, begin: Begin) -> None:
+        self._environment = environment
+        self.profile = profile
+        self.begin = begin
+        self.tape = Tape()
+        self.enough = False
+        """No further arrival is wanted: a knee was found, or somebody pressed Ctrl-C. Answers are still waited for."""
+        self.is_over = Event()
+        """The schedule is through and every answer is in, or given up."""
+        target = begin.target
+        self._client = Client(target.url, target.key, profile.timeout)
+        self._slow_client = Client(target.url, target.key, profile.timeout, small_buffers=True)
+        self._stranger = Client(target.url, UNKNOWN_KEY, profile.timeout)
+        self._prompts = Prompts(profile, target.model, target.embedding_model)
+        self._measured_from = begin.start + profile.warmup
+        self._thinking = random.Random(f"{profile.seed}/{begin.share}/think")  # noqa: S311
+        self._indexes = itertools.count(begin.share, begin.shares)
+
+    def close(self) -> None:
+        for client in (self._client, self._slow_client, self._stranger):
+            client.close()
+
+    # ---- when ----
+
+    def keep_schedule(self) -> None:
+        """The open loop: every arrival of ours at its moment, whatever became of those before it."""
+        asking = Group()
+        try:
+            for arrival in schedule(self.profile):
+                if arrival.index % self.begin.shares != self.begin.share:
+                    continue
+                due = self.begin.start + arrival.at
+                gevent.sleep(max(0.0, due - now()))
+                if self.enough:
+                    break
+                while (early := due - now()) > 0:  # timers count from the loop's last look at the clock
+                    gevent.sleep(early)
+                if len(asking) >= self.profile.most_in_flight:
+                    self._give_up(arrival, due)
+                else:
+                    asking.spawn(self.ask, arrival, due)
+            asking.join(timeout=self.profile.drain)
+        finally:
+            asking.kill()
+            self.is_over.set()
+
+    def ask_next(self, scenario: str) -> None:
+        """The closed loop: a user asks when it likes."""
+        self.ask(Arrival(next(self._indexes), 0.0, 0.0, scenario), None)
+
+    def pause(self) -> float:
+        """How long a user thinks."""
+        think = self.profile.think
+        return self._thinking.expovariate(1 / think) if think else 0.0
+
+    def _give_up(self, arrival: Arrival, due: float) -> None:
+        moment = now()
+        self._keep(Sample(arrival.scenario, due, moment, arrival.rate, ended=moment, outcome="not_sent"))
+
+    # ---- what ----
+
+    def ask(self, arrival: Arrival, due: float | None) -> None:
+        """One request, from its making to its record. `due` None: now."""
+        ask, conversation = self._prompts.ask(arrival)
+        started = now()
+        sample = Sample(arrival.scenario, started if due is None else due, started, arrival.rate or None)
+        try:
+            answer = self._play(arrival.scenario, ask, sample)
+        finally:
+            self._keep(sample)
+        if conversation is not None and sample.is_ok:
+            self._answered(conversation, answer)
+
+    def _answered(self, conversation: Conversation, answer: str) -> None:
+        self._prompts.conversations.answered(conversation, answer)
+
+    def _play(self, scenario: str, ask: Ask, sample: Sample) -> str:
+        asking = self.profile.scenarios.chosen[scenario]
+        if scenario == "bad_key":
+            self._stranger.ask(ask, sample)
+            sample.outcome = f"{EXPECTED}401" if sample.status == 401 else _unexpected(sample)
+            return ""
+        if scenario == "disconnect":
+            after = self.profile.scenarios.disconnect.after_pieces if self.profile.scenarios.disconnect else 0
+            self._client.ask(ask, sample, lambda s: s.pieces >= after)
+            if sample.outcome == "hung_up":
+                sample.outcome = f"{EXPECTED}hung_up"
+            return ""
+        if isinstance(asking, SlowReader):
+            self._slow_client.ask(ask, sample, _pausing(asking.pause))
+            if sample.is_ok:
+                sample.outcome = f"{EXPECTED}read_slowly"
+            elif sample.outcome in ("cut", "stream_slow_reader"):
+                sample.outcome = f"{EXPECTED}cut_off"  # a server may: it must not hold an answer in memory for ever
+            return ""
+        answer = self._client.ask(ask, sample)
+        if (
+            isinstance(asking, Tools)
+            and asking.tool_choice == "required"
+            and sample.is_ok
+            and not answer.startswith("{")
+        ):
+            sample.outcome = "no_tool_call"
+        return answer
+
+    # ---- what came of it ----
+
+    def _keep(self, sample: Sample) -> None:
+        """Onto the tape, and into locust's tables unless it belongs to the warm-up."""
+        self.tape.rows.append(sample.row("main"))
+        if sample.intended < self._measured_from:
+            return
+        if sample.is_ok:
+            self.tape.gaps.add(sample.scenario, sample.gaps_ms)
+        self._environment.events.request.fire(
+            request_type="SSE" if sample.scenario in STREAMED else "POST",
+            name=sample.scenario,
+            response_time=sample.total_ms,
+            response_length=sample.bytes,
+            exception=RequestFailure(sample.outcome) if sample.is_error else None,
+            context={},
+        )
+        if not sample.is_ok:
+            return
+        stats = self._environment.stats
+        if (ttft := sample.ttft_ms) is not None:
+            stats.get(sample.scenario, "TTFT").log(ttft, 0)
+        if sample.gaps_ms:
+            gaps = stats.get(sample.scenario, "ITL")
+            for gap in sample.gaps_ms:
+                gaps.log(gap, 0)
+        if (speed := sample.tokens_per_second) is not None:
+            stats.get(sample.scenario, "TOK/S").log(speed, 0)
+        if sample.keeps(self.profile.slo):
+            stats.get(sample.scenario, "GOOD").log(sample.answer_ms, 0)
+
+
+def _unexpected(sample: Sample) -> str:
+    return f"let_in_{sample.status}" if sample.status and sample.status < 400 else sample.outcome
+
+
+def _pausing(pause: float) -> OnPiece:
+    def wait(sample: Sample) -> bool:
+        gevent.sleep(pause)
+        return False
+
+    return wait
+
+
+# ---- the users -------------------------------------------------------------------------------------------------------
+
+
+class OpenLoop(User):
+    """Keeps the schedule of one process. Locust counts it as a user; those who ask are the schedule's arrivals."""
+
+    @task
+    def keep_schedule(self) -> None:
+        self.environment.stage.keep_schedule()
+        raise StopUser
+
+
+class Asker(User):
+    """A closed loop's user: asks, waits for the answer, thinks, asks again."""
+
+    abstract = True
+    scenario = ""
+
+    def wait_time(self) -> float:
+        return float(self.environment.stage.pause())
+
+    @task
+    def ask(self) -> None:
+        self.environment.stage.ask_next(self.scenario)
+
+
+class Chat(Asker):
+    scenario = "chat"
+
+
+class Stream(Asker):
+    scenario = "stream"
+
+
+class Session(Asker):
+    scenario = "session"
+
+
+class Embeddings(Asker):
+    scenario = "embeddings"
+
+
+class Rag(Asker):
+    scenario = "rag"
+
+
+class ToolCaller(Asker):
+    scenario = "tools"
+
+
+class Repeater(Asker):
+    scenario = "repeat"
+
+
+class Disconnecter(Asker):
+    scenario = "disconnect"
+
+
+class SlowReaderUser(Asker):
+    scenario = "slow_reader"
+
+
+class Stranger(Asker):
+    scenario = "bad_key"
+
+
+ASKERS: tuple[type[Asker], ...] = (
+    Chat, Stream, Session, Embeddings, Rag, ToolCaller, Repeater, Disconnecter, SlowReaderUser, Stranger,
+)  # fmt: skip
+
+
+def user_classes(profile: Profile) -> list[type[User]]:
+    """Those that the profile asks for, with its weights."""
+    if profile.arrivals != "users":
+        return [OpenLoop]
+    chosen = profile.scenarios.chosen
+    return [
+        type(asker.__name__, (asker,), {"weight": chosen[asker.scenario].weight})
+        for asker in ASKERS
+        if asker.scenario in chosen
+    ]

@@ -1,0 +1,100 @@
+"""What else happens while a load runs: the platform's processes on this machine, and the gateway's own counters.
+
+Read from /proc and from `/metrics`, once a second. Neither is needed for a run: what can't be read is left out.
+"""
+
+import http.client
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from quarterdeck import processes
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_DOOR = re.compile(rb"-m\0quarterdeck\.(\w+)(?:\.(simulator))?\0?")
+_SERIES = re.compile(r"^(quarterdeck_[a-z_]+(?:\{[^}]*\})?) (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSample:
+    """A process at one moment; `time` is Unix seconds."""
+
+    time: float
+    name: str
+    pid: int
+    rss_bytes: int
+    cpu_seconds: float
+    threads: int
+
+
+def platform_pids(state: Path, proc: Path = Path("/proc")) -> dict[int, str]:
+    """pid → name of what `quarterdeck up` runs on this state folder: the doors, and what stands below them."""
+    try:
+        parent = int((state / "up.lock").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    table = processes.process_table(proc)
+    found: dict[int, str] = {}
+    for process in processes.under([parent], table):
+        door = found.get(process.parent, "").partition("/")[0]
+        name = _door(proc, process.pid) or (process.name if "redis" not in process.name else "redis")
+        found[process.pid] = name if process.parent == parent or not door else f"{door}/{process.name}"
+    return found
+
+
+def _door(proc: Path, pid: int) -> str | None:
+    try:
+        found = _DOOR.search((proc / str(pid) / "cmdline").read_bytes())
+    except OSError:
+        return None
+    return found[1].decode() if found else None
+
+
+def sample(time: float, pids: Mapping[int, str], proc: Path = Path("/proc")) -> list[ProcessSample]:
+    """Those that are alive."""
+    found = []
+    for pid, name in pids.items():
+        try:
+            text = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        fields = text.rpartition(")")[2].split()
+        if fields[0] in "ZX":
+            continue
+        cpu = (int(fields[11]) + int(fields[12])) / _TICKS
+        found.append(ProcessSample(time, name, pid, int(fields[21]) * _PAGE, cpu, int(fields[17])))
+    return found
+
+
+def scrape(root: str, timeout: float = 1.0) -> dict[str, float]:
+    """The gateway's counters and gauges by series, buckets left out. Empty: it has none, or did not answer."""
+    parts = urlsplit(root)
+    make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    try:
+        connection = make(parts.hostname or "", parts.port, timeout=timeout)
+        try:
+            connection.request("GET", f"{parts.path.rstrip('/')}/metrics")
+            answer = connection.getresponse()
+            text = answer.read().decode("utf-8", "replace") if answer.status == 200 else ""
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException):
+        return {}
+    found = {}
+    for series, value in _SERIES.findall(text):
+        if "_bucket{" not in series:
+            try:
+                found[series] = float(value)
+            except ValueError:
+                continue
+    return found
+
+
+def own_pids() -> dict[int, str]:
+    """The load's own processes: how much of the machine the measuring takes."""
+    workers = {process.pid: "load/worker" for process in processes.descendants(os.getpid())}
+    return {os.getpid(): "load", **workers}

@@ -1,0 +1,55 @@
+"""The workers that a master starts on its own machine, and ends."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+GRACE_SECONDS = 5.0
+
+
+class WorkersError(Exception):
+    """The workers can't be had; the message is one line."""
+
+
+class WorkerProcesses:
+    """N processes of `python -m quarterdeck.load run --role worker …`."""
+
+    def __init__(self, count: int, words: Sequence[str], environ: Mapping[str, str]) -> None:
+        self._count = count
+        self._words = list(words)
+        self._environ = dict(environ)
+        self._children: list[subprocess.Popen[bytes]] = []
+        self.port = _free_port()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "quarterdeck.load", "run", *self._words]
+        command += ["--role", "worker", "--master", f"127.0.0.1:{self.port}", "--die-with-parent"]
+        for _ in range(self._count):
+            self._children.append(subprocess.Popen(command, env=self._environ, stdin=subprocess.DEVNULL))  # noqa: S603
+
+    def ended(self) -> str:
+        """Which ended by themselves with an error, in words; empty: none."""
+        found = [f"{child.pid} with {child.returncode}" for child in self._children if child.poll()]
+        return ", ".join(found)
+
+    def end(self) -> None:
+        """The master has told them to quit; who does not is made to."""
+        deadline = time.monotonic() + GRACE_SECONDS
+        while any(child.poll() is None for child in self._children) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for child in self._children:
+            if child.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGKILL)
+                child.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
