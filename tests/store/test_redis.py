@@ -365,7 +365,7 @@ async def test_a_connection_that_is_gone_takes_no_command() -> None:
     lost: list[object] = []
     connection = module._Connection(lost.append, None)
     with pytest.raises(RedisUnavailableError):
-        connection.send(b"PING")
+        connection.ask(b"PING")
 
 
 # the end

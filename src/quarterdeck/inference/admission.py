@@ -225,7 +225,12 @@ async def reserve(redis: Redis, wanted: Reservation) -> Admission:
 
 async def settle(redis: Redis, record: RequestRecord, reserved: int) -> bool:
     """Commit the record; False where it was committed before. Raises RedisUnavailableError: the caller keeps it."""
-    return bool(await redis.run(SETTLE, *_settlement(record.org, record.key, record.id, reserved, record)))
+    return bool(await redis.run(SETTLE, *settle_command(record, reserved)))
+
+
+def settle_command(record: RequestRecord, reserved: int) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """Keys and arguments of SETTLE, for one who sends it himself."""
+    return _settlement(record.org, record.key, record.id, reserved, record)
 
 
 async def release(redis: Redis, reservation: Reservation) -> None:

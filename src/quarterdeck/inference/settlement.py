@@ -15,7 +15,7 @@ import msgspec
 from quarterdeck.inference import admission
 from quarterdeck.inference.admission import Note
 from quarterdeck.record import RequestRecord
-from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
+from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
 from quarterdeck.store.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,25 @@ WORK_SECONDS = 5.0
 """What the last requests have for counting their tokens when the process ends. Kubernetes kills after 30 s in all."""
 NOTES_AT_ONCE = 200
 """Reservations renewed by one script: a thousand streams must not stop Redis, nor this loop, for the time of all."""
+
+
+class _Posted:
+    """A record on its way to Redis."""
+
+    __slots__ = ("_settlement", "note")
+
+    def __init__(self, note: Note, settlement: "Settlement") -> None:
+        self.note = note
+        self._settlement = settlement
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, reply: object, /) -> None:
+        self._settlement.settled(self, None)
+
+    def set_exception(self, error: Exception, /) -> None:
+        self._settlement.settled(self, error)
 
 
 class Settlement:
@@ -47,6 +66,8 @@ class Settlement:
         self._tasks: set[asyncio.Task[None]] = set()
         self._work: set[asyncio.Task[None]] = set()
         self._under_way: dict[str, dict[str, Callable[[], Note]]] = defaultdict(dict)
+        self._posted: set[_Posted] = set()
+        self._all_answered = asyncio.Event()
         self._unspooled: list[bytes] = []
         self._writing = asyncio.Lock()
 
@@ -56,7 +77,25 @@ class Settlement:
 
     def settle(self, record: RequestRecord, reserved: int) -> None:
         """Commit the record; returns at once. `drain` waits for it."""
-        self._start(self._settle(Note(reserved, record)))
+        note = Note(reserved, record)
+        posted = _Posted(note, self)
+        # Posted and not awaited in a task of its own: that would cost a tenth of all that a request costs.
+        if self._redis.post(admission.SETTLE, *admission.settle_command(record, reserved), posted):
+            self._posted.add(posted)
+        else:
+            self._start(self._settle(note))
+
+    def settled(self, posted: "_Posted", error: Exception | None) -> None:
+        """Redis has answered."""
+        self._posted.discard(posted)
+        if error is None:
+            self._end(posted.note)
+        elif is_unknown_script(error):
+            self._start(self._settle(posted.note))
+        else:
+            self._start(self._keep(posted.note, error))
+        if not self._posted:
+            self._all_answered.set()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Work that belongs to a request that is over. Cancelled, it ends at once with what it has."""
@@ -88,7 +127,11 @@ class Settlement:
         """Wait until every record given so far is in Redis or on disk. Other work is cut short after WORK_SECONDS."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + WORK_SECONDS
-        while self._tasks:
+        while self._tasks or self._posted:
+            if self._posted:  # Redis answers in its time or is hung up on: each of them is told
+                self._all_answered.clear()
+                await self._all_answered.wait()
+                continue
             late = loop.time() >= deadline
             if late:
                 for task in tuple(self._work):
@@ -106,13 +149,22 @@ class Settlement:
         try:
             await admission.settle(self._redis, note.record, note.reserved)
         except (RedisUnavailableError, RedisError) as error:
-            # RedisError as well: out of memory, read-only after a fail-over, a script killed: the record must wait.
-            if isinstance(error, RedisError):
-                log.error("Redis refused a record, it waits in the spool: %s", error)
-            self._unspooled.append(msgspec.json.encode(note))
+            await self._keep(note, error)
+        finally:
+            self._end(note)
+
+    async def _keep(self, note: Note, error: Exception) -> None:
+        """Redis is away, or refuses (out of memory, read-only after a fail-over, a script killed): the record waits."""
+        if isinstance(error, RedisError):
+            log.error("Redis refused a record, it waits in the spool: %s", error)
+        self._unspooled.append(msgspec.json.encode(note))
+        try:
             await self._write()
         finally:
-            self._under_way[note.record.org].pop(note.record.id, None)
+            self._end(note)
+
+    def _end(self, note: Note) -> None:
+        self._under_way[note.record.org].pop(note.record.id, None)
 
     async def _write(self) -> None:
         """Write to the spool; what came while the disk was busy goes with the next write."""

@@ -11,7 +11,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import hiredis
@@ -27,6 +27,16 @@ class RedisUnavailableError(Exception):
     """No connection, or no answer in time. Whether the command was carried out is not known."""
 
 
+class Receiver(Protocol):
+    """Who is told a reply, at once: a future, or something lighter. It must not raise."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, reply: Any, /) -> None: ...
+
+    def set_exception(self, error: Exception, /) -> None: ...
+
+
 @dataclass(frozen=True)
 class Script:
     """A Lua script, run by its SHA-1 and loaded where Redis doesn't know it (a restart, a fail-over)."""
@@ -37,6 +47,11 @@ class Script:
     def __post_init__(self) -> None:
         # SHA-1 is Redis' name for a script, no safeguard.
         object.__setattr__(self, "sha", hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest())
+
+
+def is_unknown_script(error: BaseException) -> bool:
+    """Whether Redis only doesn't know the script (any more): it was not run, and may be sent whole."""
+    return isinstance(error, RedisError) and str(error).startswith("NOSCRIPT")
 
 
 @dataclass(frozen=True)
@@ -84,7 +99,7 @@ class _Connection(asyncio.Protocol):
         self._heard = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._reader = hiredis.Reader()
-        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._waiting: deque[Receiver] = deque()
         self._outgoing: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -96,20 +111,24 @@ class _Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    def send(self, packed: bytes) -> asyncio.Future[Any]:
+    def ask(self, packed: bytes) -> asyncio.Future[Any]:
         """Raises RedisUnavailableError where the connection is gone already: nobody would ever answer."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self.send(packed, future)
+        return future
+
+    def send(self, packed: bytes, receiver: Receiver) -> None:
+        """The same for one who has a receiver."""
         if self._transport is None:
             raise RedisUnavailableError("the connection to Redis was lost")
-        future: asyncio.Future[Any] = self._loop.create_future()
         if not self._waiting:
             self._heard = self._loop.time()
             if self._watch is None and self._reply_timeout is not None:
                 self._watch = self._loop.call_later(self._reply_timeout, self._check)
-        self._waiting.append(future)
+        self._waiting.append(receiver)
         if not self._outgoing:
             self._loop.call_soon(self._flush)
         self._outgoing.append(packed)
-        return future
 
     def _flush(self) -> None:
         if self._transport is not None and not self._transport.is_closing():  # uvloop's would raise
@@ -144,13 +163,13 @@ class _Connection(asyncio.Protocol):
                 if not self._waiting:  # words that nobody asked for: from here on no reply would meet its question
                     self.abort()
                     return
-                future = self._waiting.popleft()
-                if future.done():  # its caller gave up waiting; the reply still had to be taken off the wire
+                receiver = self._waiting.popleft()
+                if receiver.done():  # its caller gave up waiting; the reply still had to be taken off the wire
                     continue
                 if isinstance(reply, hiredis.ReplyError):
-                    future.set_exception(RedisError(str(reply)))
+                    receiver.set_exception(RedisError(str(reply)))
                 else:
-                    future.set_result(reply)
+                    receiver.set_result(reply)
         except hiredis.ProtocolError:
             self.abort()
 
@@ -158,11 +177,12 @@ class _Connection(asyncio.Protocol):
         self._transport = None
         if self._watch is not None:
             self._watch.cancel()
-        for future in self._waiting:
-            if not future.done():
-                future.set_exception(RedisUnavailableError("the connection to Redis was lost"))
-                future.exception()  # a caller that is gone must not leave "exception was never retrieved" behind
-        self._waiting.clear()
+        waiting, self._waiting = self._waiting, deque()
+        for receiver in waiting:
+            if not receiver.done():
+                receiver.set_exception(RedisUnavailableError("the connection to Redis was lost"))
+                if isinstance(receiver, asyncio.Future):
+                    receiver.exception()  # a caller that is gone must not leave "exception was never retrieved" behind
         self._on_lost(self)
 
     def abort(self) -> None:
@@ -214,9 +234,20 @@ class Redis:
         try:
             return await self._send(_pack("EVALSHA", script.sha, len(keys), *keys, *args))
         except RedisError as error:
-            if not str(error).startswith("NOSCRIPT"):
+            if not is_unknown_script(error):
                 raise
         return await self.call("EVAL", script.source, len(keys), *keys, *args)
+
+    def post(self, script: Script, keys: Sequence[Word], args: Sequence[Word], receiver: Receiver) -> bool:
+        """As `run`, without a coroutine to wait in. False where no connection is open: then `run` must be asked.
+
+        The reply may be the RedisError that `is_unknown_script` knows; `run` helps then as well.
+        """
+        connection = self._connection
+        if connection is None or not connection.is_open:
+            return False
+        connection.send(_pack("EVALSHA", script.sha, len(keys), *keys, *args), receiver)
+        return True
 
     async def close(self) -> None:
         """Hang up. Calls under way fail."""
@@ -232,7 +263,7 @@ class Redis:
         connection = self._connection
         if connection is None or not connection.is_open:
             connection = await self._connected()
-        return await connection.send(packed)
+        return await connection.ask(packed)
 
     async def _connected(self) -> _Connection:
         loop = asyncio.get_running_loop()
@@ -261,11 +292,11 @@ class Redis:
                     await loop.create_connection(lambda: connection, address.host, address.port, ssl=context)
                 if address.password is not None:
                     words = ("AUTH", *([address.username] if address.username else []), address.password)
-                    await connection.send(_pack(*words))
+                    await connection.ask(_pack(*words))
                 if address.database:
-                    await connection.send(_pack("SELECT", address.database))
+                    await connection.ask(_pack("SELECT", address.database))
                 # A Redis that loads its file accepts connections and answers LOADING to all: it is not back yet.
-                await connection.send(_pack("PING"))
+                await connection.ask(_pack("PING"))
         except (OSError, UnicodeError, TimeoutError, RedisError, RedisUnavailableError) as error:
             connection.abort()
             self._mark(up=False)
