@@ -18,6 +18,7 @@ COMMANDS = {
     "models": "List the models and whether they are ready.",
     "chat": "Talk to a model: one question, or a conversation.",
     "env": "Print the export lines that point any OpenAI client here.",
+    "bench": "Measure any OpenAI-compatible endpoint, beside another one.",
     "doctor": "Say what is missing on this machine and how to get it.",
 }
 
