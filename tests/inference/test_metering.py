@@ -23,12 +23,16 @@ from tests.inference.making import (
 from tests.protocol.test_sse import TRICKY
 
 from quarterdeck.errors import EngineError
-from quarterdeck.inference.metering import MAX_TEXT, StreamTap, error_code
-from quarterdeck.protocol.usage import Usage
+from quarterdeck.inference.metering import MAX_TEXT, Meter, StreamTap, error_code
+from quarterdeck.protocol.usage import Usage, decode_answer
 from quarterdeck.record import Attempt
 
 texts = st.text() | st.sampled_from(TRICKY) | st.lists(st.sampled_from(TRICKY), max_size=3).map("".join)
 chunks = texts.map(delta)
+
+
+def read(meter: Meter, body: bytes) -> None:
+    meter.read_answer(decode_answer(body), body)
 
 
 def written(value: dict[str, Any], separators: tuple[str, str]) -> bytes:
@@ -152,14 +156,14 @@ def test_why_it_ended_is_seen_without_a_usage(reason: str, style: tuple[str, str
 
 def test_a_whole_answer_gives_usage_reason_and_id() -> None:
     meter = a_meter()
-    meter.read_answer(answer())
+    read(meter, answer())
     assert (meter.usage, meter.finish_reason, meter.response_id) == (Usage(7, 0, 3, 0), "stop", "chatcmpl-1")
     assert meter.transcript is None
 
 
 def test_a_whole_answer_without_a_usage_leaves_its_text_to_be_counted() -> None:
     meter = a_meter()
-    meter.read_answer(answer("Hello there", usage=None))
+    read(meter, answer("Hello there", usage=None))
     assert meter.usage is None
     assert meter.transcript is not None
     assert meter.transcript.text() == "Hello there"
@@ -213,7 +217,7 @@ def test_what_a_caller_says_of_itself_is_taken_in_bounds(asked: dict[str, Any], 
 
 def test_what_an_engine_says_is_taken_in_bounds() -> None:
     meter = a_meter()
-    meter.read_answer(answer(id="i" * 100_000))
+    read(meter, answer(id="i" * 100_000))
     assert meter.record("ok", 1.0).response_id == "i" * MAX_TEXT
 
 

@@ -61,6 +61,10 @@ def test_what_an_odd_answer_used_was_used_all_the_same(odd: bytes) -> None:
     assert decode_answer(b"{" + odd + b',"usage":{"prompt_tokens":1}}') == Answer(usage={"prompt_tokens": 1})
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"usage":[]}', b'{"id":"\xff"}', b'{"a":' + b"[" * 100_000])
+def test_a_usage_that_is_none_counts_as_absent() -> None:
+    assert decode_answer(b'{"usage":[]}') == Answer()
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"id":"\xff"}', b'{"a":' + b"[" * 100_000])
 def test_what_is_no_answer_is_none(body: bytes) -> None:
     assert decode_answer(body) is None

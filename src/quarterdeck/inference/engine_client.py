@@ -6,7 +6,6 @@ request may be tried elsewhere; after it, a failure is an event in the stream.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
@@ -22,6 +21,7 @@ from quarterdeck.errors import (
 from quarterdeck.inference.endpoints import Endpoint
 from quarterdeck.inference.http1 import FOREVER, Connection, HttpClient, Timeouts, UpstreamError
 from quarterdeck.protocol import sse
+from quarterdeck.protocol.usage import Answer, decode_answer
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """The largest whole answer: embeddings of a long list come near it, nothing else does."""
@@ -34,6 +34,8 @@ class EngineAnswer:
 
     content_type: bytes
     body: bytes = b""
+    parsed: Answer | None = None
+    """What is read of a whole one, where it is JSON."""
     stream: "EngineStream | None" = None
 
 
@@ -102,7 +104,7 @@ class EngineClient:
             body = await connection.read_all(MAX_BODY_BYTES)
             if connection.status != 200:
                 raise refusal(connection.status, body, connection.header(b"retry-after"))
-            return EngineAnswer(content_type, _sound(body, content_type))
+            return EngineAnswer(content_type, body, _sound(body, content_type))
         except UpstreamError as error:
             raise _translate(error, connection.status) from error
         except BaseException:  # nobody will close a stream that was never handed out: it is given back below
@@ -235,21 +237,18 @@ def _translate(error: UpstreamError | sse.EventTooLongError, status: int = 0) ->
     return _told(EngineError(message) if error.answered else EngineUnavailableError(message), status)
 
 
-def _sound(body: bytes, content_type: bytes) -> bytes:
-    """Refuse to pass on a 200 whose JSON is none, or is an error."""
+def _sound(body: bytes, content_type: bytes) -> Answer | None:
+    """Refuse to pass on a 200 whose JSON is none, or is an error. None: it does not say that it is JSON."""
     if not content_type.lower().startswith(b"application/json"):
-        return body
+        return None
     try:
         if not body.isascii():
             body.decode()  # what is skipped over is not looked into
-        found = msgspec.json.decode(body, type=_Kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _told(EngineError(f"The engine's answer is not JSON: {error}."), 200) from error
-    if found.error or found.object == "error":
+        answer = decode_answer(body)
+    except UnicodeDecodeError:
+        answer = None
+    if answer is None:
+        raise _told(EngineError("The engine's answer is not JSON."), 200)
+    if answer.error or answer.object == "error":
         raise _told(stream_error(body), 200)
-    return body
-
-
-class _Kind(msgspec.Struct):
-    error: Any = None
-    object: Any = None  # not `object`: inside the class, that is the field above its own annotation
+    return answer

@@ -15,7 +15,7 @@ from quarterdeck.inference.pricing import cost
 from quarterdeck.inference.transcript import Transcript
 from quarterdeck.protocol import sse
 from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Generation
-from quarterdeck.protocol.usage import Usage, decode_answer, usage_of
+from quarterdeck.protocol.usage import Answer, Usage, usage_of
 from quarterdeck.record import Attempt, RequestRecord, Status, UsageSource
 
 NOTHING = Decimal(0)
@@ -45,9 +45,8 @@ class Meter:
     response_id: str | None = None
     transcript: Transcript | None = None
 
-    def read_answer(self, body: bytes) -> None:
+    def read_answer(self, answer: Answer | None, body: bytes) -> None:
         """Take usage, id and finish reason from a whole answer."""
-        answer = decode_answer(body)
         if answer is None:
             return
         self.response_id = answer.id

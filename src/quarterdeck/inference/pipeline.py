@@ -225,7 +225,7 @@ class Pipeline:
             raise
         meter.first_token = time.time()
         if answer.stream is None:
-            meter.read_answer(answer.body)
+            meter.read_answer(answer.parsed, answer.body)
             self._finish(call, "ok", None)
             return Reply(200, ((b"content-type", answer.content_type), *call.headers), answer.body)
         relay = Relay(

@@ -30,12 +30,16 @@ class Answer(msgspec.Struct, frozen=True):
     id: str | None = None
     usage: dict[str, Any] | None = None
     choices: list[Choice] | None = None
+    error: Any = None
+    object: Any = None  # not `object`: inside the class, that is the field above its own annotation
 
 
 class _Counted(msgspec.Struct, frozen=True):
     """An answer whose other members are not as they should be: what it used was used all the same."""
 
-    usage: dict[str, Any]
+    usage: Any = None
+    error: Any = None
+    object: Any = None
 
 
 def decode_answer(body: bytes) -> Answer | None:
@@ -44,7 +48,9 @@ def decode_answer(body: bytes) -> Answer | None:
         try:
             return msgspec.json.decode(body, type=Answer)
         except msgspec.ValidationError:
-            return Answer(usage=msgspec.json.decode(body, type=_Counted).usage)
+            odd = msgspec.json.decode(body, type=_Counted)
+            usage = odd.usage if isinstance(odd.usage, dict) else None
+            return Answer(usage=usage, error=odd.error, object=odd.object)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
