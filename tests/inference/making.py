@@ -10,6 +10,7 @@ from quarterdeck.inference.calls import Head, Operation
 from quarterdeck.inference.directory import Served
 from quarterdeck.inference.endpoints import Endpoint
 from quarterdeck.inference.metering import Meter
+from quarterdeck.inference.pricing import Rates
 from quarterdeck.inference.principal import Principal
 from quarterdeck.protocol import requests
 from quarterdeck.settings.limits import Limits
@@ -32,7 +33,7 @@ def a_head(operation: Operation = Operation.CHAT, **changes: Any) -> Head:
 
 
 def served(name: str = "m", model: str = "m", price: Price = PRICE) -> Served:
-    return Served(name, model, price, price.version)
+    return Served(name, model, price, price.version, Rates.of(price))
 
 
 def an_endpoint(id: str = "e#1", **changes: Any) -> Endpoint:

@@ -2,13 +2,20 @@
 
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quarterdeck.inference.pricing import cost
+from quarterdeck.inference.pricing import Rates
+from quarterdeck.inference.pricing import cost as cost_at
 from quarterdeck.protocol.usage import MAX_COUNT, Usage
 from quarterdeck.settings.prices import Price
+
+
+def cost(usage: Usage, price: Price, **more: Any) -> Decimal:
+    return cost_at(usage, Rates.of(price), **more)
+
 
 counts = st.integers(0, MAX_COUNT)
 prices = st.decimals(min_value=0, max_value=Decimal("999999999.999999999"), places=9, allow_nan=False)

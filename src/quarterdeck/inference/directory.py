@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from quarterdeck.inference.pricing import Rates
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.models import ModelConfig
 from quarterdeck.settings.prices import Price
@@ -23,6 +24,8 @@ class Served:
     price: Price
     price_version: str
     """`price.version`, computed once."""
+    rates: Rates
+    """The price, ready to be multiplied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +39,12 @@ class Directory:
     def of(cls, config: Config) -> "Directory":
         names: dict[str, Served] = {}
         for model in config.models:
-            served = Served(model.name, model.name, model.price, model.price.version)
+            version, rates = model.price.version, Rates.of(model.price)
+            served = Served(model.name, model.name, model.price, version, rates)
             for name in (model.name, *model.aliases):
                 names[name] = served
             for adapter in _adapters(model):
-                names[adapter] = Served(adapter, model.name, model.price, model.price.version)
+                names[adapter] = Served(adapter, model.name, model.price, version, rates)
         return cls(config, MappingProxyType(names))
 
     def resolve(self, name: str) -> Served | None:
@@ -50,7 +54,7 @@ class Directory:
     def adapter(self, name: str, model: str) -> Served | None:
         """An adapter that an endpoint of `model` holds, priced as its model."""
         base = self.names.get(model)
-        return Served(name, model, base.price, base.price_version) if base else None
+        return Served(name, model, base.price, base.price_version, base.rates) if base else None
 
 
 def _adapters(model: ModelConfig) -> list[str]:

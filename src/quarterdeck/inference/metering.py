@@ -112,7 +112,7 @@ class Meter:
             price_output=price.output,
             cost=cost(
                 usage,
-                price,
+                self.served.rates,
                 engine_seconds=now - self.engine_started if self.engine_started else 0.0,
                 shared_by=endpoint.max_running if endpoint else 1,
             )

@@ -1,5 +1,6 @@
 """What a request costs, in exact decimals. Pure: usage and prices in, dollars out."""
 
+from dataclasses import dataclass
 from decimal import Context, Decimal
 
 from quarterdeck.protocol.usage import Usage
@@ -11,20 +12,37 @@ _CONTEXT = Context(prec=80)
 """Python's own context rounds at 28 digits: a price of 18 and a count of 10 just fit into that, their sum does not."""
 
 
-def cost(usage: Usage, price: Price, *, engine_seconds: float = 0.0, shared_by: int = 1) -> Decimal:
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """A price as whole numbers of 10**exponent dollars a token: a decimal made once a request, not six times."""
+
+    input: int
+    cached: int
+    output: int
+    exponent: int
+    gpu_hour: Decimal | None
+
+    @classmethod
+    def of(cls, price: Price) -> "Rates":
+        cached = price.input if price.cached_input is None else price.cached_input
+        each = (price.input, cached, price.output)
+        exponent = min(int(number.as_tuple().exponent) for number in each)
+        whole = [int(number.scaleb(-exponent, _CONTEXT)) for number in each]
+        return cls(*whole, exponent=exponent - 6, gpu_hour=price.gpu_hour)
+
+
+def cost(usage: Usage, rates: Rates, *, engine_seconds: float = 0.0, shared_by: int = 1) -> Decimal:
     """Dollars, unrounded: cached and uncached prompt tokens and generated ones, each at its price.
 
     `engine_seconds` counts only where the price has a `gpu_hour`; to the millisecond, shared with `shared_by` requests.
     """
     exact = _CONTEXT
-    cached_price = price.input if price.cached_input is None else price.cached_input
-    tokens = exact.multiply(price.input, usage.input - usage.cached)
-    tokens = exact.add(tokens, exact.multiply(cached_price, usage.cached))
-    tokens = exact.add(tokens, exact.multiply(price.output, usage.output))
-    total = exact.scaleb(tokens, -6)
-    if price.gpu_hour:
+    uncached = usage.input - usage.cached
+    tokens = rates.input * uncached + rates.cached * usage.cached + rates.output * usage.output
+    total = Decimal(tokens).scaleb(rates.exponent, exact)
+    if rates.gpu_hour:
         milliseconds = max(0, round(engine_seconds * 1000))
-        hours = exact.divide(exact.multiply(price.gpu_hour, milliseconds), MILLISECONDS_AN_HOUR)
+        hours = exact.divide(exact.multiply(rates.gpu_hour, milliseconds), MILLISECONDS_AN_HOUR)
         # A quotient may have no end; twelve places are a millionth of a millionth of a dollar.
         total = exact.add(total, exact.quantize(exact.divide(hours, shared_by), _PICODOLLAR))
     return total
