@@ -28,7 +28,7 @@ class Rates:
         each = (price.input, cached, price.output)
         exponent = min(int(number.as_tuple().exponent) for number in each)
         whole = [int(number.scaleb(-exponent, _CONTEXT)) for number in each]
-        return cls(*whole, exponent=exponent - 6, gpu_hour=price.gpu_hour)
+        return cls(whole[0], whole[1], whole[2], exponent - 6, price.gpu_hour)
 
 
 def cost(usage: Usage, rates: Rates, *, engine_seconds: float = 0.0, shared_by: int = 1) -> Decimal:
