@@ -16,7 +16,12 @@ ABOUT: dict[str, Any] = {
     "quarterdeck": "0.1.0",
     "commit": None,
     "profile": "steady",
-    "schedule": {"arrivals": "constant", "rate": 10, "duration": 60},
+    "schedule": {
+        "arrivals": "constant",
+        "shape": {"kind": "constant", "level": 10},
+        "duration": 60,
+        "scenarios": {"chat": {"max_tokens": 64}, "rag": None},
+    },
     "seed": 7,
     "target": {"url": "http://127.0.0.1:8000/v1", "model": "sim", "kind": "quarterdeck"},
     "baseline": None,

@@ -74,6 +74,11 @@ def test_merging_histograms_of_the_same_edges_is_adding_their_counts_in_any_orde
     assert merged([a, b]) == merged([b, a]) == Histogram(edges, tuple(map(sum, zip(a.counts, b.counts, strict=True))))
 
 
+def test_edges_that_end_sooner_lose_nothing() -> None:
+    long, short = Histogram((1.0, 2.0, 4.0, 8.0), (1, 2, 3)), Histogram((1.0, 2.0), (5,))
+    assert merged([long, short]) == merged([short, long]) == Histogram(long.edges, (6, 2, 3))
+
+
 @no_deadline
 @given(histograms(), histograms(), shares)
 def test_a_merged_percentile_lies_between_those_of_its_parts(a: Histogram, b: Histogram, q: float) -> None:

@@ -116,7 +116,7 @@ def test_the_numbers_are_those_of_the_rows(tmp_path: Path) -> None:
     gaps = page.tables["Gaps between tokens: distribution"]
     assert [row[:2] for row in gaps] == [["", "count"], ["all", "100"], ["chat", "100"]]
     over = page.tables["Time to first token over the run"]
-    assert over[1] == ["0 s", "40.0 ms", "40.0 ms", "10"]
+    assert over[1] == ["5 s", "40.0 ms", "40.0 ms", "100"]
     outcomes = page.tables["How requests ended, those that went wrong first"]
     assert outcomes[1] == ["timeout", "no answer", "1", "0.168 %", "req_lost"]
     assert [row[0] for row in outcomes[2:]] == ["disconnected (as meant: a client that misbehaves)", "answered"]
@@ -146,6 +146,7 @@ def test_a_good_run_is_told_in_a_sentence(tmp_path: Path) -> None:
     assert "Passed. 1 of 2 budgets kept, 1 not judged. All 600 requests ended as they should." in words
     assert "Half had their first token within 50.0 ms, 99 of 100 within 50.0 ms." in words
     assert "600 requests to sim at http://127.0.0.1:8000/v1 in 60 s, 10 a second. Kinds of user: chat 100 %." in words
+    assert "constant arrivals; 10 a second; 60 s; chat (max_tokens 64)" in words
     assert "A processor, 2 cores, 24 GiB, Linux 6.1" in words
 
 
@@ -188,9 +189,10 @@ def test_a_baseline_stands_beside_the_target_with_ratios(tmp_path: Path) -> None
     )
     page = read(report.write(tmp_path))
     table = page.tables["In numbers: the target beside the baseline, on the same schedule (one after the other)"]
-    assert table[0] == ["", "target", "baseline", "target ÷ baseline"]
-    assert ["time to first token, p50", "80.0 ms", "40.0 ms", "2.00×"] in table
-    assert "http://127.0.0.1:8011/v1; the same schedule" in page.words
+    assert table[0] == ["", "target", "baseline", "difference", "target ÷ baseline"]
+    assert ["time to first token, p50", "80.0 ms", "40.0 ms", "+40.0 ms", "2.00×"] in table
+    assert "a model at http://127.0.0.1:8011/v1; the same schedule" in page.words
+    assert "time to first token: p50 80.0 ms against 40.0 ms (2.00×)" in page.words
 
 
 def test_two_runs_side_by_side_say_what_was_not_the_same(tmp_path: Path) -> None:
@@ -200,7 +202,7 @@ def test_two_runs_side_by_side_say_what_was_not_the_same(tmp_path: Path) -> None
     assert "Compare with care: the runs differ in machine and seed" in page.words
     assert "p50 40.0 ms against 50.0 ms (0.80×)" in page.words
     table = page.tables["A ÷ B: below 1 A took less time, or did fewer"]
-    assert ["time to first token, p50", "40.0 ms", "50.0 ms", "0.80×"] in table
+    assert ["time to first token, p50", "40.0 ms", "50.0 ms", "−10.0 ms", "0.80×"] in table
     assert ["machine.cpu", "A processor", "Another"] in page.tables["What was not the same"]
     assert (tmp_path / "new" / "against-old.html").exists()
 

@@ -54,11 +54,16 @@ def test_rates_and_tokens_are_per_second_of_what_was_measured(tmp_path: Path) ->
 
 
 def test_over_time_every_stretch_has_its_own_numbers(tmp_path: Path) -> None:
-    rows = [request(i / 10, ttft_ms=10 if i < 300 else 40) for i in range(601)]
+    rows = [request(i / 50, ttft_ms=10 if i < 1500 else 40) for i in range(3001)]
     steps = summary.over_time(side(tmp_path, rows))
     assert [step.at for step in steps] == [i + 0.5 for i in range(60)]
     assert [round(quantile(step.part.ttft, 0.5) or 0) for step in steps] == [10] * 30 + [40] * 30
-    assert {step.part.answered_per_second for step in steps} == {10}
+    assert {step.part.answered_per_second for step in steps} == {50}
+
+
+def test_stretches_are_wide_enough_for_a_percentile(tmp_path: Path) -> None:
+    steps = summary.over_time(side(tmp_path, steady(101, rate=10)))
+    assert [len(step.part.requests) for step in steps] == [100] * 10
 
 
 def test_two_rounds_fill_a_stretch_twice_and_do_not_double_its_rate(tmp_path: Path) -> None:
@@ -108,7 +113,7 @@ def test_the_knee_is_the_last_rate_that_was_kept_up_with(tmp_path: Path, breaks_
 # ---- the client ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("late_ms", "is_bottleneck"), [(0, False), (2, False), (5, True)])
+@pytest.mark.parametrize(("late_ms", "is_bottleneck"), [(0, False), (2, False), (3.9, False), (5, True)])
 def test_a_client_that_is_late_by_more_than_a_twentieth_of_the_answer_was_the_bottleneck(
     tmp_path: Path, late_ms: float, is_bottleneck: bool
 ) -> None:
@@ -116,6 +121,7 @@ def test_a_client_that_is_late_by_more_than_a_twentieth_of_the_answer_was_the_bo
     late = summary.lag(side(tmp_path, rows))
     assert late is not None
     assert late.share == pytest.approx(late_ms / 50, abs=1e-4)
+    assert late.beyond_timer == pytest.approx(max(0, late_ms - 1.5) / 50, abs=1e-4)
     assert late.is_bottleneck is is_bottleneck
 
 

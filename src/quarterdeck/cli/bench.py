@@ -83,7 +83,7 @@ def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 @click.option("--baseline-key-env", metavar="VAR", help="Otherwise the baseline gets no key.")
 @click.option("--rate", metavar="N[,N…]", callback=_rates, help=f"Arrivals a second; several: steps. [{DEFAULT_RATE}]")
 @click.option("--streams", type=click.IntRange(1), help="Instead of arrivals so many streams at a time, back to back.")
-@click.option("--duration", metavar="TIME", callback=_duration, help="Of a round, warm-up included. [60s]")
+@click.option("--duration", metavar="TIME", callback=_duration, help="Of a round, or of each rate; with warm-up. [60s]")
 @click.option("--warmup", metavar="TIME", callback=_duration, help="The part of it that is not measured. [5s]")
 @click.option("--arrivals", type=click.Choice(["constant", "poisson"]), help="How they are spread. [poisson]")
 @click.option(
@@ -171,13 +171,8 @@ def _bench(
     terminal.step("bench", f"{len(todo)} run{'s' if len(todo) > 1 else ''}, one after the other: {order}")
     for one in todo:
         environ = {**variables, **({KEY_VARIABLE: one.server.key} if one.server.key else {})}
-        log = out / f"{one.folder.replace('/', '-')}.log"
-        command_line = rounds.words(python, one, out, asked)
-
-        def say(line: str, one: Round = one) -> None:
-            terminal.step(_title(one), line)
-
-        status = follow(command_line, environ, log, say)
+        log = out / f"{one.number}-{one.server.name}.log"
+        status = follow(rounds.words(python, one, out, asked), environ, log, progress(terminal, _title(one)))
         if status == 130:
             terminal.step("bench", "ended early")
             break
@@ -193,6 +188,19 @@ def _bench(
 
 def _title(one: Round) -> str:
     return "target" if one.server.name == "main" else one.server.name
+
+
+def progress(terminal: Terminal, title: str) -> Callable[[str], None]:
+    """Says a run's lines until its table comes: the tables of all rounds are told together, at the end."""
+    is_over = False
+
+    def say(line: str) -> None:
+        nonlocal is_over
+        is_over = is_over or line.startswith("scenario ")
+        if line.strip() and not is_over:
+            terminal.step(title, line)
+
+    return say
 
 
 def follow(command_line: list[str], environ: Mapping[str, str], log: Path, say: Callable[[str], None]) -> int:
@@ -214,8 +222,7 @@ def follow(command_line: list[str], environ: Mapping[str, str], log: Path, say: 
     ):
         for line in child.stdout or ():
             kept.write(line)
-            if line.strip():
-                say(line.rstrip())
+            say(line.rstrip())
         return child.wait()
 
 

@@ -42,7 +42,8 @@ def text(run: Results, other: Results | None = None) -> str:
         sides = [summary.measured(run, label="A"), summary.measured(other, label="B")]
         return f"{table(*beside(sides))}\n\n{comparison.in_short(sides)}"
     sides = summary.sides(run)
-    return f"{table(*beside(sides))}\n\n{report.honesty(sides[0])}"
+    short = f"{comparison.in_short(sides)}\n" if len(sides) == 2 else ""
+    return f"{table(*beside(sides))}\n\n{short}{report.honesty(sides[0])}"
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> str:

@@ -83,18 +83,21 @@ def between(low: float, high: float, part: float) -> float:
 
 
 def merged(histograms: Iterable[Histogram]) -> Histogram | None:
-    """All in one; None where there is none. With different edges a bucket goes, whole, to where its middle lies."""
+    """All in one; None where there is none. Edges may end where the counts do: the longest are taken.
+
+    Of quite other edges a bucket goes, whole, to where its middle lies.
+    """
     waiting = list(histograms)
     if not waiting:
         return None
-    edges = waiting[0].edges
+    edges = max((histogram.edges for histogram in waiting), key=lambda edges: (edges[-1], len(edges)))
     counts = [0] * (len(edges) - 1)
     for histogram in waiting:
-        if histogram.edges == edges:
-            counts = [a + b for a, b in zip(counts, histogram.counts, strict=True)]
-            continue
-        for low, high, count in zip(histogram.edges, histogram.edges[1:], histogram.counts, strict=False):
-            if count:
-                place = bisect.bisect_left(edges, between(low, high, 0.5)) - 1
+        is_beginning = edges[: len(histogram.edges)] == histogram.edges
+        for i, count in enumerate(histogram.counts):
+            if is_beginning:
+                counts[i] += count
+            elif count:
+                place = bisect.bisect_left(edges, between(histogram.edges[i], histogram.edges[i + 1], 0.5)) - 1
                 counts[min(max(place, 0), len(counts) - 1)] += count
     return Histogram(edges, tuple(counts))

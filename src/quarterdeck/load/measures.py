@@ -62,14 +62,16 @@ def beside(sides: Sequence[Measured]) -> tuple[list[str], list[list[str]]]:
     """Head and rows: the measures of one side, or of two and their ratio."""
     head = ["", *(side.label for side in sides)]
     if len(sides) == 2:
-        head.append(f"{sides[0].label} ÷ {sides[1].label}")
+        head += ["difference", f"{sides[0].label} ÷ {sides[1].label}"]
     rows = []
     for measure in measures(sides[0]):
         values = [measure.of(side) for side in sides]
         if all(value is None for value in values):
             continue
         row = [measure.name, *(shown(value, measure.unit) for value in values)]
-        rows.append([*row, ratio(values[0], values[1])] if len(sides) == 2 else row)
+        if len(sides) == 2:
+            row += [difference(values[0], values[1], measure.unit), ratio(values[0], values[1])]
+        rows.append(row)
     return head, rows
 
 
@@ -116,6 +118,13 @@ def share(value: float | None) -> str:
 
 def ratio(a: float | None, b: float | None) -> str:
     return NONE if a is None or not b else f"{a / b:.2f}×"
+
+
+def difference(a: float | None, b: float | None, unit: Unit) -> str:
+    """Of latencies: what a gateway adds is a time, whatever the engine behind it takes."""
+    if a is None or b is None or unit != "ms":
+        return ""
+    return f"{'+' if a >= b else '−'}{ms(abs(a - b))}"
 
 
 def mib(count: float) -> str:

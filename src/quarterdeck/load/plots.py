@@ -187,7 +187,8 @@ def _marks(plot: Plot, xs: Axis, ys: Axis) -> Iterator[str]:
         elif not mark.is_vertical and ys.holds(mark.value):
             y = ys.place(mark.value)
             yield f'<path class="mark" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
-            yield f'<text class="tick halo" x="{LEFT + 5}" y="{y - 4:.1f}">{words}</text>'
+            beside = y - 4 if y > ys.end + 14 else y + 13  # above its line, unless the plot ends there
+            yield f'<text class="tick halo" x="{LEFT + 5}" y="{beside:.1f}">{words}</text>'
 
 
 def _path(line: Line, xs: Axis, ys: Axis) -> str:

@@ -15,6 +15,8 @@ from quarterdeck.load.results import Results, Sample
 
 POINTS = 200
 """Of each life. More are not seen."""
+PAUSE_SECONDS = 10.0
+"""Samples come each second; so long without one is no measurement."""
 Lives = Sequence[Sequence[Sample]]
 Runs = Sequence[tuple[str, Results]]
 
@@ -107,11 +109,18 @@ def _lines(runs: Runs, points: Callable[[Sequence[Sample]], list[Point]]) -> lis
         for name, lives in _lives(results):
             drawn: list[Point] = []
             for life in lives:
-                told = points(life[:: max(1, len(life) // POINTS)])
-                drawn += [*told, (told[-1][0], None)] if told else []
+                for stretch in _without_pauses([sample for sample in life if sample.at >= 0]):
+                    told = points(stretch[:: max(1, len(stretch) // POINTS)])
+                    drawn += [*told, (told[-1][0], None)] if told else []
             if drawn:
                 lines.append(Line(_named(runs, name, label), drawn, color=names.index(name), dash=dash))
     return lines
+
+
+def _without_pauses(life: Sequence[Sample]) -> list[Sequence[Sample]]:
+    """Cut where nobody looked: between two rounds, another target was measured."""
+    cuts = [i for i in range(1, len(life)) if life[i].at - life[i - 1].at > PAUSE_SECONDS]
+    return [life[a:b] for a, b in zip([0, *cuts], [*cuts, len(life)], strict=True) if b > a]
 
 
 def _lives(results: Results) -> Iterator[tuple[str, Lives]]:

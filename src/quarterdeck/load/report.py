@@ -54,7 +54,7 @@ def write(folder: Path, other: Path | None = None) -> Path:
 def render(run: Results, verdicts: Sequence[Verdict] = ()) -> str:
     """The page of one run."""
     sides = summary.sides(run)
-    document = Page(f"Load test: {run.run.profile}")
+    document = Page(_title(run))
     document.section("Budgets", page.table(tables.verdicts(verdicts)))
     document.section(
         "Latency",
@@ -87,9 +87,18 @@ def render(run: Results, verdicts: Sequence[Verdict] = ()) -> str:
     return document.render(_head(run, sides, verdicts))
 
 
+def _title(run: Results) -> str:
+    """By the profile's name; a run that has none is known by its model."""
+    if run.run.profile != "command-line":
+        return f"Load test: {run.run.profile}"
+    return f"Load test of {_part(run.run.about, 'target').get('model', 'a model')}"
+
+
 def _head(run: Results, sides: Sequence[Measured], verdicts: Sequence[Verdict]) -> Iterator[str]:
     word, sentence, kind = headline(sides[0], verdicts)
     yield page.verdict(word, sentence, kind)
+    if len(sides) == 2:
+        yield page.verdict("Beside the baseline:", comparison.in_short(sides), "none")
     late = summary.lag(sides[0])
     if late and late.is_bottleneck:
         yield page.verdict("Careful:", honesty(sides[0]), "bad")
@@ -158,6 +167,11 @@ def honesty(side: Measured) -> str:
             f"The client was the bottleneck. {told}: up to {share(late.share)} of a latency above is its own."
             " Run it on a machine of its own, with more workers or a lower rate."
         )
+    if late.share > summary.LAG_SHARE:
+        return (
+            f"The client kept up. {told}, its timer's grain; the answers came so soon that this is up to"
+            f" {share(late.share)} of a latency above: look at differences, not at the figures themselves."
+        )
     return f"The client kept up. {told}: at most {share(late.share)} of a latency above is its own."
 
 
@@ -186,13 +200,13 @@ def facts(run: Results) -> list[tuple[str, str]]:
     warmup = f", after {duration(run.run.warmup_seconds)} of warm-up" if run.run.warmup_seconds else ""
     commit = about.get("commit")
     return [
-        ("Target", _words(target)),
-        ("Baseline", f"{_words(baseline)}; the same schedule" if baseline else ""),
-        ("Schedule", _words(_part(about, "schedule"))),
+        ("Target", _who(target)),
+        ("Baseline", f"{_who(baseline)}; the same schedule" if baseline else ""),
+        ("Schedule", schedule_line(_part(about, "schedule"))),
         ("Seed", "" if run.run.seed is None else str(run.run.seed)),
         ("When", f"{when}, {duration(run.run.seconds)} measured{rounds}{warmup}"),
         ("Machine", machine_line(machine)),
-        ("Quarterdeck", f"{about.get('quarterdeck', '')}{f' at {commit}' if commit else ''}"),
+        ("Quarterdeck", f"{about.get('quarterdeck', '')}{f' at {str(commit)[:12]}' if commit else ''}"),
         ("Objectives", ", ".join(f"{tables.OBJECTIVES.get(n, n)} ≤ {v:g} ms" for n, v in run.run.slo.items())),
     ]
 
@@ -213,6 +227,31 @@ def machine_line(machine: Mapping[str, Any]) -> str:
 def _part(about: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     told = about.get(name)
     return told if isinstance(told, dict) else {}
+
+
+def _who(server: Mapping[str, Any]) -> str:
+    kind = f" ({server['kind']})" if server.get("kind") else ""
+    return f"{server.get('model', 'a model')} at {server.get('url', 'an unnamed address')}{kind}"
+
+
+def schedule_line(told: Mapping[str, Any]) -> str:
+    """How the load came, in a line; `run.json` has all of it."""
+    shape, scenarios = _part(told, "shape"), _part(told, "scenarios")
+    is_closed = told.get("arrivals") == "users"
+    if shape.get("kind") == "constant":
+        level = f"{shape.get('level', 0):g} {'at a time' if is_closed else 'a second'}"
+    else:
+        level = f"{shape.get('kind', '')} {_words({n: v for n, v in shape.items() if n != 'kind'})}".strip()
+    asked = ", ".join(f"{name} ({_words(part)})" for name, part in scenarios.items() if isinstance(part, dict))
+    seconds = told.get("duration")
+    parts = [
+        "closed loop" if is_closed else f"{told['arrivals']} arrivals" if "arrivals" in told else "",
+        level,
+        duration(float(seconds)) if isinstance(seconds, int | float) and shape.get("kind") != "steps" else "",
+        asked,
+        f"{told['processes']} processes" if told.get("processes", 1) != 1 else "",
+    ]
+    return "; ".join(part for part in parts if part)
 
 
 def _words(told: Mapping[str, Any]) -> str:

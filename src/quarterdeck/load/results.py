@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from quarterdeck.load.distribution import Histogram
+from quarterdeck.load.distribution import Histogram, merged
 
 MAIN = "main"
 BASELINE = "baseline"
@@ -162,7 +162,7 @@ def _read_one(folder: Path) -> Results:
 def _together(folder: Path, parts: list[Results]) -> Results:
     """Rounds as one run. Targets are told by the rounds' folders: `1-main`, `1-baseline`."""
     requests: list[Request] = []
-    gaps: dict[tuple[str, str], Histogram] = {}
+    gaps: dict[tuple[str, str], list[Histogram]] = {}
     processes: dict[tuple[str, int], tuple[Sample, ...]] = {}
     series: dict[str, tuple[tuple[float, float], ...]] = {}
     start = parts[0].run.started
@@ -170,8 +170,7 @@ def _together(folder: Path, parts: list[Results]) -> Results:
         target = part.folder.name.partition("-")[2] or MAIN
         requests += [_of_target(request, target) for request in part.requests]
         for (_, scenario), histogram in part.gaps.items():
-            held = gaps.get((target, scenario))
-            gaps[target, scenario] = histogram if held is None else _sum(held, histogram, part.folder)
+            gaps.setdefault((target, scenario), []).append(histogram)
         shift = part.run.started - start
         for who, samples in part.processes.items():
             moved = tuple(Sample(s.at + shift, s.rss_bytes, s.cpu_seconds, s.threads) for s in samples)
@@ -183,13 +182,8 @@ def _together(folder: Path, parts: list[Results]) -> Results:
     first = mains[0].run
     about = {**first.about, "baseline": others[0].run.about.get("target") if others else None}
     run = Run(first.profile, first.seed, first.started, first.ended, first.warmup_seconds, first.slo, about)
-    return Results(folder, run, len(mains), tuple(requests), gaps, processes, series)
-
-
-def _sum(a: Histogram, b: Histogram, folder: Path) -> Histogram:
-    if a.edges != b.edges:
-        raise ResultsError(f"{folder / 'itl.json'}: its edges are others than those of the rounds before")
-    return Histogram(a.edges, tuple(x + y for x, y in zip(a.counts, b.counts, strict=True)))
+    together = {of: whole for of, told in gaps.items() if (whole := merged(told))}
+    return Results(folder, run, len(mains), tuple(requests), together, processes, series)
 
 
 def _of_target(request: Request, target: str) -> Request:

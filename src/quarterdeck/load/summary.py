@@ -20,6 +20,10 @@ from quarterdeck.load.results import BASELINE, MAIN, Request, Results, Sample
 
 LAG_SHARE = 0.05
 """A client later than this share of a latency makes that latency partly its own."""
+TIMER_MS = 1.5
+"""A timer has a grain of a millisecond: an idle client is late by so much, and is no bottleneck for it."""
+LEAST_OF_A_STRETCH = 50
+"""Requests, on the mean, before the run is cut into more stretches."""
 SETTLE_SECONDS = 60.0
 """A process's first minute, or the first third of its life where that is longer, is no growth: it fills its caches."""
 MIB = 2**20
@@ -145,6 +149,8 @@ def over_time(side: Measured, points: int = 60) -> list[Step]:
         return []
     first = min(request.intended for request in side.requests)
     last = max(request.intended for request in side.requests)
+    # Wide enough for a p99 that means something.
+    points = max(1, min(points, len(side.requests) // side.rounds // LEAST_OF_A_STRETCH))
     width = even_width((last - first) / points)
     rows: dict[int, list[Request]] = {}
     for request in side.requests:
@@ -209,12 +215,20 @@ class Lag:
     @property
     def share(self) -> float:
         """The larger part of a latency that was the client's own."""
-        pairs = ((self.p50, self.answer_p50), (self.p99, self.answer_p99))
-        return max(lag / answer if answer > 0 else 0.0 for lag, answer in pairs)
+        return self._share(0.0)
+
+    @property
+    def beyond_timer(self) -> float:
+        """The same without what an idle client is late by, too: what says that it was busy."""
+        return self._share(TIMER_MS)
 
     @property
     def is_bottleneck(self) -> bool:
-        return self.share > LAG_SHARE
+        return self.beyond_timer > LAG_SHARE
+
+    def _share(self, allowed_ms: float) -> float:
+        pairs = ((self.p50, self.answer_p50), (self.p99, self.answer_p99))
+        return max(max(0.0, lag - allowed_ms) / answer if answer > 0 else 0.0 for lag, answer in pairs)
 
 
 def lag(side: Measured) -> Lag | None:

@@ -24,6 +24,8 @@ def scenarios(sides: Sequence[Measured]) -> Table:
     """What each kind of user saw; beside another run, how its medians and ends compare."""
     rows: list[list[str]] = []
     names = sorted({name for side in sides for name in side.scenarios})
+    if len(names) == 1:
+        return Table("", (), ())  # the table of all says it
     for name in names:
         parts = [side.of(name) for side in sides]
         for side, part in zip(sides, parts, strict=True):
