@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ from fastapi.routing import APIRoute
 from starlette.routing import Route
 from tests.gateway.fakes import ADMIN, Client, FakePipeline, parts
 
+from quarterdeck.gateway.access import AccessLog
 from quarterdeck.gateway.app import create_api, create_app
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.hot_path import HotPath
 from quarterdeck.gateway.middleware import PUBLIC
+from quarterdeck.telemetry.access_lines import AccessLine
 
 
 @pytest.fixture
@@ -117,20 +120,28 @@ async def test_a_bug_in_a_route_is_a_500_envelope_and_a_trace_in_the_log(
     assert "secret" not in answer.body.decode()
 
 
-async def test_a_log_line_says_who_what_and_how_it_ended(made: Parts, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "quarterdeck.access")
-    client = Client(create_app(made))
-    answer = await client.get("/v1/models", headers=[("x-client-request-id", "mine\r\n{}\x00" + "x" * 500)])
-    line = vars(caplog.records[-1])
-    assert (line["method"], line["path"], line["status"], line["key"]) == ("GET", "/v1/models", 200, "key_user")
-    assert line["client_request_id"] == ("mine{}" + "x" * 500)[:128]
-    assert answer.status == 200
+async def test_a_log_line_says_who_what_and_how_it_ended(made: Parts) -> None:
+    lines: list[AccessLine] = []
+    app = create_app(replace(made, access=AccessLog(made.metrics, lines.append)))
+    answer = await Client(app).get("/v1/models", headers=[("x-client-request-id", "mine\r\n{}\x00" + "x" * 500)])
+    line = lines[-1]
+    assert (line.method, line.path, line.status, line.key) == ("GET", "/v1/models", 200, "key_user")
+    assert line.client_request_id == ("mine{}" + "x" * 500)[:128]
+    assert answer.headers["x-request-id"] == line.request_id
 
 
-async def test_probes_leave_no_line(made: Parts, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "quarterdeck.access")
-    await Client(create_app(made), key=None).get("/healthz")
-    assert not caplog.records
+async def test_a_request_to_a_model_leaves_a_line_as_well(made: Parts) -> None:
+    lines: list[AccessLine] = []
+    app = create_app(replace(made, access=AccessLog(made.metrics, lines.append)))
+    await Client(app).post("/v1/chat/completions", {})
+    assert [(line.message, line.key) for line in lines] == [("POST /v1/chat/completions 200", "key_user")]
+
+
+async def test_probes_leave_no_line(made: Parts) -> None:
+    lines: list[AccessLine] = []
+    app = create_app(replace(made, access=AccessLog(made.metrics, lines.append)))
+    await Client(app, key=None).get("/healthz")
+    assert not lines
 
 
 async def test_no_secret_shows_in_logs_errors_and_metrics(made: Parts, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,19 +1,19 @@
 """What is said of every request, whoever served it: a log line, a count, a request id."""
 
-import logging
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from quarterdeck import ids
+from quarterdeck.telemetry.access_lines import AccessLine, Timestamps
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 from quarterdeck.telemetry.logging import request_id as current_request_id
-
-log = logging.getLogger("quarterdeck.access")
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's word for a caller who hung up before there was an answer. Nobody is sent it."""
 MAX_CLIENT_ID = 128
+MAX_PATH = 256
 
 PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked each second by machines: not worth a line."""
@@ -54,10 +54,12 @@ class Exchange:
 
 
 class AccessLog:
-    """Opens and closes exchanges."""
+    """Opens and closes exchanges. `write` takes each one's line; None: nobody reads them."""
 
-    def __init__(self, metrics: GatewayMetrics) -> None:
+    def __init__(self, metrics: GatewayMetrics, write: Callable[[AccessLine], None] | None = None) -> None:
         self._metrics = metrics
+        self._write = write
+        self._timestamps = Timestamps()
         self._ids = ids.RequestIds()
 
     def open(self, method: str, path: str, route: str = "unmatched") -> Exchange:
@@ -69,23 +71,22 @@ class AccessLog:
     def close(self, exchange: Exchange) -> None:
         """Its answer is out, or nobody is there to take it."""
         self._metrics.http_requests.add((exchange.route, str(exchange.status)))
-        level = logging.DEBUG if exchange.route in PROBED else logging.INFO
-        if log.isEnabledFor(level):
-            log.log(
-                level,
-                "%s %s %d",
-                exchange.method,
-                exchange.path[:256],
-                exchange.status,
-                extra={
-                    "method": exchange.method,
-                    "path": exchange.path[:256],
-                    "status": exchange.status,
-                    "duration_ms": round(exchange.milliseconds, 3),
-                    "key": exchange.key,
-                    "client_request_id": exchange.client_request_id,
-                },
+        if self._write is None or exchange.route in PROBED:
+            return
+        path = exchange.path[:MAX_PATH]
+        self._write(
+            AccessLine(
+                ts=self._timestamps.of(time.time()),
+                message=f"{exchange.method} {path} {exchange.status}",
+                request_id=exchange.request_id,
+                method=exchange.method,
+                path=path,
+                status=exchange.status,
+                duration_ms=round(exchange.milliseconds, 3),
+                key=exchange.key,
+                client_request_id=exchange.client_request_id,
             )
+        )
 
 
 def printable(value: bytes) -> str:

@@ -39,6 +39,7 @@ from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.redis import Redis
 from quarterdeck.store.spool import Spool
+from quarterdeck.telemetry.access_lines import LineWriter
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class Service:
         )
         self.config_file = ConfigFile(path, self.adopt, lambda outcome: metrics.config_reloads.add((outcome,)))
         self.callers = Callers()
+        self.lines = LineWriter()
         self.app = self._app(keys)
         metrics.in_flight.read = lambda: {(): len(self.callers)}
         metrics.endpoints.read = self._count_endpoints
@@ -184,6 +186,7 @@ class Service:
         await self.client.close()
         await self.redis.close()
         await self.database.close()
+        self.lines.flush()
         log.info("ended")
 
     async def _migrate_and_watch(self) -> None:
@@ -221,7 +224,7 @@ class Service:
                 revisions=RedisRevisions(self.redis),
                 readiness=readiness,
                 metrics=self.metrics,
-                access=AccessLog(self.metrics),
+                access=AccessLog(self.metrics, self.lines.write if log.isEnabledFor(logging.INFO) else None),
                 callers=self.callers,
                 started=int(time.time()),
             )
