@@ -7,15 +7,15 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.inference.cache.asking import ALICE, MODELS, config, plan_of
 
-from quarterdeck.inference.cache.key import FREELY, MAX_BEGUN, Control, Plan, Plans, Question, ask, control_of
+from quarterdeck.inference.cache.key import FREELY, MAX_BEGUN, Control, Plan, Question, ask, control_of
 from quarterdeck.inference.calls import Head, Operation
-from quarterdeck.inference.directory import Directory
 from quarterdeck.inference.principal import Principal
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.requests import AnyRequest
 from quarterdeck.settings.cache import CachePolicy
-from quarterdeck.settings.config import Config, parse
+from quarterdeck.settings.config import parse
 from quarterdeck.settings.limits import Limits
 
 KINDS: dict[Operation, type[AnyRequest]] = {
@@ -24,25 +24,7 @@ KINDS: dict[Operation, type[AnyRequest]] = {
     Operation.EMBEDDINGS: requests.Embedding,
     Operation.TOKENIZE: requests.Tokenize,
 }
-CONFIG = """
-models:
-  - {name: m, aliases: [gpt], endpoints: [{url: "http://one"}]}
-  - {name: other, endpoints: [{url: "http://two"}]}
-"""
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0}
-ALICE = Principal("key_a", "a", "default", "red", Limits())
-
-
-def config(cache: str = "{default: {exact: true}}", models: str = CONFIG) -> Config:
-    return parse(f"{models}\ncache: {cache}")
-
-
-def plan_of(config: Config, name: str = "m") -> Plan | None:
-    served = Directory.of(config).resolve(name)
-    assert served is not None
-    return Plans(config).plan(name, served)
-
-
 PLAN = plan_of(config())
 
 
@@ -144,9 +126,9 @@ def test_an_alias_is_its_model() -> None:
 
 
 def test_another_engine_gives_other_answers() -> None:
-    changed = CONFIG.replace("http://one", "http://elsewhere")
+    changed = MODELS.replace("http://one", "http://elsewhere")
     assert key(plan=plan_of(config(models=changed))) != key()
-    repriced = CONFIG.replace("aliases: [gpt]", "aliases: [gpt], price: {input: 1}")
+    repriced = MODELS.replace("aliases: [gpt]", "aliases: [gpt], price: {input: 1}")
     assert key(plan=plan_of(config(models=repriced))) == key()
 
 
@@ -198,7 +180,7 @@ def test_the_hashes_that_are_kept_are_bounded() -> None:
 
 
 def test_nothing_is_cached_by_default() -> None:
-    assert plan_of(parse(CONFIG)) is None
+    assert plan_of(parse(MODELS)) is None
 
 
 def test_a_policy_is_found_by_the_name_called_then_by_its_model() -> None:

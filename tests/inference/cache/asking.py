@@ -1,0 +1,24 @@
+"""What is asked in these tests, and under which configuration."""
+
+from quarterdeck.inference.cache.key import Plan, Plans
+from quarterdeck.inference.directory import Directory
+from quarterdeck.inference.principal import Principal
+from quarterdeck.settings.config import Config, parse
+from quarterdeck.settings.limits import Limits
+
+MODELS = """
+models:
+  - {name: m, aliases: [gpt], endpoints: [{url: "http://one"}]}
+  - {name: other, endpoints: [{url: "http://two"}]}
+"""
+ALICE = Principal("key_a", "a", "default", "red", Limits())
+
+
+def config(cache: str = "{default: {exact: true}}", models: str = MODELS) -> Config:
+    return parse(f"{models}\ncache: {cache}")
+
+
+def plan_of(config: Config, name: str = "m") -> Plan | None:
+    served = Directory.of(config).resolve(name)
+    assert served is not None
+    return Plans(config).plan(name, served)

@@ -1,0 +1,82 @@
+"""Which wordings are one question and which only look like it: rules by example, and the published pairs."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quarterdeck.inference.cache.verification import MAX_CHARACTERS, essence
+
+SEMANTIC = Path(__file__).resolve().parents[3] / "loadtests" / "semantic"
+
+
+def are_one(one: str, other: str) -> bool:
+    found = essence(one)
+    return found is not None and found == essence(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("How do I reset my password?", "please tell me how to reset my password"),
+        ("What is Australia's capital?", "Name the capital city of Australia."),
+        ("Convert 10 kilometers to miles.", "How many miles is 10 km?"),
+        ("What's 15% of 1,200?", "Calculate 15 percent of 1200."),
+        ("In Python, how can I sort a list?", "How do I sort a list in Python?"),
+        ("Who is the author of The Trial?", "Who wrote The Trial?"),
+        ("Tell me why the sky is blue.", "Why is the sky blue?"),
+        ("Give me three tips for better sleep.", "List 3 tips for better sleep"),
+        ("Translate 'thank you' into French.", "How do I say 'thank you' in French?"),
+        ("Set the oven to 200 °C.", "Could you set the oven to 200 degrees Celsius?"),
+    ],
+)
+def test_other_words_for_the_same(one: str, other: str) -> None:
+    assert are_one(one, other), (essence(one), essence(other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param("What is 3 plus 5?", "What is 3 plus 50?", id="number"),
+        pytest.param("What is -3 times 5?", "What is 3 times 5?", id="sign"),
+        pytest.param("How far is 5 km?", "How far is 5 miles?", id="unit"),
+        pytest.param("Who is the president of Niger?", "Who is the president of Nigeria?", id="name"),
+        pytest.param("Is the US a member of WHO?", "Is us a member of who?", id="name that is a word"),
+        pytest.param("Is it safe to mix them?", "Is it not safe to mix them?", id="negation"),
+        pytest.param("Is it legal to camp here?", "Is it illegal to camp here?", id="prefix"),
+        pytest.param("List users who haven't paid.", "List users who have paid.", id="contraction"),
+        pytest.param("Say 'yes' to Anna.", "Say 'Yes' to Anna.", id="quotation"),
+        pytest.param("When was Rome founded?", "Where was Rome founded?", id="question"),
+        pytest.param("Is gold heavier than lead?", "Is lead heavier than gold?", id="order"),
+        pytest.param("Who killed Caesar?", "Who was killed by Caesar?", id="passive"),
+        pytest.param("Who rules Norway?", "Who ruled Norway?", id="tense"),
+        pytest.param("Write a letter for Anna.", "Write a letter about Anna.", id="preposition"),
+    ],
+)
+def test_what_makes_two_questions_two(one: str, other: str) -> None:
+    assert not are_one(one, other), essence(one)
+
+
+def test_no_published_near_miss_passes_and_most_paraphrases_do() -> None:
+    pairs = [json.loads(line) for line in (SEMANTIC / "pairs.jsonl").read_text().splitlines()]
+    assert len(pairs) >= 500
+    passed = [pair for pair in pairs if are_one(pair["one"], pair["other"])]
+    assert [pair for pair in passed if not pair["same"]] == []
+    assert len(passed) > 0.7 * sum(pair["same"] for pair in pairs)
+
+
+@pytest.mark.parametrize("text", ["", "?", "Who is she?", "x " * MAX_CHARACTERS, "a\x00b is here now"])
+def test_too_little_and_too_much_is_not_known_again(text: str) -> None:
+    assert essence(text) is None
+
+
+@given(st.text(max_size=200))
+def test_any_text_has_an_essence_or_none_and_always_the_same(text: str) -> None:
+    assert essence(text) == essence(text)
+
+
+@given(st.text(st.characters(categories=["Ll"]), min_size=3, max_size=10), st.integers(), st.integers())
+def test_other_numbers_are_another_question(word: str, one: int, other: int) -> None:
+    assert are_one(f"Compute {word} of {one} today", f"Compute {word} of {other} today") is (one == other)
