@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
 from quarterdeck.inference.engine_client import EngineStream, stream_error
-from quarterdeck.inference.metering import Meter, StreamTap
+from quarterdeck.inference.metering import Meter
+from quarterdeck.inference.stream_tap import StreamTap
 from quarterdeck.protocol import sse
 from quarterdeck.record import Status
 
