@@ -35,13 +35,16 @@ ABOUT: dict[str, Any] = {
 
 
 def request(at: float, ttft_ms: float | None = 50.0, total_ms: float = 500.0, **fields: Any) -> dict[str, Any]:
-    """A row of requests.csv, due `at` seconds after the start and sent then. A stream unless `ttft_ms` is None."""
+    """A row of requests.csv, due `at` seconds after the start and sent half a millisecond later.
+
+    A stream unless `ttft_ms` is None.
+    """
     due = START + at
     row: dict[str, Any] = {
         "target": "main",
         "scenario": "chat",
         "intended": due,
-        "started": due,
+        "started": due + 0.0005,
         "first_token": "" if ttft_ms is None else due + ttft_ms / 1e3,
         "ended": due + total_ms / 1e3,
         "status": 200,

@@ -158,6 +158,11 @@ def test_a_client_that_was_the_bottleneck_is_told_at_the_top(tmp_path: Path) -> 
     assert "The client was the bottleneck" not in read(report.write(rich(tmp_path / "other"))).words
 
 
+def test_a_closed_loop_says_what_it_hides(tmp_path: Path) -> None:
+    write_run(tmp_path, [request(i, started=START + i) for i in range(50)])
+    assert "Nothing was due at a certain moment" in read(report.write(tmp_path)).words
+
+
 def test_nothing_that_a_server_says_becomes_markup(tmp_path: Path) -> None:
     evil = '<script>alert("1")</script>'
     write_run(

@@ -4,12 +4,13 @@ The load door measures (`python -m quarterdeck.load`, in an environment of its o
 run, in which order, and what a person sees of it. Its results stay in one folder, with the page that explains them.
 """
 
+import contextlib
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from quarterdeck.settings.environment import Environment
 KEY_VARIABLE = "QUARTERDECK_LOAD_KEY"
 """In which the load door finds the key of whom it asks."""
 NO_KEY = "none"
+ENDED_EARLY = 130
+REFUSAL = "error: "
+"""With which the load door says, in a line, why there is nothing to measure."""
 DEFAULT_RATE = "5"
 DEFAULT_SLO = "ttft_ms=500,itl_ms=50"
 WITHOUT_PROFILE: Mapping[str, str] = {
@@ -119,7 +123,7 @@ def command(url: str, **told: Any) -> None:
     if (out / "rounds").exists():
         raise click.ClickException(f"{out} holds an earlier bench: name another folder")
     todo = rounds.order(main, baseline, options.count or (2 if baseline else 1), options.seed)
-    _bench(todo, python, out.absolute(), asked, environment.variables, terminal)
+    sys.exit(_bench(todo, python, out.absolute(), asked, environment.variables, terminal))
 
 
 def servers(url: str, options: Options, variables: Mapping[str, str]) -> tuple[Server, Server | None]:
@@ -164,26 +168,28 @@ def schedule(options: Options) -> list[str]:
 
 def _bench(
     todo: list[Round], python: Path, out: Path, asked: list[str], variables: Mapping[str, str], terminal: Terminal
-) -> None:
-    """Run the rounds, then the report. Raises ClickException."""
+) -> int:
+    """Run the rounds, then the report. The exit status: 130 after Ctrl-C. Raises ClickException."""
     out.mkdir(parents=True, exist_ok=True)
     order = ", ".join(f"{one.number} {_title(one)}" for one in todo)
     terminal.step("bench", f"{len(todo)} run{'s' if len(todo) > 1 else ''}, one after the other: {order}")
+    status = 0
     for one in todo:
         environ = {**variables, **({KEY_VARIABLE: one.server.key} if one.server.key else {})}
         log = out / f"{one.number}-{one.server.name}.log"
         status = follow(rounds.words(python, one, out, asked), environ, log, progress(terminal, _title(one)))
-        if status == 130:
+        if status == ENDED_EARLY:
             terminal.step("bench", "ended early")
             break
         if status:
-            raise click.ClickException(f"{_title(one)} was not measured: {_last_words(log)}\n(all of it: {log})")
+            raise click.ClickException(f"{_title(one)} was not measured: {_reason(log)}")
     done = subprocess.run(  # noqa: S603  # our own interpreter and words
         [str(python), "-m", "quarterdeck.load", "report", str(out)], capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise click.ClickException(done.stderr.strip() or "the report was not written")
     terminal.block(done.stdout.rstrip())
+    return status
 
 
 def _title(one: Round) -> str:
@@ -197,7 +203,7 @@ def progress(terminal: Terminal, title: str) -> Callable[[str], None]:
     def say(line: str) -> None:
         nonlocal is_over
         is_over = is_over or line.startswith("scenario ")
-        if line.strip() and not is_over:
+        if line.strip() and not is_over and not line.startswith(REFUSAL):
             terminal.step(title, line)
 
     return say
@@ -226,7 +232,7 @@ def follow(command_line: list[str], environ: Mapping[str, str], log: Path, say: 
         return child.wait()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _handing_on(child: "subprocess.Popen[str]") -> Iterator[None]:
     before = signal.signal(signal.SIGINT, lambda *_: child.send_signal(signal.SIGINT))
     try:
@@ -235,8 +241,13 @@ def _handing_on(child: "subprocess.Popen[str]") -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _last_words(log: Path) -> str:
-    """The child's own reason, in a line."""
+def _reason(log: Path) -> str:
+    """The child's own words, in a line. Where they say it all, nothing is left behind that looks like a result."""
     lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
-    told = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "no output")
-    return told.removeprefix("error: ")
+    told = next((line for line in reversed(lines) if line.startswith(REFUSAL)), None)
+    if told is None:
+        return f"{lines[-1] if lines else 'it said nothing'}  (all of it: {log})"
+    log.unlink()
+    with contextlib.suppress(OSError):  # an earlier round's results are in it
+        log.parent.rmdir()
+    return told.removeprefix(REFUSAL)

@@ -161,6 +161,11 @@ def honesty(side: Measured) -> str:
     late = summary.lag(side)
     if late is None:
         return "Nothing was answered, so nothing can be said about the client."
+    if late.p99 == 0:
+        return (
+            "Nothing was due at a certain moment: each user asked when the answer before had come. So a slow server was"
+            " asked less often, and its queue does not show; for that, give a rate."
+        )
     told = f"It sent requests {ms(late.p50)} (p50) and {ms(late.p99)} (p99) after they were due"
     if late.is_bottleneck:
         return (
@@ -169,7 +174,7 @@ def honesty(side: Measured) -> str:
         )
     if late.share > summary.LAG_SHARE:
         return (
-            f"The client kept up. {told}, its timer's grain; the answers came so soon that this is up to"
+            f"The client kept up. {told}, as an idle one does; the answers came so soon that this is up to"
             f" {share(late.share)} of a latency above: look at differences, not at the figures themselves."
         )
     return f"The client kept up. {told}: at most {share(late.share)} of a latency above is its own."

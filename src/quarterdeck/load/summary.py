@@ -20,8 +20,9 @@ from quarterdeck.load.results import BASELINE, MAIN, Request, Results, Sample
 
 LAG_SHARE = 0.05
 """A client later than this share of a latency makes that latency partly its own."""
-TIMER_MS = 1.5
-"""A timer has a grain of a millisecond: an idle client is late by so much, and is no bottleneck for it."""
+TIMER_MS, SLICE_MS = 1.5, 5.0
+"""By so much an idle client is late, too, and is no bottleneck for it: a timer's grain is a millisecond (p50), and who
+wakes while another process runs waits for the end of its time slice (p99)."""
 LEAST_OF_A_STRETCH = 50
 """Requests, on the mean, before the run is cut into more stretches."""
 SETTLE_SECONDS = 60.0
@@ -215,20 +216,20 @@ class Lag:
     @property
     def share(self) -> float:
         """The larger part of a latency that was the client's own."""
-        return self._share(0.0)
+        return max(_part(self.p50, self.answer_p50), _part(self.p99, self.answer_p99))
 
     @property
-    def beyond_timer(self) -> float:
-        """The same without what an idle client is late by, too: what says that it was busy."""
-        return self._share(TIMER_MS)
+    def busy_share(self) -> float:
+        """The same without what an idle client is late by, too."""
+        return max(_part(self.p50 - TIMER_MS, self.answer_p50), _part(self.p99 - SLICE_MS, self.answer_p99))
 
     @property
     def is_bottleneck(self) -> bool:
-        return self.beyond_timer > LAG_SHARE
+        return self.busy_share > LAG_SHARE
 
-    def _share(self, allowed_ms: float) -> float:
-        pairs = ((self.p50, self.answer_p50), (self.p99, self.answer_p99))
-        return max(max(0.0, lag - allowed_ms) / answer if answer > 0 else 0.0 for lag, answer in pairs)
+
+def _part(late_ms: float, answer_ms: float) -> float:
+    return max(0.0, late_ms) / answer_ms if answer_ms > 0 else 0.0
 
 
 def lag(side: Measured) -> Lag | None:
