@@ -17,8 +17,11 @@ from tests.servers import PostgresServer
 from quarterdeck.errors import APIError
 from quarterdeck.store import migration
 from quarterdeck.store.database import Database, DatabaseUnavailableError
+from quarterdeck.store.ledger import Ledger, LedgerFilter
 from quarterdeck.store.migration import MigrationError
 from quarterdeck.store.tables import metadata
+
+NEW_IN_2 = {"route", "cache_age", "saved", "resumed", "priority", "tags"}
 
 
 async def test_the_migrations_make_what_the_code_knows(database: Database) -> None:
@@ -83,7 +86,7 @@ async def test_a_mistake_of_ours_is_not_an_outage(database: Database) -> None:
     with pytest.raises(exc.IntegrityError):
         async with database.begin() as connection:
             for _ in range(2):
-                await connection.execute(text("INSERT INTO orgs VALUES ('a', 1)"))
+                await connection.execute(text("INSERT INTO orgs (id, created) VALUES ('a', 1)"))
     assert database.is_up
 
 
@@ -131,11 +134,11 @@ async def test_a_sqlite_that_is_locked_for_too_long_is_unavailable_and_then_back
     for _ in range(2):
         with pytest.raises(DatabaseUnavailableError, match="locked"):
             async with database.begin() as connection:
-                await connection.execute(text("INSERT INTO orgs VALUES ('a', 1)"))
+                await connection.execute(text("INSERT INTO orgs (id, created) VALUES ('a', 1)"))
     other.execute("ROLLBACK")
     other.close()
     async with database.begin() as connection:
-        await connection.execute(text("INSERT INTO orgs VALUES ('a', 1)"))
+        await connection.execute(text("INSERT INTO orgs (id, created) VALUES ('a', 1)"))
     assert states == [False, True]
     await database.close()
 
@@ -226,3 +229,16 @@ async def test_the_driver_is_ours_to_name(url: str, is_sqlite: bool) -> None:
 def test_another_kind_of_database_is_refused() -> None:
     with pytest.raises(ValueError, match="begins with"):
         Database("mysql://u@h/db")
+
+
+async def test_a_worker_of_the_version_before_may_go_on_writing(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    await database.migrate()
+    old = [column.name for column in metadata.tables["ledger"].c if column.name not in NEW_IN_2 and not column.nullable]
+    values = {name: "[]" if name == "attempts" else "0" for name in old}
+    statement = f"INSERT INTO ledger ({', '.join(old)}) VALUES ({', '.join(f':{name}' for name in old)})"
+    async with database.begin() as connection:
+        await connection.execute(text(statement), values)
+    (record,) = await Ledger(database).list(LedgerFilter(org="0"))
+    assert (record.route, record.saved, record.resumed, record.priority, record.tags) == ("", 0, 0, 0, ())
+    await database.close()

@@ -116,11 +116,11 @@ async def test_money_is_kept_as_numeric_or_as_text_and_never_as_a_float(ledger: 
 
 
 async def test_sums_are_of_everything_that_is_counted(ledger: Ledger) -> None:
-    await ledger.insert([a_record(), a_record()])
+    await ledger.insert([a_record(saved=Decimal("0.1")), a_record(saved=Decimal("0.2"))])
     (total,) = await ledger.sum(ALL)
     assert total.requests == 2
     assert (total.input_tokens, total.cached_tokens, total.output_tokens, total.reasoning_tokens) == (60, 32, 22, 6)
-    assert total.cost == Decimal("0.0000198")
+    assert (total.cost, total.saved) == (Decimal("0.0000198"), Decimal("0.3"))
 
 
 async def test_sums_by_key_model_and_team(ledger: Ledger) -> None:

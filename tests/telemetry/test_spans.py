@@ -40,11 +40,13 @@ def test_a_chat_is_a_generation_with_everything_on_it() -> None:
     row = observed(record)
     assert (row.type, row.name, row.model) == ("GENERATION", "chat smollm2", "smollm2")
     assert (row.user_id, row.session_id, row.trace_name) == ("u-1", "s-1", "chat smollm2")
-    assert (row.environment, row.tags) == ("test", ["team:default"])
+    assert (row.environment, row.tags) == ("test", ["team:default", "batch", "ci"])
     assert row.trace_id == record.trace_id
     assert row.metadata["key"] == "key_1"
     assert row.metadata["team"] == "default"
     assert row.metadata["endpoint"] == "smollm2#1"
+    assert row.metadata["route"] == "fast"
+    assert (row.metadata["resumed"], row.metadata["priority"]) == (1, 3)
     assert row.metadata["usage_source"] == "engine"
     assert row.metadata["price_version"] == "abcdef012345"
     assert row.model_parameters == {
@@ -88,9 +90,9 @@ def test_what_the_hardware_costs_is_a_bucket_of_its_own() -> None:
 
 
 def test_a_cache_hit_costs_nothing_and_says_so() -> None:
-    row = observed(a_record(cache="hit", cost=Decimal(0), usage_source="none"))
+    row = observed(a_record(cache="hit", cost=Decimal(0), saved=Decimal("0.10"), cache_age=2.5, usage_source="none"))
     assert row.cost == {"total": Decimal(0)}  # without it the server would price the tokens itself
-    assert row.metadata["cache"] == "hit"
+    assert (row.metadata["cache"], row.metadata["cache_age"], row.metadata["saved"]) == ("hit", 2.5, "0.10")
 
 
 @settings(max_examples=200, deadline=None)

@@ -21,7 +21,7 @@ from quarterdeck.record import Attempt, RequestRecord
 from quarterdeck.store.database import Database, is_unacceptable
 from quarterdeck.store.tables import ledger
 
-GroupBy = Literal["org", "team", "key", "model", "operation", "endpoint", "user", "status"]
+GroupBy = Literal["org", "team", "key", "model", "route", "operation", "endpoint", "user", "status"]
 
 MAX_TEXT = 512
 """Characters that are kept of what a caller may choose freely: `user`, `session`."""
@@ -62,6 +62,8 @@ class Usage:
     reasoning_tokens: int = 0
     cost: Decimal = Decimal(0)
     """$, exact."""
+    saved: Decimal = Decimal(0)
+    """$ that cache hits would have cost at the engine, exact."""
 
 
 class RecordRefusedError(Exception):
@@ -144,6 +146,7 @@ def row_of(record: RequestRecord) -> dict[str, Any]:
     """
     row = {name: getattr(record, name) for name in _FIELDS}
     row["attempts"] = [msgspec.to_builtins(attempt) for attempt in record.attempts]
+    row["tags"] = list(record.tags)
     for name, value in row.items():
         if isinstance(value, str):
             row[name] = value.replace("\x00", "�")
@@ -159,6 +162,7 @@ def record_of(row: Row[Any]) -> RequestRecord:
     """The record that a row was projected from."""
     fields = row._asdict()  # public in spite of its name, as of every namedtuple
     fields["attempts"] = tuple(msgspec.convert(attempt, Attempt) for attempt in fields["attempts"])
+    fields["tags"] = tuple(fields["tags"])
     return RequestRecord(**fields)
 
 
@@ -206,14 +210,15 @@ async def _sum_in_sql(
         # Written out, because to a prepared statement an expression with a parameter is not equal to its own twin.
         groups.insert(0, cast(func.floor(ledger.c.started / literal_column(str(int(bucket_seconds)))), BigInteger))
     sums = [func.sum(ledger.c[name]) for name in _TOKENS]
-    query = select(*groups, func.count(), *sums, func.sum(ledger.c.cost)).where(*_conditions(where)).group_by(*groups)
+    sums += [func.sum(ledger.c.cost), func.sum(ledger.c.saved)]
+    query = select(*groups, func.count(), *sums).where(*_conditions(where)).group_by(*groups)
     usages = []
     for row in await connection.execute(query):
         values = list(row)
         bucket = None if bucket_seconds is None else values.pop(0) * bucket_seconds
-        group, (count, *tokens, cost) = values[: len(by)], values[len(by) :]
+        group, (count, *tokens, cost, saved) = values[: len(by)], values[len(by) :]
         if count:  # without a group there is a row even where there is nothing
-            usages.append(_usage(group, bucket, count, [int(n) for n in tokens], cost))
+            usages.append(_usage(group, bucket, count, [int(n) for n in tokens], cost, saved))
     return usages
 
 
@@ -223,23 +228,34 @@ async def _sum_in_python(
     """SQLite keeps money as text, so that it is exact; adding it up is ours."""
     columns = [ledger.c[name] for name in by]
     tokens = [ledger.c[name] for name in _TOKENS]
-    query = select(*columns, ledger.c.started, *tokens, ledger.c.cost).where(*_conditions(where))
+    money = (ledger.c.cost, ledger.c.saved)
+    query = select(*columns, ledger.c.started, *tokens, *money).where(*_conditions(where))
     totals: dict[tuple[Any, ...], list[Any]] = {}
     async with connection.stream(query.execution_options(yield_per=1000)) as result:
         async for row in result:
             values = tuple(row)
             group, (started, *numbers) = values[: len(by)], values[len(by) :]
             bucket = None if bucket_seconds is None else int(started // bucket_seconds) * bucket_seconds
-            total = totals.setdefault((bucket, *group), [0, 0, 0, 0, 0, Decimal(0)])
+            total = totals.setdefault((bucket, *group), [0, 0, 0, 0, 0, Decimal(0), Decimal(0)])
             with localcontext(_EXACT):
                 for i, number in enumerate((1, *numbers)):
                     total[i] += number
-    return [_usage(group, bucket, count, tokens, cost) for (bucket, *group), (count, *tokens, cost) in totals.items()]
+    return [
+        _usage(group, bucket, count, tokens, cost, saved)
+        for (bucket, *group), (count, *tokens, cost, saved) in totals.items()
+    ]
 
 
-def _usage(group: Sequence[Any], bucket: int | None, count: int, tokens: Sequence[int], cost: Decimal) -> Usage:
+def _usage(
+    group: Sequence[Any], bucket: int | None, count: int, tokens: Sequence[int], cost: Decimal, saved: Decimal
+) -> Usage:
     return Usage(
-        group=tuple(group), bucket=bucket, requests=count, cost=cost, **dict(zip(_TOKENS, tokens, strict=True))
+        group=tuple(group),
+        bucket=bucket,
+        requests=count,
+        cost=cost,
+        saved=saved,
+        **dict(zip(_TOKENS, tokens, strict=True)),
     )
 
 

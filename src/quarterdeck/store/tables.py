@@ -35,6 +35,8 @@ orgs = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("created", Double, nullable=False),
+    Column("limits", JSON(none_as_null=True), nullable=True),
+    Column("budget", JSON(none_as_null=True), nullable=True),
 )
 
 teams = Table(
@@ -43,6 +45,10 @@ teams = Table(
     Column("org", Text, ForeignKey("orgs.id"), primary_key=True),
     Column("id", Text, primary_key=True),
     Column("created", Double, nullable=False),
+    Column("limits", JSON(none_as_null=True), nullable=True),
+    Column("budget", JSON(none_as_null=True), nullable=True),
+    Column("priority", Integer, nullable=True),
+    Column("deleted", Double, nullable=True),  # revoked keys still name it
 )
 
 api_keys = Table(
@@ -55,13 +61,17 @@ api_keys = Table(
     Column("digest", Text, nullable=False, unique=True),  # SHA-256 of the secret; the secret is nowhere
     Column("hint", Text, nullable=False),  # its last four characters, for the owner's eye
     Column("limits", JSON(none_as_null=True), nullable=True),
+    Column("budget", JSON(none_as_null=True), nullable=True),
     Column("models", JSON(none_as_null=True), nullable=True),
+    Column("priority", Integer, nullable=True),
+    Column("tags", JSON, nullable=False, server_default="[]"),
     Column("is_admin", Boolean, nullable=False),
     Column("created", Double, nullable=False),
     Column("expires", Double, nullable=True),
     Column("revoked", Double, nullable=True),
     ForeignKeyConstraint(["org", "team"], ["teams.org", "teams.id"]),
     Index(None, "org", "created", "id"),
+    Index(None, "org", "team"),
 )
 
 # No foreign keys: the ledger is a journal. A row must go in whatever became of its key or team meanwhile.
@@ -76,6 +86,7 @@ ledger = Table(
     Column("operation", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("endpoint", Text, nullable=False),
+    Column("route", Text, nullable=False, server_default=""),
     Column("prompt_version", Text, nullable=True),
     Column("stream", Boolean, nullable=False),
     Column("started", Double, nullable=False),
@@ -97,12 +108,17 @@ ledger = Table(
     Column("price_output", ExactDecimal, nullable=False),
     Column("cost", ExactDecimal, nullable=False),
     Column("cache", Text, nullable=False),
+    Column("cache_age", Double, nullable=True),
+    Column("saved", ExactDecimal, nullable=False, server_default="0"),
+    Column("resumed", Integer, nullable=False, server_default="0"),
     Column("user", Text, nullable=True),
     Column("session", Text, nullable=True),
     Column("max_tokens", BigInteger, nullable=True),
     Column("temperature", Double, nullable=True),
     Column("top_p", Double, nullable=True),
     Column("seed", BigInteger, nullable=True),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("tags", JSON, nullable=False, server_default="[]"),
     Column("attempts", JSON, nullable=False),
     Index(None, "org", "started", "id"),
     Index(None, "org", "key", "started"),

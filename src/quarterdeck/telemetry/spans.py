@@ -166,7 +166,7 @@ def _who(record: RequestRecord) -> dict[str, AttributeValue | None]:
         "session.id": session,
         "langfuse.session.id": session,
         "gen_ai.conversation.id": session,
-        "langfuse.trace.tags": (f"team:{record.team}",),
+        "langfuse.trace.tags": (f"team:{record.team}", *record.tags),
     }
 
 
@@ -180,6 +180,7 @@ def _metadata(record: RequestRecord) -> dict[str, AttributeValue | None]:
     }
     of_the_call: dict[str, AttributeValue | None] = {
         "endpoint": record.endpoint or None,
+        "route": record.route or None,
         "attempts": len(record.attempts) if len(record.attempts) > 1 else None,
         "status": record.status,
         "http_status": record.http_status,
@@ -187,6 +188,10 @@ def _metadata(record: RequestRecord) -> dict[str, AttributeValue | None]:
         "price_version": record.price_version or None,
         "prompt_version": record.prompt_version,
         "cache": record.cache,
+        "cache_age": record.cache_age,
+        "saved": format(record.saved, "f") if record.saved else None,
+        "resumed": record.resumed or None,
+        "priority": record.priority or None,
     }
     return {
         **{f"langfuse.trace.metadata.{key}": value for key, value in of_the_trace.items()},
