@@ -1,8 +1,13 @@
 """What is asked in these tests, and under which configuration."""
 
+from typing import Any
+
+from tests.records import a_record
+
 from quarterdeck.inference.cache.key import Plan, Plans
 from quarterdeck.inference.directory import Directory
 from quarterdeck.inference.principal import Principal
+from quarterdeck.record import RequestRecord
 from quarterdeck.settings.config import Config, parse
 from quarterdeck.settings.limits import Limits
 
@@ -22,3 +27,8 @@ def plan_of(config: Config, name: str = "m") -> Plan | None:
     served = Directory.of(config).resolve(name)
     assert served is not None
     return Plans(config).plan(name, served)
+
+
+def a_finished(**changes: Any) -> RequestRecord:
+    """The record of a stream that one endpoint gave whole."""
+    return a_record(**({"resumed": 0} | changes))

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.inference.cache.asking import a_finished
 from tests.inference.making import DONE, answer, delta, usage
-from tests.records import a_record
 
 from quarterdeck.inference.cache.entry import (
     PIECE_BYTES,
@@ -28,7 +28,7 @@ STREAM = delta("Hel") + delta("lo") + delta(finish="stop") + usage() + DONE
 
 
 def stream_entry(body: bytes = STREAM, **changes: Any) -> Entry | None:
-    return entry_of(a_record(**changes), body, SSE)
+    return entry_of(a_finished(**changes), body, SSE)
 
 
 async def sent(reply: Reply) -> bytes:
@@ -113,7 +113,7 @@ def test_an_answer_that_ended_as_the_next_would_is_kept(reason: str) -> None:
 
 
 def test_every_choice_must_have_ended() -> None:
-    record = a_record()
+    record = a_finished()
     assert entry_of(record, STREAM, SSE, choices=2) is None
     assert entry_of(record, delta(finish="stop") + STREAM, SSE, choices=2) is not None
 
@@ -123,7 +123,7 @@ def test_a_finish_reason_that_is_only_spoken_of_does_not_count() -> None:
 
 
 def test_an_embedding_has_no_finish() -> None:
-    record = a_record(stream=False, operation="embeddings", finish_reason=None)
+    record = a_finished(stream=False, operation="embeddings", finish_reason=None)
     assert entry_of(record, b'{"data": []}', "application/json", choices=0) is not None
     assert entry_of(record, b'{"data": []}', "application/json") is None
 
@@ -158,7 +158,7 @@ async def test_usage_in_a_chunk_with_text_is_shown_to_all() -> None:
 
 def test_a_body_is_replayed_whole_with_its_age() -> None:
     body = answer()
-    record = a_record(stream=False, ended=1000.0)
+    record = a_finished(stream=False, ended=1000.0)
     entry = kept(entry_of(record, body, "application/json"))
     reply = replay(entry, 1061.7, shows_usage=False, headers=((b"x-ratelimit-limit-requests", b"5"),))
     assert (reply.status, reply.body, reply.stream) == (200, body, None)
@@ -185,7 +185,7 @@ async def test_a_replay_that_is_closed_is_over() -> None:
 
 def test_a_hit_costs_nothing_and_says_what_it_saved() -> None:
     entry = kept(stream_entry(ended=1000.0))
-    asked = a_record(input_tokens=0, output_tokens=0, cost=Decimal(0), response_id=None, finish_reason=None)
+    asked = a_finished(input_tokens=0, output_tokens=0, cost=Decimal(0), response_id=None, finish_reason=None)
     record = hit(asked, entry, 1002.5)
     assert (record.cache, record.cache_age, record.cost, record.saved) == ("hit", 2.5, Decimal(0), entry.cost)
     assert (record.finish_reason, record.response_id) == ("stop", "chatcmpl-1")
@@ -197,10 +197,11 @@ def test_a_hit_costs_nothing_and_says_what_it_saved() -> None:
 
 
 def test_pieces_are_collected_until_they_are_too_many() -> None:
-    subject = Collector(6)
+    told: list[bool] = []
+    subject = Collector(6, on_full=lambda: told.append(True))
     subject.add(b"abc")
     subject.add(b"def")
-    assert subject.body() == b"abcdef" and not subject.gave_up
+    assert subject.body() == b"abcdef" and told == []
     subject.add(b"g")
     subject.add(b"h")
-    assert subject.body() is None and subject.gave_up
+    assert subject.body() is None and told == [True]

@@ -175,4 +175,4 @@ def test_what_is_remembered_is_bounded(vectors: Vectors) -> None:
 
 async def test_two_who_ask_at_once_both_have_their_answer(cache: SemanticCache) -> None:
     cache.remember(known(), "k", seconds=60)
-    assert await asyncio.gather(cache.find(known(RESET_TOO)), cache.find(known(RESET_TOO))) == ["k", "k"]
+    assert set(await asyncio.gather(cache.find(known(RESET_TOO)), cache.find(known(RESET_TOO)))) == {"k"}

@@ -6,7 +6,7 @@ known whole need not be written token by token.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Self
 
@@ -115,19 +115,15 @@ def _usage_events(body: bytes) -> Iterator[tuple[int, int]]:
 
 
 class Collector:
-    """Keeps a stream's pieces while it passes, as long as they are not too many."""
+    """Keeps a stream's pieces while it passes, as long as they are not too many; `on_full` is told when they are."""
 
-    __slots__ = ("_most", "_pieces", "_size")
+    __slots__ = ("_most", "_on_full", "_pieces", "_size")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, on_full: Callable[[], None] = lambda: None) -> None:
         self._most = most
+        self._on_full = on_full
         self._pieces: list[bytes] | None = []
         self._size = 0
-
-    @property
-    def gave_up(self) -> bool:
-        """There was more than is kept."""
-        return self._pieces is None
 
     def add(self, piece: bytes) -> None:
         if self._pieces is not None:
@@ -135,6 +131,7 @@ class Collector:
             self._size += len(piece)
             if self._size > self._most:
                 self._pieces = None
+                self._on_full()
 
     def body(self) -> bytes | None:
         """All of it; None where it was too much."""

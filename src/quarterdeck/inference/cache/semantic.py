@@ -109,7 +109,8 @@ class SemanticCache:
 
     async def _make_vectors(self, asked: Asked, known: list[Wording]) -> bool:
         """False: the model is away, too slow, or answers nonsense."""
-        without: list[Asked | Wording] = [wording for wording in (asked, *known) if wording.vector is None]
+        wordings: list[Asked | Wording] = [asked, *known]
+        without = [wording for wording in wordings if wording.vector is None]
         if not without:
             return True
         try:

@@ -1,0 +1,186 @@
+"""The cache as the pipeline uses it: before an engine is asked, instead of it, and after.
+
+`AnswerCache.look` says what a request is to the cache. *reserve* reads the exact entry; what it found, or an equal
+request under way, or the same question in other words answers instead of an engine (`recall`). A request that goes to
+an engine leaves its answer behind when it ends: `Lookup.end` must be called, however it ends.
+"""
+
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from quarterdeck.inference.cache import entry as entries
+from quarterdeck.inference.cache import store
+from quarterdeck.inference.cache.entry import Collector, Entry
+from quarterdeck.inference.cache.flights import Flight, Flights
+from quarterdeck.inference.cache.key import Plans, Question, ask, control_of
+from quarterdeck.inference.cache.semantic import Asked, Embed, SemanticCache, asked_of
+from quarterdeck.inference.calls import Head, Operation
+from quarterdeck.inference.directory import Served
+from quarterdeck.protocol.requests import AnyRequest, Generation
+from quarterdeck.record import CacheState, RequestRecord
+from quarterdeck.settings.config import Config
+from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
+
+log = logging.getLogger(__name__)
+
+Headers = tuple[tuple[bytes, bytes], ...]
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+
+_BYPASS: Headers = ((b"x-cache", b"bypass"),)
+
+
+@dataclass(slots=True)
+class Lookup:
+    """One request and what the cache has to do with it."""
+
+    cache: "AnswerCache"
+    org: str
+    question: Question | None
+    """None: it is not answered from the cache, nor kept."""
+    asked: Asked | None = None
+    choices: int = 0
+    flight: Flight | None = None
+    """The one that it leads."""
+    collector: Collector | None = None
+    """Keeps a stream's pieces as they pass."""
+
+    @property
+    def key(self) -> str | None:
+        """What *reserve* shall look for; None: nothing."""
+        question = self.question
+        return question.key if question is not None and question.control.reads else None
+
+    @property
+    def state(self) -> CacheState:
+        """What the record of an answer from an engine says."""
+        return "miss" if self.key is not None else "bypass"
+
+    @property
+    def headers(self) -> Headers:
+        """What an answer from an engine says of the cache; the key is what `DELETE /admin/cache` takes."""
+        if self.question is None:
+            return _BYPASS
+        return ((b"x-cache", self.state.encode()), (b"x-cache-key", self.question.key.encode()))
+
+    def read(self, blob: bytes, now: float) -> Entry | None:
+        """What *reserve* found; None where it won't do and must be asked for as if nothing had been found."""
+        found = entries.decode(blob)
+        question = self.question
+        if found is None or question is None:
+            return None
+        most = question.control.max_age
+        return found if most is None or found.age(now) <= most else None
+
+    async def recall(self, now: float) -> Entry | None:
+        """Another way to an answer, after *reserve* found none. None: ask an engine; from here on this one leads."""
+        question = self.question
+        if question is None:
+            return None
+        if question.control.reads:
+            flight = self.cache.flights.find(question.key)
+            if flight is not None and (found := await flight.wait(question.plan.policy.wait_seconds)) is not None:
+                return found
+            if self.asked is not None and (found := await self._in_other_words(self.asked, now)) is not None:
+                return found
+        if question.control.stores:
+            self.flight = self.cache.flights.begin(question.key)
+        return None
+
+    async def _in_other_words(self, asked: Asked, now: float) -> Entry | None:
+        semantic = self.cache.semantic
+        key = await semantic.find(asked)
+        if key is None:
+            return None
+        try:
+            blob = await store.fetch(self.cache.redis, self.org, key)
+        except (RedisUnavailableError, RedisError):
+            return None
+        found = self.read(blob, now) if blob is not None else None
+        if blob is None:
+            semantic.forget(asked, key)
+        return found
+
+    def collect(self) -> Collector | None:
+        """What shall see the stream's pieces; None: nobody keeps them."""
+        flight = self.flight
+        if flight is not None and self.question is not None:
+            most = self.question.plan.policy.max_entry_kb * 1024
+            self.collector = Collector(most, on_full=lambda: flight.end(None))
+        return self.collector
+
+    def end(self, record: RequestRecord, body: bytes | None = None, content_type: str = "text/event-stream") -> None:
+        """The request is over. `body`: the whole answer, where it was no stream. Repeatable."""
+        flight, question = self.flight, self.question
+        if flight is None or question is None:
+            return
+        self.flight = None
+        if body is None and self.collector is not None:
+            body = self.collector.body()
+        found = None
+        if body is not None and len(body) <= question.plan.policy.max_entry_kb * 1024:
+            found = entries.entry_of(record, body, content_type, choices=self.choices)
+        flight.end(found)
+        if found is not None:
+            self.cache.spawn(self._store(question, found))
+
+    async def _store(self, question: Question, found: Entry) -> None:
+        seconds = question.plan.policy.ttl_seconds
+        cache = self.cache
+        try:
+            is_kept = await store.store(
+                cache.redis, self.org, question.key, found, ttl_seconds=seconds, max_mb=cache.max_mb
+            )
+        except (RedisUnavailableError, RedisError) as error:
+            log.debug("an answer was not kept: %s", error)
+            return
+        if is_kept and self.asked is not None:
+            cache.semantic.remember(self.asked, question.key, seconds=seconds)
+
+
+class AnswerCache:
+    """One gateway's. `spawn` runs what may go on after a request is over."""
+
+    def __init__(self, config: Config, redis: Redis, *, embed: Embed, spawn: Spawn) -> None:
+        self.redis = redis
+        self.spawn = spawn
+        self.flights = Flights()
+        self.semantic = SemanticCache(embed, most=config.cache.semantic_entries)
+        self.adopt(config)
+
+    def adopt(self, config: Config) -> None:
+        """Another configuration: requests under way keep their plans, wordings are forgotten."""
+        self.plans = Plans(config)
+        self.max_mb = config.cache.max_mb
+        self.semantic.most = config.cache.semantic_entries
+        self.semantic.clear()
+
+    def look(
+        self,
+        head: Head,
+        request: AnyRequest,
+        members: dict[str, msgspec.Raw],
+        served: Served,
+        *,
+        cache_control: bytes = b"",
+        prompt_version: str = "",
+    ) -> Lookup | None:
+        """What the request is to the cache. None: its model's answers are not kept.
+
+        `members` are the body's as they came; `cache_control` is the client's header.
+        """
+        plan = self.plans.plan(request.model, served)
+        if plan is None:
+            return None
+        control = control_of(cache_control, members.get("cache"))
+        question = ask(plan, head, request, members, control=control, prompt_version=prompt_version)
+        lookup = Lookup(self, head.principal.org, question)
+        if question is not None:
+            if isinstance(request, Generation):
+                lookup.choices = max(1, request.n or 1)
+            if plan.policy.semantic is not None and head.operation is Operation.CHAT:
+                lookup.asked = asked_of(question, head, request, members, prompt_version=prompt_version)
+        return lookup

@@ -1,0 +1,46 @@
+"""Vectors by the platform's own embedding model, for the semantic cache.
+
+They are asked of an endpoint as any caller would, but without a key: nobody is billed for them, and the ledger does not
+know them.
+"""
+
+import asyncio
+
+import msgspec
+
+from quarterdeck.errors import EngineError, EngineUnavailableError
+from quarterdeck.inference.calls import Operation
+from quarterdeck.inference.endpoints import Endpoints
+from quarterdeck.inference.engine_client import EngineClient
+from quarterdeck.inference.preparation import for_endpoint
+from quarterdeck.inference.routing import pick
+
+
+class _Embedding(msgspec.Struct):
+    embedding: list[float]
+    index: int = 0
+
+
+class _Answer(msgspec.Struct):
+    data: list[_Embedding]
+
+
+class Embedder:
+    """Asks whichever endpoint of the model is ready and least busy."""
+
+    def __init__(self, endpoints: Endpoints, engines: EngineClient) -> None:
+        self._endpoints = endpoints
+        self._engines = engines
+
+    async def __call__(self, model: str, texts: list[str]) -> list[list[float]]:
+        """A vector each, in order. Raises APIError."""
+        endpoint = pick(self._endpoints.all(), model, now=asyncio.get_running_loop().time())
+        if endpoint is None:
+            raise EngineUnavailableError(f"No endpoint of the model '{model}' is ready.", code="model_not_ready")
+        body = msgspec.json.encode({"model": model, "input": texts, "encoding_format": "float"})
+        answer = await self._engines.open(endpoint, Operation.EMBEDDINGS, for_endpoint(body, endpoint))
+        try:
+            data = msgspec.json.decode(answer.body, type=_Answer).data
+        except msgspec.DecodeError as error:
+            raise EngineError(f"The model '{model}' answered with no embeddings.") from error
+        return [found.embedding for found in sorted(data, key=lambda found: found.index)]

@@ -1,0 +1,246 @@
+"""The cache as the pipeline uses it, with a real Redis and an embedding model that finds all alike."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+import pytest
+from tests.inference.cache.asking import ALICE, a_finished, config
+from tests.inference.making import DONE, answer, delta, usage
+
+from quarterdeck.inference.cache import entry as entries
+from quarterdeck.inference.cache import store
+from quarterdeck.inference.cache.answers import AnswerCache, Lookup
+from quarterdeck.inference.cache.entry import Entry
+from quarterdeck.inference.cache.semantic import Vector
+from quarterdeck.inference.calls import Head, Operation
+from quarterdeck.inference.directory import Directory
+from quarterdeck.protocol import requests
+from quarterdeck.record import RequestRecord
+from quarterdeck.store.redis import Redis
+
+STREAM = (delta("Hel") + delta("lo"), delta(finish="stop") + usage(), DONE)
+SEMANTIC = "{default: {exact: true, semantic: {embedding_model: minilm}}}"
+RESET, RESET_TOO = "How do I reset my password?", "Please tell me how to reset my password."
+
+
+class Subject:
+    """An AnswerCache, and what it spawned."""
+
+    def __init__(self, redis: Redis, cache: str = "{default: {exact: true}}") -> None:
+        self.config = config(cache)
+        self.redis = redis
+        self.tasks: list[asyncio.Task[None]] = []
+        self.cache = AnswerCache(self.config, redis, embed=self.embed, spawn=self.spawn)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self.tasks.append(asyncio.create_task(work))
+
+    async def embed(self, model: str, texts: list[str]) -> list[Vector]:
+        return [(1.0, 0.0) for _ in texts]
+
+    def look(self, content: str = "Hi", *, cache_control: bytes = b"", **changes: Any) -> Lookup | None:
+        body = {"model": "m", "messages": [{"role": "user", "content": content}], "temperature": 0} | changes
+        text = json.dumps(body).encode()
+        head = Head("req_1", Operation.CHAT, ALICE, 0.0)
+        request, members = requests.decode(text, requests.ChatCompletion), requests.members(text)
+        served = Directory.of(self.config).resolve("m")
+        assert served is not None
+        return self.cache.look(head, request, members, served, cache_control=cache_control)
+
+    def miss(self, *args: Any, **kwargs: Any) -> Lookup:
+        found = self.look(*args, **kwargs)
+        assert found is not None
+        return found
+
+    async def done(self) -> None:
+        await asyncio.gather(*self.tasks)
+
+    async def stored(self, lookup: Lookup) -> Entry | None:
+        assert lookup.key is not None
+        blob = await store.fetch(self.redis, lookup.org, lookup.key)
+        return None if blob is None else entries.decode(blob)
+
+
+@pytest.fixture
+async def subject(redis: Redis) -> AsyncIterator[Subject]:
+    made = Subject(redis)
+    yield made
+    await made.done()
+
+
+def a_body_record(**changes: Any) -> RequestRecord:
+    return a_finished(**({"stream": False} | changes))
+
+
+async def test_a_name_whose_answers_are_not_kept_is_nothing_to_the_cache(redis: Redis) -> None:
+    assert Subject(redis, "{}").look() is None
+
+
+async def test_an_answer_is_kept_and_found(subject: Subject) -> None:
+    lookup = subject.miss()
+    assert await lookup.recall(0.0) is None
+    lookup.end(a_body_record(), answer(), "application/json")
+    await subject.done()
+    found = await subject.stored(subject.miss())
+    assert found is not None and found.body == answer()
+    assert subject.miss().read(entries.encode(found), found.made) == found
+
+
+async def test_a_stream_is_collected_and_kept_whole(subject: Subject) -> None:
+    lookup = subject.miss(stream=True)
+    await lookup.recall(0.0)
+    collector = lookup.collect()
+    assert collector is not None
+    for piece in STREAM:
+        collector.add(piece)
+    lookup.end(a_finished())
+    await subject.done()
+    found = await subject.stored(lookup)
+    assert found is not None and found.body == b"".join(STREAM) and found.is_stream
+
+
+async def test_a_request_says_what_it_was_to_the_cache(subject: Subject) -> None:
+    lookup = subject.miss()
+    assert lookup.headers == ((b"x-cache", b"miss"), (b"x-cache-key", (lookup.key or "").encode()))
+    warm = subject.miss(temperature=1)
+    assert (warm.state, warm.key, warm.headers) == ("bypass", None, ((b"x-cache", b"bypass"),))
+    assert await warm.recall(0.0) is None
+    assert warm.collect() is None
+    warm.end(a_body_record(), answer(), "application/json")
+    assert len(subject.cache.flights) == 0 and subject.tasks == []
+
+
+async def test_no_cache_renews_the_answer(subject: Subject) -> None:
+    lookup = subject.miss(cache_control=b"no-cache")
+    assert (lookup.key, lookup.state) == (None, "bypass")
+    await lookup.recall(0.0)
+    lookup.end(a_body_record(), answer("anew"), "application/json")
+    await subject.done()
+    found = await subject.stored(subject.miss())
+    assert found is not None and found.body == answer("anew")
+
+
+async def test_no_store_leaves_nothing(subject: Subject) -> None:
+    lookup = subject.miss(cache_control=b"no-store")
+    await lookup.recall(0.0)
+    lookup.end(a_body_record(), answer(), "application/json")
+    await subject.done()
+    assert await subject.stored(subject.miss()) is None
+
+
+async def test_an_answer_older_than_the_caller_takes_will_not_do(subject: Subject) -> None:
+    blob = entries.encode(Entry(100.0, "m", b"x"))
+    lookup = subject.miss(cache_control=b"max-age=60")
+    assert lookup.read(blob, 160.0) is not None
+    assert lookup.read(blob, 161.0) is None
+    assert lookup.read(b"what is this", 0.0) is None
+
+
+async def test_an_equal_request_waits_for_the_first_and_has_its_answer(subject: Subject) -> None:
+    leader, follower = subject.miss(), subject.miss()
+    await leader.recall(0.0)
+    waiting = asyncio.create_task(follower.recall(0.0))
+    await asyncio.sleep(0)
+    leader.end(a_body_record(), answer(), "application/json")
+    found = await waiting
+    assert found is not None and found.body == answer()
+
+
+@pytest.mark.parametrize("status", ["error", "cancelled", "lost"])
+async def test_a_first_that_fails_sends_the_others_on_their_way(subject: Subject, status: str) -> None:
+    leader, follower = subject.miss(), subject.miss()
+    await leader.recall(0.0)
+    waiting = asyncio.create_task(follower.recall(0.0))
+    await asyncio.sleep(0)
+    leader.end(a_body_record(status=status))
+    assert await waiting is None
+    assert follower.flight is not None  # it leads now
+    follower.end(a_body_record(), answer(), "application/json")
+
+
+async def test_a_stream_that_is_too_long_sends_the_others_on_their_way_at_once(redis: Redis) -> None:
+    subject = Subject(redis, "{default: {exact: true, max_entry_kb: 1}}")
+    leader, follower = subject.miss(stream=True), subject.miss(stream=True)
+    await leader.recall(0.0)
+    collector = leader.collect()
+    assert collector is not None
+    waiting = asyncio.create_task(follower.recall(0.0))
+    await asyncio.sleep(0)
+    collector.add(delta("x" * 1024))
+    assert await waiting is None
+    leader.end(a_finished())
+    follower.end(a_finished(status="cancelled"))
+    await subject.done()
+    assert await subject.stored(leader) is None
+
+
+async def test_a_body_that_is_too_long_is_not_kept(redis: Redis) -> None:
+    subject = Subject(redis, "{default: {exact: true, max_entry_kb: 1}}")
+    lookup = subject.miss()
+    await lookup.recall(0.0)
+    lookup.end(a_body_record(), answer("x" * 1024), "application/json")
+    await subject.done()
+    assert await subject.stored(lookup) is None
+
+
+async def test_all_choices_must_be_there(subject: Subject) -> None:
+    lookup = subject.miss(n=2)
+    await lookup.recall(0.0)
+    lookup.end(a_body_record(), answer(), "application/json")
+    await subject.done()
+    assert await subject.stored(lookup) is None
+
+
+async def test_the_end_is_told_once(subject: Subject) -> None:
+    lookup = subject.miss()
+    await lookup.recall(0.0)
+    lookup.end(a_body_record(), answer(), "application/json")
+    lookup.end(a_body_record(status="error"))
+    assert len(subject.tasks) == 1
+
+
+async def test_the_same_in_other_words_has_the_earlier_answer(redis: Redis) -> None:
+    subject = Subject(redis, SEMANTIC)
+    first = subject.miss(RESET)
+    await first.recall(0.0)
+    first.end(a_body_record(), answer(), "application/json")
+    await subject.done()
+    found = await subject.miss(RESET_TOO).recall(0.0)
+    assert found is not None and found.body == answer()
+    assert await subject.miss("How do I reset my router?").recall(0.0) is None
+
+
+async def test_what_was_purged_is_not_known_in_other_words(redis: Redis) -> None:
+    subject = Subject(redis, SEMANTIC)
+    first = subject.miss(RESET)
+    await first.recall(0.0)
+    first.end(a_body_record(), answer(), "application/json")
+    await subject.done()
+    assert len(subject.cache.semantic) == 1
+    await store.purge(redis, "default")
+    assert await subject.miss(RESET_TOO).recall(0.0) is None
+    assert len(subject.cache.semantic) == 0
+
+
+async def test_a_redis_that_is_away_costs_an_answer_nothing(tmp_path: Any) -> None:
+    redis = Redis(f"unix://{tmp_path}/nobody")
+    subject = Subject(redis, SEMANTIC)
+    lookup = subject.miss(RESET)
+    await lookup.recall(0.0)
+    lookup.end(a_body_record(), answer(), "application/json")
+    await subject.done()
+    assert len(subject.cache.semantic) == 0
+    await redis.close()
+
+
+async def test_another_configuration_forgets_what_was_known_in_other_words(redis: Redis) -> None:
+    subject = Subject(redis, SEMANTIC)
+    first = subject.miss(RESET)
+    await first.recall(0.0)
+    first.end(a_body_record(), answer(), "application/json")
+    await subject.done()
+    subject.cache.adopt(config("{}"))
+    assert subject.look() is None
+    assert len(subject.cache.semantic) == 0
