@@ -23,6 +23,7 @@ from pydantic import (
 from quarterdeck.settings.cache import CacheConfig
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.models import ModelConfig
+from quarterdeck.settings.tenancy import KeyConfig, OrgConfig, TeamConfig, TeamName
 
 
 class ConfigError(ValueError):
@@ -110,15 +111,6 @@ class TelemetryConfig(BaseModel):
     """OpenTelemetry's `service.name`."""
 
 
-class KeyConfig(BaseModel):
-    """Limits of keys made by API or CLI, by the key's name."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    limits: Limits = Limits()
-    """They replace the default limits for the key of this name."""
-
-
 class Config(BaseModel):
     """quarterdeck.yaml."""
 
@@ -129,7 +121,11 @@ class Config(BaseModel):
     limits: Limits = Limits()
     """What a key may take when nothing else is said of it."""
     keys: dict[str, KeyConfig] = Field(default_factory=dict)
-    """Limits by key name."""
+    """Keys by name: what they may take instead."""
+    teams: dict[TeamName, TeamConfig] = Field(default_factory=dict)
+    """Teams by name: what their keys may take together."""
+    org: OrgConfig | None = None
+    """What all keys may take together. None: what the admin API says of it."""
     gateway: GatewayConfig = GatewayConfig()
     """Time-outs and bounds of the gateway."""
     telemetry: TelemetryConfig = TelemetryConfig()
