@@ -134,7 +134,7 @@ def test_budgets_stand_first_and_the_broken_one_in_the_headline(tmp_path: Path) 
     told = budgets.parse({"ttft_p99_ms": 30, "error_rate": 0.1})
     budgets.write(tmp_path, budgets.check(told, results.read(tmp_path)))
     page = read(report.write(tmp_path))
-    assert "Failed. the time to first token at p99 was 40 ms; at most 30 ms is allowed." in page.words
+    assert "Failed. The time to first token at p99 was 40.0 ms; at most 30 ms is allowed." in page.words
     (name,) = [name for name in page.tables if name.startswith("Budgets")]
     assert [row[:2] for row in page.tables[name][1:]] == [["ttft_p99_ms", "broken"], ["error_rate", "kept"]]
 

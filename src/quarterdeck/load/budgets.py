@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
-from quarterdeck.load import summary
+from quarterdeck.load import measures, summary
 from quarterdeck.load.distribution import quantile
 from quarterdeck.load.results import BASELINE, Results
 from quarterdeck.load.summary import Measured
@@ -166,7 +166,7 @@ def _answers(limits: Limits, side: Measured) -> Iterator[Verdict]:
             yield Verdict("goodput", "not judged", limits.goodput, share, f"the goodput was not judged: {why}")
         else:
             is_broken = share < limits.goodput
-            wanted = _shown(limits.goodput, "share")
+            wanted = _limit(limits.goodput, "share")
             text = f"{_shown(share, 'share')} of requests kept the objectives; at least {wanted} must"
             yield Verdict("goodput", "broken" if is_broken else "kept", limits.goodput, share, text)
 
@@ -210,9 +210,14 @@ def _at_most(
     if value is None:
         yield Verdict(name, "not judged", limit, None, f"{what} was not judged: {why_not}")
         return
-    text = f"{what} was {_shown(value, unit)}; at most {_shown(limit, unit)} is allowed"
+    text = f"{what} was {_shown(value, unit)}; at most {_limit(limit, unit)} is allowed"
     yield Verdict(name, "kept" if value <= limit else "broken", limit, value, text)
 
 
 def _shown(value: float, unit: str) -> str:
-    return f"{value * 100:.4g} %" if unit == "share" else f"{value:.4g} {unit}"
+    return measures.share(value) if unit == "share" else f"{measures.digits(value)} {unit}"
+
+
+def _limit(value: float, unit: str) -> str:
+    """As the file has it."""
+    return f"{value * 100:g} %" if unit == "share" else f"{value:g} {unit}"

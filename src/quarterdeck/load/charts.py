@@ -98,13 +98,13 @@ def gap_distribution(sides: Sequence[Measured]) -> Chart | None:
 
 
 def throughput(sides: Sequence[Measured]) -> Chart | None:
-    """Asked for, answered and in error, each second."""
+    """Asked for, answered and in error, each second; without those of clients that misbehave on purpose."""
     lines: list[Line] = []
     rows: list[list[str]] = []
     for i, side in enumerate(sides):
         steps = summary.over_time(side)
         kinds: tuple[tuple[str, int, Callable[[Measured], int]], ...] = (
-            ("sent", 1, lambda part: len(part.requests)),
+            ("asked", 1, lambda part: len(part.judged)),
             ("answered", 0, lambda part: len(part.answered)),
             ("errors", 2, lambda part: part.errors),
         )
@@ -126,8 +126,8 @@ def throughput(sides: Sequence[Measured]) -> Chart | None:
         "requests/s",
         lines,
     )
-    caption = "Answered should lie on sent. Where it falls below, requests failed: the table of outcomes says how."
-    return Chart(plot, caption, by_side(plot.title, ("at", "side", "sent", "answered", "errors"), rows))
+    caption = "Answered should lie on asked. Where it falls below, requests failed: the table of outcomes says how."
+    return Chart(plot, caption, by_side(plot.title, ("at", "side", "asked", "answered", "errors"), rows))
 
 
 def token_throughput(sides: Sequence[Measured]) -> Chart | None:
@@ -137,7 +137,7 @@ def token_throughput(sides: Sequence[Measured]) -> Chart | None:
         steps = summary.over_time(side)
         speeds = [(step.at, step.part.tokens_per_second or 0.0) for step in steps]
         if any(speed for _, speed in speeds):
-            lines.append(Line(side.label, speeds, color=i))
+            lines.append(Line(side.label, speeds, color=i, dash=i))
             rows += [[f"{at:.0f} s", side.label, digits(speed)] for at, speed in speeds]
     if not lines:
         return None
@@ -157,24 +157,27 @@ def knee(sides: Sequence[Measured]) -> Chart | None:
     lines: list[Line] = []
     rows: list[list[str]] = []
     marks: list[Mark] = []
-    highest = 0.0
     for i, side in enumerate(sides):
         steps = summary.by_rate(side)
         if not steps:
             continue
-        highest = max(highest, steps[-1].at)
         answered: list[Point] = [(step.at, step.part.answered_per_second) for step in steps]
         good: list[Point] = [(step.at, step.part.goodput_per_second) for step in steps]
-        lines.append(Line(_label(sides, side, "answered"), answered, color=i, dash=1 if side.slo else 0))
+        lines.append(Line(_label(sides, side, "answered"), answered, color=i, dash=2 * i + 1 if side.slo else 2 * i))
         if side.slo:
-            lines.append(Line(_label(sides, side, "goodput"), good, color=i))
+            lines.append(Line(_label(sides, side, "goodput"), good, color=i, dash=2 * i))
         at = summary.knee(steps)
         if at is not None and at < steps[-1].at:
             marks.append(Mark(at, _label(sides, side, f"knee {at:.4g}/s"), is_vertical=True))
         rows += [[f"{step.at:.4g}/s", side.label, *_step_cells(step)] for step in steps]
     if not rows:
         return None
-    lines.append(Line("as asked for", [(0.0, 0.0), (highest, highest)], color=6, dash=2))
+    wanted: dict[float, Point] = {
+        step.at: (step.at, len(step.part.judged) / step.part.seconds)
+        for side in sides
+        for step in summary.by_rate(side)
+    }
+    lines.append(Line("asked", [wanted[rate] for rate in sorted(wanted)], color=6, dash=2))
     plot = Plot(
         "What came of each rate",
         f"Requests a second that were answered, by the rate that was asked for: {_named(lines)}.",
@@ -248,7 +251,7 @@ def _parts(sides: Sequence[Measured]) -> list[Measured]:
     """The sides themselves; of a run alone also its scenarios, where there are several and not too many to tell."""
     if len(sides) > 1 or len(sides[0].scenarios) < 2:
         return list(sides)
-    named = [sides[0].of(scenario) for scenario in sides[0].scenarios]
+    named = [part for name in sides[0].scenarios if len((part := sides[0].of(name)).answered) >= LEAST_SAMPLES]
     return [replace(sides[0], label="all"), *named] if len(named) < 2 * COLORS else list(sides)
 
 

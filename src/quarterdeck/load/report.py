@@ -30,7 +30,7 @@ FILES = {
 GLOSSARY = (
     "TTFT is the time to first token: from when the schedule wanted a request until its answer began. A gap (ITL,"
     " inter-token latency) is the time between two pieces of a stream. p99 is what 99 of 100 stayed below. Goodput"
-    " counts only answers within the objectives. Arrivals are an open loop unless they are called `users`: a slow"
+    " counts only answers within the objectives. Arrivals are an open loop unless it says closed: a slow"
     " server does not get fewer requests, as it would if each user waited for an answer first; and a request that was"
     " sent late counts from when it was due (coordinated omission)."
 )
@@ -116,7 +116,7 @@ def headline(side: Measured, verdicts: Sequence[Verdict]) -> tuple[str, str, str
         return "Nothing measured.", "No request was sent after the warm-up.", "bad"
     if broken:
         more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
-        return "Failed.", f"{broken[0].text}{more}. {_came_of_it(side)}", "bad"
+        return "Failed.", f"{broken[0].text[:1].upper()}{broken[0].text[1:]}{more}. {_came_of_it(side)}", "bad"
     if verdicts:
         open_ones = sum(verdict.outcome == "not judged" for verdict in verdicts)
         kept = len(verdicts) - open_ones
@@ -247,16 +247,17 @@ def schedule_line(told: Mapping[str, Any]) -> str:
         level = f"{shape.get('level', 0):g} {'at a time' if is_closed else 'a second'}"
     else:
         level = f"{shape.get('kind', '')} {_words({n: v for n, v in shape.items() if n != 'kind'})}".strip()
-    asked = ", ".join(f"{name} ({_words(part)})" for name, part in scenarios.items() if isinstance(part, dict))
+    parts = {name: part for name, part in scenarios.items() if isinstance(part, dict)}
+    asked = ", ".join(f"{name} ({_words(part)})" if len(parts) < 3 else name for name, part in parts.items())
     seconds = told.get("duration")
-    parts = [
+    said = [
         "closed loop" if is_closed else f"{told['arrivals']} arrivals" if "arrivals" in told else "",
         level,
         duration(float(seconds)) if isinstance(seconds, int | float) and shape.get("kind") != "steps" else "",
         asked,
         f"{told['processes']} processes" if told.get("processes", 1) != 1 else "",
     ]
-    return "; ".join(part for part in parts if part)
+    return "; ".join(part for part in said if part)
 
 
 def _words(told: Mapping[str, Any]) -> str:

@@ -179,8 +179,10 @@ def counted_tokens(results: Results) -> str:
 def verdicts(judged: Sequence[Verdict]) -> Table:
     """Broken ones first."""
     order = {"broken": 0, "not judged": 1, "kept": 2}
-    rows = [[v.name, v.outcome, v.text] for v in sorted(judged, key=lambda v: order[v.outcome])]
-    return Table("Budgets (loadtests/budgets.yaml says why each is what it is)", ("budget", "", ""), rows, ALL_WORDS)
+    ordered = sorted(judged, key=lambda verdict: order[verdict.outcome])
+    rows = [[v.name, v.outcome.replace(" ", "\N{NO-BREAK SPACE}"), v.text] for v in ordered]
+    head = ("budget", "verdict", "because")
+    return Table("Budgets (loadtests/budgets.yaml says why each is what it is)", head, rows, ALL_WORDS)
 
 
 def lag(sides: Sequence[Measured]) -> Table:
