@@ -1,7 +1,6 @@
 """A key is found by its digest, and nothing else of it is kept."""
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,6 @@ async def test_a_new_key_is_found_by_its_digest(keys: KeyStore) -> None:
     assert (made.name, made.org, made.team, made.limits, made.is_admin) == ("ci", "default", "research", limits, True)
     assert made.models == {"a", "b"}
     assert made.hint == secret[-4:]
-    assert made.is_valid(time.time())
 
 
 async def test_without_limits_and_models_none_are_its_own(keys: KeyStore) -> None:
@@ -59,24 +57,17 @@ async def test_the_secret_is_nowhere_in_the_file(sqlite_url: str) -> None:
     assert not [file for file in folder.iterdir() if secret.encode() in file.read_bytes()]
 
 
-async def test_a_revoked_key_is_found_and_not_valid(keys: KeyStore) -> None:
+async def test_a_revoked_key_is_found_all_the_same(keys: KeyStore) -> None:
     secret = ids.api_key()
     made = await keys.create(secret=secret, name="x")
     revoked = await keys.revoke(made.id)
     assert revoked.revoked is not None
     assert await keys.find(ids.digest(secret)) == revoked
-    assert not revoked.is_valid(time.time())
 
 
 async def test_revoking_again_changes_nothing(keys: KeyStore) -> None:
     made = await keys.create(secret=ids.api_key(), name="x")
     assert await keys.revoke(made.id) == await keys.revoke(made.id)
-
-
-async def test_a_key_is_valid_until_it_expires(keys: KeyStore) -> None:
-    made = await keys.create(secret=ids.api_key(), name="x", expires=100.0)
-    assert made.is_valid(99.9)
-    assert not made.is_valid(100.0)
 
 
 async def test_keys_are_listed_newest_first_in_pieces(keys: KeyStore) -> None:
@@ -106,7 +97,7 @@ async def test_another_orgs_key_is_not_found(keys: KeyStore) -> None:
         await keys.revoke(theirs.id)
     with pytest.raises(NotFoundError):
         await keys.list(after=theirs.id)
-    assert (await keys.retrieve(theirs.id, org="other")).is_valid(time.time())
+    assert (await keys.retrieve(theirs.id, org="other")).revoked is None
 
 
 async def test_the_same_secret_twice_is_a_conflict(keys: KeyStore) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from quarterdeck import ids
 from quarterdeck.errors import AuthenticationError, NotFoundError, ServiceUnavailableError
+from quarterdeck.gateway.principals import principal_of
 from quarterdeck.inference.principal import Principal
 from quarterdeck.settings.config import Config
 from quarterdeck.store.keys import KeyRow
@@ -224,21 +225,7 @@ class Authenticator:
             raise _refusal("This API key has expired.")
 
     def _principal_of(self, row: KeyRow, revision: int) -> Principal:
-        """The limits of the file by the key's name, else the key's own, else everybody's."""
-        config = self._config()
-        named = config.keys.get(row.name)
-        limits = named.limits if named is not None else row.limits if row.limits is not None else config.limits
-        return Principal(
-            key=row.id,
-            name=row.name,
-            org=row.org,
-            team=row.team,
-            limits=limits,
-            is_admin=row.is_admin,
-            models=row.models,
-            expires=row.expires,
-            revision=revision,
-        )
+        return principal_of(row, self._config(), revision)
 
     # reading
 

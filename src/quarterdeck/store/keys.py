@@ -6,8 +6,8 @@ than "unknown".
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import ColumnElement, Row, Select, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgres
@@ -16,33 +16,54 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck import ids
 from quarterdeck.errors import ConflictError, NotFoundError
-from quarterdeck.settings.limits import Limits
+from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.database import Database
 from quarterdeck.store.orgs import DEFAULT_ORG, DEFAULT_TEAM, ensure_team
-from quarterdeck.store.tables import api_keys
+from quarterdeck.store.tables import api_keys, orgs, teams
+from quarterdeck.store.terms import NOTHING, Terms, budget_of, limits_of, stored
+
+_AT_ONCE = 500
+"""Ids in one query."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRow:
-    """A key as it stands in the database. Times are Unix seconds."""
+    """A key as it stands in the database, with what its team and org may take. Times are Unix seconds."""
 
     id: str
     org: str
     team: str
     name: str
+    digest: str = field(repr=False)
     hint: str
     """The secret's last four characters, so that its owner can tell it from others."""
-    limits: Limits | None
+    limits: Limits | None = None
     """None: none of its own, the defaults of quarterdeck.yaml hold."""
-    models: frozenset[str] | None
+    budget: Budget | None = None
+    models: frozenset[str] | None = None
     """The names it may use; None: all."""
-    is_admin: bool
+    priority: int | None = None
+    """None: its team's."""
+    tags: tuple[str, ...] = ()
+    is_admin: bool = False
     created: float
-    expires: float | None
-    revoked: float | None
+    expires: float | None = None
+    revoked: float | None = None
+    of_team: Terms = NOTHING
+    of_org: Terms = NOTHING
 
-    def is_valid(self, now: float) -> bool:
-        return self.revoked is None and (self.expires is None or now < self.expires)
+
+class KeyFields(TypedDict, total=False):
+    """What may be said of a new key, and changed of one that exists."""
+
+    name: str
+    team: str
+    limits: Limits | None
+    budget: Budget | None
+    models: Sequence[str] | None
+    priority: int | None
+    tags: Sequence[str]
+    expires: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +81,13 @@ class KeyStore:
         self._database = database
 
     async def create(
-        self,
-        *,
-        secret: str,
-        name: str,
-        org: str = DEFAULT_ORG,
-        team: str = DEFAULT_TEAM,
-        limits: Limits | None = None,
-        models: Sequence[str] | None = None,
-        expires: float | None = None,
-        is_admin: bool = False,
+        self, *, secret: str, org: str = DEFAULT_ORG, is_admin: bool = False, **fields: Unpack[KeyFields]
     ) -> KeyRow:
         """Enter a key that the caller made (`ids.api_key()`); only its digest is kept. A new org or team is made.
 
         Raises ConflictError where this very secret is a key already.
         """
-        row, is_new = await self._insert(secret, name, org, team, limits, models, expires, is_admin)
+        row, is_new = await self._insert(secret, org, is_admin, fields)
         if not is_new:
             raise ConflictError("This secret is a key already.", code="key_exists")
         return row
@@ -87,7 +99,7 @@ class KeyStore:
 
         What exists is left as it is, revoked or not.
         """
-        row, _ = await self._insert(secret, name, org, team, None, None, None, is_admin)
+        row, _ = await self._insert(secret, org, is_admin, {"name": name, "team": team})
         return row
 
     async def find(self, digest: str) -> KeyRow | None:
@@ -102,6 +114,15 @@ class KeyStore:
         if row is None:
             raise _no_such_key(id)
         return row
+
+    async def retrieve_all(self, ids: Sequence[str]) -> dict[str, KeyRow]:
+        """Those of these keys that exist, of any org, by id."""
+        found: dict[str, KeyRow] = {}
+        async with self._database.connect() as connection:
+            for start in range(0, len(ids), _AT_ONCE):
+                query = _select().where(api_keys.c.id.in_(ids[start : start + _AT_ONCE]))
+                found |= {row.id: _key_of(row) for row in await connection.execute(query)}
+        return found
 
     async def list(
         self, *, org: str = DEFAULT_ORG, limit: int = 20, after: str | None = None, team: str | None = None
@@ -120,11 +141,20 @@ class KeyStore:
             rows = [_key_of(row) for row in await connection.execute(query)]
         return KeyPage(tuple(rows[:limit]), has_more=len(rows) > limit)
 
-    async def revoke(self, id: str, *, org: str = DEFAULT_ORG) -> KeyRow:
-        """From now on it opens nothing. Revoking again changes nothing. Raises NotFoundError.
+    async def update(self, id: str, *, org: str = DEFAULT_ORG, **changes: Unpack[KeyFields]) -> KeyRow:
+        """What is not given stays as it is. Raises NotFoundError, and ConflictError for a revoked key.
 
-        The caller tells the gateways (the org's revision in Redis) once this has returned.
+        As with `revoke` and `rotate`, the caller tells the gateways (the org's revision in Redis) once this has
+        returned.
         """
+        return await self._change(id, org, _columns(changes), team=changes.get("team"))
+
+    async def rotate(self, id: str, *, secret: str, org: str = DEFAULT_ORG) -> KeyRow:
+        """Another secret for the same key; the old one opens nothing any more. Raises as `update`."""
+        return await self._change(id, org, {"digest": ids.digest(secret), "hint": secret[-4:]})
+
+    async def revoke(self, id: str, *, org: str = DEFAULT_ORG) -> KeyRow:
+        """From now on it opens nothing. Revoking again changes nothing. Raises NotFoundError."""
         mine = (api_keys.c.id == id) & (api_keys.c.org == org)
         async with self._database.begin() as connection:
             await connection.execute(
@@ -135,33 +165,25 @@ class KeyStore:
             raise _no_such_key(id)
         return row
 
-    async def _insert(
-        self,
-        secret: str,
-        name: str,
-        org: str,
-        team: str,
-        limits: Limits | None,
-        models: Sequence[str] | None,
-        expires: float | None,
-        is_admin: bool,
-    ) -> tuple[KeyRow, bool]:
+    async def _change(self, id: str, org: str, values: dict[str, Any], *, team: str | None = None) -> KeyRow:
+        mine = (api_keys.c.id == id) & (api_keys.c.org == org)
+        async with self._database.begin() as connection:
+            if team is not None:
+                await ensure_team(connection, org, team)
+            if values:
+                await connection.execute(update(api_keys).where(mine & api_keys.c.revoked.is_(None)).values(**values))
+            row = await _one(connection, mine)
+            if row is None:
+                raise _no_such_key(id)
+            if row.revoked is not None:
+                raise ConflictError(f"The key '{id}' is revoked.", code="key_revoked")
+        return row
+
+    async def _insert(self, secret: str, org: str, is_admin: bool, fields: KeyFields) -> tuple[KeyRow, bool]:
         insert = insert_sqlite if self._database.is_sqlite else insert_postgres
-        id, digest = ids.object_id("key"), ids.digest(secret)
-        statement = insert(api_keys).values(
-            id=id,
-            org=org,
-            team=team,
-            name=name,
-            digest=digest,
-            hint=secret[-4:],
-            limits=None if limits is None else limits.model_dump(mode="json", exclude_none=True),
-            models=None if models is None else sorted(set(models)),
-            is_admin=is_admin,
-            created=time.time(),
-            expires=expires,
-            revoked=None,
-        )
+        id, digest, team = ids.object_id("key"), ids.digest(secret), fields.get("team", DEFAULT_TEAM)
+        values = {"team": team, **_columns(fields), "digest": digest, "hint": secret[-4:], "created": time.time()}
+        statement = insert(api_keys).values(id=id, org=org, is_admin=is_admin, **values)
         async with self._database.begin() as connection:
             await ensure_team(connection, org, team)
             await connection.execute(statement.on_conflict_do_nothing(index_elements=["digest"]))
@@ -171,12 +193,33 @@ class KeyStore:
 
 
 def _select() -> Select[Any]:
-    return select(api_keys)
+    """A key with its team and its org: what it may take is the three of them."""
+    terms = (
+        teams.c.limits.label("team_limits"),
+        teams.c.budget.label("team_budget"),
+        teams.c.priority.label("team_priority"),
+        orgs.c.limits.label("org_limits"),
+        orgs.c.budget.label("org_budget"),
+    )
+    of_team = (teams.c.org == api_keys.c.org) & (teams.c.id == api_keys.c.team)
+    return select(api_keys, *terms).join(teams, of_team).join(orgs, orgs.c.id == api_keys.c.org)
 
 
 async def _one(connection: AsyncConnection, where: ColumnElement[bool]) -> KeyRow | None:
     row = (await connection.execute(_select().where(where))).one_or_none()
     return None if row is None else _key_of(row)
+
+
+def _columns(fields: KeyFields) -> dict[str, Any]:
+    columns: dict[str, Any] = dict(fields)
+    for name in ("limits", "budget"):
+        if name in columns:
+            columns[name] = stored(columns[name])
+    if columns.get("models") is not None:
+        columns["models"] = sorted(set(columns["models"]))
+    if "tags" in columns:
+        columns["tags"] = list(dict.fromkeys(columns["tags"]))
+    return columns
 
 
 def _key_of(row: Row[Any]) -> KeyRow:
@@ -185,13 +228,19 @@ def _key_of(row: Row[Any]) -> KeyRow:
         org=row.org,
         team=row.team,
         name=row.name,
+        digest=row.digest,
         hint=row.hint,
-        limits=None if row.limits is None else Limits.model_validate(row.limits),
+        limits=limits_of(row.limits),
+        budget=budget_of(row.budget),
         models=None if row.models is None else frozenset(row.models),
+        priority=row.priority,
+        tags=tuple(row.tags),
         is_admin=row.is_admin,
         created=row.created,
         expires=row.expires,
         revoked=row.revoked,
+        of_team=Terms(limits_of(row.team_limits), budget_of(row.team_budget), row.team_priority),
+        of_org=Terms(limits_of(row.org_limits), budget_of(row.org_budget)),
     )
 
 

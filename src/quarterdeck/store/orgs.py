@@ -1,21 +1,43 @@
-"""Who there is to keep books for: orgs and their teams."""
+"""Organisations: who there is to keep books for, and what each may take."""
 
 import time
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import select
+from sqlalchemy import Row, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgres
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from quarterdeck.errors import ConflictError, NotFoundError
+from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.database import Database
 from quarterdeck.store.tables import orgs, teams
+from quarterdeck.store.terms import NOTHING, Terms, budget_of, limits_of, stored
 
 DEFAULT_ORG = "default"
+"""The platform's own: its admins make the others."""
 DEFAULT_TEAM = "default"
 
 
+@dataclass(frozen=True, slots=True)
+class OrgRow:
+    """An organisation as it stands in the database."""
+
+    id: str
+    created: float
+    terms: Terms = NOTHING
+
+
+class OrgChanges(TypedDict, total=False):
+    """What may be changed; what is not given stays."""
+
+    limits: Limits | None
+    budget: Budget | None
+
+
 class OrgStore:
-    """Orgs and teams are made when they are first named."""
+    """Orgs are made by `create`, or when a key of theirs is made."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -25,6 +47,45 @@ class OrgStore:
         async with self._database.begin() as connection:
             await ensure_team(connection, org, team)
 
+    async def create(self, id: str, *, limits: Limits | None = None, budget: Budget | None = None) -> OrgRow:
+        """With its default team. Raises ConflictError where it exists."""
+        row = OrgRow(id, time.time(), Terms(limits, budget))
+        insert = insert_sqlite(orgs) if self._database.is_sqlite else insert_postgres(orgs)
+        statement = insert.values(id=id, created=row.created, limits=stored(limits), budget=stored(budget))
+        async with self._database.begin() as connection:
+            made = await connection.execute(statement.on_conflict_do_nothing().returning(orgs.c.id))
+            if made.one_or_none() is None:
+                raise ConflictError(f"The organisation '{id}' exists already.", param="id", code="org_exists")
+            await ensure_team(connection, id, DEFAULT_TEAM)
+        return row
+
+    async def retrieve(self, id: str) -> OrgRow:
+        """Raises NotFoundError."""
+        async with self._database.connect() as connection:
+            row = (await connection.execute(select(orgs).where(orgs.c.id == id))).one_or_none()
+        if row is None:
+            raise _no_such_org(id)
+        return _org_of(row)
+
+    async def update(self, id: str, **changes: Unpack[OrgChanges]) -> OrgRow:
+        """Raises NotFoundError. The caller tells the gateways once this has returned."""
+        values = {name: stored(terms) for name, terms in changes.items()}  # type: ignore[arg-type]  # all are settings
+        async with self._database.begin() as connection:
+            if values:
+                await connection.execute(update(orgs).where(orgs.c.id == id).values(**values))
+            row = (await connection.execute(select(orgs).where(orgs.c.id == id))).one_or_none()
+        if row is None:
+            raise _no_such_org(id)
+        return _org_of(row)
+
+    async def page(self, *, limit: int = 20, after: str | None = None) -> list[OrgRow]:
+        """By id, at most `limit`, from behind the id `after`."""
+        query = select(orgs).order_by(orgs.c.id).limit(limit)
+        if after is not None:
+            query = query.where(orgs.c.id > after)
+        async with self._database.connect() as connection:
+            return [_org_of(row) for row in await connection.execute(query)]
+
     async def list(self) -> list[str]:
         """The ids of all orgs, in order."""
         async with self._database.connect() as connection:
@@ -32,8 +93,23 @@ class OrgStore:
 
 
 async def ensure_team(connection: AsyncConnection, org: str, team: str) -> None:
-    """The same, inside a transaction under way."""
+    """Make org and team where they don't exist, inside a transaction under way. A deleted team is there again, bare."""
     insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgres
     now = time.time()
     await connection.execute(insert(orgs).values(id=org, created=now).on_conflict_do_nothing())
-    await connection.execute(insert(teams).values(org=org, id=team, created=now).on_conflict_do_nothing())
+    statement = insert(teams).values(org=org, id=team, created=now)
+    await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["org", "id"],
+            set_={"created": statement.excluded.created, "deleted": None},
+            where=teams.c.deleted.is_not(None),
+        )
+    )
+
+
+def _org_of(row: Row[Any]) -> OrgRow:
+    return OrgRow(row.id, row.created, Terms(limits_of(row.limits), budget_of(row.budget)))
+
+
+def _no_such_org(id: str) -> NotFoundError:
+    return NotFoundError(f"No such organisation: '{id}'.", code="org_not_found")

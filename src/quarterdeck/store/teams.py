@@ -1,0 +1,121 @@
+"""Teams: keys that are counted together. A team is made by its name, or when a key of it is made.
+
+A deleted team's row stays, because revoked keys name it; it is in no list, and a new one of its name begins bare.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
+
+from sqlalchemy import ColumnElement, Row, func, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_postgres
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from quarterdeck.errors import ConflictError, NotFoundError
+from quarterdeck.settings.limits import Budget, Limits
+from quarterdeck.store.database import Database
+from quarterdeck.store.tables import api_keys, orgs, teams
+from quarterdeck.store.terms import NOTHING, Terms, budget_of, limits_of, stored
+
+
+@dataclass(frozen=True, slots=True)
+class TeamRow:
+    """A team as it stands in the database."""
+
+    org: str
+    id: str
+    created: float
+    terms: Terms = NOTHING
+
+
+class TeamChanges(TypedDict, total=False):
+    """What may be changed; what is not given stays."""
+
+    limits: Limits | None
+    budget: Budget | None
+    priority: int | None
+
+
+class TeamStore:
+    """OpenAI's verbs for teams, scoped to an org."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self,
+        id: str,
+        *,
+        org: str,
+        limits: Limits | None = None,
+        budget: Budget | None = None,
+        priority: int | None = None,
+    ) -> TeamRow:
+        """A new org is made. Raises ConflictError where the team exists."""
+        insert = insert_sqlite if self._database.is_sqlite else insert_postgres
+        row = TeamRow(org, id, time.time(), Terms(limits, budget, priority))
+        values = {"created": row.created, **_columns(limits=limits, budget=budget, priority=priority), "deleted": None}
+        statement = insert(teams).values(org=org, id=id, **values)
+        statement = statement.on_conflict_do_update(
+            index_elements=["org", "id"], set_=values, where=teams.c.deleted.is_not(None)
+        )
+        async with self._database.begin() as connection:
+            await connection.execute(insert(orgs).values(id=org, created=row.created).on_conflict_do_nothing())
+            if (await connection.execute(statement.returning(teams.c.id))).one_or_none() is None:
+                raise ConflictError(f"The team '{id}' exists already.", param="name", code="team_exists")
+        return row
+
+    async def retrieve(self, id: str, *, org: str) -> TeamRow:
+        """Raises NotFoundError."""
+        async with self._database.connect() as connection:
+            return await _one(connection, id, org)
+
+    async def list(self, *, org: str, limit: int = 20, after: str | None = None) -> list[TeamRow]:
+        """By name, at most `limit`, from behind the name `after`, whether that exists or not."""
+        query = select(teams).where(teams.c.org == org, teams.c.deleted.is_(None)).order_by(teams.c.id).limit(limit)
+        if after is not None:
+            query = query.where(teams.c.id > after)
+        async with self._database.connect() as connection:
+            return [_team_of(row) for row in await connection.execute(query)]
+
+    async def update(self, id: str, *, org: str, **changes: Unpack[TeamChanges]) -> TeamRow:
+        """Raises NotFoundError. The caller tells the gateways once this has returned."""
+        async with self._database.begin() as connection:
+            if changes:
+                await connection.execute(update(teams).where(_is(id, org)).values(**_columns(**changes)))
+            return await _one(connection, id, org)
+
+    async def delete(self, id: str, *, org: str) -> None:
+        """Raises NotFoundError, and ConflictError while a key of it is not revoked."""
+        alive = select(func.count()).where(api_keys.c.org == org, api_keys.c.team == id, api_keys.c.revoked.is_(None))
+        bare = _columns(limits=None, budget=None, priority=None)
+        async with self._database.begin() as connection:
+            # Written first, so that a key made meanwhile waits for this and finds the team deleted.
+            await connection.execute(update(teams).where(_is(id, org)).values(deleted=teams.c.deleted))
+            await _one(connection, id, org)
+            if count := await connection.scalar(alive):
+                raise ConflictError(
+                    f"The team '{id}' has {count} keys that are not revoked: revoke them or move them first.",
+                    code="team_not_empty",
+                )
+            await connection.execute(update(teams).where(_is(id, org)).values(deleted=time.time(), **bare))
+
+
+def _is(id: str, org: str) -> ColumnElement[bool]:
+    return (teams.c.org == org) & (teams.c.id == id) & teams.c.deleted.is_(None)
+
+
+async def _one(connection: AsyncConnection, id: str, org: str) -> TeamRow:
+    row = (await connection.execute(select(teams).where(_is(id, org)))).one_or_none()
+    if row is None:
+        raise NotFoundError(f"No such team: '{id}'.", code="team_not_found")
+    return _team_of(row)
+
+
+def _columns(**changes: Any) -> dict[str, Any]:
+    return {name: value if name == "priority" else stored(value) for name, value in changes.items()}
+
+
+def _team_of(row: Row[Any]) -> TeamRow:
+    return TeamRow(row.org, row.id, row.created, Terms(limits_of(row.limits), budget_of(row.budget), row.priority))
