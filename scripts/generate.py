@@ -24,7 +24,7 @@ from pydantic.fields import FieldInfo
 from starlette.types import Receive, Scope, Send
 
 from quarterdeck.cli.__main__ import cli
-from quarterdeck.gateway.routes import admin_keys, health, inference, models
+from quarterdeck.gateway.routes import admin_cache, admin_keys, health, inference, models
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.engine import EngineDoorSettings
 from quarterdeck.settings.environment import Environment
@@ -177,7 +177,7 @@ def api_page() -> str:
         *(f"- `POST {route.path}`" for route in inference.routes(unreached)),
         "",
     ]
-    for title, module in (("Models", models), ("Keys", admin_keys), ("Health", health)):
+    for title, module in (("Models", models), ("Keys", admin_keys), ("Cache", admin_cache), ("Health", health)):
         parts.append(f"## {title}\n")
         for route in module.router.routes:
             if isinstance(route, APIRoute):

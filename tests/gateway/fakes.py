@@ -13,6 +13,7 @@ from quarterdeck.gateway.access import AccessLog
 from quarterdeck.gateway.auth import Authenticator
 from quarterdeck.gateway.callers import Callers
 from quarterdeck.gateway.dependencies import Parts
+from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.gateway.wire import ABORT
 from quarterdeck.inference.calls import Head, Reply
@@ -21,6 +22,7 @@ from quarterdeck.inference.endpoints import Endpoint
 from quarterdeck.settings.config import Config, parse
 from quarterdeck.store.database import DatabaseUnavailableError
 from quarterdeck.store.keys import KeyRow
+from quarterdeck.store.redis import Redis
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
 CONFIG = """
@@ -46,9 +48,13 @@ def key_row(**changes: Any) -> KeyRow:
         org="default",
         team="default",
         name="test",
-        digest="",
         hint="user",
+        limits=None,
+        models=None,
+        is_admin=False,
         created=1.0,
+        expires=None,
+        revoked=None,
     )
     return replace(row, **changes)
 
@@ -57,16 +63,14 @@ class FakeKeys:
     """A key store that can be away, slow, and counts how often it is asked."""
 
     def __init__(self, **rows: KeyRow) -> None:
-        self.rows: dict[str, KeyRow] = {}
-        for secret, row in rows.items():
-            self.put(secret, row)
+        self.rows = {ids.digest(secret): row for secret, row in rows.items()}
         self.is_away = False
         self.asked = 0
         self.gate = asyncio.Event()
         self.gate.set()
 
     def put(self, secret: str, row: KeyRow) -> None:
-        self.rows[ids.digest(secret)] = replace(row, digest=ids.digest(secret))
+        self.rows[ids.digest(secret)] = row
 
     async def find(self, digest: str) -> KeyRow | None:
         await self._answer()
@@ -78,10 +82,6 @@ class FakeKeys:
             if (row.id, row.org) == (id, org):
                 return row
         raise NotFoundError("no such key")
-
-    async def retrieve_all(self, ids: Sequence[str]) -> dict[str, KeyRow]:
-        await self._answer()
-        return {row.id: row for row in self.rows.values() if row.id in ids}
 
     async def _answer(self) -> None:
         self.asked += 1
@@ -198,7 +198,9 @@ class FakeKeyStore(FakeKeys):
         return row
 
 
-def parts(pipeline: FakePipeline | None = None, keys: Any = None, endpoints: Any = None) -> Parts:
+def parts(
+    pipeline: FakePipeline | None = None, keys: Any = None, endpoints: Any = None, redis: Redis | None = None
+) -> Parts:
     """A gateway's parts, all fakes but what is the gateway's own."""
     pipeline = pipeline or FakePipeline()
     if keys is None:
@@ -218,6 +220,7 @@ def parts(pipeline: FakePipeline | None = None, keys: Any = None, endpoints: Any
         ),
         keys=keys,
         revisions=FakeRevisions(),
+        kept=KeptAnswers(redis or Redis("unix:///nobody/listens/here")),
         readiness=Readiness(
             redis=FakeRedis(),
             database=FakeDatabase(),

@@ -15,6 +15,7 @@ COMMANDS = {
     "up": "Start the platform here and keep it up until Ctrl-C.",
     "status": "Say what of the platform runs here.",
     "keys": "Create, list and revoke API keys.",
+    "cache": "Say what the cache holds, or make it forget.",
     "models": "List the models and whether they are ready.",
     "chat": "Talk to a model: one question, or a conversation.",
     "env": "Print the export lines that point any OpenAI client here.",

@@ -13,6 +13,7 @@ from quarterdeck.gateway.access import AccessLog
 from quarterdeck.gateway.auth import Authenticator
 from quarterdeck.gateway.callers import Callers
 from quarterdeck.gateway.hot_path import Pipeline
+from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.middleware import PRINCIPAL
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.inference.endpoints import Endpoints
@@ -36,6 +37,7 @@ class Parts:
     authenticator: Authenticator
     keys: KeyStore
     revisions: Revisions
+    kept: KeptAnswers
     readiness: Readiness
     metrics: GatewayMetrics
     access: AccessLog

@@ -23,6 +23,7 @@ from quarterdeck.gateway.callers import Callers
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.front import create_server
 from quarterdeck.gateway.hot_path import HotPath
+from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.gateway.reload import ConfigFile
 from quarterdeck.gateway.revisions import RedisRevisions
@@ -222,6 +223,7 @@ class Service:
                 authenticator=self.authenticator,
                 keys=keys,
                 revisions=RedisRevisions(self.redis),
+                kept=KeptAnswers(self.redis),
                 readiness=readiness,
                 metrics=self.metrics,
                 access=AccessLog(self.metrics, self.lines.write if log.isEnabledFor(logging.INFO) else None),

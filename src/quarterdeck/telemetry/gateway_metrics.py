@@ -38,6 +38,12 @@ class GatewayMetrics(Metrics):
             ("model", "kind"),
         )
         self.cost = self.counter("quarterdeck_cost_dollars", "Dollars, as floats; the ledger has it exact.", ("model",))
+        self.cache = self.counter(
+            "quarterdeck_cache_requests",
+            "Finished requests to models whose answers are kept: hit, miss, bypass.",
+            ("model", "state"),
+        )
+        self.saved = self.counter("quarterdeck_cache_saved_dollars", "Dollars that hits would have cost.", ("model",))
         self.attempts = self.counter(
             "quarterdeck_endpoint_attempts",
             "Calls to endpoints, by our error code (`ok`: none).",
@@ -83,6 +89,10 @@ class GatewayMetrics(Metrics):
             self.tokens.add((model, "output"), record.output_tokens)
         if record.cost:
             self.cost.add((model,), float(record.cost))
+        if record.cache != "off":
+            self.cache.add((model, record.cache))
+            if record.saved:
+                self.saved.add((model,), float(record.saved))
         if record.status == "cancelled":
             self.cancelled.add((model,))
         if record.error_code is not None:
