@@ -48,13 +48,9 @@ def key_row(**changes: Any) -> KeyRow:
         org="default",
         team="default",
         name="test",
+        digest="",
         hint="user",
-        limits=None,
-        models=None,
-        is_admin=False,
         created=1.0,
-        expires=None,
-        revoked=None,
     )
     return replace(row, **changes)
 
@@ -63,14 +59,16 @@ class FakeKeys:
     """A key store that can be away, slow, and counts how often it is asked."""
 
     def __init__(self, **rows: KeyRow) -> None:
-        self.rows = {ids.digest(secret): row for secret, row in rows.items()}
+        self.rows: dict[str, KeyRow] = {}
+        for secret, row in rows.items():
+            self.put(secret, row)
         self.is_away = False
         self.asked = 0
         self.gate = asyncio.Event()
         self.gate.set()
 
     def put(self, secret: str, row: KeyRow) -> None:
-        self.rows[ids.digest(secret)] = row
+        self.rows[ids.digest(secret)] = replace(row, digest=ids.digest(secret))
 
     async def find(self, digest: str) -> KeyRow | None:
         await self._answer()
@@ -82,6 +80,10 @@ class FakeKeys:
             if (row.id, row.org) == (id, org):
                 return row
         raise NotFoundError("no such key")
+
+    async def retrieve_all(self, ids: Sequence[str]) -> dict[str, KeyRow]:
+        await self._answer()
+        return {row.id: row for row in self.rows.values() if row.id in ids}
 
     async def _answer(self) -> None:
         self.asked += 1
