@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 
@@ -17,6 +18,10 @@ from quarterdeck.worker.app import Worker
 from quarterdeck.worker.streams import replay_dead
 
 log = logging.getLogger("quarterdeck.worker")
+
+
+NICE = 10
+"""Rows and traces may wait a moment; on a machine shared with them, requests and engines may not."""
 
 
 async def work(environment: Environment, telemetry: TelemetryConfig) -> None:
@@ -57,6 +62,7 @@ def main() -> int:
     parser.add_argument("--org", default=DEFAULT_ORG, help="whose (default: %(default)s)")
     arguments = parser.parse_args()
     logs.configure("INFO", "worker")
+    os.nice(NICE)
     try:
         environment = Environment.read()
         logs.configure(environment.log_level, "worker")
