@@ -28,7 +28,8 @@ _GENITIVE = re.compile(
     r"(?=(?: (?:in|of|at|on|to|from|for|with|is|are|was|were|does|do|did|and|or|than)\b)|[?.!,:;]|$)"
 )
 _MOVED = re.compile(r"^((?:in|on|at|for|with|using|during|as) [^,?.!]+?), (.+)$", re.IGNORECASE | re.DOTALL)
-_ENDS = frozenset(".,;:?!…¿¡")
+_ENDS = frozenset(".,;:?…¿¡")
+"""Not `!`: x! is not x."""
 
 
 def essence(text: str) -> tuple[str, ...] | None:
@@ -60,7 +61,9 @@ def _rewritten(text: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:
 
 def _words(tokens: list[str]) -> Iterable[str]:
     """As one writes them who writes all the same way: lower case, numbers in digits, ^ after a name."""
+    before = ""
     for token in tokens:
+        before, last = token.lower(), before
         lower = token.lower()
         if token in _ENDS:
             continue
@@ -69,7 +72,7 @@ def _words(tokens: list[str]) -> Iterable[str]:
             yield token.replace(",", "") if _THOUSANDS.fullmatch(token) else token
         elif token.isupper() and len(token) > 1 and lower not in wording.NEVER_NAMES:
             yield f"{lower}^" if lower in wording.ALSO_WORDS else lower
-        elif token[0].isupper() and lower != "i":
+        elif token[0].isupper() and (lower != "i" or last not in wording.BEFORE_I):
             yield f"{lower}^"
         else:
             yield wording.NUMBERS.get(lower, lower)

@@ -148,6 +148,13 @@ ALSO_WORDS = _set("us it who in or is am as at polish turkey march may apple ama
 _NO_PLURALS = _set("news glasses goods arms customs spectacles means thanks")
 
 
+BEFORE_I = _set(
+    """do did can could should would must may might will shall am was have had what when where why how who which that if
+    and or but because than as while , ; : . ?"""
+) | {""}
+"""After anything else `I` is a number: Henry I is not Henry."""
+
+
 def stem(word: str, *, is_name: bool = False) -> str:
     """A word without its plural, its -ing and its last e. A name keeps its s, as Rogers is not Roger;
     Mondays are Monday."""
