@@ -312,6 +312,7 @@ BREAKS: dict[str, tuple[Script | bytes, str]] = {
     "it breaks off": (and_break(*SAID[:2]), "engine_error"),
     "it ends without a word": (streamed(*SAID[:2]), "engine_error"),
     "it ends after the reason": (streamed(*SAID), "engine_error"),
+    "it says that it is done, and was not": (streamed(*SAID[:2], DONE), "engine_error"),
     "it sends an error": (streamed(*SAID[:2], b"data: " + ERROR + b"\n\n", DONE), "engine_error"),
     "it sends an error in the same breath": (
         stream_head() + chunk(b"".join(SAID[:2]) + b"data: " + ERROR + b"\n\n" + DONE) + chunk(b""),

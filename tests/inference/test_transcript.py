@@ -82,3 +82,42 @@ def test_a_whole_answer_has_a_text_as_well() -> None:
     other = Transcript()
     other.add_answer(as_json([1]))
     assert other.text() == ""
+
+
+def test_content_of_one_choice_is_plain() -> None:
+    transcript = Transcript()
+    transcript.add(delta("") + delta("Hello ") + b": ping\n\n" + delta("there", tool_calls=None) + delta(finish="stop"))
+    transcript.add(event({"choices": [{"index": 0, "text": "!"}]}) + usage() + DONE)
+    assert transcript.plain_text() == transcript.text() == "Hello there!"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"index": 1, "delta": {"content": "b"}},
+        {"index": 0, "delta": {"reasoning_content": "b"}},
+        {"index": 0, "delta": {"reasoning": "b"}},
+        {"index": 0, "delta": {"refusal": "b"}},
+        {"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"name": "f"}}]}},
+        {"index": 0, "delta": {"function_call": {"name": "f"}}},
+        {"index": 0, "delta": {"content": ["odd"]}},
+        {"index": 0, "text": "a", "delta": {"content": "b"}},
+        {"index": 0, "message": {"content": "b"}},
+        {"index": "0", "text": "b"},
+    ],
+)
+def test_anything_else_is_not(said: dict[str, Any]) -> None:
+    transcript = Transcript()
+    transcript.add(delta("a") + event({"choices": [said]}) + delta("c"))
+    assert transcript.plain_text() is None
+    text = transcript.text()
+    assert text is not None
+    assert text.startswith("a")
+    assert text.endswith("c")
+
+
+def test_two_choices_in_one_chunk_are_not_plain_and_are_counted() -> None:
+    transcript = Transcript()
+    transcript.add(event({"choices": [{"index": 0, "text": "a"}, {"index": 1, "text": "b"}]}))
+    assert transcript.plain_text() is None
+    assert transcript.text() == "ab"

@@ -65,6 +65,8 @@ class Relay:
                 return passed + self._fail(stream_error(tap.error))
             if tap.is_broken:
                 return passed + self._fail(EngineError("The engine's stream is broken: an event is not JSON."))
+            if tap.is_unfinished:
+                return passed + self._fail(EngineError("The engine ended the stream without a finish reason."))
             if tap.is_done:
                 # `[DONE]` comes a moment before the body's last byte: read that, so that the connection can be kept.
                 self._end("ok", None, self._spawn_rest)

@@ -1,11 +1,15 @@
 """Looks at a stream on its way: what the record needs of it, and what no client may see.
 
-By byte patterns, so that a token costs a microsecond; only what they find is parsed.
+By byte patterns, so that a token costs a microsecond and a burst of sixteen kilobytes some twenty; only what they find
+is parsed. Where a pattern is most often absent it is searched from behind: CPython then skips by the pattern's length.
 """
+
+import msgspec
 
 from quarterdeck.inference.metering import Meter
 from quarterdeck.inference.transcript import Transcript
 from quarterdeck.protocol import sse
+from quarterdeck.protocol.requests import AnyRequest, Completion, Generation
 from quarterdeck.protocol.usage import usage_of
 
 FINISH = (b'"finish_reason":"', b'"finish_reason": "')
@@ -15,38 +19,70 @@ FINISH = (b'"finish_reason":"', b'"finish_reason": "')
 class StreamTap:
     """Looks at each piece of a stream on its way: usage, finish reason, the end, errors inside a 200."""
 
-    __slots__ = ("_meter", "_shows_usage", "error", "is_broken", "is_done")
+    __slots__ = ("_choices", "_meter", "_shows_usage", "error", "is_broken", "is_done", "is_unfinished")
 
     def __init__(self, meter: Meter, *, shows_usage: bool) -> None:
         self._meter = meter
         self._shows_usage = shows_usage
+        self._choices = _Choices() if choices_of(meter.request) != 1 else None
         meter.transcript = Transcript()
         self.is_done = False
-        """`[DONE]` has come."""
+        """`[DONE]` has come, and rightly."""
         self.error: bytes | None = None
         """The data of an error event, if one has come; nothing after it is passed on."""
         self.is_broken = False
         """Something has come that no client can read; it and what follows is not passed on."""
+        self.is_unfinished = False
+        """`[DONE]` has come before a choice had its finish reason; it is not passed on."""
 
     def look(self, whole: bytes) -> bytes:
         """Take whole events, return those that the client shall see."""
         meter = self._meter
-        if sse.may_hold_error(whole):
-            whole = self._until_error(whole)
-        if (end := sse.end_of_done(whole)) >= 0:
-            self.is_done = True
-            whole = whole[:end]
-        if sse.may_hold_garbage(whole) and (garbage := sse.garbage_at(whole)) >= 0:
-            self.is_broken, self.is_done = True, False
-            whole = whole[:garbage]
+        if (end := sse.end_of_objects(whole)) >= 0:
+            self.is_done = end < len(whole)
+            if sse.may_hold_error(whole):
+                whole = self._until_error(whole)
+        else:
+            whole = self._sound(whole)
         for pattern in FINISH:
             if (finish := whole.rfind(pattern)) >= 0:
                 finish += len(pattern)
-                meter.finish_reason = whole[finish : whole.find(b'"', finish)].decode("utf-8", "replace")
+                reason = whole[finish : whole.find(b'"', finish)].decode("utf-8", "replace")
+                meter.finish_reason = reason or meter.finish_reason
+                break
+        if self._choices is not None:
+            self._choices.look(whole)
         if sse.usage_before(whole, len(whole)) >= 0:
             whole = self._take_usage(whole)
-        assert meter.transcript is not None  # noqa: S101  # set in __init__
-        meter.transcript.add(whole)
+        if self.is_done and not self._is_finished():
+            self.is_done, self.is_unfinished = False, True
+            whole = whole[: sse.bounds(whole, len(whole) - 3)[0]]
+        if not self.is_done or meter.usage is None:  # otherwise nobody will ask for the text
+            assert meter.transcript is not None  # noqa: S101  # set in __init__
+            meter.transcript.add(whole)
+        return whole
+
+    def _is_finished(self) -> bool:
+        if self._meter.finish_reason is None:
+            return False
+        return self._choices is None or self._choices.are_finished()
+
+    def _sound(self, whole: bytes) -> bytes:
+        """The same for what isn't a plain row of objects: comments, lines of other kinds, `[DONE]` in the midst. It is
+        read event by event."""
+        start = 0
+        for event in sse.events(whole):
+            if data := sse.data(event):
+                if data == b"[DONE]":
+                    self.is_done = True
+                    return whole[: start + len(event)]
+                if (chunk := sse.parse_json(data)) is None:
+                    self.is_broken = True
+                    return whole[:start]
+                if chunk.get("error"):
+                    self.error = data
+                    return whole[:start]
+            start += len(event)
         return whole
 
     def _until_error(self, whole: bytes) -> bytes:
@@ -56,7 +92,7 @@ class StreamTap:
             if b'"error"' in event:
                 chunk = sse.parse(event)
                 if chunk is not None and chunk.get("error"):
-                    self.error = sse.data(event)
+                    self.error, self.is_done = sse.data(event), False
                     return whole[:start]
             start += len(event)
         return whole
@@ -70,12 +106,56 @@ class StreamTap:
             chunk = sse.parse(whole[end:after])
             if chunk is None or not chunk.get("usage"):
                 continue
-            choices = chunk.get("choices")
-            if not is_read:
+            if not is_read and (usage := usage_of(chunk["usage"])) is not None:
                 is_read = True
-                meter.take_usage(usage_of(chunk["usage"]))
+                meter.take_usage(usage)
                 if isinstance(chunk.get("id"), str):
                     meter.response_id = chunk["id"]
-            if not choices and not self._shows_usage:
+            if not chunk.get("choices") and not self._shows_usage:
                 whole = whole[:end] + whole[after:]
         return whole
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int = 0
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+
+
+class _Choices:
+    """Which of several choices have begun and ended. Costs a parse an event, so it is kept for those who ask for more
+    than one."""
+
+    __slots__ = ("_begun", "_finished")
+
+    def __init__(self) -> None:
+        self._begun: set[int] = set()
+        self._finished: set[int] = set()
+
+    def look(self, whole: bytes) -> None:
+        for event in sse.events(whole):
+            try:
+                chunk = msgspec.json.decode(sse.data(event), type=_Chunk)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                continue
+            for choice in chunk.choices or ():
+                self._begun.add(choice.index)
+                if choice.finish_reason:
+                    self._finished.add(choice.index)
+
+    def are_finished(self) -> bool:
+        return self._begun == self._finished
+
+
+def choices_of(request: AnyRequest) -> int:
+    """How many choices an answer to it has."""
+    if not isinstance(request, Generation):
+        return 1
+    prompts = 1
+    if isinstance(request, Completion) and isinstance(request.prompt, list):
+        # A list of numbers is one prompt, by its tokens; any other is several.
+        prompts = 1 if request.prompt and isinstance(request.prompt[0], int) else len(request.prompt)
+    return (request.n or 1) * prompts

@@ -1,9 +1,11 @@
 """The text of a stream so far, kept cheaply: bytes as they came, folded into text each 16 KB.
 
-Needed only where an answer ends without the engine's own count: the text is tokenized then, off the hot path.
+Needed where an answer breaks off: its text is tokenized then, off the hot path, or gone on with at another endpoint.
 """
 
 from typing import Any
+
+import msgspec
 
 from quarterdeck.protocol import sse
 
@@ -12,16 +14,43 @@ MAX_TEXT_CHARACTERS = 256 * 1024
 """Past it the text is no longer kept, and the tokens are estimated from the number of events."""
 
 
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: Any = None
+    function_call: Any = None
+    tool_calls: Any = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int = 0
+    text: str | None = None
+    delta: _Delta | None = None
+    message: Any = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    """What may be said in a chunk. Decoded for each token: other members are skipped over."""
+
+    choices: list[_Choice] | None = None
+
+
+_chunks = msgspec.json.Decoder(_Chunk)
+_NO_DELTA = _Delta()
+
+
 class Transcript:
     """What one answer has said, over all its choices."""
 
-    __slots__ = ("_events", "_pieces", "_size", "_text")
+    __slots__ = ("_events", "_is_plain", "_pieces", "_size", "_text")
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._size = 0
         self._text: str | None = ""
         self._events = 0
+        self._is_plain = True
 
     def add(self, whole: bytes) -> None:
         """Whole events, as they are passed on."""
@@ -39,20 +68,74 @@ class Transcript:
         self._fold()
         return self._text
 
+    def plain_text(self) -> str | None:
+        """The text of the only choice; None where there was more than is kept, or anything but content: reasoning, a
+        tool's call, a refusal, another choice."""
+        self._fold()
+        return self._text if self._is_plain else None
+
     def tokens_seen(self) -> int:
         """About as many as there were events with text. Asked often, so nothing is parsed for it."""
         return self._events + sum([piece.count(b"\n\n") for piece in self._pieces])
 
     def _fold(self) -> None:
-        said: list[str] = []
-        for piece in self._pieces:
-            for event in sse.events(piece):
-                if text := generated_text(sse.parse(event)):
-                    said.append(text)
+        if not self._pieces:
+            return
+        whole = b"".join(self._pieces)
         self._pieces.clear()
         self._size = 0
+        if (said := self._read_at_once(whole)) is None:
+            said = self._read_one_by_one(whole)
         self._events += len(said)
         self._keep("".join(said))
+
+    def _read_at_once(self, whole: bytes) -> list[str] | None:
+        """All events in one go, a tenth of the price; None where they are not a plain row of objects."""
+        if not whole.startswith(b"data: "):
+            return None
+        end = -len(sse.DONE) if whole.endswith(sse.DONE) else None
+        try:
+            chunks = _chunks.decode_lines(whole[6:end].replace(b"\n\ndata: ", b"\n"))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return self._said(chunks)
+
+    def _read_one_by_one(self, whole: bytes) -> list[str]:
+        said: list[str] = []
+        for event in sse.events(whole):
+            try:
+                said += self._said([_chunks.decode(sse.data(event))])
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                if (chunk := sse.parse(event)) is None:
+                    continue
+                self._is_plain = False  # it says what nobody expected
+                if text := generated_text(chunk):
+                    said.append(text)
+        return said
+
+    def _said(self, chunks: list[_Chunk]) -> list[str]:
+        said: list[str] = []
+        for chunk in chunks:
+            choices = chunk.choices
+            if not choices:
+                continue
+            if len(choices) == 1:
+                choice = choices[0]
+                delta = choice.delta or _NO_DELTA
+                text = delta.content if choice.text is None else choice.text
+                if (
+                    choice.index == 0
+                    and (delta.content is None or choice.text is None)
+                    and not (delta.reasoning_content or delta.reasoning or delta.refusal)
+                    and not (delta.tool_calls or delta.function_call or choice.message)
+                ):
+                    if text:
+                        said.append(text)
+                    continue
+            self._is_plain = False
+            if text := generated_text(msgspec.to_builtins(chunk)):
+                said.append(text)
+        return said
 
     def _keep(self, said: str) -> None:
         if self._text is not None:
@@ -67,7 +150,7 @@ def generated_text(answer: dict[str, Any] | None) -> str:
     for choice in _list(answer, "choices"):
         if isinstance(choice.get("text"), str):
             said.append(choice["text"])
-        message = choice.get("delta", choice.get("message"))
+        message = choice.get("delta") or choice.get("message")
         if not isinstance(message, dict):
             continue
         # Some engines send the reasoning twice, under its old name and its new one.

@@ -69,6 +69,22 @@ def data(event: bytes) -> bytes:
     return b"\n".join(lines)
 
 
+def end_of_objects(whole: bytes) -> int:
+    """Where a row of objects ends, one a line, each `data: {…}` and its blank line, with nothing between them, and at
+    most `[DONE]` after the last; -1 where these events are of any other make. By counting: all line feeds there are
+    stand between two objects or after the last one.
+    """
+    end = len(whole)
+    if whole.endswith(DONE):
+        end -= len(DONE)
+        if not end:
+            return 0
+    if not whole.startswith(b"data: {") or not whole.startswith(b"}\n\n", end - 3):
+        return -1
+    between = whole.count(b"}\n\ndata: {", 0, end)
+    return end if whole.count(b"\n", 0, end) == 2 * between + 2 else -1
+
+
 def end_of_done(whole: bytes) -> int:
     """Where the event `[DONE]` ends among these; -1 where it is not. No line inside a JSON text begins like it."""
     at = whole.find(b"[DONE]\n\n")
@@ -89,7 +105,7 @@ def usage_before(whole: bytes, end: int) -> int:
 
 def may_hold_error(whole: bytes) -> bool:
     """Whether an event may be an error. A false yes is possible, a false no is not."""
-    return b'"error"' in whole
+    return whole.rfind(b'"error"') >= 0
 
 
 def may_hold_garbage(whole: bytes) -> bool:
