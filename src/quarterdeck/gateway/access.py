@@ -3,7 +3,8 @@
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from quarterdeck import ids
 from quarterdeck.telemetry.access_lines import AccessLine, Timestamps
@@ -22,8 +23,7 @@ _UNPRINTABLE = re.compile(rb"[^\x21-\x7e]")
 _VERSION = (b"openai-version", b"2020-10-01")
 
 
-@dataclass(slots=True, eq=False)
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """One HTTP request and what became of it."""
 
     method: str
@@ -37,8 +37,8 @@ class Exchange:
     key: str | None = None
     """The key's id."""
     status: int = 0
-    started: float = field(default_factory=time.time)
-    _clock: float = field(default_factory=time.perf_counter)
+    started: float = msgspec.field(default_factory=time.time)
+    _clock: float = msgspec.field(default_factory=time.perf_counter)
 
     @property
     def milliseconds(self) -> float:

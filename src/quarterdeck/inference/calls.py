@@ -3,9 +3,10 @@
 A door makes a `Head` of its request and sends a `Reply` back as its protocol wants it.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, Self
+
+import msgspec
 
 from quarterdeck.inference.principal import Principal
 
@@ -26,8 +27,7 @@ class Operation(StrEnum):
         return self.name.lower()
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):  # a frozen dataclass takes eight times as long to make
     """What is known of a request before its body is read."""
 
     request_id: str
@@ -54,8 +54,7 @@ class Stream(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct):
     """An answer: whole (`body`) or under way (`stream`)."""
 
     status: int

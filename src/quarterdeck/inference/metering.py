@@ -4,8 +4,9 @@ On the hot path it takes times and looks for byte patterns; what has a price in 
 until the request is over.
 """
 
-from dataclasses import dataclass, field
 from decimal import Decimal
+
+import msgspec
 
 from quarterdeck.errors import APIError
 from quarterdeck.inference.calls import Head
@@ -25,8 +26,7 @@ MAX_TEXT = 512
 """Characters kept of what a caller or an engine may choose freely: a record travels through Redis' memory."""
 
 
-@dataclass(slots=True)
-class Meter:
+class Meter(msgspec.Struct, eq=False):
     """What is known of a request so far. Times are Unix seconds."""
 
     head: Head
@@ -35,7 +35,7 @@ class Meter:
     first_token: float | None = None
     engine_started: float = 0.0
     endpoint: Endpoint | None = None
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: list[Attempt] = msgspec.field(default_factory=list)
     usage: Usage | None = None
     usage_source: UsageSource = "none"
     finish_reason: str | None = None
