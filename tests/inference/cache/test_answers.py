@@ -71,7 +71,7 @@ async def subject(redis: Redis) -> AsyncIterator[Subject]:
 
 
 def a_body_record(**changes: Any) -> RequestRecord:
-    return a_finished(**({"stream": False} | changes))
+    return a_finished(**({"stream": False, "model": "m"} | changes))
 
 
 async def test_a_name_whose_answers_are_not_kept_is_nothing_to_the_cache(redis: Redis) -> None:
@@ -85,7 +85,9 @@ async def test_an_answer_is_kept_and_found(subject: Subject) -> None:
     await subject.done()
     found = await subject.stored(subject.miss())
     assert found is not None and found.body == answer()
-    assert subject.miss().read(entries.encode(found), found.made) == found
+    again = subject.miss()
+    assert again.read(entries.encode(found), found.made) == found
+    assert again.redis_key == store.entry_key("default", again.key or "")
 
 
 async def test_a_stream_is_collected_and_kept_whole(subject: Subject) -> None:
@@ -95,7 +97,7 @@ async def test_a_stream_is_collected_and_kept_whole(subject: Subject) -> None:
     assert collector is not None
     for piece in STREAM:
         collector.add(piece)
-    lookup.end(a_finished())
+    lookup.end(a_finished(model="m"))
     await subject.done()
     found = await subject.stored(lookup)
     assert found is not None and found.body == b"".join(STREAM) and found.is_stream
@@ -181,6 +183,14 @@ async def test_a_body_that_is_too_long_is_not_kept(redis: Redis) -> None:
     lookup = subject.miss()
     await lookup.recall(0.0)
     lookup.end(a_body_record(), answer("x" * 1024), "application/json")
+    await subject.done()
+    assert await subject.stored(lookup) is None
+
+
+async def test_a_fallbacks_answer_is_not_kept(subject: Subject) -> None:
+    lookup = subject.miss()
+    await lookup.recall(0.0)
+    lookup.end(a_body_record(model="other"), answer(), "application/json")
     await subject.done()
     assert await subject.stored(lookup) is None
 

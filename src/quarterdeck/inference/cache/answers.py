@@ -39,6 +39,8 @@ class Lookup:
 
     cache: "AnswerCache"
     org: str
+    model: str
+    """Who is meant to answer; what a fallback says in its place is not kept."""
     question: Question | None
     """None: it is not answered from the cache, nor kept."""
     asked: Asked | None = None
@@ -50,9 +52,15 @@ class Lookup:
 
     @property
     def key(self) -> str | None:
-        """What *reserve* shall look for; None: nothing."""
+        """What may be read; None: nothing."""
         question = self.question
         return question.key if question is not None and question.control.reads else None
+
+    @property
+    def redis_key(self) -> str | None:
+        """What *reserve* shall look for; None: nothing."""
+        key = self.key
+        return None if key is None else store.entry_key(self.org, key)
 
     @property
     def state(self) -> CacheState:
@@ -121,7 +129,8 @@ class Lookup:
         if body is None and self.collector is not None:
             body = self.collector.body()
         found = None
-        if body is not None and len(body) <= question.plan.policy.max_entry_kb * 1024:
+        is_short = body is not None and len(body) <= question.plan.policy.max_entry_kb * 1024
+        if body is not None and is_short and record.model == self.model:
             found = entries.entry_of(record, body, content_type, choices=self.choices)
         flight.end(found)
         if found is not None:
@@ -177,7 +186,7 @@ class AnswerCache:
             return None
         control = control_of(cache_control, members.get("cache"))
         question = ask(plan, head, request, members, control=control, prompt_version=prompt_version)
-        lookup = Lookup(self, head.principal.org, question)
+        lookup = Lookup(self, head.principal.org, served.name, question)
         if question is not None:
             if isinstance(request, Generation):
                 lookup.choices = max(1, request.n or 1)
