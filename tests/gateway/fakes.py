@@ -15,14 +15,18 @@ from quarterdeck.gateway.callers import Callers
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.readiness import Readiness
+from quarterdeck.gateway.revisions import Change
 from quarterdeck.gateway.wire import ABORT
 from quarterdeck.inference.calls import Head, Reply
 from quarterdeck.inference.directory import Directory
 from quarterdeck.inference.endpoints import Endpoint
 from quarterdeck.settings.config import Config, parse
-from quarterdeck.store.database import DatabaseUnavailableError
+from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyRow
+from quarterdeck.store.ledger import Ledger
+from quarterdeck.store.orgs import OrgStore
 from quarterdeck.store.redis import Redis
+from quarterdeck.store.teams import TeamStore
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
 CONFIG = """
@@ -156,6 +160,9 @@ class FakeEndpoints:
     def all(self) -> Sequence[Endpoint]:
         return self.endpoints
 
+    def serving(self, name: str) -> Sequence[Endpoint]:
+        return [each for each in self.endpoints if each.state == "ready" and each.serves(name)]
+
 
 def endpoint(id: str = "chat#1", model: str = "chat", state: Any = "ready", **fields: Any) -> Endpoint:
     return Endpoint(id, model, "http://127.0.0.1:1", state, **fields)
@@ -185,10 +192,10 @@ class FakeDatabase:
 
 class FakeRevisions:
     def __init__(self) -> None:
-        self.bumped: list[str] = []
+        self.bumped: list[Change] = []
 
-    async def bump(self, org: str) -> None:
-        self.bumped.append(org)
+    async def bump(self, change: Change) -> None:
+        self.bumped.append(change)
 
 
 class FakeKeyStore(FakeKeys):
@@ -201,7 +208,11 @@ class FakeKeyStore(FakeKeys):
 
 
 def parts(
-    pipeline: FakePipeline | None = None, keys: Any = None, endpoints: Any = None, redis: Redis | None = None
+    pipeline: FakePipeline | None = None,
+    keys: Any = None,
+    endpoints: Any = None,
+    redis: Redis | None = None,
+    database: Database | None = None,
 ) -> Parts:
     """A gateway's parts, all fakes but what is the gateway's own."""
     pipeline = pipeline or FakePipeline()
@@ -211,6 +222,7 @@ def parts(
         keys.put(ADMIN, key_row(id="key_admin", is_admin=True))
         keys.put(NARROW, key_row(id="key_narrow", models=frozenset({"org/emb"})))
     metrics = GatewayMetrics()
+    database = database or Database("sqlite:////nobody/asks/it.db")
     endpoints = endpoints or FakeEndpoints(endpoint(), endpoint("emb#1", "org/emb", "starting", task="embed"))
     return Parts(
         pipeline=pipeline,
@@ -221,6 +233,9 @@ def parts(
             on_outcome=lambda outcome: metrics.authentications.add((outcome,)),
         ),
         keys=keys,
+        teams=TeamStore(database),
+        orgs=OrgStore(database),
+        ledger=Ledger(database),
         revisions=FakeRevisions(),
         kept=KeptAnswers(redis or Redis("unix:///nobody/listens/here")),
         readiness=Readiness(

@@ -28,12 +28,17 @@ def app(made: Parts) -> HotPath:
     return create_app(made)
 
 
+PARAMETERS = {"name:path": "chat", "key_id": "key_user", "team": "default", "org": "default"}
+
+
 def every_route() -> list[tuple[str, str]]:
     """(method, path) of all there are, path parameters filled in."""
     found = []
     for route in create_api(parts()).routes:
         assert isinstance(route, Route | APIRoute), f"{route}: a kind of route that this walk does not know"
-        path = route.path.replace("{name:path}", "chat").replace("{key_id}", "key_user")
+        path = route.path
+        for parameter, value in PARAMETERS.items():
+            path = path.replace(f"{{{parameter}}}", value)
         assert "{" not in path, f"{path}: fill in its parameter"
         found += [(method, path) for method in sorted(route.methods or ())]
     return found

@@ -15,7 +15,16 @@ from quarterdeck.gateway import responses
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.hot_path import HotPath
 from quarterdeck.gateway.middleware import DefaultDeny, Door
-from quarterdeck.gateway.routes import admin_cache, admin_keys, health, inference, models
+from quarterdeck.gateway.routes import (
+    admin_cache,
+    admin_keys,
+    admin_organizations,
+    admin_teams,
+    admin_usage,
+    health,
+    inference,
+    models,
+)
 
 
 def create_app(parts: Parts) -> HotPath:
@@ -45,7 +54,7 @@ def create_api(parts: Parts) -> FastAPI:
         ],
     )
     api.state.parts = parts
-    for module in (health, models, admin_keys, admin_cache):
+    for module in (health, models, admin_keys, admin_teams, admin_organizations, admin_usage, admin_cache):
         # Not include_router: what that leaves in the table can't be walked, and a test walks every route for its key.
         api.router.routes.extend(module.router.routes)
     api.router.routes.extend(inference.routes(_taken_before))

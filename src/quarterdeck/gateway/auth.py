@@ -4,20 +4,24 @@ A digest is looked up in a bounded cache, then in the database, once for all who
 thirty seconds and then read again in the background; while the database is away it goes on being used, because a dead
 database must not turn a valid key into a 401. What was not found is remembered for five seconds.
 
-A revocation does not wait for that: admission learns the org's revision with every request, and a key that was read
-before it is read again (`reread`) before the request goes on.
+A change does not wait for that: gateways tell one another what has changed, and it is read again (`catch_up`). And
+where no word comes, admission learns the org's revision with every request, and a key that was read before it is read
+again (`reread`) before the request goes on.
+
+Readings are numbered as they begin: a row that was asked for before another never replaces what that one brought.
 """
 
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from quarterdeck import ids
 from quarterdeck.errors import AuthenticationError, NotFoundError, ServiceUnavailableError
 from quarterdeck.gateway.principals import principal_of
+from quarterdeck.gateway.revisions import Change
 from quarterdeck.inference.principal import Principal
 from quarterdeck.settings.config import Config
 from quarterdeck.store.keys import KeyRow
@@ -29,18 +33,22 @@ FRESH_SECONDS = 30.0
 UNKNOWN_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 """After the database did not answer, nobody asks it about the same key for so long."""
+READ_AGAIN = 3
+"""How often a key is looked up once more because something changed while it was read."""
 MAX_HEADER = 1024
 """Bytes of an Authorization header that may hold a key of ours; a longer one is not looked up."""
 
 
 class Keys(Protocol):
-    """What is needed of the key store. Both raise ServiceUnavailableError where the database is away."""
+    """What is needed of the key store. All raise ServiceUnavailableError where the database is away."""
 
     async def find(self, digest: str) -> KeyRow | None: ...
 
     async def retrieve(self, id: str, *, org: str) -> KeyRow:
         """Raises NotFoundError."""
         ...
+
+    async def retrieve_all(self, ids: Sequence[str]) -> dict[str, KeyRow]: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +62,8 @@ class _Known:
     """The configuration that the principal's limits were taken from."""
     read: float
     """The loop's clock at the reading, or at the last try."""
+    begun: int
+    """The number of the reading that brought the row."""
 
 
 class Authenticator:
@@ -80,6 +90,11 @@ class Authenticator:
         self._by_id: dict[str, _Known] = {}
         self._unknown: OrderedDict[str, float] = OrderedDict()
         self._reading: dict[str, asyncio.Task[Any]] = {}
+        self._readings = 0
+        self._changed = 0
+        """The number of readings at the last change: one that had begun by then may not have seen it."""
+        self._caught_up: dict[str, int] = {}
+        """Orgs whose known keys are all as new as this revision."""
 
     async def authenticate(self, authorization: bytes | None) -> Principal:
         """Raises AuthenticationError, or ServiceUnavailableError for a key that nobody can say anything of now."""
@@ -120,12 +135,14 @@ class Authenticator:
         long as ours alone is gone.
         """
         known = self._by_id.get(principal.key)
+        if known is not None and self._caught_up.get(principal.org) == revision != known.principal.revision:
+            known.principal = replace(known.principal, revision=revision)
         if known is not None and known.principal.revision == revision:
             return self._principal(known)
         if known is not None and known.read > self._clock():  # the last try failed a moment ago
             return principal
         try:
-            row = await self._once(
+            begun, row = await self._once(
                 f"{principal.key}@{revision}", lambda: self._keys.retrieve(principal.key, org=principal.org)
             )
         except ServiceUnavailableError:
@@ -136,18 +153,21 @@ class Authenticator:
         except NotFoundError as error:
             self.forget(principal.key)
             raise _refusal("The API key no longer exists.") from error
-        fresh = self._principal_of(row, revision)
         known = self._by_id.get(principal.key)
-        if known is not None and known.principal.revision != revision:
-            known.row, known.principal, known.read = row, fresh, self._clock()
-        self._check(row)
-        return fresh
+        if known is not None:
+            self._renew(known, row, begun)
+            known.principal = replace(known.principal, revision=revision)
+            self._check(row, known)
+        else:
+            self._check(row)
+        return self._principal_of(row, revision)
 
     async def confirm(self, principal: Principal) -> Principal:
         """The key as the database has it this moment, for what a key revoked at another gateway must not do.
 
         Raises AuthenticationError, or ServiceUnavailableError where the database is away.
         """
+        known = self._by_id.get(principal.key)
         try:
             row = await self._keys.retrieve(principal.key, org=principal.org)
         except NotFoundError as error:
@@ -155,14 +175,49 @@ class Authenticator:
             raise _refusal("The API key no longer exists.") from error
         if row.revoked is not None:
             self.forget(principal.key)
-        self._check(row)
+        self._check(row, known)
         return self._principal_of(row, principal.revision)
+
+    async def catch_up(self, changes: Sequence[Change] | None) -> None:
+        """Read again what has changed (None: anything may have). Raises ServiceUnavailableError.
+
+        Where an org's changes don't follow on the last one known, one was missed, and all of its keys are read.
+        """
+        self._changed = self._readings
+        revisions: dict[str, int] = {}
+        whole: set[str] = set()
+        for change in changes or ():
+            before = revisions.get(change.org, self._caught_up.get(change.org))
+            if change.revision:
+                revisions[change.org] = change.revision
+            if (change.key is None and change.team is None) or (change.revision and before != change.revision - 1):
+                whole.add(change.org)
+        keys = {change.key for change in changes or ()}
+        teams = {(change.org, change.team) for change in changes or ()}
+        stale = [
+            known
+            for known in self._by_id.values()
+            if changes is None
+            or known.row.id in keys
+            or known.row.org in whole
+            or (known.row.org, known.row.team) in teams
+        ]
+        self._readings += 1
+        begun = self._readings
+        rows = await self._keys.retrieve_all([known.row.id for known in stale]) if stale else {}
+        for known in stale:
+            row = rows.get(known.row.id)
+            if row is None:
+                self._drop(known)
+            else:
+                self._renew(known, row, begun)
+        self._caught_up |= revisions
 
     def forget(self, key_id: str) -> None:
         """Have the key read again when it comes next: this gateway itself has just changed it."""
-        known = self._by_id.pop(key_id, None)
+        known = self._by_id.get(key_id)
         if known is not None:
-            self._known.pop(known.digest, None)
+            self._drop(known)
 
     async def close(self) -> None:
         """End what is being read in the background."""
@@ -176,7 +231,11 @@ class Authenticator:
             self._on_outcome("unknown")
             raise _refusal("Incorrect API key provided.")
         try:
-            row = await self._once(digest, lambda: self._keys.find(digest))
+            begun, row = await self._once(digest, lambda: self._keys.find(digest))
+            for _ in range(READ_AGAIN):
+                if begun > self._changed:
+                    break
+                begun, row = await self._once(digest, lambda: self._keys.find(digest))
         except ServiceUnavailableError as error:
             self._on_outcome("unavailable")
             raise ServiceUnavailableError(
@@ -189,18 +248,36 @@ class Authenticator:
             self._on_outcome("unknown")
             raise _refusal("Incorrect API key provided.")
         self._on_outcome("found")
-        return self._keep(digest, row)
+        return self._keep(digest, row, begun)
 
-    def _keep(self, digest: str, row: KeyRow) -> _Known:
-        known = self._known.get(digest)  # another who waited for the same row was here first
-        if known is None or known.row is not row:
-            revision = known.principal.revision if known else 0
-            known = _Known(digest, row, self._principal_of(row, revision), self._config(), self._clock())
-            self._known[digest] = self._by_id[row.id] = known
-            if len(self._known) > KNOWN:
-                _, oldest = self._known.popitem(last=False)
-                self._by_id.pop(oldest.row.id, None)
+    def _keep(self, digest: str, row: KeyRow, begun: int) -> _Known:
+        known = self._known.get(digest)
+        if known is not None:  # another who waited for the same row was here first
+            self._renew(known, row, begun)
+            return known
+        if (before := self._by_id.get(row.id)) is not None:  # it had another secret, which opens nothing any more
+            self._drop(before)
+        known = _Known(digest, row, self._principal_of(row, 0), self._config(), self._clock(), begun)
+        self._known[digest] = self._by_id[row.id] = known
+        if len(self._known) > KNOWN:
+            self._drop(next(iter(self._known.values())))
         return known
+
+    def _renew(self, known: _Known, row: KeyRow, begun: int) -> None:
+        """The key as it was read by the reading `begun`, unless a later one was here before."""
+        if begun <= known.begun:
+            return
+        if row.digest != known.digest:
+            self._drop(known)
+            return
+        known.row, known.begun, known.read, known.config = row, begun, self._clock(), self._config()
+        known.principal = self._principal_of(row, known.principal.revision)
+
+    def _drop(self, known: _Known) -> None:
+        if self._known.get(known.digest) is known:
+            del self._known[known.digest]
+        if self._by_id.get(known.row.id) is known:
+            del self._by_id[known.row.id]
 
     def _remember_unknown(self, digest: str) -> None:
         self._unknown[digest] = self._clock() + UNKNOWN_SECONDS
@@ -216,7 +293,12 @@ class Authenticator:
         self._check(known.row)
         return known.principal
 
-    def _check(self, row: KeyRow) -> None:
+    def _check(self, row: KeyRow, known: _Known | None = None) -> None:
+        """Raises AuthenticationError where the row is of a key that opens nothing, or no longer by the secret known."""
+        if known is not None and row.digest != known.digest:
+            self._drop(known)
+            self._on_outcome("revoked")
+            raise _refusal("This API key has been replaced by another.")
         if row.revoked is not None:
             self._on_outcome("revoked")
             raise _refusal("This API key has been revoked.")
@@ -229,12 +311,21 @@ class Authenticator:
 
     # reading
 
-    async def _once(self, name: str, read: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """Read once for all who ask meanwhile; one of them who gives up does not end it for the others."""
+    async def _once(self, name: str, read: Callable[[], Coroutine[Any, Any, Any]]) -> tuple[int, Any]:
+        """Read once for all who ask meanwhile; one of them who gives up does not end it for the others.
+
+        Returns the reading's number and what it brought.
+        """
         task = self._reading.get(name)
         if task is None:
-            task = self._spawn(name, read())
-        return await asyncio.shield(task)
+            task = self._spawn(name, self._numbered(read))
+        number, found = await asyncio.shield(task)
+        return number, found
+
+    async def _numbered(self, read: Callable[[], Coroutine[Any, Any, Any]]) -> tuple[int, Any]:
+        self._readings += 1
+        number = self._readings
+        return number, await read()
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
@@ -253,18 +344,17 @@ class Authenticator:
         if known.digest not in self._reading:
             self._spawn(known.digest, self._read_again(known))
 
-    async def _read_again(self, known: _Known) -> KeyRow | None:
+    async def _read_again(self, known: _Known) -> tuple[int, KeyRow | None]:
         try:
-            row = await self._keys.find(known.digest)
+            begun, row = await self._numbered(lambda: self._keys.find(known.digest))
         except ServiceUnavailableError:
             known.read = self._clock() - FRESH_SECONDS + RETRY_SECONDS
             raise
         if row is None:
-            self.forget(known.row.id)
+            self._drop(known)
         else:
-            known.row, known.read = row, self._clock()
-            known.principal = self._principal_of(row, known.principal.revision)
-        return row
+            self._renew(known, row, begun)
+        return begun, row
 
 
 def secret_of(authorization: bytes | None) -> bytes:

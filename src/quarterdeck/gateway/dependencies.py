@@ -8,7 +8,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
-from quarterdeck.errors import PermissionDeniedError
+from quarterdeck.errors import BadRequestError, PermissionDeniedError, ServiceUnavailableError
 from quarterdeck.gateway.access import AccessLog
 from quarterdeck.gateway.auth import Authenticator
 from quarterdeck.gateway.callers import Callers
@@ -16,16 +16,21 @@ from quarterdeck.gateway.hot_path import Pipeline
 from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.middleware import PRINCIPAL
 from quarterdeck.gateway.readiness import Readiness
+from quarterdeck.gateway.revisions import Change
 from quarterdeck.inference.endpoints import Endpoints
 from quarterdeck.inference.principal import Principal
+from quarterdeck.settings.config import Config
 from quarterdeck.store.keys import KeyStore
+from quarterdeck.store.ledger import Ledger
+from quarterdeck.store.orgs import OrgStore
+from quarterdeck.store.teams import TeamStore
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
 
 class Revisions(Protocol):
-    """Tells all gateways that keys of an org have changed."""
+    """Tells all gateways what has changed."""
 
-    async def bump(self, org: str) -> None: ...
+    async def bump(self, change: Change) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,9 @@ class Parts:
     endpoints: Endpoints
     authenticator: Authenticator
     keys: KeyStore
+    teams: TeamStore
+    orgs: OrgStore
+    ledger: Ledger
     revisions: Revisions
     kept: KeptAnswers
     readiness: Readiness
@@ -44,6 +52,20 @@ class Parts:
     callers: Callers
     started: int
     """Unix seconds; a model's `created`, since nobody knows a better one."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self.pipeline.directory.config
+
+    async def announce(self, change: Change) -> None:
+        """Have what was committed hold here before the answer goes out, and at the other gateways soon."""
+        try:
+            await self.authenticator.catch_up([change])
+        except ServiceUnavailableError:  # it went away since the commit: rather read the key anew than trust the old
+            if change.key is not None:
+                self.authenticator.forget(change.key)
+        await self.revisions.bump(change)
 
 
 def _parts(request: Request) -> Parts:
@@ -60,12 +82,21 @@ PartsDep = Annotated[Parts, Depends(_parts)]
 PrincipalDep = Annotated[Principal, Depends(_principal)]
 
 
-async def _admin(parts: PartsDep, principal: PrincipalDep) -> Principal:
+async def _admin(request: Request, parts: PartsDep, principal: PrincipalDep) -> Principal:
     """An admin key, read now: no admission follows that would notice that it was revoked elsewhere."""
     principal = await parts.authenticator.confirm(principal)
     if not principal.is_admin:
         raise PermissionDeniedError("This needs an admin key.", code="admin_key_required")
+    _refuse_unknown(request)
     return principal
+
+
+def _refuse_unknown(request: Request) -> None:
+    """A misspelt filter would show everything in silence."""
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            raise BadRequestError(f"Unknown parameter: '{name[:100]}'.", param=name[:100], code="unknown_parameter")
 
 
 AdminDep = Annotated[Principal, Depends(_admin)]

@@ -1,19 +1,50 @@
-"""An org's revision in Redis: a number that grows when one of its keys changes.
+"""Word of changed keys, teams and orgs, between gateways.
 
-Every admission brings it along, so every gateway learns of the change with its next request.
+The truth is in the database, and an org's revision in Redis says that there is a newer one: every admission brings it
+along (`Authenticator.reread`). Published beside it is what has changed, so that every gateway reads that again at once,
+also for requests that no admission sees. Nothing is lost where a message is: the revision, and the half minute after
+which a key is read again in any case, come after it.
 """
 
+import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
+from quarterdeck.errors import ServiceUnavailableError
 from quarterdeck.inference.admission import revision_key
-from quarterdeck.store.redis import RedisError, RedisUnavailableError
+from quarterdeck.store.redis import RedisError, RedisUnavailableError, Script
 
 log = logging.getLogger(__name__)
 
+CHANNEL = "quarterdeck:revisions"
+MOST_WAITING = 1000
+"""Changes that wait to be read; beyond it everything is read once instead."""
+RETRY_SECONDS = 1.0
+"""Between two tries to read what has changed, while the database is away."""
+
+_BUMP = Script("""
+-- KEYS revision; ARGV channel change
+local revision = redis.call('INCR', KEYS[1])
+redis.call('PUBLISH', ARGV[1], string.format('%d %s', revision, ARGV[2]))
+return revision
+""")
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was changed: a key, a team, or (neither given) the org itself."""
+
+    org: str
+    key: str | None = None
+    team: str | None = None
+    revision: int = 0
+    """The org's, once the change was made known. 0: it was not (yet)."""
+
 
 class Redis(Protocol):
-    async def call(self, *words: str) -> Any: ...
+    async def run(self, script: Script, keys: Sequence[Any], args: Sequence[Any]) -> Any: ...
 
 
 class RedisRevisions:
@@ -22,8 +53,61 @@ class RedisRevisions:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def bump(self, org: str) -> None:
+    async def bump(self, change: Change) -> None:
+        """Tell all gateways. Called once the change is committed."""
         try:
-            await self._redis.call("INCR", revision_key(org))
+            await self._redis.run(_BUMP, (revision_key(change.org),), (CHANNEL, msgspec.json.encode(change)))
         except (RedisUnavailableError, RedisError) as error:
             log.warning("other gateways learn of a changed key within half a minute, not at once: %s", error)
+
+
+def change_of(message: bytes) -> Change:
+    """Raises ValueError where it is none of ours."""
+    revision, _, change = message.partition(b" ")
+    return msgspec.structs.replace(msgspec.json.decode(change, type=Change), revision=int(revision))
+
+
+class Follower:
+    """Has what changed elsewhere read again, one batch after the other, so that an older reading never comes last.
+
+    `catch_up` is given the changes, or None for everything; it raises ServiceUnavailableError where the database is
+    away.
+    """
+
+    def __init__(self, catch_up: Callable[[Sequence[Change] | None], Awaitable[None]]) -> None:
+        self._catch_up = catch_up
+        self._waiting: list[Change] | None = []
+        self._has_some = asyncio.Event()
+
+    def hear(self, message: bytes) -> None:
+        """A message of CHANNEL."""
+        try:
+            change = change_of(message)
+        except ValueError as error:  # of a newer version: something has changed, and that is enough
+            log.warning("a change that can't be read, everything is read again: %s", error)
+            self.miss()
+            return
+        if self._waiting is not None:
+            self._waiting.append(change)
+            if len(self._waiting) > MOST_WAITING:
+                self._waiting = None
+        self._has_some.set()
+
+    def miss(self) -> None:
+        """Something may have been missed: the connection is new."""
+        self._waiting = None
+        self._has_some.set()
+
+    async def run(self) -> None:
+        """Catch up with what is heard, until cancelled."""
+        while True:
+            await self._has_some.wait()
+            self._has_some.clear()
+            changes, self._waiting = self._waiting, []
+            try:
+                await self._catch_up(changes)
+            except ServiceUnavailableError as error:
+                log.warning("what has changed can't be read, known keys stay as they are: %s", error)
+                # Whatever is heard meanwhile is part of everything.
+                await asyncio.sleep(RETRY_SECONDS)
+                self.miss()

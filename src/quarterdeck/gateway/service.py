@@ -26,7 +26,7 @@ from quarterdeck.gateway.hot_path import HotPath
 from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.gateway.reload import ConfigFile
-from quarterdeck.gateway.revisions import RedisRevisions
+from quarterdeck.gateway.revisions import CHANNEL, Follower, RedisRevisions
 from quarterdeck.gateway.server import BACKLOG, Server
 from quarterdeck.inference.directory import Directory
 from quarterdeck.inference.endpoints import Endpoints, JoinedEndpoints, PolledEndpoints, StaticEndpoints
@@ -38,8 +38,12 @@ from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyStore
+from quarterdeck.store.ledger import Ledger
+from quarterdeck.store.orgs import OrgStore
 from quarterdeck.store.redis import Redis
 from quarterdeck.store.spool import Spool
+from quarterdeck.store.subscription import Subscription
+from quarterdeck.store.teams import TeamStore
 from quarterdeck.telemetry.access_lines import LineWriter
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
@@ -93,6 +97,10 @@ class Service:
             lambda: self.pipeline.directory.config,
             on_outcome=lambda outcome: metrics.authentications.add((outcome,)),
         )
+        self.follower = Follower(self.authenticator.catch_up)
+        self.subscription = Subscription(
+            environment.redis_url, CHANNEL, on_listening=self.follower.miss, on_message=self.follower.hear
+        )
         self.engines = EngineClient(self.client, _timeouts(config))
         self.pipeline = Pipeline(
             directory=Directory.of(config),
@@ -138,6 +146,7 @@ class Service:
 
     def _background(self) -> list[Coroutine[Any, Any, None]]:
         work = [self._migrate_and_watch(), self.settlement.run(), self.config_file.run(), self._watch_spool()]
+        work += [self.subscription.run(), self.follower.run()]
         if self.sources.polled is not None:
             work.append(self.sources.polled.run())
         return work
@@ -222,6 +231,9 @@ class Service:
                 endpoints=self.endpoints,
                 authenticator=self.authenticator,
                 keys=keys,
+                teams=TeamStore(self.database),
+                orgs=OrgStore(self.database),
+                ledger=Ledger(self.database),
                 revisions=RedisRevisions(self.redis),
                 kept=KeptAnswers(self.redis),
                 readiness=readiness,

@@ -63,7 +63,7 @@ class TeamStore:
         async with self._database.begin() as connection:
             await connection.execute(insert(orgs).values(id=org, created=row.created).on_conflict_do_nothing())
             if (await connection.execute(statement.returning(teams.c.id))).one_or_none() is None:
-                raise ConflictError(f"The team '{id}' exists already.", param="name", code="team_exists")
+                raise ConflictError(f"The team '{id}' exists already.", param="id", code="team_exists")
         return row
 
     async def retrieve(self, id: str, *, org: str) -> TeamRow:
