@@ -230,7 +230,7 @@ def _distribution(
     sides: Sequence[Measured],
     objective: str,
 ) -> Chart:
-    marks = [Mark(limit, f"objective {ms(limit)}", is_vertical=True) for limit in _limits(sides, objective)]
+    marks = [Mark(limit, f"objective {limit:g} ms", is_vertical=True) for limit in _limits(sides, objective)]
     plot = Plot(
         title,
         f"Share of all at or below a time in milliseconds, on a logarithmic axis: {_named(lines)}.",
@@ -283,4 +283,4 @@ def _limits(sides: Sequence[Measured], objective: str) -> list[float]:
 
 
 def _objective(sides: Sequence[Measured], name: str) -> list[Mark]:
-    return [Mark(limit, f"objective {ms(limit)}") for limit in _limits(sides, name)]
+    return [Mark(limit, f"objective {limit:g} ms") for limit in _limits(sides, name)]

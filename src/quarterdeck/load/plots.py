@@ -174,12 +174,12 @@ def _grid(plot: Plot, xs: Axis, ys: Axis) -> Iterator[str]:
 
 
 def _marks(plot: Plot, xs: Axis, ys: Axis) -> Iterator[str]:
-    """Lines across, each with its words; those of upright ones stand one below the other."""
+    """Lines across, each with its words; those of upright ones stand above the axis, one above the other."""
     row = 0
     for mark in plot.marks:
         words = escape(mark.label)
         if mark.is_vertical and xs.holds(mark.value):
-            x, y = xs.place(mark.value), ys.end + 13 + 15 * row
+            x, y = xs.place(mark.value), ys.start - 8 - 15 * row
             row += 1
             side, beside = ("end", x - 5) if x > (LEFT + WIDTH) / 2 else ("begin", x + 5)
             yield f'<path class="mark" d="M{x:.1f} {ys.start:.1f}V{ys.end:.1f}"/>'

@@ -208,7 +208,7 @@ def facts(run: Results) -> list[tuple[str, str]]:
         ("Target", _who(target)),
         ("Baseline", f"{_who(baseline)}; the same schedule" if baseline else ""),
         ("Schedule", schedule_line(_part(about, "schedule"))),
-        ("Seed", "" if run.run.seed is None else str(run.run.seed)),
+        ("Seed", "" if run.run.seed is None else f"{run.run.seed}{', one more for each round' * (run.rounds > 1)}"),
         ("When", f"{when}, {duration(run.run.seconds)} measured{rounds}{warmup}"),
         ("Machine", machine_line(machine)),
         ("Quarterdeck", f"{about.get('quarterdeck', '')}{f' at {str(commit)[:12]}' if commit else ''}"),
