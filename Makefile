@@ -12,6 +12,7 @@ PORT ?=
 CONFIG ?=
 TESTS ?= tests
 ARGS ?=
+PROFILE ?=
 
 make_env := $(PYTHON) environments/make.py
 bin := .envs/core/bin
@@ -60,6 +61,10 @@ hooks: core ## Install the git hooks (pre-commit): they call `make check`.
 	@$(bin)/pre-commit install
 
 ##@ Measure
+.PHONY: load
+load: core env-load ## Two minutes of mixed traffic against `make run`'s platform: a table, a report, budgets. PROFILE=spike ARGS='--workers 2 --web'
+	@exec .envs/load/bin/python -m quarterdeck.load run $(PROFILE) --budgets loadtests/budgets.yaml $(ARGS)
+
 .PHONY: bench
 bench: core env-peers ## The gateway with everything on beside vllm-router with nothing on, over a mock engine. Needs gcc and wrk.
 	@$(bin)/python loadtests/bench/gateway.py --peer .envs/peers/bin/vllm-router $(ARGS)

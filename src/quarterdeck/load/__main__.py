@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from quarterdeck import processes
-from quarterdeck.load import arguments
+from quarterdeck.load import arguments, watching
 from quarterdeck.load.profile import Profile, ProfileError
 from quarterdeck.settings.environment import Environment
 
@@ -25,8 +25,9 @@ def main() -> int:
 
         return commands.check(told.folder, told.budgets)
     try:
-        profile = arguments.profile_of(told)
         environment = Environment.read()
+        is_real = told.url is None and watching.has_real_engine(environment.state)
+        profile = arguments.profile_of(told, arguments.REAL_PROFILE if is_real else arguments.DEFAULT_PROFILE)
     except (ProfileError, ValueError) as error:
         return _refuse(error)
     if told.master or told.role == "worker":

@@ -9,6 +9,8 @@ from quarterdeck.load.durations import seconds
 from quarterdeck.load.profile import Profile, ProfileError
 
 DEFAULT_PROFILE = "default"
+REAL_PROFILE = "real"
+"""What is asked of a real engine on this machine where nothing is named: the default one would only fill its queue."""
 DEFAULT_SCENARIOS = {"stream": {"max_tokens": 64}}
 """Where no profile is named but a rate is: streams, which is what people measure."""
 PROFILES = Path("loadtests/profiles")
@@ -83,7 +85,7 @@ def _add_roles(group: Any) -> None:
     group.add_argument("--die-with-parent", action="store_true", help=argparse.SUPPRESS)
 
 
-def profile_of(told: argparse.Namespace) -> Profile:
+def profile_of(told: argparse.Namespace, default: str = DEFAULT_PROFILE) -> Profile:
     """The profile's file with what the command line says otherwise. Raises ProfileError."""
     name = told.profile_file or told.profile
     is_bare = name is None and (told.rate or told.users or told.arrivals == "trace")
@@ -91,7 +93,7 @@ def profile_of(told: argparse.Namespace) -> Profile:
     if is_bare:
         values = {"name": "command-line", "scenarios": DEFAULT_SCENARIOS}
     else:
-        values = profiles.read(_file(name or DEFAULT_PROFILE))
+        values = profiles.read(_file(name or default))
     return profiles.make(_said_otherwise(values, told), name or "the command line")
 
 

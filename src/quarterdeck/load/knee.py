@@ -56,4 +56,6 @@ class KneeFinder:
         if self.knee is None:
             return f"No knee: not even the lowest rate was kept up with; {why}."
         p99 = "" if self.knee.p99_ms is None else f" (p99 of the first answer {self.knee.p99_ms:.0f} ms)"
-        return f"Knee: {self.knee.rate:.1f} requests/s{p99}; {why}."
+        above = next((step.rate for step in self.steps if step.rate > self.knee.rate), None)
+        between = "" if above is None else f", below {above:.1f}"
+        return f"Knee: {self.knee.rate:.1f} requests/s{between}{p99}; {why}."

@@ -3,6 +3,7 @@
 Import this before anything that opens a socket: locust patches the standard library.
 """
 
+import gc
 import logging
 import sys
 from typing import Any
@@ -65,6 +66,9 @@ def environment(profile: Profile, host: str, shape: LoadTestShape | None, *, is_
         locustfile=profile.name,
     )
     made.stage = None
+    gc.collect()
+    gc.freeze()  # what is here stays: a collection that looks at all of it holds every stream up by 25 ms
+    gc.set_threshold(50_000, 20, 100)
     return made
 
 

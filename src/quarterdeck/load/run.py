@@ -50,7 +50,7 @@ class _Clock(LoadTestShape):
 
     def tick(self) -> tuple[int, float] | None:
         count = self._users()
-        return None if count is None else (count, max(1.0, float(count)))
+        return None if count is None else (count, float(max(1, count, self.get_current_user_count())))
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class Conductor:
         self._begin: Begin | None = None
         self._recording: Recording | None = None
         self._over: dict[str, float] = {}
+        self._enough_at: float | None = None
         self._interrupted = False
         self._status = 0
         self._shape = _Clock(self._users)
@@ -132,7 +133,8 @@ class Conductor:
             gevent.sleep(0.1)
 
     def _open_web(self, port: int) -> None:
-        ui = self._env.create_web_ui("127.0.0.1", port, delayed_start=True)
+        fine = locust_process.FineCSV(self._env, locust_stats.PERCENTILES_TO_REPORT)
+        ui = self._env.create_web_ui("127.0.0.1", port, stats_csv_writer=fine, delayed_start=True)
         web.extend(ui, self._env.stats)
         ui.start()
         print(f"Web UI: http://127.0.0.1:{port}   Ctrl-C ends it.", flush=True)
@@ -143,6 +145,7 @@ class Conductor:
         """Locust starts a test; its users are spawned next."""
         begin = self._begin = Begin(now() + LEAD_SECONDS, self._target, 0, self._processes)
         self._over.clear()
+        self._enough_at = None
         self._recording = Recording(self._wishes.folder())
         self._progress = Progress(begin.start, self._profile.slo)
         self._knee = KneeFinder()
@@ -179,6 +182,7 @@ class Conductor:
 
     def _enough(self) -> None:
         """No more arrivals; what was asked is still answered."""
+        self._enough_at = self._enough_at or now()
         if self._is_distributed:
             self._env.runner.send_message("enough", {})
         elif self._env.stage is not None:
@@ -220,7 +224,7 @@ class Conductor:
             if series := watching.scrape(self._target.root):
                 self._recording.metrics(time.time(), series)
             elapsed = now() - begin.start
-            if second and second % LINE_SECONDS == 0 and elapsed <= self._profile.length:
+            if second > 1 and (second - 1) % LINE_SECONDS == 0 and elapsed <= self._profile.length:
                 print(self._progress.line(max(0.0, elapsed - LINE_SECONDS), elapsed), flush=True)
             self._look_for_knee(elapsed)
             second += 1
@@ -269,11 +273,13 @@ class Conductor:
             print(self._knee.verdict(), flush=True)
         with (recorded.folder / "locust_stats.csv").open("w", encoding="utf-8", newline="") as file:
             locust_process.FineCSV(self._env, locust_stats.PERCENTILES_TO_REPORT).requests_csv(csv.writer(file))
-        started, ended_at = begin.start, min(now(), begin.start + self._profile.length)
+        started, ended_at = begin.start, min(now(), self._enough_at or math.inf, begin.start + self._profile.length)
         workers = self._wishes.expect_workers
         told = recording.about(self._profile, self._target, started, ended_at, locust_process.VERSION, workers)
         recorded.close(told)
         self._status = self._wishes.finished(recorded.folder)
+        if self._interrupted and self._wishes.web_port is not None:
+            self._env.runner.quit()
 
 
 def message_of(begin: Begin, share: int) -> dict[str, Any]:

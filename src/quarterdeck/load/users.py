@@ -28,6 +28,10 @@ from quarterdeck.load.statistics import EXPECTED, Gaps, Sample
 from quarterdeck.load.streaming import Client, OnPiece, now
 from quarterdeck.load.target import Target
 
+PREPARE_SECONDS = 0.005
+"""So long before it is due a request is made: making it is not its server's time."""
+TIMER_SECONDS = 0.0003
+"""A timer set for so much earlier is on average in time: the event loop rounds up to whole milliseconds."""
 UNKNOWN_KEY = "sk-nobody-gave-this-key-out"
 
 
@@ -95,15 +99,15 @@ class Stage:
                 if arrival.index % self.begin.shares != self.begin.share:
                     continue
                 due = self.begin.start + arrival.at
-                gevent.sleep(max(0.0, due - now()))
+                _sleep_until(due - PREPARE_SECONDS)
                 if self.enough:
                     break
-                while (early := due - now()) > 0:  # timers count from the loop's last look at the clock
-                    gevent.sleep(early)
+                prepared = self._prompts.ask(arrival)
+                _sleep_until(due)
                 if len(asking) >= self.profile.most_in_flight:
                     self._give_up(arrival, due)
                 else:
-                    asking.spawn(self.ask, arrival, due)
+                    asking.spawn(self._ask, arrival, due, *prepared)
             asking.join(timeout=self.profile.drain)
         finally:
             asking.kill()
@@ -111,7 +115,8 @@ class Stage:
 
     def ask_next(self, scenario: str) -> None:
         """The closed loop: a user asks when it likes."""
-        self.ask(Arrival(next(self._indexes), 0.0, 0.0, scenario), None)
+        arrival = Arrival(next(self._indexes), 0.0, 0.0, scenario)
+        self._ask(arrival, None, *self._prompts.ask(arrival))
 
     def pause(self) -> float:
         """How long a user thinks."""
@@ -124,9 +129,8 @@ class Stage:
 
     # ---- what ----
 
-    def ask(self, arrival: Arrival, due: float | None) -> None:
-        """One request, from its making to its record. `due` None: now."""
-        ask, conversation = self._prompts.ask(arrival)
+    def _ask(self, arrival: Arrival, due: float | None, ask: Ask, conversation: Conversation | None) -> None:
+        """One request, from its sending to its record. `due` None: now."""
         started = now()
         sample = Sample(arrival.scenario, started if due is None else due, started, arrival.rate or None)
         try:
@@ -134,10 +138,7 @@ class Stage:
         finally:
             self._keep(sample)
         if conversation is not None and sample.is_ok:
-            self._answered(conversation, answer)
-
-    def _answered(self, conversation: Conversation, answer: str) -> None:
-        self._prompts.conversations.answered(conversation, answer)
+            self._prompts.conversations.answered(conversation, answer)
 
     def _play(self, scenario: str, ask: Ask, sample: Sample) -> str:
         asking = self.profile.scenarios.chosen[scenario]
@@ -198,6 +199,12 @@ class Stage:
             stats.get(sample.scenario, "TOK/S").log(speed, 0)
         if sample.keeps(self.profile.slo):
             stats.get(sample.scenario, "GOOD").log(sample.answer_ms, 0)
+
+
+def _sleep_until(moment: float) -> None:
+    """To a fraction of a millisecond; what remains is waited for by looking, while others are served."""
+    while (early := moment - now()) > 0:
+        gevent.sleep(max(0.0, early - TIMER_SECONDS))
 
 
 def _unexpected(sample: Sample) -> str:

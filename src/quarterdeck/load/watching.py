@@ -15,7 +15,7 @@ from quarterdeck import processes
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_DOOR = re.compile(rb"-m\0quarterdeck\.(\w+)(?:\.(simulator))?\0?")
+_DOOR = re.compile(rb"-m\0quarterdeck\.(\w+)")
 _SERIES = re.compile(r"^(quarterdeck_[a-z_]+(?:\{[^}]*\})?) (\S+)$", re.MULTILINE)
 
 
@@ -46,11 +46,21 @@ def platform_pids(state: Path, proc: Path = Path("/proc")) -> dict[int, str]:
     return found
 
 
-def _door(proc: Path, pid: int) -> str | None:
+def has_real_engine(state: Path, proc: Path = Path("/proc")) -> bool:
+    """Whether what `quarterdeck up` runs on this state folder is a real engine, and not the simulated one."""
+    doors = [pid for pid, name in platform_pids(state, proc).items() if name == "engine"]
+    return bool(doors) and not any(b"simulator" in _command(proc, pid) for pid in doors)
+
+
+def _command(proc: Path, pid: int) -> bytes:
     try:
-        found = _DOOR.search((proc / str(pid) / "cmdline").read_bytes())
+        return (proc / str(pid) / "cmdline").read_bytes()
     except OSError:
-        return None
+        return b""
+
+
+def _door(proc: Path, pid: int) -> str | None:
+    found = _DOOR.search(_command(proc, pid))
     return found[1].decode() if found else None
 
 

@@ -1,0 +1,33 @@
+"""The stage for a locust that somebody else started: the users of a locustfile find their client and prompts here."""
+
+from pathlib import Path
+from typing import Any
+
+from locust import events
+
+from quarterdeck.load import profile as profiles
+from quarterdeck.load import target
+from quarterdeck.load.streaming import now
+from quarterdeck.load.users import Begin, Stage
+from quarterdeck.settings.environment import Environment
+
+
+def install(profile_file: Path) -> None:
+    """When a test starts, its target is looked for and its stage set. What can't be tested ends it with a line."""
+
+    @events.test_start.add_listener
+    def set_stage(environment: Any, **_: Any) -> None:
+        profile = profiles.load(profile_file).model_copy(update={"warmup": 0.0})
+        settings = Environment.read()
+        local = target.local(settings.state)
+        url = environment.host or (local[0] if local else "")
+        key = local[1] if local and url == local[0] else settings.variables.get("OPENAI_API_KEY", "none")
+        try:
+            found = target.find(url, key, None, None, wants_embeddings=True)
+        except target.TargetError as error:
+            print(f"error: {error}", flush=True)
+            environment.process_exit_code = 2
+            environment.runner.quit()
+            return
+        share = max(0, getattr(environment.runner, "worker_index", 0))
+        environment.stage = Stage(environment, profile, Begin(now(), found, share, 1000))
