@@ -158,6 +158,12 @@ def test_a_client_that_was_the_bottleneck_is_told_at_the_top(tmp_path: Path) -> 
     assert "The client was the bottleneck" not in read(report.write(rich(tmp_path / "other"))).words
 
 
+def test_a_client_that_stalled_now_and_then_is_told_to_have_spoiled_the_end(tmp_path: Path) -> None:
+    rows = [request(i / 10, started=START + i / 10 + (0.03 if i % 50 == 0 else 0)) for i in range(500)]
+    words = read(report.write(write_run(tmp_path, rows))).words
+    assert "The client was the bottleneck at p99, though not at the median." in words
+
+
 def test_a_closed_loop_says_what_it_hides(tmp_path: Path) -> None:
     write_run(tmp_path, [request(i, started=START + i) for i in range(50)])
     assert "Nothing was due at a certain moment" in read(report.write(tmp_path)).words

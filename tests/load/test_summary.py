@@ -121,7 +121,7 @@ def test_a_client_that_is_late_by_more_than_a_twentieth_of_the_answer_was_the_bo
     late = summary.lag(side(tmp_path, rows))
     assert late is not None
     assert late.share == pytest.approx(late_ms / 50, abs=1e-4)
-    assert late.busy_share == pytest.approx(max(0, late_ms - 1.5) / 50, abs=1e-4)
+    assert late.busy_part_of_p50 == pytest.approx(max(0, late_ms - 1.5) / 50, abs=1e-4)
     assert late.is_bottleneck is is_bottleneck
 
 

@@ -44,7 +44,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     cost_drift: float | None = None
     """By what share a token's price may change between the run's halves."""
     client_lag: float | None = None
-    """Which share of a latency may be the client's own lateness, but for what an idle client is late by."""
+    """Which share of the median may be the client's own lateness, but for what an idle client is late by."""
 
 
 class Budgets(Limits, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -197,8 +197,8 @@ def _money(limits: Limits, results: Results) -> Iterator[Verdict]:
 
 def _client(limits: Limits, side: Measured) -> Iterator[Verdict]:
     late = summary.lag(side)
-    what = "the client's own part of a latency, but for what an idle one is late by,"
-    value = late.busy_share if late else None
+    what = "the client's own part of the median, but for what an idle one is late by,"
+    value = late.busy_part_of_p50 if late else None
     yield from _at_most("client_lag", limits.client_lag, value, what, "share", "no answer")
 
 

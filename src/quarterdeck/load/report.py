@@ -168,8 +168,9 @@ def honesty(side: Measured) -> str:
         )
     told = f"It sent requests {ms(late.p50)} (p50) and {ms(late.p99)} (p99) after they were due"
     if late.is_bottleneck:
+        where = "" if late.busy_part_of_p50 > summary.LAG_SHARE else " at p99, though not at the median"
         return (
-            f"The client was the bottleneck. {told}: up to {share(late.share)} of a latency above is its own."
+            f"The client was the bottleneck{where}. {told}: up to {share(late.share)} of a latency above is its own."
             " Run it on a machine of its own, with more workers or a lower rate."
         )
     if late.share > summary.LAG_SHARE:

@@ -219,13 +219,17 @@ class Lag:
         return max(_part(self.p50, self.answer_p50), _part(self.p99, self.answer_p99))
 
     @property
-    def busy_share(self) -> float:
-        """The same without what an idle client is late by, too."""
-        return max(_part(self.p50 - TIMER_MS, self.answer_p50), _part(self.p99 - SLICE_MS, self.answer_p99))
+    def busy_part_of_p50(self) -> float:
+        """The client's own part of the middle, without what an idle client is late by, too."""
+        return _part(self.p50 - TIMER_MS, self.answer_p50)
+
+    @property
+    def busy_part_of_p99(self) -> float:
+        return _part(self.p99 - SLICE_MS, self.answer_p99)
 
     @property
     def is_bottleneck(self) -> bool:
-        return self.busy_share > LAG_SHARE
+        return max(self.busy_part_of_p50, self.busy_part_of_p99) > LAG_SHARE
 
 
 def _part(late_ms: float, answer_ms: float) -> float:
