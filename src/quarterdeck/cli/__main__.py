@@ -14,7 +14,10 @@ import click
 COMMANDS = {
     "up": "Start the platform here and keep it up until Ctrl-C.",
     "status": "Say what of the platform runs here.",
-    "keys": "Create, list and revoke API keys.",
+    "keys": "Create, list, change and revoke API keys.",
+    "teams": "Create, list, change and delete teams.",
+    "orgs": "Create, list and change organisations.",
+    "usage": "Sum up requests, tokens and money.",
     "cache": "Say what the cache holds, or make it forget.",
     "models": "List the models and whether they are ready.",
     "chat": "Talk to a model: one question, or a conversation.",

@@ -37,6 +37,25 @@ def connected(base_url: str, key: str) -> Iterator[httpx.Client]:
             raise click.ClickException(f"{base_url}: {error or type(error).__name__}") from None
 
 
+@contextmanager
+def as_admin() -> Iterator[httpx.Client]:
+    """A client for one command, with this user's admin key."""
+    user = mine()
+    with connected(user.gateway_url, user.admin_key) as client:
+        yield client
+
+
+def everything(client: httpx.Client, path: str, **params: str | None) -> Iterator[dict[str, Any]]:
+    """The objects of a list, page by page."""
+    given = {name: value for name, value in params.items() if value is not None}
+    while True:
+        page = answer(client.get(path, params={"limit": "100", **given}))
+        yield from page["data"]
+        if not page.get("has_more") or not page["data"]:
+            return
+        given["after"] = page["data"][-1]["id"]
+
+
 def answer(response: httpx.Response) -> dict[str, Any]:
     """The JSON object of a good answer. Raises ClickException with the platform's own words for another."""
     response.read()
