@@ -41,6 +41,9 @@ class Listed:
     def all(self) -> Sequence[Endpoint]:
         return self.endpoints
 
+    def serving(self, name: str) -> Sequence[Endpoint]:
+        return [each for each in self.endpoints if each.state == "ready" and each.serves(name)]
+
 
 class Bench:
     """The pipeline, and what stands around it."""

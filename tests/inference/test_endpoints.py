@@ -2,22 +2,23 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.inference.making import an_endpoint, as_json
+from tests.inference.making import as_json
 from tests.inference.upstream import Peer, Upstream, answering, response, until
 
 from quarterdeck.inference.endpoints import (
-    FAILURES_TO_REST,
-    REST_SECONDS,
+    Endpoint,
     JoinedEndpoints,
     Listed,
     PolledEndpoints,
+    Source,
     StaticEndpoints,
+    indexed,
     merge,
-    report_failure,
-    report_success,
 )
 from quarterdeck.inference.http1 import HttpClient
 from quarterdeck.settings.config import parse
@@ -137,30 +138,79 @@ def test_what_is_listed_no_more_is_gone() -> None:
 
 def test_several_sources_are_one_list() -> None:
     static = StaticEndpoints(CONFIG, {})
-    sources = [static]
+    sources: list[Source] = [static]
     joined = JoinedEndpoints(lambda: sources)
     assert len(joined.all()) == 2
     sources.append(static)
     assert len(joined.all()) == 4
 
 
-# health
+def ids(endpoints: Sequence[Endpoint]) -> list[str]:
+    return [endpoint.id for endpoint in endpoints]
 
 
-def test_an_endpoint_that_fails_again_and_again_rests() -> None:
-    endpoint = an_endpoint()
-    for _ in range(FAILURES_TO_REST - 1):
-        report_failure(endpoint, 100.0)
-    assert endpoint.rests_until == 0.0
-    report_failure(endpoint, 100.0)
-    assert endpoint.rests_until == 100.0 + REST_SECONDS
-    report_success(endpoint)
-    assert (endpoint.failures, endpoint.rests_until) == (0, 0.0)
+def test_those_that_are_ready_are_found_by_each_name_they_serve() -> None:
+    listed = [
+        Listed("a#1", "a", "ready", "http://h:1", adapters=["x"]),
+        Listed("a#2", "a", "ready", "http://h:2"),
+        Listed("a#3", "a", "draining", "http://h:3", adapters=["x"]),
+        Listed("b#1", "b", "ready", "http://h:4"),
+    ]
+    index = indexed(merge({}, listed).values())
+    assert {name: ids(found) for name, found in index.items()} == {"a": ["a#1", "a#2"], "x": ["a#1"], "b": ["b#1"]}
 
 
-def test_failures_that_are_not_in_a_row_are_no_reason_to_rest() -> None:
-    endpoint = an_endpoint()
-    for _ in range(10):
-        report_failure(endpoint, 100.0)
-        report_success(endpoint)
-    assert endpoint.rests_until == 0.0
+def test_the_index_follows_the_set_and_stays_the_same_object_where_nothing_changed() -> None:
+    static = StaticEndpoints(CONFIG, {})
+    sources: list[Source] = [static]
+    joined = JoinedEndpoints(lambda: sources)
+    before = joined.serving("a")
+    assert ids(before) == ids(static.all())
+    assert joined.serving("a") is before
+    assert joined.serving("nobody") == ()
+    more = parse('models: [{name: a, endpoints: [{url: "http://h:3"}]}, {name: c, endpoints: [{url: "http://h:4"}]}]')
+    sources.append(StaticEndpoints(more, {}))
+    assert ids(joined.serving("a")) == [*ids(before), "a@http://h:3"]
+    assert ids(joined.serving("c")) == ["c@http://h:4"]
+    sources[1] = StaticEndpoints(parse('models: [{name: c, endpoints: [{url: "http://h:5"}]}]'), {})
+    assert ids(joined.serving("a")) == ids(before)
+    assert ids(joined.serving("c")) == ["c@http://h:5"]
+    sources.pop()
+    assert joined.serving("c") == ()
+
+
+def test_a_reload_that_changes_nothing_keeps_the_index() -> None:
+    before = StaticEndpoints(CONFIG, {"A_KEY": "k"})
+    after = StaticEndpoints(CONFIG, {"A_KEY": "k"}, before=before)
+    assert after.index["a"] is before.index["a"]
+
+
+# elsewhere
+
+
+def test_a_key_may_stand_in_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    secret = tmp_path / "key"
+    secret.write_text("sk-file\n")
+    text = "models: [{name: a, endpoints: [{url: 'http://h', api_key_file: FILE}]}]"
+    (endpoint,) = StaticEndpoints(parse(text.replace("FILE", str(secret))), {}).all()
+    assert b"authorization: Bearer sk-file\r\n" in endpoint.head("/v1/x")
+    (keyless,) = StaticEndpoints(parse(text.replace("FILE", str(tmp_path / "none"))), {}).all()
+    assert keyless.api_key is None
+    assert "can't be read" in caplog.text
+
+
+def test_a_key_that_was_changed_in_its_file_is_taken_by_a_reload(tmp_path: Path) -> None:
+    secret = tmp_path / "key"
+    secret.write_text("one")
+    config = parse(f"models: [{{name: a, endpoints: [{{url: 'http://h', api_key_file: {secret}}}]}}]")
+    before = StaticEndpoints(config, {})
+    secret.write_text("two")
+    (endpoint,) = StaticEndpoints(config, {}, before=before).all()
+    assert b"Bearer two" in endpoint.head("/v1/x")
+
+
+def test_an_endpoint_elsewhere_is_sent_the_headers_of_the_file() -> None:
+    text = "models: [{name: a, endpoints: [{url: 'http://h', kind: openai, headers: {OpenAI-Organization: org-1}}]}]"
+    (endpoint,) = StaticEndpoints(parse(text), {}).all()
+    assert b"OpenAI-Organization: org-1\r\n" in endpoint.head("/v1/x")
+    assert endpoint.kind == "openai"

@@ -29,7 +29,7 @@ from quarterdeck.gateway.reload import ConfigFile
 from quarterdeck.gateway.revisions import CHANNEL, Follower, RedisRevisions
 from quarterdeck.gateway.server import BACKLOG, Server
 from quarterdeck.inference.directory import Directory
-from quarterdeck.inference.endpoints import Endpoints, JoinedEndpoints, PolledEndpoints, StaticEndpoints
+from quarterdeck.inference.endpoints import JoinedEndpoints, PolledEndpoints, Source, StaticEndpoints
 from quarterdeck.inference.engine_client import EngineClient
 from quarterdeck.inference.http1 import HttpClient, Timeouts
 from quarterdeck.inference.pipeline import Pipeline
@@ -64,7 +64,7 @@ class Sources:
     static: StaticEndpoints
     polled: PolledEndpoints | None
 
-    def all(self) -> list[Endpoints]:
+    def all(self) -> list[Source]:
         return [self.static] if self.polled is None else [self.static, self.polled]
 
 

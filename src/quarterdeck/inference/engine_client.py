@@ -81,9 +81,10 @@ class EngineClient:
         headers: Sequence[tuple[bytes, bytes]] = (),
         *,
         limit: float = FOREVER,
+        timeouts: Timeouts | None = None,
     ) -> EngineAnswer:
         """Send the request, wait for the first event or the whole body. `limit` is the loop's time at which the answer
-        must be complete.
+        must be complete; `timeouts` are this request's own.
 
         Raises EngineUnavailableError where another endpoint may be tried, BadRequestError and its like where the
         request itself is refused, EngineError otherwise.
@@ -91,7 +92,7 @@ class EngineClient:
         extra = b"".join([b"%b: %b\r\n" % header for header in headers])
         head = b"%b%bcontent-length: %d\r\n\r\n" % (endpoint.head(path), extra, len(body))
         try:
-            connection = await self._client.request(endpoint.origin, head, body, self.timeouts, limit)
+            connection = await self._client.request(endpoint.origin, head, body, timeouts or self.timeouts, limit)
         except UpstreamError as error:
             raise _translate(error) from error
         stream = None
@@ -116,6 +117,8 @@ class EngineClient:
 
     async def count(self, endpoint: Endpoint, body: dict[str, object]) -> int | None:
         """How many tokens `/tokenize` counts; None where the endpoint can't say."""
+        if endpoint.kind != "vllm":
+            return None
         try:
             answer = await self.open(endpoint, "/tokenize", msgspec.json.encode(body))
             return msgspec.json.decode(answer.body, type=_Count).count

@@ -8,12 +8,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from quarterdeck.errors import (
     APIError,
     BadRequestError,
-    EngineError,
     EngineUnavailableError,
     NotFoundError,
     PermissionDeniedError,
@@ -24,15 +23,15 @@ from quarterdeck.inference import admission
 from quarterdeck.inference.admission import Admission, Note, Reservation
 from quarterdeck.inference.calls import Head, Operation, Reply
 from quarterdeck.inference.counting import count_what_was_received, estimate_what_was_received
-from quarterdeck.inference.directory import Directory, Served
-from quarterdeck.inference.endpoints import Endpoint, Endpoints, report_failure, report_success
+from quarterdeck.inference.directory import Directory, Route
+from quarterdeck.inference.endpoints import Endpoint, Endpoints
 from quarterdeck.inference.engine_client import EngineAnswer, EngineClient
 from quarterdeck.inference.metering import Meter, error_code
 from quarterdeck.inference.preparation import estimate, for_endpoint, prepared
 from quarterdeck.inference.principal import Principal
 from quarterdeck.inference.rate_headers import rate_headers
 from quarterdeck.inference.relay import Relay
-from quarterdeck.inference.routing import pick
+from quarterdeck.inference.routing.router import Choice, Router, Selection
 from quarterdeck.inference.settlement import Settlement
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.requests import AnyRequest, Generation
@@ -56,6 +55,7 @@ CLIENT_CLOSED_REQUEST = 499
 GENERATING = (Operation.CHAT, Operation.COMPLETIONS)
 FREE = (Operation.TOKENIZE, Operation.DETOKENIZE)
 """No model runs for them: they have no usage, so none is looked for."""
+ONLY_VLLM = (*FREE, Operation.SCORE)
 MAX_NAME = 200
 """Characters of a model's name that a message repeats: a caller may have sent megabytes."""
 COUNTED_AT_ONCE = 8
@@ -78,8 +78,8 @@ class _Call:
     body: bytes
     shows_usage: bool
     reserved: int
+    selection: Selection
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    tried: list[Endpoint] = field(default_factory=list)
     attempt: float | None = None
     """When the attempt under way began, Unix seconds. None: none is."""
 
@@ -108,6 +108,7 @@ class Pipeline:
         self.directory = directory
         self.endpoints = endpoints
         self.in_flight = 0
+        self._router = Router(endpoints)
         self._engines = engines
         self._redis = redis
         self._settlement = settlement
@@ -128,13 +129,18 @@ class Pipeline:
             )
         request: AnyRequest = requests.decode(body, KINDS[head.operation])
         members = requests.members(body)
-        served = self._resolve(directory, head, request)
+        route = self._resolve(directory, head, request)
+        tokens = estimate(body, request)
+        selection = self._router.begin(
+            route, tokens=tokens, now=self._now(), request=request, members=members, headers=head.headers
+        )
+        served = selection.served
         body = prepared(body, members, request, served, head.principal.limits)
         shows_usage = isinstance(request, Generation) and bool(
             request.stream_options and request.stream_options.include_usage
         )
         meter = Meter(head, served, request)
-        call = _Call(head, meter, body, shows_usage, estimate(body, request))
+        call = _Call(head, meter, body, shows_usage, tokens, selection)
         self.in_flight += 1
         try:
             call.headers = await self._admit(call, gateway)
@@ -145,24 +151,24 @@ class Pipeline:
 
     # resolve
 
-    def _resolve(self, directory: Directory, head: Head, request: AnyRequest) -> Served:
+    def _resolve(self, directory: Directory, head: Head, request: AnyRequest) -> Route:
         name = request.model
-        served = directory.resolve(name)
-        if served is None:
-            holder = next((e for e in self.endpoints.all() if name in e.adapters), None)
-            served = directory.adapter(name, holder.model) if holder else None
-        if served is None:
+        route = directory.routes.get(name)
+        if route is None and (holders := self.endpoints.serving(name)):  # an adapter that was loaded since
+            served = directory.adapter(name, holders[0].model)
+            route = Route.to(served, directory.config.gateway) if served else None
+        if route is None:
             raise NotFoundError(
                 f"The model '{name[:MAX_NAME]}' does not exist or you do not have access to it.",
                 param="model",
                 code="model_not_found",
             )
         allowed = head.principal.models
-        if allowed is not None and not allowed & {name, served.name, served.model}:
+        if allowed is not None and not route.is_allowed(name, allowed):
             raise PermissionDeniedError(
                 f"This key may not use the model '{name[:MAX_NAME]}'.", param="model", code="model_not_allowed"
             )
-        return served
+        return route
 
     # admit
 
@@ -211,7 +217,7 @@ class Pipeline:
 
     async def _answer(self, call: _Call, gateway: GatewayConfig) -> Reply:
         meter = call.meter
-        deadline = self._now() + gateway.total_timeout_seconds
+        deadline = self._now() + call.selection.route.total_seconds
         try:
             answer = await self._open(call, gateway, deadline)
         except APIError as error:
@@ -241,24 +247,29 @@ class Pipeline:
     async def _open(self, call: _Call, gateway: GatewayConfig, deadline: float) -> EngineAnswer:
         """The first endpoint that begins to answer; those that fail before it are left for another."""
         failure: APIError | None = None
-        for _ in range(1 + gateway.retries):
-            endpoint = pick(self.endpoints.all(), call.meter.served.name, now=self._now(), avoid=call.tried)
-            if endpoint is None:
-                break
-            _check_task(endpoint, call.head.operation)
-            self._begin_attempt(call, endpoint)
-            body = for_endpoint(call.body, endpoint)
+        selection = call.selection
+        while (choice := selection.next(self._now())) is not None:
+            endpoint = choice.endpoint
+            _check_operation(endpoint, call.head.operation)
+            self._begin_attempt(call, choice)
+            body = for_endpoint(call.body, endpoint, choice.renamed)
             try:
                 answer = await self._engines.open(
-                    endpoint, call.head.operation, body, _headers(call.head), limit=deadline
+                    endpoint,
+                    call.head.operation,
+                    body,
+                    _headers(call.head),
+                    limit=deadline,
+                    timeouts=choice.timeouts,
                 )
-            except (EngineError, RateLimitError) as error:
+            except APIError as error:
                 self._end_attempt(call, error, time.time())
                 failure = error
-                if self._now() >= deadline:
+                now = self._now()
+                if not selection.failed(choice, error, now) or now >= deadline:
                     break
             else:
-                report_success(endpoint)
+                selection.succeeded(choice, self._now())
                 return answer
         if failure is None:
             failure = EngineUnavailableError(
@@ -270,19 +281,16 @@ class Pipeline:
             failure.headers.setdefault("retry-after", "1")
         raise failure
 
-    def _begin_attempt(self, call: _Call, endpoint: Endpoint) -> None:
-        call.tried.append(endpoint)
+    def _begin_attempt(self, call: _Call, choice: Choice) -> None:
         call.attempt = call.meter.engine_started = time.time()
-        call.meter.endpoint = endpoint
-        endpoint.in_flight += 1
+        call.meter.endpoint, call.meter.served = choice.endpoint, choice.served
+        choice.endpoint.begin(call.reserved)
 
     def _end_attempt(self, call: _Call, error: APIError | None, now: float, *, code: str | None = None) -> None:
         endpoint = call.meter.endpoint
         if call.attempt is None or endpoint is None:
             return
-        endpoint.in_flight -= 1
-        if isinstance(error, EngineError):
-            report_failure(endpoint, self._now())
+        endpoint.end(call.reserved)
         status = 200 if call.meter.first_token else (error.engine_status if error else 0)
         code = error_code(error) if error else code
         call.meter.attempts.append(Attempt(endpoint.id, call.attempt, now, status, code))
@@ -336,7 +344,13 @@ def _refused(admitted: Admission, limits: Limits) -> RateLimitError:
     return RateLimitError(f"Rate limit reached: this key may send {what}. Try again in {seconds} s.", headers=headers)
 
 
-def _check_task(endpoint: Endpoint, operation: Operation) -> None:
+def _check_operation(endpoint: Endpoint, operation: Operation) -> None:
+    if endpoint.kind != "vllm" and operation in ONLY_VLLM:
+        raise BadRequestError(
+            f"The model '{endpoint.model}' is not served by vLLM, which alone can {operation.word}.",
+            param="model",
+            code="unsupported_operation",
+        )
     if operation in GENERATING and endpoint.task == "embed":
         raise BadRequestError(
             f"The model '{endpoint.model}' makes embeddings; it does not chat or complete.",

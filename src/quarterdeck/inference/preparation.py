@@ -10,6 +10,7 @@ from quarterdeck.inference.directory import Served
 from quarterdeck.inference.endpoints import Endpoint
 from quarterdeck.inference.metering import estimated
 from quarterdeck.protocol import requests
+from quarterdeck.protocol.dialects import spoken
 from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Generation
 from quarterdeck.settings.limits import Limits
 
@@ -71,10 +72,11 @@ def _held_to(limits: Limits, request: Generation) -> dict[str, object]:
     return {"max_tokens": min(most, COMPLETIONS_DEFAULT)}
 
 
-def for_endpoint(body: bytes, endpoint: Endpoint) -> bytes:
-    """An endpoint elsewhere may know the model under another name."""
-    if endpoint.upstream_model is None:
+def for_endpoint(body: bytes, endpoint: Endpoint, renamed: str | None = None) -> bytes:
+    """The body as this endpoint shall have it: the model by its name over there, and nothing that only vLLM knows where
+    it is no vLLM. `renamed`: the model's name, where it is not the one that the body was prepared for."""
+    name = endpoint.upstream_model or renamed
+    if name is None and endpoint.kind == "vllm":
         return body
-    return requests.with_members(
-        msgspec.json.decode(body, type=dict[str, msgspec.Raw]), {"model": endpoint.upstream_model}
-    )
+    members = spoken(msgspec.json.decode(body, type=dict[str, msgspec.Raw]), endpoint.kind)
+    return requests.with_members(members, {} if name is None else {"model": name})

@@ -23,6 +23,7 @@ from pydantic import (
 from quarterdeck.settings.cache import CacheConfig
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.models import ModelConfig
+from quarterdeck.settings.routes import QueueConfig, RouteConfig, RoutingConfig
 from quarterdeck.settings.tenancy import KeyConfig, OrgConfig, TeamConfig, TeamName
 
 
@@ -43,11 +44,19 @@ _NEVER_FORWARDED = frozenset(
 
 
 class NameTwiceError(ValueError):
-    """Two models, aliases or adapters have one name."""
+    """Two models, aliases, adapters or routes have one name."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"the name {name!r} is given twice among models, aliases and adapters")
+        super().__init__(f"the name {name!r} is given twice among models, aliases, adapters and routes")
         self.name = name
+
+
+class ElsewhereError(ValueError):
+    """Something deeper in the file does not go with the rest of it; `where` is its place, as pydantic says it."""
+
+    def __init__(self, where: tuple[str | int, ...], message: str) -> None:
+        super().__init__(message)
+        self.where = where
 
 
 class GatewayConfig(BaseModel):
@@ -118,6 +127,10 @@ class Config(BaseModel):
 
     models: tuple[ModelConfig, ...]
     """Whom the platform serves."""
+    routes: tuple[RouteConfig, ...] = ()
+    """Public names that are more than one model: canaries, fallbacks, mirrors."""
+    queue: QueueConfig = QueueConfig()
+    """Who waits when a model's endpoints are full, or not there yet."""
     limits: Limits = Limits()
     """What a key may take when nothing else is said of it."""
     keys: dict[str, KeyConfig] = Field(default_factory=dict)
@@ -142,6 +155,36 @@ class Config(BaseModel):
                 if name in seen:
                     raise NameTwiceError(name)
                 seen.add(name)
+        for route in self.routes:
+            if route.name in seen:
+                raise NameTwiceError(route.name)
+            seen.add(route.name)
+        return self
+
+    @model_validator(mode="after")
+    def _routes_lead_somewhere(self) -> Self:
+        known = {adapter.name for model in self.models if model.engine for adapter in model.engine.adapters}
+        known |= {model.name for model in self.models}
+        for number, route in enumerate(self.routes):
+            places: list[tuple[tuple[str | int, ...], str]] = []
+            places += [(("targets", at, "model"), each.model) for at, each in enumerate(route.targets)]
+            places += [(("fallbacks", at, "model"), each.model) for at, each in enumerate(route.fallbacks)]
+            if route.mirror:
+                places.append((("mirror", "model"), route.mirror.model))
+            for where, name in places:
+                if name not in known:
+                    raise ElsewhereError(("routes", number, *where), f"there is no model or adapter {name!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _sessions_can_be_seen(self) -> Self:
+        chosen: list[tuple[tuple[str | int, ...], RoutingConfig | None]] = []
+        chosen += [(("models", at, "routing", "session"), model.routing) for at, model in enumerate(self.models)]
+        chosen += [(("routes", at, "routing", "session"), route.routing) for at, route in enumerate(self.routes)]
+        for where, routing in chosen:
+            kind, _, header = routing.session.partition(":") if routing else ("", "", "")
+            if kind == "header" and header not in self.gateway.forward_headers:
+                raise ElsewhereError(where, f"the header {header!r} is not among gateway.forward_headers")
         return self
 
 
@@ -198,11 +241,11 @@ def _duplicate_keys(node: yaml.Node | None) -> list[tuple[str, int]]:
 def _line_of(problem: Any, node: yaml.Node | None, filename: str) -> str:
     """Walk the YAML tree along pydantic's location as far as both agree."""
     where, line = "", 1
-    for part in problem["loc"]:
+    cause = problem.get("ctx", {}).get("error")
+    for part in cause.where if isinstance(cause, ElsewhereError) else problem["loc"]:
         where += f"[{part}]" if isinstance(part, int) else f".{part}"
         if (step := _child(node, part)) is not None:
             node, line = step
-    cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, NameTwiceError):  # it is about the whole file; the line is where the name stands again
         where, line = "models", _names(node, cause.name)[-1]
     message = problem["msg"].removeprefix("Value error, ")

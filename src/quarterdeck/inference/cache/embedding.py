@@ -13,7 +13,7 @@ from quarterdeck.inference.calls import Operation
 from quarterdeck.inference.endpoints import Endpoints
 from quarterdeck.inference.engine_client import EngineClient
 from quarterdeck.inference.preparation import for_endpoint
-from quarterdeck.inference.routing import pick
+from quarterdeck.inference.routing.policies import pick
 
 
 class _Embedding(msgspec.Struct):
@@ -34,7 +34,7 @@ class Embedder:
 
     async def __call__(self, model: str, texts: list[str]) -> list[list[float]]:
         """A vector each, in order. Raises APIError."""
-        endpoint = pick(self._endpoints.all(), model, now=asyncio.get_running_loop().time())
+        endpoint = pick(self._endpoints.serving(model), asyncio.get_running_loop().time())
         if endpoint is None:
             raise EngineUnavailableError(f"No endpoint of the model '{model}' is ready.", code="model_not_ready")
         body = msgspec.json.encode({"model": model, "input": texts, "encoding_format": "float"})
