@@ -286,6 +286,10 @@ async def test_a_plain_request_that_is_given_up_stops_the_engine(
 def test_the_request_id_is_in_the_log_beside_the_callers(client: openai.OpenAI, platform: Platform) -> None:
     headers = {"x-client-request-id": "my-own-id"}
     answer = client.chat.completions.create(**ASK, extra_headers=headers)
-    lines = [line for line in platform.gateway.log_lines() if line.get("request_id") == answer._request_id]
-    assert lines[-1]["client_request_id"] == "my-own-id"
-    assert lines[-1]["status"] == 200
+
+    def lines() -> list[dict[str, Any]]:
+        return [line for line in platform.gateway.log_lines() if line.get("request_id") == answer._request_id]
+
+    wait_until(lambda: bool(lines()), seconds=5)  # they are written together
+    assert lines()[-1]["client_request_id"] == "my-own-id"
+    assert lines()[-1]["status"] == 200

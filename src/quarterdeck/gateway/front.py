@@ -11,7 +11,7 @@ import asyncio
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
@@ -32,8 +32,10 @@ class Exchange:
     __slots__ = (
         "_caller",
         "_flow",
+        "_outgoing",
         "_pieces",
         "_protocol",
+        "_size",
         "_state",
         "_waiter",
         "asked",
@@ -60,6 +62,8 @@ class Exchange:
         self._flow: FlowControl = protocol.flow
         self._state: ServerState = protocol.server_state
         self._pieces: list[bytes] = []
+        self._outgoing: list[bytes] = []
+        self._size = 0
         self._caller: Caller | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -111,27 +115,37 @@ class Exchange:
         self._protocol.end(self)
 
     async def begin(self, status: int, headers: Headers) -> None:
-        if self.disconnected:
-            return
-        lines = self._head(status, headers)
-        lines.append(b"transfer-encoding: chunked\r\n\r\n")
-        self.transport.write(b"".join(lines))
+        self._outgoing = self._head(status, headers)
+        self._outgoing.append(b"transfer-encoding: chunked\r\n\r\n")
+        self._protocol.loop.call_soon(self._flush)
 
     async def write(self, piece: bytes) -> None:
-        if self.disconnected:
-            return
-        self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        outgoing = self._outgoing
+        if not outgoing:  # what comes in one turn of the loop leaves in one write
+            self._protocol.loop.call_soon(self._flush)
+        outgoing += (b"%x\r\n" % len(piece), piece, b"\r\n")
+        self._size += len(piece)
+        if self._size > HIGH_WATER_LIMIT:
+            self._flush()
         if self._flow.write_paused:
             await self._flow.drain()
 
     async def end(self) -> None:
         if self.disconnected:
             return
-        self.transport.write(b"0\r\n\r\n")
+        self._outgoing.append(b"0\r\n\r\n")
+        self._flush()
         self._protocol.end(self)
 
     def abort(self) -> None:
+        self._outgoing.clear()
         self.transport.abort()
+
+    def _flush(self) -> None:
+        if self._outgoing and not self.disconnected:
+            self.transport.write(b"".join(self._outgoing))
+        self._outgoing.clear()
+        self._size = 0
 
     def _head(self, status: int, headers: Headers) -> list[bytes]:
         lines = [STATUS_LINE[status]]
