@@ -4,8 +4,9 @@
 request may be tried elsewhere; after it, a failure is an event in the stream.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 
@@ -26,6 +27,7 @@ from quarterdeck.protocol.usage import Answer, decode_answer
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """The largest whole answer: embeddings of a long list come near it, nothing else does."""
 MAX_MESSAGE = 2000
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 @dataclass(slots=True)
@@ -47,6 +49,7 @@ class EngineStream:
         self._endpoint = endpoint
         self._connection = connection
         self._splitter = sse.EventSplitter()
+        self._is_closed = False
         self.first = b""
 
     async def read(self) -> bytes:
@@ -61,8 +64,11 @@ class EngineStream:
         return self._splitter.feed(b"\n\n") if self._splitter.rest.strip() == sse.DONE.strip() else b""
 
     def close(self) -> None:
-        """Give the connection back; an engine that is still generating sees it go and stops."""
-        self._client.release(self._endpoint.origin, self._connection)
+        """Give the connection back; an engine that is still generating sees it go and stops. Repeatable: by then the
+        connection may be another's."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._client.release(self._endpoint.origin, self._connection)
 
 
 class EngineClient:
@@ -81,10 +87,9 @@ class EngineClient:
         headers: Sequence[tuple[bytes, bytes]] = (),
         *,
         limit: float = FOREVER,
-        timeouts: Timeouts | None = None,
     ) -> EngineAnswer:
         """Send the request, wait for the first event or the whole body. `limit` is the loop's time at which the answer
-        must be complete; `timeouts` are this request's own.
+        must be complete.
 
         Raises EngineUnavailableError where another endpoint may be tried, BadRequestError and its like where the
         request itself is refused, EngineError otherwise.
@@ -92,7 +97,7 @@ class EngineClient:
         extra = b"".join([b"%b: %b\r\n" % header for header in headers])
         head = b"%b%bcontent-length: %d\r\n\r\n" % (endpoint.head(path), extra, len(body))
         try:
-            connection = await self._client.request(endpoint.origin, head, body, timeouts or self.timeouts, limit)
+            connection = await self._client.request(endpoint.origin, head, body, self.timeouts, limit)
         except UpstreamError as error:
             raise _translate(error) from error
         stream = None
@@ -115,13 +120,20 @@ class EngineClient:
             if stream is None:
                 self._client.release(endpoint.origin, connection)
 
-    async def count(self, endpoint: Endpoint, body: dict[str, object]) -> int | None:
+    async def count(self, endpoint: Endpoint, body: Mapping[str, object]) -> int | None:
         """How many tokens `/tokenize` counts; None where the endpoint can't say."""
-        if endpoint.kind != "vllm":
-            return None
+        counted = await self._tokenized(endpoint, body, _Count)
+        return counted.count if counted is not None else None
+
+    async def tokenize(self, endpoint: Endpoint, body: Mapping[str, object]) -> list[int] | None:
+        """The tokens themselves; None where the endpoint can't say."""
+        tokenized = await self._tokenized(endpoint, body, _Tokens)
+        return tokenized.tokens if tokenized is not None else None
+
+    async def _tokenized(self, endpoint: Endpoint, body: Mapping[str, object], kind: type[T]) -> T | None:
         try:
             answer = await self.open(endpoint, "/tokenize", msgspec.json.encode(body))
-            return msgspec.json.decode(answer.body, type=_Count).count
+            return msgspec.json.decode(answer.body, type=kind)
         except (APIError, msgspec.DecodeError, UnicodeDecodeError):
             return None
 
@@ -142,6 +154,10 @@ class EngineClient:
 
 class _Count(msgspec.Struct):
     count: int
+
+
+class _Tokens(msgspec.Struct):
+    tokens: list[int]
 
 
 class _Error(msgspec.Struct):

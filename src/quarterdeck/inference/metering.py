@@ -41,6 +41,7 @@ class Meter(msgspec.Struct, eq=False):
     finish_reason: str | None = None
     response_id: str | None = None
     transcript: Transcript | None = None
+    resumed: int = 0
 
     def read_answer(self, answer: Answer | None, body: bytes) -> None:
         """Take usage, id and finish reason from a whole answer."""
@@ -122,6 +123,7 @@ class Meter(msgspec.Struct, eq=False):
             top_p=generation.top_p if generation else None,
             seed=generation.seed if generation else None,
             attempts=tuple(self.attempts),
+            resumed=self.resumed,
         )
 
 

@@ -5,12 +5,14 @@ is gone by then would never be settled.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Self
 
 from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
 from quarterdeck.inference.engine_client import EngineStream, stream_error
 from quarterdeck.inference.metering import Meter
+from quarterdeck.inference.resume import Lost, Resumed
+from quarterdeck.inference.seam import Seam
 from quarterdeck.inference.stream_tap import StreamTap
 from quarterdeck.protocol import sse
 from quarterdeck.record import Status
@@ -24,6 +26,7 @@ class Relay:
 
     `deadline` is the loop's time at which it must be over: looked at with each piece, as silence has its own time-out.
     `on_end` is called once, with how it ended, whether read to the end or closed. `spawn` runs what may go on after it.
+    `resume` is asked for another stream where this one was lost, and says None where there is none.
     """
 
     def __init__(
@@ -35,13 +38,19 @@ class Relay:
         deadline: float,
         on_end: Callable[[Status, APIError | None], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
+        resume: Callable[[Lost], Awaitable[Resumed | None]] | None = None,
     ) -> None:
         self._stream = stream
+        self._meter = meter
         self._tap = StreamTap(meter, shows_usage=shows_usage)
         self._deadline = deadline
         self._on_end = on_end
         self._spawn = spawn
+        self._resume = resume
         self._next = stream.first
+        self._first = b""
+        self._seam: Seam | None = None
+        self._lost: APIError | None = None
         self._is_over = False
         self._loop = asyncio.get_running_loop()
 
@@ -51,28 +60,53 @@ class Relay:
     async def __anext__(self) -> bytes:
         tap = self._tap
         while not self._is_over:
+            if (lost := self._lost) is not None and not await self._go_on(lost):
+                return self._fail(lost)
             try:
                 whole = self._next or await self._stream.read()
             except EngineError as error:
-                return self._fail(error)
+                self._lost = error
+                continue
             self._next = b""
             if self._loop.time() > self._deadline:
                 return self._fail(EngineTimeoutError("The request took too long.", code="request_timeout"))
             if not whole:
-                return self._fail(EngineError("The engine ended the stream before it was complete."))
+                self._lost = EngineError("The engine ended the stream before it was complete.")
+                continue
+            if self._seam is not None:
+                whole = self._seam.join(whole)
             passed = tap.look(whole)
-            if tap.error is not None:
-                return passed + self._fail(stream_error(tap.error))
-            if tap.is_broken:
-                return passed + self._fail(EngineError("The engine's stream is broken: an event is not JSON."))
-            if tap.is_unfinished:
-                return passed + self._fail(EngineError("The engine ended the stream without a finish reason."))
             if tap.is_done:
                 # `[DONE]` comes a moment before the body's last byte: read that, so that the connection can be kept.
                 self._end("ok", None, self._spawn_rest)
+            elif tap.error is not None or tap.is_broken or tap.is_unfinished:
+                self._lost = _failure(tap)
+            if not self._first:
+                self._first = sse.first_object(passed)
             if passed:
                 return passed
         raise StopAsyncIteration
+
+    async def _go_on(self, lost: APIError) -> bool:
+        """Let another endpoint go on, if there is one and the answer is of a kind that can be."""
+        meter = self._meter
+        if self._resume is None or not isinstance(lost, EngineError) or lost.code == "request_timeout":
+            return False
+        if meter.transcript is None or meter.finish_reason is not None or not self._first:
+            return False
+        if (text := meter.transcript.plain_text()) is None:
+            return False
+        self._stream.close()
+        resumed = await self._resume(Lost(lost, text, meter.transcript.tokens_seen()))
+        if resumed is None:
+            return False
+        self._lost = None
+        self._stream, self._next = resumed.stream, resumed.stream.first
+        self._seam = Seam(self._first, tokens=resumed.tokens, repeated=resumed.repeated)
+        self._tap.begin_again()
+        meter.usage = None  # that of the answer so far, if there was one: the new one counts it in
+        meter.resumed += 1
+        return True
 
     async def aclose(self) -> None:
         """The caller is done with it. Before the end this stops the engine. Repeatable."""
@@ -99,3 +133,11 @@ class Relay:
             return  # all that matters had come
         finally:
             self._stream.close()
+
+
+def _failure(tap: StreamTap) -> APIError:
+    if tap.error is not None:
+        return stream_error(tap.error)
+    if tap.is_broken:
+        return EngineError("The engine's stream is broken: an event is not JSON.")
+    return EngineError("The engine ended the stream without a finish reason.")

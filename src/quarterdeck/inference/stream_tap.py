@@ -62,6 +62,11 @@ class StreamTap:
             meter.transcript.add(whole)
         return whole
 
+    def begin_again(self) -> None:
+        """Another stream goes on with the answer."""
+        self.error = None
+        self.is_broken = self.is_unfinished = False
+
     def _is_finished(self) -> bool:
         if self._meter.finish_reason is None:
             return False

@@ -63,6 +63,13 @@ def events(whole: bytes) -> Iterator[bytes]:
         start = end + 2
 
 
+def first_object(whole: bytes) -> bytes:
+    """The first of these events that has data; b"" where none has."""
+    if whole.startswith(b"data: "):
+        return whole[: whole.find(b"\n\n") + 2]
+    return next((event for event in events(whole) if data(event)), b"")
+
+
 def data(event: bytes) -> bytes:
     """The event's data, its lines joined; b"" for a comment."""
     lines = (line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:"))
