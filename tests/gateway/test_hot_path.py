@@ -198,6 +198,13 @@ async def test_only_listed_headers_are_handed_on(pipeline: FakePipeline) -> None
     assert [head.headers for head, _ in pipeline.calls] == [(), ((b"x-fault", b"429"),)]
 
 
+async def test_what_a_caller_says_of_caching_is_told_whole(pipeline: FakePipeline) -> None:
+    sent = [("Cache-Control", "no-cache"), ("cache-control", "max-age=5")]
+    await Client(create_app(parts(pipeline))).post(CHAT, {}, headers=sent)
+    await Client(create_app(parts(pipeline))).post(CHAT, {})
+    assert [head.cache_control for head, _ in pipeline.calls] == [b"no-cache,max-age=5", b""]
+
+
 async def test_one_more_than_max_in_flight_is_refused_before_its_body(pipeline: FakePipeline) -> None:
     pipeline.directory = type(pipeline.directory).of(config(max_in_flight=1))
     app = create_app(parts(pipeline))

@@ -47,6 +47,7 @@ class Asked:
 
     __slots__ = (
         "authorization",
+        "cache_control",
         "client_id",
         "content_encoding",
         "content_length",
@@ -58,6 +59,7 @@ class Asked:
     def __init__(self, operation: Operation, headers: list[tuple[bytes, bytes]], forward: frozenset[bytes]) -> None:
         self.operation = operation
         self.authorization: bytes | None = None
+        self.cache_control = b""
         self.client_id: bytes | None = None
         self.content_length: int | None = None
         self.content_encoding = b""
@@ -75,8 +77,11 @@ class Asked:
                 self.client_id = value
             elif name == b"content-encoding":
                 self.content_encoding = value
-            elif name in forward:
-                self.forwarded += ((name, value),)
+            else:
+                if name == b"cache-control":
+                    self.cache_control += b"," + value if self.cache_control else value
+                if name in forward:
+                    self.forwarded += ((name, value),)
         if keys > 1:  # a proxy before us may have read the other one
             self.authorization = None
 
@@ -168,7 +173,9 @@ class HotPath:
         whole = await body.read(gateway.max_body_mb * MIB)
         caller.deadline = 0.0
         body.watch(caller)
-        head = Head(exchange.request_id, asked.operation, principal, exchange.started, asked.forwarded)
+        head = Head(
+            exchange.request_id, asked.operation, principal, exchange.started, asked.forwarded, asked.cache_control
+        )
         reply = await self._pipeline.call(head, whole)
         if reply.stream is not None:
             await self._stream(caller, exchange, reply, reply.stream, wire, gateway.client_write_timeout_seconds)

@@ -37,6 +37,8 @@ class Head(msgspec.Struct, frozen=True):  # a frozen dataclass takes eight times
     """Unix seconds at which the request came in."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Those of the client's headers that an engine may see (an allow-list of the door)."""
+    cache_control: bytes = b""
+    """The client's `cache-control`: whether an answer may be kept or an old one given."""
 
 
 class Stream(Protocol):

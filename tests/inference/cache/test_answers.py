@@ -74,6 +74,11 @@ def a_body_record(**changes: Any) -> RequestRecord:
     return a_finished(**({"stream": False, "model": "m"} | changes))
 
 
+def ended(lookup: Lookup, body: bytes, record: RequestRecord | None = None) -> None:
+    lookup.take(body, b"application/json")
+    lookup.end(record or a_body_record())
+
+
 async def test_a_name_whose_answers_are_not_kept_is_nothing_to_the_cache(redis: Redis) -> None:
     assert Subject(redis, "{}").look() is None
 
@@ -81,7 +86,7 @@ async def test_a_name_whose_answers_are_not_kept_is_nothing_to_the_cache(redis: 
 async def test_an_answer_is_kept_and_found(subject: Subject) -> None:
     lookup = subject.miss()
     assert await lookup.recall(0.0) is None
-    lookup.end(a_body_record(), answer(), "application/json")
+    ended(lookup, answer())
     await subject.done()
     found = await subject.stored(subject.miss())
     assert found is not None and found.body == answer()
@@ -110,7 +115,7 @@ async def test_a_request_says_what_it_was_to_the_cache(subject: Subject) -> None
     assert (warm.state, warm.key, warm.headers) == ("bypass", None, ((b"x-cache", b"bypass"),))
     assert await warm.recall(0.0) is None
     assert warm.collect() is None
-    warm.end(a_body_record(), answer(), "application/json")
+    ended(warm, answer())
     assert len(subject.cache.flights) == 0 and subject.tasks == []
 
 
@@ -118,7 +123,7 @@ async def test_no_cache_renews_the_answer(subject: Subject) -> None:
     lookup = subject.miss(cache_control=b"no-cache")
     assert (lookup.key, lookup.state) == (None, "bypass")
     await lookup.recall(0.0)
-    lookup.end(a_body_record(), answer("anew"), "application/json")
+    ended(lookup, answer("anew"))
     await subject.done()
     found = await subject.stored(subject.miss())
     assert found is not None and found.body == answer("anew")
@@ -127,7 +132,7 @@ async def test_no_cache_renews_the_answer(subject: Subject) -> None:
 async def test_no_store_leaves_nothing(subject: Subject) -> None:
     lookup = subject.miss(cache_control=b"no-store")
     await lookup.recall(0.0)
-    lookup.end(a_body_record(), answer(), "application/json")
+    ended(lookup, answer())
     await subject.done()
     assert await subject.stored(subject.miss()) is None
 
@@ -145,9 +150,21 @@ async def test_an_equal_request_waits_for_the_first_and_has_its_answer(subject: 
     await leader.recall(0.0)
     waiting = asyncio.create_task(follower.recall(0.0))
     await asyncio.sleep(0)
-    leader.end(a_body_record(), answer(), "application/json")
+    ended(leader, answer())
     found = await waiting
     assert found is not None and found.body == answer()
+
+
+async def test_who_gives_up_keeps_nobody_waiting(subject: Subject) -> None:
+    leader, follower = subject.miss(), subject.miss()
+    await leader.recall(0.0)
+    waiting = asyncio.create_task(follower.recall(0.0))
+    await asyncio.sleep(0)
+    leader.give_up()
+    assert await waiting is None
+    ended(leader, answer())
+    follower.give_up()
+    assert subject.tasks == []
 
 
 @pytest.mark.parametrize("status", ["error", "cancelled", "lost"])
@@ -159,7 +176,7 @@ async def test_a_first_that_fails_sends_the_others_on_their_way(subject: Subject
     leader.end(a_body_record(status=status))
     assert await waiting is None
     assert follower.flight is not None  # it leads now
-    follower.end(a_body_record(), answer(), "application/json")
+    ended(follower, answer())
 
 
 async def test_a_stream_that_is_too_long_sends_the_others_on_their_way_at_once(redis: Redis) -> None:
@@ -182,7 +199,7 @@ async def test_a_body_that_is_too_long_is_not_kept(redis: Redis) -> None:
     subject = Subject(redis, "{default: {exact: true, max_entry_kb: 1}}")
     lookup = subject.miss()
     await lookup.recall(0.0)
-    lookup.end(a_body_record(), answer("x" * 1024), "application/json")
+    ended(lookup, answer("x" * 1024))
     await subject.done()
     assert await subject.stored(lookup) is None
 
@@ -190,7 +207,7 @@ async def test_a_body_that_is_too_long_is_not_kept(redis: Redis) -> None:
 async def test_a_fallbacks_answer_is_not_kept(subject: Subject) -> None:
     lookup = subject.miss()
     await lookup.recall(0.0)
-    lookup.end(a_body_record(model="other"), answer(), "application/json")
+    ended(lookup, answer(), a_body_record(model="other"))
     await subject.done()
     assert await subject.stored(lookup) is None
 
@@ -198,7 +215,7 @@ async def test_a_fallbacks_answer_is_not_kept(subject: Subject) -> None:
 async def test_all_choices_must_be_there(subject: Subject) -> None:
     lookup = subject.miss(n=2)
     await lookup.recall(0.0)
-    lookup.end(a_body_record(), answer(), "application/json")
+    ended(lookup, answer())
     await subject.done()
     assert await subject.stored(lookup) is None
 
@@ -206,7 +223,7 @@ async def test_all_choices_must_be_there(subject: Subject) -> None:
 async def test_the_end_is_told_once(subject: Subject) -> None:
     lookup = subject.miss()
     await lookup.recall(0.0)
-    lookup.end(a_body_record(), answer(), "application/json")
+    ended(lookup, answer())
     lookup.end(a_body_record(status="error"))
     assert len(subject.tasks) == 1
 
@@ -215,7 +232,7 @@ async def test_the_same_in_other_words_has_the_earlier_answer(redis: Redis) -> N
     subject = Subject(redis, SEMANTIC)
     first = subject.miss(RESET)
     await first.recall(0.0)
-    first.end(a_body_record(), answer(), "application/json")
+    ended(first, answer())
     await subject.done()
     found = await subject.miss(RESET_TOO).recall(0.0)
     assert found is not None and found.body == answer()
@@ -226,7 +243,7 @@ async def test_what_was_purged_is_not_known_in_other_words(redis: Redis) -> None
     subject = Subject(redis, SEMANTIC)
     first = subject.miss(RESET)
     await first.recall(0.0)
-    first.end(a_body_record(), answer(), "application/json")
+    ended(first, answer())
     await subject.done()
     assert len(subject.cache.semantic) == 1
     await store.purge(redis, "default")
@@ -239,7 +256,7 @@ async def test_a_redis_that_is_away_costs_an_answer_nothing(tmp_path: Any) -> No
     subject = Subject(redis, SEMANTIC)
     lookup = subject.miss(RESET)
     await lookup.recall(0.0)
-    lookup.end(a_body_record(), answer(), "application/json")
+    ended(lookup, answer())
     await subject.done()
     assert len(subject.cache.semantic) == 0
     await redis.close()
@@ -249,7 +266,7 @@ async def test_another_configuration_forgets_what_was_known_in_other_words(redis
     subject = Subject(redis, SEMANTIC)
     first = subject.miss(RESET)
     await first.recall(0.0)
-    first.end(a_body_record(), answer(), "application/json")
+    ended(first, answer())
     await subject.done()
     subject.cache.adopt(config("{}"))
     assert subject.look() is None

@@ -23,7 +23,7 @@ from quarterdeck.inference.cache.entry import (
 )
 from quarterdeck.inference.calls import Reply
 
-SSE = "text/event-stream"
+SSE = b"text/event-stream"
 STREAM = delta("Hel") + delta("lo") + delta(finish="stop") + usage() + DONE
 
 
@@ -50,7 +50,7 @@ def kept(entry: Entry | None) -> Entry:
         made=st.floats(0, 4e9),
         model=st.text(),
         body=st.binary(max_size=200),
-        content_type=st.text(),
+        content_type=st.binary(),
         is_stream=st.booleans(),
         usage_events=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=3).map(tuple),
         cost=st.decimals(min_value=0, max_value=10**12, places=18, allow_nan=False),
@@ -124,8 +124,8 @@ def test_a_finish_reason_that_is_only_spoken_of_does_not_count() -> None:
 
 def test_an_embedding_has_no_finish() -> None:
     record = a_finished(stream=False, operation="embeddings", finish_reason=None)
-    assert entry_of(record, b'{"data": []}', "application/json", choices=0) is not None
-    assert entry_of(record, b'{"data": []}', "application/json") is None
+    assert entry_of(record, b'{"data": []}', b"application/json", choices=0) is not None
+    assert entry_of(record, b'{"data": []}', b"application/json") is None
 
 
 # replay
@@ -159,7 +159,7 @@ async def test_usage_in_a_chunk_with_text_is_shown_to_all() -> None:
 def test_a_body_is_replayed_whole_with_its_age() -> None:
     body = answer()
     record = a_finished(stream=False, ended=1000.0)
-    entry = kept(entry_of(record, body, "application/json"))
+    entry = kept(entry_of(record, body, b"application/json"))
     reply = replay(entry, 1061.7, shows_usage=False, headers=((b"x-ratelimit-limit-requests", b"5"),))
     assert (reply.status, reply.body, reply.stream) == (200, body, None)
     assert dict(reply.headers) == {

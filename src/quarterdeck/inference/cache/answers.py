@@ -49,6 +49,9 @@ class Lookup:
     """The one that it leads."""
     collector: Collector | None = None
     """Keeps a stream's pieces as they pass."""
+    body: bytes | None = None
+    """The whole answer, where it was no stream."""
+    content_type: bytes = b"text/event-stream; charset=utf-8"
 
     @property
     def key(self) -> str | None:
@@ -120,18 +123,27 @@ class Lookup:
             self.collector = Collector(most, on_full=lambda: flight.end(None))
         return self.collector
 
-    def end(self, record: RequestRecord, body: bytes | None = None, content_type: str = "text/event-stream") -> None:
-        """The request is over. `body`: the whole answer, where it was no stream. Repeatable."""
+    def take(self, body: bytes, content_type: bytes) -> None:
+        """The whole answer, where it is no stream."""
+        self.body, self.content_type = body, content_type
+
+    def give_up(self) -> None:
+        """There will be no answer to keep. Nobody need wait for the record to hear it."""
+        if self.flight is not None:
+            self.flight.end(None)
+            self.flight = None
+
+    def end(self, record: RequestRecord) -> None:
+        """The request is over: its answer is kept if it may be. Repeatable."""
         flight, question = self.flight, self.question
         if flight is None or question is None:
             return
         self.flight = None
-        if body is None and self.collector is not None:
-            body = self.collector.body()
+        body = self.body if self.collector is None else self.collector.body()
         found = None
         is_short = body is not None and len(body) <= question.plan.policy.max_entry_kb * 1024
         if body is not None and is_short and record.model == self.model:
-            found = entries.entry_of(record, body, content_type, choices=self.choices)
+            found = entries.entry_of(record, body, self.content_type, choices=self.choices)
         flight.end(found)
         if found is not None:
             self.cache.spawn(self._store(question, found))

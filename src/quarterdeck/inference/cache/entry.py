@@ -30,7 +30,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     made: float
     model: str
     body: bytes
-    content_type: str = "application/json"
+    content_type: bytes = b"application/json"
     is_stream: bool = False
     usage_events: tuple[tuple[int, int], ...] = ()
     """Where those events of a stream lie that are not for a client who did not ask for its usage."""
@@ -73,7 +73,7 @@ def decode(blob: bytes) -> Entry | None:
         return None
 
 
-def entry_of(record: RequestRecord, body: bytes, content_type: str, *, choices: int = 1) -> Entry | None:
+def entry_of(record: RequestRecord, body: bytes, content_type: bytes, *, choices: int = 1) -> Entry | None:
     """What is kept of a finished request; None where its answer must not stand for another.
 
     `body` is the answer as the engine gave it: for a stream all its events, those included that the client did not see.
@@ -175,7 +175,7 @@ def replay(
 ) -> Reply:
     """The answer once more; `headers` are the reply's others."""
     told = (
-        (b"content-type", entry.content_type.encode()),
+        (b"content-type", entry.content_type),
         (b"x-cache", b"hit"),
         (b"age", b"%d" % entry.age(now)),
         *headers,
