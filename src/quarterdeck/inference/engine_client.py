@@ -87,9 +87,10 @@ class EngineClient:
         headers: Sequence[tuple[bytes, bytes]] = (),
         *,
         limit: float = FOREVER,
+        timeouts: Timeouts | None = None,
     ) -> EngineAnswer:
         """Send the request, wait for the first event or the whole body. `limit` is the loop's time at which the answer
-        must be complete.
+        must be complete; `timeouts` are this request's own.
 
         Raises EngineUnavailableError where another endpoint may be tried, BadRequestError and its like where the
         request itself is refused, EngineError otherwise.
@@ -97,7 +98,7 @@ class EngineClient:
         extra = b"".join([b"%b: %b\r\n" % header for header in headers])
         head = b"%b%bcontent-length: %d\r\n\r\n" % (endpoint.head(path), extra, len(body))
         try:
-            connection = await self._client.request(endpoint.origin, head, body, self.timeouts, limit)
+            connection = await self._client.request(endpoint.origin, head, body, timeouts or self.timeouts, limit)
         except UpstreamError as error:
             raise _translate(error) from error
         stream = None
@@ -131,6 +132,8 @@ class EngineClient:
         return tokenized.tokens if tokenized is not None else None
 
     async def _tokenized(self, endpoint: Endpoint, body: Mapping[str, object], kind: type[T]) -> T | None:
+        if endpoint.kind != "vllm":
+            return None
         try:
             answer = await self.open(endpoint, "/tokenize", msgspec.json.encode(body))
             return msgspec.json.decode(answer.body, type=kind)
