@@ -223,7 +223,16 @@ def test_equal_runs_are_compared_without_a_warning(tmp_path: Path) -> None:
     write_run(tmp_path / "b", steady(60))
     words = read(report.write(tmp_path / "a", tmp_path / "b")).words
     assert "with care" not in words
-    assert "Nothing." in words
+    assert "Nothing was different." in words
+
+
+def test_warmer_caches_on_one_side_are_told(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", steady(60))
+    write_run(tmp_path / "b", steady(60, cached_tokens=15))
+    words = read(report.write(tmp_path / "a", tmp_path / "b")).words
+    assert "The engines knew 0 % of A's prompt tokens and 75 % of B's already" in words
+    write_run(tmp_path / "c", steady(60, cached_tokens=1))
+    assert "engines knew" not in read(report.write(tmp_path / "a", tmp_path / "c")).words
 
 
 def test_the_command_prints_the_figures_and_where_the_page_lies(

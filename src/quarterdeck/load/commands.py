@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from quarterdeck.load import budgets, comparison, report, results, summary
+from quarterdeck.load import budgets, report, results, summary, wording
 from quarterdeck.load.budgets import BudgetError, Verdict
 from quarterdeck.load.measures import beside
 from quarterdeck.load.results import Results, ResultsError
@@ -40,10 +40,12 @@ def text(run: Results, other: Results | None = None) -> str:
     """The figures for a terminal: a run, a run beside its baseline, or two runs."""
     if other is not None:
         sides = [summary.measured(run, label="A"), summary.measured(other, label="B")]
-        return f"{table(*beside(sides))}\n\n{comparison.in_short(sides)}"
-    sides = summary.sides(run)
-    short = f"{comparison.in_short(sides)}\n" if len(sides) == 2 else ""
-    return f"{table(*beside(sides))}\n\n{short}{report.honesty(sides[0])}"
+        remarks = [wording.in_short(sides), wording.cache_note(sides)]
+    else:
+        sides = summary.sides(run)
+        remarks = [wording.in_short(sides), wording.cache_note(sides)] if len(sides) == 2 else []
+        remarks.append(wording.honesty(sides[0]))
+    return "\n".join([table(*beside(sides)), "", *filter(None, remarks)])
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> str:

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from quarterdeck.load import charts, page, process_charts, summary, tables
-from quarterdeck.load.distribution import quantile
-from quarterdeck.load.measures import ms, ratio
+from quarterdeck.load import charts, page, process_charts, summary, tables, wording
 from quarterdeck.load.page import Page
 from quarterdeck.load.results import Results
 from quarterdeck.load.summary import Measured
@@ -18,7 +16,7 @@ def render(a: Results, b: Results) -> str:
     sides = [summary.measured(a, label="A"), summary.measured(b, label="B")]
     runs = [("A", a), ("B", b)]
     document = Page(f"A {a.name} beside B {b.name}")
-    document.section("What was not the same", page.table(tables.differences(a, b)) or page.paragraph("Nothing."))
+    document.section("Differences", page.table(tables.differences(a, b)) or page.paragraph("Nothing was different."))
     document.section(
         "In numbers",
         page.table(tables.overall(sides, "A ÷ B: below 1 A took less time, or did fewer")),
@@ -54,20 +52,9 @@ def _head(a: Results, b: Results, sides: Sequence[Measured]) -> Iterator[str]:
         yield page.verdict(
             word, f"the runs differ in {' and '.join(unequal)}, which alone can make a difference.", "bad"
         )
-    yield page.verdict("In short:", in_short(sides), "none")
-    yield page.facts([("A", f"{a.run.profile}: {a.folder}"), ("B", f"{b.run.profile}: {b.folder}")])
-
-
-def in_short(sides: Sequence[Measured]) -> str:
-    """The two runs in a sentence."""
-    a, b = sides
-    name, values = (
-        ("time to first token", (a.ttft, b.ttft)) if a.ttft and b.ttft else ("whole request", (a.total, b.total))
-    )
-    parts = []
-    for label, q in (("p50", 0.5), ("p99", 0.99)):
-        x, y = (quantile(told, q) for told in values)
-        if x is not None and y is not None:
-            parts.append(f"{label} {ms(x)} against {ms(y)} ({ratio(x, y)})")
-    said = f"{name}: {', '.join(parts)}" if parts else "One of the runs has no answers"
-    return f"{said}; errors {a.errors:,} of {len(a.judged):,} against {b.errors:,} of {len(b.judged):,}."
+    yield page.verdict("In short:", wording.in_short(sides), "none")
+    if note := wording.cache_note(sides):
+        yield page.verdict("Compare with care:", note, "bad")
+    for label, run in (("A", a), ("B", b)):
+        yield page.paragraph(f"{label}: {run.name}, {run.run.profile}.")
+        yield page.facts(wording.facts(run))

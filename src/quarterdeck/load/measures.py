@@ -124,7 +124,8 @@ def difference(a: float | None, b: float | None, unit: Unit) -> str:
     """Of latencies: what a gateway adds is a time, whatever the engine behind it takes."""
     if a is None or b is None or unit != "ms":
         return ""
-    return f"{'+' if a >= b else '−'}{ms(abs(a - b))}"
+    sign = "" if abs(a - b) < 0.005 else "+" if a > b else "−"
+    return f"{sign}{ms(abs(a - b))}"
 
 
 def mib(count: float) -> str:
