@@ -110,8 +110,8 @@ def cache_note(sides: Sequence[Measured]) -> str:
         return ""
     return (
         f"The engines knew {share(a)} of {sides[0].label}'s prompt tokens and {share(b)} of {sides[1].label}'s already:"
-        " the same questions came before, or one does not tell. Latencies compare only where caches are equally warm: run"
-        " both by rounds (`quarterdeck bench --baseline`), or each with a seed that was not used yet."
+        " the same questions came before, or one does not tell. Latencies compare only where caches are alike: run both"
+        " by rounds (`quarterdeck bench --baseline`), or each with a seed that was not used yet."
     )
 
 
