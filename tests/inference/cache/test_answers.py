@@ -43,11 +43,11 @@ class Subject:
     def look(self, content: str = "Hi", *, cache_control: bytes = b"", **changes: Any) -> Lookup | None:
         body = {"model": "m", "messages": [{"role": "user", "content": content}], "temperature": 0} | changes
         text = json.dumps(body).encode()
-        head = Head("req_1", Operation.CHAT, ALICE, 0.0)
+        head = Head("req_1", Operation.CHAT, ALICE, 0.0, cache_control=cache_control)
         request, members = requests.decode(text, requests.ChatCompletion), requests.members(text)
         served = Directory.of(self.config).resolve("m")
         assert served is not None
-        return self.cache.look(head, request, members, served, cache_control=cache_control)
+        return self.cache.look(head, request, members, served)
 
     def miss(self, *args: Any, **kwargs: Any) -> Lookup:
         found = self.look(*args, **kwargs)
@@ -234,8 +234,11 @@ async def test_the_same_in_other_words_has_the_earlier_answer(redis: Redis) -> N
     await first.recall(0.0)
     ended(first, answer())
     await subject.done()
-    found = await subject.miss(RESET_TOO).recall(0.0)
+    again = subject.miss(RESET_TOO)
+    found = await again.recall(0.0)
     assert found is not None and found.body == answer()
+    reply = again.replay(found, 0.0, shows_usage=False, headers=())
+    assert dict(reply.headers)[b"x-cache-key"].decode() == first.key != again.key
     assert await subject.miss("How do I reset my router?").recall(0.0) is None
 
 

@@ -18,7 +18,7 @@ from quarterdeck.inference.cache.entry import Collector, Entry
 from quarterdeck.inference.cache.flights import Flight, Flights
 from quarterdeck.inference.cache.key import Plans, Question, ask, control_of
 from quarterdeck.inference.cache.semantic import Asked, Embed, SemanticCache, asked_of
-from quarterdeck.inference.calls import Head, Operation
+from quarterdeck.inference.calls import Head, Operation, Reply
 from quarterdeck.inference.directory import Served
 from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.record import CacheState, RequestRecord
@@ -49,6 +49,8 @@ class Lookup:
     """The one that it leads."""
     collector: Collector | None = None
     """Keeps a stream's pieces as they pass."""
+    found_key: str = ""
+    """Whose answer it was given, where that was another question's."""
     body: bytes | None = None
     """The whole answer, where it was no stream."""
     content_type: bytes = b"text/event-stream; charset=utf-8"
@@ -113,7 +115,14 @@ class Lookup:
         found = self.read(blob, now) if blob is not None else None
         if blob is None:
             semantic.forget(asked, key)
+        if found is not None:
+            self.found_key = key
         return found
+
+    def replay(self, found: Entry, now: float, *, shows_usage: bool, headers: Headers) -> Reply:
+        """What was found, once more; `headers` are the answer's others."""
+        key = self.found_key or (self.question.key if self.question else "")
+        return entries.replay(found, now, shows_usage=shows_usage, headers=((b"x-cache-key", key.encode()), *headers))
 
     def collect(self) -> Collector | None:
         """What shall see the stream's pieces; None: nobody keeps them."""
@@ -134,7 +143,10 @@ class Lookup:
             self.flight = None
 
     def end(self, record: RequestRecord) -> None:
-        """The request is over: its answer is kept if it may be. Repeatable."""
+        """The request is over: its record is told what the cache had to do with it, its answer kept if it may be.
+        Repeatable."""
+        if record.cache == "off":
+            record.cache = self.state
         flight, question = self.flight, self.question
         if flight is None or question is None:
             return
@@ -186,17 +198,14 @@ class AnswerCache:
         members: dict[str, msgspec.Raw],
         served: Served,
         *,
-        cache_control: bytes = b"",
         prompt_version: str = "",
     ) -> Lookup | None:
-        """What the request is to the cache. None: its model's answers are not kept.
-
-        `members` are the body's as they came; `cache_control` is the client's header.
-        """
+        """What the request is to the cache; `members` are its body's as they came. None: its model's answers are not
+        kept."""
         plan = self.plans.plan(request.model, served)
         if plan is None:
             return None
-        control = control_of(cache_control, members.get("cache"))
+        control = control_of(head.cache_control, members.get("cache"))
         question = ask(plan, head, request, members, control=control, prompt_version=prompt_version)
         lookup = Lookup(self, head.principal.org, served.name, question)
         if question is not None:
