@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 from tests.gateway.fakes import FakeKeys, config, key_row
 
+from quarterdeck import ids
 from quarterdeck.errors import AuthenticationError, ServiceUnavailableError
 from quarterdeck.gateway import auth
 from quarterdeck.gateway.auth import Authenticator
+from quarterdeck.gateway.revisions import Change
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.limits import Limits
+from quarterdeck.store.keys import KeyRow
+from quarterdeck.store.terms import Terms
 
 HEADER = b"Bearer sk-qd-user"
 
@@ -275,3 +279,143 @@ async def test_a_confirmed_key_is_read_now(bench: Bench) -> None:
     bench.keys.is_away = True
     with pytest.raises(ServiceUnavailableError):
         await bench.subject.confirm(old)
+
+
+# what changed elsewhere
+
+
+async def test_a_revoked_key_is_refused_once_the_word_has_come(bench: Bench) -> None:
+    await bench.subject.authenticate(HEADER)
+    bench.change(revoked=1001.0)
+    await bench.subject.catch_up([Change("default", key="key_1", revision=1)])
+    assert bench.subject.known(HEADER) is None
+    with pytest.raises(AuthenticationError, match="revoked"):
+        await bench.subject.authenticate(HEADER)
+
+
+@pytest.mark.parametrize(
+    "change", [Change("default", team="red", revision=5), Change("default", revision=5), Change("default", revision=0)]
+)
+async def test_a_change_of_team_or_org_reaches_every_key_of_it(bench: Bench, change: Change) -> None:
+    await bench.subject.catch_up([Change("default", key="nobody", revision=4)])
+    rows = {name: key_row(id=name, team=team) for name, team in (("a", "red"), ("b", "red"))}
+    for name, row in rows.items():
+        bench.keys.put(name, row)
+        await bench.subject.authenticate(f"Bearer {name}".encode())
+    for name, row in rows.items():
+        bench.keys.put(name, replace(row, of_team=Terms(Limits(max_tokens=3))))
+    asked = bench.keys.asked
+    await bench.subject.catch_up([change])
+    for name in rows:
+        found = bench.subject.known(f"Bearer {name}".encode())
+        assert found is not None
+        assert found.limits.max_tokens == 3
+    assert bench.keys.asked == asked + 1, "all of them in one question"
+
+
+async def test_a_change_of_another_key_asks_nothing(bench: Bench) -> None:
+    await bench.subject.authenticate(HEADER)
+    await bench.subject.catch_up([Change("default", key="key_2", revision=1)])  # the first word of an org: all of it
+    asked = bench.keys.asked
+    await bench.subject.catch_up([Change("default", key="key_3", revision=2)])
+    await bench.subject.catch_up([Change("other", key="key_3", revision=9)])
+    assert bench.keys.asked == asked
+
+
+async def test_after_the_word_an_admission_need_not_read_again(bench: Bench) -> None:
+    old = await bench.subject.authenticate(HEADER)
+    await bench.subject.catch_up([Change("default", key="key_2", revision=6)])
+    asked = bench.keys.asked
+    assert (await bench.subject.reread(old, 6)).revision == 6
+    assert (await bench.subject.authenticate(HEADER)).revision == 6
+    assert bench.keys.asked == asked
+
+
+async def test_where_a_word_was_missed_all_keys_of_the_org_are_read(bench: Bench) -> None:
+    await bench.subject.authenticate(HEADER)
+    await bench.subject.catch_up([Change("default", key="key_2", revision=1)])
+    bench.change(revoked=1001.0)
+    await bench.subject.catch_up([Change("default", key="key_2", revision=3)])
+    assert bench.subject.known(HEADER) is None
+
+
+async def test_after_a_new_connection_everything_is_read(bench: Bench) -> None:
+    bench.keys.put("other", key_row(id="key_o", org="other"))
+    for header in (HEADER, b"Bearer other"):
+        await bench.subject.authenticate(header)
+    bench.change(revoked=1001.0)
+    bench.keys.rows.pop(ids.digest("other"))
+    await bench.subject.catch_up(None)
+    for header in (HEADER, b"Bearer other"):
+        with pytest.raises(AuthenticationError):
+            await bench.subject.authenticate(header)
+
+
+async def test_a_row_that_was_asked_for_before_the_word_does_not_stay(bench: Bench) -> None:
+    """The database answered with the key as it was; meanwhile it was revoked, and the word came."""
+    bench.keys.gate.clear()
+    waiting = asyncio.create_task(bench.subject.authenticate(HEADER))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert bench.keys.asked == 1
+    await bench.subject.catch_up([Change("default", key="key_1", revision=1)])
+    bench.keys.gate.set()
+    await waiting
+    assert bench.keys.asked == 2
+
+
+async def test_an_older_reading_that_ends_last_changes_nothing(bench: Bench) -> None:
+    await bench.subject.authenticate(HEADER)
+    late = asyncio.get_running_loop().create_future()
+    old = bench.keys.rows[ids.digest("sk-qd-user")]
+    find = bench.keys.find
+
+    async def slow(digest: str) -> KeyRow | None:
+        await late
+        return old
+
+    bench.keys.find = slow  # type: ignore[method-assign]
+    bench.now += auth.FRESH_SECONDS + 1
+    await bench.subject.authenticate(HEADER)  # read again in the background, and slowly
+    await asyncio.sleep(0)
+    bench.keys.find = find  # type: ignore[method-assign]
+    bench.change(revoked=1001.0)
+    await bench.subject.catch_up([Change("default", key="key_1", revision=1)])
+    late.set_result(None)
+    await bench.settle()
+    with pytest.raises(AuthenticationError, match="revoked"):
+        await bench.subject.authenticate(HEADER)
+
+
+@pytest.mark.parametrize("how", ["word", "admission", "admin", "new secret", "time"])
+async def test_a_replaced_secret_opens_nothing_however_it_is_found_out(bench: Bench, how: str) -> None:
+    old = await bench.subject.authenticate(HEADER)
+    row = bench.keys.rows.pop(ids.digest("sk-qd-user"))
+    bench.keys.put("sk-qd-new", row)
+    if how == "word":
+        await bench.subject.catch_up([Change("default", key="key_1", revision=1)])
+    elif how == "admission":
+        with pytest.raises(AuthenticationError):
+            await bench.subject.reread(old, 1)
+    elif how == "admin":
+        with pytest.raises(AuthenticationError):
+            await bench.subject.confirm(old)
+    elif how == "new secret":
+        await bench.subject.authenticate(b"Bearer sk-qd-new")
+    else:
+        bench.now += auth.FRESH_SECONDS + 1
+        await bench.subject.authenticate(HEADER)
+        await bench.settle()
+    with pytest.raises(AuthenticationError):
+        await bench.subject.authenticate(HEADER)
+    assert (await bench.subject.authenticate(b"Bearer sk-qd-new")).key == "key_1"
+    assert bench.subject.known(b"Bearer sk-qd-new") is not None
+
+
+async def test_without_a_database_the_word_takes_no_key_away(bench: Bench) -> None:
+    await bench.subject.authenticate(HEADER)
+    bench.keys.is_away = True
+    with pytest.raises(ServiceUnavailableError):
+        await bench.subject.catch_up([Change("default", key="key_1", revision=1)])
+    assert (await bench.subject.authenticate(HEADER)).key == "key_1"
+    assert bench.subject._caught_up == {}

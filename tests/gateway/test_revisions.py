@@ -1,0 +1,117 @@
+"""What one gateway changed, the others read again: once, in order, and all of it where a message may be missing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from quarterdeck.errors import ServiceUnavailableError
+from quarterdeck.gateway import revisions
+from quarterdeck.gateway.revisions import CHANNEL, Change, Follower, RedisRevisions, change_of
+from quarterdeck.inference.admission import revision_key
+from quarterdeck.store.redis import Redis
+from quarterdeck.store.subscription import Subscription
+
+
+class Desk:
+    """Someone who catches up, and can be away or slow."""
+
+    def __init__(self) -> None:
+        self.calls: asyncio.Queue[Sequence[Change] | None] = asyncio.Queue()
+        self.is_away = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.subject = Follower(self._catch_up)
+
+    async def _catch_up(self, changes: Sequence[Change] | None) -> None:
+        self.calls.put_nowait(changes)
+        await self.gate.wait()
+        if self.is_away:
+            raise ServiceUnavailableError("away")
+
+    async def next(self) -> Sequence[Change] | None:
+        async with asyncio.timeout(20):
+            return await self.calls.get()
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    made = Desk()
+    task = asyncio.create_task(made.subject.run())
+    yield made
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def message(revision: int, key: str) -> bytes:
+    return b'%d {"org":"default","key":"%s"}' % (revision, key.encode())
+
+
+async def test_a_bump_counts_up_and_says_what_has_changed(redis: Redis, redis_url: str) -> None:
+    heard: asyncio.Queue[bytes | None] = asyncio.Queue()
+    subscription = Subscription(
+        redis_url, CHANNEL, on_listening=lambda: heard.put_nowait(None), on_message=heard.put_nowait
+    )
+    task = asyncio.create_task(subscription.run())
+    changes = [Change("default", key="key_1"), Change("default", team="red"), Change("acme")]
+    async with asyncio.timeout(20):
+        assert await heard.get() is None
+        for change in changes:
+            await RedisRevisions(redis).bump(change)
+        told = [change_of(await heard.get() or b"") for _ in changes]
+    assert [(c.org, c.key, c.team, c.revision) for c in told] == [
+        ("default", "key_1", None, 1),
+        ("default", None, "red", 2),
+        ("acme", None, None, 1),
+    ]
+    assert await redis.call("GET", revision_key("default")) == b"2"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_bump_without_redis_is_no_error() -> None:
+    await RedisRevisions(Redis("unix:///nobody/listens/here")).bump(Change("default"))
+
+
+async def test_what_is_heard_while_another_is_read_comes_next_and_at_once(desk: Desk) -> None:
+    desk.gate.clear()
+    desk.subject.hear(message(1, "a"))
+    assert await desk.next() == [Change("default", "a", revision=1)]
+    desk.subject.hear(message(2, "b"))
+    desk.subject.hear(message(3, "c"))
+    desk.gate.set()
+    assert await desk.next() == [Change("default", "b", revision=2), Change("default", "c", revision=3)]
+
+
+@pytest.mark.parametrize("words", [b"", b"1", b"x {}", b"1 {}", b'1 {"org": 5}', b'1 {"org":"a"', b"\xff\xfe {}"])
+async def test_a_message_that_says_nothing_has_everything_read(words: bytes, desk: Desk) -> None:
+    desk.subject.hear(words)
+    assert await desk.next() is None
+
+
+async def test_a_new_connection_has_everything_read(desk: Desk) -> None:
+    desk.subject.hear(message(1, "a"))
+    desk.subject.miss()
+    assert await desk.next() is None
+
+
+async def test_more_than_can_wait_is_everything(desk: Desk) -> None:
+    desk.gate.clear()
+    desk.subject.hear(message(1, "a"))
+    await desk.next()
+    for i in range(revisions.MOST_WAITING + 1):
+        desk.subject.hear(message(i + 2, "b"))
+    desk.gate.set()
+    assert await desk.next() is None
+
+
+async def test_while_the_database_is_away_it_is_tried_until_all_is_read(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revisions, "RETRY_SECONDS", 0)
+    desk.is_away = True
+    desk.subject.hear(message(1, "a"))
+    assert await desk.next() == [Change("default", "a", revision=1)]
+    assert await desk.next() is None
+    desk.is_away = False
+    assert await desk.next() is None
