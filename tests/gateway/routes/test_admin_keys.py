@@ -136,3 +136,61 @@ async def test_an_admin_key_that_another_gateway_revoked_opens_nothing_here(keys
     assert (await client.get(PATH)).status == 200
     await Client(one, key=BOSS).request("DELETE", f"{PATH}/{made['id']}")
     assert (await client.get(PATH)).status == 401
+
+
+async def test_a_key_is_changed_in_what_is_named_and_at_once(app: HotPath) -> None:
+    made = await create(app, limits={"max_tokens": 5}, tags=["a"], priority=1, expires_in_days=1)
+    boss, path = Client(app, key=BOSS), f"{PATH}/{made['id']}"
+    secret = made.pop("key")
+    assert (await Client(app, key=secret).get("/v1/models")).json["data"]
+    changed = (await boss.post(path, {"models": [], "budget": {"amount": 2}}, headers=JSON)).json
+    assert changed == {
+        **made,
+        "models": [],
+        "budget": {"amount": "2", "period": "month", "on_exhausted": "deny"},
+    }
+    assert (await Client(app, key=secret).get("/v1/models")).json["data"] == []
+    bare = {"limits": None, "budget": None, "models": None, "priority": None, "tags": None, "expires_in_days": None}
+    changed = (await boss.post(path, bare, headers=JSON)).json
+    del bare["expires_in_days"]
+    assert changed == {**made, **bare, "tags": [], "expires": None}
+
+
+async def test_a_replaced_secret_is_refused_at_once_and_the_new_one_is_the_same_key(app: HotPath) -> None:
+    made = await create(app, team="red")
+    old = Client(app, key=made["key"])
+    assert (await old.get("/v1/models")).status == 200
+    rotated = (await Client(app, key=BOSS).post(f"{PATH}/{made['id']}/rotate")).json
+    assert (rotated["id"], rotated["team"], rotated["hint"]) == (made["id"], "red", rotated["key"][-4:])
+    assert (await old.get("/v1/models")).error["code"] == "invalid_api_key"
+    assert (await Client(app, key=rotated["key"]).get("/v1/models")).status == 200
+    assert rotated["key"] not in (await Client(app, key=BOSS).get(PATH)).body.decode()
+
+
+async def test_a_revoked_key_can_not_be_changed(app: HotPath) -> None:
+    made = await create(app)
+    boss, path = Client(app, key=BOSS), f"{PATH}/{made['id']}"
+    await boss.request("DELETE", path)
+    for asked in (path, f"{path}/rotate"):
+        answer = await boss.post(asked, {"name": "x"}, headers=JSON)
+        assert (answer.status, answer.error["code"]) == (409, "key_revoked")
+
+
+@pytest.mark.parametrize(
+    "secret", ["' OR '1'='1", "sk-qd-boss' --", "'; DROP TABLE api_keys; --", "sk-qd-bos", "sk-qd-boss2", "%", "*"]
+)
+async def test_what_looks_like_sql_or_like_a_piece_of_a_key_opens_nothing(secret: str, app: HotPath) -> None:
+    assert (await Client(app, key=BOSS).get(PATH)).status == 200  # the real one is in memory
+    for path in (PATH, "/v1/models"):
+        answer = await Client(app, key=secret).get(path)
+        assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")
+    assert (await Client(app, key=BOSS).get(PATH)).status == 200
+
+
+async def test_keys_that_begin_alike_are_different_keys(app: HotPath, keys: KeyStore) -> None:
+    shared = "sk-qd-" + "x" * 80
+    for tail, is_admin in (("1", True), ("2", False)):
+        await keys.create(secret=shared + tail, name=tail, is_admin=is_admin)
+    assert (await Client(app, key=shared + "1").get(PATH)).status == 200
+    assert (await Client(app, key=shared + "2").get(PATH)).status == 403
+    assert (await Client(app, key=shared).get(PATH)).status == 401
