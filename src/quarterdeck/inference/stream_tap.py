@@ -6,6 +6,7 @@ is parsed. Where a pattern is most often absent it is searched from behind: CPyt
 
 import msgspec
 
+from quarterdeck.inference.cache.entry import Collector
 from quarterdeck.inference.metering import Meter
 from quarterdeck.inference.transcript import Transcript
 from quarterdeck.protocol import sse
@@ -17,12 +18,16 @@ FINISH = (b'"finish_reason":"', b'"finish_reason": "')
 
 
 class StreamTap:
-    """Looks at each piece of a stream on its way: usage, finish reason, the end, errors inside a 200."""
+    """Looks at each piece of a stream on its way: usage, finish reason, the end, errors inside a 200.
 
-    __slots__ = ("_choices", "_meter", "_shows_usage", "error", "is_broken", "is_done", "is_unfinished")
+    `collector` is given all of it that is sound, what the client doesn't see as well.
+    """
 
-    def __init__(self, meter: Meter, *, shows_usage: bool) -> None:
+    __slots__ = ("_choices", "_collector", "_meter", "_shows_usage", "error", "is_broken", "is_done", "is_unfinished")
+
+    def __init__(self, meter: Meter, *, shows_usage: bool, collector: Collector | None = None) -> None:
         self._meter = meter
+        self._collector = collector
         self._shows_usage = shows_usage
         self._choices = _Choices() if choices_of(meter.request) != 1 else None
         meter.transcript = Transcript()
@@ -52,6 +57,8 @@ class StreamTap:
                 break
         if self._choices is not None:
             self._choices.look(whole)
+        if self._collector is not None:
+            self._collector.add(whole)
         if sse.usage_before(whole, len(whole)) >= 0:
             whole = self._take_usage(whole)
         if self.is_done and not self._is_finished():
