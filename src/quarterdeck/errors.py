@@ -10,6 +10,7 @@
     + MethodNotAllowedError    405
   - ConflictError              409  invalid_request_error
   - RateLimitError             429  rate_limit_error
+    + InsufficientQuotaError   429  insufficient_quota     a budget is exhausted: trying again is in vain
   - ServiceUnavailableError    503  server_error           a part of ours is away
   - EngineError                502  engine_error
     + EngineUnavailableError   503
@@ -84,6 +85,14 @@ class ConflictError(APIError):
 
 class RateLimitError(APIError):
     status, type, default_code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+
+class InsufficientQuotaError(RateLimitError):
+    type, default_code = "insufficient_quota", "insufficient_quota"
+
+    def __init__(self, message: str, *, headers: Mapping[str, str] | None = None) -> None:
+        # The SDKs try a 429 again unless they are told not to.
+        super().__init__(message, headers={"x-should-retry": "false", **(headers or {})})
 
 
 class ServiceUnavailableError(APIError):

@@ -2,16 +2,19 @@
 
 import asyncio
 import random
+import struct
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 from tests.records import a_record
 
 from quarterdeck.inference import admission
-from quarterdeck.inference.admission import Admission, Note, Reservation
-from quarterdeck.record import decode
+from quarterdeck.inference.admission import Admission, Bucket, Note, Reservation
+from quarterdeck.inference.counters import Counters, Scope, bucket_key, is_limited
+from quarterdeck.record import RequestRecord, decode
 from quarterdeck.settings.limits import Limits
 from quarterdeck.store.redis import Redis, RedisError
 
@@ -25,10 +28,19 @@ class Key:
     def __init__(self, redis: Redis, limits: Limits | None = None, name: str = "key_1") -> None:
         self.redis, self.limits, self.name = redis, limits or Limits(), name
 
+    @property
+    def counters(self) -> Counters:
+        return Counters(ORG, (Scope(self.name, self.limits),) if is_limited(self.limits) else ())
+
+    def record(self, **changes: Any) -> RequestRecord:
+        return a_record(**({"key": self.name, "status": "lost", "input_tokens": 0, "output_tokens": 0} | changes))
+
+    def note(self, **changes: Any) -> Note:
+        return Note(self.record(**changes), self.counters.noted)
+
     def wants(self, tokens: int = 100, **changes: Any) -> Reservation:
-        fields: dict[str, Any] = {"key": self.name, "status": "lost", "input_tokens": 0, "output_tokens": 0}
-        record = a_record(**(fields | changes))
-        return Reservation(record.id, ORG, self.name, self.limits, tokens, record)
+        note = self.note(**changes)
+        return Reservation(note.record.id, self.counters, msgspec.json.encode(note), tokens)
 
     async def reserve(self, tokens: int = 100) -> tuple[Reservation, Admission]:
         wanted = self.wants(tokens)
@@ -36,11 +48,27 @@ class Key:
 
     async def settle(self, reservation: Reservation, used: int = 0, **changes: Any) -> bool:
         fields: dict[str, Any] = {"id": reservation.id, "key": self.name, "input_tokens": used, "output_tokens": 0}
-        return await admission.settle(self.redis, a_record(**(fields | changes)), reservation.tokens)
+        return await admission.settle(self.redis, a_record(**(fields | changes)), reservation.counters)
 
-    async def bucket(self) -> dict[str, float]:
-        found = await self.redis.call("HGETALL", f"bucket:{{{ORG}}}:{self.name}")
-        return {name.decode(): float(value) for name, value in zip(found[::2], found[1::2], strict=True)}
+    async def bucket(self) -> Bucket | None:
+        return await admission.read_bucket(self.redis, ORG, self.name)
+
+    async def level(self) -> float:
+        bucket = await self.bucket()
+        assert bucket is not None
+        return bucket.tokens
+
+    async def running(self) -> int:
+        bucket = await self.bucket()
+        assert bucket is not None
+        return bucket.running
+
+    async def rewind(self, milliseconds: int) -> None:
+        """As if the bucket had been filled so much earlier."""
+        bucket = await self.bucket()
+        assert bucket is not None
+        words = (bucket.at - milliseconds, bucket.requests, bucket.tokens, bucket.running)
+        await self.redis.call("SET", bucket_key(ORG, self.name), struct.pack("<4d", *words))
 
 
 async def stream(redis: Redis) -> list[str]:
@@ -60,8 +88,8 @@ async def under_way(redis: Redis) -> tuple[int, int]:
 async def test_a_key_without_limits_leaves_no_bucket(redis: Redis) -> None:
     key = Key(redis)
     reservation, admitted = await key.reserve()
-    assert admitted == Admission(None, 0, -1, -1, 0)
-    assert await key.bucket() == {}
+    assert admitted == Admission(None, 0)
+    assert await key.bucket() is None
     assert await under_way(redis) == (1, 1)
     assert await key.settle(reservation)
     assert await under_way(redis) == (0, 0)
@@ -116,7 +144,7 @@ async def test_a_bucket_fills_with_time(redis: Redis) -> None:
     for _ in range(60):
         await key.reserve(100)
     assert (await key.reserve())[1].refused == "requests"
-    await redis.call("HINCRBY", f"bucket:{{{ORG}}}:key_1", "at", -2000)
+    await key.rewind(2000)
     admitted = (await key.reserve(100))[1]
     assert admitted.refused is None
     assert admitted.requests_left in (1, 2)
@@ -126,7 +154,7 @@ async def test_a_bucket_fills_with_time(redis: Redis) -> None:
 async def test_no_bucket_is_fuller_than_full(redis: Redis) -> None:
     key = Key(redis, Limits(requests_per_minute=5, tokens_per_minute=1000))
     await key.reserve(100)
-    await redis.call("HSET", f"bucket:{{{ORG}}}:key_1", "at", 0)
+    await key.rewind(86_400_000)
     admitted = (await key.reserve(100))[1]
     assert (admitted.requests_left, admitted.tokens_left) == (4, 900)
 
@@ -134,7 +162,7 @@ async def test_no_bucket_is_fuller_than_full(redis: Redis) -> None:
 async def test_a_clock_that_was_set_back_takes_nothing_away(redis: Redis) -> None:
     key = Key(redis, Limits(requests_per_minute=5))
     await key.reserve()
-    await redis.call("HINCRBY", f"bucket:{{{ORG}}}:key_1", "at", 3_600_000)
+    await key.rewind(-3_600_000)
     assert (await key.reserve())[1].requests_left == 3
 
 
@@ -186,7 +214,7 @@ async def test_two_hundred_at_once_get_no_more_than_there_is(redis_url: str, lim
     assert most <= len(admitted) <= most + 1
     assert await under_way(gateways[0]) == (len(admitted), len(admitted))
     await asyncio.gather(*[keys[0].settle(reservation, used=100) for reservation in admitted])
-    assert (await keys[0].bucket())["running"] == 0
+    assert await keys[0].running() == 0
     for gateway in gateways:
         await gateway.close()
 
@@ -198,10 +226,10 @@ async def test_a_record_is_committed_once(redis: Redis) -> None:
     key = Key(redis, TOKENS)
     reservation, _ = await key.reserve(700)
     assert await key.settle(reservation, used=50)
-    level = (await key.bucket())["tokens"]
+    level = await key.level()
     assert 949 < level < 960
     assert not await key.settle(reservation, used=50)
-    assert await key.bucket() == {**await key.bucket(), "tokens": level, "running": 0}
+    assert (await key.level(), await key.running()) == (level, 0)
     assert await stream(redis) == [reservation.id]
 
 
@@ -209,7 +237,7 @@ async def test_more_than_was_reserved_may_be_used(redis: Redis) -> None:
     key = Key(redis, TOKENS)
     reservation, _ = await key.reserve(100)
     await key.settle(reservation, used=1500)
-    assert -501 < (await key.bucket())["tokens"] < -490
+    assert -501 < await key.level() < -490
     assert (await key.reserve(1))[1].refused == "tokens"
 
 
@@ -229,15 +257,14 @@ async def test_a_released_reservation_leaves_nothing(redis: Redis) -> None:
     reservation, _ = await key.reserve(100)
     await admission.release(redis, reservation)
     await admission.release(redis, reservation)
-    bucket = await key.bucket()
-    assert (round(bucket["tokens"]), bucket["running"]) == (1000, 0)
+    assert (round(await key.level()), await key.running()) == (1000, 0)
     assert (await stream(redis), await under_way(redis)) == ([], (0, 0))
 
 
 async def test_releasing_what_was_never_reserved_does_nothing(redis: Redis) -> None:
     key = Key(redis, TOKENS)
     await admission.release(redis, key.wants())
-    assert (await stream(redis), await key.bucket()) == ([], {})
+    assert (await stream(redis), await key.bucket()) == ([], None)
 
 
 async def test_a_reservation_that_comes_after_its_settlement_does_not_stay(redis: Redis) -> None:
@@ -248,7 +275,7 @@ async def test_a_reservation_that_comes_after_its_settlement_does_not_stay(redis
     assert (await admission.reserve(redis, wanted)).refused is None
     assert not await key.settle(wanted, used=50)
     assert await under_way(redis) == (0, 0)
-    assert (await key.bucket())["running"] == 0
+    assert await key.running() == 0
     assert await stream(redis) == [wanted.id]
 
 
@@ -297,27 +324,27 @@ async def test_a_request_whose_gateway_died_is_lost_once(redis: Redis) -> None:
     found = await asyncio.gather(*[admission.settle_expired(redis, ORG) for _ in range(5)])
     assert sum(found) == 1
     assert await stream(redis) == [reservation.id]
-    assert (await under_way(redis), (await key.bucket())["running"]) == ((0, 0), 0)
+    assert (await under_way(redis), await key.running()) == ((0, 0), 0)
 
 
 @pytest.mark.usefixtures("at_once")
 async def test_what_was_last_seen_of_it_is_what_is_settled(redis: Redis) -> None:
     key = Key(redis, TOKENS)
     reservation, _ = await key.reserve(700)
-    seen = key.wants(id=reservation.id, input_tokens=30, output_tokens=20).record
-    await admission.renew(redis, ORG, [(reservation.id, Note(700, seen))])
+    seen = key.note(id=reservation.id, input_tokens=30, output_tokens=20)
+    await admission.renew(redis, ORG, [(reservation.id, seen)])
     await expire(redis, reservation)
     assert await admission.settle_expired(redis, ORG) == 1
     entries = await redis.call("XRANGE", admission.stream_key(ORG), "-", "+")
-    assert decode(entries[0][1][1]) == seen
-    assert 949 < (await key.bucket())["tokens"] < 960
+    assert decode(entries[0][1][1]) == seen.record
+    assert 949 < await key.level() < 960
 
 
 async def test_a_renewed_reservation_does_not_expire(redis: Redis) -> None:
     key = Key(redis)
     reservation, _ = await key.reserve()
     await expire(redis, reservation)
-    await admission.renew(redis, ORG, [(reservation.id, Note(100, reservation.record))])
+    await admission.renew(redis, ORG, [(reservation.id, key.note(id=reservation.id))])
     assert await admission.settle_expired(redis, ORG) == 0
     assert float(await redis.call("ZSCORE", admission.deadlines_key(ORG), reservation.id)) > 1e12
 
@@ -329,7 +356,7 @@ async def test_a_gateway_has_a_moment_to_renew_what_expired_while_redis_was_away
     alive, dead = [(await key.reserve())[0] for _ in range(2)]
     await expire(redis, alive, dead)
     assert await admission.settle_expired(redis, ORG) == 0
-    await admission.renew(redis, ORG, [(alive.id, Note(100, alive.record))])
+    await admission.renew(redis, ORG, [(alive.id, key.note(id=alive.id))])
     assert await admission.settle_expired(redis, ORG) == 0
     await expire(redis, dead)
     assert await admission.settle_expired(redis, ORG) == 1
@@ -340,7 +367,7 @@ async def test_what_is_settled_is_not_renewed_into_life(redis: Redis) -> None:
     key = Key(redis)
     reservation, _ = await key.reserve()
     await key.settle(reservation)
-    await admission.renew(redis, ORG, [(reservation.id, Note(100, reservation.record))])
+    await admission.renew(redis, ORG, [(reservation.id, key.note(id=reservation.id))])
     assert await under_way(redis) == (0, 0)
 
 
@@ -371,7 +398,7 @@ async def test_a_reservation_that_nobody_can_read_is_in_nobodys_way(
 ) -> None:
     key = Key(redis)
     reservation, _ = await key.reserve()
-    await redis.call("HSET", admission.reservations_key(ORG), "req_odd", "{odd")
+    await redis.call("HSET", admission.reservations_key(ORG), "req_odd", bytes(24) + b"{odd")
     await redis.call("ZADD", admission.deadlines_key(ORG), 0, "req_odd", 0, "req_without_a_note")
     await expire(redis, reservation)
     assert await admission.settle_expired(redis, ORG) == 1
@@ -428,7 +455,7 @@ async def test_whatever_happens_tokens_and_places_are_neither_made_nor_lost(redi
             committed.append(reservation.id)
 
     async def renew() -> None:
-        notes = [(r.id, Note(r.tokens, r.record)) for r in [*open_now.values(), *over[-3:]]]
+        notes = [(r.id, key.note(id=r.id)) for r in [*open_now.values(), *over[-3:]]]
         await admission.renew(redis, ORG, notes)
 
     steps: list[Callable[[], Awaitable[None]]] = [reserve, reserve, reserve, settle, settle, settle_again]
@@ -436,13 +463,13 @@ async def test_whatever_happens_tokens_and_places_are_neither_made_nor_lost(redi
     for _ in range(150):
         await dice.choice(steps)()
         assert await under_way(redis) == (len(open_now), len(open_now))
-    bucket = await key.bucket()
-    assert bucket["running"] == len(open_now)
+    assert await key.running() == len(open_now)
+    level = await key.level()
     held = sum(reservation.tokens for reservation in open_now.values())
     # The bucket fills at its own pace meanwhile; nothing else may add to it.
     filled = (time.monotonic() - began + 0.01) * 10**6 / 60
-    assert 10**6 - spent - held <= bucket["tokens"] <= 10**6 - spent - held + filled
+    assert 10**6 - spent - held <= level <= 10**6 - spent - held + filled
     for reservation in [*open_now.values()]:
         await key.settle(reservation)
-    assert (await key.bucket())["running"] == 0
+    assert await key.running() == 0
     assert await stream(redis) == committed + list(open_now)

@@ -2,16 +2,11 @@
 
 from quarterdeck.inference.admission import Admission
 from quarterdeck.inference.rate_headers import rate_headers
-from quarterdeck.settings.limits import Limits
-
-
-def admitted(requests_left: int = -1, tokens_left: int = -1) -> Admission:
-    return Admission(None, 0, requests_left, tokens_left, 0)
 
 
 def test_each_limit_says_what_is_left_and_when_it_is_full_again() -> None:
-    limits = Limits(requests_per_minute=60, tokens_per_minute=1000)
-    assert dict(rate_headers(limits, admitted(45, 250))) == {
+    admitted = Admission(None, 0, requests_left=45, requests_limit=60, tokens_left=250, tokens_limit=1000)
+    assert dict(rate_headers(admitted)) == {
         b"x-ratelimit-limit-requests": b"60",
         b"x-ratelimit-remaining-requests": b"45",
         b"x-ratelimit-reset-requests": b"15.000s",
@@ -22,11 +17,15 @@ def test_each_limit_says_what_is_left_and_when_it_is_full_again() -> None:
 
 
 def test_what_is_not_limited_has_no_header() -> None:
-    assert rate_headers(Limits(concurrent_requests=5), admitted()) == ()
-    assert len(rate_headers(Limits(tokens_per_minute=5), admitted(-1, 5))) == 3
+    assert rate_headers(Admission(None, 0)) == ()
+    assert len(rate_headers(Admission(None, 0, tokens_left=5, tokens_limit=5))) == 3
 
 
 def test_a_bucket_that_was_overdrawn_has_nothing_left() -> None:
-    headers = dict(rate_headers(Limits(tokens_per_minute=1000), admitted(-1, -500)))
+    headers = dict(rate_headers(Admission(None, 0, tokens_left=-500, tokens_limit=1000)))
     assert headers[b"x-ratelimit-remaining-tokens"] == b"0"
     assert headers[b"x-ratelimit-reset-tokens"] == b"60.000s"
+
+
+def test_an_exhausted_budget_that_only_warns_is_told() -> None:
+    assert dict(rate_headers(Admission(None, 0, warned="org"))) == {b"x-quarterdeck-budget": b"warned"}

@@ -16,6 +16,7 @@ from tests.servers import RedisServer
 
 from quarterdeck.inference import admission, settlement
 from quarterdeck.inference.admission import Note, Reservation
+from quarterdeck.inference.counters import Counters, Scope
 from quarterdeck.inference.settlement import Settlement
 from quarterdeck.record import RequestRecord, decode
 from quarterdeck.settings.limits import Limits
@@ -23,6 +24,7 @@ from quarterdeck.store.redis import Redis, RedisUnavailableError
 from quarterdeck.store.spool import Spool
 
 ORG = "default"
+LIMITED = Counters(ORG, (Scope("key:key_1", Limits(concurrent_requests=99)),))
 
 
 @pytest.fixture(autouse=True)
@@ -72,15 +74,16 @@ async def arrived(redis: Redis, records: Sequence[RequestRecord]) -> None:
 
 
 async def reserved(redis: Redis, subject: Settlement, record: RequestRecord) -> None:
-    wanted = Reservation(record.id, ORG, record.key, Limits(concurrent_requests=99), 100, record, subject.lease_seconds)
+    note = Note(record, LIMITED.noted)
+    wanted = Reservation(record.id, LIMITED, msgspec.json.encode(note), 100, lease_seconds=subject.lease_seconds)
     assert (await admission.reserve(redis, wanted)).refused is None
-    subject.begin(ORG, record.id, lambda: Note(100, record))
+    subject.begin(ORG, record.id, lambda: note)
 
 
 def settle_all(subject: Settlement, count: int) -> list[RequestRecord]:
     records = [a_record() for _ in range(count)]
     for record in records:
-        subject.settle(record, 100)
+        subject.settle(record, LIMITED)
     return records
 
 
@@ -110,7 +113,7 @@ async def test_a_record_that_was_settled_twice_is_there_once(redis: Redis, tmp_p
     subject = Settlement(redis, Spool(tmp_path))
     record = a_record()
     for _ in range(3):
-        subject.settle(record, 100)
+        subject.settle(record, LIMITED)
     await subject.drain()
     await arrived(redis, [record])
 
@@ -121,7 +124,7 @@ async def test_draining_waits_for_work_that_makes_more_work(redis: Redis, tmp_pa
 
     async def count_and_settle() -> None:
         await asyncio.sleep(0.02)
-        subject.settle(record, 100)
+        subject.settle(record, LIMITED)
 
     subject.spawn(count_and_settle())
     await subject.drain()
@@ -177,7 +180,7 @@ async def test_records_of_a_gateway_that_is_gone_are_anothers_to_bring(
 
 async def test_a_crash_in_the_middle_of_a_write_loses_only_what_was_not_confirmed(redis: Redis, tmp_path: Path) -> None:
     records = [a_record() for _ in range(3)]
-    Spool(tmp_path).append([msgspec.json.encode(Note(100, record)) for record in records])
+    Spool(tmp_path).append([msgspec.json.encode(Note(record, LIMITED.noted)) for record in records])
     cut_off_the_end(tmp_path)
     async with running(Settlement(redis, Spool(tmp_path))):
         await arrived(redis, records[:2])
@@ -187,9 +190,9 @@ async def test_a_crash_in_the_middle_of_a_write_loses_only_what_was_not_confirme
 async def test_a_crash_between_replay_and_removal_doubles_nothing(redis: Redis, tmp_path: Path) -> None:
     records = [a_record() for _ in range(3)]
     for record in records[:2]:
-        await admission.settle(redis, record, 100)
+        await admission.settle(redis, record, LIMITED)
     dead = Spool(tmp_path)
-    dead.append([msgspec.json.encode(Note(100, record)) for record in records])
+    dead.append([msgspec.json.encode(Note(record, LIMITED.noted)) for record in records])
     taken = dead.take()
     assert taken is not None
     dead.put_back(taken)
@@ -201,7 +204,7 @@ async def test_a_line_that_nobody_can_read_is_set_aside_and_stops_nothing(
     redis: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     record = a_record()
-    Spool(tmp_path).append([b"{}", b"\xff", msgspec.json.encode(Note(100, record)), b'{"reserved":1}'])
+    Spool(tmp_path).append([b"{}", b"\xff", msgspec.json.encode(Note(record, LIMITED.noted)), b'{"reserved":1}'])
     async with running(Settlement(redis, Spool(tmp_path))):
         await arrived(redis, [record])
         await until(lambda: [path.suffix for path in tmp_path.iterdir()] == [".unreadable"])
@@ -327,7 +330,7 @@ async def test_a_long_request_is_not_taken_for_lost(
         for _ in range(20):
             await asyncio.sleep(0.05)
             assert await admission.settle_expired(redis, ORG) == 0
-    subject.settle(a_record(id=record.id), 100)
+    subject.settle(a_record(id=record.id), LIMITED)
     await subject.drain()
     await arrived(redis, [record])
 
@@ -382,7 +385,7 @@ async def test_what_is_settled_is_asked_no_more(redis: Redis, tmp_path: Path) ->
     subject = Settlement(redis, Spool(tmp_path))
     record = a_record()
     subject.begin(ORG, record.id, lambda: pytest.fail("it is over"))
-    subject.settle(record, 100)
+    subject.settle(record, LIMITED)
     await subject.drain()
     assert await subject._renew()
 
@@ -392,6 +395,6 @@ async def test_what_was_spooled_is_asked_no_more(own_redis_server: RedisServer, 
     subject = Settlement(own, Spool(tmp_path))
     record = a_record()
     subject.begin(ORG, record.id, lambda: pytest.fail("it is over"))
-    subject.settle(record, 100)
+    subject.settle(record, LIMITED)
     await subject.drain()
     await subject._renew()

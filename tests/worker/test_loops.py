@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
+import msgspec
 import pytest
 from sqlalchemy.engine import make_url
 from tests.records import a_record
@@ -15,9 +16,9 @@ from tests.servers import PostgresServer, RedisServer
 from tests.telemetry.otlp_sink import OTLPSink
 
 from quarterdeck.inference import admission
-from quarterdeck.inference.admission import Reservation, stream_key
+from quarterdeck.inference.admission import Note, Reservation, stream_key
+from quarterdeck.inference.counters import Counters
 from quarterdeck.record import RequestRecord, encode
-from quarterdeck.settings.limits import Limits
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger, LedgerFilter
 from quarterdeck.store.redis import Redis, RedisUnavailableError
@@ -459,9 +460,8 @@ async def test_a_trace_that_is_refused_is_dropped_and_counted_and_the_others_arr
 async def test_a_request_whose_gateway_died_becomes_a_lost_row(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "GRACE_SECONDS", 0)
     record = a_record(status="lost", finish_reason=None)
-    await admission.reserve(
-        bench.redis, Reservation(record.id, ORG, record.key, Limits(), 100, record, lease_seconds=0)
-    )
+    note = msgspec.json.encode(Note(record))
+    await admission.reserve(bench.redis, Reservation(record.id, Counters(ORG), note, 100, lease_seconds=0))
     expiry = ExpiryLoop(bench.redis, lambda: bench.orgs, Condition("settling"), bench.metrics)
     await expiry.turn()
     await expiry.turn()

@@ -16,20 +16,22 @@ from quarterdeck.errors import (
     EngineUnavailableError,
     NotFoundError,
     PermissionDeniedError,
-    RateLimitError,
     ServiceUnavailableError,
 )
 from quarterdeck.inference import admission
-from quarterdeck.inference.admission import Admission, Note, Reservation
+from quarterdeck.inference.admission import Note, Reservation
 from quarterdeck.inference.calls import Head, Operation, Reply
 from quarterdeck.inference.counting import count_what_was_received, estimate_what_was_received
 from quarterdeck.inference.directory import Directory, Route
 from quarterdeck.inference.endpoints import Endpoint, Endpoints
 from quarterdeck.inference.engine_client import EngineAnswer, EngineClient
 from quarterdeck.inference.metering import Meter, error_code
-from quarterdeck.inference.preparation import estimate, for_endpoint, prepared
+from quarterdeck.inference.notes import NoteHeads, note_of
+from quarterdeck.inference.preparation import Estimate, estimate, for_endpoint, prepared
+from quarterdeck.inference.pricing import estimated_cost
 from quarterdeck.inference.principal import Principal
 from quarterdeck.inference.rate_headers import rate_headers
+from quarterdeck.inference.refusals import refusal_of
 from quarterdeck.inference.relay import Relay
 from quarterdeck.inference.routing.router import Choice, Router, Selection
 from quarterdeck.inference.settlement import Settlement
@@ -37,7 +39,6 @@ from quarterdeck.protocol import requests
 from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.record import Attempt, RequestRecord, Status
 from quarterdeck.settings.config import GatewayConfig
-from quarterdeck.settings.limits import Limits
 from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
 
 log = logging.getLogger(__name__)
@@ -77,14 +78,14 @@ class _Call:
     meter: Meter
     body: bytes
     shows_usage: bool
-    reserved: int
+    reserved: Estimate
     selection: Selection
     headers: tuple[tuple[bytes, bytes], ...] = ()
     attempt: float | None = None
     """When the attempt under way began, Unix seconds. None: none is."""
 
     def note(self) -> Note:
-        return Note(self.reserved, self.meter.note(time.time(), self.body))
+        return Note(self.meter.note(time.time(), self.body), self.head.principal.counters.noted)
 
 
 class Pipeline:
@@ -114,6 +115,7 @@ class Pipeline:
         self._settlement = settlement
         self._reread = reread
         self._on_record = on_record
+        self._note_heads = NoteHeads()
         self._counting = asyncio.Semaphore(COUNTED_AT_ONCE)
         self._to_count = 0
         # A loop's time is this clock's; asking the loop for it costs a system call to find the loop.
@@ -130,9 +132,9 @@ class Pipeline:
         request: AnyRequest = requests.decode(body, KINDS[head.operation])
         members = requests.members(body)
         route = self._resolve(directory, head, request)
-        tokens = estimate(body, request)
+        reserved = estimate(body, request)
         selection = self._router.begin(
-            route, tokens=tokens, now=self._now(), request=request, members=members, headers=head.headers
+            route, tokens=reserved.total, now=self._now(), request=request, members=members, headers=head.headers
         )
         served = selection.served
         body = prepared(body, members, request, served, head.principal.limits)
@@ -140,7 +142,7 @@ class Pipeline:
             request.stream_options and request.stream_options.include_usage
         )
         meter = Meter(head, served, request)
-        call = _Call(head, meter, body, shows_usage, tokens, selection)
+        call = _Call(head, meter, body, shows_usage, reserved, selection)
         self.in_flight += 1
         try:
             call.headers = await self._admit(call, gateway)
@@ -175,13 +177,15 @@ class Pipeline:
     async def _admit(self, call: _Call, gateway: GatewayConfig) -> tuple[tuple[bytes, bytes], ...]:
         """One round trip. Returns the rate-limit headers of the answer."""
         principal = call.head.principal
+        meter, head = call.meter, call.head
+        counters = principal.counters
+        noted = self._note_heads.of(principal, meter.served, head.operation)
         wanted = Reservation(
-            call.head.request_id,
-            principal.org,
-            principal.key,
-            principal.limits,
-            call.reserved,
-            call.meter.record("lost", time.time(), http_status=0),
+            head.request_id,
+            counters,
+            note_of(noted, head.request_id, head.started, stream=bool(getattr(meter.request, "stream", False))),
+            call.reserved.total,
+            estimated_cost(*call.reserved, meter.served.rates) if counters.has_budget else 0,
             self._settlement.lease_seconds,
         )
         try:
@@ -197,7 +201,7 @@ class Pipeline:
             self._settlement.spawn(self._release(wanted))
             raise
         if admitted.refused is not None:
-            raise _refused(admitted, principal.limits)
+            raise refusal_of(admitted)
         if admitted.revision != principal.revision:  # also smaller: a Redis that came back empty counts anew
             try:
                 await self._reread(principal, admitted.revision)
@@ -205,7 +209,7 @@ class Pipeline:
                 self._settlement.spawn(self._release(wanted))
                 raise
         self._settlement.begin(principal.org, call.head.request_id, call.note)
-        return rate_headers(principal.limits, admitted)
+        return rate_headers(admitted)
 
     async def _release(self, reservation: Reservation) -> None:
         try:
@@ -328,20 +332,8 @@ class Pipeline:
             self._settle(call, call.meter.record(status, ended, http_status=http_status, error=error))
 
     def _settle(self, call: _Call, record: RequestRecord) -> None:
-        self._settlement.settle(record, call.reserved)
+        self._settlement.settle(record, call.head.principal.counters)
         self._on_record(record)
-
-
-def _refused(admitted: Admission, limits: Limits) -> RateLimitError:
-    seconds = max(1, -(-admitted.retry_after_ms // 1000))
-    what = {
-        "requests": f"{limits.requests_per_minute} requests per minute",
-        "tokens": f"{limits.tokens_per_minute} tokens per minute",
-        "concurrent": f"{limits.concurrent_requests} requests at once",
-    }[admitted.refused or ""]
-    headers = {"retry-after": str(seconds), "retry-after-ms": str(max(1, admitted.retry_after_ms))}
-    headers |= {name.decode(): value.decode() for name, value in rate_headers(limits, admitted)}
-    return RateLimitError(f"Rate limit reached: this key may send {what}. Try again in {seconds} s.", headers=headers)
 
 
 def _check_operation(endpoint: Endpoint, operation: Operation) -> None:

@@ -3,6 +3,8 @@
 Only members that must differ are set; the others go on byte for byte.
 """
 
+from typing import NamedTuple
+
 import msgspec
 
 from quarterdeck.errors import BadRequestError
@@ -24,15 +26,26 @@ MAX_ESTIMATE = 10**9
 """Far above any answer. Redis' Lua counts in doubles, which stay exact below 2⁵³."""
 
 
-def estimate(body: bytes, request: AnyRequest) -> int:
-    """Tokens to reserve: the prompt by its bytes, the output by what it may become."""
-    tokens = estimated(len(body))
-    if isinstance(request, Generation):
-        most = request.max_tokens or DEFAULT_OUTPUT_TOKENS
-        if isinstance(request, ChatCompletion):
-            most = request.max_completion_tokens or most
-        tokens += max(0, most) * max(1, request.n or 1)
-    return min(tokens, MAX_ESTIMATE)
+class Estimate(NamedTuple):
+    """Tokens that a request is expected to need at most."""
+
+    prompt: int
+    output: int
+
+    @property
+    def total(self) -> int:
+        return self.prompt + self.output
+
+
+def estimate(body: bytes, request: AnyRequest) -> Estimate:
+    """What to reserve: the prompt by its bytes, the output by what it may become."""
+    prompt = min(estimated(len(body)), MAX_ESTIMATE)
+    if not isinstance(request, Generation):
+        return Estimate(prompt, 0)
+    most = request.max_tokens or DEFAULT_OUTPUT_TOKENS
+    if isinstance(request, ChatCompletion):
+        most = request.max_completion_tokens or most
+    return Estimate(prompt, min(max(0, most) * max(1, request.n or 1), MAX_ESTIMATE - prompt))
 
 
 def prepared(

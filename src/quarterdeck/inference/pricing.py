@@ -1,7 +1,7 @@
 """What a request costs, in exact decimals. Pure: usage and prices in, dollars out."""
 
 from dataclasses import dataclass
-from decimal import Context, Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 
 from quarterdeck.protocol.usage import Usage
 from quarterdeck.settings.prices import Price
@@ -10,6 +10,7 @@ MILLISECONDS_AN_HOUR = Decimal(3_600_000)
 _PICODOLLAR = Decimal("1e-12")
 _CONTEXT = Context(prec=80)
 """Python's own context rounds at 28 digits: a price of 18 and a count of 10 just fit into that, their sum does not."""
+_UPWARDS = Context(prec=80, rounding=ROUND_CEILING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +47,21 @@ def cost(usage: Usage, rates: Rates, *, engine_seconds: float = 0.0, shared_by: 
         # A quotient may have no end; twelve places are a millionth of a millionth of a dollar.
         total = exact.add(total, exact.quantize(exact.divide(hours, shared_by), _PICODOLLAR))
     return total
+
+
+def estimated_cost(prompt_tokens: int, output_tokens: int, rates: Rates) -> int:
+    """What a budget holds for a request, in 10⁻⁶ $, rounded up: all of the prompt at the dearer of its two prices, and
+    the longest answer. 0: it is free.
+
+    Time at the engine (`gpu_hour`) is not known before: such a request holds one millionth at least.
+    """
+    units = max(rates.input, rates.cached) * prompt_tokens + rates.output * output_tokens
+    places = rates.exponent + 6
+    power: int = 10 ** abs(places)
+    money = units * power if places >= 0 else -(-units // power)
+    return max(money, 1) if rates.gpu_hour else money
+
+
+def microdollars(amount: Decimal) -> int:
+    """Dollars in whole 10⁻⁶ $, rounded up."""
+    return int(amount.scaleb(6, _CONTEXT).to_integral_value(context=_UPWARDS))

@@ -1,18 +1,11 @@
 """Who asks: what a valid key stands for. Made by `gateway/auth`, read by everything below."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from quarterdeck.settings.limits import Budget, Limits
+from quarterdeck.inference.counters import Counters, Scope, is_limited
+from quarterdeck.settings.limits import Limits
 
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Something that is counted for a request: its key, its team, its organisation."""
-
-    id: str
-    """`key:<id>`, `team:<id>`, `org`."""
-    limits: Limits
-    budget: Budget | None = None
+__all__ = ["Principal", "Scope"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +30,11 @@ class Principal:
     priority: int = 0
     """0 to 9; under saturation the higher goes first."""
     tags: tuple[str, ...] = ()
+    counters: Counters = field(init=False, repr=False, compare=False)
+    """The scopes in the words of admission."""
+
+    def __post_init__(self) -> None:
+        scopes = self.scopes
+        if not scopes and is_limited(self.limits):
+            scopes = (Scope(f"key:{self.key}", self.limits),)
+        object.__setattr__(self, "counters", Counters(self.org, scopes))

@@ -14,6 +14,7 @@ import msgspec
 
 from quarterdeck.inference import admission
 from quarterdeck.inference.admission import Note
+from quarterdeck.inference.counters import Counters
 from quarterdeck.record import RequestRecord
 from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
 from quarterdeck.store.spool import Spool
@@ -75,12 +76,12 @@ class Settlement:
         """The request is under way; `note` says how far when it is asked."""
         self._under_way[org][request_id] = note
 
-    def settle(self, record: RequestRecord, reserved: int) -> None:
+    def settle(self, record: RequestRecord, counters: Counters) -> None:
         """Commit the record; returns at once. `drain` waits for it."""
-        note = Note(reserved, record)
+        note = Note(record, counters.noted)
         posted = _Posted(note, self)
         # Posted and not awaited in a task of its own: that would cost a tenth of all that a request costs.
-        if self._redis.post(admission.SETTLE, *admission.settle_command(record, reserved), posted):
+        if self._redis.post(admission.SETTLE, *admission.settle_command(record, counters), posted):
             self._posted.add(posted)
         else:
             self._start(self._settle(note))
@@ -147,7 +148,7 @@ class Settlement:
 
     async def _settle(self, note: Note) -> None:
         try:
-            await admission.settle(self._redis, note.record, note.reserved)
+            await admission.settle_note(self._redis, note)
         except (RedisUnavailableError, RedisError) as error:
             await self._keep(note, error)
         finally:
@@ -207,7 +208,7 @@ class Settlement:
             except (msgspec.DecodeError, UnicodeDecodeError):
                 unreadable.append(line)
                 continue
-            await admission.settle(self._redis, note.record, note.reserved)
+            await admission.settle_note(self._redis, note)
         if unreadable:
             aside = await asyncio.to_thread(self._spool.set_aside, unreadable)
             log.error("%d spooled records can't be read and were set aside in %s", len(unreadable), aside)

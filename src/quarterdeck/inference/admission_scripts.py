@@ -1,0 +1,223 @@
+"""The scripts of admission, as Redis runs them: what they read and write, and nothing of what calls them.
+
+Redis runs them on one core, ten thousand times a second: all values of a request are read by one MGET, a bucket and a
+budget are one string of doubles each, and a request that is counted nowhere passes by all of it.
+
+A bucket is `at requests tokens running`: the ms at which it was as full as it says, what is left, and how many run. A
+limit that is not set is full for ever (infinite): should it be set later, its bucket is full.
+Money is `period-kind period spent held cold`, in 10⁻⁶ $ of one period: `spent` by what was settled, `held` by what is
+under way. `cold` 1: what was spent before this was written is not counted in yet; only the worker, by the ledger, can.
+A reservation begins with `second tokens money` (when it was made and what it took), and a note for the worker follows.
+"""
+
+from quarterdeck.store.redis import Script
+
+PERIOD = """
+-- the number of the period (1 day, 2 week, 3 month, 4 total) in which a second lies, by UTC's calendar
+local function period_of(kind, second)
+  local day = math.floor(second / 86400)
+  if kind == 1 then return day end
+  if kind == 2 then return math.floor((day + 3) / 7) end -- the first of January 1970 was a Thursday
+  if kind == 4 then return 0 end
+  -- months by the days since the first of March of the year 0 (H. Hinnant, chrono-compatible date algorithms)
+  local era = math.floor((day + 719468) / 146097)
+  local doe = day + 719468 - era * 146097
+  local year = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+  return (year + era * 400) * 12 + math.floor((5 * doy + 2) / 153)
+end
+"""
+
+RESERVE = Script(
+    """
+-- KEYS revision reservations deadlines [stream cold (bucket money)* [cache]]
+-- ARGV id lease_ms note [tokens money most_waiting plan]; the plan has six doubles a scope (inference/counters.py)
+-- a plain number is the org's revision: admitted, and nothing is counted; else
+-- {word revision scope requests_left requests_scope tokens_left tokens_scope retry_ms warned [blob]}, scopes from 1
+local clock = redis.call('TIME')
+local second = tonumber(clock[1])
+local now = second * 1000 + math.floor(clock[2] / 1000)
+if #ARGV == 3 then
+  redis.call('HSET', KEYS[2], ARGV[1], struct.pack('<ddd', second, 0, 0) .. ARGV[3])
+  redis.call('ZADD', KEYS[3], now + ARGV[2], ARGV[1])
+  return tonumber(redis.call('GET', KEYS[1]) or 0)
+end
+"""
+    + PERIOD
+    + """
+local tokens, money, plan = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[7]
+local state = redis.call('MGET', unpack(KEYS))
+local revision = tonumber(state[1] or 0)
+local scopes = #plan / 48
+local blob = state[6 + 2 * scopes]
+local requests_left, requests_scope, tokens_left, tokens_scope, warned = -1, 0, -1, 0, 0
+local buckets, moneys, held_any = {}, {}, false
+for i = 1, scopes do
+  local rpm, tpm, most, kind, amount, deny = struct.unpack('<dddddd', plan, i * 48 - 47)
+  if rpm > 0 or tpm > 0 or most > 0 then
+    local requests, level, running = rpm, tpm, 0
+    if state[4 + 2 * i] then
+      local at
+      at, requests, level, running = struct.unpack('<dddd', state[4 + 2 * i])
+      local past = math.max(0, now - at)
+      requests = math.min(rpm, requests + rpm * past / 60000)
+      level = math.min(tpm, level + tpm * past / 60000)
+    end
+    if rpm > 0 and (requests_scope == 0 or requests < requests_left) then
+      requests_left, requests_scope = requests, i
+    end
+    if tpm > 0 and (tokens_scope == 0 or level < tokens_left) then tokens_left, tokens_scope = level, i end
+    -- a request that is larger than the whole bucket may still run when the bucket is full: its estimate is no fact
+    local word, retry
+    if blob then -- a kept answer costs a request and nothing else
+      if rpm > 0 and requests < 1 then word, retry = 'requests', math.ceil((1 - requests) * 60000 / rpm) end
+    elseif most > 0 and running >= most then word, retry = 'concurrent', 1000
+    elseif rpm > 0 and requests < 1 then word, retry = 'requests', math.ceil((1 - requests) * 60000 / rpm)
+    elseif tpm > 0 and level < math.min(tokens, tpm) then
+      word, retry = 'tokens', math.ceil((math.min(tokens, tpm) - level) * 60000 / tpm)
+    end
+    if word then
+      local requests_of, tokens_of = rpm > 0 and math.floor(requests) or -1, tpm > 0 and math.floor(level) or -1
+      return {word, revision, i, requests_of, rpm > 0 and i or 0, tokens_of, tpm > 0 and i or 0, retry, 0}
+    end
+    if blob then
+      buckets[i] = struct.pack('<dddd', now, rpm > 0 and requests - 1 or math.huge,
+        tpm > 0 and level or math.huge, running)
+    else
+      buckets[i] = struct.pack('<dddd', now, rpm > 0 and requests - 1 or math.huge,
+        tpm > 0 and level - tokens or math.huge, running + 1)
+    end
+  end
+  if kind > 0 and money > 0 and not blob then
+    local was_kind, period, spent, held, cold
+    if state[5 + 2 * i] then was_kind, period, spent, held, cold = struct.unpack('<ddddd', state[5 + 2 * i]) end
+    local current = period_of(kind, second)
+    if was_kind ~= kind then period, spent, held, cold = current, 0, held or 0, 1
+    elseif period < current then period, spent, held = current, 0, 0 end
+    if cold == 1 then
+      redis.call('SADD', KEYS[5], kind .. ' ' .. string.match(KEYS[5 + 2 * i], '}:(.*)$'))
+      if deny == 1 then return {'cold', revision, i, -1, 0, -1, 0, 1000, 0} end
+    elseif spent + held + money > amount then
+      if deny == 1 then return {'money', revision, i, -1, 0, -1, 0, 0, 0} end
+      warned = i
+    end
+    moneys[#moneys + 1] = KEYS[5 + 2 * i]
+    moneys[#moneys + 1] = struct.pack('<ddddd', kind, period, spent, held + money, cold)
+  end
+end
+local most_waiting = tonumber(ARGV[6])
+if most_waiting > 0 and #moneys > 0 and redis.call('XLEN', KEYS[4]) >= most_waiting then
+  return {'full', revision, 0, -1, 0, -1, 0, 1000, 0}
+end
+-- it is admitted; from here on it is taken, from all or, by the error that Redis raises first, from none
+if not blob then
+  redis.call('HSET', KEYS[2], ARGV[1], struct.pack('<ddd', second, tokens, #moneys > 0 and money or 0) .. ARGV[3])
+  redis.call('ZADD', KEYS[3], now + ARGV[2], ARGV[1])
+end
+for i, bucket in pairs(buckets) do redis.call('SET', KEYS[4 + 2 * i], bucket, 'PX', 86400000) end
+if #moneys > 0 then redis.call('MSET', unpack(moneys)) end
+if requests_scope > 0 then requests_left = math.floor(requests_left - 1) end
+if tokens_scope > 0 then tokens_left = math.floor(blob and tokens_left or tokens_left - tokens) end
+return {'ok', revision, 0, requests_left, requests_scope, tokens_left, tokens_scope, 0, warned, blob}
+"""
+)
+
+SETTLE = Script(
+    """
+-- KEYS settled reservations deadlines stream (bucket money)*
+-- ARGV id settled_seconds status record ('' = none) used cost started plan; the plan has two digits a scope
+-- What was settled as lost is settled once more when its gateway, or its spool, turns up: the truth after the guess.
+local was = redis.call('GET', KEYS[1])
+local guess = was and #was == 24
+local is_new = not was or (guess and ARGV[3] ~= 'lost')
+local note = redis.call('HGET', KEYS[2], ARGV[1])
+local second, tokens, money = tonumber(ARGV[7]), 0, 0
+if note then second, tokens, money = struct.unpack('<ddd', note) end
+-- The record first: should Redis refuse it (memory), nothing has been done yet and it may be sent again.
+if is_new then
+  if ARGV[4] ~= '' then redis.call('XADD', KEYS[4], '*', 'record', ARGV[4]) end
+  local mark = '1'
+  if ARGV[3] == 'lost' then mark = struct.pack('<ddd', second, tonumber(ARGV[5]), tonumber(ARGV[6])) end
+  redis.call('SET', KEYS[1], mark, 'EX', ARGV[2])
+end
+-- Also where it was settled before: a reservation that came late (Redis was paused) must not stay.
+if note then
+  redis.call('HDEL', KEYS[2], ARGV[1])
+  redis.call('ZREM', KEYS[3], ARGV[1])
+end
+if #KEYS == 4 or not (note or is_new) then return is_new and 1 or 0 end
+"""
+    + PERIOD
+    + """
+local used = tonumber(ARGV[5])
+local given, spent_now = tokens - used, is_new and tonumber(ARGV[6]) or 0
+if guess and is_new then
+  local at, guessed_tokens, guessed_cost = struct.unpack('<ddd', was)
+  spent_now = spent_now - guessed_cost
+  if not note then second, given = at, guessed_tokens - used end
+elseif not note then -- Redis was away when it came
+  second = math.min(second, tonumber(redis.call('TIME')[1]))
+end
+local state = redis.call('MGET', unpack(KEYS))
+for i = 5, #KEYS, 2 do
+  if state[i] and (note or guess) and string.byte(ARGV[8], i - 4) == 49 then
+    local at, requests, level, running = struct.unpack('<dddd', state[i])
+    if note then running = math.max(0, running - 1) end
+    redis.call('SET', KEYS[i], struct.pack('<dddd', at, requests, level + given, running), 'PX', 86400000)
+  end
+  if state[i + 1] and string.byte(ARGV[8], i - 3) > 48 then
+    local kind, period, spent, held, cold = struct.unpack('<ddddd', state[i + 1])
+    local of = period_of(kind, second)
+    if of > period then period, spent, held = of, 0, 0 end
+    if of == period then -- else it belongs to a period that is over
+      held = math.max(0, held - money)
+      redis.call('SET', KEYS[i + 1], struct.pack('<ddddd', kind, period, spent + spent_now, held, cold))
+    end
+  end
+end
+return is_new and 1 or 0
+"""
+)
+
+RENEW = Script("""
+-- KEYS reservations deadlines; ARGV lease_ms (id note)*
+local clock = redis.call('TIME')
+local deadline = clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[1]
+for i = 2, #ARGV, 2 do
+  local was = redis.call('HGET', KEYS[1], ARGV[i])
+  if was then
+    redis.call('HSET', KEYS[1], ARGV[i], string.sub(was, 1, 24) .. ARGV[i + 1])
+    redis.call('ZADD', KEYS[2], deadline, ARGV[i])
+  end
+end
+return #ARGV
+""")
+
+EXPIRED = Script("""
+-- KEYS reservations deadlines; ARGV most grace_ms: ids and notes of requests whose gateway let the deadline pass
+-- Found the first time, one is only marked ('!') and its gateway has grace_ms to renew it: Redis may have been away.
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, tonumber(ARGV[1]))
+local found = {}
+for _, id in ipairs(ids) do
+  local was = redis.call('HGET', KEYS[1], id)
+  if not was then
+    redis.call('ZREM', KEYS[2], id)
+  elseif string.sub(was, 25, 25) == '!' then
+    found[#found + 1], found[#found + 2] = id, string.sub(was, 26)
+  elseif tonumber(ARGV[2]) == 0 then
+    found[#found + 1], found[#found + 2] = id, string.sub(was, 25)
+  else
+    redis.call('HSET', KEYS[1], id, string.sub(was, 1, 24) .. '!' .. string.sub(was, 25))
+    redis.call('ZADD', KEYS[2], now + ARGV[2], id)
+  end
+end
+return found
+""")
+
+FORGET = Script("""
+-- KEYS reservations deadlines; ARGV id
+redis.call('HDEL', KEYS[1], ARGV[1])
+return redis.call('ZREM', KEYS[2], ARGV[1])
+""")
