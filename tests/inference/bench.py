@@ -45,6 +45,20 @@ class Listed:
         return [each for each in self.endpoints if each.state == "ready" and each.serves(name)]
 
 
+class Gathering:
+    """A sink that now and then wants to be waited for."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def put(self, piece: bytes) -> bool:
+        self.pieces.append(piece)
+        return len(self.pieces) % 3 != 0
+
+    async def room(self) -> None:
+        await asyncio.sleep(0)
+
+
 class Bench:
     """The pipeline, and what stands around it."""
 
@@ -95,10 +109,12 @@ class Bench:
         """A streamed chat, read to its end."""
         reply = await self.ask({**CHAT, "stream": True, **(asked or {})}, **changes)
         assert reply.stream is not None
+        sink = Gathering()
         try:
-            return b"".join([piece async for piece in reply.stream])
+            await reply.stream.pump(sink)
         finally:
             await reply.stream.aclose()
+        return b"".join(sink.pieces)
 
     async def record(self) -> RequestRecord:
         """The one record there is, once all is settled; the same in Redis and before the observer."""

@@ -15,12 +15,14 @@ SWEEP_SECONDS = 1.0
 class Caller:
     """One of them, and the task that serves it. Made inside that task."""
 
-    __slots__ = ("_task", "deadline", "is_answered", "is_settled", "reason")
+    __slots__ = ("_task", "deadline", "is_answered", "is_settled", "patience", "reason")
 
     def __init__(self, task: "asyncio.Task[Any]") -> None:
         self._task = task
         self.deadline = 0.0
         """The loop's time until which the caller must have sent or taken something. 0: it owes nothing."""
+        self.patience = 0.0
+        """Seconds that a write may take."""
         self.is_answered = False
         """The answer has begun."""
         self.is_settled = False

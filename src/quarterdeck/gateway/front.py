@@ -8,6 +8,7 @@ and its keep-alive go on working.
 """
 
 import asyncio
+from time import monotonic
 from typing import Any
 
 import uvicorn
@@ -119,7 +120,15 @@ class Exchange:
         self._outgoing.append(b"transfer-encoding: chunked\r\n\r\n")
         self._protocol.loop.call_soon(self._flush)
 
+    @property
+    def sink(self) -> "Exchange":
+        return self
+
     async def write(self, piece: bytes) -> None:
+        if not self.put(piece):
+            await self.room()
+
+    def put(self, piece: bytes) -> bool:
         outgoing = self._outgoing
         if not outgoing:  # what comes in one turn of the loop leaves in one write
             self._protocol.loop.call_soon(self._flush)
@@ -127,8 +136,15 @@ class Exchange:
         self._size += len(piece)
         if self._size > HIGH_WATER_LIMIT:
             self._flush()
-        if self._flow.write_paused:
-            await self._flow.drain()
+        return not self._flow.write_paused
+
+    async def room(self) -> None:
+        caller = self._caller
+        if caller is not None:
+            caller.deadline = monotonic() + caller.patience
+        await self._flow.drain()
+        if caller is not None:
+            caller.deadline = 0.0
 
     async def end(self) -> None:
         if self.disconnected:

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from starlette.types import Scope, Send
 
+from quarterdeck.inference.calls import Sink
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 ABORT = "quarterdeck.abort"
@@ -16,6 +18,11 @@ ABORT = "quarterdeck.abort"
 
 class Wire(Protocol):
     """One answer: `answer` alone, or `begin`, any number of `write`, `end`. Each returns when there is room again."""
+
+    @property
+    def sink(self) -> Sink | None:
+        """The same for pieces for which nobody waits, after `begin`; None: each must be waited for."""
+        ...
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """All of it. `headers` names no content-length."""
@@ -36,6 +43,8 @@ class AsgiWire:
     """Over `send`."""
 
     __slots__ = ("_send", "abort")
+
+    sink = None
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._send = send

@@ -41,11 +41,27 @@ class Head(msgspec.Struct, frozen=True):  # a frozen dataclass takes eight times
     """The client's `cache-control`: whether an answer may be kept or an old one given."""
 
 
+class Sink(Protocol):
+    """Where a stream's pieces can go without anybody waiting in between."""
+
+    def put(self, piece: bytes) -> bool:
+        """Take a piece. False: that is enough, until `room`."""
+        ...
+
+    async def room(self) -> None:
+        """Wait until there is room again."""
+        ...
+
+
 class Stream(Protocol):
     """Pieces of whole SSE events. Raises nothing of the engine's: a failure after the first event is an event already.
 
     Whoever holds one must close it, read to its end or not: closing stops the engine and completes the record.
     """
+
+    async def pump(self, sink: Sink) -> None:
+        """Put all pieces into the sink, each as soon as it has come: no task is woken for it."""
+        ...
 
     def __aiter__(self) -> Self: ...
 

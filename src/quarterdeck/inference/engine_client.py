@@ -4,7 +4,7 @@
 request may be tried elsewhere; after it, a failure is an event in the stream.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -60,6 +60,29 @@ class EngineStream:
                     return whole
         except (UpstreamError, sse.EventTooLongError) as error:
             raise _translate(error) from error
+        return self._last()
+
+    def take(self) -> bytes | None:
+        """The same without waiting; None: nothing whole has come yet."""
+        try:
+            while piece := self._connection.take():
+                if whole := self._splitter.feed(piece):
+                    return whole
+        except (UpstreamError, sse.EventTooLongError) as error:
+            raise _translate(error) from error
+        return None if piece is None else self._last()
+
+    def listen(self, listener: Callable[[], None] | None) -> None:
+        """Have it called at once, whatever comes; None: no longer. It must not raise."""
+        if not self._is_closed:
+            self._connection.listener = listener
+
+    @property
+    def is_complete(self) -> bool:
+        """The body has come to its end, and the connection can be kept."""
+        return self._connection.done
+
+    def _last(self) -> bytes:
         # The last blank line is what some servers leave out; of anything else that is not whole nothing is made.
         return self._splitter.feed(b"\n\n") if self._splitter.rest.strip() == sse.DONE.strip() else b""
 
@@ -68,6 +91,7 @@ class EngineStream:
         connection may be another's."""
         if not self._is_closed:
             self._is_closed = True
+            self._connection.listener = None
             self._client.release(self._endpoint.origin, self._connection)
 
 
@@ -145,10 +169,10 @@ class EngineClient:
         first = await stream.read()
         if not first:
             raise _told(EngineUnavailableError("The engine ended the stream before its first event."), 200)
-        if sse.may_hold_garbage(first) and sse.garbage_at(first) == 0:
+        event = next(sse.events(first))
+        if sse.may_hold_garbage(event) and sse.garbage_at(event) == 0:
             raise _told(EngineError("The engine's stream is broken: its first event is not JSON."), 200)
-        if sse.may_hold_error(first):
-            event = next(sse.events(first))
+        if sse.may_hold_error(event):
             chunk = sse.parse(event)
             if chunk and chunk.get("error"):
                 raise _told(stream_error(sse.data(event)), 200)

@@ -9,7 +9,7 @@ Time-outs cost no timer a token: each connection carries a deadline and one swee
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -91,6 +91,7 @@ class Connection(asyncio.Protocol):
         "done",
         "headers",
         "idle_timeout",
+        "listener",
         "status",
         "uses",
     )
@@ -117,6 +118,8 @@ class Connection(asyncio.Protocol):
         self.deadline: float | None = None
         self.idle_timeout = 0.0
         self._limit = FOREVER
+        self.listener: Callable[[], None] | None = None
+        """Is told at once of whatever comes, in place of whoever waits in `read`. It must not raise."""
 
     # What asyncio calls
 
@@ -219,11 +222,18 @@ class Connection(asyncio.Protocol):
 
     async def read(self) -> bytes:
         """All that has arrived since the last call; b"" at the end. Raises UpstreamError, after what came before it."""
-        while not self._chunks:
+        while (piece := self.take()) is None:
+            await self._more()
+        return piece
+
+    def take(self) -> bytes | None:
+        """The same without waiting; None: nothing has come yet."""
+        chunks = self._chunks
+        if not chunks:
             if self.done:
                 return b""
-            await self._more()
-        chunks = self._chunks
+            self._raise_failure()
+            return None
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._chunks = []
         self._size = 0
@@ -261,11 +271,14 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def _more(self) -> None:
+    def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
         if self._transport is None:
             raise UpstreamError("the engine closed the connection", sent=True, answered=self.status != 0)
+
+    async def _more(self) -> None:
+        self._raise_failure()
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
@@ -281,7 +294,9 @@ class Connection(asyncio.Protocol):
             self._failure = failure
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        if self.listener is not None:
+            self.listener()
+        elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
 

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Self
 
 from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
+from quarterdeck.inference.cache.entry import Collector
+from quarterdeck.inference.calls import Sink
 from quarterdeck.inference.engine_client import EngineStream, stream_error
 from quarterdeck.inference.metering import Meter
 from quarterdeck.inference.resume import Lost, Resumed
@@ -26,6 +28,7 @@ class Relay:
 
     `deadline` is the loop's time at which it must be over: looked at with each piece, as silence has its own time-out.
     `on_end` is called once, with how it ended, whether read to the end or closed. `spawn` runs what may go on after it.
+    `collector` is given all events, those too that the client doesn't see.
     `resume` is asked for another stream where this one was lost, and says None where there is none.
     """
 
@@ -39,10 +42,11 @@ class Relay:
         on_end: Callable[[Status, APIError | None], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         resume: Callable[[Lost], Awaitable[Resumed | None]] | None = None,
+        collector: Collector | None = None,
     ) -> None:
         self._stream = stream
         self._meter = meter
-        self._tap = StreamTap(meter, shows_usage=shows_usage)
+        self._tap = StreamTap(meter, shows_usage=shows_usage, collector=collector)
         self._deadline = deadline
         self._on_end = on_end
         self._spawn = spawn
@@ -58,7 +62,6 @@ class Relay:
         return self
 
     async def __anext__(self) -> bytes:
-        tap = self._tap
         while not self._is_over:
             if (lost := self._lost) is not None and not await self._go_on(lost):
                 return self._fail(lost)
@@ -68,24 +71,67 @@ class Relay:
                 self._lost = error
                 continue
             self._next = b""
-            if self._loop.time() > self._deadline:
-                return self._fail(EngineTimeoutError("The request took too long.", code="request_timeout"))
-            if not whole:
-                self._lost = EngineError("The engine ended the stream before it was complete.")
-                continue
-            if self._seam is not None:
-                whole = self._seam.join(whole)
-            passed = tap.look(whole)
-            if tap.is_done:
-                # `[DONE]` comes a moment before the body's last byte: read that, so that the connection can be kept.
-                self._end("ok", None, self._spawn_rest)
-            elif tap.error is not None or tap.is_broken or tap.is_unfinished:
-                self._lost = _failure(tap)
-            if not self._first:
-                self._first = sse.first_object(passed)
-            if passed:
+            if passed := self._pass(whole):
                 return passed
         raise StopAsyncIteration
+
+    async def pump(self, sink: Sink) -> None:
+        async for piece in self:
+            if not sink.put(piece):
+                await sink.room()
+            while not self._is_over and self._lost is None and not await self._flow(sink):
+                await sink.room()
+
+    async def _flow(self, sink: Sink) -> bool:
+        """Pieces go from the engine's connection into the sink, until something has to be waited for. False: for room
+        in the sink."""
+        has_room = True
+        news: asyncio.Future[None] = self._loop.create_future()
+
+        def arrived() -> None:
+            nonlocal has_room
+            try:
+                while has_room and not self._is_over and self._lost is None:
+                    if (whole := self._stream.take()) is None:
+                        return
+                    if passed := self._pass(whole):
+                        has_room = sink.put(passed)
+            except EngineError as error:
+                self._lost = error
+            except Exception as error:  # a bug of ours must reach the task that waits, not the event loop
+                if not news.done():
+                    news.set_exception(error)
+                return
+            if not news.done():
+                news.set_result(None)
+
+        self._stream.listen(arrived)
+        try:
+            arrived()  # what came meanwhile
+            await news
+        finally:
+            self._stream.listen(None)
+        return has_room
+
+    def _pass(self, whole: bytes) -> bytes:
+        """What the client shall see of these events; b"" is the end of the engine's stream. Notes a loss in `_lost`."""
+        if self._loop.time() > self._deadline:
+            return self._fail(EngineTimeoutError("The request took too long.", code="request_timeout"))
+        if not whole:
+            self._lost = EngineError("The engine ended the stream before it was complete.")
+            return b""
+        tap = self._tap
+        if self._seam is not None:
+            whole = self._seam.join(whole)
+        passed = tap.look(whole)
+        if tap.is_done:
+            # `[DONE]` comes a moment before the body's last byte: read that, so that the connection can be kept.
+            self._end("ok", None, self._stream.close if self._stream.is_complete else self._spawn_rest)
+        elif tap.error is not None or tap.is_broken or tap.is_unfinished:
+            self._lost = _failure(tap)
+        if not self._first:
+            self._first = sse.first_object(passed)
+        return passed
 
     async def _go_on(self, lost: APIError) -> bool:
         """Let another endpoint go on, if there is one and the answer is of a kind that can be."""

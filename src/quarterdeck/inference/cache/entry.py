@@ -12,7 +12,7 @@ from typing import Self
 
 import msgspec
 
-from quarterdeck.inference.calls import Reply
+from quarterdeck.inference.calls import Reply, Sink
 from quarterdeck.protocol import sse
 from quarterdeck.record import RequestRecord
 
@@ -161,6 +161,11 @@ class Replay:
                 end = len(body)
         self._at = end
         return body[start:end]
+
+    async def pump(self, sink: Sink) -> None:
+        async for piece in self:
+            if not sink.put(piece):
+                await sink.room()
 
     async def aclose(self) -> None:
         self._at = len(self._body)
