@@ -59,17 +59,25 @@ def row(found: dict[str, Any]) -> str:
     )
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("--misses", choices=("dev", "test"), help="print what was judged wrongly")
-    misses = arguments.parse_args().misses
-    pairs = [json.loads(line) for line in (HERE / "pairs.jsonl").read_text().splitlines()]
+def judged() -> list[dict[str, Any]]:
+    """The pairs, each with its cosine and whether its words agree."""
+    pairs: list[dict[str, Any]] = [json.loads(line) for line in (HERE / "pairs.jsonl").read_text().splitlines()]
     for pair, cosine in zip(pairs, json.loads((HERE / "cosines.json").read_text()), strict=True):
         pair["cosine"] = cosine
         one, other = essence(pair["one"]), essence(pair["other"])
         pair["verified"] = one is not None and one == other
+    return pairs
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--misses", choices=("dev", "test"), help="print what was judged wrongly")
+    misses = arguments.parse_args().misses
+    pairs = judged()
+    for pair in pairs:
         if pair["half"] == misses and pair["verified"] != pair["same"]:
-            print(pair["kind"], cosine, pair["one"], one, pair["other"], other, sep="\n  ")
+            told = [f"{pair[which]}\n    {essence(pair[which])}" for which in ("one", "other")]
+            print(pair["kind"], pair["cosine"], *told, sep="\n  ")
     results: dict[str, Any] = {"model": "all-MiniLM-L6-v2"}
     for half in ("dev", "test"):
         chosen = [pair for pair in pairs if pair["half"] == half]
