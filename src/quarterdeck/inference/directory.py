@@ -43,7 +43,7 @@ class Fallback:
     """Who is asked after which failures."""
 
     served: Served
-    on: frozenset[Condition] = AFTER_FAILURES
+    after: frozenset[Condition] = AFTER_FAILURES
     contains: str | None = None
 
 
@@ -96,7 +96,7 @@ class Route:
         targets = tuple(names[target.model] for target in config.targets)
         upto = tuple(part / total for part in accumulate(target.weight for target in config.targets))
         heavier = sorted(config.targets, key=lambda target: -target.weight)
-        fallbacks = tuple(Fallback(names[each.model], frozenset(each.on), each.contains) for each in config.fallbacks)
+        fallbacks = tuple(Fallback(names[each.model], frozenset(each.after), each.contains) for each in config.fallbacks)
         # One key serves all: where the models' own policies need one, the first that does says from what.
         keyed = (each.routing for each in targets if each.routing.policy in ("session", "prefix"))
         routing = config.routing or next(keyed, targets[0].routing)

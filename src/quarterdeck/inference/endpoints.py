@@ -75,12 +75,14 @@ class Endpoint:
     def head(self, path: str) -> bytes:
         """The request line and headers for a POST of JSON to `path`."""
         if (head := self.heads.get(path)) is None:
-            headers = [(b"content-type", b"application/json"), (b"accept", b"*/*")]
-            if self.api_key:
-                headers.append((b"authorization", b"Bearer " + self.api_key.encode()))
-            headers += [(name.encode(), value.encode("latin-1")) for name, value in self.headers]
+            headers = [(b"content-type", b"application/json"), (b"accept", b"*/*"), *self.own_headers()]
             head = self.heads[path] = request_head("POST", self.origin, path, headers)
         return head
+
+    def own_headers(self) -> list[tuple[bytes, bytes]]:
+        """Its key, and what else it wants to see."""
+        own = [(name.encode(), value.encode("latin-1")) for name, value in self.headers]
+        return [(b"authorization", b"Bearer " + self.api_key.encode()), *own] if self.api_key else own
 
     def serves(self, name: str) -> bool:
         return name == self.model or name in self.adapters

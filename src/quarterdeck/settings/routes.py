@@ -44,8 +44,8 @@ class Fallback(_Frozen):
 
     model: str
     """A model of `models:`, or an adapter."""
-    on: tuple[Condition, ...] = ("error", "timeout", "rate_limited", "queue")
-    """After which failures."""
+    after: tuple[Condition, ...] = ("error", "timeout", "rate_limited", "queue")
+    """Which failures. (It is not called `on`: YAML reads that as true.)"""
     contains: str | None = Field(default=None, min_length=3, max_length=200)
     """Also after an error whose message holds this text, whatever it is."""
 

@@ -57,13 +57,13 @@ def report_failure(endpoint: Endpoint, now: float, others: Sequence[Endpoint] = 
 
 
 def report_success(endpoint: Endpoint) -> None:
-    """A call was answered."""
+    """A call was answered. While it rests, only the answer to one who tried it says that it is well again."""
     endpoint.calls += 1
     if endpoint.failures:
         endpoint.failures = 0
     if endpoint.failure_share:
         endpoint.failure_share *= 1.0 - LEARNING_RATE
-    if endpoint.rests_until:
+    if endpoint.probed_until:
         endpoint.rests_until = endpoint.failure_share = endpoint.probed_until = 0.0
         endpoint.calls = 0
 

@@ -98,8 +98,8 @@ class Router:
         else:
             found = self._affinity(served.name, endpoints).choose(key, routing.load_bound, tokens, now, tried)
         if found is None:
-            return policies.last_resort(endpoints, tried)
-        if found.rests_until:
+            found = policies.last_resort(endpoints, tried)
+        if found is not None and found.rests_until:
             begin_probe(found, now)
         return found
 
@@ -141,12 +141,16 @@ class Selection(msgspec.Struct, eq=False):
     left: list[Fallback] | None = None
     """Who has not been asked yet; None: nobody has looked."""
 
+    def aim(self, now: float) -> Served:
+        """Who it is meant for, looked at before the first attempt: nobody is asked where nobody is there."""
+        if self.route.stand_ins and not self.tried and self.left is None:
+            self._skip_the_dead(now)
+        return self.served
+
     def next(self, now: float) -> Choice | None:
         """Where to go. After a failure, only where `failed` said that another may be tried. None: nobody is there."""
         route = self.route
-        if route.stand_ins and not self.tried and self.left is None:
-            self._skip_the_dead(now)
-        served = self.served
+        served = self.aim(now)
         routing = route.routing if route.is_own else served.routing
         endpoint = self.router.choose(served, routing, self.tokens, self.key, now, self.tried)
         if endpoint is None:
@@ -171,6 +175,20 @@ class Selection(msgspec.Struct, eq=False):
         """The first event, or the whole answer, is in hand."""
         report_success(choice.endpoint)
 
+    def broke_off(self, endpoint: Endpoint, now: float) -> None:
+        """It had begun to answer and did not go on."""
+        report_failure(endpoint, now, self.router.serving(self.served))
+
+    def instead(self, tried: Sequence[Endpoint], now: float) -> Choice | None:
+        """Who goes on with what another endpoint of the same model has begun. Only vLLM knows how to."""
+        served, route = self.served, self.route
+        strangers = [endpoint for endpoint in self.router.serving(served) if endpoint.kind != "vllm"]
+        routing = route.routing if route.is_own else served.routing
+        endpoint = self.router.choose(served, routing, self.tokens, self.key, now, [*tried, *strangers])
+        if endpoint is None:
+            return None
+        return Choice(endpoint, served, route.timeouts, None if served is self.first else served.name)
+
     def refused(self, error: APIError) -> bool:
         """No room came for it here (the queue). Says whether another model may be tried."""
         return self._move(condition_of(error), error.message)
@@ -181,7 +199,7 @@ class Selection(msgspec.Struct, eq=False):
     def _skip_the_dead(self, now: float) -> None:
         """Where nobody of the first model is offered, the request needn't fail there first."""
         while not self.router.can_serve(self.served, now):
-            others = [each for each in self._others() if "error" in each.on]
+            others = [each for each in self._others() if "error" in each.after]
             alive = next((each for each in others if self.router.can_serve(each.served, now)), None)
             if alive is None:
                 return
@@ -189,7 +207,7 @@ class Selection(msgspec.Struct, eq=False):
 
     def _move(self, condition: Condition | None, message: str) -> bool:
         for each in self._others():
-            if condition in each.on or (each.contains is not None and each.contains in message):
+            if condition in each.after or (each.contains is not None and each.contains in message):
                 self._go(each)
                 return True
         return False
