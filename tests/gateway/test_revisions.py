@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -48,17 +49,15 @@ def message(revision: int, key: str) -> bytes:
 
 
 async def test_a_bump_counts_up_and_says_what_has_changed(redis: Redis, redis_url: str) -> None:
-    heard: asyncio.Queue[bytes | None] = asyncio.Queue()
-    subscription = Subscription(
-        redis_url, CHANNEL, on_listening=lambda: heard.put_nowait(None), on_message=heard.put_nowait
-    )
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+    subscription = Subscription(redis_url, CHANNEL, on_state=heard.put_nowait, on_message=heard.put_nowait)
     task = asyncio.create_task(subscription.run())
     changes = [Change("default", key="key_1"), Change("default", team="red"), Change("acme")]
     async with asyncio.timeout(20):
-        assert await heard.get() is None
+        assert await heard.get() is True
         for change in changes:
             await RedisRevisions(redis).bump(change)
-        told = [change_of(await heard.get() or b"") for _ in changes]
+        told = [change_of(await heard.get()) for _ in changes]
     assert [(c.org, c.key, c.team, c.revision) for c in told] == [
         ("default", "key_1", None, 1),
         ("default", None, "red", 2),
@@ -91,7 +90,7 @@ async def test_a_message_that_says_nothing_has_everything_read(words: bytes, des
 
 async def test_a_new_connection_has_everything_read(desk: Desk) -> None:
     desk.subject.hear(message(1, "a"))
-    desk.subject.miss()
+    desk.subject.listen(True)
     assert await desk.next() is None
 
 
@@ -115,3 +114,13 @@ async def test_while_the_database_is_away_it_is_tried_until_all_is_read(
     assert await desk.next() is None
     desk.is_away = False
     assert await desk.next() is None
+
+
+async def test_who_hears_nothing_reads_everything_again_and_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(revisions, "DEAF_SECONDS", 0)
+    desk.subject.listen(False)
+    assert [await desk.next() for _ in range(3)] == [None] * 3
+    desk.subject.listen(True)
+    while (changes := await desk.next()) is None:  # the last of before, and the one for what was missed
+        desk.subject.hear(message(1, "a"))
+    assert Change("default", "a", revision=1) in changes

@@ -216,6 +216,51 @@ def test_a_key_revoked_at_one_gateway_is_refused_by_the_other_at_once(start: Sta
     assert (status, body["error"]["code"]) == (401, "invalid_api_key")
 
 
+def test_a_change_at_one_gateway_is_heard_by_the_other_without_any_admission(
+    start: Start, call: Callable[..., Call], redis_url: str
+) -> None:
+    """Far sooner than the half minute after which a key is read again in any case, which would fail this."""
+    one, other = start(), start()
+    admin = call(one, ADMIN)
+
+    def models(client: Call) -> int:
+        status, body = client.request("GET", "/v1/models")
+        return len(body["data"]) if status == 200 else -status
+
+    keys = [admin.request("POST", "/admin/keys", {"name": name, "team": "red"})[1] for name in ("a", "b", "c")]
+    clients = [call(other, key["key"]) for key in keys]
+    assert [models(client) for client in clients] == [1, 1, 1]
+    admin.request("DELETE", f"/admin/keys/{keys[0]['id']}")
+    wait_until(lambda: models(clients[0]) == -401, seconds=10)
+    admin.request("POST", f"/admin/keys/{keys[1]['id']}", {"models": []})
+    wait_until(lambda: models(clients[1]) == 0, seconds=10)
+    asyncio.run(_deafen(redis_url))  # what is published now is heard by nobody
+    admin.request("DELETE", f"/admin/keys/{keys[2]['id']}")
+    wait_until(lambda: models(clients[2]) == -401, seconds=10)
+
+
+def test_a_key_revoked_while_redis_is_away_is_refused_by_the_other_gateway_too(
+    start: Start, call: Callable[..., Call], own_redis_server: RedisServer
+) -> None:
+    """Sooner than the half minute after which a key is read again in any case."""
+    one, other = (start(QUARTERDECK_REDIS_URL=own_redis_server.url()) for _ in range(2))
+    admin = call(one, ADMIN)
+    made = admin.request("POST", "/admin/keys", {"name": "short"})[1]
+    client = call(other, made["key"])
+    assert client.chat()[0] == 200
+    own_redis_server.stop()
+    assert admin.request("DELETE", f"/admin/keys/{made['id']}")[0] == 200
+    wait_until(lambda: client.chat()[0] == 401, seconds=20)
+    assert call(other).chat()[0] == 200
+    own_redis_server.start()
+
+
+async def _deafen(redis_url: str) -> None:
+    redis = Redis(redis_url)
+    await redis.call("CLIENT", "KILL", "TYPE", "pubsub")
+    await redis.close()
+
+
 def test_without_a_database_a_gateway_starts_and_says_what_is_away(start: Start, call: Callable[..., Call]) -> None:
     nowhere = "postgresql+asyncpg://postgres@/nowhere?host=/nonexistent"
     gateway = start(ready_path="/healthz", QUARTERDECK_DATABASE_URL=nowhere)

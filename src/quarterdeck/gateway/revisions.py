@@ -24,6 +24,8 @@ MOST_WAITING = 1000
 """Changes that wait to be read; beyond it everything is read once instead."""
 RETRY_SECONDS = 1.0
 """Between two tries to read what has changed, while the database is away."""
+DEAF_SECONDS = 1.0
+"""While nothing can be heard (Redis is away), everything is read again so often, and at most a tenth of the time."""
 
 _BUMP = Script("""
 -- KEYS revision; ARGV channel change
@@ -58,7 +60,7 @@ class RedisRevisions:
         try:
             await self._redis.run(_BUMP, (revision_key(change.org),), (CHANNEL, msgspec.json.encode(change)))
         except (RedisUnavailableError, RedisError) as error:
-            log.warning("other gateways learn of a changed key within half a minute, not at once: %s", error)
+            log.warning("other gateways find out by themselves what has changed: %s", error)
 
 
 def change_of(message: bytes) -> Change:
@@ -78,6 +80,9 @@ class Follower:
         self._catch_up = catch_up
         self._waiting: list[Change] | None = []
         self._has_some = asyncio.Event()
+        self._is_deaf = False
+        self._is_behind = False
+        self._took = 0.0
 
     def hear(self, message: bytes) -> None:
         """A message of CHANNEL."""
@@ -85,7 +90,7 @@ class Follower:
             change = change_of(message)
         except ValueError as error:  # of a newer version: something has changed, and that is enough
             log.warning("a change that can't be read, everything is read again: %s", error)
-            self.miss()
+            self._miss()
             return
         if self._waiting is not None:
             self._waiting.append(change)
@@ -93,21 +98,46 @@ class Follower:
                 self._waiting = None
         self._has_some.set()
 
-    def miss(self) -> None:
-        """Something may have been missed: the connection is new."""
-        self._waiting = None
+    def listen(self, is_listening: bool) -> None:
+        """The channel is heard from now on, and before it something may have been missed; or it is not heard."""
+        self._is_deaf = not is_listening
+        if is_listening:
+            self._miss()
         self._has_some.set()
 
     async def run(self) -> None:
         """Catch up with what is heard, until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
-            await self._has_some.wait()
-            self._has_some.clear()
+            await self._news()
             changes, self._waiting = self._waiting, []
+            began = loop.time()
             try:
-                await self._catch_up(changes)
+                if changes != []:
+                    await self._catch_up(changes)
             except ServiceUnavailableError as error:
-                log.warning("what has changed can't be read, known keys stay as they are: %s", error)
+                if not self._is_behind:
+                    log.warning("what has changed can't be read, known keys stay as they are: %s", error)
+                self._is_behind = True
                 # Whatever is heard meanwhile is part of everything.
                 await asyncio.sleep(RETRY_SECONDS)
-                self.miss()
+                self._miss()
+            else:
+                self._is_behind = False
+                self._took = loop.time() - began
+
+    async def _news(self) -> None:
+        """Wait until something has changed, or may have."""
+        if not self._is_deaf:
+            await self._has_some.wait()
+        else:
+            try:
+                async with asyncio.timeout(max(DEAF_SECONDS, 10 * self._took)):
+                    await self._has_some.wait()
+            except TimeoutError:
+                self._waiting = None
+        self._has_some.clear()
+
+    def _miss(self) -> None:
+        self._waiting = None
+        self._has_some.set()

@@ -99,7 +99,7 @@ class Service:
         )
         self.follower = Follower(self.authenticator.catch_up)
         self.subscription = Subscription(
-            environment.redis_url, CHANNEL, on_listening=self.follower.miss, on_message=self.follower.hear
+            environment.redis_url, CHANNEL, on_state=self.follower.listen, on_message=self.follower.hear
         )
         self.engines = EngineClient(self.client, _timeouts(config))
         self.pipeline = Pipeline(

@@ -1,7 +1,7 @@
 """Redis' pub/sub, on a connection of its own: what is published while it is heard, and word of when it was not.
 
-Nothing is kept for one who is away. So whoever listens is told each time that listening begins, and asks the truth
-itself for what it may have missed.
+Nothing is kept for one who is away. So whoever listens is told when listening begins and when it ends, and asks the
+truth itself for what it may have missed.
 """
 
 import asyncio
@@ -29,14 +29,15 @@ class _LostError(Exception):
 
 
 class Subscription:
-    """One channel. `on_listening` is told when it is heard, `on_message` what is said; both return at once."""
+    """One channel. `on_state` is told True each time it begins to be heard, False once when it is not any more (or not
+    yet), `on_message` what is said; both return at once."""
 
     def __init__(
-        self, url: str, channel: str, *, on_listening: Callable[[], None], on_message: Callable[[bytes], None]
+        self, url: str, channel: str, *, on_state: Callable[[bool], None], on_message: Callable[[bytes], None]
     ) -> None:
         self._address = Address.parse(url)
         self._channel = channel
-        self._on_listening = on_listening
+        self._on_state = on_state
         self._on_message = on_message
         self._is_down = False
 
@@ -48,7 +49,8 @@ class Subscription:
             except (OSError, TimeoutError, _LostError, hiredis.ProtocolError) as error:
                 if not self._is_down:  # once: it is tried twice a second
                     log.warning("%s is not heard: %s", self._channel, str(error) or "no answer in time")
-                self._is_down = True
+                    self._is_down = True
+                    self._on_state(False)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _listen(self) -> None:
@@ -100,7 +102,7 @@ class Subscription:
             if self._is_down:
                 log.info("%s is heard again", self._channel)
             self._is_down = False
-            self._on_listening()
+            self._on_state(True)
 
 
 def _pack(*words: Word) -> bytes:
