@@ -13,26 +13,31 @@ from dataclasses import dataclass
 from quarterdeck.errors import (
     APIError,
     BadRequestError,
+    EngineError,
     EngineUnavailableError,
     NotFoundError,
     PermissionDeniedError,
+    RateLimitError,
     ServiceUnavailableError,
 )
 from quarterdeck.inference import admission
 from quarterdeck.inference.admission import Note, Reservation
 from quarterdeck.inference.calls import Head, Operation, Reply
 from quarterdeck.inference.counting import count_what_was_received, estimate_what_was_received
-from quarterdeck.inference.directory import Directory, Route
+from quarterdeck.inference.directory import Directory, Route, Served
 from quarterdeck.inference.endpoints import Endpoint, Endpoints
 from quarterdeck.inference.engine_client import EngineAnswer, EngineClient
+from quarterdeck.inference.heartbeats import patiently
 from quarterdeck.inference.metering import Meter, error_code
 from quarterdeck.inference.notes import NoteHeads, note_of
 from quarterdeck.inference.preparation import Estimate, estimate, for_endpoint, prepared
 from quarterdeck.inference.pricing import estimated_cost
 from quarterdeck.inference.principal import Principal
+from quarterdeck.inference.queueing import Queues
 from quarterdeck.inference.rate_headers import rate_headers
 from quarterdeck.inference.refusals import refusal_of
 from quarterdeck.inference.relay import Relay
+from quarterdeck.inference.resume import Lost, Resumed, continue_at, is_resumable
 from quarterdeck.inference.routing.router import Choice, Router, Selection
 from quarterdeck.inference.settlement import Settlement
 from quarterdeck.protocol import requests
@@ -110,6 +115,7 @@ class Pipeline:
         self.endpoints = endpoints
         self.in_flight = 0
         self._router = Router(endpoints)
+        self._queues = Queues(endpoints, lambda: self.directory.config.queue, self._has_engine)
         self._engines = engines
         self._redis = redis
         self._settlement = settlement
@@ -149,7 +155,16 @@ class Pipeline:
         except BaseException:  # refused or cancelled: `_finish` will not take it off
             self.in_flight -= 1
             raise
-        return await self._answer(call, gateway)
+        is_stream = isinstance(request, Generation) and request.stream
+        if not is_stream or not self._queues.must_wait(selection.served):
+            return await self._answer(call, gateway)
+        queue = directory.config.queue
+        return await patiently(
+            self._answer(call, gateway),
+            after=queue.heartbeat_after_seconds,
+            every=queue.heartbeat_seconds,
+            headers=SSE_HEADERS + call.headers,
+        )
 
     # resolve
 
@@ -183,9 +198,16 @@ class Pipeline:
         wanted = Reservation(
             head.request_id,
             counters,
-            note_of(noted, head.request_id, head.started, stream=bool(getattr(meter.request, "stream", False))),
+            note_of(
+                noted,
+                head.request_id,
+                head.started,
+                stream=isinstance(meter.request, Generation) and bool(meter.request.stream),
+            ),
             call.reserved.total,
-            estimated_cost(*call.reserved, meter.served.rates) if counters.has_budget else 0,
+            estimated_cost(call.reserved.prompt, call.reserved.output, meter.served.rates)
+            if counters.has_budget
+            else 0,
             self._settlement.lease_seconds,
         )
         try:
@@ -245,6 +267,7 @@ class Pipeline:
             deadline=deadline,
             on_end=lambda status, error: self._finish(call, status, error, http_status=200),
             spawn=self._settlement.spawn,
+            resume=lambda lost: self._resume(call, gateway, deadline, lost),
         )
         return Reply(200, SSE_HEADERS + call.headers, stream=relay)
 
@@ -252,7 +275,16 @@ class Pipeline:
         """The first endpoint that begins to answer; those that fail before it are left for another."""
         failure: APIError | None = None
         selection = call.selection
-        while (choice := selection.next(self._now())) is not None:
+        waited_for: Served | None = None
+        while True:
+            served = selection.aim(self._now())
+            if served is not waited_for:
+                waited_for = served
+                if self._queues.must_wait(served) and not await self._wait(call, served, deadline):
+                    continue
+            choice = selection.next(self._now())
+            if choice is None:
+                break
             endpoint = choice.endpoint
             _check_operation(endpoint, call.head.operation)
             self._begin_attempt(call, choice)
@@ -285,17 +317,91 @@ class Pipeline:
             failure.headers.setdefault("retry-after", "1")
         raise failure
 
+    async def _wait(self, call: _Call, served: Served, deadline: float) -> bool:
+        """Until there is room. False: none came, and the selection has gone to another model."""
+        principal = call.head.principal
+        try:
+            await self._queues.enter(
+                served,
+                team=principal.team,
+                priority=principal.priority,
+                tokens=call.reserved.total,
+                until=deadline,
+            )
+        except (RateLimitError, ServiceUnavailableError) as error:
+            if call.selection.refused(error):
+                return False
+            raise
+        return True
+
+    def _has_engine(self, model: str) -> bool:
+        return any(each.name == model and each.engine is not None for each in self.directory.config.models)
+
+    async def _resume(self, call: _Call, gateway: GatewayConfig, deadline: float, lost: Lost) -> Resumed | None:
+        """Let another endpoint of the same model go on with the answer. None: nobody does, and the caller is told."""
+        meter, members = call.meter, requests.members(call.body)
+        origin, began = meter.endpoint, meter.engine_started
+        request = meter.request
+        if origin is None or not isinstance(request, Generation) or meter.resumed >= gateway.resumes:
+            return None
+        if not is_resumable(call.head.operation, members, request, lost.text):
+            return None
+        self._end_attempt(call, lost.error, time.time())
+        tried = [origin]
+        while len(tried) <= 1 + gateway.retries and self._now() < deadline:
+            if (choice := call.selection.instead(tried, self._now())) is None:
+                break
+            endpoint = choice.endpoint
+            tried.append(endpoint)
+            self._begin_attempt(call, choice)
+            meter.engine_started = began  # what an engine's seconds cost, the first one's cost as well
+            model = endpoint.upstream_model or choice.served.name
+            try:
+                if (asked := await continue_at(self._engines, endpoint, model, members, request, lost)) is None:
+                    self._end_attempt(call, None, time.time(), code="nothing_left")
+                    break
+                answer = await self._engines.open(
+                    endpoint,
+                    call.head.operation,
+                    for_endpoint(asked.body, endpoint, choice.renamed),
+                    _headers(call.head),
+                    limit=deadline,
+                    timeouts=choice.timeouts,
+                )
+            except APIError as error:
+                self._end_attempt(call, error, time.time(), status=error.engine_status)
+                continue
+            if answer.stream is not None:
+                call.selection.succeeded(choice, self._now())
+                return Resumed(answer.stream, asked.tokens, asked.repeated)
+            self._end_attempt(call, EngineError("The engine's answer is no stream."), time.time())
+        meter.endpoint = origin  # it gave what there is
+        return None
+
     def _begin_attempt(self, call: _Call, choice: Choice) -> None:
         call.attempt = call.meter.engine_started = time.time()
         call.meter.endpoint, call.meter.served = choice.endpoint, choice.served
-        choice.endpoint.begin(call.reserved)
+        choice.endpoint.begin(call.reserved.total)
 
-    def _end_attempt(self, call: _Call, error: APIError | None, now: float, *, code: str | None = None) -> None:
+    def _end_attempt(
+        self,
+        call: _Call,
+        error: APIError | None,
+        now: float,
+        *,
+        code: str | None = None,
+        status: int | None = None,
+    ) -> None:
         endpoint = call.meter.endpoint
         if call.attempt is None or endpoint is None:
             return
-        endpoint.end(call.reserved)
-        status = 200 if call.meter.first_token else (error.engine_status if error else 0)
+        endpoint.end(call.reserved.total)
+        self._queues.left(endpoint)
+        is_begun = call.meter.first_token is not None
+        if is_begun and isinstance(error, EngineError) and error.code != "request_timeout":
+            call.selection.broke_off(endpoint, self._now())
+        if status is None:
+            status = 200 if is_begun else (error.engine_status if error else 0)
         code = error_code(error) if error else code
         call.meter.attempts.append(Attempt(endpoint.id, call.attempt, now, status, code))
         call.attempt = None

@@ -93,6 +93,11 @@ class GatewayConfig(BaseModel):
     """Requests under way in one gateway; the next one is 503 with Retry-After. Bounds memory."""
     retries: int = Field(default=2, ge=0, le=5)
     """Other endpoints tried when one fails before its first byte."""
+    resumes: int = Field(default=2, ge=0, le=5)
+    """How often another endpoint may go on with an answer whose endpoint was lost in mid-stream. 0: never.
+
+    2: the second engine may be lost as well, as in a rolling restart; more losses in one answer are no accident.
+    """
     forward_headers: tuple[str, ...] = ()
     """The client's headers that an engine may see, by name. None: an engine learns nothing of a caller but the body.
 
