@@ -74,15 +74,18 @@ def _run(told: argparse.Namespace, profile: Profile, environment: Environment) -
     except (target.TargetError, ValueError) as error:
         return _refuse(error)
     local = target.local(environment.state)
+    is_local = local is not None and local[0] == found.url
     wishes = run.Wishes(
         folder=lambda: _folder(told.out, profile.name),
         state=environment.state,
-        is_local=local is not None and local[0] == found.url,
+        is_local=is_local,
         watch=watch,
         web_port=told.web,
         master_port=told.master_port if told.expect_workers else None,
         expect_workers=told.expect_workers or told.workers,
-        finished=lambda folder: ended.tell(folder, told.budgets, with_report=not told.no_report),
+        finished=lambda folder: ended.tell(
+            folder, told.budgets, environment.state if is_local else None, with_report=not told.no_report
+        ),
     )
     workers = None
     if told.workers:

@@ -43,6 +43,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """One number for each process, or numbers by the processes' names with `default` for the others."""
     cost_drift: float | None = None
     """By what share a token's price may change between the run's halves."""
+    ledger_drift: float | None = None
+    """How far the platform's ledger may be from what the answers themselves told: rows, tokens, dollars."""
     client_lag: float | None = None
     """Which share of the median may be the client's own lateness, but for what an idle client is late by."""
 
@@ -193,6 +195,10 @@ def _money(limits: Limits, results: Results) -> Iterator[Verdict]:
     size = None if drift is None else abs(drift)
     what = "the change of a token's price between the halves"
     yield from _at_most("cost_drift", limits.cost_drift, size, what, "share", "nobody told a cost, or it was 0")
+    books = results.run.about.get("ledger")
+    missed = float(books["drift"]) if isinstance(books, dict) and "drift" in books else None
+    what = "the ledger's distance from the answers' own usage"
+    yield from _at_most("ledger_drift", limits.ledger_drift, missed, what, "share", "no ledger could be read")
 
 
 def _client(limits: Limits, side: Measured) -> Iterator[Verdict]:

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from quarterdeck.load import budgets, commands, report, results, summary
+from quarterdeck.load import budgets, commands, ledger, recording, report, results, summary
 from quarterdeck.load.budgets import BudgetError
 from quarterdeck.load.distribution import quantile
 from quarterdeck.load.measures import digits, ms
@@ -15,10 +15,13 @@ HEAD = (
 )  # fmt: skip
 
 
-def tell(folder: Path, budgets_file: Path | None, *, with_report: bool) -> int:
-    """Exit status 0; 1: a budget is broken; 2: something could not be read."""
+def tell(folder: Path, budgets_file: Path | None, state: Path | None, *, with_report: bool) -> int:
+    """Exit status: 0; 1, a budget is broken; 2, something can't be read. `state`: the local platform's."""
     try:
         run = results.read(folder)
+        if state is not None and (books := ledger.read(state, run.requests)) is not None:
+            recording.amend(folder, {"ledger": books.about()}, books.line())
+            run = results.read(folder)
         print(f"\n{table(run)}\n")
         for line in remarks(run):
             print(line)

@@ -72,6 +72,13 @@ class Recording:
         file.flush()
 
 
+def amend(folder: Path, told: Mapping[str, Any], note: str) -> None:
+    """What became known after the end, for instance of the ledger."""
+    file = folder / "run.json"
+    held = json.loads(file.read_text(encoding="utf-8"))
+    _write_json(file, {**held, **told, "notes": [*held["notes"], note]})
+
+
 def about(profile: Profile, target: Target, started: float, ended: float, locust: str, workers: int) -> dict[str, Any]:
     """What run.json tells, but for the notes."""
     return {

@@ -236,16 +236,18 @@ class Conductor:
         return found | watching.own_pids()
 
     def _look_for_knee(self, elapsed: float) -> None:
+        """Judge the steps that are over."""
         shape = self._profile.shape
-        if not isinstance(shape, Saturation) or self._knee.reason:
+        if not isinstance(shape, Saturation):
             return
-        done = len(self._knee.steps)
-        if done < len(shape.levels) and elapsed >= (done + 1) * shape.each + LATE_SECONDS:
+        while not self._knee.reason and (done := len(self._knee.steps)) < len(shape.levels):
+            if elapsed < (done + 1) * shape.each + LATE_SECONDS:
+                return
             step = self._progress.step(shape.levels[done], done * shape.each, (done + 1) * shape.each)
             reason = self._knee.add(step)
             p99 = "none" if step.p99_ms is None else f"{step.p99_ms:.0f} ms"
             print(f"step {step.rate:7.1f}/s: good {step.goodput:7.1f}/s, p99 of the first answer {p99}", flush=True)
-            if reason:
+            if reason and self._recording is not None:
                 self._enough()
 
     def _history(self) -> None:
@@ -261,14 +263,16 @@ class Conductor:
         recorded, begin = self._recording, self._begin
         if recorded is None or begin is None:
             return
+        if not self._is_distributed and self._env.stage is not None:
+            self._take(self._env.stage.tape.take())
+            self._env.stage.close()
         self._recording = None
         gevent.killall(self._background)
-        if not self._is_distributed and self._env.stage is not None:
-            recorded.take(self._env.stage.tape.take())
-            self._env.stage.close()
         if self._workers and (ended := self._workers.ended()):
             recorded.note(f"A worker ended before the run did ({ended}): its last second is missing.")
         if isinstance(self._profile.shape, Saturation):
+            if not self._interrupted:
+                self._look_for_knee(math.inf)  # the last step ended with the run
             recorded.note(self._knee.verdict())
             print(self._knee.verdict(), flush=True)
         with (recorded.folder / "locust_stats.csv").open("w", encoding="utf-8", newline="") as file:
