@@ -1,0 +1,235 @@
+"""An endpoint is lost in mid-stream: another goes on, the caller sees one stream, the record tells of both."""
+
+import asyncio
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.inference.bench import Bench
+from tests.inference.making import CHAT, DONE, as_json, delta, event, usage
+from tests.inference.test_pipeline import BREAKS, COMPLETION, SAID, and_wait
+from tests.inference.test_relay import text_of
+from tests.inference.upstream import Peer, Script, Upstream, answering, chunk, response, stream_head, streamed
+
+from quarterdeck.inference.calls import Operation
+from quarterdeck.inference.http1 import HttpClient, Timeouts
+from quarterdeck.protocol import sse
+from quarterdeck.store.redis import Redis
+
+PROMPT_TOKENS = 7
+REST = (delta("", id="chatcmpl-2"), delta("friend", id="chatcmpl-2"), delta(finish="stop"))
+
+
+@pytest.fixture
+def bench(redis: Redis, tmp_path: Path, client: HttpClient) -> Bench:
+    return Bench(redis, tmp_path, client)
+
+
+def tokens_of(asked: dict[str, Any]) -> list[int]:
+    """One for each word that was said so far, after a prompt of seven."""
+    if asked.get("add_special_tokens") is False:  # the text alone
+        return list(range(len(asked["prompt"].split())))
+    said = asked.get("prompt", "").removeprefix("Hi")
+    if "messages" in asked:
+        said = "".join(message["content"] for message in asked["messages"] if message["role"] == "assistant")
+    return list(range(PROMPT_TOKENS + len(said.split())))
+
+
+def going_on(*answers: bytes | Script) -> Script:
+    """Counts whatever it is asked to, and answers in this order."""
+    waiting = list(answers)
+
+    async def script(peer: Peer) -> None:
+        while True:
+            seen = await peer.request()
+            if seen.path == "/tokenize":
+                await peer.say(response(as_json({"tokens": tokens_of(seen.json), "count": len(tokens_of(seen.json))})))
+                continue
+            answer = waiting.pop(0)
+            if isinstance(answer, bytes):
+                await peer.say(answer)
+            else:
+                await answer(peer)
+
+    return script
+
+
+def generations(engine: Upstream) -> list[dict[str, Any]]:
+    return [seen.json for seen in engine.requests if seen.path != "/tokenize"]
+
+
+@pytest.mark.parametrize("failure", [failure for failure, _ in BREAKS.values()], ids=BREAKS.keys())
+async def test_another_endpoint_goes_on_and_the_caller_sees_one_stream(bench: Bench, failure: Script | bytes) -> None:
+    if failure is BREAKS["it ends after the reason"][0]:
+        pytest.skip("the text was whole")
+    rest = streamed(*REST, usage(PROMPT_TOKENS + 2, 1), DONE)
+    async with Upstream(answering(failure)) as one, Upstream(going_on(rest)) as other:
+        endpoints = bench.add(one, other)
+        said = await bench.stream({"max_tokens": 9, "seed": 7})
+        assert text_of(said) == "Hello therefriend"
+        assert said.endswith(DONE)
+        assert b"chatcmpl-2" not in said
+        assert b'"usage"' not in said
+        (asked,) = generations(other)
+        assert asked["messages"] == [*CHAT["messages"], {"role": "assistant", "content": "Hello there"}]
+        assert (asked["continue_final_message"], asked["add_generation_prompt"]) == (True, False)
+        assert (asked["max_tokens"], asked["seed"]) == (7, 7)
+        record = await bench.record()
+    assert (record.status, record.http_status, record.finish_reason, record.resumed) == ("ok", 200, "stop", 1)
+    assert (record.input_tokens, record.output_tokens, record.usage_source) == (PROMPT_TOKENS, 3, "engine")
+    assert record.cost == Decimal(PROMPT_TOKENS * 1 + 3 * 2) / 1_000_000
+    assert [(a.endpoint, a.status, a.error) for a in record.attempts] == [
+        ("e#1", 200, "engine_error"),
+        ("e#2", 200, None),
+    ]
+    assert (record.endpoint, record.response_id) == ("e#2", "chatcmpl-1")
+    assert [endpoint.failures for endpoint in endpoints] == [1, 0]
+
+
+async def test_a_usage_that_was_asked_for_is_that_of_the_whole_answer(bench: Bench) -> None:
+    rest = streamed(*REST, usage(PROMPT_TOKENS + 2, 1, prompt_tokens_details={"cached_tokens": 8}), DONE)
+    async with Upstream(answering(streamed(*SAID[:2]))) as one, Upstream(going_on(rest)) as other:
+        bench.add(one, other)
+        said = await bench.stream({"stream_options": {"include_usage": True}})
+        (counts,) = [found["usage"] for found in map(sse.parse, sse.events(said)) if found and found.get("usage")]
+        assert (counts["prompt_tokens"], counts["completion_tokens"], counts["total_tokens"]) == (PROMPT_TOKENS, 3, 10)
+        record = await bench.record()
+        assert (record.input_tokens, record.cached_tokens, record.output_tokens) == (PROMPT_TOKENS, PROMPT_TOKENS, 3)
+
+
+async def test_an_endpoint_that_falls_silent_is_replaced(redis: Redis, tmp_path: Path, client: HttpClient) -> None:
+    bench = Bench(redis, tmp_path, client, timeouts=Timeouts(2.0, 5.0, 0.1))
+    rest = streamed(*REST, usage(PROMPT_TOKENS + 2, 1), DONE)
+    async with Upstream(answering(and_wait(*SAID[:2]))) as one, Upstream(going_on(rest)) as other:
+        bench.add(one, other)
+        assert text_of(await bench.stream()) == "Hello therefriend"
+        assert (await bench.record()).attempts[0].error == "engine_timeout"
+        await one.closed.wait()
+
+
+async def test_a_completion_goes_on_with_its_prompt(bench: Bench) -> None:
+    def text(said: str, finish: str | None = None) -> bytes:
+        return event({"id": "cmpl-1", "choices": [{"index": 0, "text": said, "finish_reason": finish}]})
+
+    first, rest = streamed(text(" Hello"), text(" there")), streamed(text(" friend", "stop"), usage(9, 1), DONE)
+    async with Upstream(answering(first)) as one, Upstream(going_on(rest)) as other:
+        bench.add(one, other)
+        reply = await bench.ask({**COMPLETION, "stream": True}, operation=Operation.COMPLETIONS)
+        assert reply.stream is not None
+        said = b"".join([piece async for piece in reply.stream])
+        assert b" friend" in said
+        assert said.endswith(DONE)
+        (asked,) = generations(other)
+        assert (asked["prompt"], asked["max_tokens"]) == ("Hi Hello there", 14)
+        record = await bench.record()
+        assert (record.input_tokens, record.output_tokens, record.resumed) == (PROMPT_TOKENS, 3, 1)
+
+
+async def test_it_may_be_lost_twice_and_come_back_to_the_first(bench: Bench) -> None:
+    last = streamed(delta("!"), delta(finish="stop"), usage(PROMPT_TOKENS + 3, 1), DONE)
+    first, second = streamed(*SAID[:2]), streamed(delta(" friend"))
+    async with Upstream(going_on(first, last)) as one, Upstream(going_on(second)) as other:
+        bench.add(one, other)
+        assert text_of(await bench.stream()) == "Hello there friend!"
+        record = await bench.record()
+        assert (record.resumed, record.input_tokens, record.output_tokens) == (2, PROMPT_TOKENS, 4)
+        assert [attempt.endpoint for attempt in record.attempts] == ["e#1", "e#2", "e#1"]
+
+
+async def test_no_more_often_than_is_allowed(redis: Redis, tmp_path: Path, client: HttpClient) -> None:
+    bench = Bench(redis, tmp_path, client, resumes=1)
+    async with Upstream(going_on(streamed(*SAID[:2]))) as one, Upstream(going_on(streamed(delta("a")))) as other:
+        bench.add(one, other)
+        said = await bench.stream()
+        assert b'"engine_error"' in said
+        assert DONE not in said
+        record = await bench.record()
+        assert (record.status, record.resumed, len(record.attempts)) == ("error", 1, 2)
+        assert (record.input_tokens, record.output_tokens, record.usage_source) == (PROMPT_TOKENS, 2, "counted")
+
+
+async def test_not_at_all_where_it_is_turned_off(redis: Redis, tmp_path: Path, client: HttpClient) -> None:
+    bench = Bench(redis, tmp_path, client, resumes=0)
+    async with Upstream(going_on(streamed(*SAID[:2]))) as one, Upstream(going_on()) as other:
+        bench.add(one, other)
+        assert DONE not in await bench.stream()
+        assert other.requests == []
+
+
+@pytest.mark.parametrize("status", [500, 400, 503])
+async def test_where_the_second_refuses_the_third_is_asked(bench: Bench, status: int) -> None:
+    refusing = going_on(response(b'{"error":{"message":"no","code":1}}', status=status))
+    rest = going_on(streamed(*REST, usage(PROMPT_TOKENS + 2, 1), DONE))
+    async with Upstream(answering(streamed(*SAID[:2]))) as one, Upstream(refusing) as two, Upstream(rest) as three:
+        bench.add(one, two, three)
+        assert text_of(await bench.stream()) == "Hello therefriend"
+        record = await bench.record()
+        assert [(attempt.endpoint, attempt.status) for attempt in record.attempts] == [
+            ("e#1", 200),
+            ("e#2", status),
+            ("e#3", 200),
+        ]
+
+
+async def test_where_nobody_else_is_there_the_caller_is_told_at_once(bench: Bench) -> None:
+    async with Upstream(going_on(streamed(*SAID[:2]))) as engine:
+        bench.add(engine)
+        assert b'"engine_error"' in await bench.stream()
+        record = await bench.record()
+        assert (record.endpoint, record.resumed, len(record.attempts)) == ("e#1", 0, 1)
+        assert (record.input_tokens, record.output_tokens, record.usage_source) == (PROMPT_TOKENS, 2, "counted")
+
+
+async def test_an_endpoint_that_is_no_vllm_is_not_asked_to_go_on(bench: Bench) -> None:
+    async with Upstream(going_on(streamed(*SAID[:2]))) as one, Upstream(going_on()) as other:
+        bench.add(one, other)[1].kind = "openai"
+        assert DONE not in await bench.stream()
+        assert other.requests == []
+
+
+async def test_where_no_token_is_left_nobody_is_asked_for_one(bench: Bench) -> None:
+    async with Upstream(going_on(streamed(*SAID[:2]))) as one, Upstream(going_on()) as other:
+        bench.add(one, other)
+        assert DONE not in await bench.stream({"max_tokens": 2})
+        assert generations(other) == []
+        record = await bench.record()
+        assert [(a.endpoint, a.error) for a in record.attempts] == [("e#1", "engine_error"), ("e#2", "nothing_left")]
+
+
+async def test_a_caller_who_leaves_after_it_pays_for_all_that_was_said(bench: Bench) -> None:
+    async with Upstream(answering(streamed(*SAID[:2]))) as one, Upstream(going_on(and_wait(delta(" friend")))) as other:
+        bench.add(one, other)
+        reply = await bench.ask({**CHAT, "stream": True})
+        assert reply.stream is not None
+        async for piece in reply.stream:
+            if b"friend" in piece:
+                break
+        await reply.stream.aclose()
+        record = await bench.record()
+        assert (record.status, record.resumed) == ("cancelled", 1)
+        assert (record.input_tokens, record.output_tokens, record.usage_source) == (PROMPT_TOKENS, 3, "counted")
+
+
+async def test_a_caller_who_leaves_during_it_leaves_nothing_behind(bench: Bench) -> None:
+    counting = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        counting.set()
+        await peer.until_gone()
+
+    async def breaks(peer: Peer) -> None:
+        await peer.say(stream_head() + chunk(b"".join(SAID[:2])) + chunk(b""))
+
+    async with Upstream(going_on(breaks)) as one, Upstream(script) as other:
+        bench.add(one, other)
+        task = asyncio.create_task(bench.stream())
+        await counting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await other.closed.wait()
+        record = await bench.record()
+        assert (record.status, record.resumed) == ("cancelled", 0)
+        assert [attempt.endpoint for attempt in record.attempts] == ["e#1", "e#2"]
