@@ -24,7 +24,16 @@ from pydantic.fields import FieldInfo
 from starlette.types import Receive, Scope, Send
 
 from quarterdeck.cli.__main__ import cli
-from quarterdeck.gateway.routes import admin_cache, admin_keys, health, inference, models
+from quarterdeck.gateway.routes import (
+    admin_cache,
+    admin_keys,
+    admin_organizations,
+    admin_teams,
+    admin_usage,
+    health,
+    inference,
+    models,
+)
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.engine import EngineDoorSettings
 from quarterdeck.settings.environment import Environment
@@ -165,6 +174,17 @@ def helps(command: click.Command, name: str, parent: click.Context | None) -> It
 # ---- routes ----------------------------------------------------------------------------------------------------------
 
 
+SECTIONS: dict[str, Any] = {
+    "Models": models,
+    "Keys": admin_keys,
+    "Teams": admin_teams,
+    "Organisations": admin_organizations,
+    "Usage": admin_usage,
+    "Cache": admin_cache,
+    "Health": health,
+}
+
+
 def api_page() -> str:
     """The gateway's routes, in the words of the functions that answer them."""
     parts = [
@@ -177,16 +197,19 @@ def api_page() -> str:
         *(f"- `POST {route.path}`" for route in inference.routes(unreached)),
         "",
     ]
-    for title, module in (("Models", models), ("Keys", admin_keys), ("Cache", admin_cache), ("Health", health)):
+    for title, module in SECTIONS.items():
         parts.append(f"## {title}\n")
         for route in module.router.routes:
             if isinstance(route, APIRoute):
                 verbs = ", ".join(sorted((route.methods or set()) - {"HEAD"}))
                 parts.append(f"- `{verbs} {route.path}`: {' '.join((route.endpoint.__doc__ or '').split())}")
         parts.append("")
-        if module is admin_keys:
-            parts += ["The body of `POST /admin/keys`:\n"]
-            parts += [field_text(name, field) for name, field in admin_keys.KeyRequest.model_fields.items()]
+        for route in module.router.routes:
+            body = route.body_field if isinstance(route, APIRoute) else None
+            if body is not None and isinstance(route, APIRoute):
+                model = body.field_info.annotation
+                parts.append(f"The body of `POST {route.path}`:\n")
+                parts += [field_text(name, field) for name, field in getattr(model, "model_fields", {}).items()]
     return "\n".join(parts)
 
 
