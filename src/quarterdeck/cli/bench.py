@@ -175,7 +175,8 @@ def _bench(
     terminal.step("bench", f"{len(todo)} run{'s' if len(todo) > 1 else ''}, one after the other: {order}")
     status = 0
     for one in todo:
-        environ = {**variables, **({KEY_VARIABLE: one.server.key} if one.server.key else {})}
+        # Empty where there is none: the load door would otherwise look for one, and send it where it does not belong.
+        environ = {**variables, KEY_VARIABLE: one.server.key or ""}
         log = out / f"{one.number}-{one.server.name}.log"
         status = follow(rounds.words(python, one, out, asked), environ, log, progress(terminal, _title(one)))
         if status == ENDED_EARLY:

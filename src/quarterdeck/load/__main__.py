@@ -14,6 +14,10 @@ KEY_VARIABLE = "QUARTERDECK_LOAD_KEY"
 """How a master hands the key to its workers: a command line can be read by everybody on the machine."""
 
 
+NO_KEY = "none"
+"""An OpenAI client must send something, also to a server that asks for nothing."""
+
+
 def main() -> int:
     told = arguments.parser().parse_args()
     if told.command == "report":
@@ -105,8 +109,10 @@ def _whom(told: argparse.Namespace, environment: Environment) -> tuple[str | Non
     url = told.url or (local[0] if local else None)
     is_local = local is not None and url is not None and url.rstrip("/") in (local[0], local[0].removesuffix("/v1"))
     variables = environment.variables
-    key = told.key or variables.get(KEY_VARIABLE) or (local[1] if local and is_local else "")
-    return url, key or variables.get("OPENAI_API_KEY") or "none"
+    if told.key is None and KEY_VARIABLE in variables:
+        return url, variables[KEY_VARIABLE] or NO_KEY  # empty: whoever started us has none for this server
+    key = told.key or (local[1] if local and is_local else variables.get("OPENAI_API_KEY"))
+    return url, key or NO_KEY
 
 
 def _watched(words: list[str]) -> dict[str, int]:

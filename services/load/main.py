@@ -1,0 +1,8 @@
+"""The image's entry point: the same call as `python -m quarterdeck.load`."""
+
+import sys
+
+from quarterdeck.load.__main__ import main
+
+if __name__ == "__main__":
+    sys.exit(main())
