@@ -31,6 +31,7 @@ from quarterdeck.gateway.server import BACKLOG, Server
 from quarterdeck.inference.directory import Directory
 from quarterdeck.inference.endpoints import JoinedEndpoints, PolledEndpoints, Source, StaticEndpoints
 from quarterdeck.inference.engine_client import EngineClient
+from quarterdeck.inference.health_checks import HealthChecks
 from quarterdeck.inference.http1 import HttpClient, Timeouts
 from quarterdeck.inference.pipeline import Pipeline
 from quarterdeck.inference.settlement import Settlement
@@ -147,6 +148,8 @@ class Service:
     def _background(self) -> list[Coroutine[Any, Any, None]]:
         work = [self._migrate_and_watch(), self.settlement.run(), self.config_file.run(), self._watch_spool()]
         work += [self.subscription.run(), self.follower.run()]
+        checks = HealthChecks(lambda: self.sources.static.all(), self.client)
+        work.append(checks.run())
         if self.sources.polled is not None:
             work.append(self.sources.polled.run())
         return work

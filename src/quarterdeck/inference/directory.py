@@ -70,6 +70,8 @@ class Route:
     """None: the gateway's."""
     total_seconds: float
     mirror: tuple[Served, float] | None = None
+    is_named: bool = False
+    """Whether it is one of `routes:`."""
 
     @classmethod
     def to(cls, served: Served, gateway: GatewayConfig, *, name: str | None = None) -> "Route":
@@ -96,7 +98,9 @@ class Route:
         targets = tuple(names[target.model] for target in config.targets)
         upto = tuple(part / total for part in accumulate(target.weight for target in config.targets))
         heavier = sorted(config.targets, key=lambda target: -target.weight)
-        fallbacks = tuple(Fallback(names[each.model], frozenset(each.after), each.contains) for each in config.fallbacks)
+        fallbacks = tuple(
+            Fallback(names[each.model], frozenset(each.after), each.contains) for each in config.fallbacks
+        )
         # One key serves all: where the models' own policies need one, the first that does says from what.
         keyed = (each.routing for each in targets if each.routing.policy in ("session", "prefix"))
         routing = config.routing or next(keyed, targets[0].routing)
@@ -122,6 +126,7 @@ class Route:
             timeouts=timeouts if own.connect or own.first_token or own.idle else None,
             total_seconds=own.total or gateway.total_timeout_seconds,
             mirror=(names[config.mirror.model], config.mirror.share) if config.mirror else None,
+            is_named=True,
         )
 
     def routing_of(self, served: Served) -> RoutingConfig:

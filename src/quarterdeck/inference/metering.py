@@ -42,6 +42,8 @@ class Meter(msgspec.Struct, eq=False):
     response_id: str | None = None
     transcript: Transcript | None = None
     resumed: int = 0
+    route: str = ""
+    """The route's name, where it came by one."""
 
     def read_answer(self, answer: Answer | None, body: bytes) -> None:
         """Take usage, id and finish reason from a whole answer."""
@@ -89,6 +91,9 @@ class Meter(msgspec.Struct, eq=False):
             key_name=head.principal.name,
             operation=head.operation.word,
             model=self.served.name,
+            route=self.route,
+            priority=head.principal.priority,
+            tags=head.principal.tags,
             endpoint=endpoint.id if endpoint else "",
             stream=bool(generation and generation.stream),
             started=head.started,

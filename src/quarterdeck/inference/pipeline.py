@@ -29,6 +29,7 @@ from quarterdeck.inference.endpoints import Endpoint, Endpoints
 from quarterdeck.inference.engine_client import EngineAnswer, EngineClient
 from quarterdeck.inference.heartbeats import patiently
 from quarterdeck.inference.metering import Meter, error_code
+from quarterdeck.inference.mirror import Mirror
 from quarterdeck.inference.notes import NoteHeads, note_of
 from quarterdeck.inference.preparation import Estimate, estimate, for_endpoint, prepared
 from quarterdeck.inference.pricing import estimated_cost
@@ -115,7 +116,8 @@ class Pipeline:
         self.endpoints = endpoints
         self.in_flight = 0
         self._router = Router(endpoints)
-        self._queues = Queues(endpoints, lambda: self.directory.config.queue, self._has_engine)
+        self._mirror = Mirror(self._router, engines, settlement, on_record)
+        self.queues = Queues(endpoints, lambda: self.directory.config.queue, self._has_engine)
         self._engines = engines
         self._redis = redis
         self._settlement = settlement
@@ -147,7 +149,7 @@ class Pipeline:
         shows_usage = isinstance(request, Generation) and bool(
             request.stream_options and request.stream_options.include_usage
         )
-        meter = Meter(head, served, request)
+        meter = Meter(head, served, request, route=route.name if route.is_named else "")
         call = _Call(head, meter, body, shows_usage, reserved, selection)
         self.in_flight += 1
         try:
@@ -155,8 +157,10 @@ class Pipeline:
         except BaseException:  # refused or cancelled: `_finish` will not take it off
             self.in_flight -= 1
             raise
+        if route.mirror is not None:
+            self._mirror.consider(head, route, request, body, reserved.total)
         is_stream = isinstance(request, Generation) and request.stream
-        if not is_stream or not self._queues.must_wait(selection.served):
+        if not is_stream or not self.queues.must_wait(selection.served):
             return await self._answer(call, gateway)
         queue = directory.config.queue
         return await patiently(
@@ -280,7 +284,7 @@ class Pipeline:
             served = selection.aim(self._now())
             if served is not waited_for:
                 waited_for = served
-                if self._queues.must_wait(served) and not await self._wait(call, served, deadline):
+                if self.queues.must_wait(served) and not await self._wait(call, served, deadline):
                     continue
             choice = selection.next(self._now())
             if choice is None:
@@ -321,7 +325,7 @@ class Pipeline:
         """Until there is room. False: none came, and the selection has gone to another model."""
         principal = call.head.principal
         try:
-            await self._queues.enter(
+            await self.queues.enter(
                 served,
                 team=principal.team,
                 priority=principal.priority,
@@ -396,7 +400,7 @@ class Pipeline:
         if call.attempt is None or endpoint is None:
             return
         endpoint.end(call.reserved.total)
-        self._queues.left(endpoint)
+        self.queues.left(endpoint)
         is_begun = call.meter.first_token is not None
         if is_begun and isinstance(error, EngineError) and error.code != "request_timeout":
             call.selection.broke_off(endpoint, self._now())
