@@ -5,10 +5,12 @@ stream `ledger:{org}`, the worker turns it into a row (`store/ledger`) and a spa
 bottom of the map so that every floor may read it and no projection needs another.
 """
 
-from decimal import Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import Literal
 
 import msgspec
+
+_UPWARDS = Context(prec=80, rounding=ROUND_CEILING)
 
 Status = Literal["ok", "error", "cancelled", "lost"]
 """ok: answered whole. error: engine or we failed. cancelled: the caller hung up. lost: the gateway died meanwhile."""
@@ -110,3 +112,8 @@ def encode(record: RequestRecord) -> bytes:
 def decode(data: bytes) -> RequestRecord:
     """The reverse of `encode`. Raises msgspec.DecodeError on anything else."""
     return msgspec.json.decode(data, type=RequestRecord)
+
+
+def microdollars(amount: Decimal) -> int:
+    """Dollars in whole 10⁻⁶ $, rounded up: as budgets count each request, while the record keeps the exact amount."""
+    return int(amount.scaleb(6, _UPWARDS).to_integral_value(context=_UPWARDS))

@@ -33,8 +33,7 @@ from quarterdeck.inference.counters import (
     settle_words,
     stream_key,
 )
-from quarterdeck.inference.pricing import microdollars
-from quarterdeck.record import RequestRecord, encode
+from quarterdeck.record import RequestRecord, encode, microdollars
 from quarterdeck.store.redis import Redis
 
 __all__ = [

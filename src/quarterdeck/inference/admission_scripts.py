@@ -179,6 +179,58 @@ return is_new and 1 or 0
 """
 )
 
+RECOUNT = Script(
+    """
+-- KEYS rebuilding stream money*; ARGV token kind*: from here on the budgets count for themselves; what was settled
+-- before is the worker's to add. {second, last entry settled before}; {} where another worker took over
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {} end
+local second = tonumber(redis.call('TIME')[1])
+"""
+    + PERIOD
+    + """
+for i = 3, #KEYS do
+  local kind, held = tonumber(ARGV[i - 1]), 0
+  local state = redis.call('GET', KEYS[i])
+  local current = period_of(kind, second)
+  if state then
+    local was_kind, period, spent, was_held = struct.unpack('<ddddd', state)
+    if was_kind ~= kind or period == current then held = was_held end
+  end
+  redis.call('SET', KEYS[i], struct.pack('<ddddd', kind, current, 0, held, 1))
+end
+local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+return {second, last and last[1] or '0-0'}
+"""
+)
+
+ADD_UP = Script(
+    """
+-- KEYS rebuilding cold money*; ARGV token second (kind scope amount)*: add what was settled before the recount of that
+-- second, and trust the budgets again. How many there are.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local count = 0
+"""
+    + PERIOD
+    + """
+for i = 3, #KEYS do
+  local kind, scope, amount = tonumber(ARGV[i * 3 - 6]), ARGV[i * 3 - 5], tonumber(ARGV[i * 3 - 4])
+  local state = redis.call('GET', KEYS[i])
+  if state then
+    local is_kind, period, spent, held, cold = struct.unpack('<ddddd', state)
+    if is_kind == kind and cold == 1 then
+      -- a period that has begun since was counted from its first request on
+      if period == period_of(kind, ARGV[2]) then spent = spent + amount end
+      redis.call('SET', KEYS[i], struct.pack('<ddddd', kind, period, spent, held, 0))
+      count = count + 1
+    end
+  end
+  redis.call('SREM', KEYS[2], kind .. ' ' .. scope)
+end
+redis.call('DEL', KEYS[1])
+return count
+"""
+)
+
 RENEW = Script("""
 -- KEYS reservations deadlines; ARGV lease_ms (id note)*
 local clock = redis.call('TIME')

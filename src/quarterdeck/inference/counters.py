@@ -49,6 +49,11 @@ def cold_key(org: str) -> str:
     return f"cold:{{{org}}}"
 
 
+def rebuilding_key(org: str) -> str:
+    """The name of the worker that counts an org's budgets anew; as long as it is there no record leaves the stream."""
+    return f"rebuilding:{{{org}}}"
+
+
 def bucket_key(org: str, scope: str) -> str:
     return f"bucket:{{{org}}}:{scope}"
 

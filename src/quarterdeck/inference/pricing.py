@@ -1,7 +1,7 @@
 """What a request costs, in exact decimals. Pure: usage and prices in, dollars out."""
 
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Context, Decimal
+from decimal import Context, Decimal
 
 from quarterdeck.protocol.usage import Usage
 from quarterdeck.settings.prices import Price
@@ -10,7 +10,6 @@ MILLISECONDS_AN_HOUR = Decimal(3_600_000)
 _PICODOLLAR = Decimal("1e-12")
 _CONTEXT = Context(prec=80)
 """Python's own context rounds at 28 digits: a price of 18 and a count of 10 just fit into that, their sum does not."""
-_UPWARDS = Context(prec=80, rounding=ROUND_CEILING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +59,3 @@ def estimated_cost(prompt_tokens: int, output_tokens: int, rates: Rates) -> int:
     power: int = 10 ** abs(places)
     money = units * power if places >= 0 else -(-units // power)
     return max(money, 1) if rates.gpu_hour else money
-
-
-def microdollars(amount: Decimal) -> int:
-    """Dollars in whole 10⁻⁶ $, rounded up."""
-    return int(amount.scaleb(6, _CONTEXT).to_integral_value(context=_UPWARDS))

@@ -20,6 +20,7 @@ from quarterdeck.store.orgs import DEFAULT_ORG, OrgStore
 from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.telemetry.otlp import OTLPExporter
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
+from quarterdeck.worker.budgets import BudgetLoop
 from quarterdeck.worker.conditions import Backoff, Condition, pause
 from quarterdeck.worker.loops import TRACES_MOST, ExpiryLoop, LedgerLoop, TraceLoop
 from quarterdeck.worker.status import StatusApp
@@ -75,6 +76,7 @@ class Worker:
             traces=TRACES_MOST if has_sink else 0,
         )
         self._trace_loop = self._make_trace_loop(telemetry) if has_sink else None
+        self._budget_loop = BudgetLoop(self._redis, self.database, self.orgs, Condition("counting budgets anew"))
         self._expiry_loop = ExpiryLoop(self._redis, self.orgs, Condition("settling lost requests"), metrics)
 
     def orgs(self) -> tuple[str, ...]:
@@ -134,7 +136,7 @@ class Worker:
             return
         self._database_condition.good()
         self._is_migrated.set()
-        await self._ledger_loop.run(stop)
+        await asyncio.gather(self._ledger_loop.run(stop), self._budget_loop.run(stop))
 
     async def _watch_orgs(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

@@ -4,16 +4,19 @@ An entry is delivered at least once. It stays pending with whoever took it until
 the same moment; so the length of a stream is what is not done yet. Every script works on the keys of one org only.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quarterdeck.inference.admission import stream_key
+from quarterdeck.inference.counters import rebuilding_key, stream_key
 from quarterdeck.store.redis import Redis, RedisError, Script
 
 LEDGER_GROUP = "ledger"
 TRACES_GROUP = "traces"
 FIELD = b"record"
+REBUILDING_SECONDS = 0.02
+"""Between two looks whether the budgets are counted: it takes as long as a sum in the database does."""
 
 
 def traces_key(org: str) -> str:
@@ -27,8 +30,10 @@ def dead_key(org: str) -> str:
 
 
 _COMMIT = Script("""
--- KEYS ledger traces; ARGV group most id*: acknowledge and delete; with most > 0 hand on to the traces, the oldest
--- of them giving way. Only who acknowledges hands on: of two workers with the same entry that is one.
+-- KEYS ledger traces [rebuilding]; ARGV group most id*: acknowledge and delete; with most > 0 hand on to the traces,
+-- the oldest of them giving way. Only who acknowledges hands on: of two workers with the same entry that is one.
+-- {-1}: budgets are being counted anew, and who does that reads ledger and stream as one.
+if KEYS[3] and redis.call('EXISTS', KEYS[3]) == 1 then return {-1} end
 local most, done, dropped = tonumber(ARGV[2]), 0, 0
 for i = 3, #ARGV do
   if redis.call('XACK', KEYS[1], ARGV[1], ARGV[i]) == 1 then
@@ -148,8 +153,10 @@ class Consumer:
         """They are done. With `traces` they are handed on to at most so many; returns how many older ones gave way."""
         if not ids:
             return 0
-        keys = (self._key(org), traces_key(org))
-        answer = await self._redis.run(_COMMIT, keys, (self._group, traces, *ids))
+        keys = (self._key(org), traces_key(org), *((rebuilding_key(org),) if self._group == LEDGER_GROUP else ()))
+        # Redis is asked: the one who counts may be dead, then the key runs out
+        while (answer := await self._redis.run(_COMMIT, keys, (self._group, traces, *ids)))[0] < 0:  # noqa: ASYNC110
+            await asyncio.sleep(REBUILDING_SECONDS)
         return int(answer[1])
 
     async def bury(self, entry: Entry, reason: str) -> bool:

@@ -1,0 +1,83 @@
+"""What was spent, by the ledger: the sums that budgets in Redis are rebuilt from.
+
+In whole 10⁻⁶ $, each request rounded up, as budgets count; and in one snapshot, so that the sum and the question which
+requests are in it have one answer.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+
+from sqlalchemy import Column, Numeric, func, select, type_coerce
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from quarterdeck.record import microdollars
+from quarterdeck.store.database import Database
+from quarterdeck.store.tables import ledger
+
+AT_ONCE = 500
+"""Values in one statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What the ledger has of one request."""
+
+    status: str
+    cost: Decimal
+
+
+class Spending:
+    """Reads of one moment."""
+
+    def __init__(self, connection: AsyncConnection, *, is_sqlite: bool) -> None:
+        self._connection = connection
+        self._is_sqlite = is_sqlite
+
+    async def of(self, org: str, scopes: Sequence[str], since: float) -> dict[str, int]:
+        """What each scope (`key:…`, `team:…`, `org`) spent on requests that began at `since` or later."""
+        spent = dict.fromkeys(scopes, 0)
+        for kind, column in (("key", ledger.c.key), ("team", ledger.c.team), ("org", ledger.c.org)):
+            ids = {id.partition(":")[2] or org: id for id in scopes if id.partition(":")[0] == kind}
+            names = list(ids)
+            for start in range(0, len(names), AT_ONCE):
+                sums = await self._sums(org, column, names[start : start + AT_ONCE], since)
+                spent |= {ids[name]: amount for name, amount in sums.items()}
+        return spent
+
+    async def entered(self, org: str, ids: Sequence[str]) -> dict[str, Entered]:
+        """Those of these requests that are in the ledger."""
+        found: dict[str, Entered] = {}
+        for start in range(0, len(ids), AT_ONCE):
+            query = select(ledger.c.id, ledger.c.status, ledger.c.cost)
+            query = query.where(ledger.c.org == org, ledger.c.id.in_(ids[start : start + AT_ONCE]))
+            rows = await self._connection.execute(query)
+            found |= {row.id: Entered(row.status, row.cost) for row in rows}
+        return found
+
+    async def _sums(self, org: str, column: Column[str], names: Sequence[str], since: float) -> Mapping[str, int]:
+        conditions = (ledger.c.org == org, column.in_(names), ledger.c.started >= since)
+        if not self._is_sqlite:
+            amount = func.sum(func.ceil(type_coerce(ledger.c.cost, Numeric) * 1_000_000))
+            rows = await self._connection.execute(select(column, amount).where(*conditions).group_by(column))
+            return {name: int(total) for name, total in rows}
+        # SQLite keeps money as text, so that it is exact; adding it up is ours.
+        sums: dict[str, int] = {}
+        query = select(column, ledger.c.cost).where(*conditions).execution_options(yield_per=1000)
+        async with self._connection.stream(query) as result:
+            async for name, cost in result:
+                sums[name] = sums.get(name, 0) + microdollars(cost)
+        return sums
+
+
+@asynccontextmanager
+async def spending(database: Database, *, timeout: float) -> AsyncIterator[Spending]:
+    """A snapshot, taken by the first question."""
+    async with database.connect(timeout) as connection:
+        if database.is_sqlite:
+            await connection.exec_driver_sql("BEGIN")  # the driver begins none before a SELECT
+        else:
+            await connection.execution_options(isolation_level="REPEATABLE READ")
+        yield Spending(connection, is_sqlite=database.is_sqlite)
+        await connection.rollback()

@@ -1,0 +1,204 @@
+"""Budgets that Redis does not know are counted from ledger and stream, each request once, while others go on."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+
+import pytest
+from tests.inference.spending import ORG, a_bill, a_reservation, a_scope, dollars, money, reserve, settle
+from tests.records import a_record
+
+from quarterdeck.inference import admission
+from quarterdeck.inference.counters import Counters, Scope, cold_key, money_key, rebuilding_key, stream_key
+from quarterdeck.inference.periods import period_start
+from quarterdeck.record import RequestRecord, decode, microdollars
+from quarterdeck.store.database import Database
+from quarterdeck.store.ledger import Ledger
+from quarterdeck.store.redis import Redis
+from quarterdeck.worker import budgets
+from quarterdeck.worker.budgets import BudgetLoop, rebuild
+from quarterdeck.worker.conditions import Condition
+from quarterdeck.worker.streams import Consumer
+
+KEY = "key:key_1"
+
+
+@dataclass
+class Books:
+    """Redis and the ledger, and what moves records from one to the other."""
+
+    redis: Redis
+    database: Database
+    consumer: Consumer
+
+    async def enter(self, *records: RequestRecord) -> None:
+        await Ledger(self.database).insert(records)
+
+    async def append(self, *records: RequestRecord) -> None:
+        for record in records:
+            await self.redis.call("XADD", stream_key(ORG), "*", "record", admission.encode(record))
+
+    async def project(self, count: int = 100) -> int:
+        """A batch from the stream into the ledger, as the ledger's loop does it."""
+        entries = await self.consumer.read(self.redis, [ORG], count=count, block_ms=1)
+        if entries:
+            await self.enter(*[decode(entry.data) for entry in entries if entry.data is not None])
+            await self.consumer.commit(ORG, [entry.id for entry in entries])
+        return len(entries)
+
+    async def rebuild(self) -> int:
+        return await rebuild(self.redis, self.database, ORG)
+
+
+@pytest.fixture
+async def books(redis: Redis, database: Database) -> Books:
+    consumer = Consumer(redis, "ledger", "worker_a", idle_ms=0)
+    await consumer.join([ORG])
+    return Books(redis, database, consumer)
+
+
+@pytest.fixture
+async def sqlite_books(redis: Redis, sqlite_url: str) -> AsyncIterator[Books]:
+    database = Database(sqlite_url)
+    await database.migrate()
+    consumer = Consumer(redis, "ledger", "worker_a", idle_ms=0)
+    await consumer.join([ORG])
+    yield Books(redis, database, consumer)
+    await database.close()
+
+
+def spent(cost: str, **changes: object) -> RequestRecord:
+    return a_record(**({"cost": Decimal(cost), "key": "key_1", "team": "red"} | changes))
+
+
+async def test_what_was_spent_is_ledger_and_stream_each_request_rounded_up_and_once(books: Books) -> None:
+    scopes = [a_scope(KEY, 10**6), a_scope("team:red", 10**6), a_scope("org", 10**6)]
+    both = spent("0.000003")
+    await books.enter(spent("0.0000015"), spent("0.0000015"), both, spent("0.1", org="elsewhere"))
+    await books.enter(spent("0.00001", key="key_2"), spent("0.0001", key="key_3", team="blue"))
+    await books.append(both, spent("0.000020"), spent("0.000300", key="key_2"))
+    assert (await reserve(books.redis, scopes, 1))[1].refused == "cold"
+    for _ in scopes[1:]:  # one at a time: each is found cold when those before it are known
+        assert await books.rebuild() == 1
+        assert (await reserve(books.redis, scopes, 1))[1].refused == "cold"
+    assert await books.rebuild() == 1
+    found = [(await money(books.redis, scope.id)).spent for scope in scopes]
+    assert found == [4 + 3 + 20, 4 + 3 + 20 + 10 + 300, 4 + 3 + 20 + 10 + 300 + 100]
+    assert (await reserve(books.redis, scopes, 1))[1].refused is None
+    assert await books.rebuild() == 0
+    assert await books.redis.call("EXISTS", rebuilding_key(ORG), cold_key(ORG)) == 0
+
+
+@pytest.mark.parametrize("period", ["day", "week", "month"])
+async def test_only_what_began_in_the_period_counts(books: Books, period: str) -> None:
+    start = period_start(period, int((await books.redis.call("TIME"))[0]))
+    await books.enter(spent("1", started=start - 0.001), spent("0.000005", started=start))
+    await books.append(spent("1", started=start - 0.001), spent("0.000007", started=start + 0.5))
+    assert (await reserve(books.redis, [a_scope(KEY, 1000, period=period)], 1))[1].refused == "cold"
+    assert await books.rebuild() == 1
+    assert (await money(books.redis, KEY)).spent == 12
+
+
+async def test_a_guess_in_the_ledger_gives_way_to_the_truth_in_the_stream(sqlite_books: Books) -> None:
+    books, guess = sqlite_books, spent("0.000100", status="lost")
+    truth = spent("0.000030", id=guess.id)
+    await books.enter(guess)
+    await books.append(guess, truth)
+    await reserve(books.redis, [a_scope(KEY, 1000)], 1)
+    assert await books.rebuild() == 1
+    assert (await money(books.redis, KEY)).spent == 30
+
+
+async def test_what_is_under_way_stays_held(sqlite_books: Books) -> None:
+    books, scope = sqlite_books, a_scope(KEY, 1000, warns=True)
+    await books.enter(spent("0.000100"))
+    reservation, _ = await reserve(books.redis, [scope], 400)
+    other, _ = await reserve(books.redis, [scope], 40)
+    await settle(books.redis, other, dollars(9))
+    assert await books.rebuild() == 1
+    state = await money(books.redis, KEY)
+    assert (state.spent, state.held, state.is_cold) == (109, 400, False)
+    await settle(books.redis, reservation, dollars(7))
+    assert (await money(books.redis, KEY)).spent == 116
+
+
+async def test_one_worker_at_a_time_counts(sqlite_books: Books) -> None:
+    books = sqlite_books
+    await reserve(books.redis, [a_scope(KEY, 1000)], 1)
+    await books.redis.call("SET", rebuilding_key(ORG), "another", "PX", 60_000)
+    assert await books.rebuild() == 0
+    assert await books.redis.call("GET", rebuilding_key(ORG)) == b"another"
+    await books.redis.call("DEL", rebuilding_key(ORG))
+    assert sorted(await asyncio.gather(*[books.rebuild() for _ in range(4)]))[-1] == 1
+    assert not (await money(books.redis, KEY)).is_cold
+
+
+async def test_one_that_died_on_the_way_is_begun_anew(sqlite_books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    books, scope = sqlite_books, a_scope(KEY, 1000)
+    await books.enter(spent("0.000100"))
+    await books.append(spent("0.000010"))
+    await reserve(books.redis, [scope], 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(budgets, "_records", None)
+        with suppress(TypeError):
+            await books.rebuild()
+    assert (await money(books.redis, KEY)).is_cold
+    await settle(books.redis, a_reservation(Counters(ORG, (scope,)), 0), dollars(5))
+    assert (await reserve(books.redis, [scope], 1))[1].refused == "cold"
+    assert await books.rebuild() == 1
+    assert (await money(books.redis, KEY)).spent == 115
+
+
+async def test_a_database_that_is_away_leaves_budgets_cold(sqlite_books: Books, tmp_path: object) -> None:
+    books = sqlite_books
+    await reserve(books.redis, [a_scope(KEY, 1000)], 1)
+    states: list[bool] = []
+    condition = Condition("counting", states.append)
+    away = Database(f"sqlite+aiosqlite:///{tmp_path}/nowhere/at/all.db")
+    await BudgetLoop(books.redis, away, lambda: [ORG], condition).turn()
+    assert states == [True, False]
+    assert await books.redis.call("EXISTS", rebuilding_key(ORG)) == 0
+    assert (await reserve(books.redis, [a_scope(KEY, 1000)], 1))[1].refused == "cold"
+    await BudgetLoop(books.redis, books.database, lambda: [ORG], condition).turn()
+    assert states == [True, False, True]
+    assert (await reserve(books.redis, [a_scope(KEY, 1000)], 1))[1].refused is None
+    await away.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_counted_while_requests_are_settled_and_projected(books: Books, seed: int) -> None:
+    """Settling, projecting, losing the state and counting anew at once, in any order: not a millionth too much."""
+    dice = random.Random(seed)
+    scopes = (Scope(KEY, a_scope(KEY, 1).limits), a_scope("team:default", 10**9, warns=True))
+    total = 0
+
+    async def requests() -> None:
+        nonlocal total
+        for _ in range(60):
+            reservation, admitted = await reserve(books.redis, scopes, dice.randrange(1, 99))
+            assert admitted.refused is None
+            cost = Decimal(dice.randrange(1, 10**9)).scaleb(-12)
+            await settle(books.redis, reservation, cost)
+            total += microdollars(cost)
+
+    async def projecting() -> None:
+        for _ in range(25):
+            await books.project(dice.randrange(1, 20))
+
+    async def losing() -> None:
+        for _ in range(8):
+            await books.redis.call("DEL", money_key(ORG, "team:default"))
+            await books.rebuild()
+            await books.rebuild()
+
+    await asyncio.gather(requests(), requests(), projecting(), losing())
+    await reserve(books.redis, scopes, 1)
+    while (await money(books.redis, "team:default")).is_cold:
+        await books.rebuild()
+    assert (await money(books.redis, "team:default")).spent == total
+    bill = a_bill(a_reservation(Counters(ORG, scopes), 0), dollars(3))
+    await admission.settle(books.redis, bill, Counters(ORG, scopes))
+    assert (await money(books.redis, "team:default")).spent == total + 3
