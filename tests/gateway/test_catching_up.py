@@ -1,0 +1,158 @@
+"""However readings, changes and words of them cross: once every word has come, each key is what the database says."""
+
+import asyncio
+import contextlib
+import random
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.gateway.fakes import FakeKeys, config, key_row
+
+from quarterdeck import ids
+from quarterdeck.errors import AuthenticationError
+from quarterdeck.gateway import auth
+from quarterdeck.gateway.auth import Authenticator
+from quarterdeck.gateway.revisions import Change
+from quarterdeck.settings.limits import Limits
+from quarterdeck.store.keys import KeyRow
+from quarterdeck.store.terms import Terms
+
+KEYS = 4
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["ask", "ask", "reread", "change", "revoke", "rotate", "team", "late", "lose", "turn", "fade"]),
+        st.integers(0, KEYS - 1),
+    ),
+    max_size=40,
+)
+
+
+class SlowKeys(FakeKeys):
+    """What it answers is what was true when it was asked; the answer comes some turns of the loop later."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__()
+        self._chance = chance
+
+    async def find(self, digest: str) -> KeyRow | None:
+        return await self._late(self.rows.get(digest))
+
+    async def retrieve(self, id: str, *, org: str) -> KeyRow:
+        return await self._late(await super().retrieve(id, org=org))
+
+    async def retrieve_all(self, ids: object) -> dict[str, KeyRow]:
+        return await self._late(await super().retrieve_all(list(ids)))  # type: ignore[call-overload]
+
+    async def _late(self, answer: Any) -> Any:
+        for _ in range(self._chance.randrange(8)):
+            await asyncio.sleep(0)
+        return answer
+
+
+class World:
+    """A database with keys that change, a gateway that asks, and words that come late, in order, or not at all."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.keys = SlowKeys(self.chance)
+        self.secrets = [f"s{i}" for i in range(KEYS)]
+        self.old: list[str] = []
+        for i, secret in enumerate(self.secrets):
+            self.keys.put(secret, key_row(id=f"key_{i}", team=f"team_{i % 2}"))
+        self.revision = 0
+        self.words: list[Change] = []
+        self.was_lost = False
+        self.tasks: list[asyncio.Task[None]] = []
+        self.now = 1000.0
+        made = config()
+        self.subject = Authenticator(self.keys, lambda: made, wall=lambda: self.now, clock=lambda: self.now)
+
+    async def step(self, what: str, index: int) -> None:
+        digest = ids.digest(self.secrets[index])
+        row = self.keys.rows[digest]
+        if what == "ask":
+            self.tasks.append(asyncio.create_task(self.ask(self.secrets[index])))
+        elif what == "reread":
+            self.tasks.append(asyncio.create_task(self.reread(index)))
+        elif what == "change":
+            self.keys.rows[digest] = replace(row, limits=Limits(max_tokens=self.chance.randrange(1, 99)))
+            self.tell(Change("default", key=row.id))
+        elif what == "revoke":
+            self.keys.rows[digest] = replace(row, revoked=1.0)
+            self.tell(Change("default", key=row.id))
+        elif what == "rotate":
+            del self.keys.rows[digest]
+            self.old.append(self.secrets[index])
+            self.secrets[index] = f"s{index}-{len(self.old)}"
+            self.keys.put(self.secrets[index], row)
+            self.tell(Change("default", key=row.id))
+        elif what == "team":
+            terms = Terms(Limits(max_tokens=self.chance.randrange(1, 99)))
+            for known, other in self.keys.rows.items():
+                if other.team == row.team:
+                    self.keys.rows[known] = replace(other, of_team=terms)
+            self.tell(Change("default", team=row.team))
+        elif what == "late":
+            await self.hear()
+        elif what == "lose":
+            self.was_lost = self.was_lost or bool(self.words)
+            self.words.clear()
+        elif what == "fade":
+            self.now += auth.FRESH_SECONDS / 2 + 1
+        else:
+            await asyncio.sleep(0)
+
+    def tell(self, change: Change) -> None:
+        self.revision += 1
+        self.words.append(Change(change.org, change.key, change.team, self.revision))
+
+    async def hear(self) -> None:
+        words, self.words = self.words, []
+        if words:
+            await self.subject.catch_up(words)
+
+    async def ask(self, secret: str) -> None:
+        with contextlib.suppress(AuthenticationError):
+            await self.subject.authenticate(f"Bearer {secret}".encode())
+
+    async def reread(self, index: int) -> None:
+        known = self.subject._by_id.get(f"key_{index}")
+        if known is None:
+            return
+        with contextlib.suppress(AuthenticationError):
+            await self.subject.reread(known.principal, self.revision)
+
+    async def end(self) -> None:
+        """Every word comes; where one was lost, the connection was, and everything is read."""
+        if self.was_lost:
+            await self.subject.catch_up(None)
+        await self.hear()
+        await asyncio.gather(*self.tasks)
+        await asyncio.gather(*self.subject._reading.values(), return_exceptions=True)
+        await asyncio.sleep(0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS, seed=st.integers(0, 10**6))
+def test_in_the_end_each_key_is_what_the_database_says(steps: list[tuple[str, int]], seed: int) -> None:
+    async def run() -> None:
+        world = World(seed)
+        for what, index in steps:
+            await world.step(what, index)
+        await world.end()
+        for secret in world.secrets:
+            found = world.subject.known(f"Bearer {secret}".encode())
+            row = world.keys.rows[ids.digest(secret)]
+            if found is not None:  # else it is looked up when it comes next
+                assert row.revoked is None
+                assert (found.key, found.team) == (row.id, row.team)
+                limits = (row.limits or Limits(), row.of_team.limits or Limits())
+                bounds = [limit.max_tokens for limit in limits if limit.max_tokens is not None]
+                assert found.limits.max_tokens == min(bounds, default=None)
+        for secret in world.old:
+            assert world.subject.known(f"Bearer {secret}".encode()) is None
+        assert len(world.subject._by_id) == len(world.subject._known)
+
+    asyncio.run(run())
