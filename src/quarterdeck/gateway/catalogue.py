@@ -33,9 +33,14 @@ def names(directory: Directory, endpoints: Sequence[Endpoint]) -> dict[str, Serv
     return found
 
 
-def is_allowed(name: str, served: Served, principal: Principal) -> bool:
-    """Whether the key may use it: by this name, by the one it stands for, or by its model's."""
-    return principal.models is None or not principal.models.isdisjoint({name, served.name, served.model})
+def is_allowed(directory: Directory, name: str, served: Served, principal: Principal) -> bool:
+    """Whether the key may use it: by this name, by the one it stands for, or by its model's; a route also where it may
+    use everybody who may answer."""
+    if principal.models is None:
+        return True
+    if (route := directory.routes.get(name)) is not None:
+        return route.is_allowed(name, principal.models)
+    return not principal.models.isdisjoint({name, served.name, served.model})
 
 
 def availability(name: str, endpoints: Sequence[Endpoint], now: float) -> Availability:
@@ -44,10 +49,15 @@ def availability(name: str, endpoints: Sequence[Endpoint], now: float) -> Availa
     for endpoint in endpoints:
         if not endpoint.serves(name):
             continue
-        state = "resting" if endpoint.state == "ready" and endpoint.rests_until > now else endpoint.state
+        state = "resting" if endpoint.state == "ready" and is_resting(endpoint, now) else endpoint.state
         if _RANK[state] > _RANK[best.state]:
             best = Availability(state, endpoint.detail, endpoint.task)
     return best
+
+
+def is_resting(endpoint: Endpoint, now: float) -> bool:
+    """Whether it failed, or does not answer its health check."""
+    return endpoint.rests_until > now or not endpoint.is_alive
 
 
 _RANK = {"unavailable": 0, "draining": 1, "resting": 2, "starting": 3, "ready": 4}

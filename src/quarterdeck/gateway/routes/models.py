@@ -41,7 +41,7 @@ def _allowed(parts: Parts, principal: Principal) -> dict[str, dict[str, Any]]:
             "state": catalogue.availability(served.name, endpoints, now).state,
         }
         for name, served in catalogue.names(directory, endpoints).items()
-        if catalogue.is_allowed(name, served, principal)
+        if catalogue.is_allowed(directory, name, served, principal)
     }
 
 

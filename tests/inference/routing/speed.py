@@ -1,0 +1,64 @@
+"""What a choice costs in microseconds of CPU. No test: `.envs/core/bin/python tests/inference/routing/speed.py`."""
+
+import time
+import timeit
+
+from quarterdeck.inference.directory import Directory
+from quarterdeck.inference.endpoints import JoinedEndpoints, StaticEndpoints
+from quarterdeck.inference.routing.router import Router
+from quarterdeck.protocol import requests
+from quarterdeck.settings.config import parse
+
+ROUNDS, EACH = 7, 5000
+ENDPOINTS = (1, 4, 16, 100, 1000)
+SHORT, LONG = 100, 400_000
+
+
+def microseconds(policy: str, endpoints: int, *, models: int = 1, routes: int = 0, characters: int = SHORT) -> float:
+    """One choice, from `begin` to the endpoint's count going down."""
+    lines = ["models:"]
+    for model in range(models):
+        urls = ", ".join(f'{{url: "http://h{model}:{port + 1}"}}' for port in range(1 if model else endpoints))
+        lines.append(f"  - {{name: m{model}, routing: {{policy: {policy}}}, endpoints: [{urls}]}}")
+    if routes:
+        lines.append("routes:")
+    for route in range(routes):
+        lines.append(
+            f"  - {{name: r{route}, targets: [{{model: m0, weight: 9}}, {{model: m1}}], fallbacks: [{{model: m2}}]}}"
+        )
+    config = parse("\n".join(lines))
+    directory, static = Directory.of(config), StaticEndpoints(config, {})
+    sources = [static]
+    router = Router(JoinedEndpoints(lambda: sources))
+    body = b'{"model":"m0","messages":[{"role":"user","content":"' + b"x" * characters + b'"}]}'
+    request, members = requests.decode(body, requests.ChatCompletion), requests.members(body)
+    name = "r0" if routes else "m0"
+
+    def choose() -> None:
+        route = directory.routes[name]
+        selection = router.begin(route, tokens=300, now=1.0, request=request, members=members)
+        choice = selection.next(1.0)
+        if choice is not None:
+            choice.endpoint.begin(300)
+            selection.succeeded(choice, 1.0)
+            choice.endpoint.end(300)
+
+    return min(timeit.repeat(choose, number=EACH, repeat=ROUNDS, timer=time.process_time)) / EACH * 1e6
+
+
+def main() -> None:
+    print("| policy | " + " | ".join(f"{count} endpoints" for count in ENDPOINTS) + " |")
+    print("|---|" + "---:|" * len(ENDPOINTS))
+    for policy in ("least_load", "power_of_two", "weighted", "prefix"):
+        found = [microseconds(policy, count) for count in ENDPOINTS]
+        print(f"| `{policy}` | " + " | ".join(f"{each:.1f}" for each in found) + " |")
+    print()
+    print(f"300 models, 4 endpoints: {microseconds('least_load', 4, models=300):.1f} µs")
+    for routes in (1, 300):
+        cost = microseconds("least_load", 4, models=3, routes=routes)
+        print(f"a canary with a fallback, {routes} routes: {cost:.1f} µs")
+    print(f"`prefix`, 400 KB of prompt, 4 endpoints: {microseconds('prefix', 4, characters=LONG):.1f} µs")
+
+
+if __name__ == "__main__":
+    main()
