@@ -78,6 +78,17 @@ async def test_only_so_many_are_asked_at_once_and_the_rest_afterwards(client: Ht
         await until(lambda: len(upstream.requests) == 2 * AT_ONCE)
 
 
+async def test_the_first_of_many_do_not_starve_the_last(client: HttpClient) -> None:
+    """Each asked again before all were asked: whoever has waited longest is the next."""
+    async with Upstream(answering(*[GOOD] * 200)) as upstream:
+        endpoints = [checked(upstream, f"e#{number}", interval=0.1) for number in range(3 * AT_ONCE)]
+        checks = HealthChecks(lambda: endpoints, client)
+        for now in (1.0, 2.0, 3.0):
+            checks.look(now)
+            await until(lambda: not checks._asking)
+        assert set(checks._due) == set(endpoints)
+
+
 async def test_who_is_gone_is_forgotten(client: HttpClient) -> None:
     async with Upstream(answering(GOOD)) as upstream:
         endpoints = [checked(upstream)]

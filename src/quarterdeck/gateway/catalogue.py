@@ -43,6 +43,15 @@ def is_allowed(directory: Directory, name: str, served: Served, principal: Princ
     return not principal.models.isdisjoint({name, served.name, served.model})
 
 
+def best_availability(
+    directory: Directory, name: str, served: Served, endpoints: Sequence[Endpoint], now: float
+) -> Availability:
+    """The same of a public name: the best of everybody who may answer for it."""
+    route = directory.routes.get(name)
+    answering = route.answering if route else (served,)
+    return max((availability(each.name, endpoints, now) for each in answering), key=lambda each: _RANK[each.state])
+
+
 def availability(name: str, endpoints: Sequence[Endpoint], now: float) -> Availability:
     """The best that any endpoint says of the name. `now` is the loop's time."""
     best = Availability("unavailable", "no endpoint answers for it")

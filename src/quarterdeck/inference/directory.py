@@ -136,10 +136,12 @@ class Route:
     def is_allowed(self, name: str, allowed: frozenset[str]) -> bool:
         """Whether a key that may use `allowed` may call this by `name`: because that is allowed, or everybody is who
         may answer."""
-        if name in allowed:
-            return True
-        answering = [*self.targets, *(fallback.served for fallback in self.fallbacks)]
-        return all(not allowed.isdisjoint((each.name, each.model)) for each in answering)
+        return name in allowed or all(not allowed.isdisjoint((each.name, each.model)) for each in self.answering)
+
+    @property
+    def answering(self) -> tuple[Served, ...]:
+        """Everybody who may answer."""
+        return (*self.targets, *(fallback.served for fallback in self.fallbacks))
 
 
 def _affinity(

@@ -46,14 +46,19 @@ class HealthChecks:
         if self._due.keys() - set(asked):
             self._due = {endpoint: self._due[endpoint] for endpoint in asked if endpoint in self._due}
             self._failures = {endpoint: self._failures[endpoint] for endpoint in asked if endpoint in self._failures}
-        for endpoint in asked:
-            if len(self._asking) >= AT_ONCE:
-                return
-            if self._due.get(endpoint, 0.0) <= now and endpoint not in self._asking and endpoint.health is not None:
-                self._due[endpoint] = now + endpoint.health.interval_seconds
-                task = asyncio.get_running_loop().create_task(self.ask(endpoint))
-                self._asking[endpoint] = task
-                task.add_done_callback(lambda _, endpoint=endpoint: self._asking.pop(endpoint, None))  # type: ignore[misc]
+        due = [each for each in asked if self._due.get(each, 0.0) <= now and each not in self._asking]
+        due.sort(
+            key=lambda each: self._due.get(each, 0.0)
+        )  # who has waited longest: the first must not starve the last
+        for endpoint in due[: AT_ONCE - len(self._asking)]:
+            self._begin(endpoint, now)
+
+    def _begin(self, endpoint: Endpoint, now: float) -> None:
+        if endpoint.health is None:
+            return
+        self._due[endpoint] = now + endpoint.health.interval_seconds
+        task = self._asking[endpoint] = asyncio.get_running_loop().create_task(self.ask(endpoint))
+        task.add_done_callback(lambda _: self._asking.pop(endpoint, None))
 
     async def ask(self, endpoint: Endpoint) -> None:
         """One question and what follows from its answer."""

@@ -252,6 +252,13 @@ def test_where_a_model_rests_its_requests_go_on_without_failing_there_first() ->
     assert go(routing.begin())[0].startswith("big"), "small is not meant for it: the route's own model is asked"
 
 
+def test_a_fallback_is_asked_before_an_endpoint_that_rests() -> None:
+    routing = Routing(BACKED, big=2)
+    routing.listed.endpoints[1].rests_until = 100.0
+    assert go(routing.begin(), EngineError("x")) == ["big#0", "far#0"]
+    assert go(routing.begin("big"), EngineError("x")) == ["big#0", "big#1"], "where there is no fallback, it is"
+
+
 def test_where_nobody_is_there_a_fallback_for_errors_is_asked() -> None:
     assert go(Routing(BACKED, big=0).begin()) == ["far#0"]
     assert Routing(BACKED, big=0, far=0).begin().next(0.0) is None

@@ -38,7 +38,7 @@ def _allowed(parts: Parts, principal: Principal) -> dict[str, dict[str, Any]]:
     return {
         name: {
             **_model(name, served, directory, parts.started),
-            "state": catalogue.availability(served.name, endpoints, now).state,
+            "state": catalogue.best_availability(directory, name, served, endpoints, now).state,
         }
         for name, served in catalogue.names(directory, endpoints).items()
         if catalogue.is_allowed(directory, name, served, principal)

@@ -165,7 +165,7 @@ class Selection(msgspec.Struct, eq=False):
             report_failure(choice.endpoint, now, self.router.serving(choice.served), reached=reached)
         elif isinstance(error, BadRequestError):
             report_success(choice.endpoint)  # it is well: it has found the caller's mistake
-        if isinstance(error, EngineError | RateLimitError) and self.retries > 0 and self._has_untried():
+        if isinstance(error, EngineError | RateLimitError) and self.retries > 0 and self._has_untried(now):
             self.retries -= 1
             if self.budget.spend(now):
                 return True
@@ -193,8 +193,13 @@ class Selection(msgspec.Struct, eq=False):
         """No room came for it here (the queue). Says whether another model may be tried."""
         return self._move(condition_of(error), error.message)
 
-    def _has_untried(self) -> bool:
-        return any(endpoint not in self.tried for endpoint in self.router.serving(self.served))
+    def _has_untried(self, now: float) -> bool:
+        """Whether its model has another endpoint to try; one that rests is no better than another model."""
+        is_alone = not self.route.stand_ins
+        return any(
+            endpoint not in self.tried and (is_alone or is_offered(endpoint, now))
+            for endpoint in self.router.serving(self.served)
+        )
 
     def _skip_the_dead(self, now: float) -> None:
         """Where nobody of the first model is offered, the request needn't fail there first."""
