@@ -255,7 +255,10 @@ class Authenticator:
             self._on_outcome("unknown")
             raise _refusal("Incorrect API key provided.")
         self._on_outcome("found")
-        return self._keep(digest, row, begun)
+        known = self._keep(digest, row, begun)
+        if begun <= self._changed:  # no end of changes: it is used as it is, and read again with its next request
+            known.read = self._clock() - FRESH_SECONDS - RETRY_SECONDS
+        return known
 
     def _keep(self, digest: str, row: KeyRow, begun: int) -> _Known:
         known = self._known.get(digest)
