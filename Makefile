@@ -66,8 +66,12 @@ load: core env-load ## Two minutes of mixed traffic against `make run`'s platfor
 	@exec .envs/load/bin/python -m quarterdeck.load run $(PROFILE) --budgets loadtests/budgets.yaml $(ARGS)
 
 .PHONY: bench
-bench: core env-peers ## The gateway with everything on beside vllm-router with nothing on, over a mock engine. Needs gcc and wrk.
-	@$(bin)/python loadtests/bench/gateway.py --peer .envs/peers/bin/vllm-router $(ARGS)
+bench: core env-peers ## The gateway with everything on beside vllm-router and LiteLLM, over a mock engine. Needs gcc and wrk. ARGS=--no-write
+	@$(bin)/python loadtests/bench/gateway.py --peers .envs/peers/bin --write $(ARGS)
+
+.PHONY: bench-curves
+bench-curves: core env-peers ## What a request costs against keys, routes, endpoints, prompts; latency, streams, memory. ARGS='--only keys --no-write'
+	@$(bin)/python loadtests/bench/curves.py --peers .envs/peers/bin --write $(ARGS)
 
 .PHONY: bench-engine
 bench-engine: setup ## Tokens a second through the whole platform, beside a bare vLLM server. Some ten minutes.
