@@ -22,12 +22,15 @@ from quarterdeck.errors import (
 )
 from quarterdeck.inference import admission
 from quarterdeck.inference.admission import Note, Reservation
+from quarterdeck.inference.cache.answers import AnswerCache, Lookup
+from quarterdeck.inference.cache.entry import Entry, hit
 from quarterdeck.inference.calls import Head, Operation, Reply
 from quarterdeck.inference.counting import count_what_was_received, estimate_what_was_received
 from quarterdeck.inference.directory import Directory, Route, Served
 from quarterdeck.inference.endpoints import Endpoint, Endpoints
 from quarterdeck.inference.engine_client import EngineAnswer, EngineClient
 from quarterdeck.inference.heartbeats import patiently
+from quarterdeck.inference.local_limits import LocalLimits
 from quarterdeck.inference.metering import Meter, error_code
 from quarterdeck.inference.mirror import Mirror
 from quarterdeck.inference.notes import NoteHeads, note_of
@@ -36,7 +39,7 @@ from quarterdeck.inference.pricing import estimated_cost
 from quarterdeck.inference.principal import Principal
 from quarterdeck.inference.queueing import Queues
 from quarterdeck.inference.rate_headers import rate_headers
-from quarterdeck.inference.refusals import refusal_of
+from quarterdeck.inference.refusals import limits_unavailable, refusal_of
 from quarterdeck.inference.relay import Relay
 from quarterdeck.inference.resume import Lost, Resumed, continue_at, is_resumable
 from quarterdeck.inference.routing.router import Choice, Router, Selection
@@ -86,9 +89,15 @@ class _Call:
     shows_usage: bool
     reserved: Estimate
     selection: Selection
+    lookup: Lookup | None
+    """What the cache has to do with it; None: its model's answers are not kept."""
+    found: Entry | None = None
+    """The kept answer that came with its admission."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     attempt: float | None = None
     """When the attempt under way began, Unix seconds. None: none is."""
+    is_local: bool = False
+    """Admitted without Redis."""
 
     def note(self) -> Note:
         return Note(self.meter.note(time.time(), self.body), self.head.principal.counters.noted)
@@ -109,6 +118,7 @@ class Pipeline:
         engines: EngineClient,
         redis: Redis,
         settlement: Settlement,
+        cache: AnswerCache,
         reread: Callable[[Principal, int], Awaitable[Principal]],
         on_record: Callable[[RequestRecord], None] = lambda record: None,
     ) -> None:
@@ -121,9 +131,11 @@ class Pipeline:
         self._engines = engines
         self._redis = redis
         self._settlement = settlement
+        self._cache = cache
         self._reread = reread
         self._on_record = on_record
         self._note_heads = NoteHeads()
+        self._local_limits = LocalLimits()
         self._counting = asyncio.Semaphore(COUNTED_AT_ONCE)
         self._to_count = 0
         # A loop's time is this clock's; asking the loop for it costs a system call to find the loop.
@@ -145,18 +157,21 @@ class Pipeline:
             route, tokens=reserved.total, now=self._now(), request=request, members=members, headers=head.headers
         )
         served = selection.served
+        lookup = self._cache.look(head, request, members, served)
         body = prepared(body, members, request, served, head.principal.limits)
         shows_usage = isinstance(request, Generation) and bool(
             request.stream_options and request.stream_options.include_usage
         )
         meter = Meter(head, served, request, route=route.name if route.is_named else "")
-        call = _Call(head, meter, body, shows_usage, reserved, selection)
+        call = _Call(head, meter, body, shows_usage, reserved, selection, lookup)
         self.in_flight += 1
         try:
-            call.headers = await self._admit(call, gateway)
+            call.headers = await self._admit(call, gateway, lookup.redis_key if lookup else None)
         except BaseException:  # refused or cancelled: `_finish` will not take it off
             self.in_flight -= 1
             raise
+        if call.found is not None:
+            return self._replay(call, call.found)
         if route.mirror is not None:
             self._mirror.consider(head, route, request, body, reserved.total)
         is_stream = isinstance(request, Generation) and request.stream
@@ -193,7 +208,9 @@ class Pipeline:
 
     # admit
 
-    async def _admit(self, call: _Call, gateway: GatewayConfig) -> tuple[tuple[bytes, bytes], ...]:
+    async def _admit(
+        self, call: _Call, gateway: GatewayConfig, cache_key: str | None
+    ) -> tuple[tuple[bytes, bytes], ...]:
         """One round trip. Returns the rate-limit headers of the answer."""
         principal = call.head.principal
         meter, head = call.meter, call.head
@@ -213,14 +230,20 @@ class Pipeline:
             if counters.has_budget
             else 0,
             self._settlement.lease_seconds,
+            cache_key,
+            most_waiting=gateway.max_waiting_records,
         )
         try:
             admitted = await admission.reserve(self._redis, wanted)
         except (RedisUnavailableError, RedisError) as error:
             if gateway.on_redis_down == "deny":
-                raise ServiceUnavailableError(
-                    "Limits can't be checked at the moment.", code="limits_unavailable", headers={"retry-after": "1"}
-                ) from error
+                raise limits_unavailable() from error
+            admitted = self._local_limits.take(
+                counters, wanted.tokens, wanted.money, share=gateway.redis_down_share, now=self._now()
+            )
+            if admitted.refused is not None:
+                raise refusal_of(admitted) from error
+            call.is_local = True
             return ()
         except asyncio.CancelledError:
             # The reservation may have been made; on one connection the release comes after it.
@@ -234,6 +257,11 @@ class Pipeline:
             except BaseException:  # refused, or cancelled meanwhile
                 self._settlement.spawn(self._release(wanted))
                 raise
+        if admitted.cached is not None and call.lookup is not None:
+            call.found = call.lookup.read(admitted.cached, time.time())
+            if call.found is None:  # it is older than this caller takes: as if there were none
+                return await self._admit(call, gateway, None)
+            return rate_headers(admitted)
         self._settlement.begin(principal.org, call.head.request_id, call.note)
         return rate_headers(admitted)
 
@@ -249,6 +277,10 @@ class Pipeline:
         meter = call.meter
         deadline = self._now() + call.selection.route.total_seconds
         try:
+            if call.lookup is not None:
+                if (found := await call.lookup.recall(time.time())) is not None:
+                    return self._replay(call, found)
+                call.headers += call.lookup.headers
             answer = await self._open(call, gateway, deadline)
         except APIError as error:
             self._finish(call, "error", error)
@@ -262,6 +294,8 @@ class Pipeline:
         meter.first_token = time.time()
         if answer.stream is None:
             meter.read_answer(answer.parsed, answer.body)
+            if call.lookup is not None:
+                call.lookup.take(answer.body, answer.content_type)
             self._finish(call, "ok", None)
             return Reply(200, ((b"content-type", answer.content_type), *call.headers), answer.body)
         relay = Relay(
@@ -270,10 +304,19 @@ class Pipeline:
             shows_usage=call.shows_usage,
             deadline=deadline,
             on_end=lambda status, error: self._finish(call, status, error, http_status=200),
+            collector=call.lookup.collect() if call.lookup else None,
             spawn=self._settlement.spawn,
             resume=lambda lost: self._resume(call, gateway, deadline, lost),
         )
         return Reply(200, SSE_HEADERS + call.headers, stream=relay)
+
+    def _replay(self, call: _Call, found: Entry) -> Reply:
+        """No engine is asked: the request has its answer and is over."""
+        assert call.lookup is not None  # noqa: S101  # where something was found, it was looked for
+        now = time.time()
+        self.in_flight -= 1
+        self._settle(call, hit(call.meter.record("ok", now), found, now))
+        return call.lookup.replay(found, now, shows_usage=call.shows_usage, headers=call.headers)
 
     async def _open(self, call: _Call, gateway: GatewayConfig, deadline: float) -> EngineAnswer:
         """The first endpoint that begins to answer; those that fail before it are left for another."""
@@ -415,6 +458,8 @@ class Pipeline:
     def _finish(self, call: _Call, status: Status, error: APIError | None, *, http_status: int | None = None) -> None:
         """The request is over: it leaves the counts and is settled, at once or when its tokens are counted."""
         self.in_flight -= 1
+        if call.lookup is not None and status != "ok":
+            call.lookup.give_up()
         meter, now = call.meter, time.time()
         self._end_attempt(call, error, now, code="cancelled" if status == "cancelled" else None)
         if http_status is None:
@@ -442,7 +487,12 @@ class Pipeline:
             self._settle(call, call.meter.record(status, ended, http_status=http_status, error=error))
 
     def _settle(self, call: _Call, record: RequestRecord) -> None:
-        self._settlement.settle(record, call.head.principal.counters)
+        counters = call.head.principal.counters
+        if call.is_local:
+            self._local_limits.give_back(counters, call.reserved.total - record.input_tokens - record.output_tokens)
+        if call.lookup is not None:
+            call.lookup.end(record)
+        self._settlement.settle(record, counters)
         self._on_record(record)
 
 

@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -83,7 +84,20 @@ class GatewayConfig(BaseModel):
     redis_timeout_seconds: PositiveFloat = 0.25
     """How long an admission waits for Redis before `on_redis_down` decides."""
     on_redis_down: str = Field(default="allow", pattern="^(allow|deny)$")
-    """allow: requests go on without shared limits and are recorded in the spool; deny: 503."""
+    """allow: requests go on within `redis_down_share` and are recorded in the spool; deny: 503.
+
+    A budget that denies is 503 either way: what others spend meanwhile is unknown.
+    """
+    redis_down_share: float = Field(default=0.1, gt=0, le=1)
+    """The part of each limit that one gateway lets pass by itself while Redis is away, at least 1.
+
+    0.1: with up to ten gateways no limit is exceeded. 1 where there is one gateway.
+    """
+    max_waiting_records: NonNegativeInt = 100_000
+    """Records that may wait for the worker (some 100 MB of Redis) before requests with a budget are 503. 0: any number.
+
+    What a budget has left is rebuilt from ledger and stream, so the stream must stay readable; nothing is dropped.
+    """
     reservation_lease_seconds: float = Field(default=60, ge=1)
     """How long a request under way outlives its gateway's last sign of life before it is settled as lost.
 
