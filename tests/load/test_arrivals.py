@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.load.arrivals import read_trace, schedule
+from quarterdeck.load.arrivals import check, read_trace, schedule
 from quarterdeck.load.profile import Profile, ProfileError, make
 
 
@@ -68,6 +68,12 @@ def test_a_trace_is_replayed_at_its_speed_until_the_duration_ends(tmp_path: Path
         (0, "stream", 5, 6),
         (0.25, "chat", 10, 20),
     ]
+
+
+def test_a_trace_that_asks_what_the_profile_does_not_know_is_refused_before_the_start(tmp_path: Path) -> None:
+    (tmp_path / "trace.csv").write_text("seconds,input_tokens,output_tokens,scenario\n0,1,1,rag\n", encoding="utf-8")
+    with pytest.raises(ProfileError, match="scenario 'rag' is not in the profile"):
+        check(profile(arrivals="trace", trace={"file": str(tmp_path / "trace.csv")}))
 
 
 def test_a_trace_without_its_columns_is_refused_by_name(tmp_path: Path) -> None:

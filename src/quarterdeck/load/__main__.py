@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from quarterdeck import processes
-from quarterdeck.load import arguments, watching
+from quarterdeck.load import arguments, arrivals, watching
 from quarterdeck.load.profile import Profile, ProfileError
 from quarterdeck.settings.environment import Environment
 
@@ -32,6 +32,7 @@ def main() -> int:
         environment = Environment.read()
         is_real = told.url is None and watching.has_real_engine(environment.state)
         profile = arguments.profile_of(told, arguments.REAL_PROFILE if is_real else arguments.DEFAULT_PROFILE)
+        arrivals.check(profile)
     except (ProfileError, ValueError) as error:
         return _refuse(error)
     if told.master or told.role == "worker":

@@ -43,6 +43,14 @@ class Arrival:
     max_tokens: int | None = None
 
 
+def check(profile: Profile) -> None:
+    """Raises ProfileError where the schedule can't be kept: before anybody is asked, not in the middle."""
+    if profile.trace is not None:
+        named = {row.scenario for row in read_trace(profile.trace.file) if row.scenario}
+        if unknown := sorted(named - set(profile.scenarios.chosen)):
+            raise ProfileError(f"{profile.trace.file}: scenario {unknown[0]!r} is not in the profile")
+
+
 def schedule(profile: Profile) -> Iterator[Arrival]:
     """All arrivals of an open loop, in order. Raises ProfileError where the trace can't be read."""
     choose = _Chooser(profile)

@@ -107,6 +107,8 @@ class Conductor:
             gevent.signal_handler(sig, self._interrupt)
         try:
             self._wait_for_workers(runner)
+            if self._interrupted:
+                return 130
             if self._wishes.web_port is not None:
                 self._open_web(self._wishes.web_port)
                 events.test_stop.add_listener(lambda environment: gevent.spawn_later(1.5, self._finish))
@@ -125,7 +127,7 @@ class Conductor:
         if self._workers:
             self._workers.start()
         deadline = time.monotonic() + (60 if self._workers else 600)
-        while len(runner.clients.ready) < self._processes:
+        while len(runner.clients.ready) < self._processes and not self._interrupted:
             if self._workers and (ended := self._workers.ended()):
                 raise WorkersError(f"a worker ended before it was ready: {ended}")
             if time.monotonic() > deadline:
@@ -190,11 +192,10 @@ class Conductor:
 
     def _interrupt(self) -> None:
         """Ctrl-C: the first ends the schedule, the second everything."""
-        if self._interrupted or self._recording is None:
-            self._interrupted = self._recording is not None
+        is_first, self._interrupted = not self._interrupted, True
+        if not is_first or self._recording is None:
             self._env.runner.quit()
             return
-        self._interrupted = True
         print("Ending early: waiting for answers (Ctrl-C again: not even that).", file=sys.stderr, flush=True)
         self._recording.note("It was ended early, by Ctrl-C.")
         self._enough()
@@ -268,8 +269,10 @@ class Conductor:
             self._env.stage.close()
         self._recording = None
         gevent.killall(self._background)
-        if self._workers and (ended := self._workers.ended()):
-            recorded.note(f"A worker ended before the run did ({ended}): its last second is missing.")
+        if lost := self._workers.ended() if self._workers else "":
+            recorded.note(
+                f"A worker ended before the run did ({lost}): its share of the arrivals is missing from then on."
+            )
         if isinstance(self._profile.shape, Saturation):
             if not self._interrupted:
                 self._look_for_knee(math.inf)  # the last step ended with the run
@@ -281,7 +284,7 @@ class Conductor:
         workers = self._wishes.expect_workers
         told = recording.about(self._profile, self._target, started, ended_at, locust_process.VERSION, workers)
         recorded.close(told)
-        self._status = self._wishes.finished(recorded.folder)
+        self._status = self._wishes.finished(recorded.folder) or (1 if lost else 0)
         if self._interrupted and self._wishes.web_port is not None:
             self._env.runner.quit()
 

@@ -30,7 +30,9 @@ class WorkerProcesses:
         command = [sys.executable, "-m", "quarterdeck.load", "run", *self._words]
         command += ["--role", "worker", "--master", f"127.0.0.1:{self.port}", "--die-with-parent"]
         for _ in range(self._count):
-            self._children.append(subprocess.Popen(command, env=self._environ, stdin=subprocess.DEVNULL))  # noqa: S603
+            # A process group of their own: the terminal's Ctrl-C is the master's to hear, who then tells them.
+            child = subprocess.Popen(command, env=self._environ, stdin=subprocess.DEVNULL, process_group=0)  # noqa: S603
+            self._children.append(child)
 
     def ended(self) -> str:
         """Which ended by themselves with an error, in words; empty: none."""
