@@ -68,6 +68,7 @@ def test_workers_ask_together_what_one_process_asks_alone(python: Path, engine: 
     assert [r.intended for r in alone] == pytest.approx([r.intended for r in together], abs=1e-4)
 
 
+@pytest.mark.long
 def test_a_ramp_ends_itself_at_the_knee(python: Path, tmp_path: Path) -> None:
     profile = tmp_path / "ramp.yaml"
     shape = {"kind": "saturation", "start": 20, "factor": 5, "each": 2, "most": 100}
