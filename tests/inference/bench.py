@@ -10,6 +10,8 @@ from tests.inference.making import CHAT, a_head, as_json
 from tests.inference.upstream import SOON, Upstream
 
 from quarterdeck.inference import admission
+from quarterdeck.inference.cache.answers import AnswerCache
+from quarterdeck.inference.cache.embedding import Embedder
 from quarterdeck.inference.calls import Head, Operation, Reply
 from quarterdeck.inference.directory import Directory
 from quarterdeck.inference.endpoints import Endpoint
@@ -63,7 +65,14 @@ class Bench:
     """The pipeline, and what stands around it."""
 
     def __init__(
-        self, redis: Redis, folder: Path, client: HttpClient, *, timeouts: Timeouts = SOON, **gateway: Any
+        self,
+        redis: Redis,
+        folder: Path,
+        client: HttpClient,
+        *,
+        timeouts: Timeouts = SOON,
+        config: str = "",
+        **gateway: Any,
     ) -> None:
         self.redis = redis
         self.spool = Spool(folder)
@@ -74,12 +83,15 @@ class Bench:
         self.reread_error: Exception | None = None
         self.reread_gate = asyncio.Event()
         self.reread_gate.set()
+        made = a_config(config or CONFIG, **gateway)
+        engines = EngineClient(client, timeouts)
         self.pipeline = Pipeline(
-            directory=Directory.of(a_config(**gateway)),
+            directory=Directory.of(made),
             endpoints=self.listed,
-            engines=EngineClient(client, timeouts),
+            engines=engines,
             redis=redis,
             settlement=self.settlement,
+            cache=AnswerCache(made, redis, embed=Embedder(self.listed, engines), spawn=self.settlement.spawn),
             reread=self._reread,
             on_record=self.seen.append,
         )

@@ -28,6 +28,8 @@ from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.gateway.reload import ConfigFile
 from quarterdeck.gateway.revisions import CHANNEL, Follower, RedisRevisions
 from quarterdeck.gateway.server import BACKLOG, Server
+from quarterdeck.inference.cache.answers import AnswerCache
+from quarterdeck.inference.cache.embedding import Embedder
 from quarterdeck.inference.directory import Directory
 from quarterdeck.inference.endpoints import JoinedEndpoints, PolledEndpoints, Source, StaticEndpoints
 from quarterdeck.inference.engine_client import EngineClient
@@ -103,12 +105,16 @@ class Service:
             environment.redis_url, CHANNEL, on_state=self.follower.listen, on_message=self.follower.hear
         )
         self.engines = EngineClient(self.client, _timeouts(config))
+        self.cache = AnswerCache(
+            config, self.redis, embed=Embedder(self.endpoints, self.engines), spawn=self.settlement.spawn
+        )
         self.pipeline = Pipeline(
             directory=Directory.of(config),
             endpoints=self.endpoints,
             engines=self.engines,
             redis=self.redis,
             settlement=self.settlement,
+            cache=self.cache,
             reread=self.authenticator.reread,
             on_record=metrics.observe,
         )
@@ -124,6 +130,7 @@ class Service:
         self.sources.static = self._static(config, before=self.sources.static)
         self.engines.timeouts = _timeouts(config)
         self.pipeline.directory = Directory.of(config)
+        self.cache.adopt(config)
 
     async def run(self, listener: socket.socket) -> None:
         """Serve until SIGTERM or SIGINT, then end in order."""

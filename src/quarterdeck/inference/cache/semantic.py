@@ -27,7 +27,7 @@ from quarterdeck.protocol.requests import AnyRequest
 from quarterdeck.settings.cache import SemanticPolicy
 
 Vector = Sequence[float]
-Embed = Callable[[str, list[str]], Awaitable[list[Vector]]]
+Embed = Callable[[str, list[str]], Awaitable[Sequence[Vector]]]
 """Vectors of some texts by a model. Raises APIError."""
 
 EMBED_SECONDS = 1.0

@@ -1,0 +1,277 @@
+"""Requests that are answered without an engine, and what those that go to one leave behind."""
+
+import asyncio
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.inference.bench import CONFIG, Bench
+from tests.inference.making import CHAT, DONE, a_head, a_principal, answer, as_json, delta, usage
+from tests.inference.upstream import Peer, Upstream, answering, response, streamed, until
+
+from quarterdeck.errors import EngineError
+from quarterdeck.inference.cache import entry, store
+from quarterdeck.inference.calls import Head, Operation, Reply
+from quarterdeck.inference.http1 import HttpClient
+from quarterdeck.settings.limits import Limits
+from quarterdeck.store.redis import Redis
+
+CACHED = f"{CONFIG}\ncache: {{default: {{exact: true}}}}"
+COLD = {**CHAT, "temperature": 0}
+SAID = (delta("Hello "), delta("there"), delta(finish="stop"))
+STREAMED = streamed(*SAID, usage(7, 3), DONE)
+NOTHING = Decimal(0)
+COST = Decimal(7 * 1 + 3 * 2) / 1_000_000
+
+
+@pytest.fixture
+def bench(redis: Redis, tmp_path: Path, client: HttpClient) -> Bench:
+    return Bench(redis, tmp_path, client, config=CACHED)
+
+
+def cache_of(reply: Reply) -> str | None:
+    value = dict(reply.headers).get(b"x-cache")
+    return value.decode() if value else None
+
+
+async def ask(bench: Bench, asked: dict[str, Any] | None = None, **changes: Any) -> Reply:
+    """And wait until what it left is in Redis."""
+    reply = await bench.ask(asked or COLD, **changes)
+    if reply.stream is not None:
+        reply.body = b"".join([piece async for piece in reply.stream])
+    await bench.settlement.drain()
+    return reply
+
+
+async def test_without_a_policy_nothing_is_said_of_caching(redis: Redis, tmp_path: Path, client: HttpClient) -> None:
+    bench = Bench(redis, tmp_path, client)
+    async with Upstream(answering(response(answer()), response(answer()))) as engine:
+        bench.add(engine)
+        assert [cache_of(await ask(bench)) for _ in range(2)] == [None, None]
+        assert [record.cache for record in await bench.records()] == ["off", "off"]
+
+
+async def test_the_second_of_two_equal_requests_costs_nothing(bench: Bench) -> None:
+    async with Upstream(answering(response(answer()))) as engine:
+        bench.add(engine)
+        first, second = await ask(bench), await ask(bench)
+        assert (cache_of(first), cache_of(second)) == ("miss", "hit")
+        assert (second.status, second.body, second.stream) == (200, answer(), None)
+        assert dict(second.headers)[b"content-type"] == b"application/json"
+        assert dict(second.headers)[b"age"] == b"0"
+        assert len(engine.requests) == 1
+        miss, hit = await bench.records()
+    assert (miss.cache, miss.cost, miss.saved) == ("miss", COST, NOTHING)
+    assert (hit.cache, hit.cost, hit.saved, hit.status, hit.http_status) == ("hit", NOTHING, COST, "ok", 200)
+    assert (hit.input_tokens, hit.output_tokens, hit.endpoint, hit.attempts) == (0, 0, "", ())
+    assert hit.cache_age is not None and hit.cache_age >= 0
+    assert hit.finish_reason == "stop"
+
+
+async def test_a_stream_is_replayed_as_it_was(bench: Bench) -> None:
+    async with Upstream(answering(STREAMED)) as engine:
+        bench.add(engine)
+        asked = {**COLD, "stream": True}
+        first, second = await ask(bench, asked), await ask(bench, asked)
+        assert first.body == second.body == b"".join((*SAID, DONE))
+        assert dict(second.headers)[b"content-type"].startswith(b"text/event-stream")
+        told = await ask(bench, {**asked, "stream_options": {"include_usage": True}})
+        assert (cache_of(told), told.body) == ("hit", b"".join((*SAID, usage(7, 3), DONE)))
+        assert len(engine.requests) == 1
+        assert [record.stream for record in await bench.records()] == [True] * 3
+
+
+async def test_a_stream_and_a_body_are_two_answers(bench: Bench) -> None:
+    async with Upstream(answering(STREAMED, response(answer()))) as engine:
+        bench.add(engine)
+        assert cache_of(await ask(bench, {**COLD, "stream": True})) == "miss"
+        assert cache_of(await ask(bench)) == "miss"
+
+
+async def test_embeddings_are_kept_too(bench: Bench) -> None:
+    body = as_json({"data": [{"embedding": [1, 2]}], "usage": {"prompt_tokens": 1}})
+    async with Upstream(answering(response(body))) as engine:
+        bench.add(engine)
+        asked = {"model": "m", "input": ["a"]}
+        replies = [await ask(bench, asked, operation=Operation.EMBEDDINGS) for _ in range(2)]
+        assert [(cache_of(reply), reply.body) for reply in replies] == [("miss", body), ("hit", body)]
+
+
+async def test_a_team_shares_and_another_does_not(bench: Bench) -> None:
+    async with Upstream(answering(*[response(answer())] * 2)) as engine:
+        bench.add(engine)
+        who = [a_principal(), a_principal(key="key_2"), a_principal(key="key_3", team="other")]
+        found = [cache_of(await ask(bench, head=a_head(principal=principal))) for principal in who]
+        assert found == ["miss", "hit", "miss"]
+
+
+async def test_what_is_not_repeatable_goes_by(bench: Bench) -> None:
+    async with Upstream(answering(*[response(answer())] * 2)) as engine:
+        bench.add(engine)
+        assert [cache_of(await ask(bench, CHAT)) for _ in range(2)] == ["bypass", "bypass"]
+        assert [record.cache for record in await bench.records()] == ["bypass", "bypass"]
+
+
+@pytest.mark.parametrize(("header", "then"), [(b"no-cache", "anew"), (b"no-store", "old"), (b"max-age=0", "anew")])
+async def test_a_caller_may_forbid_it(bench: Bench, header: bytes, then: str) -> None:
+    async with Upstream(answering(response(answer("old")), response(answer("anew")))) as engine:
+        bench.add(engine)
+        await ask(bench)
+        forbidden = await ask(bench, cache_control=header)
+        assert (cache_of(forbidden), forbidden.body) == ("bypass", answer("anew"))
+        assert (await ask(bench)).body == answer(then)
+
+
+async def test_an_answer_that_is_too_old_for_the_caller_is_made_anew(bench: Bench, redis: Redis) -> None:
+    async with Upstream(answering(response(answer("old")), response(answer("anew")))) as engine:
+        bench.add(engine)
+        first = await ask(bench)
+        key = dict(first.headers)[b"x-cache-key"].decode()
+        await make_older(redis, key, 100.0)
+        assert (await ask(bench, cache_control=b"max-age=1000")).body == answer("old")
+        found = await ask(bench, cache_control=b"max-age=60")
+        assert (cache_of(found), found.body) == ("miss", answer("anew"))
+        assert len(await bench.records()) == 3
+
+
+async def make_older(redis: Redis, key: str, seconds: float) -> None:
+    found = entry.decode(await store.fetch(redis, "default", key) or b"")
+    assert found is not None
+    older = msgspec.structs.replace(found, made=found.made - seconds)
+    await redis.call("SET", store.entry_key("default", key), entry.encode(older))
+
+
+async def test_errors_are_not_kept(bench: Bench) -> None:
+    boom = response(b'{"error":{"message":"boom"}}', status=500)
+    async with Upstream(answering(*[boom] * 6)) as engine:
+        bench.add(engine)
+        for _ in range(2):
+            with pytest.raises(EngineError):
+                await bench.ask(COLD)
+        assert len(engine.requests) >= 2
+        assert (await store.held(bench.redis, "default")).entries == 0
+
+
+async def test_what_was_purged_is_made_anew(bench: Bench) -> None:
+    async with Upstream(answering(*[response(answer())] * 2)) as engine:
+        bench.add(engine)
+        await ask(bench)
+        assert await store.purge(bench.redis, "default") == 1
+        assert cache_of(await ask(bench)) == "miss"
+
+
+# single flight
+
+
+async def silent(peer: Peer) -> None:
+    await peer.until_gone()
+
+
+async def test_equal_requests_under_way_ask_the_engine_once(bench: Bench) -> None:
+    async with Upstream(answering(response(answer()))) as engine:
+        bench.add(engine)
+        replies = await asyncio.gather(*[bench.ask(COLD) for _ in range(5)])
+        assert [reply.body for reply in replies] == [answer()] * 5
+        assert sorted(str(cache_of(reply)) for reply in replies) == ["hit"] * 4 + ["miss"]
+        assert len(engine.requests) == 1
+        records = await bench.records()
+    assert sum(record.cost for record in records) == COST
+    assert sum(record.saved for record in records) == 4 * COST
+
+
+async def test_a_leader_that_hangs_up_leaves_the_others_their_own_way(bench: Bench) -> None:
+    async with Upstream(answering(silent, response(answer()))) as engine:
+        bench.add(engine)
+        leader = asyncio.create_task(bench.ask(COLD))
+        await engine.arrived.wait()
+        follower = asyncio.create_task(bench.ask(COLD))
+        await until(lambda: bench.pipeline.in_flight == 2)
+        leader.cancel()
+        reply = await follower
+        assert (cache_of(reply), reply.body) == ("miss", answer())
+        with pytest.raises(asyncio.CancelledError):
+            await leader
+        assert [record.status for record in await bench.records()] == ["cancelled", "ok"]
+
+
+async def test_a_follower_that_hangs_up_while_it_waits_is_settled(bench: Bench) -> None:
+    async with Upstream(answering(silent)) as engine:
+        bench.add(engine)
+        leader = asyncio.create_task(bench.ask(COLD))
+        await engine.arrived.wait()
+        follower = asyncio.create_task(bench.ask(COLD))
+        await until(lambda: bench.pipeline.in_flight == 2)
+        follower.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await follower
+        leader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leader
+        assert [record.status for record in await bench.records()] == ["cancelled", "cancelled"]
+
+
+# limits, Redis, other words
+
+
+async def test_a_hit_takes_a_request_but_no_tokens(bench: Bench) -> None:
+    principal = a_principal(limits=Limits(requests_per_minute=10, tokens_per_minute=1000))
+    async with Upstream(answering(response(answer()))) as engine:
+        bench.add(engine)
+        await ask(bench, head=a_head(principal=principal))
+        left = [dict((await ask(bench, head=a_head(principal=principal))).headers) for _ in range(2)]
+        assert [headers[b"x-ratelimit-remaining-requests"] for headers in left] == [b"8", b"7"]
+        tokens = [int(headers[b"x-ratelimit-remaining-tokens"]) for headers in left]
+        assert tokens[0] >= 1000 - 7 - 3 and tokens[1] >= tokens[0]
+
+
+async def test_one_that_waited_gives_its_tokens_and_its_place_back(bench: Bench) -> None:
+    def head() -> Head:
+        return a_head(principal=a_principal(limits=Limits(tokens_per_minute=10_000, concurrent_requests=3)))
+
+    async with Upstream(answering(response(answer()))) as engine:
+        bench.add(engine)
+        for _ in range(2):
+            await asyncio.gather(*[bench.ask(COLD, head=head()) for _ in range(3)])
+            await bench.settlement.drain()
+        reply = await ask(bench, head=head())
+        assert int(dict(reply.headers)[b"x-ratelimit-remaining-tokens"]) >= 10_000 - 7 - 3
+        assert [record.cache for record in await bench.records()].count("hit") == 6
+
+
+async def test_a_redis_that_is_away_makes_every_request_a_miss(tmp_path: Path, client: HttpClient) -> None:
+    redis = Redis(f"unix://{tmp_path}/nobody")
+    bench = Bench(redis, tmp_path, client, config=CACHED)
+    async with Upstream(answering(*[response(answer())] * 2)) as engine:
+        bench.add(engine)
+        assert [cache_of(await ask(bench)) for _ in range(2)] == ["miss", "miss"]
+    await redis.close()
+
+
+async def test_the_same_in_other_words_is_answered_from_the_cache(
+    redis: Redis, tmp_path: Path, client: HttpClient
+) -> None:
+    text = CONFIG.replace("models:", 'models:\n  - {name: e, endpoints: [{url: "http://unused"}]}')
+    bench = Bench(
+        redis, tmp_path, client, config=f"{text}\ncache: {{policies: {{m: {{semantic: {{embedding_model: e}}}}}}}}"
+    )
+
+    def saying(words: str) -> dict[str, Any]:
+        return {**COLD, "messages": [{"role": "user", "content": words}]}
+
+    vectors = as_json({"data": [{"index": 0, "embedding": [1, 0]}, {"index": 1, "embedding": [1, 0.1]}]})
+    async with (
+        Upstream(answering(*[response(answer())] * 2)) as engine,
+        Upstream(answering(response(vectors))) as other,
+    ):
+        bench.add(engine)
+        bench.add(other, model="e")
+        first = await ask(bench, saying("How do I reset my password?"))
+        again = await ask(bench, saying("Please tell me how to reset my password."))
+        strange = await ask(bench, saying("How do I reset my router?"))
+        assert [cache_of(reply) for reply in (first, again, strange)] == ["miss", "hit", "miss"]
+        assert again.body == answer()
+        assert dict(again.headers)[b"x-cache-key"] == dict(first.headers)[b"x-cache-key"]
+        assert len(other.requests) == 1
+    assert [(record.cache, record.saved) for record in await bench.records()][1] == ("hit", COST)
