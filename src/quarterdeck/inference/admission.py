@@ -115,6 +115,8 @@ class Admission:
     requests_limit: int = 0
     tokens_left: int = -1
     tokens_limit: int = 0
+    places: int = 0
+    """Of the scope whose requests at once are all under way, where that refused."""
     retry_after_ms: int = 0
     warned: str = ""
     """The scope whose budget is exhausted and only warns."""
@@ -147,18 +149,21 @@ def read_admission(answer: Any, counters: Counters) -> Admission:
         return Admission(None, answer)
     word, revision, scope, requests_left, requests_scope, tokens_left, tokens_scope, retry, warned, *blob = answer
     scopes = counters.scopes
-    return Admission(
-        None if word == b"ok" else cast(Refusal, word.decode()),
-        revision,
-        scopes[scope - 1].id if scope else "",
-        requests_left,
-        (scopes[requests_scope - 1].limits.requests_per_minute or 0) if requests_scope else 0,
-        tokens_left,
-        (scopes[tokens_scope - 1].limits.tokens_per_minute or 0) if tokens_scope else 0,
-        retry,
-        scopes[warned - 1].id if warned else "",
-        blob[0] if blob else None,
-    )
+    admitted = Admission(None, revision, "", requests_left, 0, tokens_left)
+    if requests_scope:
+        admitted.requests_limit = scopes[requests_scope - 1].limits.requests_per_minute or 0
+    if tokens_scope:
+        admitted.tokens_limit = scopes[tokens_scope - 1].limits.tokens_per_minute or 0
+    if word == b"ok":
+        if warned:
+            admitted.warned = scopes[warned - 1].id
+        if blob:
+            admitted.cached = blob[0]
+        return admitted
+    admitted.refused, admitted.retry_after_ms = cast(Refusal, word.decode()), retry
+    if scope:
+        admitted.scope, admitted.places = scopes[scope - 1].id, scopes[scope - 1].limits.concurrent_requests or 0
+    return admitted
 
 
 async def settle(redis: Redis, record: RequestRecord, counters: Counters) -> bool:

@@ -40,8 +40,9 @@ class LocalLimits:
             level = _share(limits.tokens_per_minute, share)
             bucket = self._bucket((counters.org, scope.id), requests, level, now)
             need = min(tokens, level)  # as in Redis: an estimate beyond the bucket may run when that is full
-            if bucket.running >= _share(limits.concurrent_requests, share):
-                return Admission("concurrent", 0, scope.id, retry_after_ms=1000)
+            places = _share(limits.concurrent_requests, share)
+            if bucket.running >= places:
+                return Admission("concurrent", 0, scope.id, places=int(places), retry_after_ms=1000)
             if bucket.requests < 1:
                 wait = (1 - bucket.requests) * 60_000 / requests
                 return Admission("requests", 0, scope.id, requests_limit=int(requests), retry_after_ms=int(wait) + 1)

@@ -23,7 +23,7 @@ def refusal_of(admitted: Admission) -> APIError:
     what = {
         "requests": f"{admitted.requests_limit} requests per minute",
         "tokens": f"{admitted.tokens_limit} tokens per minute",
-        "concurrent": "no more requests at once",
+        "concurrent": f"{admitted.places} requests at once",
     }[admitted.refused or ""]
     headers = {"retry-after": str(seconds), "retry-after-ms": str(milliseconds)}
     headers |= {name.decode(): value.decode() for name, value in rate_headers(admitted)}
