@@ -225,6 +225,7 @@ class FrontProtocol(BoundedProtocol):
 
     def on_body(self, body: bytes) -> None:
         if self._arriving is not None:
+            self._framing = 0
             self._arriving.feed(body)
         else:
             super().on_body(body)
@@ -243,6 +244,8 @@ class FrontProtocol(BoundedProtocol):
         """The answer is written."""
         exchange.response_complete = True
         self._answering = None
+        if self._arriving is exchange:  # refused before its body had come: the rest is dropped, as uvicorn drops it
+            self._arriving = None
         self.server_state.total_requests += 1
         transport = self.transport
         if not exchange.keep_alive:

@@ -1,6 +1,7 @@
 """uvicorn, and the bounds it does not have with httptools.
 
-* A request's head is bounded in bytes and in time: httptools keeps a header of any length.
+* A request's head is bounded in bytes and in time: httptools keeps a header of any length. Trailers are bounded, too,
+  and are no headers: uvicorn would add them to those that a request came with.
 * A malformed request is answered with the envelope, as everything else is.
 * A connection can be dropped with what is not yet sent (`callers.ABORT`); closing it would wait for the client.
 * A signal is handed to us, and a graceful end is an end with status 0.
@@ -37,6 +38,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._head_bytes = 0
         self._piece = 0
+        self._framing = 0
+        """Bytes since the last piece of a body that were none of it."""
         self._is_in_head = True
         self._has_begun = False
         self._head_timer: asyncio.TimerHandle | None = None
@@ -59,8 +62,12 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._head_bytes - len(data) > MAX_HEAD_BYTES:
                 self._refuse(_head_too_large())
                 return
+        else:
+            self._framing += len(data)
         super().data_received(data)
-        if self._is_in_head and (self._head_bytes or self._has_begun):  # most heads come whole: they need no timer
+        if self._framing > MAX_HEAD_BYTES:  # trailers; its answer may be out already, so nothing can be said
+            self._abort()
+        elif self._is_in_head and (self._head_bytes or self._has_begun):  # most heads come whole: they need no timer
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(_head_too_large())
             elif self._head_timer is None:
@@ -78,6 +85,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(_head_too_large())
             return
         super().on_headers_complete()
+        self.headers = []  # for trailers, at which nobody looks
 
     def _is_head_too_large(self) -> bool:
         """Of a head that is whole; it can only be so where as many bytes have come."""
@@ -92,9 +100,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _end_message(self) -> None:
         self._is_in_head, self._has_begun = True, False
-        self._head_bytes = 0
+        self._head_bytes = self._framing = 0
 
     def on_body(self, body: bytes) -> None:
+        self._framing = 0
         if not self.transport.is_closing():
             super().on_body(body)
 
