@@ -1,5 +1,6 @@
 """An engine that goes away: killed before its first token, in the middle of a stream, drained slowly; its door gone."""
 
+import asyncio
 import signal
 from collections import Counter
 
@@ -13,7 +14,7 @@ from tests.platform import SimulatorProcess
 pytestmark = pytest.mark.faults
 
 
-async def test_with_two_engines_the_death_of_one_costs_only_what_it_had_begun(stack: Stack) -> None:
+async def test_with_two_engines_the_death_of_one_costs_nothing(stack: Stack) -> None:
     key = await stack.key("engine-killed")
     async with (
         stack.client(key) as client,
@@ -23,12 +24,10 @@ async def test_with_two_engines_the_death_of_one_costs_only_what_it_had_begun(st
         stack.a.kill()
         await traffic.answered(40)
         await stack.start(stack.a)
-    assert set(traffic.outcomes()) <= {"ok", "event engine_error"}
-    under_way = [answer for answer in traffic.answers if answer.outcome != "ok"]
-    assert len(under_way) <= 10 and all(answer.shape.stream for answer in under_way)
+    assert set(traffic.outcomes()) == {"ok"}
     await stack.all_settled()
     rows = books.check(traffic.answers, await stack.rows(key))
-    tried_twice = sum(len(row.attempts) == 2 for row in rows.values())
+    tried_twice = sum(len(row.attempts) == 2 for row in rows.values() if not row.resumed)
     assert 0 < tried_twice <= 20, "after three failures in a row it is offered last"
 
 
@@ -45,10 +44,11 @@ async def test_with_two_engines_one_that_stands_still_is_left_after_its_time_out
         await traffic.answered(25)
         paused.resume()
     answers = [*traffic.answers, *(stream.result() for stream in streams)]
-    assert {answer.outcome for answer in answers} == {"ok", "event engine_timeout"}
+    assert {answer.outcome for answer in answers} == {"ok"}
     assert traffic.slowest < TIMEOUTS["first_token_timeout_seconds"] + 4
     await stack.all_settled()
-    books.check(answers, await stack.rows(key))
+    rows = books.check(answers, await stack.rows(key))
+    assert any(row.resumed for row in rows.values()), "the long streams went on elsewhere"
 
 
 async def test_a_single_engine_that_is_gone_is_a_503_to_be_retried_and_then_it_answers_again(stack: Stack) -> None:
@@ -70,7 +70,7 @@ async def test_a_single_engine_that_is_gone_is_a_503_to_be_retried_and_then_it_a
 
 
 @pytest.mark.parametrize("model", ["mixed-one", "mixed-two"])
-async def test_an_engine_killed_in_mid_stream_ends_it_with_an_error_event(stack: Stack, model: str) -> None:
+async def test_streams_of_a_killed_engine_go_on_elsewhere_or_end_with_an_error_event(stack: Stack, model: str) -> None:
     key = await stack.key(f"killed-mid-stream {model}")
     async with stack.client(key) as client, long_streams(client, model) as streams:
         killed = busiest(stack)
@@ -78,9 +78,13 @@ async def test_an_engine_killed_in_mid_stream_ends_it_with_an_error_event(stack:
         killed.kill()
     answers = [stream.result() for stream in streams]
     outcomes = Counter(answer.outcome for answer in answers)
-    assert outcomes == Counter({"event engine_error": under_way, "ok": len(answers) - under_way}), "b's go on"
+    if model == "mixed-one":
+        assert outcomes == Counter({"event engine_error": under_way, "ok": len(answers) - under_way})
+    else:
+        assert outcomes == Counter({"ok": len(answers)})
     await stack.all_settled()
     rows = books.check(answers, await stack.rows(key))
+    assert sum(row.resumed for row in rows.values()) == (0 if model == "mixed-one" else under_way)
     for answer in answers:
         if answer.outcome != "ok":
             row = rows[answer.tag]
@@ -101,9 +105,12 @@ async def test_an_engine_that_runs_out_of_memory(stack: Stack, shape: Shape, whe
             outcomes[count] = answers[-1].outcome
             assert await stack.ended(stack.a) == 137
             await stack.start(stack.a)
+            # Several at once: one alone would not go where something has just failed, which has to be forgiven again.
+            answers += await asyncio.gather(*[ask(client, shape, f"{shape.name}-{count}") for _ in range(6)])
+    assert {answer.outcome for answer in answers[1:7] + answers[8:]} == {"ok"}
     is_late = shape.stream and when > 0
     if is_late:
-        assert outcomes == {"one": "event engine_error", "two": "event engine_error"}
+        assert outcomes == {"one": "event engine_error", "two": "ok"}
     else:
         assert outcomes["one"] in ("502 engine_error", "503 engine_unavailable")
         assert outcomes["two"] == "ok"
