@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import gevent
 from locust import events
 
 from quarterdeck.load import profile as profiles
@@ -23,6 +24,10 @@ def install(profile_file: Path) -> None:
         url = environment.host or (local[0] if local else "")
         key = local[1] if local and url == local[0] else settings.variables.get("OPENAI_API_KEY", "none")
         try:
+            if not url:
+                raise target.TargetError(
+                    "no --host, and no platform of this user on this machine: `make run` starts one"
+                )
             found = target.find(url, key, None, None, wants_embeddings=True)
         except target.TargetError as error:
             print(f"error: {error}", flush=True)
@@ -31,3 +36,6 @@ def install(profile_file: Path) -> None:
             return
         share = max(0, getattr(environment.runner, "worker_index", 0))
         environment.stage = Stage(environment, profile, Begin(now(), found, share, 1000))
+
+    # Locust sets its timers (--run-time) by the event loop's clock, which stood still while all of this was imported.
+    gevent.get_hub().loop.update_now()
