@@ -85,13 +85,14 @@ class Bench:
         self.reread_gate.set()
         made = a_config(config or CONFIG, **gateway)
         engines = EngineClient(client, timeouts)
+        self.cache = AnswerCache(made, redis, embed=Embedder(self.listed, engines), spawn=self.settlement.spawn)
         self.pipeline = Pipeline(
             directory=Directory.of(made),
             endpoints=self.listed,
             engines=engines,
             redis=redis,
             settlement=self.settlement,
-            cache=AnswerCache(made, redis, embed=Embedder(self.listed, engines), spawn=self.settlement.spawn),
+            cache=self.cache,
             reread=self._reread,
             on_record=self.seen.append,
         )

@@ -187,7 +187,7 @@ async def test_a_leader_that_hangs_up_leaves_the_others_their_own_way(bench: Ben
         leader = asyncio.create_task(bench.ask(COLD))
         await engine.arrived.wait()
         follower = asyncio.create_task(bench.ask(COLD))
-        await until(lambda: bench.pipeline.in_flight == 2)
+        await until(lambda: bench.cache.flights.waiting == 1)
         leader.cancel()
         reply = await follower
         assert (cache_of(reply), reply.body) == ("miss", answer())
@@ -202,7 +202,7 @@ async def test_a_follower_that_hangs_up_while_it_waits_is_settled(bench: Bench) 
         leader = asyncio.create_task(bench.ask(COLD))
         await engine.arrived.wait()
         follower = asyncio.create_task(bench.ask(COLD))
-        await until(lambda: bench.pipeline.in_flight == 2)
+        await until(lambda: bench.cache.flights.waiting == 1)
         follower.cancel()
         with pytest.raises(asyncio.CancelledError):
             await follower

@@ -6,7 +6,6 @@ hanging up, an answer too long) sends the others on their way, each by itself.
 """
 
 import asyncio
-import contextlib
 
 from quarterdeck.inference.cache.entry import Entry
 
@@ -14,10 +13,12 @@ from quarterdeck.inference.cache.entry import Entry
 class Flight:
     """One leader's request. `end` is called once it is known what comes of it."""
 
-    __slots__ = ("_flights", "_future", "key")
+    __slots__ = ("_flights", "_future", "followers", "key")
 
     def __init__(self, key: str, flights: dict[str, "Flight"]) -> None:
         self.key = key
+        self.followers = 0
+        """Who wait for it now."""
         self._flights = flights
         self._future: asyncio.Future[Entry | None] | None = None
 
@@ -32,10 +33,14 @@ class Flight:
         """The leader's answer; None where there is none, or none in time."""
         if self._future is None:  # made with the first follower: a leader alone, as most are, costs nothing
             self._future = asyncio.get_running_loop().create_future()
-        with contextlib.suppress(TimeoutError):
+        self.followers += 1
+        try:
             async with asyncio.timeout(seconds):
                 return await asyncio.shield(self._future)
-        return None
+        except TimeoutError:
+            return None
+        finally:
+            self.followers -= 1
 
 
 class Flights:
@@ -46,6 +51,11 @@ class Flights:
 
     def __len__(self) -> int:
         return len(self._flights)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for another's answer."""
+        return sum(flight.followers for flight in self._flights.values())
 
     def find(self, key: str) -> Flight | None:
         """Somebody else's, to wait for."""
