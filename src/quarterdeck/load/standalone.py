@@ -25,9 +25,7 @@ def install(profile_file: Path) -> None:
         key = local[1] if local and url == local[0] else settings.variables.get("OPENAI_API_KEY", "none")
         try:
             if not url:
-                raise target.TargetError(
-                    "no --host, and no platform of this user on this machine: `make run` starts one"
-                )
+                raise target.TargetError("no --host, and no platform of this user here: `make run` starts one")
             found = target.find(url, key, None, None, wants_embeddings=True)
         except target.TargetError as error:
             print(f"error: {error}", flush=True)

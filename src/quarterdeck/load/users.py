@@ -136,7 +136,9 @@ class Stage:
         try:
             answer = self._play(arrival.scenario, ask, sample)
         finally:
-            self._keep(sample)
+            # A closed loop's user that locust stops takes its question back: that is nobody's error.
+            if due is not None or sample.outcome != "unfinished":
+                self._keep(sample)
         if conversation is not None and sample.is_ok:
             self._prompts.conversations.answered(conversation, answer)
 
