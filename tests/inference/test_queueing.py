@@ -102,15 +102,15 @@ def test_weights_are_honoured_among_those_who_always_have_somebody_waiting(
         for _ in range(10):
             queue.join(team, 0, cost)
     served_tokens: Counter[str] = Counter()
-    for number in range(2000):
+    for _ in range(2000):
         ticket = queue.take()
         assert ticket is not None
-        if number % LONGEST_FIRST:  # what goes by time alone is nobody's share
-            served_tokens[ticket.team] += ticket.cost
+        served_tokens[ticket.team] += ticket.cost
         queue.join(ticket.team, 0, cost)
     total = sum(served_tokens.values())
     for team, weight in zip(TEAMS, weights, strict=True):
-        assert abs(served_tokens[team] / total - weight / sum(weights)) < 0.13
+        # Who has less coming to him than an eighth may have more, by time alone.
+        assert abs(served_tokens[team] / total - weight / sum(weights)) < 0.08
 
 
 # waiting

@@ -94,7 +94,8 @@ class FairQueue:
         ticket = next(iter(self._waiting.values())) if by_time else self._first()
         del self._waiting[ticket.number]
         level = self._levels[ticket.priority]
-        level.now = max(level.now, ticket.start)
+        if not by_time:  # else the others would lose what they have coming to them
+            level.now = max(level.now, ticket.start)
         self._forget(ticket)
         return ticket
 
