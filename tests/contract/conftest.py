@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import openai
 import pytest
+from tests.inference.spending import a_scope, trust
 from tests.platform import GatewayProcess, SimulatorProcess
 from tests.servers import RedisServer, short_folder, wait_until
 
@@ -31,8 +32,8 @@ gateway:
   retries: 0
 """
 
-USER, ADMIN, NARROW, SLOW, REVOKED, EXPIRED = (
-    f"sk-qd-{name}" for name in ("user", "admin", "narrow", "slow", "revoked", "expired")
+USER, ADMIN, NARROW, SLOW, REVOKED, EXPIRED, POOR, WARNED = (
+    f"sk-qd-{name}" for name in ("user", "admin", "narrow", "slow", "revoked", "expired", "poor", "warned")
 )
 
 
@@ -119,9 +120,6 @@ async def async_client(platform: Platform) -> AsyncIterator[openai.AsyncOpenAI]:
 
 
 async def _seed(database_url: str, redis_url: str) -> None:
-    redis = Redis(redis_url)
-    await redis.call("FLUSHDB")
-    await redis.close()
     database = Database(database_url)
     await database.migrate()
     keys = KeyStore(database)
@@ -132,4 +130,11 @@ async def _seed(database_url: str, redis_url: str) -> None:
     await keys.create(secret=EXPIRED, name="expired", expires=time.time() - 1)
     revoked = await keys.create(secret=REVOKED, name="revoked")
     await keys.revoke(revoked.id)
+    redis = Redis(redis_url)
+    await redis.call("FLUSHDB")
+    for secret, warns in ((POOR, False), (WARNED, True)):
+        budget = a_scope("", 1, warns=warns).budget
+        row = await keys.create(secret=secret, name=secret, budget=budget)
+        await trust(redis, a_scope(f"key:{row.id}", 1), spent=1)
+    await redis.close()
     await database.close()

@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests.inference.spending import ORG, a_bill, a_reservation, a_scope, money, trust
 from tests.servers import RedisServer
@@ -155,7 +155,9 @@ def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "GRACE_SECONDS", 0)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(_step, max_size=40))
 @pytest.mark.usefixtures("no_grace")
 def test_money_is_conserved_and_no_budget_admits_beyond_its_amount(
