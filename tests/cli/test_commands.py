@@ -8,7 +8,7 @@ import sys
 import click
 import pytest
 
-from quarterdeck.cli import chat, doctor, env, keys, readiness, table
+from quarterdeck.cli import cache, chat, doctor, env, keys, readiness, table
 from quarterdeck.cli.__main__ import COMMANDS, cli
 from quarterdeck.cli.credentials import Credentials
 
@@ -75,6 +75,12 @@ def test_chat_says_what_an_error_event_says() -> None:
 def test_chat_does_not_take_a_cut_stream_for_an_answer() -> None:
     with pytest.raises(click.ClickException, match="cut off"):
         list(chat.texts(events({"choices": [{"delta": {"content": "a"}}]})))
+
+
+def test_the_cache_is_told_in_a_line() -> None:
+    held = {"entries": 3, "bytes": 3 * 2**20 // 2, "max_bytes": 64 * 2**20, "is_on": True}
+    assert cache.told(held) == "3 answers, 1.5 of 64 MiB"
+    assert "turns it on for no model" in cache.told(held | {"is_on": False})
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:

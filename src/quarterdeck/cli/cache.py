@@ -1,5 +1,7 @@
 """`quarterdeck cache`: what the cache of answers holds, and how it is made to forget."""
 
+from typing import Any
+
 import click
 
 from quarterdeck.cli.client import answer, connected, mine
@@ -18,8 +20,13 @@ def status() -> None:
     user = mine()
     with connected(user.gateway_url, user.admin_key) as client:
         held = answer(client.get("/admin/cache"))
-    state = "" if held["is_on"] else "; `cache:` of quarterdeck.yaml turns it on for no model"
-    click.echo(f"{held['entries']} answers, {held['bytes'] / MIB:.1f} of {held['max_bytes'] / MIB:.0f} MiB{state}")
+    click.echo(told(held))
+
+
+def told(held: dict[str, Any]) -> str:
+    """The cache as the admin API tells it, in a line."""
+    room = f"{held['entries']} answers, {held['bytes'] / MIB:.1f} of {held['max_bytes'] / MIB:.0f} MiB"
+    return room if held["is_on"] else f"{room}; `cache:` of quarterdeck.yaml turns it on for no model"
 
 
 @command.command("purge")
