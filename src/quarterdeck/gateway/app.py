@@ -14,7 +14,7 @@ from quarterdeck.errors import APIError
 from quarterdeck.gateway import responses
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.hot_path import HotPath
-from quarterdeck.gateway.middleware import DefaultDeny, Door
+from quarterdeck.gateway.middleware import DefaultDeny, Door, WholeBody
 from quarterdeck.gateway.routes import (
     admin_cache,
     admin_keys,
@@ -51,6 +51,7 @@ def create_api(parts: Parts) -> FastAPI:
         middleware=[
             Middleware(Door, access=parts.access),
             Middleware(DefaultDeny, authenticator=parts.authenticator),
+            Middleware(WholeBody),
         ],
     )
     api.state.parts = parts

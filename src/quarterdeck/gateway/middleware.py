@@ -2,24 +2,31 @@
 
 * `Door`: request id, log line, count; the last place where an error becomes an answer.
 * `DefaultDeny`: no route is reached without a key, known or not, except three that say how the process is.
+* `WholeBody`: a body is bounded in size and time: FastAPI reads any, before it asks whether the route may be used.
 
 Nothing here reads the Host header or anything made of it; `scope["path"]` is the one word for where a request goes.
 """
 
+import asyncio
 import logging
 from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from quarterdeck.errors import APIError
+from quarterdeck.errors import APIError, RequestTimeoutError
 from quarterdeck.gateway import responses
 from quarterdeck.gateway.access import CLIENT_CLOSED_REQUEST, AccessLog, Exchange, printable
+from quarterdeck.gateway.body import ClientGoneError, read_body
 from quarterdeck.inference.principal import Principal
 
 log = logging.getLogger(__name__)
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics"})
 """For probes and scrapers. They tell of the process, its models' names and its counters; nothing of a caller."""
+
+MAX_BODY_BYTES = 1024 * 1024
+"""Of a request to FastAPI's routes: objects of the admin API, the largest of which name a thousand models."""
+BODY_SECONDS = 30.0
 
 EXCHANGE = "quarterdeck.exchange"
 PRINCIPAL = "quarterdeck.principal"
@@ -99,6 +106,33 @@ class DefaultDeny:
             scope[PRINCIPAL] = principal
             scope[EXCHANGE].key = principal.key
         await self._app(scope, receive, send)
+
+
+class WholeBody:
+    """Behind the key: a stranger's body is not read at all."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        said = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await read_body(receive, int(said) if said.isdigit() else None, MAX_BODY_BYTES)
+        except TimeoutError:
+            headers = {"connection": "close"}
+            raise RequestTimeoutError("The request's body did not come in time.", headers=headers) from None
+        except ClientGoneError:
+            return
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await self._app(scope, replay, send)
 
 
 def authorization(headers: list[tuple[bytes, bytes]]) -> bytes | None:
