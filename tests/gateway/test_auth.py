@@ -419,3 +419,12 @@ async def test_without_a_database_the_word_takes_no_key_away(bench: Bench) -> No
         await bench.subject.catch_up([Change("default", key="key_1", revision=1)])
     assert (await bench.subject.authenticate(HEADER)).key == "key_1"
     assert bench.subject._caught_up == {}
+
+
+async def test_what_a_key_stands_for_shows_neither_the_secret_nor_its_digest(bench: Bench) -> None:
+    """Principals and rows reach logs and records; the digest is enough to look a key up."""
+    principal = await bench.subject.authenticate(HEADER)
+    row = bench.keys.rows[ids.digest("sk-qd-user")]
+    for shown in (repr(principal), repr(row), str(principal)):
+        assert "sk-qd-user" not in shown
+        assert ids.digest("sk-qd-user") not in shown

@@ -19,7 +19,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.calls: asyncio.Queue[Sequence[Change] | None] = asyncio.Queue()
-        self.is_away = False
+        self.error: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
         self.subject = Follower(self._catch_up)
@@ -27,8 +27,8 @@ class Desk:
     async def _catch_up(self, changes: Sequence[Change] | None) -> None:
         self.calls.put_nowait(changes)
         await self.gate.wait()
-        if self.is_away:
-            raise ServiceUnavailableError("away")
+        if self.error is not None:
+            raise self.error
 
     async def next(self) -> Sequence[Change] | None:
         async with asyncio.timeout(20):
@@ -104,15 +104,16 @@ async def test_more_than_can_wait_is_everything(desk: Desk) -> None:
     assert await desk.next() is None
 
 
-async def test_while_the_database_is_away_it_is_tried_until_all_is_read(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [ServiceUnavailableError("away"), ValueError("a row that nobody can read")], ids=str)
+async def test_what_can_not_be_read_is_tried_until_all_is_read(
+    error: Exception, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(revisions, "RETRY_SECONDS", 0)
-    desk.is_away = True
+    desk.error = error
     desk.subject.hear(message(1, "a"))
     assert await desk.next() == [Change("default", "a", revision=1)]
     assert await desk.next() is None
-    desk.is_away = False
+    desk.error = None
     assert await desk.next() is None
 
 

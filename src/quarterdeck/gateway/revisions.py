@@ -115,9 +115,10 @@ class Follower:
             try:
                 if changes != []:
                     await self._catch_up(changes)
-            except ServiceUnavailableError as error:
+            except Exception as error:  # broad: a row that only a newer version can read must end no gateway
                 if not self._is_behind:
-                    log.warning("what has changed can't be read, known keys stay as they are: %s", error)
+                    is_away = isinstance(error, ServiceUnavailableError)
+                    log.warning("what has changed can't be read: %s", error, exc_info=not is_away)
                 self._is_behind = True
                 # Whatever is heard meanwhile is part of everything.
                 await asyncio.sleep(RETRY_SECONDS)

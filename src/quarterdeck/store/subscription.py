@@ -46,7 +46,7 @@ class Subscription:
         while True:
             try:
                 await self._listen()
-            except (OSError, TimeoutError, _LostError, hiredis.ProtocolError) as error:
+            except (OSError, TimeoutError, UnicodeError, _LostError, hiredis.ProtocolError) as error:
                 if not self._is_down:  # once: it is tried twice a second
                     log.warning("%s is not heard: %s", self._channel, str(error) or "no answer in time")
                     self._is_down = True
