@@ -179,7 +179,9 @@ def compiled(source: str, folder: Path) -> Path:
 
 def _open_loop(program: Path, words: list[str], environ: Mapping[str, str]) -> dict[str, float]:
     argv = ["taskset", "-c", str(OTHER_CORE), str(program), *words]
-    out = subprocess.run(argv, env={**environ, "PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True)
+    out = subprocess.run(argv, env={**environ, "PATH": os.environ["PATH"]}, capture_output=True, text=True)
+    if out.returncode:
+        raise RuntimeError(f"{' '.join(argv)}: {out.stderr.strip()}")
     found: dict[str, float] = json.loads(out.stdout)
     return found
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <math.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,6 +99,7 @@ static int take(Conn *c, int ep) { // 1: free again
 }
 int main(int argc, char **argv) {
   if (argc < 6) return 2;
+  signal(SIGPIPE, SIG_IGN);
   hold = !strcmp(argv[1], "hold"); port = atoi(argv[2]);
   double rate = atof(argv[3]), seconds = atof(argv[4]); int count = atoi(argv[5]), ep = epoll_create1(0);
   key = getenv("KEY") ? getenv("KEY") : "sk-bench"; srandom(time(0) ^ getpid());
