@@ -9,7 +9,7 @@ import pytest
 from quarterdeck.errors import ServiceUnavailableError
 from quarterdeck.gateway import revisions
 from quarterdeck.gateway.revisions import CHANNEL, Change, Follower, RedisRevisions, change_of
-from quarterdeck.inference.admission import revision_key
+from quarterdeck.inference.counters import revision_key
 from quarterdeck.store.redis import Redis
 from quarterdeck.store.subscription import Subscription
 

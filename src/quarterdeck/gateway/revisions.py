@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from quarterdeck.errors import ServiceUnavailableError
-from quarterdeck.inference.admission import revision_key
+from quarterdeck.inference.counters import revision_key
 from quarterdeck.store.redis import RedisError, RedisUnavailableError, Script
 
 log = logging.getLogger(__name__)
