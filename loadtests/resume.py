@@ -242,9 +242,10 @@ async def one_round(
 
 
 async def until_it_answers(client: AsyncOpenAI, engine: Engine) -> None:
-    """Until the gateway asks it again: an endpoint that failed rests for a while."""
+    """Until the gateway asks it again: an endpoint that failed rests for a while, and is then asked when others are
+    fuller by as many times as it failed."""
     for _ in range(300):
-        await asyncio.gather(*[ask(client, "Hello.", 1, [0]) for _ in range(4)])
+        await asyncio.gather(*[ask(client, "Hello.", 1, [0]) for _ in range(40)])
         if engine.answered() >= 4:
             return
         await asyncio.sleep(0.5)
@@ -277,10 +278,11 @@ async def run(arguments: argparse.Namespace, folder: Path) -> int:
                     resumed[task] = answer
                 else:
                     control.append((task, answer))
-            say(started, f"round {turn + 1}: {len(resumed)} of {len(expected)} prompts have lost their engine")
-            victim.start()
-            await victim.ready()
+            same = sum(answer.same(expected[task]) for task, answer in resumed.items())
+            say(started, f"round {turn + 1}: {len(resumed)} prompts have lost their engine, {same} texts are equal")
             if len(resumed) < len(expected):
+                victim.start()
+                await victim.ready()
                 await until_it_answers(client, victim)
         return report(expected, resumed, control, folder)
     finally:
