@@ -27,6 +27,8 @@ models:
     price: {input: "1", cached_input: "0.5", output: "2"}
   - name: org/emb
     engine: {source: ./emb, task: embed}
+cache:
+  policies: {chat: {exact: true}}
 gateway:
   forward_headers: [x-fault]
   retries: 0
