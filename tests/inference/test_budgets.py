@@ -110,6 +110,18 @@ async def test_a_request_that_redis_never_saw_is_spent_all_the_same(redis: Redis
     assert await spent_and_held(redis, KEY) == [(30, 0)]
 
 
+async def test_a_reservation_that_comes_after_its_settlement_holds_nothing(redis: Redis) -> None:
+    """Redis was paused: it read what had been sent first when all was over."""
+    scope = a_scope(KEY, 1000)
+    await trust(redis, scope)
+    late = a_reservation(Counters(ORG, (scope,)), 400)
+    assert await settle(redis, late, dollars(30))
+    assert (await admission.reserve(redis, late)).refused is None
+    assert await spent_and_held(redis, KEY) == [(30, 400)]
+    assert not await settle(redis, late, dollars(30))
+    assert await spent_and_held(redis, KEY) == [(30, 0)]
+
+
 async def test_the_truth_replaces_the_guess_in_money_and_tokens(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "GRACE_SECONDS", 0)
     scope = a_scope(KEY, 1000, limits=Limits(tokens_per_minute=10**6))
