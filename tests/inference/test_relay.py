@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.inference.making import CHAT, DONE, a_meter, delta, event, usage
 
 from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
+from quarterdeck.inference.engine_client import stream_error
 from quarterdeck.inference.metering import Meter
 from quarterdeck.inference.relay import Relay
 from quarterdeck.inference.resume import Lost, Resumed
@@ -42,6 +43,9 @@ class Said:
         return b""
 
     def listen(self, listener: Callable[[], None] | None) -> None: ...
+
+    def error(self, data: bytes) -> APIError:
+        return stream_error(data)
 
     is_complete = False
 

@@ -4,6 +4,7 @@
 request may be tried elsewhere; after it, a failure is an event in the stream.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -27,6 +28,9 @@ from quarterdeck.protocol.usage import Answer, decode_answer
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """The largest whole answer: embeddings of a long list come near it, nothing else does."""
 MAX_MESSAGE = 2000
+MAX_PARAM = 200
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+"""What an engine may call a cause: it becomes a metric's label and stands in the ledger."""
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -76,6 +80,10 @@ class EngineStream:
         """Have it called at once, whatever comes; None: no longer. It must not raise."""
         if not self._is_closed:
             self._connection.listener = listener
+
+    def error(self, data: bytes) -> APIError:
+        """What an error event of this stream says, as ours."""
+        return stream_error(_without_key(data, self._endpoint))
 
     @property
     def is_complete(self) -> bool:
@@ -134,8 +142,8 @@ class EngineClient:
                 return EngineAnswer(content_type, stream=stream)
             body = await connection.read_all(MAX_BODY_BYTES)
             if connection.status != 200:
-                raise refusal(connection.status, body, connection.header(b"retry-after"))
-            return EngineAnswer(content_type, body, _sound(body, content_type))
+                raise refusal(connection.status, _without_key(body, endpoint), connection.header(b"retry-after"))
+            return EngineAnswer(content_type, body, _sound(body, content_type, endpoint))
         except UpstreamError as error:
             raise _translate(error, connection.status) from error
         except BaseException:  # nobody will close a stream that was never handed out: it is given back below
@@ -175,7 +183,7 @@ class EngineClient:
         if sse.may_hold_error(event):
             chunk = sse.parse(event)
             if chunk and chunk.get("error"):
-                raise _told(stream_error(sse.data(event)), 200)
+                raise _told(stream.error(sse.data(event)), 200)
         return first
 
 
@@ -207,8 +215,9 @@ def refusal(status: int, body: bytes, retry_after: bytes | None = None) -> APIEr
     """An engine's error answer as ours: OpenAI's type and code, vLLM's and Ray's words where they help the caller."""
     error = _read_error(body)
     message = (error.message or "")[:MAX_MESSAGE] or f"The engine answered with status {status}."
-    code = error.code if isinstance(error.code, str) and not error.code.isdecimal() else None
-    param = error.param if isinstance(error.param, str) else None
+    is_word = isinstance(error.code, str) and not error.code.isdecimal() and _CODE.fullmatch(error.code)
+    code = str(error.code) if is_word else None
+    param = error.param[:MAX_PARAM] if isinstance(error.param, str) else None
     headers = {"retry-after": retry_after.decode("latin-1")} if retry_after else None
     return _told(_refusal(status, message, code, param, headers), status)
 
@@ -283,7 +292,12 @@ def _translate(error: UpstreamError | sse.EventTooLongError, status: int = 0) ->
     return _told(EngineError(message) if error.answered else EngineUnavailableError(message), status)
 
 
-def _sound(body: bytes, content_type: bytes) -> Answer | None:
+def _without_key(data: bytes, endpoint: Endpoint) -> bytes:
+    """An engine's complaint without our key for it: some repeat what they were sent."""
+    return data.replace(endpoint.api_key.encode(), b"[redacted]") if endpoint.api_key else data
+
+
+def _sound(body: bytes, content_type: bytes, endpoint: Endpoint) -> Answer | None:
     """Refuse to pass on a 200 whose JSON is none, or is an error. None: it does not say that it is JSON."""
     if not content_type.lower().startswith(b"application/json"):
         return None
@@ -296,5 +310,5 @@ def _sound(body: bytes, content_type: bytes) -> Answer | None:
     if answer is None:
         raise _told(EngineError("The engine's answer is not JSON."), 200)
     if answer.error or answer.object == "error":
-        raise _told(stream_error(body), 200)
+        raise _told(stream_error(_without_key(body, endpoint)), 200)
     return answer

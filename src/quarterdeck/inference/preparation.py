@@ -26,6 +26,11 @@ MAX_ESTIMATE = 10**9
 """Far above any answer. Redis' Lua counts in doubles, which stay exact below 2⁵³."""
 
 
+NEVER_FROM_CALLERS = frozenset(("kv_transfer_params", "chat_template", "prompt_embeds", "logits_processors"))
+"""What vLLM takes from whoever runs it and nobody else may say: another engine's address, a template that it renders, a
+pickled tensor, code to import."""
+
+
 class Estimate(NamedTuple):
     """Tokens that a request is expected to need at most."""
 
@@ -51,7 +56,8 @@ def estimate(body: bytes, request: AnyRequest) -> Estimate:
 def prepared(
     body: bytes, members: dict[str, msgspec.Raw], request: AnyRequest, served: Served, limits: Limits
 ) -> bytes:
-    """The body as the engine shall have it; untouched where nothing must change."""
+    """The body as the engine shall have it; untouched where nothing must change. Raises BadRequestError."""
+    _refuse_what_is_not_the_callers(members)
     changed: dict[str, object] = {}
     if request.model != served.name:
         changed["model"] = served.name
@@ -63,6 +69,15 @@ def prepared(
             changed["stream_options"] = {**(asked or {}), "include_usage": True}
         changed |= _held_to(limits, request)
     return requests.with_members(members, changed) if changed else body
+
+
+def _refuse_what_is_not_the_callers(members: dict[str, msgspec.Raw]) -> None:
+    names = [] if NEVER_FROM_CALLERS.isdisjoint(members) else sorted(NEVER_FROM_CALLERS & members.keys())
+    arguments = members.get("chat_template_kwargs")
+    if not names and arguments is not None and "chat_template" in (msgspec.json.decode(arguments) or ()):
+        names = ["chat_template_kwargs"]
+    if names:
+        raise BadRequestError(f"'{names[0]}' can't be set by a request.", param=names[0], code="unsupported_parameter")
 
 
 def _held_to(limits: Limits, request: Generation) -> dict[str, object]:

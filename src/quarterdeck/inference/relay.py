@@ -11,7 +11,7 @@ from typing import Any, Self
 from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
 from quarterdeck.inference.cache.entry import Collector
 from quarterdeck.inference.calls import Sink
-from quarterdeck.inference.engine_client import EngineStream, stream_error
+from quarterdeck.inference.engine_client import EngineStream
 from quarterdeck.inference.metering import Meter
 from quarterdeck.inference.resume import Lost, Resumed
 from quarterdeck.inference.seam import Seam
@@ -128,7 +128,7 @@ class Relay:
             # `[DONE]` comes a moment before the body's last byte: read that, so that the connection can be kept.
             self._end("ok", None, self._stream.close if self._stream.is_complete else self._spawn_rest)
         elif tap.error is not None or tap.is_broken or tap.is_unfinished:
-            self._lost = _failure(tap)
+            self._lost = _failure(tap, self._stream)
         if not self._first:
             self._first = sse.first_object(passed)
         return passed
@@ -181,9 +181,9 @@ class Relay:
             self._stream.close()
 
 
-def _failure(tap: StreamTap) -> APIError:
+def _failure(tap: StreamTap, stream: EngineStream) -> APIError:
     if tap.error is not None:
-        return stream_error(tap.error)
+        return stream.error(tap.error)
     if tap.is_broken:
         return EngineError("The engine's stream is broken: an event is not JSON.")
     return EngineError("The engine ended the stream without a finish reason.")

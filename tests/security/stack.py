@@ -1,0 +1,139 @@
+"""The platform as security tests see it: a gateway and a worker as processes, an engine that tells what it was sent,
+a trace backend in this process. Keys and prices are so that whoever has a budget has none left after one request."""
+
+import asyncio
+import http.client
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.faults.stack import WorkerProcess
+from tests.platform import GatewayProcess
+from tests.security.engine import RecordingEngine
+from tests.servers import short_folder
+from tests.telemetry.otlp_sink import OTLPSink
+
+from quarterdeck.inference.calls import Operation
+from quarterdeck.record import RequestRecord
+from quarterdeck.settings.limits import Budget, Limits
+from quarterdeck.store.database import Database
+from quarterdeck.store.keys import KeyStore
+from quarterdeck.store.ledger import Ledger, LedgerFilter
+from quarterdeck.store.redis import Redis
+
+PROVIDERS_KEY = "9f8e7d6c5b4a39281706f5e4d3c2b1a0"
+"""Of no shape that a pattern would know."""
+USER, ADMIN, BROKE, SPENT = (f"sk-qd-{name}-0b5c1f72" for name in ("user", "admin", "broke", "spent"))
+CONFIG = """
+models:
+  - name: chat
+    price: {{input: "1000000", output: "1000000"}}
+    endpoints: [{{url: "{engine}", api_key_env: PROVIDERS_KEY}}]
+gateway: {{retries: 0, resumes: 0, forward_headers: [x-allowed]}}
+"""
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"model": "chat", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5},
+    "/v1/completions": {"model": "chat", "prompt": "hi", "max_tokens": 5},
+    "/v1/embeddings": {"model": "chat", "input": "hi"},
+    "/tokenize": {"model": "chat", "prompt": "hi"},
+    "/detokenize": {"model": "chat", "tokens": [1]},
+    "/v1/score": {"model": "chat", "text_1": "a", "text_2": "b"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> str | None:
+        code = json.loads(self.body)["error"]["code"]
+        return None if code is None else str(code)
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    folder: Path
+    engine: RecordingEngine
+    gateway: GatewayProcess
+    worker: WorkerProcess
+    sink: OTLPSink
+    redis_url: str
+    database_url: str
+
+    def ask(self, path: str, body: Any = None, *, key: str = USER, method: str = "POST", **headers: str) -> Answer:
+        """One request on a connection of its own. `headers` have `_` for `-`."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
+        sent = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        connection = http.client.HTTPConnection("127.0.0.1", self.gateway.port, timeout=20)
+        try:
+            connection.request(method, path, data, sent)
+            response = connection.getresponse()
+            try:
+                read = response.read()
+            except http.client.IncompleteRead as error:
+                read = error.partial
+            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, read)
+        finally:
+            connection.close()
+
+    def chat(self, **fields: Any) -> Answer:
+        return self.ask("/v1/chat/completions", {**BODIES["/v1/chat/completions"], **fields})
+
+    def rows(self) -> list[RequestRecord]:
+        """The ledger's, newest first."""
+
+        async def read() -> list[RequestRecord]:
+            database = Database(self.database_url)
+            try:
+                return list(await Ledger(database).list(LedgerFilter(org="default"), limit=1000))
+            finally:
+                await database.close()
+
+        return asyncio.run(read())
+
+
+@contextmanager
+def started(redis_url: str, **environ: str) -> Iterator[Platform]:
+    """All of it, in a folder of its own."""
+    folder = short_folder()
+    database_url = f"sqlite+aiosqlite:///{folder}/quarterdeck.db"
+    asyncio.run(_seed(database_url, redis_url))
+    sink = OTLPSink().start()
+    with RecordingEngine() as engine:
+        shared = {"QUARTERDECK_REDIS_URL": redis_url, "QUARTERDECK_DATABASE_URL": database_url, **environ}
+        gateway = GatewayProcess(folder, CONFIG.format(engine=engine.url), {**shared, "PROVIDERS_KEY": PROVIDERS_KEY})
+        paths = {"QUARTERDECK_STATE": str(folder / "state"), "QUARTERDECK_CONFIG": str(gateway.config)}
+        worker = WorkerProcess(folder, {**shared, **paths, **sink.environment})
+        try:
+            worker.launch()
+            gateway.start()
+            yield Platform(folder, engine, gateway, worker, sink, redis_url, database_url)
+        finally:
+            gateway.stop()
+            worker.stop()
+    sink.stop()
+    shutil.rmtree(folder)
+
+
+async def _seed(database_url: str, redis_url: str) -> None:
+    redis = Redis(redis_url)
+    await redis.call("FLUSHDB")
+    await redis.close()
+    database = Database(database_url)
+    await database.migrate()
+    keys = KeyStore(database)
+    await keys.create(secret=USER, name="user")
+    await keys.create(secret=ADMIN, name="admin", is_admin=True)
+    await keys.create(secret=BROKE, name="broke", budget=Budget(amount="0.000001", period="month"))
+    for operation in Operation:
+        limits = Limits(requests_per_minute=1)
+        await keys.create(secret=f"{SPENT}{operation.word}", name=f"spent {operation.word}", limits=limits)
+    await database.close()
