@@ -5,12 +5,13 @@ stream `ledger:{org}`, the worker turns it into a row (`store/ledger`) and a spa
 bottom of the map so that every floor may read it and no projection needs another.
 """
 
-from decimal import ROUND_CEILING, Context, Decimal
+import math
+from decimal import Context, Decimal
 from typing import Literal
 
 import msgspec
 
-_UPWARDS = Context(prec=80, rounding=ROUND_CEILING)
+_EXACT = Context(prec=80)
 
 Status = Literal["ok", "error", "cancelled", "lost"]
 """ok: answered whole. error: engine or we failed. cancelled: the caller hung up. lost: the gateway died meanwhile."""
@@ -116,4 +117,4 @@ def decode(data: bytes) -> RequestRecord:
 
 def microdollars(amount: Decimal) -> int:
     """Dollars in whole 10⁻⁶ $, rounded up: as budgets count each request, while the record keeps the exact amount."""
-    return int(amount.scaleb(6, _UPWARDS).to_integral_value(context=_UPWARDS))
+    return math.ceil(amount.scaleb(6, _EXACT))

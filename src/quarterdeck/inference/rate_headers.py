@@ -2,6 +2,8 @@
 
 from quarterdeck.inference.admission import Admission
 
+REQUESTS = (b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests")
+TOKENS = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
 WARNED = ((b"x-quarterdeck-budget", b"warned"),)
 
 
@@ -12,16 +14,16 @@ def rate_headers(admitted: Admission) -> tuple[tuple[bytes, bytes], ...]:
     """
     headers: tuple[tuple[bytes, bytes], ...] = WARNED if admitted.warned else ()
     if admitted.requests_limit:
-        headers += _limit(b"requests", admitted.requests_limit, admitted.requests_left)
+        headers += _limit(REQUESTS, admitted.requests_limit, admitted.requests_left)
     if admitted.tokens_limit:
-        headers += _limit(b"tokens", admitted.tokens_limit, admitted.tokens_left)
+        headers += _limit(TOKENS, admitted.tokens_limit, admitted.tokens_left)
     return headers
 
 
-def _limit(name: bytes, limit: int, left: int) -> tuple[tuple[bytes, bytes], ...]:
-    left = max(0, left)
+def _limit(names: tuple[bytes, bytes, bytes], limit: int, left: int) -> tuple[tuple[bytes, bytes], ...]:
+    left = max(left, 0)
     return (
-        (b"x-ratelimit-limit-" + name, b"%d" % limit),
-        (b"x-ratelimit-remaining-" + name, b"%d" % left),
-        (b"x-ratelimit-reset-" + name, b"%.3fs" % ((limit - left) * 60 / limit)),
+        (names[0], b"%d" % limit),
+        (names[1], b"%d" % left),
+        (names[2], b"%.3fs" % ((limit - left) * 60 / limit)),
     )
