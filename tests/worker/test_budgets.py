@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 import pytest
-from tests.inference.spending import ORG, a_bill, a_reservation, a_scope, dollars, money, reserve, settle
+from tests.inference.spending import ORG, a_bill, a_reservation, a_scope, dollars, money, reserve, settle, trust
 from tests.records import a_record
 
+from quarterdeck.gateway.revisions import Change, RedisRevisions
 from quarterdeck.inference import admission
 from quarterdeck.inference.counters import Counters, Scope, cold_key, money_key, rebuilding_key, stream_key
 from quarterdeck.inference.periods import period_start
@@ -202,3 +203,22 @@ async def test_counted_while_requests_are_settled_and_projected(books: Books, se
     bill = a_bill(a_reservation(Counters(ORG, scopes), 0), dollars(3))
     await admission.settle(books.redis, bill, Counters(ORG, scopes))
     assert (await money(books.redis, "team:default")).spent == total + 3
+
+
+@pytest.mark.parametrize(
+    ("change", "scope"),
+    [(Change(ORG, key="key_1"), KEY), (Change(ORG, team="red"), "team:red"), (Change(ORG), "org")],
+)
+async def test_what_an_admin_changed_is_counted_anew(sqlite_books: Books, change: Change, scope: str) -> None:
+    """Its budget may have been away for a while, and nobody counted."""
+    books = sqlite_books
+    await RedisRevisions(books.redis).bump(change)
+    assert await books.rebuild() == 0
+    budget = a_scope(scope, 1000, period="total")
+    await trust(books.redis, budget, spent=5)
+    await books.enter(spent("0.000100"))
+    await RedisRevisions(books.redis).bump(change)
+    assert (await reserve(books.redis, [budget], 1))[1].refused is None
+    assert await books.rebuild() == 1
+    state = await money(books.redis, scope)
+    assert (state.spent, state.held, state.is_cold) == (100, 1, False)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from quarterdeck.errors import ServiceUnavailableError
-from quarterdeck.inference.counters import revision_key
+from quarterdeck.inference.counters import cold_key, money_key, revision_key
 from quarterdeck.store.redis import RedisError, RedisUnavailableError, Script
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,10 @@ DEAF_SECONDS = 1.0
 """While nothing can be heard (Redis is away), everything is read again so often, and at most a tenth of the time."""
 
 _BUMP = Script("""
--- KEYS revision; ARGV channel change
+-- KEYS revision money cold; ARGV channel change scope
+-- A budget may have been taken away and given back: what was spent meanwhile nobody counted. The worker does, anew.
+local money = redis.call('GET', KEYS[2])
+if money then redis.call('SADD', KEYS[3], struct.unpack('<d', money) .. ' ' .. ARGV[3]) end
 local revision = redis.call('INCR', KEYS[1])
 redis.call('PUBLISH', ARGV[1], string.format('%d %s', revision, ARGV[2]))
 return revision
@@ -58,7 +61,9 @@ class RedisRevisions:
     async def bump(self, change: Change) -> None:
         """Tell all gateways. Called once the change is committed."""
         try:
-            await self._redis.run(_BUMP, (revision_key(change.org),), (CHANNEL, msgspec.json.encode(change)))
+            scope = f"key:{change.key}" if change.key else f"team:{change.team}" if change.team else "org"
+            keys = (revision_key(change.org), money_key(change.org, scope), cold_key(change.org))
+            await self._redis.run(_BUMP, keys, (CHANNEL, msgspec.json.encode(change), scope))
         except (RedisUnavailableError, RedisError) as error:
             log.warning("other gateways find out by themselves what has changed: %s", error)
 
