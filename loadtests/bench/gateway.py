@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from arms import Arm, Gateway, Platform, config, litellm, mock_engine, model, platform, vllm_router
+from arms import Arm, Gateway, Platform, config, litellm, mock_engine, model, platform, told, vllm_router
 from drive import HERE, Requests, Round, compiled, drive
 from parts import machine
 from proof import Proof, prove
@@ -59,7 +59,7 @@ class Bench:
     def run(self, rounds: int, seconds: int) -> None:
         for mode, arm in itertools.product(MODES, self.arms):  # pools, caches, the key
             if (warm := self.round(arm, mode, 1)).errors:
-                raise RuntimeError(f"{arm.name} {mode}: {warm.errors} of {warm.count} answers were errors")
+                raise RuntimeError(f"{arm.name} {mode}: {warm.errors} of {warm.count} answers were errors{told(arm)}")
         self.rounds = {(mode, arm.name): [] for mode in MODES for arm in self.arms}
         for number in range(rounds):
             for mode in MODES:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arms import Arm, Gateway, Platform, config, mock_engine, model, platform
+from arms import Arm, Gateway, Platform, config, mock_engine, model, platform, told
 from drive import Requests, Round, compiled, drive
 from tables import rotated
 
@@ -63,7 +63,7 @@ class Bench:
             if isinstance(arm, Gateway):
                 self.at.drain()  # the worker's backlog is not the next point's noise
         if found.errors and is_strict:
-            raise RuntimeError(f"{arm.name}: {found.errors} of {found.count} answers were errors")
+            raise RuntimeError(f"{arm.name}: {found.errors} of {found.count} answers were errors{told(arm)}")
         return found
 
     def alternate(self, points: Sequence[tuple[Any, Arm, Requests]], **how: Any) -> dict[Any, list[Round]]:
