@@ -24,7 +24,7 @@ from quarterdeck.errors import (
     RateLimitError,
     ServiceUnavailableError,
 )
-from quarterdeck.inference import admission, pipeline, settlement
+from quarterdeck.inference import admission, closing, settlement
 from quarterdeck.inference.calls import Operation
 from quarterdeck.inference.directory import Directory
 from quarterdeck.inference.http1 import HttpClient, Timeouts
@@ -492,7 +492,7 @@ async def test_an_engine_that_does_not_come_to_count_is_not_waited_for(
 async def test_where_too_many_wait_to_be_counted_the_next_is_estimated(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "MOST_TO_COUNT", 0)
+    monkeypatch.setattr(closing, "MOST_TO_COUNT", 0)
     async with Upstream(answering(streamed(*SAID))) as engine:
         bench.add(engine)
         await bench.stream()
@@ -585,6 +585,19 @@ async def test_a_key_that_is_at_its_limit_is_refused_and_leaves_no_record(
         assert reply.stream is not None
         await reply.stream.aclose()
         assert (await bench.record()).status == "cancelled"
+
+
+async def test_a_key_whose_limit_was_lifted_a_moment_ago_is_not_refused_by_it(bench: Bench) -> None:
+    async with Upstream(answering(*[response(answer())] * 3)) as engine:
+        bench.add(engine)
+        narrow = a_principal(limits=Limits(requests_per_minute=1))
+        await bench.ask(principal=narrow)
+        await refused(RateLimitError, bench, principal=narrow)
+        bench.fresh = a_principal(revision=1)
+        await bench.redis.call("INCR", admission.revision_key("default"))
+        assert (await bench.ask(principal=narrow)).status == 200
+        assert bench.reread_by == [("key_1", 1)]
+        assert len(await bench.records()) == 2
 
 
 async def test_a_place_is_free_again_when_the_stream_is_over(bench: Bench) -> None:
@@ -735,7 +748,7 @@ async def test_a_bug_of_ours_leaves_a_record_and_no_place_taken(bench: Bench, mo
 
     async with Upstream(answering()) as engine:
         bench.add(engine)
-        monkeypatch.setattr(bench.pipeline._engines, "open", broken)
+        monkeypatch.setattr(bench.engines, "open", broken)
         with pytest.raises(RuntimeError, match="a bug"):
             await bench.ask()
         record = await bench.record()
@@ -748,7 +761,7 @@ async def test_counting_that_fails_settles_all_the_same(
     async def broken(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(pipeline, "count_what_was_received", broken)
+    monkeypatch.setattr(closing, "count_what_was_received", broken)
     async with Upstream(answering(streamed(*SAID))) as engine:
         bench.add(engine)
         await bench.stream()

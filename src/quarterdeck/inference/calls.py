@@ -27,6 +27,10 @@ class Operation(StrEnum):
         return self.name.lower()
 
 
+FREE = (Operation.TOKENIZE, Operation.DETOKENIZE)
+"""No model runs for them: they have no usage, so none is looked for."""
+
+
 class Head(msgspec.Struct, frozen=True):  # a frozen dataclass takes eight times as long to make
     """What is known of a request before its body is read."""
 

@@ -1,0 +1,115 @@
+"""Lets a request in, or says why not: limits, budgets and the kept answer in one round trip to Redis.
+
+Where Redis is away, `on_redis_down` decides: nobody, or those whom a share of each limit lets pass.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from quarterdeck.inference import admission
+from quarterdeck.inference.admission import Admission, Reservation
+from quarterdeck.inference.local_limits import LocalLimits
+from quarterdeck.inference.notes import NoteHeads, note_of
+from quarterdeck.inference.pricing import estimated_cost
+from quarterdeck.inference.principal import Principal
+from quarterdeck.inference.rate_headers import rate_headers
+from quarterdeck.inference.refusals import limits_unavailable, refusal_of
+from quarterdeck.inference.settlement import Settlement
+from quarterdeck.inference.under_way import Call, Headers
+from quarterdeck.record import RequestRecord
+from quarterdeck.settings.config import GatewayConfig
+from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
+
+log = logging.getLogger(__name__)
+
+
+class Gate:
+    """`reread` reads a key again whose org has changed, and raises AuthenticationError where it is gone."""
+
+    def __init__(
+        self, redis: Redis, settlement: Settlement, reread: Callable[[Principal, int], Awaitable[Principal]]
+    ) -> None:
+        self._redis = redis
+        self._settlement = settlement
+        self._reread = reread
+        self._heads = NoteHeads()
+        self._local = LocalLimits()
+
+    async def admit(self, call: Call, gateway: GatewayConfig) -> Headers:
+        """The rate-limit headers of its answer; a kept answer is in `call.found` then. Raises APIError."""
+        return await self._admit(call, gateway, call.lookup.redis_key if call.lookup is not None else None)
+
+    async def _admit(self, call: Call, gateway: GatewayConfig, cache_key: str | None) -> Headers:
+        wanted = self._wanted(call, gateway, cache_key)
+        try:
+            admitted = await admission.reserve(self._redis, wanted)
+        except (RedisUnavailableError, RedisError) as error:
+            if gateway.on_redis_down == "deny":
+                raise limits_unavailable() from error
+            admitted = self._admit_locally(call, wanted, gateway)
+            if admitted.refused is not None:
+                raise refusal_of(admitted) from error
+            return ()
+        except asyncio.CancelledError:
+            # The reservation may have been made; on one connection the release comes after it.
+            self._settlement.spawn(self._release(wanted))
+            raise
+        principal = call.head.principal
+        if admitted.refused is not None:
+            if admitted.revision == principal.revision:
+                raise refusal_of(admitted)
+            fresh = await self._reread(principal, admitted.revision)
+            if fresh.counters == principal.counters:
+                raise refusal_of(admitted)
+            call.speak_for(fresh)  # its limits were changed, and nobody had told us yet
+            return await self._admit(call, gateway, cache_key)
+        if admitted.revision != principal.revision:  # also smaller: a Redis that came back empty counts anew
+            try:
+                await self._reread(principal, admitted.revision)
+            except BaseException:  # refused, or cancelled meanwhile
+                self._settlement.spawn(self._release(wanted))
+                raise
+        if admitted.cached is not None and call.lookup is not None:
+            call.found = call.lookup.read(admitted.cached, time.time())
+            if call.found is None:  # it is older than this caller takes: as if there were none
+                return await self._admit(call, gateway, None)
+        else:
+            self._settlement.begin(principal.org, call.head.request_id, call.note)
+        return rate_headers(admitted)
+
+    def give_back(self, call: Call, record: RequestRecord) -> None:
+        """What was taken without Redis and not used. What Redis gave, *settle* gives back."""
+        if call.is_local:
+            used = record.input_tokens + record.output_tokens
+            self._local.give_back(call.head.principal.counters, call.reserved.total - used)
+
+    def _wanted(self, call: Call, gateway: GatewayConfig, cache_key: str | None) -> Reservation:
+        head, meter, reserved = call.head, call.meter, call.reserved
+        counters = head.principal.counters
+        noted = self._heads.of(head.principal, meter.served, head.operation)
+        money = 0
+        if counters.has_budget:
+            money = estimated_cost(reserved.prompt, reserved.output, meter.served.rates)
+        return Reservation(
+            head.request_id,
+            counters,
+            note_of(noted, head.request_id, head.started, stream=call.is_stream),
+            reserved.total,
+            money,
+            self._settlement.lease_seconds,
+            cache_key,
+            most_waiting=gateway.max_waiting_records,
+        )
+
+    def _admit_locally(self, call: Call, wanted: Reservation, gateway: GatewayConfig) -> Admission:
+        call.is_local = True
+        share = gateway.redis_down_share
+        return self._local.take(wanted.counters, wanted.tokens, wanted.money, share=share, now=time.monotonic())
+
+    async def _release(self, reservation: Reservation) -> None:
+        try:
+            await admission.release(self._redis, reservation)
+        except (RedisUnavailableError, RedisError) as error:
+            log.warning("a reservation could not be given back, it will expire: %s", error)
