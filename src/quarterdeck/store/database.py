@@ -179,7 +179,10 @@ class Database:
 
 def _normalized(url: str) -> URL:
     """Name the driver where the URL names only the database, as `postgres://` from a hoster does."""
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except ValueError:  # it would be repeated, and may be a part of a password
+        raise ValueError("the port of a database URL is a number; a password's / : and @ are percent-encoded") from None
     parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
     if parsed.drivername not in _DRIVERS.values():
         raise ValueError("a database URL begins with sqlite+aiosqlite:/// or postgresql+asyncpg://")

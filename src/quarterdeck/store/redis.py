@@ -82,7 +82,13 @@ class Address:
         password = unquote(parts.password) if parts.password else None
         username = unquote(parts.username) if parts.username else None
         tls = parts.scheme == "rediss"
-        return cls(path, parts.hostname or "127.0.0.1", parts.port or 6379, tls, username, password, int(text))
+        try:
+            port = parts.port or 6379
+        except ValueError:  # it would be repeated, and be a part of a password that holds a slash
+            raise ValueError(
+                "the port of a Redis URL is a number; a password's / # and @ are percent-encoded"
+            ) from None
+        return cls(path, parts.hostname or "127.0.0.1", port, tls, username, password, int(text))
 
 
 def _pack(*words: Word) -> bytes:
