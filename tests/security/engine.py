@@ -66,10 +66,12 @@ CLOSING = (
 
 
 class RecordingEngine:
-    """Listens on a port of its own. `answer` is what every request gets, on its path or not."""
+    """Listens on a port of its own. `answer` is what every request gets, whatever its path; with `holds` it says no
+    more after it and waits for the caller to go."""
 
     def __init__(self) -> None:
         self.answer = http(200, chat())
+        self.holds = False
         self.seen: list[Seen] = []
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -112,6 +114,8 @@ class RecordingEngine:
                 self.seen.append(Seen(line.decode("latin-1").rstrip(), tuple(headers), body))
                 answer = self.answer
                 connection.sendall(answer)
+                if self.holds:
+                    reader.read(1)
                 if b"chunked" in answer and not answer.endswith(b"0\r\n\r\n"):
                     break
         self._open.discard(connection)
