@@ -147,6 +147,7 @@ class Gateway:
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(60)
+            self._process = None
 
     async def ready(self) -> None:
         for _ in range(120):
@@ -215,12 +216,18 @@ async def ask(client: AsyncOpenAI, task: str, tokens: int, seen: list[int]) -> A
     return answer
 
 
-async def references(engines: list[Engine], tokens: int) -> dict[str, Answer]:
-    """Each prompt alone on an engine; the two share them."""
+async def references(engines: list[Engine], tokens: int, at_once: int) -> dict[str, Answer]:
+    """Each prompt on an engine without a gateway; the two share them."""
 
     async def half(engine: Engine, tasks: list[str]) -> dict[str, Answer]:
+        free = asyncio.Semaphore(at_once)
+
+        async def one(task: str) -> Answer:
+            async with free:
+                return await ask(client, task, tokens, [0])
+
         async with AsyncOpenAI(base_url=engine.url + "/v1", api_key="none", timeout=300) as client:
-            return {task: await ask(client, task, tokens, [0]) for task in tasks}
+            return dict(zip(tasks, await asyncio.gather(*map(one, tasks)), strict=True))
 
     halves = await asyncio.gather(*[half(engine, TASKS[n::2]) for n, engine in enumerate(engines)])
     return {task: answer for each in halves for task, answer in each.items()}
@@ -241,17 +248,6 @@ async def one_round(
     return {task: (answer, resumed.get(answer.request_id, 0)) for task, answer in zip(tasks, answers, strict=True)}
 
 
-async def until_it_answers(client: AsyncOpenAI, engine: Engine) -> None:
-    """Until the gateway asks it again: an endpoint that failed rests for a while, and is then asked when others are
-    fuller by as many times as it failed."""
-    for _ in range(300):
-        await asyncio.gather(*[ask(client, "Hello.", 1, [0]) for _ in range(40)])
-        if engine.answered() >= 4:
-            return
-        await asyncio.sleep(0.5)
-    raise SystemExit("the gateway leaves the engine alone")
-
-
 async def run(arguments: argparse.Namespace, folder: Path) -> int:
     engines = [Engine(folder, name, core, arguments.model) for core, name in enumerate(("one", "two"))]
     gateway = Gateway(folder, engines)
@@ -262,28 +258,34 @@ async def run(arguments: argparse.Namespace, folder: Path) -> int:
         gateway.start()
         await asyncio.gather(*[engine.ready() for engine in engines], gateway.ready())
         say(started, "two vLLM servers and the gateway are up")
-        expected = await references(engines, arguments.tokens)
+        expected = await references(engines, arguments.tokens, arguments.references_at_once)
         say(started, f"{len(expected)} references")
         resumed: dict[str, Answer] = {}
         control: list[tuple[str, Answer]] = []
-        client = gateway.client()
         for turn in range(arguments.rounds):
             tasks = [task for task in expected if task not in resumed][: arguments.at_once]
             if not tasks:
                 break
             victim = engines[turn % 2]
-            found = await one_round(gateway, client, victim, tasks, arguments.tokens)
+            async with gateway.client() as client:
+                found = await one_round(gateway, client, victim, tasks, arguments.tokens)
             for task, (answer, times) in found.items():
                 if times:
                     resumed[task] = answer
                 else:
                     control.append((task, answer))
             same = sum(answer.same(expected[task]) for task, answer in resumed.items())
-            say(started, f"round {turn + 1}: {len(resumed)} prompts have lost their engine, {same} texts are equal")
+            kept = sum(answer.same(expected[task]) for task, answer in control)
+            say(
+                started,
+                f"round {turn + 1}: {len(resumed)} prompts have lost their engine, {same} texts are equal; "
+                f"{kept} of {len(control)} that kept it",
+            )
             if len(resumed) < len(expected):
                 victim.start()
-                await victim.ready()
-                await until_it_answers(client, victim)
+                gateway.stop()  # a new one doesn't remember whom it has seen fail
+                gateway.start()
+                await asyncio.gather(victim.ready(), gateway.ready())
         return report(expected, resumed, control, folder)
     finally:
         gateway.stop()
@@ -335,7 +337,8 @@ def main() -> int:
     cache = Path(os.environ.get("QUARTERDECK_CACHE", Path.home() / ".cache" / "quarterdeck"))
     parser.add_argument("--model", type=Path, default=cache / "models" / MODEL)
     parser.add_argument("--tokens", type=int, default=96, help="of each answer, at most")
-    parser.add_argument("--at-once", type=int, default=20)
+    parser.add_argument("--at-once", type=int, default=26)
+    parser.add_argument("--references-at-once", type=int, default=1, help="on each engine; 1: no batch changes a sum")
     parser.add_argument("--rounds", type=int, default=12, help="at most")
     parser.add_argument("--folder", type=Path, help="for logs and answers; a temporary one otherwise")
     arguments = parser.parse_args()
