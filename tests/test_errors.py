@@ -7,7 +7,14 @@ import openai
 import pytest
 
 from quarterdeck import errors
-from quarterdeck.errors import APIError, EngineUnavailableError, NotFoundError, RateLimitError, envelope
+from quarterdeck.errors import (
+    APIError,
+    EngineUnavailableError,
+    InsufficientQuotaError,
+    NotFoundError,
+    RateLimitError,
+    envelope,
+)
 
 TREE = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, APIError)]
 
@@ -41,6 +48,7 @@ def test_an_error_has_the_status_of_its_kind() -> None:
         "EngineError": 502,
         "EngineTimeoutError": 504,
         "EngineUnavailableError": 503,
+        "InsufficientQuotaError": 429,
         "MethodNotAllowedError": 405,
         "NotFoundError": 404,
         "PermissionDeniedError": 403,
@@ -73,6 +81,14 @@ def test_the_envelope_has_four_fields() -> None:
 def test_a_code_is_the_kinds_own_unless_another_is_said() -> None:
     assert EngineUnavailableError("x").code == "engine_unavailable"
     assert RateLimitError("x", code="insufficient_quota").code == "insufficient_quota"
+
+
+def test_an_exhausted_budget_is_not_to_be_tried_again() -> None:
+    error = InsufficientQuotaError("x")
+    assert (error.type, error.code, error.headers) == (
+        *("insufficient_quota", "insufficient_quota"),
+        {"x-should-retry": "false"},
+    )
 
 
 def test_headers_belong_to_one_error() -> None:

@@ -90,9 +90,16 @@ class RateLimitError(APIError):
 class InsufficientQuotaError(RateLimitError):
     type, default_code = "insufficient_quota", "insufficient_quota"
 
-    def __init__(self, message: str, *, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         # The SDKs try a 429 again unless they are told not to.
-        super().__init__(message, headers={"x-should-retry": "false", **(headers or {})})
+        super().__init__(message, param=param, code=code, headers={"x-should-retry": "false", **(headers or {})})
 
 
 class ServiceUnavailableError(APIError):
