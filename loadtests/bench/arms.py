@@ -217,7 +217,12 @@ def told(arm: Arm) -> str:
     """What a gateway of ours says it has answered since it began, for whoever reads of errors."""
     if not isinstance(arm, Gateway):
         return ""
-    names = ("quarterdeck_errors_total", "quarterdeck_requests_total", "quarterdeck_endpoint_attempts_total")
+    names = (
+        "quarterdeck_errors_total",
+        "quarterdeck_requests_total",
+        "quarterdeck_http_requests_total",
+        "quarterdeck_auth",
+    )
     found = [line for line in fetch(f"{arm.origin}/metrics").splitlines() if line.startswith(names)]
     return "\n".join(["", *found[:20]])
 
