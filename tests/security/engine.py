@@ -72,6 +72,10 @@ class RecordingEngine:
     def __init__(self) -> None:
         self.answer = http(200, chat())
         self.holds = False
+        self.endless = b""
+        """Sent after the answer again and again, as long as somebody takes it."""
+        self.taken: list[int] = []
+        """Of each connection that it was sent on and that is over: how many bytes of it."""
         self.seen: list[Seen] = []
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -114,8 +118,19 @@ class RecordingEngine:
                 self.seen.append(Seen(line.decode("latin-1").rstrip(), tuple(headers), body))
                 answer = self.answer
                 connection.sendall(answer)
+                if self.endless:
+                    self._pour(connection)
                 if self.holds:
                     reader.read(1)
                 if b"chunked" in answer and not answer.endswith(b"0\r\n\r\n"):
                     break
         self._open.discard(connection)
+
+    def _pour(self, connection: socket.socket) -> None:
+        size = 0
+        try:
+            while True:
+                size += connection.send(self.endless[size % len(self.endless) :])
+        except OSError:
+            self.taken.append(size)
+            raise

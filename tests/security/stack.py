@@ -33,7 +33,12 @@ models:
   - name: chat
     price: {{input: "1000000", output: "1000000"}}
     endpoints: [{{url: "{engine}", api_key_env: PROVIDERS_KEY}}]
-gateway: {{retries: 0, resumes: 0, reservation_lease_seconds: 1, forward_headers: [x-allowed]}}
+gateway:
+  retries: 0
+  resumes: 0
+  reservation_lease_seconds: 1
+  client_write_timeout_seconds: 1
+  forward_headers: [x-allowed]
 """
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"model": "chat", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5},
