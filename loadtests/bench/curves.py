@@ -38,11 +38,11 @@ def scaling(title: str, label: str, found: dict[Any, list[Round]], file: str) ->
     rows = [
         [
             f"{series} {number:,}".strip(),
-            spread((run.cpu_us for run in runs), 1),
+            spread((run.cpu_us for run in runs), 1) if median(runs, "rss_mb") else "–",
             spread(run.rps for run in runs),
             f"{median(runs, 'p50'):.2f}",
             f"{median(runs, 'p99'):.2f}",
-            f"{median(runs, 'rss_mb'):.0f}",
+            f"{median(runs, 'rss_mb'):.0f}" if median(runs, "rss_mb") else "–",
         ]
         for (series, number), runs in named.items()
     ]
@@ -53,11 +53,11 @@ def scaling(title: str, label: str, found: dict[Any, list[Round]], file: str) ->
             color=i,
             dash=i,
         )
-        for i, each in enumerate(dict.fromkeys(series for series, _ in named))
+        for i, each in enumerate(dict.fromkeys(series for (series, _), runs in named.items() if median(runs, "rss_mb")))
     ]
     plot = Plot(
         title,
-        f"CPU microseconds of the gateway for each request against the number of {label}.",
+        f"CPU microseconds of the gateway for each request, against: {label}.",
         label,
         "µs",
         lines,
