@@ -132,6 +132,12 @@ def test_what_only_an_engines_owner_may_say_is_refused(param: str, fields: Any, 
     assert platform.engine.seen == []
 
 
+@pytest.mark.parametrize("arguments", [{"enable_thinking": False}, {}, None, 5, "chat_template", ["chat_template"]])
+def test_a_templates_other_arguments_go_on(arguments: Any, platform: Platform) -> None:
+    assert platform.chat(chat_template_kwargs=arguments).status == 200
+    assert json.loads(platform.engine.seen[-1].body)["chat_template_kwargs"] == arguments
+
+
 # what is rendered
 
 

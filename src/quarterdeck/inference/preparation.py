@@ -74,8 +74,9 @@ def prepared(
 def _refuse_what_is_not_the_callers(members: dict[str, msgspec.Raw]) -> None:
     names = [] if NEVER_FROM_CALLERS.isdisjoint(members) else sorted(NEVER_FROM_CALLERS & members.keys())
     arguments = members.get("chat_template_kwargs")
-    if not names and arguments is not None and "chat_template" in (msgspec.json.decode(arguments) or ()):
-        names = ["chat_template_kwargs"]
+    if not names and arguments is not None:
+        found = msgspec.json.decode(arguments)
+        names = ["chat_template_kwargs"] if isinstance(found, dict) and "chat_template" in found else []
     if names:
         raise BadRequestError(f"'{names[0]}' can't be set by a request.", param=names[0], code="unsupported_parameter")
 
