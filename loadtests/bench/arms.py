@@ -46,6 +46,8 @@ class Arm:
     port: int
     pids: tuple[int, ...] = ()
     key: str = "sk-bench"
+    stretch: int = 1
+    """Its rounds are so many times as long: a slow one must finish more than a handful of requests in each."""
 
     @property
     def origin(self) -> str:
@@ -325,7 +327,7 @@ def litellm(peers: Path, engine_port: int, folder: Path, log: Path) -> Iterator[
     argv = [peers / "litellm", "--config", settings, "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
     with process(argv, core=0, log=log, environ=environ) as child:
         wait_for(f"http://127.0.0.1:{port}/health/liveliness", child, log, seconds=180)
-        with _continued(Arm("LiteLLM", port, (child.pid,))) as arm:
+        with _continued(Arm("LiteLLM", port, (child.pid,), stretch=3)) as arm:
             yield arm
 
 

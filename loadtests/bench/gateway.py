@@ -47,6 +47,7 @@ class Bench:
         requests = Requests(stream=mode == "streamed", keys=self.keys)
         with arm.awake():
             before = self.at.worker_cpu()
+            seconds *= arm.stretch
             found = drive(arm.url, arm.pids, requests, seconds=seconds, connections=self.connections)
             if not isinstance(arm, Gateway):
                 return found
@@ -111,10 +112,9 @@ def main() -> int:
     with bench(options) as found:
         found.run(options.rounds, options.seconds)
         proof = found.prove()
-    text = comparison(found.rounds)
-    last = ratios(found.rounds, OURS)
     where = f"{machine()}; {options.rounds} rounds of {options.seconds} s, {options.connections} connections"
     keep(options.out, where, found, proof)
+    text, last = comparison(found.rounds), ratios(found.rounds, OURS)
     if options.write:
         write("gateway", f"{where}.\n\n{text}\n\nChecked: {proof}.\n\n" + "\n".join(f"- {each}" for each in last))
     print(f"\n{where}\n\n{text}\n\nchecked: {proof}\n", *last, sep="\n")

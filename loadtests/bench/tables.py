@@ -76,6 +76,9 @@ def ratios(rounds: Mapping[tuple[str, str], Sequence[Round]], ours: str) -> list
         if name == ours or not median(runs, "rss_mb"):
             continue
         mine = rounds[mode, ours]
+        if not all(run.count for run in runs):
+            lines.append(f"{ours} / {name}, {mode}: none, as {name} finished no request in one of its rounds")
+            continue
         rps, cpu = (median(mine, field) / median(runs, field) for field in ("rps", "cpu_us"))
         # The same round's two figures saw the same machine: the spread of their ratios is the honest one.
         by_round = spread((a.rps / b.rps for a, b in zip(mine, runs, strict=False)), 2)

@@ -1,6 +1,7 @@
 """What the benchmarks decide, without running one: reading wrk, medians, tables between markers, what is right."""
 
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,6 +83,11 @@ def test_ratios_are_of_medians_with_the_spread_of_the_rounds() -> None:
     assert ratios(rounds, "Ours") == [
         "Ours / Peer, plain: 2.00 of its requests a second (round by round 1.50 (1.00–2.00)), 2.00 of its CPU a request"
     ]
+
+
+def test_a_peer_that_finished_nothing_has_no_ratio() -> None:
+    rounds = {("plain", "Ours"): [run(10)], ("plain", "Peer"): [replace(run(0), count=0)]}
+    assert ratios(rounds, "Ours") == ["Ours / Peer, plain: none, as Peer finished no request in one of its rounds"]
 
 
 def test_each_arm_begins_and_order_turns() -> None:
