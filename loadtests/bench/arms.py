@@ -255,7 +255,7 @@ def model(name: str, urls: Sequence[str], **more: Any) -> dict[str, Any]:
 @contextlib.contextmanager
 def mock_engine(program: Path, log: Path, *, interval_us: int = 0, chunks: int = CHUNKS) -> Iterator[Arm]:
     port = free_port()
-    argv = [program, str(port), str(chunks), str(interval_us), "mock", "0.0.0.0"]  # noqa: S104  # all of 127/8
+    argv: list[str | Path] = [program, str(port), str(chunks), str(interval_us), "mock", "0.0.0.0"]  # noqa: S104  # all of 127/8
     with process(argv, core=1, log=log) as child:
         wait_for(f"http://127.0.0.1:{port}/health", child, log)
         yield Arm("mock alone", port, ())
@@ -324,7 +324,17 @@ def litellm(peers: Path, engine_port: int, folder: Path, log: Path) -> Iterator[
         )
     )
     environ = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "NO_DOCS": "True"}
-    argv = [peers / "litellm", "--config", settings, "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
+    argv: list[str | Path] = [
+        peers / "litellm",
+        "--config",
+        settings,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--num_workers",
+        "1",
+    ]
     with process(argv, core=0, log=log, environ=environ) as child:
         wait_for(f"http://127.0.0.1:{port}/health/liveliness", child, log, seconds=180)
         with _continued(Arm("LiteLLM", port, (child.pid,), stretch=3)) as arm:

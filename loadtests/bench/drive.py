@@ -112,7 +112,7 @@ class Meter:
         self.cpu, self.seconds = self._cpu(), time.monotonic()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self.cpu, self.seconds = self._cpu() - self.cpu, time.monotonic() - self.seconds
         _, self.idle = idle_share(OTHER_CORE, self._counters)
 
@@ -192,8 +192,13 @@ def pace(program: Path, port: int, pids: tuple[int, ...], *, key: str, rate: flo
         said = _open_loop(program, ["rate", str(port), f"{rate:.1f}", str(seconds), "512"], {"KEY": key})
     cpu_us = meter.cpu * 1e6 / max(1.0, said["done"])
     return Paced(
-        *(int(said[name]) for name in ("sent", "done", "errors")),
-        *(said[name] for name in ("p50", "p90", "p99", "most")),
+        sent=int(said["sent"]),
+        done=int(said["done"]),
+        errors=int(said["errors"]),
+        p50=said["p50"],
+        p90=said["p90"],
+        p99=said["p99"],
+        most=said["most"],
         cpu_us=cpu_us,
         other_core_idle=meter.idle,
     )

@@ -26,8 +26,8 @@ text{fill:var(--ink)}.tick,.label{fill:var(--soft)}.tick{font-size:11px}.middle{
 </style>"""
 
 
-_HEAD = ("", "rps", "p50 ms", "p99 ms", "CPU µs/request", "CPU s per 1,000", "RSS MiB", "other core idle")
-_HEAD += ("worker µs/request",)
+_HEAD = ["", "rps", "p50 ms", "p99 ms", "CPU µs/request", "CPU s per 1,000", "RSS MiB", "other core idle"]
+_HEAD += ["worker µs/request"]
 
 
 def spread(values: Iterable[float], digits: int = 0) -> str:
