@@ -19,7 +19,7 @@ local function period_of(kind, second)
   if kind == 1 then return day end
   if kind == 2 then return math.floor((day + 3) / 7) end -- the first of January 1970 was a Thursday
   if kind == 4 then return 0 end
-  -- months by the days since the first of March of the year 0 (H. Hinnant, chrono-compatible date algorithms)
+  -- months by the days since the first of March of the year 0 ("civil from days")
   local era = math.floor((day + 719468) / 146097)
   local doe = day + 719468 - era * 146097
   local year = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
