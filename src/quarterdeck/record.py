@@ -13,6 +13,9 @@ import msgspec
 
 _EXACT = Context(prec=80)
 
+MIRROR = "mirror"
+"""Key, team and tag of a mirrored request, which is on nobody's limits or budget. No key has such an id (`key_…`)."""
+
 Status = Literal["ok", "error", "cancelled", "lost"]
 """ok: answered whole. error: engine or we failed. cancelled: the caller hung up. lost: the gateway died meanwhile."""
 

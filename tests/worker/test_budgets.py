@@ -15,7 +15,7 @@ from quarterdeck.gateway.revisions import Change, RedisRevisions
 from quarterdeck.inference import admission
 from quarterdeck.inference.counters import Counters, Scope, cold_key, money_key, rebuilding_key, stream_key
 from quarterdeck.inference.periods import period_start
-from quarterdeck.record import RequestRecord, decode, microdollars
+from quarterdeck.record import MIRROR, RequestRecord, decode, microdollars
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.redis import Redis
@@ -91,6 +91,16 @@ async def test_what_was_spent_is_ledger_and_stream_each_request_rounded_up_and_o
     assert (await reserve(books.redis, scopes, 1))[1].refused is None
     assert await books.rebuild() == 0
     assert await books.redis.call("EXISTS", rebuilding_key(ORG), cold_key(ORG)) == 0
+
+
+async def test_mirrored_requests_are_on_nobodys_budget_after_a_recount_either(books: Books) -> None:
+    mirrored = {"key": MIRROR, "team": MIRROR}
+    await books.enter(spent("0.000003"), spent("0.5", **mirrored))
+    await books.append(spent("0.000020"), spent("0.5", **mirrored))
+    for scope, expected in (("org", 23), (f"team:{MIRROR}", 0)):
+        assert (await reserve(books.redis, [a_scope(scope, 10**6)], 1))[1].refused == "cold"
+        assert await books.rebuild() == 1
+        assert (await money(books.redis, scope)).spent == expected
 
 
 @pytest.mark.parametrize("period", ["day", "week", "month"])

@@ -23,12 +23,11 @@ from quarterdeck.inference.routing.health import report_failure, report_success
 from quarterdeck.inference.routing.router import Router
 from quarterdeck.inference.settlement import Settlement
 from quarterdeck.protocol.requests import AnyRequest
-from quarterdeck.record import Attempt, RequestRecord, Status
+from quarterdeck.record import MIRROR, Attempt, RequestRecord, Status
 from quarterdeck.settings.limits import Limits
 
 AT_ONCE = 32
 """Mirrored requests under way in one gateway. Past it none is sent: a slow copy must not pile up bodies."""
-NAME = "mirror"
 
 
 class Mirror:
@@ -129,4 +128,4 @@ class Mirror:
 
 def _nobody(org: str) -> Principal:
     """Whom mirrored requests belong to."""
-    return Principal(NAME, NAME, org, NAME, Limits(), tags=(NAME,))
+    return Principal(MIRROR, MIRROR, org, MIRROR, Limits(), tags=(MIRROR,))

@@ -12,7 +12,7 @@ from decimal import Decimal
 from sqlalchemy import Column, Numeric, func, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from quarterdeck.record import microdollars
+from quarterdeck.record import MIRROR, microdollars
 from quarterdeck.store.database import Database
 from quarterdeck.store.tables import ledger
 
@@ -36,7 +36,9 @@ class Spending:
         self._is_sqlite = is_sqlite
 
     async def of(self, org: str, scopes: Sequence[str], since: float) -> dict[str, int]:
-        """What each scope (`key:…`, `team:…`, `org`) spent on requests that began at `since` or later."""
+        """What each scope (`key:…`, `team:…`, `org`) spent on requests that began at `since` or later.
+
+        Mirrored requests are on nobody's budget."""
         spent = dict.fromkeys(scopes, 0)
         for kind, column in (("key", ledger.c.key), ("team", ledger.c.team), ("org", ledger.c.org)):
             ids = {id.partition(":")[2] or org: id for id in scopes if id.partition(":")[0] == kind}
@@ -57,7 +59,7 @@ class Spending:
         return found
 
     async def _sums(self, org: str, column: Column[str], names: Sequence[str], since: float) -> Mapping[str, int]:
-        conditions = (ledger.c.org == org, column.in_(names), ledger.c.started >= since)
+        conditions = (ledger.c.org == org, column.in_(names), ledger.c.started >= since, ledger.c.key != MIRROR)
         if not self._is_sqlite:
             amount = func.sum(func.ceil(type_coerce(ledger.c.cost, Numeric) * 1_000_000))
             rows = await self._connection.execute(select(column, amount).where(*conditions).group_by(column))

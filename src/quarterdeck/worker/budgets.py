@@ -26,7 +26,7 @@ from quarterdeck.ids import object_id
 from quarterdeck.inference.admission_scripts import ADD_UP, RECOUNT
 from quarterdeck.inference.counters import PERIODS, cold_key, money_key, rebuilding_key, stream_key
 from quarterdeck.inference.periods import period_start
-from quarterdeck.record import RequestRecord, decode, microdollars
+from quarterdeck.record import MIRROR, RequestRecord, decode, microdollars
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.store.spending import Entered, Spending, spending
@@ -101,7 +101,9 @@ def missing(record: RequestRecord, entered: Entered | None) -> int:
 
 
 def is_of(record: RequestRecord, scope: str) -> bool:
-    """Whether a request is counted in a scope."""
+    """Whether a request is counted in a scope. A mirrored one is in none."""
+    if record.key == MIRROR:
+        return False
     kind, _, name = scope.partition(":")
     return kind == "org" or (record.key if kind == "key" else record.team) == name
 
