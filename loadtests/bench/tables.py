@@ -84,7 +84,7 @@ def ratios(rounds: Mapping[tuple[str, str], Sequence[Round]], ours: str) -> list
         by_round = spread((a.rps / b.rps for a, b in zip(mine, runs, strict=False)), 2)
         lines.append(
             f"{ours} / {name}, {mode}: {rps:.2f} of its requests a second (round by round {by_round}), "
-            f"{cpu:.2f} of its CPU a request"
+            f"{cpu:.3g} of its CPU a request"
         )
     return lines
 

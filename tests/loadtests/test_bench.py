@@ -81,7 +81,7 @@ def test_ratios_are_of_medians_with_the_spread_of_the_rounds() -> None:
         ("plain", "mock alone"): [run(99, rss_mb=0)],
     }
     assert ratios(rounds, "Ours") == [
-        "Ours / Peer, plain: 2.00 of its requests a second (round by round 1.50 (1.00–2.00)), 2.00 of its CPU a request"
+        "Ours / Peer, plain: 2.00 of its requests a second (round by round 1.50 (1.00–2.00)), 2 of its CPU a request"
     ]
 
 
