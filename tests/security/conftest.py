@@ -1,4 +1,26 @@
-"""What security tests stand on: both ways into the gateway over a real socket, and a platform whose engine tells what
-it was sent."""
+"""What security tests stand on: both ways into the gateway over a real socket, and one platform for all whose engine
+tells what it was sent."""
 
+from collections.abc import Iterator
+
+import pytest
 from tests.gateway.test_server import bench as bench
+from tests.security.engine import chat, http
+from tests.security.stack import Platform, started
+from tests.servers import RedisServer
+
+
+@pytest.fixture(scope="session")
+def security_platform(redis_server: RedisServer) -> Iterator[Platform]:
+    with started(redis_server.url(510)) as made:
+        yield made
+
+
+@pytest.fixture
+def platform(security_platform: Platform) -> Platform:
+    """Its engine answers, and was sent nothing yet."""
+    engine = security_platform.engine
+    engine.seen.clear()
+    engine.taken.clear()
+    engine.answer, engine.endless, engine.holds = http(200, chat()), b"", False
+    return security_platform

@@ -73,7 +73,7 @@ class RecordingEngine:
         self.answer = http(200, chat())
         self.holds = False
         self.endless = b""
-        """Sent after the answer again and again, as long as somebody takes it."""
+        """Sent after a chat's answer again and again, as long as somebody takes it."""
         self.taken: list[int] = []
         """Of each connection that it was sent on and that is over: how many bytes of it."""
         self.seen: list[Seen] = []
@@ -118,7 +118,7 @@ class RecordingEngine:
                 self.seen.append(Seen(line.decode("latin-1").rstrip(), tuple(headers), body))
                 answer = self.answer
                 connection.sendall(answer)
-                if self.endless:
+                if self.endless and b"/chat/" in line:
                     self._pour(connection)
                 if self.holds:
                     reader.read(1)
@@ -127,10 +127,10 @@ class RecordingEngine:
         self._open.discard(connection)
 
     def _pour(self, connection: socket.socket) -> None:
-        size = 0
+        size, data = 0, self.endless
         try:
             while True:
-                size += connection.send(self.endless[size % len(self.endless) :])
+                size += connection.send(data[size % len(data) :])
         except OSError:
             self.taken.append(size)
             raise

@@ -6,14 +6,12 @@ What ends a head, an idle connection and a drain is in tests/gateway (`test_serv
 import contextlib
 import json
 import socket
-from collections.abc import Iterator
 
-import pytest
 from tests.faults.stack import resident_mib
 from tests.gateway.test_server import HEAD, Bench
 from tests.security.engine import delta, events
-from tests.security.stack import BODIES, USER, Platform, started
-from tests.servers import RedisServer, wait_until
+from tests.security.stack import BODIES, USER, Platform
+from tests.servers import wait_until
 
 MIB = 1024 * 1024
 
@@ -50,12 +48,6 @@ async def test_a_body_past_the_limit_is_a_413(bench: Bench) -> None:
     assert await peer.code() == (413, "request_too_large")
     await peer.send(HEAD + b"content-length: 2\r\n\r\n{}")
     assert (await peer.answer())[0] == 200, "what was refused had been read to its end"
-
-
-@pytest.fixture
-def platform(redis_server: RedisServer) -> Iterator[Platform]:
-    with started(redis_server.url(509)) as made:
-        yield made
 
 
 def test_readers_that_take_nothing_stop_the_fastest_engine(platform: Platform) -> None:

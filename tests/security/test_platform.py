@@ -6,32 +6,16 @@ Portkey #1718), the provider's key in an answer (Bifrost #3954), templates (SSTI
 """
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from tests.gateway.test_app import every_route
 from tests.security.engine import CLOSING, RecordingEngine, chat, delta, events
 from tests.security.engine import http as answer_of
-from tests.security.stack import ADMIN, BODIES, BROKE, PROVIDERS_KEY, SPENT, USER, Platform, started
-from tests.servers import RedisServer, wait_until
+from tests.security.stack import ADMIN, BODIES, BROKE, PROVIDERS_KEY, SPENT, USER, Platform
+from tests.servers import wait_until
 
 from quarterdeck.inference.calls import Operation
-
-
-@pytest.fixture(scope="module")
-def running(redis_server: RedisServer) -> Iterator[Platform]:
-    with started(redis_server.url(510)) as made:
-        yield made
-
-
-@pytest.fixture
-def platform(running: Platform) -> Platform:
-    """Nothing was sent yet."""
-    running.engine.seen.clear()
-    running.engine.answer = answer_of(200, chat())
-    return running
-
 
 # passthrough
 
