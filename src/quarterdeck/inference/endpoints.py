@@ -61,6 +61,8 @@ class Endpoint:
     """How often it was put to rest."""
     rests_until: float = 0.0
     """The loop's time until which it is offered only if nobody else is there. Past, and not 0: it is half-open."""
+    avoided_until: float = 0.0
+    """The loop's time until which it is taken for fuller than it looks: it has just failed."""
     probed_until: float = 0.0
     """Until when the one request that tries a half-open one keeps others away."""
 

@@ -49,8 +49,22 @@ def test_one_that_was_tried_is_not_tried_again() -> None:
 
 
 def test_one_that_failed_just_now_is_not_taken_for_idle() -> None:
-    failed, busy = an_endpoint("failed", failures=2), an_endpoint("busy", in_flight_tokens=100)
+    failed, busy = an_endpoint("failed", avoided_until=200.0), an_endpoint("busy", in_flight_tokens=100)
     assert least_loaded([failed, busy], 100, 0.0, ()) is busy
+
+
+def test_a_failure_is_forgotten_after_a_while() -> None:
+    failed, busy = an_endpoint("failed", avoided_until=5.0, failures=2), an_endpoint("busy", in_flight_tokens=100)
+    assert least_loaded([busy, failed], 100, 6.0, ()) is failed
+
+
+def test_one_that_has_rested_gets_the_next_request_and_no_other() -> None:
+    idle, rested = an_endpoint("idle"), an_endpoint("rested", rests_until=10.0, in_flight_tokens=100)
+    assert least_loaded([idle, rested], 100, 11.0, ()) is rested
+    rested.probed_until = 21.0
+    assert least_loaded([idle, rested], 100, 11.0, ()) is idle
+    rested.probed_until = 0.0
+    assert least_loaded([idle, rested], 100, 11.0, [rested]) is idle
 
 
 def test_one_that_rests_is_asked_only_where_nobody_else_is() -> None:

@@ -16,6 +16,8 @@ LONGEST_REST_SECONDS = 300.0
 PROBE_SECONDS = 10.0
 """How long a half-open endpoint's one request keeps others away. A time and not a flag: no caller who leaves in the
 middle can leave it set."""
+AVOIDED_SECONDS = 5.0
+"""How long one that failed counts as fuller than it looks."""
 LEARNING_RATE = 0.1
 """The weight of the last call in the share of failures: some twenty calls are remembered."""
 WORST_SHARE = 0.5
@@ -39,6 +41,7 @@ def report_failure(endpoint: Endpoint, now: float, others: Sequence[Endpoint] = 
     """A call failed by the endpoint's fault. `others`: all that are ready for the model, itself among them or not.
     `now` is the loop's time."""
     endpoint.failures += 1
+    endpoint.avoided_until = now + AVOIDED_SECONDS
     endpoint.calls += 1
     endpoint.failure_share += LEARNING_RATE * (1.0 - endpoint.failure_share)
     if endpoint.rests_until > now:  # it rests already; this one had begun before

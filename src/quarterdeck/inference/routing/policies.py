@@ -20,14 +20,24 @@ DRAWN = 8
 """The best of eight at random is within a percent or two of the best of all."""
 
 
+AVOIDED = 3
+"""How much fuller one that failed just now is taken to be."""
+
+
 def least_loaded(endpoints: Sequence[Endpoint], tokens: int, now: float, tried: Sequence[Endpoint]) -> Endpoint | None:
-    """The one with most room for `tokens` more. One that failed just now counts as fuller: it would look idle."""
+    """The one with most room for `tokens` more. One that failed just now counts as fuller: it would look idle. One that
+    has rested gets the next request, whatever the others' load: else, with little to do, nobody would ever try it."""
     best: Endpoint | None = None
     lowest = inf
     for endpoint in endpoints:
-        if (endpoint.rests_until or not endpoint.is_alive) and not is_offered(endpoint, now):
-            continue
-        load = (endpoint.in_flight_tokens + tokens) * (1 + endpoint.failures) / endpoint.max_running
+        if endpoint.rests_until or not endpoint.is_alive:
+            if not is_offered(endpoint, now):
+                continue
+            if endpoint not in tried:
+                return endpoint
+        load = (endpoint.in_flight_tokens + tokens) / endpoint.max_running
+        if endpoint.avoided_until > now:
+            load *= AVOIDED
         if load < lowest and not (tried and endpoint in tried):
             best, lowest = endpoint, load
     return best
