@@ -25,25 +25,30 @@ def check(
 ) -> dict[str, RequestRecord]:
     """Raises AssertionError where they disagree. Returns the rows by the answers' tags.
 
-    An answer that broke off (its gateway died) may have a row or, if the gateway never got to admit it, none; every
-    other admitted one has exactly one. `counters_fail`: the engine may fail when it is asked to count what it did not
+    An answer that broke off (its gateway died) may have a row or, if the gateway never got to admit it, none; or one
+    that knows little more than its key (it died before the first renewal), and costs nothing. Every other admitted one
+    has exactly one row. `counters_fail`: the engine may fail when it is asked to count what it did not
     report; it is estimated then.
     """
     by_tag: dict[str, list[RequestRecord]] = defaultdict(list)
     for row in rows:
         by_tag[row.user or ""].append(row)
     found: dict[str, RequestRecord] = {}
+    nameless, broken = by_tag.pop("", []), 0
     for answer in answers:
         its = by_tag.pop(answer.tag, [])
         if answer.error is not None and answer.error["code"] in NO_RECORD:
             assert not its, f"{answer} was refused, and has a row"
             continue
         if answer.outcome == "broken" and not its:
+            broken += 1
             continue
         assert len(its) == 1, f"{answer} has {len(its)} rows"
         found[answer.tag] = its[0]
         if not (counters_fail and answer.outcome == "ok" and its[0].usage_source == "estimated"):
             _agree(answer, its[0])
+    assert len(nameless) <= broken, f"more than broke off: {nameless}"
+    assert all((row.status, row.input_tokens, row.output_tokens, row.cost) == ("lost", 0, 0, 0) for row in nameless)
     assert not by_tag, f"rows that nobody asked for: {sorted(by_tag)}"
     seen = [a for a in answers if a.usage is not None]
     used = sum(a.usage["total_tokens"] for a in seen if a.usage)

@@ -130,6 +130,28 @@ async def test_without_redis_a_budget_denies_and_a_warning_does_not(away: Bench)
     assert (await away.ask(principal=who(warns=True))).status == 200
 
 
+@pytest.mark.parametrize("changes", [{}, {"on_redis_down": "deny"}], ids=["share", "deny"])
+async def test_a_reservation_that_a_paused_redis_makes_for_a_refused_request_is_given_back(
+    changes: dict[str, Any], own_redis_server: RedisServer, tmp_path: Path, client: HttpClient
+) -> None:
+    redis = Redis(own_redis_server.url(), reply_timeout=0.3)
+    principal = who()
+    await trust(redis, *principal.scopes)
+    bench = Bench(redis, tmp_path, client, **changes)
+    with pytest.raises(EngineUnavailableError):
+        await bench.ask(principal=principal)  # Redis knows the script from now on
+    await bench.settlement.drain()
+    own_redis_server.pause()
+    with pytest.raises(ServiceUnavailableError):
+        await bench.ask(principal=principal)
+    own_redis_server.resume()
+    await bench.settlement.drain()
+    assert await redis.call("HLEN", admission.reservations_key(ORG)) == 0
+    assert (await money(redis, KEY)).held == 0
+    assert len(await bench.records()) == 1
+    await redis.close()
+
+
 async def test_what_was_held_for_a_request_that_nobody_served_is_free_again(bench: Bench) -> None:
     principal = who()
     await trust(bench.redis, *principal.scopes)

@@ -20,9 +20,12 @@ from quarterdeck.inference.settlement import Settlement
 from quarterdeck.inference.under_way import Call, Headers
 from quarterdeck.record import RequestRecord
 from quarterdeck.settings.config import GatewayConfig
-from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
+from quarterdeck.store.redis import Redis, RedisError, RedisSilentError, RedisUnavailableError
 
 log = logging.getLogger(__name__)
+
+RELEASE_SECONDS = 0.5
+"""Between two tries to give a reservation back. Redis' own retries are no faster."""
 
 
 class Gate:
@@ -46,12 +49,13 @@ class Gate:
         try:
             admitted = await admission.reserve(self._redis, wanted)
         except (RedisUnavailableError, RedisError) as error:
-            if gateway.on_redis_down == "deny":
-                raise limits_unavailable() from error
-            admitted = self._admit_locally(call, wanted, gateway)
-            if admitted.refused is not None:
-                raise refusal_of(admitted) from error
-            return ()
+            denies = gateway.on_redis_down == "deny"
+            refused = None if denies else self._admit_locally(call, wanted, gateway)
+            if refused is not None and refused.refused is None:
+                return ()
+            if isinstance(error, RedisSilentError):
+                self._settlement.spawn(self._release_later(wanted))
+            raise (limits_unavailable() if refused is None else refusal_of(refused)) from error
         except asyncio.CancelledError:
             # The reservation may have been made; on one connection the release comes after it.
             self._settlement.spawn(self._release(wanted))
@@ -108,8 +112,25 @@ class Gate:
         share = gateway.redis_down_share
         return self._local.take(wanted.counters, wanted.tokens, wanted.money, share=share, now=time.monotonic())
 
+    async def _release_later(self, reservation: Reservation) -> None:
+        """Once Redis is awake: it may make the reservation then, and only its lease would end it, with a record of a
+        request that was refused. There are as many of these as waited for Redis when it fell silent."""
+        while True:
+            try:
+                await admission.release(self._redis, reservation)
+            except RedisUnavailableError:
+                await asyncio.sleep(RELEASE_SECONDS)
+                continue
+            except RedisError as error:
+                _not_released(error)
+            return
+
     async def _release(self, reservation: Reservation) -> None:
         try:
             await admission.release(self._redis, reservation)
         except (RedisUnavailableError, RedisError) as error:
-            log.warning("a reservation could not be given back, it will expire: %s", error)
+            _not_released(error)
+
+
+def _not_released(error: Exception) -> None:
+    log.warning("a reservation could not be given back, it will expire: %s", error)

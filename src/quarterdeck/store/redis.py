@@ -27,6 +27,10 @@ class RedisUnavailableError(Exception):
     """No connection, or no answer in time. Whether the command was carried out is not known."""
 
 
+class RedisSilentError(RedisUnavailableError):
+    """The command was sent, and no answer came: a Redis that stands still may carry it out when it wakes up."""
+
+
 class Receiver(Protocol):
     """Who is told a reply, at once: a future, or something lighter. It must not raise."""
 
@@ -186,7 +190,7 @@ class _Connection(asyncio.Protocol):
         waiting, self._waiting = self._waiting, deque()
         for receiver in waiting:
             if not receiver.done():
-                receiver.set_exception(RedisUnavailableError("the connection to Redis was lost"))
+                receiver.set_exception(RedisSilentError("the connection to Redis was lost"))
                 if isinstance(receiver, asyncio.Future):
                     receiver.exception()  # a caller that is gone must not leave "exception was never retrieved" behind
         self._on_lost(self)
