@@ -185,6 +185,23 @@ def test_an_object_is_shown_a_line_a_field(capsys: pytest.CaptureFixture[str]) -
     assert "key" not in shown
 
 
+def test_a_budgets_state_is_shown_in_a_line() -> None:
+    status = {"period_start": 1_798_761_600, "spent": "3.2", "held": "0.1", "left": "6.7", "is_counting": False}
+    assert terms.status_text(status) == "$3.2 spent, $0.1 held, $6.7 left, since 2027-01-01 UTC"
+    told = terms.status_text({**status, "period_start": None, "is_counting": True})
+    assert told == "$3.2 spent, $0.1 held, $6.7 left, what was spent before is still to be counted"
+
+
+def test_a_key_is_shown_by_its_name_where_one_key_has_it(asked: Asked) -> None:
+    old, other = {**KEY, "id": "key_0", "revoked": 1_800_000_000}, {**KEY, "id": "key_2", "name": "twice"}
+    asked.answers["GET", "/admin/keys"] = {"data": [old, KEY, other, {**other, "id": "key_3"}], "has_more": False}
+    asked.answers["GET", "/admin/keys/key_1"] = KEY
+    assert asked.run("keys", "show", "ci").stdout.startswith("id ")
+    assert asked.requests[-1][1] == "/admin/keys/key_1"
+    assert asked.run("keys", "show", "none").stderr == "Error: no key is called 'none'\n"
+    assert asked.run("keys", "show", "twice").stderr == "Error: several keys are called 'twice': key_2, key_3\n"
+
+
 def test_a_list_of_several_pages_is_read_to_its_end() -> None:
     pages = iter([{"data": [{"id": "a"}], "has_more": True}, {"data": [{"id": "b"}], "has_more": False}])
     seen: list[dict[str, str]] = []

@@ -11,6 +11,7 @@ from quarterdeck import ids
 from quarterdeck.errors import APIError, NotFoundError
 from quarterdeck.gateway.access import AccessLog
 from quarterdeck.gateway.auth import Authenticator
+from quarterdeck.gateway.budgets import Budgets
 from quarterdeck.gateway.callers import Callers
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.kept_answers import KeptAnswers
@@ -227,6 +228,7 @@ def parts(
         keys.put(ADMIN, key_row(id="key_admin", is_admin=True))
         keys.put(NARROW, key_row(id="key_narrow", models=frozenset({"org/emb"})))
     metrics = GatewayMetrics()
+    redis = redis or Redis("unix:///nobody/listens/here")
     database = database or Database("sqlite:////nobody/asks/it.db")
     endpoints = endpoints or FakeEndpoints(endpoint(), endpoint("emb#1", "org/emb", "starting", task="embed"))
     return Parts(
@@ -242,7 +244,8 @@ def parts(
         orgs=OrgStore(database),
         ledger=Ledger(database),
         revisions=FakeRevisions(),
-        kept=KeptAnswers(redis or Redis("unix:///nobody/listens/here")),
+        kept=KeptAnswers(redis),
+        budgets=Budgets(redis),
         readiness=Readiness(
             redis=FakeRedis(),
             database=FakeDatabase(),

@@ -25,7 +25,7 @@ from quarterdeck.inference import admission
 from quarterdeck.inference.admission import Note
 from quarterdeck.inference.admission_scripts import PERIOD
 from quarterdeck.inference.counters import PERIODS, Counters, Scope, cold_key, reservations_key, stream_key
-from quarterdeck.inference.periods import period_start
+from quarterdeck.inference.periods import period_number, period_start
 from quarterdeck.settings.limits import Limits
 from quarterdeck.store.redis import Redis, Script
 
@@ -338,6 +338,7 @@ async def test_redis_and_we_mean_the_same_period(redis: Redis, period: str) -> N
         numbers = await asyncio.gather(*[redis.run(PERIOD_OF, (), (kind, second)) for second in seconds])
         starts = [period_start(period, second) for second in seconds]
         assert sorted(numbers) == numbers
+        assert [period_number(period, second) for second in seconds] == numbers
         turns = [a != b for a, b in itertools.pairwise(numbers)]
         assert turns == [a != b for a, b in itertools.pairwise(starts)]
         assert sum(turns) == {"day": 2189, "week": 313, "month": 71, "total": 0}[period]

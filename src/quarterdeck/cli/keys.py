@@ -3,6 +3,7 @@
 from typing import Any
 
 import click
+import httpx
 
 from quarterdeck.cli.client import answer, as_admin, everything
 from quarterdeck.cli.table import columns
@@ -71,13 +72,26 @@ def row_of(key: dict[str, Any]) -> tuple[str, ...]:
 
 
 @command.command("show")
-@click.argument("key_id", metavar="ID")
+@click.argument("key", metavar="NAME|ID")
 @as_json
-def show_key(key_id: str, is_json: bool) -> None:
-    """Say all about the key ID but the key."""
+def show_key(key: str, is_json: bool) -> None:
+    """Say all about a key but the key, and what is spent of its budget."""
     with as_admin() as client:
-        found = answer(client.get(f"/admin/keys/{key_id}"))
+        found = answer(client.get(f"/admin/keys/{id_of(key, client)}"))
     (print_json if is_json else show)(found)
+
+
+def id_of(key: str, client: httpx.Client) -> str:
+    """An id is what it is; a name is looked up among the keys that are not revoked. Raises ClickException."""
+    if key.startswith("key_"):
+        return key
+    ids: list[str] = [
+        row["id"] for row in everything(client, "/admin/keys") if row["name"] == key and not row["revoked"]
+    ]
+    if len(ids) != 1:
+        several = f"several keys are called '{key}': {', '.join(ids)}"
+        raise click.ClickException(several if ids else f"no key is called '{key}'")
+    return ids[0]
 
 
 @command.command("update")

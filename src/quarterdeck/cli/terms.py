@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -89,6 +89,13 @@ def budget_text(budget: dict[str, str] | None) -> str:
     return f"${budget['amount']} {period}" + (", warns" if budget["on_exhausted"] == "warn" else "")
 
 
+def status_text(status: dict[str, Any]) -> str:
+    words = ", ".join(f"${status[name]} {name}" for name in ("spent", "held", "left"))
+    if status["period_start"] is not None:  # periods are UTC's
+        words += datetime.fromtimestamp(status["period_start"], UTC).strftime(", since %Y-%m-%d UTC")
+    return words + (", what was spent before is still to be counted" if status["is_counting"] else "")
+
+
 def day(unix: float | None) -> str:
     return "-" if unix is None else datetime.fromtimestamp(unix).astimezone().strftime("%Y-%m-%d %H:%M")
 
@@ -114,6 +121,8 @@ def _words(name: str, value: Any) -> str:
         return limits_text(value)
     if name == "budget":
         return budget_text(value)
+    if name == "budget_status":
+        return status_text(value)
     if name in ("created", "expires", "revoked"):
         return day(value)
     if isinstance(value, list):

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from quarterdeck.errors import BadRequestError, PermissionDeniedError, ServiceUnavailableError
 from quarterdeck.gateway.access import AccessLog
 from quarterdeck.gateway.auth import Authenticator
+from quarterdeck.gateway.budgets import Budgets
 from quarterdeck.gateway.callers import Callers
 from quarterdeck.gateway.hot_path import Pipeline
 from quarterdeck.gateway.kept_answers import KeptAnswers
@@ -46,6 +47,7 @@ class Parts:
     ledger: Ledger
     revisions: Revisions
     kept: KeptAnswers
+    budgets: Budgets
     readiness: Readiness
     metrics: GatewayMetrics
     access: AccessLog

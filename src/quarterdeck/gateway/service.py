@@ -19,6 +19,7 @@ from typing import Any
 from quarterdeck.gateway.access import AccessLog
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.auth import Authenticator
+from quarterdeck.gateway.budgets import Budgets
 from quarterdeck.gateway.callers import Callers
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.front import create_server
@@ -246,6 +247,7 @@ class Service:
                 ledger=Ledger(self.database),
                 revisions=RedisRevisions(self.redis),
                 kept=KeptAnswers(self.redis),
+                budgets=Budgets(self.redis),
                 readiness=readiness,
                 metrics=self.metrics,
                 access=AccessLog(self.metrics, self.lines.write if log.isEnabledFor(logging.INFO) else None),

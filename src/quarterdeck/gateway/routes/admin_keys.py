@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from quarterdeck import ids
 from quarterdeck.errors import PermissionDeniedError
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
+from quarterdeck.gateway.principals import key_terms
 from quarterdeck.gateway.responses import json_response
 from quarterdeck.gateway.revisions import Change
 from quarterdeck.gateway.tenants import given, key_object, managed, owns_key, page, refuse_key_fields
@@ -129,8 +130,11 @@ async def list_keys(
 
 @router.get("/{key_id}")
 async def retrieve_key(key_id: str, parts: PartsDep, admin: AdminDep) -> Response:
-    """All about a key but the key."""
-    return json_response(key_object(await parts.keys.retrieve(key_id, org=admin.org), parts.config))
+    """All about a key but the key; in `budget_status` what is spent, held and left of its budget now."""
+    row = await parts.keys.retrieve(key_id, org=admin.org)
+    terms, _ = key_terms(row, parts.config)
+    status = await parts.budgets.status(row.org, f"key:{row.id}", terms.budget)
+    return json_response({**key_object(row, parts.config), "budget_status": status})
 
 
 @router.post("/{key_id}")

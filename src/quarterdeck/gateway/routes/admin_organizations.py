@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from quarterdeck.errors import PermissionDeniedError
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
+from quarterdeck.gateway.principals import org_terms
 from quarterdeck.gateway.responses import json_response
 from quarterdeck.gateway.revisions import Change
 from quarterdeck.gateway.tenants import given, managed, org_object, owns_org, page
@@ -65,10 +66,12 @@ async def list_organizations(
 
 @router.get("/{org}")
 async def retrieve_organization(org: str, parts: PartsDep, admin: AdminDep) -> Response:
-    """What it may take."""
+    """What it may take; in `budget_status` what is spent, held and left of its budget now."""
     if org != admin.org:
         _only_for_the_platform(admin)
-    return json_response(org_object(await parts.orgs.retrieve(org), parts.config))
+    row = await parts.orgs.retrieve(org)
+    status = await parts.budgets.status(row.id, "org", org_terms(row.id, row.terms, parts.config).budget)
+    return json_response({**org_object(row, parts.config), "budget_status": status})
 
 
 @router.post("/{org}")

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from quarterdeck.errors import NotFoundError
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
+from quarterdeck.gateway.principals import team_terms
 from quarterdeck.gateway.responses import json_response
 from quarterdeck.gateway.revisions import Change
 from quarterdeck.gateway.tenants import given, managed, merged, named_teams, owns_team, page, team_object
@@ -63,14 +64,16 @@ async def list_teams(
 
 @router.get("/{team}")
 async def retrieve_team(team: str, parts: PartsDep, admin: AdminDep) -> Response:
-    """What it may take."""
+    """What it may take; in `budget_status` what is spent, held and left of its budget now."""
     try:
         row = await parts.teams.retrieve(team, org=admin.org)
     except NotFoundError:
         if not owns_team(parts.config, admin.org, team):
             raise
         row = TeamRow(admin.org, team, 0.0)
-    return json_response(team_object(row, parts.config))
+    terms = team_terms(row.org, row.id, row.terms, parts.config)
+    status = await parts.budgets.status(row.org, f"team:{row.id}", terms.budget)
+    return json_response({**team_object(row, parts.config), "budget_status": status})
 
 
 @router.post("/{team}")
