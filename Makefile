@@ -13,6 +13,9 @@ CONFIG ?=
 TESTS ?= tests
 ARGS ?=
 PROFILE ?=
+MINUTES ?= 60
+RATE ?= 50
+EVERY ?= 30
 
 make_env := $(PYTHON) environments/make.py
 bin := .envs/core/bin
@@ -64,6 +67,10 @@ hooks: core ## Install the git hooks (pre-commit): they call `make check`.
 .PHONY: load
 load: core env-load ## Two minutes of mixed traffic against `make run`'s platform: a table, a report, budgets. PROFILE=spike ARGS='--workers 2 --web'
 	@exec .envs/load/bin/python -m quarterdeck.load run $(PROFILE) --budgets loadtests/budgets.yaml $(ARGS)
+
+.PHONY: soak
+soak: core ## An hour of mixed traffic while one part after another is killed; asserts that nothing was wrong. MINUTES=5 RATE=50 EVERY=30 ARGS='--seed 7'
+	@exec $(bin)/python -m loadtests.soak --minutes $(MINUTES) --rate $(RATE) --every $(EVERY) $(ARGS)
 
 .PHONY: bench
 bench: core env-peers ## The gateway with everything on beside vllm-router and LiteLLM, over a mock engine. Needs gcc and wrk. ARGS=--no-write

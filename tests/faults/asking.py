@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,8 @@ class Shape:
     stream: bool = False
     asks_usage: bool = False
     max_tokens: int = 12
+    inputs: int = 1
+    """Of embeddings: how many texts."""
 
     @property
     def name(self) -> str:
@@ -62,6 +64,11 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     pieces: int = 0
     """Events that held text."""
+    first: float | None = None
+    last: float | None = None
+    """When text came."""
+    has_left: bool = False
+    """We hung up."""
     text: str = ""
     usage: dict[str, Any] | None = None
     finish: str | None = None
@@ -80,8 +87,8 @@ class Answer:
 
     @property
     def outcome(self) -> str:
-        """`ok`; `503 engine_unavailable`; `event engine_error`; `broken`: the connection failed; and what must never
-        be: `hung`, `cut` (a stream that ends as if it were whole), `wrong …`."""
+        """`ok`; `503 engine_unavailable`; `event engine_error`; `broken`: the connection failed; `left`: we hung up;
+        and what must never be: `hung`, `cut` (a stream that ends as if it were whole), `wrong …`."""
         if self.wrong is not None:
             return f"wrong: {self.wrong}"
         if self.hung:
@@ -90,6 +97,8 @@ class Answer:
             return "broken"
         if self.error is not None:
             return f"event {self.error['code']}" if self.status == 200 else f"{self.status} {self.error['code']}"
+        if self.has_left:
+            return "left"
         if self.status != 200 or (self.shape.stream and not (self.is_done and self.finish)):
             return "cut"
         return "ok"
@@ -105,21 +114,30 @@ async def ask(
     *,
     deadline: float = 10.0,
     begun: asyncio.Event | None = None,
+    leaves_after: int | None = None,
+    headers: Mapping[str, str] | None = None,
     **fields: Any,
 ) -> Answer:
-    """Send one and read it to its end. `begun` is set by the first text; `fields` go into the body.
+    """Send one and read it to its end, or to its `leaves_after`th text. `begun` is set by the first text; `fields` go
+    into the body.
 
-    The client's base URL and headers say where and by which key.
+    The client's base URL and headers (and ours) say where and by which key.
     """
     tag = f"n{next(_tags)}"
     answer = Answer(shape, model, tag, time.monotonic())
     try:
         async with asyncio.timeout(deadline):
-            await _ask(client, answer, shape.body(model, tag) | fields, begun)
+            request = client.stream(
+                "POST", PATHS[shape.operation], json=shape.body(model, tag) | fields, headers=headers, timeout=None
+            )
+            async with request as response:
+                await _read(response, answer, begun, leaves_after)
     except TimeoutError:
         answer.hung = True
     except httpx.HTTPError as error:
         answer.broke = f"{type(error).__name__}: {error}"
+    except (AssertionError, LookupError, TypeError) as error:
+        answer.wrong = f"not the shape of an answer: {type(error).__name__}: {error}"
     finally:
         answer.ended = time.monotonic()
         if begun is not None:
@@ -127,16 +145,20 @@ async def ask(
     return answer
 
 
-async def _ask(client: httpx.AsyncClient, answer: Answer, body: dict[str, Any], begun: asyncio.Event | None) -> None:
-    async with client.stream("POST", PATHS[answer.shape.operation], json=body, timeout=None) as response:
-        answer.status, answer.headers = response.status_code, dict(response.headers)
-        if response.headers.get("content-type", "").startswith("text/event-stream"):
-            async for event in _events(answer, response):
-                _take_event(answer, event)
-                if answer.pieces and begun is not None:
-                    begun.set()
-        else:
-            _take_whole(answer, await response.aread())
+async def _read(
+    response: httpx.Response, answer: Answer, begun: asyncio.Event | None, leaves_after: int | None
+) -> None:
+    answer.status, answer.headers = response.status_code, dict(response.headers)
+    if response.headers.get("content-type", "").startswith("text/event-stream"):
+        async for event in _events(answer, response):
+            _take_event(answer, event)
+            if answer.pieces and begun is not None:
+                begun.set()
+            if leaves_after is not None and answer.pieces >= leaves_after:
+                answer.has_left = True
+                return
+    else:
+        _take_whole(answer, await response.aread())
 
 
 async def _events(answer: Answer, response: httpx.Response) -> AsyncIterator[bytes]:
@@ -171,6 +193,8 @@ def _take_event(answer: Answer, event: bytes) -> None:
             if said:
                 answer.text += said
                 answer.pieces += 1
+                answer.last = time.monotonic()
+                answer.first = answer.first or answer.last
 
 
 def _take_whole(answer: Answer, body: bytes) -> None:
@@ -183,7 +207,7 @@ def _take_whole(answer: Answer, body: bytes) -> None:
     else:
         answer.usage = found.get("usage")
         if answer.shape.operation == "embeddings":
-            assert len(found["data"]) == 1
+            assert len(found["data"]) == answer.shape.inputs
             return
         choice = found["choices"][0]
         answer.finish = choice["finish_reason"]

@@ -1,0 +1,80 @@
+"""A soak's folder: what `python -m quarterdeck.load report` reads, and the faults beside it."""
+
+import csv
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from loadtests.chaos.faults import Happened
+from loadtests.chaos.platform import MODEL
+from loadtests.chaos.traffic import Traffic
+from loadtests.chaos.verdicts import MIB, Verdict
+
+from quarterdeck.load import budgets, recording, results, watching
+from quarterdeck.load.profile import Profile
+from quarterdeck.load.recording import Recording
+from quarterdeck.load.statistics import Gaps
+from quarterdeck.load.target import Target
+from quarterdeck.load.watching import ProcessSample
+
+CLIENT = "none: the soak's own client"
+
+
+class Folder:
+    """Written while a soak runs, whole at its end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._recording = Recording(path)
+        self._last: list[ProcessSample] = []
+        self._seen: list[ProcessSample] = []
+
+    def look(self, pids: Mapping[int, str]) -> None:
+        """The parts' memory and processor time, now; ours too."""
+        self._last = watching.sample(time.time(), {**pids, os.getpid(): "soak"})
+        self._seen += self._last
+        self._recording.processes(self._last)
+
+    def memory(self) -> dict[str, float]:
+        """MiB by name, when last looked at."""
+        return {one.name: one.rss_bytes / MIB for one in self._last if one.name.startswith(("gateway", "worker"))}
+
+    def take(self, traffic: Traffic) -> None:
+        """What was answered since."""
+        samples, traffic.samples = traffic.samples, []
+        gaps = Gaps()
+        for sample in samples:
+            if sample.is_ok:
+                gaps.add(sample.scenario, sample.gaps_ms)
+        self._recording.take({"rows": [sample.row("main") for sample in samples], "gaps": gaps.counts})
+
+    def lives(self, start: float) -> dict[tuple[str, int], list[results.Sample]]:
+        """Each process's samples, times since the start."""
+        found: dict[tuple[str, int], list[results.Sample]] = {}
+        for one in self._seen:
+            sample = results.Sample(one.time - start, one.rss_bytes, one.cpu_seconds, one.threads)
+            found.setdefault((one.name, one.pid), []).append(sample)
+        return found
+
+    def close(self, profile: Profile, url: str, started: float, ended: float, happened: Sequence[Happened]) -> None:
+        with (self.path / "events.csv").open("w", encoding="utf-8", newline="") as file:
+            rows = [(f"{one.started:.3f}", f"{one.ended or ended:.3f}", one.fault.name) for one in happened]
+            csv.writer(file, lineterminator="\n").writerows([("time", "ended", "name"), *rows])
+        self._recording.note("Gaps between tokens are each stream's mean. Faults were made on purpose: events.csv.")
+        target = Target(url=url, key="", model=MODEL, embedding_model=None, kind="quarterdeck")
+        self._recording.close(recording.about(profile, target, started, ended, CLIENT, 1))
+
+    def judged(self, verdicts: Sequence[Verdict]) -> None:
+        """As the report shows budgets."""
+        told = [
+            budgets.Verdict(
+                name=verdict.name,
+                outcome="kept" if verdict.holds else "broken",
+                limit=0,
+                value=len(verdict.complaints),
+                text="; ".join([verdict.told, *verdict.complaints]),
+            )
+            for verdict in verdicts
+        ]
+        budgets.write(self.path, told)

@@ -1,0 +1,182 @@
+"""The platform of a soak: every part a process of ours that may be killed, and two gateways as behind a balancer.
+
+It is made of the parts that tests/faults breaks one by one. Two simulated engines answer for every model; each gateway
+has a state folder of its own, as on a host of its own; Redis keeps an append-only file.
+"""
+
+import shutil
+import threading
+from collections.abc import AsyncIterator, Sequence
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tests.faults.stack import TIMEOUTS, Key, WorkerProcess, until
+from tests.platform import DoorProcess, GatewayProcess, SimulatorProcess
+from tests.servers import RedisServer, ServerProcess, short_folder
+from tests.telemetry.otlp_sink import OTLPSink
+
+from quarterdeck import ids
+from quarterdeck.inference import admission
+from quarterdeck.record import RequestRecord
+from quarterdeck.settings.limits import Budget, Limits
+from quarterdeck.store.database import Database
+from quarterdeck.store.keys import KeyStore
+from quarterdeck.store.ledger import Ledger, LedgerFilter
+from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
+from quarterdeck.store.spool import Spool
+
+ORG = "default"
+MODEL, CACHED, EMBEDDING = "soak", "soak-cached", "soak-embed"
+PRICES: tuple[dict[str, str], ...] = (
+    {"input": "3", "cached_input": "0.3", "output": "15"},
+    {"input": "5", "cached_input": "0.5", "output": "25"},
+)
+"""What a reload changes the price from and to."""
+PATIENCE: dict[str, Any] = TIMEOUTS | {
+    "connect_timeout_seconds": 2,
+    "first_token_timeout_seconds": 8,  # a full core is no fault
+    "idle_timeout_seconds": 5,
+    "drain_seconds": 20,
+    "reservation_lease_seconds": 5,
+}
+PAGE = 1000
+
+
+class CostSink(OTLPSink):
+    """Keeps of each span what it cost, and lets the rest go: an hour's spans are hundreds of MiB."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.costs: dict[str, Decimal] = {}
+        self._counting = threading.Lock()
+
+    def answer(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        answered = super().answer(handler, body)
+        with self._counting:
+            taken, self.spans = self.spans, []
+            for span in taken:
+                self.costs[span.trace_id] = span.observation.total_cost
+        return answered
+
+
+class Platform:
+    """All parts, and what a soak asks of them."""
+
+    def __init__(self) -> None:
+        self.folder = short_folder()
+        self.sink = CostSink().start()
+        self.redis = RedisServer(self.folder, durable=True)
+        self.engines = tuple(SimulatorProcess(self.folder, _engine_options(), f"engine-{name}") for name in "ab")
+        self.redis_url = self.redis.url(0)
+        self.database_url = f"sqlite+aiosqlite:///{self.folder}/quarterdeck.db"
+        self.price = 0
+        shared = {
+            "QUARTERDECK_REDIS_URL": self.redis_url,
+            "QUARTERDECK_DATABASE_URL": self.database_url,
+            "QUARTERDECK_LOG_LEVEL": "WARNING",
+        }
+        self.gateways = tuple(self._gateway(f"gateway-{number}", shared) for number in (1, 2))
+        paths = {
+            "QUARTERDECK_STATE": str(self.folder / "worker-state"),
+            "QUARTERDECK_CONFIG": str(self.gateways[0].config),
+        }
+        self.worker = WorkerProcess(self.folder, {**shared, **paths, **self.sink.environment})
+
+    def _gateway(self, name: str, shared: dict[str, str]) -> GatewayProcess:
+        folder = self.folder / name
+        folder.mkdir()
+        return GatewayProcess(folder, self.configuration(), shared, name)
+
+    def configuration(self) -> str:
+        endpoints = [{"url": engine.url} for engine in self.engines]
+        models = [
+            {"name": name, "price": PRICES[self.price], "endpoints": endpoints} for name in (MODEL, CACHED, EMBEDDING)
+        ]
+        cache = {"policies": {CACHED: {"exact": True}}}
+        return yaml.safe_dump({"models": models, "gateway": PATIENCE, "cache": cache}, sort_keys=False)
+
+    @property
+    def parts(self) -> dict[str, ServerProcess]:
+        """By name, in the order in which they are started."""
+        engines = {f"engine-{name}": engine for name, engine in zip("ab", self.engines, strict=True)}
+        gateways = {f"gateway-{number}": gateway for number, gateway in enumerate(self.gateways, 1)}
+        return {"redis": self.redis, **engines, "worker": self.worker, **gateways}
+
+    def pids(self) -> dict[int, str]:
+        """Of what runs now."""
+        return {part.process.pid: name for name, part in self.parts.items() if part.process is not None}
+
+    async def start(self) -> None:
+        for part in self.parts.values():
+            await launched(part)
+
+    def stop(self) -> None:
+        """In the order of a shutdown: gateways drain, the worker writes what they left."""
+        for part in (*self.gateways, self.worker, *self.engines, self.redis):
+            part.stop()
+        self.sink.stop()
+
+    def forget(self) -> None:
+        """Remove what the parts kept."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def key(self, name: str, limits: Limits | None = None, budget: Budget | None = None) -> Key:
+        secret = ids.api_key()
+        database = Database(self.database_url)
+        try:
+            row = await KeyStore(database).create(secret=secret, name=name, limits=limits, budget=budget)
+        finally:
+            await database.close()
+        return Key(row.id, secret)
+
+    async def rows(self) -> AsyncIterator[Sequence[RequestRecord]]:
+        """The whole ledger, page by page."""
+        database = Database(self.database_url)
+        try:
+            ledger, after = Ledger(database), None
+            while page := await ledger.list(LedgerFilter(org=ORG), limit=PAGE, after=after):
+                yield page
+                after = page[-1].id
+        finally:
+            await database.close()
+
+    async def left(self) -> dict[str, int]:
+        """What has not arrived in the ledger: reservations, records in the stream and in the spools."""
+        redis = Redis(self.redis_url)
+        try:
+            return {
+                "reservations": await redis.call("HLEN", admission.reservations_key(ORG)),
+                "deadlines": await redis.call("ZCARD", admission.deadlines_key(ORG)),
+                "stream": await redis.call("XLEN", admission.stream_key(ORG)),
+                "spool": sum(
+                    Spool(self.folder / f"gateway-{number}" / "state" / "spool").waiting()
+                    for number in range(1, len(self.gateways) + 1)
+                ),
+            }
+        except (RedisUnavailableError, RedisError) as error:
+            return {f"Redis does not answer ({error})": 1}
+        finally:
+            await redis.close()
+
+
+async def launched(part: ServerProcess) -> None:
+    """Start it, and wait until it answers, while the traffic goes on."""
+    part.launch()
+    log = getattr(part, "log", None)
+    await until(part.answers, seconds=60, what=log if isinstance(log, Path) else lambda: "")
+
+
+def metric(part: DoorProcess, name: str, label: str) -> float:
+    """A counter of `/metrics` with this label; 0 where nothing was counted yet."""
+    for line in str(part.get("/metrics")[1]).splitlines():
+        if line.startswith(name) and label in line:
+            return float(line.rsplit(" ", 1)[1])
+    return 0.0
+
+
+def _engine_options() -> list[str]:
+    models = ["--model", MODEL, "--more-models", CACHED, "--embedding-model", EMBEDDING]
+    return [*models, "--time-to-first-token", "20ms", "--inter-token-latency", "4ms"]
