@@ -27,14 +27,18 @@ def main() -> int:
         return 1
     configure(environment.log_level, "quarterdeck-gateway")
 
-    async def run() -> None:
-        service = Service(environment, config, path)
+    async def run() -> int:
+        try:
+            service = Service(environment, config, path)
+        except ValueError as error:  # the URL of Redis or of the database
+            print(f"quarterdeck.gateway: {error}", file=sys.stderr)
+            return 2
         _spare_the_collector()
         await service.run(listener)
+        return 0
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run())
-    return 0
+        return runner.run(run())
 
 
 def _spare_the_collector() -> None:

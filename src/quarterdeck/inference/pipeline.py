@@ -20,6 +20,7 @@ from quarterdeck.inference.endpoints import Endpoints
 from quarterdeck.inference.engine_client import EngineAnswer, EngineClient
 from quarterdeck.inference.gate import Gate
 from quarterdeck.inference.heartbeats import patiently
+from quarterdeck.inference.media import refuse_addresses
 from quarterdeck.inference.metering import Meter
 from quarterdeck.inference.mirror import Mirror
 from quarterdeck.inference.preparation import estimate, prepared
@@ -95,6 +96,7 @@ class Pipeline:
         request: AnyRequest = requests.decode(body, KINDS[head.operation])
         members = requests.members(body)
         route = resolve(directory, self.endpoints, request.model, head.principal)
+        refuse_addresses(request, gateway.media_domains)
         reserved = estimate(body, request)
         selection = self._router.begin(
             route, tokens=reserved.total, now=time.monotonic(), request=request, members=members, headers=head.headers

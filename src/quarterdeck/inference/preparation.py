@@ -26,9 +26,11 @@ MAX_ESTIMATE = 10**9
 """Far above any answer. Redis' Lua counts in doubles, which stay exact below 2⁵³."""
 
 
-NEVER_FROM_CALLERS = frozenset(("kv_transfer_params", "chat_template", "prompt_embeds", "logits_processors"))
+NEVER_FROM_CALLERS = frozenset(
+    ("kv_transfer_params", "chat_template", "prompt_embeds", "logits_processors", "priority")
+)
 """What vLLM takes from whoever runs it and nobody else may say: another engine's address, a template that it renders, a
-pickled tensor, code to import."""
+pickled tensor, code to import, a place in its queue before all others."""
 
 
 class Estimate(NamedTuple):

@@ -112,6 +112,11 @@ class GatewayConfig(BaseModel):
 
     2: the second engine may be lost as well, as in a rolling restart; more losses in one answer are no accident.
     """
+    media_domains: tuple[str, ...] = ()
+    """Hosts from which an engine may fetch what a message names by address (`image_url` and its like); `*`: any.
+
+    None: pictures and sounds come as `data:`. An engine fetches from inside the cluster, so an address is a way in.
+    """
     forward_headers: tuple[str, ...] = ()
     """The client's headers that an engine may see, by name. None: an engine learns nothing of a caller but the body.
 
