@@ -109,7 +109,7 @@ class Soak:
 
     async def _callers(self) -> Sequence[Caller]:
         """A key without limits, one whose limit is too small, one with a budget, one whose budget is soon spent."""
-        platform, most = self._platform, max(1, round(self._wishes.rate * 0.15 * 60 * 0.7))
+        platform, most = self._platform, max(1, round(self._wishes.rate * 0.15 * 60 * 0.5))
         limits, wide = Limits(requests_per_minute=most), Budget(amount="1000", period="total")
         narrow = Budget(amount="0.02", period="total")
         told: list[tuple[str, float, dict[str, Any], str | None]] = [

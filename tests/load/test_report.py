@@ -11,6 +11,7 @@ import pytest
 from tests.load.folders import START, request, steady, write_run
 
 from quarterdeck.load import budgets, commands, report, results
+from quarterdeck.load.results import ResultsError
 
 EDGES = [1, 2, 4, 8, 16, 32, 64, 128]
 GAPS = {"chat": {"edges_ms": EDGES, "counts": [0, 0, 0, 90, 8, 2, 0]}}
@@ -256,3 +257,22 @@ def test_a_browser_shows_it_without_a_complaint(tmp_path: Path) -> None:
     )
     assert done.stdout.count("<svg") == 9
     assert "CONSOLE" not in done.stderr
+
+
+def test_what_was_done_on_purpose_is_marked_and_told(tmp_path: Path) -> None:
+    rows = [*steady(60), request(24.5, outcome="503 engine_unavailable", status=503)]
+    folder = write_run(tmp_path, rows, processes=[(at, "gateway", 1, 2**26, at / 10, 3) for at in range(60)])
+    before = report.render(results.read(folder)).count('class="mark"')
+    lines = ["time,ended,name", f"{START + 24},{START + 26},engine killed", f"{START + 30},{START + 31},<b>"]
+    (folder / "events.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    html = report.render(results.read(folder))
+    assert html.count('class="mark"') == before + 6  # two in latency, requests a second and memory
+    assert "engine killed" in html and "<b>" not in html
+    assert '<td>engine killed</td><td class="n">2.0 s</td>' in html
+
+
+def test_an_event_without_its_time_is_refused_with_its_place(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, steady(1))
+    (folder / "events.csv").write_text("time,ended,name\nnow,2,engine killed\n", encoding="utf-8")
+    with pytest.raises(ResultsError, match=r"events\.csv:2"):
+        results.read(folder)

@@ -7,7 +7,18 @@ look for. Plots are inline SVG of our own (`plots.py` says why); the page needs 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from quarterdeck.load import budgets, charts, comparison, page, process_charts, results, summary, tables, wording
+from quarterdeck.load import (
+    budgets,
+    charts,
+    comparison,
+    events,
+    page,
+    process_charts,
+    results,
+    summary,
+    tables,
+    wording,
+)
 from quarterdeck.load.budgets import Verdict
 from quarterdeck.load.distribution import quantile
 from quarterdeck.load.measures import digits, ms, share
@@ -22,6 +33,7 @@ FILES = {
     "itl.json": "gaps between tokens, as histograms",
     "processes.csv": "memory and processor time of each process, each second",
     "metrics.csv": "the gateway's own metrics, each second",
+    "events.csv": "what was done to the target on purpose",
     "budgets.json": "the verdicts",
 }
 GLOSSARY = (
@@ -56,7 +68,7 @@ def render(run: Results, verdicts: Sequence[Verdict] = ()) -> str:
     document.section(
         "Latency",
         page.table(tables.overall(sides, _overall_caption(sides, run))),
-        document.chart(charts.latency_over_time(sides)),
+        document.chart(events.marked(charts.latency_over_time(sides), run.events)),
         document.chart(charts.latency_by_rate(sides)),
         document.chart(charts.first_token_distribution(sides)),
         document.chart(charts.gap_distribution(sides)),
@@ -64,19 +76,19 @@ def render(run: Results, verdicts: Sequence[Verdict] = ()) -> str:
     )
     document.section(
         "Throughput",
-        document.chart(charts.throughput(sides)),
+        document.chart(events.marked(charts.throughput(sides), run.events)),
         document.chart(charts.token_throughput(sides)),
         document.chart(charts.knee(sides)),
     )
     document.section("Objectives", page.table(tables.objectives(sides)))
-    document.section("Outcomes", page.table(tables.outcomes(sides)))
+    document.section("Outcomes", page.table(tables.outcomes(sides)), page.table(events.table(sides[0], run.events)))
     document.section("Caches", page.table(tables.caches(sides)))
     document.section(
         "Cost", page.table(tables.costs([("this run", run)])), page.paragraph(tables.counted_tokens(run), "soft")
     )
     document.section(
         "Processes",
-        document.chart(process_charts.memory([(run.name, run)])),
+        document.chart(events.marked(process_charts.memory([(run.name, run)]), run.events)),
         document.chart(process_charts.processors([(run.name, run)])),
     )
     document.section("The client", page.paragraph(wording.honesty(sides[0])), page.table(tables.lag(sides)))

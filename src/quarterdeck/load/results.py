@@ -91,6 +91,15 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Event:
+    """Something that was done to the target while it ran, from `at` to `ended`: a soak's fault."""
+
+    at: float
+    ended: float
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """`run.json`. `about` is all of it, for what is only shown."""
 
@@ -124,6 +133,7 @@ class Results:
     """By name and pid."""
     series: Mapping[str, tuple[tuple[float, float], ...]]
     """The gateway's metrics: (time, value) by series."""
+    events: tuple[Event, ...] = ()
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
@@ -156,6 +166,7 @@ def _read_one(folder: Path) -> Results:
         gaps=_read_gaps(folder / "itl.json"),
         processes=_read_processes(folder / "processes.csv", run),
         series=_read_series(folder / "metrics.csv", run),
+        events=tuple(_read_events(folder / "events.csv", run)),
     )
 
 
@@ -290,6 +301,14 @@ def _read_series(file: Path, run: Run) -> dict[str, tuple[tuple[float, float], .
         except (KeyError, TypeError, ValueError) as error:
             raise _bad_row(file, line, error) from None
     return {series: tuple(points) for series, points in found.items()}
+
+
+def _read_events(file: Path, run: Run) -> Iterator[Event]:
+    for line, row in _rows(file) if file.exists() else ():
+        try:
+            yield Event(float(row["time"]) - run.started, float(row["ended"]) - run.started, row["name"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise _bad_row(file, line, error) from None
 
 
 def _bad_row(file: Path, line: int, error: Exception) -> ResultsError:
