@@ -29,7 +29,7 @@ from quarterdeck import ids
 from quarterdeck.inference import admission
 from quarterdeck.processes import descendants
 from quarterdeck.record import RequestRecord
-from quarterdeck.settings.limits import Limits
+from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger, LedgerFilter
@@ -55,7 +55,11 @@ SHAPES = (
     Shape("completions", stream=True),
     Shape("embeddings"),
 )
-GENERATING = ["mixed-one", "polled"] + [
+KEPT = "kept-two"
+"""Its answers are kept, and given again."""
+FIXED = "fixed-two"
+"""For answers that nobody else can go on with."""
+GENERATING = ["mixed-one", "polled", KEPT, FIXED] + [
     f"{shape.name}-{count}" for shape in SHAPES if shape.operation != "embeddings" for count in ("one", "two")
 ]
 EMBEDDING = ["embed-two", "embed-one", "embeddings-plain-one", "embeddings-plain-two"]
@@ -168,6 +172,7 @@ class Stack:
         self.redis, self.door, self.database_url = redis, door, database_url
         self.a, self.b, self.c = (engines[name] for name in "abc")
         self.redis_url = redis.url(index)
+        self._generation = 0
         shared = {
             "QUARTERDECK_ENGINE_URL": door.url,
             "QUARTERDECK_REDIS_URL": self.redis_url,
@@ -177,7 +182,6 @@ class Stack:
         self.gateway = GatewayProcess(folder, self.configuration(), shared)
         paths = {"QUARTERDECK_STATE": str(folder / "state"), "QUARTERDECK_CONFIG": str(self.gateway.config)}
         self.worker = WorkerProcess(folder, {**shared, **paths, **(environ or {})})
-        self._configured = self.gateway.config.read_text()
 
     def configuration(self, **gateway: Any) -> str:
         """The quarterdeck.yaml, with other settings of the gateway's where the test wants them."""
@@ -186,8 +190,10 @@ class Stack:
             urls = [self.a.url] if name.endswith("-one") else [self.a.url, self.b.url]
             if name == "polled":
                 urls = [self.b.url]
-            models.append({"name": name, "price": PRICE, "endpoints": [{"url": url} for url in urls]})
-        return yaml.safe_dump({"models": models, "gateway": TIMEOUTS | gateway}, sort_keys=False)
+            endpoints = [{"url": url, "headers": {"x-generation": str(self._generation)}} for url in urls]
+            models.append({"name": name, "price": PRICE, "endpoints": endpoints})
+        kept = {"policies": {KEPT: {"temperature": "any"}}}
+        return yaml.safe_dump({"models": models, "cache": kept, "gateway": TIMEOUTS | gateway}, sort_keys=False)
 
     @property
     def parts(self) -> tuple[ServerProcess, ...]:
@@ -206,8 +212,8 @@ class Stack:
                 part.launch()
         for part in self.parts:
             await until(part.answers, what=part.log)
-        if self.gateway.config.read_text() != self._configured:
-            await self.configure(self._configured)
+        self._generation += 1  # other endpoints by their headers: nobody remembers what failed in the test before
+        await self.configure(self.configuration())
         async with httpx.AsyncClient() as client:
             for simulator in (self.a, self.b):
                 await client.delete(simulator.url + "/admin/faults")
@@ -273,12 +279,15 @@ class Stack:
                 return float(line.rsplit(" ", 1)[1])
         return 0.0
 
-    async def key(self, name: str, limits: Limits | None = None, *, is_admin: bool = False) -> Key:
+    async def key(
+        self, name: str, limits: Limits | None = None, *, budget: Budget | None = None, is_admin: bool = False
+    ) -> Key:
         """A new key: what it leaves in the ledger is this test's alone."""
         secret = ids.api_key()
         database = Database(self.database_url)
         try:
-            row = await KeyStore(database).create(secret=secret, name=name, limits=limits, is_admin=is_admin)
+            keys = KeyStore(database)
+            row = await keys.create(secret=secret, name=name, limits=limits, budget=budget, is_admin=is_admin)
         finally:
             await database.close()
         return Key(row.id, secret)
