@@ -61,6 +61,12 @@ def test_a_gauge_is_set_or_read_when_scraped() -> None:
     assert value(subject, "quarterdeck_read", state="ready") == 2
 
 
+def test_a_counter_may_be_read_when_scraped() -> None:
+    subject = Metrics()
+    subject.counter("quarterdeck_read", "Read.", ("kind",)).read = lambda: {("a",): 2}
+    assert value(subject, "quarterdeck_read_total", kind="a") == 2
+
+
 def test_label_sets_are_bounded_and_the_rest_is_summed_under_other() -> None:
     subject = Metrics()
     counter = subject.counter("quarterdeck_things", "Things.", ("name",))
@@ -93,6 +99,13 @@ def test_a_finished_request_is_projected_from_its_record() -> None:
         value(subject, "quarterdeck_endpoint_attempts_total", endpoint="smollm2#0", outcome="engine_unavailable") == 1
     )
     assert value(subject, "quarterdeck_endpoint_attempts_total", endpoint="smollm2#1", outcome="ok") == 1
+
+
+def test_a_stream_that_went_on_elsewhere_is_counted_each_time() -> None:
+    subject = GatewayMetrics()
+    subject.observe(a_record(model="m", resumed=2))
+    subject.observe(a_record(model="m", resumed=0))
+    assert value(subject, "quarterdeck_stream_resumes_total", model="m") == 2
 
 
 def test_a_cancelled_request_and_an_error_are_counted_as_such() -> None:

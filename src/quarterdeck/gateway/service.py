@@ -23,6 +23,7 @@ from quarterdeck.gateway.budgets import Budgets
 from quarterdeck.gateway.callers import Callers
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.front import create_server
+from quarterdeck.gateway.gauges import watch
 from quarterdeck.gateway.hot_path import HotPath
 from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.readiness import Readiness
@@ -103,7 +104,7 @@ class Service:
         )
         self.follower = Follower(self.authenticator.catch_up)
         self.subscription = Subscription(
-            environment.redis_url, CHANNEL, on_state=self.follower.listen, on_message=self.follower.hear
+            environment.redis_url, CHANNEL, on_state=self._on_listening, on_message=self.follower.hear
         )
         self.engines = EngineClient(self.client, _timeouts(config))
         self.cache = AnswerCache(
@@ -123,8 +124,10 @@ class Service:
         self.callers = Callers()
         self.lines = LineWriter()
         self.app = self._app(keys)
-        metrics.in_flight.read = lambda: {(): len(self.callers)}
-        metrics.endpoints.read = self._count_endpoints
+        # What the pipeline builds for itself, it need not hand out for anybody else.
+        gate, router, queues = self.pipeline._gate, self.pipeline._router, self.pipeline.queues
+        watch(metrics, endpoints=self.endpoints, gate=gate, router=router, queues=queues, callers=self.callers)
+        metrics.subscription_up.set(0)
 
     def adopt(self, config: Config) -> None:
         """A new configuration takes over: requests under way keep the one they began with."""
@@ -263,12 +266,9 @@ class Service:
                     log.warning("%s: the variable %s is not set", model.name, endpoint.api_key_env)
         return StaticEndpoints(config, self.environment.variables, before=before)
 
-    def _count_endpoints(self) -> dict[tuple[str, ...], int]:
-        counts: dict[tuple[str, ...], int] = {}
-        for endpoint in self.endpoints.all():
-            labels = (endpoint.model, endpoint.state)
-            counts[labels] = counts.get(labels, 0) + 1
-        return counts
+    def _on_listening(self, is_listening: bool) -> None:
+        self.metrics.subscription_up.set(int(is_listening))
+        self.follower.listen(is_listening)
 
     def _on_redis_state(self, up: bool) -> None:
         self.metrics.redis_up.set(int(up))

@@ -59,6 +59,8 @@ class Endpoint:
     """Of its last calls, the latest counting most."""
     rests: int = 0
     """How often it was put to rest."""
+    ejections: int = 0
+    """The same, since it is known: never taken back."""
     rests_until: float = 0.0
     """The loop's time until which it is offered only if nobody else is there. Past, and not 0: it is half-open."""
     avoided_until: float = 0.0

@@ -6,8 +6,10 @@ Where Redis is away, `on_redis_down` decides: nobody, or those whom a share of e
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
+from quarterdeck.errors import APIError
 from quarterdeck.inference import admission
 from quarterdeck.inference.admission import Admission, Reservation
 from quarterdeck.inference.local_limits import LocalLimits
@@ -39,6 +41,10 @@ class Gate:
         self._reread = reread
         self._heads = NoteHeads()
         self._local = LocalLimits()
+        self.refused: Counter[tuple[str, ...]] = Counter()
+        """How often, by reason and kind of scope. Such a request leaves no record; read by metrics, as what follows."""
+        self.warned: Counter[tuple[str, ...]] = Counter()
+        self.admitted_locally = 0
 
     async def admit(self, call: Call, gateway: GatewayConfig) -> Headers:
         """The rate-limit headers of its answer; a kept answer is in `call.found` then. Raises APIError."""
@@ -52,10 +58,11 @@ class Gate:
             denies = gateway.on_redis_down == "deny"
             refused = None if denies else self._admit_locally(call, wanted, gateway)
             if refused is not None and refused.refused is None:
+                self.admitted_locally += 1
                 return ()
             if isinstance(error, RedisSilentError):
                 self._settlement.spawn(self._release_later(wanted))
-            raise (limits_unavailable() if refused is None else refusal_of(refused)) from error
+            raise self._refusal(refused) from error
         except asyncio.CancelledError:
             # The reservation may have been made; on one connection the release comes after it.
             self._settlement.spawn(self._release(wanted))
@@ -63,10 +70,10 @@ class Gate:
         principal = call.head.principal
         if admitted.refused is not None:
             if admitted.revision == principal.revision:
-                raise refusal_of(admitted)
+                raise self._refusal(admitted)
             fresh = await self._reread(principal, admitted.revision)
             if fresh.counters == principal.counters:
-                raise refusal_of(admitted)
+                raise self._refusal(admitted)
             call.speak_for(fresh)  # its limits were changed, and nobody had told us yet
             return await self._admit(call, gateway, cache_key)
         if admitted.revision != principal.revision:  # also smaller: a Redis that came back empty counts anew
@@ -81,6 +88,8 @@ class Gate:
                 return await self._admit(call, gateway, None)
         else:
             self._settlement.begin(principal.org, call.head.request_id, call.note)
+        if admitted.warned:
+            self.warned[(kind_of(admitted.warned),)] += 1
         return rate_headers(admitted)
 
     def give_back(self, call: Call, record: RequestRecord) -> None:
@@ -88,6 +97,14 @@ class Gate:
         if call.is_local:
             used = record.input_tokens + record.output_tokens
             self._local.give_back(call.head.principal.counters, call.reserved.total - used)
+
+    def _refusal(self, admitted: Admission | None) -> APIError:
+        """None: Redis is away, and nobody is let in then."""
+        if admitted is None:
+            self.refused["redis", "org"] += 1
+            return limits_unavailable()
+        self.refused[admitted.refused or "", kind_of(admitted.scope)] += 1
+        return refusal_of(admitted)
 
     def _wanted(self, call: Call, gateway: GatewayConfig, cache_key: str | None) -> Reservation:
         head, meter, reserved = call.head, call.meter, call.reserved
@@ -134,3 +151,8 @@ class Gate:
 
 def _not_released(error: Exception) -> None:
     log.warning("a reservation could not be given back, it will expire: %s", error)
+
+
+def kind_of(scope: str) -> str:
+    """`key`, `team` or `org`; what is of no scope (records that wait) is the org's."""
+    return scope.partition(":")[0] or "org"

@@ -6,6 +6,7 @@ whoever has waited longest, so that nobody starves. `FairQueue` decides and know
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush
 
@@ -141,6 +142,8 @@ class Queues:
         self._endpoints = endpoints
         self._config = config
         self._has_engine = has_engine
+        self.on_wait: Callable[[str, str, str, float], None] = lambda model, cause, outcome, seconds: None
+        """Told of each wait that is over: by model, cause (busy, cold), outcome, and how long it was."""
         self._lines: dict[str, _Line] = {}
         self._look: asyncio.TimerHandle | None = None
 
@@ -167,13 +170,21 @@ class Queues:
         if patience is None:
             return
         seconds, most, is_cold = patience
+        cause = "cold" if is_cold else "busy"
         line = self._lines.get(served.model)
         if line is None:
             line = self._lines[served.model] = _Line(config.weights)
         if len(line.queue) >= most:
             self._clean(served.model, line)
+            self.on_wait(served.model, cause, "full", 0.0)
             raise _full(served, most)
-        if not await self._wait(served.model, line, team, priority, tokens, seconds, until) and not is_cold:
+        began, outcome = time.monotonic(), "cancelled"
+        try:
+            came = await self._wait(served.model, line, team, priority, tokens, seconds, until)
+            outcome = "served" if came else "timeout"
+        finally:
+            self.on_wait(served.model, cause, outcome, time.monotonic() - began)
+        if not came and not is_cold:
             raise _timed_out(served, seconds)
 
     def left(self, endpoint: Endpoint) -> None:

@@ -3,6 +3,9 @@
 from quarterdeck.record import RequestRecord
 from quarterdeck.telemetry.metrics import DURATION_BUCKETS, TOKEN_BUCKETS, TTFT_BUCKETS, Metrics
 
+WAIT_BUCKETS = (0.01, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
+"""Seconds in a queue, up to the minutes in which an engine starts."""
+
 
 class GatewayMetrics(Metrics):
     """`observe` enters a finished request; the rest is counted where it happens."""
@@ -68,6 +71,59 @@ class GatewayMetrics(Metrics):
             "quarterdeck_config_reloads", "Reloads of quarterdeck.yaml: applied, refused.", ("outcome",)
         )
         self.endpoints = self.gauge("quarterdeck_endpoints", "Endpoints known, by state.", ("model", "state"))
+        self._admission()
+        self._routing()
+
+    def _admission(self) -> None:
+        self.refused = self.counter(
+            "quarterdeck_admissions_refused",
+            "Requests that admission refused, by reason (requests, tokens, concurrent, money, cold: the budget is being"
+            " counted, full: too many records wait for the worker, redis: it is away) and whose bound it was (key,"
+            " team, org).",
+            ("reason", "scope"),
+        )
+        self.warned = self.counter(
+            "quarterdeck_budget_warnings",
+            "Requests admitted although a budget that only warns was exhausted, by whose it was (key, team, org).",
+            ("scope",),
+        )
+        self.admitted_locally = self.counter(
+            "quarterdeck_admissions_without_redis", "Requests admitted by this gateway alone: Redis was away."
+        )
+        self.subscription_up = self.gauge(
+            "quarterdeck_subscription_up",
+            "1: changes of keys at other gateways are heard. 0: keys are read each second.",
+        )
+
+    def _routing(self) -> None:
+        self.queue_waiting = self.gauge("quarterdeck_queue_waiting_requests", "Requests that wait now.", ("model",))
+        self.queue_waits = self.counter(
+            "quarterdeck_queue_waits",
+            "Requests that had to wait, by cause (busy: all places are taken, cold: no replica is ready) and outcome"
+            " (served, timeout, full: not let in, cancelled).",
+            ("model", "cause", "outcome"),
+        )
+        self.queue_seconds = self.histogram(
+            "quarterdeck_queue_wait_seconds", "How long they waited.", WAIT_BUCKETS, ("model", "cause")
+        )
+        self.retries_denied = self.counter(
+            "quarterdeck_retries_denied", "Failures not tried again: the route's retries were spent.", ("route",)
+        )
+        self.ejections = self.counter(
+            "quarterdeck_endpoint_ejections", "How often an endpoint was put to rest for its failures.", ("endpoint",)
+        )
+        self.ejected = self.gauge(
+            "quarterdeck_endpoints_ejected", "Endpoints left alone now, for failures or bad health checks.", ("model",)
+        )
+        self.resumes = self.counter(
+            "quarterdeck_stream_resumes", "Streams that another endpoint went on with, each time.", ("model",)
+        )
+
+    def waited(self, model: str, cause: str, outcome: str, seconds: float) -> None:
+        """A request waits no more, or was not let in."""
+        self.queue_waits.add((model, cause, outcome))
+        if outcome != "full":
+            self.queue_seconds.observe(seconds, (model, cause))
 
     def observe(self, record: RequestRecord) -> None:
         """Enter a finished request: a dozen dictionary operations, a few microseconds."""
@@ -93,6 +149,8 @@ class GatewayMetrics(Metrics):
             self.cache.add((model, record.cache))
             if record.saved:
                 self.saved.add((model,), float(record.saved))
+        if record.resumed:
+            self.resumes.add((model,), record.resumed)
         if record.status == "cancelled":
             self.cancelled.add((model,))
         if record.error_code is not None:

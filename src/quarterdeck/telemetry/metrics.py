@@ -35,13 +35,14 @@ def _bounded(labels: Labels, series: Mapping[Labels, object]) -> Labels:
 
 
 class Counter:
-    """Only grows. `name` has no `_total`: the text format appends it."""
+    """Only grows. `name` has no `_total`: the text format appends it. Added to, or read when scraped (`read`)."""
 
-    __slots__ = ("help", "labels", "name", "values")
+    __slots__ = ("help", "labels", "name", "read", "values")
 
     def __init__(self, name: str, help: str, labels: Sequence[str] = ()) -> None:
         self.name, self.help, self.labels = name, help, tuple(labels)
         self.values: dict[Labels, Number] = {} if labels else {(): 0}
+        self.read: Callable[[], Mapping[Labels, Number]] | None = None
 
     def add(self, labels: Labels = (), amount: Number = 1) -> None:
         """`labels` are values in the order of the names."""
@@ -54,7 +55,7 @@ class Counter:
 
     def collect(self) -> Metric:
         family = CounterMetricFamily(self.name, self.help, labels=self.labels)
-        for labels, value in self.values.items():
+        for labels, value in (self.values if self.read is None else self.read()).items():
             family.add_metric(labels, value)
         return family
 

@@ -13,9 +13,11 @@ MOST = 50.0
 class RetryBudget:
     """A bucket: each request puts a fifth of a retry in, each retry takes one out."""
 
-    __slots__ = ("_asked", "_left")
+    __slots__ = ("_asked", "_left", "denied")
 
     def __init__(self, now: float) -> None:
+        self.denied = 0
+        """Retries that were asked for and not left."""
         self._left = RESERVE
         self._asked = now
 
@@ -30,6 +32,7 @@ class RetryBudget:
             self._left = min(RESERVE, self._left + (now - self._asked) * RESERVE / RESERVE_SECONDS)
         self._asked = now
         if self._left < 1.0:
+            self.denied += 1
             return False
         self._left -= 1.0
         return True

@@ -56,6 +56,7 @@ def report_failure(endpoint: Endpoint, now: float, others: Sequence[Endpoint] = 
         endpoint.rests = 0
     endpoint.rests_until = now + min(REST_SECONDS * 2.0 ** min(endpoint.rests, 10), LONGEST_REST_SECONDS)
     endpoint.rests += 1
+    endpoint.ejections += 1
     endpoint.probed_until = 0.0
 
 

@@ -103,6 +103,10 @@ class Router:
             begin_probe(found, now)
         return found
 
+    def retries_denied(self) -> dict[str, int]:
+        """By route (or model): how often a failure was not tried again because the retries were spent."""
+        return {name: budget.denied for name, budget in self._budgets.items() if budget.denied}
+
     def can_serve(self, served: Served, now: float) -> bool:
         """Whether one of its endpoints is offered."""
         return any(is_offered(endpoint, now) for endpoint in self._endpoints.serving(served.name))
