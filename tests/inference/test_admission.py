@@ -385,6 +385,19 @@ async def test_the_truth_comes_after_the_guess(redis: Redis) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
+async def test_a_guess_is_remembered_for_a_day_and_the_truth_for_minutes(redis: Redis) -> None:
+    """A spool may turn up after a long outage; of the rest there are thousands a second."""
+    key = Key(redis)
+    reservation, _ = await key.reserve()
+    mark = f"settled:{{{ORG}}}:{reservation.id}"
+    await expire(redis, reservation)
+    await admission.settle_expired(redis, ORG)
+    assert 86_000 < await redis.call("TTL", mark) <= 86_400
+    await key.settle(reservation, status="ok")
+    assert 500 < await redis.call("TTL", mark) <= 600
+
+
+@pytest.mark.usefixtures("at_once")
 async def test_many_expire_in_turns(redis: Redis) -> None:
     key = Key(redis)
     reservations = [(await key.reserve())[0] for _ in range(25)]

@@ -68,6 +68,9 @@ SETTLED_SECONDS = 600
 """How long a settled id is remembered, for a settle that is sent twice. Ten minutes: a repetition comes after seconds,
 and an id takes some 130 bytes, so at 1,000 requests a second an hour would hold half a gigabyte. A later one adds its
 cost to its budgets once more, and its record meets the ledger's primary key."""
+GUESSED_SECONDS = 86_400
+"""The same for one that was settled as `lost`: its gateway's spool may turn up after a long outage, and takes the guess
+back. They are few."""
 
 Keys = tuple[str, ...]
 Words = tuple[Any, ...]
@@ -226,7 +229,8 @@ def _settled_key(org: str, request_id: str) -> str:
 def _settlement(record: RequestRecord, keys: Keys, plan: str) -> tuple[Keys, Words]:
     money = microdollars(record.cost) if record.cost and plan else 0
     used = record.input_tokens + record.output_tokens
-    words = (record.id, SETTLED_SECONDS, record.status, encode(record), used, money, int(record.started), plan)
+    seconds = GUESSED_SECONDS if record.status == "lost" else SETTLED_SECONDS
+    words = (record.id, seconds, record.status, encode(record), used, money, int(record.started), plan)
     return (_settled_key(record.org, record.id), *keys), words
 
 
