@@ -41,6 +41,7 @@ class Auditor:
     def __init__(self, asked: Iterable[Asked]) -> None:
         self.books = Books()
         self._waiting = {entry.tag: entry for entry in asked}
+        self._tags = {entry.request_id: entry.tag for entry in self._waiting.values() if entry.request_id}
         self.books.asked = len(self._waiting)
         self._costs: dict[str, Decimal] = {}
 
@@ -51,7 +52,8 @@ class Auditor:
             books.rows += 1
             books.ledger_total += row.cost
             self._costs[row.trace_id] = row.cost
-            entry = self._waiting.pop(row.user or "", None)
+            # What is known of a lost request is its reservation, and that has no `user`.
+            entry = self._waiting.pop(row.user or self._tags.get(row.id, ""), None)
             if entry is None:
                 books.complaints.append(f"ledger: row {row.id} ({row.user}) is nobody's, or a second one")
                 continue

@@ -18,7 +18,7 @@ from quarterdeck.load.statistics import Gaps
 from quarterdeck.load.target import Target
 from quarterdeck.load.watching import ProcessSample
 
-CLIENT = "none: the soak's own client"
+CLIENT = "not used"
 
 
 class Folder:

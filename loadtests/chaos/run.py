@@ -80,7 +80,8 @@ class Soak:
             start = time.time() + LEAD_SECONDS
             looking = asyncio.create_task(self._each_second(traffic, start))
             working = asyncio.gather(traffic.run(start), self._break(start))
-            done, _ = await asyncio.wait({looking, working}, return_when=asyncio.FIRST_COMPLETED)
+            tasks: set[asyncio.Future[Any]] = {looking, working}
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 await task  # what went wrong with us is raised
             left = await self._settled(len(traffic.asked))

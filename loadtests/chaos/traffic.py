@@ -127,8 +127,9 @@ class Traffic:
         if arrival.scenario == "repeat":
             model = CACHED
         shape = self._shape(arrival.scenario, is_stream=question.is_streamed)
+        turn = next(self._turn)
         for left in range(TRIES - 1, -1, -1):
-            at = next(self._turn) % len(self._clients)
+            at = (turn + left) % len(self._clients)
             answer = await self._try(self._clients[at], caller, shape, model, arrival.scenario, body)
             entry = self._entry(answer, caller, at, body.get("max_tokens", 0))
             self.asked.append(entry)

@@ -135,6 +135,13 @@ def test_tokens_and_dollars_are_those_of_the_answer() -> None:
         assert auditor.close({wrong.trace_id: wrong.cost}).complaints, field
 
 
+def test_a_lost_request_is_found_by_its_id() -> None:
+    lost = RequestRecord(**{name: getattr(ROW, name) for name in ROW.__struct_fields__} | {"user": None})
+    auditor = Auditor([RIGHT])
+    auditor.take([lost])
+    assert auditor.close(TRACES).complaints == []
+
+
 def test_refused_is_without_a_row_and_broken_may_be() -> None:
     for entry, is_right in (
         (failed("429 rate_limit_exceeded", code="rate_limit_exceeded"), True),

@@ -18,7 +18,8 @@ def marked(chart: Chart | None, events: Sequence[Event]) -> Chart | None:
     """The plot with an upright line for each."""
     if chart is None or not events:
         return chart
-    marks = [Mark(one.at, one.name if len(events) <= NAMED else "", is_vertical=True) for one in events]
+    is_short = len(events) > NAMED
+    marks = [Mark(one.at, "" if is_short else one.name, is_vertical=True, is_short=is_short) for one in events]
     plot = replace(chart.plot, marks=(*chart.plot.marks, *marks))
     return replace(chart, plot=plot, caption=f"{chart.caption} Upright lines: something was done on purpose then.")
 

@@ -14,6 +14,8 @@ from html import escape
 
 WIDTH, HEIGHT = 720, 300
 LEFT, RIGHT, BOTTOM = 64, 18, 44
+SHORT = 16
+"""A short mark's height."""
 ROW = 18
 """A row of the legend."""
 LETTER = 6.4
@@ -40,6 +42,8 @@ class Mark:
     value: float
     label: str
     is_vertical: bool = False
+    is_short: bool = False
+    """An upright one that only stands on the axis: many of them would hide the lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +186,10 @@ def _marks(plot: Plot, xs: Axis, ys: Axis) -> Iterator[str]:
             x, y = xs.place(mark.value), ys.start - 8 - 15 * row
             row += 1
             side, beside = ("end", x - 5) if x > (LEFT + WIDTH) / 2 else ("begin", x + 5)
-            yield f'<path class="mark" d="M{x:.1f} {ys.start:.1f}V{ys.end:.1f}"/>'
-            yield f'<text class="tick halo {side}" x="{beside:.1f}" y="{y:.1f}">{words}</text>'
+            top = ys.start - SHORT if mark.is_short else ys.end
+            yield f'<path class="mark" d="M{x:.1f} {ys.start:.1f}V{top:.1f}"/>'
+            if words:
+                yield f'<text class="tick halo {side}" x="{beside:.1f}" y="{y:.1f}">{words}</text>'
         elif not mark.is_vertical and ys.holds(mark.value):
             y = ys.place(mark.value)
             yield f'<path class="mark" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
