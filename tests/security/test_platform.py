@@ -67,7 +67,7 @@ def test_no_request_can_say_where_it_goes(platform: Platform) -> None:
         members = dict.fromkeys(names, url)
         parts = [{"type": "text", "text": url}, {"type": "image_url", "image_url": {"url": f"{url}/a.png"}}]
         assert platform.chat(**members, metadata=members, extra_body=members).status == 200
-        assert platform.chat(messages=[{"role": "user", "content": parts}]).status == 200
+        assert platform.chat(messages=[{"role": "user", "content": parts}]).status == 400
         headers = {
             "x_portkey_custom_host": url,
             "x_api_base": url,
