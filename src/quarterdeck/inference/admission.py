@@ -66,7 +66,7 @@ GRACE_SECONDS = 5
 was away for longer than a lease is back."""
 SETTLED_SECONDS = 600
 """How long a settled id is remembered, for a settle that is sent twice. Ten minutes: a repetition comes after seconds,
-and an id takes some 130 bytes, so at 1,000 requests a second an hour would hold half a gigabyte. A later one adds its
+and an id takes some 140 bytes, so at 1,000 requests a second an hour would hold half a gigabyte. A later one adds its
 cost to its budgets once more, and its record meets the ledger's primary key."""
 GUESSED_SECONDS = 86_400
 """The same for one that was settled as `lost`: its gateway's spool may turn up after a long outage, and takes the guess
