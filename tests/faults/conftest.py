@@ -77,11 +77,12 @@ def postgres_session_stack(
     fault_engines: Engines,
     fault_door: EngineDoor,
     postgres_server: PostgresServer,
+    fault_sink: OTLPSink,
 ) -> Iterator[Stack]:
     folder = fault_folder / "postgres"
     folder.mkdir()
     url = postgres_server.url("postgres")
-    made = Stack(folder, fault_redis, fault_engines, fault_door, url, index=1)
+    made = Stack(folder, fault_redis, fault_engines, fault_door, url, index=1, environ=fault_sink.environment)
     yield made
     made.stop()
 

@@ -5,8 +5,8 @@ import contextlib
 import itertools
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Self
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Self
 
 import httpx
 from tests.faults.asking import Answer, Shape, ask
@@ -26,7 +26,7 @@ LONG = Shape("chat", stream=True, asks_usage=True, max_tokens=400)
 class Traffic:
     """Requests at a constant rate, whatever becomes of those before: a hang shows as a hang and not as a pause.
 
-    `models` says which model a shape asks for.
+    `models` says which model a shape asks for; `fields` go into the next one's body.
     """
 
     def __init__(
@@ -37,12 +37,14 @@ class Traffic:
         shapes: Sequence[Shape] = MIXED,
         rate: float = 25.0,
         deadline: float = 10.0,
+        fields: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._client = client
         self._models = models
         self._shapes = itertools.cycle(shapes)
         self._interval = 1 / rate
         self._deadline = deadline
+        self._fields = fields
         self._asking: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Condition()
         self._driver: asyncio.Task[None] | None = None
@@ -100,7 +102,7 @@ class Traffic:
             await asyncio.sleep(max(0.0, due - loop.time()))
 
     async def _ask(self, shape: Shape) -> None:
-        answer = await ask(self._client, shape, self._models(shape), deadline=self._deadline)
+        answer = await ask(self._client, shape, self._models(shape), deadline=self._deadline, **self._fields())
         async with self._changed:
             self.answers.append(answer)
             self._changed.notify_all()
