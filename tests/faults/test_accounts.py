@@ -202,6 +202,7 @@ async def test_no_budget_is_passed_while_an_empty_redis_knows_none(stack: Stack)
         assert await accounts.spent(stack, key) == accounts.rounded(await stack.rows(key))
 
 
+@pytest.mark.long
 async def test_engine_killed(stack: Stack, fault_sink: OTLPSink) -> None:
     """And dying of itself in the middle of an answer, before it is killed once more."""
     async with calling(stack, "engine") as callers, callers.around("an engine was killed and came back"):
@@ -228,6 +229,7 @@ async def test_trace_sink_slow_then_dead(stack: Stack, fault_sink: OTLPSink) -> 
     await callers.agree(fault_sink)
 
 
+@pytest.mark.long
 async def test_database_killed(postgres_stack: Stack, postgres_server: PostgresServer, fault_sink: OTLPSink) -> None:
     """All records wait in the stream meanwhile: a fourth book, and no other than the rest."""
     stack = postgres_stack

@@ -16,6 +16,7 @@ PATIENCE = 5.0
 """Seconds that no request of the mixed load may take: its own time is under 0.3, on a machine with time for it."""
 
 
+@pytest.mark.long
 async def test_a_killed_redis_costs_no_request_and_no_record(stack: Stack) -> None:
     key = await stack.key("redis-killed")
     async with (
@@ -78,6 +79,7 @@ async def test_limits_are_given_back_after_a_pause(stack: Stack) -> None:
     books.check(traffic.answers + after.answers, await stack.rows(key))
 
 
+@pytest.mark.long
 async def test_a_redis_that_comes_back_empty_is_filled_again(stack: Stack) -> None:
     key = await stack.key("redis-empty", Limits(requests_per_minute=100_000))
     async with (
