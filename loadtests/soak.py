@@ -35,7 +35,11 @@ def main() -> int:
     out = told.out or RESULTS / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-soak"
     wishes = Wishes(told.minutes, told.rate, told.every, told.seed, chosen)
     print(f"{told.minutes:g} min at {told.rate:g}/s, a fault every {told.every:g} s, seed {told.seed}", flush=True)
-    verdicts = asyncio.run(Soak(wishes, out).run())
+    try:
+        verdicts = asyncio.run(Soak(wishes, out).run())
+    except KeyboardInterrupt:
+        print("ended early: nothing is judged", file=sys.stderr)
+        return 130
     print()
     width = max(len(verdict.name) for verdict in verdicts)
     for verdict in verdicts:

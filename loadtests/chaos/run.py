@@ -78,17 +78,13 @@ class Soak:
             for caller in callers:
                 await traffic.warm(caller)
             start = time.time() + LEAD_SECONDS
-            looking = asyncio.create_task(self._each_second(traffic, start))
-            working = asyncio.gather(traffic.run(start), self._break(start))
-            tasks: set[asyncio.Future[Any]] = {looking, working}
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                await task  # what went wrong with us is raised
-            left = await self._settled(len(traffic.asked))
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+            left = await self._drive(traffic, start)
             ended = min(time.time(), start + self._profile.length)
             self._folder.take(traffic)
+        except asyncio.CancelledError:  # Ctrl-C
+            await asyncio.to_thread(platform.stop)
+            platform.forget()  # only then: a Redis without its folder does not end
+            raise
         finally:
             await asyncio.to_thread(platform.stop)
         leaked = [f"{process.name} ({process.pid})" for process in processes.descendants(os.getpid())]
@@ -107,6 +103,21 @@ class Soak:
         else:
             print(f"what the parts left and logged: {platform.folder}", flush=True)
         return found
+
+    async def _drive(self, traffic: Traffic, start: float) -> dict[str, int]:
+        """The whole schedule, the faults, and the wait for what is still on its way. What then is left."""
+        looking = asyncio.create_task(self._each_second(traffic, start))
+        working = asyncio.gather(traffic.run(start), self._break(start))
+        tasks: set[asyncio.Future[Any]] = {looking, working}
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task  # what went wrong with us is raised
+            return await self._settled()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _callers(self) -> Sequence[Caller]:
         """A key without limits, one whose limit is too small, one with a budget, one whose budget is soon spent."""
@@ -175,7 +186,7 @@ class Soak:
 
     # ---- the end ----
 
-    async def _settled(self, most: int) -> dict[str, int]:
+    async def _settled(self) -> dict[str, int]:
         """Wait until nothing is on its way any more. What then is left."""
         left: dict[str, int] = {}
 

@@ -182,7 +182,12 @@ def verdicts(judged: Sequence[Verdict]) -> Table:
     ordered = sorted(judged, key=lambda verdict: order[verdict.outcome])
     rows = [[v.name, v.outcome.replace(" ", "\N{NO-BREAK SPACE}"), v.text] for v in ordered]
     head = ("budget", "verdict", "because")
-    return Table("Budgets (loadtests/budgets.yaml says why each is what it is)", head, rows, ALL_WORDS)
+    return Table(
+        "Budgets (loadtests/budgets.yaml, and for a soak docs/loadtests.md, say why each is what it is)",
+        head,
+        rows,
+        ALL_WORDS,
+    )
 
 
 def lag(sides: Sequence[Measured]) -> Table:
