@@ -70,6 +70,8 @@ class Answer:
     has_left: bool = False
     """We hung up."""
     text: str = ""
+    ids: set[str] = field(default_factory=set)
+    """Of a stream's events: one, however often it was gone on with."""
     usage: dict[str, Any] | None = None
     finish: str | None = None
     is_done: bool = False
@@ -186,6 +188,7 @@ def _take_event(answer: Answer, event: bytes) -> None:
     elif chunk.get("error"):
         answer.error = chunk["error"]
     else:
+        answer.ids.add(chunk["id"])
         answer.usage = chunk.get("usage") or answer.usage
         for choice in chunk["choices"]:
             said = choice["delta"].get("content") if "delta" in choice else choice["text"]

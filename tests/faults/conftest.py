@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from tests.faults.stack import EngineDoor, Stack, engine, replica, signal_to
+from tests.faults.door import EngineDoor
+from tests.faults.stack import Stack, engine, replica, signal_to
 from tests.platform import SimulatorProcess
 from tests.servers import PostgresServer, RedisServer, short_folder
 from tests.telemetry.otlp_sink import OTLPSink

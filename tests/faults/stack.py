@@ -7,21 +7,19 @@ Serve is.
 
 import asyncio
 import contextlib
-import http.client
 import os
 import shutil
 import signal
 import sys
-import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import yaml
 from tests.faults.asking import Shape
+from tests.faults.door import EngineDoor
 from tests.platform import DoorProcess, GatewayProcess, SimulatorProcess
 from tests.servers import RedisServer, ServerProcess
 
@@ -94,57 +92,6 @@ class WorkerProcess(DoorProcess):
     def command(self) -> list[str]:
         words = [f"{name}={value}" for name, value in self._environ.items()]
         return ["env", "-u", "QUARTERDECK_HOST", *words, sys.executable, "-m", "quarterdeck.worker"]
-
-
-class EngineDoor:
-    """`GET /endpoints` on a port of its own: what the replica says of itself, as the real door reads it from Ray."""
-
-    def __init__(self, replica: SimulatorProcess) -> None:
-        self._replica = replica
-        self._server: ThreadingHTTPServer | None = None
-        self._port = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
-
-    def start(self) -> None:
-        """Listen; on the same port as before."""
-        if self._server is None:
-            self._server = ThreadingHTTPServer(("127.0.0.1", self._port), self._handler())
-            self._server.daemon_threads = True
-            self._port = self._server.server_address[1]
-            threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def stop(self) -> None:
-        """Nobody listens any more."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.shutdown()
-            server.server_close()
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        replica = self._replica
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                connection = http.client.HTTPConnection("127.0.0.1", replica.port, timeout=2)
-                try:
-                    connection.request("GET", "/endpoints")
-                    body = connection.getresponse().read()
-                except (OSError, http.client.HTTPException):
-                    body = b'{"endpoints":[]}'
-                finally:
-                    connection.close()
-                self.send_response(200)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Quiet."""
-
-        return Handler
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,7 @@ async def test_a_fault_of_the_engine_ends_as_it_is_written(stack: Stack, fault_s
     for answer in answers:
         _check_attempts(stack, answer, found[answer.tag], row)
         if found[answer.tag].resumed:
+            assert len(answer.ids) == 1
             assert answer.text == await _undisturbed(stack, answer), "not a character is lost or said twice"
 
 
