@@ -135,6 +135,7 @@ async def counted(client: httpx.AsyncClient, outcome: str = "ok", shape: Shape =
     return answers
 
 
+@pytest.mark.long
 async def test_redis_killed(stack: Stack, fault_sink: OTLPSink) -> None:
     async with calling(stack, "killed") as callers, callers.around("Redis was killed and came back"):
         stack.redis.kill()

@@ -16,7 +16,6 @@ PATIENCE = 5.0
 """Seconds that no request of the mixed load may take: its own time is under 0.3, on a machine with time for it."""
 
 
-@pytest.mark.long
 async def test_a_killed_redis_costs_no_request_and_no_record(stack: Stack) -> None:
     key = await stack.key("redis-killed")
     async with (

@@ -13,6 +13,7 @@ from tests.telemetry.otlp_sink import OTLPSink
 pytestmark = pytest.mark.faults
 
 
+@pytest.mark.long
 async def test_a_killed_worker_is_noticed_by_nobody_and_loses_nothing(stack: Stack, fault_sink: OTLPSink) -> None:
     key = await stack.key("worker-killed")
     async with (
