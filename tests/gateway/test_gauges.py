@@ -28,7 +28,7 @@ CALLERS = ["one", "another"]
 
 def watched(bench: Bench) -> GatewayMetrics:
     metrics, pipeline = GatewayMetrics(), bench.pipeline
-    gate, router = pipeline._gate, pipeline._router
+    gate, router = pipeline.gate, pipeline.router
     watch(metrics, endpoints=bench.listed, gate=gate, router=router, queues=pipeline.queues, callers=CALLERS)
     return metrics
 

@@ -125,7 +125,7 @@ class Service:
         self.lines = LineWriter()
         self.app = self._app(keys)
         # What the pipeline builds for itself, it need not hand out for anybody else.
-        gate, router, queues = self.pipeline._gate, self.pipeline._router, self.pipeline.queues
+        gate, router, queues = self.pipeline.gate, self.pipeline.router, self.pipeline.queues
         watch(metrics, endpoints=self.endpoints, gate=gate, router=router, queues=queues, callers=self.callers)
         metrics.subscription_up.set(0)
 

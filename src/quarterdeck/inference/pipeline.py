@@ -79,11 +79,11 @@ class Pipeline:
         self.queues = Queues(endpoints, lambda: self.directory.config.queue, self._has_engine)
         self._cache = cache
         self._settlement = settlement
-        self._router = Router(endpoints)
-        self._mirror = Mirror(self._router, engines, settlement, on_record)
-        self._gate = Gate(redis, settlement, reread)
+        self.router = Router(endpoints)
+        self._mirror = Mirror(self.router, engines, settlement, on_record)
+        self.gate = Gate(redis, settlement, reread)
         self._attempts = Attempts(engines, self.queues)
-        self._closing = Closing(engines, self._attempts, self._gate, settlement, on_record)
+        self._closing = Closing(engines, self._attempts, self.gate, settlement, on_record)
 
     async def call(self, head: Head, body: bytes) -> Reply:
         """Answer a request. Raises APIError while there is nothing of an answer yet."""
@@ -98,7 +98,7 @@ class Pipeline:
         route = resolve(directory, self.endpoints, request.model, head.principal)
         refuse_addresses(request, gateway.media_domains)
         reserved = estimate(body, request)
-        selection = self._router.begin(
+        selection = self.router.begin(
             route, tokens=reserved.total, now=time.monotonic(), request=request, members=members, headers=head.headers
         )
         served = selection.served
@@ -108,7 +108,7 @@ class Pipeline:
         call = Call(head, meter, body, reserved, selection, lookup)
         self.in_flight += 1
         try:
-            call.headers = await self._gate.admit(call, gateway)
+            call.headers = await self.gate.admit(call, gateway)
         except BaseException:  # refused or cancelled: `_finish` will not take it off
             self.in_flight -= 1
             raise
