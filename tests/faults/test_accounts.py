@@ -37,7 +37,7 @@ LIMITED = "429 rate_limit_exceeded"
 
 
 SHORT = Shape("chat", max_tokens=3)
-PATIENCE = 5.0
+PATIENCE = 15.0
 """Seconds that no request may take, on a machine with time for it: what is asked of an engine takes 0.3."""
 
 

@@ -13,7 +13,7 @@ from tests.servers import PostgresServer
 pytestmark = pytest.mark.faults
 
 SHORT = Shape("chat", max_tokens=3)
-PATIENCE = 8.0
+PATIENCE = 20.0
 """Seconds within which a request that needs a paused database is refused: its own limit is five."""
 
 

@@ -22,7 +22,7 @@ from quarterdeck.record import RequestRecord
 
 pytestmark = pytest.mark.faults
 
-QUICK = 2.0
+QUICK = 6.0
 """Seconds within which everything ends that waits for no time-out."""
 FIRST, IDLE = TIMEOUTS["first_token_timeout_seconds"], TIMEOUTS["idle_timeout_seconds"]
 

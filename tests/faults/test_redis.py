@@ -12,7 +12,7 @@ from quarterdeck.settings.limits import Limits
 
 pytestmark = pytest.mark.faults
 
-PATIENCE = 5.0
+PATIENCE = 15.0
 """Seconds that no request of the mixed load may take: its own time is under 0.3, on a machine with time for it."""
 
 

@@ -22,6 +22,7 @@ from quarterdeck.inference.calls import Head, Reply, Sink
 from quarterdeck.inference.directory import Directory
 from quarterdeck.inference.endpoints import Endpoint
 from quarterdeck.settings.config import Config, parse
+from quarterdeck.settings.limits import Budget
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.ledger import Ledger
@@ -200,7 +201,7 @@ class FakeRevisions:
     def __init__(self) -> None:
         self.bumped: list[Change] = []
 
-    async def bump(self, change: Change) -> None:
+    async def bump(self, change: Change, *, unspent: Budget | None = None) -> None:
         self.bumped.append(change)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from quarterdeck.errors import ServiceUnavailableError
 from quarterdeck.gateway import revisions
 from quarterdeck.gateway.revisions import CHANNEL, Change, Follower, RedisRevisions, change_of
+from quarterdeck.inference import admission
 from quarterdeck.inference.counters import revision_key
+from quarterdeck.settings.limits import Budget
 from quarterdeck.store.redis import Redis
 from quarterdeck.store.subscription import Subscription
 
@@ -66,6 +69,16 @@ async def test_a_bump_counts_up_and_says_what_has_changed(redis: Redis, redis_ur
     assert await redis.call("GET", revision_key("default")) == b"2"
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_new_keys_budget_need_not_be_counted_first(redis: Redis) -> None:
+    revisions = RedisRevisions(redis)
+    await revisions.bump(Change("default", key="key_new"), unspent=Budget(amount=Decimal(5), period="month"))
+    money = await admission.read_money(redis, "default", "key:key_new")
+    assert money is not None
+    assert (money.kind, money.spent, money.held, money.is_cold) == ("month", 0, 0, False)
+    await revisions.bump(Change("default", key="key_old"))
+    assert await admission.read_money(redis, "default", "key:key_old") is None
 
 
 async def test_a_bump_without_redis_is_no_error() -> None:

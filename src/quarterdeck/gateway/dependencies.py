@@ -21,6 +21,7 @@ from quarterdeck.gateway.revisions import Change
 from quarterdeck.inference.endpoints import Endpoints
 from quarterdeck.inference.principal import Principal
 from quarterdeck.settings.config import Config
+from quarterdeck.settings.limits import Budget
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import OrgStore
@@ -31,7 +32,7 @@ from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 class Revisions(Protocol):
     """Tells all gateways what has changed."""
 
-    async def bump(self, change: Change) -> None: ...
+    async def bump(self, change: Change, *, unspent: Budget | None = None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +61,15 @@ class Parts:
         """The configuration in force."""
         return self.pipeline.directory.config
 
-    async def announce(self, change: Change) -> None:
-        """Have what was committed hold here before the answer goes out, and at the other gateways soon."""
+    async def announce(self, change: Change, *, unspent: Budget | None = None) -> None:
+        """Have what was committed hold here before the answer goes out, and at the other gateways soon. `unspent`: the
+        budget of a key that was made now."""
         try:
             await self.authenticator.catch_up([change])
         except ServiceUnavailableError:  # it went away since the commit: rather read the key anew than trust the old
             if change.key is not None:
                 self.authenticator.forget(change.key)
-        await self.revisions.bump(change)
+        await self.revisions.bump(change, unspent=unspent)
 
 
 def _parts(request: Request) -> Parts:

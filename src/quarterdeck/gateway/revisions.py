@@ -14,7 +14,9 @@ from typing import Any, Protocol
 import msgspec
 
 from quarterdeck.errors import ServiceUnavailableError
-from quarterdeck.inference.counters import cold_key, money_key, revision_key
+from quarterdeck.inference.admission_scripts import PERIOD
+from quarterdeck.inference.counters import PERIODS, cold_key, money_key, revision_key
+from quarterdeck.settings.limits import Budget
 from quarterdeck.store.redis import RedisError, RedisUnavailableError, Script
 
 log = logging.getLogger(__name__)
@@ -27,15 +29,24 @@ RETRY_SECONDS = 1.0
 DEAF_SECONDS = 1.0
 """While nothing can be heard (Redis is away), everything is read again so often, and at most a tenth of the time."""
 
-_BUMP = Script("""
--- KEYS revision money cold; ARGV channel change scope
+_BUMP = Script(
+    PERIOD
+    + """
+-- KEYS revision money cold; ARGV channel change scope kind (of the period of a budget that is as new as its key; or 0)
 -- A budget may have been taken away and given back: what was spent meanwhile nobody counted. The worker does, anew.
-local money = redis.call('GET', KEYS[2])
-if money then redis.call('SADD', KEYS[3], struct.unpack('<d', money) .. ' ' .. ARGV[3]) end
+-- Of a new key there is nothing to count, so that its first request need not wait for the worker.
+local money, kind = redis.call('GET', KEYS[2]), tonumber(ARGV[4])
+if money then
+  redis.call('SADD', KEYS[3], struct.unpack('<d', money) .. ' ' .. ARGV[3])
+elseif kind > 0 then
+  local period = period_of(kind, tonumber(redis.call('TIME')[1]))
+  redis.call('SET', KEYS[2], struct.pack('<ddddd', kind, period, 0, 0, 0))
+end
 local revision = redis.call('INCR', KEYS[1])
 redis.call('PUBLISH', ARGV[1], string.format('%d %s', revision, ARGV[2]))
 return revision
-""")
+"""
+)
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -58,12 +69,13 @@ class RedisRevisions:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def bump(self, change: Change) -> None:
-        """Tell all gateways. Called once the change is committed."""
+    async def bump(self, change: Change, *, unspent: Budget | None = None) -> None:
+        """Tell all gateways. Called once the change is committed. `unspent`: the budget of a key that was made now."""
         try:
             scope = f"key:{change.key}" if change.key else f"team:{change.team}" if change.team else "org"
             keys = (revision_key(change.org), money_key(change.org, scope), cold_key(change.org))
-            await self._redis.run(_BUMP, keys, (CHANNEL, msgspec.json.encode(change), scope))
+            kind = 0 if unspent is None else PERIODS.index(unspent.period)
+            await self._redis.run(_BUMP, keys, (CHANNEL, msgspec.json.encode(change), scope, kind))
         except (RedisUnavailableError, RedisError) as error:
             log.warning("other gateways find out by themselves what has changed: %s", error)
 

@@ -110,7 +110,8 @@ async def create_key(body: KeyRequest, parts: PartsDep, admin: AdminDep) -> Resp
         tags=body.tags,
         expires=_expiry(body.expires_in_days),
     )
-    await parts.announce(Change(row.org, key=row.id))
+    terms, _ = key_terms(row, parts.config)
+    await parts.announce(Change(row.org, key=row.id), unspent=terms.budget)
     return json_response({**key_object(row, parts.config), "key": secret}, 201)
 
 
