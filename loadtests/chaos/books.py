@@ -13,7 +13,7 @@ from tests.faults.books import NO_RECORD
 
 from quarterdeck.record import RequestRecord
 
-REFUSED = NO_RECORD | {"insufficient_quota"}
+REFUSED = NO_RECORD | {"insufficient_quota", "request_timeout"}
 """Codes of requests that were never admitted: no row."""
 COUNTED = frozenset({"engine", "counted", "estimated"})
 KNOWN_PRICES = tuple(tuple(Decimal(price[kind]) for kind in ("input", "cached_input", "output")) for price in PRICES)

@@ -39,6 +39,8 @@ PATIENCE: dict[str, Any] = TIMEOUTS | {
     "connect_timeout_seconds": 2,
     "first_token_timeout_seconds": 8,  # a full core is no fault
     "idle_timeout_seconds": 5,
+    "client_body_timeout_seconds": 30,  # the client shares the machine
+    "client_write_timeout_seconds": 30,
     "drain_seconds": 20,
     "reservation_lease_seconds": 5,
 }
