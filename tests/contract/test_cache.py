@@ -13,8 +13,16 @@ def test_a_hit_is_the_first_answer_once_more(client: openai.OpenAI, platform: Pl
     create = client.chat.completions.with_raw_response.create
     first = create(**ASK)
     assert first.headers["x-cache"] == "miss"
-    wait_until(lambda: create(**ASK).headers["x-cache"] == "hit", seconds=5, what=lambda: "no hit")
-    second = create(**ASK)
+    made = [first]
+
+    def is_hit() -> bool:
+        made.append(create(**ASK))
+        return bool(made[-1].headers["x-cache"] == "hit")
+
+    wait_until(is_hit, seconds=5, what=lambda: "no hit")
+    second = made.pop()
+    # Who asks before the first answer is kept is given one of his own, which may be kept in its place.
+    first = next(each for each in made if each.parse().id == second.parse().id)
     assert second.parse() == first.parse()
     assert second.headers["x-cache-key"] == first.headers["x-cache-key"]
     assert int(second.headers["age"]) >= 0
@@ -28,9 +36,9 @@ def test_a_stream_comes_out_of_the_cache_as_it_went_in(client: openai.OpenAI) ->
         with client.chat.completions.create(**ASK, stream=True, **options) as stream:
             return stream.response.headers["x-cache"], list(stream)
 
-    state, first = told()
-    assert state == "miss"
+    assert told()[0] == "miss"
     wait_until(lambda: told()[0] == "hit", seconds=5, what=lambda: "no hit")
+    _, first = told()
     assert told() == ("hit", first)
     state, with_usage = told(stream_options={"include_usage": True})
     assert state == "hit"
