@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import sys
+from pathlib import Path
 
 from quarterdeck.settings.config import ConfigError, TelemetryConfig, load
 from quarterdeck.settings.environment import Environment
@@ -56,13 +58,20 @@ def telemetry_of(environment: Environment) -> TelemetryConfig:
         return TelemetryConfig()
 
 
+def _yield_the_processor() -> None:
+    """Among the processes of one session by niceness; Linux shares between sessions by that of the session's group."""
+    os.nice(NICE)
+    with contextlib.suppress(OSError):  # a kernel without autogroups knows one niceness only
+        Path("/proc/self/autogroup").write_text(str(NICE))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m quarterdeck.worker", description=__doc__)
     parser.add_argument("--replay-dead", action="store_true", help="put set-aside records back, and end")
     parser.add_argument("--org", default=DEFAULT_ORG, help="whose (default: %(default)s)")
     arguments = parser.parse_args()
     logs.configure("INFO", "worker")
-    os.nice(NICE)
+    _yield_the_processor()
     try:
         environment = Environment.read()
         logs.configure(environment.log_level, "worker")
