@@ -130,12 +130,13 @@ class Exchange:
 
     def put(self, piece: bytes) -> bool:
         outgoing = self._outgoing
-        if not outgoing:  # what comes in one turn of the loop leaves in one write
-            self._protocol.loop.call_soon(self._flush)
-        outgoing += (b"%x\r\n" % len(piece), piece, b"\r\n")
-        self._size += len(piece)
-        if self._size > HIGH_WATER_LIMIT:
-            self._flush()
+        if outgoing:  # the head waits for the first piece, and both for a piece that comes in the same turn
+            outgoing += (b"%x\r\n" % len(piece), piece, b"\r\n")
+            self._size += len(piece)
+            if self._size > HIGH_WATER_LIMIT:
+                self._flush()
+        elif not self.disconnected:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
         return not self._flow.write_paused
 
     async def room(self) -> None:
