@@ -2,10 +2,11 @@
 
 import http.client
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from tests.platform import SimulatorProcess
+from tests.quiet_server import QuietHTTPServer
 
 
 class EngineDoor:
@@ -13,7 +14,7 @@ class EngineDoor:
 
     def __init__(self, replica: SimulatorProcess) -> None:
         self._replica = replica
-        self._server: ThreadingHTTPServer | None = None
+        self._server: QuietHTTPServer | None = None
         self._port = 0
 
     @property
@@ -23,8 +24,7 @@ class EngineDoor:
     def start(self) -> None:
         """Listen; on the same port as before."""
         if self._server is None:
-            self._server = ThreadingHTTPServer(("127.0.0.1", self._port), self._handler())
-            self._server.daemon_threads = True
+            self._server = QuietHTTPServer(("127.0.0.1", self._port), self._handler())
             self._port = self._server.server_address[1]
             threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
+from tests.quiet_server import QuietHTTPServer
 from tests.telemetry.langfuse_oracle import Observation, observation_of
 
 PUBLIC_KEY, SECRET_KEY = "pk-lf-test", "sk-lf-test-secret"
@@ -171,8 +172,7 @@ class _Refusal(Exception):
         self.status = status
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+class _Server(QuietHTTPServer):
     block_on_close = False
     allow_reuse_address = True
 
@@ -191,9 +191,6 @@ class _Server(ThreadingHTTPServer):
     def close_request(self, request: Any) -> None:
         self.connections.discard(request)
         super().close_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is no error of a test's."""
 
 
 def _handler(sink: OTLPSink) -> type[BaseHTTPRequestHandler]:
