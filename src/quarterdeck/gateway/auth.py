@@ -16,7 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from quarterdeck import ids
 from quarterdeck.errors import AuthenticationError, NotFoundError, ServiceUnavailableError
@@ -39,6 +39,18 @@ READ_AGAIN = 3
 """How often a key is looked up once more because something changed while it was read."""
 MAX_HEADER = 1024
 """Bytes of an Authorization header that may hold a key of ours; a longer one is not looked up."""
+
+
+class _Fault(NamedTuple):
+    """Why a key that is known opens nothing."""
+
+    outcome: str
+    message: str
+
+
+REPLACED = _Fault("revoked", "This API key has been replaced by another.")
+REVOKED = _Fault("revoked", "This API key has been revoked.")
+EXPIRED = _Fault("expired", "This API key has expired.")
 
 
 class Keys(Protocol):
@@ -120,9 +132,7 @@ class Authenticator:
         if authorization is None or not authorization.startswith(b"Bearer ") or len(authorization) > MAX_HEADER:
             return None
         known = self._known.get(ids.digest(authorization[7:].strip()))
-        if known is None or known.row.revoked is not None or known.config is not self._config():
-            return None
-        if known.row.expires is not None and known.row.expires <= self._wall():
+        if known is None or known.config is not self._config() or self._fault(known.row) is not None:
             return None
         if self._clock() - known.read > FRESH_SECONDS:
             return None
@@ -305,16 +315,23 @@ class Authenticator:
 
     def _check(self, row: KeyRow, known: _Known | None = None) -> None:
         """Raises AuthenticationError where the row is of a key that opens nothing, or no longer by the secret known."""
-        if known is not None and row.digest != known.digest:
+        fault = self._fault(row, known)
+        if fault is None:
+            return
+        if known is not None and fault is REPLACED:
             self._drop(known)
-            self._on_outcome("revoked")
-            raise _refusal("This API key has been replaced by another.")
+        self._on_outcome(fault.outcome)
+        raise _refusal(fault.message)
+
+    def _fault(self, row: KeyRow, known: _Known | None = None) -> _Fault | None:
+        """Why the key opens nothing; None: it is good."""
+        if known is not None and row.digest != known.digest:
+            return REPLACED
         if row.revoked is not None:
-            self._on_outcome("revoked")
-            raise _refusal("This API key has been revoked.")
+            return REVOKED
         if row.expires is not None and row.expires <= self._wall():
-            self._on_outcome("expired")
-            raise _refusal("This API key has expired.")
+            return EXPIRED
+        return None
 
     def _principal_of(self, row: KeyRow, revision: int) -> Principal:
         return principal_of(row, self._config(), revision)
