@@ -111,7 +111,7 @@ class Meter(msgspec.Struct, eq=False):
             usage_source="estimated" if seen else self.usage_source,
             price_version=self.served.price_version,
             price_input=price.input,
-            price_cached=price.input if price.cached_input is None else price.cached_input,
+            price_cached=price.cached,
             price_output=price.output,
             cost=cost(
                 usage,

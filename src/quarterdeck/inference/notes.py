@@ -29,7 +29,7 @@ def note_head(principal: Principal, served: Served, operation: Operation) -> byt
         "http_status": 0,
         "price_version": served.price_version,
         "price_input": price.input,
-        "price_cached": price.input if price.cached_input is None else price.cached_input,
+        "price_cached": price.cached,
         "price_output": price.output,
         "priority": principal.priority,
         "tags": principal.tags,

@@ -24,8 +24,7 @@ class Rates:
 
     @classmethod
     def of(cls, price: Price) -> "Rates":
-        cached = price.input if price.cached_input is None else price.cached_input
-        each = (price.input, cached, price.output)
+        each = (price.input, price.cached, price.output)
         exponent = min(int(number.as_tuple().exponent) for number in each)
         whole = [int(number.scaleb(-exponent, _CONTEXT)) for number in each]
         return cls(whole[0], whole[1], whole[2], exponent - 6, price.gpu_hour)

@@ -25,6 +25,11 @@ class Price(BaseModel):
     """
 
     @property
+    def cached(self) -> Decimal:
+        """What a cached prompt token costs: `cached_input`, or `input` where that is not set."""
+        return self.input if self.cached_input is None else self.cached_input
+
+    @property
     def version(self) -> str:
         """Twelve hex digits of the table's SHA-256: the same prices always have the same version, however written."""
         prices = (self.input, self.cached_input, self.output, self.gpu_hour)

@@ -23,9 +23,15 @@ class ExactDecimal(TypeDecorator[Decimal]):
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
         if value is None:
             return None
-        if not value.is_finite():
-            raise ValueError(f"an amount of money must be finite, not {value}")
-        return value if dialect.name == "postgresql" else format(value, "f")
+        text = exact_text(value)
+        return value if dialect.name == "postgresql" else text
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
         return None if value is None else Decimal(value)
+
+
+def exact_text(value: Decimal) -> str:
+    """As SQLite keeps it. Raises ValueError where it is no amount of money."""
+    if not value.is_finite():
+        raise ValueError(f"an amount of money must be finite, not {value}")
+    return format(value, "f")

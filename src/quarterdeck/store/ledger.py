@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from quarterdeck.errors import NotFoundError
 from quarterdeck.record import Attempt, RequestRecord
 from quarterdeck.store.database import Database, is_unacceptable
+from quarterdeck.store.exact import exact_text
 from quarterdeck.store.tables import ledger
 
 GroupBy = Literal["org", "team", "key", "model", "route", "operation", "endpoint", "user", "status"]
@@ -198,9 +199,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     for name, value in row.items():
         kind = type(value)
         if kind is Decimal:
-            if not value.is_finite():
-                raise ValueError(f"an amount of money must be finite, not {value}")
-            row[name] = format(value, "f")
+            row[name] = exact_text(value)
         elif kind is list:
             row[name] = msgspec.json.encode(value).decode()
         elif name in _DOUBLES and value is not None:
