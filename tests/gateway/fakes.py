@@ -18,7 +18,7 @@ from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.gateway.revisions import Change
 from quarterdeck.gateway.wire import ABORT
-from quarterdeck.inference.calls import Head, Reply, Sink
+from quarterdeck.inference.calls import Head, Reply, Sink, pour
 from quarterdeck.inference.directory import Directory
 from quarterdeck.inference.endpoints import Endpoint
 from quarterdeck.settings.config import Config, parse
@@ -121,9 +121,7 @@ class FakeStream:
         raise StopAsyncIteration
 
     async def pump(self, sink: Sink) -> None:
-        async for piece in self:
-            if not sink.put(piece):
-                await sink.room()
+        await pour(self, sink)
 
     async def aclose(self) -> None:
         self.closed.set()

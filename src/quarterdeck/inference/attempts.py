@@ -4,7 +4,6 @@ The selection says whom to ask; here they are asked, waited for, counted, and ea
 """
 
 import time
-from collections.abc import Sequence
 
 from quarterdeck.errors import (
     APIError,
@@ -14,7 +13,7 @@ from quarterdeck.errors import (
     RateLimitError,
     ServiceUnavailableError,
 )
-from quarterdeck.inference.calls import FREE, Head, Operation
+from quarterdeck.inference.calls import FREE, Operation
 from quarterdeck.inference.directory import Served
 from quarterdeck.inference.endpoints import Endpoint
 from quarterdeck.inference.engine_client import EngineAnswer, EngineClient
@@ -131,9 +130,8 @@ class Attempts:
     async def _ask(self, call: Call, choice: Choice, body: bytes, deadline: float) -> EngineAnswer:
         endpoint, head = choice.endpoint, call.head
         body = for_endpoint(body, endpoint, choice.renamed)
-        headers = _headers(head)
         return await self._engines.open(
-            endpoint, head.operation, body, headers, limit=deadline, timeouts=choice.timeouts
+            endpoint, head.operation, body, head.engine_headers, limit=deadline, timeouts=choice.timeouts
         )
 
     async def _wait(self, call: Call, served: Served, deadline: float) -> bool:
@@ -181,8 +179,3 @@ def _with_retry_after(failure: APIError) -> APIError:
     if isinstance(failure, EngineUnavailableError):  # as long as nothing else was said: it may be one dropped call
         failure.headers.setdefault("retry-after", "1")
     return failure
-
-
-def _headers(head: Head) -> Sequence[tuple[bytes, bytes]]:
-    """vLLM takes x-request-id for its own logs and ids, so one id is found in all of them."""
-    return ((b"x-request-id", head.request_id.encode()), *head.headers)

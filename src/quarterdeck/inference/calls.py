@@ -3,6 +3,7 @@
 A door makes a `Head` of its request and sends a `Reply` back as its protocol wants it.
 """
 
+from collections.abc import AsyncIterable
 from enum import StrEnum
 from typing import Protocol, Self
 
@@ -46,6 +47,11 @@ class Head(msgspec.Struct, frozen=True):  # a frozen dataclass takes eight times
     cache_control: bytes = b""
     """The client's `cache-control`: whether an answer may be kept or an old one given."""
 
+    @property
+    def engine_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """What an engine is sent. vLLM takes x-request-id for its logs and ids, so one id is found in all of them."""
+        return ((b"x-request-id", self.request_id.encode()), *self.headers)
+
 
 class Sink(Protocol):
     """Where a stream's pieces can go without anybody waiting in between."""
@@ -57,6 +63,13 @@ class Sink(Protocol):
     async def room(self) -> None:
         """Wait until there is room again."""
         ...
+
+
+async def pour(pieces: AsyncIterable[bytes], sink: Sink) -> None:
+    """Put all pieces into the sink, as fast as there is room."""
+    async for piece in pieces:
+        if not sink.put(piece):
+            await sink.room()
 
 
 class Stream(Protocol):

@@ -88,8 +88,7 @@ class Mirror:
         endpoint, head = meter.endpoint, meter.head
         if endpoint is None:
             return
-        headers = ((b"x-request-id", head.request_id.encode()), *head.headers)
-        answer = await self._engines.open(endpoint, head.operation, body, headers, limit=deadline)
+        answer = await self._engines.open(endpoint, head.operation, body, head.engine_headers, limit=deadline)
         meter.first_token = time.time()
         report_success(endpoint)
         if answer.stream is None:

@@ -12,7 +12,7 @@ from typing import Self
 
 import msgspec
 
-from quarterdeck.inference.calls import Reply, Sink
+from quarterdeck.inference.calls import Reply, Sink, pour
 from quarterdeck.protocol import sse
 from quarterdeck.record import RequestRecord
 
@@ -163,9 +163,7 @@ class Replay:
         return body[start:end]
 
     async def pump(self, sink: Sink) -> None:
-        async for piece in self:
-            if not sink.put(piece):
-                await sink.room()
+        await pour(self, sink)
 
     async def aclose(self) -> None:
         self._at = len(self._body)
