@@ -15,9 +15,8 @@ read as of one moment without stopping anybody:
 A worker that dies on the way leaves a budget that is still cold: another begins again, from 0.
 """
 
-import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -27,10 +26,11 @@ from quarterdeck.inference.admission_scripts import ADD_UP, RECOUNT
 from quarterdeck.inference.counters import PERIODS, cold_key, money_key, rebuilding_key, stream_key
 from quarterdeck.inference.periods import period_start
 from quarterdeck.record import MIRROR, RequestRecord, decode, microdollars
-from quarterdeck.store.database import Database, DatabaseUnavailableError
-from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
+from quarterdeck.store.database import Database
+from quarterdeck.store.redis import Redis
 from quarterdeck.store.spending import Entered, Spending, spending
-from quarterdeck.worker.conditions import Condition, pause
+from quarterdeck.worker.conditions import Condition
+from quarterdeck.worker.org_loop import OrgLoop, Orgs
 
 log = logging.getLogger(__name__)
 
@@ -149,30 +149,15 @@ def _cold(members: Sequence[bytes]) -> list[ColdBudget]:
     return found
 
 
-class BudgetLoop:
+class BudgetLoop(OrgLoop):
     """Rebuilds what is cold, of every org."""
 
-    def __init__(
-        self, redis: Redis, database: Database, orgs: Callable[[], Sequence[str]], condition: Condition
-    ) -> None:
+    def __init__(self, redis: Redis, database: Database, orgs: Orgs, condition: Condition) -> None:
+        super().__init__(orgs, condition)
+        self.seconds = LOOK_SECONDS
         self._redis = redis
         self._database = database
-        self._orgs = orgs
-        self._condition = condition
 
-    async def run(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            await self.turn()
-            await pause(stop, LOOK_SECONDS)
-
-    async def turn(self) -> None:
-        """Once over all orgs."""
-        try:
-            for org in self._orgs():
-                if count := await rebuild(self._redis, self._database, org):
-                    log.info("counted %d budgets anew from the ledger", count, extra={"org": org})
-            self._condition.good()
-        except (RedisUnavailableError, RedisError, DatabaseUnavailableError) as error:
-            self._condition.bad(str(error))
-        except Exception as error:  # a door, as the other loops: what nobody foresaw must not end the worker
-            self._condition.bad(f"{type(error).__name__}: {error}", trace=error)
+    async def _visit(self, org: str) -> None:
+        if count := await rebuild(self._redis, self._database, org):
+            log.info("counted %d budgets anew from the ledger", count, extra={"org": org})

@@ -8,7 +8,7 @@ because the records are still there and somebody may put the cause right.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -21,12 +21,11 @@ from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.telemetry.otlp import OTLPError, OTLPExporter, Outcome
 from quarterdeck.telemetry.spans import Span, span_of
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
-from quarterdeck.worker.conditions import Backoff, Condition, pause
+from quarterdeck.worker.conditions import Backoff, Condition
+from quarterdeck.worker.org_loop import OrgLoop, Orgs
 from quarterdeck.worker.streams import Consumer, Entry
 
 log = logging.getLogger(__name__)
-
-Orgs = Callable[[], Sequence[str]]
 
 BATCH = 256
 """Records in one transaction and one acknowledgement: some ms of the database's time and of Redis'."""
@@ -237,33 +236,20 @@ class TraceLoop(StreamLoop):
         self._exporter.close()
 
 
-class ExpiryLoop:
+class ExpiryLoop(OrgLoop):
     """Requests whose gateway died become records, `lost`."""
 
     def __init__(self, redis: Redis, orgs: Orgs, condition: Condition, metrics: WorkerMetrics) -> None:
+        super().__init__(orgs, condition)
+        self.seconds = EXPIRY_SECONDS
         self._redis = redis
-        self._orgs = orgs
-        self._condition = condition
         self._metrics = metrics
 
-    async def run(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            await self.turn()
-            await pause(stop, EXPIRY_SECONDS)
-
-    async def turn(self) -> None:
-        """Once over all orgs."""
-        try:
-            for org in self._orgs():
-                # It takes so many at a time; more may wait.
-                while count := await admission.settle_expired(self._redis, org):
-                    self._metrics.lost.add(amount=count)
-                    log.warning("settled %d requests of a gateway that is gone", count, extra={"org": org})
-            self._condition.good()
-        except (RedisUnavailableError, RedisError) as error:
-            self._condition.bad(str(error))
-        except Exception as error:  # the door: see the module's first lines
-            self._condition.bad(f"{type(error).__name__}: {error}", trace=error)
+    async def _visit(self, org: str) -> None:
+        # It takes so many at a time; more may wait.
+        while count := await admission.settle_expired(self._redis, org):
+            self._metrics.lost.add(amount=count)
+            log.warning("settled %d requests of a gateway that is gone", count, extra={"org": org})
 
 
 def _read(entry: Entry) -> tuple[RequestRecord | None, str]:
