@@ -13,19 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.faults.stack import TIMEOUTS, Key, WorkerProcess, until
+from tests.faults.stack import TIMEOUTS, Key, WorkerProcess, left_in, until
 from tests.platform import DoorProcess, GatewayProcess, SimulatorProcess
 from tests.servers import RedisServer, ServerProcess, short_folder
 from tests.telemetry.otlp_sink import OTLPSink
 
 from quarterdeck import ids
-from quarterdeck.inference import admission
 from quarterdeck.record import RequestRecord
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger, LedgerFilter
-from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.store.spool import Spool
 
 ORG = "default"
@@ -147,21 +145,8 @@ class Platform:
 
     async def left(self) -> dict[str, int]:
         """What has not arrived in the ledger: reservations, records in the stream and in the spools."""
-        redis = Redis(self.redis_url)
-        try:
-            return {
-                "reservations": await redis.call("HLEN", admission.reservations_key(ORG)),
-                "deadlines": await redis.call("ZCARD", admission.deadlines_key(ORG)),
-                "stream": await redis.call("XLEN", admission.stream_key(ORG)),
-                "spool": sum(
-                    Spool(self.folder / f"gateway-{number}" / "state" / "spool").waiting()
-                    for number in range(1, len(self.gateways) + 1)
-                ),
-            }
-        except (RedisUnavailableError, RedisError) as error:
-            return {f"Redis does not answer ({error})": 1}
-        finally:
-            await redis.close()
+        spools = [self.folder / f"gateway-{number}" / "state" / "spool" for number in range(1, len(self.gateways) + 1)]
+        return await left_in(self.redis_url, sum(Spool(spool).waiting() for spool in spools))
 
 
 async def launched(part: ServerProcess) -> None:

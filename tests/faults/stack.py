@@ -288,18 +288,7 @@ class Stack:
 
     async def left(self) -> dict[str, int]:
         """What has not arrived in the ledger: reservations, records in the stream and in the spool."""
-        redis = Redis(self.redis_url)
-        try:
-            return {
-                "reservations": await redis.call("HLEN", admission.reservations_key(ORG)),
-                "deadlines": await redis.call("ZCARD", admission.deadlines_key(ORG)),
-                "stream": await redis.call("XLEN", admission.stream_key(ORG)),
-                "spool": self.spooled(),
-            }
-        except (RedisUnavailableError, RedisError):
-            return {"redis is away": 1}
-        finally:
-            await redis.close()
+        return await left_in(self.redis_url, self.spooled())
 
     def forget_redis(self) -> None:
         """Take away the files of a Redis that is not running: it starts empty."""
@@ -353,3 +342,19 @@ async def until(
 
 def _tail(log: Path) -> str:
     return log.read_text(errors="replace")[-3000:]
+
+
+async def left_in(redis_url: str, spooled: int) -> dict[str, int]:
+    """What Redis has that has not arrived in the ledger, and beside it what is `spooled`."""
+    redis = Redis(redis_url)
+    try:
+        return {
+            "reservations": await redis.call("HLEN", admission.reservations_key(ORG)),
+            "deadlines": await redis.call("ZCARD", admission.deadlines_key(ORG)),
+            "stream": await redis.call("XLEN", admission.stream_key(ORG)),
+            "spool": spooled,
+        }
+    except (RedisUnavailableError, RedisError) as error:
+        return {f"Redis does not answer ({error})": 1}
+    finally:
+        await redis.close()
