@@ -102,14 +102,34 @@ async def test_an_answer_may_have_no_body(client: HttpClient, status: int) -> No
         assert upstream.connections == 1
 
 
-async def test_status_and_headers_are_there_before_the_body(client: HttpClient) -> None:
-    async with Upstream(answering(pieces(CHUNKED.replace(b"200", b"429") + b""))) as upstream:
+async def test_status_and_headers_are_there_with_the_first_of_the_body(client: HttpClient) -> None:
+    head = b"HTTP/1.1 429 Busy\r\nTransfer-Encoding: chunked\r\nx-a: 1\r\nX-A: 2\r\n\r\n"
+    async with Upstream(answering(pieces(head, chunk(b"first")))) as upstream:
         connection = await ask(client, upstream.origin)
         assert connection.status == 429
         assert connection.header(b"transfer-encoding") == b"chunked"
+        assert connection.header(b"x-a") == b"1"
         assert connection.header(b"retry-after") is None
+        assert (connection.take(), connection.take(), connection.done) == (b"first", None, False)
         client.release(upstream.origin, connection)
         await upstream.closed.wait()
+
+
+async def test_an_answer_that_states_its_length_is_there_when_it_is_whole(client: HttpClient) -> None:
+    answer = response(b"hello")
+    async with Upstream(answering(pieces(answer[:-4], answer[-4:-2], answer[-2:]))) as upstream:
+        connection = await ask(client, upstream.origin)
+        assert (connection.done, connection.take(), connection.take()) == (True, b"hello", b"")
+        client.release(upstream.origin, connection)
+
+
+async def test_a_trailer_takes_no_headers_place(client: HttpClient) -> None:
+    answer = CHUNKED.replace(b"OK\r\n", b"OK\r\nx-a: 1\r\n") + b"1\r\nx\r\n0\r\nx-a: 2\r\n\r\n"
+    async with Upstream(answering(answer)) as upstream:
+        connection = await ask(client, upstream.origin)
+        await until(lambda: connection.done)
+        assert connection.header(b"x-a") == b"1"
+        client.release(upstream.origin, connection)
 
 
 async def test_pieces_come_as_they_arrive(client: HttpClient) -> None:
@@ -190,6 +210,17 @@ async def test_headers_without_end_are_broken_off(client: HttpClient) -> None:
         assert "headers exceed" in str(await failure(client, upstream.origin))
 
 
+async def test_trailers_without_end_are_broken_off(client: HttpClient) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.say(CHUNKED + chunk(b"hello"), b"0\r\n")
+        for n in range(2 * MAX_HEAD_BYTES // 1024 + 100):
+            await peer.say(b"x-%d: " % n + b"a" * 1016 + b"\r\n")
+        await peer.until_gone()
+
+    async with Upstream(answering(script)) as upstream:
+        assert "headers exceed" in str(await failure(client, upstream.origin))
+
+
 async def test_a_body_past_its_bound_is_broken_off(client: HttpClient) -> None:
     async def script(peer: Peer) -> None:
         await peer.say(CHUNKED)
@@ -220,6 +251,16 @@ async def test_silence_within_the_answer_ends(client: HttpClient) -> None:
         error = await failure(client, upstream.origin, Timeouts(2.0, 5.0, 0.05))
         assert (error.answered, error.timed_out) == (True, True)
         await upstream.closed.wait()
+
+
+async def test_silence_is_not_the_end_of_an_answer_that_ends_with_the_connection(client: HttpClient) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.say(TO_CLOSE + b"hello")
+        await peer.until_gone()
+
+    async with Upstream(answering(script)) as upstream:
+        error = await failure(client, upstream.origin, Timeouts(2.0, 5.0, 0.05))
+        assert (error.answered, error.status, error.timed_out) == (True, 200, True)
 
 
 async def test_an_answer_that_trickles_is_not_timed_out(client: HttpClient) -> None:
@@ -320,7 +361,9 @@ async def test_a_fresh_connection_that_closes_is_not_tried_again(client: HttpCli
         assert upstream.connections == 1
 
 
-@pytest.mark.parametrize("surplus", [b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad", b"garbage", b"\x00"])
+@pytest.mark.parametrize(
+    "surplus", [b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad", b"HTTP/1.1 200 OK\r\nco", b"garbage", b"\x00"]
+)
 async def test_what_nobody_asked_for_is_nobodys_answer(client: HttpClient, surplus: bytes) -> None:
     """Right behind the answer: another one, which the next request must not get."""
     async with Upstream(answering(response(b"good") + surplus, response(b"good"))) as upstream:

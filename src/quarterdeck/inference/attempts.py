@@ -4,6 +4,7 @@ The selection says whom to ask; here they are asked, waited for, counted, and ea
 """
 
 import time
+from collections.abc import Awaitable
 
 from quarterdeck.errors import (
     APIError,
@@ -47,12 +48,15 @@ class Attempts:
         selection = call.selection
         waited_for: Served | None = None
         while True:
-            served = selection.aim(self._now())
+            now = self._now()
+            served = selection.aim(now)
             if served is not waited_for:
                 waited_for = served
-                if self._queues.must_wait(served) and not await self._wait(call, served, deadline):
-                    continue
-            choice = selection.next(self._now())
+                if self._queues.must_wait(served):
+                    if not await self._wait(call, served, deadline):
+                        continue
+                    now = self._now()
+            choice = selection.next(now)
             if choice is None:
                 break
             _check_operation(choice.endpoint, call.head.operation)
@@ -66,7 +70,7 @@ class Attempts:
                 if not selection.failed(choice, error, now) or now >= deadline:
                     break
             else:
-                selection.succeeded(choice, self._now())
+                selection.succeeded(choice)
                 return answer
         raise _with_retry_after(failure or _nobody_is_ready(call))
 
@@ -98,7 +102,7 @@ class Attempts:
                 self.end(call, error, time.time(), status=error.engine_status)
                 continue
             if answer.stream is not None:
-                call.selection.succeeded(choice, self._now())
+                call.selection.succeeded(choice)
                 return Resumed(answer.stream, asked.tokens, asked.repeated)
             self.end(call, EngineError("The engine's answer is no stream."), time.time())
         meter.endpoint = origin  # it gave what there is
@@ -111,7 +115,7 @@ class Attempts:
         endpoint = call.meter.endpoint
         if call.attempt is None or endpoint is None:
             return
-        endpoint.end(call.reserved.total)
+        endpoint.end(call.selection.tokens)
         self._queues.left(endpoint)
         is_begun = call.meter.first_token is not None
         if is_begun and isinstance(error, EngineError) and error.code != "request_timeout":
@@ -125,12 +129,12 @@ class Attempts:
     def _begin(self, call: Call, choice: Choice) -> None:
         call.attempt = call.meter.engine_started = time.time()
         call.meter.endpoint, call.meter.served = choice.endpoint, choice.served
-        choice.endpoint.begin(call.reserved.total)
+        choice.endpoint.begin(call.selection.tokens)
 
-    async def _ask(self, call: Call, choice: Choice, body: bytes, deadline: float) -> EngineAnswer:
+    def _ask(self, call: Call, choice: Choice, body: bytes, deadline: float) -> Awaitable[EngineAnswer]:
         endpoint, head = choice.endpoint, call.head
         body = for_endpoint(body, endpoint, choice.renamed)
-        return await self._engines.open(
+        return self._engines.open(
             endpoint, head.operation, body, head.engine_headers, limit=deadline, timeouts=choice.timeouts
         )
 
@@ -159,7 +163,7 @@ def _check_operation(endpoint: Endpoint, operation: Operation) -> None:
             param="model",
             code="unsupported_operation",
         )
-    if operation in GENERATING and endpoint.task == "embed":
+    if endpoint.task == "embed" and operation in GENERATING:
         raise BadRequestError(
             f"The model '{endpoint.model}' makes embeddings; it does not chat or complete.",
             param="model",

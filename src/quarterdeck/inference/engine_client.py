@@ -6,7 +6,6 @@ request may be tried elsewhere; after it, a failure is an event in the stream.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -34,8 +33,7 @@ _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-@dataclass(slots=True)
-class EngineAnswer:
+class EngineAnswer(msgspec.Struct, eq=False):
     """An answer with status 200: whole (`body`), or a stream whose first events are in hand."""
 
     content_type: bytes
@@ -127,8 +125,10 @@ class EngineClient:
         Raises EngineUnavailableError where another endpoint may be tried, BadRequestError and its like where the
         request itself is refused, EngineError otherwise.
         """
-        extra = b"".join([b"%b: %b\r\n" % header for header in headers])
-        head = b"%b%bcontent-length: %d\r\n\r\n" % (endpoint.head(path), extra, len(body))
+        head = endpoint.heads.get(path) or endpoint.head(path)
+        for header in headers:
+            head += b"%b: %b\r\n" % header
+        head += b"content-length: %d\r\n\r\n" % len(body)
         try:
             connection = await self._client.request(endpoint.origin, head, body, timeouts or self.timeouts, limit)
         except UpstreamError as error:
@@ -138,14 +138,15 @@ class EngineClient:
             content_type = connection.header(b"content-type") or b"application/json"
             if connection.status == 200 and content_type.lower().startswith(b"text/event-stream"):
                 stream = EngineStream(self._client, endpoint, connection)
-                stream.first = await self._first(stream)
+                stream.first = stream.take() or await stream.read()
+                _refuse_no_stream(stream)
                 return EngineAnswer(content_type, stream=stream)
-            body = await connection.read_all(MAX_BODY_BYTES)
+            body = connection.take() or b"" if connection.done else await connection.read_all(MAX_BODY_BYTES)
             if connection.status != 200:
                 raise refusal(connection.status, _without_key(body, endpoint), connection.header(b"retry-after"))
             return EngineAnswer(content_type, body, _sound(body, content_type, endpoint))
         except UpstreamError as error:
-            raise _translate(error, connection.status) from error
+            raise _translate(error) from error
         except BaseException:  # nobody will close a stream that was never handed out: it is given back below
             stream = None
             raise
@@ -172,20 +173,6 @@ class EngineClient:
         except (APIError, msgspec.DecodeError, UnicodeDecodeError):
             return None
 
-    async def _first(self, stream: EngineStream) -> bytes:
-        """The first events. Nothing, or nothing but an error, is no stream yet."""
-        first = await stream.read()
-        if not first:
-            raise _told(EngineUnavailableError("The engine ended the stream before its first event."), 200)
-        event = next(sse.events(first))
-        if sse.may_hold_garbage(event) and sse.garbage_at(event) == 0:
-            raise _told(EngineError("The engine's stream is broken: its first event is not JSON."), 200)
-        if sse.may_hold_error(event):
-            chunk = sse.parse(event)
-            if chunk and chunk.get("error"):
-                raise _told(stream.error(sse.data(event)), 200)
-        return first
-
 
 class _Count(msgspec.Struct):
     count: int
@@ -209,6 +196,20 @@ class _ErrorBody(msgspec.Struct):
     detail: object = None
     param: object = None
     code: object = None
+
+
+def _refuse_no_stream(stream: EngineStream) -> None:
+    """Nothing, or nothing but an error, is no stream yet."""
+    first = stream.first
+    if not first:
+        raise _told(EngineUnavailableError("The engine ended the stream before its first event."), 200)
+    event = first[: first.find(b"\n\n") + 2]
+    if sse.may_hold_garbage(event) and sse.garbage_at(event) == 0:
+        raise _told(EngineError("The engine's stream is broken: its first event is not JSON."), 200)
+    if sse.may_hold_error(event):
+        chunk = sse.parse(event)
+        if chunk and chunk.get("error"):
+            raise _told(stream.error(sse.data(event)), 200)
 
 
 def refusal(status: int, body: bytes, retry_after: bytes | None = None) -> APIError:
@@ -280,16 +281,15 @@ def _code_of(message: str) -> str | None:
     return None
 
 
-def _translate(error: UpstreamError | sse.EventTooLongError, status: int = 0) -> APIError:
-    """`status`: what the engine had answered with."""
+def _translate(error: UpstreamError | sse.EventTooLongError) -> APIError:
     if isinstance(error, sse.EventTooLongError):
         return _told(EngineError(f"The engine's stream is broken: {error}."), 200)
     message = f"The model's engine failed: {error}."
     if error.over:
-        return _told(EngineTimeoutError("The request took too long.", code="request_timeout"), status)
+        return _told(EngineTimeoutError("The request took too long.", code="request_timeout"), error.status)
     if error.timed_out:
-        return _told(EngineTimeoutError(message), status)
-    return _told(EngineError(message) if error.answered else EngineUnavailableError(message), status)
+        return _told(EngineTimeoutError(message), error.status)
+    return _told(EngineError(message) if error.answered else EngineUnavailableError(message), error.status)
 
 
 def _without_key(data: bytes, endpoint: Endpoint) -> bytes:

@@ -11,38 +11,40 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import httptools
 
-Headers = list[tuple[bytes, bytes]]
-
 HIGH_WATER = 256 * 1024
-"""Bytes held of a response whose reader is slow; past it the engine's socket is left unread."""
+"""Bytes held of a response whose reader is slow, framing included; past it the engine's socket is left unread."""
 MAX_HEAD_BYTES = 256 * 1024
-"""Bytes of status line and headers; a server that never ends them is broken."""
-
-
+"""Bytes of status line and headers, or of trailers; a server that never ends them is broken."""
 FOREVER = float("inf")
 
 
 class UpstreamError(Exception):
     """The exchange failed.
 
-    `sent`: the other side may have seen the request. `answered`: it had begun to answer. `over`: the time of the whole
-    exchange was up, whoever was slow.
+    `sent`: the other side may have seen the request. `answered`: it had begun to answer. `status`: with what, if that
+    is known. `over`: the time of the whole exchange was up, whoever was slow.
     """
 
     def __init__(
-        self, message: str, *, sent: bool, answered: bool = False, timed_out: bool = False, over: bool = False
+        self,
+        message: str,
+        *,
+        sent: bool,
+        answered: bool = False,
+        status: int = 0,
+        timed_out: bool = False,
+        over: bool = False,
     ) -> None:
         super().__init__(message)
-        self.sent, self.answered, self.timed_out, self.over = sent, answered, timed_out, over
+        self.sent, self.answered, self.status, self.timed_out, self.over = sent, answered, status, timed_out, over
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):  # a key of each look-up in the pool, and a tuple's hash is computed in C
     """Where a server listens: scheme, host and port of a URL, and the path its routes begin with."""
 
     host: str
@@ -72,26 +74,32 @@ class Timeouts:
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection, one exchange at a time."""
+    """One keep-alive connection, one exchange at a time.
+
+    Its parser lives as long as it does, and puts headers and the body's chunks away without a call of ours: an engine
+    may send each token in a chunk of its own.
+    """
 
     __slots__ = (
         "_body_until_close",
         "_chunks",
         "_failure",
-        "_head_size",
+        "_headers",
         "_keep_alive",
         "_limit",
         "_loop",
         "_parser",
         "_paused",
         "_size",
+        "_states_length",
         "_transport",
         "_waiter",
         "deadline",
         "done",
-        "headers",
         "idle_timeout",
         "listener",
+        "on_body",
+        "on_header",
         "status",
         "uses",
     )
@@ -99,25 +107,26 @@ class Connection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self._parser: Any = None
         self._waiter: asyncio.Future[None] | None = None
-        self._failure: UpstreamError | None = None
+        self._chunks: list[bytes] = []
+        self._headers: dict[bytes, bytes] = {}
         self.uses = 0
+        self.on_body = self._chunks.append
+        self.on_header = self._headers.setdefault  # a trailer takes no header's place
         self._reset()
+        self.done = True
+        self._parser: Any = httptools.HttpResponseParser(self)
 
     def _reset(self) -> None:
-        self._chunks: list[bytes] = []
+        self._chunks.clear()
+        self._headers.clear()
         self._size = 0
-        self._head_size = 0
-        self._paused = False
+        self._failure: UpstreamError | None = None
+        self._paused = self._body_until_close = self._states_length = False
         self._keep_alive = True
-        self._body_until_close = False
-        self.headers: Headers = []
         self.status = 0
         self.done = False
         self.deadline: float | None = None
-        self.idle_timeout = 0.0
-        self._limit = FOREVER
         self.listener: Callable[[], None] | None = None
         """Is told at once of whatever comes, in place of whoever waits in `read`. It must not raise."""
 
@@ -127,60 +136,46 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
     def data_received(self, data: bytes) -> None:
-        if self._parser is None or self.done:  # bytes nobody asked for: the connection is out of step
+        if self.done:  # bytes nobody asked for: the connection is out of step
             self.close()
             return
-        if self.deadline is not None:
-            self.deadline = min(self._loop.time() + self.idle_timeout, self._limit)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._break_off(f"the engine's answer is not HTTP: {error}")
-        if self.status == 0:
-            self._head_size += len(data)
-            if self._head_size > MAX_HEAD_BYTES:
-                self._break_off(f"the engine's headers exceed {MAX_HEAD_BYTES} bytes")
+        else:
+            if not self.done and not self._goes_on(len(data)):
+                return
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        if self._parser is None or self.done:
+        self._transport = self._parser = None
+        if self.done:
             return
         if self._body_until_close and exc is None:
             self.done = True
         else:
-            self._fail(UpstreamError("the engine closed the connection", sent=True, answered=self.status != 0))
+            self._fail("the engine closed the connection", answered=self.status != 0)
         self._wake()
 
     # What httptools calls
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self.status == 0:  # else it is a trailer, which says nothing to us
-            self.headers.append((name.lower(), value))
+    def on_message_begin(self) -> None:
+        if self.done:  # a second answer right behind the first: the connection is out of step
+            raise httptools.HttpParserError("there is more than one")
 
     def on_headers_complete(self) -> None:
-        if self.done:  # a second answer right behind the first: the connection is out of step
-            self._keep_alive = False
-            return
         parser = self._parser
         self.status = parser.get_status_code()
         self._keep_alive = parser.should_keep_alive()
+        self._states_length = b"content-length" in self._headers
         if not self._keep_alive and self.header(b"content-length") is None:
             self._body_until_close = b"chunked" not in (self.header(b"transfer-encoding") or b"")
 
-    def on_body(self, body: bytes) -> None:
-        if self.done:
-            return
-        self._chunks.append(body)
-        self._size += len(body)
-        if self._size > HIGH_WATER and not self._paused and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
-            self.deadline = None  # the reader is slow, not the engine
-
     def on_message_complete(self) -> None:
         if 100 <= self.status < 200:  # an interim answer; the real one follows
-            self.headers, self.status = [], 0
+            self._headers.clear()
+            self.status = 0
             return
         self.done = True
         self.deadline = None
@@ -193,37 +188,39 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_reusable(self) -> bool:
-        return self.done and self._keep_alive and self.is_open and not self._paused
+        """Whether its exchange is complete and another may follow, as far as is known here."""
+        return self.done and self._keep_alive and not self._paused
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, its name in lower case."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        if (value := self._headers.get(name)) is not None:  # as nearly all servers write it
+            return value
+        return next((value for key, value in self._headers.items() if key.lower() == name), None)
 
-    def send(self, request: bytes, timeouts: Timeouts, limit: float = FOREVER) -> None:
-        """Begin an exchange, to be over when the loop's time is `limit`."""
+    def send(self, request: bytes, timeouts: Timeouts, limit: float = FOREVER) -> "asyncio.Future[None]":
+        """Begin an exchange, to be over when the loop's time is `limit`.
+
+        What it returns is done when the head is there and with it the first of the body, or all of it where its length
+        is stated; it raises UpstreamError.
+        """
         self._reset()
-        self._failure = None
-        self._parser = httptools.HttpResponseParser(self)
         self.uses += 1
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise UpstreamError("the connection is closed", sent=False)
+        loop = self._loop
         self.idle_timeout = timeouts.idle
         self._limit = limit
-        self.deadline = min(self._loop.time() + timeouts.first_byte, limit)
-        if self._transport is None or self._transport.is_closing():
-            raise UpstreamError("the connection is closed", sent=False)
-        self._transport.write(request)
-
-    async def answer(self) -> None:
-        """Wait for status and headers. Raises UpstreamError."""
-        while self.status == 0 and not self.done:
-            await self._more()
+        self.deadline = min(loop.time() + timeouts.first_byte, limit)
+        transport.write(request)
+        self._waiter = waiter = loop.create_future()
+        return waiter
 
     async def read(self) -> bytes:
         """All that has arrived since the last call; b"" at the end. Raises UpstreamError, after what came before it."""
         while (piece := self.take()) is None:
-            await self._more()
+            self._waiter = self._loop.create_future()
+            await self._waiter
         return piece
 
     def take(self) -> bytes | None:
@@ -232,16 +229,14 @@ class Connection(asyncio.Protocol):
         if not chunks:
             if self.done:
                 return b""
-            self._raise_failure()
+            if self._failure is not None:
+                raise self._failure
             return None
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._chunks = []
+        data = b"".join(chunks)  # of one it is that one
+        chunks.clear()
         self._size = 0
-        if self._paused and self._transport is not None and not self._transport.is_closing():
-            self._paused = False
-            if not self.done:
-                self.deadline = min(self._loop.time() + self.idle_timeout, self._limit)
-            self._transport.resume_reading()
+        if self._paused:
+            self._resume()
         return data
 
     async def read_all(self, limit: int) -> bytes:
@@ -254,50 +249,67 @@ class Connection(asyncio.Protocol):
             pieces.append(piece)
             size += len(piece)
             if size > limit:
-                raise UpstreamError(f"the engine's answer exceeds {limit} bytes", sent=True, answered=True)
+                why = f"the engine's answer exceeds {limit} bytes"
+                raise UpstreamError(why, sent=True, answered=True, status=self.status)
         return b"".join(pieces)
 
     def expire(self) -> None:
         """The deadline has passed."""
         what = "went silent" if self.status else "did not begin to answer in time"
         over = self._loop.time() >= self._limit
-        self._fail(UpstreamError(f"the engine {what}", sent=True, answered=self.status != 0, timed_out=True, over=over))
+        self._fail(f"the engine {what}", answered=self.status != 0, timed_out=True, over=over)
         self.close()
         self._wake()
 
     def close(self) -> None:
         """Hang up now. An engine that is generating stops."""
         self.deadline = None
+        self._keep_alive = self._body_until_close = False  # an end that we make is not the body's
         if self._transport is not None:
             self._transport.abort()
 
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-        if self._transport is None:
-            raise UpstreamError("the engine closed the connection", sent=True, answered=self.status != 0)
+    def _goes_on(self, size: int) -> bool:
+        """So many bytes came, and the answer is not complete. Says whether there is enough of it to tell anybody."""
+        self._size += size
+        if not self._chunks and self._size > MAX_HEAD_BYTES:
+            self._break_off(f"the engine's headers exceed {MAX_HEAD_BYTES} bytes")
+            return True
+        if self._paused:
+            return True
+        if self._chunks and self._size > HIGH_WATER and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+            self.deadline = None  # the reader is slow, not the engine
+            return True
+        self.deadline = min(self._loop.time() + self.idle_timeout, self._limit)
+        return bool(self._chunks) and not self._states_length
 
-    async def _more(self) -> None:
-        self._raise_failure()
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+    def _resume(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._paused = False
+        if not self.done:
+            self.deadline = min(self._loop.time() + self.idle_timeout, self._limit)
+        self._transport.resume_reading()
 
     def _break_off(self, why: str) -> None:
-        self._fail(UpstreamError(why, sent=True, answered=True))
+        self._fail(why, answered=True)
         self.close()
 
-    def _fail(self, failure: UpstreamError) -> None:
+    def _fail(self, why: str, *, answered: bool, timed_out: bool = False, over: bool = False) -> None:
         if self._failure is None:
-            self._failure = failure
+            self._failure = UpstreamError(
+                why, sent=True, answered=answered, status=self.status, timed_out=timed_out, over=over
+            )
 
     def _wake(self) -> None:
         if self.listener is not None:
             self.listener()
-        elif self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        elif (waiter := self._waiter) is not None and not waiter.done():
+            if self._failure is None or self._chunks or self.done:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(self._failure)
 
 
 class HttpClient:
@@ -318,18 +330,20 @@ class HttpClient:
     async def request(
         self, origin: Origin, head: bytes, body: bytes, timeouts: Timeouts, limit: float = FOREVER
     ) -> Connection:
-        """Send and wait for the answer's status and headers. `head` ends with the blank line; `limit` is the loop's
-        time at which the exchange must be over.
+        """Send and wait until an answer has begun: for status and headers and the first of the body, or all of it where
+        its length is stated. `head` ends with the blank line; `limit` is the loop's time at which the exchange must be
+        over.
 
         Give the connection back with `release`, whatever happened. Raises UpstreamError. A kept connection that the
         engine closed just then is replaced once, without the caller's notice: the engine had not begun to answer.
         """
         data = head + body
         while True:
-            connection = self._kept(origin) or await self._connect(origin, timeouts.connect, limit)
+            idle = self._idle.get(origin)
+            connection = idle.pop() if idle else await self._connect(origin, timeouts.connect, limit)
+            self._busy.add(connection)
             try:
-                connection.send(data, timeouts, limit)
-                await connection.answer()
+                await connection.send(data, timeouts, limit)
             except UpstreamError as error:
                 self.release(origin, connection)
                 if connection.uses > 1 and not error.answered and not error.timed_out:
@@ -344,10 +358,8 @@ class HttpClient:
         """Keep the connection if its exchange is complete, else close it. Repeatable."""
         if connection not in self._busy:
             return
-        self._busy.discard(connection)
-        connection.deadline = None
-        idle = self._idle.setdefault(origin, [])
-        if connection.is_reusable and len(idle) < self._max_idle:
+        self._busy.remove(connection)
+        if connection.is_reusable and len(idle := self._idle.setdefault(origin, [])) < self._max_idle:
             idle.append(connection)
         else:
             connection.close()
@@ -362,16 +374,6 @@ class HttpClient:
             connection.close()
         self._idle.clear()
         await asyncio.sleep(0)
-
-    def _kept(self, origin: Origin) -> Connection | None:
-        """A connection that waits for its next exchange, if there is one."""
-        idle = self._idle.get(origin)
-        while idle:
-            connection = idle.pop()
-            if connection.is_open:
-                self._busy.add(connection)
-                return connection
-        return None
 
     async def _connect(self, origin: Origin, timeout: float, limit: float) -> Connection:
         if self._is_closed:
@@ -396,7 +398,6 @@ class HttpClient:
         except (OSError, UnicodeError) as error:  # refused, unreachable, no such name, a certificate not to be trusted
             reason = getattr(error, "strerror", None) or error
             raise UpstreamError(f"the engine can't be reached: {reason}", sent=False) from error
-        self._busy.add(connection)
         if self._sweeper is None:
             self._sweeper = loop.call_later(self._sweep_seconds, self._sweep)
         return connection

@@ -34,6 +34,9 @@ class Answer(msgspec.Struct, frozen=True):
     object: Any = None  # not `object`: inside the class, that is the field above its own annotation
 
 
+_answers = msgspec.json.Decoder(Answer)
+
+
 class _Counted(msgspec.Struct, frozen=True):
     """An answer whose other members are not as they should be: what it used was used all the same."""
 
@@ -46,7 +49,7 @@ def decode_answer(body: bytes) -> Answer | None:
     """None where the body is not the JSON of an answer."""
     try:
         try:
-            return msgspec.json.decode(body, type=Answer)
+            return _answers.decode(body)
         except msgspec.ValidationError:
             odd = msgspec.json.decode(body, type=_Counted)
             usage = odd.usage if isinstance(odd.usage, dict) else None
@@ -63,18 +66,16 @@ def usage_of(value: object) -> Usage | None:
     output = _count(value.get("completion_tokens", value.get("output_tokens", 0)))
     if prompt is None or output is None:
         return None
-    cached = _detail(value, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
-    reasoning = _detail(value, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
+    of_prompt = value.get("prompt_tokens_details") or value.get("input_tokens_details")
+    of_output = value.get("completion_tokens_details") or value.get("output_tokens_details")
+    cached = _detail(of_prompt, "cached_tokens") if of_prompt else 0
+    reasoning = _detail(of_output, "reasoning_tokens") if of_output else 0
     return Usage(prompt, min(cached, prompt), output, min(reasoning, output))
 
 
-def _detail(value: dict[str, Any], names: tuple[str, ...], field: str) -> int:
-    for name in names:
-        details = value.get(name)
-        if isinstance(details, dict):
-            return _count(details.get(field)) or 0
-    return 0
+def _detail(details: object, field: str) -> int:
+    return (_count(details.get(field)) or 0) if isinstance(details, dict) else 0
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT else None
+    return value if type(value) is int and 0 <= value <= MAX_COUNT else None  # True is an int, and no count

@@ -40,7 +40,7 @@ def microseconds(policy: str, endpoints: int, *, models: int = 1, routes: int = 
         choice = selection.next(1.0)
         if choice is not None:
             choice.endpoint.begin(300)
-            selection.succeeded(choice, 1.0)
+            selection.succeeded(choice)
             choice.endpoint.end(300)
 
     return min(timeit.repeat(choose, number=EACH, repeat=ROUNDS, timer=time.process_time)) / EACH * 1e6

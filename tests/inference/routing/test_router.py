@@ -147,7 +147,7 @@ def test_where_all_rest_one_is_asked_all_the_same_and_an_answer_ends_its_rest() 
     selection = routing.begin("big")
     choice = selection.next(0.0)
     assert choice is not None
-    selection.succeeded(choice, 0.0)
+    selection.succeeded(choice)
     assert choice.endpoint.rests_until == 0.0
 
 

@@ -87,7 +87,10 @@ class Router:
         if not endpoints:
             return None
         policy = routing.policy
-        if len(endpoints) == 1 or policy == "least_load":
+        found: Endpoint | None
+        if len(endpoints) == 1:  # whatever is known of it, there is no other
+            found = None if endpoints[0] in tried else endpoints[0]
+        elif policy == "least_load":
             found = policies.least_load(endpoints, tokens, now, tried, self.random)
         elif policy == "power_of_two":
             found = policies.power_of_two(endpoints, tokens, now, tried, self.random)
@@ -154,7 +157,7 @@ class Selection(msgspec.Struct, eq=False):
     def next(self, now: float) -> Choice | None:
         """Where to go. After a failure, only where `failed` said that another may be tried. None: nobody is there."""
         route = self.route
-        served = self.aim(now)
+        served = self.aim(now) if route.stand_ins else self.served
         routing = route.routing if route.is_own else served.routing
         endpoint = self.router.choose(served, routing, self.tokens, self.key, now, self.tried)
         if endpoint is None:
@@ -175,7 +178,7 @@ class Selection(msgspec.Struct, eq=False):
                 return True
         return self._move(condition_of(error), error.message)
 
-    def succeeded(self, choice: Choice, now: float) -> None:
+    def succeeded(self, choice: Choice) -> None:
         """The first event, or the whole answer, is in hand."""
         report_success(choice.endpoint)
 
