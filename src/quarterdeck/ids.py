@@ -5,25 +5,23 @@ Random, not counted: nobody learns from an id how many there are, and no two gat
 
 import hashlib
 import secrets
+from itertools import chain
 from os import urandom
 
 
 class RequestIds:
     """`req_` and 128 random bits in hex; the hex part is the request's trace id as well.
 
-    For one who needs thousands a second: the system is asked for randomness once in 256 times.
+    For one who needs thousands a second: they are made 256 at a time, and `next` only hands one out.
     """
 
     def __init__(self) -> None:
-        self._pool = b""
-        self._at = 0
+        self.next = chain.from_iterable(iter(_request_ids, [])).__next__
 
-    def next(self) -> str:
-        at = self._at
-        if at == len(self._pool):
-            self._pool, at = urandom(16 * 256), 0
-        self._at = at + 16
-        return "req_" + self._pool[at : at + 16].hex()
+
+def _request_ids() -> list[str]:
+    digits = urandom(16 * 256).hex()
+    return ["req_" + digits[at : at + 32] for at in range(0, len(digits), 32)]
 
 
 def object_id(prefix: str) -> str:

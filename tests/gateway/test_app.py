@@ -127,9 +127,11 @@ async def test_a_bug_in_a_route_is_a_500_envelope_and_a_trace_in_the_log(
 
 async def test_a_log_line_says_who_what_and_how_it_ended(made: Parts) -> None:
     lines: list[AccessLine] = []
-    app = create_app(replace(made, access=AccessLog(made.metrics, lines.append)))
+    access = AccessLog(made.metrics, lines.extend)
+    app = create_app(replace(made, access=access))
     answer = await Client(app).get("/v1/models", headers=[("x-client-request-id", "mine\r\n{}\x00" + "x" * 500)])
-    line = lines[-1]
+    access.flush()
+    (line,) = lines
     assert (line.method, line.path, line.status, line.key) == ("GET", "/v1/models", 200, "key_user")
     assert line.client_request_id == ("mine{}" + "x" * 500)[:128]
     assert answer.headers["x-request-id"] == line.request_id
@@ -137,15 +139,17 @@ async def test_a_log_line_says_who_what_and_how_it_ended(made: Parts) -> None:
 
 async def test_a_request_to_a_model_leaves_a_line_as_well(made: Parts) -> None:
     lines: list[AccessLine] = []
-    app = create_app(replace(made, access=AccessLog(made.metrics, lines.append)))
-    await Client(app).post("/v1/chat/completions", {})
+    access = AccessLog(made.metrics, lines.extend)
+    await Client(create_app(replace(made, access=access))).post("/v1/chat/completions", {})
+    access.flush()
     assert [(line.message, line.key) for line in lines] == [("POST /v1/chat/completions 200", "key_user")]
 
 
 async def test_probes_leave_no_line(made: Parts) -> None:
     lines: list[AccessLine] = []
-    app = create_app(replace(made, access=AccessLog(made.metrics, lines.append)))
-    await Client(app, key=None).get("/healthz")
+    access = AccessLog(made.metrics, lines.extend)
+    await Client(create_app(replace(made, access=access)), key=None).get("/healthz")
+    access.flush()
     assert not lines
 
 

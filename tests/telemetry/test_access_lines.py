@@ -1,11 +1,13 @@
 """A line a request: the form of all log lines, written together, without secrets."""
 
-import asyncio
 import io
 import json
 
-from quarterdeck.telemetry import access_lines
+import msgspec
+import pytest
+
 from quarterdeck.telemetry.access_lines import AccessLine, LineWriter, Timestamps
+from quarterdeck.telemetry.logging import redact
 
 
 def line(**changes: object) -> AccessLine:
@@ -23,44 +25,51 @@ def line(**changes: object) -> AccessLine:
     return AccessLine(**{**fields, **changes})
 
 
-async def test_lines_are_json_and_come_in_order() -> None:
+def written(*lines: AccessLine) -> bytes:
     stream = io.BytesIO()
-    writer = LineWriter(stream)
-    for status in (200, 429, 503):
-        writer.write(line(status=status))
-    assert stream.getvalue() == b""  # not yet
-    writer.flush()
-    written = [json.loads(text) for text in stream.getvalue().splitlines()]
-    assert [found["status"] for found in written] == [200, 429, 503]
-    assert {"ts", "level", "logger", "message", "service", "request_id"} <= set(written[0])
+    LineWriter(stream).write(lines)
+    return stream.getvalue()
 
 
-async def test_a_line_does_not_wait_for_another(monkeypatch: object) -> None:
-    written = asyncio.Event()
-
-    class Stream(io.BytesIO):
-        def flush(self) -> None:
-            written.set()
-
-    LineWriter(Stream()).write(line())
-    await written.wait()
+def test_lines_are_json_and_come_in_order() -> None:
+    found = [json.loads(text) for text in written(*[line(status=status) for status in (200, 429, 503)]).splitlines()]
+    assert [each["status"] for each in found] == [200, 429, 503]
+    assert list(found[0]) == [
+        *("ts", "level", "logger", "message", "service", "request_id", "method", "path", "status", "duration_ms"),
+        *("key", "client_request_id"),
+    ]
 
 
-async def test_many_lines_are_written_before_their_time() -> None:
-    stream = io.BytesIO()
-    writer = LineWriter(stream)
-    while not stream.getvalue():
-        writer.write(line(path="/" + "x" * 250))
-    assert len(stream.getvalue()) >= access_lines.FLUSH_BYTES
-    writer.flush()
+def test_lines_are_out_when_they_are_written() -> None:
+    raw = io.BytesIO()
+    buffered = io.BufferedWriter(raw)  # type: ignore[arg-type]
+    LineWriter(buffered).write([line()])
+    assert raw.getvalue().endswith(b"}\n")
 
 
-async def test_what_looks_like_a_secret_is_hidden() -> None:
-    stream = io.BytesIO()
-    writer = LineWriter(stream)
-    writer.write(line(client_request_id="sk-qd-canary-5f3a9b", path="/v1/sk-qd-canary-5f3a9b"))
-    writer.flush()
-    assert b"canary" not in stream.getvalue()
+def test_what_looks_like_a_secret_is_hidden() -> None:
+    assert b"canary" not in written(line(client_request_id="sk-qd-canary-5f3a9b"), line(path="/sk-qd-canary-5f3a9b"))
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"client_request_id": "sk-qd-canary"},
+        {"path": "/sk-qd-canary", "message": "GET /sk-qd-canary 404"},
+        {"path": "/Bearer canary", "message": "GET /Bearer canary 404"},
+        {"path": "/Basic%20canary", "message": "GET /Basic%20canary 404"},
+        {"path": "/\bearer canary", "message": "GET /\bearer canary 404"},  # JSON makes a `b` of a backspace
+        {"path": "/bearer\u2028canary", "message": "GET /bearer\u2028canary 404"},
+        {"client_request_id": "redis://user:canary@host"},
+        {"client_request_id": "ends-in-bearer"},
+        {"method": "BASIC", "message": "BASIC /v1/chat/completions 200"},
+        {"key": "sk-qd-canary"},
+    ],
+)
+def test_a_line_among_others_reads_as_it_would_alone(chosen: dict[str, object]) -> None:
+    lines = [line(), line(**chosen), line(path="/canary:x@y", client_request_id="Bearer"), line(request_id="req_2")]
+    alone = [redact(msgspec.json.encode(each).decode()) for each in lines]
+    assert written(*lines).decode() == "".join(text + "\n" for text in alone)
 
 
 def test_a_timestamp_is_utc_to_the_millisecond() -> None:

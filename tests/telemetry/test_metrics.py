@@ -1,5 +1,6 @@
 """Counters are dictionaries until somebody scrapes."""
 
+import sys
 import timeit
 from decimal import Decimal
 
@@ -8,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.records import a_record
 
 from quarterdeck.telemetry import metrics
-from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
+from quarterdeck.telemetry.gateway_metrics import ENTERED_TOGETHER, GatewayMetrics
 from quarterdeck.telemetry.metrics import Metrics
 
 
@@ -114,6 +115,47 @@ def test_a_cancelled_request_and_an_error_are_counted_as_such() -> None:
     subject.observe(a_record(status="error", http_status=502, error_code="engine_error"))
     assert value(subject, "quarterdeck_cancelled_requests_total", model="smollm2") == 1
     assert value(subject, "quarterdeck_errors_total", code="engine_error") == 1
+
+
+def test_requests_are_entered_together_as_one_by_one() -> None:
+    records = [
+        a_record(model="a", started=100.0, first_token=100.5, ended=101.5, cost=Decimal("0.25")),
+        a_record(model="b", stream=False, first_token=None, output_tokens=0),
+        a_record(model="a", operation="completions", status="error", http_status=502, error_code="engine_error"),
+        a_record(model="a", cache="hit", saved=Decimal("0.5"), cost=Decimal(0), attempts=()),
+        a_record(model="a", cache="miss", input_tokens=16, cached_tokens=16, output_tokens=1, resumed=1),
+        a_record(model="b", status="cancelled", http_status=499, input_tokens=0, cached_tokens=0),
+    ] * 50
+    together, one_by_one = GatewayMetrics(), GatewayMetrics()
+    for so_many, record in enumerate(records, 1):
+        together.observe(record)
+        one_by_one.observe(record)
+        assert sum(one_by_one.requests.values.values()) == so_many  # whoever reads, has it entered
+    assert value(together, "quarterdeck_request_duration_seconds_count", operation="chat", model="a") == 150
+    assert value(together, "quarterdeck_cache_saved_dollars_total", model="a") == 25
+    for (name, labels), seen in scraped(one_by_one).items():
+        if name.startswith("quarterdeck_"):
+            assert value(together, name, **dict(labels)) == pytest.approx(seen), (name, labels)
+
+
+def test_what_is_read_is_never_older_than_the_last_request() -> None:
+    subject = GatewayMetrics()
+    for so_many in range(1, 4):
+        subject.observe(a_record(model="m"))
+        assert sum(subject.requests.values.values()) == so_many
+        assert [sum(counts) for counts in subject.duration.counts.values()] == [so_many]
+        assert value(subject, "quarterdeck_cost_dollars_total", model="m") == pytest.approx(
+            so_many * float(a_record().cost)
+        )
+
+
+def test_only_so_many_requests_wait_to_be_entered() -> None:
+    subject, record = GatewayMetrics(), a_record()
+    held = sys.getrefcount(record)
+    for _ in range(10 * ENTERED_TOGETHER + 1):
+        subject.observe(record)
+        assert sys.getrefcount(record) - held < ENTERED_TOGETHER
+    assert sum(subject.requests.values.values()) == 10 * ENTERED_TOGETHER + 1
 
 
 def test_every_family_has_a_help_line_and_the_prefix() -> None:

@@ -7,28 +7,27 @@ cost no timer a piece: each caller carries a deadline, and one sweep a second lo
 import asyncio
 from typing import Any, Literal
 
+import msgspec
+
 Reason = Literal["gone", "slow", "ending"]
 
 SWEEP_SECONDS = 1.0
 
 
-class Caller:
+class Caller(msgspec.Struct, eq=False):
     """One of them, and the task that serves it. Made inside that task."""
 
-    __slots__ = ("_task", "deadline", "is_answered", "is_settled", "patience", "reason")
-
-    def __init__(self, task: "asyncio.Task[Any]") -> None:
-        self._task = task
-        self.deadline = 0.0
-        """The loop's time until which the caller must have sent or taken something. 0: it owes nothing."""
-        self.patience = 0.0
-        """Seconds that a write may take."""
-        self.is_answered = False
-        """The answer has begun."""
-        self.is_settled = False
-        """All that is left is to write: whoever hangs up now changes nothing."""
-        self.reason: Reason | None = None
-        """Why the task was cancelled by us. None: it was not."""
+    _task: "asyncio.Task[Any]"
+    deadline: float = 0.0
+    """The loop's time until which the caller must have sent or taken something. 0: it owes nothing."""
+    patience: float = 0.0
+    """Seconds that a write may take."""
+    is_answered: bool = False
+    """The answer has begun."""
+    is_settled: bool = False
+    """All that is left is to write: whoever hangs up now changes nothing."""
+    reason: Reason | None = None
+    """Why the task was cancelled by us. None: it was not."""
 
     def hang_up(self) -> None:
         """The caller is gone."""
@@ -49,46 +48,44 @@ class Caller:
         return True
 
 
-class Callers:
+class Callers(set[Caller]):
     """All of one gateway."""
 
     def __init__(self) -> None:
-        self._callers: set[Caller] = set()
+        super().__init__()
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
-        self._empty.set()
-
-    def __len__(self) -> int:
-        return len(self._callers)
+        """Cleared by those who wait for it."""
 
     def enter(self, task: "asyncio.Task[Any]") -> Caller:
         """The running task, which is this one, serves a caller from now on."""
         caller = Caller(task)
-        self._callers.add(caller)
-        self._empty.clear()
+        self.add(caller)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
         return caller
 
     def leave(self, caller: Caller) -> None:
-        self._callers.discard(caller)
-        if not self._callers:
+        self.discard(caller)
+        if not self:
             self._empty.set()
 
     async def empty(self) -> None:
         """Wait until nobody waits."""
-        await self._empty.wait()
+        if self:
+            self._empty.clear()
+            await self._empty.wait()
 
     def stop_all(self) -> None:
         """The gateway ends: whoever still waits is told so."""
-        for caller in tuple(self._callers):
+        for caller in tuple(self):
             caller.stop("ending")
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for caller in self._callers:
+        for caller in self:
             if caller.deadline and caller.deadline < now:
                 caller.stop("slow")
         # It goes on a moment after the last one left: on a busy gateway someone is there again at once.
-        self._timer = loop.call_later(SWEEP_SECONDS, self._sweep) if self._callers else None
+        self._timer = loop.call_later(SWEEP_SECONDS, self._sweep) if self else None

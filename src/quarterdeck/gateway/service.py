@@ -122,7 +122,7 @@ class Service:
         )
         self.config_file = ConfigFile(path, self.adopt, lambda outcome: metrics.config_reloads.add((outcome,)))
         self.callers = Callers()
-        self.lines = LineWriter()
+        self.access = AccessLog(metrics, LineWriter().write if log.isEnabledFor(logging.INFO) else None)
         self.app = self._app(keys)
         # What the pipeline builds for itself, it need not hand out for anybody else.
         gate, router, queues = self.pipeline.gate, self.pipeline.router, self.pipeline.queues
@@ -210,7 +210,7 @@ class Service:
         await self.client.close()
         await self.redis.close()
         await self.database.close()
-        self.lines.flush()
+        self.access.flush()
         log.info("ended")
 
     async def _migrate_and_watch(self) -> None:
@@ -253,7 +253,7 @@ class Service:
                 budgets=Budgets(self.redis),
                 readiness=readiness,
                 metrics=self.metrics,
-                access=AccessLog(self.metrics, self.lines.write if log.isEnabledFor(logging.INFO) else None),
+                access=self.access,
                 callers=self.callers,
                 started=int(time.time()),
             )

@@ -5,8 +5,10 @@ hands the families to prometheus-client, which knows the text format, when someb
 number of label sets, because a label may come from a caller; what comes beyond is summed under `other`.
 """
 
+import collections
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -37,21 +39,31 @@ def _bounded(labels: Labels, series: Mapping[Labels, object]) -> Labels:
 class Counter:
     """Only grows. `name` has no `_total`: the text format appends it. Added to, or read when scraped (`read`)."""
 
-    __slots__ = ("help", "labels", "name", "read", "values")
+    __slots__ = ("_settle", "_values", "help", "labels", "name", "read")
 
-    def __init__(self, name: str, help: str, labels: Sequence[str] = ()) -> None:
-        self.name, self.help, self.labels = name, help, tuple(labels)
-        self.values: dict[Labels, Number] = {} if labels else {(): 0}
+    def __init__(self, name: str, help: str, labels: Sequence[str], settle: Callable[[], None]) -> None:
+        self.name, self.help, self.labels, self._settle = name, help, tuple(labels), settle
+        self._values: dict[Labels, Number] = {} if labels else {(): 0}
         self.read: Callable[[], Mapping[Labels, Number]] | None = None
+
+    @property
+    def values(self) -> Mapping[Labels, Number]:
+        self._settle()
+        return self._values
 
     def add(self, labels: Labels = (), amount: Number = 1) -> None:
         """`labels` are values in the order of the names."""
-        values = self.values
+        values = self._values
         try:
             values[labels] += amount
         except KeyError:
             labels = _bounded(labels, values)
             values[labels] = values.get(labels, 0) + amount
+
+    def add_each(self, labels: Iterable[Labels]) -> None:
+        """One for each."""
+        for each, amount in collections.Counter(labels).items():
+            self.add(each, amount)
 
     def collect(self) -> Metric:
         family = CounterMetricFamily(self.name, self.help, labels=self.labels)
@@ -93,21 +105,36 @@ class Gauge:
 class Histogram:
     """Counts by fixed buckets, and a sum. A bucket holds what is less than or equal to its bound."""
 
-    __slots__ = ("bounds", "counts", "help", "labels", "name", "sums")
+    __slots__ = ("_counts", "_settle", "_sums", "bounds", "help", "labels", "name")
 
-    def __init__(self, name: str, help: str, bounds: Sequence[float], labels: Sequence[str] = ()) -> None:
+    def __init__(
+        self, name: str, help: str, bounds: Sequence[float], labels: Sequence[str], settle: Callable[[], None]
+    ) -> None:
         self.name, self.help, self.labels, self.bounds = name, help, tuple(labels), tuple(bounds)
-        self.counts: dict[Labels, list[int]] = {}
-        self.sums: dict[Labels, float] = {}
+        self._settle = settle
+        self._counts: dict[Labels, list[int]] = {}
+        self._sums: dict[Labels, float] = {}
+
+    @property
+    def counts(self) -> Mapping[Labels, Sequence[int]]:
+        self._settle()
+        return self._counts
 
     def observe(self, value: float, labels: Labels = (), times: int = 1) -> None:
         """`times` enters the same value more than once: a stream's mean time between tokens, for each of them."""
-        if labels not in self.counts:
-            labels = _bounded(labels, self.counts)
-            self.counts.setdefault(labels, [0] * (len(self.bounds) + 1))
-            self.sums.setdefault(labels, 0.0)
-        self.counts[labels][bisect_left(self.bounds, value)] += times
-        self.sums[labels] += value * times
+        self.observe_all((value,), labels, (times,))
+
+    def observe_all(self, values: Iterable[float], labels: Labels = (), times: Iterable[int] = repeat(1)) -> None:
+        """Each of `values`, as often as `times` says."""
+        if labels not in self._counts:
+            labels = _bounded(labels, self._counts)
+            self._counts.setdefault(labels, [0] * (len(self.bounds) + 1))
+            self._sums.setdefault(labels, 0.0)
+        counts, bounds, total = self._counts[labels], self.bounds, 0.0
+        for value, often in zip(values, times, strict=False):
+            counts[bisect_left(bounds, value)] += often
+            total += value * often
+        self._sums[labels] += total
 
     def collect(self) -> Metric:
         family = HistogramMetricFamily(self.name, self.help, labels=self.labels)
@@ -117,7 +144,7 @@ class Histogram:
             for name, count in zip(names, counts, strict=True):
                 total += count
                 buckets.append((name, float(total)))
-            family.add_metric(labels, buckets, self.sums[labels])
+            family.add_metric(labels, buckets, self._sums[labels])
         return family
 
 
@@ -126,12 +153,13 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         self._families: list[Counter | Gauge | Histogram] = []
+        self._gatherers: list[Callable[[], None]] = []
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
 
     def counter(self, name: str, help: str, labels: Sequence[str] = ()) -> Counter:
-        family = Counter(name, help, labels)
+        family = Counter(name, help, labels, self._settle)
         self._families.append(family)
         return family
 
@@ -147,9 +175,17 @@ class Metrics(Collector):
         return family
 
     def histogram(self, name: str, help: str, bounds: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
-        family = Histogram(name, help, bounds, labels)
+        family = Histogram(name, help, bounds, labels, self._settle)
         self._families.append(family)
         return family
+
+    def before_reading(self, enter: Callable[[], None]) -> None:
+        """Whoever gathers what it counts, enters it here: whenever somebody reads a counter or a histogram."""
+        self._gatherers.append(enter)
+
+    def _settle(self) -> None:
+        for enter in self._gatherers:
+            enter()
 
     def describe(self) -> list[tuple[str, str, str, Labels]]:
         """(name, type, help, labels) of every family, for the page that is generated from it."""
