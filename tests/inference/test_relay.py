@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.inference.making import CHAT, DONE, a_meter, delta, event, usage
+from tests.inference.making import CHAT, DONE, a_meter, an_endpoint, delta, event, usage
+from tests.inference.upstream import SOON, Peer, Upstream, answering, chunk, stream_head
 
 from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
-from quarterdeck.inference.engine_client import stream_error
+from quarterdeck.inference.engine_client import EngineClient, EngineStream, stream_error
+from quarterdeck.inference.http1 import HttpClient
 from quarterdeck.inference.metering import Meter
 from quarterdeck.inference.relay import Relay
 from quarterdeck.inference.resume import Lost, Resumed
@@ -23,13 +25,14 @@ GONE = EngineError("gone")
 
 
 class Said:
-    """A stream that says its pieces, then ends, or fails."""
+    """A stream that says its pieces, then ends, or fails. Who listens is told of two in a turn."""
 
     def __init__(self, *pieces: bytes, failure: APIError | None = None) -> None:
         self.first = pieces[0]
         self.pieces = list(pieces[1:])
         self.failure = failure
         self.closed = 0
+        self.listener: Callable[[], None] | None = None
 
     async def read(self) -> bytes:
         await asyncio.sleep(0)
@@ -42,7 +45,16 @@ class Said:
             raise self.failure
         return b""
 
-    def listen(self, listener: Callable[[], None] | None) -> None: ...
+    def listen(self, listener: Callable[[], None] | None) -> None:
+        self.listener = listener
+        asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell(self) -> None:
+        for _ in range(2):
+            if self.listener is not None:
+                self.listener()
+        if self.listener is not None:
+            asyncio.get_running_loop().call_soon(self._tell)
 
     def error(self, data: bytes) -> APIError:
         return stream_error(data)
@@ -54,21 +66,21 @@ class Said:
 
 
 class Full:
-    """A sink that has room for one piece at a time."""
+    """A sink that is full after two pieces."""
 
     def __init__(self) -> None:
         self.said: list[bytes] = []
-        self.has_room = True
+        self.left = 2
 
     def put(self, piece: bytes) -> bool:
-        assert self.has_room, "a piece came although there was no room"
+        assert self.left, "a piece came although there was no room"
         self.said.append(piece)
-        self.has_room = False
-        return False
+        self.left -= 1
+        return self.left > 0
 
     async def room(self) -> None:
         await asyncio.sleep(0)
-        self.has_room = True
+        self.left = 2
 
 
 @pytest.fixture(params=["piece by piece", "pumped"], autouse=True)
@@ -84,7 +96,7 @@ class Watched:
 
     def __init__(
         self,
-        first: Said,
+        first: Said | EngineStream,
         *then: Said | None,
         meter: Meter | None = None,
         shows_usage: bool = False,
@@ -92,7 +104,6 @@ class Watched:
         repeated: str = "",
         seconds: float = 60.0,
     ) -> None:
-        self.first = first
         self.then = list(then)
         self.meter = meter or a_meter(CHAT | {"stream": True})
         self.lost: list[Lost] = []
@@ -152,7 +163,8 @@ async def test_a_stream_that_is_lost_is_gone_on_with(first: Callable[[], Said]) 
     second = Said(
         ROLE.replace(b"chatcmpl-1", b"chatcmpl-2"), delta("there", id="x"), delta(finish="stop") + usage(9, 2) + DONE
     )
-    watched = Watched(first(), second, tokens=2)
+    lost = first()
+    watched = Watched(lost, second, tokens=2)
     said = await watched.read()
     assert (text_of(said), said.endswith(DONE)) == ("Hello there", True)
     assert said.count(b'"assistant"') == 1
@@ -161,7 +173,7 @@ async def test_a_stream_that_is_lost_is_gone_on_with(first: Callable[[], Said]) 
     assert watched.ends == [("ok", None)]
     meter = watched.meter
     assert (meter.usage, meter.finish_reason, meter.resumed) == (Usage(7, 0, 4, 0), "stop", 1)
-    assert (watched.first.closed, second.closed) == (1, 1)
+    assert (lost.closed, second.closed) == (1, 1)
 
 
 async def test_the_usage_that_is_shown_is_that_of_the_whole_answer() -> None:
@@ -239,6 +251,27 @@ async def test_a_stream_that_takes_too_long_is_not_resumed() -> None:
     said = await watched.read()
     assert b"request_timeout" in said
     assert watched.lost == []
+
+
+async def test_while_the_engine_talks_its_connection_keeps_the_time(client: HttpClient) -> None:
+    async def chatter(peer: Peer) -> None:
+        await peer.say(stream_head())
+        while True:
+            await peer.say(chunk(delta("blah ")))
+            await asyncio.sleep(0.01)
+
+    async with Upstream(answering(chatter)) as engine:
+        limit = asyncio.get_running_loop().time() + 0.2
+        opened = await EngineClient(client, SOON).open(
+            an_endpoint(url=engine.url), "/v1/chat/completions", b"{}", limit=limit
+        )
+        assert opened.stream is not None
+        watched = Watched(opened.stream, seconds=0.2)
+        said = await watched.read()
+        assert b"blah" in said
+        assert b"request_timeout" in said
+        assert watched.ends[0][0] == "error"
+        await engine.closed.wait()
 
 
 words = st.lists(st.text(max_size=5), max_size=8)

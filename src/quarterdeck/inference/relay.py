@@ -6,6 +6,7 @@ is gone by then would never be settled.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from time import monotonic
 from typing import Any, Self
 
 from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
@@ -26,11 +27,27 @@ REST_SECONDS = 5.0
 class Relay:
     """Yields pieces of whole events. Raises nothing of the engine's: a failure is an event, and no `[DONE]` follows it.
 
-    `deadline` is the loop's time at which it must be over: looked at with each piece, as silence has its own time-out.
+    `deadline` is the loop's time at which it must be over: looked at wherever something was waited for. While pieces
+    flow in, the engine's connection keeps it: it was opened with the same limit.
     `on_end` is called once, with how it ended, whether read to the end or closed. `spawn` runs what may go on after it.
     `collector` is given all events, those too that the client doesn't see.
     `resume` is asked for another stream where this one was lost, and says None where there is none.
     """
+
+    __slots__ = (
+        "_deadline",
+        "_first",
+        "_is_over",
+        "_lost",
+        "_meter",
+        "_next",
+        "_on_end",
+        "_resume",
+        "_seam",
+        "_spawn",
+        "_stream",
+        "_tap",
+    )
 
     def __init__(
         self,
@@ -56,14 +73,13 @@ class Relay:
         self._seam: Seam | None = None
         self._lost: APIError | None = None
         self._is_over = False
-        self._loop = asyncio.get_running_loop()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
         while not self._is_over:
-            if (lost := self._lost) is not None and not await self._go_on(lost):
+            if (lost := self._failure()) is not None and not await self._go_on(lost):
                 return self._fail(lost)
             try:
                 whole = self._next or await self._stream.read()
@@ -76,26 +92,39 @@ class Relay:
         raise StopAsyncIteration
 
     async def pump(self, sink: Sink) -> None:
-        async for piece in self:
-            if not sink.put(piece):
-                await sink.room()
-            while not self._is_over and self._lost is None and not await self._flow(sink):
+        while not self._is_over:
+            has_room = True
+            if (lost := self._failure()) is not None and not await self._go_on(lost):
+                has_room = sink.put(self._fail(lost))
+            elif whole := self._next:
+                self._next = b""
+                if passed := self._pass(whole):
+                    has_room = sink.put(passed)
+            else:
+                has_room = await self._flow(sink)
+            if not has_room:
                 await sink.room()
 
     async def _flow(self, sink: Sink) -> bool:
         """Pieces go from the engine's connection into the sink, until something has to be waited for. False: for room
         in the sink."""
-        has_room = True
-        news: asyncio.Future[None] = self._loop.create_future()
+        stream, has_room = self._stream, True
+        news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def arrived() -> None:
             nonlocal has_room
+            if news.done():  # the task that waits is awake, and takes this when it has done the rest
+                return
             try:
-                while has_room and not self._is_over and self._lost is None:
-                    if (whole := self._stream.take()) is None:
-                        return
+                while (whole := stream.take()) is not None:
                     if passed := self._pass(whole):
                         has_room = sink.put(passed)
+                    if self._is_over or self._lost is not None or not has_room:
+                        break
+                    if not stream.is_complete:  # then there is an end to be taken as well
+                        return
+                else:
+                    return
             except EngineError as error:
                 self._lost = error
             except Exception as error:  # a bug of ours must reach the task that waits, not the event loop
@@ -105,33 +134,38 @@ class Relay:
             if not news.done():
                 news.set_result(None)
 
-        self._stream.listen(arrived)
+        stream.listen(arrived)
         try:
             arrived()  # what came meanwhile
             await news
         finally:
-            self._stream.listen(None)
+            stream.listen(None)
         return has_room
 
     def _pass(self, whole: bytes) -> bytes:
         """What the client shall see of these events; b"" is the end of the engine's stream. Notes a loss in `_lost`."""
-        if self._loop.time() > self._deadline:
-            return self._fail(EngineTimeoutError("The request took too long.", code="request_timeout"))
         if not whole:
             self._lost = EngineError("The engine ended the stream before it was complete.")
             return b""
-        tap = self._tap
         if self._seam is not None:
             whole = self._seam.join(whole)
+        tap = self._tap
         passed = tap.look(whole)
         if tap.is_done:
             # `[DONE]` comes a moment before the body's last byte: read that, so that the connection can be kept.
             self._end("ok", None, self._stream.close if self._stream.is_complete else self._spawn_rest)
-        elif tap.error is not None or tap.is_broken or tap.is_unfinished:
+            return passed
+        if not tap.is_open:
             self._lost = _failure(tap, self._stream)
         if not self._first:
             self._first = sse.first_object(passed)
         return passed
+
+    def _failure(self) -> APIError | None:
+        """What the stream was lost by, if it was: by then its time may be up as well."""
+        if self._lost is None and monotonic() > self._deadline:
+            self._lost = EngineTimeoutError("The request took too long.", code="request_timeout")
+        return self._lost
 
     async def _go_on(self, lost: APIError) -> bool:
         """Let another endpoint go on, if there is one and the answer is of a kind that can be."""

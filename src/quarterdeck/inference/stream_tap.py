@@ -1,7 +1,8 @@
 """Looks at a stream on its way: what the record needs of it, and what no client may see.
 
-By byte patterns, so that a token costs a microsecond and a burst of sixteen kilobytes some twenty; only what they find
-is parsed. Where a pattern is most often absent it is searched from behind: CPython then skips by the pattern's length.
+By byte patterns, so that a token costs a microsecond and a burst of sixteen kilobytes some twelve; only what they find
+is parsed. Patterns are searched from behind: what is looked for stands there, and where it is absent CPython skips by
+the pattern's length.
 """
 
 import msgspec
@@ -13,7 +14,7 @@ from quarterdeck.protocol import sse
 from quarterdeck.protocol.requests import AnyRequest, Completion, Generation
 from quarterdeck.protocol.usage import usage_of
 
-FINISH = (b'"finish_reason":"', b'"finish_reason": "')
+COMPACT_FINISH, SPACED_FINISH = b'"finish_reason":"', b'"finish_reason": "'
 """As compact JSON and Python's default write it; inside a text the quotes would be escaped."""
 
 
@@ -23,14 +24,27 @@ class StreamTap:
     `collector` is given all of it that is sound, what the client doesn't see as well.
     """
 
-    __slots__ = ("_choices", "_collector", "_meter", "_shows_usage", "error", "is_broken", "is_done", "is_unfinished")
+    __slots__ = (
+        "_choices",
+        "_collector",
+        "_meter",
+        "_shows_usage",
+        "_transcript",
+        "error",
+        "is_broken",
+        "is_done",
+        "is_open",
+        "is_unfinished",
+    )
 
     def __init__(self, meter: Meter, *, shows_usage: bool, collector: Collector | None = None) -> None:
         self._meter = meter
         self._collector = collector
         self._shows_usage = shows_usage
         self._choices = _Choices() if choices_of(meter.request) != 1 else None
-        meter.transcript = Transcript()
+        self._transcript = meter.transcript = Transcript()
+        self.is_open = True
+        """Nothing of what follows has come."""
         self.is_done = False
         """`[DONE]` has come, and rightly."""
         self.error: bytes | None = None
@@ -42,14 +56,32 @@ class StreamTap:
 
     def look(self, whole: bytes) -> bytes:
         """Take whole events, return those that the client shall see."""
+        if (
+            whole.find(b"\n") != len(whole) - 2
+            or not whole.startswith(b"data: {")
+            or not whole.endswith(b"}\n\n")
+            or whole.rfind(b'"error"') >= 0
+            or (whole.rfind(b'"usage"') >= 0 and sse.usage_before(whole, len(whole)) >= 0)
+            or whole.rfind(COMPACT_FINISH) >= 0
+            or whole.rfind(SPACED_FINISH) >= 0
+            or self._choices is not None
+        ):
+            return self._look_closely(whole)
+        # One object that says nothing but text: most often a token.
+        if self._collector is not None:
+            self._collector.add(whole)
+        self._transcript.add(whole)
+        return whole
+
+    def _look_closely(self, whole: bytes) -> bytes:
         meter = self._meter
         if (end := sse.end_of_objects(whole)) >= 0:
             self.is_done = end < len(whole)
-            if sse.may_hold_error(whole):
+            if whole.rfind(b'"error"') >= 0:
                 whole = self._until_error(whole)
         else:
             whole = self._sound(whole)
-        for pattern in FINISH:
+        for pattern in (COMPACT_FINISH, SPACED_FINISH):
             if (finish := whole.rfind(pattern)) >= 0:
                 finish += len(pattern)
                 reason = whole[finish : whole.find(b'"', finish)].decode("utf-8", "replace")
@@ -59,20 +91,21 @@ class StreamTap:
             self._choices.look(whole)
         if self._collector is not None:
             self._collector.add(whole)
-        if sse.usage_before(whole, len(whole)) >= 0:
-            whole = self._take_usage(whole)
+        if (at := sse.usage_before(whole, len(whole))) >= 0:
+            whole = self._take_usage(whole, at)
         if self.is_done and not self._is_finished():
             self.is_done, self.is_unfinished = False, True
             whole = whole[: sse.bounds(whole, len(whole) - 3)[0]]
         if not self.is_done or meter.usage is None:  # otherwise nobody will ask for the text
-            assert meter.transcript is not None  # noqa: S101  # set in __init__
-            meter.transcript.add(whole)
+            self._transcript.add(whole)
+        self.is_open = not (self.is_done or self.is_broken or self.is_unfinished or self.error is not None)
         return whole
 
     def begin_again(self) -> None:
         """Another stream goes on with the answer."""
         self.error = None
         self.is_broken = self.is_unfinished = False
+        self.is_open = True
 
     def _is_finished(self) -> bool:
         if self._meter.finish_reason is None:
@@ -109,22 +142,24 @@ class StreamTap:
             start += len(event)
         return whole
 
-    def _take_usage(self, whole: bytes) -> bytes:
-        """Read the usage, the last one if there are several; an event that has nothing but that is not for a client who
-        didn't ask."""
-        meter, end, is_read = self._meter, len(whole), False
-        while (at := sse.usage_before(whole, end)) >= 0:
-            end, after = sse.bounds(whole, at)
-            chunk = sse.parse(whole[end:after])
-            if chunk is None or not chunk.get("usage"):
-                continue
-            if not is_read and (usage := usage_of(chunk["usage"])) is not None:
-                is_read = True
-                meter.take_usage(usage)
-                if isinstance(chunk.get("id"), str):
-                    meter.response_id = chunk["id"]
-            if not chunk.get("choices") and not self._shows_usage:
-                whole = whole[:end] + whole[after:]
+    def _take_usage(self, whole: bytes, at: int) -> bytes:
+        """Read the usage, the last one (`at`) if there are several; an event that has nothing but that is not for a
+        client who didn't ask."""
+        meter, is_read = self._meter, False
+        while at >= 0:
+            start, end = sse.bounds(whole, at)
+            chunk = sse.parse(whole[start:end])
+            if chunk is not None and (told := chunk.get("usage")):
+                if not is_read and (usage := usage_of(told)) is not None:
+                    is_read = True
+                    meter.take_usage(usage)
+                    if isinstance(chunk.get("id"), str):
+                        meter.response_id = chunk["id"]
+                if is_read and self._shows_usage:
+                    break  # no other need be read, and none hidden
+                if not self._shows_usage and not chunk.get("choices"):
+                    whole = whole[:start] + whole[end:]
+            at = sse.usage_before(whole, start)
         return whole
 
 

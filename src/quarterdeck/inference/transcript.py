@@ -95,7 +95,7 @@ class Transcript:
             return None
         end = -len(sse.DONE) if whole.endswith(sse.DONE) else None
         try:
-            chunks = _chunks.decode_lines(whole[6:end].replace(b"\n\ndata: ", b"\n"))
+            chunks = _chunks.decode_lines(b"\n".join(whole[6:end].rsplit(b"\n\ndata: ")))  # half of `replace`
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         return self._said(chunks)
