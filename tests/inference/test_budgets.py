@@ -26,14 +26,52 @@ from quarterdeck.inference.admission import Note
 from quarterdeck.inference.admission_scripts import PERIOD
 from quarterdeck.inference.counters import PERIODS, Counters, Scope, cold_key, reservations_key, stream_key
 from quarterdeck.inference.periods import period_number, period_start
+from quarterdeck.record import RequestRecord, decode
 from quarterdeck.settings.limits import Limits
-from quarterdeck.store.redis import Redis, Script
+from quarterdeck.store.redis import Redis, RedisError, Script
 
 KEY, TEAM, ORGS = "key:key_1", "team:default", "org"
 DAY = 86_400
 
 
 # what is held and spent
+
+
+async def settle_together(redis: Redis, counters: Counters, bills: list[RequestRecord]) -> int:
+    command = admission.settle_command([admission.words_of(bill) for bill in bills], counters)
+    return int(await redis.execute(admission.SETTLE, command))
+
+
+async def test_requests_are_settled_together_as_they_are_one_by_one(redis: Redis) -> None:
+    limits = Limits(tokens_per_minute=10_000, concurrent_requests=9)
+    scope, team = a_scope(KEY, 1000, limits=limits), a_scope(TEAM, 5000)
+    await trust(redis, scope, team)
+    reservations = [(await reserve(redis, [scope, team], 100, tokens=500))[0] for _ in range(4)]
+    counters = reservations[0].counters
+    unseen = a_reservation(counters, 100)  # Redis was away when it came
+    bills = [a_bill(each, dollars(30), input_tokens=200) for each in (*reservations[:3], unseen)]
+    assert await settle(redis, reservations[0], dollars(30), input_tokens=200)
+    assert await settle_together(redis, counters, [*bills, bills[1]]) == 3
+    assert await spent_and_held(redis, KEY, TEAM) == [(120, 100)] * 2
+    bucket = await admission.read_bucket(redis, ORG, KEY)
+    assert bucket is not None
+    assert (bucket.running, round(bucket.tokens, -3)) == (1, 9_000)  # 3 * 200 used, 500 held
+    ids = [decode(fields[1]).id for _, fields in await redis.call("XRANGE", stream_key(ORG), "-", "+")]
+    assert ids == [bill.id for bill in bills]
+
+
+async def test_what_redis_could_not_take_is_settled_when_it_is_sent_again(redis: Redis) -> None:
+    scope = a_scope(KEY, 1000)
+    await trust(redis, scope)
+    reservations = [(await reserve(redis, [scope], 100))[0] for _ in range(2)]
+    counters, bills = reservations[0].counters, [a_bill(each, dollars(30)) for each in reservations]
+    await redis.call("SET", stream_key(ORG), "no stream")
+    with pytest.raises(RedisError, match="WRONGTYPE"):
+        await settle_together(redis, counters, bills)
+    assert await spent_and_held(redis, KEY) == [(0, 200)]
+    await redis.call("DEL", stream_key(ORG))
+    assert await settle_together(redis, counters, bills) == 2
+    assert await spent_and_held(redis, KEY) == [(60, 0)]
 
 
 async def test_what_is_reserved_is_held_and_what_is_settled_is_spent(redis: Redis) -> None:

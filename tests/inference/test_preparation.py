@@ -7,7 +7,7 @@ import pytest
 from tests.inference.making import CHAT, an_endpoint, as_json, served
 
 from quarterdeck.errors import BadRequestError
-from quarterdeck.inference.preparation import MAX_ESTIMATE, estimate, for_endpoint, prepared
+from quarterdeck.inference.preparation import MAX_ESTIMATE, Estimate, estimate, for_endpoint, prepared
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.requests import ChatCompletion, Completion, Embedding
 from quarterdeck.settings.limits import Limits
@@ -109,7 +109,8 @@ def test_a_request_is_estimated_by_its_bytes_and_what_it_may_say(
     asked: dict[str, Any], kind: type[Any], output: int
 ) -> None:
     body = as_json(asked)
-    assert estimate(body, requests.decode(body, kind)) == (-(-len(body) // 4), output)
+    prompt = -(-len(body) // 4)
+    assert estimate(body, requests.decode(body, kind)) == Estimate(prompt, output, prompt + output)
 
 
 def test_no_estimate_is_more_than_redis_can_count() -> None:

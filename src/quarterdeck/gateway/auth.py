@@ -132,9 +132,10 @@ class Authenticator:
         if authorization is None or not authorization.startswith(b"Bearer ") or len(authorization) > MAX_HEADER:
             return None
         known = self._known.get(ids.digest(authorization[7:].strip()))
-        if known is None or known.config is not self._config() or self._fault(known.row) is not None:
+        if known is None or known.config is not self._config() or self._clock() - known.read > FRESH_SECONDS:
             return None
-        if self._clock() - known.read > FRESH_SECONDS:
+        row = known.row
+        if row.revoked is not None or (row.expires is not None and row.expires <= self._wall()):
             return None
         self._known.move_to_end(known.digest)
         self._on_outcome("cached")

@@ -23,6 +23,7 @@ from quarterdeck.gateway.hot_path import OPERATIONS_BY_TARGET, Asked, HotPath
 from quarterdeck.gateway.server import BACKLOG, KEEP_ALIVE_SECONDS, BoundedProtocol, Server
 from quarterdeck.gateway.wire import Headers
 
+CLOSE = (b"connection", b"close")
 MAX_PIPELINED = 16
 """Requests that wait on one connection while it is still read."""
 
@@ -93,6 +94,8 @@ class Exchange:
 
     def close(self) -> None:
         self._caller = None
+        if not self.response_complete and not self.disconnected:
+            self.transport.abort()  # an answer that was not finished must not be taken for one that was
 
     def hang_up(self) -> None:
         """The caller is gone."""
@@ -165,14 +168,9 @@ class Exchange:
         self._size = 0
 
     def _head(self, status: int, headers: Headers) -> list[bytes]:
-        lines = [STATUS_LINE[status]]
-        for name, value in self._state.default_headers:
-            lines += (name, b": ", value, b"\r\n")
-        for name, value in headers:
-            lines += (name, b": ", value, b"\r\n")
-            if name == b"connection" and value == b"close":
-                self.keep_alive = False
-        return lines
+        if CLOSE in headers:
+            self.keep_alive = False
+        return [STATUS_LINE[status], *[b"%b: %b\r\n" % each for each in (*self._state.default_headers, *headers)]]
 
 
 class FrontProtocol(BoundedProtocol):
@@ -279,23 +277,12 @@ class FrontProtocol(BoundedProtocol):
             or self._is_head_too_large()
         ):
             return None
-        asked = self._hot.read(operation, self.headers)
-        if not self._hot.is_ordinary(asked):
-            return None
-        return Exchange(self, asked, keep_alive=parser.should_keep_alive())
+        asked = self._hot.ordinary(operation, self.headers)
+        return None if asked is None else Exchange(self, asked, keep_alive=parser.should_keep_alive())
 
     def _start(self, exchange: Exchange) -> None:
         self._answering = exchange
-        exchange.task = self.loop.create_task(self._serve(exchange))
-
-    async def _serve(self, exchange: Exchange) -> None:
-        if exchange.disconnected or exchange.task is None:
-            return
-        try:
-            await self._hot.serve(exchange.asked, exchange, exchange, exchange.task)
-        finally:
-            if not exchange.response_complete and not exchange.disconnected:
-                self.transport.abort()  # an answer that was not finished must not be taken for one that was
+        exchange.task = self.loop.create_task(self._hot.serve(exchange.asked, exchange, exchange))
 
     def _refuse(self, error: APIError) -> None:
         if self._answering is not None:  # nothing may be written into an answer that is under way

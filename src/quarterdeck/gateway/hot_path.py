@@ -8,7 +8,7 @@ than all of it. Everything else goes on to `app`. The same object is also FastAP
 import asyncio
 import logging
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
 
-_OPERATIONS = {operation.value: operation for operation in Operation}
-OPERATIONS_BY_TARGET = {operation.value.encode(): operation for operation in Operation}
+_OPERATIONS = {operation.path: operation for operation in Operation}
+OPERATIONS_BY_TARGET = {operation.path.encode(): operation for operation in Operation}
 """By the request line's target, as it stands there."""
 
 
@@ -112,29 +112,29 @@ class HotPath:
         if scope["type"] == "http" and scope["method"] == "POST":
             operation = _OPERATIONS.get(scope["path"])
             if operation is not None:
-                asked = self.read(operation, scope["headers"])
-                task = asyncio.current_task()
-                assert task is not None  # noqa: S101  # narrows the type; a coroutine that runs has one
-                await self.serve(asked, AsgiBody(receive, asked.content_length), AsgiWire(scope, send), task)
+                self._settings()
+                asked = Asked(operation, scope["headers"], self._forward)
+                await self.serve(asked, AsgiBody(receive, asked.content_length), AsgiWire(scope, send))
                 return
         await self._app(scope, receive, send)
 
-    def read(self, operation: Operation, headers: list[tuple[bytes, bytes]]) -> Asked:
-        """`headers` have lower-case names."""
-        self._settings()
-        return Asked(operation, headers, self._forward)
-
-    def is_ordinary(self, asked: Asked) -> bool:
-        """Whether the request is one that `front` may take: nothing in its head needs more than a look."""
+    def ordinary(self, operation: Operation, headers: list[tuple[bytes, bytes]]) -> Asked | None:
+        """The request, if it is one that `front` may take: nothing in its head needs more than a look. `headers` have
+        lower-case names."""
+        gateway = self._settings()
+        asked = Asked(operation, headers, self._forward)
         length = asked.content_length
-        if length is None or length > self._settings().max_body_mb * MIB or asked.content_encoding:
-            return False
+        if length is None or length > gateway.max_body_mb * MIB or asked.content_encoding:
+            return None
         asked.principal = self._authenticator.known(asked.authorization)
-        return asked.principal is not None
+        return None if asked.principal is None else asked
 
-    async def serve(self, asked: Asked, body: Body, wire: Wire, task: "asyncio.Task[Any]") -> None:
-        """Answer one request, with an envelope where there is no answer. `task` is the one this runs in."""
-        exchange = self._access.open("POST", asked.operation.value, asked.operation.value)
+    async def serve(self, asked: Asked, body: Body, wire: Wire) -> None:
+        """Answer one request, with an envelope where there is no answer. The task in which this runs is the caller's:
+        it is cancelled when the caller goes."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # narrows the type; a coroutine that runs has one
+        exchange = self._access.open("POST", asked.operation.path, asked.operation.path)
         caller = self._callers.enter(task)
         try:
             await self._answer(caller, exchange, asked, body, wire)

@@ -34,7 +34,7 @@ from quarterdeck.inference.counters import (
     stream_key,
 )
 from quarterdeck.record import RequestRecord, encode, microdollars
-from quarterdeck.store.redis import Redis
+from quarterdeck.store.redis import Redis, packed
 
 __all__ = [
     "LEASE_SECONDS",
@@ -55,6 +55,7 @@ __all__ = [
     "settle_command",
     "settle_expired",
     "stream_key",
+    "words_of",
 ]
 
 log = logging.getLogger(__name__)
@@ -87,14 +88,13 @@ class Note(msgspec.Struct, frozen=True):
     """`Counters.noted`."""
 
 
-@dataclass(slots=True)
-class Reservation:
+class Reservation(msgspec.Struct):
     """What *reserve* takes."""
 
     id: str
     counters: Counters
     note: bytes
-    """For the worker, should the gateway die now (`notes.py`)."""
+    """For the worker, should the gateway die now (`forms.py`)."""
     tokens: int = 0
     """An estimate."""
     money: int = 0
@@ -106,8 +106,7 @@ class Reservation:
     """Records that may wait for the worker before requests with a budget are refused. 0: any number."""
 
 
-@dataclass(slots=True)
-class Admission:
+class Admission(msgspec.Struct):
     """What *reserve* answers."""
 
     refused: Refusal | None
@@ -131,21 +130,19 @@ class Admission:
 
 async def reserve(redis: Redis, wanted: Reservation) -> Admission:
     """Take it, or say what refuses. Raises RedisUnavailableError."""
-    return read_admission(await redis.run(RESERVE, *reserve_command(wanted)), wanted.counters)
+    return read_admission(await redis.execute(RESERVE, reserve_command(wanted)), wanted.counters)
 
 
-def reserve_command(wanted: Reservation) -> tuple[Keys, Words]:
-    """Keys and arguments of RESERVE, for one who sends it himself."""
-    counters = wanted.counters
+def reserve_command(wanted: Reservation) -> bytes:
+    """What runs RESERVE: the counters' own keys are packed already, and what differs follows."""
+    counters, key = wanted.counters, wanted.cache_key
     lease = int(wanted.lease_seconds * 1000)
-    keys, key = counters.reserve_keys, wanted.cache_key
-    if counters.scopes:
-        words = (wanted.id, lease, wanted.note, wanted.tokens, wanted.money, wanted.most_waiting, counters.limits_plan)
-        return (keys if key is None else (*keys, key)), words
+    if key is None and not counters.scopes:
+        return counters.note_head + packed(wanted.id, lease, wanted.note)
+    words = (wanted.id, lease, wanted.note, wanted.tokens, wanted.money, wanted.most_waiting, counters.limits_plan)
     if key is None:
-        return keys, (wanted.id, lease, wanted.note)
-    # Counted nowhere: only the kept answer is looked up. Both keys that a count would need stand in for themselves.
-    return (*keys, keys[1], keys[2], key), (wanted.id, lease, wanted.note, 0, 0, 0, b"")
+        return counters.reserve_head + packed(*words)
+    return counters.reserve_and_look_head + packed(key, *words)
 
 
 def read_admission(answer: Any, counters: Counters) -> Admission:
@@ -173,24 +170,34 @@ def read_admission(answer: Any, counters: Counters) -> Admission:
 
 async def settle(redis: Redis, record: RequestRecord, counters: Counters) -> bool:
     """Commit the record; False where it was committed before. Raises RedisUnavailableError: the caller keeps it."""
-    return bool(await redis.run(SETTLE, *settle_command(record, counters)))
+    return bool(await redis.execute(SETTLE, settle_command([words_of(record)], counters)))
 
 
-def settle_command(record: RequestRecord, counters: Counters) -> tuple[Keys, Words]:
-    """Keys and arguments of SETTLE, for one who sends it himself."""
-    return _settlement(record, counters.settle_keys, counters.plan)
+def words_of(record: RequestRecord) -> Words:
+    """What SETTLE is told of a request that is over."""
+    used = record.input_tokens + record.output_tokens
+    seconds = GUESSED_SECONDS if record.status == "lost" else SETTLED_SECONDS
+    money = microdollars(record.cost) if record.cost else 0
+    return (record.id, seconds, record.status, encode(record), used, money, int(record.started))
+
+
+def settle_command(requests: Sequence[Words], counters: Counters) -> bytes:
+    """What runs SETTLE for requests (`words_of`) of one principal. An error of Redis' in their midst leaves those
+    before it settled; whoever repeats it does the others."""
+    return _settlement(counters.org, requests, counters.settle_keys, counters.plan)
 
 
 async def settle_note(redis: Redis, note: Note) -> bool:
     """The same by what a note tells."""
-    return bool(await redis.run(SETTLE, *_settlement(note.record, *settle_words(note.record.org, note.scopes))))
+    org = note.record.org
+    return bool(await redis.execute(SETTLE, _settlement(org, [words_of(note.record)], *settle_words(org, note.scopes))))
 
 
 async def release(redis: Redis, reservation: Reservation) -> None:
     """Give everything back but the request, and leave no record: it was refused after it was admitted."""
     counters = reservation.counters
-    keys = (_settled_key(counters.org, reservation.id), *counters.settle_keys)
-    await redis.run(SETTLE, keys, (reservation.id, SETTLED_SECONDS, "released", b"", 0, 0, 0, counters.plan))
+    words: Words = (reservation.id, SETTLED_SECONDS, "released", b"", 0, 0, 0)
+    await redis.execute(SETTLE, _settlement(counters.org, [words], counters.settle_keys, counters.plan))
 
 
 async def renew(
@@ -222,16 +229,11 @@ async def settle_expired(redis: Redis, org: str, *, most: int = 100) -> int:
     return count
 
 
-def _settled_key(org: str, request_id: str) -> str:
-    return f"settled:{{{org}}}:{request_id}"
-
-
-def _settlement(record: RequestRecord, keys: Keys, plan: str) -> tuple[Keys, Words]:
-    money = microdollars(record.cost) if record.cost and plan else 0
-    used = record.input_tokens + record.output_tokens
-    seconds = GUESSED_SECONDS if record.status == "lost" else SETTLED_SECONDS
-    words = (record.id, seconds, record.status, encode(record), used, money, int(record.started), plan)
-    return (_settled_key(record.org, record.id), *keys), words
+def _settlement(org: str, requests: Sequence[Words], keys: Keys, plan: str) -> bytes:
+    words: list[Any] = [plan]
+    for each in requests:
+        words += each
+    return SETTLE.command((*keys, *[f"settled:{{{org}}}:{each[0]}" for each in requests]), words)
 
 
 # what is counted, for those who look

@@ -124,58 +124,86 @@ return {'ok', revision, 0, requests_left, requests_scope, tokens_left, tokens_sc
 
 SETTLE = Script(
     """
--- KEYS settled reservations deadlines stream (bucket money)*
--- ARGV id settled_seconds status record ('' = none) used cost started plan; the plan has two digits a scope
+-- KEYS reservations deadlines stream (bucket money)* settled*
+-- ARGV plan (id settled_seconds status record ('' = none) used cost started)*; the plan has two digits a scope
+-- how many of these requests were settled just now
 -- What was settled as lost is settled once more when its gateway, or its spool, turns up: the truth after the guess.
-local was = redis.call('GET', KEYS[1])
-local guess = was and #was == 24
-local is_new = not was or (guess and ARGV[3] ~= 'lost')
-local note = redis.call('HGET', KEYS[2], ARGV[1])
-local second, tokens, money = tonumber(ARGV[7]), 0, 0
-if note then second, tokens, money = struct.unpack('<ddd', note) end
--- The record first: should Redis refuse it (memory), nothing has been done yet and it may be sent again.
-if is_new then
-  if ARGV[4] ~= '' then redis.call('XADD', KEYS[4], '*', 'record', ARGV[4]) end
-  local mark = '1'
-  if ARGV[3] == 'lost' then mark = struct.pack('<ddd', second, tonumber(ARGV[5]), tonumber(ARGV[6])) end
-  redis.call('SET', KEYS[1], mark, 'EX', ARGV[2])
-end
--- Also where it was settled before: a reservation that came late (Redis was paused) must not stay.
-if note then
-  redis.call('HDEL', KEYS[2], ARGV[1])
-  redis.call('ZREM', KEYS[3], ARGV[1])
-end
-if #KEYS == 4 or not (note or is_new) then return is_new and 1 or 0 end
 """
     + PERIOD
     + """
-local used = tonumber(ARGV[5])
-local given, spent_now = tokens - used, is_new and tonumber(ARGV[6]) or 0
-if guess and is_new then
-  local at, guessed_tokens, guessed_cost = struct.unpack('<ddd', was)
-  spent_now = spent_now - guessed_cost
-  if not note then second, given = at, guessed_tokens - used end
-elseif not note then -- Redis was away when it came
-  second = math.min(second, tonumber(redis.call('TIME')[1]))
-end
-local state = redis.call('MGET', unpack(KEYS))
-for i = 5, #KEYS, 2 do
-  if state[i] and (note or guess) and string.byte(ARGV[8], i - 4) == 49 then
-    local at, requests, level, running = struct.unpack('<dddd', state[i])
-    if note then running = math.max(0, running - 1) end
-    redis.call('SET', KEYS[i], struct.pack('<dddd', at, requests, level + given, running), 'PX', 86400000)
-  end
-  if state[i + 1] and string.byte(ARGV[8], i - 3) > 48 then
-    local kind, period, spent, held, cold = struct.unpack('<ddddd', state[i + 1])
-    local of = period_of(kind, second)
-    if of > period then period, spent, held = of, 0, 0 end
-    if of == period then -- else it belongs to a period that is over
-      held = math.max(0, held - money)
-      redis.call('SET', KEYS[i + 1], struct.pack('<ddddd', kind, period, spent + spent_now, held, cold))
+local plan = ARGV[1]
+local last = 3 + #plan -- the last key of a scope
+local state = #plan > 0 and redis.call('MGET', unpack(KEYS, 4, last))
+local buckets, moneys, count, failed = {}, {}, 0, nil
+if state then
+  for i = 1, #plan, 2 do
+    if state[i] and string.byte(plan, i) == 49 then
+      local at, requests, level, running = struct.unpack('<dddd', state[i])
+      buckets[i] = {at, requests, level, running, false}
+    end
+    if state[i + 1] and string.byte(plan, i + 1) > 48 then
+      local kind, period, spent, held, cold = struct.unpack('<ddddd', state[i + 1])
+      moneys[i] = {kind, period, spent, held, cold, false}
     end
   end
 end
-return is_new and 1 or 0
+for key = last + 1, #KEYS do
+  local arg = 2 + (key - last - 1) * 7
+  local id, status, record = ARGV[arg], ARGV[arg + 2], ARGV[arg + 3]
+  local was = redis.call('GET', KEYS[key])
+  local guess = was and #was == 24
+  local is_new = not was or (guess and status ~= 'lost')
+  local note = redis.call('HGET', KEYS[1], id)
+  local second, tokens, money = tonumber(ARGV[arg + 6]), 0, 0
+  if note then second, tokens, money = struct.unpack('<ddd', note) end
+  -- The record first: should Redis refuse it (memory), nothing has been done yet and it may be sent again.
+  if is_new then
+    if record ~= '' then
+      local added = redis.pcall('XADD', KEYS[3], '*', 'record', record)
+      if added.err then failed = added break end
+    end
+    local mark = '1'
+    if status == 'lost' then mark = struct.pack('<ddd', second, tonumber(ARGV[arg + 4]), tonumber(ARGV[arg + 5])) end
+    redis.call('SET', KEYS[key], mark, 'EX', ARGV[arg + 1])
+    count = count + 1
+  end
+  -- Also where it was settled before: a reservation that came late (Redis was paused) must not stay.
+  if note then
+    redis.call('HDEL', KEYS[1], id)
+    redis.call('ZREM', KEYS[2], id)
+  end
+  if state and (note or is_new) then
+    local used = tonumber(ARGV[arg + 4])
+    local given, spent_now = tokens - used, is_new and tonumber(ARGV[arg + 5]) or 0
+    if guess and is_new then
+      local at, guessed_tokens, guessed_cost = struct.unpack('<ddd', was)
+      spent_now = spent_now - guessed_cost
+      if not note then second, given = at, guessed_tokens - used end
+    elseif not note then -- Redis was away when it came
+      second = math.min(second, tonumber(redis.call('TIME')[1]))
+    end
+    for i, bucket in pairs(buckets) do
+      if note or guess then
+        if note then bucket[4] = math.max(0, bucket[4] - 1) end
+        bucket[3], bucket[5] = bucket[3] + given, true
+      end
+    end
+    for i, sum in pairs(moneys) do
+      local of = period_of(sum[1], second)
+      if of > sum[2] then sum[2], sum[3], sum[4] = of, 0, 0 end
+      if of == sum[2] then -- else it belongs to a period that is over
+        sum[3], sum[4], sum[6] = sum[3] + spent_now, math.max(0, sum[4] - money), true
+      end
+    end
+  end
+end
+for i, b in pairs(buckets) do
+  if b[5] then redis.call('SET', KEYS[3 + i], struct.pack('<dddd', b[1], b[2], b[3], b[4]), 'PX', 86400000) end
+end
+for i, m in pairs(moneys) do
+  if m[6] then redis.call('SET', KEYS[4 + i], struct.pack('<ddddd', m[1], m[2], m[3], m[4], m[5])) end
+end
+return failed or count
 """
 )
 

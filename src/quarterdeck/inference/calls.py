@@ -22,14 +22,17 @@ class Operation(StrEnum):
     DETOKENIZE = "/detokenize"
     SCORE = "/v1/score"
 
-    @property
-    def word(self) -> str:
-        """The operation's name in records and metrics: chat, completions, embeddings, …"""
-        return _WORDS[self]
+    word: str
+    """The operation's name in records and metrics: chat, completions, embeddings, …"""
+    path: str
+    """The value as a plain string: an enum's own `value` and `name` cost ten times as much, and both are asked for with
+    each request."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.word = self._name_.lower()
 
 
-_WORDS = {operation: operation.name.lower() for operation in Operation}
-"""Asked with each request; an enum's `name` costs ten times as much."""
 FREE = (Operation.TOKENIZE, Operation.DETOKENIZE)
 """No model runs for them: they have no usage, so none is looked for."""
 

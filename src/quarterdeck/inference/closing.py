@@ -77,7 +77,8 @@ class Closing:
             self._settle(call, call.meter.record(status, ended, http_status=http_status, error=error))
 
     def _settle(self, call: Call, record: RequestRecord) -> None:
-        self._gate.give_back(call, record)
+        if call.is_local:
+            self._gate.give_back(call, record)
         if call.lookup is not None:
             call.lookup.end(record)
         self._settlement.settle(record, call.head.principal.counters)

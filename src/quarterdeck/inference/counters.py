@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from quarterdeck.inference.admission_scripts import RESERVE
 from quarterdeck.settings.limits import Budget, Limits
+from quarterdeck.store.redis import packed
 
 MICRODOLLARS = Decimal(10**6)
 MOST_MONEY = 2**53 - 1
@@ -70,9 +72,14 @@ class Counters:
     scopes: tuple[Scope, ...] = ()
     has_budget: bool = field(init=False)
     has_limits: bool = field(init=False)
-    reserve_keys: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    note_head: bytes = field(init=False, repr=False, compare=False)
+    """RESERVE up to the request's own words, where it is only noted; here and below packed for Redis."""
+    reserve_head: bytes = field(init=False, repr=False, compare=False)
+    """The same where it is counted."""
+    reserve_and_look_head: bytes = field(init=False, repr=False, compare=False)
+    """The same where a kept answer is looked for as well: the next word is its key."""
     settle_keys: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    """Without the first, which is the request's own."""
+    """SETTLE's, without the requests' own."""
     limits_plan: bytes = field(init=False, repr=False, compare=False)
     """Six doubles a scope: requests, tokens, concurrent, period, amount, 1 where an exhausted budget denies."""
     plan: str = field(init=False, repr=False, compare=False)
@@ -83,18 +90,20 @@ class Counters:
     def __post_init__(self) -> None:
         org, scopes = self.org, self.scopes
         noted = {scope.id: ("1" if _is_limited(scope) else "0") + str(_period(scope.budget)) for scope in scopes}
-        keys = _scope_keys(org, noted)
+        settle_keys, plan = settle_words(org, noted)
+        noting = (revision_key(org), reservations_key(org), deadlines_key(org))
+        counting = (*noting, stream_key(org), cold_key(org), *_scope_keys(org, noted))
         made = {
             "has_budget": any(scope.budget is not None for scope in scopes),
             "has_limits": any(_is_limited(scope) for scope in scopes),
-            "reserve_keys": (revision_key(org), reservations_key(org), deadlines_key(org)),
-            "settle_keys": (reservations_key(org), deadlines_key(org), stream_key(org), *keys),
+            "note_head": RESERVE.head(keys=len(noting), args=3) + packed(*noting),
+            "reserve_head": RESERVE.head(keys=len(counting), args=7) + packed(*counting),
+            "reserve_and_look_head": RESERVE.head(keys=len(counting) + 1, args=7) + packed(*counting),
+            "settle_keys": settle_keys,
             "limits_plan": b"".join(_packed(scope) for scope in scopes),
-            "plan": "".join(noted.values()),
+            "plan": plan,
             "noted": noted,
         }
-        if scopes:
-            made["reserve_keys"] = (*made["reserve_keys"], stream_key(org), cold_key(org), *keys)  # type: ignore[misc]
         for name, value in made.items():
             object.__setattr__(self, name, value)
 

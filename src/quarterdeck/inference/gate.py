@@ -13,7 +13,6 @@ from quarterdeck.errors import APIError
 from quarterdeck.inference import admission
 from quarterdeck.inference.admission import Admission, Reservation
 from quarterdeck.inference.local_limits import LocalLimits
-from quarterdeck.inference.notes import NoteHeads, note_of
 from quarterdeck.inference.pricing import estimated_cost
 from quarterdeck.inference.principal import Principal
 from quarterdeck.inference.rate_headers import rate_headers
@@ -39,16 +38,15 @@ class Gate:
         self._redis = redis
         self._settlement = settlement
         self._reread = reread
-        self._heads = NoteHeads()
         self._local = LocalLimits()
         self.refused: Counter[tuple[str, ...]] = Counter()
         """How often, by reason and kind of scope. Such a request leaves no record; read by metrics, as what follows."""
         self.warned: Counter[tuple[str, ...]] = Counter()
         self.admitted_locally = 0
 
-    async def admit(self, call: Call, gateway: GatewayConfig) -> Headers:
+    def admit(self, call: Call, gateway: GatewayConfig) -> Awaitable[Headers]:
         """The rate-limit headers of its answer; a kept answer is in `call.found` then. Raises APIError."""
-        return await self._admit(call, gateway, call.lookup.redis_key if call.lookup is not None else None)
+        return self._admit(call, gateway, call.lookup.redis_key if call.lookup is not None else None)
 
     async def _admit(self, call: Call, gateway: GatewayConfig, cache_key: str | None) -> Headers:
         wanted = self._wanted(call, gateway, cache_key)
@@ -93,10 +91,9 @@ class Gate:
         return rate_headers(admitted)
 
     def give_back(self, call: Call, record: RequestRecord) -> None:
-        """What was taken without Redis and not used. What Redis gave, *settle* gives back."""
-        if call.is_local:
-            used = record.input_tokens + record.output_tokens
-            self._local.give_back(call.head.principal.counters, call.reserved.total - used)
+        """What was taken without Redis (`is_local`) and not used. What Redis gave, *settle* gives back."""
+        used = record.input_tokens + record.output_tokens
+        self._local.give_back(call.head.principal.counters, call.reserved.total - used)
 
     def _refusal(self, admitted: Admission | None) -> APIError:
         """None: Redis is away, and nobody is let in then."""
@@ -108,20 +105,21 @@ class Gate:
 
     def _wanted(self, call: Call, gateway: GatewayConfig, cache_key: str | None) -> Reservation:
         head, meter, reserved = call.head, call.meter, call.reserved
-        counters = head.principal.counters
-        noted = self._heads.of(head.principal, meter.served, head.operation)
+        principal, served = head.principal, meter.served
+        counters = principal.counters
+        form = meter.forms.of(principal, served, head.operation)
         money = 0
         if counters.has_budget:
-            money = estimated_cost(reserved.prompt, reserved.output, meter.served.rates)
+            money = estimated_cost(reserved.prompt, reserved.output, served.rates)
         return Reservation(
             head.request_id,
             counters,
-            note_of(noted, head.request_id, head.started, stream=call.is_stream),
+            form.note(head.request_id, head.started, stream=call.is_stream),
             reserved.total,
             money,
             self._settlement.lease_seconds,
             cache_key,
-            most_waiting=gateway.max_waiting_records,
+            gateway.max_waiting_records,
         )
 
     def _admit_locally(self, call: Call, wanted: Reservation, gateway: GatewayConfig) -> Admission:

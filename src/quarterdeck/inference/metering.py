@@ -4,7 +4,7 @@ On the hot path it takes times and looks for byte patterns; what has a price in 
 until the request is over.
 """
 
-from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -12,13 +12,13 @@ from quarterdeck.errors import APIError
 from quarterdeck.inference.calls import Head
 from quarterdeck.inference.directory import Served
 from quarterdeck.inference.endpoints import Endpoint
+from quarterdeck.inference.forms import Forms
 from quarterdeck.inference.pricing import cost
 from quarterdeck.inference.transcript import Transcript
 from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Generation
 from quarterdeck.protocol.usage import Answer, Usage, usage_of
 from quarterdeck.record import Attempt, RequestRecord, Status, UsageSource
 
-NOTHING = Decimal(0)
 NO_TOKENS = Usage(0, 0, 0, 0)
 CHARACTERS_PER_TOKEN = 4
 """The usual rule of thumb, where nobody can count."""
@@ -44,6 +44,7 @@ class Meter(msgspec.Struct, eq=False):
     resumed: int = 0
     route: str = ""
     """The route's name, where it came by one."""
+    forms: Forms = msgspec.field(default_factory=Forms)
 
     def read_answer(self, answer: Answer | None, body: bytes) -> None:
         """Take usage, id and finish reason from a whole answer."""
@@ -79,57 +80,30 @@ class Meter(msgspec.Struct, eq=False):
         seen: Usage | None = None,
     ) -> RequestRecord:
         """The record as of `now`; `seen` is a guess of the usage where nobody has counted it."""
-        head, request, price = self.head, self.request, self.served.price
-        usage = self.usage or seen or NO_TOKENS
-        generation = request if isinstance(request, Generation) else None
-        endpoint = self.endpoint
-        return RequestRecord(
-            id=head.request_id,
-            org=head.principal.org,
-            team=head.principal.team,
-            key=head.principal.key,
-            key_name=head.principal.name,
-            operation=head.operation.word,
-            model=self.served.name,
-            route=self.route,
-            priority=head.principal.priority,
-            tags=head.principal.tags,
-            endpoint=endpoint.id if endpoint else "",
-            stream=bool(generation and generation.stream),
-            started=head.started,
-            first_token=self.first_token,
-            ended=now,
-            status=status,
-            http_status=http_status,
-            error_code=error,
-            finish_reason=_shortened(self.finish_reason),
-            response_id=_shortened(self.response_id),
-            input_tokens=usage.input,
-            cached_tokens=usage.cached,
-            output_tokens=usage.output,
-            reasoning_tokens=usage.reasoning,
-            usage_source="estimated" if seen else self.usage_source,
-            price_version=self.served.price_version,
-            price_input=price.input,
-            price_cached=price.cached,
-            price_output=price.output,
-            cost=cost(
-                usage,
-                self.served.rates,
-                engine_seconds=now - self.engine_started if self.engine_started else 0.0,
-                shared_by=endpoint.max_running if endpoint else 1,
-            )
-            if self.engine_started
-            else NOTHING,
-            user=_shortened(request.safety_identifier or request.user),
-            session=_shortened(_session(request)),
-            max_tokens=_max_tokens(request),
-            temperature=generation.temperature if generation else None,
-            top_p=generation.top_p if generation else None,
-            seed=generation.seed if generation else None,
-            attempts=tuple(self.attempts),
-            resumed=self.resumed,
-        )
+        head, request, endpoint = self.head, self.request, self.endpoint
+        record = self.forms.of(head.principal, self.served, head.operation).record()
+        record.id, record.started, record.ended = head.request_id, head.started, now
+        record.first_token, record.status, record.http_status = self.first_token, status, http_status
+        record.error_code = error
+        record.finish_reason, record.response_id = _shortened(self.finish_reason), _shortened(self.response_id)
+        record.route, record.resumed, record.attempts = self.route, self.resumed, tuple(self.attempts)
+        usage = self.usage or seen
+        if usage is not None:
+            record.input_tokens, record.cached_tokens = usage.input, usage.cached
+            record.output_tokens, record.reasoning_tokens = usage.output, usage.reasoning
+        record.usage_source = "estimated" if seen else self.usage_source
+        if endpoint is not None:
+            record.endpoint = endpoint.id
+        if self.engine_started:
+            seconds, shared_by = now - self.engine_started, endpoint.max_running if endpoint else 1
+            record.cost = cost(usage or NO_TOKENS, self.served.rates, engine_seconds=seconds, shared_by=shared_by)
+        record.user = _shortened(request.safety_identifier or request.user)
+        if request.metadata:
+            record.session = _shortened(_session(request.metadata))
+        if isinstance(request, Generation):
+            record.stream, record.max_tokens = bool(request.stream), _max_tokens(request)
+            record.temperature, record.top_p, record.seed = request.temperature, request.top_p, request.seed
+        return record
 
 
 def estimated(characters: int) -> int:
@@ -145,12 +119,12 @@ def _shortened(text: str | None) -> str | None:
     return text if text is None or len(text) <= MAX_TEXT else text[:MAX_TEXT]
 
 
-def _session(request: AnyRequest) -> str | None:
-    value = request.metadata.get("session_id") if request.metadata else None
+def _session(metadata: dict[str, Any]) -> str | None:
+    value = metadata.get("session_id")
     return value if isinstance(value, str) else None
 
 
-def _max_tokens(request: AnyRequest) -> int | None:
+def _max_tokens(request: Generation) -> int | None:
     if isinstance(request, ChatCompletion) and request.max_completion_tokens is not None:
         return request.max_completion_tokens
-    return request.max_tokens if isinstance(request, Generation) else None
+    return request.max_tokens

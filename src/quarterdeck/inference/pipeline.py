@@ -18,6 +18,7 @@ from quarterdeck.inference.closing import Closing
 from quarterdeck.inference.directory import Directory
 from quarterdeck.inference.endpoints import Endpoints
 from quarterdeck.inference.engine_client import EngineAnswer, EngineClient
+from quarterdeck.inference.forms import Forms
 from quarterdeck.inference.gate import Gate
 from quarterdeck.inference.heartbeats import patiently
 from quarterdeck.inference.media import refuse_addresses
@@ -32,7 +33,7 @@ from quarterdeck.inference.routing.router import Router
 from quarterdeck.inference.settlement import Settlement
 from quarterdeck.inference.under_way import Call
 from quarterdeck.protocol import requests
-from quarterdeck.protocol.requests import AnyRequest
+from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.record import RequestRecord, Status
 from quarterdeck.settings.config import GatewayConfig
 from quarterdeck.store.redis import Redis
@@ -79,6 +80,7 @@ class Pipeline:
         self.queues = Queues(endpoints, lambda: self.directory.config.queue, self._has_engine)
         self._cache = cache
         self._settlement = settlement
+        self._forms = Forms()
         self.router = Router(endpoints)
         self._mirror = Mirror(self.router, engines, settlement, on_record)
         self.gate = Gate(redis, settlement, reread)
@@ -104,8 +106,9 @@ class Pipeline:
         served = selection.served
         lookup = self._cache.look(head, request, members, served)
         body = prepared(body, members, request, served, head.principal.limits)
-        meter = Meter(head, served, request, route=route.name if route.is_named else "")
-        call = Call(head, meter, body, reserved, selection, lookup)
+        meter = Meter(head, served, request, route=route.name if route.is_named else "", forms=self._forms)
+        is_stream = isinstance(request, Generation) and bool(request.stream)
+        call = Call(head, meter, body, reserved, selection, lookup, is_stream)
         self.in_flight += 1
         try:
             call.headers = await self.gate.admit(call, gateway)

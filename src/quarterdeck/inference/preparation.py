@@ -3,8 +3,6 @@
 Only members that must differ are set; the others go on byte for byte.
 """
 
-from typing import NamedTuple
-
 import msgspec
 
 from quarterdeck.errors import BadRequestError
@@ -33,33 +31,33 @@ NEVER_FROM_CALLERS = frozenset(
 pickled tensor, code to import, a place in its queue before all others."""
 
 
-class Estimate(NamedTuple):
+class Estimate(msgspec.Struct, frozen=True, gc=False):
     """Tokens that a request is expected to need at most."""
 
     prompt: int
     output: int
-
-    @property
-    def total(self) -> int:
-        return self.prompt + self.output
+    total: int
+    """Both."""
 
 
 def estimate(body: bytes, request: AnyRequest) -> Estimate:
     """What to reserve: the prompt by its bytes, the output by what it may become."""
     prompt = min(estimated(len(body)), MAX_ESTIMATE)
     if not isinstance(request, Generation):
-        return Estimate(prompt, 0)
+        return Estimate(prompt, 0, prompt)
     most = request.max_tokens or DEFAULT_OUTPUT_TOKENS
     if isinstance(request, ChatCompletion):
         most = request.max_completion_tokens or most
-    return Estimate(prompt, min(max(0, most) * max(1, request.n or 1), MAX_ESTIMATE - prompt))
+    output = min(most * (request.n or 1), MAX_ESTIMATE - prompt)
+    return Estimate(prompt, output, prompt + output)
 
 
 def prepared(
     body: bytes, members: dict[str, msgspec.Raw], request: AnyRequest, served: Served, limits: Limits
 ) -> bytes:
     """The body as the engine shall have it; untouched where nothing must change. Raises BadRequestError."""
-    _refuse_what_is_not_the_callers(members)
+    if not NEVER_FROM_CALLERS.isdisjoint(members) or "chat_template_kwargs" in members:
+        _refuse_what_is_not_the_callers(members)
     changed: dict[str, object] = {}
     if request.model != served.name:
         changed["model"] = served.name
@@ -69,12 +67,13 @@ def prepared(
             options = members.get("stream_options")
             asked = msgspec.json.decode(options) if options is not None else None
             changed["stream_options"] = {**(asked or {}), "include_usage": True}
-        changed |= _held_to(limits, request)
+        if limits.max_tokens is not None:
+            changed |= _held_to(limits.max_tokens, request)
     return requests.with_members(members, changed) if changed else body
 
 
 def _refuse_what_is_not_the_callers(members: dict[str, msgspec.Raw]) -> None:
-    names = [] if NEVER_FROM_CALLERS.isdisjoint(members) else sorted(NEVER_FROM_CALLERS & members.keys())
+    names = sorted(NEVER_FROM_CALLERS & members.keys())
     arguments = members.get("chat_template_kwargs")
     if not names and arguments is not None:
         found = msgspec.json.decode(arguments)
@@ -83,11 +82,8 @@ def _refuse_what_is_not_the_callers(members: dict[str, msgspec.Raw]) -> None:
         raise BadRequestError(f"'{names[0]}' can't be set by a request.", param=names[0], code="unsupported_parameter")
 
 
-def _held_to(limits: Limits, request: Generation) -> dict[str, object]:
+def _held_to(most: int, request: Generation) -> dict[str, object]:
     """Hold a request to its key's `max_tokens`, in whichever field it may be asked for."""
-    most = limits.max_tokens
-    if most is None:
-        return {}
     asked = {"max_tokens": request.max_tokens}
     if isinstance(request, ChatCompletion):
         asked["max_completion_tokens"] = request.max_completion_tokens

@@ -2,9 +2,7 @@
 
 from quarterdeck.inference.admission import Admission
 
-REQUESTS = (b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests")
-TOKENS = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
-WARNED = ((b"x-quarterdeck-budget", b"warned"),)
+WARNED: tuple[tuple[bytes, bytes], ...] = ((b"x-quarterdeck-budget", b"warned"),)
 
 
 def rate_headers(admitted: Admission) -> tuple[tuple[bytes, bytes], ...]:
@@ -12,18 +10,19 @@ def rate_headers(admitted: Admission) -> tuple[tuple[bytes, bytes], ...]:
 
     Of several scopes with a limit, that of the one with the least left.
     """
-    headers: tuple[tuple[bytes, bytes], ...] = WARNED if admitted.warned else ()
-    if admitted.requests_limit:
-        headers += _limit(REQUESTS, admitted.requests_limit, admitted.requests_left)
-    if admitted.tokens_limit:
-        headers += _limit(TOKENS, admitted.tokens_limit, admitted.tokens_left)
+    headers = WARNED if admitted.warned else ()
+    if limit := admitted.requests_limit:
+        left = max(admitted.requests_left, 0)
+        headers += (
+            (b"x-ratelimit-limit-requests", b"%d" % limit),
+            (b"x-ratelimit-remaining-requests", b"%d" % left),
+            (b"x-ratelimit-reset-requests", b"%.3fs" % ((limit - left) * 60 / limit)),
+        )
+    if limit := admitted.tokens_limit:
+        left = max(admitted.tokens_left, 0)
+        headers += (
+            (b"x-ratelimit-limit-tokens", b"%d" % limit),
+            (b"x-ratelimit-remaining-tokens", b"%d" % left),
+            (b"x-ratelimit-reset-tokens", b"%.3fs" % ((limit - left) * 60 / limit)),
+        )
     return headers
-
-
-def _limit(names: tuple[bytes, bytes, bytes], limit: int, left: int) -> tuple[tuple[bytes, bytes], ...]:
-    left = max(left, 0)
-    return (
-        (names[0], b"%d" % limit),
-        (names[1], b"%d" % left),
-        (names[2], b"%.3fs" % ((limit - left) * 60 / limit)),
-    )

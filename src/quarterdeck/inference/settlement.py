@@ -27,15 +27,19 @@ WORK_SECONDS = 5.0
 """What the last requests have for counting their tokens when the process ends. Kubernetes kills after 30 s in all."""
 NOTES_AT_ONCE = 200
 """Reservations renewed by one script: a thousand streams must not stop Redis, nor this loop, for the time of all."""
+SETTLED_AT_ONCE = 50
+"""Records committed by one script."""
 
 
-class _Posted:
-    """A record on its way to Redis."""
+class _Batch:
+    """Records of one principal that go to Redis together."""
 
-    __slots__ = ("_settlement", "note")
+    __slots__ = ("_settlement", "counters", "records", "words")
 
-    def __init__(self, note: Note, settlement: "Settlement") -> None:
-        self.note = note
+    def __init__(self, counters: Counters, settlement: "Settlement") -> None:
+        self.counters = counters
+        self.records: list[RequestRecord] = []
+        self.words: list[admission.Words] = []
         self._settlement = settlement
 
     def done(self) -> bool:
@@ -67,7 +71,9 @@ class Settlement:
         self._tasks: set[asyncio.Task[None]] = set()
         self._work: set[asyncio.Task[None]] = set()
         self._under_way: dict[str, dict[str, Callable[[], Note]]] = defaultdict(dict)
-        self._posted: set[_Posted] = set()
+        self._due: dict[int, _Batch] = {}
+        """By their counters' identity: those of a principal are one object."""
+        self._posted: set[_Batch] = set()
         self._all_answered = asyncio.Event()
         self._unspooled: list[bytes] = []
         self._writing = asyncio.Lock()
@@ -78,25 +84,47 @@ class Settlement:
 
     def settle(self, record: RequestRecord, counters: Counters) -> None:
         """Commit the record; returns at once. `drain` waits for it."""
-        note = Note(record, counters.noted)
-        posted = _Posted(note, self)
-        # Posted and not awaited in a task of its own: that would cost a tenth of all that a request costs.
-        if self._redis.post(admission.SETTLE, *admission.settle_command(record, counters), posted):
-            self._posted.add(posted)
-        else:
-            self._start(self._settle(note))
+        words = admission.words_of(record)
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._post_due)
+        batch = self._due.get(id(counters))
+        if batch is None:
+            batch = self._due[id(counters)] = _Batch(counters, self)
+        batch.records.append(record)
+        batch.words.append(words)
+        if len(batch.records) == SETTLED_AT_ONCE:
+            self._post(self._due.pop(id(counters)))
 
-    def settled(self, posted: "_Posted", error: Exception | None) -> None:
-        """Redis has answered."""
-        self._posted.discard(posted)
-        if error is None:
-            self._end(posted.note)
-        elif is_unknown_script(error):
-            self._start(self._settle(posted.note))
+    def _post_due(self) -> None:
+        """What was settled in one turn of the loop: one script for each principal."""
+        due, self._due = self._due, {}
+        for batch in due.values():
+            self._post(batch)
+
+    def _post(self, batch: _Batch) -> None:
+        # Not awaited in a task of its own: that would cost a tenth of all that a request costs.
+        if self._redis.send(admission.settle_command(batch.words, batch.counters), batch):
+            self._posted.add(batch)
         else:
-            self._start(self._keep(posted.note, error))
+            self._settle_one_by_one(batch)
+
+    def settled(self, batch: _Batch, error: Exception | None) -> None:
+        """Redis has answered."""
+        self._posted.discard(batch)
+        if error is None:
+            for record in batch.records:
+                self._end(record)
+        elif is_unknown_script(error):
+            self._settle_one_by_one(batch)
+        else:
+            for record in batch.records:
+                self._start(self._keep(Note(record, batch.counters.noted), error))
         if not self._posted:
             self._all_answered.set()
+
+    def _settle_one_by_one(self, batch: _Batch) -> None:
+        for record in batch.records:
+            self._start(self._settle(Note(record, batch.counters.noted)))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Work that belongs to a request that is over. Cancelled, it ends at once with what it has."""
@@ -128,7 +156,9 @@ class Settlement:
         """Wait until every record given so far is in Redis or on disk. Other work is cut short after WORK_SECONDS."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + WORK_SECONDS
-        while self._tasks or self._posted:
+        while self._due or self._tasks or self._posted:
+            if self._due:
+                self._post_due()
             if self._posted:  # Redis answers in its time or is hung up on: each of them is told
                 self._all_answered.clear()
                 await self._all_answered.wait()
@@ -152,7 +182,7 @@ class Settlement:
         except (RedisUnavailableError, RedisError) as error:
             await self._keep(note, error)
         finally:
-            self._end(note)
+            self._end(note.record)
 
     async def _keep(self, note: Note, error: Exception) -> None:
         """Redis is away, or refuses (out of memory, read-only after a fail-over, a script killed): the record waits."""
@@ -162,10 +192,10 @@ class Settlement:
         try:
             await self._write()
         finally:
-            self._end(note)
+            self._end(note.record)
 
-    def _end(self, note: Note) -> None:
-        self._under_way[note.record.org].pop(note.record.id, None)
+    def _end(self, record: RequestRecord) -> None:
+        self._under_way[record.org].pop(record.id, None)
 
     async def _write(self) -> None:
         """Write to the spool; what came while the disk was busy goes with the next write."""

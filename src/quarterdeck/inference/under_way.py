@@ -1,7 +1,6 @@
 """One request under way: what the steps of the pipeline hand to one another."""
 
 import time
-from dataclasses import dataclass
 
 import msgspec
 
@@ -18,8 +17,7 @@ from quarterdeck.protocol.requests import Generation
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
-@dataclass(slots=True, eq=False)
-class Call:
+class Call(msgspec.Struct, eq=False):
     """Made when the request is understood; over when it is settled."""
 
     head: Head
@@ -30,6 +28,7 @@ class Call:
     selection: Selection
     lookup: Lookup | None
     """What the cache has to do with it; None: its model's answers are not kept."""
+    is_stream: bool
     found: Entry | None = None
     """The kept answer that came with its admission."""
     headers: Headers = ()
@@ -38,11 +37,6 @@ class Call:
     """When the attempt under way began, Unix seconds. None: none is."""
     is_local: bool = False
     """Admitted without Redis."""
-
-    @property
-    def is_stream(self) -> bool:
-        request = self.meter.request
-        return isinstance(request, Generation) and bool(request.stream)
 
     @property
     def shows_usage(self) -> bool:

@@ -52,6 +52,14 @@ class Script:
         # SHA-1 is Redis' name for a script, no safeguard.
         object.__setattr__(self, "sha", hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest())
 
+    def command(self, keys: Sequence[Word], args: Sequence[Word]) -> bytes:
+        """What runs it, as it goes over the wire."""
+        return _pack("EVALSHA", self.sha, len(keys), *keys, *args)
+
+    def head(self, *, keys: int, args: int) -> bytes:
+        """The same up to its first key: `packed` keys and arguments go on with it, as many as are said here."""
+        return b"*%d\r\n" % (3 + keys + args) + packed("EVALSHA", self.sha, keys)
+
 
 def is_unknown_script(error: BaseException) -> bool:
     """Whether Redis only doesn't know the script (any more): it was not run, and may be sent whole."""
@@ -95,9 +103,15 @@ class Address:
         return cls(path, parts.hostname or "127.0.0.1", port, tls, username, password, int(text))
 
 
+def packed(*words: Word) -> bytes:
+    """Words as they stand in a command, for one who puts it together himself: what is the same each time, once."""
+    command = _pack(*words)
+    return command[command.index(b"\n") + 1 :]
+
+
 def _pack(*words: Word) -> bytes:
-    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub means a tuple of one; it takes any
-    return packed
+    command: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub means a tuple of one; takes any
+    return command
 
 
 class _Connection(asyncio.Protocol):
@@ -113,13 +127,15 @@ class _Connection(asyncio.Protocol):
         self._outgoing: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self.is_open = False
+        """Commands can be sent. Asked with each of them, so it is no question to the transport."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self.is_open = True
 
-    @property
-    def is_open(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
+    def eof_received(self) -> None:
+        self.is_open = False  # the transport closes itself now
 
     def ask(self, packed: bytes) -> asyncio.Future[Any]:
         """Raises RedisUnavailableError where the connection is gone already: nobody would ever answer."""
@@ -184,7 +200,7 @@ class _Connection(asyncio.Protocol):
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+        self._transport, self.is_open = None, False
         if self._watch is not None:
             self._watch.cancel()
         waiting, self._waiting = self._waiting, deque()
@@ -196,6 +212,7 @@ class _Connection(asyncio.Protocol):
         self._on_lost(self)
 
     def abort(self) -> None:
+        self.is_open = False
         if self._transport is not None:
             self._transport.abort()
 
@@ -241,22 +258,34 @@ class Redis:
 
     async def run(self, script: Script, keys: Sequence[Word], args: Sequence[Word]) -> Any:
         """A script by its SHA-1; where Redis doesn't know it, it is loaded and run. Raises as `call`."""
+        return await self.execute(script, script.command(keys, args))
+
+    async def execute(self, script: Script, command: bytes) -> Any:
+        """The same for a command that is packed already."""
+        connection = self._connection
+        if connection is None or not connection.is_open:
+            connection = await self._connected()
         try:
-            return await self._send(_pack("EVALSHA", script.sha, len(keys), *keys, *args))
+            return await connection.ask(command)
         except RedisError as error:
             if not is_unknown_script(error):
                 raise
-        return await self.call("EVAL", script.source, len(keys), *keys, *args)
+        await self.call("SCRIPT", "LOAD", script.source)
+        return await self._send(command)
 
     def post(self, script: Script, keys: Sequence[Word], args: Sequence[Word], receiver: Receiver) -> bool:
         """As `run`, without a coroutine to wait in. False where no connection is open: then `run` must be asked.
 
         The reply may be the RedisError that `is_unknown_script` knows; `run` helps then as well.
         """
+        return self.send(script.command(keys, args), receiver)
+
+    def send(self, command: bytes, receiver: Receiver) -> bool:
+        """The same for a command that is packed already."""
         connection = self._connection
         if connection is None or not connection.is_open:
             return False
-        connection.send(_pack("EVALSHA", script.sha, len(keys), *keys, *args), receiver)
+        connection.send(command, receiver)
         return True
 
     async def close(self) -> None:

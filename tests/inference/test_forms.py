@@ -9,7 +9,7 @@ from quarterdeck.inference.admission import Note
 from quarterdeck.inference.calls import Operation
 from quarterdeck.inference.counters import settle_words
 from quarterdeck.inference.directory import Directory
-from quarterdeck.inference.notes import NoteHeads, note_head, note_of
+from quarterdeck.inference.forms import Form, Forms
 from quarterdeck.settings.limits import Limits
 
 SERVED = Directory.of(a_config()).names["m"]
@@ -17,8 +17,8 @@ PRINCIPAL = a_principal(scopes=(a_scope("key:key_1", 5, limits=Limits(requests_p
 
 
 def test_a_note_is_a_record_of_a_request_that_was_lost() -> None:
-    head = note_head(PRINCIPAL, SERVED, Operation.CHAT)
-    note = msgspec.json.decode(note_of(head, "req_1", 1_800_000_000.125, stream=True), type=Note)
+    form = Form(PRINCIPAL, SERVED, Operation.CHAT)
+    note = msgspec.json.decode(form.note("req_1", 1_800_000_000.125, stream=True), type=Note)
     record = note.record
     assert (record.id, record.started, record.ended) == ("req_1", 1_800_000_000.125, 1_800_000_000.125)
     assert (record.status, record.stream, record.operation, record.model) == ("lost", True, "chat", "m")
@@ -27,10 +27,18 @@ def test_a_note_is_a_record_of_a_request_that_was_lost() -> None:
     assert settle_words(record.org, note.scopes) == (PRINCIPAL.counters.settle_keys, PRINCIPAL.counters.plan)
 
 
-def test_a_head_is_made_once_for_the_same_principal_and_model() -> None:
-    heads = NoteHeads()
-    head = heads.of(PRINCIPAL, SERVED, Operation.CHAT)
-    assert heads.of(PRINCIPAL, SERVED, Operation.CHAT) is head
-    assert heads.of(PRINCIPAL, SERVED, Operation.COMPLETIONS) != head
+def test_every_record_is_its_own() -> None:
+    form = Form(PRINCIPAL, SERVED, Operation.CHAT)
+    first, second = form.record(), form.record()
+    first.id = "req_1"
+    assert (first.id, second.id, form.record().id) == ("req_1", "", "")
+    assert (first.key_name, first.priority, first.price_version) == (PRINCIPAL.name, 0, SERVED.price_version)
+
+
+def test_a_form_is_made_once_for_the_same_principal_and_model() -> None:
+    forms = Forms()
+    form = forms.of(PRINCIPAL, SERVED, Operation.CHAT)
+    assert forms.of(PRINCIPAL, SERVED, Operation.CHAT) is form
+    assert forms.of(PRINCIPAL, SERVED, Operation.COMPLETIONS) is not form
     changed = a_principal(name="renamed", scopes=PRINCIPAL.scopes)
-    assert b"renamed" in heads.of(changed, SERVED, Operation.CHAT)
+    assert b"renamed" in forms.of(changed, SERVED, Operation.CHAT).note("req_1", 0.0)
