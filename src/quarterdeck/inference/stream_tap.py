@@ -74,7 +74,7 @@ class StreamTap:
         return whole
 
     def _look_closely(self, whole: bytes) -> bytes:
-        meter = self._meter
+        meter, choices = self._meter, self._choices
         if (end := sse.end_of_objects(whole)) >= 0:
             self.is_done = end < len(whole)
             if whole.rfind(b'"error"') >= 0:
@@ -87,13 +87,13 @@ class StreamTap:
                 reason = whole[finish : whole.find(b'"', finish)].decode("utf-8", "replace")
                 meter.finish_reason = reason or meter.finish_reason
                 break
-        if self._choices is not None:
-            self._choices.look(whole)
+        if choices is not None:
+            choices.look(whole)
         if self._collector is not None:
             self._collector.add(whole)
-        if (at := sse.usage_before(whole, len(whole))) >= 0:
-            whole = self._take_usage(whole, at)
-        if self.is_done and not self._is_finished():
+        if whole.rfind(b'"usage"') >= 0:
+            whole = self._take_usage(whole)
+        if self.is_done and (meter.finish_reason is None or (choices is not None and not choices.are_finished())):
             self.is_done, self.is_unfinished = False, True
             whole = whole[: sse.bounds(whole, len(whole) - 3)[0]]
         if not self.is_done or meter.usage is None:  # otherwise nobody will ask for the text
@@ -106,11 +106,6 @@ class StreamTap:
         self.error = None
         self.is_broken = self.is_unfinished = False
         self.is_open = True
-
-    def _is_finished(self) -> bool:
-        if self._meter.finish_reason is None:
-            return False
-        return self._choices is None or self._choices.are_finished()
 
     def _sound(self, whole: bytes) -> bytes:
         """The same for what isn't a plain row of objects: comments, lines of other kinds, `[DONE]` in the midst. It is
@@ -142,24 +137,25 @@ class StreamTap:
             start += len(event)
         return whole
 
-    def _take_usage(self, whole: bytes, at: int) -> bytes:
-        """Read the usage, the last one (`at`) if there are several; an event that has nothing but that is not for a
-        client who didn't ask."""
-        meter, is_read = self._meter, False
-        while at >= 0:
+    def _take_usage(self, whole: bytes) -> bytes:
+        """Read the usage, the last one if there are several; an event that has nothing but that is not for a client who
+        didn't ask."""
+        meter, start, is_read = self._meter, len(whole), False
+        while (at := sse.usage_before(whole, start)) >= 0:
             start, end = sse.bounds(whole, at)
             chunk = sse.parse(whole[start:end])
-            if chunk is not None and (told := chunk.get("usage")):
-                if not is_read and (usage := usage_of(told)) is not None:
-                    is_read = True
-                    meter.take_usage(usage)
-                    if isinstance(chunk.get("id"), str):
-                        meter.response_id = chunk["id"]
-                if is_read and self._shows_usage:
-                    break  # no other need be read, and none hidden
-                if not self._shows_usage and not chunk.get("choices"):
+            if chunk is None or not chunk.get("usage"):
+                continue
+            if not is_read and (usage := usage_of(chunk["usage"])) is not None:
+                is_read = True
+                meter.take_usage(usage)
+                if isinstance(chunk.get("id"), str):
+                    meter.response_id = chunk["id"]
+            if not self._shows_usage:
+                if not chunk.get("choices"):
                     whole = whole[:start] + whole[end:]
-            at = sse.usage_before(whole, start)
+            elif is_read:
+                break
         return whole
 
 
