@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -16,9 +17,10 @@ from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.cache.semantic import Vector
 from quarterdeck.inference.calls import Head, Operation
 from quarterdeck.inference.directory import Directory
+from quarterdeck.inference.pipeline import KINDS
 from quarterdeck.protocol import requests
 from quarterdeck.record import RequestRecord
-from quarterdeck.store.redis import Redis
+from quarterdeck.store.redis import Redis, RedisUnavailableError
 
 STREAM = (delta("Hel") + delta("lo"), delta(finish="stop") + usage(), DONE)
 SEMANTIC = "{default: {exact: true, semantic: {embedding_model: minilm}}}"
@@ -40,11 +42,19 @@ class Subject:
     async def embed(self, model: str, texts: list[str]) -> list[Vector]:
         return [(1.0, 0.0) for _ in texts]
 
-    def look(self, content: str = "Hi", *, cache_control: bytes = b"", **changes: Any) -> Lookup | None:
-        body = {"model": "m", "messages": [{"role": "user", "content": content}], "temperature": 0} | changes
+    def look(
+        self,
+        content: str = "Hi",
+        *,
+        cache_control: bytes = b"",
+        operation: Operation = Operation.CHAT,
+        body: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> Lookup | None:
+        body = body or {"model": "m", "messages": [{"role": "user", "content": content}], "temperature": 0} | changes
         text = json.dumps(body).encode()
-        head = Head("req_1", Operation.CHAT, ALICE, 0.0, cache_control=cache_control)
-        request, members = requests.decode(text, requests.ChatCompletion), requests.members(text)
+        head = Head("req_1", operation, ALICE, 0.0, cache_control=cache_control)
+        request, members = requests.decode(text, KINDS[operation]), requests.members(text)
         served = Directory.of(self.config).resolve("m")
         assert served is not None
         return self.cache.look(head, request, members, served)
@@ -55,6 +65,9 @@ class Subject:
         return found
 
     async def done(self) -> None:
+        """All that was posted has been answered: one connection answers in order."""
+        with suppress(RedisUnavailableError):
+            await self.redis.call("PING")
         await asyncio.gather(*self.tasks)
 
     async def stored(self, lookup: Lookup) -> Entry | None:
@@ -66,6 +79,7 @@ class Subject:
 @pytest.fixture
 async def subject(redis: Redis) -> AsyncIterator[Subject]:
     made = Subject(redis)
+    await redis.call("PING")  # as an admission does: the connection is open
     yield made
     await made.done()
 
@@ -93,6 +107,53 @@ async def test_an_answer_is_kept_and_found(subject: Subject) -> None:
     again = subject.miss()
     assert again.read(entries.encode(found), found.made) == found
     assert again.redis_key == store.entry_key("default", again.key or "")
+
+
+async def test_an_answer_is_kept_without_a_task(subject: Subject) -> None:
+    await store.store(subject.redis, "acme", "k", Entry(0.0, "m", b"x"), ttl_seconds=1, max_mb=1)  # loads the script
+    lookup = subject.miss()
+    await lookup.recall(0.0)
+    ended(lookup, answer())
+    assert await subject.stored(lookup) is not None
+    assert subject.tasks == []
+
+
+async def test_an_answer_is_kept_by_a_redis_that_has_forgotten_the_script(subject: Subject) -> None:
+    for content in ("one", "two"):
+        await subject.redis.call("SCRIPT", "FLUSH")
+        lookup = subject.miss(content)
+        await lookup.recall(0.0)
+        ended(lookup, answer())
+        await subject.done()
+        assert await subject.stored(lookup) is not None
+
+
+async def test_an_answer_is_kept_where_the_connection_was_not_open(redis: Redis) -> None:
+    subject = Subject(redis)
+    lookup = subject.miss()
+    await lookup.recall(0.0)
+    ended(lookup, answer())
+    assert len(subject.tasks) == 1
+    await subject.done()
+    assert await subject.stored(lookup) is not None
+
+
+async def test_an_answer_that_redis_refuses_is_not_kept(redis: Redis) -> None:
+    subject = Subject(redis, SEMANTIC)
+    await redis.call("SET", "cache-index:{default}", "no index")
+    lookup = subject.miss(RESET)
+    await lookup.recall(0.0)
+    ended(lookup, answer())
+    await subject.done()
+    assert (subject.tasks, len(subject.cache.semantic)) == ([], 0)
+
+
+async def test_a_connection_that_is_lost_costs_an_answer_nothing(subject: Subject) -> None:
+    lookup = subject.miss()
+    await lookup.recall(0.0)
+    ended(lookup, answer())
+    await subject.redis.close()
+    assert subject.tasks == []
 
 
 async def test_a_stream_is_collected_and_kept_whole(subject: Subject) -> None:
@@ -153,6 +214,24 @@ async def test_an_equal_request_waits_for_the_first_and_has_its_answer(subject: 
     ended(leader, answer())
     found = await waiting
     assert found is not None and found.body == answer()
+
+
+async def test_who_has_nothing_to_wait_for_leads_at_once(subject: Subject) -> None:
+    leader, follower, anew = subject.miss(), subject.miss(), subject.miss(cache_control=b"no-cache")
+    assert leader.lead() and leader.flight is not None
+    assert not follower.lead() and follower.flight is None
+    assert anew.lead() and anew.flight is not None
+    assert subject.miss("another").lead()
+    warm = subject.miss(temperature=1)
+    assert warm.lead() and warm.flight is None
+    unkept = subject.miss("unkept", cache_control=b"no-store")
+    assert unkept.lead() and unkept.flight is None
+
+
+async def test_who_may_be_known_in_other_words_has_that_to_wait_for(redis: Redis) -> None:
+    lookup = Subject(redis, SEMANTIC).miss(RESET)
+    assert not lookup.lead() and lookup.flight is None
+    assert await lookup.recall(0.0) is None and lookup.flight is not None
 
 
 async def test_who_gives_up_keeps_nobody_waiting(subject: Subject) -> None:
@@ -220,12 +299,24 @@ async def test_all_choices_must_be_there(subject: Subject) -> None:
     assert await subject.stored(lookup) is None
 
 
+async def test_each_of_several_prompts_must_have_its_answer(subject: Subject) -> None:
+    body = {"model": "m", "prompt": ["a", "b"], "temperature": 0}
+    for finishes, is_kept in ((b'"finish_reason":"stop"', False), (b'"finish_reason":"stop"' * 2, True)):
+        lookup = subject.miss(body=body, operation=Operation.COMPLETIONS)
+        assert lookup.lead()
+        ended(lookup, finishes)
+        await subject.done()
+        assert (await subject.stored(lookup) is not None) is is_kept
+
+
 async def test_the_end_is_told_once(subject: Subject) -> None:
     lookup = subject.miss()
     await lookup.recall(0.0)
     ended(lookup, answer())
     lookup.end(a_body_record(status="error"))
-    assert len(subject.tasks) == 1
+    await subject.done()
+    assert await subject.redis.call("ZCARD", "cache-index:{default}") == 1
+    assert await subject.stored(lookup) is not None
 
 
 async def test_the_same_in_other_words_has_the_earlier_answer(redis: Redis) -> None:

@@ -1,5 +1,6 @@
 """What is kept of an answer, and that it comes back as it was."""
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -52,7 +53,6 @@ def kept(entry: Entry | None) -> Entry:
         body=st.binary(max_size=200),
         content_type=st.binary(),
         is_stream=st.booleans(),
-        usage_events=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=3).map(tuple),
         cost=st.decimals(min_value=0, max_value=10**12, places=18, allow_nan=False),
         input_tokens=st.integers(0, 2**31),
         output_tokens=st.integers(0, 2**31),
@@ -72,6 +72,13 @@ def test_other_bytes_are_no_entry(blob: bytes) -> None:
 def test_an_entry_cut_short_is_none() -> None:
     blob = encode(kept(stream_entry()))
     assert all(decode(blob[:end]) is None for end in range(len(blob)))
+
+
+def test_what_an_earlier_version_has_written_is_none() -> None:
+    earlier = msgspec.structs.astuple(kept(stream_entry()))
+    assert decode(b"\x01" + msgspec.msgpack.encode((*earlier[:5], ((1, 2),), *earlier[5:]))) is None
+    assert decode(msgspec.msgpack.encode((1, *earlier))) is None
+    assert decode(msgspec.msgpack.encode((2, *earlier))) is not None
 
 
 # what is kept
@@ -116,6 +123,21 @@ def test_every_choice_must_have_ended() -> None:
     record = a_finished()
     assert entry_of(record, STREAM, SSE, choices=2) is None
     assert entry_of(record, delta(finish="stop") + STREAM, SSE, choices=2) is not None
+    assert entry_of(record, delta(finish="abort") + delta(finish="stop") + STREAM, SSE, choices=2) is None
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")], ids=["compact", "spaced"])
+def test_however_an_engine_writes_json_its_finish_is_found(separators: tuple[str, str]) -> None:
+    def body(reason: str | None) -> bytes:
+        return json.dumps({"choices": [{"finish_reason": reason}], "x": None}, separators=separators).encode()
+
+    def entry(reason: str | None) -> Entry | None:
+        return entry_of(a_finished(stream=False), body(reason), b"application/json")
+
+    assert entry("stop") is not None
+    assert entry("abort") is entry("") is entry(None) is entry('"') is None
+    trailing = b"".join(b"data: %b\n\n" % body(reason) for reason in (None, "stop", None)) + DONE
+    assert stream_entry(trailing) is not None
 
 
 def test_a_finish_reason_that_is_only_spoken_of_does_not_count() -> None:
@@ -147,6 +169,11 @@ async def test_usage_is_shown_to_those_who_asked() -> None:
     entry = kept(stream_entry())
     assert await sent(replay(entry, 0, shows_usage=True)) == STREAM
     assert await sent(replay(entry, 0, shows_usage=False)) == STREAM.replace(usage(), b"")
+
+
+async def test_what_a_proxy_says_after_done_does_not_matter() -> None:
+    entry = kept(stream_entry(STREAM + b": bye\n\n"))
+    assert await sent(replay(entry, 0, shows_usage=False)) == STREAM.replace(usage(), b"") + b": bye\n\n"
 
 
 async def test_usage_in_a_chunk_with_text_is_shown_to_all() -> None:

@@ -19,7 +19,7 @@ async def followers(flight: Flight, count: int = 3) -> "list[asyncio.Task[Entry 
 async def test_all_who_wait_are_given_the_leaders_answer() -> None:
     flights = Flights()
     flight = flights.begin("k")
-    assert flights.find("k") is flight
+    assert flights.get("k") is flight
     waiting = await followers(flight)
     assert flights.waiting == 3
     flight.end(ENTRY)
@@ -34,7 +34,7 @@ async def test_a_leader_that_fails_sends_them_on_their_way() -> None:
     flight.end(None)
     flight.end(ENTRY)
     assert await asyncio.gather(*waiting) == [None] * 3
-    assert flights.find("k") is None
+    assert flights.get("k") is None
 
 
 async def test_who_stops_waiting_stops_nobody_else() -> None:
@@ -58,4 +58,4 @@ async def test_the_end_of_an_old_flight_leaves_the_new_one() -> None:
     old = flights.begin("k")
     new = flights.begin("k")
     old.end(None)
-    assert flights.find("k") is new
+    assert flights.get("k") is new

@@ -3,6 +3,8 @@
 from typing import Any
 
 import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from quarterdeck.inference.cache import store
 from quarterdeck.inference.cache.entry import Entry, encode
@@ -53,18 +55,96 @@ async def test_an_entry_larger_than_all_room_is_not_kept_and_costs_nobody_his(re
     assert await there(redis, "k", "large") == ["k"]
 
 
-async def test_what_has_expired_is_counted_until_the_next_is_stored(redis: Redis) -> None:
-    await keep(redis, "old", ttl_seconds=0.001)
-    while await redis.call("EXISTS", store.entry_key(ORG, "old")):
+async def expired(redis: Redis, key: str) -> None:
+    await keep(redis, key, ttl_seconds=0.001)
+    while await redis.call("EXISTS", store.entry_key(ORG, key)):
         pass
+
+
+async def counted(redis: Redis) -> int:
+    """In the index, those included that have expired."""
+    return int(await redis.call("ZCARD", f"cache-index:{{{ORG}}}"))
+
+
+async def test_what_has_expired_is_not_held(redis: Redis) -> None:
+    await expired(redis, "old")
     await keep(redis, "new")
     assert await store.held(redis, ORG) == Held(1, SIZE)
+    assert await counted(redis) == 1
+
+
+async def test_what_has_expired_makes_room_before_all_else(redis: Redis) -> None:
+    await keep(redis, "first", ttl_seconds=30, max_mb=ROOM_FOR_THREE)
+    await expired(redis, "second")
+    await expired(redis, "third")
+    assert await keep(redis, "fourth", max_mb=ROOM_FOR_THREE)
+    assert await there(redis, "first", "fourth") == ["first", "fourth"]
+    assert await store.held(redis, ORG) == Held(2, 2 * SIZE)
+
+
+async def test_what_has_expired_is_swept_out_while_there_is_room(redis: Redis) -> None:
+    for number in range(10):
+        await expired(redis, f"old{number}")
+    for number in range(65536 // SIZE + 1):
+        await keep(redis, f"new{number}")
+    assert await counted(redis) == 65536 // SIZE + 1
+
+
+async def test_where_there_are_many_some_go_at_once(redis: Redis) -> None:
+    room = {"max_mb": 256.5 * SIZE / store.MIB}
+    for number in range(256):
+        await keep(redis, f"k{number}", ttl_seconds=60 + number, **room)
+    assert await keep(redis, "new", ttl_seconds=600, **room)
+    assert await store.held(redis, ORG) == Held(252, 252 * SIZE)
+    assert await there(redis, *(f"k{number}" for number in range(8)), "new") == ["k5", "k6", "k7", "new"]
+
+
+async def test_a_larger_one_in_its_own_place_takes_room_as_any_other(redis: Redis) -> None:
+    for key in ("a", "b", "c"):
+        await keep(redis, key, max_mb=ROOM_FOR_THREE)
+    longer = msgspec.structs.replace(ENTRY, body=ENTRY.body * 2)
+    assert await keep(redis, "c", longer, max_mb=ROOM_FOR_THREE)
+    held = await store.held(redis, ORG)
+    assert held.bytes <= ROOM_FOR_THREE * store.MIB
+    assert held.bytes == (held.entries - 1) * SIZE + len(encode(longer)) + OVERHEAD_BYTES
+    assert await there(redis, "c") == ["c"]
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 2000), st.integers(1, 99)), max_size=30))
+async def test_the_sum_is_that_of_what_is_there(redis_url: str, stores: list[tuple[str, int, int]]) -> None:
+    redis, most = Redis(redis_url), 5000
+    await redis.call("FLUSHDB")
+    for key, size, seconds in stores:
+        entry = msgspec.structs.replace(ENTRY, body=b"x" * size)
+        await keep(redis, key, entry, ttl_seconds=seconds, max_mb=most / store.MIB)
+        found = [blob for each in "abcdefgh" if (blob := await store.fetch(redis, ORG, each)) is not None]
+        held = await store.held(redis, ORG)
+        assert held == Held(len(found), sum(len(blob) + OVERHEAD_BYTES for blob in found))
+        assert held.bytes <= most
+    assert await store.purge(redis, ORG) == len(found) if stores else True
+    assert await store.held(redis, ORG) == Held(0, 0)
+    await redis.close()
 
 
 async def test_a_sum_without_entries_is_forgotten(redis: Redis) -> None:
     await redis.call("SET", "cache-bytes:{default}", 10**9)
     assert await keep(redis, "k")
     assert await store.held(redis, ORG) == Held(1, SIZE)
+
+
+async def test_what_an_earlier_version_has_kept_is_counted_and_goes(redis: Redis) -> None:
+    """As a gateway of that version, which may still run beside this one, keeps it."""
+    at = 1000 * int((await redis.call("TIME"))[0])
+    for key, expires in (("gone", at - 1), ("there", at + 60_000)):
+        await redis.call("SET", f"cache:{{default}}:{key}", "x" * 100)
+        await redis.call("ZADD", "cache-index:{default}", expires, key)
+        await redis.call("HSET", "cache-info:{default}", key, "500 org/m")
+        await redis.call("INCRBY", "cache-bytes:{default}", 500)
+    assert await store.held(redis, ORG) == Held(1, 500)
+    assert await keep(redis, "new", max_mb=(SIZE + 400) / store.MIB)
+    assert await store.held(redis, ORG) == Held(1, SIZE)
+    assert await there(redis, "gone", "there", "new") == ["new"]
 
 
 async def test_all_of_an_org_is_purged_and_nothing_of_another(redis: Redis) -> None:

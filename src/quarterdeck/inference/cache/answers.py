@@ -7,7 +7,6 @@ an engine leaves its answer behind when it ends: `Lookup.end` must be called, ho
 
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -16,35 +15,43 @@ from quarterdeck.inference.cache import entry as entries
 from quarterdeck.inference.cache import store
 from quarterdeck.inference.cache.entry import Collector, Entry
 from quarterdeck.inference.cache.flights import Flight, Flights
-from quarterdeck.inference.cache.key import Plans, Question, ask, control_of
+from quarterdeck.inference.cache.key import FREELY, Plans, Question, ask, control_of
 from quarterdeck.inference.cache.semantic import Asked, Embed, SemanticCache, asked_of
-from quarterdeck.inference.calls import Head, Operation, Reply
+from quarterdeck.inference.calls import Head, Reply
 from quarterdeck.inference.directory import Served
+from quarterdeck.inference.stream_tap import choices_of
 from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.record import CacheState, RequestRecord
 from quarterdeck.settings.config import Config
-from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
+from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
 
 log = logging.getLogger(__name__)
 
 Headers = tuple[tuple[bytes, bytes], ...]
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
-_BYPASS: Headers = ((b"x-cache", b"bypass"),)
+_MISS, _BYPASS = (b"x-cache", b"miss"), (b"x-cache", b"bypass")
 
 
-@dataclass(slots=True)
-class Lookup:
+class Lookup(msgspec.Struct, eq=False):
     """One request and what the cache has to do with it."""
 
     cache: "AnswerCache"
     org: str
     model: str
     """Who is meant to answer; what a fallback says in its place is not kept."""
-    question: Question | None
+    question: Question | None = None
     """None: it is not answered from the cache, nor kept."""
-    asked: Asked | None = None
+    key: str | None = None
+    """What may be read; None: nothing."""
+    redis_key: str | None = None
+    """What *reserve* shall look for; None: nothing."""
+    state: CacheState = "bypass"
+    """What the record of an answer from an engine says."""
+    headers: Headers = (_BYPASS,)
+    """What an answer from an engine says of the cache; the key is what `DELETE /admin/cache` takes."""
     choices: int = 0
+    asked: Asked | None = None
     flight: Flight | None = None
     """The one that it leads."""
     collector: Collector | None = None
@@ -55,30 +62,6 @@ class Lookup:
     """The whole answer, where it was no stream."""
     content_type: bytes = b"text/event-stream; charset=utf-8"
 
-    @property
-    def key(self) -> str | None:
-        """What may be read; None: nothing."""
-        question = self.question
-        return question.key if question is not None and question.control.reads else None
-
-    @property
-    def redis_key(self) -> str | None:
-        """What *reserve* shall look for; None: nothing."""
-        key = self.key
-        return None if key is None else store.entry_key(self.org, key)
-
-    @property
-    def state(self) -> CacheState:
-        """What the record of an answer from an engine says."""
-        return "miss" if self.key is not None else "bypass"
-
-    @property
-    def headers(self) -> Headers:
-        """What an answer from an engine says of the cache; the key is what `DELETE /admin/cache` takes."""
-        if self.question is None:
-            return _BYPASS
-        return ((b"x-cache", self.state.encode()), (b"x-cache-key", self.question.key.encode()))
-
     def read(self, blob: bytes, now: float) -> Entry | None:
         """What *reserve* found; None where it won't do and must be asked for as if nothing had been found."""
         found = entries.decode(blob)
@@ -88,17 +71,28 @@ class Lookup:
         most = question.control.max_age
         return found if most is None or found.age(now) <= most else None
 
+    def lead(self) -> bool:
+        """Go to an engine, where there is nothing to wait for: nobody has asked the same and has no answer yet, and
+        nothing is known in other words. False: `recall` must be asked."""
+        question, flights = self.question, self.cache.flights
+        if question is None:
+            return True
+        if question.control.reads and (self.asked is not None or question.key in flights):
+            return False
+        if question.control.stores:
+            self.flight = flights.begin(question.key)
+        return True
+
     async def recall(self, now: float) -> Entry | None:
         """Another way to an answer, after *reserve* found none. None: ask an engine; from here on this one leads."""
         question = self.question
-        if question is None:
+        if question is None or self.lead():
             return None
-        if question.control.reads:
-            flight = self.cache.flights.find(question.key)
-            if flight is not None and (found := await flight.wait(question.plan.policy.wait_seconds)) is not None:
-                return found
-            if self.asked is not None and (found := await self._in_other_words(self.asked, now)) is not None:
-                return found
+        flight = self.cache.flights.get(question.key)
+        if flight is not None and (found := await flight.wait(question.plan.policy.wait_seconds)) is not None:
+            return found
+        if self.asked is not None and (found := await self._in_other_words(self.asked, now)) is not None:
+            return found
         if question.control.stores:
             self.flight = self.cache.flights.begin(question.key)
         return None
@@ -128,8 +122,7 @@ class Lookup:
         """What shall see the stream's pieces; None: nobody keeps them."""
         flight = self.flight
         if flight is not None and self.question is not None:
-            most = self.question.plan.policy.max_entry_kb * 1024
-            self.collector = Collector(most, on_full=lambda: flight.end(None))
+            self.collector = Collector(self.question.plan.most, lambda: flight.end(None))
         return self.collector
 
     def take(self, body: bytes, content_type: bytes) -> None:
@@ -153,25 +146,41 @@ class Lookup:
         self.flight = None
         body = self.body if self.collector is None else self.collector.body()
         found = None
-        is_short = body is not None and len(body) <= question.plan.policy.max_entry_kb * 1024
-        if body is not None and is_short and record.model == self.model:
+        if body is not None and len(body) <= question.plan.most and record.model == self.model:
             found = entries.entry_of(record, body, self.content_type, choices=self.choices)
         flight.end(found)
         if found is not None:
-            self.cache.spawn(self._store(question, found))
+            self.cache.keep(self.org, question, found, self.asked)
 
-    async def _store(self, question: Question, found: Entry) -> None:
-        seconds = question.plan.policy.ttl_seconds
-        cache = self.cache
+
+class _Posted(msgspec.Struct, eq=False):
+    """An answer on its way to Redis."""
+
+    cache: "AnswerCache"
+    command: bytes
+    question: Question
+    asked: Asked | None
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, is_kept: object, /) -> None:
+        if is_kept and self.asked is not None:
+            seconds = self.question.plan.policy.ttl_seconds
+            self.cache.semantic.remember(self.asked, self.question.key, seconds=seconds)
+
+    def set_exception(self, error: Exception, /) -> None:
+        if is_unknown_script(error):
+            self.cache.spawn(self.send())
+        else:
+            log.debug("an answer was not kept: %s", error)
+
+    async def send(self) -> None:
+        """Where it can't be posted: no connection is open, or Redis doesn't know the script."""
         try:
-            is_kept = await store.store(
-                cache.redis, self.org, question.key, found, ttl_seconds=seconds, max_mb=cache.max_mb
-            )
+            self.set_result(await self.cache.redis.execute(store.STORE, self.command))
         except (RedisUnavailableError, RedisError) as error:
             log.debug("an answer was not kept: %s", error)
-            return
-        if is_kept and self.asked is not None:
-            cache.semantic.remember(self.asked, question.key, seconds=seconds)
 
 
 class AnswerCache:
@@ -191,6 +200,14 @@ class AnswerCache:
         self.semantic.most = config.cache.semantic_entries
         self.semantic.clear()
 
+    def keep(self, org: str, question: Question, found: Entry, asked: Asked | None) -> None:
+        """Store an answer; returns at once. Where Redis is away it is not kept."""
+        seconds = question.plan.policy.ttl_seconds
+        command = store.store_command(org, question.key, found, ttl_seconds=seconds, max_mb=self.max_mb)
+        posted = _Posted(self, command, question, asked)
+        if not self.redis.send(command, posted):
+            self.spawn(posted.send())
+
     def look(
         self,
         head: Head,
@@ -205,12 +222,22 @@ class AnswerCache:
         plan = self.plans.plan(request.model, served)
         if plan is None:
             return None
-        control = control_of(head.cache_control, members.get("cache"))
+        control = FREELY
+        if head.cache_control or "cache" in members:
+            control = control_of(head.cache_control, members.get("cache"))
         question = ask(plan, head, request, members, control=control, prompt_version=prompt_version)
-        lookup = Lookup(self, head.principal.org, served.name, question)
-        if question is not None:
-            if isinstance(request, Generation):
-                lookup.choices = max(1, request.n or 1)
-            if plan.policy.semantic is not None and head.operation is Operation.CHAT:
+        org = head.principal.org
+        if question is None:
+            return Lookup(self, org, served.name)
+        key = question.key
+        told = (b"x-cache-key", key.encode())
+        if control.reads:
+            redis_key = store.entry_key(org, key)
+            lookup = Lookup(self, org, served.name, question, key, redis_key, "miss", (_MISS, told))
+        else:
+            lookup = Lookup(self, org, served.name, question, headers=(_BYPASS, told))
+        if isinstance(request, Generation):
+            lookup.choices = choices_of(request) or 1
+            if plan.policy.semantic is not None:
                 lookup.asked = asked_of(question, head, request, members, prompt_version=prompt_version)
         return lookup

@@ -6,7 +6,7 @@ known whole need not be written token by token.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Self
 
@@ -20,20 +20,18 @@ PIECE_BYTES = 16 * 1024
 """A replayed stream is written in pieces of about this size, so that a slow reader holds no more than that."""
 FINISHED = frozenset((b"stop", b"length", b"tool_calls", b"function_call"))
 """Ends of an answer that the next one would have as well; `length` is the caller's own limit, which is in the key."""
-_FINISH = re.compile(rb'"finish_reason": ?"([^"\\]*)"')
-_FORMAT = b"\x01"
+_FINISH = (b'"finish_reason":"', b'"finish_reason": "')
+_FINISHES = re.compile(rb'"finish_reason": ?"([^"\\]*)"')
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """A whole answer. Times are Unix seconds."""
+class Entry(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """A whole answer. Times are Unix seconds. The tag is the format's version: one of another is no entry."""
 
     made: float
     model: str
     body: bytes
     content_type: bytes = b"application/json"
     is_stream: bool = False
-    usage_events: tuple[tuple[int, int], ...] = ()
-    """Where those events of a stream lie that are not for a client who did not ask for its usage."""
     cost: Decimal = Decimal(0)
     """$ that the answer cost, which a hit saves."""
     input_tokens: int = 0
@@ -46,29 +44,17 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
     def events(self, *, shows_usage: bool) -> bytes:
         """A stream's bytes, as this client shall see them."""
-        if shows_usage or not self.usage_events:
-            return self.body
-        kept, start = [], 0
-        for begin, end in self.usage_events:
-            kept.append(self.body[start:begin])
-            start = end
-        return b"".join((*kept, self.body[start:]))
+        return self.body if shows_usage else _without_usage(self.body)
 
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Entry)
-
-
-def encode(entry: Entry) -> bytes:
-    return _FORMAT + _encoder.encode(entry)
+encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Entry).decode
 
 
 def decode(blob: bytes) -> Entry | None:
     """None for what no gateway of this version has written."""
-    if not blob.startswith(_FORMAT):
-        return None
     try:
-        return _decoder.decode(memoryview(blob)[1:])
+        return _decode(blob)
     except msgspec.DecodeError:
         return None
 
@@ -81,11 +67,9 @@ def entry_of(record: RequestRecord, body: bytes, content_type: bytes, *, choices
     """
     if record.status != "ok" or record.http_status != 200 or record.resumed or record.cache == "hit":
         return None
-    if choices:
-        finishes = _FINISH.findall(body)
-        if len(finishes) < choices or not FINISHED.issuperset(finishes):
-            return None
-    if record.stream and sse.end_of_done(body) < 0:
+    if choices and not _has_ended(body, choices):
+        return None
+    if record.stream and not body.endswith(sse.DONE) and sse.end_of_done(body) < 0:
         return None
     return Entry(
         made=record.ended,
@@ -93,7 +77,6 @@ def entry_of(record: RequestRecord, body: bytes, content_type: bytes, *, choices
         body=body,
         content_type=content_type,
         is_stream=record.stream,
-        usage_events=tuple(_usage_events(body)) if record.stream else (),
         cost=record.cost,
         input_tokens=record.input_tokens,
         output_tokens=record.output_tokens,
@@ -102,40 +85,50 @@ def entry_of(record: RequestRecord, body: bytes, content_type: bytes, *, choices
     )
 
 
-def _usage_events(body: bytes) -> Iterator[tuple[int, int]]:
-    """Events that tell a usage and nothing else, from the first."""
-    found: list[tuple[int, int]] = []
-    end = len(body)
+def _has_ended(body: bytes, choices: int) -> bool:
+    """Whether all choices have, each as the next answer's would."""
+    if choices > 1:
+        finishes = _FINISHES.findall(body)
+        return len(finishes) >= choices and FINISHED.issuperset(finishes)
+    for pattern in _FINISH:
+        # From behind, where it is; and where it isn't, CPython skips by the pattern's length.
+        if (at := body.rfind(pattern)) >= 0:
+            at += len(pattern)
+            return body[at : body.find(b'"', at)] in FINISHED
+    return False
+
+
+def _without_usage(body: bytes) -> bytes:
+    """Without those events that tell a usage and nothing else."""
+    kept, start, end = [], len(body), len(body)
     while (at := sse.usage_before(body, end)) >= 0:
         end, after = sse.bounds(body, at)
         chunk = sse.parse(body[end:after])
         if chunk is not None and chunk.get("usage") and not chunk.get("choices"):
-            found.append((end, after))
-    return reversed(found)
+            kept.append(body[after:start])
+            start = end
+    return b"".join((body[:start], *reversed(kept)))
 
 
-class Collector:
+class Collector(msgspec.Struct, eq=False):
     """Keeps a stream's pieces while it passes, as long as they are not too many; `on_full` is told when they are."""
 
-    __slots__ = ("_most", "_on_full", "_pieces", "_size")
-
-    def __init__(self, most: int, on_full: Callable[[], None] = lambda: None) -> None:
-        self._most = most
-        self._on_full = on_full
-        self._pieces: list[bytes] | None = []
-        self._size = 0
+    most: int
+    on_full: Callable[[], None] = lambda: None
+    pieces: list[bytes] | None = []
+    size: int = 0
 
     def add(self, piece: bytes) -> None:
-        if self._pieces is not None:
-            self._pieces.append(piece)
-            self._size += len(piece)
-            if self._size > self._most:
-                self._pieces = None
-                self._on_full()
+        if self.pieces is not None:
+            self.pieces.append(piece)
+            self.size += len(piece)
+            if self.size > self.most:
+                self.pieces = None
+                self.on_full()
 
     def body(self) -> bytes | None:
         """All of it; None where it was too much."""
-        return None if self._pieces is None else b"".join(self._pieces)
+        return None if self.pieces is None else b"".join(self.pieces)
 
 
 class Replay:

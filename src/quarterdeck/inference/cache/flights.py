@@ -7,61 +7,52 @@ hanging up, an answer too long) sends the others on their way, each by itself.
 
 import asyncio
 
+import msgspec
+
 from quarterdeck.inference.cache.entry import Entry
 
 
-class Flight:
+class Flight(msgspec.Struct, eq=False):
     """One leader's request. `end` is called once it is known what comes of it."""
 
-    __slots__ = ("_flights", "_future", "followers", "key")
-
-    def __init__(self, key: str, flights: dict[str, "Flight"]) -> None:
-        self.key = key
-        self.followers = 0
-        """Who wait for it now."""
-        self._flights = flights
-        self._future: asyncio.Future[Entry | None] | None = None
+    key: str
+    flights: dict[str, "Flight"]
+    """Those under way, of which this is one."""
+    followers: int = 0
+    """Who wait for it now."""
+    future: asyncio.Future[Entry | None] | None = None
+    """Made with the first follower: a leader alone, as most are, costs nothing."""
 
     def end(self, entry: Entry | None) -> None:
         """Give those who wait their answer; None: there is none for them. Repeatable; the first word counts."""
-        if self._flights.get(self.key) is self:
-            del self._flights[self.key]
-        if self._future is not None and not self._future.done():
-            self._future.set_result(entry)
+        if self.flights.get(self.key) is self:
+            del self.flights[self.key]
+        if self.future is not None and not self.future.done():
+            self.future.set_result(entry)
 
     async def wait(self, seconds: float) -> Entry | None:
         """The leader's answer; None where there is none, or none in time."""
-        if self._future is None:  # made with the first follower: a leader alone, as most are, costs nothing
-            self._future = asyncio.get_running_loop().create_future()
+        if self.future is None:
+            self.future = asyncio.get_running_loop().create_future()
         self.followers += 1
         try:
             async with asyncio.timeout(seconds):
-                return await asyncio.shield(self._future)
+                return await asyncio.shield(self.future)
         except TimeoutError:
             return None
         finally:
             self.followers -= 1
 
 
-class Flights:
-    """All of one gateway."""
-
-    def __init__(self) -> None:
-        self._flights: dict[str, Flight] = {}
-
-    def __len__(self) -> int:
-        return len(self._flights)
+class Flights(dict[str, Flight]):
+    """All of one gateway, by key."""
 
     @property
     def waiting(self) -> int:
         """Requests that wait for another's answer."""
-        return sum(flight.followers for flight in self._flights.values())
-
-    def find(self, key: str) -> Flight | None:
-        """Somebody else's, to wait for."""
-        return self._flights.get(key)
+        return sum(flight.followers for flight in self.values())
 
     def begin(self, key: str) -> Flight:
         """Lead. Whoever does must end it, however its request ends."""
-        flight = self._flights[key] = Flight(key, self._flights)
+        flight = self[key] = Flight(key, self)
         return flight

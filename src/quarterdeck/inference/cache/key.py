@@ -12,19 +12,21 @@ chunk has (`refusal`, `prompt_logprobs`, `service_tier`), and their tool parsers
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 
 from quarterdeck.inference.calls import Head, Operation
 from quarterdeck.inference.directory import Served
+from quarterdeck.inference.principal import Principal
 from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.settings.cache import CachePolicy
 from quarterdeck.settings.config import Config
 
-FORMAT = "1"
+FORMAT = "2"
 """Part of every key: an entry of another format is never found."""
 MAX_BEGUN = 1024
 MAX_BEGUN_BYTES = 2048
@@ -44,6 +46,11 @@ _IGNORED = frozenset(
 _FORBIDDING = "kv_transfer_params"
 """It ties an answer to another engine's memory."""
 _MAX_AGE = re.compile(r"\bmax-age\s*=\s*\"?(\d{1,9})")
+_SCOPES: dict[str, Callable[[Principal], object]] = {
+    "key": attrgetter("org", "key"),
+    "team": attrgetter("org", "team"),
+    "org": attrgetter("org"),
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -53,8 +60,19 @@ class Plan:
     policy: CachePolicy
     identity: str
     """The model and how it is served: another one after any change of its engine, adapters or endpoints."""
+    scope: Callable[[Principal], object] = field(init=False)
+    """Who may share an answer."""
+    only_repeatable: bool = field(init=False)
+    """Whether only those answers may be given again that the engine would give again."""
+    most: int = field(init=False)
+    """Bytes of an answer that is kept."""
     begun: dict[tuple[object, ...], tuple[Any, list[str]]] = field(default_factory=dict)
     """Hashes begun with all but the members' values, and the order of these: a request goes on with a copy."""
+
+    def __post_init__(self) -> None:
+        self.scope = _SCOPES[self.policy.scope]
+        self.only_repeatable = self.policy.temperature != "any"
+        self.most = self.policy.max_entry_kb * 1024
 
 
 class Plans:
@@ -100,16 +118,13 @@ class Control:
 FREELY = Control()
 
 
-@dataclass(slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True, gc=False):
     """A request as the cache sees it."""
 
     key: str
     """Without the org, which is part of the key in Redis."""
     plan: Plan
     control: Control
-    scope: tuple[str, ...]
-    """Who may share the answer."""
 
 
 def control_of(header: bytes, member: msgspec.Raw | None = None) -> Control:
@@ -129,15 +144,6 @@ def control_of(header: bytes, member: msgspec.Raw | None = None) -> Control:
     )
 
 
-def is_repeatable(plan: Plan, operation: Operation, request: AnyRequest, members: Mapping[str, msgspec.Raw]) -> bool:
-    """Whether the policy lets this answer stand for the next one."""
-    if operation not in CACHEABLE or _FORBIDDING in members:
-        return False
-    if not isinstance(request, Generation) or plan.policy.temperature == "any":
-        return True
-    return request.temperature == 0 or request.seed is not None
-
-
 def ask(
     plan: Plan,
     head: Head,
@@ -148,40 +154,27 @@ def ask(
     prompt_version: str = "",
 ) -> Question | None:
     """The question that this request is. None: it must not be answered from the cache, nor its answer kept."""
-    if not (control.reads or control.stores) or not is_repeatable(plan, head.operation, request, members):
+    if head.operation not in CACHEABLE or _FORBIDDING in members or not (control.reads or control.stores):
         return None
-    scope = scope_of(plan, head)
-    return Question(key_of(plan, head, request, members, scope, prompt_version), plan, control, scope)
-
-
-def scope_of(plan: Plan, head: Head) -> tuple[str, ...]:
-    principal = head.principal
-    match plan.policy.scope:
-        case "key":
-            return (principal.org, "key", principal.key)
-        case "team":
-            return (principal.org, "team", principal.team)
-        case "org":
-            return (principal.org,)
+    if plan.only_repeatable and isinstance(request, Generation) and request.temperature != 0 and request.seed is None:
+        return None
+    return Question(key_of(plan, head, request, members, prompt_version), plan, control)
 
 
 def key_of(
-    plan: Plan,
-    head: Head,
-    request: AnyRequest,
-    members: dict[str, msgspec.Raw],
-    scope: tuple[str, ...],
-    prompt_version: str = "",
+    plan: Plan, head: Head, request: AnyRequest, members: dict[str, msgspec.Raw], prompt_version: str = ""
 ) -> str:
     """What all that matters is hashed to: some 3 µs for a body of 1 KB, then by its bytes."""
+    principal = head.principal
     beside = (
-        *(head.operation, scope, prompt_version, _stream_of(request, members)),
-        head.principal.limits.max_tokens,  # it is written into a request that names none
+        *(head.operation, plan.scope(principal), prompt_version),
+        _stream_of(request, members) if "stream" in members else "",
+        principal.limits.max_tokens,  # it is written into a request that names none
         head.headers,  # those that the engine sees
         *members,
     )
     begun, names = plan.begun.get(beside) or _begin(plan, beside, members)
-    text = msgspec.json.encode([members[name] for name in names])
+    text = _encode([members[name] for name in names])
     whole = begun.copy()
     whole.update(msgspec.json.format(text, indent=-1))  # without white space
     key: str = whole.hexdigest()
@@ -190,7 +183,7 @@ def key_of(
 
 def _begin(plan: Plan, beside: tuple[object, ...], members: Mapping[str, msgspec.Raw]) -> tuple[Any, list[str]]:
     names = sorted(members.keys() - _IGNORED)
-    text = msgspec.json.encode((FORMAT, plan.identity, beside[: -len(members)], names))
+    text = _encode((FORMAT, plan.identity, plan.policy.scope, beside[: -len(members)], names))
     begun = hashlib.blake2b(text, digest_size=KEY_BYTES), names
     if len(text) <= MAX_BEGUN_BYTES:  # a caller may name members as he likes
         if len(plan.begun) >= MAX_BEGUN:
@@ -203,12 +196,15 @@ def _stream_of(request: AnyRequest, members: Mapping[str, msgspec.Raw]) -> str:
     """Whether it is a stream, with its options; that of its usage is heeded when it is replayed."""
     if not isinstance(request, Generation) or not request.stream:
         return ""
+    if "stream_options" not in members:
+        return "stream"
     options = _object(members.get("stream_options"))
     options.pop("include_usage", None)
     return f"stream {msgspec.json.encode(options).decode()}" if options else "stream"
 
 
 _UNKNOWN = object()
+_encode = msgspec.json.Encoder().encode
 _SERVED_BY = {"engine", "endpoints"}
 
 

@@ -145,7 +145,7 @@ def asked_of(
         return None
     messages[-1] = {**last, "content": None}
     around = {**members, "messages": msgspec.Raw(msgspec.json.encode(messages))}
-    context = key_of(question.plan, head, request, around, question.scope, prompt_version)
+    context = key_of(question.plan, head, request, around, prompt_version)
     place = hashlib.blake2b(msgspec.json.encode((context, policy.embedding_model, words)), digest_size=20).digest()
     return Asked(place, text, policy)
 

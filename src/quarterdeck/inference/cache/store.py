@@ -2,13 +2,16 @@
 
 *reserve* reads an entry (`entry_key`) in its own round trip; what is here happens after the answer. An org's keys carry
 its hash tag: one key an entry, an index by the time at which each expires, their sizes and models, and the sum. What
-would expire first makes room. An entry that has expired stays in the index until the next one is stored.
+would expire first makes room. An entry that has expired stays in the index until somebody sweeps it out: a store, once
+in some, or who asks what is held.
 """
 
+import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 from quarterdeck.inference.cache.entry import Entry, encode
-from quarterdeck.store.redis import Redis, Script
+from quarterdeck.store.redis import Redis, Script, packed
 
 MIB = 1024 * 1024
 OVERHEAD_BYTES = 400
@@ -25,68 +28,86 @@ def _keys(org: str) -> tuple[str, str, str]:
     return f"cache-index:{{{org}}}", f"cache-info:{{{org}}}", f"cache-bytes:{{{org}}}"
 
 
-STORE = Script("""
--- KEYS index info bytes; ARGV prefix key entry ttl_ms max_bytes overhead model
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local function forget(key)
-  local info = redis.call('HGET', KEYS[2], key)
-  redis.call('ZREM', KEYS[1], key)
-  redis.call('HDEL', KEYS[2], key)
-  if info then redis.call('DECRBY', KEYS[3], string.match(info, '^%d+')) end
+_DROP = """
+-- KEYS index info bytes; ARGV[1] prefix: how many answers are gone that would have been given, and the bytes of all
+local function drop(keys)
+  if #keys == 0 then return 0, 0 end
+  local entries, bytes = {}, 0
+  for i, info in ipairs(redis.call('HMGET', KEYS[2], unpack(keys))) do
+    entries[i] = ARGV[1] .. keys[i]
+    if info then bytes = bytes + string.match(info, '^%d+') end
+  end
+  redis.call('ZREM', KEYS[1], unpack(keys))
+  redis.call('HDEL', KEYS[2], unpack(keys))
+  redis.call('DECRBY', KEYS[3], bytes)
+  return redis.call('DEL', unpack(entries)), bytes
 end
-local size = #ARGV[3] + tonumber(ARGV[6])
-local most = tonumber(ARGV[5])
-if size > most then return 0 end
-forget(ARGV[2])
-for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100)) do forget(key) end
-local held = tonumber(redis.call('GET', KEYS[3]) or '0')
--- bounded, as Redis serves nobody meanwhile: an entry that needs the room of more than this is not worth it
-for _ = 1, 1000 do
-  if held + size <= most then break end
-  local first = redis.call('ZRANGE', KEYS[1], 0, 0)[1]
-  if not first then redis.call('DEL', KEYS[3]) held = 0 break end
-  redis.call('DEL', ARGV[1] .. first)
-  forget(first)
-  held = tonumber(redis.call('GET', KEYS[3]) or '0')
-end
-if held + size > most then redis.call('DEL', ARGV[1] .. ARGV[2]) return 0 end
-redis.call('SET', ARGV[1] .. ARGV[2], ARGV[3], 'PX', ARGV[4])
-redis.call('ZADD', KEYS[1], now + tonumber(ARGV[4]), ARGV[2])
-redis.call('HSET', KEYS[2], ARGV[2], size .. ' ' .. ARGV[7])
-redis.call('INCRBY', KEYS[3], size)
-return 1
-""")
+"""
 
-FORGET = Script("""
--- KEYS index info bytes; ARGV prefix key*: how many answers are gone that would have been given
-local gone = 0
-for i = 2, #ARGV do
-  gone = gone + redis.call('DEL', ARGV[1] .. ARGV[i])
-  local info = redis.call('HGET', KEYS[2], ARGV[i])
-  redis.call('ZREM', KEYS[1], ARGV[i])
-  redis.call('HDEL', KEYS[2], ARGV[i])
+STORE = Script(
+    f"{_DROP}local overhead = {OVERHEAD_BYTES}"
+    """
+-- ARGV prefix ttl_ms max_bytes model key now_ms entry
+local size, most = #ARGV[7] + overhead, tonumber(ARGV[3])
+if size > most then return 0 end
+local held, _, freed = redis.call('INCRBY', KEYS[3], size)
+if held > most or held % 65536 < size then -- no room, or 64 KiB more than the last time
+  _, freed = drop(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[6], 'LIMIT', 0, 200))
+  held = held - freed
+end
+-- bounded, as Redis serves nobody meanwhile: an entry that needs the room of more than this is not worth it
+for _ = 1, 10 do
+  if held <= most then break end
+  -- some at once, as that is cheaper; a 64th, as they would have been given
+  local count = math.min(100, 1 + math.floor(redis.call('ZCARD', KEYS[1]) / 64))
+  local first = redis.call('ZRANGE', KEYS[1], 0, count - 1)
+  if #first == 0 then redis.call('SET', KEYS[3], size) held = size break end
+  _, freed = drop(first)
+  held = held - freed
+end
+if held > most then
+  redis.call('DECRBY', KEYS[3], size)
+  drop({ARGV[5]})
+  return 0
+end
+redis.call('SET', ARGV[1] .. ARGV[5], ARGV[7], 'PX', ARGV[2])
+if redis.call('ZADD', KEYS[1], ARGV[6] + ARGV[2], ARGV[5]) == 0 then
+  local info = redis.call('HGET', KEYS[2], ARGV[5])
   if info then redis.call('DECRBY', KEYS[3], string.match(info, '^%d+')) end
 end
-return gone
-""")
+redis.call('HSET', KEYS[2], ARGV[5], size .. ' ' .. ARGV[4])
+return 1
+"""
+)
+
+FORGET = Script(f"{_DROP}return (drop({{unpack(ARGV, 2)}}))")
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What an org's cache holds; entries that have expired since the last one was stored are still counted."""
+    """What an org's cache holds."""
 
     entries: int
     bytes: int
 
 
+def store_command(org: str, key: str, entry: Entry, *, ttl_seconds: float, max_mb: float) -> bytes:
+    """STORE, for one who sends it himself."""
+    blob = encode(entry)
+    words = b"$%d\r\n%b\r\n$13\r\n%013d\r\n$%d\r\n" % (len(key), key.encode(), time.time() * 1000, len(blob))
+    return b"".join((_head(org, entry.model, ttl_seconds, max_mb), words, blob, b"\r\n"))
+
+
+@lru_cache(maxsize=1024)
+def _head(org: str, model: str, ttl_seconds: float, max_mb: float) -> bytes:
+    """What the commands for one model's answers begin with."""
+    args = (entry_key(org, ""), round(ttl_seconds * 1000), round(max_mb * MIB), model)
+    return STORE.head(keys=3, args=7) + packed(*_keys(org), *args)
+
+
 async def store(redis: Redis, org: str, key: str, entry: Entry, *, ttl_seconds: float, max_mb: float) -> bool:
     """Keep it. False: there is no room for it. Raises as `Redis.run`."""
-    args = (
-        *(entry_key(org, ""), key, encode(entry), round(ttl_seconds * 1000), round(max_mb * MIB)),
-        *(OVERHEAD_BYTES, entry.model),
-    )
-    return bool(await redis.run(STORE, _keys(org), args))
+    return bool(await redis.execute(STORE, store_command(org, key, entry, ttl_seconds=ttl_seconds, max_mb=max_mb)))
 
 
 async def fetch(redis: Redis, org: str, key: str) -> bytes | None:
@@ -96,7 +117,10 @@ async def fetch(redis: Redis, org: str, key: str) -> bytes | None:
 
 
 async def held(redis: Redis, org: str) -> Held:
+    """Without what has expired: that is forgotten by the way. Raises as `Redis.call`."""
     index, _, size = _keys(org)
+    while expired := await redis.call("ZRANGEBYSCORE", index, "-inf", int(time.time() * 1000), "LIMIT", 0, BATCH):
+        await _forget(redis, org, expired, None)
     return Held(int(await redis.call("ZCARD", index)), int(await redis.call("GET", size) or 0))
 
 
