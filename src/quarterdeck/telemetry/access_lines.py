@@ -14,7 +14,7 @@ import msgspec
 from quarterdeck.telemetry.logging import may_hold_secrets, redact
 
 
-class AccessLine(msgspec.Struct, kw_only=True):
+class AccessLine(msgspec.Struct, kw_only=True, gc=False):
     """The fields in the order in which they stand in the line."""
 
     ts: str
