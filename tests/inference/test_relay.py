@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.inference.making import CHAT, DONE, a_meter, an_endpoint, delta, event, usage
-from tests.inference.upstream import SOON, Peer, Upstream, answering, chunk, stream_head
+from tests.inference.upstream import SOON, Peer, Upstream, answering, chunk, stream_head, until
 
 from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
 from quarterdeck.inference.engine_client import EngineClient, EngineStream, stream_error
@@ -272,6 +272,33 @@ async def test_while_the_engine_talks_its_connection_keeps_the_time(client: Http
         assert b"request_timeout" in said
         assert watched.ends[0][0] == "error"
         await engine.closed.wait()
+
+
+async def test_an_end_that_came_while_there_was_no_room_is_seen(client: HttpClient) -> None:
+    is_full = asyncio.Event()
+
+    async def breaking_off(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(stream_head() + chunk(ROLE))
+        await is_full.wait()
+        await peer.say(chunk(delta("a")))
+
+    class Slow(Full):
+        async def room(self) -> None:
+            is_full.set()
+            await until(lambda: not connection.is_open)
+            self.left = 2
+
+    async with Upstream(breaking_off) as engine:
+        opened = await EngineClient(client, SOON).open(an_endpoint(url=engine.url), "/v1/chat/completions", b"{}")
+        assert opened.stream is not None
+        connection = opened.stream._connection
+        watched, sink = Watched(opened.stream), Slow()
+        sink.left = 1
+        async with asyncio.timeout(5):
+            await watched.relay.pump(sink)
+    *said, end = sse.events(b"".join(sink.said))
+    assert (said, b'"error"' in end) == ([ROLE, delta("a")], True)
 
 
 words = st.lists(st.text(max_size=5), max_size=8)

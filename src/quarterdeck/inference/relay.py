@@ -137,6 +137,7 @@ class Relay:
         stream.listen(arrived)
         try:
             arrived()  # what came meanwhile
+            arrived()  # and an end that came right behind it: nobody will tell of that
             await news
         finally:
             stream.listen(None)
