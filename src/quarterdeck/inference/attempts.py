@@ -59,7 +59,8 @@ class Attempts:
             choice = selection.next(now)
             if choice is None:
                 break
-            _check_operation(choice.endpoint, call.head.operation)
+            if choice.endpoint.kind != "vllm" or choice.endpoint.task != "generate":  # else it can do all
+                _check_operation(choice.endpoint, call.head.operation)
             self._begin(call, choice)
             try:
                 answer = await self._ask(call, choice, call.body, deadline)

@@ -204,6 +204,8 @@ def _refuse_no_stream(stream: EngineStream) -> None:
     if not first:
         raise _told(EngineUnavailableError("The engine ended the stream before its first event."), 200)
     event = first[: first.find(b"\n\n") + 2]
+    if event.endswith(b"}\n\n") and b'"error"' not in event:
+        return
     if sse.may_hold_garbage(event) and sse.garbage_at(event) == 0:
         raise _told(EngineError("The engine's stream is broken: its first event is not JSON."), 200)
     if sse.may_hold_error(event):

@@ -18,7 +18,7 @@ import httptools
 
 HIGH_WATER = 256 * 1024
 """Bytes held of a response whose reader is slow, framing included; past it the engine's socket is left unread."""
-MAX_HEAD_BYTES = 256 * 1024
+MAX_HEAD_BYTES = HIGH_WATER
 """Bytes of status line and headers, or of trailers; a server that never ends them is broken."""
 FOREVER = float("inf")
 
@@ -81,6 +81,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_awaited",
         "_body_until_close",
         "_chunks",
         "_failure",
@@ -96,10 +97,13 @@ class Connection(asyncio.Protocol):
         "_waiter",
         "deadline",
         "done",
+        "header",
         "idle_timeout",
+        "is_reusable",
         "listener",
         "on_body",
         "on_header",
+        "on_message_begin",
         "status",
         "uses",
     )
@@ -110,9 +114,13 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
         self._headers: dict[bytes, bytes] = {}
+        self._awaited: list[None] = []  # one for each answer that may yet begin
         self.uses = 0
         self.on_body = self._chunks.append
         self.on_header = self._headers.setdefault  # a trailer takes no header's place
+        self.on_message_begin = self._awaited.pop  # where none is awaited that raises, and parsing ends
+        self.header = self._headers.get
+        """The first value of a header, its name in lower case; None where it is not there."""
         self._reset()
         self.done = True
         self._parser: Any = httptools.HttpResponseParser(self)
@@ -126,6 +134,8 @@ class Connection(asyncio.Protocol):
         self._keep_alive = True
         self.status = 0
         self.done = False
+        self.is_reusable = False
+        """Whether its exchange is complete and another may follow, as far as is known here."""
         self.deadline: float | None = None
         self.listener: Callable[[], None] | None = None
         """Is told at once of whatever comes, in place of whoever waits in `read`. It must not raise."""
@@ -150,6 +160,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = self._parser = None
+        self.is_reusable = False
         if self.done:
             return
         if self._body_until_close and exc is None:
@@ -160,24 +171,24 @@ class Connection(asyncio.Protocol):
 
     # What httptools calls
 
-    def on_message_begin(self) -> None:
-        if self.done:  # a second answer right behind the first: the connection is out of step
-            raise httptools.HttpParserError("there is more than one")
-
     def on_headers_complete(self) -> None:
         parser = self._parser
         self.status = parser.get_status_code()
         self._keep_alive = parser.should_keep_alive()
-        self._states_length = b"content-length" in self._headers
-        if not self._keep_alive and self.header(b"content-length") is None:
-            self._body_until_close = b"chunked" not in (self.header(b"transfer-encoding") or b"")
+        if self.status != 200 or not self._keep_alive or self.header(b"content-type") is None:
+            self._lower_names()  # nearly all servers write them so; else nothing hangs on the few that are not
+        self._states_length = self.header(b"content-length") is not None
+        if not self._keep_alive and not self._states_length:
+            self._body_until_close = b"chunked" not in self.header(b"transfer-encoding", b"")
 
     def on_message_complete(self) -> None:
         if 100 <= self.status < 200:  # an interim answer; the real one follows
             self._headers.clear()
             self.status = 0
+            self._awaited.append(None)
             return
         self.done = True
+        self.is_reusable = self._keep_alive and not self._paused
         self.deadline = None
 
     # What the client calls
@@ -185,17 +196,6 @@ class Connection(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
-
-    @property
-    def is_reusable(self) -> bool:
-        """Whether its exchange is complete and another may follow, as far as is known here."""
-        return self.done and self._keep_alive and not self._paused
-
-    def header(self, name: bytes) -> bytes | None:
-        """The first value of a header, its name in lower case."""
-        if (value := self._headers.get(name)) is not None:  # as nearly all servers write it
-            return value
-        return next((value for key, value in self._headers.items() if key.lower() == name), None)
 
     def send(self, request: bytes, timeouts: Timeouts, limit: float = FOREVER) -> "asyncio.Future[None]":
         """Begin an exchange, to be over when the loop's time is `limit`.
@@ -212,6 +212,7 @@ class Connection(asyncio.Protocol):
         self.idle_timeout = timeouts.idle
         self._limit = limit
         self.deadline = min(loop.time() + timeouts.first_byte, limit)
+        self._awaited.append(None)
         transport.write(request)
         self._waiter = waiter = loop.create_future()
         return waiter
@@ -264,25 +265,26 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Hang up now. An engine that is generating stops."""
         self.deadline = None
-        self._keep_alive = self._body_until_close = False  # an end that we make is not the body's
+        self.is_reusable = self._body_until_close = False  # an end that we make is not the body's
         if self._transport is not None:
             self._transport.abort()
 
     def _goes_on(self, size: int) -> bool:
         """So many bytes came, and the answer is not complete. Says whether there is enough of it to tell anybody."""
         self._size += size
-        if not self._chunks and self._size > MAX_HEAD_BYTES:
-            self._break_off(f"the engine's headers exceed {MAX_HEAD_BYTES} bytes")
-            return True
-        if self._paused:
-            return True
-        if self._chunks and self._size > HIGH_WATER and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
-            self.deadline = None  # the reader is slow, not the engine
+        if self._size > HIGH_WATER:
+            self._hold_back()
             return True
         self.deadline = min(self._loop.time() + self.idle_timeout, self._limit)
         return bool(self._chunks) and not self._states_length
+
+    def _hold_back(self) -> None:
+        if not self._chunks:
+            self._break_off(f"the engine's headers exceed {MAX_HEAD_BYTES} bytes")
+        elif not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+            self.deadline = None  # the reader is slow, not the engine
 
     def _resume(self) -> None:
         if self._transport is None or self._transport.is_closing():
@@ -291,6 +293,12 @@ class Connection(asyncio.Protocol):
         if not self.done:
             self.deadline = min(self._loop.time() + self.idle_timeout, self._limit)
         self._transport.resume_reading()
+
+    def _lower_names(self) -> None:
+        headers = list(self._headers.items())
+        self._headers.clear()
+        for name, value in headers:
+            self._headers.setdefault(name.lower(), value)
 
     def _break_off(self, why: str) -> None:
         self._fail(why, answered=True)

@@ -201,9 +201,10 @@ class Queues:
             return None
         if not config.max_waiting:
             return None
-        line = self._lines.get(served.model)
-        if line is None and any(each.in_flight < each.max_running for each in endpoints):
-            return None
+        if served.model not in self._lines:
+            for each in endpoints:
+                if each.in_flight < each.max_running:
+                    return None
         return config.max_wait_seconds, config.max_waiting, False
 
     async def _wait(

@@ -62,9 +62,11 @@ def usage_of(value: object) -> Usage | None:
     """Read a `usage` object. None where it is absent, or is not one an engine in its right mind would send."""
     if not isinstance(value, dict):
         return None
-    prompt = _count(value.get("prompt_tokens", value.get("input_tokens")))
-    output = _count(value.get("completion_tokens", value.get("output_tokens", 0)))
-    if prompt is None or output is None:
+    prompt = value.get("prompt_tokens", value.get("input_tokens"))
+    output = value.get("completion_tokens", value.get("output_tokens", 0))
+    if type(prompt) is not int or type(output) is not int:  # True is an int, and no count
+        return None
+    if not 0 <= prompt <= MAX_COUNT or not 0 <= output <= MAX_COUNT:
         return None
     of_prompt = value.get("prompt_tokens_details") or value.get("input_tokens_details")
     of_output = value.get("completion_tokens_details") or value.get("output_tokens_details")
@@ -74,8 +76,5 @@ def usage_of(value: object) -> Usage | None:
 
 
 def _detail(details: object, field: str) -> int:
-    return (_count(details.get(field)) or 0) if isinstance(details, dict) else 0
-
-
-def _count(value: object) -> int | None:
-    return value if type(value) is int and 0 <= value <= MAX_COUNT else None  # True is an int, and no count
+    count = details.get(field) if isinstance(details, dict) else None
+    return count if type(count) is int and 0 <= count <= MAX_COUNT else 0
