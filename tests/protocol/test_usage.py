@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.protocol.usage import MAX_COUNT, Answer, Usage, decode_answer, usage_of
+from quarterdeck.protocol.usage import MAX_COUNT, Answer, Counts, Usage, decode_answer, usage_of
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,12 @@ def test_an_answer_is_read_for_what_a_record_needs() -> None:
     answer = decode_answer(b'{"id":"x","choices":[{"finish_reason":"stop","message":{}}],"usage":{"prompt_tokens":1}}')
     assert answer is not None
     assert (answer.id, answer.choices[0].finish_reason if answer.choices else None) == ("x", "stop")
-    assert answer.usage == {"prompt_tokens": 1}
+    assert answer.usage == Counts(prompt_tokens=1)
 
 
 @pytest.mark.parametrize("odd", [b'"id":7', b'"choices":{}', b'"choices":[1]', b'"choices":[{"finish_reason":1}]'])
 def test_what_an_odd_answer_used_was_used_all_the_same(odd: bytes) -> None:
-    assert decode_answer(b"{" + odd + b',"usage":{"prompt_tokens":1}}') == Answer(usage={"prompt_tokens": 1})
+    assert decode_answer(b"{" + odd + b',"usage":{"prompt_tokens":1}}') == Answer(usage=Counts(prompt_tokens=1))
 
 
 def test_a_usage_that_is_none_counts_as_absent() -> None:

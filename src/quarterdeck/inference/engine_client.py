@@ -33,7 +33,7 @@ _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-class EngineAnswer(msgspec.Struct, eq=False):
+class EngineAnswer(msgspec.Struct, eq=False, gc=False):
     """An answer with status 200: whole (`body`), or a stream whose first events are in hand."""
 
     content_type: bytes

@@ -11,7 +11,7 @@ MAX_COUNT = 2**31 - 1
 """No answer has more tokens; a larger count is a lie."""
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one answer. `cached` is part of `input`, `reasoning` of `output`."""
 
     input: int
@@ -20,15 +20,28 @@ class Usage(msgspec.Struct, frozen=True):
     reasoning: int
 
 
-class Choice(msgspec.Struct, frozen=True):
+class Counts(msgspec.Struct, frozen=True, gc=False):
+    """A `usage` object as it came: anything may stand in it."""
+
+    prompt_tokens: Any = msgspec.UNSET
+    completion_tokens: Any = msgspec.UNSET
+    prompt_tokens_details: Any = None
+    completion_tokens_details: Any = None
+    input_tokens: Any = None
+    output_tokens: Any = 0
+    input_tokens_details: Any = None
+    output_tokens_details: Any = None
+
+
+class Choice(msgspec.Struct, frozen=True, gc=False):
     finish_reason: str | None = None
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What is read of a whole answer; all other members are skipped over."""
 
     id: str | None = None
-    usage: dict[str, Any] | None = None
+    usage: Counts | None = None
     choices: list[Choice] | None = None
     error: Any = None
     object: Any = None  # not `object`: inside the class, that is the field above its own annotation
@@ -52,7 +65,7 @@ def decode_answer(body: bytes) -> Answer | None:
             return _answers.decode(body)
         except msgspec.ValidationError:
             odd = msgspec.json.decode(body, type=_Counted)
-            usage = odd.usage if isinstance(odd.usage, dict) else None
+            usage = msgspec.convert(odd.usage, Counts) if isinstance(odd.usage, dict) else None
             return Answer(usage=usage, error=odd.error, object=odd.object)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
@@ -60,21 +73,23 @@ def decode_answer(body: bytes) -> Answer | None:
 
 def usage_of(value: object) -> Usage | None:
     """Read a `usage` object. None where it is absent, or is not one an engine in its right mind would send."""
-    if not isinstance(value, dict):
+    if isinstance(value, dict):
+        value = msgspec.convert(value, Counts)
+    if not isinstance(value, Counts):
         return None
-    prompt = value.get("prompt_tokens", value.get("input_tokens"))
-    output = value.get("completion_tokens", value.get("output_tokens", 0))
+    prompt = value.input_tokens if value.prompt_tokens is msgspec.UNSET else value.prompt_tokens
+    output = value.output_tokens if value.completion_tokens is msgspec.UNSET else value.completion_tokens
     if type(prompt) is not int or type(output) is not int:  # True is an int, and no count
         return None
     if not 0 <= prompt <= MAX_COUNT or not 0 <= output <= MAX_COUNT:
         return None
-    of_prompt = value.get("prompt_tokens_details") or value.get("input_tokens_details")
-    of_output = value.get("completion_tokens_details") or value.get("output_tokens_details")
-    cached = _detail(of_prompt, "cached_tokens") if of_prompt else 0
-    reasoning = _detail(of_output, "reasoning_tokens") if of_output else 0
-    return Usage(prompt, min(cached, prompt), output, min(reasoning, output))
+    of_prompt = value.prompt_tokens_details or value.input_tokens_details
+    of_output = value.completion_tokens_details or value.output_tokens_details
+    cached = _detail(of_prompt, "cached_tokens", prompt) if of_prompt else 0
+    reasoning = _detail(of_output, "reasoning_tokens", output) if of_output else 0
+    return Usage(prompt, cached, output, reasoning)
 
 
-def _detail(details: object, field: str) -> int:
+def _detail(details: object, field: str, whole: int) -> int:
     count = details.get(field) if isinstance(details, dict) else None
-    return count if type(count) is int and 0 <= count <= MAX_COUNT else 0
+    return min(count, whole) if type(count) is int and 0 < count <= MAX_COUNT else 0

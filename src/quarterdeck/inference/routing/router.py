@@ -26,7 +26,7 @@ MOST_KEPT = 4096
 """Names for which a ring or a budget is kept; far more than a configuration holds."""
 
 
-class Choice(msgspec.Struct, frozen=True, eq=False):
+class Choice(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One attempt: where, as whom, and how long it is waited for (None: as long as for any)."""
 
     endpoint: Endpoint
@@ -129,7 +129,7 @@ class Router:
         return budget
 
 
-class Selection(msgspec.Struct, eq=False):
+class Selection(msgspec.Struct, eq=False, gc=False):
     """One request's way from endpoint to endpoint."""
 
     router: Router
