@@ -5,16 +5,13 @@ request under way, or the same question in other words answers instead of an eng
 an engine leaves its answer behind when it ends: `Lookup.end` must be called, however it ends.
 """
 
-import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
-
 import msgspec
 
 from quarterdeck.inference.cache import entry as entries
 from quarterdeck.inference.cache import store
 from quarterdeck.inference.cache.entry import Collector, Entry
 from quarterdeck.inference.cache.flights import Flight, Flights
+from quarterdeck.inference.cache.keeping import Keeping, Spawn
 from quarterdeck.inference.cache.key import FREELY, Plans, Question, ask, control_of
 from quarterdeck.inference.cache.semantic import Asked, Embed, SemanticCache, asked_of
 from quarterdeck.inference.calls import Head, Reply
@@ -23,12 +20,9 @@ from quarterdeck.inference.stream_tap import choices_of
 from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.record import CacheState, RequestRecord
 from quarterdeck.settings.config import Config
-from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
-
-log = logging.getLogger(__name__)
+from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
 
 Headers = tuple[tuple[bytes, bytes], ...]
-Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 _MISS, _BYPASS = (b"x-cache", b"miss"), (b"x-cache", b"bypass")
 
@@ -150,37 +144,8 @@ class Lookup(msgspec.Struct, eq=False):
             found = entries.entry_of(record, body, self.content_type, choices=self.choices)
         flight.end(found)
         if found is not None:
-            self.cache.keep(self.org, question, found, self.asked)
-
-
-class _Posted(msgspec.Struct, eq=False):
-    """An answer on its way to Redis."""
-
-    cache: "AnswerCache"
-    command: bytes
-    question: Question
-    asked: Asked | None
-
-    def done(self) -> bool:
-        return False
-
-    def set_result(self, is_kept: object, /) -> None:
-        if is_kept and self.asked is not None:
-            seconds = self.question.plan.policy.ttl_seconds
-            self.cache.semantic.remember(self.asked, self.question.key, seconds=seconds)
-
-    def set_exception(self, error: Exception, /) -> None:
-        if is_unknown_script(error):
-            self.cache.spawn(self.send())
-        else:
-            log.debug("an answer was not kept: %s", error)
-
-    async def send(self) -> None:
-        """Where it can't be posted: no connection is open, or Redis doesn't know the script."""
-        try:
-            self.set_result(await self.cache.redis.execute(store.STORE, self.command))
-        except (RedisUnavailableError, RedisError) as error:
-            log.debug("an answer was not kept: %s", error)
+            cache = self.cache
+            cache.keeping.keep(self.org, question, found, max_mb=cache.max_mb, asked=self.asked)
 
 
 class AnswerCache:
@@ -188,9 +153,9 @@ class AnswerCache:
 
     def __init__(self, config: Config, redis: Redis, *, embed: Embed, spawn: Spawn) -> None:
         self.redis = redis
-        self.spawn = spawn
         self.flights = Flights()
         self.semantic = SemanticCache(embed, most=config.cache.semantic_entries)
+        self.keeping = Keeping(redis, self.semantic, spawn)
         self.adopt(config)
 
     def adopt(self, config: Config) -> None:
@@ -199,14 +164,6 @@ class AnswerCache:
         self.max_mb = config.cache.max_mb
         self.semantic.most = config.cache.semantic_entries
         self.semantic.clear()
-
-    def keep(self, org: str, question: Question, found: Entry, asked: Asked | None) -> None:
-        """Store an answer; returns at once. Where Redis is away it is not kept."""
-        seconds = question.plan.policy.ttl_seconds
-        command = store.store_command(org, question.key, found, ttl_seconds=seconds, max_mb=self.max_mb)
-        posted = _Posted(self, command, question, asked)
-        if not self.redis.send(command, posted):
-            self.spawn(posted.send())
 
     def look(
         self,

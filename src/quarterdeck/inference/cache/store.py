@@ -7,11 +7,15 @@ in some, or who asks what is held.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 from quarterdeck.inference.cache.entry import Entry, encode
 from quarterdeck.store.redis import Redis, Script, packed
+
+Words = tuple[bytes, bytes, bytes]
 
 MIB = 1024 * 1024
 OVERHEAD_BYTES = 400
@@ -47,36 +51,42 @@ end
 STORE = Script(
     f"{_DROP}local overhead = {OVERHEAD_BYTES}"
     """
--- ARGV prefix ttl_ms max_bytes model key now_ms entry
-local size, most = #ARGV[7] + overhead, tonumber(ARGV[3])
-if size > most then return 0 end
-local held, _, freed = redis.call('INCRBY', KEYS[3], size)
-if held > most or held % 65536 < size then -- no room, or 64 KiB more than the last time
-  _, freed = drop(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[6], 'LIMIT', 0, 200))
-  held = held - freed
+-- ARGV prefix ttl_ms max_bytes model now_ms (key entry)*: of each entry, whether it is kept
+local most = tonumber(ARGV[3])
+local function keep(key, entry)
+  local size = #entry + overhead
+  if size > most then return 0 end
+  local held, _, freed = redis.call('INCRBY', KEYS[3], size)
+  if held > most or held % 65536 < size then -- no room, or 64 KiB more than the last time
+    _, freed = drop(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[5], 'LIMIT', 0, 200))
+    held = held - freed
+  end
+  -- bounded, as Redis serves nobody meanwhile: an entry that needs the room of more than this is not worth it
+  for _ = 1, 10 do
+    if held <= most then break end
+    -- some at once, as that is cheaper; a 64th, as they would have been given
+    local count = math.min(100, 1 + math.floor(redis.call('ZCARD', KEYS[1]) / 64))
+    local first = redis.call('ZRANGE', KEYS[1], 0, count - 1)
+    if #first == 0 then redis.call('SET', KEYS[3], size) held = size break end
+    _, freed = drop(first)
+    held = held - freed
+  end
+  if held > most then
+    redis.call('DECRBY', KEYS[3], size)
+    drop({key})
+    return 0
+  end
+  redis.call('SET', ARGV[1] .. key, entry, 'PX', ARGV[2])
+  if redis.call('ZADD', KEYS[1], ARGV[5] + ARGV[2], key) == 0 then
+    local info = redis.call('HGET', KEYS[2], key)
+    if info then redis.call('DECRBY', KEYS[3], string.match(info, '^%d+')) end
+  end
+  redis.call('HSET', KEYS[2], key, size .. ' ' .. ARGV[4])
+  return 1
 end
--- bounded, as Redis serves nobody meanwhile: an entry that needs the room of more than this is not worth it
-for _ = 1, 10 do
-  if held <= most then break end
-  -- some at once, as that is cheaper; a 64th, as they would have been given
-  local count = math.min(100, 1 + math.floor(redis.call('ZCARD', KEYS[1]) / 64))
-  local first = redis.call('ZRANGE', KEYS[1], 0, count - 1)
-  if #first == 0 then redis.call('SET', KEYS[3], size) held = size break end
-  _, freed = drop(first)
-  held = held - freed
-end
-if held > most then
-  redis.call('DECRBY', KEYS[3], size)
-  drop({ARGV[5]})
-  return 0
-end
-redis.call('SET', ARGV[1] .. ARGV[5], ARGV[7], 'PX', ARGV[2])
-if redis.call('ZADD', KEYS[1], ARGV[6] + ARGV[2], ARGV[5]) == 0 then
-  local info = redis.call('HGET', KEYS[2], ARGV[5])
-  if info then redis.call('DECRBY', KEYS[3], string.match(info, '^%d+')) end
-end
-redis.call('HSET', KEYS[2], ARGV[5], size .. ' ' .. ARGV[4])
-return 1
+local kept = {}
+for i = 6, #ARGV, 2 do kept[#kept + 1] = keep(ARGV[i], ARGV[i + 1]) end
+return kept
 """
 )
 
@@ -91,23 +101,30 @@ class Held:
     bytes: int
 
 
-def store_command(org: str, key: str, entry: Entry, *, ttl_seconds: float, max_mb: float) -> bytes:
-    """STORE, for one who sends it himself."""
-    blob = encode(entry)
-    words = b"$%d\r\n%b\r\n$13\r\n%013d\r\n$%d\r\n" % (len(key), key.encode(), time.time() * 1000, len(blob))
-    return b"".join((_head(org, entry.model, ttl_seconds, max_mb), words, blob, b"\r\n"))
-
-
 @lru_cache(maxsize=1024)
-def _head(org: str, model: str, ttl_seconds: float, max_mb: float) -> bytes:
-    """What the commands for one model's answers begin with."""
+def beginning(org: str, model: str, ttl_seconds: float, max_mb: float) -> bytes:
+    """What the commands begin with that store answers of one model."""
     args = (entry_key(org, ""), round(ttl_seconds * 1000), round(max_mb * MIB), model)
-    return STORE.head(keys=3, args=7) + packed(*_keys(org), *args)
+    return packed("EVALSHA", STORE.sha, 3, *_keys(org), *args)
+
+
+def words_of(key: str, entry: Entry) -> Words:
+    """An entry, as it stands in a command; in parts, as it may be long."""
+    blob = encode(entry)
+    return b"$%d\r\n%b\r\n$%d\r\n" % (len(key), key.encode(), len(blob)), blob, b"\r\n"
+
+
+def store_command(begin: bytes, entries: Sequence[Words]) -> bytes:
+    """What stores them; it answers of each whether it is kept."""
+    count, now = b"*%d\r\n" % (11 + 2 * len(entries)), b"$13\r\n%013d\r\n" % (time.time() * 1000)
+    return b"".join((count, begin, now, *chain.from_iterable(entries)))
 
 
 async def store(redis: Redis, org: str, key: str, entry: Entry, *, ttl_seconds: float, max_mb: float) -> bool:
     """Keep it. False: there is no room for it. Raises as `Redis.run`."""
-    return bool(await redis.execute(STORE, store_command(org, key, entry, ttl_seconds=ttl_seconds, max_mb=max_mb)))
+    command = store_command(beginning(org, entry.model, ttl_seconds, max_mb), [words_of(key, entry)])
+    (is_kept,) = await redis.execute(STORE, command)
+    return bool(is_kept)
 
 
 async def fetch(redis: Redis, org: str, key: str) -> bytes | None:
