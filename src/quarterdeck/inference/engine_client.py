@@ -46,6 +46,8 @@ class EngineAnswer(msgspec.Struct, eq=False, gc=False):
 class EngineStream:
     """Whole events as the engine sends them. Close it, read to its end or not."""
 
+    __slots__ = ("_client", "_connection", "_endpoint", "_is_closed", "_splitter", "first")
+
     def __init__(self, client: HttpClient, endpoint: Endpoint, connection: Connection) -> None:
         self._client = client
         self._endpoint = endpoint
@@ -136,7 +138,8 @@ class EngineClient:
         stream = None
         try:
             content_type = connection.header(b"content-type") or b"application/json"
-            if connection.status == 200 and content_type.lower().startswith(b"text/event-stream"):
+            kind = content_type.lower()
+            if connection.status == 200 and kind.startswith(b"text/event-stream"):
                 stream = EngineStream(self._client, endpoint, connection)
                 stream.first = stream.take() or await stream.read()
                 _refuse_no_stream(stream)
@@ -144,7 +147,7 @@ class EngineClient:
             body = connection.take() or b"" if connection.done else await connection.read_all(MAX_BODY_BYTES)
             if connection.status != 200:
                 raise refusal(connection.status, _without_key(body, endpoint), connection.header(b"retry-after"))
-            return EngineAnswer(content_type, body, _sound(body, content_type, endpoint))
+            return EngineAnswer(content_type, body, _sound(body, kind, endpoint))
         except UpstreamError as error:
             raise _translate(error) from error
         except BaseException:  # nobody will close a stream that was never handed out: it is given back below
@@ -299,9 +302,9 @@ def _without_key(data: bytes, endpoint: Endpoint) -> bytes:
     return data.replace(endpoint.api_key.encode(), b"[redacted]") if endpoint.api_key else data
 
 
-def _sound(body: bytes, content_type: bytes, endpoint: Endpoint) -> Answer | None:
+def _sound(body: bytes, kind: bytes, endpoint: Endpoint) -> Answer | None:
     """Refuse to pass on a 200 whose JSON is none, or is an error. None: it does not say that it is JSON."""
-    if not content_type.lower().startswith(b"application/json"):
+    if not kind.startswith(b"application/json"):
         return None
     try:
         if not body.isascii():

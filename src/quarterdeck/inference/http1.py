@@ -121,24 +121,17 @@ class Connection(asyncio.Protocol):
         self.on_message_begin = self._awaited.pop  # where none is awaited that raises, and parsing ends
         self.header = self._headers.get
         """The first value of a header, its name in lower case; None where it is not there."""
-        self._reset()
-        self.done = True
-        self._parser: Any = httptools.HttpResponseParser(self)
-
-    def _reset(self) -> None:
-        self._chunks.clear()
-        self._headers.clear()
         self._size = 0
         self._failure: UpstreamError | None = None
-        self._paused = self._body_until_close = self._states_length = False
-        self._keep_alive = True
+        self._paused = self._keep_alive = self._states_length = self._body_until_close = False
         self.status = 0
-        self.done = False
+        self.done = True
         self.is_reusable = False
         """Whether its exchange is complete and another may follow, as far as is known here."""
         self.deadline: float | None = None
         self.listener: Callable[[], None] | None = None
         """Is told at once of whatever comes, in place of whoever waits in `read`. It must not raise."""
+        self._parser: Any = httptools.HttpResponseParser(self)
 
     # What asyncio calls
 
@@ -203,7 +196,10 @@ class Connection(asyncio.Protocol):
         What it returns is done when the head is there and with it the first of the body, or all of it where its length
         is stated; it raises UpstreamError.
         """
-        self._reset()
+        self._chunks.clear()  # the rest is as it was: only after a sound exchange comes another
+        self._headers.clear()
+        self._size = self.status = 0
+        self.done = self.is_reusable = False
         self.uses += 1
         transport = self._transport
         if transport is None or transport.is_closing():
