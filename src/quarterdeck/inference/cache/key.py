@@ -31,8 +31,9 @@ FORMAT = "2"
 MAX_BEGUN = 1024
 MAX_BEGUN_BYTES = 2048
 """Hashes begun that a plan keeps, and of how much each: 3 MB at most."""
-KEY_BYTES = 20
-"""160 bits: out of reach of somebody who looks for two prompts with one key."""
+KEY_DIGITS = 40
+"""Of SHA-256, in hex: 160 bits are out of reach of somebody who looks for two prompts with one key. CPUs have
+instructions for it: it takes half of BLAKE2b's time."""
 
 CACHEABLE = frozenset((Operation.CHAT, Operation.COMPLETIONS, Operation.EMBEDDINGS, Operation.SCORE))
 _IGNORED = frozenset(
@@ -174,17 +175,17 @@ def key_of(
         *members,
     )
     begun, names = plan.begun.get(beside) or _begin(plan, beside, members)
-    text = _encode([members[name] for name in names])
+    text = _encode([*map(members.get, names)])
     whole = begun.copy()
     whole.update(msgspec.json.format(text, indent=-1))  # without white space
-    key: str = whole.hexdigest()
+    key: str = whole.hexdigest()[:KEY_DIGITS]
     return key
 
 
 def _begin(plan: Plan, beside: tuple[object, ...], members: Mapping[str, msgspec.Raw]) -> tuple[Any, list[str]]:
     names = sorted(members.keys() - _IGNORED)
     text = _encode((FORMAT, plan.identity, plan.policy.scope, beside[: -len(members)], names))
-    begun = hashlib.blake2b(text, digest_size=KEY_BYTES), names
+    begun = hashlib.sha256(text), names
     if len(text) <= MAX_BEGUN_BYTES:  # a caller may name members as he likes
         if len(plan.begun) >= MAX_BEGUN:
             plan.begun.clear()
