@@ -102,6 +102,21 @@ def test_what_is_no_json_object_is_none(event: bytes, value: Any) -> None:
     assert sse.parse(event) == value
 
 
+ODD = [
+    *(b": ping\n\n", b"event: message\ndata: {}\n\n", b"data:{}\n\n", b"data: {\n\n", b"data: }\n\n", b"\n\n", b"\n"),
+    *(b'data: {"a":\ndata: 1}\n\n', b"data: {}\n\n\n", b"data: {}\n", b"{}\n\n", b"data: 7\n\n", b"data: [DONE]\n\n"),
+]
+
+
+@given(st.lists(json_events | st.sampled_from(ODD), min_size=1, max_size=4).map(b"".join))
+def test_a_row_of_objects_is_told_from_all_else(whole: bytes) -> None:
+    row = whole.removesuffix(sse.DONE)
+    *lines, last = row.split(b"\n")
+    is_row = all(line.startswith(b"data: {") and line.endswith(b"}") for line in lines[::2])
+    is_row &= not any([*lines[1::2], last]) and len(lines) % 2 == 0
+    assert sse.end_of_objects(whole) == (len(row) if is_row else -1)
+
+
 @pytest.mark.parametrize(
     ("whole", "end"),
     [

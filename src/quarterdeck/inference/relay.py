@@ -94,14 +94,14 @@ class Relay:
     async def pump(self, sink: Sink) -> None:
         while not self._is_over:
             has_room = True
-            if (lost := self._failure()) is not None and not await self._go_on(lost):
-                has_room = sink.put(self._fail(lost))
-            elif whole := self._next:
+            if whole := self._next:
                 self._next = b""
                 if passed := self._pass(whole):
                     has_room = sink.put(passed)
-            else:
+            elif (lost := self._failure()) is None:
                 has_room = await self._flow(sink)
+            elif not await self._go_on(lost):
+                has_room = sink.put(self._fail(lost))
             if not has_room:
                 await sink.room()
 

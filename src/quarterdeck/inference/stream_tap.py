@@ -143,7 +143,7 @@ class StreamTap:
         meter, start, is_read = self._meter, len(whole), False
         while (at := sse.usage_before(whole, start)) >= 0:
             start, end = sse.bounds(whole, at)
-            chunk = sse.parse(whole[start:end])
+            chunk = sse.parse_json(sse.data(whole[start:end]))
             if chunk is None or not chunk.get("usage"):
                 continue
             if not is_read and (usage := usage_of(chunk["usage"])) is not None:
