@@ -35,7 +35,6 @@ class Exchange:
         "_caller",
         "_flow",
         "_outgoing",
-        "_pieces",
         "_protocol",
         "_size",
         "_state",
@@ -45,8 +44,8 @@ class Exchange:
         "is_whole",
         "keep_alive",
         "message_event",
+        "pieces",
         "response_complete",
-        "task",
         "transport",
     )
 
@@ -57,22 +56,19 @@ class Exchange:
         self.response_complete = False
         self.is_whole = False
         """The body has come."""
-        self.task: asyncio.Task[None] | None = None
         self.transport: asyncio.Transport = protocol.transport
         self.message_event = protocol.news
         self._protocol = protocol
         self._flow: FlowControl = protocol.flow
         self._state: ServerState = protocol.server_state
-        self._pieces: list[bytes] = []
+        self.pieces: list[bytes] = []
+        """Of the body, as they come."""
         self._outgoing: list[bytes] = []
         self._size = 0
         self._caller: Caller | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     # the body
-
-    def feed(self, piece: bytes) -> None:
-        self._pieces.append(piece)
 
     def complete(self) -> None:
         self.is_whole = True
@@ -86,7 +82,7 @@ class Exchange:
             await self._waiter
         if self.disconnected:
             raise ClientGoneError
-        pieces, self._pieces = self._pieces, []
+        pieces, self.pieces = self.pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def watch(self, caller: Caller) -> None:
@@ -181,6 +177,8 @@ class FrontProtocol(BoundedProtocol):
         self._hot: HotPath = self.config.loaded_app
         self._arriving: Exchange | None = None
         self._answering: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._started: asyncio.Future[None] | None = None
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
         self.news = asyncio.Event()
@@ -192,6 +190,8 @@ class FrontProtocol(BoundedProtocol):
         for exchange in (self._arriving, self._answering):
             if exchange is not None:
                 exchange.hang_up()
+        if self._started is not None:
+            self._started.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -210,7 +210,8 @@ class FrontProtocol(BoundedProtocol):
         exchange = self._taken()
         if exchange is not None:
             self._is_in_head = False
-            self._end_head_timer()
+            if self._head_timer is not None:
+                self._end_head_timer()
             self._arriving = self.cycle = exchange  # type: ignore[assignment]  # looks like one of uvicorn's
             return
         url, headers, expects = self.url, self.headers, self.expect_100_continue
@@ -225,7 +226,7 @@ class FrontProtocol(BoundedProtocol):
     def on_body(self, body: bytes) -> None:
         if self._arriving is not None:
             self._framing = 0
-            self._arriving.feed(body)
+            self._arriving.pieces.append(body)
         else:
             super().on_body(body)
 
@@ -282,7 +283,22 @@ class FrontProtocol(BoundedProtocol):
 
     def _start(self, exchange: Exchange) -> None:
         self._answering = exchange
-        exchange.task = self.loop.create_task(self._hot.serve(exchange.asked, exchange, exchange))
+        if self._started is not None:
+            self._started.set_result(None)
+            self._started = None
+        elif self._task is None or self._task.done():
+            self._task = self.loop.create_task(self._serve())
+
+    async def _serve(self) -> None:
+        """One exchange after the other: a task of its own for each would cost as much as authentication does."""
+        task = self._task
+        while task is not None and (exchange := self._answering) is not None:
+            await self._hot.serve(exchange.asked, exchange, exchange, task)
+            if not exchange.response_complete or self.transport.is_closing():
+                break
+            if self._answering is None:
+                self._started = self.loop.create_future()
+                await self._started
 
     def _refuse(self, error: APIError) -> None:
         if self._answering is not None:  # nothing may be written into an answer that is under way

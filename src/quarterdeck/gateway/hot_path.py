@@ -8,7 +8,7 @@ than all of it. Everything else goes on to `app`. The same object is also FastAP
 import asyncio
 import logging
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -103,8 +103,7 @@ class HotPath:
         self._authenticator = authenticator
         self._access = access
         self._callers = callers
-        self._gateway: GatewayConfig | None = None
-        self._forward: frozenset[bytes] = frozenset()
+        self._adopt(pipeline.directory.config.gateway)
         self.is_draining = False
         """Set on SIGTERM: what is under way may end, nothing new begins."""
 
@@ -114,7 +113,9 @@ class HotPath:
             if operation is not None:
                 self._settings()
                 asked = Asked(operation, scope["headers"], self._forward)
-                await self.serve(asked, AsgiBody(receive, asked.content_length), AsgiWire(scope, send))
+                task = asyncio.current_task()
+                assert task is not None  # noqa: S101  # narrows the type; a coroutine that runs has one
+                await self.serve(asked, AsgiBody(receive, asked.content_length), AsgiWire(scope, send), task)
                 return
         await self._app(scope, receive, send)
 
@@ -129,11 +130,9 @@ class HotPath:
         asked.principal = self._authenticator.known(asked.authorization)
         return None if asked.principal is None else asked
 
-    async def serve(self, asked: Asked, body: Body, wire: Wire) -> None:
-        """Answer one request, with an envelope where there is no answer. The task in which this runs is the caller's:
-        it is cancelled when the caller goes."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # narrows the type; a coroutine that runs has one
+    async def serve(self, asked: Asked, body: Body, wire: Wire, task: "asyncio.Task[Any]") -> None:
+        """Answer one request, with an envelope where there is no answer. `task` is the one this runs in; it is
+        cancelled when the caller goes."""
         exchange = self._access.open("POST", asked.operation.path, asked.operation.path)
         caller = self._callers.enter(task)
         try:
@@ -160,7 +159,7 @@ class HotPath:
             self._access.close(exchange)
 
     async def _answer(self, caller: Caller, exchange: Exchange, asked: Asked, body: Body, wire: Wire) -> None:
-        gateway = self._settings()
+        gateway = self._gateway
         if asked.client_id is not None:
             exchange.client_request_id = printable(asked.client_id)
         principal = asked.principal or await self._authenticator.authenticate(asked.authorization)
@@ -235,9 +234,12 @@ class HotPath:
     def _settings(self) -> GatewayConfig:
         gateway = self._pipeline.directory.config.gateway
         if gateway is not self._gateway:
-            self._gateway = gateway
-            self._forward = frozenset(name.encode("ascii") for name in gateway.forward_headers)
+            self._adopt(gateway)
         return gateway
+
+    def _adopt(self, gateway: GatewayConfig) -> None:
+        self._gateway = gateway
+        self._forward = frozenset(name.encode("ascii") for name in gateway.forward_headers)
 
 
 def _not_now(*, is_draining: bool) -> ServiceUnavailableError:

@@ -10,9 +10,8 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextvars import Context
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +61,19 @@ MIGRATE_RETRY_SECONDS = 1.0
 SPOOL_LOOK_SECONDS = 5.0
 
 
-@dataclass(slots=True)
 class Sources:
     """Where endpoints come from; `static` is replaced with the configuration."""
 
-    static: StaticEndpoints
-    polled: PolledEndpoints | None
+    def __init__(self, static: StaticEndpoints, polled: PolledEndpoints | None) -> None:
+        self.polled = polled
+        self.replace(static)
 
-    def all(self) -> list[Source]:
-        return [self.static] if self.polled is None else [self.static, self.polled]
+    def replace(self, static: StaticEndpoints) -> None:
+        self.static = static
+        self._all: tuple[Source, ...] = (static,) if self.polled is None else (static, self.polled)
+
+    def all(self) -> Sequence[Source]:
+        return self._all
 
 
 class Service:
@@ -131,7 +134,7 @@ class Service:
 
     def adopt(self, config: Config) -> None:
         """A new configuration takes over: requests under way keep the one they began with."""
-        self.sources.static = self._static(config, before=self.sources.static)
+        self.sources.replace(self._static(config, before=self.sources.static))
         self.engines.timeouts = _timeouts(config)
         self.pipeline.directory = Directory.of(config)
         self.cache.adopt(config)

@@ -53,7 +53,8 @@ class Head(msgspec.Struct, frozen=True):  # a frozen dataclass takes eight times
     @property
     def engine_headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """What an engine is sent. vLLM takes x-request-id for its logs and ids, so one id is found in all of them."""
-        return ((b"x-request-id", self.request_id.encode()), *self.headers)
+        own = (b"x-request-id", self.request_id.encode())
+        return (own, *self.headers) if self.headers else (own,)
 
 
 class Sink(Protocol):

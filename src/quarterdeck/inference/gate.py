@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from quarterdeck.errors import APIError
 from quarterdeck.inference import admission
-from quarterdeck.inference.admission import Admission, Reservation
+from quarterdeck.inference.admission import RESERVE, Admission, Reservation, read_admission, reserve_command
 from quarterdeck.inference.local_limits import LocalLimits
 from quarterdeck.inference.pricing import estimated_cost
 from quarterdeck.inference.principal import Principal
@@ -51,7 +51,7 @@ class Gate:
     async def _admit(self, call: Call, gateway: GatewayConfig, cache_key: str | None) -> Headers:
         wanted = self._wanted(call, gateway, cache_key)
         try:
-            admitted = await admission.reserve(self._redis, wanted)
+            said = await self._redis.execute(RESERVE, reserve_command(wanted))
         except (RedisUnavailableError, RedisError) as error:
             denies = gateway.on_redis_down == "deny"
             refused = None if denies else self._admit_locally(call, wanted, gateway)
@@ -66,6 +66,7 @@ class Gate:
             self._settlement.spawn(self._release(wanted))
             raise
         principal = call.head.principal
+        admitted = read_admission(said, principal.counters)
         if admitted.refused is not None:
             if admitted.revision == principal.revision:
                 raise self._refusal(admitted)

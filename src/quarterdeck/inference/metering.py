@@ -97,7 +97,8 @@ class Meter(msgspec.Struct, eq=False):
         if self.engine_started:
             seconds, shared_by = now - self.engine_started, endpoint.max_running if endpoint else 1
             record.cost = cost(usage or NO_TOKENS, self.served.rates, engine_seconds=seconds, shared_by=shared_by)
-        record.user = _shortened(request.safety_identifier or request.user)
+        if user := request.safety_identifier or request.user:
+            record.user = _shortened(user)
         if request.metadata:
             record.session = _shortened(_session(request.metadata))
         if isinstance(request, Generation):

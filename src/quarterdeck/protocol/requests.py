@@ -88,6 +88,7 @@ class Score(Request, frozen=True, kw_only=True):
 
 AnyRequest = ChatCompletion | Completion | Embedding | Tokenize | Detokenize | Score
 
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MISSING = "Object missing required field `"
 _MEMBER = re.compile(rb'[{,\s]*"([^"\\]*(?:\\.[^"\\]*)*)"\s*:\s*')
 
@@ -135,10 +136,10 @@ def members(body: bytes) -> dict[str, msgspec.Raw]:
     otherwise are they looked for one after the other.
     """
     try:
-        found = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        found = _MEMBERS.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _not_json(error) from error
-    size = 1 + sum([len(name) + len(memoryview(raw)) + 4 for name, raw in found.items()])
+    size = 1 + len(b"".join(found.values())) + len("".join(found)) + 4 * len(found)
     if size != len(body) and (twice := _repeated(body, found)) is not None:
         raise BadRequestError(
             f"The parameter '{twice}' is given more than once.", param=twice, code="duplicate_parameter"

@@ -137,13 +137,13 @@ class _Connection(asyncio.Protocol):
     def eof_received(self) -> None:
         self.is_open = False  # the transport closes itself now
 
-    def ask(self, packed: bytes) -> asyncio.Future[Any]:
+    def ask(self, command: bytes) -> asyncio.Future[Any]:
         """Raises RedisUnavailableError where the connection is gone already: nobody would ever answer."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        self.send(packed, future)
+        self.send(command, future)
         return future
 
-    def send(self, packed: bytes, receiver: Receiver) -> None:
+    def send(self, command: bytes, receiver: Receiver) -> None:
         """The same for one who has a receiver."""
         if self._transport is None:
             raise RedisUnavailableError("the connection to Redis was lost")
@@ -154,7 +154,7 @@ class _Connection(asyncio.Protocol):
         self._waiting.append(receiver)
         if not self._outgoing:
             self._loop.call_soon(self._flush)
-        self._outgoing.append(packed)
+        self._outgoing.append(command)
 
     def _flush(self) -> None:
         if self._transport is not None and not self._transport.is_closing():  # uvloop's would raise
