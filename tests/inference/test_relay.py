@@ -1,16 +1,16 @@
 """A stream on its way to the caller, and what takes its place when it is lost."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.inference.making import CHAT, DONE, a_meter, an_endpoint, delta, event, usage
-from tests.inference.upstream import SOON, Peer, Upstream, answering, chunk, stream_head, until
+from tests.inference.upstream import SOON, Peer, Upstream, answering, chunk, response, stream_head, until
 
 from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
+from quarterdeck.inference import relay
 from quarterdeck.inference.engine_client import EngineClient, EngineStream, stream_error
 from quarterdeck.inference.http1 import HttpClient
 from quarterdeck.inference.metering import Meter
@@ -63,6 +63,7 @@ class Said:
 
     def close(self) -> None:
         self.closed += 1
+        self.listener = None
 
 
 class Full:
@@ -108,7 +109,6 @@ class Watched:
         self.meter = meter or a_meter(CHAT | {"stream": True})
         self.lost: list[Lost] = []
         self.ends: list[tuple[str, APIError | None]] = []
-        self.tasks: list[asyncio.Task[None]] = []
         self._resumed = (tokens, repeated)
         self.relay = Relay(
             first,  # type: ignore[arg-type]
@@ -116,12 +116,8 @@ class Watched:
             shows_usage=shows_usage,
             deadline=asyncio.get_running_loop().time() + seconds,
             on_end=lambda status, error: self.ends.append((status, error)),
-            spawn=self._spawn,
             resume=self._resume,
         )
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self.tasks.append(asyncio.get_running_loop().create_task(work))
 
     async def _resume(self, lost: Lost) -> Resumed | None:
         self.lost.append(lost)
@@ -135,7 +131,7 @@ class Watched:
             said = b"".join(sink.said)
         else:
             said = b"".join([piece async for piece in self.relay])
-        await asyncio.gather(*self.tasks)
+        await asyncio.sleep(0)  # the rest is told of
         await self.relay.aclose()
         return said
 
@@ -251,6 +247,36 @@ async def test_a_stream_that_takes_too_long_is_not_resumed() -> None:
     said = await watched.read()
     assert b"request_timeout" in said
     assert watched.lost == []
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_the_connection_is_kept_where_the_body_ends_after_done(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    monkeypatch.setattr(relay, "REST_SECONDS", 5.0 if ends else 0.01)
+    is_over = asyncio.Event()
+
+    async def dawdling(peer: Peer) -> None:
+        await peer.say(stream_head() + chunk(ROLE + delta(finish="stop") + DONE))
+        await is_over.wait()
+        if ends:
+            await peer.say(chunk(b""))
+        else:
+            await peer.until_gone()
+
+    engines = EngineClient(client, SOON)
+    async with Upstream(answering(dawdling, response())) as engine:
+        opened = await engines.open(an_endpoint(url=engine.url), "/v1/chat/completions", b"{}")
+        assert opened.stream is not None
+        connection = opened.stream._connection
+        watched = Watched(opened.stream)
+        assert (await watched.read()).endswith(DONE)
+        is_over.set()
+        await until(lambda: connection not in client._busy)
+        assert connection.is_open is ends
+        await engines.open(an_endpoint(url=engine.url), "/v1/chat/completions", b"{}")
+        assert engine.connections == (1 if ends else 2)
+    assert watched.ends == [("ok", None)]
 
 
 async def test_while_the_engine_talks_its_connection_keeps_the_time(client: HttpClient) -> None:

@@ -5,9 +5,9 @@ is gone by then would never be settled.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any, Self
+from typing import Self
 
 from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
 from quarterdeck.inference.cache.entry import Collector
@@ -29,7 +29,7 @@ class Relay:
 
     `deadline` is the loop's time at which it must be over: looked at wherever something was waited for. While pieces
     flow in, the engine's connection keeps it: it was opened with the same limit.
-    `on_end` is called once, with how it ended, whether read to the end or closed. `spawn` runs what may go on after it.
+    `on_end` is called once, with how it ended, whether read to the end or closed. `spawn` is no longer needed.
     `collector` is given all events, those too that the client doesn't see.
     `resume` is asked for another stream where this one was lost, and says None where there is none.
     """
@@ -44,7 +44,6 @@ class Relay:
         "_on_end",
         "_resume",
         "_seam",
-        "_spawn",
         "_stream",
         "_tap",
     )
@@ -57,7 +56,7 @@ class Relay:
         shows_usage: bool,
         deadline: float,
         on_end: Callable[[Status, APIError | None], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        spawn: object = None,
         resume: Callable[[Lost], Awaitable[Resumed | None]] | None = None,
         collector: Collector | None = None,
     ) -> None:
@@ -66,7 +65,6 @@ class Relay:
         self._tap = StreamTap(meter, shows_usage=shows_usage, collector=collector)
         self._deadline = deadline
         self._on_end = on_end
-        self._spawn = spawn
         self._resume = resume
         self._next = stream.first
         self._first = b""
@@ -140,7 +138,8 @@ class Relay:
             arrived()  # and an end that came right behind it: nobody will tell of that
             await news
         finally:
-            stream.listen(None)
+            if not self._is_over:
+                stream.listen(None)
         return has_room
 
     def _pass(self, whole: bytes) -> bytes:
@@ -153,8 +152,7 @@ class Relay:
         tap = self._tap
         passed = tap.look(whole)
         if tap.is_done:
-            # `[DONE]` comes a moment before the body's last byte: read that, so that the connection can be kept.
-            self._end("ok", None, self._stream.close if self._stream.is_complete else self._spawn_rest)
+            self._end("ok", None, self._stream.close if self._stream.is_complete else self._close_with_the_body)
             return passed
         if not tap.is_open:
             self._lost = _failure(tap, self._stream)
@@ -203,17 +201,16 @@ class Relay:
             leave()
             self._on_end(status, error)
 
-    def _spawn_rest(self) -> None:
-        self._spawn(self._read_rest())
+    def _close_with_the_body(self) -> None:
+        """`[DONE]` comes a moment before the body's last byte: after that the connection can be kept."""
+        stream = self._stream
+        timer = asyncio.get_running_loop().call_later(REST_SECONDS, stream.close)
 
-    async def _read_rest(self) -> None:
-        try:
-            async with asyncio.timeout(REST_SECONDS):
-                await self._stream.read()
-        except (EngineError, TimeoutError):
-            return  # all that matters had come
-        finally:
-            self._stream.close()
+        def arrived() -> None:
+            timer.cancel()
+            stream.close()
+
+        stream.listen(arrived)
 
 
 def _failure(tap: StreamTap, stream: EngineStream) -> APIError:
