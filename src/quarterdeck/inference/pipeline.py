@@ -133,10 +133,10 @@ class Pipeline:
         """From an equal request's answer, or from an engine."""
         deadline = time.monotonic() + call.selection.route.total_seconds
         try:
-            if call.lookup is not None:
-                if (found := await call.lookup.recall(time.time())) is not None:
+            if (lookup := call.lookup) is not None:
+                if not lookup.lead() and (found := await lookup.recall(time.time())) is not None:
                     return self._replay(call, found)
-                call.headers += call.lookup.headers
+                call.headers += lookup.headers
             answer = await self._attempts.open(call, deadline)
         except APIError as error:
             self._finish(call, "error", error)
