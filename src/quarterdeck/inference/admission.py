@@ -130,23 +130,26 @@ class Admission(msgspec.Struct):
 
 async def reserve(redis: Redis, wanted: Reservation) -> Admission:
     """Take it, or say what refuses. Raises RedisUnavailableError."""
-    return read_admission(await redis.execute(RESERVE, reserve_command(wanted)), wanted.counters)
+    (answer,) = await redis.execute(RESERVE, reserve_command([wanted]))
+    return read_admission(answer, wanted.counters)
 
 
-def reserve_command(wanted: Reservation) -> bytes:
-    """What runs RESERVE: the counters' own keys are packed already, and what differs follows."""
-    counters, key = wanted.counters, wanted.cache_key
-    lease = int(wanted.lease_seconds * 1000)
-    if key is None and not counters.scopes:
-        return counters.note_head + packed(wanted.id, lease, wanted.note)
-    words = (wanted.id, lease, wanted.note, wanted.tokens, wanted.money, wanted.most_waiting, counters.limits_plan)
-    if key is None:
-        return counters.reserve_head + packed(*words)
-    return counters.reserve_and_look_head + packed(key, *words)
+def reserve_command(wanted: Sequence[Reservation]) -> bytes:
+    """What runs RESERVE for requests of one principal, one after the other. It answers each (`read_admission`)."""
+    first = wanted[0]
+    counters = first.counters
+    looks: list[str] = []
+    words: list[Any] = [counters.limits_plan, int(first.lease_seconds * 1000), first.most_waiting]
+    for each in wanted:
+        if each.cache_key is not None:
+            looks.append(each.cache_key)
+        words += (each.id, each.note, each.tokens, each.money, 0 if each.cache_key is None else 1)
+    head = RESERVE.head(keys=counters.reserve_keys_count + len(looks), args=len(words))
+    return head + counters.reserve_keys + packed(*looks, *words)
 
 
 def read_admission(answer: Any, counters: Counters) -> Admission:
-    """What RESERVE said."""
+    """What RESERVE said of one request."""
     if type(answer) is int:
         return Admission(None, answer)
     word, revision, scope, requests_left, requests_scope, tokens_left, tokens_scope, retry, warned, *blob = answer

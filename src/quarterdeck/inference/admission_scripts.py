@@ -30,30 +30,24 @@ end
 
 RESERVE = Script(
     """
--- KEYS revision reservations deadlines [stream cold (bucket money)* [cache]]
--- ARGV id lease_ms note [tokens money most_waiting plan]; the plan has six doubles a scope (inference/counters.py)
--- a plain number is the org's revision: admitted, and nothing is counted; else
+-- KEYS revision reservations deadlines stream cold (bucket money)* cache*
+-- ARGV plan lease_ms most_waiting (id note tokens money looks)*: requests of one principal, admitted one by one
+-- The plan has six doubles a scope (inference/counters.py); looks 1: the next cache key is this request's.
+-- For each a plain number, the org's revision: admitted, and nothing is counted; or
 -- {word revision scope requests_left requests_scope tokens_left tokens_scope retry_ms warned [blob]}, scopes from 1
-local clock = redis.call('TIME')
-local second = tonumber(clock[1])
-local now = second * 1000 + math.floor(clock[2] / 1000)
-if #ARGV == 3 then
-  redis.call('HSET', KEYS[2], ARGV[1], struct.pack('<ddd', second, 0, 0) .. ARGV[3])
-  redis.call('ZADD', KEYS[3], now + ARGV[2], ARGV[1])
-  return tonumber(redis.call('GET', KEYS[1]) or 0)
-end
 """
     + PERIOD
     + """
-local tokens, money, plan = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[7]
+local clock = redis.call('TIME')
+local second = tonumber(clock[1])
+local now = second * 1000 + math.floor(clock[2] / 1000)
+local plan, deadline, most_waiting = ARGV[1], now + ARGV[2], tonumber(ARGV[3])
 local state = redis.call('MGET', unpack(KEYS))
 local revision = tonumber(state[1] or 0)
-local scopes = #plan / 48
-local blob = state[6 + 2 * scopes]
-local requests_left, requests_scope, tokens_left, tokens_scope, warned = -1, 0, -1, 0, 0
-local buckets, moneys, held_any = {}, {}, false
-for i = 1, scopes do
+local scopes, waiting, notes, deadlines = {}, nil, {}, {}
+for i = 1, #plan / 48 do
   local rpm, tpm, most, kind, amount, deny = struct.unpack('<dddddd', plan, i * 48 - 47)
+  local scope = {rpm = rpm, tpm = tpm, most = most, kind = kind, amount = amount, deny = deny == 1}
   if rpm > 0 or tpm > 0 or most > 0 then
     local requests, level, running = rpm, tpm, 0
     if state[4 + 2 * i] then
@@ -63,62 +57,101 @@ for i = 1, scopes do
       requests = math.min(rpm, requests + rpm * past / 60000)
       level = math.min(tpm, level + tpm * past / 60000)
     end
-    if rpm > 0 and (requests_scope == 0 or requests < requests_left) then
-      requests_left, requests_scope = requests, i
-    end
-    if tpm > 0 and (tokens_scope == 0 or level < tokens_left) then tokens_left, tokens_scope = level, i end
-    -- a request that is larger than the whole bucket may still run when the bucket is full: its estimate is no fact
-    local word, retry
-    if blob then -- a kept answer costs a request and nothing else
-      if rpm > 0 and requests < 1 then word, retry = 'requests', math.ceil((1 - requests) * 60000 / rpm) end
-    elseif most > 0 and running >= most then word, retry = 'concurrent', 1000
-    elseif rpm > 0 and requests < 1 then word, retry = 'requests', math.ceil((1 - requests) * 60000 / rpm)
-    elseif tpm > 0 and level < math.min(tokens, tpm) then
-      word, retry = 'tokens', math.ceil((math.min(tokens, tpm) - level) * 60000 / tpm)
-    end
-    if word then
-      local requests_of, tokens_of = rpm > 0 and math.floor(requests) or -1, tpm > 0 and math.floor(level) or -1
-      return {word, revision, i, requests_of, rpm > 0 and i or 0, tokens_of, tpm > 0 and i or 0, retry, 0}
-    end
-    if blob then
-      buckets[i] = struct.pack('<dddd', now, rpm > 0 and requests - 1 or math.huge,
-        tpm > 0 and level or math.huge, running)
-    else
-      buckets[i] = struct.pack('<dddd', now, rpm > 0 and requests - 1 or math.huge,
-        tpm > 0 and level - tokens or math.huge, running + 1)
-    end
+    scope.counts, scope.requests, scope.level, scope.running = true, requests, level, running
   end
-  if kind > 0 and money > 0 and not blob then
+  if kind > 0 then
     local was_kind, period, spent, held, cold
     if state[5 + 2 * i] then was_kind, period, spent, held, cold = struct.unpack('<ddddd', state[5 + 2 * i]) end
     local current = period_of(kind, second)
     if was_kind ~= kind then period, spent, held, cold = current, 0, held or 0, 1
     elseif period < current then period, spent, held = current, 0, 0 end
-    if cold == 1 then
-      redis.call('SADD', KEYS[5], kind .. ' ' .. string.match(KEYS[5 + 2 * i], '}:(.*)$'))
-      if deny == 1 then return {'cold', revision, i, -1, 0, -1, 0, 1000, 0} end
-    elseif spent + held + money > amount then
-      if deny == 1 then return {'money', revision, i, -1, 0, -1, 0, 0, 0} end
-      warned = i
+    scope.period, scope.spent, scope.held, scope.cold = period, spent, held, cold
+  end
+  scopes[i] = scope
+end
+
+local function admit(id, note, tokens, money, blob)
+  local requests_left, requests_scope, tokens_left, tokens_scope, warned = -1, 0, -1, 0, 0
+  local costs = false
+  for i, scope in ipairs(scopes) do
+    local rpm, tpm = scope.rpm, scope.tpm
+    if scope.counts then
+      local requests, level = scope.requests, scope.level
+      if rpm > 0 and (requests_scope == 0 or requests < requests_left) then
+        requests_left, requests_scope = requests, i
+      end
+      if tpm > 0 and (tokens_scope == 0 or level < tokens_left) then tokens_left, tokens_scope = level, i end
+      -- a request larger than the whole bucket may still run when the bucket is full: its estimate is no fact
+      local word, retry
+      if not blob and scope.most > 0 and scope.running >= scope.most then word, retry = 'concurrent', 1000
+      elseif rpm > 0 and requests < 1 then word, retry = 'requests', math.ceil((1 - requests) * 60000 / rpm)
+      elseif not blob and tpm > 0 and level < math.min(tokens, tpm) then -- a kept answer costs only a request
+        word, retry = 'tokens', math.ceil((math.min(tokens, tpm) - level) * 60000 / tpm)
+      end
+      if word then
+        local requests_of, tokens_of = rpm > 0 and math.floor(requests) or -1, tpm > 0 and math.floor(level) or -1
+        return {word, revision, i, requests_of, rpm > 0 and i or 0, tokens_of, tpm > 0 and i or 0, retry, 0}
+      end
     end
-    moneys[#moneys + 1] = KEYS[5 + 2 * i]
-    moneys[#moneys + 1] = struct.pack('<ddddd', kind, period, spent, held + money, cold)
+    if scope.kind > 0 and money > 0 and not blob then
+      costs = true
+      if scope.cold == 1 then
+        redis.call('SADD', KEYS[5], scope.kind .. ' ' .. string.match(KEYS[5 + 2 * i], '}:(.*)$'))
+        if scope.deny then return {'cold', revision, i, -1, 0, -1, 0, 1000, 0} end
+      elseif scope.spent + scope.held + money > scope.amount then
+        if scope.deny then return {'money', revision, i, -1, 0, -1, 0, 0, 0} end
+        warned = i
+      end
+    end
+  end
+  if costs and most_waiting > 0 then
+    waiting = waiting or redis.call('XLEN', KEYS[4])
+    if waiting >= most_waiting then return {'full', revision, 0, -1, 0, -1, 0, 1000, 0} end
+  end
+  -- it is admitted
+  if not blob then
+    notes[#notes + 1], notes[#notes + 2] = id, struct.pack('<ddd', second, tokens, costs and money or 0) .. note
+    deadlines[#deadlines + 1], deadlines[#deadlines + 2] = deadline, id
+  end
+  for _, scope in ipairs(scopes) do
+    if scope.counts then
+      scope.taken, scope.requests = true, scope.requests - 1
+      if not blob then scope.level, scope.running = scope.level - tokens, scope.running + 1 end
+    end
+    if costs and scope.kind > 0 then scope.paid, scope.held = true, scope.held + money end
+  end
+  if #scopes == 0 and not blob then return revision end
+  if requests_scope > 0 then requests_left = math.floor(requests_left - 1) end
+  if tokens_scope > 0 then tokens_left = math.floor(blob and tokens_left or tokens_left - tokens) end
+  return {'ok', revision, 0, requests_left, requests_scope, tokens_left, tokens_scope, 0, warned, blob}
+end
+
+local answers, cache = {}, 5 + 2 * #scopes
+for arg = 4, #ARGV, 5 do
+  local blob
+  if ARGV[arg + 4] == '1' then
+    cache = cache + 1
+    blob = state[cache]
+  end
+  answers[#answers + 1] = admit(ARGV[arg], ARGV[arg + 1], tonumber(ARGV[arg + 2]), tonumber(ARGV[arg + 3]), blob)
+end
+-- from here on it is taken: from all or, by the error that Redis raises first, from none
+if #notes > 0 then
+  redis.call('HSET', KEYS[2], unpack(notes))
+  redis.call('ZADD', KEYS[3], unpack(deadlines))
+end
+for i, scope in ipairs(scopes) do
+  if scope.taken then
+    local bucket = struct.pack('<dddd', now, scope.rpm > 0 and scope.requests or math.huge,
+      scope.tpm > 0 and scope.level or math.huge, scope.running)
+    redis.call('SET', KEYS[4 + 2 * i], bucket, 'PX', 86400000)
+  end
+  if scope.paid then
+    local money = struct.pack('<ddddd', scope.kind, scope.period, scope.spent, scope.held, scope.cold)
+    redis.call('SET', KEYS[5 + 2 * i], money)
   end
 end
-local most_waiting = tonumber(ARGV[6])
-if most_waiting > 0 and #moneys > 0 and redis.call('XLEN', KEYS[4]) >= most_waiting then
-  return {'full', revision, 0, -1, 0, -1, 0, 1000, 0}
-end
--- it is admitted; from here on it is taken, from all or, by the error that Redis raises first, from none
-if not blob then
-  redis.call('HSET', KEYS[2], ARGV[1], struct.pack('<ddd', second, tokens, #moneys > 0 and money or 0) .. ARGV[3])
-  redis.call('ZADD', KEYS[3], now + ARGV[2], ARGV[1])
-end
-for i, bucket in pairs(buckets) do redis.call('SET', KEYS[4 + 2 * i], bucket, 'PX', 86400000) end
-if #moneys > 0 then redis.call('MSET', unpack(moneys)) end
-if requests_scope > 0 then requests_left = math.floor(requests_left - 1) end
-if tokens_scope > 0 then tokens_left = math.floor(blob and tokens_left or tokens_left - tokens) end
-return {'ok', revision, 0, requests_left, requests_scope, tokens_left, tokens_scope, 0, warned, blob}
+return answers
 """
 )
 
@@ -134,7 +167,7 @@ SETTLE = Script(
 local plan = ARGV[1]
 local last = 3 + #plan -- the last key of a scope
 local state = #plan > 0 and redis.call('MGET', unpack(KEYS, 4, last))
-local buckets, moneys, count, failed = {}, {}, 0, nil
+local buckets, moneys, count, failed, gone = {}, {}, 0, nil, {}
 if state then
   for i = 1, #plan, 2 do
     if state[i] and string.byte(plan, i) == 49 then
@@ -153,7 +186,7 @@ for key = last + 1, #KEYS do
   local was = redis.call('GET', KEYS[key])
   local guess = was and #was == 24
   local is_new = not was or (guess and status ~= 'lost')
-  local note = redis.call('HGET', KEYS[1], id)
+  local note = not gone[id] and redis.call('HGET', KEYS[1], id)
   local second, tokens, money = tonumber(ARGV[arg + 6]), 0, 0
   if note then second, tokens, money = struct.unpack('<ddd', note) end
   -- The record first: should Redis refuse it (memory), nothing has been done yet and it may be sent again.
@@ -169,8 +202,8 @@ for key = last + 1, #KEYS do
   end
   -- Also where it was settled before: a reservation that came late (Redis was paused) must not stay.
   if note then
-    redis.call('HDEL', KEYS[1], id)
-    redis.call('ZREM', KEYS[2], id)
+    gone[id] = true
+    gone[#gone + 1] = id
   end
   if state and (note or is_new) then
     local used = tonumber(ARGV[arg + 4])
@@ -196,6 +229,10 @@ for key = last + 1, #KEYS do
       end
     end
   end
+end
+if #gone > 0 then
+  redis.call('HDEL', KEYS[1], unpack(gone))
+  redis.call('ZREM', KEYS[2], unpack(gone))
 end
 for i, b in pairs(buckets) do
   if b[5] then redis.call('SET', KEYS[3 + i], struct.pack('<dddd', b[1], b[2], b[3], b[4]), 'PX', 86400000) end

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from quarterdeck.inference.admission_scripts import RESERVE
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.redis import packed
 
@@ -72,12 +71,9 @@ class Counters:
     scopes: tuple[Scope, ...] = ()
     has_budget: bool = field(init=False)
     has_limits: bool = field(init=False)
-    note_head: bytes = field(init=False, repr=False, compare=False)
-    """RESERVE up to the request's own words, where it is only noted; here and below packed for Redis."""
-    reserve_head: bytes = field(init=False, repr=False, compare=False)
-    """The same where it is counted."""
-    reserve_and_look_head: bytes = field(init=False, repr=False, compare=False)
-    """The same where a kept answer is looked for as well: the next word is its key."""
+    reserve_keys: bytes = field(init=False, repr=False, compare=False)
+    """RESERVE's, without the requests' own; packed for Redis."""
+    reserve_keys_count: int = field(init=False, repr=False, compare=False)
     settle_keys: tuple[str, ...] = field(init=False, repr=False, compare=False)
     """SETTLE's, without the requests' own."""
     limits_plan: bytes = field(init=False, repr=False, compare=False)
@@ -91,14 +87,13 @@ class Counters:
         org, scopes = self.org, self.scopes
         noted = {scope.id: ("1" if _is_limited(scope) else "0") + str(_period(scope.budget)) for scope in scopes}
         settle_keys, plan = settle_words(org, noted)
-        noting = (revision_key(org), reservations_key(org), deadlines_key(org))
-        counting = (*noting, stream_key(org), cold_key(org), *_scope_keys(org, noted))
+        of_org = (revision_key(org), reservations_key(org), deadlines_key(org), stream_key(org), cold_key(org))
+        keys = (*of_org, *_scope_keys(org, noted))
         made = {
             "has_budget": any(scope.budget is not None for scope in scopes),
             "has_limits": any(_is_limited(scope) for scope in scopes),
-            "note_head": RESERVE.head(keys=len(noting), args=3) + packed(*noting),
-            "reserve_head": RESERVE.head(keys=len(counting), args=7) + packed(*counting),
-            "reserve_and_look_head": RESERVE.head(keys=len(counting) + 1, args=7) + packed(*counting),
+            "reserve_keys": packed(*keys),
+            "reserve_keys_count": len(keys),
             "settle_keys": settle_keys,
             "limits_plan": b"".join(_packed(scope) for scope in scopes),
             "plan": plan,

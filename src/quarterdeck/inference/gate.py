@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable
 
 from quarterdeck.errors import APIError
 from quarterdeck.inference import admission
-from quarterdeck.inference.admission import RESERVE, Admission, Reservation, read_admission, reserve_command
+from quarterdeck.inference.admission import Admission, Reservation, read_admission
 from quarterdeck.inference.local_limits import LocalLimits
 from quarterdeck.inference.pricing import estimated_cost
 from quarterdeck.inference.principal import Principal
 from quarterdeck.inference.rate_headers import rate_headers
 from quarterdeck.inference.refusals import limits_unavailable, refusal_of
+from quarterdeck.inference.reserving import Reserving
 from quarterdeck.inference.settlement import Settlement
 from quarterdeck.inference.under_way import Call, Headers
 from quarterdeck.record import RequestRecord
@@ -36,6 +37,7 @@ class Gate:
         self, redis: Redis, settlement: Settlement, reread: Callable[[Principal, int], Awaitable[Principal]]
     ) -> None:
         self._redis = redis
+        self._reserving = Reserving(redis, settlement.spawn)
         self._settlement = settlement
         self._reread = reread
         self._local = LocalLimits()
@@ -51,7 +53,7 @@ class Gate:
     async def _admit(self, call: Call, gateway: GatewayConfig, cache_key: str | None) -> Headers:
         wanted = self._wanted(call, gateway, cache_key)
         try:
-            said = await self._redis.execute(RESERVE, reserve_command(wanted))
+            said = await self._reserving.reserve(wanted)
         except (RedisUnavailableError, RedisError) as error:
             denies = gateway.on_redis_down == "deny"
             refused = None if denies else self._admit_locally(call, wanted, gateway)

@@ -101,7 +101,6 @@ class Mirror:
             shows_usage=True,
             deadline=deadline,
             on_end=lambda status, error: self._end(meter, body, status, error),
-            spawn=self._settlement.spawn,
         )
         try:
             async for _ in relay:

@@ -157,7 +157,6 @@ class Pipeline:
             deadline=deadline,
             on_end=lambda status, error: self._finish(call, status, error, http_status=200),
             collector=call.lookup.collect() if call.lookup else None,
-            spawn=self._settlement.spawn,
             resume=lambda lost: self._attempts.go_on(call, gateway, deadline, lost),
         )
         return Reply(200, SSE_HEADERS + call.headers, stream=relay)

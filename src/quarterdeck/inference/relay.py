@@ -29,7 +29,7 @@ class Relay:
 
     `deadline` is the loop's time at which it must be over: looked at wherever something was waited for. While pieces
     flow in, the engine's connection keeps it: it was opened with the same limit.
-    `on_end` is called once, with how it ended, whether read to the end or closed. `spawn` is no longer needed.
+    `on_end` is called once, with how it ended, whether read to the end or closed.
     `collector` is given all events, those too that the client doesn't see.
     `resume` is asked for another stream where this one was lost, and says None where there is none.
     """
@@ -56,7 +56,6 @@ class Relay:
         shows_usage: bool,
         deadline: float,
         on_end: Callable[[Status, APIError | None], None],
-        spawn: object = None,
         resume: Callable[[Lost], Awaitable[Resumed | None]] | None = None,
         collector: Collector | None = None,
     ) -> None:

@@ -86,7 +86,7 @@ class Settlement:
         """Commit the record; returns at once. `drain` waits for it."""
         words = admission.words_of(record)
         if not self._due:
-            asyncio.get_running_loop().call_soon(self._post_due)
+            self._redis.gather(self._post_due)
         batch = self._due.get(id(counters))
         if batch is None:
             batch = self._due[id(counters)] = _Batch(counters, self)

@@ -125,6 +125,8 @@ class _Connection(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._waiting: deque[Receiver] = deque()
         self._outgoing: list[bytes] = []
+        self._gathering: deque[Callable[[], None]] = deque()
+        self._is_flush_due = False
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self.is_open = False
@@ -152,11 +154,27 @@ class _Connection(asyncio.Protocol):
             if self._watch is None and self._reply_timeout is not None:
                 self._watch = self._loop.call_later(self._reply_timeout, self._check)
         self._waiting.append(receiver)
-        if not self._outgoing:
-            self._loop.call_soon(self._flush)
         self._outgoing.append(command)
+        if not self._is_flush_due:
+            self._flush_soon()
+
+    def gather(self, gather: Callable[[], None], *, first: bool) -> None:
+        """Call it when this turn's commands leave, before they do. Once."""
+        if first:
+            self._gathering.appendleft(gather)
+        else:
+            self._gathering.append(gather)
+        if not self._is_flush_due:
+            self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        self._is_flush_due = True
+        self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        while self._gathering:
+            self._gathering.popleft()()
+        self._is_flush_due = False
         if self._transport is not None and not self._transport.is_closing():  # uvloop's would raise
             self._transport.write(b"".join(self._outgoing))
         self._outgoing.clear()
@@ -287,6 +305,15 @@ class Redis:
             return False
         connection.send(command, receiver)
         return True
+
+    def gather(self, gather: Callable[[], None], *, first: bool = False) -> None:
+        """Call it at the end of this turn of the loop, so that what has come until then is one command. Once; `first`:
+        before others, as somebody waits for its reply."""
+        connection = self._connection
+        if connection is not None and connection.is_open:
+            connection.gather(gather, first=first)
+        else:
+            asyncio.get_running_loop().call_soon(gather)
 
     async def close(self) -> None:
         """Hang up. Calls under way fail."""

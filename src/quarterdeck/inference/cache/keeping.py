@@ -3,7 +3,6 @@
 Where Redis is away they are not kept, and nothing fails.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -39,7 +38,7 @@ class Keeping:
         """Returns at once."""
         begin = store.beginning(org, found.model, question.plan.policy.ttl_seconds, max_mb)
         if not self._due:
-            asyncio.get_running_loop().call_soon(self._send_due)
+            self.redis.gather(self._send_due)
         batch = self._due.get(begin)
         if batch is None:
             batch = self._due[begin] = _Batch(self, begin)
