@@ -20,7 +20,7 @@ from quarterdeck.errors import APIError
 from quarterdeck.gateway.body import ClientGoneError
 from quarterdeck.gateway.callers import Caller
 from quarterdeck.gateway.hot_path import OPERATIONS_BY_TARGET, Asked, HotPath
-from quarterdeck.gateway.server import BACKLOG, KEEP_ALIVE_SECONDS, BoundedProtocol, Server
+from quarterdeck.gateway.server import BACKLOG, KEEP_ALIVE_SECONDS, MAX_HEAD_BYTES, BoundedProtocol, Server
 from quarterdeck.gateway.wire import Headers
 
 CLOSE = (b"connection", b"close")
@@ -187,17 +187,11 @@ class FrontProtocol(BoundedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._idle_timer is not None:
             self._idle_timer.cancel()
-        for exchange in (self._arriving, self._answering):
-            if exchange is not None:
-                exchange.hang_up()
+        if self._answering is not None:
+            self._answering.hang_up()
         if self._started is not None:
             self._started.cancel()
         super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._arriving is not None and self._arriving is not self._answering:
-            self._start(self._arriving)  # the rest of its body is still to come: someone has to wait for it
 
     def on_message_begin(self) -> None:
         """uvicorn's scope is made once it is known that it is needed."""
@@ -213,6 +207,7 @@ class FrontProtocol(BoundedProtocol):
             if self._head_timer is not None:
                 self._end_head_timer()
             self._arriving = self.cycle = exchange  # type: ignore[assignment]  # looks like one of uvicorn's
+            self._start(exchange)  # it runs once this piece is parsed, and most often that has the body
             return
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
@@ -237,8 +232,6 @@ class FrontProtocol(BoundedProtocol):
             return
         exchange.complete()
         self._end_message()
-        if exchange is not self._answering:
-            self._start(exchange)
 
     def end(self, exchange: Exchange) -> None:
         """The answer is written."""
@@ -275,7 +268,7 @@ class FrontProtocol(BoundedProtocol):
             or self.expect_100_continue
             or self._answering is not None
             or (self.cycle is not None and not self.cycle.response_complete)
-            or self._is_head_too_large()
+            or (self._head_bytes + self._piece > MAX_HEAD_BYTES and self._is_head_too_large())
         ):
             return None
         asked = self._hot.ordinary(operation, self.headers)
@@ -304,13 +297,11 @@ class FrontProtocol(BoundedProtocol):
         if self._answering is not None:  # nothing may be written into an answer that is under way
             self._abort()
             return
-        self._arriving = None
         super()._refuse(error)
 
     def _abort(self) -> None:
-        for exchange in (self._arriving, self._answering):
-            if exchange is not None:
-                exchange.hang_up()
+        if self._answering is not None:
+            self._answering.hang_up()
         super()._abort()
 
     def _close_if_idle(self) -> None:

@@ -105,6 +105,7 @@ class Service:
             lambda: self.pipeline.directory.config,
             on_outcome=lambda outcome: metrics.authentications.add((outcome,)),
         )
+        metrics.before_reading(self._count_recognised)
         self.follower = Follower(self.authenticator.catch_up)
         self.subscription = Subscription(
             environment.redis_url, CHANNEL, on_state=self._on_listening, on_message=self.follower.hear
@@ -268,6 +269,10 @@ class Service:
                 if endpoint.api_key_env and not self.environment.variables.get(endpoint.api_key_env):
                     log.warning("%s: the variable %s is not set", model.name, endpoint.api_key_env)
         return StaticEndpoints(config, self.environment.variables, before=before)
+
+    def _count_recognised(self) -> None:
+        self.metrics.authentications.add(("cached",), self.authenticator.recognised)
+        self.authenticator.recognised = 0
 
     def _on_listening(self, is_listening: bool) -> None:
         self.metrics.subscription_up.set(int(is_listening))
