@@ -2,8 +2,11 @@
 
 import asyncio
 import fcntl
+import re
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import asyncpg
@@ -123,6 +126,25 @@ async def test_sqlite_commits_to_the_disk_and_readers_do_not_wait(sqlite_url: st
         ]
     assert pragmas == ["wal", 2, 1]
     await database.close()
+
+
+async def test_another_process_sees_what_was_committed_after_a_second_migration(sqlite_url: str) -> None:
+    """The gateway's tables may be brought up to date when requests have opened connections already."""
+    database = Database(sqlite_url)
+    await database.migrate()
+    await database.ping()
+    await database.migrate()
+    assert orgs_by_another_process(sqlite_url) == []  # it leaves as well, and is not the last one here
+    async with database.begin() as connection:
+        await connection.execute(text("INSERT INTO orgs (id, created) VALUES ('a', 1)"))
+    assert orgs_by_another_process(sqlite_url) == ["a"]
+    await database.close()
+
+
+def orgs_by_another_process(url: str) -> list[str]:
+    script = f"import sqlite3; print(*sqlite3.connect({make_url(url).database!r}).execute('SELECT id FROM orgs'))"
+    answer = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    return re.findall(r"\w+", answer.stdout)
 
 
 async def test_a_sqlite_that_is_locked_for_too_long_is_unavailable_and_then_back(sqlite_url: str) -> None:

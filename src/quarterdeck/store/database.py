@@ -9,7 +9,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +216,10 @@ async def _locked_file(database: Path) -> int:
 def _lock_file_of(database: Path) -> int:
     """Make the folder and the files for this user alone. Returns the lock file's descriptor."""
     database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(database, os.O_RDWR | os.O_CREAT, 0o600))  # -wal and -shm take their mode from it
+    # -wal and -shm take their mode from it. One that is there stays untouched: to close any descriptor of it would take
+    # SQLite's locks away from all connections of this process, and another process would remove the log beneath them.
+    with suppress(FileExistsError):
+        os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     return os.open(database.with_name(database.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
