@@ -163,6 +163,30 @@ async def test_one_that_died_on_the_way_is_begun_anew(sqlite_books: Books, monke
     assert (await money(books.redis, KEY)).spent == 115
 
 
+async def test_one_that_was_lost_while_it_was_counted_is_counted_again(
+    sqlite_books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was settled between the recount and the loss is in no sum."""
+    books, scope = sqlite_books, a_scope(KEY, 1000, warns=True)
+    await books.enter(spent("0.000100"))
+    reservation, _ = await reserve(books.redis, [scope], 1)
+    records = budgets._records
+
+    async def lose_and_read(redis: Redis, org: str, last: bytes) -> dict[str, RequestRecord]:
+        await settle(redis, reservation, dollars(5))
+        await redis.call("DEL", money_key(org, KEY))
+        await reserve(redis, [scope], 1)
+        return await records(redis, org, last)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(budgets, "_records", lose_and_read)
+        assert await books.rebuild() == 0
+    assert (await money(books.redis, KEY)).is_cold
+    await reserve(books.redis, [scope], 1)
+    assert await books.rebuild() == 1
+    assert (await money(books.redis, KEY)).spent == 105
+
+
 async def test_a_database_that_is_away_leaves_budgets_cold(sqlite_books: Books, tmp_path: object) -> None:
     books = sqlite_books
     await reserve(books.redis, [a_scope(KEY, 1000)], 1)

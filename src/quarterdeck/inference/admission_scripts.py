@@ -7,6 +7,7 @@ A bucket is `at requests tokens running`: the ms at which it was as full as it s
 limit that is not set is full for ever (infinite): should it be set later, its bucket is full.
 Money is `period-kind period spent held cold`, in 10⁻⁶ $ of one period: `spent` by what was settled, `held` by what is
 under way. `cold` 1: what was spent before this was written is not counted in yet; only the worker, by the ledger, can.
+2: it is about to, and what was settled since it began is in `spent`.
 A reservation begins with `second tokens money` (when it was made and what it took), and a note for the worker follows.
 """
 
@@ -95,7 +96,7 @@ local function admit(id, note, tokens, money, blob)
     end
     if scope.kind > 0 and money > 0 and not blob then
       costs = true
-      if scope.cold == 1 then
+      if scope.cold > 0 then
         redis.call('SADD', KEYS[5], scope.kind .. ' ' .. string.match(KEYS[5 + 2 * i], '}:(.*)$'))
         if scope.deny then return {'cold', revision, i, -1, 0, -1, 0, 1000, 0} end
       elseif scope.spent + scope.held + money > scope.amount then
@@ -261,7 +262,7 @@ for i = 3, #KEYS do
     local was_kind, period, spent, was_held = struct.unpack('<ddddd', state)
     if was_kind ~= kind or period == current then held = was_held end
   end
-  redis.call('SET', KEYS[i], struct.pack('<ddddd', kind, current, 0, held, 1))
+  redis.call('SET', KEYS[i], struct.pack('<ddddd', kind, current, 0, held, 2))
 end
 local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 return {second, last and last[1] or '0-0'}
@@ -282,7 +283,7 @@ for i = 3, #KEYS do
   local state = redis.call('GET', KEYS[i])
   if state then
     local is_kind, period, spent, held, cold = struct.unpack('<ddddd', state)
-    if is_kind == kind and cold == 1 then
+    if is_kind == kind and cold == 2 then -- 1: lost and begun anew since the recount, so it takes another
       -- a period that has begun since was counted from its first request on
       if period == period_of(kind, ARGV[2]) then spent = spent + amount end
       redis.call('SET', KEYS[i], struct.pack('<ddddd', kind, period, spent, held, 0))
