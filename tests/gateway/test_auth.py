@@ -1,6 +1,7 @@
 """From a header to a Principal; what happens while the database is away, and after a revocation."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -147,6 +148,29 @@ async def test_after_half_a_minute_a_key_is_read_again_beside_the_request(bench:
     await bench.settle()
     with pytest.raises(AuthenticationError, match="revoked"):
         await bench.subject.authenticate(HEADER)
+
+
+async def test_many_keys_are_read_again_together_and_go_on_meanwhile(bench: Bench) -> None:
+    headers = [f"Bearer sk-qd-{number}".encode() for number in range(250)]
+    for number, header in enumerate(headers):
+        bench.keys.put(f"sk-qd-{number}", key_row(id=f"key_{number}"))
+        await bench.subject.authenticate(header)
+    before, asked = [bench.subject.known(header) for header in headers], bench.keys.asked
+    bench.now += auth.FRESH_SECONDS + 1
+    assert [bench.subject.known(header) for header in headers] == before
+    await bench.settle()
+    assert bench.keys.asked == asked + 3
+    assert [bench.subject.known(header) for header in headers] == before  # and none is due
+    await bench.settle()
+    assert bench.keys.asked == asked + 3
+
+
+async def test_a_key_that_did_not_change_keeps_its_principal(bench: Bench) -> None:
+    principal = await bench.subject.authenticate(HEADER)
+    bench.now += auth.FRESH_SECONDS + 1
+    await bench.subject.authenticate(HEADER)
+    await bench.settle()
+    assert await bench.subject.authenticate(HEADER) is principal
 
 
 async def test_a_key_that_vanished_is_unknown_after_the_reread(bench: Bench) -> None:
@@ -368,17 +392,17 @@ async def test_an_older_reading_that_ends_last_changes_nothing(bench: Bench) -> 
     await bench.subject.authenticate(HEADER)
     late = asyncio.get_running_loop().create_future()
     old = bench.keys.rows[ids.digest("sk-qd-user")]
-    find = bench.keys.find
+    retrieve_all = bench.keys.retrieve_all
 
-    async def slow(digest: str) -> KeyRow | None:
+    async def slow(ids: Sequence[str]) -> dict[str, KeyRow]:
         await late
-        return old
+        return {"key_1": old}
 
-    bench.keys.find = slow  # type: ignore[method-assign]
+    bench.keys.retrieve_all = slow  # type: ignore[method-assign]
     bench.now += auth.FRESH_SECONDS + 1
     await bench.subject.authenticate(HEADER)  # read again in the background, and slowly
     await asyncio.sleep(0)
-    bench.keys.find = find  # type: ignore[method-assign]
+    bench.keys.retrieve_all = retrieve_all  # type: ignore[method-assign]
     bench.change(revoked=1001.0)
     await bench.subject.catch_up([Change("default", key="key_1", revision=1)])
     late.set_result(None)

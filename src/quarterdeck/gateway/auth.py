@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from quarterdeck import ids
@@ -39,6 +40,10 @@ READ_AGAIN = 3
 """How often a key is looked up once more because something changed while it was read."""
 MAX_HEADER = 1024
 """Bytes of an Authorization header that may hold a key of ours; a longer one is not looked up."""
+
+
+_REFRESHING = "due"
+"""Beside digests and keys' ids, the name of what reads again those that are due."""
 
 
 class _Fault(NamedTuple):
@@ -104,6 +109,8 @@ class Authenticator:
         self._by_id: dict[str, _Known] = {}
         self._unknown: OrderedDict[str, float] = OrderedDict()
         self._reading: dict[str, asyncio.Task[Any]] = {}
+        self._due: dict[str, _Known] = {}
+        """Those to be read again, by digest."""
         self._readings = 0
         self._changed = 0
         """The number of readings at the last change: one that had begun by then may not have seen it."""
@@ -134,11 +141,13 @@ class Authenticator:
         if authorization is None or not authorization.startswith(b"Bearer ") or len(authorization) > MAX_HEADER:
             return None
         known = self._known.get(ids.digest(authorization[7:].strip()))
-        if known is None or known.config is not self._config() or self._clock() - known.read > FRESH_SECONDS:
+        if known is None or known.config is not self._config():
             return None
         row = known.row
         if row.revoked is not None or (row.expires is not None and row.expires <= self._wall()):
             return None
+        if self._clock() - known.read > FRESH_SECONDS:
+            self._refresh(known)
         self._known.move_to_end(known.digest)
         self.recognised += 1
         return known.principal
@@ -209,16 +218,7 @@ class Authenticator:
                 orgs.add(change.org)
         stale = list(self._by_id.values()) if changes is None else self._touched(changes, orgs)
         for start in range(0, len(stale), READ_AT_ONCE):
-            piece = stale[start : start + READ_AT_ONCE]
-            self._readings += 1
-            begun = self._readings
-            rows = await self._keys.retrieve_all([known.row.id for known in piece])
-            for known in piece:
-                row = rows.get(known.row.id)
-                if row is None:
-                    self._drop(known)
-                else:
-                    self._renew(known, row, begun)
+            await self._read_again(stale[start : start + READ_AT_ONCE])
         self._caught_up |= revisions
 
     def _touched(self, changes: Sequence[Change], orgs: set[str]) -> list[_Known]:
@@ -293,8 +293,11 @@ class Authenticator:
         if row.digest != known.digest:
             self._drop(known)
             return
-        known.row, known.begun, known.read, known.config = row, begun, self._clock(), self._config()
-        known.principal = self._principal_of(row, known.principal.revision)
+        known.begun, known.read = begun, self._clock()
+        config = self._config()
+        if row != known.row or config is not known.config:  # else all that was made of the principal stays good
+            known.row, known.config = row, config
+            known.principal = self._principal_of(row, known.principal.revision)
 
     def _drop(self, known: _Known) -> None:
         if self._known.get(known.digest) is known:
@@ -370,21 +373,34 @@ class Authenticator:
         return task
 
     def _refresh(self, known: _Known) -> None:
-        """Read the key again while it goes on being used."""
-        if known.digest not in self._reading:
-            self._spawn(known.digest, self._read_again(known))
+        """Read the key again, with others that are due, while it goes on being used."""
+        self._due[known.digest] = known
+        if _REFRESHING not in self._reading:
+            self._spawn(_REFRESHING, self._read_due())
 
-    async def _read_again(self, known: _Known) -> tuple[int, KeyRow | None]:
-        try:
-            begun, row = await self._numbered(lambda: self._keys.find(known.digest))
-        except ServiceUnavailableError:
-            known.read = self._clock() - FRESH_SECONDS + RETRY_SECONDS
-            raise
-        if row is None:
-            self._drop(known)
-        else:
-            self._renew(known, row, begun)
-        return begun, row
+    async def _read_due(self) -> None:
+        while due := list(islice(self._due.values(), READ_AT_ONCE)):
+            try:
+                await self._read_again(due)
+            except ServiceUnavailableError:
+                for known in self._due.values():
+                    known.read = self._clock() - FRESH_SECONDS + RETRY_SECONDS
+                self._due.clear()
+                raise
+            for known in due:
+                self._due.pop(known.digest, None)
+
+    async def _read_again(self, stale: Sequence[_Known]) -> None:
+        """Raises ServiceUnavailableError."""
+        self._readings += 1
+        begun = self._readings
+        rows = await self._keys.retrieve_all([known.row.id for known in stale])
+        for known in stale:
+            row = rows.get(known.row.id)
+            if row is None:
+                self._drop(known)
+            else:
+                self._renew(known, row, begun)
 
 
 def secret_of(authorization: bytes | None) -> bytes:
