@@ -26,6 +26,7 @@ from quarterdeck.inference.calls import Reply
 
 SSE = b"text/event-stream"
 STREAM = delta("Hel") + delta("lo") + delta(finish="stop") + usage() + DONE
+LONG = b"".join(delta(f" {at}") for at in range(32)) + delta(finish="stop") + usage() + DONE
 
 
 def stream_entry(body: bytes = STREAM, **changes: Any) -> Entry | None:
@@ -50,7 +51,7 @@ def kept(entry: Entry | None) -> Entry:
         Entry,
         made=st.floats(0, 4e9),
         model=st.text(),
-        body=st.binary(max_size=200),
+        body=st.binary(max_size=200) | st.sampled_from((STREAM, LONG, LONG + b"\x00")),
         content_type=st.binary(),
         is_stream=st.booleans(),
         cost=st.decimals(min_value=0, max_value=10**12, places=18, allow_nan=False),
@@ -69,6 +70,40 @@ def test_other_bytes_are_no_entry(blob: bytes) -> None:
     assert decode(blob) is None or encode(kept(decode(blob)))
 
 
+def test_a_stream_is_stored_without_what_its_events_repeat() -> None:
+    entry = kept(stream_entry(LONG))
+    assert 3 * len(encode(entry)) < len(LONG)
+    assert kept(decode(encode(entry))) == entry
+
+
+def test_a_body_is_stored_as_it_is() -> None:
+    entry = Entry(1.0, "m", LONG)
+    assert LONG in encode(entry)
+
+
+def test_an_entry_that_unfolds_to_another_size_is_none() -> None:
+    stored = msgspec.msgpack.decode(encode(kept(stream_entry(LONG))))
+    folded, joint, size = stored[3], *stored[11:]
+    for changed in (
+        *((folded, joint, wrong) for wrong in (-1, 0, size - 1, 10**12)),
+        *((folded + more, joint, size) for more in (b"x", b"\x00")),
+        (folded, joint[1:], size),
+        (b"\x00" * 10**5, b"x" * 10**5, 10**10),  # true, and more than anybody stores
+    ):
+        stored[3], stored[11:] = changed[0], changed[1:]
+        assert decode(msgspec.msgpack.encode(stored)) is None
+    stored[3], stored[11:] = folded, (joint, size)
+    assert kept(decode(msgspec.msgpack.encode(stored))).body == LONG
+
+
+def test_one_damaged_byte_never_makes_an_answer_of_another_size() -> None:
+    blob = encode(kept(stream_entry(LONG)))
+    for at, byte in enumerate(blob):
+        for damaged in {0, byte ^ 1, byte ^ 0x80, 255}:
+            found = decode(blob[:at] + bytes((damaged,)) + blob[at + 1 :])
+            assert found is None or len(found.body) == len(LONG)
+
+
 def test_an_entry_cut_short_is_none() -> None:
     blob = encode(kept(stream_entry()))
     assert all(decode(blob[:end]) is None for end in range(len(blob)))
@@ -78,7 +113,8 @@ def test_what_an_earlier_version_has_written_is_none() -> None:
     earlier = msgspec.structs.astuple(kept(stream_entry()))
     assert decode(b"\x01" + msgspec.msgpack.encode((*earlier[:5], ((1, 2),), *earlier[5:]))) is None
     assert decode(msgspec.msgpack.encode((1, *earlier))) is None
-    assert decode(msgspec.msgpack.encode((2, *earlier))) is not None
+    assert decode(msgspec.msgpack.encode((2, *earlier[:10]))) is None
+    assert decode(msgspec.msgpack.encode((3, *earlier))) is not None
 
 
 # what is kept

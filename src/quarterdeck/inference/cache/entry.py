@@ -3,6 +3,8 @@
 A second answer with a new id would not be the answer that was cached, and nobody could say which one was; the request
 has an id of its own (`x-request-id`). A stream's events are replayed as they came, joined to larger pieces: what is
 known whole need not be written token by token.
+
+In Redis a stream is without what its events repeat (`folding`).
 """
 
 import re
@@ -12,6 +14,7 @@ from typing import Self
 
 import msgspec
 
+from quarterdeck.inference.cache.folding import fold, unfold
 from quarterdeck.inference.calls import Reply, Sink, pour
 from quarterdeck.protocol import sse
 from quarterdeck.record import RequestRecord
@@ -24,7 +27,7 @@ _FINISH = (b'"finish_reason":"', b'"finish_reason": "')
 _FINISHES = re.compile(rb'"finish_reason": ?"([^"\\]*)"')
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+class Entry(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     """A whole answer. Times are Unix seconds. The tag is the format's version: one of another is no entry."""
 
     made: float
@@ -38,6 +41,10 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     output_tokens: int = 0
     response_id: str | None = None
     finish_reason: str | None = None
+    joint: bytes = b""
+    """Only of what is stored: what each NUL of `body` stands for. Empty: it is not folded."""
+    size: int = 0
+    """And the bytes that it unfolds to."""
 
     def age(self, now: float) -> float:
         return max(0.0, now - self.made)
@@ -47,16 +54,29 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
         return self.body if shows_usage else _without_usage(self.body)
 
 
-encode = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Entry).decode
 
 
+def encode(entry: Entry) -> bytes:
+    """What is stored: a stream's entry is folded."""
+    if entry.is_stream:
+        folded, joint = fold(entry.body)
+        if joint:
+            entry = msgspec.structs.replace(entry, body=folded, joint=joint, size=len(entry.body))
+    return _encode(entry)
+
+
 def decode(blob: bytes) -> Entry | None:
-    """None for what no gateway of this version has written."""
+    """None for what no gateway of this version has written, and for what does not unfold to its size."""
     try:
-        return _decode(blob)
-    except msgspec.DecodeError:
+        entry = _decode(blob)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+    if not entry.joint:
+        return entry
+    body = unfold(entry.body, entry.joint, entry.size)
+    return None if body is None else msgspec.structs.replace(entry, body=body, joint=b"", size=0)
 
 
 def entry_of(record: RequestRecord, body: bytes, content_type: bytes, *, choices: int = 1) -> Entry | None:

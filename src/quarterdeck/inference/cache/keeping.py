@@ -44,7 +44,7 @@ class Keeping:
             batch = self._due[begin] = _Batch(self, begin)
         if asked is not None:
             batch.wordings.append((len(batch.entries), asked, question))
-        batch.entries.append(store.words_of(question.key, found))
+        batch.entries.append((question.key, found))
         if len(batch.entries) == KEPT_AT_ONCE:
             self._send(self._due.pop(begin))
 
@@ -54,7 +54,8 @@ class Keeping:
             self._send(batch)
 
     def _send(self, batch: "_Batch") -> None:
-        batch.command = store.store_command(batch.begin, batch.entries)
+        words = [store.words_of(key, found) for key, found in batch.entries]  # one after the other, as that is cheaper
+        batch.command = store.store_command(batch.begin, words)
         if not self.redis.send(batch.command, batch):
             self.spawn(batch.send())
 
@@ -64,7 +65,7 @@ class _Batch(msgspec.Struct, eq=False):
 
     keeping: Keeping
     begin: bytes
-    entries: list[store.Words] = []
+    entries: list[tuple[str, Entry]] = []
     wordings: list[tuple[int, Asked, Question]] = []
     """Whose answers, by their number, may be given to others in other words."""
     command: bytes = b""

@@ -26,7 +26,7 @@ from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.settings.cache import CachePolicy
 from quarterdeck.settings.config import Config
 
-FORMAT = "2"
+FORMAT = "3"
 """Part of every key: an entry of another format is never found."""
 MAX_BEGUN = 1024
 MAX_BEGUN_BYTES = 2048
