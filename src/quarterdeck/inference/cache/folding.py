@@ -18,10 +18,10 @@ HEAD_BYTES, TAIL_BYTES = 2, 4
 """Of a joint, by which it is found; together with its length they are in no other place of a usual stream."""
 
 _TEXT = re.compile(
-    rb'"(?:content|text|arguments|reasoning(?:_content)?)": ?"([^"\\]*+(?:\\.[^"\\]*+)*+)"',
+    rb'("(?:content|text|arguments|reasoning(?:_content)?)": ?")[^"\\]*+(?:\\.[^"\\]*+)*+"',
     re.DOTALL,
 )
-"""A member that engines write a token to, and its text."""
+"""A member that engines write a token to: how it opens, and its text."""
 
 
 def fold(body: bytes) -> tuple[bytes, bytes]:
@@ -47,9 +47,11 @@ def _joint(body: bytes) -> bytes:
     """What stands between two texts in the middle; empty where there are none."""
     middle = len(body) // 2
     end = middle + NEARBY_BYTES
-    if (one := _TEXT.search(body, middle, end)) and (other := _TEXT.search(body, one.end(), end)):
-        return body[one.end(1) : other.start(1)]
-    return b""
+    found = _TEXT.search(body, middle, end)
+    if found is None:
+        return b""
+    opening, close = found[1], found.end() - 1
+    return body[close : body.find(opening, close, end) + len(opening)]  # not found: it ends before it begins
 
 
 @lru_cache(maxsize=256)
