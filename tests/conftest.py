@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import pytest
-from tests.servers import PostgresServer, RedisServer, short_folder
+from tests.servers import CONSERVATION, PostgresServer, RedisServer, short_folder
 
 from quarterdeck.store.database import Database
 from quarterdeck.store.redis import Redis
 
 _indexes = itertools.count()
+_redis_databases = itertools.cycle(range(1, CONSERVATION))  # 0 is for a test that needs another than its own
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +40,7 @@ def own_redis_server() -> Iterator[RedisServer]:
 @pytest.fixture
 async def redis_url(redis_server: RedisServer) -> str:
     """An empty database of the run's redis-server."""
-    url = redis_server.url(next(_indexes) % 512)
+    url = redis_server.url(next(_redis_databases))
     client = Redis(url)
     await client.call("FLUSHDB")
     await client.close()

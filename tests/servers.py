@@ -20,6 +20,10 @@ from quarterdeck.processes import die_with_parent
 
 NOBODY = 65534
 START_SECONDS = 30.0
+REDIS_DATABASES = 512
+CONSERVATION, SECURITY, CONTRACT = range(REDIS_DATABASES - 3, REDIS_DATABASES)
+"""Redis' databases of platforms that may live as long as the run. A worker of theirs takes every record that it finds
+in its database, so no other test is ever given that one."""
 
 
 class ServerProcess:
@@ -107,7 +111,7 @@ class RedisServer(ServerProcess):
         return [
             find_redis_server(),
             *("--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700"),
-            *("--dir", str(self.folder), "--databases", "512", "--loglevel", "warning"),
+            *("--dir", str(self.folder), "--databases", str(REDIS_DATABASES), "--loglevel", "warning"),
             *persistence,
         ]
 

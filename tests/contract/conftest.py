@@ -10,7 +10,7 @@ import openai
 import pytest
 from tests.inference.spending import a_scope, trust
 from tests.platform import GatewayProcess, SimulatorProcess
-from tests.servers import RedisServer, short_folder, wait_until
+from tests.servers import CONTRACT, RedisServer, short_folder, wait_until
 
 from quarterdeck.inference.admission import stream_key
 from quarterdeck.record import RequestRecord, decode
@@ -86,7 +86,7 @@ class Platform:
 @pytest.fixture(scope="session")
 def platform(redis_server: RedisServer) -> Iterator[Platform]:
     folder = short_folder()
-    redis_url = redis_server.url(511)
+    redis_url = redis_server.url(CONTRACT)
     simulator = SimulatorProcess(
         folder, ["--model", "chat", "--embedding-model", "org/emb", "--inter-token-latency", "2ms"]
     )

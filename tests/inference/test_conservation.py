@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests.inference.spending import ORG, a_bill, a_reservation, a_scope, money, trust
-from tests.servers import RedisServer
+from tests.servers import CONSERVATION, RedisServer
 
 from quarterdeck.inference import admission
 from quarterdeck.inference.admission import Admission, Note, Reservation
@@ -187,7 +187,7 @@ def test_money_is_conserved_and_no_budget_admits_beyond_its_amount(
     redis_server: RedisServer, steps: list[tuple[Any, ...]]
 ) -> None:
     async def run() -> None:
-        async with a_platform(redis_server.url(510)) as platform:
+        async with a_platform(redis_server.url(CONSERVATION)) as platform:
             for name, *arguments in steps:
                 await getattr(platform, name)(*arguments)
                 await platform.check()

@@ -7,12 +7,12 @@ import pytest
 from tests.gateway.test_server import bench as bench
 from tests.security.engine import chat, http
 from tests.security.stack import Platform, started
-from tests.servers import RedisServer
+from tests.servers import SECURITY, RedisServer
 
 
 @pytest.fixture(scope="session")
 def security_platform(redis_server: RedisServer) -> Iterator[Platform]:
-    with started(redis_server.url(510)) as made:
+    with started(redis_server.url(SECURITY)) as made:
         yield made
 
 

@@ -203,7 +203,6 @@ async def test_a_database_that_is_away_leaves_budgets_cold(sqlite_books: Books, 
     await away.close()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
 async def test_counted_while_requests_are_settled_and_projected(books: Books, seed: int) -> None:
     """Settling, projecting, losing the state and counting anew at once, in any order: not a millionth too much."""
