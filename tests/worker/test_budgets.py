@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,6 +10,7 @@ from decimal import Decimal
 import pytest
 from tests.inference.spending import ORG, a_bill, a_reservation, a_scope, dollars, money, reserve, settle, trust
 from tests.records import a_record
+from tests.worker.steps import Steps
 
 from quarterdeck.gateway.revisions import Change, RedisRevisions
 from quarterdeck.inference import admission
@@ -19,7 +20,8 @@ from quarterdeck.record import MIRROR, RequestRecord, decode, microdollars
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.redis import Redis
-from quarterdeck.worker import budgets
+from quarterdeck.store.spending import Spending
+from quarterdeck.worker import budgets, streams
 from quarterdeck.worker.budgets import BudgetLoop, rebuild
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.streams import Consumer
@@ -237,6 +239,58 @@ async def test_counted_while_requests_are_settled_and_projected(books: Books, se
     bill = a_bill(a_reservation(Counters(ORG, scopes), 0), dollars(3))
     await admission.settle(books.redis, bill, Counters(ORG, scopes))
     assert (await money(books.redis, "team:default")).spent == total + 3
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_counted_in_whatever_order_the_steps_of_all_come(
+    sqlite_books: Books, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Two gateways, and two workers that take over from one another, die, run out of time and lose the state amid it.
+
+    Each request costs a power of two, so that a sum that is wrong tells which were missed or counted twice."""
+    dice = random.Random(seed)
+    steps = Steps(dice)
+    redis, plain = steps.of_redis(sqlite_books.redis), sqlite_books.redis
+    for owner, name in ((Ledger, "insert"), (Spending, "of"), (Spending, "entered")):
+        monkeypatch.setattr(owner, name, steps.of(getattr(owner, name)))
+    monkeypatch.setattr(streams, "REBUILDING_SECONDS", 0)
+    database, team = sqlite_books.database, "team:default"
+    scopes = (a_scope(team, 10**9, warns=True),)
+    costs = [dollars(2**n) for n in range(10)]
+    total = sum(microdollars(cost) for cost in costs)
+
+    async def gateway(costs: Sequence[Decimal]) -> None:
+        for cost in costs:
+            reservation, _ = await reserve(redis, scopes, 50)
+            if dice.random() < 0.3:
+                await settle(redis, reservation, 7 * cost, status="lost")
+            for _ in range(dice.randrange(1, 3)):
+                await settle(redis, reservation, cost)
+
+    async def worker(name: str) -> None:
+        consumer = Consumer(redis, "ledger", name, idle_ms=0)
+        for _ in range(5):
+            entries = await consumer.claim(ORG, count=3) if dice.random() < 0.3 else []
+            entries = entries or await consumer.read(redis, [ORG], count=dice.randrange(1, 6), block_ms=1)
+            await Ledger(database).insert([decode(entry.data) for entry in entries if entry.data is not None])
+            if dice.random() < 0.9:  # else it dies here
+                await consumer.commit(ORG, [entry.id for entry in entries])
+
+    async def counting() -> None:
+        for _ in range(5):
+            await rebuild(redis, database, ORG)
+
+    async def losing(key: str) -> None:
+        for _ in range(6):
+            await redis.call("DEL", key)
+
+    keys = (money_key(ORG, team), rebuilding_key(ORG))
+    gateways, workers = (gateway(costs[:5]), gateway(costs[5:])), (worker("a"), worker("b"))
+    await steps.run(*gateways, *workers, counting(), counting(), *map(losing, keys))
+    await reserve(plain, scopes, 1)
+    while (await money(plain, team)).is_cold:
+        await rebuild(plain, database, ORG)
+    assert (await money(plain, team)).spent == total
 
 
 @pytest.mark.parametrize(

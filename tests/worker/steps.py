@@ -1,0 +1,68 @@
+"""Orders of steps, forced: actors go on one step at a time, and dice say whose is next."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, cast
+
+from quarterdeck.store.redis import Redis, Script, Word
+
+
+class Steps:
+    """Nobody goes on before all others wait for their turn, so one seed is one order."""
+
+    def __init__(self, dice: random.Random) -> None:
+        self._dice = dice
+        self._actors = 0
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def run(self, *actors: Coroutine[Any, Any, None]) -> None:
+        self._actors = len(actors)
+        await asyncio.gather(*[self._act(actor) for actor in actors])
+
+    async def turn(self) -> None:
+        """Wait for it. Where nobody acts there is nothing to wait for."""
+        if self._actors:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            self._give()
+            await turn
+
+    def of(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """The same, as one step."""
+
+        async def step(*arguments: Any) -> Any:
+            await self.turn()
+            return await function(*arguments)
+
+        return step
+
+    def of_redis(self, redis: Redis) -> Redis:
+        """The same, each command and each script as one step."""
+        return cast(Redis, _SteppedRedis(redis, self))
+
+    async def _act(self, actor: Coroutine[Any, Any, None]) -> None:
+        await actor
+        self._actors -= 1
+        self._give()
+
+    def _give(self) -> None:
+        if self._waiting and len(self._waiting) == self._actors:
+            self._waiting.pop(self._dice.randrange(len(self._waiting))).set_result(None)
+
+
+class _SteppedRedis:
+    def __init__(self, redis: Redis, steps: Steps) -> None:
+        self._redis = redis
+        self._steps = steps
+
+    async def call(self, *words: Word) -> Any:
+        await self._steps.turn()
+        return await self._redis.call(*words)
+
+    async def execute(self, script: Script, command: bytes) -> Any:
+        await self._steps.turn()
+        return await self._redis.execute(script, command)
+
+    async def run(self, script: Script, keys: list[Word], args: list[Word]) -> Any:
+        return await self.execute(script, script.command(keys, args))
