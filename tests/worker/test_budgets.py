@@ -16,7 +16,7 @@ from quarterdeck.gateway.revisions import Change, RedisRevisions
 from quarterdeck.inference import admission
 from quarterdeck.inference.counters import Counters, Scope, cold_key, money_key, rebuilding_key, stream_key
 from quarterdeck.inference.periods import period_start
-from quarterdeck.record import MIRROR, RequestRecord, decode, microdollars
+from quarterdeck.record import MIRROR, RequestRecord, decode, encode, microdollars
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.redis import Redis
@@ -42,7 +42,7 @@ class Books:
 
     async def append(self, *records: RequestRecord) -> None:
         for record in records:
-            await self.redis.call("XADD", stream_key(ORG), "*", "record", admission.encode(record))
+            await self.redis.call("XADD", stream_key(ORG), "*", "record", encode(record))
 
     async def project(self, count: int = 100) -> int:
         """A batch from the stream into the ledger, as the ledger's loop does it."""
