@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -108,4 +109,5 @@ def machine() -> str:
     """One line about where the figures come from."""
     info = Path("/proc/cpuinfo").read_text()
     model = next((line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")), "?")
-    return f"{model}, {os.cpu_count()} cores, {'AVX-512 bf16' if 'avx512_bf16' in info else 'no AVX-512 bf16'}"
+    vectors = "AVX-512 bf16" if "avx512_bf16" in info else "no AVX-512 bf16"
+    return f"{model}, {os.cpu_count()} cores, {vectors}, CPython {platform.python_version()}"

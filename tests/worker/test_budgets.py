@@ -310,3 +310,28 @@ async def test_what_an_admin_changed_is_counted_anew(sqlite_books: Books, change
     assert await books.rebuild() == 1
     state = await money(books.redis, scope)
     assert (state.spent, state.held, state.is_cold) == (100, 1, False)
+
+
+async def test_what_an_admin_changed_while_it_was_counted_is_counted_once_more(
+    sqlite_books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken away and given back within one count: what was settled in between is in neither of its halves."""
+    books, team = sqlite_books, a_scope("team:red", 10**6)
+    await trust(books.redis, team, spent=100)
+    await books.enter(a_record(team="red", cost=dollars(100)))
+    revisions = RedisRevisions(books.redis)
+    await revisions.bump(Change(ORG, team="red"))  # the budget is taken away
+    records = budgets._records
+
+    async def meanwhile(redis: Redis, org: str, last: str) -> object:
+        free, _ = await reserve(redis, [], 0)
+        await settle(redis, free, dollars(40), team="red")
+        await revisions.bump(Change(ORG, team="red"))  # and given back
+        return await records(redis, org, last)
+
+    monkeypatch.setattr(budgets, "_records", meanwhile)
+    assert await books.rebuild() == 0
+    monkeypatch.undo()
+    await reserve(books.redis, [team], 1)
+    assert await books.rebuild() == 1
+    assert (await money(books.redis, "team:red")).spent == 140

@@ -37,7 +37,10 @@ _BUMP = Script(
 -- Of a new key there is nothing to count, so that its first request need not wait for the worker.
 local money, kind = redis.call('GET', KEYS[2]), tonumber(ARGV[4])
 if money then
-  redis.call('SADD', KEYS[3], struct.unpack('<d', money) .. ' ' .. ARGV[3])
+  local was_kind, period, spent, held, cold = struct.unpack('<ddddd', money)
+  redis.call('SADD', KEYS[3], was_kind .. ' ' .. ARGV[3])
+  -- a count under way began too early: its sum is not taken
+  if cold == 2 then redis.call('SET', KEYS[2], struct.pack('<ddddd', was_kind, period, spent, held, 1)) end
 elseif kind > 0 then
   local period = period_of(kind, tonumber(redis.call('TIME')[1]))
   redis.call('SET', KEYS[2], struct.pack('<ddddd', kind, period, 0, 0, 0))
