@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sqlite3
@@ -186,6 +187,15 @@ async def test_a_config_file_that_is_wrong_does_not_keep_records_from_the_ledger
     await append(redis, a_record())
     await until_empty(redis)
     assert await asyncio.to_thread(worker.terminate) == 0
+
+
+def test_it_yields_the_processor_and_slows_nobody_else_of_its_session(start: Start) -> None:
+    group = Path("/proc/self/autogroup")  # Linux gives processor time to sessions, and all of ours share one
+    before = group.read_text() if group.exists() else ""
+    worker = start()
+    worker.wait_until_started()
+    assert os.getpriority(os.PRIO_PROCESS, worker.process.pid) > os.getpriority(os.PRIO_PROCESS, 0)
+    assert (group.read_text() if group.exists() else "") == before
 
 
 def test_without_work_ctrl_c_ends_it_at_once(start: Start) -> None:

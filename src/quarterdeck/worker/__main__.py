@@ -59,10 +59,12 @@ def telemetry_of(environment: Environment) -> TelemetryConfig:
 
 
 def _yield_the_processor() -> None:
-    """Among the processes of one session by niceness; Linux shares between sessions by that of the session's group."""
+    """Among the processes of one session by niceness; Linux shares between sessions by that of the session's group,
+    which is touched only where the session is ours alone: others of it would starve."""
     os.nice(NICE)
-    with contextlib.suppress(OSError):  # a kernel without autogroups knows one niceness only
-        Path("/proc/self/autogroup").write_text(str(NICE))
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # a kernel without autogroups knows one niceness only
+            Path("/proc/self/autogroup").write_text(str(NICE))
 
 
 def main() -> int:
