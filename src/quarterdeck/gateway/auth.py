@@ -141,10 +141,7 @@ class Authenticator:
         if authorization is None or not authorization.startswith(b"Bearer ") or len(authorization) > MAX_HEADER:
             return None
         known = self._known.get(ids.digest(authorization[7:].strip()))
-        if known is None or known.config is not self._config():
-            return None
-        row = known.row
-        if row.revoked is not None or (row.expires is not None and row.expires <= self._wall()):
+        if known is None or known.config is not self._config() or self._fault(known.row) is not None:
             return None
         if self._clock() - known.read > FRESH_SECONDS:
             self._refresh(known)
@@ -392,9 +389,7 @@ class Authenticator:
 
     async def _read_again(self, stale: Sequence[_Known]) -> None:
         """Raises ServiceUnavailableError."""
-        self._readings += 1
-        begun = self._readings
-        rows = await self._keys.retrieve_all([known.row.id for known in stale])
+        begun, rows = await self._numbered(lambda: self._keys.retrieve_all([known.row.id for known in stale]))
         for known in stale:
             row = rows.get(known.row.id)
             if row is None:

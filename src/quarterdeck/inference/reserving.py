@@ -10,6 +10,7 @@ from typing import Any
 
 from quarterdeck.inference.admission import RESERVE, Reservation, reserve_command
 from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
+from quarterdeck.store.turn import Turn
 
 RESERVED_AT_ONCE = 50
 """Requests admitted by one script: Redis serves nobody else meanwhile."""
@@ -54,32 +55,22 @@ class Reserving:
     def __init__(self, redis: Redis, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
         self._redis = redis
         self._spawn = spawn
-        self._due: dict[int, _Batch] = {}
-        """By their counters' identity: those of a principal are one object."""
+        self._due = Turn(redis, self._send, first=True)
 
     def reserve(self, wanted: Reservation) -> asyncio.Future[Any]:
         """What *reserve* says of it (`read_admission`), or RedisUnavailableError or RedisError."""
-        if not self._due:
-            self._redis.gather(self._send_due, first=True)
-        key = id(wanted.counters)
-        batch = self._due.get(key)
-        if batch is None:
-            batch = self._due[key] = _Batch(self)
+        principal = id(wanted.counters)  # those of a principal are one object
+        batch = self._due.batch(principal, lambda: _Batch(self))
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         batch.wanted.append(wanted)
         batch.waiting.append(future)
         if len(batch.wanted) == RESERVED_AT_ONCE:
-            self._send(self._due.pop(key))
+            self._due.send_now(principal)
         return future
 
     def send_again(self, batch: _Batch) -> None:
         """In a task, which may wait: for a connection, or for the script to be loaded."""
         self._spawn(self._execute(batch))
-
-    def _send_due(self) -> None:
-        due, self._due = self._due, {}
-        for batch in due.values():
-            self._send(batch)
 
     def _send(self, batch: _Batch) -> None:
         if not self._redis.send(reserve_command(batch.wanted), batch):

@@ -18,6 +18,7 @@ from quarterdeck.inference.counters import Counters
 from quarterdeck.record import RequestRecord
 from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
 from quarterdeck.store.spool import Spool
+from quarterdeck.store.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +72,7 @@ class Settlement:
         self._tasks: set[asyncio.Task[None]] = set()
         self._work: set[asyncio.Task[None]] = set()
         self._under_way: dict[str, dict[str, Callable[[], Note]]] = defaultdict(dict)
-        self._due: dict[int, _Batch] = {}
-        """By their counters' identity: those of a principal are one object."""
+        self._due = Turn(redis, self._post)
         self._posted: set[_Batch] = set()
         self._all_answered = asyncio.Event()
         self._unspooled: list[bytes] = []
@@ -85,21 +85,12 @@ class Settlement:
     def settle(self, record: RequestRecord, counters: Counters) -> None:
         """Commit the record; returns at once. `drain` waits for it."""
         words = admission.words_of(record)
-        if not self._due:
-            self._redis.gather(self._post_due)
-        batch = self._due.get(id(counters))
-        if batch is None:
-            batch = self._due[id(counters)] = _Batch(counters, self)
+        principal = id(counters)  # those of a principal are one object
+        batch = self._due.batch(principal, lambda: _Batch(counters, self))
         batch.records.append(record)
         batch.words.append(words)
         if len(batch.records) == SETTLED_AT_ONCE:
-            self._post(self._due.pop(id(counters)))
-
-    def _post_due(self) -> None:
-        """What was settled in one turn of the loop: one script for each principal."""
-        due, self._due = self._due, {}
-        for batch in due.values():
-            self._post(batch)
+            self._due.send_now(principal)
 
     def _post(self, batch: _Batch) -> None:
         # Not awaited in a task of its own: that would cost a tenth of all that a request costs.
@@ -157,8 +148,7 @@ class Settlement:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + WORK_SECONDS
         while self._due or self._tasks or self._posted:
-            if self._due:
-                self._post_due()
+            self._due.send()
             if self._posted:  # Redis answers in its time or is hung up on: each of them is told
                 self._all_answered.clear()
                 await self._all_answered.wait()

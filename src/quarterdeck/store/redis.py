@@ -291,15 +291,11 @@ class Redis:
         await self.call("SCRIPT", "LOAD", script.source)
         return await self._send(command)
 
-    def post(self, script: Script, keys: Sequence[Word], args: Sequence[Word], receiver: Receiver) -> bool:
-        """As `run`, without a coroutine to wait in. False where no connection is open: then `run` must be asked.
-
-        The reply may be the RedisError that `is_unknown_script` knows; `run` helps then as well.
-        """
-        return self.send(script.command(keys, args), receiver)
-
     def send(self, command: bytes, receiver: Receiver) -> bool:
-        """The same for a command that is packed already."""
+        """As `execute`, without a coroutine to wait in. False: no connection is open, and `execute` must be asked.
+
+        The reply may be the RedisError that `is_unknown_script` knows; `execute` helps then as well.
+        """
         connection = self._connection
         if connection is None or not connection.is_open:
             return False

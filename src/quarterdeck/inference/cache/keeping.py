@@ -14,6 +14,7 @@ from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.cache.key import Question
 from quarterdeck.inference.cache.semantic import Asked, SemanticCache
 from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
+from quarterdeck.store.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -31,27 +32,17 @@ class Keeping:
         self.redis = redis
         self.semantic = semantic
         self.spawn = spawn
-        self._due: dict[bytes, _Batch] = {}
-        """By what their commands begin with."""
+        self._due = Turn(redis, self._send)
 
     def keep(self, org: str, question: Question, found: Entry, *, max_mb: float, asked: Asked | None) -> None:
         """Returns at once."""
-        begin = store.beginning(org, found.model, question.plan.policy.ttl_seconds, max_mb)
-        if not self._due:
-            self.redis.gather(self._send_due)
-        batch = self._due.get(begin)
-        if batch is None:
-            batch = self._due[begin] = _Batch(self, begin)
+        alike = (org, found.model, question.plan.policy.ttl_seconds, max_mb)
+        batch = self._due.batch(alike, lambda: _Batch(self, store.beginning(*alike)))
         if asked is not None:
             batch.wordings.append((len(batch.entries), asked, question))
         batch.entries.append((question.key, found))
         if len(batch.entries) == KEPT_AT_ONCE:
-            self._send(self._due.pop(begin))
-
-    def _send_due(self) -> None:
-        due, self._due = self._due, {}
-        for batch in due.values():
-            self._send(batch)
+            self._due.send_now(alike)
 
     def _send(self, batch: "_Batch") -> None:
         words = [store.words_of(key, found) for key, found in batch.entries]  # one after the other, as that is cheaper

@@ -9,7 +9,6 @@ in some, or who asks what is held.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 
 from quarterdeck.inference.cache.entry import Entry, encode
@@ -101,7 +100,6 @@ class Held:
     bytes: int
 
 
-@lru_cache(maxsize=1024)
 def beginning(org: str, model: str, ttl_seconds: float, max_mb: float) -> bytes:
     """What the commands begin with that store answers of one model."""
     args = (entry_key(org, ""), round(ttl_seconds * 1000), round(max_mb * MIB), model)
