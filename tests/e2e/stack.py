@@ -47,6 +47,7 @@ class Stack:
         }
         self._environ = environ
         self.process: subprocess.Popen[bytes] | None = None
+        self._client: openai.OpenAI | None = None
 
     def start(self) -> None:
         """Until every model is ready."""
@@ -62,6 +63,9 @@ class Stack:
 
     def stop(self) -> None:
         """As Ctrl-C. `up` itself sees to it that no process is left."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
         process, self.process = self.process, None
         if process is None:
             return
@@ -92,8 +96,11 @@ class Stack:
             parts.append(f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}")
         return "\n".join(parts)
 
-    def client(self, **options: Any) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.base_url}/v1", api_key=self.key, max_retries=0, timeout=300, **options)
+    def client(self) -> openai.OpenAI:
+        """The real SDK, without its retries. One, closed with the stack: a collected one may leave its socket open."""
+        if self._client is None:
+            self._client = openai.OpenAI(base_url=f"{self.base_url}/v1", api_key=self.key, max_retries=0, timeout=300)
+        return self._client
 
     @property
     def key(self) -> str:
