@@ -8,11 +8,12 @@ and its keep-alive go on working.
 """
 
 import asyncio
+from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
@@ -22,6 +23,7 @@ from quarterdeck.gateway.callers import Caller
 from quarterdeck.gateway.hot_path import OPERATIONS_BY_TARGET, Asked, HotPath
 from quarterdeck.gateway.server import BACKLOG, KEEP_ALIVE_SECONDS, MAX_HEAD_BYTES, BoundedProtocol, Server
 from quarterdeck.gateway.wire import Headers
+from quarterdeck.inference.departures import Departures
 
 CLOSE = (b"connection", b"close")
 MAX_PIPELINED = 16
@@ -34,9 +36,7 @@ class Exchange:
     __slots__ = (
         "_caller",
         "_flow",
-        "_outgoing",
         "_protocol",
-        "_size",
         "_state",
         "_waiter",
         "asked",
@@ -63,8 +63,6 @@ class Exchange:
         self._state: ServerState = protocol.server_state
         self.pieces: list[bytes] = []
         """Of the body, as they come."""
-        self._outgoing: list[bytes] = []
-        self._size = 0
         self._caller: Caller | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -115,9 +113,9 @@ class Exchange:
         self._protocol.end(self)
 
     async def begin(self, status: int, headers: Headers) -> None:
-        self._outgoing = self._head(status, headers)
-        self._outgoing.append(b"transfer-encoding: chunked\r\n\r\n")
-        self._protocol.loop.call_soon(self._flush)
+        lines = self._head(status, headers)
+        lines.append(b"transfer-encoding: chunked\r\n\r\n")
+        self.transport.write(b"".join(lines))
 
     @property
     def sink(self) -> "Exchange":
@@ -128,13 +126,7 @@ class Exchange:
             await self.room()
 
     def put(self, piece: bytes) -> bool:
-        outgoing = self._outgoing
-        if outgoing:  # the head waits for the first piece, and both for a piece that comes in the same turn
-            outgoing += (b"%x\r\n" % len(piece), piece, b"\r\n")
-            self._size += len(piece)
-            if self._size > HIGH_WATER_LIMIT:
-                self._flush()
-        elif not self.disconnected:
+        if not self.disconnected:
             self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
         return not self._flow.write_paused
 
@@ -149,19 +141,11 @@ class Exchange:
     async def end(self) -> None:
         if self.disconnected:
             return
-        self._outgoing.append(b"0\r\n\r\n")
-        self._flush()
+        self.transport.write(b"0\r\n\r\n")
         self._protocol.end(self)
 
     def abort(self) -> None:
-        self._outgoing.clear()
         self.transport.abort()
-
-    def _flush(self) -> None:
-        if self._outgoing and not self.disconnected:
-            self.transport.write(b"".join(self._outgoing))
-        self._outgoing.clear()
-        self._size = 0
 
     def _head(self, status: int, headers: Headers) -> list[bytes]:
         if CLOSE in headers:
@@ -172,8 +156,9 @@ class Exchange:
 class FrontProtocol(BoundedProtocol):
     """One connection. `config.loaded_app` is the HotPath."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, departures: Departures, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._departures = departures
         self._hot: HotPath = self.config.loaded_app
         self._arriving: Exchange | None = None
         self._answering: Exchange | None = None
@@ -183,6 +168,9 @@ class FrontProtocol(BoundedProtocol):
         self._idle_timer: asyncio.TimerHandle | None = None
         self.news = asyncio.Event()
         """What uvicorn sets to wake a cycle; an exchange has its own way."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(cast(asyncio.Transport, self._departures.gathered(transport)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._idle_timer is not None:
@@ -323,7 +311,7 @@ def create_server(app: HotPath, host: str, port: int) -> Server:
             app,
             host=host,
             port=port,
-            http=FrontProtocol,
+            http=partial(FrontProtocol, Departures()),  # type: ignore[arg-type]  # it is only called
             ws="none",
             lifespan="off",
             log_config=None,
