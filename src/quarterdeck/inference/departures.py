@@ -47,9 +47,11 @@ class GatheredTransport:
 
     def flush(self) -> None:
         """Let go what is gathered, now."""
-        pieces, self._pieces, self._size = self._pieces, [], 0
+        pieces = self._pieces
         if pieces and not self.is_closing():
             self._transport.write(b"".join(pieces))  # of one it is that one
+        pieces.clear()
+        self._size = 0
 
     def close(self) -> None:
         """Once all of it has been sent."""

@@ -100,6 +100,7 @@ class Connection(asyncio.Protocol):
         "_waiter",
         "deadline",
         "done",
+        "has_heard",
         "header",
         "idle_timeout",
         "is_reusable",
@@ -133,6 +134,8 @@ class Connection(asyncio.Protocol):
         self.is_reusable = False
         """Whether its exchange is complete and another may follow, as far as is known here."""
         self.deadline: float | None = None
+        self.has_heard = False
+        """Something has come since somebody looked at the time."""
         self.listener: Callable[[], None] | None = None
         """Is told at once of whatever comes, in place of whoever waits in `read`. It must not raise."""
         self._parser: Any = httptools.HttpResponseParser(self)
@@ -151,8 +154,13 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._break_off(f"the engine's answer is not HTTP: {error}")
         else:
-            if not self.done and not self._goes_on(len(data)):
-                return
+            if not self.done:
+                self._size += len(data)
+                self.has_heard = True
+                if self._size > HIGH_WATER:
+                    self._hold_back()
+                elif self._states_length or not self._chunks:  # not yet what anybody waits for
+                    return
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -212,6 +220,7 @@ class Connection(asyncio.Protocol):
         self.idle_timeout = timeouts.idle
         self._limit = limit
         self.deadline = min(loop.time() + timeouts.first_byte, limit)
+        self.has_heard = False
         self._awaited.append(None)
         transport.write(request)
         self._waiter = waiter = loop.create_future()
@@ -254,6 +263,15 @@ class Connection(asyncio.Protocol):
                 raise UpstreamError(why, sent=True, answered=True, status=self.status)
         return b"".join(pieces)
 
+    def is_late(self, now: float) -> bool:
+        """Whether its time is up at `now`, the loop's. Asked now and then: a piece only says that it has come."""
+        if self.deadline is None:
+            return False
+        if self.has_heard:
+            self.has_heard = False
+            self.deadline = min(now + self.idle_timeout, self._limit)
+        return self.deadline < now
+
     def expire(self) -> None:
         """The deadline has passed."""
         what = "went silent" if self.status else "did not begin to answer in time"
@@ -268,15 +286,6 @@ class Connection(asyncio.Protocol):
         self.is_reusable = self._body_until_close = False  # an end that we make is not the body's
         if self._transport is not None:
             self._transport.abort()
-
-    def _goes_on(self, size: int) -> bool:
-        """So many bytes came, and the answer is not complete. Says whether there is enough of it to tell anybody."""
-        self._size += size
-        if self._size > HIGH_WATER:
-            self._hold_back()
-            return True
-        self.deadline = min(self._loop.time() + self.idle_timeout, self._limit)
-        return bool(self._chunks) and not self._states_length
 
     def _hold_back(self) -> None:
         if not self._chunks:
@@ -414,7 +423,7 @@ class HttpClient:
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for connection in [c for c in self._busy if c.deadline is not None and c.deadline < now]:
+        for connection in [c for c in self._busy if c.is_late(now)]:
             connection.expire()
         for origin, idle in tuple(self._idle.items()):  # what the other side has closed, or a replica that is no more
             self._idle[origin] = [connection for connection in idle if connection.is_open]
