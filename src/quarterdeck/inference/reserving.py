@@ -56,12 +56,15 @@ class Reserving:
         self._redis = redis
         self._spawn = spawn
         self._due = Turn(redis, self._send, first=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def reserve(self, wanted: Reservation) -> asyncio.Future[Any]:
         """What *reserve* says of it (`read_admission`), or RedisUnavailableError or RedisError."""
         principal = id(wanted.counters)  # those of a principal are one object
         batch = self._due.batch(principal, lambda: _Batch(self))
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self._loop is None:  # kept, as finding it is a system call
+            self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = self._loop.create_future()
         batch.wanted.append(wanted)
         batch.waiting.append(future)
         if len(batch.wanted) == RESERVED_AT_ONCE:

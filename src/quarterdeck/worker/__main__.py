@@ -59,9 +59,13 @@ def telemetry_of(environment: Environment) -> TelemetryConfig:
 
 
 def _yield_the_processor() -> None:
-    """Among the processes of one session by niceness; Linux shares between sessions by that of the session's group,
-    which is touched only where the session is ours alone: others of it would starve."""
+    """To the processes of the same session at once, where the system can: by niceness alone whoever runs has his slice
+    to its end, and a gateway's Redis would wait for it. Linux shares between sessions by the niceness of the session's
+    group, which is touched only where the session is ours alone: others of it would starve."""
     os.nice(NICE)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a sandbox without scheduling classes
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     if os.getsid(0) == os.getpid():
         with contextlib.suppress(OSError):  # a kernel without autogroups knows one niceness only
             Path("/proc/self/autogroup").write_text(str(NICE))
