@@ -79,7 +79,7 @@ class Arm:
     def tell(self, number: signal.Signals) -> None:
         for pid in self.pids:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, number)  # each was started in a session of its own
+                os.killpg(pid, number)  # each was started in a group of its own
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ def free_port() -> int:
 def process(
     argv: Sequence[str | Path], *, core: int | None, log: Path, environ: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A child on one core, its output in `log`; ended with its whole session."""
+    """A child on one core, its output in `log`; ended with its whole group. All are of one session, as they would be in
+    a container: Linux shares a core between sessions first, and the worker could not yield it to Redis."""
     pin = [] if core is None else ["taskset", "-c", str(core)]
     with log.open("ab") as out:
         child = subprocess.Popen(
@@ -35,7 +36,7 @@ def process(
             stdout=out,
             stderr=out,
             env={**os.environ, **(environ or {})},
-            start_new_session=True,
+            process_group=0,
             preexec_fn=die_with_parent,  # a benchmark that is killed leaves nothing behind
         )
     try:
