@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -98,6 +99,14 @@ async def test_it_keeps_the_books_exports_and_ends_with_0(
     assert {o.environment for o in sink.observations.values()} == {"default"}
     assert not [line for line in worker.lines if line["level"] not in ("info",)]
     sink.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux' scheduling classes")
+async def test_it_leaves_the_processor_to_whoever_wants_it(start: Start) -> None:
+    worker = start()
+    await asyncio.to_thread(worker.wait_until_started)
+    assert os.sched_getscheduler(worker.process.pid) == os.SCHED_IDLE
+    assert await asyncio.to_thread(worker.terminate) == 0
 
 
 async def test_killed_between_the_rows_and_the_acknowledgement_nothing_is_lost_or_doubled(
