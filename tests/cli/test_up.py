@@ -104,6 +104,15 @@ def test_status_says_what_runs(platform: Running, environ: Mapping[str, str]) ->
     assert "no answer" not in done.stdout
 
 
+def test_status_asks_where_the_gateway_is_and_not_where_it_would_be(
+    platform: Running, environ: Mapping[str, str]
+) -> None:
+    another_shell = {name: value for name, value in environ.items() if name != "QUARTERDECK_PORT"}
+    done = say(another_shell, "status")
+    assert done.returncode == 0
+    assert f":{environ['QUARTERDECK_PORT']}/readyz" in done.stdout
+
+
 def test_a_second_up_is_refused_in_one_line(platform: Running, environ: Mapping[str, str]) -> None:
     done = say(environ, "up", "--engine", "sim")
     assert done.returncode == 1
