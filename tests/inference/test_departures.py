@@ -44,8 +44,13 @@ def told() -> list[str]:
 
 
 @pytest.fixture
-def departures() -> Departures:
-    return Departures()
+async def departures() -> Departures:
+    """In a busy hour: two have just sent something."""
+    subject = Departures()
+    for name in ("one", "another"):
+        made(subject, name, [])[0].write(b".")
+    await asyncio.sleep(0)
+    return subject
 
 
 def made(departures: Departures, name: str, told: list[str]) -> tuple[GatheredTransport, Wire]:
@@ -68,6 +73,26 @@ async def test_the_pieces_of_a_turn_are_one_write_for_each_in_the_order_of_their
     b.write(b"4")
     await asyncio.sleep(0)
     assert told == ["a 13", "b 2", "b 4"]
+
+
+async def test_where_turns_have_only_one_it_is_sent_at_once(told: list[str]) -> None:
+    departures = Departures()
+    (a, _), (b, _) = made(departures, "a", told), made(departures, "b", told)
+    for _ in range(3):
+        a.write(b"1")
+        assert told.pop() == "a 1"
+        await asyncio.sleep(0)
+    a.write(b"2")
+    b.write(b"3")
+    a.write(b"4")
+    assert told == ["a 2"]
+    await asyncio.sleep(0)
+    assert told == ["a 2", "b 3", "a 4"]
+    a.write(b"5")  # from here on it is worth waiting
+    assert told == ["a 2", "b 3", "a 4"]
+    await asyncio.sleep(0)
+    a.write(b"6")  # and no longer
+    assert told == ["a 2", "b 3", "a 4", "a 5", "a 6"]
 
 
 async def test_much_of_one_does_not_wait(departures: Departures, told: list[str]) -> None:

@@ -2,8 +2,8 @@
 
 Between two sends lie some fifty microseconds of ours, in which the other side wakes up for the first, answers it and
 goes to sleep again; waking it costs the sender more than the send. Of ten that follow one another only the first wakes
-anybody, and what they cause comes back together, too. A piece waits for less than a turn; when there is nothing else to
-do, a turn is over at once.
+anybody, and what they cause comes back together, too. A piece waits for less than a turn; where turns have only one, it
+is sent at once.
 """
 
 import asyncio
@@ -38,9 +38,10 @@ class GatheredTransport:
         self.resume_reading = transport.resume_reading
 
     def write(self, data: bytes) -> None:
+        if not self._pieces and not self._departures.add(self):
+            self._transport.write(data)
+            return
         self._size += len(data)
-        if not self._pieces:
-            self._departures.add(self)
         self._pieces.append(data)
         if self._size > self.MOST_BYTES:
             self.flush()
@@ -69,17 +70,26 @@ class Departures:
 
     def __init__(self) -> None:
         self._due: list[GatheredTransport] = []
+        self._count = 0
+        """Of those that came in this turn."""
+        self._is_busy = False
+        """More than one came in the turn before."""
 
     def gathered(self, transport: asyncio.Transport) -> GatheredTransport:
         return GatheredTransport(transport, self)
 
-    def add(self, transport: GatheredTransport) -> None:
-        """It has something now."""
-        if not self._due:
+    def add(self, transport: GatheredTransport) -> bool:
+        """It has something now. False: nobody need wait for others, as the turn before had none, and it may send it."""
+        self._count += 1
+        if self._count == 1:
             asyncio.get_running_loop().call_soon(self._leave)
+            if not self._is_busy:
+                return False
         self._due.append(transport)
+        return True
 
     def _leave(self) -> None:
+        self._is_busy, self._count = self._count > 1, 0
         due, self._due = self._due, []
         for transport in due:
             transport.flush()
