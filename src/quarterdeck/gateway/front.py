@@ -113,6 +113,8 @@ class Exchange:
         self._protocol.end(self)
 
     async def begin(self, status: int, headers: Headers) -> None:
+        if self.disconnected:
+            return
         lines = self._head(status, headers)
         lines.append(b"transfer-encoding: chunked\r\n\r\n")
         self.transport.write(b"".join(lines))
