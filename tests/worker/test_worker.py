@@ -101,14 +101,6 @@ async def test_it_keeps_the_books_exports_and_ends_with_0(
     sink.stop()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux' scheduling classes")
-async def test_it_leaves_the_processor_to_whoever_wants_it(start: Start) -> None:
-    worker = start()
-    await asyncio.to_thread(worker.wait_until_started)
-    assert os.sched_getscheduler(worker.process.pid) == os.SCHED_IDLE
-    assert await asyncio.to_thread(worker.terminate) == 0
-
-
 async def test_killed_between_the_rows_and_the_acknowledgement_nothing_is_lost_or_doubled(
     start: Start, own_redis_server: RedisServer, ledger: Ledger, sqlite_url: str
 ) -> None:
@@ -204,7 +196,10 @@ def test_it_yields_the_processor_and_slows_nobody_else_of_its_session(start: Sta
     worker = start()
     worker.wait_until_started()
     assert os.getpriority(os.PRIO_PROCESS, worker.process.pid) > os.getpriority(os.PRIO_PROCESS, 0)
+    if sys.platform == "linux":
+        assert os.sched_getscheduler(worker.process.pid) == os.SCHED_IDLE
     assert (group.read_text() if group.exists() else "") == before
+    assert worker.terminate() == 0
 
 
 def test_without_work_ctrl_c_ends_it_at_once(start: Start) -> None:

@@ -38,12 +38,10 @@ class GatheredTransport:
         self.resume_reading = transport.resume_reading
 
     def write(self, data: bytes) -> None:
-        if not self._pieces and not self._departures.add(self):
-            self._transport.write(data)
-            return
-        self._size += len(data)
+        waits = bool(self._pieces) or self._departures.add(self)
         self._pieces.append(data)
-        if self._size > self.MOST_BYTES:
+        self._size += len(data)
+        if not waits or self._size > self.MOST_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -71,9 +69,9 @@ class Departures:
     def __init__(self) -> None:
         self._due: list[GatheredTransport] = []
         self._count = 0
-        """Of those that came in this turn."""
+        """How often somebody came in this turn; who went at once and has more comes again."""
         self._is_busy = False
-        """More than one came in the turn before."""
+        """So it was more than once in the last turn in which anybody came."""
 
     def gathered(self, transport: asyncio.Transport) -> GatheredTransport:
         return GatheredTransport(transport, self)

@@ -299,8 +299,8 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         self._paused = False
-        if not self.done:
-            self.deadline = min(self._loop.time() + self.idle_timeout, self._limit)
+        if not self.done:  # what came last was heard now, as the engine could not say more
+            self.deadline, self.has_heard = self._limit, True
         self._transport.resume_reading()
 
     def _lower_names(self) -> None:
