@@ -7,8 +7,8 @@ the platform on this machine), with OPENAI_API_KEY where it is another one. Add 
 
 from pathlib import Path
 
-from quarterdeck.load import standalone
-from quarterdeck.load.users import Chat, Disconnecter, Embeddings, Rag, Repeater, Session, Stream, ToolCaller
+from quarterdeck.load.run import standalone
+from quarterdeck.load.run.users import Chat, Disconnecter, Embeddings, Rag, Repeater, Session, Stream, ToolCaller
 
 standalone.install(Path(__file__).parent / "profiles" / "default.yaml")
 

@@ -169,7 +169,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--most", type=float, default=0.02, help="the largest difference that passes")
     told = parser.parse_args()
-    command = [sys.executable, "-m", "quarterdeck.engine.simulator", "--model", "simulated", "--port", "0"]
+    command = [sys.executable, "-m", "quarterdeck.simulator", "--model", "simulated", "--port", "0"]
     command += ["--time-to-first-token", FIRST_TOKEN, "--inter-token-latency", GAP, "--max-num-seqs", "4096"]
     engine = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:

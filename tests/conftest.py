@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 from tests.servers import CONSERVATION, PostgresServer, RedisServer, short_folder
 
+from quarterdeck.net.redis import Redis
 from quarterdeck.store.database import Database
-from quarterdeck.store.redis import Redis
 
 _indexes = itertools.count()
 _redis_databases = itertools.cycle(range(1, CONSERVATION))  # 0 is for a test that needs another than its own

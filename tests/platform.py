@@ -54,7 +54,7 @@ class SimulatorProcess(DoorProcess):
         self._options = list(options)
 
     def command(self) -> list[str]:
-        module = ["-m", "quarterdeck.engine.simulator"]
+        module = ["-m", "quarterdeck.simulator"]
         return [sys.executable, *module, "--port", str(self.port), *self._options]
 
     def running(self) -> float:

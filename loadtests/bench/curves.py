@@ -22,7 +22,7 @@ from levels import latency, memory, processes, streams
 from parts import machine
 from tables import median, spread, table, write
 
-from quarterdeck.load.plots import Line, Plot
+from quarterdeck.load.report.plots import Line, Plot
 
 RESULTS = HERE / "results" / "curves.json"
 KEYS = (1, 10, 100, 1_000, 10_000)

@@ -26,7 +26,7 @@ from parts import free_port, machine, process, rss_mb, wait_for
 from quarterdeck.cli import credentials
 from quarterdeck.engine.machine import read_machine
 from quarterdeck.engine.profile import make_profile
-from quarterdeck.inference.http1 import HttpClient, Origin, Timeouts, request_head
+from quarterdeck.net.http_client import HttpClient, Origin, Timeouts, request_head
 from quarterdeck.processes import descendants
 from quarterdeck.settings.config import load as load_config
 from quarterdeck.settings.environment import Environment

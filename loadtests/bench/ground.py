@@ -12,7 +12,7 @@ from arms import Arm, Gateway, Platform, config, mock_engine, model, platform, t
 from drive import Requests, Round, compiled, drive
 from tables import rotated
 
-from quarterdeck.load.plots import Plot
+from quarterdeck.load.report.plots import Plot
 
 
 @dataclass

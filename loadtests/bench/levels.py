@@ -13,7 +13,7 @@ from ground import Bench, Curve, plain
 from parts import rss_mb
 from tables import median, rotated, spread, table
 
-from quarterdeck.load.plots import Line, Plot
+from quarterdeck.load.report.plots import Line, Plot
 
 STREAMS, TOKEN_US, TOKENS = 1_024, 20_000, 500
 """50 tokens a second for ten seconds, then the next stream."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from drive import Round
 
-from quarterdeck.load.plots import Plot, draw
+from quarterdeck.load.report.plots import Plot, draw
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 # The report's classes (quarterdeck/load/report.css) in a file that stands alone; it follows the reader's light or dark.

@@ -11,12 +11,13 @@ from loadtests.chaos.platform import MODEL
 from loadtests.chaos.traffic import Traffic
 from loadtests.chaos.verdicts import MIB, Verdict
 
-from quarterdeck.load import budgets, recording, results, watching
-from quarterdeck.load.profile import Profile
-from quarterdeck.load.recording import Recording
-from quarterdeck.load.statistics import Gaps
-from quarterdeck.load.target import Target
-from quarterdeck.load.watching import ProcessSample
+from quarterdeck.load.analysis import budgets, results
+from quarterdeck.load.analysis.statistics import Gaps
+from quarterdeck.load.run import recording, watching
+from quarterdeck.load.run.profile import Profile
+from quarterdeck.load.run.recording import Recording
+from quarterdeck.load.run.target import Target
+from quarterdeck.load.run.watching import ProcessSample
 
 CLIENT = "not used"
 

@@ -20,8 +20,8 @@ from loadtests.chaos.verdicts import Verdict
 from tests.faults.stack import until
 
 from quarterdeck import processes
-from quarterdeck.load import profile as profiles
-from quarterdeck.load.profile import Profile
+from quarterdeck.load.run import profile as profiles
+from quarterdeck.load.run.profile import Profile
 from quarterdeck.settings.limits import Budget, Limits
 
 PROFILE = Path(__file__).resolve().parents[1] / "profiles" / "soak.yaml"

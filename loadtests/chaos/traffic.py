@@ -20,10 +20,10 @@ from loadtests.chaos.faults import MOVED_ON
 from loadtests.chaos.platform import CACHED, EMBEDDING, MODEL
 from tests.faults.asking import Answer, Shape, ask
 
-from quarterdeck.load.arrivals import Arrival, schedule
-from quarterdeck.load.profile import Embeddings, Profile
-from quarterdeck.load.prompts import Prompts
-from quarterdeck.load.statistics import EXPECTED, Sample
+from quarterdeck.load.analysis.statistics import EXPECTED, Sample
+from quarterdeck.load.run.arrivals import Arrival, schedule
+from quarterdeck.load.run.profile import Embeddings, Profile
+from quarterdeck.load.run.prompts import Prompts
 
 DEADLINE_SECONDS = 45.0
 """No request of this profile takes so long, whatever happens to it: its stream is some 300 ms, an engine's silence ends

@@ -8,8 +8,8 @@ from loadtests.chaos.books import Books
 from loadtests.chaos.faults import Happened
 from loadtests.chaos.traffic import DEADLINE_SECONDS, Asked
 
-from quarterdeck.load.distribution import slope
-from quarterdeck.load.results import Sample
+from quarterdeck.load.analysis.distribution import slope
+from quarterdeck.load.analysis.results import Sample
 
 MIB = 2**20
 SLOPE_MIB_PER_HOUR = 20.0

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import openai
 import pytest
-from tests.inference.spending import a_scope, trust
+from tests.accounting.spending import a_scope, trust
 from tests.platform import GatewayProcess, SimulatorProcess
 from tests.servers import CONTRACT, RedisServer, short_folder, wait_until
 
-from quarterdeck.inference.admission import stream_key
+from quarterdeck.accounting.admission import stream_key
+from quarterdeck.net.redis import Redis
 from quarterdeck.record import RequestRecord, decode
 from quarterdeck.settings.limits import Limits
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
-from quarterdeck.store.redis import Redis
 
 CONFIG = """
 models:

@@ -10,10 +10,10 @@ from decimal import Decimal
 from tests.faults.stack import ORG, Key, Stack
 from tests.telemetry.otlp_sink import OTLPSink
 
-from quarterdeck.inference.admission import read_money
-from quarterdeck.inference.counters import stream_key
+from quarterdeck.accounting.admission import read_money
+from quarterdeck.accounting.scopes import stream_key
+from quarterdeck.net.redis import Redis
 from quarterdeck.record import RequestRecord, decode, microdollars
-from quarterdeck.store.redis import Redis
 
 
 def total(rows: Iterable[RequestRecord]) -> Decimal:

@@ -24,14 +24,14 @@ from tests.platform import DoorProcess, GatewayProcess, SimulatorProcess
 from tests.servers import RedisServer, ServerProcess
 
 from quarterdeck import ids
-from quarterdeck.inference import admission
+from quarterdeck.accounting import admission
+from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.processes import descendants
 from quarterdeck.record import RequestRecord
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger, LedgerFilter
-from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.store.spool import Spool
 
 ORG = "default"

@@ -8,26 +8,26 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from quarterdeck import ids
+from quarterdeck.accounting.budget_status import Budgets
 from quarterdeck.errors import APIError, NotFoundError
-from quarterdeck.gateway.access import AccessLog
-from quarterdeck.gateway.auth import Authenticator
-from quarterdeck.gateway.budgets import Budgets
-from quarterdeck.gateway.callers import Callers
+from quarterdeck.gateway.auth.authenticator import Authenticator
+from quarterdeck.gateway.auth.invalidation import Change
 from quarterdeck.gateway.dependencies import Parts
+from quarterdeck.gateway.http.access_log import AccessLog
+from quarterdeck.gateway.http.callers import Callers
+from quarterdeck.gateway.http.wire import ABORT
 from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.readiness import Readiness
-from quarterdeck.gateway.revisions import Change
-from quarterdeck.gateway.wire import ABORT
-from quarterdeck.inference.calls import Head, Reply, Sink, pour
-from quarterdeck.inference.directory import Directory
-from quarterdeck.inference.endpoints import Endpoint
+from quarterdeck.inference.call import Head, Reply, Sink, pour
+from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.routing.directory import Directory
+from quarterdeck.net.redis import Redis
 from quarterdeck.settings.config import Config, parse
 from quarterdeck.settings.limits import Budget
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import OrgStore
-from quarterdeck.store.redis import Redis
 from quarterdeck.store.teams import TeamStore
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 

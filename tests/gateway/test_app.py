@@ -10,11 +10,11 @@ from fastapi.routing import APIRoute
 from starlette.routing import Route
 from tests.gateway.fakes import ADMIN, Client, FakePipeline, parts
 
-from quarterdeck.gateway.access import AccessLog
 from quarterdeck.gateway.app import create_api, create_app
 from quarterdeck.gateway.dependencies import Parts
-from quarterdeck.gateway.hot_path import HotPath
-from quarterdeck.gateway.middleware import PUBLIC
+from quarterdeck.gateway.http.access_log import AccessLog
+from quarterdeck.gateway.http.lifecycle import HotPath
+from quarterdeck.gateway.http.middleware import PUBLIC
 from quarterdeck.telemetry.access_lines import AccessLine
 
 

@@ -5,7 +5,7 @@ from tests.gateway.fakes import endpoint
 from tests.inference.making import a_principal
 
 from quarterdeck.gateway.catalogue import availability, best_availability, is_allowed, names
-from quarterdeck.inference.directory import Directory
+from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.settings.config import parse
 
 DIRECTORY = Directory.of(

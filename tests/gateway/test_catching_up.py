@@ -14,10 +14,10 @@ from tests.gateway.fakes import FakeKeys, config, key_row
 
 from quarterdeck import ids
 from quarterdeck.errors import AuthenticationError
-from quarterdeck.gateway import auth
-from quarterdeck.gateway.auth import Authenticator
-from quarterdeck.gateway.principals import principal_of
-from quarterdeck.gateway.revisions import Change
+from quarterdeck.gateway.auth import authenticator
+from quarterdeck.gateway.auth.authenticator import Authenticator
+from quarterdeck.gateway.auth.invalidation import Change
+from quarterdeck.resources.tenancy.principals import principal_of
 from quarterdeck.settings.limits import Limits
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.terms import Terms
@@ -120,7 +120,7 @@ class World:
             self.was_lost = self.was_lost or bool(self.words)
             self.words.clear()
         elif what == "fade":
-            self.now += auth.FRESH_SECONDS + 1
+            self.now += authenticator.FRESH_SECONDS + 1
         else:
             for _ in range(self.chance.randrange(12)):
                 await asyncio.sleep(0)
@@ -159,7 +159,7 @@ class World:
 def _patience() -> Iterator[None]:
     """A look-up gives up reading again after some changes; here it never does."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(auth, "READ_AGAIN", 1000)
+        patch.setattr(authenticator, "READ_AGAIN", 1000)
         yield
 
 

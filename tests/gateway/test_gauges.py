@@ -6,20 +6,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.accounting.spending import a_scope, trust
 from tests.inference.bench import Bench
 from tests.inference.making import a_principal, an_endpoint, answer, served
-from tests.inference.spending import a_scope, trust
-from tests.inference.upstream import Upstream, answering, response, until
+from tests.net.upstream import Upstream, answering, response, until
 from tests.telemetry.test_metrics import value
 
+from quarterdeck.accounting.scopes import Scope
 from quarterdeck.errors import EngineUnavailableError, RateLimitError, ServiceUnavailableError
 from quarterdeck.gateway.gauges import watch
-from quarterdeck.inference.counters import Scope
-from quarterdeck.inference.http1 import HttpClient
-from quarterdeck.inference.routing.health import FAILURES_TO_REST, report_failure
+from quarterdeck.inference.endpoints.circuit_breaker import FAILURES_TO_REST, report_failure
+from quarterdeck.net.http_client import HttpClient
+from quarterdeck.net.redis import Redis
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.routes import QueueConfig
-from quarterdeck.store.redis import Redis
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
 KEY = "key:key_1"

@@ -6,7 +6,7 @@ import pytest
 from tests.gateway.fakes import FakeDatabase, FakeEndpoints, FakePipeline, FakeRedis, config, endpoint
 
 from quarterdeck.gateway.readiness import Readiness
-from quarterdeck.store.redis import RedisUnavailableError
+from quarterdeck.net.redis import RedisUnavailableError
 
 
 class Bench:

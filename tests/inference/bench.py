@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from tests.inference.making import CHAT, a_head, as_json
-from tests.inference.upstream import SOON, Upstream
+from tests.net.upstream import SOON, Upstream
 
-from quarterdeck.inference import admission
+from quarterdeck.accounting import admission
+from quarterdeck.accounting.principal import Principal
+from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.inference.cache.answers import AnswerCache
 from quarterdeck.inference.cache.embedding import Embedder
-from quarterdeck.inference.calls import Head, Operation, Reply
-from quarterdeck.inference.directory import Directory
-from quarterdeck.inference.endpoints import Endpoint
-from quarterdeck.inference.engine_client import EngineClient
-from quarterdeck.inference.http1 import HttpClient, Timeouts
+from quarterdeck.inference.call import Head, Operation, Reply
+from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.pipeline import Pipeline
-from quarterdeck.inference.principal import Principal
-from quarterdeck.inference.settlement import Settlement
+from quarterdeck.inference.routing.directory import Directory
+from quarterdeck.net.http_client import HttpClient, Timeouts
+from quarterdeck.net.redis import Redis
 from quarterdeck.record import RequestRecord, decode
 from quarterdeck.settings.config import Config, parse
-from quarterdeck.store.redis import Redis
 from quarterdeck.store.spool import Spool
 
 CONFIG = """

@@ -1,23 +1,16 @@
-"""Fixtures of the hot path's tests, and the loop that they run on."""
+"""Fixtures of the request path's tests, and the loop that they run on."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 
 import pytest
-import uvloop
+from tests.loops import BOTH, UVLOOP, Loops
 
-from quarterdeck.inference.http1 import HttpClient
-
-ON_BOTH_LOOPS = ("test_http1.py", "test_engine_client.py")
+from quarterdeck.net.http_client import HttpClient
 
 
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The gateway runs on uvloop, whose transports are not quite asyncio's: what touches them is tested on both."""
-    if item.path.name in ON_BOTH_LOOPS:
-        return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-    return {"uvloop": uvloop.new_event_loop}
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Loops:
+    """The gateway runs on uvloop, whose transports differ from asyncio's: code that touches them is tested on both."""
+    return BOTH if item.path.match("engine/test_client.py") else UVLOOP
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 from quarterdeck import ids
-from quarterdeck.inference.calls import Head, Operation
-from quarterdeck.inference.directory import Served
-from quarterdeck.inference.endpoints import Endpoint
-from quarterdeck.inference.metering import Meter
-from quarterdeck.inference.pricing import Rates
-from quarterdeck.inference.principal import Principal
+from quarterdeck.accounting.pricing import Rates
+from quarterdeck.accounting.principal import Principal
+from quarterdeck.inference.call import Head, Operation
+from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.metering.meter import Meter
+from quarterdeck.inference.routing.directory import Served
 from quarterdeck.protocol import requests
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.prices import Price

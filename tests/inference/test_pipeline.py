@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import pytest
 from tests.inference.bench import Bench, a_config
 from tests.inference.making import CHAT, DONE, a_head, a_principal, answer, as_json, delta, usage
-from tests.inference.upstream import Peer, Script, Upstream, answering, chunk, response, stream_head, streamed, until
+from tests.net.upstream import Peer, Script, Upstream, answering, chunk, response, stream_head, streamed, until
 from tests.servers import RedisServer
 
+from quarterdeck.accounting import admission, settlement
 from quarterdeck.errors import (
     APIError,
     AuthenticationError,
@@ -24,13 +25,13 @@ from quarterdeck.errors import (
     RateLimitError,
     ServiceUnavailableError,
 )
-from quarterdeck.inference import admission, closing, settlement
-from quarterdeck.inference.calls import Operation
-from quarterdeck.inference.directory import Directory
-from quarterdeck.inference.http1 import HttpClient, Timeouts
+from quarterdeck.inference import closing
+from quarterdeck.inference.call import Operation
+from quarterdeck.inference.routing.directory import Directory
+from quarterdeck.net.http_client import HttpClient, Timeouts
+from quarterdeck.net.redis import Redis
 from quarterdeck.protocol import sse
 from quarterdeck.settings.limits import Limits
-from quarterdeck.store.redis import Redis
 
 STREAM = {**CHAT, "stream": True}
 COMPLETION = {"model": "m", "prompt": "Hi"}
@@ -481,7 +482,7 @@ async def test_where_the_engine_can_not_count_tokens_are_estimated(bench: Bench,
 async def test_an_engine_that_does_not_come_to_count_is_not_waited_for(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quarterdeck.inference.counting.COUNT_SECONDS", 0.05)
+    monkeypatch.setattr("quarterdeck.inference.metering.token_counting.COUNT_SECONDS", 0.05)
     async with Upstream(answering(streamed(*SAID), silence)) as engine:
         bench.add(engine)
         await bench.stream()

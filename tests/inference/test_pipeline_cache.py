@@ -9,14 +9,14 @@ import msgspec
 import pytest
 from tests.inference.bench import CONFIG, Bench
 from tests.inference.making import CHAT, DONE, a_head, a_principal, answer, as_json, delta, usage
-from tests.inference.upstream import Peer, Upstream, answering, response, streamed, until
+from tests.net.upstream import Peer, Upstream, answering, response, streamed, until
 
 from quarterdeck.errors import EngineError
 from quarterdeck.inference.cache import entry, store
-from quarterdeck.inference.calls import Head, Operation, Reply
-from quarterdeck.inference.http1 import HttpClient
+from quarterdeck.inference.call import Head, Operation, Reply
+from quarterdeck.net.http_client import HttpClient
+from quarterdeck.net.redis import Redis
 from quarterdeck.settings.limits import Limits
-from quarterdeck.store.redis import Redis
 
 CACHED = f"{CONFIG}\ncache: {{default: {{exact: true}}}}"
 COLD = {**CHAT, "temperature": 0}

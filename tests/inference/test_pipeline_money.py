@@ -5,19 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.accounting.spending import ORG, a_scope, money, trust
 from tests.inference.bench import Bench
 from tests.inference.making import a_principal, answer
-from tests.inference.spending import ORG, a_scope, money, trust
-from tests.inference.upstream import Upstream, answering, response
+from tests.net.upstream import Upstream, answering, response
 from tests.servers import RedisServer
 
+from quarterdeck.accounting import admission
+from quarterdeck.accounting.principal import Principal
+from quarterdeck.accounting.scopes import stream_key
 from quarterdeck.errors import EngineUnavailableError, InsufficientQuotaError, RateLimitError, ServiceUnavailableError
-from quarterdeck.inference import admission
-from quarterdeck.inference.counters import stream_key
-from quarterdeck.inference.http1 import HttpClient
-from quarterdeck.inference.principal import Principal
+from quarterdeck.net.http_client import HttpClient
+from quarterdeck.net.redis import Redis
 from quarterdeck.settings.limits import Limits
-from quarterdeck.store.redis import Redis
 
 KEY = "key:key_1"
 

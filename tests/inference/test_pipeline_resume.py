@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from tests.inference.bench import Bench
 from tests.inference.making import CHAT, DONE, as_json, delta, event, usage
+from tests.inference.streaming.test_relay import text_of
 from tests.inference.test_pipeline import BREAKS, COMPLETION, SAID, and_wait
-from tests.inference.test_relay import text_of
-from tests.inference.upstream import Peer, Script, Upstream, answering, chunk, response, stream_head, streamed
+from tests.net.upstream import Peer, Script, Upstream, answering, chunk, response, stream_head, streamed
 
-from quarterdeck.inference.calls import Operation
-from quarterdeck.inference.http1 import HttpClient, Timeouts
+from quarterdeck.inference.call import Operation
+from quarterdeck.net.http_client import HttpClient, Timeouts
+from quarterdeck.net.redis import Redis
 from quarterdeck.protocol import sse
-from quarterdeck.store.redis import Redis
 
 LOSSES = {name: failure for name, (failure, _) in BREAKS.items() if name != "it ends after the reason"}
 PROMPT_TOKENS = 7

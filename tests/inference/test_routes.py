@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.inference.bench import Bench
 from tests.inference.making import CHAT, DONE, a_principal, answer, delta, usage
-from tests.inference.upstream import Peer, Script, Upstream, answering, chunk, response, stream_head, streamed, until
+from tests.net.upstream import Peer, Script, Upstream, answering, chunk, response, stream_head, streamed, until
 
 from quarterdeck.errors import (
     APIError,
@@ -18,13 +18,13 @@ from quarterdeck.errors import (
     RateLimitError,
 )
 from quarterdeck.inference import mirror
-from quarterdeck.inference.calls import Operation
-from quarterdeck.inference.directory import Directory
-from quarterdeck.inference.heartbeats import WAITING
-from quarterdeck.inference.http1 import HttpClient
+from quarterdeck.inference.call import Operation
+from quarterdeck.inference.routing.directory import Directory
+from quarterdeck.inference.streaming.heartbeats import WAITING
+from quarterdeck.net.http_client import HttpClient
+from quarterdeck.net.redis import Redis
 from quarterdeck.protocol import sse
 from quarterdeck.settings.config import parse
-from quarterdeck.store.redis import Redis
 
 MODELS = """
 models:

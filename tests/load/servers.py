@@ -43,7 +43,7 @@ def answering(answers: Mapping[str, tuple[int, bytes]]) -> Iterator[str]:
 @contextmanager
 def simulator(*words: str) -> Iterator[str]:
     """The simulated engine's URL, without /v1."""
-    command = [sys.executable, "-m", "quarterdeck.engine.simulator", "--model", "simulated", "--port", "0", *words]
+    command = [sys.executable, "-m", "quarterdeck.simulator", "--model", "simulated", "--port", "0", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as engine:
         try:
             assert engine.stdout is not None

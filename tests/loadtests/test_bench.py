@@ -18,7 +18,7 @@ from proof import judge
 from sink import trace_ids
 from tables import between, comparison, ratios, rotated, spread, standalone
 
-from quarterdeck.load.plots import Line, Plot
+from quarterdeck.load.report.plots import Line, Plot
 from quarterdeck.store.ledger import Usage
 
 WRK = """Running 2s test @ http://127.0.0.1:1/v1/chat/completions

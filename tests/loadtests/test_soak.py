@@ -15,8 +15,8 @@ from loadtests.chaos.run import Soak, Wishes
 from loadtests.chaos.traffic import Asked, Caller
 
 from quarterdeck import processes
-from quarterdeck.load import report
-from quarterdeck.load.results import Sample
+from quarterdeck.load.analysis.results import Sample
+from quarterdeck.load.report import report
 from quarterdeck.record import RequestRecord
 
 FREE = Caller("free", "sk", 1.0)

@@ -4,7 +4,7 @@ tells what it was sent."""
 from collections.abc import Iterator
 
 import pytest
-from tests.gateway.test_server import bench as bench
+from tests.gateway.http.test_server import bench as bench
 from tests.security.engine import chat, http
 from tests.security.stack import Platform, started
 from tests.servers import SECURITY, RedisServer

@@ -17,13 +17,13 @@ from tests.security.engine import RecordingEngine
 from tests.servers import short_folder
 from tests.telemetry.otlp_sink import OTLPSink
 
-from quarterdeck.inference.calls import Operation
+from quarterdeck.inference.call import Operation
+from quarterdeck.net.redis import Redis
 from quarterdeck.record import RequestRecord
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger, LedgerFilter
-from quarterdeck.store.redis import Redis
 
 PROVIDERS_KEY = "9f8e7d6c5b4a39281706f5e4d3c2b1a0"
 """Of no shape that a pattern would know."""

@@ -8,7 +8,7 @@ import json
 import socket
 
 from tests.faults.stack import resident_mib
-from tests.gateway.test_server import HEAD, Bench
+from tests.gateway.http.test_server import HEAD, Bench
 from tests.security.engine import delta, events
 from tests.security.stack import BODIES, USER, Platform
 from tests.servers import wait_until

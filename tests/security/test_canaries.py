@@ -22,9 +22,9 @@ from tests.security.engine import http as answer_of
 from tests.security.stack import ADMIN, BODIES, BROKE, CONFIG, PROVIDERS_KEY, USER, Platform, started
 from tests.servers import RedisServer, short_folder, wait_until
 
+from quarterdeck.net.redis import Redis
 from quarterdeck.record import encode
 from quarterdeck.store.database import Database
-from quarterdeck.store.redis import Redis
 
 REDIS_PASSWORD, DATABASE_PASSWORD = "rediscanary71c0e2", "databasecanary5d81aa"
 UNKNOWN_KEY = "unknowncanary0c9d3e1f"

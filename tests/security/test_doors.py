@@ -9,11 +9,11 @@ import contextlib
 
 import pytest
 from tests.gateway.fakes import USER
+from tests.gateway.http.test_server import Bench
 from tests.gateway.test_app import every_route
-from tests.gateway.test_server import Bench
 
-from quarterdeck.gateway import middleware
-from quarterdeck.gateway.middleware import PUBLIC
+from quarterdeck.gateway.http import middleware
+from quarterdeck.gateway.http.middleware import PUBLIC
 
 HOSTS = (
     b"localhost/healthz",

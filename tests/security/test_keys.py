@@ -17,9 +17,9 @@ from tests.gateway.fakes import ADMIN, USER, Client, FakeKeys, config, key_row, 
 
 from quarterdeck import ids
 from quarterdeck.errors import AuthenticationError
-from quarterdeck.gateway import auth
 from quarterdeck.gateway.app import create_app
-from quarterdeck.gateway.auth import Authenticator
+from quarterdeck.gateway.auth import authenticator as auth
+from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
 

@@ -15,7 +15,7 @@ from tests.security.engine import http as answer_of
 from tests.security.stack import ADMIN, BODIES, BROKE, PROVIDERS_KEY, SPENT, USER, Platform
 from tests.servers import wait_until
 
-from quarterdeck.inference.calls import Operation
+from quarterdeck.inference.call import Operation
 
 # passthrough
 

@@ -10,9 +10,9 @@ import contextlib
 
 import pytest
 from tests.gateway.fakes import USER
-from tests.gateway.test_server import HEAD, REQUEST, Bench, Peer
+from tests.gateway.http.test_server import HEAD, REQUEST, Bench, Peer
 
-from quarterdeck.gateway.server import MAX_HEAD_BYTES
+from quarterdeck.gateway.http.server import MAX_HEAD_BYTES
 
 SECOND = b"GET /admin/keys HTTP/1.1\r\nhost: x\r\n\r\n"
 """What an attacker would have another take for a request; it brings no key."""

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from quarterdeck.net.redis import Address
 from quarterdeck.settings.environment import Environment
-from quarterdeck.store.redis import Address
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from quarterdeck.inference.directory import Directory
+from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.settings.config import ConfigError, parse
 
 GOOD = """\

@@ -5,7 +5,7 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
-from quarterdeck.store.redis import Redis, Script, Word
+from quarterdeck.net.redis import Redis, Script, Word
 
 
 class Steps:

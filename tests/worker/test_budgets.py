@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 import pytest
-from tests.inference.spending import ORG, a_bill, a_reservation, a_scope, dollars, money, reserve, settle, trust
+from tests.accounting.spending import ORG, a_bill, a_reservation, a_scope, dollars, money, reserve, settle, trust
 from tests.records import a_record
 from tests.worker.steps import Steps
 
-from quarterdeck.gateway.revisions import Change, RedisRevisions
-from quarterdeck.inference import admission
-from quarterdeck.inference.counters import Counters, Scope, cold_key, money_key, rebuilding_key, stream_key
-from quarterdeck.inference.periods import period_start
+from quarterdeck.accounting import admission
+from quarterdeck.accounting.periods import period_start
+from quarterdeck.accounting.scopes import Counters, Scope, cold_key, money_key, rebuilding_key, stream_key
+from quarterdeck.gateway.auth.invalidation import Change, RedisRevisions
+from quarterdeck.net.redis import Redis
 from quarterdeck.record import MIRROR, RequestRecord, decode, encode, microdollars
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger
-from quarterdeck.store.redis import Redis
 from quarterdeck.store.spending import Spending
 from quarterdeck.worker import budgets, streams
 from quarterdeck.worker.budgets import BudgetLoop, rebuild

@@ -15,13 +15,13 @@ from tests.records import a_record
 from tests.servers import PostgresServer, RedisServer
 from tests.telemetry.otlp_sink import OTLPSink
 
-from quarterdeck.inference import admission
-from quarterdeck.inference.admission import Note, Reservation, stream_key
-from quarterdeck.inference.counters import Counters
+from quarterdeck.accounting import admission
+from quarterdeck.accounting.admission import Note, Reservation, stream_key
+from quarterdeck.accounting.scopes import Counters
+from quarterdeck.net.redis import Redis, RedisUnavailableError
 from quarterdeck.record import RequestRecord, encode
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger, LedgerFilter
-from quarterdeck.store.redis import Redis, RedisUnavailableError
 from quarterdeck.telemetry.otlp import OTLPExporter
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker import loops

@@ -18,11 +18,11 @@ from tests.servers import PostgresServer, RedisServer, wait_until
 from tests.telemetry.otlp_sink import OTLPSink
 from tests.worker.process import WorkerProcess, get
 
-from quarterdeck.inference.admission import stream_key
+from quarterdeck.accounting.admission import stream_key
+from quarterdeck.net.redis import Redis, RedisError
 from quarterdeck.record import RequestRecord, encode
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger, LedgerFilter
-from quarterdeck.store.redis import Redis, RedisError
 from quarterdeck.worker.streams import dead_key
 
 ALL = LedgerFilter(org="default")

@@ -107,7 +107,7 @@ def _engine(
         return None
     health = f"http://127.0.0.1:{environment.engine_port}/endpoints"
     if kind == "sim":
-        argv = (str(pythons.core), "-m", "quarterdeck.engine.simulator", "--port", str(environment.engine_port))
+        argv = (str(pythons.core), "-m", "quarterdeck.simulator", "--port", str(environment.engine_port))
         return Door("engine", (*argv, *_simulated(engines)), environ, health, start_s=60, grace_s=20)
     # Ray, not the model: the door answers once Ray is up, and says itself how far each model is.
     real = (str(pythons.engine), "-m", "quarterdeck.engine")

@@ -6,7 +6,7 @@ import sys
 
 import uvloop
 
-from quarterdeck.gateway.service import Service, listen
+from quarterdeck.gateway.lifecycle import Service, listen
 from quarterdeck.settings.config import ConfigError, load
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.packaged import config_path

@@ -11,10 +11,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from quarterdeck.errors import APIError
-from quarterdeck.gateway import responses
 from quarterdeck.gateway.dependencies import Parts
-from quarterdeck.gateway.hot_path import HotPath
-from quarterdeck.gateway.middleware import DefaultDeny, Door, WholeBody
+from quarterdeck.gateway.http import responses
+from quarterdeck.gateway.http.lifecycle import HotPath
+from quarterdeck.gateway.http.middleware import DefaultDeny, Door, WholeBody
 from quarterdeck.gateway.routes import (
     admin_cache,
     admin_keys,

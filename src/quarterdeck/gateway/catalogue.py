@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quarterdeck.inference.directory import Directory, Served
-from quarterdeck.inference.endpoints import Endpoint
-from quarterdeck.inference.principal import Principal
+from quarterdeck.accounting.principal import Principal
+from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.routing.directory import Directory, Served
 
 
 @dataclass(frozen=True, slots=True)

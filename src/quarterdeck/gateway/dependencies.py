@@ -8,18 +8,18 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from quarterdeck.accounting.budget_status import Budgets
+from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import BadRequestError, PermissionDeniedError, ServiceUnavailableError
-from quarterdeck.gateway.access import AccessLog
-from quarterdeck.gateway.auth import Authenticator
-from quarterdeck.gateway.budgets import Budgets
-from quarterdeck.gateway.callers import Callers
-from quarterdeck.gateway.hot_path import Pipeline
+from quarterdeck.gateway.auth.authenticator import Authenticator
+from quarterdeck.gateway.auth.invalidation import Change
+from quarterdeck.gateway.http.access_log import AccessLog
+from quarterdeck.gateway.http.callers import Callers
+from quarterdeck.gateway.http.lifecycle import Pipeline
+from quarterdeck.gateway.http.middleware import PRINCIPAL
 from quarterdeck.gateway.kept_answers import KeptAnswers
-from quarterdeck.gateway.middleware import PRINCIPAL
 from quarterdeck.gateway.readiness import Readiness
-from quarterdeck.gateway.revisions import Change
-from quarterdeck.inference.endpoints import Endpoints
-from quarterdeck.inference.principal import Principal
+from quarterdeck.inference.endpoints.sources import Endpoints
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.limits import Budget
 from quarterdeck.store.keys import KeyStore

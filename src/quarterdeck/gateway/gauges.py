@@ -4,10 +4,10 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sized
 
-from quarterdeck.inference.endpoints import Endpoints
+from quarterdeck.inference.endpoints.circuit_breaker import is_offered
+from quarterdeck.inference.endpoints.sources import Endpoints
 from quarterdeck.inference.gate import Gate
-from quarterdeck.inference.queueing import Queues
-from quarterdeck.inference.routing.health import is_offered
+from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.router import Router
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 from quarterdeck.telemetry.metrics import Labels

@@ -3,7 +3,7 @@
 from quarterdeck.errors import ServiceUnavailableError
 from quarterdeck.inference.cache import store
 from quarterdeck.inference.cache.store import Held
-from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
+from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 
 
 class KeptAnswers:

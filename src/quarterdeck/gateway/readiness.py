@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 from quarterdeck.gateway import catalogue
 from quarterdeck.gateway.catalogue import Availability
-from quarterdeck.gateway.hot_path import Pipeline
-from quarterdeck.inference.endpoints import Endpoints
+from quarterdeck.gateway.http.lifecycle import Pipeline
+from quarterdeck.inference.endpoints.sources import Endpoints
+from quarterdeck.net.redis import RedisError, RedisUnavailableError
 from quarterdeck.store.database import DatabaseUnavailableError
-from quarterdeck.store.redis import RedisError, RedisUnavailableError
 
 HELD_SECONDS = 1.0
 """An answer is given again for so long: anybody may ask, and asking must cost nothing."""

@@ -14,16 +14,16 @@ from quarterdeck.errors import (
     RateLimitError,
     ServiceUnavailableError,
 )
-from quarterdeck.inference.calls import FREE, Operation
-from quarterdeck.inference.directory import Served
-from quarterdeck.inference.endpoints import Endpoint
-from quarterdeck.inference.engine_client import EngineAnswer, EngineClient
-from quarterdeck.inference.metering import error_code
+from quarterdeck.inference.call import FREE, Operation
+from quarterdeck.inference.call_state import Call
+from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.engine.client import EngineAnswer, EngineClient
+from quarterdeck.inference.metering.meter import error_code
 from quarterdeck.inference.preparation import for_endpoint
-from quarterdeck.inference.queueing import Queues
-from quarterdeck.inference.resume import Lost, Resumed, continue_at, is_resumable
+from quarterdeck.inference.routing.directory import Served
+from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.router import Choice
-from quarterdeck.inference.under_way import Call
+from quarterdeck.inference.streaming.resume import Lost, Resumed, continue_at, is_resumable
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.requests import Generation
 from quarterdeck.record import Attempt

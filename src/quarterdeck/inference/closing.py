@@ -4,17 +4,17 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.errors import APIError
 from quarterdeck.inference.attempts import Attempts
 from quarterdeck.inference.cache.entry import Entry, hit
-from quarterdeck.inference.calls import FREE
-from quarterdeck.inference.counting import count_what_was_received, estimate_what_was_received
-from quarterdeck.inference.endpoints import Endpoint
-from quarterdeck.inference.engine_client import EngineClient
+from quarterdeck.inference.call import FREE
+from quarterdeck.inference.call_state import Call
+from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.gate import Gate
-from quarterdeck.inference.metering import error_code
-from quarterdeck.inference.settlement import Settlement
-from quarterdeck.inference.under_way import Call
+from quarterdeck.inference.metering.meter import error_code
+from quarterdeck.inference.metering.token_counting import count_what_was_received, estimate_what_was_received
 from quarterdeck.record import RequestRecord, Status
 
 COUNTED_AT_ONCE = 8

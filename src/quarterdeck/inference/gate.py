@@ -9,20 +9,20 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
+from quarterdeck.accounting import admission
+from quarterdeck.accounting.admission import Admission, Reservation, read_admission
+from quarterdeck.accounting.local_limits import LocalLimits
+from quarterdeck.accounting.pricing import estimated_cost
+from quarterdeck.accounting.principal import Principal
+from quarterdeck.accounting.rate_headers import rate_headers
+from quarterdeck.accounting.refusals import limits_unavailable, refusal_of
+from quarterdeck.accounting.reservations import Reserving
+from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.errors import APIError
-from quarterdeck.inference import admission
-from quarterdeck.inference.admission import Admission, Reservation, read_admission
-from quarterdeck.inference.local_limits import LocalLimits
-from quarterdeck.inference.pricing import estimated_cost
-from quarterdeck.inference.principal import Principal
-from quarterdeck.inference.rate_headers import rate_headers
-from quarterdeck.inference.refusals import limits_unavailable, refusal_of
-from quarterdeck.inference.reserving import Reserving
-from quarterdeck.inference.settlement import Settlement
-from quarterdeck.inference.under_way import Call, Headers
+from quarterdeck.inference.call_state import Call, Headers
+from quarterdeck.net.redis import Redis, RedisError, RedisSilentError, RedisUnavailableError
 from quarterdeck.record import RequestRecord
 from quarterdeck.settings.config import GatewayConfig
-from quarterdeck.store.redis import Redis, RedisError, RedisSilentError, RedisUnavailableError
 
 log = logging.getLogger(__name__)
 

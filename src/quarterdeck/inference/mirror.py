@@ -10,18 +10,18 @@ import time
 from collections.abc import Callable
 
 from quarterdeck import ids
+from quarterdeck.accounting.principal import Principal
+from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.errors import APIError, EngineError
-from quarterdeck.inference.calls import Head
-from quarterdeck.inference.counting import estimate_what_was_received
-from quarterdeck.inference.directory import Route, Served
-from quarterdeck.inference.engine_client import EngineClient
-from quarterdeck.inference.metering import Meter, error_code
+from quarterdeck.inference.call import Head
+from quarterdeck.inference.endpoints.circuit_breaker import report_failure, report_success
+from quarterdeck.inference.engine.client import EngineClient
+from quarterdeck.inference.metering.meter import Meter, error_code
+from quarterdeck.inference.metering.token_counting import estimate_what_was_received
 from quarterdeck.inference.preparation import for_endpoint
-from quarterdeck.inference.principal import Principal
-from quarterdeck.inference.relay import Relay
-from quarterdeck.inference.routing.health import report_failure, report_success
+from quarterdeck.inference.routing.directory import Route, Served
 from quarterdeck.inference.routing.router import Router
-from quarterdeck.inference.settlement import Settlement
+from quarterdeck.inference.streaming.relay import Relay
 from quarterdeck.protocol.requests import AnyRequest
 from quarterdeck.record import MIRROR, Attempt, RequestRecord, Status
 from quarterdeck.settings.limits import Limits

@@ -9,34 +9,34 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from quarterdeck.accounting.principal import Principal
+from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.errors import APIError, ServiceUnavailableError
 from quarterdeck.inference.attempts import Attempts
 from quarterdeck.inference.cache.answers import AnswerCache
 from quarterdeck.inference.cache.entry import Entry
-from quarterdeck.inference.calls import Head, Operation, Reply
+from quarterdeck.inference.call import Head, Operation, Reply
+from quarterdeck.inference.call_state import Call
 from quarterdeck.inference.closing import Closing
-from quarterdeck.inference.directory import Directory
-from quarterdeck.inference.endpoints import Endpoints
-from quarterdeck.inference.engine_client import EngineAnswer, EngineClient
-from quarterdeck.inference.forms import Forms
+from quarterdeck.inference.endpoints.sources import Endpoints
+from quarterdeck.inference.engine.client import EngineAnswer, EngineClient
 from quarterdeck.inference.gate import Gate
-from quarterdeck.inference.heartbeats import patiently
 from quarterdeck.inference.media import refuse_addresses
-from quarterdeck.inference.metering import Meter
+from quarterdeck.inference.metering.meter import Meter
+from quarterdeck.inference.metering.record_templates import Forms
 from quarterdeck.inference.mirror import Mirror
 from quarterdeck.inference.preparation import estimate, prepared
-from quarterdeck.inference.principal import Principal
-from quarterdeck.inference.queueing import Queues
-from quarterdeck.inference.relay import Relay
-from quarterdeck.inference.resolution import resolve
+from quarterdeck.inference.routing.directory import Directory
+from quarterdeck.inference.routing.queueing import Queues
+from quarterdeck.inference.routing.resolution import resolve
 from quarterdeck.inference.routing.router import Router
-from quarterdeck.inference.settlement import Settlement
-from quarterdeck.inference.under_way import Call
+from quarterdeck.inference.streaming.heartbeats import patiently
+from quarterdeck.inference.streaming.relay import Relay
+from quarterdeck.net.redis import Redis
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.record import RequestRecord, Status
 from quarterdeck.settings.config import GatewayConfig
-from quarterdeck.store.redis import Redis
 
 KINDS: dict[Operation, type[AnyRequest]] = {
     Operation.CHAT: requests.ChatCompletion,

@@ -6,9 +6,9 @@ Only members that must differ are set; the others go on byte for byte.
 import msgspec
 
 from quarterdeck.errors import BadRequestError
-from quarterdeck.inference.directory import Served
-from quarterdeck.inference.endpoints import Endpoint
-from quarterdeck.inference.metering import estimated
+from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.metering.meter import estimated
+from quarterdeck.inference.routing.directory import Served
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.dialects import spoken
 from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Generation

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 from quarterdeck import processes
-from quarterdeck.load import arguments, arrivals, watching
-from quarterdeck.load.profile import Profile, ProfileError
+from quarterdeck.load import arguments
+from quarterdeck.load.run import arrivals, watching
+from quarterdeck.load.run.profile import Profile, ProfileError
 from quarterdeck.settings.environment import Environment
 
 KEY_VARIABLE = "QUARTERDECK_LOAD_KEY"
@@ -44,7 +45,7 @@ def _work(told: argparse.Namespace, profile: Profile, environment: Environment) 
     if told.die_with_parent:
         processes.die_with_parent()
     try:
-        from quarterdeck.load import worker
+        from quarterdeck.load.run import worker
     except ModuleNotFoundError as error:
         return _refuse(_without_locust(error))
     host, _, port = (told.master or "127.0.0.1").partition(":")
@@ -54,11 +55,12 @@ def _work(told: argparse.Namespace, profile: Profile, environment: Environment) 
 
 def _run(told: argparse.Namespace, profile: Profile, environment: Environment) -> int:
     try:
-        from quarterdeck.load import run  # first: it patches the standard library
+        from quarterdeck.load.run import conductor  # first: it patches the standard library
     except ModuleNotFoundError as error:
         return _refuse(_without_locust(error))
-    from quarterdeck.load import ended, target
-    from quarterdeck.load.worker_processes import WorkerProcesses, WorkersError
+    from quarterdeck.load.report import ended
+    from quarterdeck.load.run import target
+    from quarterdeck.load.run.worker_processes import WorkerProcesses, WorkersError
 
     if told.budgets is not None and not told.budgets.is_file():
         return _refuse(f"no budgets at {told.budgets}")
@@ -80,7 +82,7 @@ def _run(told: argparse.Namespace, profile: Profile, environment: Environment) -
         return _refuse(error)
     local = target.local(environment.state)
     is_local = local is not None and local[0] == found.url
-    wishes = run.Wishes(
+    wishes = conductor.Wishes(
         folder=lambda: _folder(told.out, profile.name),
         state=environment.state,
         is_local=is_local,
@@ -97,14 +99,14 @@ def _run(told: argparse.Namespace, profile: Profile, environment: Environment) -
         workers = WorkerProcesses(told.workers, _words_for_workers(), {**environment.variables, KEY_VARIABLE: key})
     print(f"{profile.name}: {found.model} at {found.url}, {profile.length:.0f} s, seed {profile.seed}", flush=True)
     try:
-        return run.Conductor(profile, found, wishes, workers).run()
+        return conductor.Conductor(profile, found, wishes, workers).run()
     except (WorkersError, ProfileError, OSError) as error:
         return _refuse(error)
 
 
 def _whom(told: argparse.Namespace, environment: Environment) -> tuple[str | None, str]:
     """(URL, key), from the command line, the state folder or the environment."""
-    from quarterdeck.load import target
+    from quarterdeck.load.run import target
 
     local = target.local(environment.state)
     url = told.url or (local[0] if local else None)

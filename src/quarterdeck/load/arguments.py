@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from quarterdeck.load import profile as profiles
 from quarterdeck.load.durations import seconds
-from quarterdeck.load.profile import Profile, ProfileError
+from quarterdeck.load.run import profile as profiles
+from quarterdeck.load.run.profile import Profile, ProfileError
 
 DEFAULT_PROFILE = "default"
 REAL_PROFILE = "real"

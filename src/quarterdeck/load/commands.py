@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from quarterdeck.load import budgets, report, results, summary, wording
-from quarterdeck.load.budgets import BudgetError, Verdict
-from quarterdeck.load.measures import beside
-from quarterdeck.load.results import Results, ResultsError
+from quarterdeck.load.analysis import budgets, results, summary
+from quarterdeck.load.analysis.budgets import BudgetError, Verdict
+from quarterdeck.load.analysis.measures import beside
+from quarterdeck.load.analysis.results import Results, ResultsError
+from quarterdeck.load.report import report, wording
 
 
 def write_report(folder: Path, other: Path | None = None) -> int:

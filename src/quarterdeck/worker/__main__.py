@@ -9,12 +9,12 @@ import signal
 import sys
 from pathlib import Path
 
+from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.settings.config import ConfigError, TelemetryConfig, load
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.packaged import config_path
 from quarterdeck.store.migration import MigrationError
 from quarterdeck.store.orgs import DEFAULT_ORG
-from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.telemetry import logging as logs
 from quarterdeck.worker.app import Worker
 from quarterdeck.worker.streams import replay_dead

@@ -10,14 +10,14 @@ from typing import Any
 
 import uvicorn
 
+from quarterdeck.accounting.admission import stream_key
 from quarterdeck.ids import object_id
-from quarterdeck.inference.admission import stream_key
+from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.settings.config import TelemetryConfig
 from quarterdeck.settings.environment import Environment
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import DEFAULT_ORG, OrgStore
-from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.telemetry.otlp import OTLPExporter
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.budgets import BudgetLoop

@@ -21,13 +21,13 @@ from dataclasses import dataclass
 
 import msgspec
 
+from quarterdeck.accounting.periods import period_start
+from quarterdeck.accounting.scopes import PERIODS, cold_key, money_key, rebuilding_key, stream_key
+from quarterdeck.accounting.scripts import ADD_UP, RECOUNT
 from quarterdeck.ids import object_id
-from quarterdeck.inference.admission_scripts import ADD_UP, RECOUNT
-from quarterdeck.inference.counters import PERIODS, cold_key, money_key, rebuilding_key, stream_key
-from quarterdeck.inference.periods import period_start
+from quarterdeck.net.redis import Redis
 from quarterdeck.record import MIRROR, RequestRecord, decode, microdollars
 from quarterdeck.store.database import Database
-from quarterdeck.store.redis import Redis
 from quarterdeck.store.spending import Entered, Spending, spending
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.org_loop import OrgLoop, Orgs

@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from quarterdeck.inference import admission
+from quarterdeck.accounting import admission
+from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.record import RequestRecord, decode
 from quarterdeck.store.database import DatabaseUnavailableError
 from quarterdeck.store.ledger import Ledger, RecordRefusedError
-from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.telemetry.otlp import OTLPError, OTLPExporter, Outcome
 from quarterdeck.telemetry.spans import Span, span_of
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics

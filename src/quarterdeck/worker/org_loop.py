@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+from quarterdeck.net.redis import RedisError, RedisUnavailableError
 from quarterdeck.store.database import DatabaseUnavailableError
-from quarterdeck.store.redis import RedisError, RedisUnavailableError
 from quarterdeck.worker.conditions import Condition, pause
 
 Orgs = Callable[[], Sequence[str]]

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quarterdeck.inference.counters import rebuilding_key, stream_key
-from quarterdeck.store.redis import Redis, RedisError, Script
+from quarterdeck.accounting.scopes import rebuilding_key, stream_key
+from quarterdeck.net.redis import Redis, RedisError, Script
 
 LEDGER_GROUP = "ledger"
 TRACES_GROUP = "traces"

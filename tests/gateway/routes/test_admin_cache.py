@@ -4,11 +4,11 @@ import pytest
 from tests.gateway.fakes import ADMIN, CONFIG, USER, Client, FakePipeline, config, parts
 
 from quarterdeck.gateway.app import create_app
-from quarterdeck.gateway.hot_path import HotPath
+from quarterdeck.gateway.http.lifecycle import HotPath
 from quarterdeck.inference.cache import store
 from quarterdeck.inference.cache.entry import Entry
-from quarterdeck.inference.directory import Directory
-from quarterdeck.store.redis import Redis
+from quarterdeck.inference.routing.directory import Directory
+from quarterdeck.net.redis import Redis
 
 PATH = "/admin/cache"
 KEYS = ["a" * 40, "b" * 40, "c" * 40]

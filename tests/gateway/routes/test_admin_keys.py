@@ -8,8 +8,8 @@ from tests.gateway.fakes import Client, parts
 
 from quarterdeck import ids
 from quarterdeck.gateway.app import create_app
-from quarterdeck.gateway.hot_path import HotPath
-from quarterdeck.gateway.revisions import Change
+from quarterdeck.gateway.auth.invalidation import Change
+from quarterdeck.gateway.http.lifecycle import HotPath
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
 

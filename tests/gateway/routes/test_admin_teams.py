@@ -6,9 +6,9 @@ import pytest
 from tests.gateway.fakes import CONFIG, Client, FakePipeline, config, parts
 
 from quarterdeck.gateway.app import create_app
+from quarterdeck.gateway.auth.invalidation import Change
 from quarterdeck.gateway.dependencies import Parts
-from quarterdeck.gateway.hot_path import HotPath
-from quarterdeck.gateway.revisions import Change
+from quarterdeck.gateway.http.lifecycle import HotPath
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.orgs import OrgStore

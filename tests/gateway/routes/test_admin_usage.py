@@ -8,7 +8,7 @@ from tests.gateway.fakes import Client, parts
 from tests.records import a_record
 
 from quarterdeck.gateway.app import create_app
-from quarterdeck.gateway.hot_path import HotPath
+from quarterdeck.gateway.http.lifecycle import HotPath
 from quarterdeck.gateway.routes import admin_usage
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore

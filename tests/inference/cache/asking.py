@@ -4,9 +4,9 @@ from typing import Any
 
 from tests.records import a_record
 
+from quarterdeck.accounting.principal import Principal
 from quarterdeck.inference.cache.key import Plan, Plans
-from quarterdeck.inference.directory import Directory
-from quarterdeck.inference.principal import Principal
+from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.record import RequestRecord
 from quarterdeck.settings.config import Config, parse
 from quarterdeck.settings.limits import Limits

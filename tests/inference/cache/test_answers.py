@@ -15,12 +15,12 @@ from quarterdeck.inference.cache import store
 from quarterdeck.inference.cache.answers import AnswerCache, Lookup
 from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.cache.semantic import Vector
-from quarterdeck.inference.calls import Head, Operation
-from quarterdeck.inference.directory import Directory
+from quarterdeck.inference.call import Head, Operation
 from quarterdeck.inference.pipeline import KINDS
+from quarterdeck.inference.routing.directory import Directory
+from quarterdeck.net.redis import Redis, RedisUnavailableError
 from quarterdeck.protocol import requests
 from quarterdeck.record import RequestRecord
-from quarterdeck.store.redis import Redis, RedisUnavailableError
 
 STREAM = (delta("Hel") + delta("lo"), delta(finish="stop") + usage(), DONE)
 SEMANTIC = "{default: {exact: true, semantic: {embedding_model: minilm}}}"

@@ -8,8 +8,8 @@ from tests.inference.making import an_endpoint
 
 from quarterdeck.errors import EngineError, EngineUnavailableError
 from quarterdeck.inference.cache.embedding import Embedder
-from quarterdeck.inference.endpoints import Endpoint
-from quarterdeck.inference.engine_client import EngineAnswer
+from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.engine.client import EngineAnswer
 
 
 class Engines:

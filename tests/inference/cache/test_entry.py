@@ -24,7 +24,7 @@ from quarterdeck.inference.cache.entry import (
     hit,
     replay,
 )
-from quarterdeck.inference.calls import Reply
+from quarterdeck.inference.call import Reply
 
 SSE = b"text/event-stream"
 STREAM = delta("Hel") + delta("lo") + delta(finish="stop") + usage() + DONE

@@ -13,8 +13,8 @@ from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.cache.keeping import KEPT_AT_ONCE, Keeping
 from quarterdeck.inference.cache.key import FREELY, Question
 from quarterdeck.inference.cache.semantic import Asked, SemanticCache, Vector
+from quarterdeck.net.redis import Receiver, Redis
 from quarterdeck.settings.cache import SemanticPolicy
-from quarterdeck.store.redis import Receiver, Redis
 
 SEMANTIC = SemanticPolicy(embedding_model="minilm")
 

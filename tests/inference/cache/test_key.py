@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.inference.cache.asking import ALICE, MODELS, config, plan_of
 
+from quarterdeck.accounting.principal import Principal
 from quarterdeck.inference.cache.key import FREELY, MAX_BEGUN, Control, Plan, Question, ask, control_of
-from quarterdeck.inference.calls import Head, Operation
-from quarterdeck.inference.principal import Principal
+from quarterdeck.inference.call import Head, Operation
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.requests import AnyRequest
 from quarterdeck.settings.cache import CachePolicy

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from tests.inference.cache.asking import ALICE, config, plan_of
 
+from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import EngineUnavailableError
 from quarterdeck.inference.cache.key import ask
 from quarterdeck.inference.cache.semantic import WORDINGS, Asked, SemanticCache, Vector, asked_of
-from quarterdeck.inference.calls import Head, Operation
-from quarterdeck.inference.principal import Principal
+from quarterdeck.inference.call import Head, Operation
 from quarterdeck.protocol import requests
 
 PLAN = plan_of(config("{default: {exact: true, semantic: {embedding_model: minilm}}}"))

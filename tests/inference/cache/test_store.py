@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from quarterdeck.inference.cache import store
 from quarterdeck.inference.cache.entry import Entry, encode
 from quarterdeck.inference.cache.store import OVERHEAD_BYTES, Held
-from quarterdeck.store.redis import Redis
+from quarterdeck.net.redis import Redis
 
 ORG = "default"
 ENTRY = Entry(1.0, "m", b"x" * 600)

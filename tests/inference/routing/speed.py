@@ -3,8 +3,8 @@
 import time
 import timeit
 
-from quarterdeck.inference.directory import Directory
-from quarterdeck.inference.endpoints import JoinedEndpoints, StaticEndpoints
+from quarterdeck.inference.endpoints.sources import JoinedEndpoints, StaticEndpoints
+from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.inference.routing.router import Router
 from quarterdeck.protocol import requests
 from quarterdeck.settings.config import parse

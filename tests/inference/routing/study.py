@@ -15,7 +15,7 @@ from statistics import quantiles
 
 import msgspec
 
-from quarterdeck.inference.endpoints import Endpoint
+from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.inference.routing import policies
 from quarterdeck.inference.routing.affinity import prefix_key
 

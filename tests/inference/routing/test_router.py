@@ -18,9 +18,9 @@ from quarterdeck.errors import (
     RateLimitError,
     ServiceUnavailableError,
 )
-from quarterdeck.inference.directory import Directory
-from quarterdeck.inference.endpoints import Endpoint, indexed
-from quarterdeck.inference.routing.budget import RESERVE
+from quarterdeck.inference.endpoints.sources import Endpoint, indexed
+from quarterdeck.inference.routing.directory import Directory
+from quarterdeck.inference.routing.retry_budget import RESERVE
 from quarterdeck.inference.routing.router import Router, Selection, condition_of
 from quarterdeck.protocol import requests
 from quarterdeck.settings.config import parse

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
-from quarterdeck.gateway.responses import json_response
+from quarterdeck.gateway.http.responses import json_response
 
 router = APIRouter(prefix="/admin/cache")
 

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from quarterdeck import ids
 from quarterdeck.errors import PermissionDeniedError
+from quarterdeck.gateway.auth.invalidation import Change
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
-from quarterdeck.gateway.principals import key_terms
-from quarterdeck.gateway.responses import json_response
-from quarterdeck.gateway.revisions import Change
-from quarterdeck.gateway.tenants import given, key_object, managed, owns_key, page, refuse_key_fields
+from quarterdeck.gateway.http.responses import json_response
+from quarterdeck.resources.tenancy.objects import given, key_object, managed, owns_key, page, refuse_key_fields
+from quarterdeck.resources.tenancy.principals import key_terms
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.settings.tenancy import Priority, Tags, TeamName
 from quarterdeck.store.orgs import DEFAULT_ORG, DEFAULT_TEAM

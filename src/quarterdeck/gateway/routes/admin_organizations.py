@@ -9,13 +9,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict
 
+from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import PermissionDeniedError
+from quarterdeck.gateway.auth.invalidation import Change
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
-from quarterdeck.gateway.principals import org_terms
-from quarterdeck.gateway.responses import json_response
-from quarterdeck.gateway.revisions import Change
-from quarterdeck.gateway.tenants import given, managed, org_object, owns_org, page
-from quarterdeck.inference.principal import Principal
+from quarterdeck.gateway.http.responses import json_response
+from quarterdeck.resources.tenancy.objects import given, managed, org_object, owns_org, page
+from quarterdeck.resources.tenancy.principals import org_terms
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.settings.tenancy import TeamName
 from quarterdeck.store.orgs import DEFAULT_ORG

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict
 
 from quarterdeck.errors import NotFoundError
+from quarterdeck.gateway.auth.invalidation import Change
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
-from quarterdeck.gateway.principals import team_terms
-from quarterdeck.gateway.responses import json_response
-from quarterdeck.gateway.revisions import Change
-from quarterdeck.gateway.tenants import given, managed, merged, named_teams, owns_team, page, team_object
+from quarterdeck.gateway.http.responses import json_response
+from quarterdeck.resources.tenancy.objects import given, managed, merged, named_teams, owns_team, page, team_object
+from quarterdeck.resources.tenancy.principals import team_terms
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.settings.tenancy import Priority, TeamName
 from quarterdeck.store.teams import TeamRow

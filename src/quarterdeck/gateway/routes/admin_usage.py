@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from quarterdeck.errors import BadRequestError
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
-from quarterdeck.gateway.responses import json_response
+from quarterdeck.gateway.http.responses import json_response
 from quarterdeck.store.ledger import LedgerFilter, Usage
 
 router = APIRouter(prefix="/admin/usage")

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from quarterdeck.gateway.dependencies import PartsDep
-from quarterdeck.gateway.responses import json_response
+from quarterdeck.gateway.http.responses import json_response
 from quarterdeck.telemetry.metrics import CONTENT_TYPE
 
 router = APIRouter()

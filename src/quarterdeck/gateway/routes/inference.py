@@ -6,7 +6,7 @@ They stand here so that another method is a 405 that names POST, and so that a w
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from quarterdeck.inference.calls import Operation
+from quarterdeck.inference.call import Operation
 
 
 def routes(endpoint: ASGIApp) -> list[Route]:

@@ -5,12 +5,12 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import NotFoundError
 from quarterdeck.gateway import catalogue
 from quarterdeck.gateway.dependencies import Parts, PartsDep, PrincipalDep
-from quarterdeck.gateway.responses import json_response
-from quarterdeck.inference.directory import Directory, Served
-from quarterdeck.inference.principal import Principal
+from quarterdeck.gateway.http.responses import json_response
+from quarterdeck.inference.routing.directory import Directory, Served
 
 router = APIRouter(prefix="/v1/models")
 

@@ -14,13 +14,13 @@ from quarterdeck.inference.cache.flights import Flight, Flights
 from quarterdeck.inference.cache.keeping import Keeping, Spawn
 from quarterdeck.inference.cache.key import FREELY, Plans, Question, ask, control_of
 from quarterdeck.inference.cache.semantic import Asked, Embed, SemanticCache, asked_of
-from quarterdeck.inference.calls import Head, Reply
-from quarterdeck.inference.directory import Served
-from quarterdeck.inference.stream_tap import choices_of
+from quarterdeck.inference.call import Head, Reply
+from quarterdeck.inference.routing.directory import Served
+from quarterdeck.inference.streaming.tap import choices_of
+from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.record import CacheState, RequestRecord
 from quarterdeck.settings.config import Config
-from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError
 
 Headers = tuple[tuple[bytes, bytes], ...]
 

@@ -9,9 +9,9 @@ import asyncio
 import msgspec
 
 from quarterdeck.errors import EngineError, EngineUnavailableError
-from quarterdeck.inference.calls import Operation
-from quarterdeck.inference.endpoints import Endpoints
-from quarterdeck.inference.engine_client import EngineClient
+from quarterdeck.inference.call import Operation
+from quarterdeck.inference.endpoints.sources import Endpoints
+from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.preparation import for_endpoint
 from quarterdeck.inference.routing.policies import pick
 

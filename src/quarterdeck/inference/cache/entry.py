@@ -15,7 +15,7 @@ from typing import Self
 
 import msgspec
 
-from quarterdeck.inference.calls import Reply, Sink, pour
+from quarterdeck.inference.call import Reply, Sink, pour
 from quarterdeck.protocol import sse
 from quarterdeck.record import RequestRecord
 

@@ -13,8 +13,8 @@ from quarterdeck.inference.cache import store
 from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.cache.key import Question
 from quarterdeck.inference.cache.semantic import Asked, SemanticCache
-from quarterdeck.store.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
-from quarterdeck.store.turn import Turn
+from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
+from quarterdeck.net.redis_batches import Turn
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import msgspec
 
-from quarterdeck.inference.calls import Head, Operation
-from quarterdeck.inference.directory import Served
-from quarterdeck.inference.principal import Principal
+from quarterdeck.accounting.principal import Principal
+from quarterdeck.inference.call import Head, Operation
+from quarterdeck.inference.routing.directory import Served
 from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.settings.cache import CachePolicy
 from quarterdeck.settings.config import Config

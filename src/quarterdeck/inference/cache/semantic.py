@@ -22,7 +22,7 @@ import msgspec
 from quarterdeck.errors import APIError
 from quarterdeck.inference.cache.key import Question, key_of
 from quarterdeck.inference.cache.verification import essence
-from quarterdeck.inference.calls import Head, Operation
+from quarterdeck.inference.call import Head, Operation
 from quarterdeck.protocol.requests import AnyRequest
 from quarterdeck.settings.cache import SemanticPolicy
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from quarterdeck.inference.cache.entry import Entry, encode
-from quarterdeck.store.redis import Redis, Script, packed
+from quarterdeck.net.redis import Redis, Script, packed
 
 Words = tuple[bytes, bytes, bytes]
 

@@ -8,8 +8,8 @@ among a thousand costs what a choice among sixteen does.
 from collections.abc import Callable, Sequence
 from math import inf
 
-from quarterdeck.inference.endpoints import Endpoint
-from quarterdeck.inference.routing.health import is_offered
+from quarterdeck.inference.endpoints.circuit_breaker import is_offered
+from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.inference.routing.ring import Ring
 
 Random = Callable[[], float]

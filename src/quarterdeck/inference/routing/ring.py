@@ -8,7 +8,7 @@ from bisect import bisect
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 
-from quarterdeck.inference.endpoints import Endpoint
+from quarterdeck.inference.endpoints.sources import Endpoint
 
 POINTS = 96
 """Places of one endpoint: shares of the ring differ by some 10 %. 12 bytes each."""

@@ -11,13 +11,13 @@ from random import random as dice
 import msgspec
 
 from quarterdeck.errors import APIError, BadRequestError, EngineError, EngineTimeoutError, RateLimitError
-from quarterdeck.inference.directory import Fallback, Route, Served
-from quarterdeck.inference.endpoints import Endpoint, Endpoints
-from quarterdeck.inference.http1 import Timeouts
+from quarterdeck.inference.endpoints.circuit_breaker import begin_probe, is_offered, report_failure, report_success
+from quarterdeck.inference.endpoints.sources import Endpoint, Endpoints
 from quarterdeck.inference.routing import policies
 from quarterdeck.inference.routing.affinity import prefix_key, session_key
-from quarterdeck.inference.routing.budget import RetryBudget
-from quarterdeck.inference.routing.health import begin_probe, is_offered, report_failure, report_success
+from quarterdeck.inference.routing.directory import Fallback, Route, Served
+from quarterdeck.inference.routing.retry_budget import RetryBudget
+from quarterdeck.net.http_client import Timeouts
 from quarterdeck.protocol.requests import AnyRequest
 from quarterdeck.settings.routes import Condition, RoutingConfig
 

@@ -1,0 +1,85 @@
+"""What may go on while Redis is away: each gateway lets a share of every limit pass, by buckets of its own.
+
+A limit of n gateways holds as long as `redis_down_share` is at most 1/n. Money can't be shared out like that: what
+others spend meanwhile is unknown, so a budget that denies refuses, and one that warns admits. Pure: the clock is
+handed in, nothing is asked.
+"""
+
+from quarterdeck.accounting.admission import Admission
+from quarterdeck.accounting.scopes import Counters, is_limited
+
+MOST = 10_000
+"""Buckets kept. Then those that are full again and have nothing under way are forgotten."""
+
+
+class _Bucket:
+    """What is left at `at`, and how many run."""
+
+    __slots__ = ("at", "requests", "running", "tokens")
+
+    def __init__(self, at: float, requests: float, tokens: float) -> None:
+        self.at, self.requests, self.tokens, self.running = at, requests, tokens, 0
+
+
+class LocalLimits:
+    """Counts requests that Redis can't count."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[tuple[str, str], _Bucket] = {}
+
+    def take(self, counters: Counters, tokens: int, money: int, *, share: float, now: float) -> Admission:
+        """Admit a request, or say whose share is used up. What is admitted is to be given back (`give_back`)."""
+        taken = []
+        for scope in counters.scopes:
+            if scope.budget is not None and scope.budget.on_exhausted == "deny" and money:
+                return Admission("cold", 0, scope.id, retry_after_ms=1000)
+            if not is_limited(scope.limits):
+                continue
+            limits = scope.limits
+            requests = _share(limits.requests_per_minute, share)
+            level = _share(limits.tokens_per_minute, share)
+            bucket = self._bucket((counters.org, scope.id), requests, level, now)
+            need = min(tokens, level)  # as in Redis: an estimate beyond the bucket may run when that is full
+            places = _share(limits.concurrent_requests, share)
+            if bucket.running >= places:
+                return Admission("concurrent", 0, scope.id, places=int(places), retry_after_ms=1000)
+            if bucket.requests < 1:
+                wait = (1 - bucket.requests) * 60_000 / requests
+                return Admission("requests", 0, scope.id, requests_limit=int(requests), retry_after_ms=int(wait) + 1)
+            if bucket.tokens < need:
+                wait = (need - bucket.tokens) * 60_000 / level
+                return Admission("tokens", 0, scope.id, tokens_limit=int(level), retry_after_ms=int(wait) + 1)
+            taken.append(bucket)
+        for bucket in taken:
+            bucket.requests -= 1
+            bucket.tokens -= tokens
+            bucket.running += 1
+        return Admission(None, 0)
+
+    def give_back(self, counters: Counters, unused: int) -> None:
+        """A request that was admitted here is over, and did not use so many of its tokens (negative: used more)."""
+        for scope in counters.scopes:
+            bucket = self._buckets.get((counters.org, scope.id))
+            if bucket is not None and bucket.running:
+                bucket.tokens += unused
+                bucket.running -= 1
+
+    def _bucket(self, key: tuple[str, str], requests: float, tokens: float, now: float) -> _Bucket:
+        """As full as it is now."""
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            if len(self._buckets) >= MOST:
+                self._buckets = {k: b for k, b in self._buckets.items() if b.running or now - b.at < 60}
+            bucket = self._buckets[key] = _Bucket(now, requests, tokens)
+            return bucket
+        minutes = max(0.0, now - bucket.at) / 60
+        # infinite where there is no limit: then it is full for ever
+        bucket.requests = min(requests, bucket.requests + (requests * minutes if minutes else 0))
+        bucket.tokens = min(tokens, bucket.tokens + (tokens * minutes if minutes else 0))
+        bucket.at = now
+        return bucket
+
+
+def _share(limit: int | None, share: float) -> float:
+    """At least one, so that no key is shut out."""
+    return float("inf") if limit is None else max(1.0, limit * share)

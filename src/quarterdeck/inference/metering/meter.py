@@ -1,0 +1,131 @@
+"""Watches one request and makes its record.
+
+On the hot path it takes times and looks for byte patterns; what has a price in microseconds (parsing, counting) waits
+until the request is over.
+"""
+
+from typing import Any
+
+import msgspec
+
+from quarterdeck.accounting.pricing import cost
+from quarterdeck.errors import APIError
+from quarterdeck.inference.call import Head
+from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.metering.record_templates import Forms
+from quarterdeck.inference.metering.transcript import Transcript
+from quarterdeck.inference.routing.directory import Served
+from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Generation
+from quarterdeck.protocol.usage import Answer, Usage, usage_of
+from quarterdeck.record import Attempt, RequestRecord, Status, UsageSource
+
+NO_TOKENS = Usage(0, 0, 0, 0)
+CHARACTERS_PER_TOKEN = 4
+"""The usual rule of thumb, where nobody can count."""
+MAX_TEXT = 512
+"""Characters kept of what a caller or an engine may choose freely: a record travels through Redis' memory."""
+
+
+class Meter(msgspec.Struct, eq=False):
+    """What is known of a request so far. Times are Unix seconds."""
+
+    head: Head
+    served: Served
+    request: AnyRequest
+    first_token: float | None = None
+    engine_started: float = 0.0
+    endpoint: Endpoint | None = None
+    attempts: list[Attempt] = msgspec.field(default_factory=list)
+    usage: Usage | None = None
+    usage_source: UsageSource = "none"
+    finish_reason: str | None = None
+    response_id: str | None = None
+    transcript: Transcript | None = None
+    resumed: int = 0
+    route: str = ""
+    """The route's name, where it came by one."""
+    forms: Forms = msgspec.field(default_factory=Forms)
+
+    def read_answer(self, answer: Answer | None, body: bytes) -> None:
+        """Take usage, id and finish reason from a whole answer."""
+        if answer is None:
+            return
+        self.response_id = answer.id
+        if answer.choices:
+            self.finish_reason = answer.choices[0].finish_reason
+        self.take_usage(usage_of(answer.usage))
+        if self.usage is None and isinstance(self.request, Generation):  # somebody will have to count
+            self.transcript = Transcript()
+            self.transcript.add_answer(body)
+
+    def take_usage(self, usage: Usage | None) -> None:
+        if usage is not None:
+            self.usage, self.usage_source = usage, "engine"
+
+    def note(self, now: float, body: bytes) -> RequestRecord:
+        """The record as it would be if the gateway died now; `body` is the request's. Tokens are a guess until the
+        engine has counted them: it costs nothing, and prefill is billed once a first byte came."""
+        seen = None
+        if self.usage is None and self.first_token is not None:
+            seen = Usage(estimated(len(body)), 0, self.transcript.tokens_seen() if self.transcript else 0, 0)
+        return self.record("lost", now, http_status=0, seen=seen)
+
+    def record(
+        self,
+        status: Status,
+        now: float,
+        *,
+        http_status: int = 200,
+        error: str | None = None,
+        seen: Usage | None = None,
+    ) -> RequestRecord:
+        """The record as of `now`; `seen` is a guess of the usage where nobody has counted it."""
+        head, request, endpoint = self.head, self.request, self.endpoint
+        record = self.forms.of(head.principal, self.served, head.operation).record()
+        record.id, record.started, record.ended = head.request_id, head.started, now
+        record.first_token, record.status, record.http_status = self.first_token, status, http_status
+        record.error_code = error
+        record.finish_reason, record.response_id = _shortened(self.finish_reason), _shortened(self.response_id)
+        record.route, record.resumed, record.attempts = self.route, self.resumed, tuple(self.attempts)
+        usage = self.usage or seen
+        if usage is not None:
+            record.input_tokens, record.cached_tokens = usage.input, usage.cached
+            record.output_tokens, record.reasoning_tokens = usage.output, usage.reasoning
+        record.usage_source = "estimated" if seen else self.usage_source
+        if endpoint is not None:
+            record.endpoint = endpoint.id
+        if self.engine_started:
+            seconds, shared_by = now - self.engine_started, endpoint.max_running if endpoint else 1
+            record.cost = cost(usage or NO_TOKENS, self.served.rates, engine_seconds=seconds, shared_by=shared_by)
+        if user := request.safety_identifier or request.user:
+            record.user = _shortened(user)
+        if request.metadata:
+            record.session = _shortened(_session(request.metadata))
+        if isinstance(request, Generation):
+            record.stream, record.max_tokens = bool(request.stream), _max_tokens(request)
+            record.temperature, record.top_p, record.seed = request.temperature, request.top_p, request.seed
+        return record
+
+
+def estimated(characters: int) -> int:
+    """Tokens of a text of so many characters, when nobody can count them."""
+    return -(-characters // CHARACTERS_PER_TOKEN)
+
+
+def error_code(error: APIError) -> str:
+    return error.code or error.type
+
+
+def _shortened(text: str | None) -> str | None:
+    return text if text is None or len(text) <= MAX_TEXT else text[:MAX_TEXT]
+
+
+def _session(metadata: dict[str, Any]) -> str | None:
+    value = metadata.get("session_id")
+    return value if isinstance(value, str) else None
+
+
+def _max_tokens(request: Generation) -> int | None:
+    if isinstance(request, ChatCompletion) and request.max_completion_tokens is not None:
+        return request.max_completion_tokens
+    return request.max_tokens

@@ -1,0 +1,61 @@
+"""Two runs side by side: what was not the same in them, their ratios, and their plots over one another."""
+
+from collections.abc import Iterator, Sequence
+
+from quarterdeck.load.analysis import summary
+from quarterdeck.load.analysis.results import Results
+from quarterdeck.load.analysis.summary import Measured
+from quarterdeck.load.report import charts, page, process_charts, tables, wording
+from quarterdeck.load.report.page import Page
+
+MUST_BE_EQUAL = ("machine", "schedule", "seed")
+"""Where one of these differs, a ratio may be the machine's or the traffic's, not the server's."""
+
+
+def render(a: Results, b: Results) -> str:
+    """The page. A ratio is A ÷ B: below one means that A took less time, or did fewer."""
+    sides = [summary.measured(a, label="A"), summary.measured(b, label="B")]
+    runs = [("A", a), ("B", b)]
+    document = Page(f"A {a.name} beside B {b.name}")
+    document.section("Differences", page.table(tables.differences(a, b)) or page.paragraph("Nothing was different."))
+    document.section(
+        "In numbers",
+        page.table(tables.overall(sides, "A ÷ B: below 1 A took less time, or did fewer")),
+        page.table(tables.scenarios(sides)),
+    )
+    document.section(
+        "Latency",
+        document.chart(charts.latency_over_time(sides)),
+        document.chart(charts.latency_by_rate(sides)),
+        document.chart(charts.first_token_distribution(sides)),
+        document.chart(charts.gap_distribution(sides)),
+    )
+    document.section(
+        "Throughput",
+        document.chart(charts.throughput(sides)),
+        document.chart(charts.token_throughput(sides)),
+        document.chart(charts.knee(sides)),
+        page.table(tables.objectives(sides)),
+    )
+    document.section("Outcomes", page.table(tables.outcomes(sides)))
+    document.section("Caches and cost", page.table(tables.caches(sides)), page.table(tables.costs(runs)))
+    document.section(
+        "Processes", document.chart(process_charts.memory(runs)), document.chart(process_charts.processors(runs))
+    )
+    document.section("The client", page.table(tables.lag(sides)))
+    return document.render(_head(a, b, sides))
+
+
+def _head(a: Results, b: Results, sides: Sequence[Measured]) -> Iterator[str]:
+    unequal = [name for name in MUST_BE_EQUAL if a.run.about.get(name) != b.run.about.get(name)]
+    if unequal:
+        word = "Compare with care:"
+        yield page.verdict(
+            word, f"the runs differ in {' and '.join(unequal)}, which alone can make a difference.", "bad"
+        )
+    yield page.verdict("In short:", wording.in_short(sides), "none")
+    if note := wording.cache_note(sides):
+        yield page.verdict("Compare with care:", note, "bad")
+    for label, run in (("A", a), ("B", b)):
+        yield page.paragraph(f"{label}: {run.name}, {run.run.profile}.")
+        yield page.facts(wording.facts(run))

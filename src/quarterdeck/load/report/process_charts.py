@@ -1,0 +1,136 @@
+"""The watched processes' memory and processor time, as plots and tables. Pure.
+
+A line is a name: a process that was restarted goes on after a gap, with another pid. Runs beside one another have the
+same colours and other dashes.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+from quarterdeck.load.analysis import summary
+from quarterdeck.load.analysis.measures import NONE, digits, mib, share
+from quarterdeck.load.analysis.results import Results, Sample
+from quarterdeck.load.report.page import Chart, Table
+from quarterdeck.load.report.plots import Line, Plot, Point
+
+POINTS = 200
+"""Of each life. More are not seen."""
+PAUSE_SECONDS = 10.0
+"""Samples come each second; so long without one is no measurement."""
+Lives = Sequence[Sequence[Sample]]
+Runs = Sequence[tuple[str, Results]]
+
+
+def memory(runs: Runs) -> Chart | None:
+    """Resident memory, with its slope once it has settled."""
+
+    def points(life: Sequence[Sample]) -> list[Point]:
+        return [(sample.at, sample.rss_bytes / summary.MIB) for sample in life]
+
+    lines = _lines(runs, points)
+    if not lines:
+        return None
+    rows = []
+    for label, results in runs:
+        grown = {process.name: process for process in summary.growth(results)}
+        for name, lives in _lives(results):
+            samples = [sample for life in lives for sample in life]
+            slope = grown[name].mib_per_hour
+            rows.append(
+                [
+                    _named(runs, name, label),
+                    str(len(lives)),
+                    mib(samples[0].rss_bytes),
+                    mib(max(sample.rss_bytes for sample in samples)),
+                    mib(samples[-1].rss_bytes),
+                    NONE if slope is None else f"{digits(slope)} MiB/h over {grown[name].minutes:.0f} min",
+                ]
+            )
+    plot = Plot(
+        "Memory of each process",
+        f"Resident memory in MiB over the run: {', '.join(line.label for line in lines)}.",
+        "seconds since the start",
+        "MiB",
+        lines,
+    )
+    caption = "Flat is well. A steady climb after the first minutes is a leak; a gap and a new start is a restart."
+    head = ("process", "lives", "first", "most", "last", "slope once settled")
+    return Chart(plot, caption, Table(plot.title, head, rows))
+
+
+def processors(runs: Runs) -> Chart | None:
+    """Processor time as a share of one core."""
+
+    def points(life: Sequence[Sample]) -> list[Point]:
+        return [
+            (now.at, 100 * (now.cpu_seconds - before.cpu_seconds) / (now.at - before.at))
+            for before, now in itertools.pairwise(life)
+            if now.at > before.at
+        ]
+
+    lines = _lines(runs, points)
+    if not lines:
+        return None
+    rows = []
+    for label, results in runs:
+        finished = sum(request.status > 0 for request in results.requests)
+        for name, lives in _lives(results):
+            used = processor_seconds(lives)
+            seconds = sum(life[-1].at - life[0].at for life in lives)
+            rows.append(
+                [
+                    _named(runs, name, label),
+                    f"{digits(used)} s",
+                    share(used / seconds) if seconds else NONE,
+                    f"{digits(1000 * used / finished)} s" if finished else NONE,
+                    str(max(sample.threads for life in lives for sample in life)),
+                ]
+            )
+    plot = Plot(
+        "Processor time of each process",
+        f"Per cent of one core over the run: {', '.join(line.label for line in lines)}.",
+        "seconds since the start",
+        "% of a core",
+        lines,
+    )
+    caption = "100 % is one core. Who stands there is the bottleneck; if it is the load's own process, the client was."
+    head = ("process", "processor time", "of a core, mean", "for 1,000 requests", "threads, most")
+    return Chart(plot, caption, Table(plot.title, head, rows))
+
+
+def processor_seconds(lives: Lives) -> float:
+    return sum(life[-1].cpu_seconds - life[0].cpu_seconds for life in lives)
+
+
+def _lines(runs: Runs, points: Callable[[Sequence[Sample]], list[Point]]) -> list[Line]:
+    names = sorted({name for _, results in runs for name, _ in results.processes})
+    lines = []
+    for dash, (label, results) in enumerate(runs):
+        for name, lives in _lives(results):
+            drawn: list[Point] = []
+            for life in lives:
+                for stretch in _without_pauses([sample for sample in life if sample.at >= 0]):
+                    told = points(stretch[:: max(1, len(stretch) // POINTS)])
+                    drawn += [*told, (told[-1][0], None)] if told else []
+            if drawn:
+                lines.append(Line(_named(runs, name, label), drawn, color=names.index(name), dash=dash))
+    return lines
+
+
+def _without_pauses(life: Sequence[Sample]) -> list[Sequence[Sample]]:
+    """Cut where nobody looked: between two rounds, another target was measured."""
+    cuts = [i for i in range(1, len(life)) if life[i].at - life[i - 1].at > PAUSE_SECONDS]
+    return [life[a:b] for a, b in zip([0, *cuts], [*cuts, len(life)], strict=True) if b > a]
+
+
+def _lives(results: Results) -> Iterator[tuple[str, Lives]]:
+    """Each name with its processes, in the order in which they were first seen."""
+    by_name: dict[str, list[Sequence[Sample]]] = {}
+    for (name, _), samples in results.processes.items():
+        by_name.setdefault(name, []).append(samples)
+    for name, lives in sorted(by_name.items()):
+        yield name, sorted(lives, key=lambda life: life[0].at)
+
+
+def _named(runs: Runs, name: str, label: str) -> str:
+    return f"{name} ({label})" if len(runs) > 1 else name

@@ -1,0 +1,146 @@
+"""A run's folder as one page: `report.html`, written from the files alone, so that it can be made anew at any time.
+
+For a reader who was not there: first what was run and what came of it in a sentence, then the plots, each with what to
+look for. Plots are inline SVG of our own (`plots.py` says why); the page needs no network and no script.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from quarterdeck.load.analysis import budgets, results, summary
+from quarterdeck.load.analysis.budgets import Verdict
+from quarterdeck.load.analysis.distribution import quantile
+from quarterdeck.load.analysis.measures import digits, ms, share
+from quarterdeck.load.analysis.results import Results
+from quarterdeck.load.analysis.summary import Measured
+from quarterdeck.load.report import charts, comparison, events, page, process_charts, tables, wording
+from quarterdeck.load.report.page import Page
+
+FILENAME = "report.html"
+FILES = {
+    "run.json": "what was run, on which machine, by which seed",
+    "requests.csv": "a row for each request: times, tokens, outcome, request id",
+    "itl.json": "gaps between tokens, as histograms",
+    "processes.csv": "memory and processor time of each process, each second",
+    "metrics.csv": "the gateway's own metrics, each second",
+    "events.csv": "what was done to the target on purpose",
+    "budgets.json": "the verdicts",
+}
+GLOSSARY = (
+    "TTFT is the time to first token: from when the schedule wanted a request until its answer began. A gap (ITL,"
+    " inter-token latency) is the time between two pieces of a stream. p99 is what 99 of 100 stayed below. Goodput"
+    " counts only answers within the objectives. Arrivals are an open loop unless it says closed: a slow"
+    " server does not get fewer requests, as it would if each user waited for an answer first; and a request that was"
+    " sent late counts from when it was due (coordinated omission)."
+)
+
+
+def write(folder: Path, other: Path | None = None) -> Path:
+    """Write the page of a run, or of two side by side, into the first one's folder.
+
+    Raises ResultsError or BudgetError where a folder can't be read.
+    """
+    run = results.read(folder)
+    if other is None:
+        file, html = folder / FILENAME, render(run, budgets.read(folder))
+    else:
+        beside = results.read(other)
+        file, html = folder / f"against-{beside.name}.html", comparison.render(run, beside)
+    file.write_text(html, encoding="utf-8")
+    return file
+
+
+def render(run: Results, verdicts: Sequence[Verdict] = ()) -> str:
+    """The page of one run."""
+    sides = summary.sides(run)
+    document = Page(_title(run))
+    document.section("Budgets", page.table(tables.verdicts(verdicts)))
+    document.section(
+        "Latency",
+        page.table(tables.overall(sides, _overall_caption(sides, run))),
+        document.chart(events.marked(charts.latency_over_time(sides), run.events)),
+        document.chart(charts.latency_by_rate(sides)),
+        document.chart(charts.first_token_distribution(sides)),
+        document.chart(charts.gap_distribution(sides)),
+        page.table(tables.scenarios(sides)),
+    )
+    document.section(
+        "Throughput",
+        document.chart(events.marked(charts.throughput(sides), run.events)),
+        document.chart(charts.token_throughput(sides)),
+        document.chart(charts.knee(sides)),
+    )
+    document.section("Objectives", page.table(tables.objectives(sides)))
+    document.section("Outcomes", page.table(tables.outcomes(sides)), page.table(events.table(sides[0], run.events)))
+    document.section("Caches", page.table(tables.caches(sides)))
+    document.section(
+        "Cost", page.table(tables.costs([("this run", run)])), page.paragraph(tables.counted_tokens(run), "soft")
+    )
+    document.section(
+        "Processes",
+        document.chart(events.marked(process_charts.memory([(run.name, run)]), run.events)),
+        document.chart(process_charts.processors([(run.name, run)])),
+    )
+    document.section("The client", page.paragraph(wording.honesty(sides[0])), page.table(tables.lag(sides)))
+    document.section("Raw data", page.links(_raw(run)), page.paragraph(GLOSSARY, "soft"))
+    return document.render(_head(run, sides, verdicts))
+
+
+def _title(run: Results) -> str:
+    """By the profile's name; a run that has none is known by its model."""
+    if run.run.profile != "command-line":
+        return f"Load test: {run.run.profile}"
+    return f"Load test of {wording.part_of(run.run.about, 'target').get('model', 'a model')}"
+
+
+def _head(run: Results, sides: Sequence[Measured], verdicts: Sequence[Verdict]) -> Iterator[str]:
+    word, sentence, kind = wording.headline(sides[0], verdicts)
+    yield page.verdict(word, sentence, kind)
+    if len(sides) == 2:
+        yield page.verdict("Beside the baseline:", wording.in_short(sides), "none")
+        if note := wording.cache_note(sides):
+            yield page.verdict("Careful:", note, "bad")
+    late = summary.lag(sides[0])
+    if late and late.is_bottleneck:
+        yield page.verdict("Careful:", wording.honesty(sides[0]), "bad")
+    yield page.paragraph(wording.what_was_run(run, sides[0]))
+    yield page.tiles(_tiles(sides[0]))
+    yield page.facts(wording.facts(run))
+    for note in run.run.about.get("notes") or ():
+        yield page.paragraph(str(note), "soft")
+
+
+def _tiles(side: Measured) -> list[tuple[str, str]]:
+    gaps = side.all_gaps
+    pairs: list[tuple[str, str | None]] = [
+        ("first token, p50", ms(quantile(side.ttft, 0.5)) if side.ttft else None),
+        ("first token, p99", ms(quantile(side.ttft, 0.99)) if side.ttft else None),
+        ("token gap, p50", ms(gaps.quantile(0.5)) if gaps and gaps.total else None),
+        ("token gap, p99", ms(gaps.quantile(0.99)) if gaps and gaps.total else None),
+        ("whole request, p50", ms(quantile(side.total, 0.5))),
+        ("answered", f"{digits(side.answered_per_second)}/s" if side.answered_per_second is not None else None),
+        ("output tokens", f"{digits(side.tokens_per_second)}/s" if side.tokens_per_second else None),
+        ("within the objectives", share(side.goodput_share) if side.slo else None),
+        ("errors", share(side.error_rate)),
+    ]
+    return [(name, value) for name, value in pairs if value is not None]
+
+
+def _overall_caption(sides: Sequence[Measured], run: Results) -> str:
+    if len(sides) < 2:
+        return "In numbers"
+    rounds = "one after the other" if run.rounds == 1 else f"{run.rounds} rounds each, in alternating order"
+    return f"In numbers: the target beside the baseline, on the same schedule ({rounds})"
+
+
+def _raw(run: Results) -> list[tuple[str, str, str]]:
+    """The files there are, beside the page or in its rounds' folders."""
+    rounds = sorted(file.parent for file in (run.folder / "rounds").glob("*/run.json"))
+    folders = [run.folder] if (run.folder / "run.json").exists() else rounds
+    found = []
+    for folder in folders:
+        for name, what in FILES.items():
+            if (folder / name).exists():
+                href = (folder / name).relative_to(run.folder).as_posix()
+                found.append((href, href, what))
+    return found

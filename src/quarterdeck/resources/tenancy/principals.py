@@ -1,0 +1,74 @@
+"""What a key stands for: its row, its team and its org, under the configuration. Pure.
+
+The file owns what it names (`managed_by_config` to the admin API), the database the rest; a request is counted against
+every scope that has a limit or a budget. Computed when a key is read or the file changes, never per request.
+"""
+
+from quarterdeck.accounting.principal import Principal, Scope
+from quarterdeck.settings.config import Config
+from quarterdeck.settings.limits import Limits
+from quarterdeck.store.keys import KeyRow
+from quarterdeck.store.orgs import DEFAULT_ORG
+from quarterdeck.store.terms import Terms
+
+UNLIMITED = Limits()
+
+
+def principal_of(row: KeyRow, config: Config, revision: int) -> Principal:
+    """The principal of a key."""
+    key, tags = key_terms(row, config)
+    team, org = team_terms(row.org, row.team, row.of_team, config), org_terms(row.org, row.of_org, config)
+    scopes: tuple[Scope, ...] = (Scope(f"key:{row.id}", key.limits or config.limits, key.budget),)
+    for id, terms in ((f"team:{row.team}", team), ("org", org)):
+        scopes += (Scope(id, terms.limits or UNLIMITED, terms.budget),)
+    priority = key.priority if key.priority is not None else team.priority
+    return Principal(
+        key=row.id,
+        name=row.name,
+        org=row.org,
+        team=row.team,
+        limits=_with_max_tokens(scopes),
+        is_admin=row.is_admin,
+        models=row.models,
+        expires=row.expires,
+        revision=revision,
+        scopes=tuple(scope for scope in scopes if is_counted(scope)),
+        priority=priority or 0,
+        tags=tags,
+    )
+
+
+def key_terms(row: KeyRow, config: Config) -> tuple[Terms, tuple[str, ...]]:
+    """A key's own terms and tags; its limits are None where the defaults hold."""
+    named = config.keys.get(row.name) if row.org == DEFAULT_ORG else None
+    if named is None:
+        return Terms(row.limits, row.budget, row.priority), row.tags
+    return Terms(named.limits, named.budget, named.priority), named.tags
+
+
+def team_terms(org: str, team: str, stored: Terms, config: Config) -> Terms:
+    """What a team may take; `stored` is what the database says."""
+    named = config.teams.get(team) if org == DEFAULT_ORG else None
+    return stored if named is None else Terms(named.limits, named.budget, named.priority)
+
+
+def org_terms(org: str, stored: Terms, config: Config) -> Terms:
+    """What an org may take; `stored` is what the database says."""
+    if org != DEFAULT_ORG or config.org is None:
+        return stored
+    return Terms(config.org.limits, config.org.budget)
+
+
+def is_counted(scope: Scope) -> bool:
+    """Whether admission has anything to count for it. The size of one request (`max_tokens`) is looked at before."""
+    limits = scope.limits
+    counts = (limits.requests_per_minute, limits.tokens_per_minute, limits.concurrent_requests)
+    return scope.budget is not None or any(count is not None for count in counts)
+
+
+def _with_max_tokens(scopes: tuple[Scope, ...]) -> Limits:
+    """The key's limits; a request may be as large as the strictest of its scopes allows."""
+    own = scopes[0].limits
+    bounds = [scope.limits.max_tokens for scope in scopes if scope.limits.max_tokens is not None]
+    smallest = min(bounds, default=None)
+    return own if smallest == own.max_tokens else own.model_copy(update={"max_tokens": smallest})

@@ -1,0 +1,156 @@
+"""The routes about the engine itself: models, adapters, health, metrics, and what a test changes while it runs."""
+
+from typing import Any
+
+import msgspec
+from msgspec.json import encode
+
+from quarterdeck.simulator import exposition
+from quarterdeck.simulator.config import VLLM_VERSION
+from quarterdeck.simulator.engine import Engine
+from quarterdeck.simulator.faults import Faults
+from quarterdeck.simulator.refusals import invalid, unavailable, unknown_model
+from quarterdeck.simulator.requests import LoadAdapterRequest, UnloadAdapterRequest, read
+from quarterdeck.simulator.wire import Exchange
+
+TEXT = b"text/plain; charset=utf-8"
+METRICS = b"text/plain; version=1.0.0; charset=utf-8"
+
+SMALL_BODY = 1 << 20
+FOREVER = 86400.0
+
+
+async def list_models(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+    await exchange.answer(encode({"object": "list", "data": cards(engine)}))
+
+
+async def retrieve_model(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+    name = exchange.path.removeprefix("/v1/models/")
+    card = next((each for each in cards(engine) if each["id"] == name), None)
+    if card is None:
+        raise unknown_model(name)
+    await exchange.answer(encode(card))
+
+
+def cards(engine: Engine) -> list[dict[str, Any]]:
+    config = engine.config
+    found = [
+        _card(engine, name, config.model if name in config.names else name, None, config.max_model_len)
+        for name in config.tasks
+    ]
+    found.extend(_card(engine, each.name, each.path, each.base, None) for each in engine.adapters.all())
+    return found
+
+
+def _card(engine: Engine, name: str, root: str, parent: str | None, length: int | None) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": engine.created,
+        "owned_by": "vllm",
+        "root": root,
+        "parent": parent,
+        "max_model_len": length,
+        "permission": [],
+    }
+
+
+async def load_adapter(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+    request = read(await exchange.body(SMALL_BODY), LoadAdapterRequest)
+    told = engine.adapters.load(request.lora_name, request.lora_path, inplace=request.load_inplace)
+    await exchange.answer(told.encode(), kind=TEXT)
+
+
+async def unload_adapter(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+    request = read(await exchange.body(SMALL_BODY), UnloadAdapterRequest)
+    await exchange.answer(engine.adapters.unload(request.lora_name).encode(), kind=TEXT)
+
+
+async def health(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+    if engine.config.health == "hang":
+        engine.faults.count("hang")
+        exchange.watch()
+        await engine.clock.sleep(FOREVER)
+    status = 503 if engine.config.health == "fail" or engine.state == "starting" else 200
+    await exchange.answer(b"", status=status)
+
+
+async def ready(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+    if engine.state != "ready":
+        raise unavailable(f"The engine is {engine.state}")
+    await exchange.answer(b"{}")
+
+
+async def load(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+    await exchange.answer(encode({"server_load": engine.load}))
+
+
+async def version(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+    await exchange.answer(encode({"version": VLLM_VERSION}))
+
+
+async def metrics(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+    await exchange.answer(exposition.render(engine), kind=METRICS)
+
+
+async def list_endpoints(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+    """The same answer as the engine door's: this process as each model's only endpoint."""
+    config = engine.config
+    first = config.names[0]
+    endpoints = [
+        {
+            "id": config.endpoint_id if config.endpoint_id and name == first else f"{name}#1",
+            "model": name,
+            "adapters": [each.name for each in engine.adapters.all()] if name == first else [],
+            "url": engine.url or f"http://{exchange.header(b'host') or 'localhost'}",
+            "state": engine.state,
+            "max_running": config.max_num_seqs,
+            "task": "embed" if task == "embed" else "generate",
+            "detail": {"starting": "loading weights", "draining": "shutting down"}.get(engine.state, ""),
+        }
+        for name, task in config.tasks.items()
+        if name == first or name not in config.names
+    ]
+    await exchange.answer(encode({"endpoints": endpoints}))
+
+
+async def show_config(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+    await exchange.answer(encode(engine.config))
+
+
+async def change_config(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+    values = read(await exchange.body(SMALL_BODY), dict[str, Any])
+    try:
+        engine.change(values)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise invalid(str(error)) from error
+    await exchange.answer(encode(engine.config))
+
+
+class QueueFaults(msgspec.Struct, kw_only=True):
+    fault: str
+    count: int = 1
+
+
+async def show_faults(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+    await exchange.answer(encode(engine.faults.told()))
+
+
+async def queue_faults(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+    request = read(await exchange.body(SMALL_BODY), QueueFaults)
+    try:
+        engine.faults.add(request.fault, request.count)
+    except ValueError as error:
+        raise invalid(str(error), "fault") from error
+    await exchange.answer(encode(engine.faults.told()))
+
+
+async def clear_faults(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+    engine.faults.clear()
+    await exchange.answer(encode(engine.faults.told()))
+
+
+async def reset_prefix_cache(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+    if engine.blocks is not None:
+        engine.blocks.clear()
+    await exchange.answer(b"")

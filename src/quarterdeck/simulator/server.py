@@ -1,0 +1,94 @@
+"""The process form: uvicorn on a port, with what the faults need of it.
+
+Two things uvicorn hides are opened: the connection's transport (an ASGI extension, so that a fault can cut it), and the
+port (a fault closes it for a while). On SIGTERM the engine drains, the port closes, running requests end, exit code 0.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from quarterdeck.simulator.app import App
+from quarterdeck.simulator.engine import Engine
+from quarterdeck.simulator.wire import TRANSPORT
+
+BACKLOG = 2048
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's own, and the transport in the scope."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {TRANSPORT: {"transport": self.transport}}
+
+
+class Server(uvicorn.Server):
+    def __init__(self, engine: Engine, on_listening: Callable[[str], None]) -> None:
+        config = uvicorn.Config(
+            App(engine),
+            http=Protocol,
+            ws="none",
+            lifespan="off",
+            loop="uvloop",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=max(int(engine.config.http_timeout_keep_alive), 1),
+        )
+        super().__init__(config)
+        self._engine = engine
+        self._on_listening = on_listening
+        self._reopening: asyncio.Task[None] | None = None
+        self._address = (engine.config.host, engine.config.port)
+        engine.listener = self
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        opened = bind(*self._address)
+        host, port = opened.getsockname()[:2]
+        self._address = (host, port)
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._engine.url = self._engine.url or url
+        await super().startup([opened])
+        self._on_listening(url)
+
+    def refuse(self, seconds: float) -> None:
+        """Close the port for so long: who connects is refused. Open connections go on."""
+        if self._reopening is None:
+            for server in self.servers:
+                server.close()
+            self._reopening = asyncio.get_running_loop().create_task(self._reopen(seconds))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._engine.draining = True
+        if self._engine.config.drain_delay:
+            await asyncio.sleep(self._engine.config.drain_delay)
+        if self._reopening is not None:
+            self._reopening.cancel()
+        self.config.timeout_graceful_shutdown = max(int(self._engine.config.drain_timeout), 1)
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, without raising the signal again at the end: a drained engine exits with 0."""
+        with contextlib.suppress(KeyboardInterrupt), super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+    async def _reopen(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await super().startup([bind(*self._address)])
+        self._reopening = None
+
+
+def bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    opened = socket.socket(family)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    opened.bind((host, port))
+    return opened

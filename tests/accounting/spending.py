@@ -1,0 +1,72 @@
+"""Requests that cost money, for tests of admission: who pays, and what Redis says of it."""
+
+import struct
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from tests.records import a_record
+
+from quarterdeck import ids
+from quarterdeck.accounting import admission
+from quarterdeck.accounting.admission import Admission, Money, Note, Reservation
+from quarterdeck.accounting.scopes import PERIODS, Counters, Scope, money_key
+from quarterdeck.net.redis import Redis
+from quarterdeck.record import RequestRecord
+from quarterdeck.settings.limits import Budget, Limits
+
+ORG = "default"
+NO_LIMITS = Limits()
+new_id = ids.RequestIds().next
+
+
+def dollars(millionths: int) -> Decimal:
+    return Decimal(millionths).scaleb(-6)
+
+
+def a_scope(id: str, amount: int, *, limits: Limits = NO_LIMITS, period: str = "total", warns: bool = False) -> Scope:
+    """With a budget of `amount` 10⁻⁶ $."""
+    budget = {"amount": dollars(amount), "period": period, "on_exhausted": "warn" if warns else "deny"}
+    return Scope(id, limits, Budget.model_validate(budget))
+
+
+async def trust(redis: Redis, *scopes: Scope, spent: int = 0, held: int = 0, period: int = 0) -> None:
+    """As a worker leaves a budget that it has counted."""
+    for scope in scopes:
+        assert scope.budget is not None
+        kind = PERIODS.index(scope.budget.period)
+        await redis.call("SET", money_key(ORG, scope.id), struct.pack("<5d", kind, period, spent, held, 0))
+
+
+async def money(redis: Redis, scope: str) -> Money:
+    found = await admission.read_money(redis, ORG, scope)
+    assert found is not None
+    return found
+
+
+async def spent_and_held(redis: Redis, *scopes: str) -> list[tuple[int, int]]:
+    states = [await money(redis, scope) for scope in scopes]
+    return [(state.spent, state.held) for state in states]
+
+
+def a_reservation(counters: Counters, money: int, tokens: int = 10, **changes: Any) -> Reservation:
+    key = next((scope.id.removeprefix("key:") for scope in counters.scopes if scope.id.startswith("key:")), "key_1")
+    id = new_id()
+    lost = a_record(id=id, key=key, status="lost", input_tokens=0, output_tokens=0, cost=Decimal(0))
+    return Reservation(id, counters, msgspec.json.encode(Note(lost, counters.noted)), tokens, money, **changes)
+
+
+async def reserve(redis: Redis, scopes: Sequence[Scope], money: int, **changes: Any) -> tuple[Reservation, Admission]:
+    wanted = a_reservation(Counters(ORG, tuple(scopes)), money, **changes)
+    return wanted, await admission.reserve(redis, wanted)
+
+
+def a_bill(reservation: Reservation, cost: Decimal, **changes: Any) -> RequestRecord:
+    note = msgspec.json.decode(reservation.note, type=Note)
+    fields: dict[str, Any] = {"id": reservation.id, "key": note.record.key, "team": note.record.team, "cost": cost}
+    return a_record(**(fields | {"input_tokens": 0, "output_tokens": 0} | changes))
+
+
+async def settle(redis: Redis, reservation: Reservation, cost: Decimal, **changes: Any) -> bool:
+    return await admission.settle(redis, a_bill(reservation, cost, **changes), reservation.counters)

@@ -1,0 +1,400 @@
+"""Every record arrives, once: with Redis away, paused or killed, with a disk that is full, after a crash."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.net.upstream import until
+from tests.records import a_record
+from tests.servers import RedisServer
+
+from quarterdeck.accounting import admission, settlement
+from quarterdeck.accounting.admission import Note, Reservation
+from quarterdeck.accounting.scopes import Counters, Scope
+from quarterdeck.accounting.settlement import Settlement
+from quarterdeck.net.redis import Redis, RedisUnavailableError
+from quarterdeck.record import RequestRecord, decode
+from quarterdeck.settings.limits import Limits
+from quarterdeck.store.spool import Spool
+
+ORG = "default"
+LIMITED = Counters(ORG, (Scope("key:key_1", Limits(concurrent_requests=99)),))
+
+
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(settlement, "REPLAY_SECONDS", 0.01)
+    yield
+
+
+@pytest.fixture
+async def own(own_redis_server: RedisServer) -> AsyncIterator[Redis]:
+    client = Redis(own_redis_server.url(), reply_timeout=0.3, retry_seconds=0.02)
+    yield client
+    await client.close()
+
+
+@asynccontextmanager
+async def running(*subjects: Settlement) -> AsyncIterator[None]:
+    """They run; one that ends by itself is a failure."""
+    tasks = [asyncio.create_task(subject.run()) for subject in subjects]
+    try:
+        yield
+        assert not any(task.done() for task in tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+async def stream(redis: Redis) -> list[str]:
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(RedisUnavailableError):
+                entries = await redis.call("XRANGE", admission.stream_key(ORG), "-", "+")
+                return [decode(fields[1]).id for _, fields in entries]
+            await asyncio.sleep(0.01)
+
+
+async def arrived(redis: Redis, records: Sequence[RequestRecord]) -> None:
+    """Wait until all of them are in the stream; then they are there once."""
+    wanted = {record.id for record in records}
+    async with asyncio.timeout(20):
+        while not wanted <= set(await stream(redis)):  # noqa: ASYNC110  # Redis is asked, it does not tell
+            await asyncio.sleep(0.01)
+    assert sorted(await stream(redis)) == sorted(wanted)
+
+
+async def reserved(redis: Redis, subject: Settlement, record: RequestRecord) -> None:
+    note = Note(record, LIMITED.noted)
+    wanted = Reservation(record.id, LIMITED, msgspec.json.encode(note), 100, lease_seconds=subject.lease_seconds)
+    assert (await admission.reserve(redis, wanted)).refused is None
+    subject.begin(ORG, record.id, lambda: note)
+
+
+def settle_all(subject: Settlement, count: int) -> list[RequestRecord]:
+    records = [a_record() for _ in range(count)]
+    for record in records:
+        subject.settle(record, LIMITED)
+    return records
+
+
+def contents(folder: Path) -> bytes:
+    """Of the one file that is there."""
+    (file,) = folder.iterdir()
+    return file.read_bytes()
+
+
+def cut_off_the_end(folder: Path) -> None:
+    (file,) = folder.iterdir()
+    file.write_bytes(file.read_bytes()[:-50])
+
+
+# Redis there
+
+
+async def test_records_are_committed_and_nothing_touches_the_disk(redis: Redis, tmp_path: Path) -> None:
+    subject = Settlement(redis, Spool(tmp_path / "spool"))
+    records = settle_all(subject, 50)
+    await subject.drain()
+    await arrived(redis, records)
+    assert not (tmp_path / "spool").exists()
+
+
+async def test_a_record_that_was_settled_twice_is_there_once(redis: Redis, tmp_path: Path) -> None:
+    subject = Settlement(redis, Spool(tmp_path))
+    record = a_record()
+    for _ in range(3):
+        subject.settle(record, LIMITED)
+    await subject.drain()
+    await arrived(redis, [record])
+
+
+async def test_draining_waits_for_work_that_makes_more_work(redis: Redis, tmp_path: Path) -> None:
+    subject = Settlement(redis, Spool(tmp_path))
+    record = a_record()
+
+    async def count_and_settle() -> None:
+        await asyncio.sleep(0.02)
+        subject.settle(record, LIMITED)
+
+    subject.spawn(count_and_settle())
+    await subject.drain()
+    assert await stream(redis) == [record.id]
+
+
+async def test_work_that_fails_is_logged_and_holds_nobody_up(
+    redis: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    subject = Settlement(redis, Spool(tmp_path))
+
+    async def fail() -> None:
+        raise RuntimeError("a bug")
+
+    subject.spawn(fail())
+    records = settle_all(subject, 1)
+    await subject.drain()
+    await arrived(redis, records)
+    assert "a bug" in caplog.text
+
+
+# Redis away
+
+
+async def test_with_redis_away_records_wait_on_disk_and_are_replayed(
+    own_redis_server: RedisServer, own: Redis, tmp_path: Path
+) -> None:
+    spooled: list[int] = []
+    subject = Settlement(own, Spool(tmp_path), on_spooled=spooled.append)
+    own_redis_server.stop()
+    async with running(subject):
+        records = settle_all(subject, 100)
+        await subject.drain()
+        assert (Spool(tmp_path).waiting(), sum(spooled)) == (100, 100)
+        assert len(spooled) < 20, "what came while the disk was busy went with the next write"
+        own_redis_server.start()
+        await arrived(own, records)
+        await until(lambda: list(tmp_path.iterdir()) == [])
+
+
+async def test_records_of_a_gateway_that_is_gone_are_anothers_to_bring(
+    own_redis_server: RedisServer, own: Redis, tmp_path: Path
+) -> None:
+    own_redis_server.stop()
+    dead = Settlement(own, Spool(tmp_path))
+    records = settle_all(dead, 20)
+    await dead.drain()
+    own_redis_server.start()
+    async with running(Settlement(own, Spool(tmp_path)), Settlement(own, Spool(tmp_path))):
+        await arrived(own, records)
+        await until(lambda: list(tmp_path.iterdir()) == [])
+
+
+async def test_a_crash_in_the_middle_of_a_write_loses_only_what_was_not_confirmed(redis: Redis, tmp_path: Path) -> None:
+    records = [a_record() for _ in range(3)]
+    Spool(tmp_path).append([msgspec.json.encode(Note(record, LIMITED.noted)) for record in records])
+    cut_off_the_end(tmp_path)
+    async with running(Settlement(redis, Spool(tmp_path))):
+        await arrived(redis, records[:2])
+        await until(lambda: list(tmp_path.iterdir()) == [])
+
+
+async def test_a_crash_between_replay_and_removal_doubles_nothing(redis: Redis, tmp_path: Path) -> None:
+    records = [a_record() for _ in range(3)]
+    for record in records[:2]:
+        await admission.settle(redis, record, LIMITED)
+    dead = Spool(tmp_path)
+    dead.append([msgspec.json.encode(Note(record, LIMITED.noted)) for record in records])
+    taken = dead.take()
+    assert taken is not None
+    dead.put_back(taken)
+    async with running(Settlement(redis, Spool(tmp_path))):
+        await arrived(redis, records)
+
+
+async def test_a_line_that_nobody_can_read_is_set_aside_and_stops_nothing(
+    redis: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = a_record()
+    Spool(tmp_path).append([b"{}", b"\xff", msgspec.json.encode(Note(record, LIMITED.noted)), b'{"reserved":1}'])
+    async with running(Settlement(redis, Spool(tmp_path))):
+        await arrived(redis, [record])
+        await until(lambda: [path.suffix for path in tmp_path.iterdir()] == [".unreadable"])
+    assert contents(tmp_path) == b'{}\n\xff\n{"reserved":1}\n'
+    assert "3 spooled records can't be read" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["stopped", "paused", "killed"])
+async def test_records_settled_all_through_an_outage_arrive_once(
+    own_redis_server: RedisServer, own: Redis, tmp_path: Path, how: str
+) -> None:
+    """Some were under way when it began: whether Redis has them is not known, so they are sent again."""
+    subject = Settlement(own, Spool(tmp_path))
+    records: list[RequestRecord] = []
+
+    async def load() -> None:
+        while True:
+            records.extend(settle_all(subject, 5))
+            await asyncio.sleep(0.01)
+
+    async with running(subject):
+        loading = asyncio.create_task(load())
+        await until(lambda: len(records) > 20)
+        if how == "stopped":
+            own_redis_server.pause()
+        elif how == "paused":
+            await own.call("CLIENT", "PAUSE", 700, "ALL")
+        else:
+            await own.call("CONFIG", "SET", "appendfsync", "always")
+            own_redis_server.kill()
+        await until(lambda: Spool(tmp_path).waiting() > 20)
+        if how == "killed":
+            own_redis_server.start()
+        own_redis_server.resume()
+        after = len(records)
+        await until(lambda: len(records) > after + 100)
+        loading.cancel()
+        await subject.drain()
+        await arrived(own, records)
+        await until(lambda: list(tmp_path.iterdir()) == [])
+
+
+async def test_a_redis_that_refuses_to_write_is_as_good_as_away(
+    own_redis_server: RedisServer, own: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await own.call("CONFIG", "SET", "maxmemory", "1")
+    subject = Settlement(own, Spool(tmp_path))
+    records = settle_all(subject, 3)
+    await subject.drain()
+    assert Spool(tmp_path).waiting() == 3
+    assert "OOM" in caplog.text
+    async with running(subject):
+        await asyncio.sleep(0.05)
+        await own.call("CONFIG", "SET", "maxmemory", "0")
+        await arrived(own, records)
+
+
+# the disk full
+
+
+class FullSpool(Spool):
+    """A disk without room, until there is some."""
+
+    is_full = True
+
+    def append(self, lines: Sequence[bytes]) -> None:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().append(lines)
+
+
+async def test_with_redis_away_and_the_disk_full_records_wait_in_memory_and_this_is_said(
+    own_redis_server: RedisServer, own: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_redis_server.stop()
+    subject = Settlement(own, FullSpool(tmp_path))
+    records = settle_all(subject, 5)
+    await subject.drain()
+    assert [record.levelno for record in caplog.records][-1] == logging.CRITICAL
+    assert "5 records are in memory only" in caplog.text
+    own_redis_server.start()
+    async with running(subject):
+        await arrived(own, records)
+
+
+async def test_what_is_in_memory_goes_to_disk_at_the_end_if_there_is_room(
+    own_redis_server: RedisServer, own: Redis, tmp_path: Path
+) -> None:
+    own_redis_server.stop()
+    spool = FullSpool(tmp_path)
+    subject = Settlement(own, spool)
+    settle_all(subject, 5)
+    await subject.drain()
+    spool.is_full = False
+    await subject.drain()
+    assert spool.waiting() == 5
+
+
+async def test_a_spool_that_can_not_be_read_does_not_end_the_gateway(
+    redis: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = Settlement(redis, Spool(tmp_path))
+
+    def broken(self: Spool) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Spool, "take", broken)
+    async with running(subject):
+        await until(lambda: "the spool can't be read" in caplog.text)
+
+
+# long requests
+
+
+async def test_a_long_request_is_not_taken_for_lost(
+    redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "GRACE_SECONDS", 0)
+    subject = Settlement(redis, Spool(tmp_path), lease_seconds=0.6)
+    record = a_record(status="lost")
+    await reserved(redis, subject, record)
+    async with running(subject):
+        for _ in range(20):
+            await asyncio.sleep(0.05)
+            assert await admission.settle_expired(redis, ORG) == 0
+    subject.settle(a_record(id=record.id), LIMITED)
+    await subject.drain()
+    await arrived(redis, [record])
+
+
+async def test_a_request_is_lost_when_its_gateway_is(
+    redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "GRACE_SECONDS", 0)
+    subject = Settlement(redis, Spool(tmp_path), lease_seconds=0.05)
+    record = a_record(status="lost")
+    await reserved(redis, subject, record)
+    async with running(subject):
+        await asyncio.sleep(0.1)
+    async with asyncio.timeout(5):
+        while not await admission.settle_expired(redis, ORG):  # noqa: ASYNC110  # Redis is asked, it does not tell
+            await asyncio.sleep(0.01)
+    await arrived(redis, [record])
+
+
+async def test_after_an_outage_longer_than_a_lease_nothing_alive_is_taken_for_lost(
+    own_redis_server: RedisServer, own: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "GRACE_SECONDS", 1)
+    subject = Settlement(own, Spool(tmp_path), lease_seconds=0.3)
+    record = a_record(status="lost")
+    await reserved(own, subject, record)
+    async with running(subject):
+        own_redis_server.pause()
+        await asyncio.sleep(0.8)
+        own_redis_server.resume()
+        worker = Redis(own_redis_server.url(), retry_seconds=0)
+        for _ in range(20):
+            assert await admission.settle_expired(worker, ORG) == 0
+            await asyncio.sleep(0.1)
+        await worker.close()
+    assert await stream(own) == []
+
+
+async def test_many_requests_are_renewed_in_turns(
+    redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlement, "NOTES_AT_ONCE", 10)
+    subject = Settlement(redis, Spool(tmp_path), lease_seconds=60)
+    for _ in range(35):
+        await reserved(redis, subject, a_record(status="lost"))
+    await redis.call("DEL", admission.deadlines_key(ORG))
+    assert await subject._renew()
+    assert await redis.call("ZCARD", admission.deadlines_key(ORG)) == 35
+
+
+async def test_what_is_settled_is_asked_no_more(redis: Redis, tmp_path: Path) -> None:
+    subject = Settlement(redis, Spool(tmp_path))
+    record = a_record()
+    subject.begin(ORG, record.id, lambda: pytest.fail("it is over"))
+    subject.settle(record, LIMITED)
+    await subject.drain()
+    assert await subject._renew()
+
+
+async def test_what_was_spooled_is_asked_no_more(own_redis_server: RedisServer, own: Redis, tmp_path: Path) -> None:
+    own_redis_server.stop()
+    subject = Settlement(own, Spool(tmp_path))
+    record = a_record()
+    subject.begin(ORG, record.id, lambda: pytest.fail("it is over"))
+    subject.settle(record, LIMITED)
+    await subject.drain()
+    await subject._renew()

@@ -1,0 +1,126 @@
+"""Requests that are over are counted at once for whoever asks, and written together soon after."""
+
+import asyncio
+import re
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from quarterdeck.gateway.http import access_log
+from quarterdeck.gateway.http.access_log import FLUSH_EXCHANGES, AccessLog, Exchange
+from quarterdeck.telemetry.access_lines import AccessLine
+from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
+from quarterdeck.telemetry.logging import request_id
+
+CHAT = "/v1/chat/completions"
+
+
+class Pages(list[list[AccessLine]]):
+    """What was written together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_one = asyncio.Event()
+
+    def write(self, lines: Sequence[AccessLine]) -> None:
+        self.append(list(lines))
+        self.has_one.set()
+
+
+def serve(log: AccessLog, status: int = 200, path: str = CHAT, route: str = CHAT) -> Exchange:
+    exchange = log.open("POST", path, route)
+    exchange.status = status
+    log.close(exchange)
+    return exchange
+
+
+async def test_lines_come_in_the_order_of_closing() -> None:
+    pages = Pages()
+    log = AccessLog(GatewayMetrics(), pages.write)
+    first, second = log.open("POST", CHAT, CHAT), log.open("GET", "/v1/models")
+    second.status, second.key, second.client_request_id = 200, "key_1", "mine"
+    log.close(second)
+    log.close(first)
+    assert pages == []  # not yet
+    log.flush()
+    (lines,) = pages
+    assert [line.request_id for line in lines] == [second.request_id, first.request_id]
+    assert lines[0].message == "GET /v1/models 200"
+    assert (lines[0].method, lines[0].path, lines[0].status) == ("GET", "/v1/models", 200)
+    assert (lines[0].key, lines[0].client_request_id) == ("key_1", "mine")
+
+
+async def test_a_line_does_not_wait_for_another() -> None:
+    pages = Pages()
+    log = AccessLog(GatewayMetrics(), pages.write)
+    for _ in range(2):
+        pages.has_one.clear()
+        serve(log)
+        await pages.has_one.wait()
+    assert [len(lines) for lines in pages] == [1, 1]
+
+
+async def test_many_lines_are_written_before_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_log, "FLUSH_SECONDS", 3600)
+    pages = Pages()
+    log = AccessLog(GatewayMetrics(), pages.write)
+    for _ in range(2 * FLUSH_EXCHANGES + 1):
+        serve(log)
+    assert [len(lines) for lines in pages] == [FLUSH_EXCHANGES] * 2
+    log.flush()
+    log.flush()
+    assert [len(lines) for lines in pages] == [FLUSH_EXCHANGES] * 2 + [1]
+
+
+async def test_each_is_counted_once_read_before_its_line_is_written_or_after() -> None:
+    metrics = GatewayMetrics()
+    log = AccessLog(metrics, Pages().write)
+    serve(log)
+    assert metrics.http_requests.values == {(CHAT, "200"): 1}
+    serve(log)
+    serve(log, 429)
+    assert metrics.http_requests.values == {(CHAT, "200"): 2, (CHAT, "429"): 1}
+    log.flush()
+    assert metrics.http_requests.values == {(CHAT, "200"): 2, (CHAT, "429"): 1}
+    serve(log)
+    assert b'http_requests_total{http_status="200",route="/v1/chat/completions"} 3.0' in metrics.render()
+
+
+async def test_where_nobody_reads_lines_requests_are_counted_and_not_kept() -> None:
+    metrics = GatewayMetrics()
+    log = AccessLog(metrics)
+    for _ in range(FLUSH_EXCHANGES + 1):
+        serve(log)
+    assert metrics.http_requests.values == {(CHAT, "200"): FLUSH_EXCHANGES + 1}
+
+
+async def test_a_line_says_when_its_request_ended_and_how_long_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, pages = [5_000_000_000], Pages()
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: now[0])
+    monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_000_000_000 + now[0])
+    log = AccessLog(GatewayMetrics(), pages.write)
+    exchange = Exchange("POST", CHAT, "req_1", route=CHAT, opened=now[0])
+    now[0] += 1_234_567_890
+    assert (b"openai-processing-ms", b"1234") in exchange.headers()
+    log.close(exchange)
+    now[0] += 40_000_000  # it waits to be written
+    log.flush()
+    ((line,),) = pages
+    assert (line.ts, line.duration_ms) == ("2023-11-14T22:13:26.234+00:00", 1234.567)
+
+
+async def test_a_long_path_is_cut() -> None:
+    pages = Pages()
+    log = AccessLog(GatewayMetrics(), pages.write)
+    serve(log, 404, "/" + "x" * 5000, "unmatched")
+    log.flush()
+    assert len(pages[0][0].path) == access_log.MAX_PATH
+    assert len(pages[0][0].message) < 300
+
+
+async def test_log_lines_of_the_task_say_the_id() -> None:
+    exchange = AccessLog(GatewayMetrics()).open("POST", CHAT)
+    assert request_id.get() == exchange.request_id
+    assert re.fullmatch("req_[0-9a-f]{32}", exchange.request_id)
+    assert exchange.headers()[0] == (b"x-request-id", exchange.request_id.encode())

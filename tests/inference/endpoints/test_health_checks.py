@@ -1,0 +1,110 @@
+"""A dead endpoint is known before a request finds it."""
+
+import asyncio
+import logging
+
+import pytest
+from tests.inference.making import an_endpoint
+from tests.net.upstream import Peer, Upstream, answering, response, until
+
+from quarterdeck.inference.endpoints.health_checks import AT_ONCE, HealthChecks
+from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.net.http_client import HttpClient
+from quarterdeck.settings.routes import HealthCheck
+
+GOOD, BAD = response(b""), response(b"", status=503)
+
+
+def checked(upstream: Upstream, id: str = "e#1", *, timeout: float = 5, interval: float = 5) -> Endpoint:
+    check = HealthCheck(timeout_seconds=timeout, interval_seconds=interval)
+    return an_endpoint(id, url=upstream.url, health=check, api_key="sk-up")
+
+
+async def silence(peer: Peer) -> None:
+    await peer.until_gone()
+
+
+async def test_it_is_dead_after_some_bad_answers_and_alive_after_one_good(
+    client: HttpClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with Upstream(answering(GOOD, BAD, BAD, BAD, GOOD)) as upstream:
+        endpoint = checked(upstream)
+        checks = HealthChecks(lambda: [endpoint], client)
+        seen = []
+        for _ in range(5):
+            await checks.ask(endpoint)
+            seen.append(endpoint.is_alive)
+        assert upstream.requests[0].head.startswith(b"GET /health HTTP/1.1\r\n")
+        assert upstream.requests[0].header("authorization") == "Bearer sk-up"
+    assert seen == [True, True, False, False, True]
+    assert len(caplog.records) == 2, "one line for each change"
+
+
+async def test_no_answer_is_a_bad_one(client: HttpClient) -> None:
+    async with Upstream(answering(silence, silence)) as upstream:
+        endpoint = checked(upstream, timeout=0.02)
+        checks = HealthChecks(lambda: [endpoint], client)
+        await checks.ask(endpoint)
+        await checks.ask(endpoint)
+    assert not endpoint.is_alive
+    endpoint.is_alive = True
+    await checks.ask(endpoint)
+    await checks.ask(endpoint)
+    assert not endpoint.is_alive, "nobody listens there any more"
+
+
+async def test_each_is_asked_when_it_is_due_and_one_without_a_check_never(client: HttpClient) -> None:
+    async with Upstream(answering(*[GOOD] * 9)) as upstream:
+        endpoint, other = checked(upstream), an_endpoint("other", url=upstream.url)
+        checks = HealthChecks(lambda: [endpoint, other], client)
+        for now in (100.0, 104.9):
+            checks.look(now)
+        await until(lambda: not checks._asking)
+        assert len(upstream.requests) == 1
+        checks.look(105.0)
+        await until(lambda: not checks._asking)
+        assert len(upstream.requests) == 2
+
+
+async def test_only_so_many_are_asked_at_once_and_the_rest_afterwards(client: HttpClient) -> None:
+    async with Upstream(answering(*[GOOD] * 100)) as upstream:
+        endpoints = [checked(upstream, f"e#{number}") for number in range(2 * AT_ONCE)]
+        checks = HealthChecks(lambda: endpoints, client)
+        checks.look(1.0)
+        assert len(checks._asking) == AT_ONCE
+        await until(lambda: not checks._asking)
+        checks.look(1.0)
+        await until(lambda: len(upstream.requests) == 2 * AT_ONCE)
+
+
+async def test_the_first_of_many_do_not_starve_the_last(client: HttpClient) -> None:
+    """Each asked again before all were asked: whoever has waited longest is the next."""
+    async with Upstream(answering(*[GOOD] * 200)) as upstream:
+        endpoints = [checked(upstream, f"e#{number}", interval=0.1) for number in range(3 * AT_ONCE)]
+        checks = HealthChecks(lambda: endpoints, client)
+        for now in (1.0, 2.0, 3.0):
+            checks.look(now)
+            await until(lambda: not checks._asking)
+        assert set(checks._due) == set(endpoints)
+
+
+async def test_who_is_gone_is_forgotten(client: HttpClient) -> None:
+    async with Upstream(answering(GOOD)) as upstream:
+        endpoints = [checked(upstream)]
+        checks = HealthChecks(lambda: endpoints, client)
+        checks.look(1.0)
+        await until(lambda: not checks._asking)
+        endpoints.clear()
+        checks.look(2.0)
+        assert (checks._due, checks._failures) == ({}, {})
+
+
+async def test_it_runs_until_it_is_cancelled(client: HttpClient) -> None:
+    async with Upstream(answering(silence)) as upstream:
+        endpoint = checked(upstream)
+        task = asyncio.create_task(HealthChecks(lambda: [endpoint], client).run())
+        await upstream.arrived.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await upstream.closed.wait()

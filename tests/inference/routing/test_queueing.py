@@ -1,0 +1,336 @@
+"""Who waits goes in a fair order, in bounded time, and leaves no trace when he gives up."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.inference.making import an_endpoint, served
+from tests.net.upstream import until
+
+from quarterdeck.errors import RateLimitError, ServiceUnavailableError
+from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.routing.queueing import LONGEST_FIRST, FairQueue, Queues, Ticket
+from quarterdeck.settings.routes import QueueConfig
+
+TEAMS = ("a", "b", "c")
+
+
+def drained(queue: FairQueue) -> list[Ticket]:
+    return list(iter(queue.take, None))
+
+
+# the order
+
+
+def test_one_teams_requests_go_in_the_order_they_came() -> None:
+    queue = FairQueue({})
+    tickets = [queue.join("a", 0, 10) for _ in range(30)]
+    assert drained(queue) == tickets
+    assert (len(queue), queue.take()) == (0, None)
+
+
+def test_a_team_that_sends_little_does_not_wait_for_one_that_sends_much() -> None:
+    queue = FairQueue({})
+    for _ in range(100):
+        queue.join("noisy", 0, 10)
+    quiet = queue.join("quiet", 0, 10)
+    assert quiet in [queue.take() for _ in range(2)]
+
+
+def test_a_long_request_counts_as_many_short_ones() -> None:
+    queue = FairQueue({})
+    for _ in range(20):
+        queue.join("long", 0, 1000)
+        queue.join("short", 0, 10)
+    first = Counter(ticket.team for ticket in drained(queue)[:14])
+    assert first["short"] >= 11
+
+
+def test_the_higher_priority_goes_first() -> None:
+    queue = FairQueue({})
+    low, high = queue.join("a", 0, 1), queue.join("b", 9, 1000)
+    assert drained(queue) == [high, low]
+
+
+def test_whoever_left_is_passed_over() -> None:
+    queue = FairQueue({})
+    tickets = [queue.join("a", number % 3, 10) for number in range(12)]
+    for ticket in tickets[::2]:
+        queue.leave(ticket)
+        queue.leave(ticket)
+    assert len(queue) == 6
+    assert set(drained(queue)) == set(tickets[1::2])
+
+
+def test_those_who_left_do_not_pile_up() -> None:
+    queue = FairQueue({})
+    queue.join("a", 0, 10)
+    for _ in range(10_000):
+        queue.leave(queue.join("b", 0, 10))
+    assert sum(len(level.heap) for level in queue._levels.values()) < 500
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(TEAMS), st.integers(0, 9), st.integers(1, 10**6)), max_size=120))
+def test_everybody_goes_once_and_nobody_starves(asked: list[tuple[str, int, int]]) -> None:
+    """However many are served, whoever has waited longest goes with the eighth place at the latest."""
+    queue = FairQueue({})
+    waiting = [queue.join(*each) for each in asked]
+    went: list[Ticket] = []
+    while waiting:
+        oldest = waiting[0]
+        for _ in range(min(LONGEST_FIRST, len(queue))):
+            ticket = queue.take()
+            assert ticket is not None
+            waiting.remove(ticket)
+            went.append(ticket)
+        assert oldest not in waiting
+    assert len(set(went)) == len(asked)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.tuples(*[st.integers(1, 8)] * 3), st.integers(1, 500))
+def test_weights_are_honoured_among_those_who_always_have_somebody_waiting(
+    weights: tuple[int, int, int], cost: int
+) -> None:
+    queue = FairQueue(dict(zip(TEAMS, weights, strict=True)))
+    for team in TEAMS:
+        for _ in range(10):
+            queue.join(team, 0, cost)
+    served_tokens: Counter[str] = Counter()
+    for _ in range(2000):
+        ticket = queue.take()
+        assert ticket is not None
+        served_tokens[ticket.team] += ticket.cost
+        queue.join(ticket.team, 0, cost)
+    total = sum(served_tokens.values())
+    for team, weight in zip(TEAMS, weights, strict=True):
+        # Who has less coming to him than an eighth may have more, by time alone.
+        assert abs(served_tokens[team] / total - weight / sum(weights)) < 0.08
+
+
+# waiting
+
+
+class Listed:
+    def __init__(self, *endpoints: Endpoint) -> None:
+        self.endpoints = list(endpoints)
+
+    def all(self) -> Sequence[Endpoint]:
+        return self.endpoints
+
+    def serving(self, name: str) -> Sequence[Endpoint]:
+        return [each for each in self.endpoints if each.state == "ready" and each.serves(name)]
+
+
+class Waiting:
+    """Queues over one endpoint that runs two at once."""
+
+    def __init__(self, *endpoints: Endpoint, has_engine: bool = True, **config: Any) -> None:
+        self.listed = Listed(*endpoints)
+        self.config = QueueConfig(**({"max_waiting": 4, "max_wait_seconds": 30} | config))
+        self.queues = Queues(self.listed, lambda: self.config, lambda model: has_engine)
+        self.went: list[str] = []
+
+    async def enter(self, team: str = "a", priority: int = 0, until: float = float("inf")) -> None:
+        await self.queues.enter(served(), team=team, priority=priority, tokens=10, until=until)
+        self.went.append(team)
+        self.listed.endpoints[0].begin(10)
+
+    def leave(self) -> None:
+        endpoint = self.listed.endpoints[0]
+        endpoint.end(10)
+        self.queues.left(endpoint)
+
+    def task(self, *args: Any) -> "asyncio.Task[None]":
+        return asyncio.get_running_loop().create_task(self.enter(*args))
+
+    async def are_waiting(self, count: int) -> None:
+        await until(lambda: self.queues.waiting() == ({"m": count} if count else {}))
+
+
+@pytest.fixture
+def waiting() -> Waiting:
+    return Waiting(an_endpoint(max_running=2))
+
+
+async def test_nobody_waits_where_there_is_room(waiting: Waiting) -> None:
+    assert not waiting.queues.must_wait(served())
+    await waiting.enter()
+    await waiting.enter()
+    assert waiting.queues.must_wait(served())
+    assert waiting.queues.waiting() == {}
+
+
+async def test_nobody_waits_where_the_file_says_nothing_of_it() -> None:
+    waiting = Waiting(an_endpoint(max_running=1, in_flight=5), max_waiting=0)
+    assert not waiting.queues.must_wait(served())
+    await waiting.enter()
+
+
+async def test_whoever_waits_goes_when_another_is_done(waiting: Waiting) -> None:
+    await waiting.enter()
+    await waiting.enter()
+    tasks = [waiting.task(team) for team in ("b", "c")]
+    await waiting.are_waiting(2)
+    waiting.leave()
+    await tasks[0]
+    assert waiting.went[2:] == ["b"]
+    waiting.leave()
+    await tasks[1]
+    assert waiting.queues.waiting() == {}
+
+
+async def test_who_comes_later_does_not_overtake(waiting: Waiting) -> None:
+    await waiting.enter()
+    await waiting.enter()
+    first = waiting.task("first")
+    await waiting.are_waiting(1)
+    waiting.leave()
+    second = waiting.task("second")
+    await first
+    assert not second.done()
+    waiting.leave()
+    await second
+    assert waiting.listed.endpoints[0].in_flight == 2
+
+
+async def test_as_many_go_as_there_are_places(waiting: Waiting) -> None:
+    await waiting.enter()
+    await waiting.enter()
+    tasks = [waiting.task() for _ in range(4)]
+    await waiting.are_waiting(4)
+    waiting.leave()
+    waiting.leave()
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    await waiting.are_waiting(2)
+    assert waiting.listed.endpoints[0].in_flight == 2
+    waiting.leave()
+    waiting.leave()
+    await asyncio.gather(*tasks)
+
+
+async def test_the_line_is_bounded(waiting: Waiting) -> None:
+    await waiting.enter()
+    await waiting.enter()
+    tasks = [waiting.task() for _ in range(4)]
+    await waiting.are_waiting(4)
+    with pytest.raises(RateLimitError) as caught:
+        await waiting.enter()
+    assert (caught.value.status, caught.value.code) == (429, "queue_full")
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert waiting.queues.waiting() == {}
+
+
+async def test_the_wait_is_bounded() -> None:
+    waiting = Waiting(an_endpoint(max_running=1, in_flight=1), max_wait_seconds=0)
+    with pytest.raises(ServiceUnavailableError) as caught:
+        await waiting.enter()
+    assert (caught.value.status, caught.value.code) == (503, "queue_timeout")
+    assert waiting.queues.waiting() == {}
+
+
+async def test_it_ends_with_the_request_at_the_latest(waiting: Waiting) -> None:
+    await waiting.enter()
+    await waiting.enter()
+    with pytest.raises(ServiceUnavailableError):
+        await waiting.enter(until=asyncio.get_running_loop().time())
+
+
+async def test_a_place_given_to_one_who_has_just_left_is_the_next_ones(waiting: Waiting) -> None:
+    await waiting.enter()
+    await waiting.enter()
+    gone, stays = waiting.task("gone"), waiting.task("stays")
+    await waiting.are_waiting(2)
+    waiting.leave()  # the place is given ...
+    gone.cancel()  # ... and its owner leaves before he could take it
+    await stays
+    assert waiting.went[2:] == ["stays"]
+    assert gone.cancelled()
+    assert waiting.queues.waiting() == {}
+
+
+async def test_one_who_leaves_just_before_is_passed_over(waiting: Waiting) -> None:
+    await waiting.enter()
+    await waiting.enter()
+    gone, stays = waiting.task("gone"), waiting.task("stays")
+    await waiting.are_waiting(2)
+    gone.cancel()
+    waiting.leave()
+    await stays
+    assert waiting.went[2:] == ["stays"]
+
+
+async def test_an_endpoint_that_comes_is_noticed(waiting: Waiting) -> None:
+    await waiting.enter()
+    await waiting.enter()
+    task = waiting.task("b")
+    await waiting.are_waiting(1)
+    waiting.listed.endpoints.insert(0, an_endpoint("new"))
+    await task
+
+
+# a model at zero
+
+
+async def test_a_request_for_a_model_at_zero_is_held_until_an_endpoint_is_ready() -> None:
+    waiting = Waiting(cold_wait_seconds=30, max_waiting=0)
+    assert waiting.queues.must_wait(served())
+    task = waiting.task("a")
+    await waiting.are_waiting(1)
+    waiting.listed.endpoints.append(an_endpoint("new"))
+    await task
+    assert waiting.queues.waiting() == {}
+
+
+async def test_when_its_time_is_up_it_is_for_the_router_to_say_that_nobody_is_there() -> None:
+    waiting = Waiting(cold_wait_seconds=0.001)
+    await waiting.queues.enter(served(), team="a", priority=0, tokens=1, until=float("inf"))
+    assert waiting.queues.waiting() == {}
+
+
+async def test_the_held_are_bounded() -> None:
+    waiting = Waiting(cold_wait_seconds=30, max_cold=1)
+    task = waiting.task()
+    await waiting.are_waiting(1)
+    with pytest.raises(RateLimitError):
+        await waiting.enter()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_model_that_nobody_will_start_is_not_waited_for() -> None:
+    assert not Waiting(cold_wait_seconds=30, has_engine=False).queues.must_wait(served())
+    assert not Waiting(cold_wait_seconds=0).queues.must_wait(served())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from(["enter", "leave", "cancel"]), max_size=60))
+async def test_there_are_never_more_than_places_and_nobody_is_forgotten(events: list[str]) -> None:
+    waiting = Waiting(an_endpoint(max_running=2), max_waiting=1000)
+    endpoint = waiting.listed.endpoints[0]
+    tasks: list[asyncio.Task[None]] = []
+    for event in events:
+        if event == "enter":
+            tasks.append(waiting.task("abc"[len(tasks) % 3]))
+        elif event == "leave" and endpoint.in_flight:
+            waiting.leave()
+        elif event == "cancel" and tasks:
+            tasks[len(tasks) // 2].cancel()
+        if len(tasks) % 2:
+            await asyncio.sleep(0)
+        assert endpoint.in_flight <= 2
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    while not all(task.done() for task in tasks):
+        assert endpoint.in_flight == 2, "somebody waits though there is room"
+        waiting.leave()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert waiting.queues.waiting() == {}

@@ -1,0 +1,164 @@
+"""A stream may begin before its answer does."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from quarterdeck.errors import EngineUnavailableError
+from quarterdeck.inference.call import Reply
+from quarterdeck.inference.streaming.heartbeats import WAITING, patiently
+from quarterdeck.protocol import sse
+
+HEADERS = ((b"content-type", b"text/event-stream"),)
+SOON = 0.001
+
+
+class Pieces:
+    """A stream of two pieces."""
+
+    def __init__(self) -> None:
+        self.left = [b"data: 1\n\n", b"data: 2\n\n"]
+        self.closed = 0
+
+    def __aiter__(self) -> "Pieces":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self.left:
+            raise StopAsyncIteration
+        return self.left.pop(0)
+
+    async def pump(self, sink: Any) -> None:
+        async for piece in self:
+            sink.put(piece)
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+class Answer:
+    """One that comes when it is told to."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.pieces = Pieces()
+        self.error: Exception | None = None
+        self.was_cancelled = False
+
+    async def __call__(self) -> Reply:
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.was_cancelled = True
+            raise
+        if self.error is not None:
+            raise self.error
+        return Reply(200, HEADERS, stream=self.pieces)
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.rooms = 0
+
+    def put(self, piece: bytes) -> bool:
+        self.taken.append(piece)
+        return False
+
+    async def room(self) -> None:
+        self.rooms += 1
+
+
+@pytest.fixture
+def answer() -> Answer:
+    return Answer()
+
+
+async def test_an_answer_in_time_is_itself(answer: Answer) -> None:
+    answer.gate.set()
+    reply = await patiently(answer(), after=30, every=30, headers=HEADERS)
+    assert reply.stream is answer.pieces
+
+
+async def test_an_error_in_time_is_a_status(answer: Answer) -> None:
+    answer.gate.set()
+    answer.error = EngineUnavailableError("gone")
+    with pytest.raises(EngineUnavailableError):
+        await patiently(answer(), after=30, every=30, headers=HEADERS)
+
+
+async def test_a_late_one_is_waited_for_with_comments(answer: Answer) -> None:
+    reply = await patiently(answer(), after=SOON, every=SOON, headers=HEADERS)
+    assert (reply.status, reply.headers) == (200, HEADERS)
+    assert reply.stream is not None
+    assert [await anext(reply.stream) for _ in range(3)] == [WAITING] * 3
+    answer.gate.set()
+    rest = [piece async for piece in reply.stream]
+    assert [piece for piece in rest if piece != WAITING] == [b"data: 1\n\n", b"data: 2\n\n"]
+    await reply.stream.aclose()
+    assert answer.pieces.closed == 1
+
+
+async def test_it_can_be_pumped(answer: Answer) -> None:
+    reply = await patiently(answer(), after=SOON, every=30, headers=HEADERS)
+    assert reply.stream is not None
+    sink = Sink()
+    pumping = asyncio.create_task(reply.stream.pump(sink))
+    answer.gate.set()
+    await pumping
+    assert sink.taken == [WAITING, b"data: 1\n\n", b"data: 2\n\n"]
+    assert sink.rooms >= 1
+
+
+async def test_once_they_have_begun_an_error_is_an_event(answer: Answer) -> None:
+    reply = await patiently(answer(), after=SOON, every=30, headers=HEADERS)
+    assert reply.stream is not None
+    assert await anext(reply.stream) == WAITING
+    answer.error = EngineUnavailableError("gone")
+    answer.gate.set()
+    (event,) = [piece async for piece in reply.stream]
+    assert event == sse.error_event(answer.error)  # type: ignore[arg-type]
+
+
+async def test_a_whole_answer_is_an_event() -> None:
+    gate = asyncio.Event()
+
+    async def whole() -> Reply:
+        await gate.wait()
+        return Reply(200, (), b'{"a":1}')
+
+    reply = await patiently(whole(), after=SOON, every=30, headers=HEADERS)
+    assert reply.stream is not None
+    assert await anext(reply.stream) == WAITING
+    gate.set()
+    assert [piece async for piece in reply.stream] == [b'data: {"a":1}\n\ndata: [DONE]\n\n']
+
+
+async def test_a_caller_who_leaves_early_takes_the_request_with_him(answer: Answer) -> None:
+    task = asyncio.create_task(patiently(answer(), after=30, every=30, headers=HEADERS))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert answer.was_cancelled
+
+
+async def test_a_caller_who_leaves_while_it_waits_as_well(answer: Answer) -> None:
+    reply = await patiently(answer(), after=SOON, every=30, headers=HEADERS)
+    assert reply.stream is not None
+    await reply.stream.aclose()
+    await reply.stream.aclose()
+    assert answer.was_cancelled
+    assert [piece async for piece in reply.stream] == []
+
+
+async def test_an_answer_that_came_just_then_is_closed(answer: Answer) -> None:
+    reply = await patiently(answer(), after=SOON, every=30, headers=HEADERS)
+    assert reply.stream is not None
+    answer.gate.set()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await reply.stream.aclose()
+    assert answer.pieces.closed == 1

@@ -1,0 +1,69 @@
+"""What is measured of a request; gaps that are counted in buckets."""
+
+import random
+
+import pytest
+
+from quarterdeck.load.analysis.distribution import Histogram, quantile
+from quarterdeck.load.analysis.statistics import COLUMNS, Gaps, Sample, from_row
+from quarterdeck.load.run.profile import Slo
+
+
+def stream(*pieces: float, intended: float = 100.0, started: float = 100.5) -> Sample:
+    sample = Sample("stream", intended, started, rate=10)
+    for at in pieces:
+        sample.piece(at)
+    sample.ended = pieces[-1]
+    sample.output_tokens = len(pieces)
+    return sample
+
+
+def test_latencies_count_from_when_a_request_was_wanted() -> None:
+    sample = stream(101.0, 101.01, 101.03)
+    assert sample.ttft_ms == pytest.approx(1000)  # not 500: that the client was late is no merit of the server's
+    assert sample.total_ms == pytest.approx(1030)
+    assert sample.gaps_ms == pytest.approx([10, 20])
+    assert sample.tokens_per_second == pytest.approx(2 / 0.03)
+
+
+def test_a_good_answer_keeps_every_objective_that_is_set() -> None:
+    sample = stream(100.2, 100.21, 100.23)
+    assert sample.keeps(Slo())
+    assert sample.keeps(Slo(ttft_ms=201, itl_ms=16, total_ms=231))
+    assert not sample.keeps(Slo(ttft_ms=199))
+    assert not sample.keeps(Slo(itl_ms=14))
+    assert not sample.keeps(Slo(total_ms=229))
+    sample.outcome = "cut"
+    assert not sample.keeps(Slo())
+
+
+def test_a_misbehaving_client_that_got_what_it_deserves_is_neither_ok_nor_an_error() -> None:
+    sample = stream(100.2)
+    sample.outcome = "expected:hung_up"
+    assert not sample.is_ok
+    assert not sample.is_error
+
+
+def test_a_row_says_all_that_judging_needs() -> None:
+    sample = stream(100.2, 100.21, 100.23)
+    row = sample.row("main")
+    assert len(row) == len(COLUMNS)
+    again = from_row(row)
+    assert (again.ttft_ms, again.total_ms, *again.gaps_ms) == pytest.approx((sample.ttft_ms, sample.total_ms, 15))
+    assert [again.keeps(Slo(itl_ms=limit)) for limit in (14, 16)] == [False, True]
+
+
+def test_gaps_in_buckets_have_the_quantiles_of_the_gaps() -> None:
+    draw = random.Random(1)
+    told = [draw.lognormvariate(2.5, 0.5) for _ in range(5000)]
+    gaps, other = Gaps(), Gaps()
+    gaps.add("stream", told[:2000])
+    other.add("stream", told[2000:])
+    gaps.take_in(other.counts)
+    held = gaps.whole()["stream"]
+    histogram = Histogram(tuple(held["edges_ms"]), tuple(int(count) for count in held["counts"]))
+    assert histogram.total == 5000
+    for q in (0.5, 0.99):
+        exact = quantile(sorted(told), q)
+        assert exact is not None
+        assert histogram.quantile(q) == pytest.approx(exact, rel=0.03)

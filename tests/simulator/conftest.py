@@ -1,0 +1,20 @@
+"""Fixtures of the simulated engine's tests."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.simulator.running import Process
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Process]]:
+    """Start a simulator process with these options; it ends with the test."""
+    processes: list[Process] = []
+
+    def start_one(*options: str) -> Process:
+        processes.append(Process(*options))
+        return processes[-1]
+
+    yield start_one
+    for process in processes:
+        process.kill()

@@ -1,0 +1,63 @@
+import math
+
+import pytest
+from openai import BadRequestError
+from tests.simulator.running import http, sdk, sdk_on, user
+
+from quarterdeck.simulator import SimulatorConfig, create_app
+from quarterdeck.simulator.tokenizer import encode
+from quarterdeck.simulator.vectors import cosine, embed
+
+
+async def test_all_inputs_and_both_formats() -> None:
+    # the SDK asks for base64 and decodes it, but its strict validation looks before that
+    async with sdk_on(create_app(SimulatorConfig(task="embed")), strict=False) as client:
+        texts = await client.embeddings.create(model="simulated", input=["a ship", "a keel"])
+        tokens = await client.embeddings.create(model="simulated", input=[encode("a ship"), encode("a keel")])
+        floats = await client.embeddings.create(
+            model="simulated", input="a ship", encoding_format="float", dimensions=8
+        )
+    assert [len(each.embedding) for each in texts.data] == [384, 384]
+    assert texts.data == tokens.data
+    assert texts.usage.prompt_tokens == len(encode("a ship")) + len(encode("a keel"))
+    assert len(floats.data[0].embedding) == 8
+    assert math.isclose(sum(value**2 for value in floats.data[0].embedding), 1, rel_tol=1e-6)
+
+
+async def test_what_is_wrong_is_refused() -> None:
+    async with sdk(task="embed", max_model_len=32) as client:
+        for wrong in ({"input": "x " * 100}, {"input": ""}, {"input": "x", "dimensions": 0}):
+            with pytest.raises(BadRequestError):
+                await client.embeddings.create(model="simulated", **wrong)  # type: ignore[arg-type]
+
+
+def test_texts_that_share_words_are_near() -> None:
+    ship, boat, cake = (
+        embed(text, 384) for text in ("the ship sails at dawn", "the ship sails at dusk", "bake a cake")
+    )
+    assert cosine(ship, boat) > 0.6 > 0.3 > cosine(ship, cake)
+
+
+async def test_scores() -> None:
+    async with http(create_app(SimulatorConfig(task="embed"))) as client:
+        body = {"text_1": "the ship sails", "text_2": ["the ship sails", "bake a cake"]}
+        answer = (await client.post("/v1/score", json=body)).json()
+        wrong = await client.post("/v1/score", json={"text_1": ["a", "b", "c"], "text_2": ["a", "b"]})
+    assert [each["index"] for each in answer["data"]] == [0, 1]
+    assert answer["data"][0]["score"] == pytest.approx(1) and answer["data"][1]["score"] < 0.5
+    assert wrong.status_code == 400
+
+
+async def test_tokenize_and_detokenize() -> None:
+    async with http(create_app()) as client:
+        body = {"prompt": "Hoist the sails!", "return_token_strs": True}
+        tokens = (await client.post("/tokenize", json=body)).json()
+        text = (await client.post("/detokenize", json={"tokens": tokens["tokens"]})).json()
+        half = {"messages": [*user("hi"), {"role": "assistant", "content": "One"}]}
+        open_ended = half | {"continue_final_message": True, "add_generation_prompt": False}
+        counts = [(await client.post("/tokenize", json=each)).json()["count"] for each in (half, open_ended)]
+        neither = await client.post("/tokenize", json={})
+    assert tokens["count"] == len(tokens["tokens"]) == len(tokens["token_strs"])
+    assert text == {"prompt": "Hoist the sails!"}
+    assert counts[1] < counts[0]
+    assert neither.status_code == 400

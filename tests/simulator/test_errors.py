@@ -1,0 +1,89 @@
+from typing import Any
+
+import pytest
+from tests.simulator.running import http, user
+
+from quarterdeck.simulator import SimulatorConfig, create_app
+
+CHAT = {"messages": user("hello")}
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "message"),
+    [
+        ({"model": "nobody"}, "model", "The model `nobody` does not exist."),
+        ({"max_tokens": 0}, "max_tokens", "max_tokens must be at least 1, got 0."),
+        ({"temperature": 3}, "temperature", "temperature must be in [0, 2], got 3.0."),
+        ({"temperature": -1}, "temperature", "temperature must be non-negative"),
+        ({"top_p": 0}, "top_p", "top_p must be in (0, 1]"),
+        ({"n": 0}, None, "n must be at least 1"),
+        ({"n": 2, "temperature": 0}, None, "n must be 1 when using greedy sampling"),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "Stream options can only be defined"),
+        ({"top_logprobs": 2}, "top_logprobs", "when using `top_logprobs`, `logprobs` must be set"),
+        ({"logprobs": True, "top_logprobs": 21}, "logprobs", "greater than max allowed: 20"),
+        ({"stop": ["a", ""]}, None, "stop cannot contain an empty string"),
+        ({"tools": []}, "tools", "`tools` must not be an empty array"),
+        ({"tool_choice": "auto"}, "tool_choice", "When using `tool_choice`, `tools` must be set."),
+        ({"response_format": {"type": "json_schema"}}, "response_format", "'json_schema' field must be provided"),
+        ({"response_format": {"type": "poem"}}, "body.response_format.type", "validation error"),
+        ({"continue_final_message": True}, None, "Cannot set both `continue_final_message`"),
+        ({"messages": []}, "messages", "at least one message"),
+        ({"messages": [{"content": "x"}]}, "body.messages.0.role", "Field required"),
+        ({"messages": [{"role": "user", "content": 5}]}, "body.messages.0.content", "valid string"),
+        ({"messages": "hello"}, "body.messages", "validation error"),
+        ({"max_tokens": "many"}, "body.max_tokens", "validation error"),
+        ({"min_tokens": 9, "max_tokens": 5}, None, "min_tokens must be less than or equal to max_tokens=5"),
+    ],
+)
+async def test_a_wrong_request_is_refused_in_vllms_words(
+    change: dict[str, Any], param: str | None, message: str
+) -> None:
+    async with http(create_app()) as client:
+        answer = await client.post("/v1/chat/completions", json=CHAT | change)
+    error = answer.json()["error"]
+    assert answer.status_code == error["code"] == (404 if "model" in change else 400)
+    assert error["param"] == param
+    assert message in error["message"]
+    assert error["type"] == ("NotFoundError" if "model" in change else error["type"])
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"messages": "\xff"}', b"[]", b"null", b'{"a":' * 3000, b'"\\ud800"'])
+async def test_a_body_that_is_no_request_is_a_400(body: bytes) -> None:
+    async with http(create_app()) as client:
+        answer = await client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "Bad Request"
+
+
+async def test_routes_and_methods() -> None:
+    async with http(create_app()) as client:
+        assert (await client.get("/nowhere")).status_code == 404
+        assert (await client.post("/v1/embeddings", json={})).status_code == 404, (
+            "a generating engine has no embeddings"
+        )
+        wrong = await client.get("/v1/chat/completions")
+        assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+        assert (await client.get("/v1/models/nobody")).status_code == 404
+        assert (await client.post("/v1/chat/completions", content=b"{}")).status_code == 400
+
+
+async def test_a_body_above_the_limit_is_a_413() -> None:
+    async with http(create_app(SimulatorConfig(max_request_body_size_mb=1))) as client:
+        answer = await client.post("/v1/chat/completions", json={"messages": user("x" * (1 << 20))})
+    assert answer.status_code == 413
+
+
+async def test_numbers_in_strings_are_taken_as_pydantic_takes_them() -> None:
+    async with http(create_app()) as client:
+        answer = await client.post("/v1/chat/completions", json=CHAT | {"max_tokens": "3", "unheard_of": {"x": 1}})
+    assert answer.json()["usage"]["completion_tokens"] == 3
+
+
+async def test_a_model_is_refused_what_it_is_not_for() -> None:
+    config = SimulatorConfig(model="talker", embedding_model=["reader"])
+    async with http(create_app(config)) as client:
+        answer = await client.post("/v1/chat/completions", json=CHAT | {"model": "reader"})
+        assert answer.status_code == 400
+        assert answer.json()["error"]["message"] == "The model does not support Chat Completions API"
+        assert (await client.post("/v1/embeddings", json={"input": "x"})).json()["model"] == "reader"
+        assert (await client.post("/v1/chat/completions", json=CHAT)).json()["model"] == "talker"

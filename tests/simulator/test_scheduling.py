@@ -1,0 +1,83 @@
+import asyncio
+
+from tests.simulator.running import http, series, user
+
+from quarterdeck.simulator import SimulatorConfig, create_app
+from quarterdeck.simulator.config import SimulatorConfig as Config
+from quarterdeck.simulator.scheduler import Scheduler, Ticket
+
+ENDLESS = {"messages": user("hello"), "max_tokens": 1000, "ignore_eos": True}
+SLOW = {"time_to_first_token": 3600.0}
+
+
+async def test_one_more_than_may_wait_is_a_429() -> None:
+    app = create_app(SimulatorConfig(max_num_seqs=1, max_waiting_queue_length=1, **SLOW))
+    async with http(app) as client:
+        asked = [asyncio.create_task(client.post("/v1/chat/completions", json=ENDLESS)) for _ in range(2)]
+        while app.engine.scheduler.waiting < 1:  # noqa: ASYNC110  (the engine has no event for tests)
+            await asyncio.sleep(0)
+        refused = await client.post("/v1/chat/completions", json=ENDLESS)
+        page = series((await client.get("/metrics")).text)
+        assert (await client.get("/load")).json() == {"server_load": 2}
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    labels = '{model_name="simulated",engine="0"'
+    assert page[f"vllm:num_requests_running{labels}}}"] == 1
+    assert page[f"vllm:num_requests_waiting{labels}}}"] == 1
+    assert page[f'vllm:num_requests_waiting_by_reason{labels},reason="capacity"}}'] == 1
+    assert app.engine.scheduler.running == app.engine.scheduler.waiting == app.engine.load == 0
+
+
+def scheduler(**options: int) -> Scheduler:
+    config = Config(**options)  # type: ignore[arg-type]
+    return Scheduler(lambda: config, None)
+
+
+def test_who_waits_runs_in_order() -> None:
+    places = scheduler(max_num_seqs=1)
+    first, second, third = Ticket(1), Ticket(1), Ticket(1)
+    for ticket in (first, second, third):
+        places.enqueue(ticket)
+    places.release(first)
+    assert (second.running, third.running) == (True, False)
+    places.release(third)
+    assert places.waiting == 0
+
+
+def test_an_adapter_without_a_place_is_stepped_over() -> None:
+    places = scheduler(max_num_seqs=8, max_loras=1)
+    one, other, plain = Ticket(1, adapter="one"), Ticket(1, adapter="other"), Ticket(1)
+    for ticket in (one, other, plain):
+        places.enqueue(ticket)
+    assert (one.running, other.running) == (True, False)
+    places.advance()
+    assert plain.running
+    assert places.deferred == 1
+    assert places.adapters() == (["one"], ["other"])
+    places.release(one)
+    assert other.running
+
+
+async def test_without_blocks_a_request_is_preempted_and_ends_all_the_same() -> None:
+    config = SimulatorConfig(
+        kv_cache_size=8, block_size=16, max_model_len=128, max_num_seqs=4, inter_token_latency=0.0002
+    )
+    app = create_app(config)
+    async with http(app) as client:
+        body = {"messages": user("hello"), "max_tokens": 90, "ignore_eos": True}
+        answers = await asyncio.gather(*(client.post("/v1/chat/completions", json=body) for _ in range(4)))
+        page = series((await client.get("/metrics")).text)
+    assert len({answer.json()["choices"][0]["message"]["content"] for answer in answers}) == 1
+    assert page['vllm:num_preemptions_total{model_name="simulated",engine="0"}'] > 0
+    assert page['vllm:kv_cache_usage_perc{model_name="simulated",engine="0"}'] == 0
+
+
+async def test_cached_tokens_shorten_the_prefill() -> None:
+    config = SimulatorConfig(prefill_time_per_token=0.001)
+    async with http(create_app(config)) as client:
+        body = {"messages": user("word " * 400), "max_tokens": 1}
+        elapsed = [(await client.post("/v1/chat/completions", json=body)).elapsed.total_seconds() for _ in range(2)]
+    assert elapsed[0] >= 0.4
+    assert elapsed[1] < elapsed[0] / 2

@@ -1,0 +1,42 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quarterdeck.simulator.tokenizer import SPECIAL, decode, encode, piece_of, split
+
+texts = st.text() | st.lists(st.sampled_from([*SPECIAL, " word", "\n", "<|", "longerword", "日本", " 😀"])).map("".join)
+
+
+@settings(deadline=None)
+@given(texts)
+def test_a_text_comes_back_from_its_ids(text: str) -> None:
+    assert decode(encode(text)) == text
+
+
+@settings(deadline=None)
+@given(texts, st.data())
+def test_a_cut_between_two_tokens_changes_neither_side(text: str, data: st.DataObject) -> None:
+    pieces = split(text)
+    place = data.draw(st.integers(0, len(pieces)))
+    assert split("".join(pieces[:place])) == pieces[:place]
+    assert split("".join(pieces[place:])) == pieces[place:]
+
+
+@settings(deadline=None)
+@given(texts)
+def test_ids_are_exact_in_json_everywhere(text: str) -> None:
+    assert all(0 <= token < 2**53 for token in encode(text))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**63 - 1))
+def test_every_number_has_a_text(token: int) -> None:
+    assert isinstance(piece_of(token), str)
+
+
+def test_english_has_some_four_letters_a_token() -> None:
+    text = "The harbour master writes down every ship that enters, and asks nothing of those that leave."
+    assert 3 <= len(text) / len(encode(text)) <= 5
+
+
+def test_a_special_token_is_one_token() -> None:
+    assert encode("ready!<|im_end|>\n")[-2:] == [2, *encode("\n")]

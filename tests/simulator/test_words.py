@@ -1,0 +1,42 @@
+from itertools import islice
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quarterdeck.simulator.tokenizer import split
+from quarterdeck.simulator.words import END, WORDS, seeded, speak
+from quarterdeck.simulator.writing import Bounds, write
+
+
+def test_a_word_is_one_token() -> None:
+    assert len(set(WORDS)) == len(WORDS) == 256
+    assert all(len(split(" " + word)) == 1 for word in WORDS)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=40), st.integers(0, 80))
+def test_what_comes_next_depends_on_the_text_alone(prompt: str, place: int) -> None:
+    start = seeded(0)
+    said = [piece for piece in islice(speak(prompt, start), 100) if piece != END]
+    head, tail = said[:place], said[place:]
+    resumed = (piece for piece in speak(prompt + "".join(head), start) if piece != END)
+    assert list(islice(resumed, len(tail))) == tail
+
+
+@settings(deadline=None)
+@given(st.text(max_size=40), st.integers(1, 200), st.booleans())
+def test_an_answer_has_as_many_tokens_as_its_text(prompt: str, most: int, ignore_end: bool) -> None:
+    written = write(speak(prompt, 0), Bounds(most, ignore_eos=ignore_end))
+    assert split(written.text) == written.pieces
+    assert len(written.pieces) <= most
+
+
+def test_answers_end_after_some_sentences() -> None:
+    lengths = [len(write(speak(f"prompt {number}", 0), Bounds(4096)).pieces) for number in range(300)]
+    assert 15 < sum(lengths) / len(lengths) < 120
+    assert max(lengths) < 1000
+
+
+def test_another_prompt_and_another_seed_give_other_words() -> None:
+    answers = {write(speak(prompt, seeded(seed)), Bounds(12)).text for prompt in ("a", "b", "c") for seed in (1, 2)}
+    assert len(answers) == 6
