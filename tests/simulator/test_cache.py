@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarterdeck.simulator.cache import Blocks, Lease, chain
+from quarterdeck.simulator.scheduling.block_pool import Blocks, Lease, chain
 
 SIZE = 4
 

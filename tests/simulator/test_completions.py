@@ -3,7 +3,7 @@ from openai import BadRequestError
 from tests.simulator.running import events, http, sdk, sdk_on
 
 from quarterdeck.simulator import create_app
-from quarterdeck.simulator.tokenizer import encode
+from quarterdeck.simulator.model.tokenizer import encode
 
 
 async def test_a_prompt_of_tokens_is_a_prompt_of_their_text() -> None:

@@ -5,8 +5,8 @@ from openai import BadRequestError
 from tests.simulator.running import http, sdk, sdk_on, user
 
 from quarterdeck.simulator import SimulatorConfig, create_app
-from quarterdeck.simulator.tokenizer import encode
-from quarterdeck.simulator.vectors import cosine, embed
+from quarterdeck.simulator.model.tokenizer import encode
+from quarterdeck.simulator.model.vectors import cosine, embed
 
 
 async def test_all_inputs_and_both_formats() -> None:

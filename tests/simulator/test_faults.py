@@ -7,9 +7,9 @@ from tests.simulator.running import events, http, user
 
 from quarterdeck.simulator import SimulatorConfig, create_app
 from quarterdeck.simulator.app import App
+from quarterdeck.simulator.client_connection import ConnectionFault
 from quarterdeck.simulator.engine import Engine
 from quarterdeck.simulator.faults import KINDS, Fault, FaultBook, parse
-from quarterdeck.simulator.wire import ConnectionFault
 
 CHAT: dict[str, Any] = {"messages": user("hello"), "max_tokens": 8, "ignore_eos": True}
 STREAM = CHAT | {"stream": True, "stream_options": {"include_usage": True}}

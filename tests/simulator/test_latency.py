@@ -3,7 +3,7 @@ from random import Random
 import pytest
 
 from quarterdeck.simulator.config import SimulatorConfig
-from quarterdeck.simulator.latency import between_tokens, load_factor, to_first_token
+from quarterdeck.simulator.scheduling.latency import between_tokens, load_factor, to_first_token
 
 
 @pytest.mark.parametrize(("running", "factor"), [(1, 1.0), (3, 2.0), (5, 3.0), (50, 3.0)])

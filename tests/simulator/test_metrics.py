@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from tests.simulator.running import http, series, user
 
-from quarterdeck.simulator import SimulatorConfig, create_app, fake
-from quarterdeck.simulator import series as named
+from quarterdeck.simulator import SimulatorConfig, create_app
+from quarterdeck.simulator.metrics import fake_metrics as fake
+from quarterdeck.simulator.metrics import series as named
 
 LABELS = 'model_name="simulated",engine="0"'
 

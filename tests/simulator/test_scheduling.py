@@ -4,7 +4,7 @@ from tests.simulator.running import http, series, user
 
 from quarterdeck.simulator import SimulatorConfig, create_app
 from quarterdeck.simulator.config import SimulatorConfig as Config
-from quarterdeck.simulator.scheduler import Scheduler, Ticket
+from quarterdeck.simulator.scheduling.scheduler import Scheduler, Ticket
 
 ENDLESS = {"messages": user("hello"), "max_tokens": 1000, "ignore_eos": True}
 SLOW = {"time_to_first_token": 3600.0}

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from quarterdeck.simulator.regular import matching
-from quarterdeck.simulator.schemas import UnsatisfiableError, instance
+from quarterdeck.simulator.model.json_schemas import UnsatisfiableError, instance
+from quarterdeck.simulator.model.regex_examples import matching
 
 
 class Rig(enum.Enum):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.simulator.running import http
 
 from quarterdeck.simulator import SimulatorConfig, create_app
-from quarterdeck.simulator import requests as known
+from quarterdeck.simulator.protocol import requests as known
 
 values = st.recursive(
     st.none()

@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarterdeck.simulator.tokenizer import SPECIAL, decode, encode, piece_of, split
+from quarterdeck.simulator.model.tokenizer import SPECIAL, decode, encode, piece_of, split
 
 texts = st.text() | st.lists(st.sampled_from([*SPECIAL, " word", "\n", "<|", "longerword", "日本", " 😀"])).map("".join)
 

@@ -3,9 +3,9 @@ from itertools import islice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarterdeck.simulator.tokenizer import split
-from quarterdeck.simulator.words import END, WORDS, seeded, speak
-from quarterdeck.simulator.writing import Bounds, write
+from quarterdeck.simulator.model.stop_conditions import Bounds, write
+from quarterdeck.simulator.model.text_generator import END, WORDS, seeded, speak
+from quarterdeck.simulator.model.tokenizer import split
 
 
 def test_a_word_is_one_token() -> None:

@@ -1,9 +1,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarterdeck.simulator.tokenizer import split, token_id
-from quarterdeck.simulator.words import recite
-from quarterdeck.simulator.writing import Bounds, write
+from quarterdeck.simulator.model.stop_conditions import Bounds, write
+from quarterdeck.simulator.model.text_generator import recite
+from quarterdeck.simulator.model.tokenizer import split, token_id
 
 TEXT = "One two three. Four five six."
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from quarterdeck.simulator.refusals import Refusal
+from quarterdeck.simulator.errors import Refusal
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from quarterdeck.simulator import inference, management, refusals
+from quarterdeck.simulator import errors as refusals
+from quarterdeck.simulator.client_connection import ClientGone, Exchange, Receive, Scope, Send
 from quarterdeck.simulator.config import SimulatorConfig
 from quarterdeck.simulator.engine import Engine
+from quarterdeck.simulator.errors import Refusal
 from quarterdeck.simulator.faults import Faults, refusal
-from quarterdeck.simulator.refusals import Refusal
-from quarterdeck.simulator.wire import ClientGone, Exchange, Receive, Scope, Send
+from quarterdeck.simulator.routes import inference, management
 
 Handler = Callable[[Exchange, Engine, Faults], Awaitable[None]]
 

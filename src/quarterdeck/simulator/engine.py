@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
-from quarterdeck.simulator import fake
 from quarterdeck.simulator.adapters import Adapters
-from quarterdeck.simulator.cache import Blocks
-from quarterdeck.simulator.clock import Clock
 from quarterdeck.simulator.config import AT_RUN_TIME, SimulatorConfig, check
+from quarterdeck.simulator.errors import invalid, unknown_model
 from quarterdeck.simulator.faults import FaultBook, parse
-from quarterdeck.simulator.metrics import Metrics
+from quarterdeck.simulator.metrics import fake_metrics as fake
+from quarterdeck.simulator.metrics.engine_metrics import Metrics
 from quarterdeck.simulator.options import from_mapping
-from quarterdeck.simulator.refusals import invalid, unknown_model
-from quarterdeck.simulator.scheduler import Scheduler
+from quarterdeck.simulator.scheduling.block_pool import Blocks
+from quarterdeck.simulator.scheduling.clock import Clock
+from quarterdeck.simulator.scheduling.scheduler import Scheduler
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from random import Random
 from typing import Any
 
 from quarterdeck.simulator.config import SimulatorConfig
+from quarterdeck.simulator.errors import Refusal, invalid, too_many
 from quarterdeck.simulator.options import seconds
-from quarterdeck.simulator.refusals import Refusal, invalid, too_many
 
 STATUSES = {"429": "retry-after seconds", "500": "", "502": "", "503": "retry-after seconds"}
 

@@ -13,8 +13,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from quarterdeck.simulator.app import App
+from quarterdeck.simulator.client_connection import TRANSPORT
 from quarterdeck.simulator.engine import Engine
-from quarterdeck.simulator.wire import TRANSPORT
 
 BACKLOG = 2048
 

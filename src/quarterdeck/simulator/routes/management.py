@@ -5,13 +5,13 @@ from typing import Any
 import msgspec
 from msgspec.json import encode
 
-from quarterdeck.simulator import exposition
+from quarterdeck.simulator.client_connection import Exchange
 from quarterdeck.simulator.config import VLLM_VERSION
 from quarterdeck.simulator.engine import Engine
+from quarterdeck.simulator.errors import invalid, unavailable, unknown_model
 from quarterdeck.simulator.faults import Faults
-from quarterdeck.simulator.refusals import invalid, unavailable, unknown_model
-from quarterdeck.simulator.requests import LoadAdapterRequest, UnloadAdapterRequest, read
-from quarterdeck.simulator.wire import Exchange
+from quarterdeck.simulator.metrics import exposition
+from quarterdeck.simulator.protocol.requests import LoadAdapterRequest, UnloadAdapterRequest, read
 
 TEXT = b"text/plain; charset=utf-8"
 METRICS = b"text/plain; version=1.0.0; charset=utf-8"

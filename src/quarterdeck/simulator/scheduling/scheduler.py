@@ -5,9 +5,9 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from quarterdeck.simulator.cache import Blocks, Lease, Prompt
 from quarterdeck.simulator.config import SimulatorConfig
-from quarterdeck.simulator.refusals import queue_full
+from quarterdeck.simulator.errors import queue_full
+from quarterdeck.simulator.scheduling.block_pool import Blocks, Lease, Prompt
 
 
 @dataclass(slots=True, eq=False)

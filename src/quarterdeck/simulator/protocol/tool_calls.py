@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from quarterdeck.simulator.refusals import invalid
-from quarterdeck.simulator.requests import ChatRequest
-from quarterdeck.simulator.schemas import UnsatisfiableError, instance
-from quarterdeck.simulator.template import last_user_text
+from quarterdeck.simulator.errors import invalid
+from quarterdeck.simulator.model.chat_template import last_user_text
+from quarterdeck.simulator.model.json_schemas import UnsatisfiableError, instance
+from quarterdeck.simulator.protocol.requests import ChatRequest
 
 
 @dataclass(frozen=True, slots=True)

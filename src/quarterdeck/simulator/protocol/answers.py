@@ -7,14 +7,14 @@ from typing import Any, Protocol
 
 from msgspec.json import encode
 
-from quarterdeck.simulator import logprobs
-from quarterdeck.simulator.asking import Asked
 from quarterdeck.simulator.config import VLLM_VERSION
 from quarterdeck.simulator.faults import Faults
-from quarterdeck.simulator.requests import ChatRequest, CompletionRequest, Sampling
-from quarterdeck.simulator.tokenizer import token_id
-from quarterdeck.simulator.tools import call_id, deltas
-from quarterdeck.simulator.usage import usage_of, without_none
+from quarterdeck.simulator.model.prepared_request import Asked
+from quarterdeck.simulator.model.tokenizer import token_id
+from quarterdeck.simulator.protocol import logprobs
+from quarterdeck.simulator.protocol.requests import ChatRequest, CompletionRequest, Sampling
+from quarterdeck.simulator.protocol.tool_calls import call_id, deltas
+from quarterdeck.simulator.protocol.usage import usage_of, without_none
 
 DONE = b"data: [DONE]\n\n"
 FINGERPRINT = f"vllm-{VLLM_VERSION}-simulated"

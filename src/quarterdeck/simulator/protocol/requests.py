@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from quarterdeck.simulator.refusals import Refusal, invalid, unreadable, wrong_type
+from quarterdeck.simulator.errors import Refusal, invalid, unreadable, wrong_type
 
 T = TypeVar("T")
 

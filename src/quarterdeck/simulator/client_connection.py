@@ -6,7 +6,7 @@ import struct
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, cast
 
-from quarterdeck.simulator.refusals import Refusal, unsupported_media_type
+from quarterdeck.simulator.errors import Refusal, unsupported_media_type
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -8,7 +8,7 @@ longer prompt both resume exactly. Seed, adapter and choice index go into the ch
 from collections.abc import Iterator
 from zlib import crc32
 
-from quarterdeck.simulator.tokenizer import split
+from quarterdeck.simulator.model.tokenizer import split
 
 END = ""
 """Where the model would stop. What follows is what it says if told to go on."""

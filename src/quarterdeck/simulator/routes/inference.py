@@ -8,14 +8,16 @@ from typing import Any
 
 from msgspec.json import encode
 
-from quarterdeck.simulator import answering
-from quarterdeck.simulator.answers import Answer, ChatAnswer, CompletionAnswer, Facts
-from quarterdeck.simulator.asking import Asked, ask_chat, ask_completion, prompts_of, room
-from quarterdeck.simulator.decoding import Decoding, Job
+from quarterdeck.simulator.client_connection import Exchange
 from quarterdeck.simulator.engine import Engine, Served
+from quarterdeck.simulator.errors import invalid
 from quarterdeck.simulator.faults import Faults
-from quarterdeck.simulator.refusals import invalid
-from quarterdeck.simulator.requests import (
+from quarterdeck.simulator.model.chat_template import render
+from quarterdeck.simulator.model.prepared_request import Asked, ask_chat, ask_completion, prompts_of, room
+from quarterdeck.simulator.model.tokenizer import decode, split, token_id
+from quarterdeck.simulator.model.vectors import cosine, embed
+from quarterdeck.simulator.protocol.answers import Answer, ChatAnswer, CompletionAnswer, Facts
+from quarterdeck.simulator.protocol.requests import (
     ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
@@ -29,11 +31,9 @@ from quarterdeck.simulator.requests import (
     check_sampling,
     read,
 )
-from quarterdeck.simulator.template import render
-from quarterdeck.simulator.tokenizer import decode, split, token_id
-from quarterdeck.simulator.usage import usage_of
-from quarterdeck.simulator.vectors import cosine, embed
-from quarterdeck.simulator.wire import Exchange
+from quarterdeck.simulator.protocol.usage import usage_of
+from quarterdeck.simulator.routes import delivery as answering
+from quarterdeck.simulator.scheduling.decoding import Decoding, Job
 
 MAX_DIMENSIONS = 65536
 

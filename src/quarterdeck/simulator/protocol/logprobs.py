@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from zlib import crc32
 
-from quarterdeck.simulator.words import SPACED, mix
+from quarterdeck.simulator.model.text_generator import SPACED, mix
 
 
 def logprob(piece: str, place: int) -> float:

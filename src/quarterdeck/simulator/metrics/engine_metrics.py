@@ -4,8 +4,8 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 
-from quarterdeck.simulator import series
-from quarterdeck.simulator.series import Series
+from quarterdeck.simulator.metrics import series
+from quarterdeck.simulator.metrics.series import Series
 
 
 class Histogram:

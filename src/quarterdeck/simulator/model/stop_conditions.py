@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from quarterdeck.simulator.tokenizer import token_id
-from quarterdeck.simulator.words import END
+from quarterdeck.simulator.model.text_generator import END
+from quarterdeck.simulator.model.tokenizer import token_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 import time
 
-from quarterdeck.simulator import fake, series
 from quarterdeck.simulator.engine import Engine
-from quarterdeck.simulator.metrics import Metrics, Page
-from quarterdeck.simulator.series import Series
+from quarterdeck.simulator.metrics import fake_metrics as fake
+from quarterdeck.simulator.metrics import series
+from quarterdeck.simulator.metrics.engine_metrics import Metrics, Page
+from quarterdeck.simulator.metrics.series import Series
 
 
 def render(engine: Engine) -> bytes:

@@ -7,17 +7,17 @@ from typing import Any
 import msgspec
 
 from quarterdeck.simulator.config import SimulatorConfig
-from quarterdeck.simulator.decoding import Job
 from quarterdeck.simulator.engine import Served
-from quarterdeck.simulator.refusals import invalid, too_long
-from quarterdeck.simulator.regular import matching
-from quarterdeck.simulator.requests import ChatRequest, CompletionRequest, Sampling, stops
-from quarterdeck.simulator.schemas import UnsatisfiableError, instance
-from quarterdeck.simulator.template import last_user_text, render, text_of
-from quarterdeck.simulator.tokenizer import pieces_of, split
-from quarterdeck.simulator.tools import Call, called
-from quarterdeck.simulator.words import END, recite, seeded, sentence, speak
-from quarterdeck.simulator.writing import Bounds, Written, write
+from quarterdeck.simulator.errors import invalid, too_long
+from quarterdeck.simulator.model.chat_template import last_user_text, render, text_of
+from quarterdeck.simulator.model.json_schemas import UnsatisfiableError, instance
+from quarterdeck.simulator.model.regex_examples import matching
+from quarterdeck.simulator.model.stop_conditions import Bounds, Written, write
+from quarterdeck.simulator.model.text_generator import END, recite, seeded, sentence, speak
+from quarterdeck.simulator.model.tokenizer import pieces_of, split
+from quarterdeck.simulator.protocol.requests import ChatRequest, CompletionRequest, Sampling, stops
+from quarterdeck.simulator.protocol.tool_calls import Call, called
+from quarterdeck.simulator.scheduling.decoding import Job
 
 
 @dataclass(frozen=True, slots=True)

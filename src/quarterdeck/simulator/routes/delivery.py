@@ -2,12 +2,12 @@
 
 from msgspec.json import encode
 
-from quarterdeck.simulator.answers import DONE, Answer, event
-from quarterdeck.simulator.decoding import Decoding
+from quarterdeck.simulator.client_connection import Exchange
 from quarterdeck.simulator.engine import Engine
+from quarterdeck.simulator.errors import Refusal
 from quarterdeck.simulator.faults import AT_TOKEN, Fault, Faults
-from quarterdeck.simulator.refusals import Refusal
-from quarterdeck.simulator.wire import Exchange
+from quarterdeck.simulator.protocol.answers import DONE, Answer, event
+from quarterdeck.simulator.scheduling.decoding import Decoding
 
 PLAIN_STRIDE = 16
 """A plain answer looks at the clock once in so many tokens: nobody sees them come."""

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quarterdeck.simulator.regular import matching
-from quarterdeck.simulator.words import mix, sentence
+from quarterdeck.simulator.model.regex_examples import matching
+from quarterdeck.simulator.model.text_generator import mix, sentence
 
 FORMATS = {
     "date": "2026-01-31",

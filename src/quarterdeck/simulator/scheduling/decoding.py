@@ -6,11 +6,11 @@ done by now: late by more than a token, it gets several at once, so an overloade
 
 from dataclasses import dataclass
 
-from quarterdeck.simulator.cache import chain
 from quarterdeck.simulator.engine import Engine
-from quarterdeck.simulator.latency import between_tokens, to_first_token
-from quarterdeck.simulator.scheduler import Ticket
-from quarterdeck.simulator.writing import Written
+from quarterdeck.simulator.model.stop_conditions import Written
+from quarterdeck.simulator.scheduling.block_pool import chain
+from quarterdeck.simulator.scheduling.latency import between_tokens, to_first_token
+from quarterdeck.simulator.scheduling.scheduler import Ticket
 
 
 @dataclass(frozen=True, slots=True)
