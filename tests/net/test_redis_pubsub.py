@@ -1,4 +1,4 @@
-"""What is published is heard, and whoever listens is told each time that it may have missed something."""
+"""Messages arrive in order, and a subscriber is told each time that it may have missed some."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.servers import RedisServer
 
-from quarterdeck.net import redis_pubsub
 from quarterdeck.net.redis import Redis
 from quarterdeck.net.redis_pubsub import Subscription
 
@@ -16,7 +15,14 @@ class Listener:
 
     def __init__(self, url: str, channel: str = "news") -> None:
         self.said: asyncio.Queue[bytes | bool] = asyncio.Queue()
-        subject = Subscription(url, channel, on_state=self.said.put_nowait, on_message=self.said.put_nowait)
+        subject = Subscription(
+            url,
+            channel,
+            on_state=self.said.put_nowait,
+            on_message=self.said.put_nowait,
+            ping_seconds=0.05,
+            retry_seconds=0.02,
+        )
         self.task = asyncio.create_task(subject.run())
 
     async def next(self) -> bytes | bool:
@@ -26,12 +32,6 @@ class Listener:
     async def close(self) -> None:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
-
-
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_pubsub, "PING_SECONDS", 0.05)
-    monkeypatch.setattr(redis_pubsub, "RETRY_SECONDS", 0.02)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from quarterdeck.accounting.scopes import (
     stream_key,
 )
 from quarterdeck.accounting.scripts import EXPIRED, FORGET, RENEW, RESERVE, SETTLE
-from quarterdeck.net.redis import Redis, packed
+from quarterdeck.net.redis import Redis, pack_arguments
 from quarterdeck.record import RequestRecord, encode, microdollars
 
 __all__ = [
@@ -144,8 +144,8 @@ def reserve_command(wanted: Sequence[Reservation]) -> bytes:
         if each.cache_key is not None:
             looks.append(each.cache_key)
         words += (each.id, each.note, each.tokens, each.money, 0 if each.cache_key is None else 1)
-    head = RESERVE.head(keys=counters.reserve_keys_count + len(looks), args=len(words))
-    return head + counters.reserve_keys + packed(*looks, *words)
+    head = RESERVE.command_prefix(keys=counters.reserve_keys_count + len(looks), args=len(words))
+    return head + counters.reserve_keys + pack_arguments(*looks, *words)
 
 
 def read_admission(answer: Any, counters: Counters) -> Admission:

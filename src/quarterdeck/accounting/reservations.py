@@ -10,7 +10,7 @@ from typing import Any
 
 from quarterdeck.accounting.admission import RESERVE, Reservation, reserve_command
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
-from quarterdeck.net.redis_batches import Turn
+from quarterdeck.net.redis_batches import TurnBatches
 
 RESERVED_AT_ONCE = 50
 """Requests admitted by one script: Redis serves nobody else meanwhile."""
@@ -55,7 +55,7 @@ class Reserving:
     def __init__(self, redis: Redis, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
         self._redis = redis
         self._spawn = spawn
-        self._due = Turn(redis, self._send, first=True)
+        self._due = TurnBatches(redis, self._send, first=True)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def reserve(self, wanted: Reservation) -> asyncio.Future[Any]:
@@ -68,7 +68,7 @@ class Reserving:
         batch.wanted.append(wanted)
         batch.waiting.append(future)
         if len(batch.wanted) == RESERVED_AT_ONCE:
-            self._due.send_now(principal)
+            self._due.send(principal)
         return future
 
     def send_again(self, batch: _Batch) -> None:

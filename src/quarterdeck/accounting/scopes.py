@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from quarterdeck.net.redis import packed
+from quarterdeck.net.redis import pack_arguments
 from quarterdeck.settings.limits import Budget, Limits
 
 MICRODOLLARS = Decimal(10**6)
@@ -92,7 +92,7 @@ class Counters:
         made = {
             "has_budget": any(scope.budget is not None for scope in scopes),
             "has_limits": any(_is_limited(scope) for scope in scopes),
-            "reserve_keys": packed(*keys),
+            "reserve_keys": pack_arguments(*keys),
             "reserve_keys_count": len(keys),
             "settle_keys": settle_keys,
             "limits_plan": b"".join(_packed(scope) for scope in scopes),

@@ -16,7 +16,7 @@ from quarterdeck.accounting import admission
 from quarterdeck.accounting.admission import Note
 from quarterdeck.accounting.scopes import Counters
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
-from quarterdeck.net.redis_batches import Turn
+from quarterdeck.net.redis_batches import TurnBatches
 from quarterdeck.record import RequestRecord
 from quarterdeck.store.spool import Spool
 
@@ -72,7 +72,7 @@ class Settlement:
         self._tasks: set[asyncio.Task[None]] = set()
         self._work: set[asyncio.Task[None]] = set()
         self._under_way: dict[str, dict[str, Callable[[], Note]]] = defaultdict(dict)
-        self._due = Turn(redis, self._post)
+        self._due = TurnBatches(redis, self._post)
         self._posted: set[_Batch] = set()
         self._all_answered = asyncio.Event()
         self._unspooled: list[bytes] = []
@@ -90,7 +90,7 @@ class Settlement:
         batch.records.append(record)
         batch.words.append(words)
         if len(batch.records) == SETTLED_AT_ONCE:
-            self._due.send_now(principal)
+            self._due.send(principal)
 
     def _post(self, batch: _Batch) -> None:
         # Not awaited in a task of its own: that would cost a tenth of all that a request costs.
@@ -148,7 +148,7 @@ class Settlement:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + WORK_SECONDS
         while self._due or self._tasks or self._posted:
-            self._due.send()
+            self._due.send_all()
             if self._posted:  # Redis answers in its time or is hung up on: each of them is told
                 self._all_answered.clear()
                 await self._all_answered.wait()

@@ -1,4 +1,4 @@
-"""What comes in one turn of the event loop and goes to Redis together: batches by key, sent at the turn's end."""
+"""Batches for Redis: items of one event-loop turn are grouped by key and sent at the end of the turn."""
 
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
@@ -8,8 +8,12 @@ from quarterdeck.net.redis import Redis
 Batch = TypeVar("Batch")
 
 
-class Turn(Generic[Batch]):
-    """`send` is given each batch once. `first`: before those that nobody waits for (`Redis.gather`)."""
+class TurnBatches(Generic[Batch]):
+    """Open batches of this turn of the event loop, by key.
+
+    `send` gets each batch once. `first`: ahead of other batches, because requests wait for the reply
+    (`Redis.call_before_flush`).
+    """
 
     def __init__(self, redis: Redis, send: Callable[[Batch], None], *, first: bool = False) -> None:
         self._redis = redis
@@ -18,25 +22,25 @@ class Turn(Generic[Batch]):
         self._batches: dict[Hashable, Batch] = {}
 
     def __bool__(self) -> bool:
-        """Whether anything is still to be sent."""
+        """Whether a batch is waiting to be sent."""
         return bool(self._batches)
 
     def batch(self, key: Hashable, make: Callable[[], Batch]) -> Batch:
-        """The one to add to; made with the first that comes."""
+        """The open batch of `key`; `make` makes it if there is none."""
         batches = self._batches
         if not batches:
-            self._redis.gather(self.send, first=self._first)
+            self._redis.call_before_flush(self.send_all, first=self._first)
         batch = batches.get(key)
         if batch is None:
             batch = batches[key] = make()
         return batch
 
-    def send_now(self, key: Hashable) -> None:
-        """It is full: what comes next is another one's."""
+    def send(self, key: Hashable) -> None:
+        """Send the batch of `key` now, because it is full."""
         self._send(self._batches.pop(key))
 
-    def send(self) -> None:
-        """All of them."""
+    def send_all(self) -> None:
+        """Send every open batch."""
         batches, self._batches = self._batches, {}
         for batch in batches.values():
             self._send(batch)

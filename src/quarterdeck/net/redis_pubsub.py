@@ -1,98 +1,106 @@
-"""Redis' pub/sub, on a connection of its own: what is published while it is heard, and word of when it was not.
+"""Redis pub/sub: one channel, on a connection of its own.
 
-Nothing is kept for one who is away. So whoever listens is told when listening begins and when it ends, and asks the
-truth itself for what it may have missed.
+Redis keeps no message for a subscriber that is disconnected. So the subscriber is told when the subscription begins and
+ends, and must read again what it may have missed.
 """
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Callable
 from typing import Any
 
 import hiredis
 
-from quarterdeck.net.redis import Address, Word
+from quarterdeck.net.redis_address import RedisAddress
+from quarterdeck.net.redis_connection import pack
 
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 2.0
 PING_SECONDS = 1.0
-"""A connection that is silent for so long is asked whether it lives."""
-MOST_PINGS = 3
-"""Asked in vain so often, it is given up: a half-open connection would be silent for ever."""
+"""A connection is pinged after this much silence."""
+MAX_PINGS = 3
+"""Unanswered pings before the connection is closed: a half-open connection would stay silent for ever."""
 RETRY_SECONDS = 0.5
+READ_BYTES = 64 * 1024
 
 
 class _LostError(Exception):
-    """The connection ended, or says what it may not say."""
+    """The connection ended, or Redis replied with an error."""
 
 
 class Subscription:
-    """One channel. `on_state` is told True each time it begins to be heard, False once when it is not any more (or not
-    yet), `on_message` what is said; both return at once."""
+    """One channel. `on_state` is called with True at each (re)subscription, and once with False when the channel is
+    lost; `on_message` with each message. Neither may block."""
 
     def __init__(
-        self, url: str, channel: str, *, on_state: Callable[[bool], None], on_message: Callable[[bytes], None]
+        self,
+        url: str,
+        channel: str,
+        *,
+        on_state: Callable[[bool], None],
+        on_message: Callable[[bytes], None],
+        ping_seconds: float = PING_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
-        self._address = Address.parse(url)
+        self._address = RedisAddress.parse(url)
         self._channel = channel
         self._on_state = on_state
         self._on_message = on_message
+        self._ping_seconds = ping_seconds
+        self._retry_seconds = retry_seconds
         self._is_down = False
 
     async def run(self) -> None:
-        """Listen until cancelled; what ends is begun again."""
+        """Subscribe and listen until cancelled; reconnect after a failure."""
         while True:
             try:
                 await self._listen()
             except (OSError, TimeoutError, UnicodeError, _LostError, hiredis.ProtocolError) as error:
-                if not self._is_down:  # once: it is tried twice a second
-                    log.warning("%s is not heard: %s", self._channel, str(error) or "no answer in time")
+                if not self._is_down:  # logged once, not with each retry
+                    log.warning("lost the subscription to %s: %s", self._channel, str(error) or "no answer in time")
                     self._is_down = True
                     self._on_state(False)
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(self._retry_seconds)
 
     async def _listen(self) -> None:
         async with asyncio.timeout(CONNECT_SECONDS):
-            reader, writer = await self._open()
+            reader, writer = await self._connect()
         try:
-            address = self._address
-            if address.password is not None:
-                writer.write(_pack("AUTH", *([address.username] if address.username else []), address.password))
-            writer.write(_pack("SUBSCRIBE", self._channel))
-            await self._hear(reader, writer)
+            if auth := self._address.auth_command():
+                writer.write(pack(*auth))
+            writer.write(pack("SUBSCRIBE", self._channel))
+            await self._read(reader, writer)
         finally:
             writer.close()
 
-    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         address = self._address
         if address.path is not None:
             return await asyncio.open_unix_connection(address.path)
-        context = ssl.create_default_context() if address.tls else None
-        return await asyncio.open_connection(address.host, address.port, ssl=context)
+        return await asyncio.open_connection(address.host, address.port, ssl=address.ssl_context())
 
-    async def _hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         parser = hiredis.Reader()
         pings = 0
         while True:
             try:
-                async with asyncio.timeout(PING_SECONDS):
-                    data = await reader.read(65536)
+                async with asyncio.timeout(self._ping_seconds):
+                    data = await reader.read(READ_BYTES)
             except TimeoutError:
-                if pings == MOST_PINGS:
+                if pings == MAX_PINGS:
                     raise
                 pings += 1
-                writer.write(_pack("PING"))
+                writer.write(pack("PING"))
                 continue
             if not data:
                 raise _LostError("the connection was closed")
             pings = 0
             parser.feed(data)
             while (reply := parser.gets()) is not False:
-                self._take(reply)
+                self._dispatch(reply)
 
-    def _take(self, reply: Any) -> None:
+    def _dispatch(self, reply: Any) -> None:
         if isinstance(reply, hiredis.ReplyError):
             raise _LostError(str(reply))
         kind = reply[0] if isinstance(reply, list) else reply
@@ -100,11 +108,6 @@ class Subscription:
             self._on_message(reply[2])
         elif kind == b"subscribe":
             if self._is_down:
-                log.info("%s is heard again", self._channel)
+                log.info("subscribed to %s again", self._channel)
             self._is_down = False
             self._on_state(True)
-
-
-def _pack(*words: Word) -> bytes:
-    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub means a tuple of one; it takes any
-    return packed

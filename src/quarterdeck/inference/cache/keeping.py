@@ -14,7 +14,7 @@ from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.cache.key import Question
 from quarterdeck.inference.cache.semantic import Asked, SemanticCache
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
-from quarterdeck.net.redis_batches import Turn
+from quarterdeck.net.redis_batches import TurnBatches
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Keeping:
         self.redis = redis
         self.semantic = semantic
         self.spawn = spawn
-        self._due = Turn(redis, self._send)
+        self._due = TurnBatches(redis, self._send)
 
     def keep(self, org: str, question: Question, found: Entry, *, max_mb: float, asked: Asked | None) -> None:
         """Returns at once."""
@@ -42,7 +42,7 @@ class Keeping:
             batch.wordings.append((len(batch.entries), asked, question))
         batch.entries.append((question.key, found))
         if len(batch.entries) == KEPT_AT_ONCE:
-            self._due.send_now(alike)
+            self._due.send(alike)
 
     def _send(self, batch: "_Batch") -> None:
         words = [store.words_of(key, found) for key, found in batch.entries]  # one after the other, as that is cheaper

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from quarterdeck.inference.cache.entry import Entry, encode
-from quarterdeck.net.redis import Redis, Script, packed
+from quarterdeck.net.redis import Redis, Script, pack_arguments
 
 Words = tuple[bytes, bytes, bytes]
 
@@ -103,7 +103,7 @@ class Held:
 def beginning(org: str, model: str, ttl_seconds: float, max_mb: float) -> bytes:
     """What the commands begin with that store answers of one model."""
     args = (entry_key(org, ""), round(ttl_seconds * 1000), round(max_mb * MIB), model)
-    return packed("EVALSHA", STORE.sha, 3, *_keys(org), *args)
+    return pack_arguments("EVALSHA", STORE.sha, 3, *_keys(org), *args)
 
 
 def words_of(key: str, entry: Entry) -> Words:
