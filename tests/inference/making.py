@@ -11,7 +11,7 @@ from quarterdeck.accounting.principal import Principal
 from quarterdeck.inference.call import Head, Operation
 from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.inference.metering.meter import Meter
-from quarterdeck.inference.routing.directory import Served
+from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.protocol import requests
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.prices import Price
@@ -32,8 +32,8 @@ def a_head(operation: Operation = Operation.CHAT, **changes: Any) -> Head:
     return Head(operation=operation, principal=principal, **fields)
 
 
-def served(name: str = "m", model: str = "m", price: Price = PRICE) -> Served:
-    return Served(name, model, price, price.version, Rates.of(price))
+def served(name: str = "m", model: str = "m", price: Price = PRICE) -> ServedModel:
+    return ServedModel(name, model, price, price.version, Rates.of(price))
 
 
 def an_endpoint(id: str = "e#1", **changes: Any) -> Endpoint:

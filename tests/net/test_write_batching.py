@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from quarterdeck.net.write_batching import Departures, GatheredTransport
+from quarterdeck.net.write_batching import BatchedTransport, WriteBatches
 
 
 class Wire:
@@ -44,24 +44,24 @@ def told() -> list[str]:
 
 
 @pytest.fixture
-async def departures() -> Departures:
+async def writes() -> WriteBatches:
     """In a busy hour: two have just sent something."""
-    subject = Departures()
+    subject = WriteBatches()
     for name in ("one", "another"):
         made(subject, name, [])[0].write(b".")
     await asyncio.sleep(0)
     return subject
 
 
-def made(departures: Departures, name: str, told: list[str]) -> tuple[GatheredTransport, Wire]:
+def made(writes: WriteBatches, name: str, told: list[str]) -> tuple[BatchedTransport, Wire]:
     wire = Wire(name, told)
-    return departures.gathered(cast(asyncio.Transport, wire)), wire
+    return writes.wrap(cast(asyncio.Transport, wire)), wire
 
 
 async def test_the_pieces_of_a_turn_are_one_write_for_each_in_the_order_of_their_first(
-    departures: Departures, told: list[str]
+    writes: WriteBatches, told: list[str]
 ) -> None:
-    (a, _), (b, _) = made(departures, "a", told), made(departures, "b", told)
+    (a, _), (b, _) = made(writes, "a", told), made(writes, "b", told)
     a.write(b"1")
     b.write(b"2")
     a.write(b"3")
@@ -76,8 +76,8 @@ async def test_the_pieces_of_a_turn_are_one_write_for_each_in_the_order_of_their
 
 
 async def test_where_turns_have_only_one_it_is_sent_at_once(told: list[str]) -> None:
-    departures = Departures()
-    (a, _), (b, _) = made(departures, "a", told), made(departures, "b", told)
+    writes = WriteBatches()
+    (a, _), (b, _) = made(writes, "a", told), made(writes, "b", told)
     for _ in range(3):
         a.write(b"1")
         assert told.pop() == "a 1"
@@ -95,9 +95,9 @@ async def test_where_turns_have_only_one_it_is_sent_at_once(told: list[str]) -> 
     assert told == ["a 2", "b 3", "a 4", "a 5", "a 6"]
 
 
-async def test_much_of_one_does_not_wait(departures: Departures, told: list[str]) -> None:
-    a, _ = made(departures, "a", told)
-    a.write(b"x" * GatheredTransport.MOST_BYTES)
+async def test_much_of_one_does_not_wait(writes: WriteBatches, told: list[str]) -> None:
+    a, _ = made(writes, "a", told)
+    a.write(b"x" * BatchedTransport.MAX_BYTES)
     assert told == []
     a.write(b"y")
     assert told == ["a " + "x" * 20]
@@ -106,24 +106,24 @@ async def test_much_of_one_does_not_wait(departures: Departures, told: list[str]
     assert told == ["a " + "x" * 20, "a z"]
 
 
-async def test_a_close_comes_after_what_was_written(departures: Departures, told: list[str]) -> None:
-    a, _ = made(departures, "a", told)
+async def test_a_close_comes_after_what_was_written(writes: WriteBatches, told: list[str]) -> None:
+    a, _ = made(writes, "a", told)
     a.write(b"last words")
     a.close()
     await asyncio.sleep(0)
     assert told == ["a last words", "a closes"]
 
 
-async def test_an_abort_drops_it(departures: Departures, told: list[str]) -> None:
-    a, _ = made(departures, "a", told)
+async def test_an_abort_drops_it(writes: WriteBatches, told: list[str]) -> None:
+    a, _ = made(writes, "a", told)
     a.write(b"never said")
     a.abort()
     await asyncio.sleep(0)
     assert told == ["a aborts"]
 
 
-async def test_a_transport_that_closed_meanwhile_is_not_written_to(departures: Departures, told: list[str]) -> None:
-    (a, wire), (b, _) = made(departures, "a", told), made(departures, "b", told)
+async def test_a_transport_that_closed_meanwhile_is_not_written_to(writes: WriteBatches, told: list[str]) -> None:
+    (a, wire), (b, _) = made(writes, "a", told), made(writes, "b", told)
     a.write(b"too late")
     b.write(b"in time")
     wire.close()
@@ -131,8 +131,8 @@ async def test_a_transport_that_closed_meanwhile_is_not_written_to(departures: D
     assert told == ["a closes", "b in time"]
 
 
-async def test_all_else_is_the_transports_own(departures: Departures, told: list[str]) -> None:
-    a, _ = made(departures, "a", told)
+async def test_all_else_is_the_transports_own(writes: WriteBatches, told: list[str]) -> None:
+    a, _ = made(writes, "a", told)
     a.pause_reading()
     a.resume_reading()
     assert told == ["a pauses", "a resumes"]

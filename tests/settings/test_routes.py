@@ -53,7 +53,7 @@ def test_a_good_file_is_read() -> None:
 
 def test_a_routes_name_resolves_like_a_models() -> None:
     directory = Directory.of(parse(GOOD))
-    served, route = directory.resolve("assistant"), directory.routes["assistant"]
+    served, route = directory.names.get("assistant"), directory.routes["assistant"]
     assert served is not None
     assert served.name == "big", "its heaviest target is what the listing shows"
     assert [target.name for target in route.targets] == ["big", "pirate"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.inference.endpoints.sources import Endpoint
-from quarterdeck.inference.routing.directory import Directory, Served
+from quarterdeck.inference.routing.directory import Directory, ServedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Availability:
         return self.state == "ready"
 
 
-def names(directory: Directory, endpoints: Sequence[Endpoint]) -> dict[str, Served]:
+def names(directory: Directory, endpoints: Sequence[Endpoint]) -> dict[str, ServedModel]:
     """Models, aliases and adapters of the file, and the adapters that were loaded since."""
     found = dict(directory.names)
     for endpoint in endpoints:
@@ -33,7 +33,7 @@ def names(directory: Directory, endpoints: Sequence[Endpoint]) -> dict[str, Serv
     return found
 
 
-def is_allowed(directory: Directory, name: str, served: Served, principal: Principal) -> bool:
+def is_allowed(directory: Directory, name: str, served: ServedModel, principal: Principal) -> bool:
     """Whether the key may use it: by this name, by the one it stands for, or by its model's; a route also where it may
     use everybody who may answer."""
     if principal.models is None:
@@ -44,7 +44,7 @@ def is_allowed(directory: Directory, name: str, served: Served, principal: Princ
 
 
 def best_availability(
-    directory: Directory, name: str, served: Served, endpoints: Sequence[Endpoint], now: float
+    directory: Directory, name: str, served: ServedModel, endpoints: Sequence[Endpoint], now: float
 ) -> Availability:
     """The same of a public name: the best of everybody who may answer for it."""
     route = directory.routes.get(name)

@@ -20,7 +20,7 @@ from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.inference.engine.client import EngineAnswer, EngineClient
 from quarterdeck.inference.metering.meter import error_code
 from quarterdeck.inference.preparation import for_endpoint
-from quarterdeck.inference.routing.directory import Served
+from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.router import Choice
 from quarterdeck.inference.streaming.resume import Lost, Resumed, continue_at, is_resumable
@@ -46,7 +46,7 @@ class Attempts:
         """The first endpoint that begins to answer; those that fail before it are left for another. Raises APIError."""
         failure: APIError | None = None
         selection = call.selection
-        waited_for: Served | None = None
+        waited_for: ServedModel | None = None
         while True:
             now = self._now()
             served = selection.aim(now)
@@ -139,7 +139,7 @@ class Attempts:
             endpoint, head.operation, body, head.engine_headers, limit=deadline, timeouts=choice.timeouts
         )
 
-    async def _wait(self, call: Call, served: Served, deadline: float) -> bool:
+    async def _wait(self, call: Call, served: ServedModel, deadline: float) -> bool:
         """Until there is room. False: none came, and the selection has gone to another model."""
         principal = call.head.principal
         try:

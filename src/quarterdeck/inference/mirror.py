@@ -19,7 +19,7 @@ from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.metering.meter import Meter, error_code
 from quarterdeck.inference.metering.token_counting import estimate_what_was_received
 from quarterdeck.inference.preparation import for_endpoint
-from quarterdeck.inference.routing.directory import Route, Served
+from quarterdeck.inference.routing.directory import Route, ServedModel
 from quarterdeck.inference.routing.router import Router
 from quarterdeck.inference.streaming.relay import Relay
 from quarterdeck.protocol.requests import AnyRequest
@@ -60,7 +60,7 @@ class Mirror:
         meter.route = route.name
         self._settlement.spawn(self._send(meter, served, body, tokens, route.total_seconds))
 
-    async def _send(self, meter: Meter, served: Served, body: bytes, tokens: int, seconds: float) -> None:
+    async def _send(self, meter: Meter, served: ServedModel, body: bytes, tokens: int, seconds: float) -> None:
         try:
             loop = asyncio.get_running_loop()
             endpoint = self._router.choose(served, served.routing, tokens, None, loop.time(), ())

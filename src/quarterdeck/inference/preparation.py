@@ -8,7 +8,7 @@ import msgspec
 from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.inference.metering.meter import estimated
-from quarterdeck.inference.routing.directory import Served
+from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.dialects import spoken
 from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Generation
@@ -53,7 +53,7 @@ def estimate(body: bytes, request: AnyRequest) -> Estimate:
 
 
 def prepared(
-    body: bytes, members: dict[str, msgspec.Raw], request: AnyRequest, served: Served, limits: Limits
+    body: bytes, members: dict[str, msgspec.Raw], request: AnyRequest, served: ServedModel, limits: Limits
 ) -> bytes:
     """The body as the engine shall have it; untouched where nothing must change. Raises BadRequestError."""
     if not NEVER_FROM_CALLERS.isdisjoint(members) or "chat_template_kwargs" in members:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from quarterdeck.net.write_batching import Departures, GatheredTransport
+from quarterdeck.net.write_batching import BatchedTransport, WriteBatches
 
 HIGH_WATER = 256 * 1024
 """Bytes held of a response whose reader is slow, framing included; past it the engine's socket is left unread."""
@@ -86,7 +86,6 @@ class Connection(asyncio.Protocol):
         "_awaited",
         "_body_until_close",
         "_chunks",
-        "_departures",
         "_failure",
         "_headers",
         "_keep_alive",
@@ -98,6 +97,7 @@ class Connection(asyncio.Protocol):
         "_states_length",
         "_transport",
         "_waiter",
+        "_writes",
         "deadline",
         "done",
         "has_heard",
@@ -112,10 +112,10 @@ class Connection(asyncio.Protocol):
         "uses",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, departures: Departures) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, writes: WriteBatches) -> None:
         self._loop = loop
-        self._departures = departures
-        self._transport: GatheredTransport | None = None
+        self._writes = writes
+        self._transport: BatchedTransport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
         self._headers: dict[bytes, bytes] = {}
@@ -143,7 +143,7 @@ class Connection(asyncio.Protocol):
     # What asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = self._departures.gathered(cast(asyncio.Transport, transport))  # uvloop's is no subclass of it
+        self._transport = self._writes.wrap(cast(asyncio.Transport, transport))  # uvloop's is no subclass of it
 
     def data_received(self, data: bytes) -> None:
         if self.done:  # bytes nobody asked for: the connection is out of step
@@ -338,7 +338,7 @@ class HttpClient:
     def __init__(self, *, max_idle: int = 256, sweep_seconds: float = 0.25) -> None:
         self._max_idle = max_idle
         self._sweep_seconds = sweep_seconds
-        self._departures = Departures()
+        self._writes = WriteBatches()
         self._idle: dict[Origin, list[Connection]] = {}
         self._busy: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -403,7 +403,7 @@ class HttpClient:
         try:
             async with asyncio.timeout(timeout):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop, self._departures),
+                    lambda: Connection(loop, self._writes),
                     origin.host,
                     origin.port,
                     ssl=self._tls if origin.tls else None,

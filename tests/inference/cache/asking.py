@@ -24,7 +24,7 @@ def config(cache: str = "{default: {exact: true}}", models: str = MODELS) -> Con
 
 
 def plan_of(config: Config, name: str = "m") -> Plan | None:
-    served = Directory.of(config).resolve(name)
+    served = Directory.of(config).names.get(name)
     assert served is not None
     return Plans(config).plan(name, served)
 

@@ -55,7 +55,7 @@ class Subject:
         text = json.dumps(body).encode()
         head = Head("req_1", operation, ALICE, 0.0, cache_control=cache_control)
         request, members = requests.decode(text, KINDS[operation]), requests.members(text)
-        served = Directory.of(self.config).resolve("m")
+        served = Directory.of(self.config).names.get("m")
         assert served is not None
         return self.cache.look(head, request, members, served)
 

@@ -32,14 +32,14 @@ models:
     ],
 )
 def test_a_name_stands_for_a_model_or_an_adapter(name: str, stands_for: str, model: str) -> None:
-    served = DIRECTORY.resolve(name)
+    served = DIRECTORY.names.get(name)
     assert served is not None
     assert (served.name, served.model) == (stands_for, model)
     assert served.price_version == served.price.version
 
 
 def test_an_adapter_costs_what_its_model_costs() -> None:
-    base, adapter = DIRECTORY.resolve("a"), DIRECTORY.resolve("pirate")
+    base, adapter = DIRECTORY.names.get("a"), DIRECTORY.names.get("pirate")
     assert base is not None
     assert adapter is not None
     assert adapter.price == base.price
@@ -53,5 +53,5 @@ def test_an_adapter_that_was_loaded_later_is_priced_as_its_model() -> None:
 
 
 def test_other_names_stand_for_nothing() -> None:
-    assert DIRECTORY.resolve("parrot") is None
-    assert DIRECTORY.resolve("A") is None
+    assert DIRECTORY.names.get("parrot") is None
+    assert DIRECTORY.names.get("A") is None

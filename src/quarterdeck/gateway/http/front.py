@@ -23,7 +23,7 @@ from quarterdeck.gateway.http.callers import Caller
 from quarterdeck.gateway.http.lifecycle import OPERATIONS_BY_TARGET, Asked, HotPath
 from quarterdeck.gateway.http.server import BACKLOG, KEEP_ALIVE_SECONDS, MAX_HEAD_BYTES, BoundedProtocol, Server
 from quarterdeck.gateway.http.wire import Headers
-from quarterdeck.net.write_batching import Departures
+from quarterdeck.net.write_batching import WriteBatches
 
 CLOSE = (b"connection", b"close")
 MAX_PIPELINED = 16
@@ -158,9 +158,9 @@ class Exchange:
 class FrontProtocol(BoundedProtocol):
     """One connection. `config.loaded_app` is the HotPath."""
 
-    def __init__(self, departures: Departures, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, writes: WriteBatches, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._departures = departures
+        self._writes = writes
         self._hot: HotPath = self.config.loaded_app
         self._arriving: Exchange | None = None
         self._answering: Exchange | None = None
@@ -172,7 +172,7 @@ class FrontProtocol(BoundedProtocol):
         """What uvicorn sets to wake a cycle; an exchange has its own way."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(cast(asyncio.Transport, self._departures.gathered(transport)))
+        super().connection_made(cast(asyncio.Transport, self._writes.wrap(transport)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._idle_timer is not None:
@@ -313,7 +313,7 @@ def create_server(app: HotPath, host: str, port: int) -> Server:
             app,
             host=host,
             port=port,
-            http=partial(FrontProtocol, Departures()),  # type: ignore[arg-type]  # it is only called
+            http=partial(FrontProtocol, WriteBatches()),  # type: ignore[arg-type]  # it is only called
             ws="none",
             lifespan="off",
             log_config=None,

@@ -10,7 +10,7 @@ from quarterdeck.errors import NotFoundError
 from quarterdeck.gateway import catalogue
 from quarterdeck.gateway.dependencies import Parts, PartsDep, PrincipalDep
 from quarterdeck.gateway.http.responses import json_response
-from quarterdeck.inference.routing.directory import Directory, Served
+from quarterdeck.inference.routing.directory import Directory, ServedModel
 
 router = APIRouter(prefix="/v1/models")
 
@@ -45,7 +45,7 @@ def _allowed(parts: Parts, principal: Principal) -> dict[str, dict[str, Any]]:
     }
 
 
-def _model(name: str, served: Served, directory: Directory, created: int) -> dict[str, Any]:
+def _model(name: str, served: ServedModel, directory: Directory, created: int) -> dict[str, Any]:
     """OpenAI's object, and what vLLM adds to it: `root` (what an alias stands for), `parent` (an adapter's model)."""
     config = next((model for model in directory.config.models if model.name == served.model), None)
     return {

@@ -15,7 +15,7 @@ from quarterdeck.inference.cache.keeping import Keeping, Spawn
 from quarterdeck.inference.cache.key import FREELY, Plans, Question, ask, control_of
 from quarterdeck.inference.cache.semantic import Asked, Embed, SemanticCache, asked_of
 from quarterdeck.inference.call import Head, Reply
-from quarterdeck.inference.routing.directory import Served
+from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.inference.streaming.tap import choices_of
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.protocol.requests import AnyRequest, Generation
@@ -170,7 +170,7 @@ class AnswerCache:
         head: Head,
         request: AnyRequest,
         members: dict[str, msgspec.Raw],
-        served: Served,
+        served: ServedModel,
         *,
         prompt_version: str = "",
     ) -> Lookup | None:

@@ -21,7 +21,7 @@ import msgspec
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.inference.call import Head, Operation
-from quarterdeck.inference.routing.directory import Served
+from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.settings.cache import CachePolicy
 from quarterdeck.settings.config import Config
@@ -87,7 +87,7 @@ class Plans:
         self._versions = {model.name: _digest(model.model_dump_json(include=_SERVED_BY)) for model in config.models}
         self._plans: dict[tuple[str, str], Plan | None] = {}
 
-    def plan(self, name: str, served: Served) -> Plan | None:
+    def plan(self, name: str, served: ServedModel) -> Plan | None:
         """For a request that calls `name`; None where its answers are not kept."""
         if self.is_off:
             return None
@@ -96,7 +96,7 @@ class Plans:
             found = self._plans[name, served.name] = self._make(name, served)
         return found  # type: ignore[return-value]  # narrowed by identity with a sentinel
 
-    def _make(self, name: str, served: Served) -> Plan | None:
+    def _make(self, name: str, served: ServedModel) -> Plan | None:
         names = (name, served.name, served.model)
         policy = next((self._policies[n] for n in names if n in self._policies), self._default)
         if not policy.exact:

@@ -14,7 +14,7 @@ from quarterdeck.inference.call import Head
 from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.inference.metering.record_templates import Forms
 from quarterdeck.inference.metering.transcript import Transcript
-from quarterdeck.inference.routing.directory import Served
+from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Generation
 from quarterdeck.protocol.usage import Answer, Usage, usage_of
 from quarterdeck.record import Attempt, RequestRecord, Status, UsageSource
@@ -30,7 +30,7 @@ class Meter(msgspec.Struct, eq=False):
     """What is known of a request so far. Times are Unix seconds."""
 
     head: Head
-    served: Served
+    served: ServedModel
     request: AnyRequest
     first_token: float | None = None
     engine_started: float = 0.0

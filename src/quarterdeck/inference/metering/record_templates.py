@@ -9,7 +9,7 @@ import msgspec
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.inference.call import Operation
-from quarterdeck.inference.routing.directory import Served
+from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.record import RequestRecord
 
 MOST = 10_000
@@ -21,7 +21,7 @@ class Form:
 
     __slots__ = ("_note", "_record", "principal", "served")
 
-    def __init__(self, principal: Principal, served: Served, operation: Operation) -> None:
+    def __init__(self, principal: Principal, served: ServedModel, operation: Operation) -> None:
         self.principal = principal
         self.served = served
         price = served.price
@@ -70,7 +70,7 @@ class Forms:
     def __init__(self) -> None:
         self._forms: dict[tuple[str, str, Operation], Form] = {}
 
-    def of(self, principal: Principal, served: Served, operation: Operation) -> Form:
+    def of(self, principal: Principal, served: ServedModel, operation: Operation) -> Form:
         key = (principal.key, served.name, operation)
         form = self._forms.get(key)
         if form is not None and form.principal is principal and form.served is served:

@@ -18,7 +18,7 @@ from quarterdeck.settings.routes import Condition, RouteConfig, RoutingConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedModel:
     """What a name stands for: the model, and the adapter on it if the name is an adapter's."""
 
     name: str
@@ -42,7 +42,7 @@ AFTER_FAILURES: frozenset[Condition] = frozenset(("error", "timeout", "rate_limi
 class Fallback:
     """Who is asked after which failures."""
 
-    served: Served
+    served: ServedModel
     after: frozenset[Condition] = AFTER_FAILURES
     contains: str | None = None
 
@@ -52,7 +52,7 @@ class Route:
     """What is done with a name's requests. A model's own name is a route of one target."""
 
     name: str
-    targets: tuple[Served, ...]
+    targets: tuple[ServedModel, ...]
     upto: tuple[float, ...]
     """Each target's place on [0, 1): it is drawn below this and not below the one before."""
     stand_ins: tuple[Fallback, ...]
@@ -69,12 +69,12 @@ class Route:
     timeouts: Timeouts | None
     """None: the gateway's."""
     total_seconds: float
-    mirror: tuple[Served, float] | None = None
+    mirror: tuple[ServedModel, float] | None = None
     is_named: bool = False
     """Whether it is one of `routes:`."""
 
     @classmethod
-    def to(cls, served: Served, gateway: GatewayConfig, *, name: str | None = None) -> "Route":
+    def to(cls, served: ServedModel, gateway: GatewayConfig, *, name: str | None = None) -> "Route":
         """A model's or an adapter's own."""
         return cls(
             name=name or served.name,
@@ -92,7 +92,7 @@ class Route:
         )
 
     @classmethod
-    def of(cls, config: RouteConfig, names: Mapping[str, Served], gateway: GatewayConfig) -> "Route":
+    def of(cls, config: RouteConfig, names: Mapping[str, ServedModel], gateway: GatewayConfig) -> "Route":
         """One of `routes:`. Every name it uses is in `names`; the configuration has seen to it."""
         total = sum(target.weight for target in config.targets)
         targets = tuple(names[target.model] for target in config.targets)
@@ -129,17 +129,13 @@ class Route:
             is_named=True,
         )
 
-    def routing_of(self, served: Served) -> RoutingConfig:
-        """How an endpoint of one of its models is chosen."""
-        return self.routing if self.is_own else served.routing
-
     def is_allowed(self, name: str, allowed: frozenset[str]) -> bool:
         """Whether a key that may use `allowed` may call this by `name`: because that is allowed, or everybody is who
         may answer."""
         return name in allowed or all(not allowed.isdisjoint((each.name, each.model)) for each in self.answering)
 
     @property
-    def answering(self) -> tuple[Served, ...]:
+    def answering(self) -> tuple[ServedModel, ...]:
         """Everybody who may answer."""
         return (*self.targets, *(fallback.served for fallback in self.fallbacks))
 
@@ -158,21 +154,21 @@ class Directory:
     """All names of one configuration."""
 
     config: Config
-    names: Mapping[str, Served] = field(repr=False)
+    names: Mapping[str, ServedModel] = field(repr=False)
     """Models, aliases, adapters; and each route's heaviest target by the route's name."""
     routes: Mapping[str, Route] = field(repr=False)
     """What is done with a request for each of the names."""
 
     @classmethod
     def of(cls, config: Config) -> "Directory":
-        names: dict[str, Served] = {}
+        names: dict[str, ServedModel] = {}
         for model in config.models:
             version, rates = model.price.version, Rates.of(model.price)
-            served = Served(model.name, model.name, model.price, version, rates, model.routing)
+            served = ServedModel(model.name, model.name, model.price, version, rates, model.routing)
             for name in (model.name, *model.aliases):
                 names[name] = served
             for adapter in _adapters(model):
-                names[adapter] = Served(adapter, model.name, model.price, version, rates, model.routing)
+                names[adapter] = ServedModel(adapter, model.name, model.price, version, rates, model.routing)
         routes = {name: Route.to(served, config.gateway) for name, served in names.items()}
         for route in config.routes:
             routes[route.name] = Route.of(route, names, config.gateway)
@@ -180,14 +176,10 @@ class Directory:
             names[route.name] = names[max(route.targets, key=lambda target: target.weight).model]
         return cls(config, MappingProxyType(names), MappingProxyType(routes))
 
-    def resolve(self, name: str) -> Served | None:
-        """None where the configuration does not know the name: an adapter loaded later is known to endpoints only."""
-        return self.names.get(name)
-
-    def adapter(self, name: str, model: str) -> Served | None:
+    def adapter(self, name: str, model: str) -> ServedModel | None:
         """An adapter that an endpoint of `model` holds, priced as its model."""
         base = self.names.get(model)
-        return Served(name, model, base.price, base.price_version, base.rates, base.routing) if base else None
+        return ServedModel(name, model, base.price, base.price_version, base.rates, base.routing) if base else None
 
 
 def _adapters(model: ModelConfig) -> list[str]:

@@ -12,7 +12,7 @@ from heapq import heapify, heappop, heappush
 
 from quarterdeck.errors import RateLimitError, ServiceUnavailableError
 from quarterdeck.inference.endpoints.sources import Endpoint, Endpoints
-from quarterdeck.inference.routing.directory import Served
+from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.settings.routes import QueueConfig
 
 LONGEST_FIRST = 8
@@ -151,14 +151,14 @@ class Queues:
         """How many wait, by model."""
         return {model: len(line.queue) for model, line in self._lines.items()}
 
-    def must_wait(self, served: Served) -> bool:
+    def must_wait(self, served: ServedModel) -> bool:
         """Whether a request can't go at once."""
         config = self._config()
         if not config.max_waiting and not config.cold_wait_seconds:
             return False
         return self._patience(served, config) is not None
 
-    async def enter(self, served: Served, *, team: str, priority: int, tokens: int, until: float) -> None:
+    async def enter(self, served: ServedModel, *, team: str, priority: int, tokens: int, until: float) -> None:
         """Return when there is room; whoever returns must begin before it waits for anything else.
 
         `until` is the loop's time at which the request is over in any case. Raises RateLimitError (`queue_full`) and
@@ -192,7 +192,7 @@ class Queues:
         if self._lines and endpoint.model in self._lines:
             self._grant(endpoint.model)
 
-    def _patience(self, served: Served, config: QueueConfig) -> tuple[float, int, bool] | None:
+    def _patience(self, served: ServedModel, config: QueueConfig) -> tuple[float, int, bool] | None:
         """How long, among how many, and whether because nobody is there; None: it need not wait."""
         endpoints = self._endpoints.serving(served.name)
         if not endpoints:
@@ -271,7 +271,7 @@ class Queues:
             self._watch(loop)
 
 
-def _full(served: Served, most: int) -> RateLimitError:
+def _full(served: ServedModel, most: int) -> RateLimitError:
     return RateLimitError(
         f"{most} requests wait for the model '{served.name}' already. Try again later.",
         code="queue_full",
@@ -279,7 +279,7 @@ def _full(served: Served, most: int) -> RateLimitError:
     )
 
 
-def _timed_out(served: Served, seconds: float) -> ServiceUnavailableError:
+def _timed_out(served: ServedModel, seconds: float) -> ServiceUnavailableError:
     return ServiceUnavailableError(
         f"The model '{served.name}' had no room in {seconds:g} s.", code="queue_timeout", headers={"retry-after": "5"}
     )

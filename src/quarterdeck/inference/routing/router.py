@@ -15,7 +15,7 @@ from quarterdeck.inference.endpoints.circuit_breaker import begin_probe, is_offe
 from quarterdeck.inference.endpoints.sources import Endpoint, Endpoints
 from quarterdeck.inference.routing import policies
 from quarterdeck.inference.routing.affinity import prefix_key, session_key
-from quarterdeck.inference.routing.directory import Fallback, Route, Served
+from quarterdeck.inference.routing.directory import Fallback, Route, ServedModel
 from quarterdeck.inference.routing.retry_budget import RetryBudget
 from quarterdeck.net.http_client import Timeouts
 from quarterdeck.protocol.requests import AnyRequest
@@ -30,7 +30,7 @@ class Choice(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One attempt: where, as whom, and how long it is waited for (None: as long as for any)."""
 
     endpoint: Endpoint
-    served: Served
+    served: ServedModel
     timeouts: Timeouts | None
     renamed: str | None = None
     """Its name, where it is not the one that was meant at first."""
@@ -69,13 +69,13 @@ class Router:
         served = route.targets[0] if len(route.targets) == 1 else draw(route, key, self.random)
         return Selection(self, route, served, served, budget, tokens, key, route.retries)
 
-    def serving(self, served: Served) -> Sequence[Endpoint]:
+    def serving(self, served: ServedModel) -> Sequence[Endpoint]:
         """Those that are ready for it."""
         return self._endpoints.serving(served.name)
 
     def choose(
         self,
-        served: Served,
+        served: ServedModel,
         routing: RoutingConfig,
         tokens: int,
         key: int | None,
@@ -110,7 +110,7 @@ class Router:
         """By route (or model): how often a failure was not tried again because the retries were spent."""
         return {name: budget.denied for name, budget in self._budgets.items() if budget.denied}
 
-    def can_serve(self, served: Served, now: float) -> bool:
+    def can_serve(self, served: ServedModel, now: float) -> bool:
         """Whether one of its endpoints is offered."""
         return any(is_offered(endpoint, now) for endpoint in self._endpoints.serving(served.name))
 
@@ -134,9 +134,9 @@ class Selection(msgspec.Struct, eq=False, gc=False):
 
     router: Router
     route: Route
-    first: Served
+    first: ServedModel
     """The target that was drawn."""
-    served: Served
+    served: ServedModel
     """Who it is meant for now."""
     budget: RetryBudget
     tokens: int
@@ -148,7 +148,7 @@ class Selection(msgspec.Struct, eq=False, gc=False):
     left: list[Fallback] | None = None
     """Who has not been asked yet; None: nobody has looked."""
 
-    def aim(self, now: float) -> Served:
+    def aim(self, now: float) -> ServedModel:
         """Who it is meant for, looked at before the first attempt: nobody is asked where nobody is there."""
         if self.route.stand_ins and not self.tried and self.left is None:
             self._skip_the_dead(now)
@@ -237,7 +237,7 @@ class Selection(msgspec.Struct, eq=False, gc=False):
         return self.left
 
 
-def draw(route: Route, key: int | None, random: Callable[[], float]) -> Served:
+def draw(route: Route, key: int | None, random: Callable[[], float]) -> ServedModel:
     """One of the targets, by weight; for equal keys the same one, where the route is sticky."""
     place = random() if route.stickiness == "none" or key is None else key / 2.0**64
     for served, upto in zip(route.targets, route.upto, strict=True):
