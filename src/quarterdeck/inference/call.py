@@ -37,6 +37,10 @@ FREE = (Operation.TOKENIZE, Operation.DETOKENIZE)
 """No model runs for them: they have no usage, so none is looked for."""
 
 
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's status for a client that hung up before its answer began. It is recorded and logged, never sent."""
+
+
 class Head(msgspec.Struct, frozen=True):  # a frozen dataclass takes eight times as long to make
     """What is known of a request before its body is read."""
 

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.settlement import Settlement
-from quarterdeck.errors import APIError, ServiceUnavailableError
+from quarterdeck.errors import APIError
 from quarterdeck.inference.attempts import Attempts
 from quarterdeck.inference.cache.answers import AnswerCache
 from quarterdeck.inference.cache.entry import Entry
-from quarterdeck.inference.call import Head, Operation, Reply
+from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, Head, Operation, Reply
 from quarterdeck.inference.call_state import Call
 from quarterdeck.inference.closing import Closing
 from quarterdeck.inference.endpoints.sources import Endpoints
@@ -33,9 +33,9 @@ from quarterdeck.inference.routing.router import Router
 from quarterdeck.inference.streaming.heartbeats import patiently
 from quarterdeck.inference.streaming.relay import Relay
 from quarterdeck.net.redis import Redis
-from quarterdeck.protocol import requests
+from quarterdeck.protocol import requests, sse
 from quarterdeck.protocol.requests import AnyRequest, Generation
-from quarterdeck.record import RequestRecord, Status
+from quarterdeck.record import RequestRecord
 from quarterdeck.settings.config import GatewayConfig
 
 KINDS: dict[Operation, type[AnyRequest]] = {
@@ -46,13 +46,6 @@ KINDS: dict[Operation, type[AnyRequest]] = {
     Operation.DETOKENIZE: requests.Detokenize,
     Operation.SCORE: requests.Score,
 }
-CLIENT_CLOSED_REQUEST = 499
-"""nginx's word for a caller who hung up before there was an answer."""
-SSE_HEADERS = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-)
 
 
 class Pipeline:
@@ -76,7 +69,6 @@ class Pipeline:
     ) -> None:
         self.directory = directory
         self.endpoints = endpoints
-        self.in_flight = 0
         self.queues = Queues(endpoints, lambda: self.directory.config.queue, self._has_engine)
         self._cache = cache
         self._settlement = settlement
@@ -91,10 +83,6 @@ class Pipeline:
         """Answer a request. Raises APIError while there is nothing of an answer yet."""
         directory = self.directory
         gateway = directory.config.gateway
-        if self.in_flight >= gateway.max_in_flight:
-            raise ServiceUnavailableError(
-                "This gateway is at its limit of requests.", code="overloaded", headers={"retry-after": "1"}
-            )
         request: AnyRequest = requests.decode(body, KINDS[head.operation])
         members = requests.members(body)
         route = resolve(directory, self.endpoints, request.model, head.principal)
@@ -109,12 +97,7 @@ class Pipeline:
         meter = Meter(head, served, request, route=route.name if route.is_named else "", forms=self._forms)
         is_stream = isinstance(request, Generation) and bool(request.stream)
         call = Call(head, meter, body, reserved, selection, lookup, is_stream)
-        self.in_flight += 1
-        try:
-            call.headers = await self.gate.admit(call, gateway)
-        except BaseException:  # refused or cancelled: `_finish` will not take it off
-            self.in_flight -= 1
-            raise
+        call.headers = await self.gate.admit(call, gateway)
         if call.found is not None:
             return self._replay(call, call.found)
         if route.mirror is not None:
@@ -126,7 +109,7 @@ class Pipeline:
             self._answer(call, gateway),
             after=queue.heartbeat_after_seconds,
             every=queue.heartbeat_seconds,
-            headers=SSE_HEADERS + call.headers,
+            headers=sse.HEADERS + call.headers,
         )
 
     async def _answer(self, call: Call, gateway: GatewayConfig) -> Reply:
@@ -139,13 +122,13 @@ class Pipeline:
                 call.headers += lookup.headers
             answer = await self._attempts.open(call, deadline)
         except APIError as error:
-            self._finish(call, "error", error)
+            self._closing.finish(call, "error", error)
             raise
         except asyncio.CancelledError:
-            self._finish(call, "cancelled", None, http_status=CLIENT_CLOSED_REQUEST)
+            self._closing.finish(call, "cancelled", None, http_status=CLIENT_CLOSED_REQUEST)
             raise
         except BaseException:  # a bug of ours: the request is over all the same, and leaves its record
-            self._finish(call, "error", APIError("The gateway failed.", code="internal_error"))
+            self._closing.finish(call, "error", APIError("The gateway failed.", code="internal_error"))
             raise
         call.meter.first_token = time.time()
         if answer.stream is None:
@@ -155,30 +138,25 @@ class Pipeline:
             call.meter,
             shows_usage=call.shows_usage,
             deadline=deadline,
-            on_end=lambda status, error: self._finish(call, status, error, http_status=200),
+            on_end=lambda status, error: self._closing.finish(call, status, error, http_status=200),
             collector=call.lookup.collect() if call.lookup else None,
             resume=lambda lost: self._attempts.go_on(call, gateway, deadline, lost),
         )
-        return Reply(200, SSE_HEADERS + call.headers, stream=relay)
+        return Reply(200, sse.HEADERS + call.headers, stream=relay)
 
     def _whole(self, call: Call, answer: EngineAnswer) -> Reply:
         call.meter.read_answer(answer.parsed, answer.body)
         if call.lookup is not None:
             call.lookup.take(answer.body, answer.content_type)
-        self._finish(call, "ok", None)
+        self._closing.finish(call, "ok", None)
         return Reply(200, ((b"content-type", answer.content_type), *call.headers), answer.body)
 
     def _replay(self, call: Call, found: Entry) -> Reply:
         """No engine is asked: the request has its answer and is over."""
         assert call.lookup is not None  # noqa: S101  # where something was found, it was looked for
         now = time.time()
-        self.in_flight -= 1
         self._closing.finish_with(call, found, now)
         return call.lookup.replay(found, now, shows_usage=call.shows_usage, headers=call.headers)
-
-    def _finish(self, call: Call, status: Status, error: APIError | None, *, http_status: int | None = None) -> None:
-        self.in_flight -= 1
-        self._closing.finish(call, status, error, http_status=http_status)
 
     def _has_engine(self, model: str) -> bool:
         return any(each.name == model and each.engine is not None for each in self.directory.config.models)

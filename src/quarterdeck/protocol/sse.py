@@ -12,6 +12,11 @@ import msgspec
 
 from quarterdeck.errors import APIError, envelope
 
+CONTENT_TYPE = b"text/event-stream; charset=utf-8"
+UNBUFFERED = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+"""Headers that keep proxies (nginx among them) from holding events back."""
+HEADERS = ((b"content-type", CONTENT_TYPE), *UNBUFFERED)
+"""Headers of every streamed answer."""
 DONE = b"data: [DONE]\n\n"
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 """An event may not be longer; an engine that never ends one is broken."""

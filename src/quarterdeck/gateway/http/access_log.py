@@ -16,8 +16,6 @@ from quarterdeck.telemetry.access_lines import AccessLine, Timestamps
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 from quarterdeck.telemetry.logging import request_id as current_request_id
 
-CLIENT_CLOSED_REQUEST = 499
-"""nginx's word for a caller who hung up before there was an answer. Nobody is sent it."""
 MAX_CLIENT_ID = 128
 MAX_PATH = 256
 

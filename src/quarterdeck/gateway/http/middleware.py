@@ -16,8 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import APIError, RequestTimeoutError
 from quarterdeck.gateway.http import responses
-from quarterdeck.gateway.http.access_log import CLIENT_CLOSED_REQUEST, AccessLog, Exchange, printable
+from quarterdeck.gateway.http.access_log import AccessLog, Exchange, printable
 from quarterdeck.gateway.http.body import ClientGoneError, read_body
+from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST
 
 log = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from quarterdeck.inference.call import Head, Reply
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.inference.streaming.tap import choices_of
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
+from quarterdeck.protocol import sse
 from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.record import CacheState, RequestRecord
 from quarterdeck.settings.config import Config
@@ -54,7 +55,7 @@ class Lookup(msgspec.Struct, eq=False):
     """Whose answer it was given, where that was another question's."""
     body: bytes | None = None
     """The whole answer, where it was no stream."""
-    content_type: bytes = b"text/event-stream; charset=utf-8"
+    content_type: bytes = sse.CONTENT_TYPE
 
     def read(self, blob: bytes, now: float) -> Entry | None:
         """What *reserve* found; None where it won't do and must be asked for as if nothing had been found."""
@@ -66,8 +67,8 @@ class Lookup(msgspec.Struct, eq=False):
         return found if most is None or found.age(now) <= most else None
 
     def lead(self) -> bool:
-        """Go to an engine, where there is nothing to wait for: nobody has asked the same and has no answer yet, and
-        nothing is known in other words. False: `recall` must be asked."""
+        """True where an engine must be asked: no equal request is in flight, no other wording is known. Others may wait
+        for this one from then on. False: call `recall`."""
         question, flights = self.question, self.cache.flights
         if question is None:
             return True
@@ -78,9 +79,10 @@ class Lookup(msgspec.Struct, eq=False):
         return True
 
     async def recall(self, now: float) -> Entry | None:
-        """Another way to an answer, after *reserve* found none. None: ask an engine; from here on this one leads."""
+        """The answer of an equal request in flight or of another wording, where `lead` returned False. None: ask an
+        engine; others may wait for this one from then on."""
         question = self.question
-        if question is None or self.lead():
+        if question is None:
             return None
         flight = self.cache.flights.get(question.key)
         if flight is not None and (found := await flight.wait(question.plan.policy.wait_seconds)) is not None:

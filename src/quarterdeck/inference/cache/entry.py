@@ -205,8 +205,7 @@ def replay(
     )
     if not entry.is_stream:
         return Reply(200, told, entry.body)
-    told += ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
-    return Reply(200, told, stream=Replay(entry.events(shows_usage=shows_usage)))
+    return Reply(200, told + sse.UNBUFFERED, stream=Replay(entry.events(shows_usage=shows_usage)))
 
 
 def hit(record: RequestRecord, entry: Entry, now: float) -> RequestRecord:
