@@ -1,12 +1,9 @@
 """`python -m quarterdeck.engine`: read the environment and the file, build the door once, serve until SIGTERM."""
 
 import asyncio
-import contextlib
 import logging
 import os
-import signal
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +16,8 @@ from quarterdeck.engine import shared_memory
 from quarterdeck.engine.machine import read_machine
 from quarterdeck.engine.ray_variables import set_variables
 from quarterdeck.engine.warden import watch_over
+from quarterdeck.net.signals import on_signals
+from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.settings.config import Config, ConfigError, load
 from quarterdeck.settings.engine import EngineDoorSettings
 from quarterdeck.settings.environment import Environment
@@ -90,7 +89,7 @@ async def serve(environment: Environment, settings: EngineDoorSettings, config: 
             base=config_path(environment).parent,
             cache=environment.cache,
         )
-        server = _Server(
+        server = EmbeddedServer(
             uvicorn.Config(
                 App(door),
                 host=settings.host,
@@ -104,18 +103,13 @@ async def serve(environment: Environment, settings: EngineDoorSettings, config: 
         await _until_stopped(server, door)
 
 
-async def _until_stopped(server: "_Server", door: "Door") -> None:
+async def _until_stopped(server: EmbeddedServer, door: "Door") -> None:
     """Run both until told to stop or one of them ends by itself."""
     stopped = asyncio.Event()
-
-    def listen() -> None:
-        for sig in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(sig, stopped.set)
-
-    listen()
+    on_signals(stopped.set)
     serving = asyncio.create_task(server.serve())
-    # Ray's start puts a handler of its own in the place of ours, which would end us without a word.
-    running = asyncio.create_task(door.run(on_ray_started=listen))
+    # Ray's start replaces our handlers by its own, which end the process without a drain.
+    running = asyncio.create_task(door.run(on_ray_started=partial(on_signals, stopped.set)))
     waiting = asyncio.create_task(stopped.wait())
     await asyncio.wait([serving, running, waiting], return_when=asyncio.FIRST_COMPLETED)
     if stopped.is_set():
@@ -128,14 +122,6 @@ async def _until_stopped(server: "_Server", door: "Door") -> None:
     for task in (serving, running):
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
-
-
-class _Server(uvicorn.Server):
-    """The signals are ours."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 if __name__ == "__main__":

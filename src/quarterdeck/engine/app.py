@@ -6,19 +6,15 @@ operator are its users.
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import unquote
 
 from quarterdeck.engine.adapters import requested
 from quarterdeck.engine.door import Door
-from quarterdeck.errors import APIError, MethodNotAllowedError, NotFoundError, RequestTooLargeError, envelope
+from quarterdeck.errors import APIError, MethodNotAllowedError, NotFoundError, envelope
+from quarterdeck.net.asgi import ClientGoneError, Receive, Scope, Send, read_body, send_response
 
 log = logging.getLogger(__name__)
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _BODY_LIMIT = 64 << 10
 
@@ -34,16 +30,15 @@ class App:
             raise RuntimeError(f"no {scope['type']} here")
         try:
             status, answer = await self._route(scope, receive)
+        except ClientGoneError:
+            return
         except APIError as error:
             status, answer = error.status, envelope(error)
         # The door's outer edge: whatever it is, the caller gets an envelope and the log the trace.
         except Exception:
             log.exception("unexpected")
             status, answer = 500, envelope(APIError("Internal error."))
-        body = json.dumps(answer).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send_response(send, status, json.dumps(answer).encode(), [(b"content-type", b"application/json")])
 
     async def _route(self, scope: Scope, receive: Receive) -> tuple[int, dict[str, Any]]:
         # The raw path, so that a model's name may hold a slash, written %2F.
@@ -54,7 +49,7 @@ class App:
             case ("GET", "healthz"):
                 return (200, {"status": "ok"}) if self._door.is_healthy else (503, {"status": "ray is not up"})
             case ("POST", "adapters"):
-                model, name, path = requested(await read_body(receive))
+                model, name, path = requested(await read_body(receive, _BODY_LIMIT))
                 await self._door.adapters.add(model, name, path, self._door.serving(model))
                 return 200, {"model": model, "name": name}
             case ("DELETE", "adapters", model, name):
@@ -64,16 +59,3 @@ class App:
                 raise MethodNotAllowedError(f"{scope['method']} is not for {scope['path']}.")
             case _:
                 raise NotFoundError(f"No route {scope['path']}.", code="not_found")
-
-
-async def read_body(receive: Receive) -> bytes:
-    """The whole body. Raises RequestTooLargeError."""
-    body = b""
-    while True:
-        message = await receive()
-        chunk: bytes = message.get("body", b"")
-        body += chunk
-        if len(body) > _BODY_LIMIT:
-            raise RequestTooLargeError(f"The body is larger than {_BODY_LIMIT} bytes.")
-        if not message.get("more_body", False):
-            return body

@@ -7,16 +7,12 @@ its own, which outlives a cancelled parent), so the sequence would run on to its
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from ray import serve
 from ray.serve.llm.deployment import LLMServer
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from quarterdeck.net.asgi import ASGIApp, Receive, Scope, Send
 
 _HANG_UP_GRACE_S = 1.0
 
@@ -29,7 +25,7 @@ class HangUp:
     has no message) is cancelled after all.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +49,7 @@ class EngineServer(LLMServer):  # type: ignore[misc]  # ray has no types here
             self._llm_config.get_or_create_callback().ctx.run_init_node = False
         await self.engine.start()
 
-    async def __serve_build_asgi_app__(self) -> App:
+    async def __serve_build_asgi_app__(self) -> ASGIApp:
         return HangUp(await super().__serve_build_asgi_app__())
 
 

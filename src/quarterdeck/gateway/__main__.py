@@ -6,7 +6,8 @@ import sys
 
 import uvloop
 
-from quarterdeck.gateway.lifecycle import Service, listen
+from quarterdeck.gateway.lifecycle import Service
+from quarterdeck.net.sockets import listen
 from quarterdeck.settings.config import ConfigError, load
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.packaged import config_path

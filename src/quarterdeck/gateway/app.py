@@ -8,7 +8,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from quarterdeck.errors import APIError
 from quarterdeck.gateway.dependencies import Parts
@@ -25,6 +24,7 @@ from quarterdeck.gateway.routes import (
     inference,
     models,
 )
+from quarterdeck.net.asgi import Receive, Scope, Send
 
 
 def create_app(parts: Parts) -> HotPath:

@@ -26,7 +26,6 @@ from quarterdeck.gateway.http.access_log import AccessLog
 from quarterdeck.gateway.http.callers import Callers
 from quarterdeck.gateway.http.front import create_server
 from quarterdeck.gateway.http.lifecycle import HotPath
-from quarterdeck.gateway.http.server import BACKLOG, Server
 from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.live_config import ConfigFile
 from quarterdeck.gateway.readiness import Readiness
@@ -40,6 +39,8 @@ from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.http_client import HttpClient, Timeouts
 from quarterdeck.net.redis import Redis
 from quarterdeck.net.redis_pubsub import Subscription
+from quarterdeck.net.signals import on_signals
+from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
 from quarterdeck.store.database import Database, DatabaseUnavailableError
@@ -170,14 +171,11 @@ class Service:
         return work
 
     def _on_signals(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
-        loop = asyncio.get_running_loop()
-
         def end() -> None:
             (hurry if stop.is_set() else stop).set()
 
-        loop.add_signal_handler(signal.SIGTERM, end)
-        loop.add_signal_handler(signal.SIGINT, end)
-        loop.add_signal_handler(signal.SIGHUP, self.config_file.reload)
+        on_signals(end)
+        on_signals(self.config_file.reload, (signal.SIGHUP,))
 
     async def _drain(self, hurry: asyncio.Event) -> None:
         """Readiness off, then wait for what is under way; a second signal ends the waiting."""
@@ -197,7 +195,7 @@ class Service:
                     await self.callers.empty()
 
     async def _close(
-        self, server: Server, serving: "asyncio.Task[None]", background: "list[asyncio.Task[None]]"
+        self, server: EmbeddedServer, serving: "asyncio.Task[None]", background: "list[asyncio.Task[None]]"
     ) -> None:
         server.should_exit = True
         await asyncio.wait({serving})
@@ -299,9 +297,3 @@ class Service:
 def _timeouts(config: Config) -> Timeouts:
     gateway = config.gateway
     return Timeouts(gateway.connect_timeout_seconds, gateway.first_token_timeout_seconds, gateway.idle_timeout_seconds)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """The listening socket; bound here so that a taken port is one line and not a traceback. Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=BACKLOG)

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from quarterdeck.net.asgi import Receive, Scope, Send
 from quarterdeck.simulator import errors as refusals
-from quarterdeck.simulator.client_connection import ClientGone, Exchange, Receive, Scope, Send
+from quarterdeck.simulator.client_connection import ClientGone, Exchange
 from quarterdeck.simulator.config import SimulatorConfig
 from quarterdeck.simulator.engine import Engine
 from quarterdeck.simulator.errors import Refusal

@@ -3,16 +3,11 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from typing import Any, cast
 
+from quarterdeck.net.asgi import Header, Receive, Scope, Send
 from quarterdeck.simulator.errors import Refusal, unsupported_media_type
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Header = tuple[bytes, bytes]
 
 TRANSPORT = "quarterdeck.transport"
 """The ASGI extension under which `server.py` gives the connection's transport."""

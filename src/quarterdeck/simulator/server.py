@@ -5,18 +5,18 @@ port (a fault closes it for a while). On SIGTERM the engine drains, the port clo
 """
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from quarterdeck.net.signals import on_signals
+from quarterdeck.net.sockets import BACKLOG, listen
+from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.simulator.app import App
 from quarterdeck.simulator.client_connection import TRANSPORT
 from quarterdeck.simulator.engine import Engine
-
-BACKLOG = 2048
 
 
 class Protocol(HttpToolsProtocol):
@@ -27,7 +27,7 @@ class Protocol(HttpToolsProtocol):
         self.scope["extensions"] = {TRANSPORT: {"transport": self.transport}}
 
 
-class Server(uvicorn.Server):
+class Server(EmbeddedServer):
     def __init__(self, engine: Engine, on_listening: Callable[[str], None]) -> None:
         config = uvicorn.Config(
             App(engine),
@@ -48,8 +48,12 @@ class Server(uvicorn.Server):
         self._address = (engine.config.host, engine.config.port)
         engine.listener = self
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        on_signals(self._stop)
+        await super().serve(sockets)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        opened = bind(*self._address)
+        opened = listen(*self._address)
         host, port = opened.getsockname()[:2]
         self._address = (host, port)
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -73,22 +77,12 @@ class Server(uvicorn.Server):
         self.config.timeout_graceful_shutdown = max(int(self._engine.config.drain_timeout), 1)
         await super().shutdown(sockets)
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's, without raising the signal again at the end: a drained engine exits with 0."""
-        with contextlib.suppress(KeyboardInterrupt), super().capture_signals():
-            yield
-            self._captured_signals.clear()
+    def _stop(self) -> None:
+        """Drain; at the second signal exit without waiting."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
     async def _reopen(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        await super().startup([bind(*self._address)])
+        await super().startup([listen(*self._address)])
         self._reopening = None
-
-
-def bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    opened = socket.socket(family)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    opened.bind((host, port))
-    return opened

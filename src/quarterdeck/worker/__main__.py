@@ -5,11 +5,11 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
+from quarterdeck.net.signals import on_signals, restore_signals
 from quarterdeck.settings.config import ConfigError, TelemetryConfig, load
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.packaged import config_path
@@ -29,15 +29,12 @@ NICE = 10
 async def work(environment: Environment, telemetry: TelemetryConfig) -> None:
     """Until a signal comes. The second one ends the process at once, as the shell's user expects."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
         stop.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+        restore_signals()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    on_signals(on_signal)
     await Worker(environment, telemetry).run(stop)
 
 

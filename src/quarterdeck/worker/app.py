@@ -1,11 +1,10 @@
 """The worker, built and run: every object is made here, once, and handed down."""
 
 import asyncio
-import contextlib
 import importlib.metadata
 import logging
 import socket
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any
 
 import uvicorn
@@ -13,6 +12,8 @@ import uvicorn
 from quarterdeck.accounting.admission import stream_key
 from quarterdeck.ids import object_id
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
+from quarterdeck.net.sockets import BACKLOG, listen
+from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.settings.config import TelemetryConfig
 from quarterdeck.settings.environment import Environment
 from quarterdeck.store.database import Database, DatabaseUnavailableError
@@ -182,18 +183,17 @@ class Worker:
             metrics=self.metrics,
         )
 
-    def _server(self) -> tuple["_Server", socket.socket]:
-        """Bound here, so that a port in use is an OSError and no exit from within a library."""
-        host, port = self._environment.host, self._environment.worker_port
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family)
+    def _server(self) -> tuple[EmbeddedServer, socket.socket]:
+        listening = listen(self._environment.host, self._environment.worker_port)
         app = StatusApp(
             {"redis": self._check_redis, "database": self._check_database},
             self._refresh_gauges,
             self.metrics.render,
         )
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
-        return _Server(config), listening
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1, backlog=BACKLOG
+        )
+        return EmbeddedServer(config), listening
 
     async def _check_redis(self) -> None:
         await self._redis.call("PING")
@@ -218,11 +218,3 @@ def _version() -> str:
         return importlib.metadata.version("quarterdeck")
     except importlib.metadata.PackageNotFoundError:
         return ""  # run from a source tree that is not installed
-
-
-class _Server(uvicorn.Server):
-    """uvicorn takes SIGTERM for itself and ends the process by it; ours is to finish the batch in hand."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield

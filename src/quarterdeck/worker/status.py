@@ -1,16 +1,12 @@
 """The worker's own port: is it alive, are its parts there, how far is it behind. Plain ASGI; nothing here is secret."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
+from quarterdeck.net.asgi import Receive, Scope, Send, send_response
 from quarterdeck.telemetry.metrics import CONTENT_TYPE
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 CHECK_SECONDS = 2.0
 """A part that takes longer counts as away."""
@@ -21,7 +17,7 @@ class StatusApp:
 
     def __init__(
         self,
-        checks: MutableMapping[str, Callable[[], Awaitable[None]]],
+        checks: Mapping[str, Callable[[], Awaitable[None]]],
         refresh: Callable[[], Awaitable[None]],
         render: Callable[[], bytes],
     ) -> None:
@@ -29,7 +25,7 @@ class StatusApp:
         self._refresh = refresh
         self._render = render
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         if scope["method"] not in ("GET", "HEAD"):
@@ -63,9 +59,7 @@ async def _state(check: Callable[[], Awaitable[None]]) -> str:
 
 
 async def _answer(send: Send, status: int, body: bytes, content_type: str = "application/json") -> None:
-    headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send_response(send, status, body, [(b"content-type", content_type.encode())])
 
 
 def _json(value: object) -> bytes:

@@ -13,8 +13,8 @@ from tests.gateway.fakes import USER, FakePipeline, FakeStream, config, never, p
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.http import callers, server
 from quarterdeck.gateway.http.front import create_server
-from quarterdeck.gateway.lifecycle import listen
 from quarterdeck.inference.call import Reply
+from quarterdeck.net.sockets import listen
 
 HEAD = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {USER}\r\n".encode()
 REQUEST = HEAD + b"content-length: 2\r\n\r\n{}"

@@ -18,11 +18,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
 from quarterdeck.errors import APIError
-from quarterdeck.gateway.http.body import ClientGoneError
 from quarterdeck.gateway.http.callers import Caller
 from quarterdeck.gateway.http.lifecycle import OPERATIONS_BY_TARGET, Asked, HotPath
-from quarterdeck.gateway.http.server import BACKLOG, KEEP_ALIVE_SECONDS, MAX_HEAD_BYTES, BoundedProtocol, Server
+from quarterdeck.gateway.http.server import KEEP_ALIVE_SECONDS, MAX_HEAD_BYTES, BoundedProtocol
 from quarterdeck.gateway.http.wire import Headers
+from quarterdeck.net.asgi import ClientGoneError
+from quarterdeck.net.sockets import BACKLOG
+from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.net.write_batching import WriteBatches
 
 CLOSE = (b"connection", b"close")
@@ -306,9 +308,9 @@ class FrontProtocol(BoundedProtocol):
             self._idle_timer = self.loop.call_later(max(left, 1.0), self._close_if_idle)
 
 
-def create_server(app: HotPath, host: str, port: int) -> Server:
+def create_server(app: HotPath, host: str, port: int) -> EmbeddedServer:
     """Configured for the gateway: uvloop and httptools, no access log (ours is `access`), no websockets."""
-    return Server(
+    return EmbeddedServer(
         uvicorn.Config(
             app,
             host=host,

@@ -10,18 +10,17 @@ import logging
 from time import monotonic
 from typing import Any, Protocol
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import APIError, BadRequestError, RequestTimeoutError, ServiceUnavailableError
 from quarterdeck.gateway.http import responses
 from quarterdeck.gateway.http.access_log import AccessLog, Exchange, printable
-from quarterdeck.gateway.http.body import AsgiBody, Body, ClientGoneError
+from quarterdeck.gateway.http.body import AsgiBody, Body
 from quarterdeck.gateway.http.callers import Caller, Callers
 from quarterdeck.gateway.http.middleware import Authenticates
 from quarterdeck.gateway.http.wire import AsgiWire, Wire
 from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, Head, Operation, Reply, Stream
 from quarterdeck.inference.routing.directory import Directory
+from quarterdeck.net.asgi import ASGIApp, ClientGoneError, Receive, Scope, Send
 from quarterdeck.protocol import sse
 from quarterdeck.settings.config import GatewayConfig
 

@@ -11,14 +11,21 @@ import asyncio
 import logging
 from typing import Protocol
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import APIError, RequestTimeoutError
 from quarterdeck.gateway.http import responses
 from quarterdeck.gateway.http.access_log import AccessLog, Exchange, printable
-from quarterdeck.gateway.http.body import ClientGoneError, read_body
 from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST
+from quarterdeck.net.asgi import (
+    ASGIApp,
+    ClientGoneError,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    send_response,
+)
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +129,7 @@ class WholeBody:
         said = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = await read_body(receive, int(said) if said.isdigit() else None, MAX_BODY_BYTES)
+                body = await read_body(receive, MAX_BODY_BYTES, int(said) if said.isdigit() else None)
         except TimeoutError:
             headers = {"connection": "close"}
             raise RequestTimeoutError("The request's body did not come in time.", headers=headers) from None
@@ -144,6 +151,4 @@ def authorization(headers: list[tuple[bytes, bytes]]) -> bytes | None:
 
 async def _answer(sender: _Sender, error: APIError) -> None:
     headers, body = responses.encode(error)
-    headers.append((b"content-length", b"%d" % len(body)))
-    await sender.send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await sender.send({"type": "http.response.body", "body": body})
+    await send_response(sender.send, error.status, body, headers)

@@ -8,12 +8,9 @@
 """
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-import uvicorn
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -26,7 +23,6 @@ HEAD_SECONDS = 20.0
 """From the connection, or from a request's first byte, to the end of its headers."""
 KEEP_ALIVE_SECONDS = 75
 """An idle connection. Longer than a load balancer's 60 s: who closes first decides who sees a broken request."""
-BACKLOG = 2048
 
 _REASONS = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
 
@@ -160,12 +156,3 @@ def _head_too_large() -> BadRequestError:
     )
     error.status = 431
     return error
-
-
-class Server(uvicorn.Server):
-    """A uvicorn that leaves signals to its owner. uvicorn's own handling raises the signal again after a graceful end,
-    so that the process would die of it."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield

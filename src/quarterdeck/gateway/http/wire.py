@@ -6,9 +6,8 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from starlette.types import Scope, Send
-
 from quarterdeck.inference.call import Sink
+from quarterdeck.net.asgi import Scope, Send
 
 Headers = Sequence[tuple[bytes, bytes]]
 

@@ -4,9 +4,9 @@ They stand here so that another method is a 405 that names POST, and so that a w
 """
 
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from quarterdeck.inference.call import Operation
+from quarterdeck.net.asgi import ASGIApp
 
 
 def routes(endpoint: ASGIApp) -> list[Route]:
