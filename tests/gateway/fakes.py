@@ -18,7 +18,7 @@ from quarterdeck.gateway.http.callers import Callers
 from quarterdeck.gateway.http.wire import ABORT
 from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.readiness import Readiness
-from quarterdeck.inference.call import Head, Reply, Sink, pour
+from quarterdeck.inference.call import Head, Reply, Sink
 from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import Redis
@@ -107,21 +107,13 @@ class FakeStream:
         self.closed = asyncio.Event()
         self.given = 0
 
-    def __aiter__(self) -> "FakeStream":
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self.closed.is_set():
-            raise StopAsyncIteration
-        if self._pieces:
-            self.given += 1
-            return self._pieces.pop(0)
-        if self._hangs:
-            await asyncio.Event().wait()
-        raise StopAsyncIteration
-
     async def pump(self, sink: Sink) -> None:
-        await pour(self, sink)
+        while self._pieces and not self.closed.is_set():
+            self.given += 1
+            if not sink.put(self._pieces.pop(0)):
+                await sink.room()
+        if self._hangs and not self.closed.is_set():
+            await asyncio.Event().wait()
 
     async def aclose(self) -> None:
         self.closed.set()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.inference.making import CHAT, a_head, as_json
+from tests.inference.reading import read
 from tests.net.upstream import SOON, Upstream
 
 from quarterdeck.accounting import admission
@@ -45,20 +46,6 @@ class Listed:
 
     def serving(self, name: str) -> Sequence[Endpoint]:
         return [each for each in self.endpoints if each.state == "ready" and each.serves(name)]
-
-
-class Gathering:
-    """A sink that now and then wants to be waited for."""
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-
-    def put(self, piece: bytes) -> bool:
-        self.pieces.append(piece)
-        return len(self.pieces) % 3 != 0
-
-    async def room(self) -> None:
-        await asyncio.sleep(0)
 
 
 class Bench:
@@ -123,12 +110,10 @@ class Bench:
         """A streamed chat, read to its end."""
         reply = await self.ask({**CHAT, "stream": True, **(asked or {})}, **changes)
         assert reply.stream is not None
-        sink = Gathering()
         try:
-            await reply.stream.pump(sink)
+            return await read(reply.stream)
         finally:
             await reply.stream.aclose()
-        return b"".join(sink.pieces)
 
     async def record(self) -> RequestRecord:
         """The one record there is, once all is settled; the same in Redis and before the observer."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import pytest
 from tests.inference.bench import Bench, a_config
 from tests.inference.making import CHAT, DONE, a_head, a_principal, answer, as_json, delta, usage
+from tests.inference.reading import Pieces, read
 from tests.net.upstream import Peer, Script, Upstream, answering, chunk, response, stream_head, streamed, until
 from tests.servers import RedisServer
 
@@ -138,7 +139,7 @@ async def test_a_stream_is_passed_on_without_the_usage_that_was_not_asked_for(be
         reply = await bench.ask(STREAM)
         assert dict(reply.headers)[b"content-type"].startswith(b"text/event-stream")
         assert reply.stream is not None
-        assert b"".join([piece async for piece in reply.stream]) == b"".join(SAID) + DONE
+        assert await read(reply.stream) == b"".join(SAID) + DONE
         assert engine.requests[0].json == {**STREAM, "stream_options": {"include_usage": True}}
         record = await bench.record()
         assert (record.status, record.stream, record.finish_reason) == ("ok", True, "stop")
@@ -257,7 +258,7 @@ async def test_until_the_first_event_another_endpoint_is_tried(
         endpoints = bench.add(one, other)
         reply = await bench.ask(asked)
         if reply.stream is not None:
-            assert b"".join([piece async for piece in reply.stream]) == b"".join(SAID) + DONE
+            assert await read(reply.stream) == b"".join(SAID) + DONE
         record = await bench.record()
         assert (record.status, record.endpoint) == ("ok", "e#2")
         assert [(a.endpoint, a.status, a.error) for a in record.attempts] == [("e#1", status, code), ("e#2", 200, None)]
@@ -413,11 +414,11 @@ async def test_a_caller_who_leaves_later_pays_for_what_was_generated(bench: Benc
         reply = await bench.ask(STREAM)
         assert reply.stream is not None
         said = b""
-        async for piece in reply.stream:
-            said += piece
-            if b"there" in said:
-                break
-        await reply.stream.aclose()
+        async with Pieces(reply.stream) as pieces:
+            async for piece in pieces:
+                said += piece
+                if b"there" in said:
+                    break
         await reply.stream.aclose()
         await engine.closed.wait()
         record = await bench.record()
@@ -458,10 +459,10 @@ async def test_a_caller_who_leaves_after_the_end_changes_nothing(bench: Bench) -
         bench.add(engine)
         reply = await bench.ask(STREAM)
         assert reply.stream is not None
-        async for piece in reply.stream:
-            if piece.endswith(DONE):
-                break
-        await reply.stream.aclose()
+        async with Pieces(reply.stream) as pieces:
+            async for piece in pieces:
+                if piece.endswith(DONE):
+                    break
         assert (await bench.record()).status == "ok"
 
 
@@ -802,14 +803,14 @@ async def test_what_is_noted_of_a_stream_under_way_is_what_was_seen(bench: Bench
         reply = await bench.ask(STREAM)
         assert reply.stream is not None
         said = b""
-        while b"there" not in said:
-            said += await anext(reply.stream)
-        assert await bench.settlement._renew()
-        (data,) = await bench.redis.call("HVALS", admission.reservations_key("default"))
-        assert b'"status":"lost"' in data
-        assert b'"output_tokens":2' in data
-        assert b'"usage_source":"estimated"' in data
-        await reply.stream.aclose()
+        async with Pieces(reply.stream) as pieces:
+            while b"there" not in said:
+                said += await anext(pieces)
+            assert await bench.settlement._renew()
+            (data,) = await bench.redis.call("HVALS", admission.reservations_key("default"))
+            assert b'"status":"lost"' in data
+            assert b'"output_tokens":2' in data
+            assert b'"usage_source":"estimated"' in data
         await bench.record()
 
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from tests.inference.bench import CONFIG, Bench
 from tests.inference.making import CHAT, DONE, a_head, a_principal, answer, as_json, delta, usage
+from tests.inference.reading import read
 from tests.net.upstream import Peer, Upstream, answering, response, streamed, until
 
 from quarterdeck.errors import EngineError
@@ -40,7 +41,7 @@ async def ask(bench: Bench, asked: dict[str, Any] | None = None, **changes: Any)
     """And wait until what it left is in Redis."""
     reply = await bench.ask(asked or COLD, **changes)
     if reply.stream is not None:
-        reply.body = b"".join([piece async for piece in reply.stream])
+        reply.body = await read(reply.stream)
     await bench.settlement.drain()
     return reply
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.inference.bench import Bench
 from tests.inference.making import CHAT, DONE, as_json, delta, event, usage
+from tests.inference.reading import Pieces, read
 from tests.inference.streaming.test_relay import text_of
 from tests.inference.test_pipeline import BREAKS, COMPLETION, SAID, and_wait
 from tests.net.upstream import Peer, Script, Upstream, answering, chunk, response, stream_head, streamed
@@ -116,7 +117,7 @@ async def test_a_completion_goes_on_with_its_prompt(bench: Bench) -> None:
         bench.add(one, other)
         reply = await bench.ask({**COMPLETION, "stream": True}, operation=Operation.COMPLETIONS)
         assert reply.stream is not None
-        said = b"".join([piece async for piece in reply.stream])
+        said = await read(reply.stream)
         assert b" friend" in said
         assert said.endswith(DONE)
         (asked,) = generations(other)
@@ -201,10 +202,10 @@ async def test_a_caller_who_leaves_after_it_pays_for_all_that_was_said(bench: Be
         bench.add(one, other)
         reply = await bench.ask({**CHAT, "stream": True})
         assert reply.stream is not None
-        async for piece in reply.stream:
-            if b"friend" in piece:
-                break
-        await reply.stream.aclose()
+        async with Pieces(reply.stream) as pieces:
+            async for piece in pieces:
+                if b"friend" in piece:
+                    break
         record = await bench.record()
         assert (record.status, record.resumed) == ("cancelled", 1)
         assert (record.input_tokens, record.output_tokens, record.usage_source) == (PROMPT_TOKENS, 3, "counted")

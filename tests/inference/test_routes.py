@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.inference.bench import Bench
 from tests.inference.making import CHAT, DONE, a_principal, answer, delta, usage
+from tests.inference.reading import Pieces, read
 from tests.net.upstream import Peer, Script, Upstream, answering, chunk, response, stream_head, streamed, until
 
 from quarterdeck.errors import (
@@ -230,11 +231,12 @@ async def test_a_stream_that_waits_begins_with_comments(bench: Bench) -> None:
         await engine.arrived.wait()
         reply = await bench.ask(STREAM)
         assert reply.stream is not None
-        assert await anext(reply.stream) == WAITING
-        for gate in held.gates:
-            gate.set()
-        await first
-        said = b"".join([piece async for piece in reply.stream]).replace(WAITING, b"")
+        async with Pieces(reply.stream) as pieces:
+            assert await anext(pieces) == WAITING
+            for gate in held.gates:
+                gate.set()
+            await first
+            said = b"".join([piece async for piece in pieces]).replace(WAITING, b"")
         assert said == b"".join(SAID) + DONE
         assert {record.status for record in await bench.records()} == {"ok"}
 
@@ -288,7 +290,7 @@ async def test_a_mirrored_request_is_one_of_its_own_and_on_nobodys_account(bench
         bench.add(other, model="n")
         reply = await bench.ask(asked)
         if reply.stream is not None:
-            assert b"".join([piece async for piece in reply.stream]) == b"".join(SAID) + DONE
+            assert await read(reply.stream) == b"".join(SAID) + DONE
         await until(lambda: len(bench.seen) == 2)
         records = {record.model: record for record in await bench.records()}
         own, copy = records["m"], records["n"]

@@ -3,9 +3,8 @@
 A door makes a `Head` of its request and sends a `Reply` back as its protocol wants it.
 """
 
-from collections.abc import AsyncIterable
 from enum import StrEnum
-from typing import Protocol, Self
+from typing import Protocol
 
 import msgspec
 
@@ -62,45 +61,35 @@ class Head(msgspec.Struct, frozen=True):  # a frozen dataclass takes eight times
 
 
 class Sink(Protocol):
-    """Where a stream's pieces can go without anybody waiting in between."""
+    """Destination of a stream's pieces. `put` is synchronous, so that no task has to wake up for a piece."""
 
     def put(self, piece: bytes) -> bool:
-        """Take a piece. False: that is enough, until `room`."""
+        """Accept a piece. False: the sink is full, and `room` must be awaited before the next `put` or the end."""
         ...
 
     async def room(self) -> None:
-        """Wait until there is room again."""
+        """Wait until the sink accepts pieces again."""
         ...
-
-
-async def pour(pieces: AsyncIterable[bytes], sink: Sink) -> None:
-    """Put all pieces into the sink, as fast as there is room."""
-    async for piece in pieces:
-        if not sink.put(piece):
-            await sink.room()
 
 
 class Stream(Protocol):
-    """Pieces of whole SSE events. Raises nothing of the engine's: a failure after the first event is an event already.
+    """A streamed answer: pieces of whole SSE events.
 
-    Whoever holds one must close it, read to its end or not: closing stops the engine and completes the record.
+    Engine errors are not raised: after the first event a failure is an SSE error event. The owner must call `aclose`,
+    whether the stream was read to its end or not: it stops the engine and completes the record.
     """
 
     async def pump(self, sink: Sink) -> None:
-        """Put all pieces into the sink, each as soon as it has come: no task is woken for it."""
+        """Put each piece into the sink as soon as it arrives. Returns at the end of the stream."""
         ...
 
-    def __aiter__(self) -> Self: ...
-
-    async def __anext__(self) -> bytes: ...
-
     async def aclose(self) -> None:
-        """Repeatable."""
+        """Close the stream. Idempotent."""
         ...
 
 
 class Reply(msgspec.Struct):
-    """An answer: whole (`body`) or under way (`stream`)."""
+    """An answer: complete (`body`) or streamed (`stream`)."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]

@@ -103,8 +103,7 @@ class Mirror:
             on_end=lambda status, error: self._end(meter, body, status, error),
         )
         try:
-            async for _ in relay:
-                pass
+            await relay.pump(_Discard())
         finally:
             await relay.aclose()
 
@@ -122,6 +121,15 @@ class Mirror:
         )
         self._settlement.settle(record, meter.head.principal.counters)
         self._on_record(record)
+
+
+class _Discard:
+    """A sink that drops every piece."""
+
+    def put(self, piece: bytes) -> bool:
+        return True
+
+    async def room(self) -> None: ...
 
 
 def _nobody(org: str) -> Principal:

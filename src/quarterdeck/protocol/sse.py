@@ -163,6 +163,11 @@ def event(value: object) -> bytes:
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
+def raw_event(text: bytes) -> bytes:
+    """Encoded JSON as an event."""
+    return b"data: " + text.replace(b"\n", b" ") + b"\n\n"
+
+
 def error_event(error: APIError) -> bytes:
     """The failure of an answer under way. The SDK raises openai.APIError with this message, and no `[DONE]` follows."""
     return event(envelope(error))

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.inference.cache.asking import a_finished
 from tests.inference.making import DONE, answer, delta, usage
+from tests.inference.reading import read, read_pieces
 
 from quarterdeck.inference.cache.entry import (
     MAX_UNPACKED,
@@ -37,7 +38,7 @@ def stream_entry(body: bytes = STREAM, **changes: Any) -> Entry | None:
 
 async def sent(reply: Reply) -> bytes:
     assert reply.stream is not None
-    return b"".join([piece async for piece in reply.stream])
+    return await read(reply.stream)
 
 
 def kept(entry: Entry | None) -> Entry:
@@ -197,7 +198,7 @@ async def test_a_stream_is_replayed_byte_for_byte_in_whole_events(texts: list[st
     entry = kept(decode(encode(kept(stream_entry(body)))))
     reply = replay(entry, entry.made + 1, shows_usage=True)
     assert reply.stream is not None
-    pieces = [piece async for piece in reply.stream]
+    pieces = await read_pieces(reply.stream)
     assert b"".join(pieces) == body
     assert all(piece.endswith(b"\n\n") for piece in pieces)
     assert max(len(piece) for piece in pieces) <= PIECE_BYTES + max(map(len, body.split(b"\n\n"))) + 2
@@ -242,7 +243,7 @@ def test_a_clock_that_went_back_makes_no_negative_age() -> None:
 async def test_a_replay_that_is_closed_is_over() -> None:
     subject = Replay(STREAM)
     await subject.aclose()
-    assert [piece async for piece in subject] == []
+    assert await read_pieces(subject) == []
 
 
 # the record

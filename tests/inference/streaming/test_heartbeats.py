@@ -1,12 +1,12 @@
 """A stream may begin before its answer does."""
 
 import asyncio
-from typing import Any
 
 import pytest
+from tests.inference.reading import Pieces, read_pieces
 
 from quarterdeck.errors import EngineUnavailableError
-from quarterdeck.inference.call import Reply
+from quarterdeck.inference.call import Reply, Sink
 from quarterdeck.inference.streaming.heartbeats import WAITING, patiently
 from quarterdeck.protocol import sse
 
@@ -14,24 +14,16 @@ HEADERS = ((b"content-type", b"text/event-stream"),)
 SOON = 0.001
 
 
-class Pieces:
+class TwoPieces:
     """A stream of two pieces."""
 
     def __init__(self) -> None:
         self.left = [b"data: 1\n\n", b"data: 2\n\n"]
         self.closed = 0
 
-    def __aiter__(self) -> "Pieces":
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self.left:
-            raise StopAsyncIteration
-        return self.left.pop(0)
-
-    async def pump(self, sink: Any) -> None:
-        async for piece in self:
-            sink.put(piece)
+    async def pump(self, sink: Sink) -> None:
+        while self.left:
+            sink.put(self.left.pop(0))
 
     async def aclose(self) -> None:
         self.closed += 1
@@ -42,7 +34,7 @@ class Answer:
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
-        self.pieces = Pieces()
+        self.pieces = TwoPieces()
         self.error: Exception | None = None
         self.was_cancelled = False
 
@@ -57,13 +49,17 @@ class Answer:
         return Reply(200, HEADERS, stream=self.pieces)
 
 
-class Sink:
+class Full:
+    """A sink that has to be waited for after each piece."""
+
     def __init__(self) -> None:
         self.taken: list[bytes] = []
         self.rooms = 0
+        self.has_come = asyncio.Event()
 
     def put(self, piece: bytes) -> bool:
         self.taken.append(piece)
+        self.has_come.set()
         return False
 
     async def room(self) -> None:
@@ -92,19 +88,20 @@ async def test_a_late_one_is_waited_for_with_comments(answer: Answer) -> None:
     reply = await patiently(answer(), after=SOON, every=SOON, headers=HEADERS)
     assert (reply.status, reply.headers) == (200, HEADERS)
     assert reply.stream is not None
-    assert [await anext(reply.stream) for _ in range(3)] == [WAITING] * 3
-    answer.gate.set()
-    rest = [piece async for piece in reply.stream]
+    async with Pieces(reply.stream) as pieces:
+        assert [await anext(pieces) for _ in range(3)] == [WAITING] * 3
+        answer.gate.set()
+        rest = [piece async for piece in pieces]
     assert [piece for piece in rest if piece != WAITING] == [b"data: 1\n\n", b"data: 2\n\n"]
-    await reply.stream.aclose()
     assert answer.pieces.closed == 1
 
 
-async def test_it_can_be_pumped(answer: Answer) -> None:
+async def test_a_full_sink_is_waited_for(answer: Answer) -> None:
     reply = await patiently(answer(), after=SOON, every=30, headers=HEADERS)
     assert reply.stream is not None
-    sink = Sink()
+    sink = Full()
     pumping = asyncio.create_task(reply.stream.pump(sink))
+    await sink.has_come.wait()
     answer.gate.set()
     await pumping
     assert sink.taken == [WAITING, b"data: 1\n\n", b"data: 2\n\n"]
@@ -114,10 +111,11 @@ async def test_it_can_be_pumped(answer: Answer) -> None:
 async def test_once_they_have_begun_an_error_is_an_event(answer: Answer) -> None:
     reply = await patiently(answer(), after=SOON, every=30, headers=HEADERS)
     assert reply.stream is not None
-    assert await anext(reply.stream) == WAITING
-    answer.error = EngineUnavailableError("gone")
-    answer.gate.set()
-    (event,) = [piece async for piece in reply.stream]
+    async with Pieces(reply.stream) as pieces:
+        assert await anext(pieces) == WAITING
+        answer.error = EngineUnavailableError("gone")
+        answer.gate.set()
+        (event,) = [piece async for piece in pieces]
     assert event == sse.error_event(answer.error)  # type: ignore[arg-type]
 
 
@@ -130,9 +128,10 @@ async def test_a_whole_answer_is_an_event() -> None:
 
     reply = await patiently(whole(), after=SOON, every=30, headers=HEADERS)
     assert reply.stream is not None
-    assert await anext(reply.stream) == WAITING
-    gate.set()
-    assert [piece async for piece in reply.stream] == [b'data: {"a":1}\n\ndata: [DONE]\n\n']
+    async with Pieces(reply.stream) as pieces:
+        assert await anext(pieces) == WAITING
+        gate.set()
+        assert [piece async for piece in pieces] == [b'data: {"a":1}\n\ndata: [DONE]\n\n']
 
 
 async def test_a_caller_who_leaves_early_takes_the_request_with_him(answer: Answer) -> None:
@@ -151,7 +150,7 @@ async def test_a_caller_who_leaves_while_it_waits_as_well(answer: Answer) -> Non
     await reply.stream.aclose()
     await reply.stream.aclose()
     assert answer.was_cancelled
-    assert [piece async for piece in reply.stream] == []
+    assert await read_pieces(reply.stream) == []
 
 
 async def test_an_answer_that_came_just_then_is_closed(answer: Answer) -> None:

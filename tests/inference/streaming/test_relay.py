@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.inference.making import CHAT, DONE, a_meter, an_endpoint, delta, event, usage
+from tests.inference.reading import Collected, Pieces, read
 from tests.net.upstream import SOON, Peer, Upstream, answering, chunk, response, stream_head, until
 
 from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
@@ -66,34 +67,8 @@ class Said:
         self.listener = None
 
 
-class Full:
-    """A sink that is full after two pieces."""
-
-    def __init__(self) -> None:
-        self.said: list[bytes] = []
-        self.left = 2
-
-    def put(self, piece: bytes) -> bool:
-        assert self.left, "a piece came although there was no room"
-        self.said.append(piece)
-        self.left -= 1
-        return self.left > 0
-
-    async def room(self) -> None:
-        await asyncio.sleep(0)
-        self.left = 2
-
-
-@pytest.fixture(params=["piece by piece", "pumped"], autouse=True)
-def pumped(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways out of a relay must show the same."""
-    monkeypatch.setattr(Watched, "is_pumped", request.param == "pumped")
-
-
 class Watched:
     """A relay, and all that came of it."""
-
-    is_pumped = False
 
     def __init__(
         self,
@@ -124,13 +99,8 @@ class Watched:
         stream = self.then.pop(0) if self.then else None
         return Resumed(stream, *self._resumed) if stream is not None else None  # type: ignore[arg-type]
 
-    async def read(self) -> bytes:
-        if self.is_pumped:
-            sink = Full()
-            await self.relay.pump(sink)
-            said = b"".join(sink.said)
-        else:
-            said = b"".join([piece async for piece in self.relay])
+    async def read(self, capacity: int = 2) -> bytes:
+        said = await read(self.relay, capacity)
         await asyncio.sleep(0)  # the rest is told of
         await self.relay.aclose()
         return said
@@ -154,14 +124,15 @@ LOST: dict[str, Callable[[], Said]] = {
 }
 
 
+@pytest.mark.parametrize("capacity", [1, 2, 99])
 @pytest.mark.parametrize("first", LOST.values(), ids=LOST.keys())
-async def test_a_stream_that_is_lost_is_gone_on_with(first: Callable[[], Said]) -> None:
+async def test_a_stream_that_is_lost_is_gone_on_with(first: Callable[[], Said], capacity: int) -> None:
     second = Said(
         ROLE.replace(b"chatcmpl-1", b"chatcmpl-2"), delta("there", id="x"), delta(finish="stop") + usage(9, 2) + DONE
     )
     lost = first()
     watched = Watched(lost, second, tokens=2)
-    said = await watched.read()
+    said = await watched.read(capacity)
     assert (text_of(said), said.endswith(DONE)) == ("Hello there", True)
     assert said.count(b'"assistant"') == 1
     assert b"chatcmpl-2" not in said
@@ -231,11 +202,11 @@ async def test_a_caller_who_leaves_in_the_second_stream_stops_the_second_engine(
     first, second = Said(ROLE + delta("a"), failure=GONE), Said(delta("b"), delta("c"))
     watched = Watched(first, second)
     said = b""
-    async for piece in watched.relay:
-        said += piece
-        if b'"b"' in piece:
-            break
-    await watched.relay.aclose()
+    async with Pieces(watched.relay) as pieces:
+        async for piece in pieces:
+            said += piece
+            if b'"b"' in piece:
+                break
     await watched.relay.aclose()
     assert (watched.ends, first.closed, second.closed) == ([("cancelled", None)], 1, 1)
     assert watched.meter.transcript is not None
@@ -309,21 +280,21 @@ async def test_an_end_that_came_while_there_was_no_room_is_seen(client: HttpClie
         await is_full.wait()
         await peer.say(chunk(delta("a")))
 
-    class Slow(Full):
+    class Slow(Collected):
         async def room(self) -> None:
             is_full.set()
             await until(lambda: not connection.is_open)
-            self.left = 2
+            self.left = self.capacity
 
     async with Upstream(breaking_off) as engine:
         opened = await EngineClient(client, SOON).open(an_endpoint(url=engine.url), "/v1/chat/completions", b"{}")
         assert opened.stream is not None
         connection = opened.stream._connection
-        watched, sink = Watched(opened.stream), Slow()
+        watched, sink = Watched(opened.stream), Slow(capacity=2)
         sink.left = 1
         async with asyncio.timeout(5):
             await watched.relay.pump(sink)
-    *said, end = sse.events(b"".join(sink.said))
+    *said, end = sse.events(b"".join(sink.pieces))
     assert (said, b'"error"' in end) == ([ROLE, delta("a")], True)
 
 
@@ -339,8 +310,8 @@ def test_wherever_it_is_lost_no_character_is_lost_or_said_twice(said: list[str],
     how = data.draw(st.sampled_from([GONE, None]))
 
     async def run() -> None:
-        watched = Watched(Said(*before, failure=how), Said(*pieces(data, after)), tokens=cut)
-        whole = await watched.read()
+        watched = Watched(Said(*before, failure=how), Said(*cut_once(data, after)), tokens=cut)
+        whole = await watched.read(data.draw(st.sampled_from([1, 2, 99])))
         assert text_of(whole) == "".join(said)
         assert whole.endswith(DONE)
         assert watched.lost[0].text == "".join(said[:cut])
@@ -349,6 +320,6 @@ def test_wherever_it_is_lost_no_character_is_lost_or_said_twice(said: list[str],
     asyncio.run(run())
 
 
-def pieces(data: st.DataObject, events: list[bytes]) -> list[bytes]:
+def cut_once(data: st.DataObject, events: list[bytes]) -> list[bytes]:
     at = data.draw(st.integers(1, len(events)))
     return [piece for piece in (b"".join(events[:at]), b"".join(events[at:])) if piece]

@@ -121,9 +121,8 @@ class Exchange:
         lines.append(b"transfer-encoding: chunked\r\n\r\n")
         self.transport.write(b"".join(lines))
 
-    @property
-    def sink(self) -> "Exchange":
-        return self
+    def sink(self, caller: Caller) -> "Exchange":
+        return self  # `watch` has set the caller
 
     async def write(self, piece: bytes) -> None:
         if not self.put(piece):

@@ -194,14 +194,8 @@ class HotPath:
             caller.deadline = monotonic() + seconds
             await wire.begin(reply.status, [*reply.headers, *exchange.headers()])
             caller.deadline = 0.0
-            if (sink := wire.sink) is not None:
-                caller.patience = seconds
-                await stream.pump(sink)
-            else:
-                async for piece in stream:
-                    caller.deadline = monotonic() + seconds
-                    await wire.write(piece)
-                    caller.deadline = 0.0
+            caller.patience = seconds
+            await stream.pump(wire.sink(caller))
         finally:
             await stream.aclose()
         caller.is_settled = True

@@ -11,11 +11,10 @@ import re
 import zlib
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Self
 
 import msgspec
 
-from quarterdeck.inference.call import Reply, Sink, pour
+from quarterdeck.inference.call import Reply, Sink
 from quarterdeck.protocol import sse
 from quarterdeck.record import RequestRecord
 
@@ -167,23 +166,17 @@ class Replay:
         self._body = body
         self._at = 0
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        start, body = self._at, self._body
-        if start >= len(body):
-            raise StopAsyncIteration
-        end = len(body)
-        if end - start > PIECE_BYTES:
-            end = body.find(b"\n\n", start + PIECE_BYTES) + 2
-            if end == 1:  # not found
-                end = len(body)
-        self._at = end
-        return body[start:end]
-
     async def pump(self, sink: Sink) -> None:
-        await pour(self, sink)
+        body = self._body
+        while (start := self._at) < len(body):
+            end = len(body)
+            if end - start > PIECE_BYTES:
+                end = body.find(b"\n\n", start + PIECE_BYTES) + 2
+                if end == 1:  # not found
+                    end = len(body)
+            self._at = end
+            if not sink.put(body[start:end]):
+                await sink.room()
 
     async def aclose(self) -> None:
         self._at = len(self._body)

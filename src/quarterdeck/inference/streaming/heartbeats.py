@@ -5,7 +5,7 @@ Once they have begun, the status is 200 and an error is an event.
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, Self
+from typing import Any
 
 from quarterdeck.errors import APIError
 from quarterdeck.inference.call import Reply, Sink
@@ -38,41 +38,30 @@ class Heartbeats:
         self._task = task
         self._every = every
         self._reply: Reply | None = None
-        self._is_over = False
-        self._has_begun = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._is_over:
-            raise StopAsyncIteration
-        if self._reply is None:
-            if self._has_begun:
-                await asyncio.wait({self._task}, timeout=self._every)
-            self._has_begun = True
-            if not self._task.done():
-                return WAITING
-            try:
-                self._reply = self._task.result()
-            except APIError as error:
-                self._is_over = True
-                return sse.error_event(error)
-        if self._reply.stream is None:  # an engine that answers a stream whole
-            self._is_over = True
-            return b"data: " + self._reply.body.replace(b"\n", b" ") + b"\n\n" + sse.DONE
-        return await anext(self._reply.stream)
+        self._is_closed = False
 
     async def pump(self, sink: Sink) -> None:
-        async for piece in self:
-            if not sink.put(piece):
+        if self._is_closed:
+            return
+        while not self._task.done():
+            if not sink.put(WAITING):
                 await sink.room()
-            if self._reply is not None and self._reply.stream is not None:
-                return await self._reply.stream.pump(sink)
+            await asyncio.wait({self._task}, timeout=self._every)
+        try:
+            reply = self._reply = self._task.result()
+        except APIError as error:
+            last = sse.error_event(error)
+        else:
+            if reply.stream is not None:
+                await reply.stream.pump(sink)
+                return
+            last = sse.raw_event(reply.body) + sse.DONE  # the engine answered a streaming request with a whole body
+        if not sink.put(last):
+            await sink.room()
 
     async def aclose(self) -> None:
         """The caller is done with it: who still waits, waits no more. Repeatable."""
-        self._is_over = True
+        self._is_closed = True
         reply = self._reply or await _stop(self._task)
         if reply is not None and reply.stream is not None:
             await reply.stream.aclose()

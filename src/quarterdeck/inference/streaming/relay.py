@@ -7,7 +7,6 @@ is gone by then would never be settled.
 import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Self
 
 from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
 from quarterdeck.inference.cache.entry import Collector
@@ -70,23 +69,6 @@ class Relay:
         self._seam: Seam | None = None
         self._lost: APIError | None = None
         self._is_over = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._is_over:
-            if (lost := self._failure()) is not None and not await self._go_on(lost):
-                return self._fail(lost)
-            try:
-                whole = self._next or await self._stream.read()
-            except EngineError as error:
-                self._lost = error
-                continue
-            self._next = b""
-            if passed := self._pass(whole):
-                return passed
-        raise StopAsyncIteration
 
     async def pump(self, sink: Sink) -> None:
         while not self._is_over:
