@@ -24,6 +24,7 @@ from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import Redis
 from quarterdeck.settings.config import Config, parse
 from quarterdeck.settings.limits import Budget
+from quarterdeck.settings.live import Live
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.ledger import Ledger
@@ -123,7 +124,7 @@ class FakePipeline:
     """Answers with what it was given; `answer` may be an error, or a function."""
 
     def __init__(self, configuration: Config | None = None) -> None:
-        self.directory = Directory.of(configuration or config())
+        self.directory = Live(Directory.of(configuration or config()))
         self.calls: list[tuple[Head, bytes]] = []
         self.answer: Reply | BaseException | Callable[[Head, bytes], Awaitable[Reply]] = Reply(
             200, ((b"content-type", b"application/json"),), b'{"ok":true}'
@@ -223,11 +224,12 @@ def parts(
     database = database or Database("sqlite:////nobody/asks/it.db")
     endpoints = endpoints or FakeEndpoints(endpoint(), endpoint("emb#1", "org/emb", "starting", task="embed"))
     return Parts(
+        directory=pipeline.directory,
         pipeline=pipeline,
         endpoints=endpoints,
         authenticator=Authenticator(
             keys,
-            lambda: pipeline.directory.config,
+            pipeline.directory.select(lambda each: each.config),
             on_outcome=lambda outcome: metrics.authentications.add((outcome,)),
         ),
         keys=keys,
@@ -240,7 +242,7 @@ def parts(
         readiness=Readiness(
             redis=FakeRedis(),
             database=FakeDatabase(),
-            pipeline=pipeline,
+            directory=pipeline.directory,
             endpoints=endpoints,
             is_draining=lambda: False,
             config_error=lambda: None,

@@ -19,6 +19,7 @@ from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.gateway.auth.invalidation import Change
 from quarterdeck.resources.tenancy.principals import principal_of
 from quarterdeck.settings.limits import Limits
+from quarterdeck.settings.live import Live
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.terms import Terms
 
@@ -86,8 +87,7 @@ class World:
         self.was_lost = False
         self.tasks: list[asyncio.Task[None]] = []
         self.now = 1000.0
-        made = config()
-        self.subject = Authenticator(self.keys, lambda: made, wall=lambda: self.now, clock=lambda: self.now)
+        self.subject = Authenticator(self.keys, Live(config()), wall=lambda: self.now, clock=lambda: self.now)
 
     async def step(self, what: str, index: int) -> None:
         digest = ids.digest(self.secrets[index])

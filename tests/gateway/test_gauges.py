@@ -19,6 +19,7 @@ from quarterdeck.inference.endpoints.circuit_breaker import FAILURES_TO_REST, re
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.redis import Redis
 from quarterdeck.settings.limits import Limits
+from quarterdeck.settings.live import Live
 from quarterdeck.settings.routes import QueueConfig
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
@@ -89,7 +90,7 @@ async def test_those_let_in_or_refused_without_redis_are_counted(
 
 async def test_waits_are_counted_by_cause_and_outcome_and_those_who_wait_now_are_seen(bench: Bench) -> None:
     metrics, endpoint, queues = watched(bench), bench.listed.endpoints[0], bench.pipeline.queues
-    queues._config = lambda: QueueConfig(max_waiting=1, max_wait_seconds=600)
+    queues._config = Live(QueueConfig(max_waiting=1, max_wait_seconds=600))
 
     def enter() -> "asyncio.Task[None]":
         work = queues.enter(served(), team="a", priority=0, tokens=1, until=float("inf"))
@@ -117,7 +118,7 @@ async def test_waits_are_counted_by_cause_and_outcome_and_those_who_wait_now_are
 
 async def test_a_request_that_is_held_for_a_cold_model_is_counted_as_such(bench: Bench) -> None:
     metrics, endpoint, queues = watched(bench), bench.listed.endpoints[0], bench.pipeline.queues
-    queues._config = lambda: QueueConfig(cold_wait_seconds=600)
+    queues._config = Live(QueueConfig(cold_wait_seconds=600))
     queues._has_engine = lambda model: True
     endpoint.state = "starting"
     held = queues.enter(served(), team="a", priority=0, tokens=1, until=float("inf"))

@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
-from tests.gateway.fakes import FakeDatabase, FakeEndpoints, FakePipeline, FakeRedis, config, endpoint
+from tests.gateway.fakes import FakeDatabase, FakeEndpoints, FakeRedis, config, endpoint
 
 from quarterdeck.gateway.readiness import Readiness
+from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import RedisUnavailableError
+from quarterdeck.settings.live import Live
 
 
 class Bench:
@@ -19,7 +21,7 @@ class Bench:
         self.subject = Readiness(
             redis=self.redis,
             database=self.database,
-            pipeline=FakePipeline(config(**gateway)),
+            directory=Live(Directory.of(config(**gateway))),
             endpoints=self.endpoints,
             is_draining=lambda: self.is_draining,
             config_error=lambda: self.error,

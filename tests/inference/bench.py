@@ -24,6 +24,7 @@ from quarterdeck.net.http_client import HttpClient, Timeouts
 from quarterdeck.net.redis import Redis
 from quarterdeck.record import RequestRecord, decode
 from quarterdeck.settings.config import Config, parse
+from quarterdeck.settings.live import Live
 from quarterdeck.store.spool import Spool
 
 CONFIG = """
@@ -71,11 +72,12 @@ class Bench:
         self.fresh: Principal | None = None
         self.reread_gate = asyncio.Event()
         self.reread_gate.set()
-        made = a_config(config or CONFIG, **gateway)
-        self.engines = engines = EngineClient(client, timeouts)
-        self.cache = AnswerCache(made, redis, embed=Embedder(self.listed, engines), spawn=self.settlement.spawn)
+        self.directory = Live(Directory.of(a_config(config or CONFIG, **gateway)))
+        live_config = self.directory.select(lambda each: each.config)
+        self.engines = engines = EngineClient(client, Live(timeouts))
+        self.cache = AnswerCache(live_config, redis, embed=Embedder(self.listed, engines), spawn=self.settlement.spawn)
         self.pipeline = Pipeline(
-            directory=Directory.of(made),
+            directory=self.directory,
             endpoints=self.listed,
             engines=engines,
             redis=redis,

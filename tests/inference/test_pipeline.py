@@ -790,7 +790,7 @@ async def test_a_configuration_that_changes_meanwhile_is_for_those_who_come_late
         bench.add(engine)
         task = asyncio.create_task(bench.ask())
         await engine.arrived.wait()
-        bench.pipeline.directory = Directory.of(a_config("models: []"))
+        bench.directory.replace(Directory.of(a_config("models: []")))
         await refused(NotFoundError, bench)
         go_on.set()
         assert (await task).status == 200

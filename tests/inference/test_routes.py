@@ -46,7 +46,7 @@ def bench(redis: Redis, tmp_path: Path, client: HttpClient) -> Bench:
 
 
 def configure(bench: Bench, text: str) -> None:
-    bench.pipeline.directory = Directory.of(parse(MODELS + text))
+    bench.directory.replace(Directory.of(parse(MODELS + text)))
 
 
 def by(name: str, **more: Any) -> dict[str, Any]:

@@ -30,7 +30,7 @@ async def test_a_body_may_come_byte_by_byte(bench: Bench) -> None:
 
 
 async def test_a_body_that_comes_too_slowly_is_a_408_and_the_end(bench: Bench) -> None:
-    object.__setattr__(bench.pipeline.directory.config.gateway, "client_body_timeout_seconds", 0.05)
+    object.__setattr__(bench.pipeline.directory.current.config.gateway, "client_body_timeout_seconds", 0.05)
     peer = await bench.connect()
     await peer.send(HEAD + b"content-length: 10\r\n\r\n{")
     assert await peer.code() == (408, "request_timeout")
@@ -39,7 +39,7 @@ async def test_a_body_that_comes_too_slowly_is_a_408_and_the_end(bench: Bench) -
 
 
 async def test_a_body_past_the_limit_is_a_413(bench: Bench) -> None:
-    object.__setattr__(bench.pipeline.directory.config.gateway, "max_body_mb", 1)
+    object.__setattr__(bench.pipeline.directory.current.config.gateway, "max_body_mb", 1)
     peer = await bench.connect()
     await peer.send(HEAD + b"content-length: %d\r\n\r\n" % (2 * MIB) + b" " * 2 * MIB)
     assert await peer.code() == (413, "request_too_large")

@@ -20,6 +20,7 @@ from quarterdeck.errors import AuthenticationError
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.auth import authenticator as auth
 from quarterdeck.gateway.auth.authenticator import Authenticator
+from quarterdeck.settings.live import Live
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
 
@@ -68,8 +69,7 @@ async def client(database: Database) -> Client:
 
 def authenticator(keys: FakeKeys) -> Authenticator:
     """With one configuration for good: `known` leaves a key alone that was read under another."""
-    configuration = config()
-    return Authenticator(keys, lambda: configuration)
+    return Authenticator(keys, Live(config()))
 
 
 async def test_no_key_is_a_statement(client: Client, database: Database) -> None:

@@ -157,7 +157,7 @@ async def test_what_is_no_body_behind_a_head_is_bounded(filler: bytes, bench: Be
 
 async def test_to_a_request_refused_before_its_body_there_is_one_answer(bench: Bench) -> None:
     """A second one would be taken for that of the next request, which may be another caller's."""
-    gateway = bench.pipeline.directory.config.gateway
+    gateway = bench.pipeline.directory.current.config.gateway
     object.__setattr__(gateway, "max_in_flight", 0)
     peer = await bench.connect()
     await peer.send(HEAD + b"content-length: 6\r\n\r\n")

@@ -31,6 +31,7 @@ def create_app(parts: Parts) -> HotPath:
     """The hot path in front, FastAPI behind it."""
     return HotPath(
         create_api(parts),
+        config=parts.directory.select(lambda directory: directory.config.gateway),
         pipeline=parts.pipeline,
         authenticator=parts.authenticator,
         access=parts.access,

@@ -20,8 +20,10 @@ from quarterdeck.gateway.http.middleware import PRINCIPAL
 from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.inference.endpoints.sources import Endpoints
+from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.limits import Budget
+from quarterdeck.settings.live import Live
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import OrgStore
@@ -39,6 +41,7 @@ class Revisions(Protocol):
 class Parts:
     """Everything that the gateway's routes work with."""
 
+    directory: Live[Directory]
     pipeline: Pipeline
     endpoints: Endpoints
     authenticator: Authenticator
@@ -59,7 +62,7 @@ class Parts:
     @property
     def config(self) -> Config:
         """The configuration in force."""
-        return self.pipeline.directory.config
+        return self.directory.current.config
 
     async def announce(self, change: Change, *, unspent: Budget | None = None) -> None:
         """Have what was committed hold here before the answer goes out, and at the other gateways soon. `unspent`: the

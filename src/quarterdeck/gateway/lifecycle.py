@@ -35,14 +35,15 @@ from quarterdeck.inference.endpoints.health_checks import HealthChecks
 from quarterdeck.inference.endpoints.sources import JoinedEndpoints, PolledEndpoints, Source, StaticEndpoints
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.pipeline import Pipeline
-from quarterdeck.inference.routing.directory import Directory
-from quarterdeck.net.http_client import HttpClient, Timeouts
+from quarterdeck.inference.routing.directory import Directory, timeouts_of
+from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.redis import Redis
 from quarterdeck.net.redis_pubsub import Subscription
 from quarterdeck.net.signals import on_signals
 from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.live import Live
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
@@ -84,6 +85,8 @@ class Service:
         gateway = config.gateway
         self.environment = environment
         self._is_closing = False
+        self.directory = directory = Live(Directory.of(config))
+        live_config = directory.select(lambda each: each.config)
         self.metrics = metrics = GatewayMetrics()
         self.redis = Redis(
             environment.redis_url, reply_timeout=gateway.redis_timeout_seconds, on_state=self._on_redis_state
@@ -103,7 +106,7 @@ class Service:
         keys = KeyStore(self.database)
         self.authenticator = Authenticator(
             keys,
-            lambda: self.pipeline.directory.config,
+            live_config,
             on_outcome=lambda outcome: metrics.authentications.add((outcome,)),
         )
         metrics.before_reading(self._count_recognised)
@@ -111,12 +114,12 @@ class Service:
         self.subscription = Subscription(
             environment.redis_url, CHANNEL, on_state=self._on_listening, on_message=self.follower.hear
         )
-        self.engines = EngineClient(self.client, _timeouts(config))
+        self.engines = EngineClient(self.client, live_config.select(lambda each: timeouts_of(each.gateway)))
         self.cache = AnswerCache(
-            config, self.redis, embed=Embedder(self.endpoints, self.engines), spawn=self.settlement.spawn
+            live_config, self.redis, embed=Embedder(self.endpoints, self.engines), spawn=self.settlement.spawn
         )
         self.pipeline = Pipeline(
-            directory=Directory.of(config),
+            directory=directory,
             endpoints=self.endpoints,
             engines=self.engines,
             redis=self.redis,
@@ -137,9 +140,7 @@ class Service:
     def adopt(self, config: Config) -> None:
         """A new configuration takes over: requests under way keep the one they began with."""
         self.sources.replace(self._static(config, before=self.sources.static))
-        self.engines.timeouts = _timeouts(config)
-        self.pipeline.directory = Directory.of(config)
-        self.cache.adopt(config)
+        self.directory.replace(Directory.of(config))
 
     async def run(self, listener: socket.socket) -> None:
         """Serve until SIGTERM or SIGINT, then end in order."""
@@ -180,7 +181,7 @@ class Service:
     async def _drain(self, hurry: asyncio.Event) -> None:
         """Readiness off, then wait for what is under way; a second signal ends the waiting."""
         self.app.is_draining = True
-        seconds = self.pipeline.directory.config.gateway.drain_seconds
+        seconds = self.directory.current.config.gateway.drain_seconds
         log.info("draining %d requests, at most %g s", len(self.callers), seconds)
         impatience = asyncio.create_task(hurry.wait())
         quiet = asyncio.create_task(self.callers.empty())
@@ -236,13 +237,14 @@ class Service:
         readiness = Readiness(
             redis=self.redis,
             database=self.database,
-            pipeline=self.pipeline,
+            directory=self.directory,
             endpoints=self.endpoints,
             is_draining=lambda: self.app.is_draining,
             config_error=lambda: self.config_file.error,
         )
         return create_app(
             Parts(
+                directory=self.directory,
                 pipeline=self.pipeline,
                 endpoints=self.endpoints,
                 authenticator=self.authenticator,
@@ -292,8 +294,3 @@ class Service:
             Context().run(log.info, "%s answers again", what)
         else:
             Context().run(log.error, "%s does not answer", what)
-
-
-def _timeouts(config: Config) -> Timeouts:
-    gateway = config.gateway
-    return Timeouts(gateway.connect_timeout_seconds, gateway.first_token_timeout_seconds, gateway.idle_timeout_seconds)

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 from quarterdeck.gateway import catalogue
 from quarterdeck.gateway.catalogue import Availability
-from quarterdeck.gateway.http.lifecycle import Pipeline
 from quarterdeck.inference.endpoints.sources import Endpoints
+from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import RedisError, RedisUnavailableError
+from quarterdeck.settings.live import Live
 from quarterdeck.store.database import DatabaseUnavailableError
 
 HELD_SECONDS = 1.0
@@ -55,7 +56,7 @@ class Readiness:
 
     redis: Redis
     database: Database
-    pipeline: Pipeline
+    directory: Live[Directory]
     endpoints: Endpoints
     is_draining: Callable[[], bool]
     config_error: Callable[[], str | None]
@@ -70,7 +71,7 @@ class Readiness:
         if all(state == "ready" for state in stores.values()):
             self._have_answered = True
         models = self.models()
-        redis_is_needed = self.pipeline.directory.config.gateway.on_redis_down == "deny"
+        redis_is_needed = self.directory.current.config.gateway.on_redis_down == "deny"
         can_serve = (
             self._have_answered
             and any(model.is_ready for model in models.values())
@@ -87,7 +88,7 @@ class Readiness:
 
     def models(self) -> dict[str, Availability]:
         """Each model of the file and each adapter, by its own name."""
-        directory, endpoints = self.pipeline.directory, self.endpoints.all()
+        directory, endpoints = self.directory.current, self.endpoints.all()
         now = asyncio.get_running_loop().time()
         own = {served.name for served in catalogue.names(directory, endpoints).values()}
         return {name: catalogue.availability(name, endpoints, now) for name in sorted(own)}

@@ -37,6 +37,7 @@ from quarterdeck.protocol import requests, sse
 from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.record import RequestRecord
 from quarterdeck.settings.config import GatewayConfig
+from quarterdeck.settings.live import Live
 
 KINDS: dict[Operation, type[AnyRequest]] = {
     Operation.CHAT: requests.ChatCompletion,
@@ -49,7 +50,7 @@ KINDS: dict[Operation, type[AnyRequest]] = {
 
 
 class Pipeline:
-    """`directory` may be replaced at any time: a request keeps the one it began with.
+    """A request keeps the snapshot of `directory` that it started with.
 
     `reread` reads a key again whose org has changed and raises AuthenticationError where it is gone; `on_record` is
     told of each request that is over.
@@ -58,7 +59,7 @@ class Pipeline:
     def __init__(
         self,
         *,
-        directory: Directory,
+        directory: Live[Directory],
         endpoints: Endpoints,
         engines: EngineClient,
         redis: Redis,
@@ -67,9 +68,9 @@ class Pipeline:
         reread: Callable[[Principal, int], Awaitable[Principal]],
         on_record: Callable[[RequestRecord], None] = lambda record: None,
     ) -> None:
-        self.directory = directory
+        self._directory = directory
         self.endpoints = endpoints
-        self.queues = Queues(endpoints, lambda: self.directory.config.queue, self._has_engine)
+        self.queues = Queues(endpoints, directory.select(lambda each: each.config.queue), self._has_engine)
         self._cache = cache
         self._settlement = settlement
         self._forms = Forms()
@@ -81,7 +82,7 @@ class Pipeline:
 
     async def call(self, head: Head, body: bytes) -> Reply:
         """Answer a request. Raises APIError while there is nothing of an answer yet."""
-        directory = self.directory
+        directory = self._directory.current
         gateway = directory.config.gateway
         request: AnyRequest = requests.decode(body, KINDS[head.operation])
         members = requests.members(body)
@@ -159,4 +160,4 @@ class Pipeline:
         return call.lookup.replay(found, now, shows_usage=call.shows_usage, headers=call.headers)
 
     def _has_engine(self, model: str) -> bool:
-        return any(each.name == model and each.engine is not None for each in self.directory.config.models)
+        return any(each.name == model and each.engine is not None for each in self._directory.current.config.models)

@@ -15,6 +15,7 @@ from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.gateway.auth.invalidation import Change
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.limits import Limits
+from quarterdeck.settings.live import Live
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.terms import Terms
 
@@ -28,11 +29,11 @@ class Bench:
         self.keys = FakeKeys()
         self.keys.put("sk-qd-user", key_row(id="key_1"))
         self.now = 1000.0
-        self.config: Config = config()
+        self.config = Live(config())
         self.outcomes: list[str] = []
         self.subject = Authenticator(
             self.keys,
-            lambda: self.config,
+            self.config,
             on_outcome=self.outcomes.append,
             wall=lambda: self.now,
             clock=lambda: self.now,
@@ -240,9 +241,8 @@ async def test_a_reread_without_a_database_keeps_the_key_and_is_not_tried_for_ev
 
 
 async def test_the_files_limits_go_before_the_keys_own_and_those_before_the_defaults(bench: Bench) -> None:
-    bench.config = Config.model_validate(
-        {**bench.config.model_dump(), "limits": {"max_tokens": 1}, "keys": {"named": {"limits": {"max_tokens": 3}}}}
-    )
+    changes = {"limits": {"max_tokens": 1}, "keys": {"named": {"limits": {"max_tokens": 3}}}}
+    bench.config.replace(Config.model_validate({**bench.config.current.model_dump(), **changes}))
     bench.keys.put("a", key_row(name="other"))
     bench.keys.put("b", key_row(name="other", limits=Limits(max_tokens=2)))
     bench.keys.put("c", key_row(name="named", limits=Limits(max_tokens=2)))
@@ -252,7 +252,7 @@ async def test_the_files_limits_go_before_the_keys_own_and_those_before_the_defa
 
 async def test_a_reloaded_file_changes_the_limits_of_known_keys(bench: Bench) -> None:
     assert (await bench.subject.authenticate(HEADER)).limits == Limits()
-    bench.config = bench.config.model_copy(update={"limits": Limits(max_tokens=9)})
+    bench.config.replace(bench.config.current.model_copy(update={"limits": Limits(max_tokens=9)}))
     assert (await bench.subject.authenticate(HEADER)).limits == Limits(max_tokens=9)
     assert bench.keys.asked == 1
 

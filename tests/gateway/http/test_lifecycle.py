@@ -12,6 +12,7 @@ from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.http import callers
 from quarterdeck.gateway.http.lifecycle import HotPath
 from quarterdeck.inference.call import Operation, Reply
+from quarterdeck.inference.routing.directory import Directory
 
 CHAT = "/v1/chat/completions"
 EVENTS = [b"data: 1\n\n", b"data: 2\n\n", b"data: [DONE]\n\n"]
@@ -146,7 +147,7 @@ async def test_a_caller_who_does_not_read_holds_one_piece_and_is_dropped(
     pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(callers, "SWEEP_SECONDS", 0.01)
-    pipeline.directory = type(pipeline.directory).of(config(client_write_timeout_seconds=0.05))
+    pipeline.directory.replace(Directory.of(config(client_write_timeout_seconds=0.05)))
     made, pipeline.answer = stream(EVENTS * 100)
     client = Client(create_app(parts(pipeline)))
     client.stop_reading_after(2)
@@ -158,7 +159,7 @@ async def test_a_caller_who_does_not_read_holds_one_piece_and_is_dropped(
 
 async def test_a_body_that_does_not_come_is_a_408(pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callers, "SWEEP_SECONDS", 0.01)
-    pipeline.directory = type(pipeline.directory).of(config(client_body_timeout_seconds=0.05))
+    pipeline.directory.replace(Directory.of(config(client_body_timeout_seconds=0.05)))
     answer = await Client(create_app(parts(pipeline))).post(CHAT, b"", pieces=[b"{"], body_ends=False)
     assert (answer.status, answer.error["code"]) == (408, "request_timeout")
     assert answer.headers["connection"] == "close"
@@ -193,7 +194,7 @@ async def test_a_compressed_body_is_refused_in_words(app: HotPath) -> None:
 async def test_only_listed_headers_are_handed_on(pipeline: FakePipeline) -> None:
     sent = [("x-fault", "429"), ("x-secret", "s"), ("cookie", "c"), ("host", "evil")]
     await Client(create_app(parts(pipeline))).post(CHAT, {}, headers=sent)
-    pipeline.directory = type(pipeline.directory).of(config(forward_headers=("x-fault",)))
+    pipeline.directory.replace(Directory.of(config(forward_headers=("x-fault",))))
     await Client(create_app(parts(pipeline))).post(CHAT, {}, headers=sent)
     assert [head.headers for head, _ in pipeline.calls] == [(), ((b"x-fault", b"429"),)]
 
@@ -206,7 +207,7 @@ async def test_what_a_caller_says_of_caching_is_told_whole(pipeline: FakePipelin
 
 
 async def test_one_more_than_max_in_flight_is_refused_before_its_body(pipeline: FakePipeline) -> None:
-    pipeline.directory = type(pipeline.directory).of(config(max_in_flight=1))
+    pipeline.directory.replace(Directory.of(config(max_in_flight=1)))
     app = create_app(parts(pipeline))
     pipeline.answer = never
     first = Client(app)

@@ -7,7 +7,6 @@ from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.http.lifecycle import HotPath
 from quarterdeck.inference.cache import store
 from quarterdeck.inference.cache.entry import Entry
-from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import Redis
 
 PATH = "/admin/cache"
@@ -30,8 +29,7 @@ async def test_what_is_held_is_told(app: HotPath) -> None:
 
 
 async def test_it_is_told_whether_any_model_has_one(redis: Redis) -> None:
-    pipeline = FakePipeline()
-    pipeline.directory = Directory.of(config(CONFIG + "cache: {policies: {chat: {ttl_seconds: 5}}}"))
+    pipeline = FakePipeline(config(CONFIG + "cache: {policies: {chat: {ttl_seconds: 5}}}"))
     assert (await Client(create_app(parts(pipeline, redis=redis)), key=ADMIN).get(PATH)).json["is_on"]
 
 

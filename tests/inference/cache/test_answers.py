@@ -21,6 +21,7 @@ from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import Redis, RedisUnavailableError
 from quarterdeck.protocol import requests
 from quarterdeck.record import RequestRecord
+from quarterdeck.settings.live import Live
 
 STREAM = (delta("Hel") + delta("lo"), delta(finish="stop") + usage(), DONE)
 SEMANTIC = "{default: {exact: true, semantic: {embedding_model: minilm}}}"
@@ -32,9 +33,10 @@ class Subject:
 
     def __init__(self, redis: Redis, cache: str = "{default: {exact: true}}") -> None:
         self.config = config(cache)
+        self.live = Live(self.config)
         self.redis = redis
         self.tasks: list[asyncio.Task[None]] = []
-        self.cache = AnswerCache(self.config, redis, embed=self.embed, spawn=self.spawn)
+        self.cache = AnswerCache(self.live, redis, embed=self.embed, spawn=self.spawn)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self.tasks.append(asyncio.create_task(work))
@@ -366,6 +368,6 @@ async def test_another_configuration_forgets_what_was_known_in_other_words(redis
     await first.recall(0.0)
     ended(first, answer())
     await subject.done()
-    subject.cache.adopt(config("{}"))
+    subject.live.replace(config("{}"))
     assert subject.look() is None
     assert len(subject.cache.semantic) == 0

@@ -19,6 +19,7 @@ from quarterdeck.errors import (
 from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.inference.engine.client import EngineClient, refusal, stream_error
 from quarterdeck.net.http_client import HttpClient, Timeouts
+from quarterdeck.settings.live import Live
 
 DONE = b"data: [DONE]\n\n"
 
@@ -29,7 +30,7 @@ def endpoint(upstream: Upstream, **fields: Any) -> Endpoint:
 
 @pytest.fixture
 def engines(client: HttpClient) -> EngineClient:
-    return EngineClient(client, SOON)
+    return EngineClient(client, Live(SOON))
 
 
 async def failing(engines: EngineClient, upstream: Upstream) -> APIError:
@@ -370,7 +371,7 @@ async def test_an_engine_that_breaks_off_its_whole_answer_failed(engines: Engine
 
 async def test_an_engine_that_stays_silent_is_a_time_out(client: HttpClient) -> None:
     async with Upstream(answering()) as upstream:
-        error = await failing(EngineClient(client, Timeouts(1.0, 0.05, 5.0)), upstream)
+        error = await failing(EngineClient(client, Live(Timeouts(1.0, 0.05, 5.0))), upstream)
         assert (type(error), error.status, error.engine_status) == (EngineTimeoutError, 504, 0)
         await upstream.closed.wait()
 

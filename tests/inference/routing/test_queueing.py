@@ -14,6 +14,7 @@ from tests.net.upstream import until
 from quarterdeck.errors import RateLimitError, ServiceUnavailableError
 from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.inference.routing.queueing import LONGEST_FIRST, FairQueue, Queues, Ticket
+from quarterdeck.settings.live import Live
 from quarterdeck.settings.routes import QueueConfig
 
 TEAMS = ("a", "b", "c")
@@ -133,7 +134,7 @@ class Waiting:
     def __init__(self, *endpoints: Endpoint, has_engine: bool = True, **config: Any) -> None:
         self.listed = Listed(*endpoints)
         self.config = QueueConfig(**({"max_waiting": 4, "max_wait_seconds": 30} | config))
-        self.queues = Queues(self.listed, lambda: self.config, lambda model: has_engine)
+        self.queues = Queues(self.listed, Live(self.config), lambda model: has_engine)
         self.went: list[str] = []
 
     async def enter(self, team: str = "a", priority: int = 0, until: float = float("inf")) -> None:

@@ -19,6 +19,7 @@ from quarterdeck.inference.streaming.resume import Lost, Resumed
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.protocol import sse
 from quarterdeck.protocol.usage import Usage
+from quarterdeck.settings.live import Live
 
 ERROR = event({"error": {"message": "boom", "code": 500}})
 ROLE = event({"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
@@ -235,7 +236,7 @@ async def test_the_connection_is_kept_where_the_body_ends_after_done(
         else:
             await peer.until_gone()
 
-    engines = EngineClient(client, SOON)
+    engines = EngineClient(client, Live(SOON))
     async with Upstream(answering(dawdling, response())) as engine:
         opened = await engines.open(an_endpoint(url=engine.url), "/v1/chat/completions", b"{}")
         assert opened.stream is not None
@@ -259,7 +260,7 @@ async def test_while_the_engine_talks_its_connection_keeps_the_time(client: Http
 
     async with Upstream(answering(chatter)) as engine:
         limit = asyncio.get_running_loop().time() + 0.2
-        opened = await EngineClient(client, SOON).open(
+        opened = await EngineClient(client, Live(SOON)).open(
             an_endpoint(url=engine.url), "/v1/chat/completions", b"{}", limit=limit
         )
         assert opened.stream is not None
@@ -287,7 +288,7 @@ async def test_an_end_that_came_while_there_was_no_room_is_seen(client: HttpClie
             self.left = self.capacity
 
     async with Upstream(breaking_off) as engine:
-        opened = await EngineClient(client, SOON).open(an_endpoint(url=engine.url), "/v1/chat/completions", b"{}")
+        opened = await EngineClient(client, Live(SOON)).open(an_endpoint(url=engine.url), "/v1/chat/completions", b"{}")
         assert opened.stream is not None
         connection = opened.stream._connection
         watched, sink = Watched(opened.stream), Slow(capacity=2)

@@ -13,6 +13,7 @@ from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.streaming.resume import Continuation, Lost, continue_at, continued, is_resumable
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.protocol import requests
+from quarterdeck.settings.live import Live
 
 COMPLETION = {"model": "m", "prompt": "Hi"}
 
@@ -166,7 +167,7 @@ async def asked_at(client: HttpClient, asked: dict[str, Any], text: str, *tokens
     async with Upstream(script) as upstream:
         body = as_json(asked)
         continuation = await continue_at(
-            EngineClient(client, SOON),
+            EngineClient(client, Live(SOON)),
             an_endpoint(url=upstream.url),
             "theirs",
             requests.members(body),
@@ -201,7 +202,7 @@ async def by_text(client: HttpClient, text: str, tokens_of: Any) -> Continuation
     async with Upstream(script) as upstream:
         body = as_json(CHAT)
         return await continue_at(
-            EngineClient(client, SOON),
+            EngineClient(client, Live(SOON)),
             an_endpoint(url=upstream.url),
             "m",
             requests.members(body),

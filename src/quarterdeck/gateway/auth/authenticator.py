@@ -25,6 +25,7 @@ from quarterdeck.errors import AuthenticationError, NotFoundError, ServiceUnavai
 from quarterdeck.gateway.auth.invalidation import Change
 from quarterdeck.resources.tenancy.principals import principal_of
 from quarterdeck.settings.config import Config
+from quarterdeck.settings.live import Live
 from quarterdeck.store.keys import KeyRow
 
 KNOWN = 10_000
@@ -86,15 +87,12 @@ class _Known:
 
 
 class Authenticator:
-    """`config` is asked each time, so that a reloaded file's limits hold at once.
-
-    `on_outcome` is told how each check went: cached, found, unknown, revoked, expired, missing, unavailable.
-    """
+    """`on_outcome` is told how each check went: cached, found, unknown, revoked, expired, missing, unavailable."""
 
     def __init__(
         self,
         keys: Keys,
-        config: Callable[[], Config],
+        config: Live[Config],
         *,
         on_outcome: Callable[[str], None] = lambda outcome: None,
         wall: Callable[[], float] = time.time,
@@ -141,7 +139,7 @@ class Authenticator:
         if authorization is None or not authorization.startswith(b"Bearer ") or len(authorization) > MAX_HEADER:
             return None
         known = self._known.get(ids.digest(authorization[7:].strip()))
-        if known is None or known.config is not self._config() or self._fault(known.row) is not None:
+        if known is None or known.config is not self._config.current or self._fault(known.row) is not None:
             return None
         if self._clock() - known.read > FRESH_SECONDS:
             self._refresh(known)
@@ -277,7 +275,7 @@ class Authenticator:
             return known
         if (before := self._by_id.get(row.id)) is not None:  # it had another secret, which opens nothing any more
             self._drop(before)
-        known = _Known(digest, row, self._principal_of(row, 0), self._config(), self._clock(), begun)
+        known = _Known(digest, row, self._principal_of(row, 0), self._config.current, self._clock(), begun)
         self._known[digest] = self._by_id[row.id] = known
         if len(self._known) > KNOWN:
             self._drop(next(iter(self._known.values())))
@@ -291,7 +289,7 @@ class Authenticator:
             self._drop(known)
             return
         known.begun, known.read = begun, self._clock()
-        config = self._config()
+        config = self._config.current
         if row != known.row or config is not known.config:  # else all that was made of the principal stays good
             known.row, known.config = row, config
             known.principal = self._principal_of(row, known.principal.revision)
@@ -309,7 +307,7 @@ class Authenticator:
             self._unknown.popitem(last=False)
 
     def _principal(self, known: _Known) -> Principal:
-        config = self._config()
+        config = self._config.current
         if known.config is not config:
             known.principal = self._principal_of(known.row, known.principal.revision)
             known.config = config
@@ -337,7 +335,7 @@ class Authenticator:
         return None
 
     def _principal_of(self, row: KeyRow, revision: int) -> Principal:
-        return principal_of(row, self._config(), revision)
+        return principal_of(row, self._config.current, revision)
 
     # reading
 

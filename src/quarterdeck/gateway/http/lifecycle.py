@@ -19,10 +19,10 @@ from quarterdeck.gateway.http.callers import Caller, Callers
 from quarterdeck.gateway.http.middleware import Authenticates
 from quarterdeck.gateway.http.wire import AsgiWire, Wire
 from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, Head, Operation, Reply, Stream
-from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.asgi import ASGIApp, ClientGoneError, Receive, Scope, Send
 from quarterdeck.protocol import sse
 from quarterdeck.settings.config import GatewayConfig
+from quarterdeck.settings.live import Live
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,6 @@ OPERATIONS_BY_TARGET = {operation.path.encode(): operation for operation in Oper
 
 class Pipeline(Protocol):
     """What is needed of `inference.pipeline.Pipeline`."""
-
-    directory: Directory
 
     async def call(self, head: Head, body: bytes) -> Reply: ...
 
@@ -92,17 +90,19 @@ class HotPath:
         self,
         app: ASGIApp,
         *,
+        config: Live[GatewayConfig],
         pipeline: Pipeline,
         authenticator: Authenticates,
         access: AccessLog,
         callers: Callers,
     ) -> None:
         self._app = app
+        self._config = config
+        self._forward = config.select(_forwarded)
         self._pipeline = pipeline
         self._authenticator = authenticator
         self._access = access
         self._callers = callers
-        self._adopt(pipeline.directory.config.gateway)
         self.is_draining = False
         """Set on SIGTERM: what is under way may end, nothing new begins."""
 
@@ -110,8 +110,7 @@ class HotPath:
         if scope["type"] == "http" and scope["method"] == "POST":
             operation = _OPERATIONS.get(scope["path"])
             if operation is not None:
-                self._settings()
-                asked = Asked(operation, scope["headers"], self._forward)
+                asked = Asked(operation, scope["headers"], self._forward.current)
                 task = asyncio.current_task()
                 assert task is not None  # noqa: S101  # narrows the type; a coroutine that runs has one
                 await self.serve(asked, AsgiBody(receive, asked.content_length), AsgiWire(scope, send), task)
@@ -121,10 +120,9 @@ class HotPath:
     def ordinary(self, operation: Operation, headers: list[tuple[bytes, bytes]]) -> Asked | None:
         """The request, if it is one that `front` may take: nothing in its head needs more than a look. `headers` have
         lower-case names."""
-        gateway = self._settings()
-        asked = Asked(operation, headers, self._forward)
+        asked = Asked(operation, headers, self._forward.current)
         length = asked.content_length
-        if length is None or length > gateway.max_body_mb * MIB or asked.content_encoding:
+        if length is None or length > self._config.current.max_body_mb * MIB or asked.content_encoding:
             return None
         asked.principal = self._authenticator.known(asked.authorization)
         return None if asked.principal is None else asked
@@ -158,7 +156,7 @@ class HotPath:
             self._access.close(exchange)
 
     async def _answer(self, caller: Caller, exchange: Exchange, asked: Asked, body: Body, wire: Wire) -> None:
-        gateway = self._gateway
+        gateway = self._config.current
         if asked.client_id is not None:
             exchange.client_request_id = printable(asked.client_id)
         principal = asked.principal or await self._authenticator.authenticate(asked.authorization)
@@ -224,15 +222,10 @@ class HotPath:
         caller.is_answered = True
         await wire.answer(error.status, headers + exchange.headers(), body)
 
-    def _settings(self) -> GatewayConfig:
-        gateway = self._pipeline.directory.config.gateway
-        if gateway is not self._gateway:
-            self._adopt(gateway)
-        return gateway
 
-    def _adopt(self, gateway: GatewayConfig) -> None:
-        self._gateway = gateway
-        self._forward = frozenset(name.encode("ascii") for name in gateway.forward_headers)
+def _forwarded(gateway: GatewayConfig) -> frozenset[bytes]:
+    """The names of the client's headers that an engine may see, as they stand on the wire."""
+    return frozenset(name.encode("ascii") for name in gateway.forward_headers)
 
 
 def _not_now(*, is_draining: bool) -> ServiceUnavailableError:

@@ -16,7 +16,7 @@ MIB = 1024 * 1024
 async def retrieve_cache(parts: PartsDep, admin: AdminDep) -> Response:
     """Answers and bytes of the admin's org; those that have just expired may still be counted."""
     held = await parts.kept.held(admin.org)
-    config = parts.pipeline.directory.config.cache
+    config = parts.config.cache
     return json_response(
         {
             "object": "cache",

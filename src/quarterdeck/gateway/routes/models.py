@@ -33,7 +33,7 @@ async def retrieve_model(name: str, parts: PartsDep, principal: PrincipalDep) ->
 
 
 def _allowed(parts: Parts, principal: Principal) -> dict[str, dict[str, Any]]:
-    directory, endpoints = parts.pipeline.directory, parts.endpoints.all()
+    directory, endpoints = parts.directory.current, parts.endpoints.all()
     now = asyncio.get_running_loop().time()
     return {
         name: {

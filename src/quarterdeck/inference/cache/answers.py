@@ -22,6 +22,7 @@ from quarterdeck.protocol import sse
 from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.record import CacheState, RequestRecord
 from quarterdeck.settings.config import Config
+from quarterdeck.settings.live import Live
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -153,15 +154,16 @@ class Lookup(msgspec.Struct, eq=False):
 class AnswerCache:
     """One gateway's. `spawn` runs what may go on after a request is over."""
 
-    def __init__(self, config: Config, redis: Redis, *, embed: Embed, spawn: Spawn) -> None:
+    def __init__(self, config: Live[Config], redis: Redis, *, embed: Embed, spawn: Spawn) -> None:
         self.redis = redis
         self.flights = Flights()
-        self.semantic = SemanticCache(embed, most=config.cache.semantic_entries)
+        self.semantic = SemanticCache(embed, most=config.current.cache.semantic_entries)
         self.keeping = Keeping(redis, self.semantic, spawn)
-        self.adopt(config)
+        self._adopt(config.current)
+        config.subscribe(self._adopt)
 
-    def adopt(self, config: Config) -> None:
-        """Another configuration: requests under way keep their plans, wordings are forgotten."""
+    def _adopt(self, config: Config) -> None:
+        """Requests in progress keep their plans; the semantic index is emptied."""
         self.plans = Plans(config)
         self.max_mb = config.cache.max_mb
         self.semantic.most = config.cache.semantic_entries

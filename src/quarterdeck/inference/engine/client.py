@@ -23,6 +23,7 @@ from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.net.http_client import FOREVER, Connection, HttpClient, Timeouts, UpstreamError
 from quarterdeck.protocol import sse
 from quarterdeck.protocol.usage import Answer, decode_answer
+from quarterdeck.settings.live import Live
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """The largest whole answer: embeddings of a long list come near it, nothing else does."""
@@ -106,10 +107,9 @@ class EngineStream:
 class EngineClient:
     """Speaks OpenAI's protocol to endpoints."""
 
-    def __init__(self, client: HttpClient, timeouts: Timeouts) -> None:
+    def __init__(self, client: HttpClient, timeouts: Live[Timeouts]) -> None:
         self._client = client
-        self.timeouts = timeouts
-        """Those of calls to come; a reload may replace them."""
+        self._timeouts = timeouts
 
     async def open(
         self,
@@ -131,8 +131,9 @@ class EngineClient:
         for header in headers:
             head += b"%b: %b\r\n" % header
         head += b"content-length: %d\r\n\r\n" % len(body)
+        timeouts = timeouts or self._timeouts.current
         try:
-            connection = await self._client.request(endpoint.origin, head, body, timeouts or self.timeouts, limit)
+            connection = await self._client.request(endpoint.origin, head, body, timeouts, limit)
         except UpstreamError as error:
             raise _translate(error) from error
         stream = None

@@ -105,11 +105,8 @@ class Route:
         keyed = (each.routing for each in targets if each.routing.policy in ("session", "prefix"))
         routing = config.routing or next(keyed, targets[0].routing)
         own = config.timeouts
-        timeouts = Timeouts(
-            own.connect or gateway.connect_timeout_seconds,
-            own.first_token or gateway.first_token_timeout_seconds,
-            own.idle or gateway.idle_timeout_seconds,
-        )
+        usual = timeouts_of(gateway)
+        timeouts = Timeouts(own.connect or usual.connect, own.first_token or usual.first_byte, own.idle or usual.idle)
         return cls(
             name=config.name,
             targets=targets,
@@ -138,6 +135,11 @@ class Route:
     def answering(self) -> tuple[ServedModel, ...]:
         """Everybody who may answer."""
         return (*self.targets, *(fallback.served for fallback in self.fallbacks))
+
+
+def timeouts_of(gateway: GatewayConfig) -> Timeouts:
+    """The time-outs of calls to engines whose route has none of its own."""
+    return Timeouts(gateway.connect_timeout_seconds, gateway.first_token_timeout_seconds, gateway.idle_timeout_seconds)
 
 
 def _affinity(

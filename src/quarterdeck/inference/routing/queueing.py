@@ -13,6 +13,7 @@ from heapq import heapify, heappop, heappush
 from quarterdeck.errors import RateLimitError, ServiceUnavailableError
 from quarterdeck.inference.endpoints.sources import Endpoint, Endpoints
 from quarterdeck.inference.routing.directory import ServedModel
+from quarterdeck.settings.live import Live
 from quarterdeck.settings.routes import QueueConfig
 
 LONGEST_FIRST = 8
@@ -133,12 +134,10 @@ class _Line:
 class Queues:
     """A line for each model that somebody waits for; none where nobody does.
 
-    `config` is asked each time, as a reload may change it; `has_engine`: whether a model's endpoints may yet come.
+    `has_engine`: whether a model's endpoints may yet come.
     """
 
-    def __init__(
-        self, endpoints: Endpoints, config: Callable[[], QueueConfig], has_engine: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, endpoints: Endpoints, config: Live[QueueConfig], has_engine: Callable[[str], bool]) -> None:
         self._endpoints = endpoints
         self._config = config
         self._has_engine = has_engine
@@ -153,7 +152,7 @@ class Queues:
 
     def must_wait(self, served: ServedModel) -> bool:
         """Whether a request can't go at once."""
-        config = self._config()
+        config = self._config.current
         if not config.max_waiting and not config.cold_wait_seconds:
             return False
         return self._patience(served, config) is not None
@@ -165,7 +164,7 @@ class Queues:
         ServiceUnavailableError (`queue_timeout`). For a model that is at zero it returns when its time is up: it is for
         the router to say that nobody is there.
         """
-        config = self._config()
+        config = self._config.current
         patience = self._patience(served, config)
         if patience is None:
             return
