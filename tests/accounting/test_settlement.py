@@ -118,34 +118,6 @@ async def test_a_record_that_was_settled_twice_is_there_once(redis: Redis, tmp_p
     await arrived(redis, [record])
 
 
-async def test_draining_waits_for_work_that_makes_more_work(redis: Redis, tmp_path: Path) -> None:
-    subject = Settlement(redis, Spool(tmp_path))
-    record = a_record()
-
-    async def count_and_settle() -> None:
-        await asyncio.sleep(0.02)
-        subject.settle(record, LIMITED)
-
-    subject.spawn(count_and_settle())
-    await subject.drain()
-    assert await stream(redis) == [record.id]
-
-
-async def test_work_that_fails_is_logged_and_holds_nobody_up(
-    redis: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    subject = Settlement(redis, Spool(tmp_path))
-
-    async def fail() -> None:
-        raise RuntimeError("a bug")
-
-    subject.spawn(fail())
-    records = settle_all(subject, 1)
-    await subject.drain()
-    await arrived(redis, records)
-    assert "a bug" in caplog.text
-
-
 # Redis away
 
 

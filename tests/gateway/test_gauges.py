@@ -47,7 +47,7 @@ async def bench(redis: Redis, tmp_path: Path, client: HttpClient) -> AsyncIterat
     async with Upstream(answering(*[response(answer())] * 20)) as upstream:
         bench.add(upstream)
         yield bench
-    await bench.settlement.drain()
+    await bench.drain()
 
 
 async def test_a_refusal_is_counted_by_its_reason_and_whose_bound_it_was(bench: Bench) -> None:
@@ -81,7 +81,7 @@ async def test_those_let_in_or_refused_without_redis_are_counted(
     metrics = watched(bench)
     with pytest.raises((EngineUnavailableError, ServiceUnavailableError)):  # let in, it finds no engine
         await bench.ask()
-    await bench.settlement.drain()
+    await bench.drain()
     is_let_in = on_redis_down == "allow"
     assert value(metrics, "quarterdeck_admissions_without_redis_total") == int(is_let_in)
     refused = value(metrics, "quarterdeck_admissions_refused_total", reason="redis", scope="org")

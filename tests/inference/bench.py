@@ -22,6 +22,7 @@ from quarterdeck.inference.pipeline import Pipeline
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.http_client import HttpClient, Timeouts
 from quarterdeck.net.redis import Redis
+from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.record import RequestRecord, decode
 from quarterdeck.settings.config import Config, parse
 from quarterdeck.settings.live import Live
@@ -64,6 +65,8 @@ class Bench:
     ) -> None:
         self.redis = redis
         self.spool = Spool(folder)
+        self.tasks = BackgroundTasks()
+        self.work_seconds = 5.0
         self.settlement = Settlement(redis, self.spool)
         self.listed = Listed()
         self.seen: list[RequestRecord] = []
@@ -75,13 +78,14 @@ class Bench:
         self.directory = Live(Directory.of(a_config(config or CONFIG, **gateway)))
         live_config = self.directory.select(lambda each: each.config)
         self.engines = engines = EngineClient(client, Live(timeouts))
-        self.cache = AnswerCache(live_config, redis, embed=Embedder(self.listed, engines), spawn=self.settlement.spawn)
+        self.cache = AnswerCache(live_config, redis, embed=Embedder(self.listed, engines), spawn=self.tasks.spawn)
         self.pipeline = Pipeline(
             directory=self.directory,
             endpoints=self.listed,
             engines=engines,
             redis=redis,
             settlement=self.settlement,
+            spawn=self.tasks.spawn,
             cache=self.cache,
             reread=self._reread,
             on_record=self.seen.append,
@@ -117,13 +121,18 @@ class Bench:
         finally:
             await reply.stream.aclose()
 
+    async def drain(self) -> None:
+        """End post-request tasks, then bring every record to Redis or to disk, as a gateway does when it shuts down."""
+        await self.tasks.drain(cancel_after=self.work_seconds)
+        await self.settlement.drain()
+
     async def record(self) -> RequestRecord:
         """The one record there is, once all is settled; the same in Redis and before the observer."""
         (record,) = await self.records()
         return record
 
     async def records(self) -> list[RequestRecord]:
-        await self.settlement.drain()
+        await self.drain()
         entries = await self.redis.call("XRANGE", admission.stream_key("default"), "-", "+")
         found = [decode(fields[1]) for _, fields in entries]
         assert found == self.seen

@@ -13,7 +13,7 @@ from tests.inference.reading import Pieces, read
 from tests.net.upstream import Peer, Script, Upstream, answering, chunk, response, stream_head, streamed, until
 from tests.servers import RedisServer
 
-from quarterdeck.accounting import admission, settlement
+from quarterdeck.accounting import admission
 from quarterdeck.errors import (
     APIError,
     AuthenticationError,
@@ -159,7 +159,7 @@ async def test_a_stream_that_ended_leaves_its_connection_to_the_next(bench: Benc
         bench.add(engine)
         for _ in range(3):
             assert (await bench.stream()).endswith(DONE)
-            await bench.settlement.drain()
+            await bench.drain()
         assert engine.connections == 1
 
 
@@ -608,7 +608,7 @@ async def test_a_place_is_free_again_when_the_stream_is_over(bench: Bench) -> No
         principal = a_principal(limits=Limits(concurrent_requests=1))
         for _ in range(5):
             await bench.stream(principal=principal)
-            await bench.settlement.drain()
+            await bench.drain()
         assert len(await bench.records()) == 5
 
 
@@ -640,7 +640,7 @@ async def test_a_key_that_was_revoked_takes_nothing(bench: Bench) -> None:
     principal = a_principal(limits=Limits(concurrent_requests=1))
     for _ in range(3):
         await refused(AuthenticationError, bench, principal=principal)
-        await bench.settlement.drain()
+        await bench.drain()
     assert await bench.records() == []
 
 
@@ -686,7 +686,7 @@ async def test_with_redis_away_requests_go_on_and_are_recorded_later(
         principal = a_principal(limits=Limits(requests_per_minute=20))
         assert (await bench.ask(principal=principal)).status == 200
         assert (await bench.stream(principal=principal)).endswith(DONE)
-        await bench.settlement.drain()
+        await bench.drain()
         assert bench.spool.waiting() == 2
         own_redis_server.start()
         running = asyncio.create_task(bench.settlement.run())
@@ -718,7 +718,7 @@ async def test_a_redis_that_is_silent_holds_a_request_up_for_its_time_out_only(
             await asyncio.gather(
                 *[bench.ask(principal=a_principal(limits=Limits(concurrent_requests=200))) for _ in range(20)]
             )
-        await bench.settlement.drain()
+        await bench.drain()
         own_redis_server.resume()
         running = asyncio.create_task(bench.settlement.run())
         await until(lambda: bench.spool.waiting() == 0)
@@ -761,8 +761,8 @@ async def test_counting_that_fails_settles_all_the_same(
     assert "a bug" in caplog.text
 
 
-async def test_at_the_end_nobody_waits_long_to_be_counted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settlement, "WORK_SECONDS", 0.1)
+async def test_at_the_end_nobody_waits_long_to_be_counted(bench: Bench) -> None:
+    bench.work_seconds = 0.1
 
     async def script(peer: Peer) -> None:
         while (await peer.request()).path != "/tokenize":

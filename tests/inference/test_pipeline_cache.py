@@ -42,7 +42,7 @@ async def ask(bench: Bench, asked: dict[str, Any] | None = None, **changes: Any)
     reply = await bench.ask(asked or COLD, **changes)
     if reply.stream is not None:
         reply.body = await read(reply.stream)
-    await bench.settlement.drain()
+    await bench.drain()
     return reply
 
 
@@ -235,7 +235,7 @@ async def test_one_that_waited_gives_its_tokens_and_its_place_back(bench: Bench)
         bench.add(engine)
         for _ in range(2):
             await asyncio.gather(*[bench.ask(COLD, head=head()) for _ in range(3)])
-            await bench.settlement.drain()
+            await bench.drain()
         reply = await ask(bench, head=head())
         assert int(dict(reply.headers)[b"x-ratelimit-remaining-tokens"]) >= 10_000 - 7 - 3
         assert [record.cache for record in await bench.records()].count("hit") == 6

@@ -47,7 +47,7 @@ async def away(own_redis_server: RedisServer, tmp_path: Path, client: HttpClient
     async with Upstream(answering(*[response(answer())] * 20)) as upstream:
         bench.add(upstream)
         yield bench
-    await bench.settlement.drain()
+    await bench.drain()
     await redis.close()
 
 
@@ -140,12 +140,12 @@ async def test_a_reservation_that_a_paused_redis_makes_for_a_refused_request_is_
     bench = Bench(redis, tmp_path, client, **changes)
     with pytest.raises(EngineUnavailableError):
         await bench.ask(principal=principal)  # Redis knows the script from now on
-    await bench.settlement.drain()
+    await bench.drain()
     own_redis_server.pause()
     with pytest.raises(ServiceUnavailableError):
         await bench.ask(principal=principal)
     own_redis_server.resume()
-    await bench.settlement.drain()
+    await bench.drain()
     assert await redis.call("HLEN", admission.reservations_key(ORG)) == 0
     assert (await money(redis, KEY)).held == 0
     assert len(await bench.records()) == 1
@@ -157,7 +157,7 @@ async def test_what_was_held_for_a_request_that_nobody_served_is_free_again(benc
     await trust(bench.redis, *principal.scopes)
     with pytest.raises(EngineUnavailableError):
         await bench.ask(principal=principal)
-    await bench.settlement.drain()
+    await bench.drain()
     state = await money(bench.redis, KEY)
     assert (state.spent, state.held) == (0, 0)
     assert await bench.redis.call("HLEN", admission.reservations_key(ORG)) == 0

@@ -4,13 +4,13 @@ A gateway under load has some ten of them a turn. Redis runs a script's beginnin
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from itertools import compress
 from typing import Any
 
 from quarterdeck.accounting.admission import RESERVE, Reservation, reserve_command
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
 from quarterdeck.net.redis_batches import TurnBatches
+from quarterdeck.net.tasks import Spawn
 
 RESERVED_AT_ONCE = 50
 """Requests admitted by one script: Redis serves nobody else meanwhile."""
@@ -52,7 +52,7 @@ class _Batch:
 class Reserving:
     """`spawn` runs what goes on by itself."""
 
-    def __init__(self, redis: Redis, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    def __init__(self, redis: Redis, spawn: Spawn) -> None:
         self._redis = redis
         self._spawn = spawn
         self._due = TurnBatches(redis, self._send, first=True)

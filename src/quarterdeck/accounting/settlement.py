@@ -6,9 +6,8 @@ Holds the requests under way as well, and renews their reservations, so that nob
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -17,6 +16,7 @@ from quarterdeck.accounting.admission import Note
 from quarterdeck.accounting.scopes import Counters
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
 from quarterdeck.net.redis_batches import TurnBatches
+from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.record import RequestRecord
 from quarterdeck.store.spool import Spool
 
@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 
 REPLAY_SECONDS = 1.0
 """Between two looks at the spool."""
-WORK_SECONDS = 5.0
-"""What the last requests have for counting their tokens when the process ends. Kubernetes kills after 30 s in all."""
 NOTES_AT_ONCE = 200
 """Reservations renewed by one script: a thousand streams must not stop Redis, nor this loop, for the time of all."""
 SETTLED_AT_ONCE = 50
@@ -69,8 +67,7 @@ class Settlement:
         self._redis = redis
         self._spool = spool
         self._on_spooled = on_spooled
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._work: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._under_way: dict[str, dict[str, Callable[[], Note]]] = defaultdict(dict)
         self._due = TurnBatches(redis, self._post)
         self._posted: set[_Batch] = set()
@@ -109,25 +106,13 @@ class Settlement:
             self._settle_one_by_one(batch)
         else:
             for record in batch.records:
-                self._start(self._keep(Note(record, batch.counters.noted), error))
+                self._tasks.spawn(self._keep(Note(record, batch.counters.noted), error))
         if not self._posted:
             self._all_answered.set()
 
     def _settle_one_by_one(self, batch: _Batch) -> None:
         for record in batch.records:
-            self._start(self._settle(Note(record, batch.counters.noted)))
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Work that belongs to a request that is over. Cancelled, it ends at once with what it has."""
-        task = self._start(work)
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
+            self._tasks.spawn(self._settle(Note(record, batch.counters.noted)))
 
     async def run(self) -> None:
         """Renew reservations and replay the spool, until cancelled."""
@@ -144,27 +129,16 @@ class Settlement:
                 log.error("the spool can't be read: %s", error)
 
     async def drain(self) -> None:
-        """Wait until every record given so far is in Redis or on disk. Other work is cut short after WORK_SECONDS."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + WORK_SECONDS
+        """Wait until every record passed to `settle` so far is in Redis or on disk."""
         while self._due or self._tasks or self._posted:
             self._due.send_all()
             if self._posted:  # Redis answers in its time or is hung up on: each of them is told
                 self._all_answered.clear()
                 await self._all_answered.wait()
                 continue
-            late = loop.time() >= deadline
-            if late:
-                for task in tuple(self._work):
-                    task.cancel()
-            await asyncio.wait(self._tasks, timeout=None if late else deadline - loop.time())
+            await self._tasks.drain()
         if self._unspooled:  # the disk was full; perhaps it is no longer
             await self._write()
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("what was left of a request failed", exc_info=error)
 
     async def _settle(self, note: Note) -> None:
         try:
@@ -207,7 +181,7 @@ class Settlement:
         """Bring spooled records into Redis, file by file."""
         lines, self._unspooled = self._unspooled, []
         for line in lines:  # the disk was full: perhaps Redis is back, perhaps there is room
-            self._start(self._settle(msgspec.json.decode(line, type=Note)))
+            self._tasks.spawn(self._settle(msgspec.json.decode(line, type=Note)))
         try:
             while (taken := await asyncio.to_thread(self._spool.take)) is not None:
                 try:

@@ -40,6 +40,7 @@ from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.redis import Redis
 from quarterdeck.net.redis_pubsub import Subscription
 from quarterdeck.net.signals import on_signals
+from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
@@ -57,6 +58,9 @@ log = logging.getLogger(__name__)
 
 CANCEL_SECONDS = 5.0
 """For those who were cancelled at the end of the drain, to be told and settled."""
+WORK_SECONDS = 5.0
+"""For post-request tasks (counting tokens) at shutdown. Then they are cancelled, and their records carry estimates:
+Kubernetes kills after 30 s in all."""
 FLUSH_SECONDS = 10.0
 """For the last records to reach Redis or the disk."""
 MIGRATE_RETRY_SECONDS = 1.0
@@ -97,6 +101,7 @@ class Service:
         self.sources = Sources(self._static(config), polled)
         self.endpoints = JoinedEndpoints(self.sources.all)
         self.spool = Spool(environment.state / "spool")
+        self.tasks = BackgroundTasks()
         self.settlement = Settlement(
             self.redis,
             self.spool,
@@ -116,7 +121,7 @@ class Service:
         )
         self.engines = EngineClient(self.client, live_config.select(lambda each: timeouts_of(each.gateway)))
         self.cache = AnswerCache(
-            live_config, self.redis, embed=Embedder(self.endpoints, self.engines), spawn=self.settlement.spawn
+            live_config, self.redis, embed=Embedder(self.endpoints, self.engines), spawn=self.tasks.spawn
         )
         self.pipeline = Pipeline(
             directory=directory,
@@ -124,6 +129,7 @@ class Service:
             engines=self.engines,
             redis=self.redis,
             settlement=self.settlement,
+            spawn=self.tasks.spawn,
             cache=self.cache,
             reread=self.authenticator.reread,
             on_record=metrics.observe,
@@ -205,6 +211,8 @@ class Service:
         await asyncio.gather(*background, return_exceptions=True)
         try:
             async with asyncio.timeout(FLUSH_SECONDS):
+                # Tasks first: they settle records, which the settlement then brings to Redis or to disk.
+                await self.tasks.drain(cancel_after=WORK_SECONDS)
                 await self.settlement.drain()
         except TimeoutError:
             log.error("not every record could be brought to Redis or to disk in %g s", FLUSH_SECONDS)

@@ -15,6 +15,7 @@ from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.gate import Gate
 from quarterdeck.inference.metering.meter import error_code
 from quarterdeck.inference.metering.token_counting import count_what_was_received, estimate_what_was_received
+from quarterdeck.net.tasks import Spawn
 from quarterdeck.record import RequestRecord, Status
 
 COUNTED_AT_ONCE = 8
@@ -32,12 +33,14 @@ class Closing:
         attempts: Attempts,
         gate: Gate,
         settlement: Settlement,
+        spawn: Spawn,
         on_record: Callable[[RequestRecord], None],
     ) -> None:
         self._engines = engines
         self._attempts = attempts
         self._gate = gate
         self._settlement = settlement
+        self._spawn = spawn
         self._on_record = on_record
         self._counting = asyncio.Semaphore(COUNTED_AT_ONCE)
         self._to_count = 0
@@ -54,7 +57,7 @@ class Closing:
         if meter.usage is None and meter.first_token is not None and call.head.operation not in FREE:
             if meter.endpoint is not None and self._to_count < MOST_TO_COUNT:
                 self._to_count += 1
-                self._settlement.spawn(self._count_and_settle(call, meter.endpoint, status, now, http_status, code))
+                self._spawn(self._count_and_settle(call, meter.endpoint, status, now, http_status, code))
                 return
             estimate_what_was_received(meter, call.body)
         self._settle(call, meter.record(status, now, http_status=http_status, error=code))

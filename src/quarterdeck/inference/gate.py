@@ -21,6 +21,7 @@ from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.errors import APIError
 from quarterdeck.inference.call_state import Call, Headers
 from quarterdeck.net.redis import Redis, RedisError, RedisSilentError, RedisUnavailableError
+from quarterdeck.net.tasks import Spawn
 from quarterdeck.record import RequestRecord
 from quarterdeck.settings.config import GatewayConfig
 
@@ -34,11 +35,16 @@ class Gate:
     """`reread` reads a key again whose org has changed, and raises AuthenticationError where it is gone."""
 
     def __init__(
-        self, redis: Redis, settlement: Settlement, reread: Callable[[Principal, int], Awaitable[Principal]]
+        self,
+        redis: Redis,
+        settlement: Settlement,
+        spawn: Spawn,
+        reread: Callable[[Principal, int], Awaitable[Principal]],
     ) -> None:
         self._redis = redis
-        self._reserving = Reserving(redis, settlement.spawn)
+        self._reserving = Reserving(redis, spawn)
         self._settlement = settlement
+        self._spawn = spawn
         self._reread = reread
         self._local = LocalLimits()
         self.refused: Counter[tuple[str, ...]] = Counter()
@@ -61,11 +67,11 @@ class Gate:
                 self.admitted_locally += 1
                 return ()
             if isinstance(error, RedisSilentError):
-                self._settlement.spawn(self._release_later(wanted))
+                self._spawn(self._release_later(wanted))
             raise self._refusal(refused) from error
         except asyncio.CancelledError:
             # The reservation may have been made; on one connection the release comes after it.
-            self._settlement.spawn(self._release(wanted))
+            self._spawn(self._release(wanted))
             raise
         principal = call.head.principal
         admitted = read_admission(said, principal.counters)
@@ -81,7 +87,7 @@ class Gate:
             try:
                 await self._reread(principal, admitted.revision)
             except BaseException:  # refused, or cancelled meanwhile
-                self._settlement.spawn(self._release(wanted))
+                self._spawn(self._release(wanted))
                 raise
         if admitted.cached is not None and call.lookup is not None:
             call.found = call.lookup.read(admitted.cached, time.time())

@@ -22,6 +22,7 @@ from quarterdeck.inference.preparation import for_endpoint
 from quarterdeck.inference.routing.directory import Route, ServedModel
 from quarterdeck.inference.routing.router import Router
 from quarterdeck.inference.streaming.relay import Relay
+from quarterdeck.net.tasks import Spawn
 from quarterdeck.protocol.requests import AnyRequest
 from quarterdeck.record import MIRROR, Attempt, RequestRecord, Status
 from quarterdeck.settings.limits import Limits
@@ -38,12 +39,14 @@ class Mirror:
         router: Router,
         engines: EngineClient,
         settlement: Settlement,
+        spawn: Spawn,
         on_record: Callable[[RequestRecord], None] = lambda record: None,
     ) -> None:
         self.under_way = 0
         self._router = router
         self._engines = engines
         self._settlement = settlement
+        self._spawn = spawn
         self._on_record = on_record
         self._ids = ids.RequestIds()
 
@@ -58,7 +61,7 @@ class Mirror:
         copy = Head(self._ids.next(), head.operation, _nobody(head.principal.org), time.time(), head.headers)
         meter = Meter(copy, served, request)
         meter.route = route.name
-        self._settlement.spawn(self._send(meter, served, body, tokens, route.total_seconds))
+        self._spawn(self._send(meter, served, body, tokens, route.total_seconds))
 
     async def _send(self, meter: Meter, served: ServedModel, body: bytes, tokens: int, seconds: float) -> None:
         try:

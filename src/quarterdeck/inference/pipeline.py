@@ -33,6 +33,7 @@ from quarterdeck.inference.routing.router import Router
 from quarterdeck.inference.streaming.heartbeats import patiently
 from quarterdeck.inference.streaming.relay import Relay
 from quarterdeck.net.redis import Redis
+from quarterdeck.net.tasks import Spawn
 from quarterdeck.protocol import requests, sse
 from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.record import RequestRecord
@@ -64,6 +65,7 @@ class Pipeline:
         engines: EngineClient,
         redis: Redis,
         settlement: Settlement,
+        spawn: Spawn,
         cache: AnswerCache,
         reread: Callable[[Principal, int], Awaitable[Principal]],
         on_record: Callable[[RequestRecord], None] = lambda record: None,
@@ -75,10 +77,10 @@ class Pipeline:
         self._settlement = settlement
         self._forms = Forms()
         self.router = Router(endpoints)
-        self._mirror = Mirror(self.router, engines, settlement, on_record)
-        self.gate = Gate(redis, settlement, reread)
+        self._mirror = Mirror(self.router, engines, settlement, spawn, on_record)
+        self.gate = Gate(redis, settlement, spawn, reread)
         self._attempts = Attempts(engines, self.queues)
-        self._closing = Closing(engines, self._attempts, self.gate, settlement, on_record)
+        self._closing = Closing(engines, self._attempts, self.gate, settlement, spawn, on_record)
 
     async def call(self, head: Head, body: bytes) -> Reply:
         """Answer a request. Raises APIError while there is nothing of an answer yet."""

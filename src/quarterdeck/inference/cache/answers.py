@@ -11,13 +11,14 @@ from quarterdeck.inference.cache import entry as entries
 from quarterdeck.inference.cache import store
 from quarterdeck.inference.cache.entry import Collector, Entry
 from quarterdeck.inference.cache.flights import Flight, Flights
-from quarterdeck.inference.cache.keeping import Keeping, Spawn
+from quarterdeck.inference.cache.keeping import Keeping
 from quarterdeck.inference.cache.key import FREELY, Plans, Question, ask, control_of
 from quarterdeck.inference.cache.semantic import Asked, Embed, SemanticCache, asked_of
 from quarterdeck.inference.call import Head, Reply
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.inference.streaming.tap import choices_of
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
+from quarterdeck.net.tasks import Spawn
 from quarterdeck.protocol import sse
 from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.record import CacheState, RequestRecord

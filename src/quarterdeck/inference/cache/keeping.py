@@ -4,8 +4,6 @@ Where Redis is away they are not kept, and nothing fails.
 """
 
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import msgspec
 
@@ -15,10 +13,9 @@ from quarterdeck.inference.cache.key import Question
 from quarterdeck.inference.cache.semantic import Asked, SemanticCache
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
 from quarterdeck.net.redis_batches import TurnBatches
+from quarterdeck.net.tasks import Spawn
 
 log = logging.getLogger(__name__)
-
-Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 KEPT_AT_ONCE = 16
 """Answers stored by one command: Redis serves nobody meanwhile, some 10 µs for each."""
