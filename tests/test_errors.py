@@ -92,8 +92,18 @@ def test_an_exhausted_budget_is_not_to_be_tried_again() -> None:
 
 
 def test_headers_belong_to_one_error() -> None:
-    headers = {"retry-after": "1"}
+    headers = {"connection": "close"}
     error = RateLimitError("x", headers=headers)
-    headers["retry-after"] = "2"
-    assert error.headers == {"retry-after": "1"}
+    headers["connection"] = "keep-alive"
+    assert error.headers == {"connection": "close"}
     assert RateLimitError("x").headers == {}
+
+
+def test_retry_after_follows_from_the_code_unless_the_error_knows_better() -> None:
+    assert EngineUnavailableError("x").retry_after == 1
+    assert EngineUnavailableError("x", code="model_not_ready").retry_after == 5
+    assert EngineUnavailableError("x", retry_after="7").retry_after == "7"
+    assert RateLimitError("x", code="queue_full").retry_after == 5
+    assert APIError("x").retry_after is None
+    assert RateLimitError("x").retry_after is None
+    assert InsufficientQuotaError("x").retry_after is None

@@ -10,8 +10,8 @@
     + MethodNotAllowedError    405
   - ConflictError              409  invalid_request_error
   - RateLimitError             429  rate_limit_error
-    + InsufficientQuotaError   429  insufficient_quota     a budget is exhausted: trying again is in vain
-  - ServiceUnavailableError    503  server_error           a part of ours is away
+    + InsufficientQuotaError   429  insufficient_quota     a budget is exhausted: a retry would fail as well
+  - ServiceUnavailableError    503  server_error           a dependency is unavailable
   - EngineError                502  engine_error
     + EngineUnavailableError   503
     + EngineTimeoutError       504
@@ -23,17 +23,35 @@ the tree once: the gateway into an envelope or a stream event, the worker into a
 from collections.abc import Mapping
 from typing import ClassVar
 
+RETRY_AFTER_SECONDS: Mapping[str, int] = {
+    # Over within a second: a dependency restarts, a request ends, another gateway takes the retry.
+    "auth_unavailable": 1,
+    "cache_unavailable": 1,
+    "engine_unavailable": 1,
+    "limits_unavailable": 1,
+    "overloaded": 1,
+    "shutting_down": 1,
+    # A model has to start, or a queue has to move.
+    "model_not_ready": 5,
+    "queue_full": 5,
+    "queue_timeout": 5,
+}
+"""Retry-After by error code. An error that knows better (a rate limit, an engine's own header) passes `retry_after`;
+one of any other code has no such header."""
+
 
 class APIError(Exception):
-    """What went wrong, in the words of OpenAI's error object.
+    """An error in the shape of OpenAI's error object.
 
-    `param` names the request's field, `code` is the machine's word for the cause, `headers` travel with the answer.
+    `param` is the request's field at fault, `code` the machine-readable cause, `headers` are sent with the response.
+    `retry_after` is the value of its Retry-After header: seconds, or an engine's own words. None: by its code
+    (RETRY_AFTER_SECONDS).
     """
 
     status: int = 500
     type: str = "server_error"
     engine_status: int = 0
-    """What an engine answered with, where this tells of its answer. 0: none came."""
+    """The status of the engine's response, where this error stems from one. 0: there was none."""
     default_code: ClassVar[str | None] = None
 
     def __init__(
@@ -43,12 +61,14 @@ class APIError(Exception):
         param: str | None = None,
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
+        retry_after: int | str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.code = code if code is not None else self.default_code
         self.headers = dict(headers or {})
+        self.retry_after = retry_after if retry_after is not None else RETRY_AFTER_SECONDS.get(self.code or "")
 
 
 class BadRequestError(APIError):
@@ -98,7 +118,7 @@ class InsufficientQuotaError(RateLimitError):
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        # The SDKs try a 429 again unless they are told not to.
+        # The SDKs retry a 429 unless this header forbids it.
         super().__init__(message, param=param, code=code, headers={"x-should-retry": "false", **(headers or {})})
 
 
@@ -107,13 +127,13 @@ class ServiceUnavailableError(APIError):
 
 
 class EngineError(APIError):
-    """An engine answered, and wrongly; or was lost while it answered."""
+    """An engine's response was wrong, or broke off."""
 
     status, type, default_code = 502, "engine_error", "engine_error"
 
 
 class EngineUnavailableError(EngineError):
-    """Nobody answers for the model now. Safe to try elsewhere: the engine saw nothing, or refused."""
+    """No engine accepted the request. Another may be tried: this one never saw it, or refused it."""
 
     status, default_code = 503, "engine_unavailable"
 

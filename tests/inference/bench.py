@@ -125,6 +125,7 @@ class Bench:
         """End post-request tasks, then bring every record to Redis or to disk, as a gateway does when it shuts down."""
         await self.tasks.drain(cancel_after=self.work_seconds)
         await self.settlement.drain()
+        await self.tasks.drain(cancel_after=self.work_seconds)
 
     async def record(self) -> RequestRecord:
         """The one record there is, once all is settled; the same in Redis and before the observer."""

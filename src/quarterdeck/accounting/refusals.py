@@ -25,16 +25,16 @@ def refusal_of(admitted: Admission) -> APIError:
         "tokens": f"{admitted.tokens_limit} tokens per minute",
         "concurrent": f"{admitted.places} requests at once",
     }[admitted.refused or ""]
-    headers = {"retry-after": str(seconds), "retry-after-ms": str(milliseconds)}
+    headers = {"retry-after-ms": str(milliseconds)}
     headers |= {name.decode(): value.decode() for name, value in rate_headers(admitted)}
-    return RateLimitError(f"Rate limit reached: {whose} may send {what}. Try again in {seconds} s.", headers=headers)
-
-
-def limits_unavailable(*, seconds: int = 1) -> ServiceUnavailableError:
-    """The counters can't be looked at: Redis is away, or has lost what was spent."""
-    return ServiceUnavailableError(
-        "Limits can't be checked at the moment.", code="limits_unavailable", headers={"retry-after": str(seconds)}
+    return RateLimitError(
+        f"Rate limit reached: {whose} may send {what}. Try again in {seconds} s.", headers=headers, retry_after=seconds
     )
+
+
+def limits_unavailable() -> ServiceUnavailableError:
+    """The counters can't be looked at: Redis is away, or has lost what was spent."""
+    return ServiceUnavailableError("Limits can't be checked at the moment.", code="limits_unavailable")
 
 
 def _whose(scope: str) -> str:

@@ -26,6 +26,4 @@ class KeptAnswers:
 
 
 def _away() -> ServiceUnavailableError:
-    return ServiceUnavailableError(
-        "The cache can't be reached at the moment.", code="cache_unavailable", headers={"retry-after": "1"}
-    )
+    return ServiceUnavailableError("The cache can't be reached at the moment.", code="cache_unavailable")

@@ -214,6 +214,7 @@ class Service:
                 # Tasks first: they settle records, which the settlement then brings to Redis or to disk.
                 await self.tasks.drain(cancel_after=WORK_SECONDS)
                 await self.settlement.drain()
+                await self.tasks.drain(cancel_after=WORK_SECONDS)  # writes to the cache that the last responses began
         except TimeoutError:
             log.error("not every record could be brought to Redis or to disk in %g s", FLUSH_SECONDS)
         self._is_closing = True

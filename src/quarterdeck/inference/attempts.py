@@ -73,7 +73,7 @@ class Attempts:
             else:
                 selection.succeeded(choice)
                 return answer
-        raise _with_retry_after(failure or _nobody_is_ready(call))
+        raise failure or _nobody_is_ready(call)
 
     async def go_on(self, call: Call, gateway: GatewayConfig, deadline: float, lost: Lost) -> Resumed | None:
         """Let another endpoint of the same model go on with the answer. None: nobody does, and the caller is told."""
@@ -176,11 +176,4 @@ def _nobody_is_ready(call: Call) -> APIError:
     return EngineUnavailableError(
         f"No endpoint of the model '{call.meter.served.name}' is ready.",
         code="model_not_ready",
-        headers={"retry-after": "5"},
     )
-
-
-def _with_retry_after(failure: APIError) -> APIError:
-    if isinstance(failure, EngineUnavailableError):  # as long as nothing else was said: it may be one dropped call
-        failure.headers.setdefault("retry-after", "1")
-    return failure

@@ -76,7 +76,7 @@ async def test_two_authorization_headers_are_none(app: HotPath) -> None:
 
 
 async def test_an_error_of_the_pipeline_is_an_envelope_with_its_headers(app: HotPath, pipeline: FakePipeline) -> None:
-    pipeline.answer = RateLimitError("too many", headers={"retry-after": "7"})
+    pipeline.answer = RateLimitError("too many", retry_after="7")
     answer = await Client(app).post(CHAT, {})
     assert (answer.status, answer.headers["retry-after"]) == (429, "7")
     assert answer.error == {
@@ -89,7 +89,7 @@ async def test_an_error_of_the_pipeline_is_an_envelope_with_its_headers(app: Hot
 
 
 async def test_a_header_of_an_error_can_not_break_the_head(app: HotPath, pipeline: FakePipeline) -> None:
-    pipeline.answer = BadRequestError("no", headers={"retry-after": "1\r\nset-cookie: a=b"})
+    pipeline.answer = BadRequestError("no", retry_after="1\r\nset-cookie: a=b")
     answer = await Client(app).post(CHAT, {})
     assert answer.headers["retry-after"] == "1set-cookie: a=b"
 

@@ -256,7 +256,6 @@ class Authenticator:
             raise ServiceUnavailableError(
                 "Your API key can't be checked at the moment. Please retry.",
                 code="auth_unavailable",
-                headers={"retry-after": "1"},
             ) from error
         if row is None:
             self._remember_unknown(digest)

@@ -231,8 +231,6 @@ def _forwarded(gateway: GatewayConfig) -> frozenset[bytes]:
 def _not_now(*, is_draining: bool) -> ServiceUnavailableError:
     if is_draining:
         # The connection goes as well, so that the retry reaches another gateway.
-        headers = {"retry-after": "1", "connection": "close"}
+        headers = {"connection": "close"}
         return ServiceUnavailableError("This gateway is about to end.", code="shutting_down", headers=headers)
-    return ServiceUnavailableError(
-        "This gateway is at its limit of requests.", code="overloaded", headers={"retry-after": "1"}
-    )
+    return ServiceUnavailableError("This gateway is at its limit of requests.", code="overloaded")

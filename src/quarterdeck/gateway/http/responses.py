@@ -33,8 +33,9 @@ def encode(error: APIError) -> tuple[HeaderList, bytes]:
     headers = [JSON]
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    for name, value in error.headers.items():
-        # An engine's words may stand in a header (retry-after): nothing of them may end the line.
+    own = error.headers if error.retry_after is None else {"retry-after": str(error.retry_after), **error.headers}
+    for name, value in own.items():
+        # retry-after may be an engine's own words, which must not end the line.
         headers.append((name.lower().encode("latin-1"), _NOT_IN_HEADERS.sub("", value).encode("ascii")))
     return headers, body
 

@@ -225,15 +225,13 @@ def refusal(status: int, body: bytes, retry_after: bytes | None = None) -> APIEr
     is_word = isinstance(error.code, str) and not error.code.isdecimal() and _CODE.fullmatch(error.code)
     code = str(error.code) if is_word else None
     param = error.param[:MAX_PARAM] if isinstance(error.param, str) else None
-    headers = {"retry-after": retry_after.decode("latin-1")} if retry_after else None
-    return _told(_refusal(status, message, code, param, headers), status)
+    own = retry_after.decode("latin-1") if retry_after else None
+    return _told(_refusal(status, message, code, param, own), status)
 
 
-def _refusal(
-    status: int, message: str, code: str | None, param: str | None, headers: dict[str, str] | None
-) -> APIError:
+def _refusal(status: int, message: str, code: str | None, param: str | None, retry_after: str | None) -> APIError:
     if status == 429:
-        return RateLimitError(message, code=code or "engine_overloaded", headers=headers)
+        return RateLimitError(message, code=code or "engine_overloaded", retry_after=retry_after)
     if status == 404:
         return NotFoundError(message, param=param, code=code or "model_not_found")
     if status in (400, 413, 422):
@@ -241,7 +239,7 @@ def _refusal(
     if status in (408, 504):
         return EngineTimeoutError(message)
     if status == 503:
-        return EngineUnavailableError(message, headers=headers)
+        return EngineUnavailableError(message, retry_after=retry_after)
     # A 401 or 403 here means that *our* key is refused over there: nothing the caller could mend, and its words may
     # hold a piece of the key.
     return EngineError(f"The engine answered with status {status}." if status in (401, 403) else message)

@@ -274,11 +274,8 @@ def _full(served: ServedModel, most: int) -> RateLimitError:
     return RateLimitError(
         f"{most} requests wait for the model '{served.name}' already. Try again later.",
         code="queue_full",
-        headers={"retry-after": "5"},
     )
 
 
 def _timed_out(served: ServedModel, seconds: float) -> ServiceUnavailableError:
-    return ServiceUnavailableError(
-        f"The model '{served.name}' had no room in {seconds:g} s.", code="queue_timeout", headers={"retry-after": "5"}
-    )
+    return ServiceUnavailableError(f"The model '{served.name}' had no room in {seconds:g} s.", code="queue_timeout")
