@@ -6,22 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.protocol.tricky import TRICKY
 
 from quarterdeck.errors import EngineError
 from quarterdeck.protocol import sse
-
-TRICKY = [
-    "data: [DONE]",
-    "data: [DONE]\n\n",
-    '"usage":{"prompt_tokens":1}',
-    '"usage"',
-    '{"error":{"message":"no"}}',
-    '"error"',
-    '"finish_reason":"stop"',
-    "event: error",
-    "\r\n\r\n",
-    "\n\n",
-]
 
 texts = st.text() | st.sampled_from(TRICKY) | st.lists(st.sampled_from(TRICKY)).map("".join)
 json_events = st.fixed_dictionaries({"choices": st.lists(texts)}).map(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.protocol.usage import MAX_COUNT, Answer, Counts, Usage, decode_answer, usage_of
+from quarterdeck.protocol.usage import MAX_COUNT, Counts, ParsedAnswer, Usage, parse_answer, parse_usage
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,11 @@ from quarterdeck.protocol.usage import MAX_COUNT, Answer, Counts, Usage, decode_
     ],
 )
 def test_a_count_is_a_count_or_absent(said: Any, read: Usage | None) -> None:
-    assert usage_of(said) == read
+    assert parse_usage(said) == read
 
 
 def test_an_answer_is_read_for_what_a_record_needs() -> None:
-    answer = decode_answer(b'{"id":"x","choices":[{"finish_reason":"stop","message":{}}],"usage":{"prompt_tokens":1}}')
+    answer = parse_answer(b'{"id":"x","choices":[{"finish_reason":"stop","message":{}}],"usage":{"prompt_tokens":1}}')
     assert answer is not None
     assert (answer.id, answer.choices[0].finish_reason if answer.choices else None) == ("x", "stop")
     assert answer.usage == Counts(prompt_tokens=1)
@@ -58,13 +58,13 @@ def test_an_answer_is_read_for_what_a_record_needs() -> None:
 
 @pytest.mark.parametrize("odd", [b'"id":7', b'"choices":{}', b'"choices":[1]', b'"choices":[{"finish_reason":1}]'])
 def test_what_an_odd_answer_used_was_used_all_the_same(odd: bytes) -> None:
-    assert decode_answer(b"{" + odd + b',"usage":{"prompt_tokens":1}}') == Answer(usage=Counts(prompt_tokens=1))
+    assert parse_answer(b"{" + odd + b',"usage":{"prompt_tokens":1}}') == ParsedAnswer(usage=Counts(prompt_tokens=1))
 
 
 def test_a_usage_that_is_none_counts_as_absent() -> None:
-    assert decode_answer(b'{"usage":[]}') == Answer()
+    assert parse_answer(b'{"usage":[]}') == ParsedAnswer()
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"id":"\xff"}', b'{"a":' + b"[" * 100_000])
 def test_what_is_no_answer_is_none(body: bytes) -> None:
-    assert decode_answer(body) is None
+    assert parse_answer(body) is None

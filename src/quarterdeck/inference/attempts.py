@@ -23,7 +23,7 @@ from quarterdeck.inference.preparation import for_endpoint
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.router import Choice
-from quarterdeck.inference.streaming.resume import Lost, Resumed, continue_at, is_resumable
+from quarterdeck.inference.streaming.resume import LostStream, ResumedStream, is_resumable, plan_continuation
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.requests import Generation
 from quarterdeck.record import Attempt
@@ -75,7 +75,9 @@ class Attempts:
                 return answer
         raise failure or _nobody_is_ready(call)
 
-    async def go_on(self, call: Call, gateway: GatewayConfig, deadline: float, lost: Lost) -> Resumed | None:
+    async def go_on(
+        self, call: Call, gateway: GatewayConfig, deadline: float, lost: LostStream
+    ) -> ResumedStream | None:
         """Let another endpoint of the same model go on with the answer. None: nobody does, and the caller is told."""
         meter, members = call.meter, requests.members(call.body)
         origin, began = meter.endpoint, meter.engine_started
@@ -95,7 +97,7 @@ class Attempts:
             meter.engine_started = began  # what an engine's seconds cost, the first one's cost as well
             model = endpoint.upstream_model or choice.served.name
             try:
-                if (asked := await continue_at(self._engines, endpoint, model, members, request, lost)) is None:
+                if (asked := await plan_continuation(self._engines, endpoint, model, members, request, lost)) is None:
                     self.end(call, None, time.time(), code="nothing_left")
                     break
                 answer = await self._ask(call, choice, asked.body, deadline)
@@ -104,7 +106,7 @@ class Attempts:
                 continue
             if answer.stream is not None:
                 call.selection.succeeded(choice)
-                return Resumed(answer.stream, asked.tokens, asked.repeated)
+                return ResumedStream(answer.stream, asked.tokens, asked.repeated)
             self.end(call, EngineError("The engine's answer is no stream."), time.time())
         meter.endpoint = origin  # it gave what there is
         return None

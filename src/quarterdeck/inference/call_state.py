@@ -12,7 +12,7 @@ from quarterdeck.inference.call import Head
 from quarterdeck.inference.metering.meter import Meter
 from quarterdeck.inference.preparation import Estimate
 from quarterdeck.inference.routing.router import Selection
-from quarterdeck.protocol.requests import Generation
+from quarterdeck.protocol.stream_usage import includes_usage
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -40,9 +40,8 @@ class Call(msgspec.Struct, eq=False):
 
     @property
     def shows_usage(self) -> bool:
-        """Whether the caller asked for the usage of a stream."""
-        request = self.meter.request
-        return isinstance(request, Generation) and bool(request.stream_options and request.stream_options.include_usage)
+        """Whether the client asked for usage in its stream."""
+        return includes_usage(self.meter.request)
 
     def speak_for(self, principal: Principal) -> None:
         """Its key as it has been read since. Only before it is admitted: what was reserved is settled where it was."""

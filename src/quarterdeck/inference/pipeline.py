@@ -30,7 +30,7 @@ from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.resolution import resolve
 from quarterdeck.inference.routing.router import Router
-from quarterdeck.inference.streaming.heartbeats import patiently
+from quarterdeck.inference.streaming.heartbeats import with_heartbeats
 from quarterdeck.inference.streaming.relay import Relay
 from quarterdeck.net.redis import Redis
 from quarterdeck.net.tasks import Spawn
@@ -108,7 +108,7 @@ class Pipeline:
         if not call.is_stream or not self.queues.must_wait(served):
             return await self._answer(call, gateway)
         queue = directory.config.queue
-        return await patiently(
+        return await with_heartbeats(
             self._answer(call, gateway),
             after=queue.heartbeat_after_seconds,
             every=queue.heartbeat_seconds,

@@ -12,6 +12,7 @@ from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.dialects import spoken
 from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Generation
+from quarterdeck.protocol.stream_usage import includes_usage, with_usage
 from quarterdeck.settings.limits import Limits
 
 DEFAULT_OUTPUT_TOKENS = 256
@@ -62,11 +63,8 @@ def prepared(
     if request.model != served.name:
         changed["model"] = served.name
     if isinstance(request, Generation):
-        if request.stream and not (request.stream_options and request.stream_options.include_usage):
-            # The record needs the engine's count; what the client did not ask for is taken out again (StreamTap).
-            options = members.get("stream_options")
-            asked = msgspec.json.decode(options) if options is not None else None
-            changed["stream_options"] = {**(asked or {}), "include_usage": True}
+        if request.stream and not includes_usage(request):
+            changed["stream_options"] = with_usage(members.get("stream_options"))
         if limits.max_tokens is not None:
             changed |= _held_to(limits.max_tokens, request)
     return requests.with_members(members, changed) if changed else body

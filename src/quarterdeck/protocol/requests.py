@@ -88,6 +88,18 @@ class Score(Request, frozen=True, kw_only=True):
 
 AnyRequest = ChatCompletion | Completion | Embedding | Tokenize | Detokenize | Score
 
+
+def choice_count(request: AnyRequest) -> int:
+    """How many choices the answer to this request has."""
+    if not isinstance(request, Generation):
+        return 1
+    prompts = 1
+    if isinstance(request, Completion) and isinstance(request.prompt, list):
+        # A list of integers is one prompt, given as tokens.
+        prompts = 1 if request.prompt and isinstance(request.prompt[0], int) else len(request.prompt)
+    return (request.n or 1) * prompts
+
+
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MISSING = "Object missing required field `"
 _MEMBER = re.compile(rb'[{,\s]*"([^"\\]*(?:\\.[^"\\]*)*)"\s*:\s*')

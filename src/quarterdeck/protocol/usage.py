@@ -37,7 +37,7 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
     finish_reason: str | None = None
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
+class ParsedAnswer(msgspec.Struct, frozen=True, gc=False):
     """What is read of a whole answer; all other members are skipped over."""
 
     id: str | None = None
@@ -47,7 +47,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     object: Any = None  # not `object`: inside the class, that is the field above its own annotation
 
 
-_answers = msgspec.json.Decoder(Answer)
+_answers = msgspec.json.Decoder(ParsedAnswer)
 
 
 class _Counted(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ class _Counted(msgspec.Struct, frozen=True):
     object: Any = None
 
 
-def decode_answer(body: bytes) -> Answer | None:
+def parse_answer(body: bytes) -> ParsedAnswer | None:
     """None where the body is not the JSON of an answer."""
     try:
         try:
@@ -66,12 +66,12 @@ def decode_answer(body: bytes) -> Answer | None:
         except msgspec.ValidationError:
             odd = msgspec.json.decode(body, type=_Counted)
             usage = msgspec.convert(odd.usage, Counts) if isinstance(odd.usage, dict) else None
-            return Answer(usage=usage, error=odd.error, object=odd.object)
+            return ParsedAnswer(usage=usage, error=odd.error, object=odd.object)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def usage_of(value: object) -> Usage | None:
+def parse_usage(value: object) -> Usage | None:
     """Read a `usage` object. None where it is absent, or is not one an engine in its right mind would send."""
     if isinstance(value, dict):
         value = msgspec.convert(value, Counts)

@@ -16,7 +16,6 @@ from tests.inference.reading import read, read_pieces
 from quarterdeck.inference.cache.entry import (
     MAX_UNPACKED,
     PIECE_BYTES,
-    Collector,
     Entry,
     Replay,
     decode,
@@ -257,17 +256,3 @@ def test_a_hit_costs_nothing_and_says_what_it_saved() -> None:
     assert (record.finish_reason, record.response_id) == ("stop", "chatcmpl-1")
     assert entry_of(record, STREAM, SSE) is None
     assert msgspec.json.decode(msgspec.json.encode(record), type=type(record)) == record
-
-
-# collecting
-
-
-def test_pieces_are_collected_until_they_are_too_many() -> None:
-    told: list[bool] = []
-    subject = Collector(6, on_full=lambda: told.append(True))
-    subject.add(b"abc")
-    subject.add(b"def")
-    assert subject.body() == b"abcdef" and told == []
-    subject.add(b"g")
-    subject.add(b"h")
-    assert subject.body() is None and told == [True]

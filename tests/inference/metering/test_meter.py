@@ -9,12 +9,12 @@ from tests.inference.making import CHAT, a_head, a_meter, a_principal, an_endpoi
 from quarterdeck.errors import EngineError
 from quarterdeck.inference.metering.meter import MAX_TEXT, Meter, error_code
 from quarterdeck.inference.streaming.tap import StreamTap
-from quarterdeck.protocol.usage import Usage, decode_answer
+from quarterdeck.protocol.usage import Usage, parse_answer
 from quarterdeck.record import Attempt
 
 
 def read(meter: Meter, body: bytes) -> None:
-    meter.read_answer(decode_answer(body), body)
+    meter.read_answer(parse_answer(body), body)
 
 
 def test_a_whole_answer_gives_usage_reason_and_id() -> None:

@@ -7,7 +7,7 @@ from tests.inference.reading import Pieces, read_pieces
 
 from quarterdeck.errors import EngineUnavailableError
 from quarterdeck.inference.call import Reply, Sink
-from quarterdeck.inference.streaming.heartbeats import WAITING, patiently
+from quarterdeck.inference.streaming.heartbeats import WAITING, with_heartbeats
 from quarterdeck.protocol import sse
 
 HEADERS = ((b"content-type", b"text/event-stream"),)
@@ -73,7 +73,7 @@ def answer() -> Answer:
 
 async def test_an_answer_in_time_is_itself(answer: Answer) -> None:
     answer.gate.set()
-    reply = await patiently(answer(), after=30, every=30, headers=HEADERS)
+    reply = await with_heartbeats(answer(), after=30, every=30, headers=HEADERS)
     assert reply.stream is answer.pieces
 
 
@@ -81,11 +81,11 @@ async def test_an_error_in_time_is_a_status(answer: Answer) -> None:
     answer.gate.set()
     answer.error = EngineUnavailableError("gone")
     with pytest.raises(EngineUnavailableError):
-        await patiently(answer(), after=30, every=30, headers=HEADERS)
+        await with_heartbeats(answer(), after=30, every=30, headers=HEADERS)
 
 
 async def test_a_late_one_is_waited_for_with_comments(answer: Answer) -> None:
-    reply = await patiently(answer(), after=SOON, every=SOON, headers=HEADERS)
+    reply = await with_heartbeats(answer(), after=SOON, every=SOON, headers=HEADERS)
     assert (reply.status, reply.headers) == (200, HEADERS)
     assert reply.stream is not None
     async with Pieces(reply.stream) as pieces:
@@ -97,7 +97,7 @@ async def test_a_late_one_is_waited_for_with_comments(answer: Answer) -> None:
 
 
 async def test_a_full_sink_is_waited_for(answer: Answer) -> None:
-    reply = await patiently(answer(), after=SOON, every=30, headers=HEADERS)
+    reply = await with_heartbeats(answer(), after=SOON, every=30, headers=HEADERS)
     assert reply.stream is not None
     sink = Full()
     pumping = asyncio.create_task(reply.stream.pump(sink))
@@ -109,7 +109,7 @@ async def test_a_full_sink_is_waited_for(answer: Answer) -> None:
 
 
 async def test_once_they_have_begun_an_error_is_an_event(answer: Answer) -> None:
-    reply = await patiently(answer(), after=SOON, every=30, headers=HEADERS)
+    reply = await with_heartbeats(answer(), after=SOON, every=30, headers=HEADERS)
     assert reply.stream is not None
     async with Pieces(reply.stream) as pieces:
         assert await anext(pieces) == WAITING
@@ -126,7 +126,7 @@ async def test_a_whole_answer_is_an_event() -> None:
         await gate.wait()
         return Reply(200, (), b'{"a":1}')
 
-    reply = await patiently(whole(), after=SOON, every=30, headers=HEADERS)
+    reply = await with_heartbeats(whole(), after=SOON, every=30, headers=HEADERS)
     assert reply.stream is not None
     async with Pieces(reply.stream) as pieces:
         assert await anext(pieces) == WAITING
@@ -135,7 +135,7 @@ async def test_a_whole_answer_is_an_event() -> None:
 
 
 async def test_a_caller_who_leaves_early_takes_the_request_with_him(answer: Answer) -> None:
-    task = asyncio.create_task(patiently(answer(), after=30, every=30, headers=HEADERS))
+    task = asyncio.create_task(with_heartbeats(answer(), after=30, every=30, headers=HEADERS))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     task.cancel()
@@ -145,7 +145,7 @@ async def test_a_caller_who_leaves_early_takes_the_request_with_him(answer: Answ
 
 
 async def test_a_caller_who_leaves_while_it_waits_as_well(answer: Answer) -> None:
-    reply = await patiently(answer(), after=SOON, every=30, headers=HEADERS)
+    reply = await with_heartbeats(answer(), after=SOON, every=30, headers=HEADERS)
     assert reply.stream is not None
     await reply.stream.aclose()
     await reply.stream.aclose()
@@ -154,7 +154,7 @@ async def test_a_caller_who_leaves_while_it_waits_as_well(answer: Answer) -> Non
 
 
 async def test_an_answer_that_came_just_then_is_closed(answer: Answer) -> None:
-    reply = await patiently(answer(), after=SOON, every=30, headers=HEADERS)
+    reply = await with_heartbeats(answer(), after=SOON, every=30, headers=HEADERS)
     assert reply.stream is not None
     answer.gate.set()
     await asyncio.sleep(0)

@@ -13,9 +13,8 @@ from tests.net.upstream import SOON, Peer, Upstream, answering, chunk, response,
 from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
 from quarterdeck.inference.engine.client import EngineClient, EngineStream, stream_error
 from quarterdeck.inference.metering.meter import Meter
-from quarterdeck.inference.streaming import relay
-from quarterdeck.inference.streaming.relay import Relay
-from quarterdeck.inference.streaming.resume import Lost, Resumed
+from quarterdeck.inference.streaming.relay import BODY_END_SECONDS, Relay
+from quarterdeck.inference.streaming.resume import LostStream, ResumedStream
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.protocol import sse
 from quarterdeck.protocol.usage import Usage
@@ -80,10 +79,11 @@ class Watched:
         tokens: int = 0,
         repeated: str = "",
         seconds: float = 60.0,
+        body_end_seconds: float = BODY_END_SECONDS,
     ) -> None:
         self.then = list(then)
         self.meter = meter or a_meter(CHAT | {"stream": True})
-        self.lost: list[Lost] = []
+        self.lost: list[LostStream] = []
         self.ends: list[tuple[str, APIError | None]] = []
         self._resumed = (tokens, repeated)
         self.relay = Relay(
@@ -93,12 +93,13 @@ class Watched:
             deadline=asyncio.get_running_loop().time() + seconds,
             on_end=lambda status, error: self.ends.append((status, error)),
             resume=self._resume,
+            body_end_seconds=body_end_seconds,
         )
 
-    async def _resume(self, lost: Lost) -> Resumed | None:
+    async def _resume(self, lost: LostStream) -> ResumedStream | None:
         self.lost.append(lost)
         stream = self.then.pop(0) if self.then else None
-        return Resumed(stream, *self._resumed) if stream is not None else None  # type: ignore[arg-type]
+        return ResumedStream(stream, *self._resumed) if stream is not None else None  # type: ignore[arg-type]
 
     async def read(self, capacity: int = 2) -> bytes:
         said = await read(self.relay, capacity)
@@ -222,10 +223,7 @@ async def test_a_stream_that_takes_too_long_is_not_resumed() -> None:
 
 
 @pytest.mark.parametrize("ends", [True, False])
-async def test_the_connection_is_kept_where_the_body_ends_after_done(
-    client: HttpClient, monkeypatch: pytest.MonkeyPatch, ends: bool
-) -> None:
-    monkeypatch.setattr(relay, "REST_SECONDS", 5.0 if ends else 0.01)
+async def test_the_connection_is_kept_where_the_body_ends_after_done(client: HttpClient, ends: bool) -> None:
     is_over = asyncio.Event()
 
     async def dawdling(peer: Peer) -> None:
@@ -241,7 +239,7 @@ async def test_the_connection_is_kept_where_the_body_ends_after_done(
         opened = await engines.open(an_endpoint(url=engine.url), "/v1/chat/completions", b"{}")
         assert opened.stream is not None
         connection = opened.stream._connection
-        watched = Watched(opened.stream)
+        watched = Watched(opened.stream, body_end_seconds=5.0 if ends else 0.01)
         assert (await watched.read()).endswith(DONE)
         is_over.set()
         await until(lambda: connection not in client._busy)

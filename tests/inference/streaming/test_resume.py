@@ -10,7 +10,13 @@ from tests.net.upstream import SOON, Upstream, answering, response
 from quarterdeck.errors import EngineError
 from quarterdeck.inference.call import Operation
 from quarterdeck.inference.engine.client import EngineClient
-from quarterdeck.inference.streaming.resume import Continuation, Lost, continue_at, continued, is_resumable
+from quarterdeck.inference.streaming.resume import (
+    Continuation,
+    LostStream,
+    continuation_body,
+    is_resumable,
+    plan_continuation,
+)
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.protocol import requests
 from quarterdeck.settings.live import Live
@@ -31,7 +37,7 @@ def resumable(asked: dict[str, Any], text: str = "so far", operation: Operation 
 
 def body_of(asked: dict[str, Any], text: str, tokens: int) -> dict[str, Any] | None:
     body = as_json(asked)
-    made = continued(requests.members(body), requests.decode(body, kind_of(asked)), text, tokens)
+    made = continuation_body(requests.members(body), requests.decode(body, kind_of(asked)), text, tokens)
     return None if made is None else msgspec.json.decode(made)
 
 
@@ -166,13 +172,13 @@ async def asked_at(client: HttpClient, asked: dict[str, Any], text: str, *tokens
     )
     async with Upstream(script) as upstream:
         body = as_json(asked)
-        continuation = await continue_at(
+        continuation = await plan_continuation(
             EngineClient(client, Live(SOON)),
             an_endpoint(url=upstream.url),
             "theirs",
             requests.members(body),
             requests.decode(body, kind_of(asked)),
-            Lost(EngineError("gone"), text, tokens=9),
+            LostStream(EngineError("gone"), text, tokens=9),
         )
         return continuation, [seen.json for seen in upstream.requests]
 
@@ -201,13 +207,13 @@ async def by_text(client: HttpClient, text: str, tokens_of: Any) -> Continuation
 
     async with Upstream(script) as upstream:
         body = as_json(CHAT)
-        return await continue_at(
+        return await plan_continuation(
             EngineClient(client, Live(SOON)),
             an_endpoint(url=upstream.url),
             "m",
             requests.members(body),
             requests.decode(body, requests.ChatCompletion),
-            Lost(EngineError("gone"), text, tokens=9),
+            LostStream(EngineError("gone"), text, tokens=9),
         )
 
 

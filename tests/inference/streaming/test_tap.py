@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.inference.making import CHAT, DONE, a_head, a_meter, as_json, delta, event, served, usage
-from tests.protocol.test_sse import TRICKY
+from tests.protocol.tricky import TRICKY
 
 from quarterdeck.inference.call import Operation
 from quarterdeck.inference.metering.meter import Meter
 from quarterdeck.inference.streaming.tap import StreamTap
 from quarterdeck.protocol import requests
-from quarterdeck.protocol.usage import Usage, usage_of
+from quarterdeck.protocol.usage import Usage, parse_usage
 
 texts = st.text() | st.sampled_from(TRICKY) | st.lists(st.sampled_from(TRICKY), max_size=3).map("".join)
 chunks = texts.map(delta)
@@ -251,7 +251,7 @@ def seen_by_parsing(events: list[bytes], *, shows_usage: bool) -> tuple[bytes, s
                 finish = choice["finish_reason"] or finish
                 text += choice["delta"]["content"]
             if value.get("usage"):
-                usage = usage_of(value["usage"]) or usage
+                usage = parse_usage(value["usage"]) or usage
                 if not value.get("choices") and not shows_usage:
                     continue
         passed += one

@@ -9,18 +9,18 @@ import msgspec
 
 from quarterdeck.inference.cache import entry as entries
 from quarterdeck.inference.cache import store
-from quarterdeck.inference.cache.entry import Collector, Entry
+from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.cache.flights import Flight, Flights
 from quarterdeck.inference.cache.keeping import Keeping
 from quarterdeck.inference.cache.key import FREELY, Plans, Question, ask, control_of
 from quarterdeck.inference.cache.semantic import Asked, Embed, SemanticCache, asked_of
 from quarterdeck.inference.call import Head, Reply
 from quarterdeck.inference.routing.directory import ServedModel
-from quarterdeck.inference.streaming.tap import choices_of
+from quarterdeck.inference.streaming.collector import Collector
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.tasks import Spawn
 from quarterdeck.protocol import sse
-from quarterdeck.protocol.requests import AnyRequest, Generation
+from quarterdeck.protocol.requests import AnyRequest, Generation, choice_count
 from quarterdeck.record import CacheState, RequestRecord
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.live import Live
@@ -199,7 +199,7 @@ class AnswerCache:
         else:
             lookup = Lookup(self, org, served.name, question, headers=(_BYPASS, told))
         if isinstance(request, Generation):
-            lookup.choices = choices_of(request) or 1
+            lookup.choices = choice_count(request) or 1
             if plan.policy.semantic is not None:
                 lookup.asked = asked_of(question, head, request, members, prompt_version=prompt_version)
         return lookup

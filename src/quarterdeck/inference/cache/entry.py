@@ -9,13 +9,13 @@ In Redis a stream is packed: nine tenths of it is what each event repeats.
 
 import re
 import zlib
-from collections.abc import Callable
 from decimal import Decimal
 
 import msgspec
 
 from quarterdeck.inference.call import Reply, Sink
 from quarterdeck.protocol import sse
+from quarterdeck.protocol.stream_usage import split_usage
 from quarterdeck.record import RequestRecord
 
 MAX_UNPACKED = 64 * 1024 * 1024
@@ -50,7 +50,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
 
     def events(self, *, shows_usage: bool) -> bytes:
         """A stream's bytes, as this client shall see them."""
-        return self.body if shows_usage else _without_usage(self.body)
+        return self.body if shows_usage else split_usage(self.body, shows_usage=False)[2]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -122,39 +122,6 @@ def _has_ended(body: bytes, choices: int) -> bool:
             at += len(pattern)
             return body[at : body.find(b'"', at)] in FINISHED
     return False
-
-
-def _without_usage(body: bytes) -> bytes:
-    """Without those events that tell a usage and nothing else."""
-    kept, start, end = [], len(body), len(body)
-    while (at := sse.usage_before(body, end)) >= 0:
-        end, after = sse.bounds(body, at)
-        chunk = sse.parse(body[end:after])
-        if chunk is not None and chunk.get("usage") and not chunk.get("choices"):
-            kept.append(body[after:start])
-            start = end
-    return b"".join((body[:start], *reversed(kept)))
-
-
-class Collector(msgspec.Struct, eq=False):
-    """Keeps a stream's pieces while it passes, as long as they are not too many; `on_full` is told when they are."""
-
-    most: int
-    on_full: Callable[[], None] = lambda: None
-    pieces: list[bytes] | None = []
-    size: int = 0
-
-    def add(self, piece: bytes) -> None:
-        if self.pieces is not None:
-            self.pieces.append(piece)
-            self.size += len(piece)
-            if self.size > self.most:
-                self.pieces = None
-                self.on_full()
-
-    def body(self) -> bytes | None:
-        """All of it; None where it was too much."""
-        return None if self.pieces is None else b"".join(self.pieces)
 
 
 class Replay:

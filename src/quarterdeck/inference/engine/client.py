@@ -22,7 +22,7 @@ from quarterdeck.errors import (
 from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.net.http_client import FOREVER, Connection, HttpClient, Timeouts, UpstreamError
 from quarterdeck.protocol import sse
-from quarterdeck.protocol.usage import Answer, decode_answer
+from quarterdeck.protocol.usage import ParsedAnswer, parse_answer
 from quarterdeck.settings.live import Live
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -39,7 +39,7 @@ class EngineAnswer(msgspec.Struct, eq=False, gc=False):
 
     content_type: bytes
     body: bytes = b""
-    parsed: Answer | None = None
+    parsed: ParsedAnswer | None = None
     """What is read of a whole one, where it is JSON."""
     stream: "EngineStream | None" = None
 
@@ -301,14 +301,14 @@ def _without_key(data: bytes, endpoint: Endpoint) -> bytes:
     return data.replace(endpoint.api_key.encode(), b"[redacted]") if endpoint.api_key else data
 
 
-def _sound(body: bytes, kind: bytes, endpoint: Endpoint) -> Answer | None:
+def _sound(body: bytes, kind: bytes, endpoint: Endpoint) -> ParsedAnswer | None:
     """Refuse to pass on a 200 whose JSON is none, or is an error. None: it does not say that it is JSON."""
     if not kind.startswith(b"application/json"):
         return None
     try:
         if not body.isascii():
             body.decode()  # what is skipped over is not looked into
-        answer = decode_answer(body)
+        answer = parse_answer(body)
     except UnicodeDecodeError:
         answer = None
     if answer is None:

@@ -16,7 +16,7 @@ from quarterdeck.inference.metering.record_templates import Forms
 from quarterdeck.inference.metering.transcript import Transcript
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Generation
-from quarterdeck.protocol.usage import Answer, Usage, usage_of
+from quarterdeck.protocol.usage import ParsedAnswer, Usage, parse_usage
 from quarterdeck.record import Attempt, RequestRecord, Status, UsageSource
 
 NO_TOKENS = Usage(0, 0, 0, 0)
@@ -46,14 +46,14 @@ class Meter(msgspec.Struct, eq=False):
     """The route's name, where it came by one."""
     forms: Forms = msgspec.field(default_factory=Forms)
 
-    def read_answer(self, answer: Answer | None, body: bytes) -> None:
+    def read_answer(self, answer: ParsedAnswer | None, body: bytes) -> None:
         """Take usage, id and finish reason from a whole answer."""
         if answer is None:
             return
         self.response_id = answer.id
         if answer.choices:
             self.finish_reason = answer.choices[0].finish_reason
-        self.take_usage(usage_of(answer.usage))
+        self.take_usage(parse_usage(answer.usage))
         if self.usage is None and isinstance(self.request, Generation):  # somebody will have to count
             self.transcript = Transcript()
             self.transcript.add_answer(body)

@@ -1,6 +1,6 @@
-"""A stream that begins before its answer does: SSE comments while a request waits, so that nobody on the way hangs up.
+"""SSE comments for a streaming request that waits in a queue, so that no proxy on the way times out.
 
-Once they have begun, the status is 200 and an error is an event.
+Once a comment has been sent the status is 200, and an error becomes an SSE error event.
 """
 
 import asyncio
@@ -12,19 +12,19 @@ from quarterdeck.inference.call import Reply, Sink
 from quarterdeck.protocol import sse
 
 WAITING = b": waiting\n\n"
-"""A comment: every SSE reader passes over it."""
+"""A comment, which SSE clients ignore."""
 
 
-async def patiently(
+async def with_heartbeats(
     answer: Coroutine[Any, Any, Reply], *, after: float, every: float, headers: tuple[tuple[bytes, bytes], ...]
 ) -> Reply:
-    """The answer, if it comes within `after` seconds, or fails within them; else a stream of comments that becomes it.
-    `headers` are that stream's."""
+    """The answer, if it is ready or fails within `after` seconds. Otherwise a stream with these `headers`: a comment
+    `every` so many seconds until the answer is ready, then the answer."""
     task = asyncio.get_running_loop().create_task(answer)
     try:
         await asyncio.wait({task}, timeout=after)
     except asyncio.CancelledError:
-        await _stop(task)
+        await _cancel(task)
         raise
     if task.done():
         return task.result()
@@ -32,7 +32,7 @@ async def patiently(
 
 
 class Heartbeats:
-    """Comments, then the answer's own stream."""
+    """Comments, then the answer's stream."""
 
     def __init__(self, task: "asyncio.Task[Reply]", every: float) -> None:
         self._task = task
@@ -60,15 +60,15 @@ class Heartbeats:
             await sink.room()
 
     async def aclose(self) -> None:
-        """The caller is done with it: who still waits, waits no more. Repeatable."""
+        """Cancel the request if it still waits, else close its stream. Idempotent."""
         self._is_closed = True
-        reply = self._reply or await _stop(self._task)
+        reply = self._reply or await _cancel(self._task)
         if reply is not None and reply.stream is not None:
             await reply.stream.aclose()
 
 
-async def _stop(task: "asyncio.Task[Reply]") -> Reply | None:
-    """Cancel and wait for its end. An answer that came all the same must be closed."""
+async def _cancel(task: "asyncio.Task[Reply]") -> Reply | None:
+    """Cancel the task and wait for its end. Returns the reply if it was ready before: its stream must be closed."""
     task.cancel()
     await asyncio.wait({task})
     if task.cancelled() or task.exception() is not None:

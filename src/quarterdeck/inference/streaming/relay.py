@@ -1,7 +1,7 @@
-"""Passes a stream on and sees how it ends.
+"""Passes an engine's stream to the client and reports how it ended.
 
-An object and not a generator: a generator that is closed before its first step runs nothing, and a request whose caller
-is gone by then would never be settled.
+A class and not a generator: closing a generator that has not started runs none of its code, and the request of a client
+that disconnected early would never be settled.
 """
 
 import asyncio
@@ -9,35 +9,36 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
-from quarterdeck.inference.cache.entry import Collector
 from quarterdeck.inference.call import Sink
 from quarterdeck.inference.engine.client import EngineStream
 from quarterdeck.inference.metering.meter import Meter
-from quarterdeck.inference.streaming.resume import Lost, Resumed
+from quarterdeck.inference.streaming.collector import Collector
+from quarterdeck.inference.streaming.resume import LostStream, ResumedStream
 from quarterdeck.inference.streaming.seam import Seam
 from quarterdeck.inference.streaming.tap import StreamTap
 from quarterdeck.protocol import sse
 from quarterdeck.record import Status
 
-REST_SECONDS = 5.0
-"""For the body's last byte after `[DONE]`; a connection that doesn't end is not worth keeping."""
+BODY_END_SECONDS = 5.0
+"""How long to wait for the end of the engine's response body after `[DONE]`. Past it the connection is not reused."""
 
 
 class Relay:
-    """Yields pieces of whole events. Raises nothing of the engine's: a failure is an event, and no `[DONE]` follows it.
+    """A `Stream` of whole events. A failure is an error event, and no `[DONE]` follows it.
 
-    `deadline` is the loop's time at which it must be over: looked at wherever something was waited for. While pieces
-    flow in, the engine's connection keeps it: it was opened with the same limit.
-    `on_end` is called once, with how it ended, whether read to the end or closed.
-    `collector` is given all events, those too that the client doesn't see.
-    `resume` is asked for another stream where this one was lost, and says None where there is none.
+    `deadline` is the loop's time by which the stream must have ended. It is checked after each wait; while pieces flow
+    without one, the engine's connection enforces it, as it was opened with the same limit.
+    `on_end` is called once with the outcome, whether the stream was read to its end or closed.
+    `collector` receives all events, including those hidden from the client.
+    `resume` opens a stream that continues a lost one. It returns None if there is none.
     """
 
     __slots__ = (
+        "_body_end_seconds",
         "_deadline",
+        "_failure",
         "_first",
         "_is_over",
-        "_lost",
         "_meter",
         "_next",
         "_on_end",
@@ -55,8 +56,9 @@ class Relay:
         shows_usage: bool,
         deadline: float,
         on_end: Callable[[Status, APIError | None], None],
-        resume: Callable[[Lost], Awaitable[Resumed | None]] | None = None,
+        resume: Callable[[LostStream], Awaitable[ResumedStream | None]] | None = None,
         collector: Collector | None = None,
+        body_end_seconds: float = BODY_END_SECONDS,
     ) -> None:
         self._stream = stream
         self._meter = meter
@@ -64,10 +66,11 @@ class Relay:
         self._deadline = deadline
         self._on_end = on_end
         self._resume = resume
+        self._body_end_seconds = body_end_seconds
         self._next = stream.first
         self._first = b""
         self._seam: Seam | None = None
-        self._lost: APIError | None = None
+        self._failure: APIError | None = None
         self._is_over = False
 
     async def pump(self, sink: Sink) -> None:
@@ -75,128 +78,130 @@ class Relay:
             has_room = True
             if whole := self._next:
                 self._next = b""
-                if passed := self._pass(whole):
-                    has_room = sink.put(passed)
-            elif (lost := self._failure()) is None:
+                if visible := self._process(whole):
+                    has_room = sink.put(visible)
+            elif (failure := self._find_failure()) is None:
                 has_room = await self._flow(sink)
-            elif not await self._go_on(lost):
-                has_room = sink.put(self._fail(lost))
+            elif not await self._try_resume(failure):
+                has_room = sink.put(self._fail(failure))
             if not has_room:
                 await sink.room()
 
     async def _flow(self, sink: Sink) -> bool:
-        """Pieces go from the engine's connection into the sink, until something has to be waited for. False: for room
-        in the sink."""
-        stream, has_room = self._stream, True
-        news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Pass pieces from the engine's connection to the sink until the stream ends or fails, or the sink is full.
 
-        def arrived() -> None:
+        Pieces are passed in the connection's callback: no task wakes up for them. Returns False if the sink is full.
+        """
+        stream, has_room = self._stream, True
+        stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_data() -> None:
             nonlocal has_room
-            if news.done():  # the task that waits is awake, and takes this when it has done the rest
+            if stopped.done():  # the waiting task has been woken and will take what came since
                 return
             try:
                 while (whole := stream.take()) is not None:
-                    if passed := self._pass(whole):
-                        has_room = sink.put(passed)
-                    if self._is_over or self._lost is not None or not has_room:
+                    if visible := self._process(whole):
+                        has_room = sink.put(visible)
+                    if self._is_over or self._failure is not None or not has_room:
                         break
-                    if not stream.is_complete:  # then there is an end to be taken as well
+                    if not stream.is_complete:  # otherwise the end of the stream is still to be taken
                         return
                 else:
                     return
             except EngineError as error:
-                self._lost = error
-            except Exception as error:  # a bug of ours must reach the task that waits, not the event loop
-                if not news.done():
-                    news.set_exception(error)
+                self._failure = error
+            except Exception as error:  # an internal error must reach the waiting task, not the event loop
+                if not stopped.done():
+                    stopped.set_exception(error)
                 return
-            if not news.done():
-                news.set_result(None)
+            if not stopped.done():
+                stopped.set_result(None)
 
-        stream.listen(arrived)
+        stream.listen(on_data)
         try:
-            arrived()  # what came meanwhile
-            arrived()  # and an end that came right behind it: nobody will tell of that
-            await news
+            on_data()  # data that arrived before `listen`
+            on_data()  # and an end right behind it, for which no callback will come
+            await stopped
         finally:
             if not self._is_over:
                 stream.listen(None)
         return has_room
 
-    def _pass(self, whole: bytes) -> bytes:
-        """What the client shall see of these events; b"" is the end of the engine's stream. Notes a loss in `_lost`."""
+    def _process(self, whole: bytes) -> bytes:
+        """What the client sees of these events. b"" is the end of the engine's stream. Sets `_failure` on a loss."""
         if not whole:
-            self._lost = EngineError("The engine ended the stream before it was complete.")
+            self._failure = EngineError("The engine ended the stream before it was complete.")
             return b""
         if self._seam is not None:
             whole = self._seam.join(whole)
         tap = self._tap
-        passed = tap.look(whole)
+        visible = tap.look(whole)
         if tap.is_done:
-            self._end("ok", None, self._stream.close if self._stream.is_complete else self._close_with_the_body)
-            return passed
+            self._end("ok", None, self._stream.close if self._stream.is_complete else self._close_after_body)
+            return visible
         if not tap.is_open:
-            self._lost = _failure(tap, self._stream)
+            self._failure = _failure_of(tap, self._stream)
         if not self._first:
-            self._first = sse.first_object(passed)
-        return passed
+            self._first = sse.first_object(visible)
+        return visible
 
-    def _failure(self) -> APIError | None:
-        """What the stream was lost by, if it was: by then its time may be up as well."""
-        if self._lost is None and monotonic() > self._deadline:
-            self._lost = EngineTimeoutError("The request took too long.", code="request_timeout")
-        return self._lost
+    def _find_failure(self) -> APIError | None:
+        """Why the stream can't continue. None: it can. A lost stream comes before an exceeded deadline."""
+        if self._failure is None and monotonic() > self._deadline:
+            self._failure = EngineTimeoutError("The request took too long.", code="request_timeout")
+        return self._failure
 
-    async def _go_on(self, lost: APIError) -> bool:
-        """Let another endpoint go on, if there is one and the answer is of a kind that can be."""
+    async def _try_resume(self, failure: APIError) -> bool:
+        """Continue on another endpoint, if the answer can be continued and an endpoint is available."""
         meter = self._meter
-        if self._resume is None or not isinstance(lost, EngineError) or lost.code == "request_timeout":
+        if self._resume is None or not isinstance(failure, EngineError) or failure.code == "request_timeout":
             return False
         if meter.transcript is None or meter.finish_reason is not None or not self._first:
             return False
         if (text := meter.transcript.plain_text()) is None:
             return False
         self._stream.close()
-        resumed = await self._resume(Lost(lost, text, meter.transcript.tokens_seen()))
+        resumed = await self._resume(LostStream(failure, text, meter.transcript.tokens_seen()))
         if resumed is None:
             return False
-        self._lost = None
+        self._failure = None
         self._stream, self._next = resumed.stream, resumed.stream.first
         self._seam = Seam(self._first, tokens=resumed.tokens, repeated=resumed.repeated)
-        self._tap.begin_again()
-        meter.usage = None  # that of the answer so far, if there was one: the new one counts it in
+        self._tap.reopen()
+        meter.usage = None  # the new stream's usage includes what came before
         meter.resumed += 1
         return True
 
     async def aclose(self) -> None:
-        """The caller is done with it. Before the end this stops the engine. Repeatable."""
+        """Close the stream. Before its end this stops the engine. Idempotent."""
         self._end("cancelled", None, self._stream.close)
 
     def _fail(self, error: APIError) -> bytes:
         self._end("error", error, self._stream.close)
         return sse.error_event(error)
 
-    def _end(self, status: Status, error: APIError | None, leave: Callable[[], None]) -> None:
+    def _end(self, status: Status, error: APIError | None, close: Callable[[], None]) -> None:
         if not self._is_over:
             self._is_over = True
-            leave()
+            close()
             self._on_end(status, error)
 
-    def _close_with_the_body(self) -> None:
-        """`[DONE]` comes a moment before the body's last byte: after that the connection can be kept."""
+    def _close_after_body(self) -> None:
+        """`[DONE]` arrives shortly before the end of the body. Waiting for that lets the connection be reused."""
         stream = self._stream
-        timer = asyncio.get_running_loop().call_later(REST_SECONDS, stream.close)
+        timer = asyncio.get_running_loop().call_later(self._body_end_seconds, stream.close)
 
-        def arrived() -> None:
+        def on_data() -> None:
             timer.cancel()
             stream.close()
 
-        stream.listen(arrived)
+        stream.listen(on_data)
 
 
-def _failure(tap: StreamTap, stream: EngineStream) -> APIError:
+def _failure_of(tap: StreamTap, stream: EngineStream) -> APIError:
     if tap.error is not None:
         return stream.error(tap.error)
     if tap.is_broken:
-        return EngineError("The engine's stream is broken: an event is not JSON.")
+        return EngineError("The engine sent an event that is not valid JSON.")
     return EngineError("The engine ended the stream without a finish reason.")

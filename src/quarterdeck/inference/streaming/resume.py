@@ -1,9 +1,9 @@
-"""Whether an answer that broke off can be gone on with elsewhere, and how that is asked for.
+"""Whether an interrupted answer can be resumed on another endpoint, and the request that does it.
 
-The engine gets the prompt and the text so far and goes on from there: in a chat by `continue_final_message`, in a
-completion by a longer prompt. That is sound only where nothing else shapes the answer than its text: what counts or
-constrains tokens since the answer's beginning (tools, a schema, penalties, log-probabilities, …) would begin anew.
-Decisions are pure; only `continue_at` asks an endpoint.
+The endpoint receives the prompt and the text so far and continues from there: in a chat with `continue_final_message`,
+in a completion with a longer prompt. That is correct only if nothing but its text shapes the rest of the answer. What
+counts or constrains tokens from the start of the answer (tools, a schema, penalties, log-probabilities, …) would start
+over. All functions but `plan_continuation` are pure.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from quarterdeck.protocol import requests
 from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Completion, Generation
 
 COUNT_SECONDS = 2.0
-"""For counting what was said so far. The caller waits meanwhile; past it, a guess must do."""
+"""Limit for counting the tokens of the text so far. The client waits for it; past it they are estimated."""
 COMPLETIONS_DEFAULT = 16
-"""What an engine takes for a completion's `max_tokens` where none is given."""
+"""An engine's default `max_tokens` for completions."""
 
 SOUND = frozenset(
     {
@@ -34,9 +34,9 @@ SOUND = frozenset(
         *("reasoning_effort", "verbosity", "tool_choice", "parallel_tool_calls"),
     }
 )
-"""Members of a body that mean the same when the text so far stands in the prompt. `tools` is not one of them, so the
-words about tools say nothing; a reasoning model's thoughts can't be put back, and its text is not plain once it has
-thought. Any other member must be as good as absent."""
+"""Request fields that keep their meaning when the text so far is part of the prompt. Any other field must be empty or
+neutral. `tools` must be, which makes the other tool fields harmless. Reasoning can't be put back into the prompt, but
+once there is any, the transcript is not plain text and the answer is not resumed."""
 EMPTY = frozenset({b"null", b"false", b"[]", b"{}", b'""'})
 _ZERO = frozenset({b"null", b"0", b"0.0"})
 _TRUE = frozenset({b"null", b"true"})
@@ -52,34 +52,34 @@ NEUTRAL = {
     "spaces_between_special_tokens": _TRUE,
     "include_reasoning": _TRUE,
 }
-"""What is as good as absent, where that is not EMPTY."""
+"""Values equivalent to leaving the field out, for fields where that is not EMPTY."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """A stream that broke off."""
+class LostStream:
+    """An engine's stream that ended before its answer was complete."""
 
     error: APIError
     text: str
-    """What the caller has of it."""
+    """The text that the client has received."""
     tokens: int
-    """About as many tokens as that is."""
+    """Its tokens, estimated."""
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed:
-    """Another endpoint's stream, which goes on."""
+class ResumedStream:
+    """Another endpoint's stream that continues the answer."""
 
     stream: EngineStream
     tokens: int
     """How many tokens of its prompt are the answer so far."""
     repeated: str
-    """The end of the text so far that it was not given, and will say again."""
+    """The end of the text so far that the prompt left out, and that the stream repeats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """How an endpoint is asked to go on."""
+    """The request that continues an answer. `tokens` and `repeated` as in `ResumedStream`."""
 
     body: bytes
     tokens: int
@@ -87,7 +87,7 @@ class Continuation:
 
 
 def is_resumable(operation: Operation, members: Mapping[str, msgspec.Raw], request: AnyRequest, text: str) -> bool:
-    """Whether the answer, broken off after `text`, can be gone on with so that nobody sees the seam."""
+    """Whether an answer that was interrupted after `text` can be continued without a visible difference."""
     if not isinstance(request, ChatCompletion | Completion) or operation not in (Operation.CHAT, Operation.COMPLETIONS):
         return False
     if isinstance(request, Completion) and not isinstance(request.prompt, str):
@@ -101,12 +101,12 @@ def is_resumable(operation: Operation, members: Mapping[str, msgspec.Raw], reque
 
 
 def _overlaps(text: str, stop: str) -> bool:
-    """Whether a stop string may have begun in the text. The new endpoint would not see it across the seam."""
+    """Whether the text ends with the start of a stop string. The new endpoint would not detect it."""
     return any(text.endswith(stop[:length]) for length in range(1, len(stop)))
 
 
-def continued(members: Mapping[str, msgspec.Raw], request: Generation, text: str, tokens: int) -> bytes | None:
-    """The body that asks for the rest, when `text` is `tokens` tokens. None: no token is left to be asked for."""
+def continuation_body(members: Mapping[str, msgspec.Raw], request: Generation, text: str, tokens: int) -> bytes | None:
+    """The request body for the rest of the answer after `text`, which has `tokens` tokens. None: no tokens are left."""
     changed: dict[str, object] = dict(_prompt_with(members, text))
     limits = {name: getattr(request, name, None) for name in ("max_tokens", "max_completion_tokens")}
     if isinstance(request, Completion) and request.max_tokens is None:
@@ -122,28 +122,28 @@ def continued(members: Mapping[str, msgspec.Raw], request: Generation, text: str
 
 
 def _prompt_with(members: Mapping[str, msgspec.Raw], text: str) -> dict[str, object]:
-    """The members that make the prompt, with the text so far at its end."""
+    """The prompt's fields, with the text so far at its end."""
     if not text:
         return {}
     if "messages" not in members:
         return {"prompt": msgspec.json.decode(members["prompt"], type=str) + text}
     messages = msgspec.json.decode(members["messages"], type=list[msgspec.Raw])
-    said = msgspec.Raw(msgspec.json.encode({"role": "assistant", "content": text}))
-    return {"messages": [*messages, said], "continue_final_message": True, "add_generation_prompt": False}
+    partial = msgspec.Raw(msgspec.json.encode({"role": "assistant", "content": text}))
+    return {"messages": [*messages, partial], "continue_final_message": True, "add_generation_prompt": False}
 
 
-async def continue_at(
+async def plan_continuation(
     engines: EngineClient,
     endpoint: Endpoint,
     model: str,
     members: Mapping[str, msgspec.Raw],
     request: Generation,
-    lost: Lost,
+    lost: LostStream,
 ) -> Continuation | None:
-    """How this endpoint is asked: its own tokenizer says how many tokens the text is, and whether its chat template
-    cuts white space off its end (Llama's does). None: no token is left to be asked for."""
-    if not lost.text.strip():  # some templates lose such a message; it is as good to begin anew
-        body = continued(members, request, "", 0)
+    """The request for this endpoint. Its tokenizer counts the text's tokens and shows whether its chat template removes
+    trailing white space (Llama's does). None: no tokens are left."""
+    if not lost.text.strip():  # some templates drop such a message; starting over is equivalent
+        body = continuation_body(members, request, "", 0)
         return Continuation(body, 0, lost.text) if body is not None else None
     prompts = ["", lost.text]
     if lost.text[-1].isspace() and "messages" in members:
@@ -151,7 +151,7 @@ async def continue_at(
     try:
         async with asyncio.timeout(COUNT_SECONDS):
             counted = await asyncio.gather(
-                *[engines.tokenize(endpoint, {"model": model, **_shaping(members, text)}) for text in prompts]
+                *[engines.tokenize(endpoint, {"model": model, **_prompt_fields(members, text)}) for text in prompts]
             )
     except TimeoutError:
         counted = [None]
@@ -161,11 +161,11 @@ async def continue_at(
         tokens = max(0, len(after) - len(before))
         if trimmed and trimmed[0] == after:
             repeated = lost.text[len(lost.text.rstrip()) :]
-    body = continued(members, request, lost.text, tokens)
+    body = continuation_body(members, request, lost.text, tokens)
     return Continuation(body, tokens, repeated) if body is not None else None
 
 
-def _shaping(members: Mapping[str, msgspec.Raw], text: str) -> dict[str, object]:
-    """What `/tokenize` is asked for the prompt with the text so far."""
+def _prompt_fields(members: Mapping[str, msgspec.Raw], text: str) -> dict[str, object]:
+    """The `/tokenize` request fields for the prompt with the text so far."""
     fields = ("prompt",) if "messages" not in members else PROMPT_FIELDS
     return {name: members[name] for name in fields if name in members} | _prompt_with(members, text)

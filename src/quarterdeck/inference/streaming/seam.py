@@ -1,7 +1,7 @@
-"""Makes one stream of two: what another endpoint says goes on under the first one's name.
+"""Joins two streams: what another endpoint continues is sent under the first one's identity.
 
-Only streams that were resumed come by here; each event is parsed and written anew. The engine that goes on was given
-the text so far as its prompt, so its counts are moved: those tokens are output, and were never prompt.
+Only resumed streams pass through here; each event is parsed and encoded again. The continuing engine received the text
+so far as part of its prompt, so those tokens are moved from its prompt count to its output count.
 """
 
 from typing import Any
@@ -12,8 +12,8 @@ IDENTITY = ("id", "created", "model", "system_fingerprint")
 
 
 class Seam:
-    """`first`: the first object event of the answer. `tokens`: how many of the new prompt's are the answer so far.
-    `repeated`: what is said again, and not passed on again."""
+    """`first`: the first object event of the answer. `tokens`: how many tokens of the new prompt are the answer so far.
+    `repeated`: text that the new stream repeats at its start, and that is removed."""
 
     __slots__ = ("_identity", "_repeated", "_tokens")
 
@@ -24,47 +24,47 @@ class Seam:
         self._repeated = repeated
 
     def join(self, whole: bytes) -> bytes:
-        """Whole events of the new stream, as events of the old one."""
-        return b"".join([self._joined(event) for event in sse.events(whole)])
+        """Whole events of the new stream, rewritten as events of the first one."""
+        return b"".join([self._rewrite(event) for event in sse.events(whole)])
 
-    def _joined(self, event: bytes) -> bytes:
+    def _rewrite(self, event: bytes) -> bytes:
         chunk = sse.parse(event)
         if chunk is None or chunk.get("error"):
             return event
-        says = False
+        has_content = False
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
-                says |= self._say(choice)
-        if choices and not says and not chunk.get("usage"):
+                has_content |= self._strip(choice)
+        if choices and not has_content and not chunk.get("usage"):
             return b""
         chunk.update(self._identity)
         if isinstance(usage := chunk.get("usage"), dict):
-            self._move(usage)
+            self._move_tokens(usage)
         return sse.event(chunk)
 
-    def _say(self, choice: dict[str, Any]) -> bool:
-        """Take off what was said before: the role and what is repeated. Says whether anything is left."""
+    def _strip(self, choice: dict[str, Any]) -> bool:
+        """Remove the role and repeated text from a choice. Returns whether anything is left."""
         delta = choice.get("delta")
         holder, name = (delta, "content") if isinstance(delta, dict) else (choice, "text")
         if isinstance(delta, dict):
             delta.pop("role", None)
         if isinstance(text := holder.get(name), str):
-            holder[name] = self._unrepeated(text)
+            holder[name] = self._without_repeated(text)
         left = any(delta.values()) if isinstance(delta, dict) else bool(choice.get("text"))
         return left or bool(choice.get("finish_reason"))
 
-    def _unrepeated(self, text: str) -> str:
+    def _without_repeated(self, text: str) -> str:
         if not self._repeated or not text:
             return text
         same = 0
         while same < min(len(text), len(self._repeated)) and text[same] == self._repeated[same]:
             same += 1
-        # Once it says something else, the rest is new: what was passed on can't be taken back.
+        # After the first difference all text is new: what was sent can't be taken back.
         self._repeated = self._repeated[same:] if same == len(text) else ""
         return text[same:]
 
-    def _move(self, usage: dict[str, Any]) -> None:
+    def _move_tokens(self, usage: dict[str, Any]) -> None:
         prompt, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
         if type(prompt) is not int or type(output) is not int:
             return

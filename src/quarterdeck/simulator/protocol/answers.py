@@ -14,7 +14,7 @@ from quarterdeck.simulator.model.tokenizer import token_id
 from quarterdeck.simulator.protocol import logprobs
 from quarterdeck.simulator.protocol.requests import ChatRequest, CompletionRequest, Sampling
 from quarterdeck.simulator.protocol.tool_calls import call_id, deltas
-from quarterdeck.simulator.protocol.usage import usage_of, without_none
+from quarterdeck.simulator.protocol.usage import parse_usage, without_none
 
 DONE = b"data: [DONE]\n\n"
 FINGERPRINT = f"vllm-{VLLM_VERSION}-simulated"
@@ -94,7 +94,7 @@ class _Answer:
 
     def usage(self) -> dict[str, Any] | None:
         job = self.asked.job
-        return usage_of(job.prompt_tokens, job.completion_tokens, self.facts.cached_tokens(), self.facts.faults)
+        return parse_usage(job.prompt_tokens, job.completion_tokens, self.facts.cached_tokens(), self.facts.faults)
 
     def running_usage(self, index: int, done: int) -> dict[str, Any]:
         prompt = len(self.asked.job.prompts[index // self.asked.job.n])

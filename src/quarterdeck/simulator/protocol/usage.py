@@ -7,7 +7,7 @@ from quarterdeck.simulator.faults import Faults
 FAULTS = ("wrong-usage", "no-usage", "negative-usage")
 
 
-def usage_of(prompt: int, completion: int, cached: int | None, faults: Faults) -> dict[str, Any] | None:
+def parse_usage(prompt: int, completion: int, cached: int | None, faults: Faults) -> dict[str, Any] | None:
     """vLLM's usage object, its keys in vLLM's order; None where a fault leaves it out."""
     if "no-usage" in faults:
         return None

@@ -31,7 +31,7 @@ from quarterdeck.simulator.protocol.requests import (
     check_sampling,
     read,
 )
-from quarterdeck.simulator.protocol.usage import usage_of
+from quarterdeck.simulator.protocol.usage import parse_usage
 from quarterdeck.simulator.routes import delivery as answering
 from quarterdeck.simulator.scheduling.decoding import Decoding, Job
 
@@ -185,7 +185,7 @@ async def compute(exchange: Exchange, engine: Engine, prompts: list[list[str]], 
         await decoding.advance()
     finally:
         decoding.close(aborted=not decoding.finished())
-    usage = usage_of(job.prompt_tokens, 0, None, faults)
+    usage = parse_usage(job.prompt_tokens, 0, None, faults)
     return {} if usage is None else {"usage": usage}
 
 
