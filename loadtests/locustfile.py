@@ -1,8 +1,8 @@
-"""For those who start locust themselves: `.envs/load/bin/locust -f loadtests/locustfile.py --users 20 --run-time 1m`.
+"""A locustfile to run locust directly: `.envs/load/bin/locust -f loadtests/locustfile.py --users 20 --run-time 1m`.
 
-A closed loop of locust's own users; what they measure stands in its tables as it does with `python -m quarterdeck.load
-run`, which also keeps open-loop schedules, records and reports. Who is asked: `--host` (a base URL with /v1; default:
-the platform on this machine), with OPENAI_API_KEY where it is another one. Add users of your own here.
+Runs a closed loop of locust's users. Its tables hold the same measurements as `python -m quarterdeck.load run`, which
+adds open-loop schedules, recordings and reports. Target: `--host` (a base URL with /v1; default: the platform on this
+machine), with OPENAI_API_KEY for another server. Add your own users here.
 """
 
 from pathlib import Path

@@ -20,7 +20,7 @@ from loadtests.chaos.faults import FAULTS
 from loadtests.chaos.run import Soak, Wishes
 
 from quarterdeck import processes
-from quarterdeck.load import commands
+from quarterdeck.load.report import commands
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

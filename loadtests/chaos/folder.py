@@ -12,12 +12,12 @@ from loadtests.chaos.traffic import Traffic
 from loadtests.chaos.verdicts import MIB, Verdict
 
 from quarterdeck.load.analysis import budgets, results
-from quarterdeck.load.analysis.statistics import Gaps
-from quarterdeck.load.run import recording, watching
+from quarterdeck.load.analysis.samples import Gaps
+from quarterdeck.load.run import monitoring, recording
+from quarterdeck.load.run.monitoring import ProcessSample
 from quarterdeck.load.run.profile import Profile
 from quarterdeck.load.run.recording import Recording
 from quarterdeck.load.run.target import Target
-from quarterdeck.load.run.watching import ProcessSample
 
 CLIENT = "not used"
 
@@ -33,7 +33,7 @@ class Folder:
 
     def look(self, pids: Mapping[int, str]) -> None:
         """The parts' memory and processor time, now; ours too."""
-        self._last = watching.sample(time.time(), {**pids, os.getpid(): "soak"})
+        self._last = monitoring.sample(time.time(), {**pids, os.getpid(): "soak"})
         self._seen += self._last
         self._recording.processes(self._last)
 
@@ -48,13 +48,13 @@ class Folder:
         for sample in samples:
             if sample.is_ok:
                 gaps.add(sample.scenario, sample.gaps_ms)
-        self._recording.take({"rows": [sample.row("main") for sample in samples], "gaps": gaps.counts})
+        self._recording.add({"rows": [sample.row("main") for sample in samples], "gaps": gaps.counts})
 
-    def lives(self, start: float) -> dict[tuple[str, int], list[results.Sample]]:
+    def lives(self, start: float) -> dict[tuple[str, int], list[results.ProcessReading]]:
         """Each process's samples, times since the start."""
-        found: dict[tuple[str, int], list[results.Sample]] = {}
+        found: dict[tuple[str, int], list[results.ProcessReading]] = {}
         for one in self._seen:
-            sample = results.Sample(one.time - start, one.rss_bytes, one.cpu_seconds, one.threads)
+            sample = results.ProcessReading(one.time - start, one.rss_bytes, one.cpu_seconds, one.threads)
             found.setdefault((one.name, one.pid), []).append(sample)
         return found
 

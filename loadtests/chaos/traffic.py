@@ -20,7 +20,7 @@ from loadtests.chaos.faults import MOVED_ON
 from loadtests.chaos.platform import CACHED, EMBEDDING, MODEL
 from tests.faults.asking import Answer, Shape, ask
 
-from quarterdeck.load.analysis.statistics import EXPECTED, Sample
+from quarterdeck.load.analysis.samples import EXPECTED, Sample
 from quarterdeck.load.run.arrivals import Arrival, schedule
 from quarterdeck.load.run.profile import Embeddings, Profile
 from quarterdeck.load.run.prompts import Prompts
@@ -119,7 +119,7 @@ class Traffic:
     async def _ask(self, arrival: Arrival, due: float) -> None:
         self.under_way += 1
         caller = self._caller(arrival.index)
-        question, conversation = self._prompts.ask(arrival)
+        question, conversation = self._prompts.request(arrival)
         body = json.loads(question.body)
         body.pop("stream", None)
         body.pop("stream_options", None)

@@ -9,7 +9,7 @@ from loadtests.chaos.faults import Happened
 from loadtests.chaos.traffic import DEADLINE_SECONDS, Asked
 
 from quarterdeck.load.analysis.distribution import slope
-from quarterdeck.load.analysis.results import Sample
+from quarterdeck.load.analysis.results import ProcessReading
 
 MIB = 2**20
 SLOPE_MIB_PER_HOUR = 20.0
@@ -97,7 +97,7 @@ def during(entry: Asked, happened: Sequence[Happened]) -> str:
     return f"during: {', '.join(names)}" if names else "outside of any fault"
 
 
-def memory(lives: Mapping[tuple[str, int], Sequence[Sample]], settled_from: float) -> list[Verdict]:
+def memory(lives: Mapping[tuple[str, int], Sequence[ProcessReading]], settled_from: float) -> list[Verdict]:
     """Gateways and worker are flat over the part in which nothing of theirs was ended."""
     found = []
     for (name, _), samples in sorted(lives.items()):

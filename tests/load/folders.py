@@ -96,3 +96,28 @@ def _write_rows(file: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) 
         writer = csv.writer(out)
         writer.writerow(head)
         writer.writerows(rows)
+
+
+EDGES = [1, 2, 4, 8, 16, 32, 64, 128]
+
+
+GAPS = {"chat": {"edges_ms": EDGES, "counts": [0, 0, 0, 90, 8, 2, 0]}}
+
+
+def rich_rows(target: str = "main", more_ms: float = 0.0) -> list[dict[str, Any]]:
+    rows = [
+        request(i / 10, ttft_ms=40 + more_ms, total_ms=400 + more_ms, rate=10 + i // 200, target=target, cost=0.001)
+        for i in range(590)
+    ]
+    rows += [request(59, outcome="timeout", status=0, request_id="req_lost", target=target)]
+    rows += [request(59, outcome="expected:disconnected", scenario="disconnect", target=target)]
+    rows += [
+        request(59, ttft_ms=2, total_ms=4, scenario="repeat", cache=c, target=target) for c in ("hit", "hit", "miss")
+    ]
+    return rows
+
+
+def rich(folder: Path, **about: Any) -> Path:
+    processes = [(t, n, p, (100 + t) * 2**20, t / 2, 3) for t in range(60) for n, p in (("gateway", 1), ("worker", 2))]
+    metrics = [(t, "quarterdeck_tokens_total{}", 30 * t) for t in range(60)]
+    return write_run(folder, rich_rows(), gaps={"main": GAPS}, processes=processes, metrics=metrics, **about)

@@ -15,8 +15,8 @@ from loadtests.chaos.run import Soak, Wishes
 from loadtests.chaos.traffic import Asked, Caller
 
 from quarterdeck import processes
-from quarterdeck.load.analysis.results import Sample
-from quarterdeck.load.report import report
+from quarterdeck.load.analysis.results import ProcessReading
+from quarterdeck.load.report import run_report
 from quarterdeck.record import RequestRecord
 
 FREE = Caller("free", "sk", 1.0)
@@ -155,9 +155,9 @@ def test_refused_is_without_a_row_and_broken_may_be() -> None:
     ("minutes", "mib_per_hour", "holds"), [(30, 10, True), (30, 30, False), (3, 100, True), (3, 900, False)]
 )
 def test_memory_is_flat_or_it_is_said(minutes: int, mib_per_hour: float, holds: bool) -> None:
-    def samples(start: float) -> list[Sample]:
+    def samples(start: float) -> list[ProcessReading]:
         seconds = range(0, minutes * 60, 2)
-        return [Sample(start + at, int((100 + mib_per_hour * at / 3600) * 2**20), 0.0, 1) for at in seconds]
+        return [ProcessReading(start + at, int((100 + mib_per_hour * at / 3600) * 2**20), 0.0, 1) for at in seconds]
 
     (one,) = verdicts.memory({("gateway-1", 7): samples(60.0), ("gateway-1", 6): samples(-9e5)}, settled_from=50.0)
     assert one.holds is holds
@@ -187,5 +187,5 @@ async def test_a_minute_of_faults_leaves_nothing_wrong(tmp_path: Path) -> None:
     told = [f"{verdict.name}: {line}" for verdict in found for line in verdict.complaints]
     assert [line for line in told if not line.startswith("no leaked process")] == []
     assert {process.pid for process in processes.descendants(os.getpid())} <= before
-    html = await asyncio.to_thread(report.write(tmp_path / "run").read_text, encoding="utf-8")
+    html = await asyncio.to_thread(run_report.write(tmp_path / "run").read_text, encoding="utf-8")
     assert "gateways rolled" in html

@@ -22,6 +22,7 @@ from quarterdeck.cli import load_environment, rounds
 from quarterdeck.cli.load_environment import LoadEnvironmentError
 from quarterdeck.cli.rounds import Round, Server
 from quarterdeck.cli.terminal import Terminal
+from quarterdeck.settings import durations
 from quarterdeck.settings.environment import Environment
 
 KEY_VARIABLE = "QUARTERDECK_LOAD_KEY"
@@ -73,8 +74,11 @@ def _rates(ctx: click.Context, param: click.Parameter, value: str | None) -> str
 
 
 def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not re.fullmatch(r"\d+(\.\d+)?(ms|s|m|h)?", value):
-        raise click.BadParameter(f"{value!r}: write 90s or 2m")
+    if value is not None:
+        try:
+            durations.parse(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
     return value
 
 

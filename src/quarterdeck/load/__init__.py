@@ -1,5 +1,6 @@
-"""The door that asks: load tests of any OpenAI-compatible server, with locust, and what is made of their results.
+"""Load tests of any OpenAI-compatible server: `run/` generates load with locust, `analysis/` turns a run's folder into
+numbers, `report/` presents them.
 
-locust patches the standard library when it is imported, so only `run`, `worker` and what they build do, in
-processes that do nothing else. Everything else here is pure or reads files, and runs (and is tested) without locust.
+Importing locust patches the standard library, so only `run/` imports it, in processes that do nothing else. `analysis/`
+and `report/` are pure or read files, and run (and are tested) without locust.
 """

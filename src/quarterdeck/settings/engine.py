@@ -5,13 +5,13 @@ it into Ray's and vLLM's arguments (`engine/profile.py`). Nothing here asks what
 or wrong by itself, and whether this machine has the hardware is the engine's question.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from quarterdeck.settings import durations
 from quarterdeck.settings.environment import Environment
 
 PACKAGED = "packaged:"
@@ -250,22 +250,11 @@ class EngineDoorSettings:
         return cls(
             host=variables.get("QUARTERDECK_ENGINE_HOST") or "127.0.0.1",
             ray_address=variables.get("RAY_ADDRESS") or None,
-            drain_seconds=_seconds(variables, "QUARTERDECK_ENGINE_DRAIN_SECONDS", 20),
-            stop_seconds=_seconds(variables, "QUARTERDECK_ENGINE_STOP_SECONDS", 2),
+            drain_seconds=durations.from_variable(variables, "QUARTERDECK_ENGINE_DRAIN_SECONDS", 20),
+            stop_seconds=durations.from_variable(variables, "QUARTERDECK_ENGINE_STOP_SECONDS", 2),
             adapter_roots=tuple(
                 Path(root).expanduser().absolute() for root in (roots.split(":") if roots else ()) if root
             )
             or (environment.state, environment.cache),
             thread_binding=variables.get("VLLM_CPU_OMP_THREADS_BIND") or None,
         )
-
-
-def _seconds(variables: Mapping[str, str], name: str, default: float) -> float:
-    text = variables.get(name) or str(default)
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"{name} must be a number of seconds, not {text!r}")
-    return seconds

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from tests.load.folders import START, request, steady, write_run
 
-from quarterdeck.load import commands
 from quarterdeck.load.analysis import budgets, results
 from quarterdeck.load.analysis.budgets import BudgetError
 
@@ -145,14 +144,3 @@ def test_the_shipped_file_keeps_a_good_run_and_catches_twenty_milliseconds_more(
     rows = [request(i / 10, ttft_ms=ttft_ms) for i in range(100)]
     verdicts = budgets.check(budgets.load(SHIPPED), results.read(write_run(tmp_path, rows, gaps=GAPS)))
     assert [verdict.name for verdict in verdicts if verdict.outcome == "broken"] == broken
-
-
-def test_check_leaves_the_verdicts_beside_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "budgets.yaml"
-    file.write_text("ttft_p99_ms: 40\nerror_rate: 0\n", encoding="utf-8")
-    folder = write_run(tmp_path / "run", steady(1))
-    assert commands.check(folder, file) == 1
-    assert capsys.readouterr().out.splitlines()[-1].startswith("broken      ttft_p99_ms: ")
-    assert [v.outcome for v in budgets.read(folder)] == ["broken", "kept"]
-    assert commands.check(tmp_path / "nowhere", file) == 2
-    assert "no run.json there" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarterdeck.load.analysis.distribution import Histogram, merged, quantile, slope
+from quarterdeck.load.analysis.distribution import LatencyHistogram, merged, quantile, slope
 
 values = st.lists(st.floats(0, 1e6), min_size=1, max_size=200)
 shares = st.floats(0, 1)
@@ -14,12 +14,12 @@ no_deadline = settings(deadline=None)
 
 
 @st.composite
-def histograms(draw: st.DrawFn, edges: tuple[float, ...] | None = None) -> Histogram:
+def histograms(draw: st.DrawFn, edges: tuple[float, ...] | None = None) -> LatencyHistogram:
     if edges is None:
         steps = draw(st.lists(st.floats(0.01, 10), min_size=1, max_size=30))
         edges = tuple(sum(steps[: i + 1]) for i in range(len(steps))) if len(steps) > 1 else (0.0, steps[0])
     counts = draw(st.lists(st.integers(0, 1000), min_size=len(edges) - 1, max_size=len(edges) - 1))
-    return Histogram(edges, tuple(counts))
+    return LatencyHistogram(edges, tuple(counts))
 
 
 @no_deadline
@@ -39,7 +39,7 @@ def test_the_middle_is_the_median(told: list[float]) -> None:
 
 def test_of_nothing_there_is_no_percentile() -> None:
     assert quantile([], 0.5) is None
-    assert Histogram((1.0, 2.0), (0,)).quantile(0.5) is None
+    assert LatencyHistogram((1.0, 2.0), (0,)).quantile(0.5) is None
     assert merged([]) is None
 
 
@@ -50,7 +50,7 @@ def test_a_histograms_percentile_is_within_a_bucket_of_the_true_one(told: list[f
     counts = [0] * 99
     for value in told:
         counts[next(i for i in range(99) if value <= edges[i + 1])] += 1
-    estimate = Histogram(edges, tuple(counts)).quantile(q)
+    estimate = LatencyHistogram(edges, tuple(counts)).quantile(q)
     # The nearest rank: a histogram knows no line between two of its values.
     rank = max(0, min(len(told) - 1, int(-(-q * len(told) // 1)) - 1))
     assert estimate is not None
@@ -71,18 +71,24 @@ def test_merging_keeps_every_count(data: st.DataObject, number: int) -> None:
 def test_merging_histograms_of_the_same_edges_is_adding_their_counts_in_any_order(data: st.DataObject) -> None:
     edges = (0.5, 1.0, 2.0, 4.0)
     a, b = data.draw(histograms(edges)), data.draw(histograms(edges))
-    assert merged([a, b]) == merged([b, a]) == Histogram(edges, tuple(map(sum, zip(a.counts, b.counts, strict=True))))
+    assert (
+        merged([a, b])
+        == merged([b, a])
+        == LatencyHistogram(edges, tuple(map(sum, zip(a.counts, b.counts, strict=True))))
+    )
 
 
 def test_edges_that_end_sooner_lose_nothing() -> None:
-    long, short = Histogram((1.0, 2.0, 4.0, 8.0), (1, 2, 3)), Histogram((1.0, 2.0), (5,))
-    assert merged([long, short]) == merged([short, long]) == Histogram(long.edges, (6, 2, 3))
+    long, short = LatencyHistogram((1.0, 2.0, 4.0, 8.0), (1, 2, 3)), LatencyHistogram((1.0, 2.0), (5,))
+    assert merged([long, short]) == merged([short, long]) == LatencyHistogram(long.edges, (6, 2, 3))
 
 
 @no_deadline
 @given(histograms(), histograms(), shares)
-def test_a_merged_percentile_lies_between_those_of_its_parts(a: Histogram, b: Histogram, q: float) -> None:
-    b = Histogram(a.edges, tuple(b.counts[i % len(b.counts)] for i in range(len(a.counts))))
+def test_a_merged_percentile_lies_between_those_of_its_parts(
+    a: LatencyHistogram, b: LatencyHistogram, q: float
+) -> None:
+    b = LatencyHistogram(a.edges, tuple(b.counts[i % len(b.counts)] for i in range(len(a.counts))))
     together = merged([a, b])
     told = [value for part in (a, b) if (value := part.quantile(q)) is not None]
     assert together is not None
@@ -95,7 +101,7 @@ def test_a_merged_percentile_lies_between_those_of_its_parts(a: Histogram, b: Hi
 
 @no_deadline
 @given(histograms())
-def test_the_drawn_distribution_rises_to_one(histogram: Histogram) -> None:
+def test_the_drawn_distribution_rises_to_one(histogram: LatencyHistogram) -> None:
     points = histogram.cumulative()
     if not histogram.total:
         assert points == []
@@ -118,7 +124,7 @@ def test_a_histogram_that_makes_no_sense_is_refused(
     edges: tuple[float, ...], counts: tuple[int, ...], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
-        Histogram(edges, counts)
+        LatencyHistogram(edges, counts)
 
 
 @no_deadline

@@ -1,9 +1,9 @@
 """The ramp ends itself, and names the last rate that was kept up with."""
 
-from quarterdeck.load.analysis.knee import KneeFinder, Step
+from quarterdeck.load.analysis.knee import KneeFinder, RampStep
 
 
-def find(*steps: Step) -> KneeFinder:
+def find(*steps: RampStep) -> KneeFinder:
     finder = KneeFinder()
     for step in steps:
         if finder.add(step):
@@ -12,13 +12,13 @@ def find(*steps: Step) -> KneeFinder:
 
 
 def test_while_answers_keep_up_it_goes_on() -> None:
-    finder = find(Step(10, 10, 50), Step(20, 19.9, 60), Step(40, 39, 70))
+    finder = find(RampStep(10, 10, 50), RampStep(20, 19.9, 60), RampStep(40, 39, 70))
     assert finder.reason is None
-    assert finder.knee == Step(40, 39, 70)
+    assert finder.knee == RampStep(40, 39, 70)
 
 
 def test_it_stops_where_goodput_no_longer_grows() -> None:
-    finder = find(Step(10, 10, 50), Step(20, 20, 60), Step(40, 20.1, 90), Step(80, 80, 50))
+    finder = find(RampStep(10, 10, 50), RampStep(20, 20, 60), RampStep(40, 20.1, 90), RampStep(80, 80, 50))
     assert finder.reason == "goodput no longer grows at 40/s (20/s, best 20/s)"
     assert finder.verdict() == (
         "Knee: 20.0 requests/s, below 40.0 (p99 of the first answer 60 ms);"
@@ -27,17 +27,17 @@ def test_it_stops_where_goodput_no_longer_grows() -> None:
 
 
 def test_it_stops_where_the_tail_explodes_though_goodput_still_grows() -> None:
-    finder = find(Step(10, 10, 50), Step(20, 20, 60), Step(40, 30, 400))
+    finder = find(RampStep(10, 10, 50), RampStep(20, 20, 60), RampStep(40, 30, 400))
     assert finder.reason == "p99 at 40/s is 8.0 times that of the first step"
-    assert finder.knee == Step(20, 20, 60)
+    assert finder.knee == RampStep(20, 20, 60)
 
 
 def test_a_step_that_is_missed_a_little_is_not_the_end_while_goodput_grows() -> None:
-    finder = find(Step(10, 10, 50), Step(20, 18, 60), Step(40, 39, 70))
+    finder = find(RampStep(10, 10, 50), RampStep(20, 18, 60), RampStep(40, 39, 70))
     assert finder.reason is None
-    assert finder.knee == Step(40, 39, 70)
+    assert finder.knee == RampStep(40, 39, 70)
 
 
 def test_no_answer_at_all_is_the_end() -> None:
-    finder = find(Step(10, 0, None))
-    assert finder.verdict() == "No knee: not even the lowest rate was kept up with; no answer at 10/s."
+    finder = find(RampStep(10, 0, None))
+    assert finder.verdict() == "No knee: the server did not keep up with the lowest rate; no answer at 10/s."

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from quarterdeck.load.analysis import ledger
-from quarterdeck.load.analysis.ledger import Entry
+from quarterdeck.load.analysis.ledger import LedgerRow
 from quarterdeck.load.analysis.results import Request
 
 PRICES = (Decimal("1"), Decimal("0.5"), Decimal("10"))
@@ -19,8 +19,8 @@ def request(name: str, output: int = 10, outcome: str = "ok", cache: str = "") -
     )
 
 
-def entry(output: int = 10, cost: str = "0.00018") -> Entry:
-    return Entry(100, 40, output, PRICES, Decimal(cost))  # 60 · $1 + 40 · $0.5 + 10 · $10, in millionths
+def entry(output: int = 10, cost: str = "0.00018") -> LedgerRow:
+    return LedgerRow(100, 40, output, PRICES, Decimal(cost))  # 60 · $1 + 40 · $0.5 + 10 · $10, in millionths
 
 
 def test_books_that_agree_have_no_drift() -> None:

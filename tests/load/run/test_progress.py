@@ -1,7 +1,7 @@
 """What is said while a run goes, and what a ramp's step is judged by."""
 
-from quarterdeck.load.analysis.statistics import Sample
-from quarterdeck.load.run.profile import Slo
+from quarterdeck.load.analysis.objectives import Slo
+from quarterdeck.load.analysis.samples import Sample
 from quarterdeck.load.run.progress import Progress
 
 
@@ -12,8 +12,8 @@ def asked(at: float, answer_ms: float, outcome: str = "ok") -> Sample:
 def test_a_step_is_what_was_wanted_in_its_time() -> None:
     progress = Progress(100.0, Slo(total_ms=50))
     for sample in (asked(0.1, 10), asked(1.9, 40), asked(1.9, 60), asked(1.9, 1, "cut"), asked(2.0, 10)):
-        progress.take(sample)
-    progress.take(asked(0.5, 900, "expected:hung_up"))
+        progress.add(sample)
+    progress.add(asked(0.5, 900, "expected:hung_up"))
     step = progress.step(2.0, 0, 2)
     assert step.goodput == 1.5  # two answers within the objective, one that got what it deserves, in two seconds
     assert step.p99_ms is not None

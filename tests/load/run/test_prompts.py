@@ -17,8 +17,8 @@ def prompts(**told: Any) -> Prompts:
 
 
 def body(made: Prompts, scenario: str, index: int = 0, **told: Any) -> dict[str, Any]:
-    ask, _ = made.ask(Arrival(index, 0.0, 1.0, scenario, **told))
-    value: dict[str, Any] = json.loads(ask.body)
+    request, _ = made.request(Arrival(index, 0.0, 1.0, scenario, **told))
+    value: dict[str, Any] = json.loads(request.body)
     return value
 
 
@@ -54,8 +54,8 @@ def test_a_conversation_goes_on_with_its_answers_until_its_turns_are_over() -> N
     made = prompts()
     lengths = []
     for index in range(5):
-        ask, conversation = made.ask(Arrival(index, 0.0, 1.0, "session"))
-        messages = json.loads(ask.body)["messages"]
+        request, conversation = made.request(Arrival(index, 0.0, 1.0, "session"))
+        messages = json.loads(request.body)["messages"]
         lengths.append(len(messages))
         assert messages[0]["role"] == "system"
         assert conversation is not None
@@ -65,5 +65,5 @@ def test_a_conversation_goes_on_with_its_answers_until_its_turns_are_over() -> N
 
 def test_conversations_share_their_system_prompts() -> None:
     made = prompts()
-    asked = [json.loads(made.ask(Arrival(index, 0.0, 1.0, "session"))[0].body)["messages"] for index in range(60)]
+    asked = [json.loads(made.request(Arrival(index, 0.0, 1.0, "session"))[0].body)["messages"] for index in range(60)]
     assert len({messages[0]["content"] for messages in asked}) == 4  # none was answered: 60 conversations, 4 prefixes

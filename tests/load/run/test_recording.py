@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from quarterdeck.load.analysis import results
-from quarterdeck.load.analysis.statistics import Gaps, Sample
+from quarterdeck.load.analysis.samples import Gaps, Sample
 from quarterdeck.load.run import recording
+from quarterdeck.load.run.monitoring import ProcessSample
 from quarterdeck.load.run.profile import make
 from quarterdeck.load.run.recording import Recording
 from quarterdeck.load.run.target import Target
-from quarterdeck.load.run.watching import ProcessSample
 
 TARGET = Target("http://127.0.0.1:8000/v1", "sk-secret", "llm", None, "quarterdeck")
 
@@ -17,12 +17,12 @@ def test_a_recorded_run_is_read_as_it_was(tmp_path: Path) -> None:
     profile = make({"scenarios": {"stream": {}}, "warmup": 1, "slo": {"ttft_ms": 500}, "seed": 7}, "test")
     sample = Sample("stream", 1000.0, 1000.25, rate=10.0, status=200, request_id="req_1", cost=0.5)
     for at in (1000.5, 1000.51):
-        sample.piece(at)
+        sample.add_piece(at)
     sample.ended, sample.input_tokens, sample.output_tokens = 1000.6, 60, 2
     gaps = Gaps()
     gaps.add("stream", sample.gaps_ms)
     kept = Recording(tmp_path / "run")
-    kept.take({"rows": [sample.row("main")], "gaps": gaps.counts})
+    kept.add({"rows": [sample.row("main")], "gaps": gaps.counts})
     kept.processes([ProcessSample(1001.0, "gateway", 42, 1 << 20, 1.5, 3)])
     kept.metrics(1001.0, {'quarterdeck_tokens_total{kind="output",model="llm"}': 2.0})
     kept.note("Something to know.")

@@ -28,13 +28,13 @@ def why(url: str, model: str | None = None) -> str:
 
 
 BAD: dict[str, tuple[Mapping[str, tuple[int, bytes]], str]] = {
-    "unauthorized": ({"/models": refused(401, "Incorrect API key.")}, r"refuses this key \(401: Incorrect API key\.\)"),
-    "forbidden": ({"/models": refused(403, "Not yours.")}, r"forbids this \(403: Not yours\.\)"),
-    "a web server": ({}, "is no OpenAI endpoint: GET /models answered 404"),
-    "a page": ({"/models": (200, b"<html>")}, "is no OpenAI endpoint: .* without a list of models"),
+    "unauthorized": ({"/models": refused(401, "Incorrect API key.")}, r"rejects this key \(401: Incorrect API key\.\)"),
+    "forbidden": ({"/models": refused(403, "Not yours.")}, r"denies access \(403: Not yours\.\)"),
+    "a web server": ({}, "is not an OpenAI endpoint: GET /models returned 404"),
+    "a page": ({"/models": (200, b"<html>")}, "is not an OpenAI endpoint: .* without a list of models"),
     "no chat model": (
         {"/models": MODELS, "/chat/completions": refused(400, "no")},
-        "none of its models answers a chat",
+        "no model answers a chat",
     ),
 }
 
@@ -52,10 +52,10 @@ def test_a_wrong_model_is_named_with_those_that_are_there() -> None:
 
 
 def test_where_nothing_listens_and_where_no_tls_is_spoken() -> None:
-    assert why("http://127.0.0.1:1") == "127.0.0.1:1 refuses connections: nothing listens there"
+    assert why("http://127.0.0.1:1") == "127.0.0.1:1: connection refused"
     with answering({"/models": MODELS}) as url:
         assert "does not speak TLS" in why(url.replace("http://", "https://"))
-    assert "is no URL" in why("localhost:8000")
+    assert "is not a URL" in why("localhost:8000")
 
 
 def test_models_are_found_by_asking() -> None:

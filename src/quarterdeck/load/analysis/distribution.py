@@ -33,7 +33,7 @@ def slope(groups: Iterable[Sequence[tuple[float, float]]]) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Histogram:
+class LatencyHistogram:
     """Counts between edges: `counts[i]` values lie in `(edges[i], edges[i + 1]]`. Edges are positive and rise."""
 
     edges: tuple[float, ...]
@@ -82,7 +82,7 @@ def between(low: float, high: float, part: float) -> float:
     return low * (high / low) ** part if low > 0 else low + (high - low) * part
 
 
-def merged(histograms: Iterable[Histogram]) -> Histogram | None:
+def merged(histograms: Iterable[LatencyHistogram]) -> LatencyHistogram | None:
     """All in one; None where there is none. Edges may end where the counts do: the longest are taken.
 
     Of quite other edges a bucket goes, whole, to where its middle lies.
@@ -100,4 +100,4 @@ def merged(histograms: Iterable[Histogram]) -> Histogram | None:
             elif count:
                 place = bisect.bisect_left(edges, between(histogram.edges[i], histogram.edges[i + 1], 0.5)) - 1
                 counts[min(max(place, 0), len(counts) - 1)] += count
-    return Histogram(edges, tuple(counts))
+    return LatencyHistogram(edges, tuple(counts))

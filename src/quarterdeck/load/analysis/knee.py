@@ -1,25 +1,25 @@
-"""Where a server stops keeping up, found while the load rises. Pure: finished steps in, a verdict out."""
+"""Finds the knee: the rate at which a server stops keeping up while the load rises. Pure."""
 
 from dataclasses import dataclass, field
 
 KEPT_SHARE = 0.95
-"""A step is kept up with while at least this share of what was asked for is answered within the objectives …"""
+"""A server keeps up with a step if at least this share of its requests is answered within the objectives …"""
 EXPLODED = 5.0
-"""… and its p99 is at most so many times the lowest step's."""
+"""… and its p99 is at most this many times that of the lowest step."""
 GROWN = 1.02
-"""Goodput that is not above the best so far by this much no longer grows."""
+"""Goodput must exceed the best so far by this factor to count as growing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What came of one rate."""
+class RampStep:
+    """The result of one rate."""
 
     rate: float
-    """Arrivals a second that were wanted."""
+    """Scheduled arrivals per second."""
     goodput: float
-    """Answers a second that kept the objectives."""
+    """Answers per second within the objectives."""
     p99_ms: float | None
-    """To the first token, or to the answer where nothing is streamed. None: there was no answer."""
+    """Time to the first token, or to the answer if nothing is streamed. None: no answer."""
 
     @property
     def kept_share(self) -> float:
@@ -28,15 +28,15 @@ class Step:
 
 @dataclass
 class KneeFinder:
-    """Takes steps as they end. A knee is the last step that was kept up with."""
+    """Takes steps as they end. The knee is the last step that the server kept up with."""
 
-    steps: list[Step] = field(default_factory=list)
-    knee: Step | None = None
+    steps: list[RampStep] = field(default_factory=list)
+    knee: RampStep | None = None
     reason: str | None = None
-    """Why it is over; None: it is not."""
+    """Why the ramp should stop; None: it should go on."""
 
-    def add(self, step: Step) -> str | None:
-        """Returns why the ramp should stop, or None."""
+    def add(self, step: RampStep) -> str | None:
+        """Add a finished step; return why the ramp should stop, or None."""
         best = max((s.goodput for s in self.steps), default=0.0)
         lowest = next((s.p99_ms for s in self.steps if s.p99_ms), None)
         self.steps.append(step)
@@ -51,10 +51,10 @@ class KneeFinder:
         return self.reason
 
     def verdict(self) -> str:
-        """What was found, in a line."""
-        why = self.reason or "the ramp ended before anything gave in"
+        """The result in one line."""
+        why = self.reason or "the ramp ended before the server was saturated"
         if self.knee is None:
-            return f"No knee: not even the lowest rate was kept up with; {why}."
+            return f"No knee: the server did not keep up with the lowest rate; {why}."
         p99 = "" if self.knee.p99_ms is None else f" (p99 of the first answer {self.knee.p99_ms:.0f} ms)"
         above = next((step.rate for step in self.steps if step.rate > self.knee.rate), None)
         between = "" if above is None else f", below {above:.1f}"

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from quarterdeck.load.analysis.distribution import Histogram, merged
+from quarterdeck.load.analysis.distribution import LatencyHistogram, merged
 
 MAIN = "main"
 BASELINE = "baseline"
@@ -81,7 +81,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ProcessReading:
     """A process at one moment."""
 
     at: float
@@ -127,9 +127,9 @@ class Results:
     rounds: int
     """How often the schedule was run at each target."""
     requests: tuple[Request, ...]
-    gaps: Mapping[tuple[str, str], Histogram]
+    gaps: Mapping[tuple[str, str], LatencyHistogram]
     """Gaps between tokens in ms, by target and scenario."""
-    processes: Mapping[tuple[str, int], tuple[Sample, ...]]
+    processes: Mapping[tuple[str, int], tuple[ProcessReading, ...]]
     """By name and pid."""
     series: Mapping[str, tuple[tuple[float, float], ...]]
     """The gateway's metrics: (time, value) by series."""
@@ -173,8 +173,8 @@ def _read_one(folder: Path) -> Results:
 def _together(folder: Path, parts: list[Results]) -> Results:
     """Rounds as one run. Targets are told by the rounds' folders: `1-main`, `1-baseline`."""
     requests: list[Request] = []
-    gaps: dict[tuple[str, str], list[Histogram]] = {}
-    processes: dict[tuple[str, int], tuple[Sample, ...]] = {}
+    gaps: dict[tuple[str, str], list[LatencyHistogram]] = {}
+    processes: dict[tuple[str, int], tuple[ProcessReading, ...]] = {}
     series: dict[str, tuple[tuple[float, float], ...]] = {}
     start = parts[0].run.started
     for part in parts:
@@ -184,7 +184,7 @@ def _together(folder: Path, parts: list[Results]) -> Results:
             gaps.setdefault((target, scenario), []).append(histogram)
         shift = part.run.started - start
         for who, samples in part.processes.items():
-            moved = tuple(Sample(s.at + shift, s.rss_bytes, s.cpu_seconds, s.threads) for s in samples)
+            moved = tuple(ProcessReading(s.at + shift, s.rss_bytes, s.cpu_seconds, s.threads) for s in samples)
             processes[who] = (*processes.get(who, ()), *moved)
         for name, points in part.series.items():
             series[name] = (*series.get(name, ()), *((at + shift, value) for at, value in points))
@@ -259,15 +259,15 @@ def _request(row: Mapping[str, str], start: float) -> Request:
     )
 
 
-def _read_gaps(file: Path) -> dict[tuple[str, str], Histogram]:
+def _read_gaps(file: Path) -> dict[tuple[str, str], LatencyHistogram]:
     if not file.exists():
         return {}
-    found: dict[tuple[str, str], Histogram] = {}
+    found: dict[tuple[str, str], LatencyHistogram] = {}
     for target, scenarios in _json_object(file).items():
         try:
             for scenario, told in scenarios.items():
                 edges = tuple(float(edge) for edge in told["edges_ms"])
-                found[target, scenario] = Histogram(edges, tuple(int(count) for count in told["counts"]))
+                found[target, scenario] = LatencyHistogram(edges, tuple(int(count) for count in told["counts"]))
         except KeyError as error:
             raise ResultsError(f"{file}: {target}: {error.args[0]} is missing") from None
         except (AttributeError, TypeError, ValueError) as error:
@@ -275,11 +275,11 @@ def _read_gaps(file: Path) -> dict[tuple[str, str], Histogram]:
     return found
 
 
-def _read_processes(file: Path, run: Run) -> dict[tuple[str, int], tuple[Sample, ...]]:
-    found: dict[tuple[str, int], list[Sample]] = {}
+def _read_processes(file: Path, run: Run) -> dict[tuple[str, int], tuple[ProcessReading, ...]]:
+    found: dict[tuple[str, int], list[ProcessReading]] = {}
     for line, row in _rows(file) if file.exists() else ():
         try:
-            sample = Sample(
+            sample = ProcessReading(
                 at=float(row["time"]) - run.started,
                 rss_bytes=int(float(row["rss_bytes"])),
                 cpu_seconds=float(row["cpu_seconds"]),

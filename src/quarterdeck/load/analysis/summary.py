@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from quarterdeck.load.analysis import distribution
-from quarterdeck.load.analysis.distribution import Histogram, quantile
+from quarterdeck.load.analysis.distribution import LatencyHistogram, quantile
 from quarterdeck.load.analysis.knee import KEPT_SHARE
-from quarterdeck.load.analysis.results import BASELINE, MAIN, Request, Results, Sample
+from quarterdeck.load.analysis.results import BASELINE, MAIN, ProcessReading, Request, Results
 
 LAG_SHARE = 0.05
 """A client later than this share of a latency makes that latency partly its own."""
@@ -36,7 +36,7 @@ class Measured:
 
     label: str
     requests: tuple[Request, ...]
-    gaps: Mapping[str, Histogram]
+    gaps: Mapping[str, LatencyHistogram]
     """By scenario."""
     seconds: float
     """How long was measured, all rounds together."""
@@ -57,7 +57,7 @@ class Measured:
         return tuple(sorted({request.scenario for request in self.requests}))
 
     @cached_property
-    def all_gaps(self) -> Histogram | None:
+    def all_gaps(self) -> LatencyHistogram | None:
         return distribution.merged(self.gaps.values())
 
     @cached_property
@@ -260,7 +260,7 @@ class Growth:
 
 def growth(results: Results) -> list[Growth]:
     """One for each name: a process that was restarted is fitted in parts, with one slope."""
-    named: dict[str, list[Sequence[Sample]]] = {}
+    named: dict[str, list[Sequence[ProcessReading]]] = {}
     for (name, _), samples in results.processes.items():
         named.setdefault(name, []).append(settled(samples))
     found = []
@@ -271,7 +271,7 @@ def growth(results: Results) -> list[Growth]:
     return found
 
 
-def settled(samples: Sequence[Sample]) -> Sequence[Sample]:
+def settled(samples: Sequence[ProcessReading]) -> Sequence[ProcessReading]:
     if not samples:
         return samples
     life = samples[-1].at - samples[0].at

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from quarterdeck.load.analysis import summary
 from quarterdeck.load.analysis.results import Results
 from quarterdeck.load.analysis.summary import Measured
-from quarterdeck.load.report import charts, page, process_charts, tables, wording
+from quarterdeck.load.report import charts, page, process_charts, summary_text, tables
 from quarterdeck.load.report.page import Page
 
 MUST_BE_EQUAL = ("machine", "schedule", "seed")
@@ -53,9 +53,9 @@ def _head(a: Results, b: Results, sides: Sequence[Measured]) -> Iterator[str]:
         yield page.verdict(
             word, f"the runs differ in {' and '.join(unequal)}, which alone can make a difference.", "bad"
         )
-    yield page.verdict("In short:", wording.in_short(sides), "none")
-    if note := wording.cache_note(sides):
+    yield page.verdict("In short:", summary_text.in_short(sides), "none")
+    if note := summary_text.cache_note(sides):
         yield page.verdict("Compare with care:", note, "bad")
     for label, run in (("A", a), ("B", b)):
         yield page.paragraph(f"{label}: {run.name}, {run.run.profile}.")
-        yield page.facts(wording.facts(run))
+        yield page.facts(summary_text.facts(run))

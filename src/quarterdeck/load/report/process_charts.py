@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from quarterdeck.load.analysis import summary
 from quarterdeck.load.analysis.measures import NONE, digits, mib, share
-from quarterdeck.load.analysis.results import Results, Sample
+from quarterdeck.load.analysis.results import ProcessReading, Results
 from quarterdeck.load.report.page import Chart, Table
 from quarterdeck.load.report.plots import Line, Plot, Point
 
@@ -17,14 +17,14 @@ POINTS = 200
 """Of each life. More are not seen."""
 PAUSE_SECONDS = 10.0
 """Samples come each second; so long without one is no measurement."""
-Lives = Sequence[Sequence[Sample]]
+Lives = Sequence[Sequence[ProcessReading]]
 Runs = Sequence[tuple[str, Results]]
 
 
 def memory(runs: Runs) -> Chart | None:
     """Resident memory, with its slope once it has settled."""
 
-    def points(life: Sequence[Sample]) -> list[Point]:
+    def points(life: Sequence[ProcessReading]) -> list[Point]:
         return [(sample.at, sample.rss_bytes / summary.MIB) for sample in life]
 
     lines = _lines(runs, points)
@@ -61,7 +61,7 @@ def memory(runs: Runs) -> Chart | None:
 def processors(runs: Runs) -> Chart | None:
     """Processor time as a share of one core."""
 
-    def points(life: Sequence[Sample]) -> list[Point]:
+    def points(life: Sequence[ProcessReading]) -> list[Point]:
         return [
             (now.at, 100 * (now.cpu_seconds - before.cpu_seconds) / (now.at - before.at))
             for before, now in itertools.pairwise(life)
@@ -102,7 +102,7 @@ def processor_seconds(lives: Lives) -> float:
     return sum(life[-1].cpu_seconds - life[0].cpu_seconds for life in lives)
 
 
-def _lines(runs: Runs, points: Callable[[Sequence[Sample]], list[Point]]) -> list[Line]:
+def _lines(runs: Runs, points: Callable[[Sequence[ProcessReading]], list[Point]]) -> list[Line]:
     names = sorted({name for _, results in runs for name, _ in results.processes})
     lines = []
     for dash, (label, results) in enumerate(runs):
@@ -117,7 +117,7 @@ def _lines(runs: Runs, points: Callable[[Sequence[Sample]], list[Point]]) -> lis
     return lines
 
 
-def _without_pauses(life: Sequence[Sample]) -> list[Sequence[Sample]]:
+def _without_pauses(life: Sequence[ProcessReading]) -> list[Sequence[ProcessReading]]:
     """Cut where nobody looked: between two rounds, another target was measured."""
     cuts = [i for i in range(1, len(life)) if life[i].at - life[i - 1].at > PAUSE_SECONDS]
     return [life[a:b] for a, b in zip([0, *cuts], [*cuts, len(life)], strict=True) if b > a]
@@ -125,7 +125,7 @@ def _without_pauses(life: Sequence[Sample]) -> list[Sequence[Sample]]:
 
 def _lives(results: Results) -> Iterator[tuple[str, Lives]]:
     """Each name with its processes, in the order in which they were first seen."""
-    by_name: dict[str, list[Sequence[Sample]]] = {}
+    by_name: dict[str, list[Sequence[ProcessReading]]] = {}
     for (name, _), samples in results.processes.items():
         by_name.setdefault(name, []).append(samples)
     for name, lives in sorted(by_name.items()):

@@ -1,7 +1,7 @@
-"""When each request is due. Pure: a seed and a shape in, moments out.
+"""The schedule: when each request is due. Pure: a seed and a shape in, arrival times out.
 
-Every process of a run makes the same arrivals and serves its share of them, so that a run with four processes asks the
-same questions at the same moments as a run with one.
+Every process of a run computes the whole schedule and sends its share of it, so a run with four processes sends the
+same requests at the same times as a run with one.
 """
 
 import bisect
@@ -16,9 +16,9 @@ from quarterdeck.load.run.profile import Profile, ProfileError
 from quarterdeck.load.run.shapes import Shape
 
 _SLICE = 0.01
-"""Within so many seconds a shape counts as constant."""
+"""Integration step in seconds, within which a shape counts as constant."""
 _WINDOW = 5.0
-"""A trace's rate is that of so many seconds around a moment."""
+"""Window in seconds over which a trace's rate is averaged."""
 _COLUMNS = {
     "at": ("seconds", "timestamp", "arrival_time"),
     "input": ("input_tokens", "contexttokens", "request tokens"),
@@ -30,21 +30,21 @@ _COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request that is due."""
+    """A scheduled request."""
 
     index: int
     at: float
     """Seconds after the start."""
     rate: float
-    """Arrivals a second that were wanted then."""
+    """The scheduled arrivals per second at that time."""
     scenario: str
     input_tokens: int | None = None
-    """None: as the scenario says."""
+    """None: the scenario's value."""
     max_tokens: int | None = None
 
 
 def check(profile: Profile) -> None:
-    """Raises ProfileError where the schedule can't be kept: before anybody is asked, not in the middle."""
+    """Check before the run that the schedule can be kept. Raises ProfileError."""
     if profile.trace is not None:
         named = {row.scenario for row in read_trace(profile.trace.file) if row.scenario}
         if unknown := sorted(named - set(profile.scenarios.chosen)):
@@ -52,13 +52,13 @@ def check(profile: Profile) -> None:
 
 
 def schedule(profile: Profile) -> Iterator[Arrival]:
-    """All arrivals of an open loop, in order. Raises ProfileError where the trace can't be read."""
+    """Yield all arrivals of an open loop, in order. Raises ProfileError if the trace can't be read."""
     choose = _Chooser(profile)
     if profile.trace is not None:
         rows = read_trace(profile.trace.file)
         yield from _replayed(rows, profile.trace.speed, profile.length, choose)
         return
-    gap: Callable[[], float] = lambda: 1.0  # noqa: E731  # one of two functions of a kind
+    gap: Callable[[], float] = lambda: 1.0  # noqa: E731  # one of two interchangeable functions
     if profile.arrivals == "poisson":
         random_gap = random.Random(f"{profile.seed}/arrivals").expovariate  # noqa: S311
         gap = lambda: random_gap(1.0)  # noqa: E731
@@ -67,7 +67,7 @@ def schedule(profile: Profile) -> Iterator[Arrival]:
 
 
 def moments(shape: Shape, length: float, gap: Callable[[], float]) -> Iterator[tuple[float, float]]:
-    """(moment, rate) where the shape's integral has grown by `gap()`: 1: even ones, Exp(1): Poisson's."""
+    """Yield (time, rate) each time the shape's integral has grown by `gap()`. 1: even arrivals; Exp(1): Poisson."""
     wanted = gap()
     slices = round(length / _SLICE)
     for i in range(slices):
@@ -83,16 +83,16 @@ def moments(shape: Shape, length: float, gap: Callable[[], float]) -> Iterator[t
 
 
 class _Chooser:
-    """Which scenario an arrival is of: by weight, and the same for the same seed and index."""
+    """Chooses an arrival's scenario by weight; a pure function of seed and index."""
 
     def __init__(self, profile: Profile) -> None:
         chosen = profile.scenarios.chosen
         self._names = tuple(chosen)
-        self._weights = tuple(asking.weight for asking in chosen.values())
+        self._weights = tuple(scenario.weight for scenario in chosen.values())
         self._seed = profile.seed
 
     def __call__(self, index: int) -> str:
-        draw = random.Random(f"{self._seed}/{index}")  # noqa: S311  # a repeatable draw is what is wanted
+        draw = random.Random(f"{self._seed}/{index}")  # noqa: S311  # must be repeatable
         return draw.choices(self._names, self._weights)[0]
 
 
@@ -110,7 +110,7 @@ class Row:
 
 
 def read_trace(file: Path) -> list[Row]:
-    """In order of time, from 0 on. Raises ProfileError."""
+    """The trace's rows in order of time, starting at 0. Raises ProfileError."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines)

@@ -1,6 +1,6 @@
-"""One locust environment as all of our processes have it, master, worker or both in one.
+"""The locust environment that master, worker and single-process runs share.
 
-Import this before anything that opens a socket: locust patches the standard library.
+Import this module before anything that opens a socket: locust patches the standard library.
 """
 
 import gc
@@ -18,16 +18,16 @@ from quarterdeck.load.run.users import user_classes
 
 VERSION = str(locust.__version__)
 REPORT_SECONDS = 1.0
-"""How often workers tell the master: a ramp decides on what it hears."""
+"""How often workers report to the master, in seconds; a ramp decides on these reports."""
 
 
 def bucket(milliseconds: float) -> float:
-    """How finely locust's tables keep times: three digits. Its own two would round a 12.4 ms gap by 3 %."""
+    """Round times for locust's tables to three digits. Locust's own two would round a 12.4 ms gap by 3 %."""
     return float(f"{milliseconds:.3g}")
 
 
 class _Fine:
-    """Percentiles to a hundredth: locust cuts them to whole milliseconds, a gap of 9.99 ms to 9."""
+    """Percentiles with two decimals: locust truncates them to whole milliseconds, a gap of 9.99 ms to 9."""
 
     percentiles_to_report: list[float]
 
@@ -47,8 +47,8 @@ class FineCSVFiles(_Fine, stats.StatsCSVFileWriter):
 
 
 def environment(profile: Profile, host: str, shape: LoadTestShape | None, *, is_headless: bool) -> Environment:
-    """Not started yet. The stage comes with the master's word (`Begin`)."""
-    sys.argv = sys.argv[:1]  # locust's parser, which the web UI asks for its options, reads the command line: ours
+    """Create the environment. Its `generator` is set when the run starts."""
+    sys.argv = sys.argv[:1]  # locust's parser, used by the web UI, would read our command line
     logging.getLogger("locust").setLevel(logging.WARNING)
     runners.WORKER_REPORT_INTERVAL = REPORT_SECONDS
     stats.bucket_response_time = bucket
@@ -65,15 +65,15 @@ def environment(profile: Profile, host: str, shape: LoadTestShape | None, *, is_
         parsed_options=options,
         locustfile=profile.name,
     )
-    made.stage = None
+    made.generator = None
     gc.collect()
-    gc.freeze()  # what is here stays: a collection that looks at all of it holds every stream up by 25 ms
+    gc.freeze()  # a full collection of these objects would stall every stream by 25 ms
     gc.set_threshold(50_000, 20, 100)
     return made
 
 
 def reset_after_warmup(env: Any, at: float, now: float) -> None:
-    """Locust's rates count from here."""
+    """Reset locust's statistics at the time `at`, so that its rates exclude the warm-up."""
     import gevent
 
     gevent.spawn_later(max(0.0, at - now), env.stats.reset_all)

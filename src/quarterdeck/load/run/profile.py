@@ -1,7 +1,7 @@
-"""What a load test is: a YAML file in, frozen values out. Pure.
+"""A load test profile: a YAML file in, frozen values out. Pure.
 
-Who asks what (`scenarios`, by weight), when (`arrivals` and `shape`), and what a good answer is (`slo`). The file says
-nothing of the target: the same profile is run against a laptop, a cluster and somebody else's server.
+A profile sets the traffic mix (`scenarios`, by weight), its timing (`arrivals` and `shape`) and the latency objectives
+(`slo`). It does not name a target, so one profile runs against a laptop, a cluster or a hosted API.
 """
 
 from pathlib import Path
@@ -10,104 +10,94 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from quarterdeck.load.durations import Seconds
+from quarterdeck.load.analysis.objectives import Slo
 from quarterdeck.load.run.shapes import Constant, Shape
+from quarterdeck.settings.durations import Seconds
 
 
 class ProfileError(Exception):
-    """The profile can't be used; the message names the file, the field and what is wrong."""
+    """The profile is invalid; the message names the file, the field and the problem."""
 
 
 class Part(BaseModel):
-    """A frozen block of the file that refuses what it does not know."""
+    """Base class of blocks: frozen, rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class Slo(Part):
-    """What a good answer is, in milliseconds. What is not set is not asked for."""
-
-    ttft_ms: float | None = None
-    """From when the schedule wanted the request to its first token."""
-    itl_ms: float | None = None
-    """The mean gap between two tokens of a stream."""
-    total_ms: float | None = None
-    """From when the schedule wanted the request to its end."""
-
-
-class Asking(Part):
-    """What all scenarios have."""
+class Scenario(Part):
+    """Fields common to all scenarios."""
 
     weight: float = Field(default=1.0, gt=0)
-    """How often, beside the others."""
+    """Relative frequency."""
     input_tokens: int = Field(default=60, ge=1)
-    """About as long is what the user says; a trace's row says it otherwise."""
+    """Approximate length of the user message; a trace's row overrides it."""
     max_tokens: int = Field(default=32, ge=1)
-    """The most the answer may have; a trace's row says it otherwise."""
+    """Limit of the answer's length; a trace's row overrides it."""
 
 
-class Session(Asking):
-    """A conversation of several turns; each arrival is the next turn of one that waits, or a new one."""
+class Session(Scenario):
+    """Multi-turn conversations; an arrival continues a waiting conversation or starts a new one."""
 
     turns: int = Field(default=4, ge=1)
     system_tokens: int = Field(default=300, ge=1)
-    """The system prompt, which conversations share: what a prefix cache lives on."""
+    """Length of the system prompt. Conversations share it, so prefix caches can hit."""
     systems: int = Field(default=4, ge=1)
-    """How many different system prompts there are."""
+    """Number of distinct system prompts."""
 
 
-class Embeddings(Asking):
-    """Texts to vectors."""
+class Embeddings(Scenario):
+    """Embedding requests."""
 
     inputs: int = Field(default=4, ge=1)
-    """Texts a request."""
+    """Texts per request."""
 
 
-class Rag(Asking):
-    """A long prompt of documents, of which some are asked for far more often than others."""
+class Rag(Scenario):
+    """Long prompts of documents, some of which are far more popular than others."""
 
     documents: int = Field(default=200, ge=1)
-    """How many there are to choose from."""
+    """Size of the document pool."""
     document_tokens: int = Field(default=150, ge=1)
     chosen: int = Field(default=6, ge=1)
-    """How many stand in a prompt."""
+    """Documents per prompt."""
 
 
-class Tools(Asking):
-    """A question with tools, plain."""
+class Tools(Scenario):
+    """A chat with tools, not streamed."""
 
     max_tokens: int = Field(default=64, ge=1)
     tool_choice: Literal["auto", "required"] = "required"
-    """`required`: an answer without a well-formed call is an error. `auto`: the model may just talk."""
+    """`required`: an answer without a well-formed call is an error. `auto`: the model may answer in text."""
 
 
-class Repeat(Asking):
-    """The same few requests again and again, plain, at temperature 0: what an exact-match cache answers."""
+class Repeat(Scenario):
+    """A few requests repeated at temperature 0, not streamed: hits for an exact-match cache."""
 
     prompts: int = Field(default=8, ge=1)
 
 
-class Disconnect(Asking):
-    """A stream whose reader hangs up."""
+class Disconnect(Scenario):
+    """A stream whose client disconnects."""
 
     after_pieces: int = Field(default=4, ge=0)
     max_tokens: int = Field(default=200, ge=1)
 
 
-class SlowReader(Asking):
-    """A stream read slowly, with small buffers."""
+class SlowReader(Scenario):
+    """A stream read slowly, through small buffers."""
 
     pause: Seconds = 0.05
-    """Between two pieces."""
+    """Seconds between two reads."""
     max_tokens: int = Field(default=100, ge=1)
 
 
 class Scenarios(Part):
-    """Who asks. The names are those of the users in locust's tables."""
+    """The traffic mix. Names appear in locust's tables."""
 
-    chat: Asking | None = None
-    """A chat, plain."""
-    stream: Asking | None = None
+    chat: Scenario | None = None
+    """A chat, not streamed."""
+    stream: Scenario | None = None
     """A chat, streamed."""
     session: Session | None = None
     embeddings: Embeddings | None = None
@@ -116,94 +106,94 @@ class Scenarios(Part):
     repeat: Repeat | None = None
     disconnect: Disconnect | None = None
     slow_reader: SlowReader | None = None
-    bad_key: Asking | None = None
-    """A key that nobody gave out: 401 is what it deserves."""
+    bad_key: Scenario | None = None
+    """Requests with an unknown key, which must be answered with 401."""
 
     @property
-    def chosen(self) -> dict[str, Asking]:
-        """Those that are in the file, by name."""
+    def chosen(self) -> dict[str, Scenario]:
+        """The scenarios set in the file, by name."""
         found = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: asking for name, asking in found.items() if asking is not None}
+        return {name: scenario for name, scenario in found.items() if scenario is not None}
 
 
 class Trace(Part):
-    """Arrivals from a file: `seconds,input_tokens,output_tokens`, or the columns of Azure's and BurstGPT's traces."""
+    """Arrivals from a CSV file with `seconds,input_tokens,output_tokens`, or Azure's or BurstGPT's columns."""
 
     file: Path
     speed: float = Field(default=1.0, gt=0)
-    """2: twice as fast as it was."""
+    """Playback speed; 2: twice as fast as recorded."""
 
 
 class Profile(Part):
-    """A load test."""
+    """A load test's profile."""
 
     name: str = "unnamed"
     seed: int = 1
-    """The same seed asks the same questions at the same moments."""
+    """Equal seeds send equal prompts at equal times."""
     arrivals: Literal["constant", "poisson", "trace", "users"] = "poisson"
-    """constant, poisson, trace: an open loop, requests start when the schedule says so, answered or not.
+    """constant, poisson, trace: an open loop; requests start on schedule, whether or not earlier ones are answered.
 
-    users: a closed loop, each user waits for its answer before it asks again (and so hides a slow server's queue).
+    users: a closed loop; each user waits for its answer before the next request, which hides a slow server's queue.
     """
     shape: Annotated[Shape, Field(discriminator="kind")] = Constant(level=10)
-    """Arrivals a second over time; with `arrivals: users`, users."""
+    """Arrivals per second over time; with `arrivals: users`, the number of users."""
     trace: Trace | None = None
     duration: Seconds = 60.0
     warmup: Seconds = 0.0
-    """So long at the start is asked, recorded and left out of the numbers. Part of the duration."""
+    """Seconds at the start that are recorded but excluded from the figures. Part of the duration."""
     drain: Seconds = 30.0
-    """So long after the last arrival answers are waited for."""
+    """How long to wait for answers after the last arrival, in seconds."""
     timeout: Seconds = 60.0
-    """A connection that is silent for so long is given up: outcome `timeout`."""
+    """Seconds of silence on a connection before the request fails with outcome `timeout`."""
     think: Seconds = 0.0
-    """With `arrivals: users`: a user's pause between an answer and its next question, exponential around this mean."""
+    """With `arrivals: users`: mean pause in seconds between answer and next request, exponentially distributed."""
     most_in_flight: int = Field(default=4000, ge=1)
-    """Of each process. An arrival beyond is not sent and counts as an error, `not_sent`: the client is at its end."""
+    """Requests in flight per process. Arrivals beyond are not sent and count as errors (`not_sent`)."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Fields added to each chat request, for instance `ignore_eos: true` (vLLM) for answers of equal length."""
+    """Fields added to each chat request, such as vLLM's `ignore_eos: true` for answers of equal length."""
     slo: Slo = Slo()
     scenarios: Scenarios
 
     @model_validator(mode="after")
     def _is_whole(self) -> "Profile":
         if not self.scenarios.chosen:
-            raise ValueError("scenarios: at least one is needed")
+            raise ValueError("scenarios: at least one is required")
         if (self.arrivals == "trace") != (self.trace is not None):
-            raise ValueError("`arrivals: trace` and a `trace:` block belong together")
+            raise ValueError("`arrivals: trace` and a `trace:` block require each other")
         if self.warmup >= self.length:
             raise ValueError("warmup must be shorter than the run")
         if self.shape.kind == "saturation" and self.arrivals not in ("constant", "poisson"):
-            raise ValueError("`shape: saturation` needs `arrivals: constant` or `poisson`")
+            raise ValueError("`shape: saturation` requires `arrivals: constant` or `poisson`")
         return self
 
     @property
     def length(self) -> float:
-        """Seconds from the first to the last possible arrival. Shapes with steps know it themselves."""
+        """Seconds from the first to the last possible arrival. Shapes with steps set it themselves."""
         return self.shape.length or self.duration
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The file's values, not judged yet; a trace's path becomes one from here. Raises ProfileError."""
+    """Read the file's values without validating them; resolve the trace's path. Raises ProfileError."""
     try:
-        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ProfileError(f"{file}: {' '.join(str(error).split())}") from None
-    if not isinstance(told, dict):
-        raise ProfileError(f"{file}: a mapping was expected")
-    if isinstance(trace := told.get("trace"), dict) and "file" in trace:
-        told["trace"] = {**trace, "file": file.parent / str(trace["file"])}
-    return {"name": file.stem, **told}
+    if not isinstance(values, dict):
+        raise ProfileError(f"{file}: expected a mapping")
+    if isinstance(trace := values.get("trace"), dict) and "file" in trace:
+        values["trace"] = {**trace, "file": file.parent / str(trace["file"])}
+    return {"name": file.stem, **values}
 
 
 def load(file: Path) -> Profile:
-    """Raises ProfileError."""
+    """Read and validate a file. Raises ProfileError."""
     return make(read(file), str(file))
 
 
-def make(told: dict[str, Any], where: str) -> Profile:
-    """A profile from values. Raises ProfileError."""
+def make(values: dict[str, Any], where: str) -> Profile:
+    """Validate the values as a profile. Raises ProfileError."""
     try:
-        return Profile.model_validate(told)
+        return Profile.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(word) for word in first["loc"]) or "profile"

@@ -1,6 +1,6 @@
-"""What is asked: request bodies, made from the profile's numbers. Pure; the same seed and index ask the same.
+"""Builds request bodies from a profile. Pure; equal seeds and indexes give equal bodies.
 
-The words have no sense. Each is short enough to be about one token, in most tokenizers and in the simulated engine's.
+The text has no meaning. Each word is about one token, in most tokenizers and in the simulated engine's.
 """
 
 import json
@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from quarterdeck.load.run.arrivals import Arrival
-from quarterdeck.load.run.profile import Asking, Embeddings, Profile, Rag, Repeat, Session, Tools
+from quarterdeck.load.run.profile import Embeddings, Profile, Rag, Repeat, Scenario, Session, Tools
 
 _TEXT = """
 the of and a to in is you that it he was for on are as with his they I at be this have from or one had by word but not
@@ -24,7 +24,7 @@ need land move try kind hand again off play spell air away house point page near
 """
 WORDS = tuple(_TEXT.split())
 TEMPERATURE = 0.7
-"""Above 0, so that no exact-match cache answers what is not meant to be repeated."""
+"""Above 0, so that exact-match caches answer only the `repeat` scenario."""
 TOOLS: tuple[dict[str, Any], ...] = (
     {
         "type": "function",
@@ -45,18 +45,18 @@ Message = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A request, ready to be sent."""
+class PromptRequest:
+    """A request ready to be sent."""
 
     path: str
-    """Below the base URL."""
+    """Relative to the base URL."""
     body: bytes
     is_streamed: bool
 
 
 @dataclass(slots=True)
 class Conversation:
-    """Turns so far; a turn ends with the model's answer."""
+    """Messages and number of completed turns; a turn ends with the model's answer."""
 
     messages: list[Message]
     turns: int = 0
@@ -64,7 +64,7 @@ class Conversation:
 
 @dataclass
 class Conversations:
-    """Those that wait for their next turn. Whoever takes one gives it back with the answer, or drops it."""
+    """Conversations that wait for their next turn."""
 
     turns: int
     waiting: deque[Conversation] = field(default_factory=deque)
@@ -75,7 +75,7 @@ class Conversations:
         return held
 
     def answered(self, conversation: Conversation, answer: str) -> None:
-        """The turn is over; after the last one the conversation is forgotten."""
+        """Complete the turn; drop the conversation after its last one."""
         conversation.messages.append({"role": "assistant", "content": answer})
         conversation.turns += 1
         if conversation.turns < self.turns:
@@ -83,67 +83,67 @@ class Conversations:
 
 
 class Prompts:
-    """Makes the requests of one profile for one target."""
+    """Builds the requests of one profile for one target."""
 
     def __init__(self, profile: Profile, model: str, embedding_model: str | None) -> None:
         self._profile = profile
-        self._asking = profile.scenarios.chosen
+        self._scenarios = profile.scenarios.chosen
         self._model = model
         self._embedding_model = embedding_model or model
         session = profile.scenarios.session
         self.conversations = Conversations(session.turns if session else 1)
 
-    def ask(self, arrival: Arrival) -> tuple[Ask, Conversation | None]:
-        """The arrival's request; with its conversation, where it is a turn of one."""
-        asking = self._asking[arrival.scenario]
-        draw = random.Random(f"{self._profile.seed}/{arrival.index}/prompt")  # noqa: S311  # repeatable is what is wanted
-        length = arrival.input_tokens or asking.input_tokens
-        if isinstance(asking, Embeddings):
-            texts = [words(draw, length) for _ in range(asking.inputs)]
+    def request(self, arrival: Arrival) -> tuple[PromptRequest, Conversation | None]:
+        """The arrival's request, and its conversation if it is a turn of one."""
+        scenario = self._scenarios[arrival.scenario]
+        draw = random.Random(f"{self._profile.seed}/{arrival.index}/prompt")  # noqa: S311  # must be repeatable
+        length = arrival.input_tokens or scenario.input_tokens
+        if isinstance(scenario, Embeddings):
+            texts = [words(draw, length) for _ in range(scenario.inputs)]
             body = {"model": self._embedding_model, "input": texts}
-            return Ask("/embeddings", json.dumps(body).encode(), is_streamed=False), None
+            return PromptRequest("/embeddings", json.dumps(body).encode(), is_streamed=False), None
         conversation = None
-        if isinstance(asking, Session):
-            system = words(self._fixed("system", draw.randrange(asking.systems)), asking.system_tokens)
+        if isinstance(scenario, Session):
+            system = words(self._fixed("system", draw.randrange(scenario.systems)), scenario.system_tokens)
             conversation = self.conversations.next(system, words(draw, length))
             messages = conversation.messages
-        elif isinstance(asking, Rag):
-            messages = [{"role": "user", "content": self._rag(asking, draw, length)}]
-        elif isinstance(asking, Repeat):
-            draw = self._fixed("repeat", draw.randrange(asking.prompts))
+        elif isinstance(scenario, Rag):
+            messages = [{"role": "user", "content": self._rag(scenario, draw, length)}]
+        elif isinstance(scenario, Repeat):
+            draw = self._fixed("repeat", draw.randrange(scenario.prompts))
             messages = [{"role": "user", "content": words(draw, length)}]
         else:
             messages = [{"role": "user", "content": words(draw, length)}]
-        return self._chat(arrival, asking, messages), conversation
+        return self._chat(arrival, scenario, messages), conversation
 
-    def _chat(self, arrival: Arrival, asking: Asking, messages: list[Message]) -> Ask:
+    def _chat(self, arrival: Arrival, scenario: Scenario, messages: list[Message]) -> PromptRequest:
         is_streamed = arrival.scenario in STREAMED
         body: dict[str, Any] = {
             "model": self._model,
             "messages": messages,
-            "max_tokens": arrival.max_tokens or asking.max_tokens,
-            "temperature": 0 if isinstance(asking, Repeat) else TEMPERATURE,
+            "max_tokens": arrival.max_tokens or scenario.max_tokens,
+            "temperature": 0 if isinstance(scenario, Repeat) else TEMPERATURE,
             **self._profile.extra_body,
         }
         if is_streamed:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        if isinstance(asking, Tools):
-            body |= {"tools": TOOLS, "tool_choice": asking.tool_choice}
-            body.pop("ignore_eos", None)  # a call ends where its arguments do
-        return Ask("/chat/completions", json.dumps(body).encode(), is_streamed)
+        if isinstance(scenario, Tools):
+            body |= {"tools": TOOLS, "tool_choice": scenario.tool_choice}
+            body.pop("ignore_eos", None)  # a tool call ends with its arguments
+        return PromptRequest("/chat/completions", json.dumps(body).encode(), is_streamed)
 
     def _fixed(self, what: str, which: int) -> random.Random:
         return random.Random(f"{self._profile.seed}/{what}/{which}")  # noqa: S311
 
-    def _rag(self, asking: Rag, draw: random.Random, length: int) -> str:
-        # The more often asked for, the earlier: document n with a chance like 1/n.
-        ranks = [min(int(asking.documents ** draw.random()), asking.documents) - 1 for _ in range(asking.chosen)]
-        texts = (_document(self._profile.seed, rank, asking.document_tokens) for rank in dict.fromkeys(ranks))
+    def _rag(self, scenario: Rag, draw: random.Random, length: int) -> str:
+        # Popularity falls with rank: document n is chosen with a probability like 1/n.
+        ranks = [min(int(scenario.documents ** draw.random()), scenario.documents) - 1 for _ in range(scenario.chosen)]
+        texts = (_document(self._profile.seed, rank, scenario.document_tokens) for rank in dict.fromkeys(ranks))
         return "\n\n".join((*texts, words(draw, length)))
 
 
 def words(draw: random.Random, tokens: int) -> str:
-    """Text of about so many tokens."""
+    """Text of about `tokens` tokens."""
     return " ".join(draw.choices(WORDS, k=tokens))
 
 

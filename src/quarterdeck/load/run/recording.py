@@ -1,8 +1,7 @@
-"""A run's folder, as it is written: run.json, requests.csv, itl.json, processes.csv, metrics.csv. results.py reads it.
+"""Writes a result folder: run.json, requests.csv, itl.json, processes.csv, metrics.csv. `analysis/results.py` reads it.
 
-One process records: the master. Workers' tapes reach it as messages, so that a run over several machines leaves the
-same folder as a run in one process. Rows are on disk within a second; run.json comes last: a folder that has it is
-whole.
+Only the master records. Workers send it their samples as messages, so a distributed run leaves the same files as a
+local one. Rows reach the disk within a second; run.json is written last and marks the folder as complete.
 """
 
 import csv
@@ -15,22 +14,22 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from quarterdeck.load.analysis.statistics import COLUMNS, Gaps
-from quarterdeck.load.run.profile import Profile, Slo
+from quarterdeck.load.analysis.samples import COLUMNS, Gaps
+from quarterdeck.load.run.monitoring import ProcessSample
+from quarterdeck.load.run.profile import Profile
 from quarterdeck.load.run.target import Target
-from quarterdeck.load.run.watching import ProcessSample
 
 PROCESS_COLUMNS = ("time", "name", "pid", "rss_bytes", "cpu_seconds", "threads")
 
 
 @dataclass
 class Recording:
-    """Writes one run's folder."""
+    """Writes the folder of one run."""
 
     folder: Path
     rows: int = 0
     notes: list[str] = field(default_factory=list)
-    """What a reader of the results should know."""
+    """Remarks for readers of the results."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -42,10 +41,10 @@ class Recording:
         self._write(self._processes, [PROCESS_COLUMNS])
         self._write(self._metrics, [("time", "series", "value")])
 
-    def take(self, batch: Mapping[str, Any]) -> None:
-        """A tape's content."""
+    def add(self, batch: Mapping[str, Any]) -> None:
+        """Append the content of a SampleBuffer."""
         self._write(self._requests, batch["rows"])
-        self._gaps.take_in(batch["gaps"])
+        self._gaps.merge(batch["gaps"])
         self.rows += len(batch["rows"])
 
     def processes(self, samples: Iterable[ProcessSample]) -> None:
@@ -60,10 +59,10 @@ class Recording:
             self.notes.append(text)
 
     def close(self, about: Mapping[str, Any]) -> None:
-        """The run is over: what it was is written, and the folder is whole."""
+        """Write itl.json and run.json, which completes the folder."""
         for file in (self._requests, self._processes, self._metrics):
             file.close()
-        _write_json(self.folder / "itl.json", {"main": self._gaps.whole()})
+        _write_json(self.folder / "itl.json", {"main": self._gaps.as_json()})
         _write_json(self.folder / "run.json", {**about, "notes": self.notes})
 
     @staticmethod
@@ -72,15 +71,8 @@ class Recording:
         file.flush()
 
 
-def amend(folder: Path, told: Mapping[str, Any], note: str) -> None:
-    """What became known after the end, for instance of the ledger."""
-    file = folder / "run.json"
-    held = json.loads(file.read_text(encoding="utf-8"))
-    _write_json(file, {**held, **told, "notes": [*held["notes"], note]})
-
-
 def about(profile: Profile, target: Target, started: float, ended: float, locust: str, workers: int) -> dict[str, Any]:
-    """What run.json tells, but for the notes."""
+    """The content of run.json, without notes."""
     return {
         "quarterdeck": metadata.version("quarterdeck"),
         "commit": commit(Path(__file__).parent),
@@ -93,16 +85,12 @@ def about(profile: Profile, target: Target, started: float, ended: float, locust
         "ended": ended,
         "warmup_seconds": profile.warmup,
         "machine": machine(locust),
-        "slo": slo(profile.slo),
+        "slo": {name: float(value) for name, value in profile.slo.model_dump().items() if value is not None},
     }
 
 
-def slo(told: Slo) -> dict[str, float]:
-    return {name: float(value) for name, value in told.model_dump().items() if value is not None}
-
-
 def machine(locust: str) -> dict[str, str | float | int]:
-    """The client's: no figure means anything without it."""
+    """The client's machine, without which the figures have no meaning."""
     cpu, memory_kib = platform.machine(), 0
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -123,7 +111,7 @@ def machine(locust: str) -> dict[str, str | float | int]:
 
 
 def commit(folder: Path) -> str | None:
-    """The checkout's; None where this is none."""
+    """The checkout's commit; None outside a checkout."""
     command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)  # noqa: S603

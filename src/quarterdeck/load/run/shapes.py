@@ -1,4 +1,4 @@
-"""How much is asked for, over time: arrivals a second (or users, in a closed loop) as a function of seconds. Pure."""
+"""Load over time: arrivals per second (in a closed loop, users) as a function of seconds. Pure."""
 
 import itertools
 import math
@@ -6,29 +6,29 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from quarterdeck.load.durations import Seconds
+from quarterdeck.settings.durations import Seconds
 
 Level = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
 
 class _Shape(BaseModel):
-    """The base: frozen, and strict about what it does not know."""
+    """Base class: frozen, rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     @property
     def length(self) -> float | None:
-        """How long it takes. None: as long as the profile's `duration`."""
+        """Seconds. None: the profile's `duration`."""
         return None
 
     def at(self, seconds: float) -> float:
-        """The level so long after the start."""
+        """The level at a time after the start."""
         raise NotImplementedError
 
 
 class Constant(_Shape):
-    """The same level all the time."""
+    """A constant level."""
 
     kind: Literal["constant"] = "constant"
     level: Level
@@ -38,7 +38,7 @@ class Constant(_Shape):
 
 
 class Steps(_Shape):
-    """One level after the other, each as long."""
+    """Levels in sequence, each held equally long."""
 
     kind: Literal["steps"] = "steps"
     levels: Annotated[tuple[Level, ...], Field(min_length=1)]
@@ -53,7 +53,7 @@ class Steps(_Shape):
 
 
 class Spike(_Shape):
-    """A quiet level, and for a while another one."""
+    """A base level with one temporary peak."""
 
     kind: Literal["spike"] = "spike"
     base: Level
@@ -66,7 +66,7 @@ class Spike(_Shape):
 
 
 class Soak(_Shape):
-    """A level that is reached slowly and then held: nothing that happens later is the start's fault."""
+    """A level reached by a slow ramp and then held, so that later effects are not caused by the start."""
 
     kind: Literal["soak"] = "soak"
     level: Level
@@ -77,7 +77,7 @@ class Soak(_Shape):
 
 
 class Diurnal(_Shape):
-    """A day and a night, over and over; it starts at night."""
+    """A repeating day-and-night cycle; starts at night."""
 
     kind: Literal["diurnal"] = "diurnal"
     low: Level
@@ -89,15 +89,15 @@ class Diurnal(_Shape):
 
 
 class Saturation(_Shape):
-    """Ever more, step by step, until the answers no longer keep up: the run ends itself there and prints the knee."""
+    """Rising steps until the server no longer keeps up; the run then ends and prints the knee."""
 
     kind: Literal["saturation"] = "saturation"
     start: Positive = 10.0
     factor: Annotated[float, Field(gt=1)] = 1.25
-    """Each step's level is so many times the one before."""
+    """The ratio between the levels of consecutive steps."""
     each: Annotated[Seconds, Field(gt=0)] = 10.0
     most: Positive = 2000.0
-    """The last step there is, should nothing give in before."""
+    """The level of the last step, if no knee is found before."""
 
     @property
     def levels(self) -> tuple[float, ...]:

@@ -1,13 +1,12 @@
-"""Who asks: locust's users, one class a scenario, and the one that keeps an open loop's schedule.
+"""Locust's users: one class per closed-loop scenario, and one that keeps an open loop's schedule.
 
-`Stage` is what all users of a process share: the client, the prompts and the tape on which samples are kept until the
-master takes them. What is measured stands in locust's own tables under the scenario's name, by type:
+All users of a process share a `LoadGenerator`: clients, prompts, and the buffer that holds samples until the master
+takes them. Measurements also appear in locust's tables under the scenario's name, by type:
 
-- `POST` and `SSE`: the requests, plain and streamed, from when they were wanted to their end. Only these are summed up
-  in `Aggregated`.
-- `TTFT`: to the first token. `ITL`: each gap between two tokens; its requests/s are tokens a second.
-- `TOK/S`: tokens a second of each stream, in the place of milliseconds.
-- `GOOD`: the answers within the objectives; its requests/s are the goodput.
+- `POST` and `SSE`: requests, plain and streamed, from when they were due to their end. `Aggregated` sums only these.
+- `TTFT`: time to first token. `ITL`: each gap between two tokens; its requests/s are tokens per second.
+- `TOK/S`: tokens per second of each stream, in place of milliseconds.
+- `GOOD`: answers within the objectives; its requests/s are the goodput.
 """
 
 import itertools
@@ -21,41 +20,41 @@ from gevent.pool import Group
 from locust import User, task
 from locust.exception import StopUser
 
-from quarterdeck.load.analysis.statistics import EXPECTED, Gaps, Sample
+from quarterdeck.load.analysis.samples import EXPECTED, Gaps, Sample
 from quarterdeck.load.run.arrivals import Arrival, schedule
+from quarterdeck.load.run.client import Client, OnPiece, now
 from quarterdeck.load.run.profile import Profile, SlowReader, Tools
-from quarterdeck.load.run.prompts import STREAMED, Ask, Conversation, Prompts
-from quarterdeck.load.run.streaming import Client, OnPiece, now
+from quarterdeck.load.run.prompts import STREAMED, Conversation, PromptRequest, Prompts
 from quarterdeck.load.run.target import Target
 
 PREPARE_SECONDS = 0.005
-"""So long before it is due a request is made: making it is not its server's time."""
+"""How long before it is due a request is built, so that building it does not count as server time."""
 TIMER_SECONDS = 0.0003
-"""A timer set for so much earlier is on average in time: the event loop rounds up to whole milliseconds."""
-UNKNOWN_KEY = "sk-nobody-gave-this-key-out"
+"""Timers are set this much early, because the event loop rounds up to whole milliseconds."""
+UNKNOWN_KEY = "sk-unknown-key-of-a-load-test"
 
 
 class RequestFailure(Exception):
-    """Only for locust's table of failures: an outcome that is an error."""
+    """An outcome that is an error, for locust's table of failures."""
 
 
 @dataclass
-class Tape:
-    """What was measured since it was last taken."""
+class SampleBuffer:
+    """Measurements since the last `take`."""
 
     rows: list[list[Any]] = field(default_factory=list)
     gaps: Gaps = field(default_factory=Gaps)
 
     def take(self) -> dict[str, Any]:
-        """All of it, fit for a message between processes; the tape is empty then."""
+        """Empty the buffer and return its content as a message between processes."""
         batch = {"rows": self.rows, "gaps": self.gaps.counts}
         self.rows, self.gaps = [], Gaps()
         return batch
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
-    """The word from the master that starts a run: when, for whom, and which part is this process's."""
+class Assignment:
+    """A process's part in a run: start time, target and share of the arrivals."""
 
     start: float
     """Unix time of the schedule's first second."""
@@ -64,122 +63,124 @@ class Begin:
     shares: int
 
 
-class Stage:
-    """What the users of one process share in one run."""
+class LoadGenerator:
+    """Sends the requests of one process in one run; shared by all of its users."""
 
-    def __init__(self, environment: Any, profile: Profile, begin: Begin) -> None:
+    def __init__(self, environment: Any, profile: Profile, assignment: Assignment) -> None:
         self._environment = environment
         self.profile = profile
-        self.begin = begin
-        self.tape = Tape()
-        self.enough = False
-        """No further arrival is wanted: a knee was found, or somebody pressed Ctrl-C. Answers are still waited for."""
+        self.assignment = assignment
+        self.buffer = SampleBuffer()
+        self.stop_arrivals = False
+        """Set to end the schedule early: a knee was found, or Ctrl-C. Requests in flight are still answered."""
         self.is_over = Event()
-        """The schedule is through and every answer is in, or given up."""
-        target = begin.target
+        """Set once the schedule has ended and every request is answered or abandoned."""
+        target = assignment.target
         self._client = Client(target.url, target.key, profile.timeout)
         self._slow_client = Client(target.url, target.key, profile.timeout, small_buffers=True)
-        self._stranger = Client(target.url, UNKNOWN_KEY, profile.timeout)
+        self._bad_key_client = Client(target.url, UNKNOWN_KEY, profile.timeout)
         self._prompts = Prompts(profile, target.model, target.embedding_model)
-        self._measured_from = begin.start + profile.warmup
-        self._thinking = random.Random(f"{profile.seed}/{begin.share}/think")  # noqa: S311
-        self._indexes = itertools.count(begin.share, begin.shares)
+        self._measured_from = assignment.start + profile.warmup
+        self._thinking = random.Random(f"{profile.seed}/{assignment.share}/think")  # noqa: S311
+        self._indexes = itertools.count(assignment.share, assignment.shares)
 
     def close(self) -> None:
-        for client in (self._client, self._slow_client, self._stranger):
+        for client in (self._client, self._slow_client, self._bad_key_client):
             client.close()
 
-    # ---- when ----
+    # ---- timing ----
 
     def keep_schedule(self) -> None:
-        """The open loop: every arrival of ours at its moment, whatever became of those before it."""
-        asking = Group()
+        """The open loop: send each arrival of our share when it is due, whether or not earlier ones are answered."""
+        in_flight = Group()
         try:
             for arrival in schedule(self.profile):
-                if arrival.index % self.begin.shares != self.begin.share:
+                if arrival.index % self.assignment.shares != self.assignment.share:
                     continue
-                due = self.begin.start + arrival.at
+                due = self.assignment.start + arrival.at
                 _sleep_until(due - PREPARE_SECONDS)
-                if self.enough:
+                if self.stop_arrivals:
                     break
-                prepared = self._prompts.ask(arrival)
+                prepared = self._prompts.request(arrival)
                 _sleep_until(due)
-                if len(asking) >= self.profile.most_in_flight:
-                    self._give_up(arrival, due)
+                if len(in_flight) >= self.profile.most_in_flight:
+                    self._record_not_sent(arrival, due)
                 else:
-                    asking.spawn(self._ask, arrival, due, *prepared)
-            asking.join(timeout=self.profile.drain)
+                    in_flight.spawn(self._send, arrival, due, *prepared)
+            in_flight.join(timeout=self.profile.drain)
         finally:
-            asking.kill()
+            in_flight.kill()
             self.is_over.set()
 
-    def ask_next(self, scenario: str) -> None:
-        """The closed loop: a user asks when it likes."""
+    def send_next(self, scenario: str) -> None:
+        """The closed loop: send a user's next request now."""
         arrival = Arrival(next(self._indexes), 0.0, 0.0, scenario)
-        self._ask(arrival, None, *self._prompts.ask(arrival))
+        self._send(arrival, None, *self._prompts.request(arrival))
 
     def pause(self) -> float:
-        """How long a user thinks."""
+        """A user's think time in seconds."""
         think = self.profile.think
         return self._thinking.expovariate(1 / think) if think else 0.0
 
-    def _give_up(self, arrival: Arrival, due: float) -> None:
+    def _record_not_sent(self, arrival: Arrival, due: float) -> None:
         moment = now()
-        self._keep(Sample(arrival.scenario, due, moment, arrival.rate, ended=moment, outcome="not_sent"))
+        self._record(Sample(arrival.scenario, due, moment, arrival.rate, ended=moment, outcome="not_sent"))
 
-    # ---- what ----
+    # ---- requests ----
 
-    def _ask(self, arrival: Arrival, due: float | None, ask: Ask, conversation: Conversation | None) -> None:
-        """One request, from its sending to its record. `due` None: now."""
+    def _send(
+        self, arrival: Arrival, due: float | None, request: PromptRequest, conversation: Conversation | None
+    ) -> None:
+        """Send one request and record its sample. `due` None: now."""
         started = now()
         sample = Sample(arrival.scenario, started if due is None else due, started, arrival.rate or None)
         try:
-            answer = self._play(arrival.scenario, ask, sample)
+            answer = self._send_as(arrival.scenario, request, sample)
         finally:
-            # A closed loop's user that locust stops takes its question back: that is nobody's error.
+            # Locust stopped a closed loop's user during its request: not an error.
             if due is not None or sample.outcome != "unfinished":
-                self._keep(sample)
+                self._record(sample)
         if conversation is not None and sample.is_ok:
             self._prompts.conversations.answered(conversation, answer)
 
-    def _play(self, scenario: str, ask: Ask, sample: Sample) -> str:
-        asking = self.profile.scenarios.chosen[scenario]
-        if scenario == "bad_key":
-            self._stranger.ask(ask, sample)
+    def _send_as(self, name: str, request: PromptRequest, sample: Sample) -> str:
+        scenario = self.profile.scenarios.chosen[name]
+        if name == "bad_key":
+            self._bad_key_client.send(request, sample)
             sample.outcome = f"{EXPECTED}401" if sample.status == 401 else _unexpected(sample)
             return ""
-        if scenario == "disconnect":
+        if name == "disconnect":
             after = self.profile.scenarios.disconnect.after_pieces if self.profile.scenarios.disconnect else 0
-            self._client.ask(ask, sample, lambda s: s.pieces >= after)
+            self._client.send(request, sample, lambda s: s.pieces >= after)
             if sample.outcome == "hung_up":
                 sample.outcome = f"{EXPECTED}hung_up"
             return ""
-        if isinstance(asking, SlowReader):
-            self._slow_client.ask(ask, sample, _pausing(asking.pause))
+        if isinstance(scenario, SlowReader):
+            self._slow_client.send(request, sample, _pausing(scenario.pause))
             if sample.is_ok:
                 sample.outcome = f"{EXPECTED}read_slowly"
             elif sample.outcome in ("cut", "stream_slow_reader"):
-                sample.outcome = f"{EXPECTED}cut_off"  # a server may: it must not hold an answer in memory for ever
+                sample.outcome = f"{EXPECTED}cut_off"  # a server may cut it to bound its memory
             return ""
-        answer = self._client.ask(ask, sample)
+        answer = self._client.send(request, sample)
         if (
-            isinstance(asking, Tools)
-            and asking.tool_choice == "required"
+            isinstance(scenario, Tools)
+            and scenario.tool_choice == "required"
             and sample.is_ok
             and not answer.startswith("{")
         ):
             sample.outcome = "no_tool_call"
         return answer
 
-    # ---- what came of it ----
+    # ---- results ----
 
-    def _keep(self, sample: Sample) -> None:
-        """Onto the tape, and into locust's tables unless it belongs to the warm-up."""
-        self.tape.rows.append(sample.row("main"))
+    def _record(self, sample: Sample) -> None:
+        """Add the sample to the buffer and, after the warm-up, to locust's tables."""
+        self.buffer.rows.append(sample.row("main"))
         if sample.intended < self._measured_from:
             return
         if sample.is_ok:
-            self.tape.gaps.add(sample.scenario, sample.gaps_ms)
+            self.buffer.gaps.add(sample.scenario, sample.gaps_ms)
         self._environment.events.request.fire(
             request_type="SSE" if sample.scenario in STREAMED else "POST",
             name=sample.scenario,
@@ -204,13 +205,13 @@ class Stage:
 
 
 def _sleep_until(moment: float) -> None:
-    """To a fraction of a millisecond; what remains is waited for by looking, while others are served."""
+    """Sleep to a fraction of a millisecond; the rest is a busy wait that lets other greenlets run."""
     while (early := moment - now()) > 0:
         gevent.sleep(max(0.0, early - TIMER_SECONDS))
 
 
 def _unexpected(sample: Sample) -> str:
-    return f"let_in_{sample.status}" if sample.status and sample.status < 400 else sample.outcome
+    return f"accepted_{sample.status}" if sample.status and sample.status < 400 else sample.outcome
 
 
 def _pausing(pause: float) -> OnPiece:
@@ -225,80 +226,80 @@ def _pausing(pause: float) -> OnPiece:
 
 
 class OpenLoop(User):
-    """Keeps the schedule of one process. Locust counts it as a user; those who ask are the schedule's arrivals."""
+    """Keeps the schedule of one process. Locust counts it as one user."""
 
     @task
     def keep_schedule(self) -> None:
-        self.environment.stage.keep_schedule()
+        self.environment.generator.keep_schedule()
         raise StopUser
 
 
-class Asker(User):
-    """A closed loop's user: asks, waits for the answer, thinks, asks again."""
+class ClosedLoopUser(User):
+    """Sends a request, waits for the answer, thinks, and repeats."""
 
     abstract = True
     scenario = ""
 
     def wait_time(self) -> float:
-        return float(self.environment.stage.pause())
+        return float(self.environment.generator.pause())
 
     @task
-    def ask(self) -> None:
-        self.environment.stage.ask_next(self.scenario)
+    def send(self) -> None:
+        self.environment.generator.send_next(self.scenario)
 
 
-class Chat(Asker):
+class Chat(ClosedLoopUser):
     scenario = "chat"
 
 
-class Stream(Asker):
+class Stream(ClosedLoopUser):
     scenario = "stream"
 
 
-class Session(Asker):
+class Session(ClosedLoopUser):
     scenario = "session"
 
 
-class Embeddings(Asker):
+class Embeddings(ClosedLoopUser):
     scenario = "embeddings"
 
 
-class Rag(Asker):
+class Rag(ClosedLoopUser):
     scenario = "rag"
 
 
-class ToolCaller(Asker):
+class ToolCaller(ClosedLoopUser):
     scenario = "tools"
 
 
-class Repeater(Asker):
+class Repeater(ClosedLoopUser):
     scenario = "repeat"
 
 
-class Disconnecter(Asker):
+class Disconnecter(ClosedLoopUser):
     scenario = "disconnect"
 
 
-class SlowReaderUser(Asker):
+class SlowReaderUser(ClosedLoopUser):
     scenario = "slow_reader"
 
 
-class Stranger(Asker):
+class UnknownKey(ClosedLoopUser):
     scenario = "bad_key"
 
 
-ASKERS: tuple[type[Asker], ...] = (
-    Chat, Stream, Session, Embeddings, Rag, ToolCaller, Repeater, Disconnecter, SlowReaderUser, Stranger,
+USERS: tuple[type[ClosedLoopUser], ...] = (
+    Chat, Stream, Session, Embeddings, Rag, ToolCaller, Repeater, Disconnecter, SlowReaderUser, UnknownKey,
 )  # fmt: skip
 
 
 def user_classes(profile: Profile) -> list[type[User]]:
-    """Those that the profile asks for, with its weights."""
+    """The user classes of the profile's scenarios, with their weights."""
     if profile.arrivals != "users":
         return [OpenLoop]
     chosen = profile.scenarios.chosen
     return [
-        type(asker.__name__, (asker,), {"weight": chosen[asker.scenario].weight})
-        for asker in ASKERS
-        if asker.scenario in chosen
+        type(user.__name__, (user,), {"weight": chosen[user.scenario].weight})
+        for user in USERS
+        if user.scenario in chosen
     ]

@@ -1,6 +1,6 @@
-"""A worker: a process of a run that asks, and sends what it measured to the master.
+"""A worker process of a run: sends requests and reports its samples to the master.
 
-It knows the profile from its own arguments, as the master does, and the rest from the master's word to begin.
+It builds the profile from its own arguments, as the master does, and gets the rest from the master's start message.
 """
 
 import signal
@@ -10,46 +10,46 @@ from quarterdeck.load.run import locust_process  # first: it patches the standar
 
 import gevent  # isort: skip
 
+from quarterdeck.load.run.client import now
 from quarterdeck.load.run.profile import Profile
-from quarterdeck.load.run.streaming import now
 from quarterdeck.load.run.target import Target
-from quarterdeck.load.run.users import Begin, Stage
+from quarterdeck.load.run.users import Assignment, LoadGenerator
 
 
 def work(profile: Profile, key: str, host: str, port: int) -> int:
-    """Until the master ends the run, or is gone. Returns the exit status."""
+    """Work until the master ends the run or disconnects. Returns the exit status."""
     env = locust_process.environment(profile, "", None, is_headless=True)
     try:
         runner = env.create_worker_runner(host, port)
     except ConnectionError:
-        print(f"no master at {host}:{port}", flush=True)
+        print(f"error: cannot connect to the master at {host}:{port}", flush=True)
         return 2
 
-    def begin(environment: Any, msg: Any, **_: Any) -> None:
-        told = msg.data
-        target = Target(told["url"], key, told["model"], told["embedding_model"], told["kind"])
-        if env.stage is not None:
-            env.stage.close()
-        env.stage = Stage(env, profile, Begin(told["start"], target, told["share"], told["shares"]))
-        locust_process.reset_after_warmup(env, told["start"] + profile.warmup, now())
-        gevent.spawn(say_when_over, env.stage)
+    def start(environment: Any, msg: Any, **_: Any) -> None:
+        data = msg.data
+        target = Target(data["url"], key, data["model"], data["embedding_model"], data["kind"])
+        if env.generator is not None:
+            env.generator.close()
+        env.generator = LoadGenerator(env, profile, Assignment(data["start"], target, data["share"], data["shares"]))
+        locust_process.reset_after_warmup(env, data["start"] + profile.warmup, now())
+        gevent.spawn(report_end, env.generator)
 
-    def say_when_over(stage: Stage) -> None:
-        stage.is_over.wait()
-        runner.send_message("over", stage.tape.take())
+    def report_end(generator: LoadGenerator) -> None:
+        generator.is_over.wait()
+        runner.send_message("finished", generator.buffer.take())
 
-    def enough(environment: Any, msg: Any, **_: Any) -> None:
-        if env.stage is not None:
-            env.stage.enough = True
+    def stop_arrivals(environment: Any, msg: Any, **_: Any) -> None:
+        if env.generator is not None:
+            env.generator.stop_arrivals = True
 
     def report(client_id: str, data: dict[str, Any]) -> None:
-        if env.stage is not None:
-            data["quarterdeck"] = env.stage.tape.take()
+        if env.generator is not None:
+            data["quarterdeck"] = env.generator.buffer.take()
 
-    runner.register_message("begin", begin)
-    runner.register_message("enough", enough)
+    runner.register_message("start", start)
+    runner.register_message("stop_arrivals", stop_arrivals)
     env.events.report_to_master.add_listener(report)
-    gevent.signal_handler(signal.SIGINT, lambda: None)  # the terminal's Ctrl-C is the master's to hear
+    gevent.signal_handler(signal.SIGINT, lambda: None)  # the master handles the terminal's Ctrl-C
     gevent.signal_handler(signal.SIGTERM, runner.quit)
     runner.greenlet.join()
     return 0

@@ -1,4 +1,4 @@
-"""The workers that a master starts on its own machine, and ends."""
+"""Worker processes that a master starts and stops on its own machine."""
 
 import contextlib
 import os
@@ -13,34 +13,34 @@ GRACE_SECONDS = 5.0
 
 
 class WorkersError(Exception):
-    """The workers can't be had; the message is one line."""
+    """Workers did not start; the message is one line."""
 
 
 class WorkerProcesses:
     """N processes of `python -m quarterdeck.load run --role worker …`."""
 
-    def __init__(self, count: int, words: Sequence[str], environ: Mapping[str, str]) -> None:
+    def __init__(self, count: int, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
         self._count = count
-        self._words = list(words)
+        self._arguments = list(arguments)
         self._environ = dict(environ)
         self._children: list[subprocess.Popen[bytes]] = []
         self.port = _free_port()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "quarterdeck.load", "run", *self._words]
+        command = [sys.executable, "-m", "quarterdeck.load", "run", *self._arguments]
         command += ["--role", "worker", "--master", f"127.0.0.1:{self.port}", "--die-with-parent"]
         for _ in range(self._count):
-            # A process group of their own: the terminal's Ctrl-C is the master's to hear, who then tells them.
+            # Own process group: only the master gets the terminal's Ctrl-C, and passes it on.
             child = subprocess.Popen(command, env=self._environ, stdin=subprocess.DEVNULL, process_group=0)  # noqa: S603
             self._children.append(child)
 
     def ended(self) -> str:
-        """Which ended by themselves with an error, in words; empty: none."""
-        found = [f"{child.pid} with {child.returncode}" for child in self._children if child.poll()]
+        """The workers that exited with an error, as text; empty: none."""
+        found = [f"{child.pid} with status {child.returncode}" for child in self._children if child.poll()]
         return ", ".join(found)
 
-    def end(self) -> None:
-        """The master has told them to quit; who does not is made to."""
+    def stop(self) -> None:
+        """Wait for the workers, which the master has asked to quit, then kill the rest."""
         deadline = time.monotonic() + GRACE_SECONDS
         while any(child.poll() is None for child in self._children) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -1,7 +1,7 @@
-"""The client that measures: one connection pool a process, on geventhttpclient, with a time for each piece of a stream.
+"""The measuring HTTP client, on geventhttpclient: a connection pool, and a timestamp for each piece of a stream.
 
-Stands below locust's users and knows nothing of locust. A `Sample` goes in with when it was wanted and comes out with
-all that was seen; whatever goes wrong is its `outcome`, never an exception.
+It does not depend on locust. The caller passes a `Sample`, which the client fills in; failures become the sample's
+`outcome`, not exceptions.
 """
 
 import socket
@@ -15,17 +15,17 @@ import msgspec
 from geventhttpclient import HTTPClient
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPSocketPoolResponse
 
-from quarterdeck.load.analysis.statistics import Sample
-from quarterdeck.load.run.prompts import Ask
+from quarterdeck.load.analysis.samples import Sample
+from quarterdeck.load.run.prompts import PromptRequest
 
 _OFFSET = time.time() - time.perf_counter()
 MOST_CONNECTIONS = 20_000
 SMALL_BUFFER = 4096
-"""A slow reader's receive buffer, in bytes: with the kernel's own of megabytes no server would notice it."""
+"""A slow reader's receive buffer in bytes; the kernel's megabytes would hide it from the server."""
 
 
 def now() -> float:
-    """Unix time that never jumps, at perf_counter's resolution."""
+    """Monotonic Unix time in seconds, at perf_counter's resolution."""
     return _OFFSET + time.perf_counter()
 
 
@@ -59,22 +59,22 @@ class _Usage(msgspec.Struct):
     prompt_tokens_details: _Details | None = None
 
 
-class _Answer(msgspec.Struct):
-    """A chunk, a plain answer or an error: what we read of any of them."""
+class _Response(msgspec.Struct):
+    """The fields read from a chunk, a plain response or an error."""
 
     choices: list[_Choice] = []
     usage: _Usage | None = None
     error: dict[str, msgspec.Raw] | None = None
 
 
-_decode = msgspec.json.Decoder(_Answer).decode
+_decode = msgspec.json.Decoder(_Response).decode
 
 OnPiece = Callable[[Sample], bool]
-"""Called after each piece of a stream; True hangs up."""
+"""Called after each piece of a stream; return True to disconnect."""
 
 
 class Client:
-    """Asks one server. Its methods fill the sample in."""
+    """Sends requests to one server."""
 
     def __init__(self, url: str, key: str, timeout: float, *, small_buffers: bool = False) -> None:
         parts = urlsplit(url)
@@ -88,17 +88,17 @@ class Client:
             block_size=SMALL_BUFFER if small_buffers else 16 * 1024,
         )
         if small_buffers:
-            # The pool's hook for socket options; the client builds its pool itself, so it is reached through it.
+            # The pool's hook for socket options. The client builds its own pool, so it is set from outside.
             self._http._connection_pool.after_connect = _shrink
 
     def close(self) -> None:
         self._http.close()
 
-    def ask(self, ask: Ask, sample: Sample, on_piece: OnPiece | None = None) -> str:
-        """Send it and read the answer. Returns its text, or its tool call's arguments; "" where there is none."""
+    def send(self, request: PromptRequest, sample: Sample, on_piece: OnPiece | None = None) -> str:
+        """Send the request; fill in the sample. Returns the answer's text, or its tool call's arguments, or ""."""
         response = None
         try:
-            response = self._http.request("POST", self._path + ask.path, ask.body, self._headers)
+            response = self._http.request("POST", self._path + request.path, request.body, self._headers)
             sample.status = response.status_code
             sample.request_id = _header(response, "x-request-id")
             sample.cache = _header(response, "x-cache")
@@ -111,16 +111,16 @@ class Client:
             sample.bytes = len(body)
             return _read_plain(body, sample)
         except gevent.GreenletExit:
-            sample.outcome = "unfinished"  # the run ended first
+            sample.outcome = "unfinished"  # the run ended
             raise
         except (OSError, HTTPParseError, msgspec.DecodeError) as error:
             sample.outcome = _failure(error, is_begun=sample.status != 0)
             return ""
         finally:
             sample.ended = now()
-            sample.output_tokens = sample.output_tokens or sample.pieces  # nobody told: a piece is a token or more
+            sample.output_tokens = sample.output_tokens or sample.pieces  # no usage: a piece is at least one token
             if response is not None:
-                response.release()  # to the pool, or closed where the answer was not read to its end
+                response.release()  # to the pool; closed if the answer was not read to its end
 
     def _read_stream(self, response: HTTPSocketPoolResponse, sample: Sample, on_piece: OnPiece | None) -> str:
         texts: list[str] = []
@@ -141,7 +141,7 @@ class Client:
             if chunk.usage is not None:
                 _count(chunk.usage, sample)
             if text := _text(chunk):
-                sample.piece(at)
+                sample.add_piece(at)
                 texts.append(text)
                 if on_piece is not None and on_piece(sample):
                     sample.outcome = "hung_up"
@@ -166,8 +166,8 @@ def _read_plain(body: bytes, sample: Sample) -> str:
     return message.content or ""
 
 
-def _text(chunk: _Answer) -> str:
-    """What a token event brought; "" where it is none (a role, an end, usage)."""
+def _text(chunk: _Response) -> str:
+    """The text of a token event; "" for other events (role, finish, usage)."""
     delta = chunk.choices[0].delta if chunk.choices else None
     if delta is None:
         return ""
@@ -184,7 +184,7 @@ def _count(usage: _Usage, sample: Sample) -> None:
 def _body(response: HTTPSocketPoolResponse) -> bytes:
     body = bytes(response.read())
     if not response.message_complete:
-        raise HTTPConnectionClosed("the body was cut short")
+        raise HTTPConnectionClosed("the response body is incomplete")
     return body
 
 
@@ -194,7 +194,7 @@ def _header(response: HTTPSocketPoolResponse, name: str) -> str:
 
 
 def _code(error: dict[str, msgspec.Raw]) -> str:
-    """The error's word: its code where that is one (vLLM's is the status), else its type."""
+    """The error's code, unless it is a number as vLLM's (the status); else its type."""
     for name in ("code", "type"):
         if name in error:
             value = msgspec.json.decode(error[name])
@@ -212,7 +212,7 @@ def _refusal(status: int, body: bytes) -> str:
 
 
 def _failure(error: Exception, *, is_begun: bool) -> str:
-    """A word for what went wrong below HTTP."""
+    """The outcome for a failure below HTTP."""
     if isinstance(error, TimeoutError):
         return "timeout"
     if isinstance(error, ssl.SSLError):

@@ -1,4 +1,4 @@
-"""What is measured of one request, and how gaps are counted. Pure, without locust."""
+"""The measurements of one request, and histograms of the gaps between tokens. Pure, without locust."""
 
 import bisect
 import itertools
@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quarterdeck.load.analysis.distribution import quantile
-from quarterdeck.load.run.profile import Slo
+from quarterdeck.load.analysis.objectives import Slo
 
 EDGES_MS: tuple[float, ...] = (0.0, *(round(0.05 * 1.04**i, 6) for i in range(360)))
-"""Edges of the gaps' buckets: 4 % wide, from 50 µs to more than a minute. All below the first is one bucket."""
+"""Bucket edges for gaps: 4 % wide, from 50 µs to more than a minute. Everything below 50 µs is one bucket."""
 COLUMNS = (
     "target", "scenario", "intended", "started", "first_token", "ended", "status", "outcome", "input_tokens",
     "cached_tokens", "output_tokens", "pieces", "itl_ms_mean", "itl_ms_p50", "itl_ms_p99", "itl_ms_max", "cache",
     "request_id", "cost", "rate",
 )  # fmt: skip
-"""Of requests.csv. A row travels from a worker to the master as it is written."""
+"""The columns of requests.csv. Workers send their rows to the master in this form."""
 
 OK = "ok"
 EXPECTED = "expected:"
@@ -24,25 +24,25 @@ EXPECTED = "expected:"
 
 @dataclass(slots=True)
 class Sample:
-    """One request as its client saw it. Times are Unix seconds."""
+    """One request as the client saw it. Times are Unix seconds."""
 
     scenario: str
     intended: float
-    """When the schedule wanted it; in a closed loop, when it was sent."""
+    """When the schedule made it due; in a closed loop, when it was sent."""
     started: float
     rate: float | None = None
     ended: float = 0.0
     first_token: float | None = None
     last_token: float | None = None
     status: int = 0
-    """HTTP's; 0: there was no answer."""
+    """HTTP status; 0: no response."""
     outcome: str = OK
-    """`ok`, an error's code, or `expected:…` where a misbehaving client got what it deserves."""
+    """`ok`, an error code, or `expected:…` for a misbehaving client that was rejected as intended."""
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
     pieces: int = 0
-    """Events with text or a piece of a tool call."""
+    """Stream events with text or part of a tool call."""
     gaps_ms: list[float] = field(default_factory=list)
     cache: str = ""
     request_id: str = ""
@@ -67,18 +67,18 @@ class Sample:
 
     @property
     def answer_ms(self) -> float:
-        """Until the answer began: its first token, or all of it where it is no stream."""
+        """Until the first token; until the end for an answer that is not streamed."""
         return self.total_ms if self.ttft_ms is None else self.ttft_ms
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Of this stream, from its first token to its last. None: there are less than two."""
+        """From the first token of the stream to its last. None: fewer than two tokens."""
         if self.first_token is None or self.last_token is None or self.last_token <= self.first_token:
             return None
         return (max(self.output_tokens, self.pieces) - 1) / (self.last_token - self.first_token)
 
-    def piece(self, at: float) -> None:
-        """A token event came."""
+    def add_piece(self, at: float) -> None:
+        """Record a token event."""
         if self.last_token is None:
             self.first_token = at
         else:
@@ -87,13 +87,13 @@ class Sample:
         self.pieces += 1
 
     def keeps(self, slo: Slo) -> bool:
-        """Whether it is a good answer. One without a first token or a gap has no such objective to keep."""
+        """Whether the answer met every objective. Objectives on values that it does not have do not apply."""
         mean = sum(self.gaps_ms) / len(self.gaps_ms) if self.gaps_ms else None
         pairs = ((self.ttft_ms, slo.ttft_ms), (mean, slo.itl_ms), (self.total_ms, slo.total_ms))
         return self.is_ok and all(got is None or limit is None or got <= limit for got, limit in pairs)
 
     def row(self, target: str) -> list[str | float | int | None]:
-        """As COLUMNS has it."""
+        """The values of COLUMNS."""
         gaps = sorted(self.gaps_ms)
         mean = sum(gaps) / len(gaps) if gaps else None
         figures = (mean, quantile(gaps, 0.5), quantile(gaps, 0.99), gaps[-1] if gaps else None)
@@ -107,7 +107,7 @@ class Sample:
 
 
 def from_row(row: Sequence[Any]) -> Sample:
-    """A row as a sample again, its gaps as their one mean: enough to judge it."""
+    """Restore a sample from a row, with the mean as its only gap: enough to check objectives."""
     value = dict(zip(COLUMNS, row, strict=True))
     mean = value["itl_ms_mean"]
     return Sample(
@@ -124,7 +124,7 @@ def from_row(row: Sequence[Any]) -> Sample:
 
 @dataclass
 class Gaps:
-    """Counts of gaps by scenario, between EDGES_MS. Sparse: bucket → count."""
+    """Counts of gaps by scenario in the buckets of EDGES_MS. Sparse: bucket → count."""
 
     counts: dict[str, dict[int, int]] = field(default_factory=dict)
 
@@ -134,14 +134,14 @@ class Gaps:
             bucket = min(max(bisect.bisect_left(EDGES_MS, gap) - 1, 0), len(EDGES_MS) - 2)
             held[bucket] = held.get(bucket, 0) + 1
 
-    def take_in(self, other: dict[str, dict[int, int]]) -> None:
+    def merge(self, other: dict[str, dict[int, int]]) -> None:
         for scenario, counts in other.items():
             held = self.counts.setdefault(scenario, {})
             for bucket, count in counts.items():
                 held[bucket] = held.get(bucket, 0) + count
 
-    def whole(self) -> dict[str, dict[str, list[float] | list[int]]]:
-        """As itl.json has it, for one target. Edges reach as far as there are counts."""
+    def as_json(self) -> dict[str, dict[str, list[float] | list[int]]]:
+        """The content of itl.json for one target. Edges end with the last non-empty bucket."""
         found: dict[str, dict[str, list[float] | list[int]]] = {}
         last = max(itertools.chain.from_iterable(self.counts.values()), default=0)
         for scenario, counts in self.counts.items():

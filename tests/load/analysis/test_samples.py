@@ -4,15 +4,15 @@ import random
 
 import pytest
 
-from quarterdeck.load.analysis.distribution import Histogram, quantile
-from quarterdeck.load.analysis.statistics import COLUMNS, Gaps, Sample, from_row
-from quarterdeck.load.run.profile import Slo
+from quarterdeck.load.analysis.distribution import LatencyHistogram, quantile
+from quarterdeck.load.analysis.objectives import Slo
+from quarterdeck.load.analysis.samples import COLUMNS, Gaps, Sample, from_row
 
 
 def stream(*pieces: float, intended: float = 100.0, started: float = 100.5) -> Sample:
     sample = Sample("stream", intended, started, rate=10)
     for at in pieces:
-        sample.piece(at)
+        sample.add_piece(at)
     sample.ended = pieces[-1]
     sample.output_tokens = len(pieces)
     return sample
@@ -59,9 +59,9 @@ def test_gaps_in_buckets_have_the_quantiles_of_the_gaps() -> None:
     gaps, other = Gaps(), Gaps()
     gaps.add("stream", told[:2000])
     other.add("stream", told[2000:])
-    gaps.take_in(other.counts)
-    held = gaps.whole()["stream"]
-    histogram = Histogram(tuple(held["edges_ms"]), tuple(int(count) for count in held["counts"]))
+    gaps.merge(other.counts)
+    held = gaps.as_json()["stream"]
+    histogram = LatencyHistogram(tuple(held["edges_ms"]), tuple(int(count) for count in held["counts"]))
     assert histogram.total == 5000
     for q in (0.5, 0.99):
         exact = quantile(sorted(told), q)

@@ -13,7 +13,7 @@ from quarterdeck.load.analysis.distribution import quantile
 from quarterdeck.load.analysis.measures import digits, ms, share
 from quarterdeck.load.analysis.results import Results
 from quarterdeck.load.analysis.summary import Measured
-from quarterdeck.load.report import charts, comparison, events, page, process_charts, tables, wording
+from quarterdeck.load.report import charts, comparison, events, page, process_charts, summary_text, tables
 from quarterdeck.load.report.page import Page
 
 FILENAME = "report.html"
@@ -81,7 +81,7 @@ def render(run: Results, verdicts: Sequence[Verdict] = ()) -> str:
         document.chart(events.marked(process_charts.memory([(run.name, run)]), run.events)),
         document.chart(process_charts.processors([(run.name, run)])),
     )
-    document.section("The client", page.paragraph(wording.honesty(sides[0])), page.table(tables.lag(sides)))
+    document.section("The client", page.paragraph(summary_text.honesty(sides[0])), page.table(tables.lag(sides)))
     document.section("Raw data", page.links(_raw(run)), page.paragraph(GLOSSARY, "soft"))
     return document.render(_head(run, sides, verdicts))
 
@@ -90,22 +90,22 @@ def _title(run: Results) -> str:
     """By the profile's name; a run that has none is known by its model."""
     if run.run.profile != "command-line":
         return f"Load test: {run.run.profile}"
-    return f"Load test of {wording.part_of(run.run.about, 'target').get('model', 'a model')}"
+    return f"Load test of {summary_text.part_of(run.run.about, 'target').get('model', 'a model')}"
 
 
 def _head(run: Results, sides: Sequence[Measured], verdicts: Sequence[Verdict]) -> Iterator[str]:
-    word, sentence, kind = wording.headline(sides[0], verdicts)
+    word, sentence, kind = summary_text.headline(sides[0], verdicts)
     yield page.verdict(word, sentence, kind)
     if len(sides) == 2:
-        yield page.verdict("Beside the baseline:", wording.in_short(sides), "none")
-        if note := wording.cache_note(sides):
+        yield page.verdict("Beside the baseline:", summary_text.in_short(sides), "none")
+        if note := summary_text.cache_note(sides):
             yield page.verdict("Careful:", note, "bad")
     late = summary.lag(sides[0])
     if late and late.is_bottleneck:
-        yield page.verdict("Careful:", wording.honesty(sides[0]), "bad")
-    yield page.paragraph(wording.what_was_run(run, sides[0]))
+        yield page.verdict("Careful:", summary_text.honesty(sides[0]), "bad")
+    yield page.paragraph(summary_text.what_was_run(run, sides[0]))
     yield page.tiles(_tiles(sides[0]))
-    yield page.facts(wording.facts(run))
+    yield page.facts(summary_text.facts(run))
     for note in run.run.about.get("notes") or ():
         yield page.paragraph(str(note), "soft")
 

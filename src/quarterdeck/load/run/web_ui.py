@@ -1,7 +1,7 @@
-"""What locust's web UI shows of ours beside its own table: a tab with goodput, and the fields of its start form.
+"""Extends locust's web UI with a goodput tab: one row per scenario.
 
-TTFT, ITL, TOK/S and GOOD are rows of the table itself. The tab puts what belongs together into one row a scenario.
-Built on the hooks that locust documents for it (`template_args`, `extended_tables`, custom arguments).
+TTFT, ITL, TOK/S and GOOD are also rows of locust's own table. Uses locust's documented hooks (`template_args`,
+`extended_tables`).
 """
 
 import json
@@ -25,7 +25,7 @@ COLUMNS = (
 
 
 def extend(web_ui: Any, stats: Any) -> None:
-    """Give the UI its tab. `stats` is locust's RequestStats."""
+    """Add the tab. `stats` is locust's RequestStats."""
     web_ui.template_args |= {
         "extended_tabs": [{"title": "Goodput", "key": KEY}],
         "extended_tables": [
@@ -36,14 +36,14 @@ def extend(web_ui: Any, stats: Any) -> None:
     @web_ui.app.after_request
     def add_rows(response: Response) -> Response:
         if request.path.endswith("/stats/requests"):
-            told = response.get_json()
-            told["extended_stats"] = [{"key": KEY, "data": rows(stats)}]
-            response.set_data(json.dumps(told))
+            body = response.get_json()
+            body["extended_stats"] = [{"key": KEY, "data": rows(stats)}]
+            response.set_data(json.dumps(body))
         return response
 
 
 def rows(stats: Any) -> list[dict[str, Any]]:
-    """A row a scenario, from locust's entries."""
+    """A row per scenario, from locust's entries."""
     names = dict.fromkeys(name for name, kind in list(stats.entries) if kind in ("POST", "SSE"))
     return [_row(stats, name) for name in names]
 

@@ -1,6 +1,6 @@
-"""What else happens while a load runs: the platform's processes on this machine, and the gateway's own counters.
+"""Samples the platform's processes on this machine (/proc) and the gateway's metrics (`/metrics`) during a run.
 
-Read from /proc and from `/metrics`, once a second. Neither is needed for a run: what can't be read is left out.
+Both are optional: values that can't be read are left out.
 """
 
 import http.client
@@ -21,7 +21,7 @@ _SERIES = re.compile(r"^(quarterdeck_[a-z_]+(?:\{[^}]*\})?) (\S+)$", re.MULTILIN
 
 @dataclass(frozen=True, slots=True)
 class ProcessSample:
-    """A process at one moment; `time` is Unix seconds."""
+    """A process at one time, in Unix seconds."""
 
     time: float
     name: str
@@ -32,7 +32,7 @@ class ProcessSample:
 
 
 def platform_pids(state: Path, proc: Path = Path("/proc")) -> dict[int, str]:
-    """pid → name of what `quarterdeck up` runs on this state folder: the doors, and what stands below them."""
+    """pid → name of the processes that `quarterdeck up` runs on this state folder, with their descendants."""
     try:
         parent = int((state / "up.lock").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -47,7 +47,7 @@ def platform_pids(state: Path, proc: Path = Path("/proc")) -> dict[int, str]:
 
 
 def has_real_engine(state: Path, proc: Path = Path("/proc")) -> bool:
-    """Whether what `quarterdeck up` runs on this state folder is a real engine, and not the simulated one."""
+    """Whether `quarterdeck up` runs a real engine on this state folder, not the simulated one."""
     doors = [pid for pid, name in platform_pids(state, proc).items() if name == "engine"]
     return bool(doors) and not any(b"simulator" in _command(proc, pid) for pid in doors)
 
@@ -65,7 +65,7 @@ def _door(proc: Path, pid: int) -> str | None:
 
 
 def sample(time: float, pids: Mapping[int, str], proc: Path = Path("/proc")) -> list[ProcessSample]:
-    """Those that are alive."""
+    """Sample the processes that are alive."""
     found = []
     for pid, name in pids.items():
         try:
@@ -81,15 +81,15 @@ def sample(time: float, pids: Mapping[int, str], proc: Path = Path("/proc")) -> 
 
 
 def scrape(root: str, timeout: float = 1.0) -> dict[str, float]:
-    """The gateway's counters and gauges by series, buckets left out. Empty: it has none, or did not answer."""
+    """The gateway's counters and gauges by series, without buckets. Empty: none, or no response."""
     parts = urlsplit(root)
     make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     try:
         connection = make(parts.hostname or "", parts.port, timeout=timeout)
         try:
             connection.request("GET", f"{parts.path.rstrip('/')}/metrics")
-            answer = connection.getresponse()
-            text = answer.read().decode("utf-8", "replace") if answer.status == 200 else ""
+            response = connection.getresponse()
+            text = response.read().decode("utf-8", "replace") if response.status == 200 else ""
         finally:
             connection.close()
     except (OSError, http.client.HTTPException):
@@ -105,6 +105,6 @@ def scrape(root: str, timeout: float = 1.0) -> dict[str, float]:
 
 
 def own_pids() -> dict[int, str]:
-    """The load's own processes: how much of the machine the measuring takes."""
+    """The load test's own processes, to show how much of the machine it takes."""
     workers = {process.pid: "load/worker" for process in processes.descendants(os.getpid())}
     return {os.getpid(): "load", **workers}

@@ -1,22 +1,16 @@
 """The report: its sentences and numbers, read back out of the page."""
 
-import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.load.folders import START, request, steady, write_run
+from tests.load.folders import GAPS, START, request, rich, rich_rows, steady, write_run
 
-from quarterdeck.load import commands
 from quarterdeck.load.analysis import budgets, results
 from quarterdeck.load.analysis.results import ResultsError
-from quarterdeck.load.report import report
-
-EDGES = [1, 2, 4, 8, 16, 32, 64, 128]
-GAPS = {"chat": {"edges_ms": EDGES, "counts": [0, 0, 0, 90, 8, 2, 0]}}
+from quarterdeck.load.report import run_report
 
 
 class Reader(HTMLParser):
@@ -62,31 +56,12 @@ class Reader(HTMLParser):
             self._rows[-1][-1] += data
 
 
-def rich_rows(target: str = "main", more_ms: float = 0.0) -> list[dict[str, Any]]:
-    rows = [
-        request(i / 10, ttft_ms=40 + more_ms, total_ms=400 + more_ms, rate=10 + i // 200, target=target, cost=0.001)
-        for i in range(590)
-    ]
-    rows += [request(59, outcome="timeout", status=0, request_id="req_lost", target=target)]
-    rows += [request(59, outcome="expected:disconnected", scenario="disconnect", target=target)]
-    rows += [
-        request(59, ttft_ms=2, total_ms=4, scenario="repeat", cache=c, target=target) for c in ("hit", "hit", "miss")
-    ]
-    return rows
-
-
-def rich(folder: Path, **about: Any) -> Path:
-    processes = [(t, n, p, (100 + t) * 2**20, t / 2, 3) for t in range(60) for n, p in (("gateway", 1), ("worker", 2))]
-    metrics = [(t, "quarterdeck_tokens_total{}", 30 * t) for t in range(60)]
-    return write_run(folder, rich_rows(), gaps={"main": GAPS}, processes=processes, metrics=metrics, **about)
-
-
 def read(page: Path) -> Reader:
     return Reader(page.read_text(encoding="utf-8"))
 
 
 def test_the_page_needs_nothing_from_anywhere(tmp_path: Path) -> None:
-    file = report.write(rich(tmp_path))
+    file = run_report.write(rich(tmp_path))
     page = read(file)
     assert "script" not in page.tags and "link" not in page.tags and "img" not in page.tags
     assert not [source for source in page.sources if "://" in source]
@@ -94,7 +69,7 @@ def test_the_page_needs_nothing_from_anywhere(tmp_path: Path) -> None:
 
 
 def test_every_id_is_its_own_and_every_link_leads_somewhere(tmp_path: Path) -> None:
-    page = read(report.write(rich(tmp_path)))
+    page = read(run_report.write(rich(tmp_path)))
     assert len(page.ids) == len(set(page.ids))
     for source in page.sources:
         assert source.removeprefix("#") in page.ids if source.startswith("#") else (tmp_path / source).exists()
@@ -102,13 +77,13 @@ def test_every_id_is_its_own_and_every_link_leads_somewhere(tmp_path: Path) -> N
 
 
 def test_every_plot_has_its_numbers_as_a_table_and_a_caption(tmp_path: Path) -> None:
-    page = read(report.write(rich(tmp_path)))
+    page = read(run_report.write(rich(tmp_path)))
     assert page.tags.count("figure") == page.tags.count("svg") == page.tags.count("figcaption") == 9
     assert page.tags.count("desc") == page.tags.count("details") == 9
 
 
 def test_the_numbers_are_those_of_the_rows(tmp_path: Path) -> None:
-    page = read(report.write(rich(tmp_path)))
+    page = read(run_report.write(rich(tmp_path)))
     numbers = {row[0]: row[1] for row in page.tables["In numbers"]}
     assert numbers["time to first token, p50"] == "40.0 ms"
     assert numbers["whole request, p99"] == "400 ms"
@@ -136,7 +111,7 @@ def test_budgets_stand_first_and_the_broken_one_in_the_headline(tmp_path: Path) 
     rich(tmp_path)
     told = budgets.parse({"ttft_p99_ms": 30, "error_rate": 0.1})
     budgets.write(tmp_path, budgets.check(told, results.read(tmp_path)))
-    page = read(report.write(tmp_path))
+    page = read(run_report.write(tmp_path))
     assert "Failed. The time to first token at p99 was 40.0 ms; at most 30 ms is allowed." in page.words
     (name,) = [name for name in page.tables if name.startswith("Budgets")]
     assert [row[:2] for row in page.tables[name][1:]] == [["ttft_p99_ms", "broken"], ["error_rate", "kept"]]
@@ -145,7 +120,7 @@ def test_budgets_stand_first_and_the_broken_one_in_the_headline(tmp_path: Path) 
 def test_a_good_run_is_told_in_a_sentence(tmp_path: Path) -> None:
     write_run(tmp_path, steady(60))
     budgets.write(tmp_path, budgets.check(budgets.parse({"error_rate": 0, "cost_drift": 1}), results.read(tmp_path)))
-    words = read(report.write(tmp_path)).words
+    words = read(run_report.write(tmp_path)).words
     assert "Passed. 1 of 2 budgets kept, 1 not judged. All 600 requests ended as they should." in words
     assert "Half had their first token within 50.0 ms, 99 of 100 within 50.0 ms." in words
     assert "600 requests to sim at http://127.0.0.1:8000/v1 in 60 s, 10 a second. Kinds of user: chat 100 %." in words
@@ -155,21 +130,21 @@ def test_a_good_run_is_told_in_a_sentence(tmp_path: Path) -> None:
 
 def test_a_client_that_was_the_bottleneck_is_told_at_the_top(tmp_path: Path) -> None:
     write_run(tmp_path, [request(i, ttft_ms=50, started=START + i + 0.02) for i in range(50)])
-    words = read(report.write(tmp_path)).words
+    words = read(run_report.write(tmp_path)).words
     assert words.count("The client was the bottleneck.") == 2
     assert "up to 40 % of a latency above is its own" in words
-    assert "The client was the bottleneck" not in read(report.write(rich(tmp_path / "other"))).words
+    assert "The client was the bottleneck" not in read(run_report.write(rich(tmp_path / "other"))).words
 
 
 def test_a_client_that_stalled_now_and_then_is_told_to_have_spoiled_the_end(tmp_path: Path) -> None:
     rows = [request(i / 10, started=START + i / 10 + (0.03 if i % 50 == 0 else 0)) for i in range(500)]
-    words = read(report.write(write_run(tmp_path, rows))).words
+    words = read(run_report.write(write_run(tmp_path, rows))).words
     assert "The client was the bottleneck at p99, though not at the median." in words
 
 
 def test_a_closed_loop_says_what_it_hides(tmp_path: Path) -> None:
     write_run(tmp_path, [request(i, started=START + i) for i in range(50)])
-    assert "Nothing was due at a certain moment" in read(report.write(tmp_path)).words
+    assert "Nothing was due at a certain moment" in read(run_report.write(tmp_path)).words
 
 
 def test_nothing_that_a_server_says_becomes_markup(tmp_path: Path) -> None:
@@ -182,16 +157,16 @@ def test_nothing_that_a_server_says_becomes_markup(tmp_path: Path) -> None:
         profile=evil,
         notes=[evil],
     )
-    page = read(report.write(tmp_path))
+    page = read(run_report.write(tmp_path))
     assert "script" not in page.tags
     assert page.words.count(evil) >= 6
 
 
 def test_a_run_without_an_answer_is_a_page_too(tmp_path: Path) -> None:
     write_run(tmp_path / "a", [])
-    assert "Nothing measured." in read(report.write(tmp_path / "a")).words
+    assert "Nothing measured." in read(run_report.write(tmp_path / "a")).words
     write_run(tmp_path / "b", [request(i, ttft_ms=None, outcome="engine_error", status=502) for i in range(3)])
-    assert "3 of 3 requests failed (100 %); none was answered." in read(report.write(tmp_path / "b")).words
+    assert "3 of 3 requests failed (100 %); none was answered." in read(run_report.write(tmp_path / "b")).words
 
 
 def test_a_baseline_stands_beside_the_target_with_ratios(tmp_path: Path) -> None:
@@ -201,7 +176,7 @@ def test_a_baseline_stands_beside_the_target_with_ratios(tmp_path: Path) -> None
         gaps={"main": GAPS, "baseline": GAPS},
         baseline={"url": "http://127.0.0.1:8011/v1"},
     )
-    page = read(report.write(tmp_path))
+    page = read(run_report.write(tmp_path))
     table = page.tables["In numbers: the target beside the baseline, on the same schedule (one after the other)"]
     assert table[0] == ["", "target", "baseline", "difference", "target ÷ baseline"]
     assert ["time to first token, p50", "80.0 ms", "40.0 ms", "+40.0 ms", "2.00×"] in table
@@ -212,7 +187,7 @@ def test_a_baseline_stands_beside_the_target_with_ratios(tmp_path: Path) -> None
 def test_two_runs_side_by_side_say_what_was_not_the_same(tmp_path: Path) -> None:
     rich(tmp_path / "new")
     write_run(tmp_path / "old", steady(60), seed=8, machine={"cpu": "Another"})
-    page = read(report.write(tmp_path / "new", tmp_path / "old"))
+    page = read(run_report.write(tmp_path / "new", tmp_path / "old"))
     assert "Compare with care: the runs differ in machine and seed" in page.words
     assert "p50 40.0 ms against 50.0 ms (0.80×)" in page.words
     table = page.tables["A ÷ B: below 1 A took less time, or did fewer"]
@@ -224,7 +199,7 @@ def test_two_runs_side_by_side_say_what_was_not_the_same(tmp_path: Path) -> None
 def test_equal_runs_are_compared_without_a_warning(tmp_path: Path) -> None:
     write_run(tmp_path / "a", steady(60))
     write_run(tmp_path / "b", steady(60))
-    words = read(report.write(tmp_path / "a", tmp_path / "b")).words
+    words = read(run_report.write(tmp_path / "a", tmp_path / "b")).words
     assert "with care" not in words
     assert "Nothing was different." in words
 
@@ -232,27 +207,15 @@ def test_equal_runs_are_compared_without_a_warning(tmp_path: Path) -> None:
 def test_warmer_caches_on_one_side_are_told(tmp_path: Path) -> None:
     write_run(tmp_path / "a", steady(60))
     write_run(tmp_path / "b", steady(60, cached_tokens=15))
-    words = read(report.write(tmp_path / "a", tmp_path / "b")).words
+    words = read(run_report.write(tmp_path / "a", tmp_path / "b")).words
     assert "The engines knew 0 % of A's prompt tokens and 75 % of B's already" in words
     write_run(tmp_path / "c", steady(60, cached_tokens=1))
-    assert "engines knew" not in read(report.write(tmp_path / "a", tmp_path / "c")).words
-
-
-def test_the_command_prints_the_figures_and_where_the_page_lies(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert commands.write_report(rich(tmp_path)) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"time to first token, p50 +40\.0 ms", lines[1])
-    assert "The client kept up." in lines[-3]
-    assert lines[-1] == str(tmp_path / "report.html")
-    assert commands.write_report(tmp_path / "nowhere") == 2
-    assert "no run.json there" in capsys.readouterr().err
+    assert "engines knew" not in read(run_report.write(tmp_path / "a", tmp_path / "c")).words
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium here: apt install chromium")
 def test_a_browser_shows_it_without_a_complaint(tmp_path: Path) -> None:
-    file = report.write(rich(tmp_path))
+    file = run_report.write(rich(tmp_path))
     command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     done = subprocess.run(
         [*command, "--dump-dom", file.as_uri()], capture_output=True, text=True, timeout=100, check=True
@@ -264,16 +227,16 @@ def test_a_browser_shows_it_without_a_complaint(tmp_path: Path) -> None:
 def test_what_was_done_on_purpose_is_marked_and_told(tmp_path: Path) -> None:
     rows = [*steady(60), request(24.5, outcome="503 engine_unavailable", status=503)]
     folder = write_run(tmp_path, rows, processes=[(at, "gateway", 1, 2**26, at / 10, 3) for at in range(60)])
-    before = report.render(results.read(folder)).count('class="mark"')
+    before = run_report.render(results.read(folder)).count('class="mark"')
     lines = ["time,ended,name", f"{START + 24},{START + 26},engine killed", f"{START + 30},{START + 31},<b>"]
     (folder / "events.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    html = report.render(results.read(folder))
+    html = run_report.render(results.read(folder))
     assert html.count('class="mark"') == before + 6  # two in latency, requests a second and memory
     assert "engine killed" in html and "<b>" not in html
     assert '<td>engine killed</td><td class="n">2.0 s</td>' in html
     many = [f"{START + at},{START + at + 1},engine killed" for at in range(2, 50, 4)]
     (folder / "events.csv").write_text("\n".join(["time,ended,name", *many]) + "\n", encoding="utf-8")
-    html = report.render(results.read(folder))
+    html = run_report.render(results.read(folder))
     assert html.count("engine killed") == len(many)  # in the table only: their names would lie upon one another
 
 
