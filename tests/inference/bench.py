@@ -16,8 +16,10 @@ from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.inference.cache.answers import AnswerCache
 from quarterdeck.inference.cache.embedding import Embedder
 from quarterdeck.inference.call import Head, Operation, Reply
+from quarterdeck.inference.closing import MAX_TO_COUNT
 from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.inference.engine.client import EngineClient
+from quarterdeck.inference.mirror import MAX_RUNNING
 from quarterdeck.inference.pipeline import Pipeline
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.http_client import HttpClient, Timeouts
@@ -61,6 +63,8 @@ class Bench:
         *,
         timeouts: Timeouts = SOON,
         config: str = "",
+        max_mirrored: int = MAX_RUNNING,
+        max_to_count: int = MAX_TO_COUNT,
         **gateway: Any,
     ) -> None:
         self.redis = redis
@@ -89,6 +93,8 @@ class Bench:
             cache=self.cache,
             reread=self._reread,
             on_record=self.seen.append,
+            max_mirrored=max_mirrored,
+            max_to_count=max_to_count,
         )
 
     async def _reread(self, principal: Principal, revision: int) -> Principal:

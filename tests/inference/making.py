@@ -11,6 +11,7 @@ from quarterdeck.accounting.principal import Principal
 from quarterdeck.inference.call import Head, Operation
 from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.inference.metering.meter import Meter
+from quarterdeck.inference.request import InferenceRequest, decode
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.protocol import requests
 from quarterdeck.settings.limits import Limits
@@ -30,6 +31,11 @@ def a_head(operation: Operation = Operation.CHAT, **changes: Any) -> Head:
     principal = changes.pop("principal", None) or a_principal()
     fields: dict[str, Any] = {"request_id": ids.RequestIds().next(), "started": time.time()} | changes
     return Head(operation=operation, principal=principal, **fields)
+
+
+def a_request(operation: Operation = Operation.CHAT, **asked: Any) -> InferenceRequest:
+    """A chat unless the operation says otherwise."""
+    return decode(operation, as_json((CHAT if operation is Operation.CHAT else {"model": "m"}) | asked))
 
 
 def served(name: str = "m", model: str = "m", price: Price = PRICE) -> ServedModel:

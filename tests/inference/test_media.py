@@ -3,19 +3,19 @@
 from typing import Any
 
 import pytest
-from tests.inference.making import as_json
+from tests.inference.making import a_request
 
 from quarterdeck.errors import BadRequestError
-from quarterdeck.inference.media import refuse_addresses
-from quarterdeck.protocol import requests
+from quarterdeck.inference.media import check_media_urls
+from quarterdeck.inference.request import InferenceRequest
 
 
-def asked(*parts: dict[str, Any]) -> Any:
+def asked(*parts: dict[str, Any]) -> InferenceRequest:
     messages = [
         {"role": "system", "content": "s"},
         {"role": "user", "content": [{"type": "text", "text": "?"}, *parts]},
     ]
-    return requests.decode(as_json({"model": "m", "messages": messages}), requests.ChatCompletion)
+    return a_request(messages=messages)
 
 
 def picture(url: object) -> dict[str, Any]:
@@ -39,25 +39,25 @@ def picture(url: object) -> dict[str, Any]:
 )
 def test_an_address_is_refused_by_name(part: dict[str, Any]) -> None:
     with pytest.raises(BadRequestError) as refused:
-        refuse_addresses(asked(part), ())
+        check_media_urls(asked(part), ())
     assert (refused.value.code, refused.value.param) == ("media_url_not_allowed", "messages[1].content")
 
 
 @pytest.mark.parametrize("url", ["data:image/png;base64,AAAA", "DATA:image/png;base64,AAAA"])
 def test_what_is_part_of_the_request_is_taken(url: str) -> None:
-    refuse_addresses(asked(picture(url)), ())
+    check_media_urls(asked(picture(url)), ())
 
 
 def test_a_host_that_the_operator_has_named_is_allowed_and_no_other() -> None:
-    refuse_addresses(asked(picture("https://img.example.com/a.png")), ("img.example.com",))
+    check_media_urls(asked(picture("https://img.example.com/a.png")), ("img.example.com",))
     for other in ("https://img.example.com.evil.net/", "https://img.example.com@evil.net/", "ftp://img.example.com/"):
         with pytest.raises(BadRequestError):
-            refuse_addresses(asked(picture(other)), ("img.example.com",))
+            check_media_urls(asked(picture(other)), ("img.example.com",))
 
 
 def test_all_may_be_allowed() -> None:
-    refuse_addresses(asked(picture("https://anywhere.example/a.png")), ("*",))
+    check_media_urls(asked(picture("https://anywhere.example/a.png")), ("*",))
 
 
 def test_what_is_no_address_is_left_to_the_engine() -> None:
-    refuse_addresses(asked(picture(7), {"type": "image_url", "image_url": None}, {"type": "text", "text": "x"}), ())
+    check_media_urls(asked(picture(7), {"type": "image_url", "image_url": None}, {"type": "text", "text": "x"}), ())

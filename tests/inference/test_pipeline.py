@@ -26,7 +26,6 @@ from quarterdeck.errors import (
     RateLimitError,
     ServiceUnavailableError,
 )
-from quarterdeck.inference import closing
 from quarterdeck.inference.call import Operation
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.http_client import HttpClient, Timeouts
@@ -492,9 +491,9 @@ async def test_an_engine_that_does_not_come_to_count_is_not_waited_for(
 
 
 async def test_where_too_many_wait_to_be_counted_the_next_is_estimated(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, tmp_path: Path, client: HttpClient
 ) -> None:
-    monkeypatch.setattr(closing, "MOST_TO_COUNT", 0)
+    bench = Bench(redis, tmp_path, client, max_to_count=0)
     async with Upstream(answering(streamed(*SAID))) as engine:
         bench.add(engine)
         await bench.stream()
@@ -752,7 +751,7 @@ async def test_counting_that_fails_settles_all_the_same(
     async def broken(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(closing, "count_what_was_received", broken)
+    monkeypatch.setattr(bench.engines, "count", broken)
     async with Upstream(answering(streamed(*SAID))) as engine:
         bench.add(engine)
         await bench.stream()

@@ -18,7 +18,6 @@ from quarterdeck.errors import (
     PermissionDeniedError,
     RateLimitError,
 )
-from quarterdeck.inference import mirror
 from quarterdeck.inference.call import Operation
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.inference.streaming.heartbeats import WAITING
@@ -321,8 +320,8 @@ async def test_where_nobody_serves_the_mirror_nothing_is_sent(bench: Bench) -> N
         assert (await bench.record()).model == "m"
 
 
-async def test_a_mirror_that_is_slow_is_sent_no_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "AT_ONCE", 1)
+async def test_a_mirror_that_is_slow_is_sent_no_more(redis: Redis, tmp_path: Path, client: HttpClient) -> None:
+    bench = Bench(redis, tmp_path, client, max_mirrored=1)
     configure(bench, MIRRORED)
     held = Held(response(answer()))
     async with Upstream(answering(*[response(answer())] * 3)) as engine, Upstream(held.script) as slow:

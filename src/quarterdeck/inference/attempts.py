@@ -1,6 +1,6 @@
-"""Asks endpoints for an answer: one after the other until one begins, and another where one is lost in the midst.
+"""Calls endpoints: one after the other until one begins to answer, and another where a stream is lost.
 
-The selection says whom to ask; here they are asked, waited for, counted, and each attempt noted.
+The selection picks the endpoints; here a request waits for room, calls them, and each attempt is counted and noted.
 """
 
 import time
@@ -19,7 +19,7 @@ from quarterdeck.inference.call_state import Call
 from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.inference.engine.client import EngineAnswer, EngineClient
 from quarterdeck.inference.metering.meter import error_code
-from quarterdeck.inference.preparation import for_endpoint
+from quarterdeck.inference.preparation import adapt_body
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.router import Choice
@@ -30,11 +30,11 @@ from quarterdeck.record import Attempt
 from quarterdeck.settings.config import GatewayConfig
 
 GENERATING = (Operation.CHAT, Operation.COMPLETIONS)
-ONLY_VLLM = (*FREE, Operation.SCORE)
+VLLM_ONLY = (*FREE, Operation.SCORE)
 
 
 class Attempts:
-    """`deadline`, here, is the loop's time at which the whole request must be over."""
+    """Deadlines are the event loop's time at which the whole request must be over."""
 
     def __init__(self, engines: EngineClient, queues: Queues) -> None:
         self._engines = engines
@@ -43,7 +43,7 @@ class Attempts:
         self._now = time.monotonic
 
     async def open(self, call: Call, deadline: float) -> EngineAnswer:
-        """The first endpoint that begins to answer; those that fail before it are left for another. Raises APIError."""
+        """The answer of the first endpoint that begins one. Raises APIError where all have failed."""
         failure: APIError | None = None
         selection = call.selection
         waited_for: ServedModel | None = None
@@ -59,11 +59,11 @@ class Attempts:
             choice = selection.next(now)
             if choice is None:
                 break
-            if choice.endpoint.kind != "vllm" or choice.endpoint.task != "generate":  # else it can do all
+            if choice.endpoint.kind != "vllm" or choice.endpoint.task != "generate":
                 _check_operation(choice.endpoint, call.head.operation)
             self._begin(call, choice)
             try:
-                answer = await self._ask(call, choice, call.body, deadline)
+                answer = await self._call(call, choice, call.body, deadline)
             except APIError as error:
                 self.end(call, error, time.time())
                 failure = error
@@ -73,18 +73,18 @@ class Attempts:
             else:
                 selection.succeeded(choice)
                 return answer
-        raise failure or _nobody_is_ready(call)
+        raise failure or _not_ready(call)
 
-    async def go_on(
+    async def resume(
         self, call: Call, gateway: GatewayConfig, deadline: float, lost: LostStream
     ) -> ResumedStream | None:
-        """Let another endpoint of the same model go on with the answer. None: nobody does, and the caller is told."""
+        """Continue a lost stream on another endpoint of the same model. None: it can't be resumed."""
         meter, members = call.meter, requests.members(call.body)
         origin, began = meter.endpoint, meter.engine_started
-        request = meter.request
-        if origin is None or not isinstance(request, Generation) or meter.resumed >= gateway.resumes:
+        parsed = call.request.parsed
+        if origin is None or not isinstance(parsed, Generation) or meter.resumed >= gateway.resumes:
             return None
-        if not is_resumable(call.head.operation, members, request, lost.text):
+        if not is_resumable(call.head.operation, members, parsed, lost.text):
             return None
         self.end(call, lost.error, time.time())
         tried = [origin]
@@ -94,37 +94,38 @@ class Attempts:
             endpoint = choice.endpoint
             tried.append(endpoint)
             self._begin(call, choice)
-            meter.engine_started = began  # what an engine's seconds cost, the first one's cost as well
+            meter.engine_started = began  # the seconds of the first engine are paid for as well
             model = endpoint.upstream_model or choice.served.name
             try:
-                if (asked := await plan_continuation(self._engines, endpoint, model, members, request, lost)) is None:
+                continuation = await plan_continuation(self._engines, endpoint, model, members, parsed, lost)
+                if continuation is None:
                     self.end(call, None, time.time(), code="nothing_left")
                     break
-                answer = await self._ask(call, choice, asked.body, deadline)
+                answer = await self._call(call, choice, continuation.body, deadline)
             except APIError as error:
                 self.end(call, error, time.time(), status=error.engine_status)
                 continue
             if answer.stream is not None:
                 call.selection.succeeded(choice)
-                return ResumedStream(answer.stream, asked.tokens, asked.repeated)
-            self.end(call, EngineError("The engine's answer is no stream."), time.time())
-        meter.endpoint = origin  # it gave what there is
+                return ResumedStream(answer.stream, continuation.tokens, continuation.repeated)
+            self.end(call, EngineError("The engine did not answer with a stream."), time.time())
+        meter.endpoint = origin  # the record names the endpoint that answered
         return None
 
     def end(
         self, call: Call, error: APIError | None, now: float, *, code: str | None = None, status: int | None = None
     ) -> None:
-        """The attempt under way is over, if there is one. `now` is Unix seconds; `status` what the endpoint said."""
+        """End the running attempt, if there is one. `now`: Unix seconds; `status`: the endpoint's own."""
         endpoint = call.meter.endpoint
         if call.attempt is None or endpoint is None:
             return
         endpoint.end(call.selection.tokens)
         self._queues.left(endpoint)
-        is_begun = call.meter.first_token is not None
-        if is_begun and isinstance(error, EngineError) and error.code != "request_timeout":
+        has_begun = call.meter.first_token is not None
+        if has_begun and isinstance(error, EngineError) and error.code != "request_timeout":
             call.selection.broke_off(endpoint, self._now())
         if status is None:
-            status = 200 if is_begun else (error.engine_status if error else 0)
+            status = 200 if has_begun else (error.engine_status if error else 0)
         code = error_code(error) if error else code
         call.meter.attempts.append(Attempt(endpoint.id, call.attempt, now, status, code))
         call.attempt = None
@@ -134,15 +135,15 @@ class Attempts:
         call.meter.endpoint, call.meter.served = choice.endpoint, choice.served
         choice.endpoint.begin(call.selection.tokens)
 
-    def _ask(self, call: Call, choice: Choice, body: bytes, deadline: float) -> Awaitable[EngineAnswer]:
+    def _call(self, call: Call, choice: Choice, body: bytes, deadline: float) -> Awaitable[EngineAnswer]:
         endpoint, head = choice.endpoint, call.head
-        body = for_endpoint(body, endpoint, choice.renamed)
+        body = adapt_body(body, endpoint, choice.renamed)
         return self._engines.open(
             endpoint, head.operation, body, head.engine_headers, limit=deadline, timeouts=choice.timeouts
         )
 
     async def _wait(self, call: Call, served: ServedModel, deadline: float) -> bool:
-        """Until there is room. False: none came, and the selection has gone to another model."""
+        """Wait in the model's queue. False: there was no room in time, and the selection has moved to another model."""
         principal = call.head.principal
         try:
             await self._queues.enter(
@@ -160,21 +161,22 @@ class Attempts:
 
 
 def _check_operation(endpoint: Endpoint, operation: Operation) -> None:
-    if endpoint.kind != "vllm" and operation in ONLY_VLLM:
+    if endpoint.kind != "vllm" and operation in VLLM_ONLY:
         raise BadRequestError(
-            f"The model '{endpoint.model}' is not served by vLLM, which alone can {operation.word}.",
+            f"The model '{endpoint.model}' does not support the operation '{operation.word}', as it is not served by "
+            "vLLM.",
             param="model",
             code="unsupported_operation",
         )
     if endpoint.task == "embed" and operation in GENERATING:
         raise BadRequestError(
-            f"The model '{endpoint.model}' makes embeddings; it does not chat or complete.",
+            f"The model '{endpoint.model}' is an embedding model and does not support {operation.word}.",
             param="model",
             code="unsupported_model",
         )
 
 
-def _nobody_is_ready(call: Call) -> APIError:
+def _not_ready(call: Call) -> APIError:
     return EngineUnavailableError(
         f"No endpoint of the model '{call.meter.served.name}' is ready.",
         code="model_not_ready",

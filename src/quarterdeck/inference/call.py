@@ -1,6 +1,6 @@
 """What goes into the pipeline and what comes out: no ASGI, no socket.
 
-A door makes a `Head` of its request and sends a `Reply` back as its protocol wants it.
+The gateway makes a `Head` of an HTTP request and sends the `Reply`. A running request is a `call_state.Call`.
 """
 
 from enum import StrEnum
@@ -10,9 +10,15 @@ import msgspec
 
 from quarterdeck.accounting.principal import Principal
 
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's status for a client that hung up before its answer began. It is recorded and logged, never sent."""
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Names in lower case."""
+
 
 class Operation(StrEnum):
-    """What is asked of a model; the value is the route's path at the engine and at the gateway."""
+    """An operation of a model. The value is the route's path, at the engine and at the gateway."""
 
     CHAT = "/v1/chat/completions"
     COMPLETIONS = "/v1/completions"
@@ -24,8 +30,8 @@ class Operation(StrEnum):
     word: str
     """The operation's name in records and metrics: chat, completions, embeddings, …"""
     path: str
-    """The value as a plain string: an enum's own `value` and `name` cost ten times as much, and both are asked for with
-    each request."""
+    """The value as a plain string: an enum's own `value` and `name` cost ten times as much, and each request reads
+    both."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -33,29 +39,25 @@ class Operation(StrEnum):
 
 
 FREE = (Operation.TOKENIZE, Operation.DETOKENIZE)
-"""No model runs for them: they have no usage, so none is looked for."""
-
-
-CLIENT_CLOSED_REQUEST = 499
-"""nginx's status for a client that hung up before its answer began. It is recorded and logged, never sent."""
+"""Operations that run no model and have no usage."""
 
 
 class Head(msgspec.Struct, frozen=True):  # a frozen dataclass takes eight times as long to make
-    """What is known of a request before its body is read."""
+    """A request before its body is read."""
 
     request_id: str
     operation: Operation
     principal: Principal
     started: float
-    """Unix seconds at which the request came in."""
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    """Those of the client's headers that an engine may see (an allow-list of the door)."""
+    """Arrival, Unix seconds."""
+    headers: Headers = ()
+    """The client's headers that are forwarded to the engine (`gateway.forward_headers`)."""
     cache_control: bytes = b""
-    """The client's `cache-control`: whether an answer may be kept or an old one given."""
+    """The client's `cache-control`: whether the answer may be cached or come from the cache."""
 
     @property
-    def engine_headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """What an engine is sent. vLLM takes x-request-id for its logs and ids, so one id is found in all of them."""
+    def engine_headers(self) -> Headers:
+        """Headers for the engine. vLLM uses x-request-id as its own id, so one id finds a request in all logs."""
         own = (b"x-request-id", self.request_id.encode())
         return (own, *self.headers) if self.headers else (own,)
 
@@ -92,6 +94,6 @@ class Reply(msgspec.Struct):
     """An answer: complete (`body`) or streamed (`stream`)."""
 
     status: int
-    headers: tuple[tuple[bytes, bytes], ...]
+    headers: Headers
     body: bytes = b""
     stream: Stream | None = None

@@ -1,4 +1,4 @@
-"""The end of a request, however it ends: it leaves the counts, its tokens are known, its record is settled. Once."""
+"""The end of a call: its attempt ends, its tokens are known, its record is settled. Once, however it ends."""
 
 import asyncio
 import time
@@ -18,14 +18,14 @@ from quarterdeck.inference.metering.token_counting import count_what_was_receive
 from quarterdeck.net.tasks import Spawn
 from quarterdeck.record import RequestRecord, Status
 
-COUNTED_AT_ONCE = 8
-"""Answers whose tokens are counted at the same time: it is the engine's time, and others wait for it."""
-MOST_TO_COUNT = 256
-"""Answers that wait for it; the next one is estimated. Each holds its prompt and text."""
+MAX_COUNTING = 8
+"""Calls whose tokens are counted at the same time: counting takes the engine's time from running requests."""
+MAX_TO_COUNT = 256
+"""Calls that are counted or wait for it; further ones are estimated. Each keeps its prompt and text in memory."""
 
 
 class Closing:
-    """`on_record` is told of each request that is over."""
+    """Ends calls. `on_record` is called with each settled record."""
 
     def __init__(
         self,
@@ -35,6 +35,8 @@ class Closing:
         settlement: Settlement,
         spawn: Spawn,
         on_record: Callable[[RequestRecord], None],
+        *,
+        max_to_count: int = MAX_TO_COUNT,
     ) -> None:
         self._engines = engines
         self._attempts = attempts
@@ -42,11 +44,12 @@ class Closing:
         self._settlement = settlement
         self._spawn = spawn
         self._on_record = on_record
-        self._counting = asyncio.Semaphore(COUNTED_AT_ONCE)
+        self._counting = asyncio.Semaphore(MAX_COUNTING)
         self._to_count = 0
+        self._max_to_count = max_to_count
 
     def finish(self, call: Call, status: Status, error: APIError | None, *, http_status: int | None = None) -> None:
-        """An engine was asked, or none could be. Settled at once, or when its tokens are counted."""
+        """End a call that went to an engine, or found none. It is settled at once or when its tokens are counted."""
         if call.lookup is not None and status != "ok":
             call.lookup.give_up()
         meter, now = call.meter, time.time()
@@ -55,7 +58,7 @@ class Closing:
             http_status = error.status if error else 200
         code = error_code(error) if error else None
         if meter.usage is None and meter.first_token is not None and call.head.operation not in FREE:
-            if meter.endpoint is not None and self._to_count < MOST_TO_COUNT:
+            if meter.endpoint is not None and self._to_count < self._max_to_count:
                 self._to_count += 1
                 self._spawn(self._count_and_settle(call, meter.endpoint, status, now, http_status, code))
                 return
@@ -63,26 +66,27 @@ class Closing:
         self._settle(call, meter.record(status, now, http_status=http_status, error=code))
 
     def finish_with(self, call: Call, found: Entry, now: float) -> None:
-        """A kept answer was given, and no engine asked."""
+        """End a call that was answered from the cache."""
         self._settle(call, hit(call.meter.record("ok", now), found, now))
 
     async def _count_and_settle(
         self, call: Call, endpoint: Endpoint, status: Status, ended: float, http_status: int, error: str | None
     ) -> None:
-        """No usage came: the text received is counted, off the hot path."""
+        """Count the received text, as the engine gave no usage."""
         try:
             async with self._counting:
                 await count_what_was_received(self._engines, endpoint, call.meter, call.body)
-        finally:  # estimated, if it must be; never unsettled
+        finally:  # estimated if counting failed; settled in any case
             self._to_count -= 1
             if call.meter.usage is None:
                 estimate_what_was_received(call.meter, call.body)
             self._settle(call, call.meter.record(status, ended, http_status=http_status, error=error))
 
     def _settle(self, call: Call, record: RequestRecord) -> None:
+        counters = call.head.principal.counters
         if call.is_local:
-            self._gate.give_back(call, record)
+            self._gate.give_back(counters, call.reserved.total - record.input_tokens - record.output_tokens)
         if call.lookup is not None:
             call.lookup.end(record)
-        self._settlement.settle(record, call.head.principal.counters)
+        self._settlement.settle(record, counters)
         self._on_record(record)

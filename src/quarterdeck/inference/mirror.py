@@ -1,8 +1,7 @@
-"""Sends a share of a route's requests to another model as well, and drops the answers: how a new model bears real
-traffic, before anybody depends on it.
+"""Sends a share of a route's requests to a second model as well and drops its answers: a new model under real traffic.
 
-A mirrored request is one of its own: own id, own trace, own record, of the key, team and tag `mirror`. So it is in the
-ledger with what it cost, and on nobody's limits or budget: it asks for no admission and is settled in no scope.
+A mirrored request has its own id, trace and record, under the key, team and tag `mirror`. The ledger shows its cost; it
+counts toward no limit or budget: it is not admitted, and settled without scopes.
 """
 
 import asyncio
@@ -14,25 +13,25 @@ from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.errors import APIError, EngineError
 from quarterdeck.inference.call import Head
+from quarterdeck.inference.call_state import Call
 from quarterdeck.inference.endpoints.circuit_breaker import report_failure, report_success
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.metering.meter import Meter, error_code
 from quarterdeck.inference.metering.token_counting import estimate_what_was_received
-from quarterdeck.inference.preparation import for_endpoint
-from quarterdeck.inference.routing.directory import Route, ServedModel
+from quarterdeck.inference.preparation import adapt_body
+from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.inference.routing.router import Router
 from quarterdeck.inference.streaming.relay import Relay
 from quarterdeck.net.tasks import Spawn
-from quarterdeck.protocol.requests import AnyRequest
 from quarterdeck.record import MIRROR, Attempt, RequestRecord, Status
 from quarterdeck.settings.limits import Limits
 
-AT_ONCE = 32
-"""Mirrored requests under way in one gateway. Past it none is sent: a slow copy must not pile up bodies."""
+MAX_RUNNING = 32
+"""Mirrored requests of one gateway at a time. Further ones are not sent: bodies must not pile up for a slow model."""
 
 
 class Mirror:
-    """Asked once for each request of a route that has a mirror."""
+    """Mirrors admitted calls. `on_record` is called with each settled record."""
 
     def __init__(
         self,
@@ -41,8 +40,11 @@ class Mirror:
         settlement: Settlement,
         spawn: Spawn,
         on_record: Callable[[RequestRecord], None] = lambda record: None,
+        *,
+        max_running: int = MAX_RUNNING,
     ) -> None:
-        self.under_way = 0
+        self.running = 0
+        self._max_running = max_running
         self._router = router
         self._engines = engines
         self._settlement = settlement
@@ -50,18 +52,19 @@ class Mirror:
         self._on_record = on_record
         self._ids = ids.RequestIds()
 
-    def consider(self, head: Head, route: Route, request: AnyRequest, body: bytes, tokens: int) -> None:
-        """Send it, if the dice say so and there is room; returns at once. `body` as it goes to the route's target."""
-        if route.mirror is None or self.under_way >= AT_ONCE:
+    def consider(self, call: Call) -> None:
+        """Mirror the call if its route has a mirror, the draw hits its share, and there is room. Returns at once."""
+        route = call.selection.route
+        if route.mirror is None or self.running >= self._max_running:
             return
         served, share = route.mirror
         if self._router.random() >= share:
             return
-        self.under_way += 1
-        copy = Head(self._ids.next(), head.operation, _nobody(head.principal.org), time.time(), head.headers)
-        meter = Meter(copy, served, request)
-        meter.route = route.name
-        self._spawn(self._send(meter, served, body, tokens, route.total_seconds))
+        self.running += 1
+        head = call.head
+        copy = Head(self._ids.next(), head.operation, _mirror_principal(head.principal.org), time.time(), head.headers)
+        meter = Meter(copy, served, call.request.parsed, route=route.name)
+        self._spawn(self._send(meter, served, call.body, call.reserved.total, route.total_seconds))
 
     async def _send(self, meter: Meter, served: ServedModel, body: bytes, tokens: int, seconds: float) -> None:
         try:
@@ -73,7 +76,7 @@ class Mirror:
             meter.engine_started = time.time()
             endpoint.begin(tokens)
             try:
-                await self._ask(meter, for_endpoint(body, endpoint, served.name), loop.time() + seconds)
+                await self._call(meter, adapt_body(body, endpoint, served.name), loop.time() + seconds)
             except APIError as error:
                 if isinstance(error, EngineError):
                     report_failure(endpoint, loop.time(), self._router.serving(served))
@@ -84,10 +87,10 @@ class Mirror:
             finally:
                 endpoint.end(tokens)
         finally:
-            self.under_way -= 1
+            self.running -= 1
 
-    async def _ask(self, meter: Meter, body: bytes, deadline: float) -> None:
-        """Raises APIError until there is an answer; what follows it is in the record."""
+    async def _call(self, meter: Meter, body: bytes, deadline: float) -> None:
+        """Call the endpoint and read its answer. Raises APIError until it begins; a later failure is in the record."""
         endpoint, head = meter.endpoint, meter.head
         if endpoint is None:
             return
@@ -111,17 +114,17 @@ class Mirror:
             await relay.aclose()
 
     def _end(self, meter: Meter, body: bytes, status: Status, error: APIError | None) -> None:
-        if meter.attempts:  # its stream has ended and told so
+        if meter.attempts:  # ended by its relay
             return
         now, code = time.time(), error_code(error) if error else None
-        http_status = 200 if meter.first_token else (error.engine_status if error else 0)
+        has_begun = meter.first_token is not None
         if meter.endpoint is not None:
-            meter.attempts.append(Attempt(meter.endpoint.id, meter.engine_started, now, http_status, code))
-        if meter.usage is None and meter.first_token is not None:
+            engine_status = 200 if has_begun else (error.engine_status if error else 0)
+            meter.attempts.append(Attempt(meter.endpoint.id, meter.engine_started, now, engine_status, code))
+        if meter.usage is None and has_begun:
             estimate_what_was_received(meter, body)
-        record = meter.record(
-            status, now, http_status=200 if meter.first_token else (error.status if error else 0), error=code
-        )
+        http_status = 200 if has_begun else (error.status if error else 0)
+        record = meter.record(status, now, http_status=http_status, error=code)
         self._settlement.settle(record, meter.head.principal.counters)
         self._on_record(record)
 
@@ -135,6 +138,6 @@ class _Discard:
     async def room(self) -> None: ...
 
 
-def _nobody(org: str) -> Principal:
-    """Whom mirrored requests belong to."""
+def _mirror_principal(org: str) -> Principal:
+    """The principal of an org's mirrored requests."""
     return Principal(MIRROR, MIRROR, org, MIRROR, Limits(), tags=(MIRROR,))

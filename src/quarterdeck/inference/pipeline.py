@@ -1,13 +1,15 @@
-"""One request from its head to its record: resolve, admit, recall, pick, call, meter.
+"""One request from its head to its record, in six steps: resolve, admit, recall, pick, call, meter.
 
-Knows neither ASGI nor a socket. Until an endpoint's first event is in hand another may be tried; after it another may
-go on with the answer, where that is sound; else a failure is a typed event, never a silent end. However a request ends,
-it is settled once. The steps stand beside: `resolution`, `gate`, `cache`, `routing` and `attempts`, `relay`, `closing`.
+Knows neither ASGI nor a socket. Until the first event of an answer another endpoint may be tried; after it, another may
+resume the answer where that is sound; else the failure is an error event, never a silent end. However a request ends,
+it is settled once. Pick and call are one loop (`attempts`), meter begins with the answer and ends in `closing`.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+
+import msgspec
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.settlement import Settlement
@@ -15,46 +17,39 @@ from quarterdeck.errors import APIError
 from quarterdeck.inference.attempts import Attempts
 from quarterdeck.inference.cache.answers import AnswerCache
 from quarterdeck.inference.cache.entry import Entry
-from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, Head, Operation, Reply
+from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, Head, Reply
 from quarterdeck.inference.call_state import Call
-from quarterdeck.inference.closing import Closing
+from quarterdeck.inference.closing import MAX_TO_COUNT, Closing
 from quarterdeck.inference.endpoints.sources import Endpoints
-from quarterdeck.inference.engine.client import EngineAnswer, EngineClient
+from quarterdeck.inference.engine.client import EngineAnswer, EngineClient, EngineStream
+from quarterdeck.inference.estimation import Estimate, estimate
 from quarterdeck.inference.gate import Gate
-from quarterdeck.inference.media import refuse_addresses
+from quarterdeck.inference.media import check_media_urls
 from quarterdeck.inference.metering.meter import Meter
 from quarterdeck.inference.metering.record_templates import Forms
+from quarterdeck.inference.mirror import MAX_RUNNING as MAX_MIRRORED
 from quarterdeck.inference.mirror import Mirror
-from quarterdeck.inference.preparation import estimate, prepared
+from quarterdeck.inference.preparation import prepare_body
+from quarterdeck.inference.request import InferenceRequest, decode
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.resolution import resolve
-from quarterdeck.inference.routing.router import Router
+from quarterdeck.inference.routing.router import Router, Selection
 from quarterdeck.inference.streaming.heartbeats import with_heartbeats
 from quarterdeck.inference.streaming.relay import Relay
 from quarterdeck.net.redis import Redis
 from quarterdeck.net.tasks import Spawn
-from quarterdeck.protocol import requests, sse
-from quarterdeck.protocol.requests import AnyRequest, Generation
+from quarterdeck.protocol import sse
 from quarterdeck.record import RequestRecord
 from quarterdeck.settings.config import GatewayConfig
 from quarterdeck.settings.live import Live
-
-KINDS: dict[Operation, type[AnyRequest]] = {
-    Operation.CHAT: requests.ChatCompletion,
-    Operation.COMPLETIONS: requests.Completion,
-    Operation.EMBEDDINGS: requests.Embedding,
-    Operation.TOKENIZE: requests.Tokenize,
-    Operation.DETOKENIZE: requests.Detokenize,
-    Operation.SCORE: requests.Score,
-}
 
 
 class Pipeline:
     """A request keeps the snapshot of `directory` that it started with.
 
-    `reread` reads a key again whose org has changed and raises AuthenticationError where it is gone; `on_record` is
-    told of each request that is over.
+    `reread` reads a key again whose org has changed; it raises AuthenticationError where the key was revoked.
+    `on_record` is called with each settled record.
     """
 
     def __init__(
@@ -69,6 +64,8 @@ class Pipeline:
         cache: AnswerCache,
         reread: Callable[[Principal, int], Awaitable[Principal]],
         on_record: Callable[[RequestRecord], None] = lambda record: None,
+        max_mirrored: int = MAX_MIRRORED,
+        max_to_count: int = MAX_TO_COUNT,
     ) -> None:
         self._directory = directory
         self.endpoints = endpoints
@@ -77,35 +74,25 @@ class Pipeline:
         self._settlement = settlement
         self._forms = Forms()
         self.router = Router(endpoints)
-        self._mirror = Mirror(self.router, engines, settlement, spawn, on_record)
-        self.gate = Gate(redis, settlement, spawn, reread)
+        self._mirror = Mirror(self.router, engines, settlement, spawn, on_record, max_running=max_mirrored)
+        self.gate = Gate(redis, settlement, spawn, self._forms, reread)
         self._attempts = Attempts(engines, self.queues)
-        self._closing = Closing(engines, self._attempts, self.gate, settlement, spawn, on_record)
+        self._closing = Closing(
+            engines, self._attempts, self.gate, settlement, spawn, on_record, max_to_count=max_to_count
+        )
 
     async def call(self, head: Head, body: bytes) -> Reply:
-        """Answer a request. Raises APIError while there is nothing of an answer yet."""
+        """Answer a request. Raises APIError until the answer begins."""
         directory = self._directory.current
         gateway = directory.config.gateway
-        request: AnyRequest = requests.decode(body, KINDS[head.operation])
-        members = requests.members(body)
-        route = resolve(directory, self.endpoints, request.model, head.principal)
-        refuse_addresses(request, gateway.media_domains)
-        reserved = estimate(body, request)
-        selection = self.router.begin(
-            route, tokens=reserved.total, now=time.monotonic(), request=request, members=members, headers=head.headers
-        )
-        served = selection.served
-        lookup = self._cache.look(head, request, members, served)
-        body = prepared(body, members, request, served, head.principal.limits)
-        meter = Meter(head, served, request, route=route.name if route.is_named else "", forms=self._forms)
-        is_stream = isinstance(request, Generation) and bool(request.stream)
-        call = Call(head, meter, body, reserved, selection, lookup, is_stream)
-        call.headers = await self.gate.admit(call, gateway)
+        request = decode(head.operation, body)
+        reserved = estimate(request)
+        selection = self._resolve(directory, head, request, reserved)
+        call = await self._admit(gateway, head, request, reserved, selection)
         if call.found is not None:
             return self._replay(call, call.found)
-        if route.mirror is not None:
-            self._mirror.consider(head, route, request, body, reserved.total)
-        if not call.is_stream or not self.queues.must_wait(served):
+        self._mirror.consider(call)
+        if not request.is_streaming or not self.queues.must_wait(selection.served):
             return await self._answer(call, gateway)
         queue = directory.config.queue
         return await with_heartbeats(
@@ -115,8 +102,41 @@ class Pipeline:
             headers=sse.HEADERS + call.headers,
         )
 
+    def _resolve(self, directory: Directory, head: Head, request: InferenceRequest, reserved: Estimate) -> Selection:
+        """Find the route of the request's model, and draw its target."""
+        route = resolve(directory, self.endpoints, request.parsed.model, head.principal)
+        check_media_urls(request, directory.config.gateway.media_domains)
+        return self.router.begin(route, request, tokens=reserved.total, now=time.monotonic(), headers=head.headers)
+
+    async def _admit(
+        self, gateway: GatewayConfig, head: Head, request: InferenceRequest, reserved: Estimate, selection: Selection
+    ) -> Call:
+        """Limits, budgets and the exact cache. What was reserved is renewed until the call is settled."""
+        served, route = selection.served, selection.route
+        body = prepare_body(request, served, head.principal.limits)
+        lookup = self._cache.look(head, request, served)
+        admitted = await self.gate.admit(head, request, served, reserved, lookup=lookup, gateway=gateway)
+        if admitted.principal is not head.principal:
+            head = msgspec.structs.replace(head, principal=admitted.principal)
+        meter = Meter(head, served, request.parsed, route=route.name if route.is_named else "", forms=self._forms)
+        call = Call(
+            head,
+            request,
+            body,
+            meter,
+            reserved,
+            selection,
+            lookup,
+            admitted.found,
+            admitted.headers,
+            admitted.is_local,
+        )
+        if call.found is None and not call.is_local:
+            self._settlement.begin(head.principal.org, head.request_id, call.note)
+        return call
+
     async def _answer(self, call: Call, gateway: GatewayConfig) -> Reply:
-        """From an equal request's answer, or from an engine."""
+        """Recall, pick, call, meter: the answer of an equal request in flight, of another wording, or of an engine."""
         deadline = time.monotonic() + call.selection.route.total_seconds
         try:
             if (lookup := call.lookup) is not None:
@@ -130,22 +150,13 @@ class Pipeline:
         except asyncio.CancelledError:
             self._closing.finish(call, "cancelled", None, http_status=CLIENT_CLOSED_REQUEST)
             raise
-        except BaseException:  # a bug of ours: the request is over all the same, and leaves its record
+        except BaseException:  # a bug: the call still leaves its record and its places
             self._closing.finish(call, "error", APIError("The gateway failed.", code="internal_error"))
             raise
         call.meter.first_token = time.time()
         if answer.stream is None:
             return self._whole(call, answer)
-        relay = Relay(
-            answer.stream,
-            call.meter,
-            shows_usage=call.shows_usage,
-            deadline=deadline,
-            on_end=lambda status, error: self._closing.finish(call, status, error, http_status=200),
-            collector=call.lookup.collect() if call.lookup else None,
-            resume=lambda lost: self._attempts.go_on(call, gateway, deadline, lost),
-        )
-        return Reply(200, sse.HEADERS + call.headers, stream=relay)
+        return self._streamed(call, answer.stream, gateway, deadline)
 
     def _whole(self, call: Call, answer: EngineAnswer) -> Reply:
         call.meter.read_answer(answer.parsed, answer.body)
@@ -154,12 +165,24 @@ class Pipeline:
         self._closing.finish(call, "ok", None)
         return Reply(200, ((b"content-type", answer.content_type), *call.headers), answer.body)
 
+    def _streamed(self, call: Call, stream: EngineStream, gateway: GatewayConfig, deadline: float) -> Reply:
+        relay = Relay(
+            stream,
+            call.meter,
+            shows_usage=call.request.shows_usage,
+            deadline=deadline,
+            on_end=lambda status, error: self._closing.finish(call, status, error, http_status=200),
+            collector=call.lookup.collect() if call.lookup else None,
+            resume=lambda lost: self._attempts.resume(call, gateway, deadline, lost),
+        )
+        return Reply(200, sse.HEADERS + call.headers, stream=relay)
+
     def _replay(self, call: Call, found: Entry) -> Reply:
-        """No engine is asked: the request has its answer and is over."""
-        assert call.lookup is not None  # noqa: S101  # where something was found, it was looked for
+        """Answer from the cache; the call is over."""
+        assert call.lookup is not None  # noqa: S101  # narrows the type: only a look-up finds an entry
         now = time.time()
         self._closing.finish_with(call, found, now)
-        return call.lookup.replay(found, now, shows_usage=call.shows_usage, headers=call.headers)
+        return call.lookup.replay(found, now, shows_usage=call.request.shows_usage, headers=call.headers)
 
     def _has_engine(self, model: str) -> bool:
         return any(each.name == model and each.engine is not None for each in self._directory.current.config.models)

@@ -1,107 +1,82 @@
-"""The body on its way to the engine: what is changed, and what a request is expected to cost. Pure.
+"""The body that an engine is sent. Pure.
 
-Only members that must differ are set; the others go on byte for byte.
+Only members that must differ are set; the others are sent byte for byte.
 """
 
 import msgspec
 
 from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.endpoints.sources import Endpoint
-from quarterdeck.inference.metering.meter import estimated
+from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.dialects import spoken
-from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Generation
-from quarterdeck.protocol.stream_usage import includes_usage, with_usage
+from quarterdeck.protocol.requests import COMPLETION_MAX_TOKENS, ChatCompletion, Generation
+from quarterdeck.protocol.stream_usage import with_usage
 from quarterdeck.settings.limits import Limits
 
-DEFAULT_OUTPUT_TOKENS = 256
-"""What a request that names no max_tokens reserves of a token limit; settled at what it used."""
+OPERATOR_ONLY = frozenset(("kv_transfer_params", "chat_template", "prompt_embeds", "logits_processors", "priority"))
+"""vLLM parameters that a client may not set: another engine's address, a template that vLLM renders, a pickled tensor,
+code to import, a place at the head of vLLM's queue."""
 
 
-COMPLETIONS_DEFAULT = 16
-"""OpenAI's `max_tokens` of a completion that names none; chat has no such bound."""
-MAX_ESTIMATE = 10**9
-"""Far above any answer. Redis' Lua counts in doubles, which stay exact below 2⁵³."""
+def prepare_body(request: InferenceRequest, served: ServedModel, limits: Limits) -> bytes:
+    """The body for an engine that serves `served`; the client's own bytes where nothing changes.
 
-
-NEVER_FROM_CALLERS = frozenset(
-    ("kv_transfer_params", "chat_template", "prompt_embeds", "logits_processors", "priority")
-)
-"""What vLLM takes from whoever runs it and nobody else may say: another engine's address, a template that it renders, a
-pickled tensor, code to import, a place in its queue before all others."""
-
-
-class Estimate(msgspec.Struct, frozen=True, gc=False):
-    """Tokens that a request is expected to need at most."""
-
-    prompt: int
-    output: int
-    total: int
-    """Both."""
-
-
-def estimate(body: bytes, request: AnyRequest) -> Estimate:
-    """What to reserve: the prompt by its bytes, the output by what it may become."""
-    prompt = min(estimated(len(body)), MAX_ESTIMATE)
-    if not isinstance(request, Generation):
-        return Estimate(prompt, 0, prompt)
-    most = request.max_tokens or DEFAULT_OUTPUT_TOKENS
-    if isinstance(request, ChatCompletion):
-        most = request.max_completion_tokens or most
-    output = min(most * (request.n or 1), MAX_ESTIMATE - prompt)
-    return Estimate(prompt, output, prompt + output)
-
-
-def prepared(
-    body: bytes, members: dict[str, msgspec.Raw], request: AnyRequest, served: ServedModel, limits: Limits
-) -> bytes:
-    """The body as the engine shall have it; untouched where nothing must change. Raises BadRequestError."""
-    if not NEVER_FROM_CALLERS.isdisjoint(members) or "chat_template_kwargs" in members:
-        _refuse_what_is_not_the_callers(members)
+    Raises BadRequestError for a parameter that clients may not set and for more tokens than the key allows.
+    """
+    parsed, members = request.parsed, request.members
+    if not OPERATOR_ONLY.isdisjoint(members) or "chat_template_kwargs" in members:
+        _refuse_operator_parameters(members)
     changed: dict[str, object] = {}
-    if request.model != served.name:
+    if parsed.model != served.name:
         changed["model"] = served.name
-    if isinstance(request, Generation):
-        if request.stream and not includes_usage(request):
+    if isinstance(parsed, Generation):
+        if parsed.stream and not request.shows_usage:
             changed["stream_options"] = with_usage(members.get("stream_options"))
         if limits.max_tokens is not None:
-            changed |= _held_to(limits.max_tokens, request)
-    return requests.with_members(members, changed) if changed else body
+            changed |= _token_limit(limits.max_tokens, parsed)
+    return requests.with_members(members, changed) if changed else request.body
 
 
-def _refuse_what_is_not_the_callers(members: dict[str, msgspec.Raw]) -> None:
-    names = sorted(NEVER_FROM_CALLERS & members.keys())
-    arguments = members.get("chat_template_kwargs")
-    if not names and arguments is not None:
-        found = msgspec.json.decode(arguments)
-        names = ["chat_template_kwargs"] if isinstance(found, dict) and "chat_template" in found else []
-    if names:
-        raise BadRequestError(f"'{names[0]}' can't be set by a request.", param=names[0], code="unsupported_parameter")
-
-
-def _held_to(most: int, request: Generation) -> dict[str, object]:
-    """Hold a request to its key's `max_tokens`, in whichever field it may be asked for."""
-    asked = {"max_tokens": request.max_tokens}
-    if isinstance(request, ChatCompletion):
-        asked["max_completion_tokens"] = request.max_completion_tokens
-    for name, tokens in asked.items():
-        if tokens is not None and tokens > most:
-            raise BadRequestError(
-                f"This key may ask for at most {most} tokens, not {tokens}.", param=name, code="max_tokens_exceeded"
-            )
-    if any(tokens is not None for tokens in asked.values()):
-        return {}
-    if isinstance(request, ChatCompletion):
-        return {"max_completion_tokens": most}
-    return {"max_tokens": min(most, COMPLETIONS_DEFAULT)}
-
-
-def for_endpoint(body: bytes, endpoint: Endpoint, renamed: str | None = None) -> bytes:
-    """The body as this endpoint shall have it: the model by its name over there, and nothing that only vLLM knows where
-    it is no vLLM. `renamed`: the model's name, where it is not the one that the body was prepared for."""
+def adapt_body(body: bytes, endpoint: Endpoint, renamed: str | None = None) -> bytes:
+    """A prepared body for one endpoint: the endpoint's name for the model, and without vLLM's own parameters where the
+    endpoint is not vLLM. `renamed`: the model's name where it is not the one that the body was prepared for."""
     name = endpoint.upstream_model or renamed
     if name is None and endpoint.kind == "vllm":
         return body
     members = spoken(msgspec.json.decode(body, type=dict[str, msgspec.Raw]), endpoint.kind)
     return requests.with_members(members, {} if name is None else {"model": name})
+
+
+def _refuse_operator_parameters(members: dict[str, msgspec.Raw]) -> None:
+    names = sorted(OPERATOR_ONLY & members.keys())
+    arguments = members.get("chat_template_kwargs")
+    if not names and arguments is not None:
+        found = msgspec.json.decode(arguments)
+        names = ["chat_template_kwargs"] if isinstance(found, dict) and "chat_template" in found else []
+    if names:
+        raise BadRequestError(
+            f"Unsupported parameter: '{names[0]}' can't be set by a request.",
+            param=names[0],
+            code="unsupported_parameter",
+        )
+
+
+def _token_limit(most: int, parsed: Generation) -> dict[str, object]:
+    """The member that limits the output to the key's `max_tokens`, where the request has no limit of its own."""
+    given = {"max_tokens": parsed.max_tokens}
+    if isinstance(parsed, ChatCompletion):
+        given["max_completion_tokens"] = parsed.max_completion_tokens
+    for name, tokens in given.items():
+        if tokens is not None and tokens > most:
+            raise BadRequestError(
+                f"{name} is too large: {tokens}. This key supports at most {most} tokens.",
+                param=name,
+                code="max_tokens_exceeded",
+            )
+    if any(tokens is not None for tokens in given.values()):
+        return {}
+    if isinstance(parsed, ChatCompletion):
+        return {"max_completion_tokens": most}
+    return {"max_tokens": min(most, COMPLETION_MAX_TOKENS)}

@@ -13,6 +13,8 @@ from quarterdeck.errors import BadRequestError
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 """A number of tokens or choices. A negative one would pass under every limit, and some engines read it as "endless"."""
+COMPLETION_MAX_TOKENS = 16
+"""OpenAI's `max_tokens` of a completion that sets none. A chat has no such default."""
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """What an engine and a database can hold."""
 

@@ -16,10 +16,9 @@ from quarterdeck.inference.cache.answers import AnswerCache, Lookup
 from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.cache.semantic import Vector
 from quarterdeck.inference.call import Head, Operation
-from quarterdeck.inference.pipeline import KINDS
+from quarterdeck.inference.request import decode
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import Redis, RedisUnavailableError
-from quarterdeck.protocol import requests
 from quarterdeck.record import RequestRecord
 from quarterdeck.settings.live import Live
 
@@ -56,10 +55,9 @@ class Subject:
         body = body or {"model": "m", "messages": [{"role": "user", "content": content}], "temperature": 0} | changes
         text = json.dumps(body).encode()
         head = Head("req_1", operation, ALICE, 0.0, cache_control=cache_control)
-        request, members = requests.decode(text, KINDS[operation]), requests.members(text)
         served = Directory.of(self.config).names.get("m")
         assert served is not None
-        return self.cache.look(head, request, members, served)
+        return self.cache.look(head, decode(operation, text), served)
 
     def miss(self, *args: Any, **kwargs: Any) -> Lookup:
         found = self.look(*args, **kwargs)

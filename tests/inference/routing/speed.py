@@ -3,10 +3,11 @@
 import time
 import timeit
 
+from quarterdeck.inference.call import Operation
 from quarterdeck.inference.endpoints.sources import JoinedEndpoints, StaticEndpoints
+from quarterdeck.inference.request import decode
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.inference.routing.router import Router
-from quarterdeck.protocol import requests
 from quarterdeck.settings.config import parse
 
 ROUNDS, EACH = 7, 5000
@@ -31,12 +32,12 @@ def microseconds(policy: str, endpoints: int, *, models: int = 1, routes: int = 
     sources = [static]
     router = Router(JoinedEndpoints(lambda: sources))
     body = b'{"model":"m0","messages":[{"role":"user","content":"' + b"x" * characters + b'"}]}'
-    request, members = requests.decode(body, requests.ChatCompletion), requests.members(body)
+    request = decode(Operation.CHAT, body)
     name = "r0" if routes else "m0"
 
     def choose() -> None:
         route = directory.routes[name]
-        selection = router.begin(route, tokens=300, now=1.0, request=request, members=members)
+        selection = router.begin(route, request, tokens=300, now=1.0)
         choice = selection.next(1.0)
         if choice is not None:
             choice.endpoint.begin(300)

@@ -18,11 +18,12 @@ from quarterdeck.errors import (
     RateLimitError,
     ServiceUnavailableError,
 )
+from quarterdeck.inference.call import Operation
 from quarterdeck.inference.endpoints.sources import Endpoint, indexed
+from quarterdeck.inference.request import decode
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.inference.routing.retry_budget import RESERVE
 from quarterdeck.inference.routing.router import Router, Selection, condition_of
-from quarterdeck.protocol import requests
 from quarterdeck.settings.config import parse
 
 MODELS = """
@@ -69,10 +70,8 @@ class Routing:
 
     def begin(self, name: str = "r", tokens: int = 100, **asked: Any) -> Selection:
         body = as_json({**CHAT, **asked})
-        request = requests.decode(body, requests.ChatCompletion)
-        members = requests.members(body)
         route = self.directory.routes[name]
-        return self.router.begin(route, tokens=tokens, now=0.0, request=request, members=members)
+        return self.router.begin(route, decode(Operation.CHAT, body), tokens=tokens, now=0.0)
 
     def rest(self, model: str) -> None:
         for endpoint in self.listed.serving(model):

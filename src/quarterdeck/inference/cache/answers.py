@@ -14,18 +14,17 @@ from quarterdeck.inference.cache.flights import Flight, Flights
 from quarterdeck.inference.cache.keeping import Keeping
 from quarterdeck.inference.cache.key import FREELY, Plans, Question, ask, control_of
 from quarterdeck.inference.cache.semantic import Asked, Embed, SemanticCache, asked_of
-from quarterdeck.inference.call import Head, Reply
+from quarterdeck.inference.call import Head, Headers, Reply
+from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.inference.streaming.collector import Collector
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.tasks import Spawn
 from quarterdeck.protocol import sse
-from quarterdeck.protocol.requests import AnyRequest, Generation, choice_count
+from quarterdeck.protocol.requests import Generation, choice_count
 from quarterdeck.record import CacheState, RequestRecord
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.live import Live
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 _MISS, _BYPASS = (b"x-cache", b"miss"), (b"x-cache", b"bypass")
 
@@ -173,21 +172,21 @@ class AnswerCache:
     def look(
         self,
         head: Head,
-        request: AnyRequest,
-        members: dict[str, msgspec.Raw],
+        request: InferenceRequest,
         served: ServedModel,
         *,
         prompt_version: str = "",
     ) -> Lookup | None:
-        """What the request is to the cache; `members` are its body's as they came. None: its model's answers are not
+        """What the request is to the cache. None: its model's answers are not
         kept."""
-        plan = self.plans.plan(request.model, served)
+        parsed, members = request.parsed, request.members
+        plan = self.plans.plan(parsed.model, served)
         if plan is None:
             return None
         control = FREELY
         if head.cache_control or "cache" in members:
             control = control_of(head.cache_control, members.get("cache"))
-        question = ask(plan, head, request, members, control=control, prompt_version=prompt_version)
+        question = ask(plan, head, parsed, members, control=control, prompt_version=prompt_version)
         org = head.principal.org
         if question is None:
             return Lookup(self, org, served.name)
@@ -198,8 +197,8 @@ class AnswerCache:
             lookup = Lookup(self, org, served.name, question, key, redis_key, "miss", (_MISS, told))
         else:
             lookup = Lookup(self, org, served.name, question, headers=(_BYPASS, told))
-        if isinstance(request, Generation):
-            lookup.choices = choice_count(request) or 1
+        if isinstance(parsed, Generation):
+            lookup.choices = choice_count(parsed) or 1
             if plan.policy.semantic is not None:
-                lookup.asked = asked_of(question, head, request, members, prompt_version=prompt_version)
+                lookup.asked = asked_of(question, head, parsed, members, prompt_version=prompt_version)
         return lookup

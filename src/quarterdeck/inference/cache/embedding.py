@@ -12,7 +12,7 @@ from quarterdeck.errors import EngineError, EngineUnavailableError
 from quarterdeck.inference.call import Operation
 from quarterdeck.inference.endpoints.sources import Endpoints
 from quarterdeck.inference.engine.client import EngineClient
-from quarterdeck.inference.preparation import for_endpoint
+from quarterdeck.inference.preparation import adapt_body
 from quarterdeck.inference.routing.policies import pick
 
 
@@ -38,7 +38,7 @@ class Embedder:
         if endpoint is None:
             raise EngineUnavailableError(f"No endpoint of the model '{model}' is ready.", code="model_not_ready")
         body = msgspec.json.encode({"model": model, "input": texts, "encoding_format": "float"})
-        answer = await self._engines.open(endpoint, Operation.EMBEDDINGS, for_endpoint(body, endpoint))
+        answer = await self._engines.open(endpoint, Operation.EMBEDDINGS, adapt_body(body, endpoint))
         try:
             data = msgspec.json.decode(answer.body, type=_Answer).data
         except msgspec.DecodeError as error:

@@ -5,7 +5,7 @@ often as `retries` and the route's budget allow; then the other targets and the 
 meant for. All of it ends with the first event of an answer.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from random import random as dice
 
 import msgspec
@@ -13,12 +13,12 @@ import msgspec
 from quarterdeck.errors import APIError, BadRequestError, EngineError, EngineTimeoutError, RateLimitError
 from quarterdeck.inference.endpoints.circuit_breaker import begin_probe, is_offered, report_failure, report_success
 from quarterdeck.inference.endpoints.sources import Endpoint, Endpoints
+from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing import policies
 from quarterdeck.inference.routing.affinity import prefix_key, session_key
 from quarterdeck.inference.routing.directory import Fallback, Route, ServedModel
 from quarterdeck.inference.routing.retry_budget import RetryBudget
 from quarterdeck.net.http_client import Timeouts
-from quarterdeck.protocol.requests import AnyRequest
 from quarterdeck.settings.routes import Condition, RoutingConfig
 
 QUEUE_CODES = frozenset({"queue_full", "queue_timeout"})
@@ -48,11 +48,10 @@ class Router:
     def begin(
         self,
         route: Route,
+        request: InferenceRequest,
         *,
         tokens: int,
         now: float,
-        request: AnyRequest,
-        members: Mapping[str, msgspec.Raw],
         headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> "Selection":
         """A request of so many tokens has come."""
@@ -63,9 +62,9 @@ class Router:
         key = None
         if route.affinity is not None:
             if route.affinity == "session":
-                key = session_key(route.routing, request, headers)
+                key = session_key(route.routing, request.parsed, headers)
             else:
-                key = prefix_key(members, route.routing.prefix_kb * 1024)
+                key = prefix_key(request.members, route.routing.prefix_kb * 1024)
         served = route.targets[0] if len(route.targets) == 1 else draw(route, key, self.random)
         return Selection(self, route, served, served, budget, tokens, key, route.retries)
 

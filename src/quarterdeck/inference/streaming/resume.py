@@ -18,12 +18,10 @@ from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.inference.engine.client import EngineClient, EngineStream
 from quarterdeck.inference.metering.token_counting import PROMPT_FIELDS
 from quarterdeck.protocol import requests
-from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Completion, Generation
+from quarterdeck.protocol.requests import COMPLETION_MAX_TOKENS, AnyRequest, ChatCompletion, Completion, Generation
 
 COUNT_SECONDS = 2.0
 """Limit for counting the tokens of the text so far. The client waits for it; past it they are estimated."""
-COMPLETIONS_DEFAULT = 16
-"""An engine's default `max_tokens` for completions."""
 
 SOUND = frozenset(
     {
@@ -110,7 +108,7 @@ def continuation_body(members: Mapping[str, msgspec.Raw], request: Generation, t
     changed: dict[str, object] = dict(_prompt_with(members, text))
     limits = {name: getattr(request, name, None) for name in ("max_tokens", "max_completion_tokens")}
     if isinstance(request, Completion) and request.max_tokens is None:
-        limits["max_tokens"] = COMPLETIONS_DEFAULT
+        limits["max_tokens"] = COMPLETION_MAX_TOKENS
     for name, limit in limits.items():
         if limit is not None:
             if limit <= tokens:

@@ -1,0 +1,60 @@
+"""A request to a model as one value: its bytes, its raw members and the fields that the gateway reads.
+
+Decoded once, when the body is complete. What rewrites a request (a prompt version, a guardrail) makes a new value by
+`with_members`, so that the three always agree.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from quarterdeck.inference.call import Operation
+from quarterdeck.protocol import requests
+from quarterdeck.protocol.requests import AnyRequest, Generation
+from quarterdeck.protocol.stream_usage import includes_usage
+
+TYPES: dict[Operation, type[AnyRequest]] = {
+    Operation.CHAT: requests.ChatCompletion,
+    Operation.COMPLETIONS: requests.Completion,
+    Operation.EMBEDDINGS: requests.Embedding,
+    Operation.TOKENIZE: requests.Tokenize,
+    Operation.DETOKENIZE: requests.Detokenize,
+    Operation.SCORE: requests.Score,
+}
+
+
+class InferenceRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """A decoded request, as the client sent it or as it was rewritten since."""
+
+    operation: Operation
+    body: bytes
+    parsed: AnyRequest
+    """The fields that decide something in the gateway."""
+    members: dict[str, msgspec.Raw]
+    """All members of the body, as raw JSON."""
+    is_streaming: bool
+    """The client asked for a stream."""
+
+    @property
+    def shows_usage(self) -> bool:
+        """The client asked for the usage of a stream."""
+        return includes_usage(self.parsed)
+
+    def with_members(self, changed: Mapping[str, object]) -> "InferenceRequest":
+        """A request with some members set; the others stay byte for byte. Raises BadRequestError for a wrong type."""
+        raw = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in changed.items()}
+        members = {**self.members, **raw}
+        return _request(self.operation, msgspec.json.encode(members), members)
+
+
+def decode(operation: Operation, body: bytes) -> InferenceRequest:
+    """Raises BadRequestError naming the field (`param`) and the cause (`code`)."""
+    return _request(operation, body, None)
+
+
+def _request(operation: Operation, body: bytes, members: dict[str, msgspec.Raw] | None) -> InferenceRequest:
+    parsed: AnyRequest = requests.decode(body, TYPES[operation])
+    if members is None:
+        members = requests.members(body)
+    is_streaming = isinstance(parsed, Generation) and bool(parsed.stream)
+    return InferenceRequest(operation, body, parsed, members, is_streaming)

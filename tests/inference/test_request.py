@@ -1,0 +1,65 @@
+"""A request as one value: bytes, members and parsed fields that agree."""
+
+from typing import Any
+
+import pytest
+from tests.inference.making import CHAT, a_request, as_json
+
+from quarterdeck.errors import BadRequestError
+from quarterdeck.inference.call import Operation
+from quarterdeck.inference.request import TYPES, decode
+from quarterdeck.protocol.requests import ChatCompletion
+
+
+def test_every_operation_has_a_type() -> None:
+    assert TYPES.keys() == set(Operation)
+
+
+def test_a_decoded_request_keeps_the_clients_bytes() -> None:
+    body = b'{"model" : "m", "messages": [], "x" : 1.50}'
+    request = decode(Operation.CHAT, body)
+    assert request.body is body
+    assert request.parsed == ChatCompletion(model="m", messages=[])
+    assert bytes(request.members["x"]) == b"1.50"
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_streaming", "shows_usage"),
+    [
+        ({}, False, False),
+        ({"stream": False}, False, False),
+        ({"stream": True}, True, False),
+        ({"stream": True, "stream_options": {"include_usage": True}}, True, True),
+        ({"stream": True, "stream_options": {"include_usage": False}}, True, False),
+    ],
+)
+def test_a_stream_and_its_usage_are_asked_for(asked: dict[str, Any], is_streaming: bool, shows_usage: bool) -> None:
+    request = a_request(**asked)
+    assert (request.is_streaming, request.shows_usage) == (is_streaming, shows_usage)
+
+
+def test_a_request_that_generates_nothing_does_not_stream() -> None:
+    request = decode(Operation.EMBEDDINGS, as_json({"model": "m", "input": "a", "stream": True}))
+    assert (request.is_streaming, request.shows_usage) == (False, False)
+
+
+def test_a_rewritten_request_is_rewritten_in_all_its_parts() -> None:
+    request = decode(Operation.CHAT, b'{"model":"m","messages":[ ],"x":1.50}')
+    other = request.with_members({"messages": CHAT["messages"], "stream": True})
+    assert other.body == b'{"model":"m","messages":[{"role":"user","content":"Hi"}],"x":1.50,"stream":true}'
+    assert decode(Operation.CHAT, other.body).parsed == other.parsed
+    assert other.members.keys() == {"model", "messages", "x", "stream"}
+    assert other.is_streaming
+    assert not request.is_streaming
+
+
+def test_a_rewritten_member_must_have_its_type() -> None:
+    with pytest.raises(BadRequestError) as caught:
+        a_request().with_members({"messages": "Hi"})
+    assert (caught.value.param, caught.value.code) == ("messages", "invalid_type")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"model":"m"}', b'{"model":"m","model":"m","messages":[]}', b"\xff"])
+def test_a_body_that_is_no_request_is_refused(body: bytes) -> None:
+    with pytest.raises(BadRequestError):
+        decode(Operation.CHAT, body)
