@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.simulator.running import Process
+from tests.simulator.harness import Process
 
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Process]]:
-    """Start a simulator process with these options; it ends with the test."""
+    """Start simulator processes with given options; they are killed at the end of the test."""
     processes: list[Process] = []
 
     def start_one(*options: str) -> Process:

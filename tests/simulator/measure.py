@@ -1,7 +1,7 @@
-"""The figures of docs/simulator.md: `python -m tests.simulator.measure`.
+"""Measures the figures of docs/simulator.md: `python -m tests.simulator.measure`. Not a test: it prints.
 
-The simulator runs on one core, the client on another.
-Not a test: it prints. The client is a bare protocol, so that it costs less than what it measures.
+The simulator runs on one core, the client on another. The client is a bare protocol, so that it costs less than the
+server that it measures.
 """
 
 import argparse
@@ -14,13 +14,13 @@ from typing import cast
 
 import msgspec
 import uvloop
-from tests.simulator.running import Process, user
+from tests.simulator.harness import Process, user
 
 CORES = sorted(os.sched_getaffinity(0))
 
 
 class Client(asyncio.Protocol):
-    """Asks again and again on one connection; notes when data came."""
+    """Repeats a request on one connection and records when data arrived."""
 
     def __init__(self, request: bytes, times: int, end: bytes, done: Callable[[], None]) -> None:
         self._request, self._left, self._end, self._done = request, times, end, done
@@ -51,7 +51,7 @@ def request_of(body: dict[str, object]) -> bytes:
 
 
 async def drive(process: Process, body: dict[str, object], connections: int, times: int) -> tuple[float, list[Client]]:
-    """Seconds that it took, and the clients."""
+    """Return the duration in seconds, and the clients."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     left = connections

@@ -3,13 +3,14 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
-from tests.simulator.running import events, http, user
+from tests.simulator.fake_clock import FakeClock
+from tests.simulator.harness import events, http, user
 
 from quarterdeck.simulator import SimulatorConfig, create_app
 from quarterdeck.simulator.app import App
 from quarterdeck.simulator.client_connection import ConnectionFault
 from quarterdeck.simulator.engine import Engine
-from quarterdeck.simulator.faults import KINDS, Fault, FaultBook, parse
+from quarterdeck.simulator.faults import KINDS, Fault, FaultInjector, parse
 
 CHAT: dict[str, Any] = {"messages": user("hello"), "max_tokens": 8, "ignore_eos": True}
 STREAM = CHAT | {"stream": True, "stream_options": {"include_usage": True}}
@@ -86,8 +87,10 @@ async def test_a_huge_event() -> None:
 
 
 async def test_silence_that_ends() -> None:
-    answer = await ask("stall=2,50ms", STREAM)
-    assert answer.elapsed.total_seconds() >= 0.05
+    clock = FakeClock()
+    async with http(App(Engine(SimulatorConfig(), clock=clock))) as client:
+        answer = await client.post("/v1/chat/completions", json=STREAM, headers={"x-fault": "stall=2,50ms"})
+    assert clock.now() >= 0.05
     assert len(events(answer.content)) == 1 + 8 + 2
     assert (await ask("stall=2,20ms")).status_code == 200
 
@@ -128,7 +131,7 @@ def test_chance_repeats() -> None:
     config = SimulatorConfig(failure_injection_rate=25, failure_types=["429", "cut=3"])
 
     def drawn() -> list[set[str]]:
-        book = FaultBook(5)
+        book = FaultInjector(5)
         return [set(book.draw(None, config)) for _ in range(400)]
 
     first = drawn()
@@ -136,7 +139,7 @@ def test_chance_repeats() -> None:
     assert 60 < sum(map(bool, first)) < 140
     assert {kind for kinds in first for kind in kinds} == {"429", "cut"}
     always = SimulatorConfig(failure_injection_rate=100)
-    assert all(FaultBook(0).draw(None, always).keys() <= KINDS for _ in range(20))
+    assert all(FaultInjector(0).draw(None, always).keys() <= KINDS for _ in range(20))
 
 
 async def test_an_unknown_fault_is_told() -> None:

@@ -75,9 +75,9 @@ def test_a_wrong_option_ends_with_usage(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_help_names_every_option() -> None:
-    told = make_parser().format_help()
+    help_text = make_parser().format_help()
     for field in msgspec.structs.fields(SimulatorConfig):
-        assert f"--{field.encode_name}" in told
+        assert f"--{field.encode_name}" in help_text
 
 
 def test_run_time_options_are_options() -> None:

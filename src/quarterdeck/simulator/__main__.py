@@ -1,4 +1,4 @@
-"""The simulated engine's door: `python -m quarterdeck.simulator --port 8100 --model simulated`."""
+"""Entry point: `python -m quarterdeck.simulator --port 8100 --model simulated`."""
 
 import sys
 

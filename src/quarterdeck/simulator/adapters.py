@@ -1,11 +1,11 @@
-"""LoRA adapters: a name and a path. An adapter changes the answer, as its name goes into the words' checksum."""
+"""LoRA adapters: a name and a path. Each generates different text: its name seeds the generator."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from quarterdeck.simulator.errors import Refusal
+from quarterdeck.simulator.errors import VLLMError
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Adapter:
 
 
 def parse_module(text: str, base: str) -> Adapter:
-    """vLLM's two spellings: name=path, or a JSON object. Raises ValueError."""
+    """Parse either of vLLM's forms: name=path, or a JSON object. Raises ValueError."""
     if text.lstrip().startswith("{"):
         fields: dict[str, Any] = msgspec.json.decode(text, type=dict[str, Any])
         if not fields.get("name"):
@@ -41,9 +41,9 @@ class Adapters:
 
     def load(self, name: str, path: str, *, inplace: bool = False) -> str:
         if not name or not path:
-            raise Refusal("Both 'lora_name' and 'lora_path' must be provided.", type="InvalidUserInput")
+            raise VLLMError("Both 'lora_name' and 'lora_path' must be provided.", type="InvalidUserInput")
         if name in self._loaded and not inplace:
-            raise Refusal(
+            raise VLLMError(
                 f"The lora adapter '{name}' has already been loaded. If you want to load the adapter in place, set "
                 "'load_inplace' to True.",
                 type="InvalidUserInput",
@@ -53,8 +53,8 @@ class Adapters:
 
     def unload(self, name: str) -> str:
         if not name:
-            raise Refusal("'lora_name' needs to be provided to unload a LoRA adapter.", type="InvalidUserInput")
+            raise VLLMError("'lora_name' needs to be provided to unload a LoRA adapter.", type="InvalidUserInput")
         if name not in self._loaded:
-            raise Refusal(f"The lora adapter '{name}' cannot be found.", status=404, type="NotFoundError")
+            raise VLLMError(f"The lora adapter '{name}' cannot be found.", status=404, type="NotFoundError")
         del self._loaded[name]
         return f"Success: LoRA adapter '{name}' removed successfully."

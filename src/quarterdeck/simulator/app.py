@@ -1,29 +1,29 @@
-"""The ASGI application: the route table, the faults that come before an answer, the errors."""
+"""The ASGI application: the route table, the faults that act before a response, and error responses."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 from quarterdeck.net.asgi import Receive, Scope, Send
-from quarterdeck.simulator import errors as refusals
-from quarterdeck.simulator.client_connection import ClientGone, Exchange
+from quarterdeck.simulator import errors
+from quarterdeck.simulator.client_connection import ClientConnection, ClientDisconnected
 from quarterdeck.simulator.config import SimulatorConfig
 from quarterdeck.simulator.engine import Engine
-from quarterdeck.simulator.errors import Refusal
-from quarterdeck.simulator.faults import Faults, refusal
-from quarterdeck.simulator.routes import inference, management
+from quarterdeck.simulator.errors import VLLMError
+from quarterdeck.simulator.faults import Faults, error_response
+from quarterdeck.simulator.routes import chat, completions, embeddings, management, tokenization
 
-Handler = Callable[[Exchange, Engine, Faults], Awaitable[None]]
+Handler = Callable[[ClientConnection, Engine, Faults], Awaitable[None]]
 
 GENERATE: dict[str, Handler] = {
-    "/v1/chat/completions": inference.create_chat_completion,
-    "/v1/completions": inference.create_completion,
+    "/v1/chat/completions": chat.create_chat_completion,
+    "/v1/completions": completions.create_completion,
 }
 EMBED: dict[str, Handler] = {
-    "/v1/embeddings": inference.create_embedding,
-    "/v1/score": inference.create_score,
-    "/score": inference.create_score,
+    "/v1/embeddings": embeddings.create_embedding,
+    "/v1/score": embeddings.create_score,
+    "/score": embeddings.create_score,
 }
-TOKENS: dict[str, Handler] = {"/tokenize": inference.tokenize, "/detokenize": inference.detokenize}
+TOKENS: dict[str, Handler] = {"/tokenize": tokenization.tokenize, "/detokenize": tokenization.detokenize}
 
 MANAGEMENT: dict[str, dict[str, Handler]] = {
     "/v1/models": {"GET": management.list_models},
@@ -47,7 +47,7 @@ MANAGEMENT: dict[str, dict[str, Handler]] = {
 
 
 def create_app(config: SimulatorConfig | None = None) -> "App":
-    """A simulated engine as an ASGI app, for tests in process. Raises ValueError where options don't go together."""
+    """Build a simulated engine as an ASGI app, for tests in process. Raises ValueError for conflicting options."""
     return App(Engine(config or SimulatorConfig()))
 
 
@@ -65,84 +65,84 @@ class App:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
-        exchange = Exchange(scope, receive, send)
+        connection = ClientConnection(scope, receive, send)
         try:
-            await self._serve(exchange)
-        except Refusal as error:
-            if not exchange.started:
-                await exchange.answer(error.body(), status=error.status, headers=error.headers)
-        except ClientGone:
-            self._count_gone()
+            await self._serve(connection)
+        except VLLMError as error:
+            if not connection.is_started:
+                await connection.respond(error.body(), status=error.status, headers=error.headers)
+        except ClientDisconnected:
+            self._count_disconnect()
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not exchange.gone or task is None:
+            if not connection.is_disconnected or task is None:
                 raise
             task.uncancel()
-            self._count_gone()
+            self._count_disconnect()
         finally:
-            exchange.close()
+            connection.close()
 
-    async def _serve(self, exchange: Exchange) -> None:
-        if self.engine.config.enable_request_id_headers and (given := exchange.header(b"x-request-id")):
-            exchange.extra.append((b"x-request-id", given.encode("latin-1")))
-        handler = self._compute.get(exchange.path)
+    async def _serve(self, connection: ClientConnection) -> None:
+        if self.engine.config.enable_request_id_headers and (given := connection.header(b"x-request-id")):
+            connection.extra_headers.append((b"x-request-id", given.encode("latin-1")))
+        handler = self._compute.get(connection.path)
         if handler is not None:
-            if exchange.method != "POST":
-                raise refusals.wrong_method("POST")
-            await self._run(exchange, handler)
+            if connection.method != "POST":
+                raise errors.method_not_allowed("POST")
+            await self._run(connection, handler)
             return
-        routes = MANAGEMENT.get(exchange.path)
-        if routes is None and exchange.path.startswith("/v1/models/"):
+        routes = MANAGEMENT.get(connection.path)
+        if routes is None and connection.path.startswith("/v1/models/"):
             routes = {"GET": management.retrieve_model}
         if routes is None:
-            raise refusals.no_route()
-        managed = routes.get(exchange.method)
+            raise errors.route_not_found()
+        managed = routes.get(connection.method)
         if managed is None:
-            raise refusals.wrong_method(", ".join(routes))
-        await managed(exchange, self.engine, {})
+            raise errors.method_not_allowed(", ".join(routes))
+        await managed(connection, self.engine, {})
 
-    async def _run(self, exchange: Exchange, handler: Handler) -> None:
-        """A route that computes: not while starting or draining, and with the request's faults."""
+    async def _run(self, connection: ClientConnection, handler: Handler) -> None:
+        """Run a route that computes, with the request's faults. 503 while the engine is starting or draining."""
         engine = self.engine
         if engine.state != "ready":
-            raise refusals.unavailable(f"The engine is {engine.state}")
+            raise errors.service_unavailable(f"The engine is {engine.state}")
         try:
-            faults = engine.faults.draw(exchange.header(b"x-fault"), engine.config)
+            faults = engine.faults.draw(connection.header(b"x-fault"), engine.config)
         except ValueError as error:
-            raise refusals.invalid(str(error), "x-fault") from error
+            raise errors.invalid_request(str(error), "x-fault") from error
         engine.load += 1
         try:
             if faults:
-                await self._before(exchange, faults)
-                if exchange.ended:
+                await self._before_response(connection, faults)
+                if connection.is_ended:
                     return
-            await handler(exchange, engine, faults)
+            await handler(connection, engine, faults)
         finally:
             engine.load -= 1
 
-    async def _before(self, exchange: Exchange, faults: Faults) -> None:
-        """The faults that come before an answer. Raises Refusal."""
+    async def _before_response(self, connection: ClientConnection, faults: Faults) -> None:
+        """Apply the faults that act before the response. Raises VLLMError."""
         engine = self.engine
         if fault := faults.get("slow"):
             engine.faults.count("slow")
-            await exchange.body(engine.config.max_request_body_size_mb << 20)
-            exchange.watch()
+            await connection.body(engine.config.max_request_body_size_mb << 20)
+            connection.cancel_on_disconnect()
             await engine.clock.sleep(1.0 if fault.value is None else fault.value)
         if fault := faults.get("refused"):
             engine.faults.count("refused")
             if fault.value is not None and engine.listener is not None:
                 engine.listener.refuse(fault.value)
-            await exchange.cut()
+            await connection.cut()
             return
         for kind in ("wrong-usage", "no-usage", "negative-usage"):
             if kind in faults:
                 engine.faults.count(kind)
-        error = refusal(faults, engine.config.max_model_len)
+        error = error_response(faults, engine.config.max_model_len)
         if error is not None:
             engine.faults.count(str(error.status))
             raise error
 
-    def _count_gone(self) -> None:
+    def _count_disconnect(self) -> None:
         self.engine.metrics.count("quarterdeck_simulator_client_disconnects")
 
 

@@ -1,4 +1,4 @@
-"""One HTTP exchange, over ASGI: body in, answer or stream out, and the ways in which a connection goes wrong."""
+"""One HTTP request and its response on the client's ASGI connection, including the ways in which a connection fails."""
 
 import asyncio
 import socket
@@ -7,23 +7,23 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from quarterdeck.net.asgi import Header, Receive, Scope, Send
-from quarterdeck.simulator.errors import Refusal, unsupported_media_type
+from quarterdeck.simulator.errors import VLLMError, unsupported_media_type
 
 TRANSPORT = "quarterdeck.transport"
-"""The ASGI extension under which `server.py` gives the connection's transport."""
+"""The ASGI extension under which `server.py` provides the connection's transport."""
 
 JSON = b"application/json"
 
 
-class ClientGone(Exception):
-    """The client closed the connection before its answer was whole."""
+class ClientDisconnected(Exception):
+    """The client closed the connection before its response was complete."""
 
 
 class ConnectionFault(ConnectionError):
-    """In process, without a connection to cut, a cut is this."""
+    """Raised instead of closing the connection when the app runs in process, without one."""
 
 
-class Exchange:
+class ClientConnection:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
@@ -35,10 +35,10 @@ class Exchange:
         )
         self._watcher: asyncio.Task[None] | None = None
         self._body: bytes | None = None
-        self.extra: list[Header] = []
-        self.started = False
-        self.ended = False
-        self.gone = False
+        self.extra_headers: list[Header] = []
+        self.is_started = False
+        self.is_ended = False
+        self.is_disconnected = False
 
     def header(self, name: bytes) -> str | None:
         for key, value in self._headers:
@@ -47,7 +47,10 @@ class Exchange:
         return None
 
     async def body(self, limit: int) -> bytes:
-        """The whole body, again if asked again. Raises Refusal above the limit, ClientGone where it ends early."""
+        """Return the request body; repeated calls return the same bytes.
+
+        Raises VLLMError above `limit` bytes, ClientDisconnected when the body ends early.
+        """
         if self._body is not None:
             return self._body
         kind = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
@@ -58,31 +61,31 @@ class Exchange:
         while True:
             message = await self._receive()
             if message["type"] != "http.request":
-                raise ClientGone
+                raise ClientDisconnected
             parts.append(message.get("body", b""))
             length += len(parts[-1])
             if length > limit:
-                raise Refusal("Request body too large", status=413, type="Request Entity Too Large")
+                raise VLLMError("Request body too large", status=413, type="Request Entity Too Large")
             if not message.get("more_body"):
                 self._body = parts[0] if len(parts) == 1 else b"".join(parts)
                 return self._body
 
-    async def answer(
+    async def respond(
         self, body: bytes, *, status: int = 200, headers: Iterable[Header] = (), kind: bytes = JSON
     ) -> None:
         length = (b"content-length", str(len(body)).encode())
         await self._start(status, [(b"content-type", kind), length, *headers])
         await self._end(body)
 
-    async def answer_short(self, body: bytes, missing: int, kind: bytes = JSON) -> None:
-        """A content-length that says more than comes; then the connection closes."""
+    async def respond_short(self, body: bytes, missing: int, kind: bytes = JSON) -> None:
+        """Send a content-length that is `missing` bytes too large, the body, and close the connection."""
         length = (b"content-length", str(len(body) + missing).encode())
         await self._start(200, [(b"content-type", kind), length])
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
         await self.cut()
 
-    async def answer_half(self, body: bytes, *, reset: bool, kind: bytes = JSON) -> None:
-        """A right content-length, half of the body, and the connection closes."""
+    async def respond_half(self, body: bytes, *, reset: bool, kind: bytes = JSON) -> None:
+        """Send the correct content-length, half of the body, and close the connection."""
         await self._start(200, [(b"content-type", kind), (b"content-length", str(len(body)).encode())])
         await self._send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
         await self.cut(reset=reset)
@@ -97,7 +100,7 @@ class Exchange:
         await self._end(data)
 
     async def cut(self, *, reset: bool = False, half: bytes = b"") -> None:
-        """Close the connection where it is; `half` is the beginning of a chunk whose rest never comes."""
+        """Close the connection now, after `half`: the first half of an HTTP chunk whose rest is never sent."""
         if self._transport is None:
             raise ConnectionFault("reset" if reset else "cut")
         if half:
@@ -109,24 +112,25 @@ class Exchange:
             self._transport.abort()
         else:
             self._transport.close()
-        self.ended = True
-        await self.lost()
+        self.is_ended = True
+        await self.wait_closed()
 
-    async def lost(self) -> None:
+    async def wait_closed(self) -> None:
         """Return once the connection is closed."""
-        self.ended = True
+        self.is_ended = True
         self.close()
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    def watch(self) -> None:
-        """From here on, a client that goes away cancels this task."""
+    def cancel_on_disconnect(self) -> None:
+        """From here on, cancel the current task when the client disconnects."""
         if self._watcher is None:
             task = asyncio.current_task()
             if task is not None:
                 self._watcher = asyncio.get_running_loop().create_task(self._watch(task))
 
     def close(self) -> None:
+        """Stop watching for a disconnect."""
         if self._watcher is not None:
             self._watcher.cancel()
             self._watcher = None
@@ -134,14 +138,14 @@ class Exchange:
     async def _watch(self, task: asyncio.Task[Any]) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not self.ended:
-            self.gone = True
+        if not self.is_ended:
+            self.is_disconnected = True
             task.cancel()
 
     async def _start(self, status: int, headers: list[Header]) -> None:
-        self.started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self.extra]})
+        self.is_started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self.extra_headers]})
 
     async def _end(self, body: bytes) -> None:
-        self.ended = True
+        self.is_ended = True
         await self._send({"type": "http.response.body", "body": body, "more_body": False})

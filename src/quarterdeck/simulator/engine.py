@@ -1,4 +1,4 @@
-"""The simulated engine's parts, made once and handed to the routes."""
+"""The simulated engine: its parts, created once and passed to the routes, and its state."""
 
 import os
 import time
@@ -8,94 +8,97 @@ from random import Random
 from typing import Any, Protocol
 
 from quarterdeck.simulator.adapters import Adapters
-from quarterdeck.simulator.config import AT_RUN_TIME, SimulatorConfig, check
-from quarterdeck.simulator.errors import invalid, unknown_model
-from quarterdeck.simulator.faults import FaultBook, parse
-from quarterdeck.simulator.metrics import fake_metrics as fake
-from quarterdeck.simulator.metrics.engine_metrics import Metrics
+from quarterdeck.simulator.config import AT_RUN_TIME, SimulatorConfig, validate
+from quarterdeck.simulator.errors import invalid_request, model_not_found
+from quarterdeck.simulator.faults import FaultInjector, parse
+from quarterdeck.simulator.metrics import fake_metrics
+from quarterdeck.simulator.metrics.engine_metrics import EngineMetrics
 from quarterdeck.simulator.options import from_mapping
-from quarterdeck.simulator.scheduling.block_pool import Blocks
+from quarterdeck.simulator.scheduling.block_pool import BlockPool
 from quarterdeck.simulator.scheduling.clock import Clock
 from quarterdeck.simulator.scheduling.scheduler import Scheduler
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """Who answers: the name that answers carry, and the `voice` that goes into the words' checksum."""
+class HostedModel:
+    """A model to run: the name in responses, the weights that determine its text, and its adapter."""
 
     name: str
-    voice: str
+    weights: str
     adapter: str | None
 
 
 class Listener(Protocol):
-    """The port, for the faults that close it. There is none in process."""
+    """The listening port, which faults can close. None when the app runs in process."""
 
     def refuse(self, seconds: float) -> None:
-        """Close the port for so long."""
+        """Close the port for `seconds`."""
 
 
 class Engine:
-    def __init__(self, config: SimulatorConfig, *, exit_process: Callable[[int], Any] = os._exit) -> None:
-        check_values(config)
+    def __init__(
+        self, config: SimulatorConfig, *, exit_process: Callable[[int], Any] = os._exit, clock: Clock | None = None
+    ) -> None:
+        validate_all(config)
         self.config = config
         self.exit_process = exit_process
         self.listener: Listener | None = None
         self.url = config.advertise_url
         self.draining = False
         self.created = int(time.time())
-        self.started = time.monotonic()
         self.load = 0
-        self.clock = Clock()
-        self.random = Random(config.seed)  # noqa: S311  (repeatable is what is asked for)
-        self.blocks = Blocks(config.kv_cache_size, config.block_size) if config.enable_kvcache else None
+        self.clock = clock or Clock()
+        self.started = self.clock.now()
+        self.random = Random(config.seed)  # noqa: S311  (a seed must repeat)
+        self.blocks = BlockPool(config.kv_cache_size, config.block_size) if config.enable_kvcache else None
         self.scheduler = Scheduler(lambda: self.config, self.blocks)
         self.adapters = Adapters(config.lora_modules, config.model)
-        self.metrics = Metrics(config.max_model_len)
-        self.faults = FaultBook(config.seed)
+        self.metrics = EngineMetrics(config.max_model_len)
+        self.faults = FaultInjector(config.seed)
 
     @property
     def elapsed(self) -> float:
-        return time.monotonic() - self.started
+        """Seconds since the start."""
+        return self.clock.now() - self.started
 
     @property
     def state(self) -> str:
-        """The words of GET /endpoints."""
+        """The state in GET /endpoints: starting, ready or draining."""
         if self.draining:
             return "draining"
         return "starting" if self.elapsed < self.config.startup_duration else "ready"
 
     def change(self, values: Mapping[str, Any]) -> None:
-        """Change what may change at run time. Raises ValueError, and then nothing has changed."""
+        """Apply options that may change at run time. Raises ValueError and changes nothing if one is invalid."""
         for name in values:
             if name.replace("-", "_") not in AT_RUN_TIME:
                 raise ValueError(f"'{name}' can't be changed at run time")
         config = from_mapping(values, self.config)
-        check_values(config)
+        validate_all(config)
         self.config = config
         self.scheduler.advance()
 
-    def serving(self, model: str | None, task: str) -> Served:
-        """Who answers to the name; no name is the task's first model. Raises Refusal for a name we don't serve."""
+    def hosted_model(self, model: str | None, task: str) -> HostedModel:
+        """Resolve a model name; without one, the task's first model. Raises VLLMError for an unknown name."""
         tasks = self.config.tasks
         if not model:
             name = next((name for name, each in tasks.items() if each in (task, "any")), self.config.names[0])
-            return self.serving(name, task)
+            return self.hosted_model(name, task)
         if model in self.adapters:
-            return Served(model, model, model)
+            return HostedModel(model, model, model)
         if model not in tasks:
-            raise unknown_model(model)
+            raise model_not_found(model)
         if task and tasks[model] not in (task, "any"):
             api = {"generate": "Chat Completions", "embed": "Embeddings"}[task]
-            raise invalid(f"The model does not support {api} API", "model")
+            raise invalid_request(f"The model does not support {api} API", "model")
         if model in self.config.names:
-            return Served(self.config.names[0], self.config.model, None)
-        return Served(model, model, None)
+            return HostedModel(self.config.names[0], self.config.model, None)
+        return HostedModel(model, model, None)
 
 
-def check_values(config: SimulatorConfig) -> None:
-    """The checks that need more than the config's own module. Raises ValueError."""
-    check(config)
-    fake.check(config.fake_metrics)
+def validate_all(config: SimulatorConfig) -> None:
+    """Validate the configuration with metric and fault names. Raises ValueError."""
+    validate(config)
+    fake_metrics.validate(config.fake_metrics)
     for name in config.failure_types:
         parse(name)

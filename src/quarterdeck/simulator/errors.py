@@ -1,6 +1,6 @@
-"""The errors of the simulated engine, in vLLM's words and shapes (a numeric code, types of its own).
+"""The simulated engine's error responses, with vLLM's messages and shape (a numeric code, vLLM's own types).
 
-Not the platform's `errors.py`: these are what the gateway has to put right.
+These are not the platform's errors (`quarterdeck.errors`): the gateway has to translate them.
 """
 
 import http
@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 
-class Refusal(Exception):
-    """An answer that is an error: `{"error": {"message", "type", "param", "code"}}`."""
+class VLLMError(Exception):
+    """An error response: `{"error": {"message", "type", "param", "code"}}`."""
 
     def __init__(
         self,
@@ -34,24 +34,26 @@ class Refusal(Exception):
         )
 
 
-def invalid(message: str, param: str | None = None) -> Refusal:
-    return Refusal(message, param=param)
+def invalid_request(message: str, param: str | None = None) -> VLLMError:
+    return VLLMError(message, param=param)
 
 
-def unknown_model(name: str) -> Refusal:
-    return Refusal(f"The model `{name}` does not exist.", status=404, type="NotFoundError", param="model")
+def model_not_found(name: str) -> VLLMError:
+    return VLLMError(f"The model `{name}` does not exist.", status=404, type="NotFoundError", param="model")
 
 
-def no_route() -> Refusal:
-    return Refusal("Not Found", status=404, type="Not Found")
+def route_not_found() -> VLLMError:
+    return VLLMError("Not Found", status=404, type="Not Found")
 
 
-def wrong_method(allowed: str) -> Refusal:
-    return Refusal("Method Not Allowed", status=405, type="Method Not Allowed", headers=((b"allow", allowed.encode()),))
+def method_not_allowed(allowed: str) -> VLLMError:
+    return VLLMError(
+        "Method Not Allowed", status=405, type="Method Not Allowed", headers=((b"allow", allowed.encode()),)
+    )
 
 
-def too_long(context: int, max_tokens: int, prompt_tokens: int) -> Refusal:
-    return Refusal(
+def context_too_long(context: int, max_tokens: int, prompt_tokens: int) -> VLLMError:
+    return VLLMError(
         f"This model's maximum context length is {context} tokens. However, you requested {max_tokens} output tokens "
         f"and your prompt contains {prompt_tokens} input tokens, for a total of {prompt_tokens + max_tokens} tokens. "
         "Please reduce the length of the input prompt or the number of requested output tokens.",
@@ -59,12 +61,12 @@ def too_long(context: int, max_tokens: int, prompt_tokens: int) -> Refusal:
     )
 
 
-def queue_full(retry_after: float = 1) -> Refusal:
-    return too_many("Too many requests: the waiting queue is full", retry_after)
+def queue_full(retry_after: float = 1) -> VLLMError:
+    return too_many_requests("Too many requests: the waiting queue is full", retry_after)
 
 
-def too_many(message: str, retry_after: float) -> Refusal:
-    return Refusal(
+def too_many_requests(message: str, retry_after: float) -> VLLMError:
+    return VLLMError(
         message,
         status=429,
         type="TooManyRequestsError",
@@ -72,18 +74,18 @@ def too_many(message: str, retry_after: float) -> Refusal:
     )
 
 
-def unavailable(message: str) -> Refusal:
-    return Refusal(message, status=503, type=http.HTTPStatus(503).phrase, headers=((b"retry-after", b"1"),))
+def service_unavailable(message: str) -> VLLMError:
+    return VLLMError(message, status=503, type=http.HTTPStatus(503).phrase, headers=((b"retry-after", b"1"),))
 
 
-def unreadable(error: Exception) -> Refusal:
-    """A body that is not JSON, as FastAPI tells it through vLLM's handler."""
+def invalid_json(error: Exception) -> VLLMError:
+    """A body that is not JSON, as FastAPI reports it through vLLM's handler."""
     detail = {"type": "json_invalid", "loc": ("body", 0), "msg": "JSON decode error", "ctx": {"error": str(error)}}
-    return Refusal(f"1 validation error:\n  {detail}", type="Bad Request", param="body.0")
+    return VLLMError(f"1 validation error:\n  {detail}", type="Bad Request", param="body.0")
 
 
-def wrong_type(error: msgspec.ValidationError) -> Refusal:
-    """A field of the wrong type, as pydantic tells it through vLLM's handler."""
+def validation_error(error: msgspec.ValidationError) -> VLLMError:
+    """A field of the wrong type, as pydantic reports it through vLLM's handler."""
     text, _, path = str(error).partition(" - at `$")
     steps = [step for step in path.rstrip("`").replace("[...]", "").split(".") if step]
     loc: tuple[Any, ...] = ("body", *steps)
@@ -91,10 +93,10 @@ def wrong_type(error: msgspec.ValidationError) -> Refusal:
     if missing:
         loc = (*loc, text.rsplit("`", 2)[1])
     detail = {"type": "missing" if missing else "value_error", "loc": loc, "msg": text}
-    return Refusal(f"1 validation error:\n  {detail}", type="Bad Request", param=".".join(map(str, loc)))
+    return VLLMError(f"1 validation error:\n  {detail}", type="Bad Request", param=".".join(map(str, loc)))
 
 
-def unsupported_media_type() -> Refusal:
-    return Refusal(
+def unsupported_media_type() -> VLLMError:
+    return VLLMError(
         "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed", type="Bad Request"
     )

@@ -1,7 +1,7 @@
-"""Faults: what goes wrong, for which request.
+"""Fault injection: which faults a request has.
 
-A request's faults come from its `x-fault` header, or from the queue that `POST /admin/faults` fills, or by chance
-(`failure-injection-rate`), in this order. A fault is `kind`, or `kind=argument`; several are parted by `;`.
+They come from the `x-fault` header, else from the queue that `POST /admin/faults` fills, else at random
+(`failure-injection-rate`). A fault is `kind` or `kind=argument`; several are separated by `;`.
 """
 
 from collections import Counter, deque
@@ -10,30 +10,30 @@ from random import Random
 from typing import Any
 
 from quarterdeck.simulator.config import SimulatorConfig
-from quarterdeck.simulator.errors import Refusal, invalid, too_many
+from quarterdeck.simulator.errors import VLLMError, invalid_request, too_many_requests
 from quarterdeck.simulator.options import seconds
 
 STATUSES = {"429": "retry-after seconds", "500": "", "502": "", "503": "retry-after seconds"}
 
 AT_TOKEN = {
-    "cut": "the connection closes in the middle of a chunk",
-    "reset": "the connection is reset (RST)",
-    "stall": "silence; a second argument ends it: stall=5,2s",
-    "error": "an error event in the stream, then [DONE]",
-    "garbage": "a data line that is not JSON; then the stream goes on",
-    "crash": "the process ends as by the out-of-memory killer (137)",
-    "huge": "one event of so many bytes more; a second argument: huge=0,1000000",
+    "cut": "closes the connection in the middle of a chunk",
+    "reset": "resets the connection (RST)",
+    "stall": "sends nothing more; a second argument limits it: stall=5,2s",
+    "error": "sends an error event in the stream, then [DONE]",
+    "garbage": "sends a data line that is not JSON, then continues",
+    "crash": "exits as if killed for memory (137)",
+    "huge": "sends one event of a million bytes; a second argument sets the size: huge=0,1000000",
 }
-"""Their first argument is the number of tokens that came before; none is 0."""
+"""Faults at a token. The first argument is the number of tokens sent before, 0 without one."""
 
 WHOLE = {
-    "refused": "the connection closes without an answer; refused=2s: the port is closed for so long",
-    "slow": "the first byte comes so much later; slow=500ms",
-    "malformed": "a plain answer is cut JSON with a right content-length; a stream has a garbage event",
-    "wrong-length": "a plain answer's content-length says more than comes",
-    "wrong-usage": "usage counts are off; wrong-usage=1000 adds so many",
-    "no-usage": "no usage, asked or not",
-    "negative-usage": "usage counts below zero",
+    "refused": "closes the connection without a response; refused=2s also closes the port for that time",
+    "slow": "delays the first byte: slow=500ms",
+    "malformed": "truncates the JSON, with a matching content-length; in a stream, a garbage event",
+    "wrong-length": "sends a content-length larger than the body",
+    "wrong-usage": "adds 1000 to the usage counts; wrong-usage=5 adds 5",
+    "no-usage": "omits usage, even if requested",
+    "negative-usage": "reports negative usage counts",
 }
 
 LLM_D = {
@@ -44,7 +44,7 @@ LLM_D = {
     "invalid_request": "400",
     "model_not_found": "404",
 }
-"""llm-d-inference-sim's failure types, in our words."""
+"""llm-d-inference-sim's failure types and the faults that they name here."""
 
 KINDS = frozenset({*STATUSES, *AT_TOKEN, *WHOLE, *LLM_D.values()})
 
@@ -86,34 +86,34 @@ def _fault(kind: str, argument: str) -> Fault:
     return Fault(kind, value=float(argument.removesuffix("s")))
 
 
-def refusal(faults: Faults, context: int) -> Refusal | None:
-    """The error answer that one of the faults asks for."""
+def error_response(faults: Faults, context: int) -> VLLMError | None:
+    """Return the error response that a fault asks for, None if none does."""
     if fault := faults.get("429"):
-        return too_many("Too many requests (simulated)", 1 if fault.value is None else fault.value)
+        return too_many_requests("Too many requests (simulated)", 1 if fault.value is None else fault.value)
     for kind in ("500", "502", "503"):
         if fault := faults.get(kind):
             headers = () if fault.value is None else ((b"retry-after", f"{fault.value:g}".encode()),)
-            return Refusal(
+            return VLLMError(
                 "The engine failed (simulated)", status=int(kind), type="InternalServerError", headers=headers
             )
     if "401" in faults:
-        return Refusal("Incorrect API key provided (simulated).", status=401, type="AuthenticationError")
+        return VLLMError("Incorrect API key provided (simulated).", status=401, type="AuthenticationError")
     if "404" in faults:
-        return Refusal("The model does not exist (simulated).", status=404, type="NotFoundError", param="model")
+        return VLLMError("The model does not exist (simulated).", status=404, type="NotFoundError", param="model")
     if "400" in faults:
-        return invalid("Invalid request (simulated).")
+        return invalid_request("Invalid request (simulated).")
     if "400-context" in faults:
-        return invalid(f"This model's maximum context length is {context} tokens (simulated).", "input_tokens")
+        return invalid_request(f"This model's maximum context length is {context} tokens (simulated).", "input_tokens")
     return None
 
 
-class FaultBook:
-    """The queue, the chance, and how many were done."""
+class FaultInjector:
+    """Chooses each request's faults and counts those applied (`applied`)."""
 
     def __init__(self, seed: int) -> None:
-        self._random = Random(seed)  # noqa: S311  (repeatable is what is asked for)
+        self._random = Random(seed)  # noqa: S311  (a seed must repeat)
         self._queue: deque[tuple[str, Faults]] = deque()
-        self.done: Counter[str] = Counter()
+        self.applied: Counter[str] = Counter()
 
     def add(self, text: str, count: int = 1) -> None:
         faults = parse(text)
@@ -128,7 +128,7 @@ class FaultBook:
         return [text for text, _ in self._queue]
 
     def draw(self, header: str | None, config: SimulatorConfig) -> Faults:
-        """This request's faults. Raises ValueError for a header that names none."""
+        """Return the next request's faults. Raises ValueError for an invalid header."""
         if header:
             return parse(header)
         if self._queue:
@@ -138,7 +138,7 @@ class FaultBook:
         return NONE
 
     def count(self, kind: str) -> None:
-        self.done[kind] += 1
+        self.applied[kind] += 1
 
-    def told(self) -> dict[str, Any]:
-        return {"queued": self.queued(), "done": dict(self.done)}
+    def status(self) -> dict[str, Any]:
+        return {"queued": self.queued(), "done": dict(self.applied)}

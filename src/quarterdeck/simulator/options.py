@@ -1,4 +1,4 @@
-"""The command line and the YAML file: the same names, the command line goes first."""
+"""Reads the configuration from a command line and a YAML file with the same names; the command line wins."""
 
 import argparse
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from quarterdeck.simulator.config import Duration, SimulatorConfig, check
+from quarterdeck.simulator.config import Duration, SimulatorConfig, validate
 
 IGNORED = (
     "data-parallel-rank",
@@ -34,7 +34,7 @@ IGNORED = (
     "v",
     "zmq-endpoint",
 )
-"""vLLM's and llm-d-inference-sim's options that mean nothing here: taken, so that a manifest can be kept as it is."""
+"""Options of vLLM and llm-d-inference-sim that are accepted and ignored, so that a manifest works unchanged."""
 
 NESTED = ("latencies", "kvcache")
 """Keys under which llm-d-inference-sim's YAML file may nest its options."""
@@ -44,7 +44,7 @@ UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "
 
 
 def seconds(text: str | float) -> float:
-    """A Go duration ("1m30s", "80ms"), or a number of milliseconds, in seconds."""
+    """Parse a Go duration ("1m30s", "80ms") or a number of milliseconds. Raises ValueError."""
     if isinstance(text, int | float):
         return text / 1000
     text = text.strip()
@@ -59,13 +59,13 @@ def seconds(text: str | float) -> float:
 
 
 def durations() -> frozenset[str]:
-    """The fields that are durations."""
+    """Return the names of the fields that are durations."""
     hints = typing.get_type_hints(SimulatorConfig, include_extras=True)
     return frozenset(name for name, hint in hints.items() if Duration in getattr(hint, "__metadata__", ()))
 
 
 def from_mapping(values: Mapping[str, Any], base: SimulatorConfig | None = None) -> SimulatorConfig:
-    """Options by their names (kebab-case; snake_case too), on top of `base`. Raises ValueError."""
+    """Build a configuration from options by name (kebab-case or snake_case), over `base`. Raises ValueError."""
     known = {field.encode_name: field.name for field in msgspec.structs.fields(SimulatorConfig)}
     merged: dict[str, Any] = {}
     if base is not None:
@@ -80,12 +80,12 @@ def from_mapping(values: Mapping[str, Any], base: SimulatorConfig | None = None)
         config = msgspec.convert(merged, SimulatorConfig, strict=False)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from error
-    check(config)
+    validate(config)
     return config
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """The YAML file's options, `latencies:` and `kvcache:` laid flat, ignored ones left out."""
+    """Read a YAML file's options. `latencies:` and `kvcache:` are flattened; ignored options are dropped."""
     document = msgspec.yaml.decode(path.read_bytes())
     if not isinstance(document, dict):
         raise ValueError(f"{path}: not a mapping of options")
@@ -99,38 +99,40 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """One option for each field of SimulatorConfig; unset ones are absent from the result."""
+    """Build a parser with an option for each field of SimulatorConfig; unset ones are absent from its result."""
     parser = argparse.ArgumentParser(
         prog="python -m quarterdeck.simulator",
-        description="An OpenAI-speaking engine without a model: deterministic words, set latencies, faults on demand.",
+        description="A simulated engine: the OpenAI protocol, deterministic text, set latencies and faults on demand.",
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("--config", type=Path, help="a YAML file with these same options")
+    parser.add_argument("--config", type=Path, help="a YAML file with the same options")
     hints = typing.get_type_hints(SimulatorConfig, include_extras=True)
     for field in msgspec.structs.fields(SimulatorConfig):
         hint = hints[field.name]
-        told = next(meta.description for meta in reversed(hint.__metadata__) if getattr(meta, "description", None))
+        description = next(
+            meta.description for meta in reversed(hint.__metadata__) if getattr(meta, "description", None)
+        )
         if field.name == "model":
-            parser.add_argument("--model", action="append", metavar="TEXT", help=told)
+            parser.add_argument("--model", action="append", metavar="TEXT", help=description)
             continue
         plain = typing.get_origin(hint.__origin__) or hint.__origin__
         flag = f"--{field.encode_name}"
-        told = told.replace("%", "%%")
+        description = description.replace("%", "%%")
         if plain is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=told)
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=description)
         elif plain is list:
-            parser.add_argument(flag, nargs="*", help=told)
+            parser.add_argument(flag, nargs="*", help=description)
         elif plain is dict:
-            parser.add_argument(flag, type=_json, help=told)
+            parser.add_argument(flag, type=_json, help=description)
         else:
-            parser.add_argument(flag, metavar=_metavar(hint.__origin__), help=told)
+            parser.add_argument(flag, metavar=_metavar(hint.__origin__), help=description)
     for name in IGNORED:
         parser.add_argument(f"--{name}", f"--no-{name}", nargs="?", dest="ignored", help=argparse.SUPPRESS)
     return parser
 
 
 def parse(arguments: Sequence[str]) -> SimulatorConfig:
-    """The configuration that a command line asks for; exits with usage where it is wrong."""
+    """Parse a command line. Exits with the usage text if it is invalid."""
     parser = make_parser()
     given = vars(parser.parse_args(arguments))
     given.pop("ignored", None)
@@ -143,7 +145,7 @@ def parse(arguments: Sequence[str]) -> SimulatorConfig:
 
 
 def first_model(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The first --model is the model, the others are more models; with embedding models only, the first of those."""
+    """Choose the main model: the first --model (the rest are more models), else the first embedding model."""
     models, embedding = list(given.get("model") or ()), list(given.get("embedding_model") or ())
     if models:
         return {"model": models[0], "more_models": [*models[1:], *given.get("more_models", ())]}

@@ -1,7 +1,7 @@
-"""The process form: uvicorn on a port, with what the faults need of it.
+"""The server process: uvicorn on a port, extended for fault injection.
 
-Two things uvicorn hides are opened: the connection's transport (an ASGI extension, so that a fault can cut it), and the
-port (a fault closes it for a while). On SIGTERM the engine drains, the port closes, running requests end, exit code 0.
+Apps get the connection's transport as an ASGI extension, so that a fault can close it, and a fault can close the port
+for some time. On SIGTERM the engine drains, the port closes, running requests finish, and the exit code is 0.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from quarterdeck.simulator.client_connection import TRANSPORT
 from quarterdeck.simulator.engine import Engine
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's own, and the transport in the scope."""
+class TransportProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with the transport in the scope."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -31,7 +31,7 @@ class Server(EmbeddedServer):
     def __init__(self, engine: Engine, on_listening: Callable[[str], None]) -> None:
         config = uvicorn.Config(
             App(engine),
-            http=Protocol,
+            http=TransportProtocol,
             ws="none",
             lifespan="off",
             loop="uvloop",
@@ -62,7 +62,7 @@ class Server(EmbeddedServer):
         self._on_listening(url)
 
     def refuse(self, seconds: float) -> None:
-        """Close the port for so long: who connects is refused. Open connections go on."""
+        """Close the port for `seconds`: new connections are refused, open ones continue."""
         if self._reopening is None:
             for server in self.servers:
                 server.close()

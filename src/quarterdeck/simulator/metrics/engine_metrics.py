@@ -1,15 +1,14 @@
-"""What the engine counts, and the text that /metrics answers with."""
+"""What the engine counts."""
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from quarterdeck.simulator.metrics import series
-from quarterdeck.simulator.metrics.series import Series
 
 
-class Histogram:
-    """Counts by bucket."""
+class BucketHistogram:
+    """Counts by bucket, and a sum."""
 
     def __init__(self, buckets: tuple[float, ...]) -> None:
         self.bounds = buckets
@@ -21,20 +20,20 @@ class Histogram:
         self.sum += value * times
 
     def preset(self, counts: Iterable[float]) -> None:
-        """Show these counts, missing ones 0, and a sum that fits them."""
+        """Set the counts, missing ones to 0, and a sum that matches them."""
         given = list(counts)[: len(self.counts)]
         self.counts = [*map(float, given), *([0.0] * (len(self.counts) - len(given)))]
         uppers = (*self.bounds, self.bounds[-1] if self.bounds else 0.0)
         self.sum = sum(count * upper for count, upper in zip(self.counts, uppers, strict=True))
 
 
-class Metrics:
-    """Counters and histograms by their series' names, without prefix and suffix."""
+class EngineMetrics:
+    """Counters and histograms by series name, without suffix (`_total`, `_bucket`)."""
 
     def __init__(self, max_model_len: int) -> None:
         tokens = series.one_two_five(max_model_len)
         self.started = time.time()
-        self.histograms = {each.name: Histogram(each.buckets or tokens) for each in series.HISTOGRAMS}
+        self.histograms = {each.name: BucketHistogram(each.buckets or tokens) for each in series.HISTOGRAMS}
         self.counters: dict[tuple[str, str], float] = {}
         for reason in series.FINISHED_REASONS:
             self.counters["vllm:request_success", reason] = 0
@@ -48,56 +47,3 @@ class Metrics:
 
     def observe(self, name: str, value: float, times: int = 1) -> None:
         self.histograms[name].observe(value, times)
-
-
-class Page:
-    """The Prometheus text, built line by line."""
-
-    def __init__(self, model: str) -> None:
-        self._base = f'model_name="{escape(model)}",engine="0"'
-        self._lines: list[str] = []
-
-    def text(self) -> bytes:
-        return ("\n".join(self._lines) + "\n").encode()
-
-    def head(self, each: Series, kind: str = "gauge", name: str = "") -> None:
-        name = name or each.name
-        self._lines.append(f"# HELP {name} {each.told}")
-        self._lines.append(f"# TYPE {name} {kind}")
-
-    def value(self, name: str, value: float, **labels: str) -> None:
-        extra = "".join(f',{key}="{escape(text)}"' for key, text in labels.items())
-        self._lines.append(f"{name}{{{self._base}{extra}}} {number(value)}")
-
-    def info(self, each: Series, values: Mapping[str, str], value: float = 1.0) -> None:
-        """A series with labels of its own only."""
-        labels = ",".join(f'{name}="{escape(values[name])}"' for name in each.labels)
-        self._lines.append(f"{each.name}{{{labels}}} {number(value)}")
-
-    def counter(self, each: Series, metrics: Metrics) -> None:
-        name = f"{each.name}_total"
-        self.head(each, "counter", name)
-        own = each.labels[len(series.LABELS) :]
-        labels = sorted(label for key, label in metrics.counters if key == each.name) if own else [""]
-        for label in labels:
-            self.value(name, metrics.counters.get((each.name, label), 0), **({own[0]: label} if own else {}))
-        self.head(each, "gauge", f"{each.name}_created")
-        for label in labels:
-            self.value(f"{each.name}_created", metrics.started, **({own[0]: label} if own else {}))
-
-    def histogram(self, each: Series, histogram: Histogram) -> None:
-        self.head(each, "histogram")
-        so_far = 0.0
-        for bound, count in zip((*map(number, histogram.bounds), "+Inf"), histogram.counts, strict=True):
-            so_far += count
-            self.value(f"{each.name}_bucket", so_far, le=bound)
-        self.value(f"{each.name}_count", so_far)
-        self.value(f"{each.name}_sum", histogram.sum)
-
-
-def number(value: float) -> str:
-    return repr(float(value))
-
-
-def escape(text: str) -> str:
-    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

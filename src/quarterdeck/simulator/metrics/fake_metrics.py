@@ -1,6 +1,6 @@
-"""Fake metrics: fixed values, or functions of time, in place of what is. For tests of autoscalers.
+"""Fake metrics: fixed values or functions of time instead of real values, for tests of autoscalers.
 
-The words are llm-d-inference-sim's: `oscillate:0:10:5s`, `ramp:10:0:5s`, `rampreset:…`, `squarewave:…`.
+The names are llm-d-inference-sim's: `oscillate:0:10:5s`, `ramp:10:0:5s`, `rampreset:…`, `squarewave:…`.
 """
 
 import math
@@ -36,11 +36,11 @@ SUCCESS = "request-success-total"
 LORAS = "loras"
 
 
-def check(fakes: Mapping[str, Any]) -> None:
-    """Raise ValueError for what no metric is called, or no function says."""
+def validate(fakes: Mapping[str, Any]) -> None:
+    """Raise ValueError for an unknown metric or function."""
     for name, value in fakes.items():
         if name in GAUGES:
-            at(value, 0.0)
+            value_at(value, 0.0)
         elif name in COUNTERS:
             float(value)
         elif name in HISTOGRAMS:
@@ -51,8 +51,8 @@ def check(fakes: Mapping[str, Any]) -> None:
             raise ValueError(f"fake-metrics: unknown metric '{name}'")
 
 
-def at(value: Any, elapsed: float) -> float:
-    """The gauge's value so many seconds after the start."""
+def value_at(value: Any, elapsed: float) -> float:
+    """Return the gauge's value `elapsed` seconds after the start. Raises ValueError."""
     if isinstance(value, int | float):
         return float(value)
     try:

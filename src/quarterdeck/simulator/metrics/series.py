@@ -1,6 +1,6 @@
-"""vLLM's series: names, help, labels and buckets, as `vllm/v1/metrics/loggers.py` has them.
+"""vLLM's metrics: names, help, labels and buckets, from `vllm/v1/metrics/loggers.py`.
 
-A test compares the names with the installed vLLM's.
+A test compares the names with those of the installed vLLM.
 """
 
 from dataclasses import dataclass, field
@@ -25,16 +25,16 @@ REQUEST = (
 ITERATION = (1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0)
 CHOICES = (1.0, 2.0, 5.0, 10.0, 20.0)
 TOKENS: tuple[float, ...] = ()
-"""1, 2, 5, 10 … up to max-model-len: filled in when the series are made."""
+"""Placeholder for 1, 2, 5, 10 … up to max-model-len."""
 
 
-def one_two_five(most: int) -> tuple[float, ...]:
-    """vLLM's buckets for counts of tokens."""
+def one_two_five(largest: int) -> tuple[float, ...]:
+    """Return vLLM's buckets for token counts."""
     buckets: list[float] = []
     power = 1
     while True:
         for step in (1, 2, 5):
-            if step * power > most:
+            if step * power > largest:
                 return tuple(buckets)
             buckets.append(float(step * power))
         power *= 10
@@ -43,7 +43,7 @@ def one_two_five(most: int) -> tuple[float, ...]:
 @dataclass(frozen=True, slots=True)
 class Series:
     name: str
-    told: str
+    help: str
     labels: tuple[str, ...] = LABELS
     buckets: tuple[float, ...] = field(default=())
 
@@ -129,6 +129,10 @@ CACHE_INFO = Series(
 )
 
 OWN = (
-    Series("quarterdeck_simulator_client_disconnects", "Requests whose client went away before the end.", LABELS),
-    Series("quarterdeck_simulator_faults", "Faults done.", (*LABELS, "kind")),
+    Series(
+        "quarterdeck_simulator_client_disconnects",
+        "Requests whose client disconnected before the response was complete.",
+        LABELS,
+    ),
+    Series("quarterdeck_simulator_faults", "Faults applied.", (*LABELS, "kind")),
 )

@@ -1,7 +1,7 @@
-"""The chat template: messages to one text, as ChatML does (SmolLM2's, with tools).
+"""The chat template: renders messages to one text, as ChatML does (SmolLM2's, with tools).
 
-A continued answer renders to the rendered prompt plus the half-written text: that equality is what makes a resumed
-stream go on where the broken one stopped.
+A continued answer renders to the rendered prompt plus the partial text; because of that, a resumed stream continues
+where the broken one stopped.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ OPENING = "<|im_start|>assistant\n"
 
 
 def text_of(content: Any) -> str:
-    """A message's text: a string, or the text parts of a list, with a placeholder for what is not text."""
+    """Return a message's text: the string, or the text parts of a list, with placeholders for other parts."""
     if content is None:
         return ""
     if isinstance(content, str):

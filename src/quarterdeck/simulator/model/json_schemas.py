@@ -1,11 +1,11 @@
-"""The least value that a JSON schema allows: what constrained decoding would have written."""
+"""Small values that satisfy a JSON schema, as constrained decoding would generate them."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quarterdeck.simulator.model.regex_examples import matching
-from quarterdeck.simulator.model.text_generator import mix, sentence
+from quarterdeck.simulator.model.regex_examples import example_match
+from quarterdeck.simulator.model.text_generator import mix_bits, sentence
 
 FORMATS = {
     "date": "2026-01-31",
@@ -23,24 +23,23 @@ FORMATS = {
 }
 
 DEEPEST = 24
-"""A schema that refers to itself is left at its optional parts well before this."""
-
+"""Depth at which a schema counts as recursive without end; one with optional recursion ends well before."""
 
 LONGEST = 100_000
 MOST = 1_000
-"""A schema that asks for a longer text, or for more items, is refused: its value would hold up everyone."""
+"""Longest text and most items; a larger value would block the event loop."""
 
 
 class UnsatisfiableError(ValueError):
-    """No value, or none that we can find."""
+    """No value satisfies the schema, or none was found."""
 
 
-def instance(schema: Any, start: int = 0) -> Any:
-    """A small value that satisfies the schema; the same for the same schema and `start`. Raises UnsatisfiableError."""
+def example_value(schema: Any, start: int = 0) -> Any:
+    """Return a small value that satisfies the schema, determined by schema and `start`. Raises UnsatisfiableError."""
     try:
         return _value(schema, schema if isinstance(schema, Mapping) else {}, start, 0)
     except (TypeError, AttributeError, KeyError, IndexError, ArithmeticError, RecursionError) as error:
-        # the schema is a stranger's JSON: what is not a schema falls over anywhere
+        # the schema is the caller's JSON: an invalid one can fail anywhere
         raise UnsatisfiableError(f"not a JSON schema: {error}") from error
 
 
@@ -58,7 +57,7 @@ def _value(schema: Any, root: Mapping[str, Any], start: int, depth: int) -> Any:
     if "const" in schema:
         return schema["const"]
     if schema.get("enum"):
-        return schema["enum"][mix(start) % len(schema["enum"])]
+        return schema["enum"][mix_bits(start) % len(schema["enum"])]
     if schema.get("allOf"):
         return _value(_merged(schema, root), root, start, depth + 1)
     for choice in ("anyOf", "oneOf"):
@@ -111,7 +110,7 @@ def _typed(kind: str, schema: Mapping[str, Any], root: Mapping[str, Any], start:
     if kind in ("integer", "number"):
         return _number(schema, kind == "integer", start)
     if kind == "boolean":
-        return bool(mix(start) & 1)
+        return bool(mix_bits(start) & 1)
     if kind == "null":
         return None
     raise UnsatisfiableError(f"unknown type {kind!r}")
@@ -181,7 +180,7 @@ def _string(schema: Mapping[str, Any], start: int) -> str:
     least = _count(schema, "minLength", LONGEST)
     most = schema.get("maxLength")
     if "pattern" in schema:
-        text = matching(str(schema["pattern"]))
+        text = example_match(str(schema["pattern"]))
         if text is None:
             raise UnsatisfiableError(f"no text found for the pattern {schema['pattern']!r}")
         return text
@@ -207,7 +206,7 @@ def _number(schema: Mapping[str, Any], whole: bool, start: int) -> int | float:
     if floor is None:
         ceiling = min((bound for bound in (high, below) if bound not in (None, False)), default=None)
         if ceiling is None:
-            count = 1 + mix(start) % 9
+            count = 1 + mix_bits(start) % 9
         else:
             count = math.floor(ceiling / step)
             count -= 1 if below is not None and count * step >= below else 0
@@ -246,7 +245,7 @@ def _resolve(reference: str, root: Mapping[str, Any]) -> Any:
 
 
 def _merged(schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
-    """`allOf` and what stands beside it, as one schema."""
+    """Return `allOf` and its sibling keywords as one schema."""
     merged: dict[str, Any] = {key: value for key, value in schema.items() if key != "allOf"}
     for part in schema["allOf"]:
         each = part

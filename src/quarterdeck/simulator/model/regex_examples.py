@@ -1,7 +1,7 @@
-"""The shortest text that a regular expression matches, more or less: for a schema's `pattern` and vLLM's `regex`.
+"""Short texts that match a regular expression, for a schema's `pattern` and vLLM's `regex`.
 
-Walks the standard library's own parse of the expression. Look-arounds are passed over: where one matters the text may
-not match, and the caller falls back to words.
+Walks the parse tree of the standard library's `re`. Look-arounds are ignored: a text that does not match because of one
+is not returned.
 """
 
 import re
@@ -17,8 +17,8 @@ CANDIDATES = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ -_.
 LONGEST = 10_000
 
 
-def matching(pattern: str) -> str | None:
-    """A short text in which the pattern is found, or None."""
+def example_match(pattern: str) -> str | None:
+    """Return a short text that contains a match of the pattern, or None."""
     try:
         tree = parser.parse(pattern)
         text = _text(tree, [])

@@ -1,15 +1,15 @@
-"""From what the model would say to what it says: length, stop strings, the least and the most tokens. Pure."""
+"""Where generation stops: token limits, stop strings, stop tokens, end of text. Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from quarterdeck.simulator.model.text_generator import END
+from quarterdeck.simulator.model.text_generator import END_OF_TEXT
 from quarterdeck.simulator.model.tokenizer import token_id
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
-    """Where an answer ends."""
+class StopConditions:
+    """The fields of vLLM's SamplingParams that end an output."""
 
     max_tokens: int
     min_tokens: int = 0
@@ -20,8 +20,8 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """An answer's tokens, and why there are no more."""
+class CompletionOutput:
+    """One generated output: its tokens and why it ended."""
 
     pieces: list[str]
     finish_reason: str
@@ -32,38 +32,38 @@ class Written:
         return "".join(self.pieces)
 
 
-def write(source: Iterator[str], bounds: Bounds) -> Written:
-    """Take tokens from the source until something ends it.
+def generate_output(source: Iterator[str], conditions: StopConditions) -> CompletionOutput:
+    """Take tokens from the source until a stop condition holds.
 
-    A stop string's own tokens are not counted where they are not shown, so that the usage is what /tokenize says of
-    the text.
+    Tokens of a stop string that is not returned are not counted, so that usage equals what /tokenize returns for the
+    text.
     """
     pieces: list[str] = []
     ends = 0
     for piece in source:
-        if piece == END:
+        if piece == END_OF_TEXT:
             ends += 1
-            # a second END in a row: the source has nothing more to say (a finished JSON object), asked or not
-            if (not bounds.ignore_eos and len(pieces) >= bounds.min_tokens) or ends > 1:
-                return Written(pieces, "stop")
+            # two END_OF_TEXT in a row: the source is exhausted (a complete JSON object), whatever ignore_eos says
+            if (not conditions.ignore_eos and len(pieces) >= conditions.min_tokens) or ends > 1:
+                return CompletionOutput(pieces, "stop")
             continue
         ends = 0
-        if bounds.stop_token_ids and len(pieces) >= bounds.min_tokens:
+        if conditions.stop_token_ids and len(pieces) >= conditions.min_tokens:
             token = token_id(piece)
-            if token in bounds.stop_token_ids:
-                return Written([*pieces, piece] if bounds.include_stop else pieces, "stop", token)
+            if token in conditions.stop_token_ids:
+                return CompletionOutput([*pieces, piece] if conditions.include_stop else pieces, "stop", token)
         pieces.append(piece)
-        if bounds.stop and len(pieces) > bounds.min_tokens:
-            stopped = cut_at_stop(pieces, bounds.stop, bounds.include_stop)
+        if conditions.stop and len(pieces) > conditions.min_tokens:
+            stopped = cut_at_stop_string(pieces, conditions.stop, conditions.include_stop)
             if stopped is not None:
                 return stopped
-        if len(pieces) >= bounds.max_tokens:
+        if len(pieces) >= conditions.max_tokens:
             break
-    return Written(pieces, "length")
+    return CompletionOutput(pieces, "length")
 
 
-def cut_at_stop(pieces: Sequence[str], stops: Sequence[str], include: bool) -> Written | None:
-    """The answer cut at the first stop string that the newest token completed, if it completed one."""
+def cut_at_stop_string(pieces: Sequence[str], stops: Sequence[str], include: bool) -> CompletionOutput | None:
+    """Return the output cut at the first stop string that the last token completed, None if it completed none."""
     reach = max(map(len, stops))
     length, first = len(pieces[-1]), len(pieces) - 1
     while first > 0 and length < reach + len(pieces[-1]):
@@ -81,4 +81,4 @@ def cut_at_stop(pieces: Sequence[str], stops: Sequence[str], include: bool) -> W
             break
         kept.append(piece[:keep])
         keep -= len(piece)
-    return Written(kept, "stop", stop)
+    return CompletionOutput(kept, "stop", stop)

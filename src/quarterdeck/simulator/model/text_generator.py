@@ -1,8 +1,8 @@
-"""What the simulated model says: each next word is a function of all the text before it.
+"""The text of the simulated model: each token is a function of all the text before it.
 
-As with a real model at temperature 0, text that goes on from "prompt + half an answer" is the other half of the answer:
-a checksum over the text so far chooses the next token, so chat's `continue_final_message` and a raw completion of a
-longer prompt both resume exactly. Seed, adapter and choice index go into the checksum's start.
+A checksum over the text so far chooses the next token. So, as with a real model at temperature 0, a prompt that ends
+with half an answer generates the other half: chat's `continue_final_message` and a raw completion of a longer prompt
+both resume exactly. Seed, model or adapter, and choice index are the checksum's initial value.
 """
 
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from zlib import crc32
 
 from quarterdeck.simulator.model.tokenizer import split
 
-END = ""
-"""Where the model would stop. What follows is what it says if told to go on."""
+END_OF_TEXT = ""
+"""The token at which the model stops. Tokens after it are generated with ignore_eos or min_tokens."""
 
 _WORDS = """
 a able about above after again air all along also and any area ask at away back bad ball bank base bay be
@@ -28,20 +28,20 @@ night nine no north note now ocean of off old on one open or other our out over 
 point port quick quiet rain range reach read ready rest right river road rope round row run sail salt
 """
 WORDS = tuple(_WORDS.split())
-"""Five letters at most: with its space each is one token."""
+"""At most five letters: with its leading space, each word is one token."""
 
 CAPITALS = tuple(word.capitalize() for word in WORDS)
 SPACED = tuple(" " + word for word in WORDS)
 SPACED_CAPITALS = tuple(" " + word.capitalize() for word in WORDS)
 
 
-def seeded(*parts: object) -> int:
-    """The checksum's start."""
+def seed_of(*parts: object) -> int:
+    """Return the checksum's initial value."""
     return crc32("\x1f".join(map(str, parts)).encode())
 
 
-def mix(number: int) -> int:
-    """32 bits in, 32 well-stirred bits out: a checksum alone is linear."""
+def mix_bits(number: int) -> int:
+    """Hash 32 bits to 32 bits; a CRC alone is linear."""
     number ^= number >> 16
     number = number * 0x7FEB352D & 0xFFFFFFFF
     number ^= number >> 15
@@ -49,15 +49,15 @@ def mix(number: int) -> int:
     return number ^ number >> 16
 
 
-def speak(before: str, start: int) -> Iterator[str]:
-    """Tokens that follow `before`, without end; END where the model would stop."""
+def generate_tokens(before: str, start: int) -> Iterator[str]:
+    """Yield the tokens that follow `before`, endlessly, with END_OF_TEXT where the model stops."""
     state = crc32(before.encode(), start)
     last = before[-1:]
     while True:
-        draw = mix(state)
+        draw = mix_bits(state)
         word, die = draw & 255, draw >> 8 & 63
         if last == "." and die < 12:
-            yield END
+            yield END_OF_TEXT
         if last == ".":
             piece = SPACED_CAPITALS[word]
         elif last.isspace() or not last:
@@ -73,17 +73,17 @@ def speak(before: str, start: int) -> Iterator[str]:
         last = piece[-1]
 
 
-def recite(text: str, *, repeat: bool) -> Iterator[str]:
-    """The text's tokens, then END; told to go on, the text again, or END for ever where nothing may follow."""
+def replay_tokens(text: str, *, repeat: bool) -> Iterator[str]:
+    """Yield the text's tokens and END_OF_TEXT, then the text again with `repeat`, else END_OF_TEXT endlessly."""
     pieces = split(text)
     while True:
         yield from pieces
-        yield END
+        yield END_OF_TEXT
         if not repeat or not pieces:
             while True:
-                yield END
+                yield END_OF_TEXT
 
 
 def sentence(start: int, count: int) -> str:
-    """A few words, for a field that wants text."""
-    return " ".join(WORDS[mix(start + index) & 255] for index in range(count))
+    """Return `count` words, for a string field."""
+    return " ".join(WORDS[mix_bits(start + index) & 255] for index in range(count))

@@ -1,8 +1,8 @@
-"""A tokenizer without a vocabulary: pieces of at most six bytes, each its own number.
+"""A tokenizer without a vocabulary: pieces of at most six bytes, each with its own id.
 
-A scan from left to right that looks neither back nor ahead. So any cut between two tokens leaves both sides' tokens as
-they were: usage counts equal what /tokenize says of the text, and a half-written answer can be gone on with.
-An id is the piece's bytes with a 1 in front, read as a number (below 2^49, exact in JSON everywhere).
+It scans from left to right without context, so a text cut between two tokens has the same tokens on both sides. Usage
+counts therefore equal what /tokenize returns for the text, and a partial answer can be continued.
+An id is the piece's bytes after a byte of 1, as an integer (below 2^49, exact in every JSON parser).
 """
 
 import re
@@ -24,7 +24,7 @@ _PIECE = re.compile(
 
 
 def split(text: str) -> list[str]:
-    """The text's tokens, as text; joined they are the text."""
+    """Return the text's tokens as strings; joined, they are the text."""
     if "<|" not in text:
         return _PIECE.findall(text)
     pieces: list[str] = []
@@ -42,7 +42,7 @@ def token_id(piece: str) -> int:
 
 
 def piece_of(token: int) -> str:
-    """The text of an id; one that no text has reads U+FFFD."""
+    """Return the text of an id; U+FFFD for an id that no text has."""
     if 0 <= token < len(SPECIAL):
         return SPECIAL[token]
     data = token.to_bytes((token.bit_length() + 7) // 8 or 1, "big") if token > 0 else b""

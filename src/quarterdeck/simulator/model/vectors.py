@@ -1,4 +1,4 @@
-"""Embeddings by hashed words: texts that share words are near, equal texts are equal, nothing is learned."""
+"""Embeddings from hashed words: texts that share words have a high cosine similarity; nothing is learned."""
 
 import math
 import re
@@ -9,7 +9,7 @@ WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def embed(text: str, dimensions: int) -> list[float]:
-    """A vector of length 1."""
+    """Return a vector of norm 1."""
     vector = [0.0] * dimensions
     for word in WORD.findall(text.lower()) or [""]:
         digest = blake2b(word.encode(), digest_size=48).digest()

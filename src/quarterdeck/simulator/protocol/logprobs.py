@@ -1,22 +1,22 @@
-"""Log-probabilities of a plausible shape, the same for the same token in the same place."""
+"""Plausible log-probabilities, a function of the token and its position."""
 
 from collections.abc import Sequence
 from typing import Any
 from zlib import crc32
 
-from quarterdeck.simulator.model.text_generator import SPACED, mix
+from quarterdeck.simulator.model.text_generator import SPACED, mix_bits
 
 
 def logprob(piece: str, place: int) -> float:
-    return -(mix(crc32(piece.encode()) + place) & 0xFFF) / 4096
+    return -(mix_bits(crc32(piece.encode()) + place) & 0xFFF) / 4096
 
 
 def alternatives(piece: str, place: int, count: int) -> list[tuple[str, float]]:
-    """The token itself first, then less likely others."""
+    """Return `count` tokens: the token itself, then less likely ones."""
     found = [(piece, logprob(piece, place))]
-    draw = mix(crc32(piece.encode()) ^ place)
+    draw = mix_bits(crc32(piece.encode()) ^ place)
     while len(found) < count:
-        draw = mix(draw + 1)
+        draw = mix_bits(draw + 1)
         other = SPACED[draw & 255]
         if all(other != known for known, _ in found):
             found.append((other, found[-1][1] - 0.25 - (draw >> 8 & 255) / 256))
@@ -24,7 +24,7 @@ def alternatives(piece: str, place: int, count: int) -> list[tuple[str, float]]:
 
 
 def chat(pieces: Sequence[str], place: int, top: int) -> dict[str, Any]:
-    """The `logprobs` of a chat choice, for tokens from `place` on."""
+    """Return the `logprobs` of a chat choice whose first piece is at position `place`."""
     content = []
     for offset, piece in enumerate(pieces):
         entry = _entry(piece, logprob(piece, place + offset))
@@ -34,7 +34,7 @@ def chat(pieces: Sequence[str], place: int, top: int) -> dict[str, Any]:
 
 
 def completion(pieces: Sequence[str], place: int, top: int, offset: int, prompt: Sequence[str] = ()) -> dict[str, Any]:
-    """The `logprobs` of a completion choice; `prompt` is what is echoed before it."""
+    """Return the `logprobs` of a completion choice; `prompt` is the prompt that is echoed before it."""
     offsets: list[int] = []
     values: list[float | None] = []
     tops: list[dict[str, float] | None] = []

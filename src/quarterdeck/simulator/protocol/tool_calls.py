@@ -1,4 +1,4 @@
-"""Tool calls: which tool an answer calls, the text that a model would write for it, and its stream's deltas."""
+"""Tool calls: which tool is called, the text that a model would write for the call, and its stream deltas."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -7,15 +7,15 @@ from typing import Any
 
 import msgspec
 
-from quarterdeck.simulator.errors import invalid
+from quarterdeck.simulator.errors import invalid_request
 from quarterdeck.simulator.model.chat_template import last_user_text
-from quarterdeck.simulator.model.json_schemas import UnsatisfiableError, instance
+from quarterdeck.simulator.model.json_schemas import UnsatisfiableError, example_value
 from quarterdeck.simulator.protocol.requests import ChatRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A tool to call. `head` and `tail` are what the model writes around the arguments."""
+class ToolCall:
+    """A tool to call. The model writes `head` before the arguments and `tail` after them."""
 
     name: str
     schema: Any
@@ -23,21 +23,23 @@ class Call:
     tail: str
     finish_reason: str
 
-    def raw(self, start: int) -> str:
-        """The text as the model writes it. Raises Refusal."""
+    def generated_text(self, start: int) -> str:
+        """Return the text as the model writes it. Raises VLLMError if the schema cannot be satisfied."""
         try:
-            arguments = instance(self.schema, start)
+            arguments = example_value(self.schema, start)
         except UnsatisfiableError as error:
-            raise invalid(f"The parameters of the tool '{self.name}' can't be satisfied: {error}", "tools") from error
+            raise invalid_request(
+                f"The parameters of the tool '{self.name}' can't be satisfied: {error}", "tools"
+            ) from error
         return self.head + msgspec.json.encode(arguments).decode() + self.tail
 
     def arguments(self, text: str) -> str:
-        """The arguments in the text so far, whole or not."""
+        """Return the arguments in the generated text so far, complete or not."""
         return text[len(self.head) :].removesuffix(self.tail) if self.tail else text[len(self.head) :]
 
 
-def called(request: ChatRequest, auto: bool) -> Call | None:
-    """The call that the request asks for. With `auto`, a tool that the last user message names is called."""
+def requested_tool_call(request: ChatRequest, auto: bool) -> ToolCall | None:
+    """Return the call that the request asks for. With `auto`, a tool that the last user message names is called."""
     choice = request.tool_choice
     if not request.tools or choice == "none":
         return None
@@ -46,18 +48,18 @@ def called(request: ChatRequest, auto: bool) -> Call | None:
         name = choice["function"]["name"]
         return _call(functions[name], "", "", "stop")
     if choice == "required":
-        name = _named(request, functions) or next(iter(functions))
+        name = _mentioned_tool(request, functions) or next(iter(functions))
         head = f'[{{"name": {_quoted(name)}, "parameters": '
         return _call(functions[name], head, "}]", "tool_calls")
-    named = _named(request, functions) if auto else None
+    named = _mentioned_tool(request, functions) if auto else None
     if named is None:
         return None
     head = f'<tool_call>\n{{"name": {_quoted(named)}, "arguments": '
     return _call(functions[named], head, "}\n</tool_call>", "tool_calls")
 
 
-def deltas(call: Call, pieces: Sequence[str]) -> Iterator[dict[str, Any] | None]:
-    """For each token, what the stream says of it: the name once, then the arguments' pieces; often nothing."""
+def tool_call_deltas(call: ToolCall, pieces: Sequence[str]) -> Iterator[dict[str, Any] | None]:
+    """Yield each token's delta: the name once, then pieces of the arguments; None for tokens outside of them."""
     begin = len(call.head)
     whole = "".join(pieces)
     end = len(whole) - len(call.tail) if whole.endswith(call.tail) else len(whole)
@@ -85,12 +87,12 @@ def call_id() -> str:
     return f"chatcmpl-tool-{os.urandom(8).hex()}"
 
 
-def _call(function: dict[str, Any], head: str, tail: str, finish_reason: str) -> Call:
+def _call(function: dict[str, Any], head: str, tail: str, finish_reason: str) -> ToolCall:
     schema = function.get("parameters") or {"type": "object", "properties": {}}
-    return Call(function["name"], schema, head, tail, finish_reason)
+    return ToolCall(function["name"], schema, head, tail, finish_reason)
 
 
-def _named(request: ChatRequest, functions: dict[str, dict[str, Any]]) -> str | None:
+def _mentioned_tool(request: ChatRequest, functions: dict[str, dict[str, Any]]) -> str | None:
     if request.messages[-1]["role"] != "user":
         return None
     text = last_user_text(request.messages)

@@ -1,14 +1,12 @@
-"""Usage counts, right or wrong on demand."""
+"""Usage counts, correct or changed by a fault."""
 
 from typing import Any
 
 from quarterdeck.simulator.faults import Faults
 
-FAULTS = ("wrong-usage", "no-usage", "negative-usage")
 
-
-def parse_usage(prompt: int, completion: int, cached: int | None, faults: Faults) -> dict[str, Any] | None:
-    """vLLM's usage object, its keys in vLLM's order; None where a fault leaves it out."""
+def usage_of(prompt: int, completion: int, cached: int | None, faults: Faults) -> dict[str, Any] | None:
+    """Return vLLM's usage object, keys in vLLM's order; None where a fault omits it."""
     if "no-usage" in faults:
         return None
     if "negative-usage" in faults:
@@ -28,7 +26,7 @@ def parse_usage(prompt: int, completion: int, cached: int | None, faults: Faults
 
 
 def without_none(usage: dict[str, Any]) -> dict[str, Any]:
-    """As a stream's last chunk has it (`exclude_none`)."""
+    """Drop nulls, as in the last chunk of vLLM's stream (`exclude_none`)."""
     kept = {key: value for key, value in usage.items() if value is not None}
     if details := kept.get("prompt_tokens_details"):
         kept["prompt_tokens_details"] = {key: value for key, value in details.items() if value is not None}

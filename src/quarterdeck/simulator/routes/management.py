@@ -1,14 +1,14 @@
-"""The routes about the engine itself: models, adapters, health, metrics, and what a test changes while it runs."""
+"""Routes about the engine itself: models, adapters, health, metrics, and run-time changes for tests."""
 
 from typing import Any
 
 import msgspec
 from msgspec.json import encode
 
-from quarterdeck.simulator.client_connection import Exchange
+from quarterdeck.simulator.client_connection import ClientConnection
 from quarterdeck.simulator.config import VLLM_VERSION
 from quarterdeck.simulator.engine import Engine
-from quarterdeck.simulator.errors import invalid, unavailable, unknown_model
+from quarterdeck.simulator.errors import invalid_request, model_not_found, service_unavailable
 from quarterdeck.simulator.faults import Faults
 from quarterdeck.simulator.metrics import exposition
 from quarterdeck.simulator.protocol.requests import LoadAdapterRequest, UnloadAdapterRequest, read
@@ -20,16 +20,16 @@ SMALL_BODY = 1 << 20
 FOREVER = 86400.0
 
 
-async def list_models(exchange: Exchange, engine: Engine, faults: Faults) -> None:
-    await exchange.answer(encode({"object": "list", "data": cards(engine)}))
+async def list_models(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
+    await connection.respond(encode({"object": "list", "data": cards(engine)}))
 
 
-async def retrieve_model(exchange: Exchange, engine: Engine, faults: Faults) -> None:
-    name = exchange.path.removeprefix("/v1/models/")
+async def retrieve_model(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
+    name = connection.path.removeprefix("/v1/models/")
     card = next((each for each in cards(engine) if each["id"] == name), None)
     if card is None:
-        raise unknown_model(name)
-    await exchange.answer(encode(card))
+        raise model_not_found(name)
+    await connection.respond(encode(card))
 
 
 def cards(engine: Engine) -> list[dict[str, Any]]:
@@ -55,46 +55,46 @@ def _card(engine: Engine, name: str, root: str, parent: str | None, length: int 
     }
 
 
-async def load_adapter(exchange: Exchange, engine: Engine, faults: Faults) -> None:
-    request = read(await exchange.body(SMALL_BODY), LoadAdapterRequest)
-    told = engine.adapters.load(request.lora_name, request.lora_path, inplace=request.load_inplace)
-    await exchange.answer(told.encode(), kind=TEXT)
+async def load_adapter(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
+    request = read(await connection.body(SMALL_BODY), LoadAdapterRequest)
+    message = engine.adapters.load(request.lora_name, request.lora_path, inplace=request.load_inplace)
+    await connection.respond(message.encode(), kind=TEXT)
 
 
-async def unload_adapter(exchange: Exchange, engine: Engine, faults: Faults) -> None:
-    request = read(await exchange.body(SMALL_BODY), UnloadAdapterRequest)
-    await exchange.answer(engine.adapters.unload(request.lora_name).encode(), kind=TEXT)
+async def unload_adapter(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
+    request = read(await connection.body(SMALL_BODY), UnloadAdapterRequest)
+    await connection.respond(engine.adapters.unload(request.lora_name).encode(), kind=TEXT)
 
 
-async def health(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+async def health(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
     if engine.config.health == "hang":
         engine.faults.count("hang")
-        exchange.watch()
+        connection.cancel_on_disconnect()
         await engine.clock.sleep(FOREVER)
     status = 503 if engine.config.health == "fail" or engine.state == "starting" else 200
-    await exchange.answer(b"", status=status)
+    await connection.respond(b"", status=status)
 
 
-async def ready(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+async def ready(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
     if engine.state != "ready":
-        raise unavailable(f"The engine is {engine.state}")
-    await exchange.answer(b"{}")
+        raise service_unavailable(f"The engine is {engine.state}")
+    await connection.respond(b"{}")
 
 
-async def load(exchange: Exchange, engine: Engine, faults: Faults) -> None:
-    await exchange.answer(encode({"server_load": engine.load}))
+async def load(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
+    await connection.respond(encode({"server_load": engine.load}))
 
 
-async def version(exchange: Exchange, engine: Engine, faults: Faults) -> None:
-    await exchange.answer(encode({"version": VLLM_VERSION}))
+async def version(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
+    await connection.respond(encode({"version": VLLM_VERSION}))
 
 
-async def metrics(exchange: Exchange, engine: Engine, faults: Faults) -> None:
-    await exchange.answer(exposition.render(engine), kind=METRICS)
+async def metrics(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
+    await connection.respond(exposition.render(engine), kind=METRICS)
 
 
-async def list_endpoints(exchange: Exchange, engine: Engine, faults: Faults) -> None:
-    """The same answer as the engine door's: this process as each model's only endpoint."""
+async def list_endpoints(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
+    """List this process as each model's only endpoint, in the engine door's format."""
     config = engine.config
     first = config.names[0]
     endpoints = [
@@ -102,7 +102,7 @@ async def list_endpoints(exchange: Exchange, engine: Engine, faults: Faults) -> 
             "id": config.endpoint_id if config.endpoint_id and name == first else f"{name}#1",
             "model": name,
             "adapters": [each.name for each in engine.adapters.all()] if name == first else [],
-            "url": engine.url or f"http://{exchange.header(b'host') or 'localhost'}",
+            "url": engine.url or f"http://{connection.header(b'host') or 'localhost'}",
             "state": engine.state,
             "max_running": config.max_num_seqs,
             "task": "embed" if task == "embed" else "generate",
@@ -111,20 +111,20 @@ async def list_endpoints(exchange: Exchange, engine: Engine, faults: Faults) -> 
         for name, task in config.tasks.items()
         if name == first or name not in config.names
     ]
-    await exchange.answer(encode({"endpoints": endpoints}))
+    await connection.respond(encode({"endpoints": endpoints}))
 
 
-async def show_config(exchange: Exchange, engine: Engine, faults: Faults) -> None:
-    await exchange.answer(encode(engine.config))
+async def show_config(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
+    await connection.respond(encode(engine.config))
 
 
-async def change_config(exchange: Exchange, engine: Engine, faults: Faults) -> None:
-    values = read(await exchange.body(SMALL_BODY), dict[str, Any])
+async def change_config(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
+    values = read(await connection.body(SMALL_BODY), dict[str, Any])
     try:
         engine.change(values)
     except (ValueError, TypeError, AttributeError) as error:
-        raise invalid(str(error)) from error
-    await exchange.answer(encode(engine.config))
+        raise invalid_request(str(error)) from error
+    await connection.respond(encode(engine.config))
 
 
 class QueueFaults(msgspec.Struct, kw_only=True):
@@ -132,25 +132,25 @@ class QueueFaults(msgspec.Struct, kw_only=True):
     count: int = 1
 
 
-async def show_faults(exchange: Exchange, engine: Engine, faults: Faults) -> None:
-    await exchange.answer(encode(engine.faults.told()))
+async def show_faults(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
+    await connection.respond(encode(engine.faults.status()))
 
 
-async def queue_faults(exchange: Exchange, engine: Engine, faults: Faults) -> None:
-    request = read(await exchange.body(SMALL_BODY), QueueFaults)
+async def queue_faults(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
+    request = read(await connection.body(SMALL_BODY), QueueFaults)
     try:
         engine.faults.add(request.fault, request.count)
     except ValueError as error:
-        raise invalid(str(error), "fault") from error
-    await exchange.answer(encode(engine.faults.told()))
+        raise invalid_request(str(error), "fault") from error
+    await connection.respond(encode(engine.faults.status()))
 
 
-async def clear_faults(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+async def clear_faults(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
     engine.faults.clear()
-    await exchange.answer(encode(engine.faults.told()))
+    await connection.respond(encode(engine.faults.status()))
 
 
-async def reset_prefix_cache(exchange: Exchange, engine: Engine, faults: Faults) -> None:
+async def reset_prefix_cache(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
     if engine.blocks is not None:
         engine.blocks.clear()
-    await exchange.answer(b"")
+    await connection.respond(b"")

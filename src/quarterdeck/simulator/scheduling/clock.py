@@ -1,6 +1,6 @@
-"""Waiting, for hundreds of streams at once.
+"""A clock for hundreds of concurrent streams.
 
-Waits are gathered in slots of one millisecond: one timer of the event loop a slot, however many streams it wakes.
+Waits are grouped in slots of one millisecond, with one event-loop timer per slot however many streams it wakes.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import time
 
 
 class Clock:
-    """One per engine."""
+    """One per engine. `resolution` in seconds."""
 
     def __init__(self, resolution: float = 0.001) -> None:
         self._resolution = resolution
@@ -18,10 +18,10 @@ class Clock:
         self._armed: int | None = None
 
     def now(self) -> float:
-        return time.monotonic()  # not the loop's: uvloop's stands still between its turns
+        return time.monotonic()  # not the loop's: uvloop updates its time once per iteration
 
     async def sleep_until(self, due: float) -> None:
-        """Return at `due`, up to a millisecond late; at once where it has passed."""
+        """Return at `due`, up to a millisecond late; immediately if it has passed."""
         if due <= self.now():
             return
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Who runs and who waits: places (max-num-seqs), blocks, and different adapters (max-loras)."""
+"""The queue: which requests run, limited by sequences (max-num-seqs), KV-cache blocks and adapters (max-loras)."""
 
 import asyncio
 from collections import Counter, deque
@@ -7,30 +7,30 @@ from dataclasses import dataclass, field
 
 from quarterdeck.simulator.config import SimulatorConfig
 from quarterdeck.simulator.errors import queue_full
-from quarterdeck.simulator.scheduling.block_pool import Blocks, Lease, Prompt
+from quarterdeck.simulator.scheduling.block_pool import BlockAllocation, BlockPool, HashedPrompt
 
 
 @dataclass(slots=True, eq=False)
-class Ticket:
-    """One request's claim to run."""
+class ScheduledRequest:
+    """A request that waits or runs. `private` is the number of blocks that it shares with none."""
 
     sequences: int
-    prompts: list[Prompt] = field(default_factory=list)
+    prompts: list[HashedPrompt] = field(default_factory=list)
     private: int = 0
     adapter: str | None = None
-    lease: Lease = field(default_factory=Lease)
-    called: asyncio.Future[None] | None = None
-    running: bool = False
+    allocation: BlockAllocation = field(default_factory=BlockAllocation)
+    admission: asyncio.Future[None] | None = None
+    is_running: bool = False
 
 
 class Scheduler:
-    def __init__(self, config: Callable[[], SimulatorConfig], blocks: Blocks | None) -> None:
+    def __init__(self, config: Callable[[], SimulatorConfig], blocks: BlockPool | None) -> None:
         self._config = config
         self._blocks = blocks
-        self._waiting: deque[Ticket] = deque()
+        self._waiting: deque[ScheduledRequest] = deque()
         self._adapters: Counter[str] = Counter()
         self.running = 0
-        self.requests = 0
+        self.running_requests = 0
 
     @property
     def waiting(self) -> int:
@@ -38,97 +38,97 @@ class Scheduler:
 
     @property
     def deferred(self) -> int:
-        """Those that wait for an adapter's place, not for their own."""
-        return sum(1 for ticket in self._waiting if not self._adapter_fits(ticket))
+        """How many requests wait for another adapter to finish, not for capacity."""
+        return sum(1 for request in self._waiting if not self._adapter_fits(request))
 
     def adapters(self) -> tuple[list[str], list[str]]:
-        """Names of those that run, and of those that wait."""
-        waiting = {ticket.adapter for ticket in self._waiting if ticket.adapter}
+        """Return the names of the adapters that run and of those that wait."""
+        waiting = {request.adapter for request in self._waiting if request.adapter}
         return sorted(name for name, count in self._adapters.items() if count), sorted(waiting)
 
-    def enqueue(self, ticket: Ticket) -> None:
-        """Run it, or let it wait. Raises Refusal where too many wait."""
-        if not self._waiting and self._start(ticket):
+    def enqueue(self, request: ScheduledRequest) -> None:
+        """Start the request, or queue it. Raises VLLMError if the queue is full."""
+        if not self._waiting and self._start(request):
             return
         if len(self._waiting) >= self._config().max_waiting_queue_length:
             raise queue_full()
-        self._waiting.append(ticket)
+        self._waiting.append(request)
 
-    async def runs(self, ticket: Ticket) -> None:
+    async def wait_until_running(self, request: ScheduledRequest) -> None:
         """Return once the request runs."""
-        if not ticket.running:
-            await self._wait(ticket)
+        if not request.is_running:
+            await self._wait(request)
 
-    def grow(self, ticket: Ticket, private: int) -> bool:
-        """Give the request so many blocks of its own; False where it has to be preempted."""
-        ticket.private = private
+    def grow(self, request: ScheduledRequest, private: int) -> bool:
+        """Grow the request's private blocks to `private`. False: there is no room, and it must be preempted."""
+        request.private = private
         if self._blocks is None:
             return True
-        return self._blocks.grow(ticket.lease, private, force=self.requests == 1)
+        return self._blocks.grow(request.allocation, private, force=self.running_requests == 1)
 
-    async def preempt(self, ticket: Ticket) -> None:
-        """Take back the request's blocks and its place; return once it runs again."""
-        self._stop(ticket)
-        self._waiting.appendleft(ticket)
+    async def preempt(self, request: ScheduledRequest) -> None:
+        """Free the request's blocks and its slot, and requeue it first; return once it runs again."""
+        self._stop(request)
+        self._waiting.appendleft(request)
         self.advance()
-        await self.runs(ticket)
+        await self.wait_until_running(request)
 
-    def release(self, ticket: Ticket, written: list[int] | None = None) -> None:
-        """The request has ended, ran or waited; the next may run."""
-        if ticket.running:
-            self._stop(ticket, written)
-        elif ticket in self._waiting:
-            self._waiting.remove(ticket)
+    def release(self, request: ScheduledRequest, written: list[int] | None = None) -> None:
+        """Remove a request, running or waiting, and start the next ones."""
+        if request.is_running:
+            self._stop(request, written)
+        elif request in self._waiting:
+            self._waiting.remove(request)
         self.advance()
 
     def advance(self) -> None:
-        """Let those run that can, in order; one that lacks only an adapter's place is stepped over."""
-        stepped_over: list[Ticket] = []
+        """Start waiting requests in order. One that only waits for an adapter slot does not block those behind it."""
+        stepped_over: list[ScheduledRequest] = []
         while self._waiting:
-            ticket = self._waiting.popleft()
-            if self._start(ticket):
-                if ticket.called is not None and not ticket.called.done():
-                    ticket.called.set_result(None)
+            request = self._waiting.popleft()
+            if self._start(request):
+                if request.admission is not None and not request.admission.done():
+                    request.admission.set_result(None)
                 continue
-            stepped_over.append(ticket)
-            if self._adapter_fits(ticket):
+            stepped_over.append(request)
+            if self._adapter_fits(request):
                 break
         self._waiting.extendleft(reversed(stepped_over))
 
-    async def _wait(self, ticket: Ticket) -> None:
-        ticket.called = asyncio.get_running_loop().create_future()
+    async def _wait(self, request: ScheduledRequest) -> None:
+        request.admission = asyncio.get_running_loop().create_future()
         try:
-            await ticket.called
+            await request.admission
         finally:
-            ticket.called = None
+            request.admission = None
 
-    def _adapter_fits(self, ticket: Ticket) -> bool:
-        if ticket.adapter is None or self._adapters[ticket.adapter]:
+    def _adapter_fits(self, request: ScheduledRequest) -> bool:
+        if request.adapter is None or self._adapters[request.adapter]:
             return True
         return sum(1 for count in self._adapters.values() if count) < self._config().max_loras
 
-    def _start(self, ticket: Ticket) -> bool:
-        most = self._config().max_num_seqs
-        if self.running + min(ticket.sequences, most) > most or not self._adapter_fits(ticket):
+    def _start(self, request: ScheduledRequest) -> bool:
+        limit = self._config().max_num_seqs
+        if self.running + min(request.sequences, limit) > limit or not self._adapter_fits(request):
             return False
         if self._blocks is not None:
-            # whoever runs alone always fits: nobody would ever make room for it
-            lease = self._blocks.open(ticket.prompts, ticket.private, force=self.requests == 0)
-            if lease is None:
+            # a request that runs alone is always admitted: no other would free blocks for it
+            allocation = self._blocks.allocate(request.prompts, request.private, force=self.running_requests == 0)
+            if allocation is None:
                 return False
-            ticket.lease = lease
-        ticket.running = True
-        self.requests += 1
-        self.running += ticket.sequences
-        if ticket.adapter is not None:
-            self._adapters[ticket.adapter] += 1
+            request.allocation = allocation
+        request.is_running = True
+        self.running_requests += 1
+        self.running += request.sequences
+        if request.adapter is not None:
+            self._adapters[request.adapter] += 1
         return True
 
-    def _stop(self, ticket: Ticket, written: list[int] | None = None) -> None:
-        ticket.running = False
-        self.requests -= 1
-        self.running -= ticket.sequences
-        if ticket.adapter is not None:
-            self._adapters[ticket.adapter] -= 1
+    def _stop(self, request: ScheduledRequest, written: list[int] | None = None) -> None:
+        request.is_running = False
+        self.running_requests -= 1
+        self.running -= request.sequences
+        if request.adapter is not None:
+            self._adapters[request.adapter] -= 1
         if self._blocks is not None:
-            self._blocks.close(ticket.lease, written or ())
+            self._blocks.free(request.allocation, written or ())

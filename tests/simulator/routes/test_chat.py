@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai import AsyncOpenAI, BadRequestError, NotFoundError
 from pydantic import BaseModel
-from tests.simulator.running import events, http, sdk, sdk_on, user
+from tests.simulator.harness import events, http, sdk, sdk_on, user
 
 from quarterdeck.simulator import SimulatorConfig, create_app
 

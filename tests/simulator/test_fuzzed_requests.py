@@ -1,4 +1,4 @@
-"""Bodies that nobody means: whatever comes, an answer and never an exception."""
+"""Fuzzed request bodies get a response, never an unhandled exception."""
 
 import asyncio
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.simulator.running import http
+from tests.simulator.harness import http
 
 from quarterdeck.simulator import SimulatorConfig, create_app
 from quarterdeck.simulator.protocol import requests as known

@@ -1,7 +1,10 @@
 from openai import AsyncOpenAI
-from tests.simulator.running import http, sdk, user
+from tests.simulator.fake_clock import FakeClock
+from tests.simulator.harness import http, sdk, user
 
 from quarterdeck.simulator import SimulatorConfig, create_app
+from quarterdeck.simulator.app import App
+from quarterdeck.simulator.engine import Engine
 
 CHAT = {"messages": user("hello"), "max_tokens": 3}
 
@@ -28,12 +31,12 @@ async def test_the_engine_tells_of_itself() -> None:
 
 
 async def test_a_starting_engine_refuses_and_says_so() -> None:
-    app = create_app(SimulatorConfig(startup_duration=3600))
-    async with http(app) as client:
+    clock = FakeClock()
+    async with http(App(Engine(SimulatorConfig(startup_duration=3600), clock=clock))) as client:
         assert (await client.get("/health/ready")).status_code == 503
         assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 503
         assert (await client.get("/endpoints")).json()["endpoints"][0]["state"] == "starting"
-        app.engine.started -= 3601
+        clock.time += 3601
         assert (await client.get("/health/ready")).status_code == 200
         assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200
 

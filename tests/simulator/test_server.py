@@ -1,4 +1,4 @@
-"""The process form, over real sockets: what only a connection shows."""
+"""The server process over real sockets: what only shows on a connection."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.simulator.running import Process, Raw, events, series, user
+from tests.simulator.harness import Process, Raw, events, series, user
 
 Start = Callable[..., Process]
 
@@ -22,7 +22,7 @@ async def client_of(process: Process) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 async def until(process: Process, name: str, value: float) -> None:
-    """Return once the process's page shows the value."""
+    """Wait until the process reports the value on /metrics."""
     async with client_of(process) as client:
         while series((await client.get("/metrics")).text)[name] != value:  # noqa: ASYNC110  (another process)
             await asyncio.sleep(0.01)
@@ -33,7 +33,7 @@ def sample(name: str) -> str:
 
 
 async def faulty(process: Process, fault: str, body: dict[str, Any]) -> bytes:
-    """All that comes of a request with the fault."""
+    """Return the raw response to a request with the fault."""
     raw = await Raw.open(process.port)
     await raw.post(PATH, body, x_fault=fault)
     try:
@@ -71,7 +71,7 @@ async def test_a_closed_port_refuses_for_a_while(start: Start) -> None:
     with pytest.raises(ConnectionRefusedError):
         await Raw.open(process.port)
     await kept.post(PATH, STREAM, connection="close")
-    assert b"[DONE]" in await kept.rest(), "an open connection goes on"
+    assert b"[DONE]" in await kept.rest(), "an open connection continues"
     await kept.close()
     while True:
         with contextlib.suppress(ConnectionRefusedError):

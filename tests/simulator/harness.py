@@ -1,4 +1,4 @@
-"""The simulated engine in both its forms: in process behind the OpenAI SDK, and as a process on a port of its own."""
+"""The simulated engine under test: in process behind the OpenAI SDK, and as a process on its own port."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ def http(app: App) -> httpx2.AsyncClient:
 
 @contextlib.asynccontextmanager
 async def sdk(**options: Any) -> AsyncIterator[AsyncOpenAI]:
-    """The official SDK on an engine in process, answers validated strictly, nothing tried twice."""
+    """The official SDK on an engine in process, with strict response validation and no retries."""
     async with sdk_on(create_app(SimulatorConfig(**options))) as client:
         yield client
 
@@ -58,8 +58,8 @@ class Process:
         assert self._process.stdout is not None
         line = self._process.stdout.readline().decode()
         if not line.startswith("listening on "):
-            _, told = self._process.communicate()
-            raise AssertionError(told.decode())
+            _, output = self._process.communicate()
+            raise AssertionError(output.decode())
         self.url = line.split()[-1]
         self.port = int(self.url.rsplit(":", 1)[1])
         self.pid = self._process.pid
@@ -68,7 +68,7 @@ class Process:
         self._process.send_signal(signal.SIGTERM)
 
     async def ended(self) -> int:
-        """Its exit code, once it has ended."""
+        """Wait for the process to end; return its exit code."""
         return await asyncio.to_thread(self._process.wait)
 
     def is_running(self) -> bool:
@@ -80,7 +80,7 @@ class Process:
 
 
 class Raw:
-    """A connection whose bytes we see: what a client library would hide of a cut."""
+    """A TCP connection: shows the bytes of a broken response, which a client library hides."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -99,7 +99,7 @@ class Raw:
         await self.writer.drain()
 
     async def rest(self) -> bytes:
-        """All that still comes. Raises ConnectionResetError where it ends in a reset."""
+        """Read until the end. Raises ConnectionResetError if the connection is reset."""
         return await self.reader.read()
 
     async def close(self, *, reset: bool = False) -> None:
@@ -112,7 +112,7 @@ class Raw:
 
 
 def events(stream: bytes) -> list[Any]:
-    """The data of an event stream; what is not JSON as it stands."""
+    """Return the data of a stream's events, decoded; text that is not JSON as it is."""
     found: list[Any] = []
     for block in stream.decode().split("\n\n"):
         if block.startswith("data: "):
@@ -125,6 +125,6 @@ def events(stream: bytes) -> list[Any]:
 
 
 def series(page: str) -> dict[str, float]:
-    """A Prometheus page's samples."""
+    """Return the samples of a Prometheus page."""
     lines = (line for line in page.splitlines() if line and not line.startswith("#"))
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}

@@ -3,8 +3,8 @@ from itertools import islice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarterdeck.simulator.model.stop_conditions import Bounds, write
-from quarterdeck.simulator.model.text_generator import END, WORDS, seeded, speak
+from quarterdeck.simulator.model.stop_conditions import StopConditions, generate_output
+from quarterdeck.simulator.model.text_generator import END_OF_TEXT, WORDS, generate_tokens, seed_of
 from quarterdeck.simulator.model.tokenizer import split
 
 
@@ -16,27 +16,34 @@ def test_a_word_is_one_token() -> None:
 @settings(deadline=None)
 @given(st.text(max_size=40), st.integers(0, 80))
 def test_what_comes_next_depends_on_the_text_alone(prompt: str, place: int) -> None:
-    start = seeded(0)
-    said = [piece for piece in islice(speak(prompt, start), 100) if piece != END]
+    start = seed_of(0)
+    said = [piece for piece in islice(generate_tokens(prompt, start), 100) if piece != END_OF_TEXT]
     head, tail = said[:place], said[place:]
-    resumed = (piece for piece in speak(prompt + "".join(head), start) if piece != END)
+    resumed = (piece for piece in generate_tokens(prompt + "".join(head), start) if piece != END_OF_TEXT)
     assert list(islice(resumed, len(tail))) == tail
 
 
 @settings(deadline=None)
 @given(st.text(max_size=40), st.integers(1, 200), st.booleans())
 def test_an_answer_has_as_many_tokens_as_its_text(prompt: str, most: int, ignore_end: bool) -> None:
-    written = write(speak(prompt, 0), Bounds(most, ignore_eos=ignore_end))
+    written = generate_output(generate_tokens(prompt, 0), StopConditions(most, ignore_eos=ignore_end))
     assert split(written.text) == written.pieces
     assert len(written.pieces) <= most
 
 
 def test_answers_end_after_some_sentences() -> None:
-    lengths = [len(write(speak(f"prompt {number}", 0), Bounds(4096)).pieces) for number in range(300)]
+    lengths = [
+        len(generate_output(generate_tokens(f"prompt {number}", 0), StopConditions(4096)).pieces)
+        for number in range(300)
+    ]
     assert 15 < sum(lengths) / len(lengths) < 120
     assert max(lengths) < 1000
 
 
 def test_another_prompt_and_another_seed_give_other_words() -> None:
-    answers = {write(speak(prompt, seeded(seed)), Bounds(12)).text for prompt in ("a", "b", "c") for seed in (1, 2)}
+    answers = {
+        generate_output(generate_tokens(prompt, seed_of(seed)), StopConditions(12)).text
+        for prompt in ("a", "b", "c")
+        for seed in (1, 2)
+    }
     assert len(answers) == 6

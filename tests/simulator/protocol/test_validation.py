@@ -1,9 +1,9 @@
 from typing import Any
 
 import pytest
-from tests.simulator.running import http, user
+from tests.simulator.harness import http, user
 
-from quarterdeck.simulator import SimulatorConfig, create_app
+from quarterdeck.simulator import create_app
 
 CHAT = {"messages": user("hello")}
 
@@ -45,45 +45,3 @@ async def test_a_wrong_request_is_refused_in_vllms_words(
     assert error["param"] == param
     assert message in error["message"]
     assert error["type"] == ("NotFoundError" if "model" in change else error["type"])
-
-
-@pytest.mark.parametrize("body", [b"", b"{", b'{"messages": "\xff"}', b"[]", b"null", b'{"a":' * 3000, b'"\\ud800"'])
-async def test_a_body_that_is_no_request_is_a_400(body: bytes) -> None:
-    async with http(create_app()) as client:
-        answer = await client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
-    assert answer.status_code == 400
-    assert answer.json()["error"]["type"] == "Bad Request"
-
-
-async def test_routes_and_methods() -> None:
-    async with http(create_app()) as client:
-        assert (await client.get("/nowhere")).status_code == 404
-        assert (await client.post("/v1/embeddings", json={})).status_code == 404, (
-            "a generating engine has no embeddings"
-        )
-        wrong = await client.get("/v1/chat/completions")
-        assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
-        assert (await client.get("/v1/models/nobody")).status_code == 404
-        assert (await client.post("/v1/chat/completions", content=b"{}")).status_code == 400
-
-
-async def test_a_body_above_the_limit_is_a_413() -> None:
-    async with http(create_app(SimulatorConfig(max_request_body_size_mb=1))) as client:
-        answer = await client.post("/v1/chat/completions", json={"messages": user("x" * (1 << 20))})
-    assert answer.status_code == 413
-
-
-async def test_numbers_in_strings_are_taken_as_pydantic_takes_them() -> None:
-    async with http(create_app()) as client:
-        answer = await client.post("/v1/chat/completions", json=CHAT | {"max_tokens": "3", "unheard_of": {"x": 1}})
-    assert answer.json()["usage"]["completion_tokens"] == 3
-
-
-async def test_a_model_is_refused_what_it_is_not_for() -> None:
-    config = SimulatorConfig(model="talker", embedding_model=["reader"])
-    async with http(create_app(config)) as client:
-        answer = await client.post("/v1/chat/completions", json=CHAT | {"model": "reader"})
-        assert answer.status_code == 400
-        assert answer.json()["error"]["message"] == "The model does not support Chat Completions API"
-        assert (await client.post("/v1/embeddings", json={"input": "x"})).json()["model"] == "reader"
-        assert (await client.post("/v1/chat/completions", json=CHAT)).json()["model"] == "talker"

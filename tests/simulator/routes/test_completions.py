@@ -1,6 +1,6 @@
 import pytest
 from openai import BadRequestError
-from tests.simulator.running import events, http, sdk, sdk_on
+from tests.simulator.harness import events, http, sdk, sdk_on
 
 from quarterdeck.simulator import create_app
 from quarterdeck.simulator.model.tokenizer import encode

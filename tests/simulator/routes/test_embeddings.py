@@ -2,11 +2,10 @@ import math
 
 import pytest
 from openai import BadRequestError
-from tests.simulator.running import http, sdk, sdk_on, user
+from tests.simulator.harness import http, sdk, sdk_on
 
 from quarterdeck.simulator import SimulatorConfig, create_app
 from quarterdeck.simulator.model.tokenizer import encode
-from quarterdeck.simulator.model.vectors import cosine, embed
 
 
 async def test_all_inputs_and_both_formats() -> None:
@@ -31,13 +30,6 @@ async def test_what_is_wrong_is_refused() -> None:
                 await client.embeddings.create(model="simulated", **wrong)  # type: ignore[arg-type]
 
 
-def test_texts_that_share_words_are_near() -> None:
-    ship, boat, cake = (
-        embed(text, 384) for text in ("the ship sails at dawn", "the ship sails at dusk", "bake a cake")
-    )
-    assert cosine(ship, boat) > 0.6 > 0.3 > cosine(ship, cake)
-
-
 async def test_scores() -> None:
     async with http(create_app(SimulatorConfig(task="embed"))) as client:
         body = {"text_1": "the ship sails", "text_2": ["the ship sails", "bake a cake"]}
@@ -46,18 +38,3 @@ async def test_scores() -> None:
     assert [each["index"] for each in answer["data"]] == [0, 1]
     assert answer["data"][0]["score"] == pytest.approx(1) and answer["data"][1]["score"] < 0.5
     assert wrong.status_code == 400
-
-
-async def test_tokenize_and_detokenize() -> None:
-    async with http(create_app()) as client:
-        body = {"prompt": "Hoist the sails!", "return_token_strs": True}
-        tokens = (await client.post("/tokenize", json=body)).json()
-        text = (await client.post("/detokenize", json={"tokens": tokens["tokens"]})).json()
-        half = {"messages": [*user("hi"), {"role": "assistant", "content": "One"}]}
-        open_ended = half | {"continue_final_message": True, "add_generation_prompt": False}
-        counts = [(await client.post("/tokenize", json=each)).json()["count"] for each in (half, open_ended)]
-        neither = await client.post("/tokenize", json={})
-    assert tokens["count"] == len(tokens["tokens"]) == len(tokens["token_strs"])
-    assert text == {"prompt": "Hoist the sails!"}
-    assert counts[1] < counts[0]
-    assert neither.status_code == 400

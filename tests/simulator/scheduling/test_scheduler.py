@@ -1,10 +1,12 @@
 import asyncio
 
-from tests.simulator.running import http, series, user
+from tests.simulator.fake_clock import FakeClock
+from tests.simulator.harness import http, series, user
 
 from quarterdeck.simulator import SimulatorConfig, create_app
-from quarterdeck.simulator.config import SimulatorConfig as Config
-from quarterdeck.simulator.scheduling.scheduler import Scheduler, Ticket
+from quarterdeck.simulator.app import App
+from quarterdeck.simulator.engine import Engine
+from quarterdeck.simulator.scheduling.scheduler import ScheduledRequest, Scheduler
 
 ENDLESS = {"messages": user("hello"), "max_tokens": 1000, "ignore_eos": True}
 SLOW = {"time_to_first_token": 3600.0}
@@ -31,33 +33,33 @@ async def test_one_more_than_may_wait_is_a_429() -> None:
 
 
 def scheduler(**options: int) -> Scheduler:
-    config = Config(**options)  # type: ignore[arg-type]
+    config = SimulatorConfig(**options)  # type: ignore[arg-type]
     return Scheduler(lambda: config, None)
 
 
 def test_who_waits_runs_in_order() -> None:
     places = scheduler(max_num_seqs=1)
-    first, second, third = Ticket(1), Ticket(1), Ticket(1)
+    first, second, third = ScheduledRequest(1), ScheduledRequest(1), ScheduledRequest(1)
     for ticket in (first, second, third):
         places.enqueue(ticket)
     places.release(first)
-    assert (second.running, third.running) == (True, False)
+    assert (second.is_running, third.is_running) == (True, False)
     places.release(third)
     assert places.waiting == 0
 
 
 def test_an_adapter_without_a_place_is_stepped_over() -> None:
     places = scheduler(max_num_seqs=8, max_loras=1)
-    one, other, plain = Ticket(1, adapter="one"), Ticket(1, adapter="other"), Ticket(1)
+    one, other, plain = ScheduledRequest(1, adapter="one"), ScheduledRequest(1, adapter="other"), ScheduledRequest(1)
     for ticket in (one, other, plain):
         places.enqueue(ticket)
-    assert (one.running, other.running) == (True, False)
+    assert (one.is_running, other.is_running) == (True, False)
     places.advance()
-    assert plain.running
+    assert plain.is_running
     assert places.deferred == 1
     assert places.adapters() == (["one"], ["other"])
     places.release(one)
-    assert other.running
+    assert other.is_running
 
 
 async def test_without_blocks_a_request_is_preempted_and_ends_all_the_same() -> None:
@@ -75,9 +77,14 @@ async def test_without_blocks_a_request_is_preempted_and_ends_all_the_same() -> 
 
 
 async def test_cached_tokens_shorten_the_prefill() -> None:
-    config = SimulatorConfig(prefill_time_per_token=0.001)
-    async with http(create_app(config)) as client:
+    clock = FakeClock()
+    app = App(Engine(SimulatorConfig(prefill_time_per_token=0.001), clock=clock))
+    took = []
+    async with http(app) as client:
         body = {"messages": user("word " * 400), "max_tokens": 1}
-        elapsed = [(await client.post("/v1/chat/completions", json=body)).elapsed.total_seconds() for _ in range(2)]
-    assert elapsed[0] >= 0.4
-    assert elapsed[1] < elapsed[0] / 2
+        for _ in range(2):
+            began = clock.now()
+            await client.post("/v1/chat/completions", json=body)
+            took.append(clock.now() - began)
+    assert took[0] >= 0.4
+    assert took[1] < took[0] / 2

@@ -1,0 +1,78 @@
+"""POST /v1/embeddings and /v1/score: vLLM's pooling models."""
+
+import base64
+import struct
+import time
+from typing import Any
+
+from msgspec.json import encode
+
+from quarterdeck.simulator.client_connection import ClientConnection
+from quarterdeck.simulator.engine import Engine
+from quarterdeck.simulator.errors import invalid_request
+from quarterdeck.simulator.faults import Faults
+from quarterdeck.simulator.model.tokenizer import split
+from quarterdeck.simulator.model.vectors import cosine, embed
+from quarterdeck.simulator.protocol.prepared_request import prompts_of
+from quarterdeck.simulator.protocol.requests import EmbeddingRequest, ScoreRequest
+from quarterdeck.simulator.routes.delivery import send
+from quarterdeck.simulator.routes.execution import prefill, receive, response_id
+
+MAX_DIMENSIONS = 65536
+
+
+async def create_embedding(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
+    request = await receive(connection, engine, EmbeddingRequest)
+    hosted = engine.hosted_model(request.model, "embed")
+    if request.encoding_format not in ("float", "base64"):
+        raise invalid_request(f"Unsupported encoding format {request.encoding_format}", "encoding_format")
+    dimensions = engine.config.default_embedding_dimensions if request.dimensions is None else request.dimensions
+    if not 1 <= dimensions <= MAX_DIMENSIONS:
+        raise invalid_request(f"dimensions must be between 1 and {MAX_DIMENSIONS}, got {dimensions}.", "dimensions")
+    texts, prompts = prompts_of(request.input)
+    keep = request.truncate_prompt_tokens
+    if keep is not None:
+        prompts = [prompt[: engine.config.max_model_len if keep < 0 else keep] for prompt in prompts]
+        texts = ["".join(prompt) for prompt in prompts]
+    usage = await prefill(connection, engine, prompts, faults)
+    data = []
+    for index, text in enumerate(texts):
+        vector = embed(text, dimensions)
+        value: Any = vector
+        if request.encoding_format == "base64":
+            value = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+        data.append({"index": index, "object": "embedding", "embedding": value})
+    body = {"id": response_id(connection, "embd"), "object": "list", "created": int(time.time())}
+    body |= {"model": hosted.name, "data": data} | usage
+    await send(connection, engine, encode(body), faults)
+
+
+async def create_score(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
+    request = await receive(connection, engine, ScoreRequest)
+    hosted = engine.hosted_model(request.model, "embed")
+    first = next((each for each in (request.text_1, request.queries, request.data_1) if each is not None), None)
+    second = next((each for each in (request.text_2, request.documents, request.data_2) if each is not None), None)
+    left, right = _texts_of(first), _texts_of(second)
+    if not left or not right:
+        raise invalid_request(
+            "queries and documents (or text_1 and text_2) must be a string or a list of strings", "queries"
+        )
+    if len(left) not in (1, len(right)):
+        raise invalid_request("Input lengths must be either 1:1, 1:N or N:N")
+    pairs = list(zip(left * len(right) if len(left) == 1 else left, right, strict=True))
+    usage = await prefill(connection, engine, [split(one + other) for one, other in pairs], faults)
+    size = engine.config.default_embedding_dimensions
+    data = [
+        {"index": index, "object": "score", "score": cosine(embed(one, size), embed(other, size))}
+        for index, (one, other) in enumerate(pairs)
+    ]
+    body = {"id": response_id(connection, "score"), "object": "list", "created": int(time.time())}
+    body |= {"model": hosted.name, "data": data} | usage
+    await send(connection, engine, encode(body), faults)
+
+
+def _texts_of(value: Any) -> list[str]:
+    """Return a string or a list of strings as a list; [] for anything else."""
+    if isinstance(value, str):
+        return [value]
+    return value if isinstance(value, list) and all(isinstance(each, str) for each in value) else []
