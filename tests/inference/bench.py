@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import pytest
 from tests.inference.making import CHAT, a_head, as_json
 from tests.inference.reading import read
 from tests.net.upstream import SOON, Upstream
@@ -13,6 +14,7 @@ from tests.net.upstream import SOON, Upstream
 from quarterdeck.accounting import admission
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.settlement import Settlement
+from quarterdeck.errors import APIError
 from quarterdeck.inference.cache.answers import AnswerCache
 from quarterdeck.inference.cache.embedding import Embedder
 from quarterdeck.inference.call import Head, Operation, Reply
@@ -37,6 +39,18 @@ models:
     endpoints: [{url: "http://unused"}]
     price: {input: "1", cached_input: "0.5", output: "2"}
 """
+
+ROUTED = """
+models:
+  - {name: m, endpoints: [{url: "http://unused"}], price: {input: "1", output: "2"}}
+  - {name: n, endpoints: [{url: "http://unused"}], price: {input: "10", output: "20"}}
+  - {name: cold, engine: {source: ./cold}}
+"""
+"""Models for routes to choose from."""
+BACKED = "routes: [{name: r, targets: [{model: m}], fallbacks: [{model: n, after: [error, context_length, queue]}]}]"
+
+
+E = TypeVar("E", bound=APIError)
 
 
 @dataclass
@@ -104,6 +118,10 @@ class Bench:
             raise self.reread_error
         return self.fresh or principal
 
+    def configure(self, text: str) -> None:
+        """Replace the configuration by ROUTED and `text`."""
+        self.directory.replace(Directory.of(parse(ROUTED + text)))
+
     def add(self, *upstreams: Upstream, **fields: Any) -> list[Endpoint]:
         """An endpoint for each, asked in this order while all are idle."""
         for upstream in upstreams:
@@ -150,6 +168,14 @@ class Bench:
     async def reservations(self) -> int:
         """Requests that Redis has as running."""
         return int(await self.redis.call("HLEN", admission.reservations_key("default")))
+
+
+async def refused(kind: type[E], bench: Bench, asked: Any = None, **changes: Any) -> E:
+    """The error that the pipeline raises, which is exactly of this class."""
+    with pytest.raises(kind) as caught:
+        await bench.ask(asked, **changes)
+    assert type(caught.value) is kind
+    return caught.value
 
 
 def a_config(text: str = CONFIG, **gateway: Any) -> Config:

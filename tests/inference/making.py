@@ -19,6 +19,8 @@ from quarterdeck.settings.prices import Price
 
 PRICE = Price(input=Decimal("1"), cached_input=Decimal("0.5"), output=Decimal("2"))
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+STREAM = {**CHAT, "stream": True}
+COMPLETION = {"model": "m", "prompt": "Hi"}
 DONE = b"data: [DONE]\n\n"
 
 
@@ -52,6 +54,11 @@ def a_meter(asked: dict[str, Any] | None = None, **changes: Any) -> Meter:
     return Meter(changes.pop("head", None) or a_head(), served(), request, **changes)
 
 
+def by(name: str, **more: Any) -> dict[str, Any]:
+    """A chat with the model or route `name`."""
+    return {**CHAT, "model": name, **more}
+
+
 def as_json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -78,3 +85,7 @@ def answer(text: str = "Hello", **more: Any) -> bytes:
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     counts = {"prompt_tokens": 7, "total_tokens": 10, "completion_tokens": 3}
     return as_json({"id": "chatcmpl-1", "object": "chat.completion", "choices": [choice], "usage": counts, **more})
+
+
+SAID = (delta("Hello "), delta("there"), delta(finish="stop"))
+"""The events of a streamed chat, before its usage."""

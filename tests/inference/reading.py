@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from quarterdeck.inference.call import Stream
+from quarterdeck.protocol import sse
 
 
 class Collected:
@@ -82,3 +83,9 @@ class Pieces:
             self._task.cancel()
             await asyncio.wait({self._task})
         await self._stream.aclose()
+
+
+def text_of(said: bytes) -> str:
+    """The content of a streamed chat."""
+    chunks = [sse.parse(one) for one in sse.events(said)]
+    return "".join(choice["delta"].get("content", "") for chunk in chunks if chunk for choice in chunk["choices"])

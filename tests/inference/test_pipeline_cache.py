@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.inference.bench import CONFIG, Bench
-from tests.inference.making import CHAT, DONE, a_head, a_principal, answer, as_json, delta, usage
+from tests.inference.making import CHAT, DONE, SAID, a_head, a_principal, answer, as_json, usage
 from tests.inference.reading import read
 from tests.net.upstream import Peer, Upstream, answering, response, streamed, until
 
@@ -21,7 +21,6 @@ from quarterdeck.settings.limits import Limits
 
 CACHED = f"{CONFIG}\ncache: {{default: {{exact: true}}}}"
 COLD = {**CHAT, "temperature": 0}
-SAID = (delta("Hello "), delta("there"), delta(finish="stop"))
 STREAMED = streamed(*SAID, usage(7, 3), DONE)
 NOTHING = Decimal(0)
 COST = Decimal(7 * 1 + 3 * 2) / 1_000_000

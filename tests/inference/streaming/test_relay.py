@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.inference.making import CHAT, DONE, a_meter, an_endpoint, delta, event, usage
-from tests.inference.reading import Collected, Pieces, read
+from tests.inference.reading import Collected, Pieces, read, text_of
 from tests.net.upstream import SOON, Peer, Upstream, answering, chunk, response, stream_head, until
 
 from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
@@ -106,11 +106,6 @@ class Watched:
         await asyncio.sleep(0)  # the rest is told of
         await self.relay.aclose()
         return said
-
-
-def text_of(said: bytes) -> str:
-    chunks = [sse.parse(one) for one in sse.events(said)]
-    return "".join(choice["delta"].get("content", "") for chunk in chunks if chunk for choice in chunk["choices"])
 
 
 LOST: dict[str, Callable[[], Said]] = {

@@ -1,4 +1,4 @@
-"""An endpoint is lost in mid-stream: another goes on, the caller sees one stream, the record tells of both."""
+"""An endpoint is lost in mid-stream: another continues, the client sees one stream, the record names both."""
 
 import asyncio
 from decimal import Decimal
@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 from tests.inference.bench import Bench
-from tests.inference.making import CHAT, DONE, as_json, delta, event, usage
-from tests.inference.reading import Pieces, read
-from tests.inference.streaming.test_relay import text_of
-from tests.inference.test_pipeline import BREAKS, COMPLETION, SAID, and_wait
+from tests.inference.engines import BREAKS, and_wait
+from tests.inference.making import CHAT, COMPLETION, DONE, SAID, as_json, delta, event, usage
+from tests.inference.reading import Pieces, read, text_of
 from tests.net.upstream import Peer, Script, Upstream, answering, chunk, response, stream_head, streamed
 
 from quarterdeck.inference.call import Operation
@@ -19,13 +18,10 @@ from quarterdeck.net.redis import Redis
 from quarterdeck.protocol import sse
 
 LOSSES = {name: failure for name, (failure, _) in BREAKS.items() if name != "it ends after the reason"}
+
 PROMPT_TOKENS = 7
+
 REST = (delta("", id="chatcmpl-2"), delta("friend", id="chatcmpl-2"), delta(finish="stop"))
-
-
-@pytest.fixture
-def bench(redis: Redis, tmp_path: Path, client: HttpClient) -> Bench:
-    return Bench(redis, tmp_path, client)
 
 
 def tokens_of(asked: dict[str, Any]) -> list[int]:
