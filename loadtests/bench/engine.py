@@ -28,8 +28,8 @@ from quarterdeck.engine.machine import read_machine
 from quarterdeck.engine.profile import make_profile
 from quarterdeck.net.http_client import HttpClient, Origin, Timeouts, request_head
 from quarterdeck.processes import descendants
-from quarterdeck.settings.config import load as load_config
 from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.loading import load as load_config
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ENGINE_PYTHON = CHECKOUT / ".envs" / "engine" / "bin" / "python"

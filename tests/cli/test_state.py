@@ -11,8 +11,8 @@ import pytest
 from quarterdeck import processes
 from quarterdeck.cli import credentials, doors, redis_server, state
 from quarterdeck.cli.child import last_lines, rotate
-from quarterdeck.settings.config import parse
 from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.loading import parse
 
 CONFIG = """
 models:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from quarterdeck.settings.config import load
+from quarterdeck.settings.loading import load
 from quarterdeck.settings.packaged import PACKAGED_CONFIG
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,9 +22,10 @@ from quarterdeck.inference.call import Head, Reply, Sink
 from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import Redis
-from quarterdeck.settings.config import Config, parse
+from quarterdeck.settings.config import Config
 from quarterdeck.settings.limits import Budget
 from quarterdeck.settings.live import Live
+from quarterdeck.settings.loading import parse
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.ledger import Ledger

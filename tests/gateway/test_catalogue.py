@@ -6,7 +6,7 @@ from tests.inference.making import a_principal
 
 from quarterdeck.gateway.catalogue import availability, best_availability, is_allowed, names
 from quarterdeck.inference.routing.directory import Directory
-from quarterdeck.settings.config import parse
+from quarterdeck.settings.loading import parse
 
 DIRECTORY = Directory.of(
     parse("""

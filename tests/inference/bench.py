@@ -28,8 +28,9 @@ from quarterdeck.net.http_client import HttpClient, Timeouts
 from quarterdeck.net.redis import Redis
 from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.record import RequestRecord, decode
-from quarterdeck.settings.config import Config, parse
+from quarterdeck.settings.config import Config
 from quarterdeck.settings.live import Live
+from quarterdeck.settings.loading import parse
 from quarterdeck.store.spool import Spool
 
 CONFIG = """

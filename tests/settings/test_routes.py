@@ -3,7 +3,7 @@
 import pytest
 
 from quarterdeck.inference.routing.directory import Directory
-from quarterdeck.settings.config import ConfigError, parse
+from quarterdeck.settings.loading import ConfigError, parse
 
 GOOD = """\
 models:
@@ -64,14 +64,19 @@ def test_a_routes_name_resolves_like_a_models() -> None:
 
 
 MISTAKES = {
-    "a target that is no model": ("{model: pirate,", "{model: parrot,", 20, "there is no model or adapter 'parrot'"),
+    "a target that is no model": ("{model: pirate,", "{model: parrot,", 20, "unknown model or adapter 'parrot'"),
     "a target by its alias": ("{model: pirate,", "{model: tiny,", 20, "routes[0].targets[1].model: there is no"),
     "a fallback that is no model": ("- model: small", "- model: none", 22, "routes[0].fallbacks[0].model: there is no"),
     "a mirror that is no model": ("mirror: {model: small", "mirror: {model: none", 28, "routes[0].mirror.model:"),
-    "a route with a model's name": ("name: assistant", "name: small", 17, "the name 'small' is given twice"),
-    "a route with an alias' name": ("name: assistant", "name: tiny", 17, "the name 'tiny' is given twice"),
-    "a target that is given twice": ("{model: pirate,", "{model: big,", 17, "a model is given twice among the targets"),
-    "weights of nothing": ("weight: 95}\n      - {model: pirate, weight: 5", "weight: 0", 17, "needs a weight above"),
+    "a route with a model's name": ("name: assistant", "name: small", 17, "duplicate name 'small'"),
+    "a route with an alias' name": ("name: assistant", "name: tiny", 17, "duplicate name 'tiny'"),
+    "a target that is given twice": ("{model: pirate,", "{model: big,", 17, "duplicate model among the targets"),
+    "no weight": (
+        "weight: 95}\n      - {model: pirate, weight: 5",
+        "weight: 0",
+        17,
+        "requires a weight above",
+    ),
     "a condition nobody knows": ("[error, context_length]", "[errors]", 23, "routes[0].fallbacks[0].after[0]: Input"),
     "a share of more than all": ("share: 0.01", "share: 1.5", 28, "routes[0].mirror.share: Input should be less"),
     "a policy nobody knows": ("policy: prefix", "policy: best", 7, "models[0].routing.policy: Input should be"),
@@ -79,7 +84,7 @@ MISTAKES = {
         "policy: prefix",
         "policy: session, session: 'header:x-session'",
         7,
-        "models[0].routing.session: the header 'x-session' is not among gateway.forward_headers",
+        "models[0].routing.session: header 'x-session' is not in gateway.forward_headers",
     ),
     "two keys": ("api_key_file:", "api_key_env: K\n        api_key_file:", 11, "give one of `api_key_env` and"),
     "a header that is ours": ("OpenAI-Organization: org-1", "Authorization: x", 14, "'Authorization' can't be set"),

@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from quarterdeck.settings.config import ConfigError, parse
 from quarterdeck.settings.limits import Budget, Limits
+from quarterdeck.settings.loading import ConfigError, parse
 
 MODELS = "models:\n  - name: m\n    endpoints: [{url: http://h}]\n"
 

@@ -15,8 +15,8 @@ import click
 
 from quarterdeck.cli import doors, redis_server, state
 from quarterdeck.cli.up import interpreters
-from quarterdeck.settings.config import ConfigError, load
 from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.loading import ConfigError, load
 from quarterdeck.settings.packaged import config_path
 
 Mark = Literal["ok", "note", "missing"]

@@ -19,8 +19,9 @@ from quarterdeck.cli.credentials import Credentials
 from quarterdeck.cli.doors import Door, Doors, EngineKind, Interpreters
 from quarterdeck.cli.supervisor import Platform, Supervisor, Work
 from quarterdeck.cli.terminal import Terminal
-from quarterdeck.settings.config import Config, load
+from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.loading import load
 from quarterdeck.settings.packaged import config_path
 
 REFUSALS = (ValueError, StartError, state.StateError, redis_server.RedisServerError, credentials.CredentialsError)

@@ -18,9 +18,10 @@ from quarterdeck.engine.ray_variables import set_variables
 from quarterdeck.engine.warden import watch_over
 from quarterdeck.net.signals import on_signals
 from quarterdeck.net.uvicorn_server import EmbeddedServer
-from quarterdeck.settings.config import Config, ConfigError, load
+from quarterdeck.settings.config import Config
 from quarterdeck.settings.engine import EngineDoorSettings
 from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.loading import ConfigError, load
 from quarterdeck.settings.packaged import config_path
 from quarterdeck.telemetry.logging import configure
 

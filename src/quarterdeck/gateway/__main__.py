@@ -8,8 +8,8 @@ import uvloop
 
 from quarterdeck.gateway.lifecycle import Service
 from quarterdeck.net.sockets import listen
-from quarterdeck.settings.config import ConfigError, load
 from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.loading import ConfigError, load
 from quarterdeck.settings.packaged import config_path
 from quarterdeck.telemetry.logging import configure
 

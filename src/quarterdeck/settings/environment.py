@@ -1,6 +1,6 @@
-"""What the process is told from outside: QUARTERDECK_* and OpenTelemetry's own variables.
+"""Settings from environment variables: QUARTERDECK_* and OpenTelemetry's own.
 
-The one place that reads `os.environ`. A door reads it once, in its `__main__`, and hands the values on.
+The only place that reads `os.environ`. Each process reads it once, in its `__main__`, and passes the values on.
 """
 
 import os
@@ -22,40 +22,40 @@ def _folder(environ: Mapping[str, str], name: str, xdg: str, fallback: str) -> P
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Where this process finds its parts. Every field has a variable; docs/reference/settings.md lists them."""
+    """Addresses, folders and ports of this process. Every field has a variable (docs/reference/settings.md)."""
 
     config: Path | None
-    """QUARTERDECK_CONFIG: the path of quarterdeck.yaml. Unset: the file that ships with the package."""
+    """QUARTERDECK_CONFIG: path of quarterdeck.yaml. Default: the file shipped with the package."""
     state: Path
-    """QUARTERDECK_STATE: what must outlive a restart: database, Redis' file, credentials, spool. 0700."""
+    """QUARTERDECK_STATE: folder of persistent data: database, Redis file, credentials, spool. Mode 0700."""
     cache: Path
-    """QUARTERDECK_CACHE: what can be made again: environments, models."""
+    """QUARTERDECK_CACHE: folder of data that can be rebuilt: environments, models."""
     redis_url: str
-    """QUARTERDECK_REDIS_URL: redis://, rediss:// or unix://. Default: the socket of the server that `up` starts."""
+    """QUARTERDECK_REDIS_URL: redis://, rediss:// or unix://. Default: the socket of the server started by `up`."""
     database_url: str
     """QUARTERDECK_DATABASE_URL: sqlite+aiosqlite:///… (default, in the state folder) or postgresql+asyncpg://…"""
     engine_url: str | None
-    """QUARTERDECK_ENGINE_URL: the engine door, polled for `GET /endpoints`. Unset: only endpoints named in the file."""
+    """QUARTERDECK_ENGINE_URL: engine control URL, polled for `GET /endpoints`. Unset: only the file's endpoints."""
     host: str
-    """QUARTERDECK_HOST: where the gateway listens. Loopback by default: a laptop is not a server unless told."""
+    """QUARTERDECK_HOST: address on which the gateway listens. Loopback by default, so a laptop is not exposed."""
     port: int
-    """QUARTERDECK_PORT: the gateway's port, 8000."""
+    """QUARTERDECK_PORT: port of the gateway, 8000."""
     worker_port: int
-    """QUARTERDECK_WORKER_PORT: health and metrics of the worker, 8012, on the same host."""
+    """QUARTERDECK_WORKER_PORT: port of the worker's health and metrics, 8012, on the same host."""
     engine_port: int
-    """QUARTERDECK_ENGINE_PORT: the engine door's control port, 8011, on loopback."""
+    """QUARTERDECK_ENGINE_PORT: the engine's control port, 8011, on loopback."""
     otlp_endpoint: str | None
-    """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or OTEL_EXPORTER_OTLP_ENDPOINT plus /v1/traces. Unset: tracing is off."""
+    """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or OTEL_EXPORTER_OTLP_ENDPOINT plus /v1/traces. Unset: no traces."""
     otlp_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """OTEL_EXPORTER_OTLP_HEADERS: `name=value,…`, for instance Langfuse's Basic authorization. Never shown."""
+    """OTEL_EXPORTER_OTLP_HEADERS: `name=value,…`, such as Langfuse's Basic authorization. Never shown."""
     log_level: str = "INFO"
     """QUARTERDECK_LOG_LEVEL: DEBUG, INFO, WARNING or ERROR. Logs are JSON lines on stderr."""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """All of the environment: a key for an external endpoint is named in the file and read here. Never shown."""
+    """The whole environment; keys of external endpoints, named in the file, are read from it. Never shown."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """Take the variables as they are now. Raises ValueError with the variable's name where one is malformed."""
+        """Read the current variables. Raises ValueError that names a malformed variable."""
         state = _folder(environ, "QUARTERDECK_STATE", "XDG_STATE_HOME", ".local/state")
         config = environ.get("QUARTERDECK_CONFIG")
         return cls(
@@ -91,7 +91,7 @@ def _log_level(environ: Mapping[str, str]) -> str:
 
 
 def _otlp_endpoint(environ: Mapping[str, str]) -> str | None:
-    """OpenTelemetry's rule: the traces variable is taken whole, the general one gets /v1/traces appended."""
+    """OpenTelemetry's rule: the traces variable is used as is; /v1/traces is appended to the general one."""
     if traces := environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         return traces
     if general := environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
@@ -102,5 +102,5 @@ def _otlp_endpoint(environ: Mapping[str, str]) -> str | None:
 def _otlp_headers(environ: Mapping[str, str]) -> dict[str, str]:
     text = environ.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or environ.get("OTEL_EXPORTER_OTLP_HEADERS") or ""
     pairs = (pair.partition("=") for pair in text.split(",") if "=" in pair)
-    # The values are percent-encoded, as OpenTelemetry says: `authorization=Basic%20…`.
+    # OpenTelemetry percent-encodes the values: `authorization=Basic%20…`.
     return {name.strip().lower(): unquote(value.strip()) for name, _, value in pairs}

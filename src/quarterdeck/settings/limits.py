@@ -1,4 +1,4 @@
-"""What a key, a team or an organisation may take: requests, tokens, concurrency, money. None means no limit."""
+"""Limits of a key, team or organisation: requests, tokens, concurrency, money. None means no limit."""
 
 from decimal import Decimal
 from typing import Literal
@@ -7,28 +7,28 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 
 class Limits(BaseModel):
-    """Limits of one key, team or organisation. Counted in Redis, so they hold over any number of gateways."""
+    """Limits of one key, team or organisation. Counted in Redis, so they hold across gateways."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     requests_per_minute: PositiveInt | None = None
-    """Requests admitted in a minute by the server's clock. None: unlimited, as on a laptop."""
+    """Requests admitted per minute, by Redis' clock. None: unlimited, as on a laptop."""
     tokens_per_minute: PositiveInt | None = None
-    """Prompt and completion tokens in a minute. A request reserves its estimate and gives back what it did not use."""
+    """Prompt and completion tokens per minute. A request reserves its estimate and returns what it does not use."""
     concurrent_requests: PositiveInt | None = None
-    """Requests under way at once, streams included."""
+    """Requests in flight at once, including streams."""
     max_tokens: PositiveInt | None = None
-    """The largest `max_tokens` one request may ask for. A request that names none is held to it."""
+    """Maximum `max_tokens` of a request. Also applied to requests that set none."""
 
 
 class Budget(BaseModel):
-    """How much money may be spent in a period."""
+    """A spending limit per period."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     amount: Decimal = Field(gt=0, max_digits=18, decimal_places=6)
-    """$. Write it as a string in YAML: it is exact then."""
+    """US dollars. Write a string in YAML to keep it exact."""
     period: Literal["day", "week", "month", "total"] = "month"
-    """The calendar's, in UTC; a week begins on Monday. total: once and never again."""
+    """Calendar period in UTC; weeks begin on Monday. total: never resets."""
     on_exhausted: Literal["deny", "warn"] = "deny"
-    """deny: 429 `insufficient_quota`; warn: the request goes on, with a header and a count."""
+    """deny: 429 `insufficient_quota`. warn: the request is served, with a response header and a metric."""

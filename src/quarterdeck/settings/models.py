@@ -1,4 +1,4 @@
-"""A model as users name it: who answers for it (an engine of ours, or endpoints elsewhere) and what it costs."""
+"""Models by public name: their engine or external endpoints, prices and routing."""
 
 import re
 from typing import Literal, Self
@@ -18,42 +18,42 @@ _OWN_HEADERS = frozenset(
 
 
 class EndpointConfig(BaseModel):
-    """An OpenAI-compatible server that we did not start: a standalone vLLM, Ollama, a hosted API."""
+    """An external OpenAI-compatible server: a standalone vLLM, Ollama, a hosted API."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     url: str
-    """Where its `/v1/…` routes begin, without `/v1`: `http://10.0.0.7:8000`."""
+    """Base URL without `/v1`: `http://10.0.0.7:8000`."""
     model: str | None = None
-    """The model's name over there. None: the same name as here."""
+    """The model's name on that server. None: the public name."""
     api_key_env: str | None = None
-    """The environment variable that holds its key; the key itself never stands in the file."""
+    """Environment variable that holds its API key; the file never contains the key itself."""
     api_key_file: str | None = None
-    """The file that holds its key, as Kubernetes mounts a secret. It is read with the configuration."""
+    """File that holds its API key, such as a mounted Kubernetes secret. Read together with the configuration."""
     kind: EndpointKind = "vllm"
-    """vllm: is sent everything and counts tokens when asked. openai, ollama: are not sent what only vLLM knows
-    (`top_k`, `structured_outputs`, …), and tokens that nobody counted are estimated."""
+    """vllm: gets all fields and reports usage on request. openai, ollama: vLLM's own fields (`top_k`,
+    `structured_outputs`, …) are removed, and missing token counts are estimated."""
     headers: dict[str, str] = Field(default_factory=dict)
-    """Sent with every request (`OpenAI-Organization`). No secrets: they stand in this file."""
+    """Headers sent with every request (`OpenAI-Organization`). Not for secrets: the file is not secret."""
     health: HealthCheck | None = None
-    """How it is asked whether it lives. None: only failed requests tell."""
+    """Active health check. None: only failed requests are noticed."""
     max_running: PositiveInt = 64
-    """Requests it runs at once before it queues; the weight of least-load."""
+    """Requests it runs at once before it queues; the weight for least_load."""
 
     @field_validator("headers")
     @classmethod
     def _may_be_sent(cls, headers: dict[str, str]) -> dict[str, str]:
         for name, value in headers.items():
             if name.lower() in _OWN_HEADERS or not _HEADER.fullmatch(name):
-                raise ValueError(f"the header {name!r} can't be set")
+                raise ValueError(f"header {name!r} can't be set")
             if not value.isascii() or not value.isprintable():
-                raise ValueError(f"the header {name!r} has a value that is not printable ASCII")
+                raise ValueError(f"header {name!r} has a value that is not printable ASCII")
         return headers
 
     @model_validator(mode="after")
     def _has_one_key(self) -> Self:
         if self.api_key_env and self.api_key_file:
-            raise ValueError("give one of `api_key_env` and `api_key_file`")
+            raise ValueError("set only one of `api_key_env` and `api_key_file`")
         return self
 
     @field_validator("url")
@@ -82,20 +82,20 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")
-    """The public name, what a request says in `model`."""
+    """The public name, used as `model` in requests."""
     aliases: tuple[str, ...] = ()
-    """Other names for the same model, for clients that have one built in (`gpt-4o-mini`)."""
+    """Other names of the model, for clients with a built-in name (`gpt-4o-mini`)."""
     engine: EngineConfig | None = None
-    """An engine that the platform starts for it (Ray Serve and vLLM)."""
+    """An engine started by the platform (Ray Serve and vLLM)."""
     endpoints: tuple[EndpointConfig, ...] = ()
-    """Servers elsewhere that answer for it. Beside an engine, or instead of one."""
+    """External servers for the model, in addition to an engine or instead of one."""
     price: Price = Price()
-    """What it costs. Default: nothing, and the ledger says 0."""
+    """Token and hardware prices. Default: free; the ledger records 0."""
     routing: RoutingConfig = RoutingConfig()
-    """How one of its endpoints is chosen."""
+    """How an endpoint is chosen."""
 
     @model_validator(mode="after")
     def _is_answered_for(self) -> Self:
         if self.engine is None and not self.endpoints:
-            raise ValueError(f"model {self.name!r} needs an `engine` or at least one of `endpoints`")
+            raise ValueError(f"model {self.name!r} requires an `engine` or at least one entry in `endpoints`")
         return self

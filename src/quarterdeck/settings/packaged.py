@@ -1,4 +1,4 @@
-"""The quarterdeck.yaml that ships with the package, and which file a process therefore reads."""
+"""The quarterdeck.yaml shipped with the package, and the choice of the file to read."""
 
 from pathlib import Path
 
@@ -8,5 +8,5 @@ PACKAGED_CONFIG = Path(__file__).with_name("quarterdeck.yaml")
 
 
 def config_path(environment: Environment) -> Path:
-    """QUARTERDECK_CONFIG, or the packaged file where that is unset."""
+    """QUARTERDECK_CONFIG, or the packaged file if it is unset."""
     return environment.config or PACKAGED_CONFIG

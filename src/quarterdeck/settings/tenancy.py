@@ -1,8 +1,8 @@
-"""Who may take what: `org:`, `teams:` and `keys:` of quarterdeck.yaml.
+"""Limits, budgets and priorities: `org:`, `teams:` and `keys:` of quarterdeck.yaml.
 
-What stands in the file is owned by it: limits, budget, priority and tags of an object that it names are read here and
-nowhere else, and the admin API refuses to change them. What it does not name lives in the database. The file speaks of
-the platform's own organisation, `default`; others live in the database alone.
+The file owns the objects it names: their limits, budget, priority and tags come only from here, and the admin API
+refuses to change them. All other objects are stored in the database. The file covers only the platform's own
+organisation, `default`; other organisations exist only in the database.
 """
 
 from typing import Annotated
@@ -18,39 +18,39 @@ TeamName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 class KeyConfig(BaseModel):
-    """What keys of this name may take. They are made by API or CLI; the file holds no secret."""
+    """Settings of keys with this name. Keys are created by API or CLI; the file holds no secrets."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     limits: Limits | None = None
-    """They replace the default limits. None: the default limits hold."""
+    """Replace the default limits. None: the default limits apply."""
     budget: Budget | None = None
-    """Money of each key of this name. None: only its team's and organisation's budgets bound it."""
+    """Budget of each key with this name. None: only the team's and organisation's budgets apply."""
     priority: Priority | None = None
-    """0 to 9; under saturation the higher goes first. None: its team's."""
+    """0 to 9; higher priorities go first in queues. None: the team's priority."""
     tags: Tags = ()
-    """Put on every record and trace of the key, for reports."""
+    """Tags on every record and trace of the key, for reports."""
 
 
 class TeamConfig(BaseModel):
-    """What all keys of a team may take together."""
+    """Settings shared by all keys of a team."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     limits: Limits = Limits()
-    """Counted over all of its keys; `max_tokens` holds for each request."""
+    """Limits counted over all keys; `max_tokens` applies to each request."""
     budget: Budget | None = None
-    """Money of all of its keys together. None: no bound."""
+    """Budget of all keys together. None: no limit."""
     priority: Priority = 0
-    """Of its keys that have none of their own."""
+    """Priority of keys without their own."""
 
 
 class OrgConfig(BaseModel):
-    """What the whole organisation may take."""
+    """Settings of the whole organisation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     limits: Limits = Limits()
-    """Counted over all of its keys; `max_tokens` holds for each request."""
+    """Limits counted over all keys; `max_tokens` applies to each request."""
     budget: Budget | None = None
-    """Money of all of its keys together. None: no bound."""
+    """Budget of all keys together. None: no limit."""

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.signals import on_signals, restore_signals
-from quarterdeck.settings.config import ConfigError, TelemetryConfig, load
+from quarterdeck.settings.config import TelemetryConfig
 from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.loading import ConfigError, load
 from quarterdeck.settings.packaged import config_path
 from quarterdeck.store.migration import MigrationError
 from quarterdeck.store.orgs import DEFAULT_ORG

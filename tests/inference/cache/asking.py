@@ -8,8 +8,9 @@ from quarterdeck.accounting.principal import Principal
 from quarterdeck.inference.cache.key import Plan, Plans
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.record import RequestRecord
-from quarterdeck.settings.config import Config, parse
+from quarterdeck.settings.config import Config
 from quarterdeck.settings.limits import Limits
+from quarterdeck.settings.loading import parse
 
 MODELS = """
 models:

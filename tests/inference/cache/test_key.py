@@ -15,8 +15,8 @@ from quarterdeck.inference.call import Head, Operation
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.requests import AnyRequest
 from quarterdeck.settings.cache import CachePolicy
-from quarterdeck.settings.config import parse
 from quarterdeck.settings.limits import Limits
+from quarterdeck.settings.loading import parse
 
 KINDS: dict[Operation, type[AnyRequest]] = {
     Operation.CHAT: requests.ChatCompletion,

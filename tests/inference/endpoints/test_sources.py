@@ -21,7 +21,7 @@ from quarterdeck.inference.endpoints.sources import (
     merge,
 )
 from quarterdeck.net.http_client import HttpClient
-from quarterdeck.settings.config import parse
+from quarterdeck.settings.loading import parse
 
 CONFIG = parse("""
 models:

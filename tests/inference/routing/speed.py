@@ -8,7 +8,7 @@ from quarterdeck.inference.endpoints.sources import JoinedEndpoints, StaticEndpo
 from quarterdeck.inference.request import decode
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.inference.routing.router import Router
-from quarterdeck.settings.config import parse
+from quarterdeck.settings.loading import parse
 
 ROUNDS, EACH = 7, 5000
 ENDPOINTS = (1, 4, 16, 100, 1000)

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from quarterdeck.inference.routing.directory import Directory
-from quarterdeck.settings.config import parse
+from quarterdeck.settings.loading import parse
 from quarterdeck.settings.prices import Price
 
 DIRECTORY = Directory.of(

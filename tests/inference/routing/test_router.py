@@ -24,7 +24,7 @@ from quarterdeck.inference.request import decode
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.inference.routing.retry_budget import RESERVE
 from quarterdeck.inference.routing.router import Router, Selection, condition_of
-from quarterdeck.settings.config import parse
+from quarterdeck.settings.loading import parse
 
 MODELS = """
 models:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from quarterdeck.settings.config import ConfigError, load, parse
 from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.loading import ConfigError, load, parse
 from quarterdeck.settings.packaged import PACKAGED_CONFIG, config_path
 
 GOOD = """\
@@ -71,7 +71,11 @@ MISTAKES = {
     "an empty block": ("models: []\nlimits:\n", 2, "limits: Input should be a valid dictionary"),
     "a deep limit": (GOOD.replace("1000", "-5"), 15, "keys.laptop.limits.tokens_per_minute: Input should be"),
     "an unknown word": (GOOD.replace("deny", "maybe"), 17, "gateway.on_redis_down: String should match"),
-    "a model nobody answers for": ("models:\n  - name: a\n  - name: b\n", 2, "models[0]: model 'a' needs an `engine`"),
+    "a model without an endpoint": (
+        "models:\n  - name: a\n  - name: b\n",
+        2,
+        "models[0]: model 'a' requires an `engine`",
+    ),
     "a name with a blank": (GOOD.replace("name: chat", "name: my chat"), 2, "models[0].name: String should match"),
     "a name that is a number": (
         GOOD.replace("name: chat", "name: 7"),
@@ -82,27 +86,27 @@ MISTAKES = {
     "an address with a key": (GOOD.replace("127.0.0.1:9000/v1/", "u:p@h"), 5, "models[0].endpoints[0].url: must be"),
     "an address with a wrong port": (GOOD.replace("9000", "99999"), 5, "models[0].endpoints[0].url: must be http"),
     "an address with an open bracket": (GOOD.replace("127.0.0.1:9000/v1/", "[::1"), 5, "models[0].endpoints[0].url"),
-    "a key that is given twice": (GOOD + "limits: {}\n", 18, "limits: is given twice"),
+    "a key that is given twice": (GOOD + "limits: {}\n", 18, "limits: duplicate key"),
     "a limit that is given twice": (
         GOOD.replace("minute: 60", "minute: 60\n  requests_per_minute: 70"),
         13,
-        "requests_per_minute: is given twice",
+        "requests_per_minute: duplicate key",
     ),
     "a name that is given twice": (
         GOOD.replace("limits:\n  req", "  - name: chat\n    endpoints: [{url: 'http://h'}]\nlimits:\n  req"),
         11,
-        "models: the name 'chat' is given twice",
+        "models: duplicate name 'chat'",
     ),
     "an alias that is a name": (
         GOOD.replace("[gpt-4o-mini]", "[other, chat]"),
         3,
-        "models: the name 'chat' is given twice",
+        "models: duplicate name 'chat'",
     ),
     "an adapter that is a name": (
         "models:\n  - name: a\n    engine:\n      source: a\n      max_adapters: 1\n"
         "      adapters:\n        - {name: a, source: ./a}\n",
         7,
-        "models: the name 'a' is given twice",
+        "models: duplicate name 'a'",
     ),
     "an engine's mistake": (
         "models:\n  - name: a\n    engine:\n      source: a\n      quantization: int3\n",
