@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from quarterdeck.inference.cache.verification import essence
+from quarterdeck.inference.cache.normalization import normalize
 
 HERE = Path(__file__).resolve().parent
 THRESHOLDS = (0.70, 0.75, 0.80, 0.85, 0.90, 0.92, 0.94, 0.96, 0.98)
@@ -64,7 +64,7 @@ def judged() -> list[dict[str, Any]]:
     pairs: list[dict[str, Any]] = [json.loads(line) for line in (HERE / "pairs.jsonl").read_text().splitlines()]
     for pair, cosine in zip(pairs, json.loads((HERE / "cosines.json").read_text()), strict=True):
         pair["cosine"] = cosine
-        one, other = essence(pair["one"]), essence(pair["other"])
+        one, other = normalize(pair["one"]), normalize(pair["other"])
         pair["verified"] = one is not None and one == other
     return pairs
 
@@ -76,7 +76,7 @@ def main() -> None:
     pairs = judged()
     for pair in pairs:
         if pair["half"] == misses and pair["verified"] != pair["same"]:
-            told = [f"{pair[which]}\n    {essence(pair[which])}" for which in ("one", "other")]
+            told = [f"{pair[which]}\n    {normalize(pair[which])}" for which in ("one", "other")]
             print(pair["kind"], pair["cosine"], *told, sep="\n  ")
     results: dict[str, Any] = {"model": "all-MiniLM-L6-v2"}
     for half in ("dev", "test"):

@@ -151,7 +151,7 @@ async def test_errors_are_not_kept(bench: Bench) -> None:
             with pytest.raises(EngineError):
                 await bench.ask(COLD)
         assert len(engine.requests) >= 2
-        assert (await store.held(bench.redis, "default")).entries == 0
+        assert (await store.size(bench.redis, "default")).entries == 0
 
 
 async def test_what_was_purged_is_made_anew(bench: Bench) -> None:
@@ -187,7 +187,7 @@ async def test_a_leader_that_hangs_up_leaves_the_others_their_own_way(bench: Ben
         leader = asyncio.create_task(bench.ask(COLD))
         await engine.arrived.wait()
         follower = asyncio.create_task(bench.ask(COLD))
-        await until(lambda: bench.cache.flights.waiting == 1)
+        await until(lambda: any(flight.future is not None for flight in bench.cache.flights.values()))
         leader.cancel()
         reply = await follower
         assert (cache_of(reply), reply.body) == ("miss", answer())
@@ -202,7 +202,7 @@ async def test_a_follower_that_hangs_up_while_it_waits_is_settled(bench: Bench) 
         leader = asyncio.create_task(bench.ask(COLD))
         await engine.arrived.wait()
         follower = asyncio.create_task(bench.ask(COLD))
-        await until(lambda: bench.cache.flights.waiting == 1)
+        await until(lambda: any(flight.future is not None for flight in bench.cache.flights.values()))
         follower.cancel()
         with pytest.raises(asyncio.CancelledError):
             await follower

@@ -2,7 +2,7 @@
 
 from quarterdeck.errors import ServiceUnavailableError
 from quarterdeck.inference.cache import store
-from quarterdeck.inference.cache.store import Held
+from quarterdeck.inference.cache.store import CacheSize
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 
 
@@ -10,10 +10,10 @@ class KeptAnswers:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def held(self, org: str) -> Held:
+    async def held(self, org: str) -> CacheSize:
         """How many there are, and of what size. Raises ServiceUnavailableError."""
         try:
-            return await store.held(self._redis, org)
+            return await store.size(self._redis, org)
         except (RedisUnavailableError, RedisError) as error:
             raise _away() from error
 

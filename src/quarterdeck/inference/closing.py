@@ -7,7 +7,8 @@ from collections.abc import Callable
 from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.errors import APIError
 from quarterdeck.inference.attempts import Attempts
-from quarterdeck.inference.cache.entry import Entry, hit
+from quarterdeck.inference.cache.entry import Entry
+from quarterdeck.inference.cache.replay import hit_record
 from quarterdeck.inference.call import FREE
 from quarterdeck.inference.call_state import Call
 from quarterdeck.inference.endpoints.sources import Endpoint
@@ -67,7 +68,7 @@ class Closing:
 
     def finish_with(self, call: Call, found: Entry, now: float) -> None:
         """End a call that was answered from the cache."""
-        self._settle(call, hit(call.meter.record("ok", now), found, now))
+        self._settle(call, hit_record(call.meter.record("ok", now), found, now))
 
     async def _count_and_settle(
         self, call: Call, endpoint: Endpoint, status: Status, ended: float, http_status: int, error: str | None

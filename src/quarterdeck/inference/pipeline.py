@@ -114,7 +114,7 @@ class Pipeline:
         """Limits, budgets and the exact cache. What was reserved is renewed until the call is settled."""
         served, route = selection.served, selection.route
         body = prepare_body(request, served, head.principal.limits)
-        lookup = self._cache.look(head, request, served)
+        lookup = self._cache.look_up(head, request, served)
         admitted = await self.gate.admit(head, request, served, reserved, lookup=lookup, gateway=gateway)
         if admitted.principal is not head.principal:
             head = msgspec.structs.replace(head, principal=admitted.principal)

@@ -2,6 +2,7 @@
 
 import pytest
 from tests.gateway.fakes import ADMIN, CONFIG, USER, Client, FakePipeline, config, parts
+from tests.inference.cache.asking import store_entry
 
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.http.lifecycle import HotPath
@@ -17,8 +18,8 @@ KEYS = ["a" * 40, "b" * 40, "c" * 40]
 async def app(redis: Redis) -> HotPath:
     for number, key in enumerate(KEYS):
         entry = Entry(0.0, "chat" if number else "org/emb", b"{}")
-        await store.store(redis, "default", key, entry, ttl_seconds=60, max_mb=1)
-    await store.store(redis, "other", KEYS[0], Entry(0.0, "chat", b"{}"), ttl_seconds=60, max_mb=1)
+        await store_entry(redis, "default", key, entry, ttl_seconds=60, max_mb=1)
+    await store_entry(redis, "other", KEYS[0], Entry(0.0, "chat", b"{}"), ttl_seconds=60, max_mb=1)
     return create_app(parts(redis=redis))
 
 
@@ -39,7 +40,7 @@ async def test_one_answer_one_model_or_all_are_forgotten(app: HotPath, redis: Re
     assert (await admin.request("DELETE", f"{PATH}?model=org/emb")).json["deleted"] == 1
     assert (await admin.request("DELETE", PATH)).json["deleted"] == 1
     assert (await admin.request("DELETE", PATH)).json["deleted"] == 0
-    assert (await store.held(redis, "other")).entries == 1
+    assert (await store.size(redis, "other")).entries == 1
 
 
 async def test_a_key_that_is_none_is_refused(app: HotPath) -> None:

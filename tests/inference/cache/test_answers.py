@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.inference.cache.asking import ALICE, a_finished, config
+from tests.inference.cache.asking import ALICE, a_finished, config, store_entry
 from tests.inference.making import DONE, answer, delta, usage
 
 from quarterdeck.inference.cache import entry as entries
@@ -57,7 +57,7 @@ class Subject:
         head = Head("req_1", operation, ALICE, 0.0, cache_control=cache_control)
         served = Directory.of(self.config).names.get("m")
         assert served is not None
-        return self.cache.look(head, decode(operation, text), served)
+        return self.cache.look_up(head, decode(operation, text), served)
 
     def miss(self, *args: Any, **kwargs: Any) -> Lookup:
         found = self.look(*args, **kwargs)
@@ -72,8 +72,8 @@ class Subject:
         await asyncio.gather(*self.tasks)
 
     async def stored(self, lookup: Lookup) -> Entry | None:
-        assert lookup.key is not None
-        blob = await store.fetch(self.redis, lookup.org, lookup.key)
+        assert lookup.query is not None
+        blob = await store.fetch(self.redis, lookup.org, lookup.query.key)
         return None if blob is None else entries.decode(blob)
 
 
@@ -83,6 +83,11 @@ async def subject(redis: Redis) -> AsyncIterator[Subject]:
     await redis.call("PING")  # as an admission does: the connection is open
     yield made
     await made.done()
+
+
+def key_of(lookup: Lookup) -> str:
+    assert lookup.query is not None
+    return lookup.query.key
 
 
 def a_body_record(**changes: Any) -> RequestRecord:
@@ -107,11 +112,11 @@ async def test_an_answer_is_kept_and_found(subject: Subject) -> None:
     assert found is not None and found.body == answer()
     again = subject.miss()
     assert again.read(entries.encode(found), found.made) == found
-    assert again.redis_key == store.entry_key("default", again.key or "")
+    assert again.redis_key == store.entry_key("default", key_of(again))
 
 
 async def test_an_answer_is_kept_without_a_task(subject: Subject) -> None:
-    await store.store(subject.redis, "acme", "k", Entry(0.0, "m", b"x"), ttl_seconds=1, max_mb=1)  # loads the script
+    await store_entry(subject.redis, "acme", "k", Entry(0.0, "m", b"x"), ttl_seconds=1, max_mb=1)  # loads the script
     lookup = subject.miss()
     await lookup.recall(0.0)
     ended(lookup, answer())
@@ -175,9 +180,9 @@ async def test_a_stream_is_collected_and_kept_whole(subject: Subject) -> None:
 
 async def test_a_request_says_what_it_was_to_the_cache(subject: Subject) -> None:
     lookup = subject.miss()
-    assert lookup.headers == ((b"x-cache", b"miss"), (b"x-cache-key", (lookup.key or "").encode()))
+    assert lookup.headers == ((b"x-cache", b"miss"), (b"x-cache-key", key_of(lookup).encode()))
     warm = subject.miss(temperature=1)
-    assert (warm.state, warm.key, warm.headers) == ("bypass", None, ((b"x-cache", b"bypass"),))
+    assert (warm.state, warm.redis_key, warm.headers) == ("bypass", None, ((b"x-cache", b"bypass"),))
     assert await warm.recall(0.0) is None
     assert warm.collect() is None
     ended(warm, answer())
@@ -186,7 +191,7 @@ async def test_a_request_says_what_it_was_to_the_cache(subject: Subject) -> None
 
 async def test_no_cache_renews_the_answer(subject: Subject) -> None:
     lookup = subject.miss(cache_control=b"no-cache")
-    assert (lookup.key, lookup.state) == (None, "bypass")
+    assert (lookup.redis_key, lookup.state) == (None, "bypass")
     await lookup.recall(0.0)
     ended(lookup, answer("anew"))
     await subject.done()
@@ -333,7 +338,7 @@ async def test_the_same_in_other_words_has_the_earlier_answer(redis: Redis) -> N
     found = await again.recall(0.0)
     assert found is not None and found.body == answer()
     reply = again.replay(found, 0.0, shows_usage=False, headers=())
-    assert dict(reply.headers)[b"x-cache-key"].decode() == first.key != again.key
+    assert dict(reply.headers)[b"x-cache-key"].decode() == key_of(first) != key_of(again)
     assert await subject.miss("How do I reset my router?").recall(0.0) is None
 
 

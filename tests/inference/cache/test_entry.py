@@ -9,40 +9,18 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.inference.cache.asking import a_finished
-from tests.inference.making import DONE, answer, delta, usage
-from tests.inference.reading import read, read_pieces
+from tests.inference.cache.asking import SSE, STREAM, a_finished, kept, stream_entry
+from tests.inference.making import DONE, delta, usage
 
 from quarterdeck.inference.cache.entry import (
     MAX_UNPACKED,
-    PIECE_BYTES,
     Entry,
-    Replay,
     decode,
     encode,
-    entry_of,
-    hit,
-    replay,
+    make_entry,
 )
-from quarterdeck.inference.call import Reply
 
-SSE = b"text/event-stream"
-STREAM = delta("Hel") + delta("lo") + delta(finish="stop") + usage() + DONE
 LONG = b"".join(delta(f" {at}") for at in range(32)) + delta(finish="stop") + usage() + DONE
-
-
-def stream_entry(body: bytes = STREAM, **changes: Any) -> Entry | None:
-    return entry_of(a_finished(**changes), body, SSE)
-
-
-async def sent(reply: Reply) -> bytes:
-    assert reply.stream is not None
-    return await read(reply.stream)
-
-
-def kept(entry: Entry | None) -> Entry:
-    assert entry is not None
-    return entry
 
 
 # codec
@@ -159,9 +137,9 @@ def test_an_answer_that_ended_as_the_next_would_is_kept(reason: str) -> None:
 
 def test_every_choice_must_have_ended() -> None:
     record = a_finished()
-    assert entry_of(record, STREAM, SSE, choices=2) is None
-    assert entry_of(record, delta(finish="stop") + STREAM, SSE, choices=2) is not None
-    assert entry_of(record, delta(finish="abort") + delta(finish="stop") + STREAM, SSE, choices=2) is None
+    assert make_entry(record, STREAM, SSE, choices=2) is None
+    assert make_entry(record, delta(finish="stop") + STREAM, SSE, choices=2) is not None
+    assert make_entry(record, delta(finish="abort") + delta(finish="stop") + STREAM, SSE, choices=2) is None
 
 
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")], ids=["compact", "spaced"])
@@ -170,7 +148,7 @@ def test_however_an_engine_writes_json_its_finish_is_found(separators: tuple[str
         return json.dumps({"choices": [{"finish_reason": reason}], "x": None}, separators=separators).encode()
 
     def entry(reason: str | None) -> Entry | None:
-        return entry_of(a_finished(stream=False), body(reason), b"application/json")
+        return make_entry(a_finished(stream=False), body(reason), b"application/json")
 
     assert entry("stop") is not None
     assert entry("abort") is entry("") is entry(None) is entry('"') is None
@@ -184,75 +162,9 @@ def test_a_finish_reason_that_is_only_spoken_of_does_not_count() -> None:
 
 def test_an_embedding_has_no_finish() -> None:
     record = a_finished(stream=False, operation="embeddings", finish_reason=None)
-    assert entry_of(record, b'{"data": []}', b"application/json", choices=0) is not None
-    assert entry_of(record, b'{"data": []}', b"application/json") is None
-
-
-# replay
-
-
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=3000), min_size=1, max_size=40))
-async def test_a_stream_is_replayed_byte_for_byte_in_whole_events(texts: list[str]) -> None:
-    body = b"".join(delta(text) for text in texts) + delta(finish="stop") + usage() + DONE
-    entry = kept(decode(encode(kept(stream_entry(body)))))
-    reply = replay(entry, entry.made + 1, shows_usage=True)
-    assert reply.stream is not None
-    pieces = await read_pieces(reply.stream)
-    assert b"".join(pieces) == body
-    assert all(piece.endswith(b"\n\n") for piece in pieces)
-    assert max(len(piece) for piece in pieces) <= PIECE_BYTES + max(map(len, body.split(b"\n\n"))) + 2
-
-
-async def test_usage_is_shown_to_those_who_asked() -> None:
-    entry = kept(stream_entry())
-    assert await sent(replay(entry, 0, shows_usage=True)) == STREAM
-    assert await sent(replay(entry, 0, shows_usage=False)) == STREAM.replace(usage(), b"")
-
-
-async def test_what_a_proxy_says_after_done_does_not_matter() -> None:
-    entry = kept(stream_entry(STREAM + b": bye\n\n"))
-    assert await sent(replay(entry, 0, shows_usage=False)) == STREAM.replace(usage(), b"") + b": bye\n\n"
-
-
-async def test_usage_in_a_chunk_with_text_is_shown_to_all() -> None:
-    body = delta("x", usage={"prompt_tokens": 1}) + usage(output=1) + delta(finish="stop") + usage() + DONE
-    entry = kept(stream_entry(body))
-    expected = body.replace(usage(), b"").replace(usage(output=1), b"")
-    assert await sent(replay(entry, 0, shows_usage=False)) == expected
-
-
-def test_a_body_is_replayed_whole_with_its_age() -> None:
-    body = answer()
-    record = a_finished(stream=False, ended=1000.0)
-    entry = kept(entry_of(record, body, b"application/json"))
-    reply = replay(entry, 1061.7, shows_usage=False, headers=((b"x-ratelimit-limit-requests", b"5"),))
-    assert (reply.status, reply.body, reply.stream) == (200, body, None)
-    assert dict(reply.headers) == {
-        b"content-type": b"application/json",
-        b"x-cache": b"hit",
-        b"age": b"61",
-        b"x-ratelimit-limit-requests": b"5",
-    }
+    assert make_entry(record, b'{"data": []}', b"application/json", choices=0) is not None
+    assert make_entry(record, b'{"data": []}', b"application/json") is None
 
 
 def test_a_clock_that_went_back_makes_no_negative_age() -> None:
     assert kept(stream_entry(ended=100.0)).age(99.0) == 0
-
-
-async def test_a_replay_that_is_closed_is_over() -> None:
-    subject = Replay(STREAM)
-    await subject.aclose()
-    assert await read_pieces(subject) == []
-
-
-# the record
-
-
-def test_a_hit_costs_nothing_and_says_what_it_saved() -> None:
-    entry = kept(stream_entry(ended=1000.0))
-    asked = a_finished(input_tokens=0, output_tokens=0, cost=Decimal(0), response_id=None, finish_reason=None)
-    record = hit(asked, entry, 1002.5)
-    assert (record.cache, record.cache_age, record.cost, record.saved) == ("hit", 2.5, Decimal(0), entry.cost)
-    assert (record.finish_reason, record.response_id) == ("stop", "chatcmpl-1")
-    assert entry_of(record, STREAM, SSE) is None
-    assert msgspec.json.decode(msgspec.json.encode(record), type=type(record)) == record

@@ -7,10 +7,18 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.inference.cache.asking import ALICE, MODELS, config, plan_of
+from tests.inference.cache.asking import ALICE, MODELS, config, policy_of
 
 from quarterdeck.accounting.principal import Principal
-from quarterdeck.inference.cache.key import FREELY, MAX_BEGUN, Control, Plan, Question, ask, control_of
+from quarterdeck.inference.cache.key import (
+    MAX_PREFIXES,
+    UNRESTRICTED,
+    CacheControl,
+    CacheQuery,
+    ResolvedPolicy,
+    make_query,
+    parse_cache_control,
+)
 from quarterdeck.inference.call import Head, Operation
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.requests import AnyRequest
@@ -25,29 +33,29 @@ KINDS: dict[Operation, type[AnyRequest]] = {
     Operation.TOKENIZE: requests.Tokenize,
 }
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0}
-PLAN = plan_of(config())
+POLICY = policy_of(config())
 
 
-def question(
+def a_query(
     body: dict[str, Any] | bytes = CHAT,
     *,
     operation: Operation = Operation.CHAT,
     principal: Principal = ALICE,
-    plan: Plan | None = PLAN,
+    policy: ResolvedPolicy | None = POLICY,
     headers: tuple[tuple[bytes, bytes], ...] = (),
-    control: Control = FREELY,
+    control: CacheControl = UNRESTRICTED,
     prompt_version: str = "",
-) -> Question | None:
+) -> CacheQuery | None:
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = Head("req_1", operation, principal, 0.0, headers)
-    assert plan is not None
+    assert policy is not None
     request = requests.decode(text, KINDS[operation])
     members = requests.members(text)
-    return ask(plan, head, request, members, control=control, prompt_version=prompt_version)
+    return make_query(policy, head, request, members, control=control, prompt_version=prompt_version)
 
 
 def key(*args: Any, **kwargs: Any) -> str:
-    found = question(*args, **kwargs)
+    found = a_query(*args, **kwargs)
     assert found is not None
     return found.key
 
@@ -114,7 +122,7 @@ def test_the_operation_the_model_and_the_prompt_matter() -> None:
         key(),
         key({"model": "m", "prompt": "hi", "temperature": 0}, operation=Operation.COMPLETIONS),
         key({"model": "m", "input": "hi"}, operation=Operation.EMBEDDINGS),
-        key(plan=plan_of(config(), "other")),
+        key(policy=policy_of(config(), "other")),
         key(prompt_version="2"),
         key(headers=((b"x-fault", b"slow"),)),
     }
@@ -122,14 +130,14 @@ def test_the_operation_the_model_and_the_prompt_matter() -> None:
 
 
 def test_an_alias_is_its_model() -> None:
-    assert key(CHAT | {"model": "gpt"}, plan=plan_of(config(), "gpt")) == key()
+    assert key(CHAT | {"model": "gpt"}, policy=policy_of(config(), "gpt")) == key()
 
 
 def test_another_engine_gives_other_answers() -> None:
     changed = MODELS.replace("http://one", "http://elsewhere")
-    assert key(plan=plan_of(config(models=changed))) != key()
+    assert key(policy=policy_of(config(models=changed))) != key()
     repriced = MODELS.replace("aliases: [gpt]", "aliases: [gpt], price: {input: 1}")
-    assert key(plan=plan_of(config(models=repriced))) == key()
+    assert key(policy=policy_of(config(models=repriced))) == key()
 
 
 def test_a_stream_is_another_answer_whether_or_not_it_tells_its_usage() -> None:
@@ -148,15 +156,15 @@ def test_what_a_key_is_held_to_matters() -> None:
     ("scope", "shared"), [("key", "same key"), ("team", "same team"), ("org", "same org")], ids=lambda v: str(v)
 )
 def test_an_answer_is_shared_within_its_scope_and_no_further(scope: str, shared: str) -> None:
-    plan = plan_of(config(f"{{default: {{exact: true, scope: {scope}}}}}"))
+    policy = policy_of(config(f"{{default: {{exact: true, scope: {scope}}}}}"))
     others = {
         "same key": Principal("key_a", "renamed", "default", "red", Limits()),
         "same team": Principal("key_b", "b", "default", "red", Limits()),
         "same org": Principal("key_c", "c", "default", "blue", Limits()),
         "elsewhere": Principal("key_a", "a", "acme", "red", Limits()),
     }
-    mine = key(plan=plan)
-    sharing = [name for name, other in others.items() if key(plan=plan, principal=other) == mine]
+    mine = key(policy=policy)
+    sharing = [name for name, other in others.items() if key(policy=policy, principal=other) == mine]
     assert sharing == list(others)[: list(others).index(shared) + 1]
 
 
@@ -166,29 +174,29 @@ def test_names_and_values_are_told_apart() -> None:
 
 
 def test_the_hashes_that_are_kept_are_bounded() -> None:
-    plan = plan_of(config())
-    assert plan is not None
-    for number in range(MAX_BEGUN + 10):
-        key(CHAT | {f"x{number}": 1}, plan=plan)
-    assert len(plan.begun) <= MAX_BEGUN
-    before = len(plan.begun)
-    assert key(CHAT | {"x" * 5000: 1}, plan=plan) == key(CHAT | {"x" * 5000: 1}, plan=plan)
-    assert len(plan.begun) == before
+    policy = policy_of(config())
+    assert policy is not None
+    for number in range(MAX_PREFIXES + 10):
+        key(CHAT | {f"x{number}": 1}, policy=policy)
+    assert len(policy.prefixes) <= MAX_PREFIXES
+    before = len(policy.prefixes)
+    assert key(CHAT | {"x" * 5000: 1}, policy=policy) == key(CHAT | {"x" * 5000: 1}, policy=policy)
+    assert len(policy.prefixes) == before
 
 
 # what may be cached
 
 
 def test_nothing_is_cached_by_default() -> None:
-    assert plan_of(parse(MODELS)) is None
+    assert policy_of(parse(MODELS)) is None
 
 
 def test_a_policy_is_found_by_the_name_called_then_by_its_model() -> None:
     found = config("{default: {exact: true}, policies: {m: {exact: false}, gpt: {ttl_seconds: 5}}}")
-    assert plan_of(found) is None
-    by_alias, other = plan_of(found, "gpt"), plan_of(found, "other")
-    assert by_alias is not None and by_alias.policy.ttl_seconds == 5
-    assert other is not None and other.policy == CachePolicy(exact=True)
+    assert policy_of(found) is None
+    by_alias, other = policy_of(found, "gpt"), policy_of(found, "other")
+    assert by_alias is not None and by_alias.settings.ttl_seconds == 5
+    assert other is not None and other.settings == CachePolicy(exact=True)
 
 
 @pytest.mark.parametrize(
@@ -204,42 +212,42 @@ def test_a_policy_is_found_by_the_name_called_then_by_its_model() -> None:
     ],
 )
 def test_by_default_only_what_an_engine_would_say_again(change: dict[str, Any], is_cached: bool) -> None:
-    assert (question(CHAT | change) is not None) is is_cached
+    assert (a_query(CHAT | change) is not None) is is_cached
 
 
 def test_any_temperature_by_choice() -> None:
-    plan = plan_of(config("{default: {exact: true, temperature: any}}"))
-    assert question(CHAT | {"temperature": 1.5}, plan=plan) is not None
+    policy = policy_of(config("{default: {exact: true, temperature: any}}"))
+    assert a_query(CHAT | {"temperature": 1.5}, policy=policy) is not None
 
 
 def test_embeddings_have_no_temperature_and_counting_is_not_worth_it() -> None:
-    assert question({"model": "m", "input": "hi"}, operation=Operation.EMBEDDINGS) is not None
-    assert question({"model": "m", "prompt": "hi"}, operation=Operation.TOKENIZE) is None
+    assert a_query({"model": "m", "input": "hi"}, operation=Operation.EMBEDDINGS) is not None
+    assert a_query({"model": "m", "prompt": "hi"}, operation=Operation.TOKENIZE) is None
 
 
 @pytest.mark.parametrize(
     ("header", "member", "control"),
     [
-        (b"", None, FREELY),
-        (b"", b"null", FREELY),
-        (b"private", b"[]", FREELY),
-        (b"no-cache", None, Control(reads=False)),
-        (b"No-Cache, max-age=0", None, Control(reads=False, max_age=0)),
-        (b"no-store", None, Control(reads=False, stores=False)),
-        (b"max-age=60", None, Control(max_age=60)),
-        (b"max-age=0", None, Control(reads=False, max_age=0)),
-        (b"\xff", None, FREELY),
-        (b"", b'{"no-cache": true}', Control(reads=False)),
-        (b"", b'{"no-store": true}', Control(stores=False)),
-        (b"max-age=60", b'{"s-maxage": 5}', Control(max_age=5)),
-        (b"", b'{"ttl": 5, "namespace": "x"}', FREELY),
+        (b"", None, UNRESTRICTED),
+        (b"", b"null", UNRESTRICTED),
+        (b"private", b"[]", UNRESTRICTED),
+        (b"no-cache", None, CacheControl(reads=False)),
+        (b"No-Cache, max-age=0", None, CacheControl(reads=False, max_age=0)),
+        (b"no-store", None, CacheControl(reads=False, stores=False)),
+        (b"max-age=60", None, CacheControl(max_age=60)),
+        (b"max-age=0", None, CacheControl(reads=False, max_age=0)),
+        (b"\xff", None, UNRESTRICTED),
+        (b"", b'{"no-cache": true}', CacheControl(reads=False)),
+        (b"", b'{"no-store": true}', CacheControl(stores=False)),
+        (b"max-age=60", b'{"s-maxage": 5}', CacheControl(max_age=5)),
+        (b"", b'{"ttl": 5, "namespace": "x"}', UNRESTRICTED),
     ],
 )
-def test_a_caller_may_forbid_it(header: bytes, member: bytes | None, control: Control) -> None:
-    assert control_of(header, None if member is None else msgspec.Raw(member)) == control
+def test_a_caller_may_forbid_it(header: bytes, member: bytes | None, control: CacheControl) -> None:
+    assert parse_cache_control(header, None if member is None else msgspec.Raw(member)) == control
 
 
 def test_a_request_that_forbids_all_is_no_question() -> None:
-    assert question(control=Control(reads=False, stores=False)) is None
-    refresh = question(control=Control(reads=False))
+    assert a_query(control=CacheControl(reads=False, stores=False)) is None
+    refresh = a_query(control=CacheControl(reads=False))
     assert refresh is not None and refresh.key == key()

@@ -1,20 +1,20 @@
-"""Known in other words: by everything around it, its essence and its vector."""
+"""Known in other words: by everything around it, its normalize and its vector."""
 
 import asyncio
 import json
 from typing import Any
 
 import pytest
-from tests.inference.cache.asking import ALICE, config, plan_of
+from tests.inference.cache.asking import ALICE, config, policy_of
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import EngineUnavailableError
-from quarterdeck.inference.cache.key import ask
-from quarterdeck.inference.cache.semantic import WORDINGS, Asked, SemanticCache, Vector, asked_of
+from quarterdeck.inference.cache.key import make_query
+from quarterdeck.inference.cache.semantic import MAX_WORDINGS, SemanticCache, SemanticQuery, Vector, make_semantic_query
 from quarterdeck.inference.call import Head, Operation
 from quarterdeck.protocol import requests
 
-PLAN = plan_of(config("{default: {exact: true, semantic: {embedding_model: minilm}}}"))
+POLICY = policy_of(config("{default: {exact: true, semantic: {embedding_model: minilm}}}"))
 RESET, RESET_TOO = "How do I reset my password?", "Please tell me how to reset my password."
 
 
@@ -41,20 +41,22 @@ def vectors() -> Vectors:
 
 @pytest.fixture
 def cache(vectors: Vectors) -> SemanticCache:
-    return SemanticCache(vectors, most=100, now=lambda: 0.0)
+    return SemanticCache(vectors, max_entries=100, now=lambda: 0.0)
 
 
-def asked(content: Any = RESET, *, principal: Principal = ALICE, plan: Any = PLAN, **changes: Any) -> Asked | None:
+def asked(
+    content: Any = RESET, *, principal: Principal = ALICE, policy: Any = POLICY, **changes: Any
+) -> SemanticQuery | None:
     body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": content}], "temperature": 0}
     text = json.dumps(body | changes).encode()
     head = Head("req_1", Operation.CHAT, principal, 0.0)
     request, members = requests.decode(text, requests.ChatCompletion), requests.members(text)
-    question = ask(plan, head, request, members)
-    assert question is not None
-    return asked_of(question, head, request, members)
+    query = make_query(policy, head, request, members)
+    assert query is not None
+    return make_semantic_query(query, head, request, members)
 
 
-def known(*args: Any, **kwargs: Any) -> Asked:
+def known(*args: Any, **kwargs: Any) -> SemanticQuery:
     found = asked(*args, **kwargs)
     assert found is not None
     return found
@@ -130,7 +132,7 @@ def test_what_is_no_short_text_of_a_user_is_not_looked_for(messages: list[Any]) 
 
 
 def test_without_a_policy_nothing_is_looked_for() -> None:
-    assert asked(plan=plan_of(config())) is None
+    assert asked(policy=policy_of(config())) is None
 
 
 @pytest.mark.parametrize("error", [EngineUnavailableError("gone"), TimeoutError()], ids=str)
@@ -148,7 +150,7 @@ async def test_vectors_of_another_space_are_never_near(cache: SemanticCache, vec
 
 async def test_an_answer_is_known_until_it_expires_or_is_gone(vectors: Vectors) -> None:
     clock = iter([0.0, 59.0, 61.0, 70.0, 71.0])
-    cache = SemanticCache(vectors, most=100, now=lambda: next(clock))
+    cache = SemanticCache(vectors, max_entries=100, now=lambda: next(clock))
     cache.remember(known(), "k", seconds=60)
     assert await cache.find(known(RESET_TOO)) == "k"
     assert await cache.find(known(RESET_TOO)) is None
@@ -158,17 +160,17 @@ async def test_an_answer_is_known_until_it_expires_or_is_gone(vectors: Vectors) 
 
 
 def test_what_is_remembered_is_bounded(vectors: Vectors) -> None:
-    cache = SemanticCache(vectors, most=10)
+    cache = SemanticCache(vectors, max_entries=10)
     for number in range(50):
         cache.remember(known(f"What is {number} plus 1?"), f"k{number}", seconds=60)
     assert len(cache) == 10
     for number in range(50):
         cache.remember(known(), f"k{number}", seconds=60)
     assert len(cache) <= 10
-    one = SemanticCache(vectors, most=100)
+    one = SemanticCache(vectors, max_entries=100)
     for number in range(50):
         one.remember(known(), f"k{number}", seconds=60)
-    assert len(one) == WORDINGS
+    assert len(one) == MAX_WORDINGS
     one.clear()
     assert len(one) == 0
 

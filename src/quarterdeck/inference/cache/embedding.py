@@ -1,7 +1,6 @@
-"""Vectors by the platform's own embedding model, for the semantic cache.
+"""Embeds texts for the semantic cache with one of the platform's own models.
 
-They are asked of an endpoint as any caller would, but without a key: nobody is billed for them, and the ledger does not
-know them.
+Requests go directly to an endpoint, without an API key: they are not billed and leave no record.
 """
 
 import asyncio
@@ -21,26 +20,26 @@ class _Embedding(msgspec.Struct):
     index: int = 0
 
 
-class _Answer(msgspec.Struct):
+class _EmbeddingResponse(msgspec.Struct):
     data: list[_Embedding]
 
 
 class Embedder:
-    """Asks whichever endpoint of the model is ready and least busy."""
+    """Embeds texts on the least busy ready endpoint of a model."""
 
     def __init__(self, endpoints: Endpoints, engines: EngineClient) -> None:
         self._endpoints = endpoints
         self._engines = engines
 
     async def __call__(self, model: str, texts: list[str]) -> list[list[float]]:
-        """A vector each, in order. Raises APIError."""
+        """The vectors of the texts, in order. Raises APIError."""
         endpoint = pick(self._endpoints.serving(model), asyncio.get_running_loop().time())
         if endpoint is None:
             raise EngineUnavailableError(f"No endpoint of the model '{model}' is ready.", code="model_not_ready")
         body = msgspec.json.encode({"model": model, "input": texts, "encoding_format": "float"})
         answer = await self._engines.open(endpoint, Operation.EMBEDDINGS, adapt_body(body, endpoint))
         try:
-            data = msgspec.json.decode(answer.body, type=_Answer).data
+            data = msgspec.json.decode(answer.body, type=_EmbeddingResponse).data
         except msgspec.DecodeError as error:
-            raise EngineError(f"The model '{model}' answered with no embeddings.") from error
+            raise EngineError(f"The engine's answer for the model '{model}' has no embeddings.") from error
         return [found.embedding for found in sorted(data, key=lambda found: found.index)]

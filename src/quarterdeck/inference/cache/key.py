@@ -1,13 +1,21 @@
-"""Which requests may be given an old answer, and what makes two of them one.
+"""Which requests may be answered from the cache, and the cache key.
 
-Two requests are one where nothing that could change the answer differs: who may share it, the model and how it is
-served, the prompt's version, and every member of the body but a few that engines don't read. Members are compared as
-they were written, apart from their order and from white space: what an engine's tokenizer sees depends on the order of
-a tool's properties, so nothing below the top is sorted, and a number is as it was spelled (`0` is not `0.0`). A
-difference that means nothing costs a miss; a likeness that is none would cost a wrong answer.
+The key is a SHA-256 of everything that could change the answer, or who may see it (`cache_key`):
 
-A stream and a body are two answers. One can't be made of the other exactly: engines put members into a body that no
-chunk has (`refusal`, `prompt_logprobs`, `service_tier`), and their tool parsers differ between the two.
+* the key format (`FORMAT`);
+* the served model and a digest of its engine and endpoints;
+* the policy's scope, and the ids of the organisation and the key or team that share an answer in it;
+* the operation, the prompt version, and whether the answer is a stream, with its `stream_options`;
+* the API key's `max_tokens`, which is written into requests that set none;
+* the client's headers that are forwarded to the engine;
+* every field of the body except `_IGNORED`, by name and value.
+
+Values are compared as written, apart from white space; only the order of the top-level fields is ignored. An engine's
+tokenizer sees the order of a tool's properties, so nothing below the top level is sorted, and numbers keep their
+spelling (`0` is not `0.0`). A meaningless difference costs a miss; a false match would return a wrong answer.
+
+A streamed and a complete answer have different keys. Neither can be made from the other exactly: engines add fields to
+a complete answer that no chunk has (`refusal`, `prompt_logprobs`, `service_tier`), and their tool parsers differ.
 """
 
 import hashlib
@@ -27,25 +35,25 @@ from quarterdeck.settings.cache import CachePolicy
 from quarterdeck.settings.config import Config
 
 FORMAT = "3"
-"""Part of every key: an entry of another format is never found."""
-MAX_BEGUN = 1024
-MAX_BEGUN_BYTES = 2048
-"""Hashes begun that a plan keeps, and of how much each: 3 MB at most."""
+"""Part of every key: entries of another format are never found."""
+MAX_PREFIXES = 1024
+MAX_PREFIX_BYTES = 2048
+"""Hash prefixes kept per policy, and the longest text of one: 3 MB at most."""
 KEY_DIGITS = 40
-"""Of SHA-256, in hex: 160 bits are out of reach of somebody who looks for two prompts with one key. CPUs have
-instructions for it: it takes half of BLAKE2b's time."""
+"""Hex digits of the SHA-256: 160 bits, too many to search for two prompts with one key. CPUs have instructions for
+SHA-256, so it takes half the time of BLAKE2b."""
 
 CACHEABLE = frozenset((Operation.CHAT, Operation.COMPLETIONS, Operation.EMBEDDINGS, Operation.SCORE))
 _IGNORED = frozenset(
     (
-        "model",  # as it is served, in the plan
-        *("stream", "stream_options"),  # read apart
-        *("user", "safety_identifier", "metadata"),  # whose request it is, not what it asks
-        *("prompt_cache_key", "prompt_cache_retention", "priority", "cache"),  # how it is handled
+        "model",  # the resolved policy has the served model
+        *("stream", "stream_options"),  # in `_stream_part`
+        *("user", "safety_identifier", "metadata"),  # describe the user, not the request
+        *("prompt_cache_key", "prompt_cache_retention", "priority", "cache"),  # how the request is handled
     )
 )
 _FORBIDDING = "kv_transfer_params"
-"""It ties an answer to another engine's memory."""
+"""Ties an answer to another engine's memory."""
 _MAX_AGE = re.compile(r"\bmax-age\s*=\s*\"?(\d{1,9})")
 _SCOPES: dict[str, Callable[[Principal], object]] = {
     "key": attrgetter("org", "key"),
@@ -55,146 +63,153 @@ _SCOPES: dict[str, Callable[[Principal], object]] = {
 
 
 @dataclass(slots=True, eq=False)
-class Plan:
-    """What is done with the answers of one name under one configuration."""
+class ResolvedPolicy:
+    """The cache policy of one model name under one configuration, with what its keys need."""
 
-    policy: CachePolicy
-    identity: str
-    """The model and how it is served: another one after any change of its engine, adapters or endpoints."""
+    settings: CachePolicy
+    model_identity: str
+    """The served model, and a digest of its engine and endpoints: a change of either changes every key."""
     scope: Callable[[Principal], object] = field(init=False)
-    """Who may share an answer."""
+    """The ids of those who share an answer."""
     only_repeatable: bool = field(init=False)
-    """Whether only those answers may be given again that the engine would give again."""
-    most: int = field(init=False)
-    """Bytes of an answer that is kept."""
-    begun: dict[tuple[object, ...], tuple[Any, list[str]]] = field(default_factory=dict)
-    """Hashes begun with all but the members' values, and the order of these: a request goes on with a copy."""
+    """Whether to cache only requests that the engine would answer alike again: temperature 0, or a seed."""
+    max_bytes: int = field(init=False)
+    """The largest answer that is stored."""
+    prefixes: dict[tuple[object, ...], tuple[Any, list[str]]] = field(default_factory=dict)
+    """SHA-256 states of everything but the fields' values, and the fields' order. A request continues from a copy."""
 
     def __post_init__(self) -> None:
-        self.scope = _SCOPES[self.policy.scope]
-        self.only_repeatable = self.policy.temperature != "any"
-        self.most = self.policy.max_entry_kb * 1024
+        self.scope = _SCOPES[self.settings.scope]
+        self.only_repeatable = self.settings.temperature != "any"
+        self.max_bytes = self.settings.max_entry_kb * 1024
 
 
-class Plans:
-    """All of one configuration; made anew with each."""
+class PolicyResolver:
+    """Cache policies by model name. One is made for each configuration."""
 
     def __init__(self, config: Config) -> None:
         cache = config.cache
         self._policies = cache.policies
         self._default = cache.default
-        self.is_off = not any(policy.exact for policy in (cache.default, *cache.policies.values()))
+        self._is_off = not any(policy.exact for policy in (cache.default, *cache.policies.values()))
         self._versions = {model.name: _digest(model.model_dump_json(include=_SERVED_BY)) for model in config.models}
-        self._plans: dict[tuple[str, str], Plan | None] = {}
+        self._resolved: dict[tuple[str, str], ResolvedPolicy | None] = {}
 
-    def plan(self, name: str, served: ServedModel) -> Plan | None:
-        """For a request that calls `name`; None where its answers are not kept."""
-        if self.is_off:
+    def resolve(self, name: str, served: ServedModel) -> ResolvedPolicy | None:
+        """The policy for requests to `name`. None: they are not cached."""
+        if self._is_off:
             return None
-        found = self._plans.get((name, served.name), _UNKNOWN)
-        if found is _UNKNOWN:  # names that were resolved, so there are as many as are served
-            found = self._plans[name, served.name] = self._make(name, served)
+        found = self._resolved.get((name, served.name), _UNKNOWN)
+        if found is _UNKNOWN:  # names that were resolved before, so there are no more of them than served models
+            found = self._resolved[name, served.name] = self._make(name, served)
         return found  # type: ignore[return-value]  # narrowed by identity with a sentinel
 
-    def _make(self, name: str, served: ServedModel) -> Plan | None:
+    def _make(self, name: str, served: ServedModel) -> ResolvedPolicy | None:
         names = (name, served.name, served.model)
         policy = next((self._policies[n] for n in names if n in self._policies), self._default)
         if not policy.exact:
             return None
-        return Plan(policy, f"{served.name}@{self._versions.get(served.model, '')}")
+        return ResolvedPolicy(policy, f"{served.name}@{self._versions.get(served.model, '')}")
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
-    """What the caller allows."""
+class CacheControl:
+    """What the client allows."""
 
     reads: bool = True
-    """An old answer will do."""
+    """It accepts a cached answer."""
     stores: bool = True
-    """The answer may be kept."""
+    """Its answer may be stored."""
     max_age: int | None = None
-    """Seconds; an older answer won't do."""
+    """The oldest cached answer that it accepts, in seconds. None: any."""
 
 
-FREELY = Control()
+UNRESTRICTED = CacheControl()
 
 
-class Question(msgspec.Struct, frozen=True, gc=False):
-    """A request as the cache sees it."""
+class CacheQuery(msgspec.Struct, frozen=True, gc=False):
+    """A cacheable request: its key, and how its answer may be used."""
 
     key: str
-    """Without the org, which is part of the key in Redis."""
-    plan: Plan
-    control: Control
+    """Without the organisation, which is part of the key in Redis."""
+    policy: ResolvedPolicy
+    control: CacheControl
 
 
-def control_of(header: bytes, member: msgspec.Raw | None = None) -> Control:
-    """Read a request's `cache-control`, and the body's `cache` as LiteLLM's clients send it."""
+def parse_cache_control(header: bytes, member: msgspec.Raw | None = None) -> CacheControl:
+    """Read a request's `cache-control` header, and the body's `cache` field as LiteLLM's clients send it."""
     if not header and member is None:
-        return FREELY
+        return UNRESTRICTED
     words = header.decode("latin-1").lower()
     directives = {word.partition("=")[0].strip() for word in words.split(",")}
     max_age = int(found[1]) if (found := _MAX_AGE.search(words)) else None
     body = _object(member)
     if isinstance(limit := body.get("s-maxage", body.get("s-max-age")), int | float):
         max_age = int(limit) if max_age is None else min(max_age, int(limit))
-    return Control(
+    return CacheControl(
         reads=not (directives & {"no-store", "no-cache"} or body.get("no-cache") or max_age == 0),
         stores=not ("no-store" in directives or body.get("no-store")),
         max_age=max_age,
     )
 
 
-def ask(
-    plan: Plan,
+def make_query(
+    policy: ResolvedPolicy,
     head: Head,
     request: AnyRequest,
     members: dict[str, msgspec.Raw],
     *,
-    control: Control = FREELY,
+    control: CacheControl = UNRESTRICTED,
     prompt_version: str = "",
-) -> Question | None:
-    """The question that this request is. None: it must not be answered from the cache, nor its answer kept."""
+) -> CacheQuery | None:
+    """The cache query of a request. None: it must not be answered from the cache, nor its answer stored."""
     if head.operation not in CACHEABLE or _FORBIDDING in members or not (control.reads or control.stores):
         return None
-    if plan.only_repeatable and isinstance(request, Generation) and request.temperature != 0 and request.seed is None:
+    if policy.only_repeatable and isinstance(request, Generation) and request.temperature != 0 and request.seed is None:
         return None
-    return Question(key_of(plan, head, request, members, prompt_version), plan, control)
+    return CacheQuery(cache_key(policy, head, request, members, prompt_version), policy, control)
 
 
-def key_of(
-    plan: Plan, head: Head, request: AnyRequest, members: dict[str, msgspec.Raw], prompt_version: str = ""
+def cache_key(
+    policy: ResolvedPolicy,
+    head: Head,
+    request: AnyRequest,
+    members: dict[str, msgspec.Raw],
+    prompt_version: str = "",
 ) -> str:
-    """What all that matters is hashed to: some 3 µs for a body of 1 KB, then by its bytes."""
+    """The key, of the parts that the module's docstring lists. About 3 µs for a body of 1 KB, then by its length."""
     principal = head.principal
-    beside = (
-        *(head.operation, plan.scope(principal), prompt_version),
-        _stream_of(request, members) if "stream" in members else "",
-        principal.limits.max_tokens,  # it is written into a request that names none
-        head.headers,  # those that the engine sees
+    parts = (
+        *(head.operation, policy.scope(principal), prompt_version),
+        _stream_part(request, members) if "stream" in members else "",
+        principal.limits.max_tokens,
+        head.headers,
         *members,
     )
-    begun, names = plan.begun.get(beside) or _begin(plan, beside, members)
+    prefix, names = policy.prefixes.get(parts) or _hash_prefix(policy, parts, members)
     text = _encode([*map(members.get, names)])
-    whole = begun.copy()
+    whole = prefix.copy()
     whole.update(msgspec.json.format(text, indent=-1))  # without white space
     key: str = whole.hexdigest()[:KEY_DIGITS]
     return key
 
 
-def _begin(plan: Plan, beside: tuple[object, ...], members: Mapping[str, msgspec.Raw]) -> tuple[Any, list[str]]:
+def _hash_prefix(
+    policy: ResolvedPolicy, parts: tuple[object, ...], members: Mapping[str, msgspec.Raw]
+) -> tuple[Any, list[str]]:
+    """The hash of everything but the fields' values, and the names of the fields in the order of these values."""
     names = sorted(members.keys() - _IGNORED)
-    text = _encode((FORMAT, plan.identity, plan.policy.scope, beside[: -len(members)], names))
-    begun = hashlib.sha256(text), names
-    if len(text) <= MAX_BEGUN_BYTES:  # a caller may name members as he likes
-        if len(plan.begun) >= MAX_BEGUN:
-            plan.begun.clear()
-        plan.begun[beside] = begun
-    return begun
+    text = _encode((FORMAT, policy.model_identity, policy.settings.scope, parts[: -len(members)], names))
+    prefix = hashlib.sha256(text), names
+    if len(text) <= MAX_PREFIX_BYTES:  # a client can send any field names
+        if len(policy.prefixes) >= MAX_PREFIXES:
+            policy.prefixes.clear()
+        policy.prefixes[parts] = prefix
+    return prefix
 
 
-def _stream_of(request: AnyRequest, members: Mapping[str, msgspec.Raw]) -> str:
-    """Whether it is a stream, with its options; that of its usage is heeded when it is replayed."""
+def _stream_part(request: AnyRequest, members: Mapping[str, msgspec.Raw]) -> str:
+    """Whether the answer is a stream, and its options. `include_usage` does not matter: a replay adds or removes it."""
     if not isinstance(request, Generation) or not request.stream:
         return ""
     if "stream_options" not in members:

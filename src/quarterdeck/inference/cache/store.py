@@ -1,9 +1,9 @@
-"""The kept answers in Redis: bounded by an org's bytes, forgotten by age or by order.
+"""Cached answers in Redis, with a limit in bytes per organisation.
 
-*reserve* reads an entry (`entry_key`) in its own round trip; what is here happens after the answer. An org's keys carry
-its hash tag: one key an entry, an index by the time at which each expires, their sizes and models, and the sum. What
-would expire first makes room. An entry that has expired stays in the index until somebody sweeps it out: a store, once
-in some, or who asks what is held.
+The *reserve* script reads an entry (`entry_key`) as part of an admission; everything here happens outside of one. An
+organisation's keys share its hash tag: a key per entry, an index by expiry time, the sizes and models, and the total
+size. If there is no room, the entries that expire first are removed. Expired entries stay in the index until they are
+swept out: by every so many stores, and by `size`.
 """
 
 import time
@@ -14,13 +14,14 @@ from itertools import chain
 from quarterdeck.inference.cache.entry import Entry, encode
 from quarterdeck.net.redis import Redis, Script, pack_arguments
 
-Words = tuple[bytes, bytes, bytes]
+PackedEntry = tuple[bytes, bytes, bytes]
+"""An entry as part of a command, in pieces, because it may be large."""
 
 MIB = 1024 * 1024
 OVERHEAD_BYTES = 400
-"""What Redis holds for an entry beside its bytes: its key, index and size."""
+"""Memory that Redis uses for an entry besides its bytes: its key, index and size."""
 BATCH = 500
-"""Entries looked at by one command of a purge."""
+"""Entries per command of a purge."""
 
 
 def entry_key(org: str, key: str) -> str:
@@ -93,76 +94,70 @@ FORGET = Script(f"{_DROP}return (drop({{unpack(ARGV, 2)}}))")
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What an org's cache holds."""
+class CacheSize:
+    """The size of an organisation's cache."""
 
     entries: int
     bytes: int
 
 
-def beginning(org: str, model: str, ttl_seconds: float, max_mb: float) -> bytes:
-    """What the commands begin with that store answers of one model."""
+def command_prefix(org: str, model: str, ttl_seconds: float, max_mb: float) -> bytes:
+    """The first arguments of the commands that store answers of one model."""
     args = (entry_key(org, ""), round(ttl_seconds * 1000), round(max_mb * MIB), model)
     return pack_arguments("EVALSHA", STORE.sha, 3, *_keys(org), *args)
 
 
-def words_of(key: str, entry: Entry) -> Words:
-    """An entry, as it stands in a command; in parts, as it may be long."""
+def pack_entry(key: str, entry: Entry) -> PackedEntry:
+    """Encode an entry for `store_command`."""
     blob = encode(entry)
     return b"$%d\r\n%b\r\n$%d\r\n" % (len(key), key.encode(), len(blob)), blob, b"\r\n"
 
 
-def store_command(begin: bytes, entries: Sequence[Words]) -> bytes:
-    """What stores them; it answers of each whether it is kept."""
+def store_command(prefix: bytes, entries: Sequence[PackedEntry]) -> bytes:
+    """The command that stores the entries. Its reply has a 1 for each that was stored and a 0 for each that was not."""
     count, now = b"*%d\r\n" % (11 + 2 * len(entries)), b"$13\r\n%013d\r\n" % (time.time() * 1000)
-    return b"".join((count, begin, now, *chain.from_iterable(entries)))
-
-
-async def store(redis: Redis, org: str, key: str, entry: Entry, *, ttl_seconds: float, max_mb: float) -> bool:
-    """Keep it. False: there is no room for it. Raises as `Redis.run`."""
-    command = store_command(beginning(org, entry.model, ttl_seconds, max_mb), [words_of(key, entry)])
-    (is_kept,) = await redis.execute(STORE, command)
-    return bool(is_kept)
+    return b"".join((count, prefix, now, *chain.from_iterable(entries)))
 
 
 async def fetch(redis: Redis, org: str, key: str) -> bytes | None:
-    """An entry's bytes, outside an admission. Raises as `Redis.call`."""
+    """A stored entry, outside an admission. Raises as `Redis.call`."""
     blob: bytes | None = await redis.call("GET", entry_key(org, key))
     return blob
 
 
-async def held(redis: Redis, org: str) -> Held:
-    """Without what has expired: that is forgotten by the way. Raises as `Redis.call`."""
-    index, _, size = _keys(org)
+async def size(redis: Redis, org: str) -> CacheSize:
+    """The size without expired entries, which are swept out. Raises as `Redis.call`."""
+    index, _, total = _keys(org)
     while expired := await redis.call("ZRANGEBYSCORE", index, "-inf", int(time.time() * 1000), "LIMIT", 0, BATCH):
-        await _forget(redis, org, expired, None)
-    return Held(int(await redis.call("ZCARD", index)), int(await redis.call("GET", size) or 0))
+        await _remove(redis, org, expired, None)
+    return CacheSize(int(await redis.call("ZCARD", index)), int(await redis.call("GET", total) or 0))
 
 
 async def purge(redis: Redis, org: str, *, model: str | None = None, key: str | None = None) -> int:
-    """Forget an org's answers: all, one model's, or one. Returns how many. Raises as `Redis.call`.
+    """Remove an organisation's answers: all, those of a model, or one. Returns how many. Raises as `Redis.call`.
 
-    Not atomic: an answer that is under way meanwhile may be kept after it.
+    Not atomic: an answer that is in progress may be stored after it.
     """
-    _, info, _ = _keys(org)
+    infos = _keys(org)[1]
     if key is not None:
-        return await _forget(redis, org, [key.encode()], model)
-    gone, cursor = 0, b"0"
+        return await _remove(redis, org, [key.encode()], model)
+    removed, cursor = 0, b"0"
     while True:
-        cursor, found = await redis.call("HSCAN", info, cursor, "COUNT", BATCH)
+        cursor, found = await redis.call("HSCAN", infos, cursor, "COUNT", BATCH)
         pairs = zip(found[::2], found[1::2], strict=True)
-        gone += await _forget(redis, org, [k for k, about in pairs if model is None or _model(about) == model], None)
+        keys = [k for k, info in pairs if model is None or _model(info) == model]
+        removed += await _remove(redis, org, keys, None)
         if cursor == b"0":
-            return gone
+            return removed
 
 
-async def _forget(redis: Redis, org: str, keys: list[bytes], model: str | None) -> int:
+async def _remove(redis: Redis, org: str, keys: list[bytes], model: str | None) -> int:
     if model is not None:
-        keys = [k for k in keys if (about := await redis.call("HGET", _keys(org)[1], k)) and _model(about) == model]
+        keys = [k for k in keys if (info := await redis.call("HGET", _keys(org)[1], k)) and _model(info) == model]
     if not keys:
         return 0
     return int(await redis.run(FORGET, _keys(org), (entry_key(org, ""), *keys)))
 
 
-def _model(about: bytes) -> str:
-    return about.partition(b" ")[2].decode()
+def _model(info: bytes) -> str:
+    return info.partition(b" ")[2].decode()

@@ -1,21 +1,21 @@
-"""Whether two wordings ask the same, as far as words can tell. Pure, English, strict.
+"""Normalizes English questions, so that different wordings of one question become equal. Pure.
 
-An embedding model puts "5 km in miles" beside "50 km in miles" and "is it safe" beside "is it unsafe": what makes two
-questions different is often the smallest part of them. So each is reduced to its *essence*: the kind of question and
-the words that carry it, in order, without courtesy, articles and the many ways to begin. Numbers, units, names,
-negations and quotations are such words. Two questions are one only if their essences are equal; the cosine is asked
-after that. What is not understood stays as it is and must be equal: a wording unknown here costs a miss.
+An embedding model places "5 km in miles" next to "50 km in miles" and "is it safe" next to "is it unsafe": questions
+often differ in their smallest part. So each is reduced to its kind and its significant words, in order, without
+courtesy, articles and the many ways to begin. Numbers, units, names, negations and quotations are significant. Only
+questions with the same normalized form are compared by cosine. Words that no rule covers are kept and must be equal: an
+unknown wording costs a miss.
 """
 
 import re
 from collections.abc import Iterable
 
-from quarterdeck.inference.cache import wording
+from quarterdeck.inference.cache import english
 
 MAX_CHARACTERS = 500
-"""A longer text is more than a question: nobody can say in a few rules that two of them are one."""
-FEWEST_WORDS = 2
-"""Beside the kind. "Who is she?" says too little to be known again."""
+"""Longer texts are not normalized: they are more than a question, and a few rules can't tell that two are equal."""
+MIN_WORDS = 2
+"""Significant words besides the kind. "Who is she?" has too few to be matched."""
 
 _QUOTED = re.compile(
     r"```.*?```|`[^`]*`|\"[^\"]*\"|“[^”]*”|«[^»]*»|(?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w))+'(?!\w)", re.DOTALL
@@ -29,11 +29,11 @@ _GENITIVE = re.compile(
 )
 _MOVED = re.compile(r"^((?:in|on|at|for|with|using|during|as) [^,?.!]+?), (.+)$", re.IGNORECASE | re.DOTALL)
 _ENDS = frozenset(".,;:?…¿¡")
-"""Not `!`: x! is not x."""
+"""Removed from the end of a sentence. Not `!`: x! is not x."""
 
 
-def essence(text: str) -> tuple[str, ...] | None:
-    """What is asked, as words to compare. None: too much or too little to be known again in other words."""
+def normalize(text: str) -> tuple[str, ...] | None:
+    """The kind of question and its significant words. None: the text is too long or too short to be matched."""
     if len(text) > MAX_CHARACTERS or "\x00" in text:
         return None
     quotes: list[str] = []
@@ -44,13 +44,13 @@ def essence(text: str) -> tuple[str, ...] | None:
 
     plain = " ".join(_QUOTED.sub(set_aside, text.replace("’", "'").replace("‘", "'")).split())
     plain = _SENTENCE.sub(lambda found: found[1] + found[2].lower(), plain.rstrip(".?! "))
-    plain = _rewritten(plain, wording.CONTRACTIONS)
+    plain = _rewritten(plain, english.CONTRACTIONS)
     plain = _MOVED.sub(r"\2 \1", _GENITIVE.sub(r"\2 of \1", plain))
     words = " ".join(_words(_TOKEN.findall(plain)))
-    words = _rewritten(_rewritten(words, wording.BEGINNINGS), wording.PHRASES)
+    words = _rewritten(_rewritten(words, english.BEGINNINGS), english.PHRASES)
     kind, words = _kind(words)
-    carrying = [_carrying(word, quotes) for word in words.split() if word not in wording.EMPTY]
-    return (kind, *carrying) if len(carrying) >= FEWEST_WORDS else None
+    significant = [_reduce(word, quotes) for word in words.split() if word not in english.EMPTY]
+    return (kind, *significant) if len(significant) >= MIN_WORDS else None
 
 
 def _rewritten(text: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:
@@ -60,7 +60,7 @@ def _rewritten(text: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:
 
 
 def _words(tokens: list[str]) -> Iterable[str]:
-    """As one writes them who writes all the same way: lower case, numbers in digits, ^ after a name."""
+    """In one spelling: lower case, numbers in digits, ^ after a name."""
     before = ""
     for token in tokens:
         before, last = token.lower(), before
@@ -70,32 +70,33 @@ def _words(tokens: list[str]) -> Iterable[str]:
         if token[0].isdigit() or token[-1].isdigit():
             token = token.replace("−", "-")
             yield token.replace(",", "") if _THOUSANDS.fullmatch(token) else token
-        elif token.isupper() and len(token) > 1 and lower not in wording.NEVER_NAMES:
-            yield f"{lower}^" if lower in wording.ALSO_WORDS else lower
-        elif token[0].isupper() and (lower != "i" or last not in wording.BEFORE_I):
+        elif token.isupper() and len(token) > 1 and lower not in english.NEVER_NAMES:
+            yield f"{lower}^" if lower in english.ALSO_WORDS else lower
+        elif token[0].isupper() and (lower != "i" or last not in english.BEFORE_I):
             yield f"{lower}^"
         else:
-            yield wording.NUMBERS.get(lower, lower)
+            yield english.NUMBERS.get(lower, lower)
 
 
 def _kind(words: str) -> tuple[str, str]:
-    """The kind of question, and the words without those that say it. The past is another kind."""
+    """The kind of question, and the words without those that express it. The past tense is a different kind."""
     kind = "do"
-    for pattern, name, rest in wording.KINDS:
+    for pattern, name, rest in english.KINDS:
         if (found := pattern.match(words)) is not None:
             kind, words = name, f"{found.expand(rest)} {words[found.end() :]}"
             break
-    if wording.PAST.search(words):
-        kind, words = f"{kind}, past", wording.PAST.sub(" ", words)
+    if english.PAST.search(words):
+        kind, words = f"{kind}, past", english.PAST.sub(" ", words)
     return kind, words
 
 
-def _carrying(word: str, quotes: list[str]) -> str:
+def _reduce(word: str, quotes: list[str]) -> str:
+    """A word's stem or synonym; a quotation as it was written."""
     if word.startswith("\x00"):
-        return f'"{quotes[int(word[1:])].strip(wording.QUOTES)}"'
+        return f'"{quotes[int(word[1:])].strip(english.QUOTES)}"'
     is_name = word.endswith("^")
     word = word.removesuffix("^")
-    if is_name and word in wording.ALSO_WORDS:
+    if is_name and word in english.ALSO_WORDS:
         return f"{word}^"
-    stem = wording.stem(word, is_name=is_name)
-    return wording.SYNONYMS.get(stem, stem)
+    stem = english.stem(word, is_name=is_name)
+    return english.SYNONYMS.get(stem, stem)

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loadtests.semantic import measure
 
-from quarterdeck.inference.cache.verification import MAX_CHARACTERS, essence
+from quarterdeck.inference.cache.normalization import MAX_CHARACTERS, normalize
 from quarterdeck.settings.cache import SemanticPolicy
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def are_one(one: str, other: str) -> bool:
-    found = essence(one)
-    return found is not None and found == essence(other)
+    found = normalize(one)
+    return found is not None and found == normalize(other)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def are_one(one: str, other: str) -> bool:
     ],
 )
 def test_other_words_for_the_same(one: str, other: str) -> None:
-    assert are_one(one, other), (essence(one), essence(other))
+    assert are_one(one, other), (normalize(one), normalize(other))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_other_words_for_the_same(one: str, other: str) -> None:
     ],
 )
 def test_what_makes_two_questions_two(one: str, other: str) -> None:
-    assert not are_one(one, other), essence(one)
+    assert not are_one(one, other), normalize(one)
 
 
 def test_what_is_published_is_what_the_rules_do() -> None:
@@ -78,12 +78,12 @@ def test_the_default_threshold_keeps_false_hits_below_half_a_percent() -> None:
 
 @pytest.mark.parametrize("text", ["", "?", "Who is she?", "x " * MAX_CHARACTERS, "a\x00b is here now"])
 def test_too_little_and_too_much_is_not_known_again(text: str) -> None:
-    assert essence(text) is None
+    assert normalize(text) is None
 
 
 @given(st.text(max_size=200))
 def test_any_text_has_an_essence_or_none_and_always_the_same(text: str) -> None:
-    assert essence(text) == essence(text)
+    assert normalize(text) == normalize(text)
 
 
 @given(st.text(st.characters(categories=["Ll"]), min_size=3, max_size=10), st.integers(), st.integers())

@@ -5,36 +5,36 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import pytest
-from tests.inference.cache.asking import config, plan_of
+from tests.inference.cache.asking import config, policy_of
 
 from quarterdeck.inference.cache import entry as entries
 from quarterdeck.inference.cache import store
 from quarterdeck.inference.cache.entry import Entry
-from quarterdeck.inference.cache.keeping import KEPT_AT_ONCE, Keeping
-from quarterdeck.inference.cache.key import FREELY, Question
-from quarterdeck.inference.cache.semantic import Asked, SemanticCache, Vector
+from quarterdeck.inference.cache.key import UNRESTRICTED, CacheQuery
+from quarterdeck.inference.cache.semantic import SemanticCache, SemanticQuery, Vector
+from quarterdeck.inference.cache.write_behind import MAX_BATCH, WriteBehind
 from quarterdeck.net.redis import Receiver, Redis
 from quarterdeck.settings.cache import SemanticPolicy
 
 SEMANTIC = SemanticPolicy(embedding_model="minilm")
 
 
-def question(key: str) -> Question:
-    plan = plan_of(config())
-    assert plan is not None
-    return Question(key, plan, FREELY)
+def a_query(key: str) -> CacheQuery:
+    policy = policy_of(config())
+    assert policy is not None
+    return CacheQuery(key, policy, UNRESTRICTED)
 
 
 async def embed(model: str, texts: list[str]) -> list[Vector]:
     return [(1.0,) for _ in texts]
 
 
-class Subject(Keeping):
+class Subject(WriteBehind):
     """And what it has spawned."""
 
     def __init__(self, redis: Redis) -> None:
         self.tasks: list[asyncio.Task[None]] = []
-        super().__init__(redis, SemanticCache(embed, most=100), self.run)
+        super().__init__(redis, SemanticCache(embed, max_entries=100), self.run)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         self.tasks.append(asyncio.create_task(work))
@@ -42,8 +42,8 @@ class Subject(Keeping):
     def add(
         self, key: str, *, size: int = 10, org: str = "default", model: str = "m", max_mb: float = 1, words: str = ""
     ) -> None:
-        asked = Asked(words.encode(), words, SEMANTIC) if words else None
-        self.keep(org, question(key), Entry(1.0, model, b"x" * size), max_mb=max_mb, asked=asked)
+        asked = SemanticQuery(words.encode(), words, SEMANTIC) if words else None
+        self.put(org, a_query(key), Entry(1.0, model, b"x" * size), max_mb=max_mb, semantic_query=asked)
 
     async def done(self) -> None:
         await asyncio.sleep(0)
@@ -72,7 +72,7 @@ async def test_what_ends_in_one_turn_goes_together(subject: Subject, monkeypatch
         return send(command, receiver)
 
     monkeypatch.setattr(subject.redis, "send", counting)
-    keys = [f"k{number}" for number in range(KEPT_AT_ONCE + 3)]
+    keys = [f"k{number}" for number in range(MAX_BATCH + 3)]
     for key in keys:
         subject.add(key)
     await subject.done()
@@ -102,7 +102,7 @@ async def test_of_those_that_go_together_each_has_its_own_room_and_wording(subje
     subject.add("last", size=1000, words="three", max_mb=room)
     await subject.done()
     assert await subject.kept("small", "large", "silent", "last") == ["small", "silent", "last"]
-    found = [await subject.semantic.find(Asked(words, "", SEMANTIC)) for words in (b"one", b"two", b"three")]
+    found = [await subject.semantic.find(SemanticQuery(words, "", SEMANTIC)) for words in (b"one", b"two", b"three")]
     assert found == ["small", None, "last"]
 
 

@@ -1,6 +1,6 @@
-"""What the verification of the semantic cache knows of English: tables, and the stem of a word.
+"""English tables for `normalization`, and word stems.
 
-Each rule says that two wordings never ask for different things. Where that may be doubted there is none.
+A rule is here only if the two wordings that it equates never ask for different things.
 """
 
 import re
@@ -32,7 +32,7 @@ CONTRACTIONS = _rules(
     (r"([^\W\d_])-([^\W\d_])", r"\1 \2"),
     (r"(\d)(?:st|nd|rd|th)\b", r"\1 th"),
 )
-"""On the text as it was written."""
+"""Applied to the original text."""
 
 BEGINNINGS = _rules(
     (r"^(?:(?:hi|hello|hey|please|pls|kindly|ok|okay|so) )+", ""),
@@ -45,7 +45,7 @@ BEGINNINGS = _rules(
     (r"^would you (?:say|call) (?:that )?(.+?) (is|are) ", r"\2 \1 "),
     (r"^(?:give me |write )?(?:a |the )?summary of ", "summarize "),
 )
-"""On lower-case words; names end with ^. Courtesy, and questions wrapped in a request."""
+"""Applied to lower-case words, where names end with ^. Courtesy, and questions wrapped in a request."""
 
 _N = r"(-?\d[\d.]*)"
 PHRASES = _rules(
@@ -86,9 +86,8 @@ PHRASES = _rules(
     (r"^what is (?:the )?(?:birth ?date|date of birth|birthday) of (.+)$", r"when was \1 born"),
     (r"^what is (?:the )?birth ?place of (.+)$", r"where was \1 born"),
 )
-"""Whole questions that are asked in several ways, brought to one of them."""
+"""Questions with several phrasings, mapped to one of them."""
 
-_SAID = "(?:what is|what are|explain|describe|show me|tell me) "
 KINDS = tuple(
     (re.compile(pattern), kind, rest)
     for pattern, kind, rest in (
@@ -127,12 +126,13 @@ KINDS = tuple(
         (r"(was|were|did|has|have|had|can|may|should|would|could|will|must) ", "whether", r"\1"),
     )
 )
-"""Which begins how, in the order in which they are tried; what begins otherwise is an order, and its verb counts."""
+"""How each kind of question begins, in the order in which they are tried. Anything else is an instruction, and its verb
+is significant."""
 
 PAST = re.compile(r"\b(?:was|were|did)\b")
 
 EMPTY = _set("a an the is are am be been being do does i me my of there just exactly actually really that which please")
-"""Words that carry nothing. No preposition is among them but `of`: a letter for Anna is not one about her."""
+"""Insignificant words. `of` is the only preposition: a letter for Anna is not a letter about Anna."""
 
 _UNITS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
 seventeen eighteen nineteen twenty"""
@@ -142,7 +142,7 @@ NUMBERS |= {word: str(at) for at, word in enumerate(_UNITS.split())}
 
 NEVER_NAMES = frozenset(("am", "pm"))
 ALSO_WORDS = _set("us it who in or is am as at polish turkey march may apple amazon mark bill will china can no not")
-"""Names that are another word in lower case."""
+"""Names that are a different word in lower case."""
 
 
 _NO_PLURALS = _set("news glasses goods arms customs spectacles means thanks")
@@ -152,12 +152,11 @@ BEFORE_I = _set(
     """do did can could should would must may might will shall am was have had what when where why how who which that if
     and or but because than as while , ; : . ?"""
 ) | {""}
-"""After anything else `I` is a number: Henry I is not Henry."""
+"""After any other word `I` is a number: Henry I is not Henry."""
 
 
 def stem(word: str, *, is_name: bool = False) -> str:
-    """A word without its plural, its -ing and its last e. A name keeps its s, as Rogers is not Roger;
-    Mondays are Monday."""
+    """A word without plural ending, -ing and final e. A name keeps its s: Rogers is not Roger. Mondays is Monday."""
     if word.isalpha() and word not in _NO_PLURALS and (not is_name or word.endswith("days")):
         if len(word) > 4 and word.endswith("ies"):
             word = word[:-3] + "y"
@@ -211,4 +210,4 @@ SYNONYMS = {
     )
     for word in group.split()
 }
-"""Of each group the first word stands for all."""
+"""Each word of a group maps to the first one."""
