@@ -53,8 +53,8 @@ def test_the_environment_names_another_file(tmp_path: Path) -> None:
 
 MISTAKES = {
     "no models": ("limits: {}\n", 1, "models: Field required"),
-    "nothing": ("", 1, "a mapping with `models:` is expected"),
-    "a list": ("- a\n", 1, "a mapping with `models:` is expected"),
+    "nothing": ("", 1, "expected a mapping with `models:`"),
+    "a list": ("- a\n", 1, "expected a mapping with `models:`"),
     "a tab": ("models:\n\t- name: a\n", 2, "cannot start any token"),
     "an open quote": ('models:\n  - name: "a\n', 3, "found unexpected end of stream"),
     "an unknown field": (GOOD + "gatway: {}\n", 18, "gatway: Extra inputs are not permitted"),

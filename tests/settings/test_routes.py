@@ -65,8 +65,13 @@ def test_a_routes_name_resolves_like_a_models() -> None:
 
 MISTAKES = {
     "a target that is no model": ("{model: pirate,", "{model: parrot,", 20, "unknown model or adapter 'parrot'"),
-    "a target by its alias": ("{model: pirate,", "{model: tiny,", 20, "routes[0].targets[1].model: there is no"),
-    "a fallback that is no model": ("- model: small", "- model: none", 22, "routes[0].fallbacks[0].model: there is no"),
+    "a target by its alias": ("{model: pirate,", "{model: tiny,", 20, "routes[0].targets[1].model: unknown model"),
+    "a fallback that is no model": (
+        "- model: small",
+        "- model: none",
+        22,
+        "routes[0].fallbacks[0].model: unknown model",
+    ),
     "a mirror that is no model": ("mirror: {model: small", "mirror: {model: none", 28, "routes[0].mirror.model:"),
     "a route with a model's name": ("name: assistant", "name: small", 17, "duplicate name 'small'"),
     "a route with an alias' name": ("name: assistant", "name: tiny", 17, "duplicate name 'tiny'"),
@@ -86,7 +91,7 @@ MISTAKES = {
         7,
         "models[0].routing.session: header 'x-session' is not in gateway.forward_headers",
     ),
-    "two keys": ("api_key_file:", "api_key_env: K\n        api_key_file:", 11, "give one of `api_key_env` and"),
+    "two keys": ("api_key_file:", "api_key_env: K\n        api_key_file:", 11, "set only one of `api_key_env` and"),
     "a header that is ours": ("OpenAI-Organization: org-1", "Authorization: x", 14, "'Authorization' can't be set"),
     "a header with a line's end": ("org-1", '"a\\r\\nHost: b"', 14, "not printable ASCII"),
     "a kind nobody knows": ("kind: openai", "kind: azure", 12, "kind: Input should be 'vllm', 'openai' or 'ollama'"),
