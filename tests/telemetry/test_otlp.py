@@ -23,7 +23,7 @@ def exporter(sink: OTLPSink) -> Iterator[OTLPExporter]:
     subject = an_exporter(sink)
     yield subject
     subject.close()
-    subject.hang_up()
+    subject.disconnect()
 
 
 def an_exporter(sink: OTLPSink, **changes: object) -> OTLPExporter:
@@ -97,7 +97,7 @@ def test_a_wrong_key_is_not_now_and_is_not_shown(sink: OTLPSink) -> None:
         exporter.export(spans(1))
     assert "401" in str(caught.value)
     assert "c2VjcmV0" not in str(caught.value)
-    exporter.hang_up()
+    exporter.disconnect()
 
 
 def test_a_dead_sink_is_not_now_and_then_takes_them(sink: OTLPSink, exporter: OTLPExporter) -> None:

@@ -1,4 +1,4 @@
-"""The worker as it is shipped: a process of its own, told everything by its environment."""
+"""The worker as a process, configured by its environment."""
 
 import json
 import os
@@ -17,7 +17,7 @@ END_SECONDS = 30.0
 
 
 class WorkerProcess:
-    """Started at once; `lines` are its log, as it comes."""
+    """Started when created; `lines` is its log so far."""
 
     def __init__(self, state: Path, environment: Mapping[str, str], *arguments: str) -> None:
         ours = {"QUARTERDECK_STATE": str(state), "QUARTERDECK_WORKER_PORT": "0", "PYTHONPATH": "src"}
@@ -42,19 +42,19 @@ class WorkerProcess:
         self._arriving.put(None)
 
     def wait_for_line(self, text: str, seconds: float = END_SECONDS) -> dict[str, Any]:
-        """The next line whose message holds `text`."""
+        """Return the next log line whose message contains `text`."""
         while (line := self._arriving.get(timeout=seconds)) is not None:
             self.lines.append(line)
             if text in line["message"]:
                 return line
-        raise AssertionError(f"it ended without a line with {text!r}: {self.lines}")
+        raise AssertionError(f"the worker ended without logging {text!r}: {self.lines}")
 
     def wait_until_started(self) -> int:
-        """The port of its health and metrics."""
+        """Return the port of its status server."""
         return int(self.wait_for_line("worker started")["port"])
 
     def terminate(self) -> int:
-        """SIGTERM, and the exit status."""
+        """Send SIGTERM. Returns the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.wait()
 
@@ -72,7 +72,7 @@ class WorkerProcess:
 
 
 def get(port: int, path: str) -> tuple[int, str]:
-    """Status and body of the worker's own port."""
+    """GET from the worker's status port. Returns status and body."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
             return answer.status, answer.read().decode()

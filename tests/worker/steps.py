@@ -1,4 +1,4 @@
-"""Orders of steps, forced: actors go on one step at a time, and dice say whose is next."""
+"""Forces an order of steps: actors proceed one step at a time, and a random generator chooses the next."""
 
 import asyncio
 import random
@@ -9,7 +9,7 @@ from quarterdeck.net.redis import Redis, Script, Word
 
 
 class Steps:
-    """Nobody goes on before all others wait for their turn, so one seed is one order."""
+    """No actor proceeds before all others wait for their turn, so a seed determines the order."""
 
     def __init__(self, dice: random.Random) -> None:
         self._dice = dice
@@ -21,7 +21,7 @@ class Steps:
         await asyncio.gather(*[self._act(actor) for actor in actors])
 
     async def turn(self) -> None:
-        """Wait for it. Where nobody acts there is nothing to wait for."""
+        """Wait for this actor's turn. Returns at once while no actors run."""
         if self._actors:
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
@@ -29,7 +29,7 @@ class Steps:
             await turn
 
     def of(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """The same, as one step."""
+        """Wrap a function so that each call is one step."""
 
         async def step(*arguments: Any) -> Any:
             await self.turn()
@@ -38,7 +38,7 @@ class Steps:
         return step
 
     def of_redis(self, redis: Redis) -> Redis:
-        """The same, each command and each script as one step."""
+        """Wrap a connection so that each command and each script is one step."""
         return cast(Redis, _SteppedRedis(redis, self))
 
     async def _act(self, actor: Coroutine[Any, Any, None]) -> None:

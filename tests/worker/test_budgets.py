@@ -21,7 +21,7 @@ from quarterdeck.record import MIRROR, RequestRecord, decode, encode, microdolla
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.spending import Spending
-from quarterdeck.worker import budgets, streams
+from quarterdeck.worker import budgets
 from quarterdeck.worker.budgets import BudgetLoop, rebuild
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.streams import Consumer
@@ -253,7 +253,6 @@ async def test_counted_in_whatever_order_the_steps_of_all_come(
     redis, plain = steps.of_redis(sqlite_books.redis), sqlite_books.redis
     for owner, name in ((Ledger, "insert"), (Spending, "of"), (Spending, "entered")):
         monkeypatch.setattr(owner, name, steps.of(getattr(owner, name)))
-    monkeypatch.setattr(streams, "REBUILDING_SECONDS", 0)
     database, team = sqlite_books.database, "team:default"
     scopes = (a_scope(team, 10**9, warns=True),)
     costs = [dollars(2**n) for n in range(10)]
@@ -268,7 +267,7 @@ async def test_counted_in_whatever_order_the_steps_of_all_come(
                 await settle(redis, reservation, cost)
 
     async def worker(name: str) -> None:
-        consumer = Consumer(redis, "ledger", name, idle_ms=0)
+        consumer = Consumer(redis, "ledger", name, idle_ms=0, rebuilding_seconds=0)
         for _ in range(5):
             entries = await consumer.claim(ORG, count=3) if dice.random() < 0.3 else []
             entries = entries or await consumer.read(redis, [ORG], count=dice.randrange(1, 6), block_ms=1)

@@ -1,4 +1,4 @@
-"""A part's trouble is told when it begins and when it ends."""
+"""A failure is logged when it begins and when it ends."""
 
 import asyncio
 import logging
@@ -12,21 +12,21 @@ def test_an_outage_is_two_lines_however_long(caplog: pytest.LogCaptureFixture) -
     caplog.set_level(logging.INFO)
     states: list[bool] = []
     condition = Condition("the database", states.append)
-    condition.good()
+    condition.ok()
     for i in range(100):
-        condition.bad(f"no answer {i}")
-    assert (condition.is_good, condition.trouble) == (False, "no answer 99")
+        condition.failed(f"no answer {i}")
+    assert states == [True, False]
     for _ in range(100):
-        condition.good()
+        condition.ok()
     assert [record.message for record in caplog.records] == [
-        "the database: no answer 0; trying again until it works",
-        "the database: works again",
+        "the database: no answer 0; retrying",
+        "the database: recovered",
     ]
     assert states == [True, False, True]
 
 
 def test_what_nobody_foresaw_is_logged_with_its_trace(caplog: pytest.LogCaptureFixture) -> None:
-    Condition("x").bad("odd", trace=ValueError("odd"))
+    Condition("x").failed("odd", trace=ValueError("odd"))
     assert caplog.records[0].exc_info is not None
 
 

@@ -141,7 +141,7 @@ class OTLPExporter:
             try:
                 return self._exchange(body)
             except (OSError, http.client.HTTPException) as error:
-                self.hang_up()
+                self.disconnect()
                 # A connection that was kept open may have been closed meanwhile: then once more on a new one.
                 if is_new or is_last:
                     raise OTLPError(f"{type(error).__name__}: {error}".strip(": ")) from error
@@ -155,10 +155,10 @@ class OTLPExporter:
         response = self._connection.getresponse()
         words = response.read(MAX_ANSWER)
         if response.will_close or not response.isclosed():
-            self.hang_up()
+            self.disconnect()
         return response.status, words, _seconds(response.headers.get("retry-after"))
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         """Give the connection back to the system; the next export opens another. By the thread that exports."""
         if self._connection is not None:
             self._connection.close()

@@ -23,7 +23,8 @@ from quarterdeck.telemetry.otlp import OTLPExporter
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.budgets import BudgetLoop
 from quarterdeck.worker.conditions import Backoff, Condition, pause
-from quarterdeck.worker.loops import TRACES_MOST, ExpiryLoop, LedgerLoop, TraceLoop
+from quarterdeck.worker.expiry_loop import ExpiryLoop
+from quarterdeck.worker.ledger_loop import LedgerLoop
 from quarterdeck.worker.status import StatusApp
 from quarterdeck.worker.streams import (
     LEDGER_GROUP,
@@ -33,6 +34,7 @@ from quarterdeck.worker.streams import (
     dead_key,
     traces_key,
 )
+from quarterdeck.worker.trace_loop import TRACES_MOST, TraceLoop
 
 log = logging.getLogger(__name__)
 
@@ -131,11 +133,11 @@ class Worker:
                 await self.database.migrate()
                 break
             except DatabaseUnavailableError as error:
-                self._database_condition.bad(error.message)
+                self._database_condition.failed(error.message)
                 await backoff.pause()
         if stop.is_set():
             return
-        self._database_condition.good()
+        self._database_condition.ok()
         self._is_migrated.set()
         await asyncio.gather(self._ledger_loop.run(stop), self._budget_loop.run(stop))
 

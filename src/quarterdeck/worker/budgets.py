@@ -153,8 +153,7 @@ class BudgetLoop(OrgLoop):
     """Rebuilds what is cold, of every org."""
 
     def __init__(self, redis: Redis, database: Database, orgs: Orgs, condition: Condition) -> None:
-        super().__init__(orgs, condition)
-        self.seconds = LOOK_SECONDS
+        super().__init__(orgs, condition, LOOK_SECONDS)
         self._redis = redis
         self._database = database
 

@@ -1,6 +1,6 @@
-"""Whether a part is well: told when it changes, and not each time it is seen.
+"""The condition of a part, logged when it changes and not at each check.
 
-A database that is away for an hour is two lines of log: away, and back.
+A database that is unavailable for an hour is two log lines: failed and recovered.
 """
 
 import asyncio
@@ -11,39 +11,30 @@ log = logging.getLogger(__name__)
 
 
 class Condition:
-    """One part, by the words of a log line. `on_change` keeps a gauge."""
+    """One part, ok at first. `on_change` is called with each new state, for a gauge."""
 
-    def __init__(self, part: str, on_change: Callable[[bool], None] = lambda up: None) -> None:
+    def __init__(self, part: str, on_change: Callable[[bool], None] = lambda is_ok: None) -> None:
         self._part = part
         self._on_change = on_change
-        self._trouble: str | None = None
+        self._is_ok = True
         on_change(True)
 
-    @property
-    def is_good(self) -> bool:
-        return self._trouble is None
-
-    @property
-    def trouble(self) -> str | None:
-        """What was wrong the last time; None: nothing."""
-        return self._trouble
-
-    def good(self) -> None:
-        if self._trouble is not None:
-            self._trouble = None
+    def ok(self) -> None:
+        if not self._is_ok:
+            self._is_ok = True
             self._on_change(True)
-            log.info("%s: works again", self._part)
+            log.info("%s: recovered", self._part)
 
-    def bad(self, reason: str, *, trace: BaseException | None = None) -> None:
-        """`trace` is given for what nobody foresaw; it is logged with the first line."""
-        if self._trouble is None:
+    def failed(self, reason: str, *, trace: BaseException | None = None) -> None:
+        """Only the first of several failures is logged. `trace`: an unexpected error, logged with its traceback."""
+        if self._is_ok:
+            self._is_ok = False
             self._on_change(False)
-            log.warning("%s: %s; trying again until it works", self._part, reason, exc_info=trace)
-        self._trouble = reason
+            log.warning("%s: %s; retrying", self._part, reason, exc_info=trace)
 
 
 class Backoff:
-    """Longer and longer pauses, from `first` to `most` seconds, that end at once when `stop` is set."""
+    """Pauses that double from `first` to `most` seconds and end when `stop` is set."""
 
     def __init__(self, stop: asyncio.Event, *, first: float = 0.1, most: float = 5.0) -> None:
         self._stop = stop
@@ -59,7 +50,7 @@ class Backoff:
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:
-    """Sleep, or less long when `stop` is set meanwhile."""
+    """Sleep for `seconds`, or until `stop` is set."""
     try:
         async with asyncio.timeout(seconds):
             await stop.wait()

@@ -1,4 +1,4 @@
-"""What a worker does for every org again and again, through every outage: what could not be done is there next time."""
+"""A periodic task over all orgs that survives outages: what fails is retried in the next turn."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -11,29 +11,28 @@ Orgs = Callable[[], Sequence[str]]
 
 
 class OrgLoop:
-    """A turn over all orgs each `seconds`; `_visit` is what is done for one."""
+    """Calls `_visit` for each org every `seconds`."""
 
-    seconds: float
-
-    def __init__(self, orgs: Orgs, condition: Condition) -> None:
+    def __init__(self, orgs: Orgs, condition: Condition, seconds: float) -> None:
         self._orgs = orgs
         self._condition = condition
+        self._seconds = seconds
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             await self.turn()
-            await pause(stop, self.seconds)
+            await pause(stop, self._seconds)
 
     async def turn(self) -> None:
-        """Once over all orgs."""
+        """Visit every org once."""
         try:
             for org in self._orgs():
                 await self._visit(org)
-            self._condition.good()
+            self._condition.ok()
         except (RedisUnavailableError, RedisError, DatabaseUnavailableError) as error:
-            self._condition.bad(str(error))
-        except Exception as error:  # a door, as the other loops: what nobody foresaw must not end the worker
-            self._condition.bad(f"{type(error).__name__}: {error}", trace=error)
+            self._condition.failed(str(error))
+        except Exception as error:  # a door, as in stream_loop: an unexpected error must not end the worker
+            self._condition.failed(f"{type(error).__name__}: {error}", trace=error)
 
     async def _visit(self, org: str) -> None:
         raise NotImplementedError

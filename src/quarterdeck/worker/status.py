@@ -1,4 +1,4 @@
-"""The worker's own port: is it alive, are its parts there, how far is it behind. Plain ASGI; nothing here is secret."""
+"""The worker's own port: liveness, readiness and metrics. Plain ASGI, without authentication."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,11 +9,11 @@ from quarterdeck.net.asgi import Receive, Scope, Send, send_response
 from quarterdeck.telemetry.metrics import CONTENT_TYPE
 
 CHECK_SECONDS = 2.0
-"""A part that takes longer counts as away."""
+"""A part whose check takes longer counts as unavailable."""
 
 
 class StatusApp:
-    """`checks` raise where a part is away; `refresh` brings gauges up to date before `render` is called."""
+    """`checks` raise if a part is unavailable; `refresh` updates gauges before `render` is called."""
 
     def __init__(
         self,
@@ -29,18 +29,18 @@ class StatusApp:
         if scope["type"] != "http":
             return
         if scope["method"] not in ("GET", "HEAD"):
-            await _answer(send, 405, _json({"status": "method_not_allowed"}))
+            await _send(send, 405, _json({"status": "method_not_allowed"}))
         elif scope["path"] == "/healthz":
-            await _answer(send, 200, _json({"status": "ok"}))
+            await _send(send, 200, _json({"status": "ok"}))
         elif scope["path"] == "/readyz":
             parts = await self._parts()
             is_ready = all(state == "ok" for state in parts.values())
-            await _answer(send, 200 if is_ready else 503, _json({"ready": is_ready, "parts": parts}))
+            await _send(send, 200 if is_ready else 503, _json({"ready": is_ready, "parts": parts}))
         elif scope["path"] == "/metrics":
             await self._refresh()
-            await _answer(send, 200, self._render(), CONTENT_TYPE)
+            await _send(send, 200, self._render(), CONTENT_TYPE)
         else:
-            await _answer(send, 404, _json({"status": "not_found"}))
+            await _send(send, 404, _json({"status": "not_found"}))
 
     async def _parts(self) -> dict[str, str]:
         states = await asyncio.gather(*(_state(check) for check in self._checks.values()))
@@ -52,13 +52,13 @@ async def _state(check: Callable[[], Awaitable[None]]) -> str:
         async with asyncio.timeout(CHECK_SECONDS):
             await check()
     except TimeoutError:
-        return "no answer in time"
-    except Exception as error:  # a door: whatever is wrong with a part is its state, and no failure of this answer
+        return "timed out"
+    except Exception as error:  # a door: a failed check is the part's state, not a failure of this request
         return str(error) or type(error).__name__
     return "ok"
 
 
-async def _answer(send: Send, status: int, body: bytes, content_type: str = "application/json") -> None:
+async def _send(send: Send, status: int, body: bytes, content_type: str = "application/json") -> None:
     await send_response(send, status, body, [(b"content-type", content_type.encode())])
 
 

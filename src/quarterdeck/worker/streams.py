@@ -1,7 +1,7 @@
-"""What the worker says to Redis about streams: read as one of a group, take over from the dead, acknowledge.
+"""Redis streams of records: read as a member of a consumer group, claim entries of dead workers, acknowledge.
 
-An entry is delivered at least once. It stays pending with whoever took it until it is acknowledged, and is deleted in
-the same moment; so the length of a stream is what is not done yet. Every script works on the keys of one org only.
+An entry is delivered at least once. It stays pending with its consumer until it is acknowledged, and is deleted at the
+same time, so a stream's length is the number of unfinished entries. Every script uses the keys of one org only.
 """
 
 import asyncio
@@ -16,23 +16,23 @@ LEDGER_GROUP = "ledger"
 TRACES_GROUP = "traces"
 FIELD = b"record"
 REBUILDING_SECONDS = 0.02
-"""Between two looks whether the budgets are counted: it takes as long as a sum in the database does."""
+"""Interval at which a commit checks whether a budget rebuild has ended; one takes as long as a sum in the database."""
 
 
 def traces_key(org: str) -> str:
-    """Records that are in the ledger and wait for the trace sink."""
+    """Stream of records that are in the ledger and wait for the trace sink."""
     return f"traces:{{{org}}}"
 
 
 def dead_key(org: str) -> str:
-    """Records that could not be read or entered. Nothing takes them away but `replay_dead`."""
+    """Stream of records that could not be read or inserted. Only `replay_dead` removes them."""
     return f"ledger:{{{org}}}:dead"
 
 
 _COMMIT = Script("""
--- KEYS ledger traces [rebuilding]; ARGV group most id*: acknowledge and delete; with most > 0 hand on to the traces,
--- the oldest of them giving way. Only who acknowledges hands on: of two workers with the same entry that is one.
--- {-1}: budgets are being counted anew, and who does that reads ledger and stream as one.
+-- KEYS ledger traces [rebuilding]; ARGV group most id*: acknowledge and delete; with most > 0 append to the traces and
+-- trim their oldest. Only the worker whose XACK succeeds appends: of two workers with the same entry, one.
+-- {-1}: budgets are being rebuilt, from a consistent view of ledger and stream.
 if KEYS[3] and redis.call('EXISTS', KEYS[3]) == 1 then return {-1} end
 local most, done, dropped = tonumber(ARGV[2]), 0, 0
 for i = 3, #ARGV do
@@ -49,8 +49,8 @@ if most > 0 then dropped = redis.call('XTRIM', KEYS[2], 'MAXLEN', most) end
 return {done, dropped}
 """)
 
-_BURY = Script("""
--- KEYS stream dead; ARGV group id reason: set one entry aside, whole, with the reason beside it
+_MOVE_TO_DEAD = Script("""
+-- KEYS stream dead; ARGV group id reason: move one entry to the dead stream, with the reason
 local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
 if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 or not entry then return 0 end
 redis.call('XADD', KEYS[2], '*', 'reason', ARGV[3], 'entry', ARGV[2], unpack(entry[2]))
@@ -59,7 +59,7 @@ return 1
 """)
 
 _REPLAY = Script("""
--- KEYS dead stream; ARGV most: back to where they came from, without the reason
+-- KEYS dead stream; ARGV most: move entries back to their stream, without the reason
 local count = 0
 for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[1])) do
   local fields = {}
@@ -76,8 +76,8 @@ return count
 """)
 
 _LEAVE = Script("""
--- KEYS stream; ARGV group name idle_ms: forget this consumer, and others that have been silent for idle_ms. One that
--- has entries pending stays: they would never be delivered again.
+-- KEYS stream; ARGV group name idle_ms: delete this consumer, and others idle for idle_ms. One with pending entries
+-- stays: its entries would never be delivered again.
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   local about = {}
   for i = 1, #consumer, 2 do about[consumer[i]] = consumer[i + 1] end
@@ -88,41 +88,51 @@ end
 return 1
 """)
 
-_SILENT_MS = 24 * 3600 * 1000
+_IDLE_CONSUMER_MS = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a stream, and whose it is."""
+class StreamEntry:
+    """An entry of an org's stream."""
 
     org: str
     id: bytes
     data: bytes | None
-    """The record's bytes; None: there is no such field, or the entry was trimmed away."""
+    """The record's bytes; None if the entry has no such field or was trimmed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How far behind a stream is."""
+    """The unfinished entries of a stream."""
 
     entries: int
     age_seconds: float
-    """Of the oldest entry; 0: there is none."""
+    """Age of the oldest entry; 0 without one."""
 
 
 class Consumer:
-    """One member of a group, on every org's stream. `redis` is for commands that don't wait."""
+    """A member of a consumer group on every org's stream. `redis` is for commands that don't block."""
 
-    def __init__(self, redis: Redis, group: str, name: str, *, idle_ms: int) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        group: str,
+        name: str,
+        *,
+        idle_ms: int,
+        rebuilding_seconds: float = REBUILDING_SECONDS,
+    ) -> None:
+        """`idle_ms`: how long an entry must be pending before it is claimed from its consumer."""
         self._redis = redis
         self._group = group
         self._name = name
         self._idle_ms = idle_ms
+        self._rebuilding_seconds = rebuilding_seconds
         self._cursors: dict[str, bytes] = {}
         self._key = stream_key if group == LEDGER_GROUP else traces_key
 
     async def join(self, orgs: Sequence[str]) -> None:
-        """Make the groups where they are not there: a new org, an emptied Redis. From the first entry on."""
+        """Create missing groups, for a new org or after Redis was emptied. They start at the first entry."""
         for org in orgs:
             try:
                 await self._redis.call("XGROUP", "CREATE", self._key(org), self._group, "0", "MKSTREAM")
@@ -130,8 +140,8 @@ class Consumer:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
 
-    async def read(self, blocking: Redis, orgs: Sequence[str], *, count: int, block_ms: int) -> list[Entry]:
-        """New entries; [] when none came in time. `blocking` is a connection on which nobody else waits."""
+    async def read(self, blocking: Redis, orgs: Sequence[str], *, count: int, block_ms: int) -> list[StreamEntry]:
+        """Read new entries; [] if none arrived within `block_ms`. `blocking` is a connection for this read alone."""
         keys = [self._key(org) for org in orgs]
         reply = await blocking.call(
             *("XREADGROUP", "GROUP", self._group, self._name, "COUNT", count, "BLOCK", block_ms),
@@ -140,38 +150,41 @@ class Consumer:
         org_of = dict(zip((key.encode() for key in keys), orgs, strict=True))
         return [entry for key, items in reply or () for entry in _entries(org_of[key], items)]
 
-    async def claim(self, org: str, *, count: int) -> list[Entry]:
-        """Entries that somebody took and has not acknowledged for long: dead, or about to find them done."""
+    async def claim(self, org: str, *, count: int) -> list[StreamEntry]:
+        """Claim entries that a consumer has not acknowledged within `idle_ms`. If it is alive, it finds them done."""
         key = self._key(org)
-        # From where the last look ended: Redis 6.2 keeps pending what was trimmed, and would show that again and again.
+        # Continue at the last cursor: Redis 6.2 keeps trimmed entries pending and would return them each time.
         cursor = self._cursors.get(org, b"0-0")
         words = ("XAUTOCLAIM", key, self._group, self._name, self._idle_ms, cursor, "COUNT", count)
         self._cursors[org], items, *_ = await self._redis.call(*words)
         return _entries(org, items)
 
     async def commit(self, org: str, ids: Sequence[bytes], *, traces: int = 0) -> int:
-        """They are done. With `traces` they are handed on to at most so many; returns how many older ones gave way."""
+        """Acknowledge and delete entries. With `traces` > 0, append them to the traces, trimmed to that many.
+
+        Returns how many older traces were trimmed. Waits while a budget rebuild is running.
+        """
         if not ids:
             return 0
         keys = (self._key(org), traces_key(org), *((rebuilding_key(org),) if self._group == LEDGER_GROUP else ()))
-        # Redis is asked: the one who counts may be dead, then the key runs out
+        # polled: the worker that rebuilds may be dead, and then the key expires
         while (answer := await self._redis.run(_COMMIT, keys, (self._group, traces, *ids)))[0] < 0:  # noqa: ASYNC110
-            await asyncio.sleep(REBUILDING_SECONDS)
+            await asyncio.sleep(self._rebuilding_seconds)
         return int(answer[1])
 
-    async def bury(self, entry: Entry, reason: str) -> bool:
-        """Set it aside. False: another worker did."""
+    async def move_to_dead(self, entry: StreamEntry, reason: str) -> bool:
+        """Move an entry to the dead stream. False if another worker did."""
         keys = (self._key(entry.org), dead_key(entry.org))
-        return bool(await self._redis.run(_BURY, keys, (self._group, entry.id, reason)))
+        return bool(await self._redis.run(_MOVE_TO_DEAD, keys, (self._group, entry.id, reason)))
 
     async def leave(self, orgs: Sequence[str]) -> None:
-        """Take this name off the groups."""
+        """Delete this consumer from its groups."""
         for org in orgs:
-            await self._redis.run(_LEAVE, (self._key(org),), (self._group, self._name, _SILENT_MS))
+            await self._redis.run(_LEAVE, (self._key(org),), (self._group, self._name, _IDLE_CONSUMER_MS))
 
 
 async def backlog(redis: Redis, key: str) -> Backlog:
-    """Length and age of a stream, by Redis' own clock."""
+    """Return length and age of a stream, by Redis' clock."""
     entries = await redis.call("XLEN", key)
     if not entries:
         return Backlog(0, 0.0)
@@ -182,20 +195,20 @@ async def backlog(redis: Redis, key: str) -> Backlog:
 
 
 async def replay_dead(redis: Redis, org: str) -> int:
-    """Put what was set aside back into the stream, once its cause is gone. Returns how many."""
+    """Move an org's dead records back into its stream, once their cause is fixed. Returns how many."""
     total = 0
     while count := await redis.run(_REPLAY, (dead_key(org), stream_key(org)), (100,)):
         total += count
     return total
 
 
-def _entries(org: str, items: Sequence[Any]) -> list[Entry]:
-    """An entry that was trimmed while it was pending is nil, or has nil for its fields."""
+def _entries(org: str, items: Sequence[Any]) -> list[StreamEntry]:
+    """Parse entries. One that was trimmed while it was pending is nil, or has nil fields."""
     found = []
     for item in items:
         if item is None:
             continue
         id, fields = item
         pairs = dict(zip(fields[::2], fields[1::2], strict=True)) if fields else {}
-        found.append(Entry(org, id, pairs.get(FIELD)))
+        found.append(StreamEntry(org, id, pairs.get(FIELD)))
     return found

@@ -1,0 +1,141 @@
+"""A worker's loops around a real Redis and a real database."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from tests.telemetry.otlp_sink import OTLPSink
+
+from quarterdeck.accounting.admission import stream_key
+from quarterdeck.net.redis import Redis, RedisUnavailableError
+from quarterdeck.record import RequestRecord, encode
+from quarterdeck.store.database import Database
+from quarterdeck.store.ledger import Ledger, LedgerFilter
+from quarterdeck.telemetry.otlp import OTLPExporter
+from quarterdeck.telemetry.worker_metrics import WorkerMetrics
+from quarterdeck.worker.conditions import Condition
+from quarterdeck.worker.ledger_loop import LedgerLoop
+from quarterdeck.worker.streams import Consumer, backlog
+from quarterdeck.worker.trace_loop import TraceLoop
+
+ORG = "default"
+
+
+ALL = LedgerFilter(org=ORG)
+
+
+TRACES = 1000
+
+
+BLOCK_MS = 50
+"""Short: a stop waits for the current read."""
+
+
+@dataclass
+class Bench:
+    """A worker's parts around a real Redis and a real database."""
+
+    url: str
+    redis: Redis
+    blocking: Redis
+    database: Database
+    metrics: WorkerMetrics
+    orgs: list[str]
+    states: list[bool]
+    """The states that the database reported (`on_state`)."""
+
+    def another(self) -> "Bench":
+        """Return a copy with its own blocking connection. The caller closes its `blocking`."""
+        return replace(self, blocking=Redis(self.url))
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.database)
+
+    def ledger_loop(self, name: str = "worker_a", *, traces: int = 0, idle_ms: int = 0) -> LedgerLoop:
+        return LedgerLoop(
+            Consumer(self.redis, "ledger", name, idle_ms=idle_ms),
+            self.blocking,
+            lambda: self.orgs,
+            Condition("the ledger"),
+            ledger=self.ledger,
+            metrics=self.metrics,
+            traces=traces,
+            block_ms=BLOCK_MS,
+        )
+
+    def trace_loop(self, sink: OTLPSink) -> TraceLoop:
+        exporter = OTLPExporter(
+            sink.endpoint, headers=sink.headers, service_name="quarterdeck", environment="test", timeout=2.0
+        )
+        return TraceLoop(
+            Consumer(self.redis, "traces", "worker_a", idle_ms=0),
+            self.blocking,
+            lambda: self.orgs,
+            Condition("the trace sink"),
+            exporter=exporter,
+            environment="test",
+            metrics=self.metrics,
+            block_ms=BLOCK_MS,
+        )
+
+    async def append(self, *records: RequestRecord) -> None:
+        for record in records:
+            await self.redis.call("XADD", stream_key(record.org), "*", "record", encode(record))
+
+    async def waiting(self, key: str = stream_key(ORG)) -> int:
+        return (await backlog(self.redis, key)).entries
+
+    async def rows(self) -> set[str]:
+        return {record.id for record in await self.ledger.list(ALL, limit=10_000)}
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
+    """Poll until the condition holds: a change in a server sets no event."""
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110  # it changes in another process
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def running(*running_loops: LedgerLoop | TraceLoop) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    tasks = [asyncio.create_task(loop.run(stop)) for loop in running_loops]
+    try:
+        yield
+    finally:
+        stop.set()
+        async with asyncio.timeout(20):
+            await asyncio.gather(*tasks)
+
+
+@contextlib.asynccontextmanager
+async def a_bench(redis_url: str, database_url: str, *, timeout: float = 1.0) -> AsyncIterator[Bench]:
+    states: list[bool] = []
+    database = Database(database_url, timeout=timeout, on_state=states.append)
+    await database.migrate()
+    states.clear()
+    bench = Bench(redis_url, Redis(redis_url), Redis(redis_url), database, WorkerMetrics(), [ORG], states)
+    yield bench
+    await bench.redis.close()
+    await bench.blocking.close()
+    await database.close()
+
+
+async def is_empty(bench: Bench, key: str = stream_key(ORG)) -> bool:
+    try:
+        return await bench.waiting(key) == 0
+    except RedisUnavailableError:
+        return False
+
+
+async def answers(bench: Bench) -> bool:
+    try:
+        return bool(await bench.redis.call("PING"))
+    except RedisUnavailableError:
+        return False
+
+
+async def holds(condition: Callable[[], bool]) -> bool:
+    return condition()

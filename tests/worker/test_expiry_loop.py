@@ -1,0 +1,37 @@
+"""Requests of dead gateways become lost rows."""
+
+import msgspec
+import pytest
+from tests.records import a_record
+from tests.worker.bench import ORG, Bench, eventually, is_empty, running
+
+from quarterdeck.accounting import admission
+from quarterdeck.accounting.admission import Note, Reservation
+from quarterdeck.accounting.scopes import Counters
+from quarterdeck.worker.conditions import Condition
+from quarterdeck.worker.expiry_loop import ExpiryLoop
+
+
+async def test_a_request_whose_gateway_died_becomes_a_lost_row(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "GRACE_SECONDS", 0)
+    record = a_record(status="lost", finish_reason=None)
+    note = msgspec.json.encode(Note(record))
+    await admission.reserve(bench.redis, Reservation(record.id, Counters(ORG), note, 100, lease_seconds=0))
+    expiry = ExpiryLoop(bench.redis, lambda: bench.orgs, Condition("settling"), bench.metrics)
+    await expiry.turn()
+    await expiry.turn()
+    assert bench.metrics.lost.values[()] == 1
+    async with running(bench.ledger_loop()):
+        await eventually(lambda: is_empty(bench))
+    assert (await bench.ledger.retrieve(record.id, org=ORG)).status == "lost"
+
+
+async def test_what_nobody_foresaw_among_the_reservations_does_not_end_the_loop(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    await bench.redis.call("SET", admission.deadlines_key(ORG), "no sorted set")
+    expiry = ExpiryLoop(bench.redis, lambda: bench.orgs, Condition("settling"), bench.metrics)
+    await expiry.turn()
+    assert "settling: " in caplog.text
+    await bench.redis.call("DEL", admission.deadlines_key(ORG))
+    await expiry.turn()
