@@ -15,7 +15,7 @@ from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.gate import Gate
 from quarterdeck.inference.metering.meter import error_code
-from quarterdeck.inference.metering.token_counting import count_what_was_received, estimate_what_was_received
+from quarterdeck.inference.metering.token_counting import count_received_tokens, estimate_received_tokens
 from quarterdeck.net.tasks import Spawn
 from quarterdeck.record import RequestRecord, Status
 
@@ -63,7 +63,7 @@ class Closing:
                 self._to_count += 1
                 self._spawn(self._count_and_settle(call, meter.endpoint, status, now, http_status, code))
                 return
-            estimate_what_was_received(meter, call.body)
+            estimate_received_tokens(meter, call.body)
         self._settle(call, meter.record(status, now, http_status=http_status, error=code))
 
     def finish_with(self, call: Call, found: Entry, now: float) -> None:
@@ -76,11 +76,11 @@ class Closing:
         """Count the received text, as the engine gave no usage."""
         try:
             async with self._counting:
-                await count_what_was_received(self._engines, endpoint, call.meter, call.body)
+                await count_received_tokens(self._engines, endpoint, call.meter, call.body)
         finally:  # estimated if counting failed; settled in any case
             self._to_count -= 1
             if call.meter.usage is None:
-                estimate_what_was_received(call.meter, call.body)
+                estimate_received_tokens(call.meter, call.body)
             self._settle(call, call.meter.record(status, ended, http_status=http_status, error=error))
 
     def _settle(self, call: Call, record: RequestRecord) -> None:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from quarterdeck.inference.metering.meter import estimated
+from quarterdeck.inference.metering.meter import estimate_tokens
 from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.protocol.requests import ChatCompletion, Generation
 
@@ -23,7 +23,7 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
 
 def estimate(request: InferenceRequest) -> Estimate:
     """The prompt by the body's size, the output by its limit and the number of choices."""
-    prompt = min(estimated(len(request.body)), MAX_ESTIMATE)
+    prompt = min(estimate_tokens(len(request.body)), MAX_ESTIMATE)
     parsed = request.parsed
     if not isinstance(parsed, Generation):
         return Estimate(prompt, 0, prompt)

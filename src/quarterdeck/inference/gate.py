@@ -26,7 +26,7 @@ from quarterdeck.inference.cache.answers import Lookup
 from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.call import Head, Headers
 from quarterdeck.inference.estimation import Estimate
-from quarterdeck.inference.metering.record_templates import Forms
+from quarterdeck.inference.metering.record_templates import RecordTemplates
 from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.net.redis import Redis, RedisError, RedisSilentError, RedisUnavailableError
@@ -63,14 +63,14 @@ class Gate:
         redis: Redis,
         settlement: Settlement,
         spawn: Spawn,
-        forms: Forms,
+        templates: RecordTemplates,
         reread: Callable[[Principal, int], Awaitable[Principal]],
     ) -> None:
         self._redis = redis
         self._reserving = Reserving(redis, spawn)
         self._settlement = settlement
         self._spawn = spawn
-        self._forms = forms
+        self._templates = templates
         self._reread = reread
         self._local = LocalLimits()
         self.refused: Counter[tuple[str, ...]] = Counter()
@@ -167,14 +167,14 @@ class Gate:
         gateway: GatewayConfig,
     ) -> Reservation:
         counters = principal.counters
-        form = self._forms.of(principal, served, head.operation)
+        template = self._templates.get(principal, served, head.operation)
         money = 0
         if counters.has_budget:
             money = estimated_cost(reserved.prompt, reserved.output, served.rates)
         return Reservation(
             head.request_id,
             counters,
-            form.note(head.request_id, head.started, stream=request.is_streaming),
+            template.note(head.request_id, head.started, stream=request.is_streaming),
             reserved.total,
             money,
             self._settlement.lease_seconds,

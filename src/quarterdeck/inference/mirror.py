@@ -17,7 +17,7 @@ from quarterdeck.inference.call_state import Call
 from quarterdeck.inference.endpoints.circuit_breaker import report_failure, report_success
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.metering.meter import Meter, error_code
-from quarterdeck.inference.metering.token_counting import estimate_what_was_received
+from quarterdeck.inference.metering.token_counting import estimate_received_tokens
 from quarterdeck.inference.preparation import adapt_body
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.inference.routing.router import Router
@@ -98,7 +98,7 @@ class Mirror:
         meter.first_token = time.time()
         report_success(endpoint)
         if answer.stream is None:
-            meter.read_answer(answer.parsed, answer.body)
+            meter.take_answer(answer.parsed, answer.body)
             self._end(meter, body, "ok", None)
             return
         relay = Relay(
@@ -122,7 +122,7 @@ class Mirror:
             engine_status = 200 if has_begun else (error.engine_status if error else 0)
             meter.attempts.append(Attempt(meter.endpoint.id, meter.engine_started, now, engine_status, code))
         if meter.usage is None and has_begun:
-            estimate_what_was_received(meter, body)
+            estimate_received_tokens(meter, body)
         http_status = 200 if has_begun else (error.status if error else 0)
         record = meter.record(status, now, http_status=http_status, error=code)
         self._settlement.settle(record, meter.head.principal.counters)

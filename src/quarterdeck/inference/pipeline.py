@@ -26,7 +26,7 @@ from quarterdeck.inference.estimation import Estimate, estimate
 from quarterdeck.inference.gate import Gate
 from quarterdeck.inference.media import check_media_urls
 from quarterdeck.inference.metering.meter import Meter
-from quarterdeck.inference.metering.record_templates import Forms
+from quarterdeck.inference.metering.record_templates import RecordTemplates
 from quarterdeck.inference.mirror import MAX_RUNNING as MAX_MIRRORED
 from quarterdeck.inference.mirror import Mirror
 from quarterdeck.inference.preparation import prepare_body
@@ -72,10 +72,10 @@ class Pipeline:
         self.queues = Queues(endpoints, directory.select(lambda each: each.config.queue), self._has_engine)
         self._cache = cache
         self._settlement = settlement
-        self._forms = Forms()
+        self._templates = RecordTemplates()
         self.router = Router(endpoints)
         self._mirror = Mirror(self.router, engines, settlement, spawn, on_record, max_running=max_mirrored)
-        self.gate = Gate(redis, settlement, spawn, self._forms, reread)
+        self.gate = Gate(redis, settlement, spawn, self._templates, reread)
         self._attempts = Attempts(engines, self.queues)
         self._closing = Closing(
             engines, self._attempts, self.gate, settlement, spawn, on_record, max_to_count=max_to_count
@@ -118,7 +118,9 @@ class Pipeline:
         admitted = await self.gate.admit(head, request, served, reserved, lookup=lookup, gateway=gateway)
         if admitted.principal is not head.principal:
             head = msgspec.structs.replace(head, principal=admitted.principal)
-        meter = Meter(head, served, request.parsed, route=route.name if route.is_named else "", forms=self._forms)
+        meter = Meter(
+            head, served, request.parsed, route=route.name if route.is_named else "", templates=self._templates
+        )
         call = Call(
             head,
             request,
@@ -159,7 +161,7 @@ class Pipeline:
         return self._streamed(call, answer.stream, gateway, deadline)
 
     def _whole(self, call: Call, answer: EngineAnswer) -> Reply:
-        call.meter.read_answer(answer.parsed, answer.body)
+        call.meter.take_answer(answer.parsed, answer.body)
         if call.lookup is not None:
             call.lookup.take(answer.body, answer.content_type)
         self._closing.finish(call, "ok", None)

@@ -14,7 +14,7 @@ from quarterdeck.record import Attempt
 
 
 def read(meter: Meter, body: bytes) -> None:
-    meter.read_answer(parse_answer(body), body)
+    meter.take_answer(parse_answer(body), body)
 
 
 def test_a_whole_answer_gives_usage_reason_and_id() -> None:

@@ -8,7 +8,7 @@ from tests.inference.making import a_principal
 from quarterdeck.accounting.admission import Note
 from quarterdeck.accounting.scopes import settle_words
 from quarterdeck.inference.call import Operation
-from quarterdeck.inference.metering.record_templates import Form, Forms
+from quarterdeck.inference.metering.record_templates import RecordTemplate, RecordTemplates
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.settings.limits import Limits
 
@@ -17,8 +17,8 @@ PRINCIPAL = a_principal(scopes=(a_scope("key:key_1", 5, limits=Limits(requests_p
 
 
 def test_a_note_is_a_record_of_a_request_that_was_lost() -> None:
-    form = Form(PRINCIPAL, SERVED, Operation.CHAT)
-    note = msgspec.json.decode(form.note("req_1", 1_800_000_000.125, stream=True), type=Note)
+    template = RecordTemplate(PRINCIPAL, SERVED, Operation.CHAT)
+    note = msgspec.json.decode(template.note("req_1", 1_800_000_000.125, stream=True), type=Note)
     record = note.record
     assert (record.id, record.started, record.ended) == ("req_1", 1_800_000_000.125, 1_800_000_000.125)
     assert (record.status, record.stream, record.operation, record.model) == ("lost", True, "chat", "m")
@@ -28,17 +28,17 @@ def test_a_note_is_a_record_of_a_request_that_was_lost() -> None:
 
 
 def test_every_record_is_its_own() -> None:
-    form = Form(PRINCIPAL, SERVED, Operation.CHAT)
-    first, second = form.record(), form.record()
+    template = RecordTemplate(PRINCIPAL, SERVED, Operation.CHAT)
+    first, second = template.record(), template.record()
     first.id = "req_1"
-    assert (first.id, second.id, form.record().id) == ("req_1", "", "")
+    assert (first.id, second.id, template.record().id) == ("req_1", "", "")
     assert (first.key_name, first.priority, first.price_version) == (PRINCIPAL.name, 0, SERVED.price_version)
 
 
 def test_a_form_is_made_once_for_the_same_principal_and_model() -> None:
-    forms = Forms()
-    form = forms.of(PRINCIPAL, SERVED, Operation.CHAT)
-    assert forms.of(PRINCIPAL, SERVED, Operation.CHAT) is form
-    assert forms.of(PRINCIPAL, SERVED, Operation.COMPLETIONS) is not form
+    templates = RecordTemplates()
+    template = templates.of(PRINCIPAL, SERVED, Operation.CHAT)
+    assert templates.get(PRINCIPAL, SERVED, Operation.CHAT) is template
+    assert templates.get(PRINCIPAL, SERVED, Operation.COMPLETIONS) is not template
     changed = a_principal(name="renamed", scopes=PRINCIPAL.scopes)
-    assert b"renamed" in forms.of(changed, SERVED, Operation.CHAT).note("req_1", 0.0)
+    assert b"renamed" in templates.get(changed, SERVED, Operation.CHAT).note("req_1", 0.0)

@@ -5,10 +5,15 @@ from typing import Any
 import pytest
 from tests.inference.bench import Bench
 from tests.inference.engines import counting, silence
-from tests.inference.making import COMPLETION, SAID, answer, as_json
-from tests.net.upstream import Upstream, answering, response, streamed
+from tests.inference.making import CHAT, COMPLETION, SAID, a_meter, an_endpoint, answer, as_json
+from tests.net.upstream import SOON, Upstream, answering, response, streamed
 
 from quarterdeck.inference.call import Operation
+from quarterdeck.inference.engine.client import EngineClient
+from quarterdeck.inference.metering.token_counting import count_received_tokens
+from quarterdeck.inference.metering.transcript import Transcript
+from quarterdeck.net.http_client import HttpClient
+from quarterdeck.protocol.usage import Usage
 
 
 @pytest.mark.parametrize("said", [response(b'{"detail":"Not Found"}', status=404), response(b"{}"), b"garbage"])
@@ -22,14 +27,12 @@ async def test_where_the_engine_can_not_count_tokens_are_estimated(bench: Bench,
         assert record.usage_source == "estimated"
 
 
-async def test_an_engine_that_does_not_come_to_count_is_not_waited_for(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("quarterdeck.inference.metering.token_counting.COUNT_SECONDS", 0.05)
-    async with Upstream(answering(streamed(*SAID), silence)) as engine:
-        bench.add(engine)
-        await bench.stream()
-        assert (await bench.record()).usage_source == "estimated"
+async def test_an_engine_that_does_not_come_to_count_is_not_waited_for(client: HttpClient) -> None:
+    meter, body = a_meter(transcript=Transcript()), as_json(CHAT)
+    async with Upstream(silence) as engine:
+        endpoint = an_endpoint(url=engine.url)
+        await count_received_tokens(EngineClient(client, SOON), endpoint, meter, body, seconds=0.01)
+        assert (meter.usage, meter.usage_source) == (Usage(-(-len(body) // 4), 0, 0, 0), "estimated")
         await engine.closed.wait()
 
 

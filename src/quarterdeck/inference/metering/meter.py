@@ -1,7 +1,7 @@
-"""Watches one request and makes its record.
+"""Collects what is known of a request and makes its record.
 
-On the hot path it takes times and looks for byte patterns; what has a price in microseconds (parsing, counting) waits
-until the request is over.
+On the hot path it only takes timestamps and values that others found. Parsing and token counting wait until the request
+has ended.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from quarterdeck.accounting.pricing import cost
 from quarterdeck.errors import APIError
 from quarterdeck.inference.call import Head
 from quarterdeck.inference.endpoints.sources import Endpoint
-from quarterdeck.inference.metering.record_templates import Forms
+from quarterdeck.inference.metering.record_templates import RecordTemplates
 from quarterdeck.inference.metering.transcript import Transcript
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Generation
@@ -21,9 +21,9 @@ from quarterdeck.record import Attempt, RequestRecord, Status, UsageSource
 
 NO_TOKENS = Usage(0, 0, 0, 0)
 CHARACTERS_PER_TOKEN = 4
-"""The usual rule of thumb, where nobody can count."""
+"""The usual rule of thumb, for texts that can't be tokenized."""
 MAX_TEXT = 512
-"""Characters kept of what a caller or an engine may choose freely: a record travels through Redis' memory."""
+"""Characters kept of strings that clients and engines choose: records are held in Redis' memory."""
 
 
 class Meter(msgspec.Struct, eq=False):
@@ -43,18 +43,18 @@ class Meter(msgspec.Struct, eq=False):
     transcript: Transcript | None = None
     resumed: int = 0
     route: str = ""
-    """The route's name, where it came by one."""
-    forms: Forms = msgspec.field(default_factory=Forms)
+    """The name of the route that the request was sent to. Empty: a model's name."""
+    templates: RecordTemplates = msgspec.field(default_factory=RecordTemplates)
 
-    def read_answer(self, answer: ParsedAnswer | None, body: bytes) -> None:
-        """Take usage, id and finish reason from a whole answer."""
+    def take_answer(self, answer: ParsedAnswer | None, body: bytes) -> None:
+        """Take usage, id and finish reason from a complete answer."""
         if answer is None:
             return
         self.response_id = answer.id
         if answer.choices:
             self.finish_reason = answer.choices[0].finish_reason
         self.take_usage(parse_usage(answer.usage))
-        if self.usage is None and isinstance(self.request, Generation):  # somebody will have to count
+        if self.usage is None and isinstance(self.request, Generation):  # its tokens will be counted from the text
             self.transcript = Transcript()
             self.transcript.add_answer(body)
 
@@ -63,11 +63,11 @@ class Meter(msgspec.Struct, eq=False):
             self.usage, self.usage_source = usage, "engine"
 
     def note(self, now: float, body: bytes) -> RequestRecord:
-        """The record as it would be if the gateway died now; `body` is the request's. Tokens are a guess until the
-        engine has counted them: it costs nothing, and prefill is billed once a first byte came."""
+        """The record if the gateway died now; `body` is the request's. Tokens are estimated until the engine reports
+        them, without parsing anything; the prompt is billed once the answer has begun."""
         seen = None
         if self.usage is None and self.first_token is not None:
-            seen = Usage(estimated(len(body)), 0, self.transcript.tokens_seen() if self.transcript else 0, 0)
+            seen = Usage(estimate_tokens(len(body)), 0, self.transcript.tokens_seen() if self.transcript else 0, 0)
         return self.record("lost", now, http_status=0, seen=seen)
 
     def record(
@@ -79,9 +79,9 @@ class Meter(msgspec.Struct, eq=False):
         error: str | None = None,
         seen: Usage | None = None,
     ) -> RequestRecord:
-        """The record as of `now`; `seen` is a guess of the usage where nobody has counted it."""
+        """The record as of `now`. `seen` is an estimate, used where no usage is known."""
         head, request, endpoint = self.head, self.request, self.endpoint
-        record = self.forms.of(head.principal, self.served, head.operation).record()
+        record = self.templates.get(head.principal, self.served, head.operation).record()
         record.id, record.started, record.ended = head.request_id, head.started, now
         record.first_token, record.status, record.http_status = self.first_token, status, http_status
         record.error_code = error
@@ -107,8 +107,8 @@ class Meter(msgspec.Struct, eq=False):
         return record
 
 
-def estimated(characters: int) -> int:
-    """Tokens of a text of so many characters, when nobody can count them."""
+def estimate_tokens(characters: int) -> int:
+    """Estimated tokens of a text of this many characters."""
     return -(-characters // CHARACTERS_PER_TOKEN)
 
 

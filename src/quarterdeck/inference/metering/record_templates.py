@@ -1,8 +1,7 @@
-"""What is the same in all requests of one key to one model, made once: their record and the note that Redis keeps.
+"""Templates of records and notes: what all requests of one key to one model have in common.
 
-A note is a `Note` of admission in JSON, what Redis is told of a request before it runs: enough for the worker to bill
-it should the gateway die. What else the record holds comes with the first renewal (`Settlement`), a third of a lease
-later.
+A note is admission's `Note` in JSON. Redis keeps it while a request runs: enough for the worker to bill the request if
+the gateway dies. The rest of the record comes with the first renewal (`Settlement`), a third of a lease later.
 """
 
 import msgspec
@@ -12,12 +11,12 @@ from quarterdeck.inference.call import Operation
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.record import RequestRecord
 
-MOST = 10_000
-"""Forms kept, some 2 KB each. Then all are forgotten: they are made again in microseconds."""
+MAX_TEMPLATES = 10_000
+"""About 2 KB each. Past it all are dropped: one takes microseconds to make."""
 
 
-class Form:
-    """A record and a note, filled in as far as key, model and operation tell."""
+class RecordTemplate:
+    """A record and a note with the fields that key, model and operation determine."""
 
     __slots__ = ("_note", "_record", "principal", "served")
 
@@ -51,31 +50,32 @@ class Form:
         self._note = whole.removesuffix(b"}}")
 
     def record(self) -> RequestRecord:
-        """One to go on with. A copy: thirty-odd arguments would cost four times as much."""
+        """A record to complete. Copying is four times as fast as a constructor call with thirty arguments."""
         copy: RequestRecord = self._record.__copy__()  # type: ignore[attr-defined]  # its stub lacks it
         return copy
 
     def note(self, request_id: str, started: float, *, stream: bool = False) -> bytes:
-        """The note of one request; to the microsecond, as a float written to its last digit costs twice the rest."""
+        """The note of one request. Its times are in microseconds: writing a float to its last digit takes twice as long
+        as everything else."""
         time = f"{started:.6f}"
         streamed = ',"stream":true' if stream else ""
         return self._note + f',"id":"{request_id}","started":{time},"ended":{time}{streamed}}}}}'.encode()
 
 
-class Forms:
-    """Made once, for as long as principal and model are the same objects."""
+class RecordTemplates:
+    """Templates by key, model and operation. One is made again when the principal or the model was replaced."""
 
-    __slots__ = ("_forms",)
+    __slots__ = ("_templates",)
 
     def __init__(self) -> None:
-        self._forms: dict[tuple[str, str, Operation], Form] = {}
+        self._templates: dict[tuple[str, str, Operation], RecordTemplate] = {}
 
-    def of(self, principal: Principal, served: ServedModel, operation: Operation) -> Form:
+    def get(self, principal: Principal, served: ServedModel, operation: Operation) -> RecordTemplate:
         key = (principal.key, served.name, operation)
-        form = self._forms.get(key)
-        if form is not None and form.principal is principal and form.served is served:
-            return form
-        if len(self._forms) >= MOST:
-            self._forms.clear()
-        form = self._forms[key] = Form(principal, served, operation)
-        return form
+        template = self._templates.get(key)
+        if template is not None and template.principal is principal and template.served is served:
+            return template
+        if len(self._templates) >= MAX_TEMPLATES:
+            self._templates.clear()
+        template = self._templates[key] = RecordTemplate(principal, served, operation)
+        return template

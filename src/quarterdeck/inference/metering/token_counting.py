@@ -1,7 +1,7 @@
-"""Counts tokens where the engine did not get to say them: a caller hung up, a stream broke off.
+"""Token counts of answers without usage: the client disconnected, or the stream was lost.
 
-By the endpoint's own tokenizer over the text that was received; where it can't be asked, by bytes. The record says
-which (`usage_source`).
+The endpoint's tokenizer counts the received text. If it is unavailable, tokens are estimated from the text's length.
+The record's `usage_source` says which.
 """
 
 import asyncio
@@ -11,39 +11,44 @@ import msgspec
 
 from quarterdeck.inference.endpoints.sources import Endpoint
 from quarterdeck.inference.engine.client import EngineClient
-from quarterdeck.inference.metering.meter import Meter, estimated
+from quarterdeck.inference.metering.meter import Meter, estimate_tokens
 from quarterdeck.protocol.usage import Usage
 
 PROMPT_FIELDS = ("messages", "tools", "add_generation_prompt", "continue_final_message", "chat_template_kwargs")
-"""What of a chat request shapes its prompt."""
+"""The fields of a chat request that shape its prompt."""
 COUNT_SECONDS = 5.0
-"""For all questions together. An engine that was lost is not waited for: a guess in time is worth more."""
+"""Limit for all `/tokenize` calls of one request. After that its tokens are estimated: the engine may be down."""
 MAX_PROMPTS = 16
-"""A request with more prompts is estimated rather than counted one by one."""
+"""Requests with more prompts are estimated."""
 
 
-async def count_what_was_received(engines: EngineClient, endpoint: Endpoint, meter: Meter, body: bytes) -> None:
-    """Set the meter's usage to prompt and text, counted or estimated."""
+async def count_received_tokens(
+    engines: EngineClient, endpoint: Endpoint, meter: Meter, body: bytes, *, seconds: float = COUNT_SECONDS
+) -> None:
+    """Set the meter's usage: the tokens of the request `body` and of the received text, counted within `seconds` or
+    else estimated."""
     text = meter.transcript.text() if meter.transcript else ""
     prompt = output = None
     try:
-        async with asyncio.timeout(COUNT_SECONDS):
+        async with asyncio.timeout(seconds):
             prompt = await _prompt(engines, endpoint, meter.served.name, body)
             if text is not None and prompt is not None:
                 output = await _output(engines, endpoint, meter.served.name, text)
     except TimeoutError:
-        pass  # what was not counted by now is estimated
+        pass  # estimated below
     if prompt is not None and output is not None:
         meter.usage, meter.usage_source = Usage(prompt, 0, output, 0), "counted"
         return
-    estimate_what_was_received(meter, body, prompt=prompt)
+    estimate_received_tokens(meter, body, prompt=prompt)
 
 
-def estimate_what_was_received(meter: Meter, body: bytes, *, prompt: int | None = None) -> None:
-    """The same by a rule of thumb; `prompt` was counted all the same, if it is given."""
-    text = meter.transcript.text() if meter.transcript else ""
-    output = estimated(len(text)) if text is not None else (meter.transcript.tokens_seen() if meter.transcript else 0)
-    meter.usage = Usage(estimated(len(body)) if prompt is None else prompt, 0, output, 0)
+def estimate_received_tokens(meter: Meter, body: bytes, *, prompt: int | None = None) -> None:
+    """Set the meter's usage to an estimate. `prompt` is the prompt's token count, if known."""
+    output = 0
+    if (transcript := meter.transcript) is not None:
+        text = transcript.text()
+        output = transcript.tokens_seen() if text is None else estimate_tokens(len(text))
+    meter.usage = Usage(estimate_tokens(len(body)) if prompt is None else prompt, 0, output, 0)
     meter.usage_source = "estimated"
 
 
@@ -54,11 +59,11 @@ async def _output(engines: EngineClient, endpoint: Endpoint, name: str, text: st
 
 
 async def _prompt(engines: EngineClient, endpoint: Endpoint, name: str, body: bytes) -> int | None:
-    asked = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    if "messages" in asked:
-        fields = {field: asked[field] for field in PROMPT_FIELDS if field in asked}
+    request = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    if "messages" in request:
+        fields = {field: request[field] for field in PROMPT_FIELDS if field in request}
         return await _count(engines, endpoint, name, fields)
-    raw = asked.get("prompt", asked.get("input"))
+    raw = request.get("prompt", request.get("input"))
     prompts = msgspec.json.decode(raw) if raw is not None else None
     if isinstance(prompts, str):
         return await _count(engines, endpoint, name, {"prompt": prompts})
@@ -80,5 +85,5 @@ async def _prompt(engines: EngineClient, endpoint: Endpoint, name: str, body: by
     return total
 
 
-async def _count(engines: EngineClient, endpoint: Endpoint, name: str, what: Mapping[str, object]) -> int | None:
-    return await engines.count(endpoint, {"model": endpoint.upstream_model or name, **what})
+async def _count(engines: EngineClient, endpoint: Endpoint, name: str, fields: Mapping[str, object]) -> int | None:
+    return await engines.count(endpoint, {"model": endpoint.upstream_model or name, **fields})

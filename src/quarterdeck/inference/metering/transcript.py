@@ -1,6 +1,6 @@
-"""The text of a stream so far, kept cheaply: bytes as they came, folded into text each 16 KB.
+"""The text of a stream so far. Pieces are kept as received and parsed every 16 KB, which is cheap.
 
-Needed where an answer breaks off: its text is tokenized then, off the hot path, or gone on with at another endpoint.
+It is needed if the answer is interrupted: to count its tokens, off the hot path, or to resume it on another endpoint.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from quarterdeck.protocol import sse
 
 FOLD_BYTES = 16 * 1024
 MAX_TEXT_CHARACTERS = 256 * 1024
-"""Past it the text is no longer kept, and the tokens are estimated from the number of events."""
+"""Longer texts are dropped; tokens are then estimated from the number of events."""
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -31,7 +31,7 @@ class _Choice(msgspec.Struct, gc=False):
 
 
 class _Chunk(msgspec.Struct, gc=False):
-    """What may be said in a chunk. Decoded for each token: other members are skipped over."""
+    """The fields of a chunk that may have text. Decoded for each token; other fields are skipped."""
 
     choices: list[_Choice] | None = None
 
@@ -41,7 +41,7 @@ _NO_DELTA = _Delta()
 
 
 class Transcript:
-    """What one answer has said, over all its choices."""
+    """The text of one answer, of all its choices."""
 
     __slots__ = ("_events", "_is_plain", "_pieces", "_size", "_text")
 
@@ -53,29 +53,29 @@ class Transcript:
         self._is_plain = True
 
     def add(self, whole: bytes) -> None:
-        """Whole events, as they are passed on."""
+        """Add whole events, as sent to the client."""
         self._pieces.append(whole)
         self._size += len(whole)
         if self._size >= FOLD_BYTES:
             self._fold()
 
     def add_answer(self, body: bytes) -> None:
-        """A whole answer, where it was no stream."""
-        self._keep(generated_text(sse.parse_json(body)))
+        """Add a complete answer that was not streamed."""
+        self._append(generated_text(sse.parse_json(body)))
 
     def text(self) -> str | None:
-        """All text received; None where there was more than is kept."""
+        """The received text. None: it was too long to keep."""
         self._fold()
         return self._text
 
     def plain_text(self) -> str | None:
-        """The text of the only choice; None where there was more than is kept, or anything but content: reasoning, a
-        tool's call, a refusal, another choice."""
+        """The text, if it is all content of one choice. None: it was too long to keep, or there was something else
+        (reasoning, a tool call, a refusal, another choice)."""
         self._fold()
         return self._text if self._is_plain else None
 
     def tokens_seen(self) -> int:
-        """About as many as there were events with text. Asked often, so nothing is parsed for it."""
+        """Estimated tokens: the number of events with text. Called often, so it parses nothing."""
         return self._events + sum([piece.count(b"\n\n") for piece in self._pieces])
 
     def _fold(self) -> None:
@@ -84,13 +84,13 @@ class Transcript:
         whole = b"".join(self._pieces)
         self._pieces.clear()
         self._size = 0
-        if (said := self._read_at_once(whole)) is None:
-            said = self._read_one_by_one(whole)
-        self._events += len(said)
-        self._keep("".join(said))
+        if (texts := self._parse_at_once(whole)) is None:
+            texts = self._parse_one_by_one(whole)
+        self._events += len(texts)
+        self._append("".join(texts))
 
-    def _read_at_once(self, whole: bytes) -> list[str] | None:
-        """All events in one go, a tenth of the price; None where they are not a plain row of objects."""
+    def _parse_at_once(self, whole: bytes) -> list[str] | None:
+        """Parse all events at once, in a tenth of the time. None: they are not a plain row of objects."""
         if not whole.startswith(b"data: "):
             return None
         end = -len(sse.DONE) if whole.endswith(sse.DONE) else None
@@ -98,23 +98,23 @@ class Transcript:
             chunks = _chunks.decode_lines(b"\n".join(whole[6:end].rsplit(b"\n\ndata: ")))  # half of `replace`
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        return self._said(chunks)
+        return self._texts(chunks)
 
-    def _read_one_by_one(self, whole: bytes) -> list[str]:
-        said: list[str] = []
+    def _parse_one_by_one(self, whole: bytes) -> list[str]:
+        texts: list[str] = []
         for event in sse.events(whole):
             try:
-                said += self._said([_chunks.decode(sse.data(event))])
+                texts += self._texts([_chunks.decode(sse.data(event))])
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 if (chunk := sse.parse(event)) is None:
                     continue
-                self._is_plain = False  # it says what nobody expected
+                self._is_plain = False  # an unexpected structure
                 if text := generated_text(chunk):
-                    said.append(text)
-        return said
+                    texts.append(text)
+        return texts
 
-    def _said(self, chunks: list[_Chunk]) -> list[str]:
-        said: list[str] = []
+    def _texts(self, chunks: list[_Chunk]) -> list[str]:
+        texts: list[str] = []
         for chunk in chunks:
             choices = chunk.choices
             if not choices:
@@ -130,37 +130,37 @@ class Transcript:
                     and not (delta.tool_calls or delta.function_call or choice.message)
                 ):
                     if text:
-                        said.append(text)
+                        texts.append(text)
                     continue
             self._is_plain = False
             if text := generated_text(msgspec.to_builtins(chunk)):
-                said.append(text)
-        return said
+                texts.append(text)
+        return texts
 
-    def _keep(self, said: str) -> None:
+    def _append(self, text: str) -> None:
         if self._text is not None:
-            self._text += said
+            self._text += text
             if len(self._text) > MAX_TEXT_CHARACTERS:
                 self._text = None
 
 
 def generated_text(answer: dict[str, Any] | None) -> str:
-    """What an answer, or a chunk of one, says: content, reasoning, the names and arguments of tool calls."""
-    said: list[str] = []
+    """The text of an answer or a chunk: content, reasoning, names and arguments of tool calls."""
+    texts: list[str] = []
     for choice in _list(answer, "choices"):
         if isinstance(choice.get("text"), str):
-            said.append(choice["text"])
+            texts.append(choice["text"])
         message = choice.get("delta") or choice.get("message")
         if not isinstance(message, dict):
             continue
         # Some engines send the reasoning twice, under its old name and its new one.
         reasoning = message.get("reasoning_content") or message.get("reasoning")
-        said += [text for text in (reasoning, message.get("content")) if isinstance(text, str)]
+        texts += [text for text in (reasoning, message.get("content")) if isinstance(text, str)]
         for call in _list(message, "tool_calls"):
             function = call.get("function")
             if isinstance(function, dict):
-                said += [function[name] for name in ("name", "arguments") if isinstance(function.get(name), str)]
-    return "".join(said)
+                texts += [function[name] for name in ("name", "arguments") if isinstance(function.get(name), str)]
+    return "".join(texts)
 
 
 def _list(holder: dict[str, Any] | None, name: str) -> list[dict[str, Any]]:
