@@ -35,7 +35,7 @@ def test_every_record_is_its_own() -> None:
     assert (first.key_name, first.priority, first.price_version) == (PRINCIPAL.name, 0, SERVED.price_version)
 
 
-def test_a_form_is_made_once_for_the_same_principal_and_model() -> None:
+def test_a_template_is_made_once_for_the_same_principal_and_model() -> None:
     templates = RecordTemplates()
     template = templates.of(PRINCIPAL, SERVED, Operation.CHAT)
     assert templates.get(PRINCIPAL, SERVED, Operation.CHAT) is template
