@@ -37,7 +37,7 @@ def test_every_record_is_its_own() -> None:
 
 def test_a_template_is_made_once_for_the_same_principal_and_model() -> None:
     templates = RecordTemplates()
-    template = templates.of(PRINCIPAL, SERVED, Operation.CHAT)
+    template = templates.get(PRINCIPAL, SERVED, Operation.CHAT)
     assert templates.get(PRINCIPAL, SERVED, Operation.CHAT) is template
     assert templates.get(PRINCIPAL, SERVED, Operation.COMPLETIONS) is not template
     changed = a_principal(name="renamed", scopes=PRINCIPAL.scopes)

@@ -14,6 +14,7 @@ from quarterdeck.inference.metering.token_counting import count_received_tokens
 from quarterdeck.inference.metering.transcript import Transcript
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.protocol.usage import Usage
+from quarterdeck.settings.live import Live
 
 
 @pytest.mark.parametrize("said", [response(b'{"detail":"Not Found"}', status=404), response(b"{}"), b"garbage"])
@@ -31,7 +32,7 @@ async def test_an_engine_that_does_not_come_to_count_is_not_waited_for(client: H
     meter, body = a_meter(transcript=Transcript()), as_json(CHAT)
     async with Upstream(silence) as engine:
         endpoint = an_endpoint(url=engine.url)
-        await count_received_tokens(EngineClient(client, SOON), endpoint, meter, body, seconds=0.01)
+        await count_received_tokens(EngineClient(client, Live(SOON)), endpoint, meter, body, seconds=0.01)
         assert (meter.usage, meter.usage_source) == (Usage(-(-len(body) // 4), 0, 0, 0), "estimated")
         await engine.closed.wait()
 
