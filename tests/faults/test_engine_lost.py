@@ -159,7 +159,7 @@ async def test_without_the_engine_door_the_last_list_holds(stack: Stack) -> None
     await until(lambda: endpoints(stack, "ready") == 2)
     async with stack.client(key) as client:
         stack.door.stop()
-        await until(lambda: "the engine door does not answer" in stack.gateway.log.read_text())
+        await until(lambda: "engine door unreachable" in stack.gateway.log.read_text())
         # Five streams at once: the two endpoints share them.
         async with long_streams(client, "polled", 5) as streams:
             assert stack.c.running() > 0 and stack.b.running() > 0

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tests.inference.making import an_endpoint
+
 from quarterdeck import ids
 from quarterdeck.accounting.budget_status import Budgets
 from quarterdeck.errors import APIError, NotFoundError
@@ -19,7 +21,7 @@ from quarterdeck.gateway.http.wire import ABORT
 from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.inference.call import Head, Reply, Sink
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import Redis
 from quarterdeck.settings.config import Config
@@ -160,11 +162,11 @@ class FakeEndpoints:
         return self.endpoints
 
     def serving(self, name: str) -> Sequence[Endpoint]:
-        return [each for each in self.endpoints if each.state == "ready" and each.serves(name)]
+        return [each for each in self.endpoints if each.spec.state == "ready" and each.spec.serves(name)]
 
 
 def endpoint(id: str = "chat#1", model: str = "chat", state: Any = "ready", **fields: Any) -> Endpoint:
-    return Endpoint(id, model, "http://127.0.0.1:1", state, **fields)
+    return an_endpoint(id, model=model, state=state, **fields)
 
 
 class FakeRedis:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from tests.accounting.spending import a_scope, trust
 from tests.inference.bench import Bench
-from tests.inference.making import a_principal, an_endpoint, answer, served
+from tests.inference.making import a_principal, an_endpoint, answer, change, served
 from tests.net.upstream import Upstream, answering, response, until
 from tests.telemetry.test_metrics import value
 
 from quarterdeck.accounting.scopes import Scope
 from quarterdeck.errors import EngineUnavailableError, RateLimitError, ServiceUnavailableError
 from quarterdeck.gateway.gauges import watch
-from quarterdeck.inference.endpoints.circuit_breaker import FAILURES_TO_REST, report_failure
+from quarterdeck.inference.endpoints.circuit_breaker import FAILURES_TO_OPEN
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.redis import Redis
 from quarterdeck.settings.limits import Limits
@@ -96,16 +96,16 @@ async def test_waits_are_counted_by_cause_and_outcome_and_those_who_wait_now_are
         work = queues.enter(served(), team="a", priority=0, tokens=1, until=float("inf"))
         return asyncio.get_running_loop().create_task(work)
 
-    endpoint.in_flight = endpoint.max_running
+    endpoint.load.requests = endpoint.spec.max_running
     first = enter()
     await until(lambda: bool(queues.waiting()))
     assert value(metrics, "quarterdeck_queue_waiting_requests", model="m") == 1
     with pytest.raises(RateLimitError):
         await enter()
-    endpoint.in_flight -= 1
+    endpoint.load.requests -= 1
     queues.left(endpoint)
     await first
-    endpoint.in_flight += 1
+    endpoint.load.requests += 1
     second = enter()
     await until(lambda: bool(queues.waiting()))
     second.cancel()
@@ -120,11 +120,11 @@ async def test_a_request_that_is_held_for_a_cold_model_is_counted_as_such(bench:
     metrics, endpoint, queues = watched(bench), bench.listed.endpoints[0], bench.pipeline.queues
     queues._config = Live(QueueConfig(cold_wait_seconds=600))
     queues._has_engine = lambda model: True
-    endpoint.state = "starting"
+    change(endpoint, state="starting")
     held = queues.enter(served(), team="a", priority=0, tokens=1, until=float("inf"))
     waiting = asyncio.get_running_loop().create_task(held)
     await until(lambda: bool(queues.waiting()))
-    endpoint.state = "ready"
+    change(endpoint, state="ready")
     await waiting
     assert value(metrics, "quarterdeck_queue_waits_total", model="m", cause="cold", outcome="served") == 1
 
@@ -132,8 +132,8 @@ async def test_a_request_that_is_held_for_a_cold_model_is_counted_as_such(bench:
 async def test_endpoints_put_to_rest_are_counted(bench: Bench) -> None:
     metrics, endpoint = watched(bench), bench.listed.endpoints[0]
     assert value(metrics, "quarterdeck_endpoints_ejected", model="m") == 0
-    for _ in range(FAILURES_TO_REST):
-        report_failure(endpoint, time.monotonic())
+    for _ in range(FAILURES_TO_OPEN):
+        endpoint.breaker.record_failure(time.monotonic())
     assert value(metrics, "quarterdeck_endpoint_ejections_total", endpoint="e#1") == 1
     assert value(metrics, "quarterdeck_endpoints_ejected", model="m") == 1
     assert value(metrics, "quarterdeck_endpoints", model="m", state="ready") == 1

@@ -49,7 +49,7 @@ async def test_no_ready_model_is_not_ready() -> None:
 
 async def test_an_endpoint_that_rests_is_not_ready() -> None:
     bench = Bench()
-    bench.endpoints.endpoints[0].rests_until = 1e12
+    bench.endpoints.endpoints[0].breaker.open_until = 1e12
     report = await bench.subject.report()
     assert (report.is_ready, report.models["chat"].state) == (False, "resting")
 

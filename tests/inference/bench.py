@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from tests.inference.making import CHAT, a_head, as_json
+from tests.inference.making import CHAT, a_head, an_endpoint, as_json
 from tests.inference.reading import read
 from tests.net.upstream import SOON, Upstream
 
@@ -19,7 +19,7 @@ from quarterdeck.inference.cache.answers import AnswerCache
 from quarterdeck.inference.cache.embedding import Embedder
 from quarterdeck.inference.call import Head, Operation, Reply
 from quarterdeck.inference.closing import MAX_TO_COUNT
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.mirror import MAX_RUNNING
 from quarterdeck.inference.pipeline import Pipeline
@@ -64,7 +64,7 @@ class Listed:
         return self.endpoints
 
     def serving(self, name: str) -> Sequence[Endpoint]:
-        return [each for each in self.endpoints if each.state == "ready" and each.serves(name)]
+        return [each for each in self.endpoints if each.spec.state == "ready" and each.spec.serves(name)]
 
 
 class Bench:
@@ -127,9 +127,7 @@ class Bench:
         """An endpoint for each, asked in this order while all are idle."""
         for upstream in upstreams:
             number = len(self.listed.endpoints) + 1
-            self.listed.endpoints.append(
-                Endpoint(**({"id": f"e#{number}", "model": "m", "url": upstream.url, "state": "ready"} | fields))
-            )
+            self.listed.endpoints.append(an_endpoint(**({"id": f"e#{number}", "url": upstream.url} | fields)))
         return self.listed.endpoints
 
     async def ask(self, asked: dict[str, Any] | bytes | None = None, head: Head | None = None, **changes: Any) -> Reply:
@@ -162,7 +160,7 @@ class Bench:
         entries = await self.redis.call("XRANGE", admission.stream_key("default"), "-", "+")
         found = [decode(fields[1]) for _, fields in entries]
         assert found == self.seen
-        assert all(endpoint.in_flight == 0 for endpoint in self.listed.endpoints)
+        assert all(endpoint.load.requests == 0 for endpoint in self.listed.endpoints)
         assert await self.reservations() == 0
         return found
 

@@ -1,5 +1,6 @@
 """What requests are made of in these tests: a principal, a head, a meter, events as engines send them."""
 
+import dataclasses
 import json
 import time
 from decimal import Decimal
@@ -9,7 +10,7 @@ from quarterdeck import ids
 from quarterdeck.accounting.pricing import Rates
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.inference.call import Head, Operation
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint, EndpointSpec
 from quarterdeck.inference.metering.meter import Meter
 from quarterdeck.inference.request import InferenceRequest, decode
 from quarterdeck.inference.routing.directory import ServedModel
@@ -21,6 +22,7 @@ PRICE = Price(input=Decimal("1"), cached_input=Decimal("0.5"), output=Decimal("2
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 STREAM = {**CHAT, "stream": True}
 COMPLETION = {"model": "m", "prompt": "Hi"}
+SPEC_FIELDS = {field.name for field in dataclasses.fields(EndpointSpec)}
 DONE = b"data: [DONE]\n\n"
 
 
@@ -44,9 +46,20 @@ def served(name: str = "m", model: str = "m", price: Price = PRICE) -> ServedMod
     return ServedModel(name, model, price, price.version, Rates.of(price))
 
 
-def an_endpoint(id: str = "e#1", **changes: Any) -> Endpoint:
-    fields: dict[str, Any] = {"id": id, "model": "m", "url": "http://127.0.0.1:1", "state": "ready"}
-    return Endpoint(**(fields | changes))
+def an_endpoint(id: str = "e#1", *, requests: int = 0, tokens: int = 0, **changes: Any) -> Endpoint:
+    """With this load; `changes` are the spec's or the breaker's."""
+    fields: dict[str, Any] = {"id": id, "model": "m", "url": "http://127.0.0.1:1"} | changes
+    spec = {name: value for name, value in fields.items() if name in SPEC_FIELDS}
+    endpoint = Endpoint(EndpointSpec(**spec))
+    endpoint.load.requests, endpoint.load.tokens = requests, tokens
+    for name in fields.keys() - SPEC_FIELDS:
+        setattr(endpoint.breaker, name, fields[name])
+    return endpoint
+
+
+def change(endpoint: Endpoint, **changes: Any) -> None:
+    """Change its spec, as its source would."""
+    endpoint.update(dataclasses.replace(endpoint.spec, **changes))
 
 
 def a_meter(asked: dict[str, Any] | None = None, **changes: Any) -> Meter:

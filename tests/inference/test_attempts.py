@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.inference.bench import BACKED, Bench, refused
 from tests.inference.engines import ERROR, counting, hang_up
-from tests.inference.making import CHAT, COMPLETION, DONE, SAID, STREAM, answer, by, usage
+from tests.inference.making import CHAT, COMPLETION, DONE, SAID, STREAM, answer, by, change, usage
 from tests.inference.reading import read
 from tests.net.upstream import Peer, Script, Upstream, answering, response, streamed
 
@@ -52,7 +52,7 @@ async def test_until_the_first_event_another_endpoint_is_tried(
         record = await bench.record()
         assert (record.status, record.endpoint) == ("ok", "e#2")
         assert [(a.endpoint, a.status, a.error) for a in record.attempts] == [("e#1", status, code), ("e#2", 200, None)]
-        assert [endpoint.failures for endpoint in endpoints] == [0 if code == "engine_overloaded" else 1, 0]
+        assert [endpoint.breaker.failures for endpoint in endpoints] == [0 if code == "engine_overloaded" else 1, 0]
 
 
 async def test_the_last_failure_is_told_where_all_fail(bench: Bench) -> None:
@@ -191,7 +191,7 @@ async def test_a_server_elsewhere_is_not_sent_what_only_vllm_knows(bench: Bench)
         seen = engine.requests[0]
         assert seen.json == by("gpt-x", seed=3, max_completion_tokens=9)
         assert (seen.header("x-org"), seen.header("authorization")) == ("o1", "Bearer sk-up")
-        bench.listed.endpoints[0].kind = "ollama"
+        change(bench.listed.endpoints[0], kind="ollama")
         await bench.ask(by("m", max_completion_tokens=9))
         assert engine.requests[1].json == by("gpt-x", max_tokens=9)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.inference.bench import Bench
 from tests.inference.engines import BREAKS, and_wait
-from tests.inference.making import CHAT, COMPLETION, DONE, SAID, as_json, delta, event, usage
+from tests.inference.making import CHAT, COMPLETION, DONE, SAID, as_json, change, delta, event, usage
 from tests.inference.reading import Pieces, read, text_of
 from tests.net.upstream import Peer, Script, Upstream, answering, chunk, response, stream_head, streamed
 
@@ -80,7 +80,7 @@ async def test_another_endpoint_goes_on_and_the_caller_sees_one_stream(bench: Be
         ("e#2", 200, None),
     ]
     assert (record.endpoint, record.response_id) == ("e#2", "chatcmpl-1")
-    assert [endpoint.failures for endpoint in endpoints] == [1, 0]
+    assert [endpoint.breaker.failures for endpoint in endpoints] == [1, 0]
 
 
 async def test_a_usage_that_was_asked_for_is_that_of_the_whole_answer(bench: Bench) -> None:
@@ -179,7 +179,7 @@ async def test_where_nobody_else_is_there_the_caller_is_told_at_once(bench: Benc
 
 async def test_an_endpoint_that_is_no_vllm_is_not_asked_to_go_on(bench: Bench) -> None:
     async with Upstream(going_on(streamed(*SAID[:2]))) as one, Upstream(going_on()) as other:
-        bench.add(one, other)[1].kind = "openai"
+        change(bench.add(one, other)[1], kind="openai")
         assert DONE not in await bench.stream()
         assert other.requests == []
 

@@ -71,7 +71,7 @@ async def test_a_task_that_is_cancelled_while_it_reads_is_settled(bench: Bench) 
     async with Upstream(answering(and_wait(*SAID[:2]), counting(5), counting(2))) as engine:
         bench.add(engine)
         task = asyncio.create_task(bench.stream())
-        await until(lambda: bench.listed.endpoints[0].in_flight == 1 and engine.arrived.is_set())
+        await until(lambda: bench.listed.endpoints[0].load.requests == 1 and engine.arrived.is_set())
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -57,7 +57,7 @@ def test_a_routes_name_resolves_like_a_models() -> None:
     assert served is not None
     assert served.name == "big", "its heaviest target is what the listing shows"
     assert [target.name for target in route.targets] == ["big", "pirate"]
-    assert route.upto == (0.95, 1.0)
+    assert route.cumulative_weights == (0.95, 1.0)
     assert (route.retries, route.affinity) == (0, "session")
     assert route.mirror is not None
     assert [name for name, each in directory.routes.items() if not each.is_named] == ["big", "pirate", "small", "tiny"]

@@ -1,22 +1,22 @@
-"""The models as a caller sees them: which names there are, and whether somebody answers for each. Pure."""
+"""The models as callers see them: the names a key may use, and whether an endpoint serves each. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quarterdeck.accounting.principal import Principal
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.routing.directory import Directory, ServedModel
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a model can be asked."""
+    """Whether a model can serve requests."""
 
     state: str
-    """ready, starting, draining, resting (it failed and is left alone for seconds) or unavailable (nobody is there)."""
+    """ready, starting, draining, resting (its endpoints are ejected for failures) or unavailable (it has none)."""
     detail: str = ""
     task: str | None = None
-    """generate or embed; None: nobody knows yet."""
+    """generate or embed. None: not known, as no endpoint is."""
 
     @property
     def is_ready(self) -> bool:
@@ -24,18 +24,18 @@ class Availability:
 
 
 def names(directory: Directory, endpoints: Sequence[Endpoint]) -> dict[str, ServedModel]:
-    """Models, aliases and adapters of the file, and the adapters that were loaded since."""
+    """All names of the configuration, and adapters that endpoints have loaded since."""
     found = dict(directory.names)
     for endpoint in endpoints:
-        for adapter in sorted(endpoint.adapters):
-            if adapter not in found and (served := directory.adapter(adapter, endpoint.model)) is not None:
+        for adapter in sorted(endpoint.spec.adapters):
+            if adapter not in found and (served := directory.adapter(adapter, endpoint.spec.model)) is not None:
                 found[adapter] = served
     return found
 
 
 def is_allowed(directory: Directory, name: str, served: ServedModel, principal: Principal) -> bool:
-    """Whether the key may use it: by this name, by the one it stands for, or by its model's; a route also where it may
-    use everybody who may answer."""
+    """Whether the key may use a name: by this name, by the one it stands for or by its model's; a route also if the key
+    may use every model that may answer."""
     if principal.models is None:
         return True
     if (route := directory.routes.get(name)) is not None:
@@ -46,27 +46,23 @@ def is_allowed(directory: Directory, name: str, served: ServedModel, principal: 
 def best_availability(
     directory: Directory, name: str, served: ServedModel, endpoints: Sequence[Endpoint], now: float
 ) -> Availability:
-    """The same of a public name: the best of everybody who may answer for it."""
+    """The availability of a public name: the best of all models that may answer for it."""
     route = directory.routes.get(name)
-    answering = route.answering if route else (served,)
-    return max((availability(each.name, endpoints, now) for each in answering), key=lambda each: _RANK[each.state])
+    models = route.models if route else (served,)
+    return max((availability(each.name, endpoints, now) for each in models), key=lambda each: _RANK[each.state])
 
 
 def availability(name: str, endpoints: Sequence[Endpoint], now: float) -> Availability:
-    """The best that any endpoint says of the name. `now` is the loop's time."""
+    """The availability of a model or adapter: the best state of its endpoints. `now` is the loop's time."""
     best = Availability("unavailable", "no endpoint answers for it")
     for endpoint in endpoints:
-        if not endpoint.serves(name):
+        spec = endpoint.spec
+        if not spec.serves(name):
             continue
-        state = "resting" if endpoint.state == "ready" and is_resting(endpoint, now) else endpoint.state
+        state = "resting" if spec.state == "ready" and endpoint.breaker.is_ejected(now) else spec.state
         if _RANK[state] > _RANK[best.state]:
-            best = Availability(state, endpoint.detail, endpoint.task)
+            best = Availability(state, spec.detail, spec.task)
     return best
-
-
-def is_resting(endpoint: Endpoint, now: float) -> bool:
-    """Whether it failed, or does not answer its health check."""
-    return endpoint.rests_until > now or not endpoint.is_alive
 
 
 _RANK = {"unavailable": 0, "draining": 1, "resting": 2, "starting": 3, "ready": 4}

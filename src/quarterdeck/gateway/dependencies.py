@@ -19,7 +19,7 @@ from quarterdeck.gateway.http.lifecycle import Pipeline
 from quarterdeck.gateway.http.middleware import PRINCIPAL
 from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.readiness import Readiness
-from quarterdeck.inference.endpoints.sources import Endpoints
+from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.limits import Budget

@@ -1,11 +1,10 @@
-"""What the gateway's metrics read of its parts when somebody scrapes: nothing of it is counted while a request runs."""
+"""Connects the gateway's metrics to the objects they are read from at scrape time, so that requests need not count."""
 
 import time
 from collections import Counter
 from collections.abc import Mapping, Sized
 
-from quarterdeck.inference.endpoints.circuit_breaker import is_offered
-from quarterdeck.inference.endpoints.sources import Endpoints
+from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.gate import Gate
 from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.router import Router
@@ -16,10 +15,10 @@ from quarterdeck.telemetry.metrics import Labels
 def watch(
     metrics: GatewayMetrics, *, endpoints: Endpoints, gate: Gate, router: Router, queues: Queues, callers: Sized
 ) -> None:
-    """Have them read. Waits are told as they end: they are rare, and how they are spread is worth knowing."""
+    """Set what each metric reads. Queue waits are observed as they end: they are rare, and need a histogram."""
     metrics.in_flight.read = lambda: {(): len(callers)}
-    metrics.endpoints.read = lambda: Counter[Labels]((each.model, each.state) for each in endpoints.all())
-    metrics.ejections.read = lambda: {(each.id,): each.ejections for each in endpoints.all() if each.ejections}
+    metrics.endpoints.read = lambda: Counter[Labels]((each.spec.model, each.spec.state) for each in endpoints.all())
+    metrics.ejections.read = lambda: _ejections(endpoints)
     metrics.ejected.read = lambda: _ejected(endpoints)
     metrics.refused.read = lambda: gate.refused
     metrics.warned.read = lambda: gate.warned
@@ -29,10 +28,15 @@ def watch(
     queues.on_wait = metrics.waited
 
 
+def _ejections(endpoints: Endpoints) -> Mapping[Labels, int]:
+    counts = {(endpoint.id,): endpoint.breaker.ejections for endpoint in endpoints.all()}
+    return {labels: count for labels, count in counts.items() if count}
+
+
 def _ejected(endpoints: Endpoints) -> Mapping[Labels, int]:
-    now = time.monotonic()  # the loop's time
+    now = time.monotonic()  # the loop's clock
     counts: dict[Labels, int] = {}
     for endpoint in endpoints.all():
-        labels = (endpoint.model,)
-        counts[labels] = counts.get(labels, 0) + (not is_offered(endpoint, now))
+        labels = (endpoint.spec.model,)
+        counts[labels] = counts.get(labels, 0) + endpoint.breaker.is_ejected(now)
     return counts

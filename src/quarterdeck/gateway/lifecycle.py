@@ -10,7 +10,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from contextvars import Context
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.inference.cache.answers import AnswerCache
 from quarterdeck.inference.cache.embedding import Embedder
 from quarterdeck.inference.endpoints.health_checks import HealthChecks
-from quarterdeck.inference.endpoints.sources import JoinedEndpoints, PolledEndpoints, Source, StaticEndpoints
+from quarterdeck.inference.endpoints.registry import EndpointRegistry
+from quarterdeck.inference.endpoints.sources import EndpointSource, PolledEndpoints, StaticEndpoints
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.pipeline import Pipeline
 from quarterdeck.inference.routing.directory import Directory, timeouts_of
@@ -67,21 +68,6 @@ MIGRATE_RETRY_SECONDS = 1.0
 SPOOL_LOOK_SECONDS = 5.0
 
 
-class Sources:
-    """Where endpoints come from; `static` is replaced with the configuration."""
-
-    def __init__(self, static: StaticEndpoints, polled: PolledEndpoints | None) -> None:
-        self.polled = polled
-        self.replace(static)
-
-    def replace(self, static: StaticEndpoints) -> None:
-        self.static = static
-        self._all: tuple[Source, ...] = (static,) if self.polled is None else (static, self.polled)
-
-    def all(self) -> Sequence[Source]:
-        return self._all
-
-
 class Service:
     """One gateway."""
 
@@ -97,9 +83,10 @@ class Service:
         )
         self.database = Database(environment.database_url, on_state=self._on_database_state)
         self.client = HttpClient()
-        polled = PolledEndpoints(environment.engine_url, self.client) if environment.engine_url else None
-        self.sources = Sources(self._static(config), polled)
-        self.endpoints = JoinedEndpoints(self.sources.all)
+        sources: list[EndpointSource] = [StaticEndpoints(live_config, environment.variables)]
+        if environment.engine_url:
+            sources.append(PolledEndpoints(environment.engine_url, self.client))
+        self.endpoints = EndpointRegistry(sources)
         self.spool = Spool(environment.state / "spool")
         self.tasks = BackgroundTasks()
         self.settlement = Settlement(
@@ -145,7 +132,6 @@ class Service:
 
     def adopt(self, config: Config) -> None:
         """A new configuration takes over: requests under way keep the one they began with."""
-        self.sources.replace(self._static(config, before=self.sources.static))
         self.directory.replace(Directory.of(config))
 
     async def run(self, listener: socket.socket) -> None:
@@ -171,10 +157,7 @@ class Service:
     def _background(self) -> list[Coroutine[Any, Any, None]]:
         work = [self._migrate_and_watch(), self.settlement.run(), self.config_file.run(), self._watch_spool()]
         work += [self.subscription.run(), self.follower.run()]
-        checks = HealthChecks(lambda: self.sources.static.all(), self.client)
-        work.append(checks.run())
-        if self.sources.polled is not None:
-            work.append(self.sources.polled.run())
+        work += [self.endpoints.run(), HealthChecks(self.endpoints.all, self.client).run()]
         return work
 
     def _on_signals(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
@@ -271,13 +254,6 @@ class Service:
                 started=int(time.time()),
             )
         )
-
-    def _static(self, config: Config, *, before: StaticEndpoints | None = None) -> StaticEndpoints:
-        for model in config.models:
-            for endpoint in model.endpoints:
-                if endpoint.api_key_env and not self.environment.variables.get(endpoint.api_key_env):
-                    log.warning("%s: the variable %s is not set", model.name, endpoint.api_key_env)
-        return StaticEndpoints(config, self.environment.variables, before=before)
 
     def _count_recognised(self) -> None:
         self.metrics.authentications.add(("cached",), self.authenticator.recognised)

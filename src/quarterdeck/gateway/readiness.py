@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from quarterdeck.gateway import catalogue
 from quarterdeck.gateway.catalogue import Availability
-from quarterdeck.inference.endpoints.sources import Endpoints
+from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import RedisError, RedisUnavailableError
 from quarterdeck.settings.live import Live

@@ -16,13 +16,13 @@ from quarterdeck.errors import (
 )
 from quarterdeck.inference.call import FREE, Operation
 from quarterdeck.inference.call_state import Call
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.engine.client import EngineAnswer, EngineClient
 from quarterdeck.inference.metering.meter import error_code
 from quarterdeck.inference.preparation import adapt_body
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.inference.routing.queueing import Queues
-from quarterdeck.inference.routing.router import Choice
+from quarterdeck.inference.routing.selection import Choice
 from quarterdeck.inference.streaming.resume import LostStream, ResumedStream, is_resumable, plan_continuation
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.requests import Generation
@@ -49,7 +49,7 @@ class Attempts:
         waited_for: ServedModel | None = None
         while True:
             now = self._now()
-            served = selection.aim(now)
+            served = selection.current(now)
             if served is not waited_for:
                 waited_for = served
                 if self._queues.must_wait(served):
@@ -59,7 +59,7 @@ class Attempts:
             choice = selection.next(now)
             if choice is None:
                 break
-            if choice.endpoint.kind != "vllm" or choice.endpoint.task != "generate":
+            if choice.endpoint.spec.kind != "vllm" or choice.endpoint.spec.task != "generate":
                 _check_operation(choice.endpoint, call.head.operation)
             self._begin(call, choice)
             try:
@@ -89,13 +89,13 @@ class Attempts:
         self.end(call, lost.error, time.time())
         tried = [origin]
         while len(tried) <= 1 + gateway.retries and self._now() < deadline:
-            if (choice := call.selection.instead(tried, self._now())) is None:
+            if (choice := call.selection.replacement(tried, self._now())) is None:
                 break
             endpoint = choice.endpoint
             tried.append(endpoint)
             self._begin(call, choice)
             meter.engine_started = began  # the seconds of the first engine are paid for as well
-            model = endpoint.upstream_model or choice.served.name
+            model = endpoint.spec.upstream_model or choice.served.name
             try:
                 continuation = await plan_continuation(self._engines, endpoint, model, members, parsed, lost)
                 if continuation is None:
@@ -119,11 +119,11 @@ class Attempts:
         endpoint = call.meter.endpoint
         if call.attempt is None or endpoint is None:
             return
-        endpoint.end(call.selection.tokens)
+        endpoint.load.end(call.selection.tokens)
         self._queues.left(endpoint)
         has_begun = call.meter.first_token is not None
         if has_begun and isinstance(error, EngineError) and error.code != "request_timeout":
-            call.selection.broke_off(endpoint, self._now())
+            call.selection.interrupted(endpoint, self._now())
         if status is None:
             status = 200 if has_begun else (error.engine_status if error else 0)
         code = error_code(error) if error else code
@@ -133,7 +133,7 @@ class Attempts:
     def _begin(self, call: Call, choice: Choice) -> None:
         call.attempt = call.meter.engine_started = time.time()
         call.meter.endpoint, call.meter.served = choice.endpoint, choice.served
-        choice.endpoint.begin(call.selection.tokens)
+        choice.endpoint.load.begin(call.selection.tokens)
 
     def _call(self, call: Call, choice: Choice, body: bytes, deadline: float) -> Awaitable[EngineAnswer]:
         endpoint, head = choice.endpoint, call.head
@@ -154,23 +154,23 @@ class Attempts:
                 until=deadline,
             )
         except (RateLimitError, ServiceUnavailableError) as error:
-            if call.selection.refused(error):
+            if call.selection.not_admitted(error):
                 return False
             raise
         return True
 
 
 def _check_operation(endpoint: Endpoint, operation: Operation) -> None:
-    if endpoint.kind != "vllm" and operation in VLLM_ONLY:
+    if endpoint.spec.kind != "vllm" and operation in VLLM_ONLY:
         raise BadRequestError(
-            f"The model '{endpoint.model}' does not support the operation '{operation.word}', as it is not served by "
-            "vLLM.",
+            f"The model '{endpoint.spec.model}' does not support the operation '{operation.word}', as it is not served "
+            "by vLLM.",
             param="model",
             code="unsupported_operation",
         )
-    if endpoint.task == "embed" and operation in GENERATING:
+    if endpoint.spec.task == "embed" and operation in GENERATING:
         raise BadRequestError(
-            f"The model '{endpoint.model}' is an embedding model and does not support {operation.word}.",
+            f"The model '{endpoint.spec.model}' is an embedding model and does not support {operation.word}.",
             param="model",
             code="unsupported_model",
         )

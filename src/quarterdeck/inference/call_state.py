@@ -15,7 +15,7 @@ from quarterdeck.inference.call import Head, Headers
 from quarterdeck.inference.estimation import Estimate
 from quarterdeck.inference.metering.meter import Meter
 from quarterdeck.inference.request import InferenceRequest
-from quarterdeck.inference.routing.router import Selection
+from quarterdeck.inference.routing.selection import Selection
 
 
 class Call(msgspec.Struct, eq=False):

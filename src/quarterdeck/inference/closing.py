@@ -11,7 +11,7 @@ from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.cache.replay import hit_record
 from quarterdeck.inference.call import FREE
 from quarterdeck.inference.call_state import Call
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.gate import Gate
 from quarterdeck.inference.metering.meter import error_code

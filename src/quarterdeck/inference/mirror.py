@@ -14,7 +14,6 @@ from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.errors import APIError, EngineError
 from quarterdeck.inference.call import Head
 from quarterdeck.inference.call_state import Call
-from quarterdeck.inference.endpoints.circuit_breaker import report_failure, report_success
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.metering.meter import Meter, error_code
 from quarterdeck.inference.metering.token_counting import estimate_received_tokens
@@ -69,23 +68,23 @@ class Mirror:
     async def _send(self, meter: Meter, served: ServedModel, body: bytes, tokens: int, seconds: float) -> None:
         try:
             loop = asyncio.get_running_loop()
-            endpoint = self._router.choose(served, served.routing, tokens, None, loop.time(), ())
+            endpoint = self._router.balancer.choose(served, served.routing, tokens, None, loop.time(), ())
             if endpoint is None:
                 return
             meter.endpoint = endpoint
             meter.engine_started = time.time()
-            endpoint.begin(tokens)
+            endpoint.load.begin(tokens)
             try:
                 await self._call(meter, adapt_body(body, endpoint, served.name), loop.time() + seconds)
             except APIError as error:
                 if isinstance(error, EngineError):
-                    report_failure(endpoint, loop.time(), self._router.serving(served))
+                    self._router.balancer.report_failure(endpoint, served, loop.time())
                 self._end(meter, body, "error", error)
             except asyncio.CancelledError:
                 self._end(meter, body, "cancelled", None)
                 raise
             finally:
-                endpoint.end(tokens)
+                endpoint.load.end(tokens)
         finally:
             self.running -= 1
 
@@ -96,7 +95,7 @@ class Mirror:
             return
         answer = await self._engines.open(endpoint, head.operation, body, head.engine_headers, limit=deadline)
         meter.first_token = time.time()
-        report_success(endpoint)
+        endpoint.breaker.record_success()
         if answer.stream is None:
             meter.take_answer(answer.parsed, answer.body)
             self._end(meter, body, "ok", None)

@@ -20,7 +20,7 @@ from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, Head, Reply
 from quarterdeck.inference.call_state import Call
 from quarterdeck.inference.closing import MAX_TO_COUNT, Closing
-from quarterdeck.inference.endpoints.sources import Endpoints
+from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.engine.client import EngineAnswer, EngineClient, EngineStream
 from quarterdeck.inference.estimation import Estimate, estimate
 from quarterdeck.inference.gate import Gate
@@ -34,7 +34,8 @@ from quarterdeck.inference.request import InferenceRequest, decode
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.resolution import resolve
-from quarterdeck.inference.routing.router import Router, Selection
+from quarterdeck.inference.routing.router import Router
+from quarterdeck.inference.routing.selection import Selection
 from quarterdeck.inference.streaming.heartbeats import with_heartbeats
 from quarterdeck.inference.streaming.relay import Relay
 from quarterdeck.net.redis import Redis
@@ -106,7 +107,7 @@ class Pipeline:
         """Find the route of the request's model, and draw its target."""
         route = resolve(directory, self.endpoints, request.parsed.model, head.principal)
         check_media_urls(request, directory.config.gateway.media_domains)
-        return self.router.begin(route, request, tokens=reserved.total, now=time.monotonic(), headers=head.headers)
+        return self.router.select(route, request, tokens=reserved.total, now=time.monotonic(), headers=head.headers)
 
     async def _admit(
         self, gateway: GatewayConfig, head: Head, request: InferenceRequest, reserved: Estimate, selection: Selection

@@ -6,7 +6,7 @@ Only members that must differ are set; the others are sent byte for byte.
 import msgspec
 
 from quarterdeck.errors import BadRequestError
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.protocol import requests
@@ -42,10 +42,10 @@ def prepare_body(request: InferenceRequest, served: ServedModel, limits: Limits)
 def adapt_body(body: bytes, endpoint: Endpoint, renamed: str | None = None) -> bytes:
     """A prepared body for one endpoint: the endpoint's name for the model, and without vLLM's own parameters where the
     endpoint is not vLLM. `renamed`: the model's name where it is not the one that the body was prepared for."""
-    name = endpoint.upstream_model or renamed
-    if name is None and endpoint.kind == "vllm":
+    name = endpoint.spec.upstream_model or renamed
+    if name is None and endpoint.spec.kind == "vllm":
         return body
-    members = spoken(msgspec.json.decode(body, type=dict[str, msgspec.Raw]), endpoint.kind)
+    members = spoken(msgspec.json.decode(body, type=dict[str, msgspec.Raw]), endpoint.spec.kind)
     return requests.with_members(members, {} if name is None else {"model": name})
 
 

@@ -8,7 +8,7 @@ from tests.inference.making import an_endpoint
 
 from quarterdeck.errors import EngineError, EngineUnavailableError
 from quarterdeck.inference.cache.embedding import Embedder
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.engine.client import EngineAnswer
 
 
@@ -32,7 +32,7 @@ class Some:
         return self.endpoints
 
     def serving(self, name: str) -> tuple[Endpoint, ...]:
-        return tuple(found for found in self.endpoints if found.state == "ready" and found.serves(name))
+        return tuple(found for found in self.endpoints if found.spec.state == "ready" and found.spec.serves(name))
 
 
 GOOD = b'{"data": [{"index": 1, "embedding": [3, 4]}, {"index": 0, "embedding": [1, 2.5]}], "model": "minilm"}'

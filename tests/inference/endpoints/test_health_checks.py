@@ -7,8 +7,8 @@ import pytest
 from tests.inference.making import an_endpoint
 from tests.net.upstream import Peer, Upstream, answering, response, until
 
-from quarterdeck.inference.endpoints.health_checks import AT_ONCE, HealthChecks
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint
+from quarterdeck.inference.endpoints.health_checks import MAX_CONCURRENT, HealthChecks
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.settings.routes import HealthCheck
 
@@ -33,8 +33,8 @@ async def test_it_is_dead_after_some_bad_answers_and_alive_after_one_good(
         checks = HealthChecks(lambda: [endpoint], client)
         seen = []
         for _ in range(5):
-            await checks.ask(endpoint)
-            seen.append(endpoint.is_alive)
+            await checks.check(endpoint)
+            seen.append(endpoint.breaker.is_alive)
         assert upstream.requests[0].head.startswith(b"GET /health HTTP/1.1\r\n")
         assert upstream.requests[0].header("authorization") == "Bearer sk-up"
     assert seen == [True, True, False, False, True]
@@ -45,13 +45,13 @@ async def test_no_answer_is_a_bad_one(client: HttpClient) -> None:
     async with Upstream(answering(silence, silence)) as upstream:
         endpoint = checked(upstream, timeout=0.02)
         checks = HealthChecks(lambda: [endpoint], client)
-        await checks.ask(endpoint)
-        await checks.ask(endpoint)
-    assert not endpoint.is_alive
-    endpoint.is_alive = True
-    await checks.ask(endpoint)
-    await checks.ask(endpoint)
-    assert not endpoint.is_alive, "nobody listens there any more"
+        await checks.check(endpoint)
+        await checks.check(endpoint)
+    assert not endpoint.breaker.is_alive
+    endpoint.breaker.record_health(is_alive=True)
+    await checks.check(endpoint)
+    await checks.check(endpoint)
+    assert not endpoint.breaker.is_alive, "nobody listens there any more"
 
 
 async def test_each_is_asked_when_it_is_due_and_one_without_a_check_never(client: HttpClient) -> None:
@@ -59,33 +59,33 @@ async def test_each_is_asked_when_it_is_due_and_one_without_a_check_never(client
         endpoint, other = checked(upstream), an_endpoint("other", url=upstream.url)
         checks = HealthChecks(lambda: [endpoint, other], client)
         for now in (100.0, 104.9):
-            checks.look(now)
-        await until(lambda: not checks._asking)
+            checks.start_due(now)
+        await until(lambda: not checks._running)
         assert len(upstream.requests) == 1
-        checks.look(105.0)
-        await until(lambda: not checks._asking)
+        checks.start_due(105.0)
+        await until(lambda: not checks._running)
         assert len(upstream.requests) == 2
 
 
 async def test_only_so_many_are_asked_at_once_and_the_rest_afterwards(client: HttpClient) -> None:
     async with Upstream(answering(*[GOOD] * 100)) as upstream:
-        endpoints = [checked(upstream, f"e#{number}") for number in range(2 * AT_ONCE)]
+        endpoints = [checked(upstream, f"e#{number}") for number in range(2 * MAX_CONCURRENT)]
         checks = HealthChecks(lambda: endpoints, client)
-        checks.look(1.0)
-        assert len(checks._asking) == AT_ONCE
-        await until(lambda: not checks._asking)
-        checks.look(1.0)
-        await until(lambda: len(upstream.requests) == 2 * AT_ONCE)
+        checks.start_due(1.0)
+        assert len(checks._running) == MAX_CONCURRENT
+        await until(lambda: not checks._running)
+        checks.start_due(1.0)
+        await until(lambda: len(upstream.requests) == 2 * MAX_CONCURRENT)
 
 
 async def test_the_first_of_many_do_not_starve_the_last(client: HttpClient) -> None:
     """Each asked again before all were asked: whoever has waited longest is the next."""
     async with Upstream(answering(*[GOOD] * 200)) as upstream:
-        endpoints = [checked(upstream, f"e#{number}", interval=0.1) for number in range(3 * AT_ONCE)]
+        endpoints = [checked(upstream, f"e#{number}", interval=0.1) for number in range(3 * MAX_CONCURRENT)]
         checks = HealthChecks(lambda: endpoints, client)
         for now in (1.0, 2.0, 3.0):
-            checks.look(now)
-            await until(lambda: not checks._asking)
+            checks.start_due(now)
+            await until(lambda: not checks._running)
         assert set(checks._due) == set(endpoints)
 
 
@@ -93,10 +93,10 @@ async def test_who_is_gone_is_forgotten(client: HttpClient) -> None:
     async with Upstream(answering(GOOD)) as upstream:
         endpoints = [checked(upstream)]
         checks = HealthChecks(lambda: endpoints, client)
-        checks.look(1.0)
-        await until(lambda: not checks._asking)
+        checks.start_due(1.0)
+        await until(lambda: not checks._running)
         endpoints.clear()
-        checks.look(2.0)
+        checks.start_due(2.0)
         assert (checks._due, checks._failures) == ({}, {})
 
 

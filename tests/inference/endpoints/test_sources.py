@@ -1,4 +1,4 @@
-"""Who is listed, what is remembered of them, and what an engine door that fails does to the list."""
+"""Where endpoints come from: the configuration, and the engine door, which may fail."""
 
 import asyncio
 import logging
@@ -10,17 +10,11 @@ import pytest
 from tests.inference.making import as_json
 from tests.net.upstream import Peer, Upstream, answering, response, until
 
-from quarterdeck.inference.endpoints.sources import (
-    Endpoint,
-    JoinedEndpoints,
-    Listed,
-    PolledEndpoints,
-    Source,
-    StaticEndpoints,
-    indexed,
-    merge,
-)
+from quarterdeck.inference.endpoints.endpoint import Endpoint
+from quarterdeck.inference.endpoints.sources import ListedEndpoint, PolledEndpoints, StaticEndpoints, indexed, listed
 from quarterdeck.net.http_client import HttpClient
+from quarterdeck.settings.config import Config
+from quarterdeck.settings.live import Live
 from quarterdeck.settings.loading import parse
 
 CONFIG = parse("""
@@ -42,24 +36,89 @@ def a_listing(*rows: dict[str, Any]) -> bytes:
     return response(as_json({"endpoints": rows}))
 
 
-# from the file
+def ids(endpoints: Sequence[Endpoint]) -> list[str]:
+    return [endpoint.id for endpoint in endpoints]
 
 
-def test_the_files_endpoints_are_ready_with_their_keys() -> None:
-    first, second = StaticEndpoints(CONFIG, {"A_KEY": "sk-up\n"}).all()
-    assert (first.model, first.upstream_model, first.api_key, first.max_running) == ("a", "upstream", "sk-up", 7)
-    assert (first.state, second.api_key) == ("ready", None)
-    assert b"authorization: Bearer sk-up\r\n" in first.head("/v1/x")
-    assert "sk-up" not in repr(first)
+def static(config: Config, **variables: str) -> StaticEndpoints:
+    return StaticEndpoints(Live(config), variables)
 
 
-def test_a_reload_keeps_what_is_known_of_an_endpoint_that_stays() -> None:
-    before = StaticEndpoints(CONFIG, {"A_KEY": "k"})
-    before.all()[0].in_flight = 3
-    after = StaticEndpoints(CONFIG, {"A_KEY": "k"}, before=before)
-    assert after.all()[0].in_flight == 3
-    other_key = StaticEndpoints(CONFIG, {"A_KEY": "other"}, before=before)
-    assert b"Bearer other" in other_key.all()[0].head("/v1/x")
+# from the configuration
+
+
+def test_configured_endpoints_are_ready_with_their_keys(caplog: pytest.LogCaptureFixture) -> None:
+    first, second = static(CONFIG, A_KEY="sk-up\n").all()
+    spec = first.spec
+    assert (spec.model, spec.upstream_model, spec.api_key, spec.max_running) == ("a", "upstream", "sk-up", 7)
+    assert (spec.state, second.spec.api_key) == ("ready", None)
+    assert b"authorization: Bearer sk-up\r\n" in first.address.head("/v1/x")
+    assert "sk-up" not in repr(first) + repr(spec)
+    assert [record.message for record in caplog.records] == ["a: environment variable NO_KEY is not set"]
+
+
+def test_an_endpoint_that_a_reload_leaves_as_it_is_keeps_its_load() -> None:
+    config, variables = Live(CONFIG), {"A_KEY": "k"}
+    source = StaticEndpoints(config, variables)
+    first = source.all()[0]
+    first.load.begin(10)
+    config.replace(CONFIG)
+    assert source.all()[0] is first
+    assert first.load.requests == 1
+    variables["A_KEY"] = "other"
+    config.replace(CONFIG)
+    assert source.all()[0] is not first
+    assert b"Bearer other" in source.all()[0].address.head("/v1/x")
+
+
+def test_a_reload_that_changes_nothing_keeps_the_index() -> None:
+    config = Live(CONFIG)
+    source = StaticEndpoints(config, {"A_KEY": "k"})
+    before = source.index["a"]
+    config.replace(CONFIG)
+    assert source.index["a"] is before
+
+
+def test_a_key_may_stand_in_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    secret = tmp_path / "key"
+    secret.write_text("sk-file\n")
+    text = "models: [{name: a, endpoints: [{url: 'http://h', api_key_file: FILE}]}]"
+    (endpoint,) = static(parse(text.replace("FILE", str(secret)))).all()
+    assert b"authorization: Bearer sk-file\r\n" in endpoint.address.head("/v1/x")
+    (keyless,) = static(parse(text.replace("FILE", str(tmp_path / "none")))).all()
+    assert keyless.spec.api_key is None
+    assert "can't read api_key_file" in caplog.text
+
+
+def test_a_key_that_was_changed_in_its_file_is_taken_by_a_reload(tmp_path: Path) -> None:
+    secret = tmp_path / "key"
+    secret.write_text("one")
+    config = Live(parse(f"models: [{{name: a, endpoints: [{{url: 'http://h', api_key_file: {secret}}}]}}]"))
+    source = StaticEndpoints(config, {})
+    secret.write_text("two")
+    config.replace(config.current)
+    (endpoint,) = source.all()
+    assert b"Bearer two" in endpoint.address.head("/v1/x")
+
+
+def test_a_foreign_endpoint_is_sent_the_configured_headers() -> None:
+    text = "models: [{name: a, endpoints: [{url: 'http://h', kind: openai, headers: {OpenAI-Organization: org-1}}]}]"
+    (endpoint,) = static(parse(text)).all()
+    assert b"OpenAI-Organization: org-1\r\n" in endpoint.address.head("/v1/x")
+    assert endpoint.spec.kind == "openai"
+
+
+def test_an_endpoint_whose_health_check_was_removed_is_alive() -> None:
+    text = "models: [{name: a, endpoints: [{url: 'http://h'HEALTH}]}]"
+    config = Live(parse(text.replace("HEALTH", ", health: {}")))
+    source = StaticEndpoints(config, {})
+    (endpoint,) = source.all()
+    endpoint.breaker.record_health(is_alive=False)
+    config.replace(config.current)
+    assert not endpoint.breaker.is_alive
+    config.replace(parse(text.replace("HEALTH", "")))
+    assert source.all()[0] is endpoint
+    assert endpoint.breaker.is_alive
 
 
 # from the engine door
@@ -90,127 +149,69 @@ async def test_the_doors_list_is_polled_and_kept_while_it_is_away(
         polled = PolledEndpoints(upstream.url, client, interval=0.0)
         task = asyncio.create_task(polled.run())
         await until(lambda: len(upstream.requests) == len(bad) + 2)
-        assert [endpoint.id for endpoint in polled.all()] == ["a#1"]
+        assert ids(polled.all()) == ["a#1"]
         back.set()
         await until(lambda: len(polled.all()) == 2)
-        assert polled.all()[1].detail == "loading weights"
+        assert polled.all()[1].spec.detail == "loading weights"
         assert upstream.requests[0].head.startswith(b"GET /endpoints HTTP/1.1\r\n")
         assert not task.done()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     lines = [record.message for record in caplog.records]
     assert len(lines) == 2, "one line for each change, not one a poll"
-    assert "its last list holds" in lines[0]
-    assert "answers again" in lines[1]
+    assert "keeping its last endpoint list" in lines[0]
+    assert "reachable again" in lines[1]
 
 
-async def test_a_door_that_is_not_there_yet_is_asked_again(client: HttpClient) -> None:
+async def test_a_door_that_is_not_there_yet_is_asked_again(
+    client: HttpClient, caplog: pytest.LogCaptureFixture
+) -> None:
     async with Upstream(answering()) as gone:
         pass
     polled = PolledEndpoints(gone.url, client, interval=0.0)
     task = asyncio.create_task(polled.run())
-    await asyncio.sleep(0.05)
+    await until(lambda: "engine door unreachable" in caplog.text)
     assert (polled.all(), task.done()) == ((), False)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
-def test_an_endpoint_that_stays_keeps_what_is_known_of_it() -> None:
-    first = merge({}, [Listed("a#1", "a", "starting", "http://h:1")])
-    endpoint = first["a#1"]
-    endpoint.in_flight, endpoint.failures = 5, 2
-    second = merge(first, [Listed("a#1", "a", "draining", "http://h:1", adapters=["x"], max_running=9)])
-    assert second["a#1"] is endpoint
-    assert (endpoint.state, endpoint.adapters, endpoint.max_running) == ("draining", frozenset({"x"}), 9)
-    assert (endpoint.in_flight, endpoint.failures) == (5, 2)
+# what both do
+
+
+def test_an_endpoint_that_stays_listed_keeps_its_load_and_breaker() -> None:
+    first = listed([], [ListedEndpoint("a#1", "a", "starting", "http://h:1")])
+    (endpoint,) = first
+    endpoint.load.requests, endpoint.breaker.failures = 5, 2
+    (same,) = listed(first, [ListedEndpoint("a#1", "a", "draining", "http://h:1", adapters=["x"], max_running=9)])
+    assert same is endpoint
+    spec = endpoint.spec
+    assert (spec.state, spec.adapters, spec.max_running) == ("draining", frozenset({"x"}), 9)
+    assert (endpoint.load.requests, endpoint.breaker.failures) == (5, 2)
 
 
 def test_a_new_address_is_a_new_endpoint() -> None:
-    first = merge({}, [Listed("a#1", "a", "ready", "http://h:1")])
-    first["a#1"].failures = 3
-    second = merge(first, [Listed("a#1", "a", "ready", "http://h:2")])
-    assert (second["a#1"].failures, second["a#1"].origin.port) == (0, 2)
+    first = listed([], [ListedEndpoint("a#1", "a", "ready", "http://h:1")])
+    first[0].breaker.failures = 3
+    (second,) = listed(first, [ListedEndpoint("a#1", "a", "ready", "http://h:2")])
+    assert (second.breaker.failures, second.address.origin.port) == (0, 2)
 
 
-def test_what_is_listed_no_more_is_gone() -> None:
-    assert merge(merge({}, [Listed("a#1", "a", "ready", "http://h:1")]), []) == {}
+def test_an_endpoint_that_is_not_listed_any_more_is_dropped() -> None:
+    assert listed(listed([], [ListedEndpoint("a#1", "a", "ready", "http://h:1")]), []) == []
 
 
-def test_several_sources_are_one_list() -> None:
-    static = StaticEndpoints(CONFIG, {})
-    sources: list[Source] = [static]
-    joined = JoinedEndpoints(lambda: sources)
-    assert len(joined.all()) == 2
-    sources.append(static)
-    assert len(joined.all()) == 4
+def test_of_rows_with_the_same_id_the_last_counts() -> None:
+    rows = [ListedEndpoint("a#1", "a", "ready", "http://h:1"), ListedEndpoint("a#1", "a", "ready", "http://h:2")]
+    assert [endpoint.address.origin.port for endpoint in listed([], rows)] == [2]
 
 
-def ids(endpoints: Sequence[Endpoint]) -> list[str]:
-    return [endpoint.id for endpoint in endpoints]
-
-
-def test_those_that_are_ready_are_found_by_each_name_they_serve() -> None:
-    listed = [
-        Listed("a#1", "a", "ready", "http://h:1", adapters=["x"]),
-        Listed("a#2", "a", "ready", "http://h:2"),
-        Listed("a#3", "a", "draining", "http://h:3", adapters=["x"]),
-        Listed("b#1", "b", "ready", "http://h:4"),
+def test_ready_endpoints_are_indexed_by_each_name_they_serve() -> None:
+    rows = [
+        ListedEndpoint("a#1", "a", "ready", "http://h:1", adapters=["x"]),
+        ListedEndpoint("a#2", "a", "ready", "http://h:2"),
+        ListedEndpoint("a#3", "a", "draining", "http://h:3", adapters=["x"]),
+        ListedEndpoint("b#1", "b", "ready", "http://h:4"),
     ]
-    index = indexed(merge({}, listed).values())
+    index = indexed(listed([], rows))
     assert {name: ids(found) for name, found in index.items()} == {"a": ["a#1", "a#2"], "x": ["a#1"], "b": ["b#1"]}
-
-
-def test_the_index_follows_the_set_and_stays_the_same_object_where_nothing_changed() -> None:
-    static = StaticEndpoints(CONFIG, {})
-    sources: list[Source] = [static]
-    joined = JoinedEndpoints(lambda: sources)
-    before = joined.serving("a")
-    assert ids(before) == ids(static.all())
-    assert joined.serving("a") is before
-    assert joined.serving("nobody") == ()
-    more = parse('models: [{name: a, endpoints: [{url: "http://h:3"}]}, {name: c, endpoints: [{url: "http://h:4"}]}]')
-    sources.append(StaticEndpoints(more, {}))
-    assert ids(joined.serving("a")) == [*ids(before), "a@http://h:3"]
-    assert ids(joined.serving("c")) == ["c@http://h:4"]
-    sources[1] = StaticEndpoints(parse('models: [{name: c, endpoints: [{url: "http://h:5"}]}]'), {})
-    assert ids(joined.serving("a")) == ids(before)
-    assert ids(joined.serving("c")) == ["c@http://h:5"]
-    sources.pop()
-    assert joined.serving("c") == ()
-
-
-def test_a_reload_that_changes_nothing_keeps_the_index() -> None:
-    before = StaticEndpoints(CONFIG, {"A_KEY": "k"})
-    after = StaticEndpoints(CONFIG, {"A_KEY": "k"}, before=before)
-    assert after.index["a"] is before.index["a"]
-
-
-# elsewhere
-
-
-def test_a_key_may_stand_in_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    secret = tmp_path / "key"
-    secret.write_text("sk-file\n")
-    text = "models: [{name: a, endpoints: [{url: 'http://h', api_key_file: FILE}]}]"
-    (endpoint,) = StaticEndpoints(parse(text.replace("FILE", str(secret))), {}).all()
-    assert b"authorization: Bearer sk-file\r\n" in endpoint.head("/v1/x")
-    (keyless,) = StaticEndpoints(parse(text.replace("FILE", str(tmp_path / "none"))), {}).all()
-    assert keyless.api_key is None
-    assert "can't be read" in caplog.text
-
-
-def test_a_key_that_was_changed_in_its_file_is_taken_by_a_reload(tmp_path: Path) -> None:
-    secret = tmp_path / "key"
-    secret.write_text("one")
-    config = parse(f"models: [{{name: a, endpoints: [{{url: 'http://h', api_key_file: {secret}}}]}}]")
-    before = StaticEndpoints(config, {})
-    secret.write_text("two")
-    (endpoint,) = StaticEndpoints(config, {}, before=before).all()
-    assert b"Bearer two" in endpoint.head("/v1/x")
-
-
-def test_an_endpoint_elsewhere_is_sent_the_headers_of_the_file() -> None:
-    text = "models: [{name: a, endpoints: [{url: 'http://h', kind: openai, headers: {OpenAI-Organization: org-1}}]}]"
-    (endpoint,) = StaticEndpoints(parse(text), {}).all()
-    assert b"OpenAI-Organization: org-1\r\n" in endpoint.head("/v1/x")
-    assert endpoint.kind == "openai"

@@ -16,7 +16,7 @@ from quarterdeck.errors import (
     NotFoundError,
     RateLimitError,
 )
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint, EndpointSpec
 from quarterdeck.inference.engine.client import EngineClient, refusal, stream_error
 from quarterdeck.net.http_client import HttpClient, Timeouts
 from quarterdeck.settings.live import Live
@@ -25,7 +25,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def endpoint(upstream: Upstream, **fields: Any) -> Endpoint:
-    return Endpoint("e#1", "m", upstream.url, "ready", **fields)
+    return Endpoint(EndpointSpec("e#1", "m", upstream.url, **fields))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ async def test_the_endpoints_key_and_the_callers_headers_go_along(engines: Engin
 
 async def test_the_routes_of_an_endpoint_may_begin_deeper(engines: EngineClient) -> None:
     async with Upstream(answering(response())) as upstream:
-        deeper = Endpoint("e", "m", upstream.url + "/base/", "ready")
+        deeper = Endpoint(EndpointSpec("e", "m", upstream.url + "/base/"))
         await engines.open(deeper, "/v1/x", b"{}")
         assert upstream.requests[0].path == "/base/v1/x"
 

@@ -4,10 +4,12 @@ import time
 import timeit
 
 from quarterdeck.inference.call import Operation
-from quarterdeck.inference.endpoints.sources import JoinedEndpoints, StaticEndpoints
+from quarterdeck.inference.endpoints.registry import EndpointRegistry
+from quarterdeck.inference.endpoints.sources import StaticEndpoints
 from quarterdeck.inference.request import decode
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.inference.routing.router import Router
+from quarterdeck.settings.live import Live
 from quarterdeck.settings.loading import parse
 
 ROUNDS, EACH = 7, 5000
@@ -28,21 +30,20 @@ def microseconds(policy: str, endpoints: int, *, models: int = 1, routes: int = 
             f"  - {{name: r{route}, targets: [{{model: m0, weight: 9}}, {{model: m1}}], fallbacks: [{{model: m2}}]}}"
         )
     config = parse("\n".join(lines))
-    directory, static = Directory.of(config), StaticEndpoints(config, {})
-    sources = [static]
-    router = Router(JoinedEndpoints(lambda: sources))
+    directory = Directory.of(config)
+    router = Router(EndpointRegistry([StaticEndpoints(Live(config), {})]))
     body = b'{"model":"m0","messages":[{"role":"user","content":"' + b"x" * characters + b'"}]}'
     request = decode(Operation.CHAT, body)
     name = "r0" if routes else "m0"
 
     def choose() -> None:
         route = directory.routes[name]
-        selection = router.begin(route, request, tokens=300, now=1.0)
+        selection = router.select(route, request, tokens=300, now=1.0)
         choice = selection.next(1.0)
         if choice is not None:
-            choice.endpoint.begin(300)
+            choice.endpoint.load.begin(300)
             selection.succeeded(choice)
-            choice.endpoint.end(300)
+            choice.endpoint.load.end(300)
 
     return min(timeit.repeat(choose, number=EACH, repeat=ROUNDS, timer=time.process_time)) / EACH * 1e6
 

@@ -15,7 +15,7 @@ from statistics import quantiles
 
 import msgspec
 
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint, EndpointSpec
 from quarterdeck.inference.routing import policies
 from quarterdeck.inference.routing.affinity import prefix_key
 
@@ -60,7 +60,7 @@ def arrivals(conversations_a_second: float, turns: int, seconds: float, random: 
 def run(policy: str, rate: float, turns: int, *, seed: int = 1) -> tuple[float, float, float]:
     """The share of prompt tokens that were cached; the median and 95th percentile of the time to the first token."""
     random = Random(seed)
-    engines = [Engine(Endpoint(f"m#{n}", "m", "http://h", "ready", max_running=32)) for n in range(ENGINES)]
+    engines = [Engine(Endpoint(EndpointSpec(f"m#{n}", "m", "http://h", max_running=32))) for n in range(ENGINES)]
     by_id = {engine.endpoint.id: engine for engine in engines}
     endpoints = [engine.endpoint for engine in engines]
     affinity = policies.Affinity(endpoints)
@@ -71,7 +71,7 @@ def run(policy: str, rate: float, turns: int, *, seed: int = 1) -> tuple[float, 
     for now, conversation, turn in arrivals(rate, turns, 400, random):
         while leaving and leaving[0][0] <= now:
             _, id, tokens = heappop(leaving)
-            by_id[id].endpoint.end(tokens)
+            by_id[id].endpoint.load.end(tokens)
         prompt = SYSTEM + QUESTION + turn * (QUESTION + ANSWER)
         tokens = prompt + ANSWER
         if policy == "prefix":
@@ -83,7 +83,7 @@ def run(policy: str, rate: float, turns: int, *, seed: int = 1) -> tuple[float, 
             endpoint = getattr(policies, policy)(endpoints, tokens, now, (), dice)
         assert endpoint is not None
         begun, held = by_id[endpoint.id].prefill(conversation, prompt, now)
-        endpoint.begin(tokens)
+        endpoint.load.begin(tokens)
         heappush(leaving, (begun + ANSWER / DECODE, endpoint.id, tokens))
         waits.append(begun - now)
         prompts += prompt

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.inference.making import an_endpoint
 
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.routing.affinity import mixed
 from quarterdeck.inference.routing.policies import (
     Affinity,
@@ -22,18 +22,18 @@ DICE = Random(7).random
 
 
 def endpoints(*tokens: int, **fields: int) -> list[Endpoint]:
-    return [an_endpoint(f"e#{number}", in_flight_tokens=each, **fields) for number, each in enumerate(tokens)]
+    return [an_endpoint(f"e#{number}", tokens=each, **fields) for number, each in enumerate(tokens)]
 
 
 def test_the_least_loaded_is_picked_by_tokens_and_not_by_requests() -> None:
-    few_long, many_short = an_endpoint("long", in_flight=1), an_endpoint("short", in_flight=10)
-    few_long.in_flight_tokens, many_short.in_flight_tokens = 100_000, 5_000
+    few_long, many_short = an_endpoint("long", requests=1), an_endpoint("short", requests=10)
+    few_long.load.tokens, many_short.load.tokens = 100_000, 5_000
     assert least_loaded([few_long, many_short], 100, 0.0, ()) is many_short
 
 
 def test_who_can_run_more_is_given_more() -> None:
     small, large = an_endpoint("small", max_running=4), an_endpoint("large", max_running=64)
-    small.in_flight_tokens, large.in_flight_tokens = 100, 1000
+    small.load.tokens, large.load.tokens = 100, 1000
     assert least_loaded([small, large], 100, 0.0, ()) is large
 
 
@@ -49,34 +49,34 @@ def test_one_that_was_tried_is_not_tried_again() -> None:
 
 
 def test_one_that_failed_just_now_is_not_taken_for_idle() -> None:
-    failed, busy = an_endpoint("failed", avoided_until=200.0), an_endpoint("busy", in_flight_tokens=100)
+    failed, busy = an_endpoint("failed", avoided_until=200.0), an_endpoint("busy", tokens=100)
     assert least_loaded([failed, busy], 100, 0.0, ()) is busy
 
 
 def test_a_failure_is_forgotten_after_a_while() -> None:
-    failed, busy = an_endpoint("failed", avoided_until=5.0, failures=2), an_endpoint("busy", in_flight_tokens=100)
+    failed, busy = an_endpoint("failed", avoided_until=5.0, failures=2), an_endpoint("busy", tokens=100)
     assert least_loaded([busy, failed], 100, 6.0, ()) is failed
 
 
 def test_one_that_has_rested_gets_the_next_request_and_no_other() -> None:
-    idle, rested = an_endpoint("idle"), an_endpoint("rested", rests_until=10.0, in_flight_tokens=100)
+    idle, rested = an_endpoint("idle"), an_endpoint("rested", open_until=10.0, tokens=100)
     assert least_loaded([idle, rested], 100, 11.0, ()) is rested
-    rested.probed_until = 21.0
+    rested.breaker.probed_until = 21.0
     assert least_loaded([idle, rested], 100, 11.0, ()) is idle
-    rested.probed_until = 0.0
+    rested.breaker.probed_until = 0.0
     assert least_loaded([idle, rested], 100, 11.0, [rested]) is idle
 
 
 def test_one_that_rests_is_asked_only_where_nobody_else_is() -> None:
-    resting, busy = an_endpoint("resting", rests_until=10.0), an_endpoint("busy", in_flight_tokens=10**9)
+    resting, busy = an_endpoint("resting", open_until=10.0), an_endpoint("busy", tokens=10**9)
     assert pick([resting, busy], 5.0) is busy
     assert pick([resting], 5.0) is resting
     assert pick([], 5.0) is None
 
 
 def test_the_last_resort_is_alive_and_has_rested_longest() -> None:
-    dead, short, long = an_endpoint("d", is_alive=False), an_endpoint("s", rests_until=9.0), an_endpoint("l")
-    long.rests_until = 8.0
+    dead, short, long = an_endpoint("d", is_alive=False), an_endpoint("s", open_until=9.0), an_endpoint("l")
+    long.breaker.open_until = 8.0
     assert last_resort([dead, short, long], ()) is long
     assert last_resort([dead, short, long], [long]) is short
     assert last_resort([dead], ()) is dead
@@ -91,8 +91,8 @@ def test_among_many_one_of_the_less_loaded_is_drawn() -> None:
 
 
 def test_where_all_that_were_drawn_are_away_the_others_are_looked_at() -> None:
-    many = endpoints(*[0] * 1000, rests_until=10)
-    many[777].rests_until = 0.0
+    many = endpoints(*[0] * 1000, open_until=10)
+    many[777].breaker.open_until = 0.0
     for policy in (least_load, power_of_two, weighted):
         assert policy(many, 100, 1.0, (), DICE) is many[777]
 
@@ -101,7 +101,7 @@ def test_where_all_that_were_drawn_are_away_the_others_are_looked_at() -> None:
 def test_the_better_of_two_is_never_the_worst(tokens: list[int], random: Random) -> None:
     found = power_of_two(candidates := endpoints(*tokens), 10, 0.0, (), random.random)
     assert found is not None
-    assert found.in_flight_tokens < max(tokens) or tokens.count(max(tokens)) > 1 or found is None
+    assert found.load.tokens < max(tokens) or tokens.count(max(tokens)) > 1 or found is None
     assert found in candidates
 
 
@@ -139,7 +139,7 @@ def test_one_that_is_away_leaves_its_keys_to_others_and_no_other_key_moves() -> 
     candidates = endpoints(0, 0, 0, 0)
     affinity = Affinity(candidates)
     before = [affinity.choose(key, 1.25, 10, 0.0, ()) for key in KEYS]
-    candidates[2].rests_until = 10.0
+    candidates[2].breaker.open_until = 10.0
     after = [affinity.choose(key, 1.25, 10, 1.0, ()) for key in KEYS]
     assert candidates[2] not in after
     assert all(one is other for one, other in zip(before, after, strict=True) if one is not candidates[2])
@@ -167,11 +167,11 @@ def test_no_endpoint_is_given_more_while_it_holds_more_than_its_bound(
     candidates = endpoints(*[0] * count)
     affinity = Affinity(candidates)
     for key, tokens in asked:
-        mean = sum(each.in_flight_tokens for each in candidates) / count
+        mean = sum(each.load.tokens for each in candidates) / count
         found = affinity.choose(mixed(key), bound, tokens, 0.0, ())
         assert found is not None
-        assert found.in_flight_tokens <= bound * mean * (1 + 1e-9)
-        found.begin(tokens)
+        assert found.load.tokens <= bound * mean * (1 + 1e-9)
+        found.load.begin(tokens)
 
 
 def test_the_bound_holds_among_many_as_well() -> None:
@@ -180,9 +180,9 @@ def test_the_bound_holds_among_many_as_well() -> None:
     for number in range(4000):
         found = affinity.choose(KEYS[number % 3], 1.25, 100, 0.0, ())
         assert found is not None
-        found.begin(100)
+        found.load.begin(100)
     mean = 4000 * 100 / 200
-    assert max(each.in_flight_tokens for each in candidates) <= 1.25 * mean + 100
+    assert max(each.load.tokens for each in candidates) <= 1.25 * mean + 100
 
 
 def test_where_nobody_is_within_the_bound_the_least_loaded_is_asked() -> None:

@@ -12,7 +12,7 @@ from tests.inference.making import an_endpoint, served
 from tests.net.upstream import until
 
 from quarterdeck.errors import RateLimitError, ServiceUnavailableError
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.routing.queueing import LONGEST_FIRST, FairQueue, Queues, Ticket
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.routes import QueueConfig
@@ -125,7 +125,7 @@ class Listed:
         return self.endpoints
 
     def serving(self, name: str) -> Sequence[Endpoint]:
-        return [each for each in self.endpoints if each.state == "ready" and each.serves(name)]
+        return [each for each in self.endpoints if each.spec.state == "ready" and each.spec.serves(name)]
 
 
 class Waiting:
@@ -140,11 +140,11 @@ class Waiting:
     async def enter(self, team: str = "a", priority: int = 0, until: float = float("inf")) -> None:
         await self.queues.enter(served(), team=team, priority=priority, tokens=10, until=until)
         self.went.append(team)
-        self.listed.endpoints[0].begin(10)
+        self.listed.endpoints[0].load.begin(10)
 
     def leave(self) -> None:
         endpoint = self.listed.endpoints[0]
-        endpoint.end(10)
+        endpoint.load.end(10)
         self.queues.left(endpoint)
 
     def task(self, *args: Any) -> "asyncio.Task[None]":
@@ -168,7 +168,7 @@ async def test_nobody_waits_where_there_is_room(waiting: Waiting) -> None:
 
 
 async def test_nobody_waits_where_the_file_says_nothing_of_it() -> None:
-    waiting = Waiting(an_endpoint(max_running=1, in_flight=5), max_waiting=0)
+    waiting = Waiting(an_endpoint(max_running=1, requests=5), max_waiting=0)
     assert not waiting.queues.must_wait(served())
     await waiting.enter()
 
@@ -197,7 +197,7 @@ async def test_who_comes_later_does_not_overtake(waiting: Waiting) -> None:
     assert not second.done()
     waiting.leave()
     await second
-    assert waiting.listed.endpoints[0].in_flight == 2
+    assert waiting.listed.endpoints[0].load.requests == 2
 
 
 async def test_as_many_go_as_there_are_places(waiting: Waiting) -> None:
@@ -209,7 +209,7 @@ async def test_as_many_go_as_there_are_places(waiting: Waiting) -> None:
     waiting.leave()
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     await waiting.are_waiting(2)
-    assert waiting.listed.endpoints[0].in_flight == 2
+    assert waiting.listed.endpoints[0].load.requests == 2
     waiting.leave()
     waiting.leave()
     await asyncio.gather(*tasks)
@@ -230,7 +230,7 @@ async def test_the_line_is_bounded(waiting: Waiting) -> None:
 
 
 async def test_the_wait_is_bounded() -> None:
-    waiting = Waiting(an_endpoint(max_running=1, in_flight=1), max_wait_seconds=0)
+    waiting = Waiting(an_endpoint(max_running=1, requests=1), max_wait_seconds=0)
     with pytest.raises(ServiceUnavailableError) as caught:
         await waiting.enter()
     assert (caught.value.status, caught.value.code) == (503, "queue_timeout")
@@ -320,17 +320,17 @@ async def test_there_are_never_more_than_places_and_nobody_is_forgotten(events: 
     for event in events:
         if event == "enter":
             tasks.append(waiting.task("abc"[len(tasks) % 3]))
-        elif event == "leave" and endpoint.in_flight:
+        elif event == "leave" and endpoint.load.requests:
             waiting.leave()
         elif event == "cancel" and tasks:
             tasks[len(tasks) // 2].cancel()
         if len(tasks) % 2:
             await asyncio.sleep(0)
-        assert endpoint.in_flight <= 2
+        assert endpoint.load.requests <= 2
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     while not all(task.done() for task in tasks):
-        assert endpoint.in_flight == 2, "somebody waits though there is room"
+        assert endpoint.load.requests == 2, "somebody waits though there is room"
         waiting.leave()
         await asyncio.sleep(0)
         await asyncio.sleep(0)

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 from tests.inference.bench import BACKED, Bench, refused
-from tests.inference.making import CHAT, a_principal, answer, by
+from tests.inference.making import CHAT, a_principal, answer, by, change
 from tests.net.upstream import Upstream, answering, response
 
 from quarterdeck.errors import (
@@ -15,7 +15,7 @@ from quarterdeck.errors import (
 
 async def test_an_adapter_that_was_loaded_at_run_time_is_found_where_it_is(bench: Bench) -> None:
     async with Upstream(answering(response(answer()))) as one, Upstream(answering(response(answer()))) as other:
-        bench.add(one, other)[1].adapters = frozenset({"pirate"})
+        change(bench.add(one, other)[1], adapters=frozenset({"pirate"}))
         await bench.ask({**CHAT, "model": "pirate"})
         assert (one.requests, len(other.requests)) == ([], 1)
         record = await bench.record()

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.inference.making import an_endpoint
 
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.routing.affinity import mixed
 from quarterdeck.inference.routing.ring import POINTS, Ring
 

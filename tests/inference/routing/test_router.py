@@ -19,11 +19,13 @@ from quarterdeck.errors import (
     ServiceUnavailableError,
 )
 from quarterdeck.inference.call import Operation
-from quarterdeck.inference.endpoints.sources import Endpoint, indexed
+from quarterdeck.inference.endpoints.endpoint import Endpoint
+from quarterdeck.inference.endpoints.sources import indexed
 from quarterdeck.inference.request import decode
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.inference.routing.retry_budget import RESERVE
-from quarterdeck.inference.routing.router import Router, Selection, condition_of
+from quarterdeck.inference.routing.router import Router
+from quarterdeck.inference.routing.selection import Selection, condition_of
 from quarterdeck.settings.loading import parse
 
 MODELS = """
@@ -71,11 +73,11 @@ class Routing:
     def begin(self, name: str = "r", tokens: int = 100, **asked: Any) -> Selection:
         body = as_json({**CHAT, **asked})
         route = self.directory.routes[name]
-        return self.router.begin(route, decode(Operation.CHAT, body), tokens=tokens, now=0.0)
+        return self.router.select(route, decode(Operation.CHAT, body), tokens=tokens, now=0.0)
 
     def rest(self, model: str) -> None:
         for endpoint in self.listed.serving(model):
-            endpoint.rests_until = 100.0
+            endpoint.breaker.open_until = 100.0
 
 
 def go(selection: Selection, *failures: APIError) -> list[str]:
@@ -120,13 +122,13 @@ def test_a_mistake_of_the_caller_says_nothing_of_the_endpoint() -> None:
     routing = Routing("")
     for _ in range(10):
         go(routing.begin("big"), LONG)
-    assert routing.listed.endpoints[0].failures == 0
+    assert routing.listed.endpoints[0].breaker.failures == 0
 
 
 def test_an_endpoint_that_is_full_is_not_ill() -> None:
     routing = Routing("")
     assert go(routing.begin("big"), RateLimitError("full")) == ["big#0", "big#1"]
-    assert routing.listed.endpoints[0].failures == 0
+    assert routing.listed.endpoints[0].breaker.failures == 0
 
 
 def test_in_an_outage_retries_end_with_the_budget() -> None:
@@ -147,7 +149,7 @@ def test_where_all_rest_one_is_asked_all_the_same_and_an_answer_ends_its_rest() 
     choice = selection.next(0.0)
     assert choice is not None
     selection.succeeded(choice)
-    assert choice.endpoint.rests_until == 0.0
+    assert choice.endpoint.breaker.open_until == 0.0
 
 
 # targets
@@ -253,7 +255,7 @@ def test_where_a_model_rests_its_requests_go_on_without_failing_there_first() ->
 
 def test_a_fallback_is_asked_before_an_endpoint_that_rests() -> None:
     routing = Routing(BACKED, big=2)
-    routing.listed.endpoints[1].rests_until = 100.0
+    routing.listed.endpoints[1].breaker.open_until = 100.0
     assert go(routing.begin(), EngineError("x")) == ["big#0", "far#0"]
     assert go(routing.begin("big"), EngineError("x")) == ["big#0", "big#1"], "where there is no fallback, it is"
 
@@ -265,9 +267,9 @@ def test_where_nobody_is_there_a_fallback_for_errors_is_asked() -> None:
 
 def test_no_room_here_is_a_reason_too() -> None:
     selection = Routing(BACKED).begin()
-    assert selection.refused(ServiceUnavailableError("no room", code="queue_timeout"))
+    assert selection.not_admitted(ServiceUnavailableError("no room", code="queue_timeout"))
     assert go(selection) == ["far#0"]
-    assert not selection.refused(RateLimitError("no room", code="queue_full"))
+    assert not selection.not_admitted(RateLimitError("no room", code="queue_full"))
 
 
 def test_time_outs_of_a_route_hold_for_its_attempts() -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from quarterdeck.errors import EngineError, EngineUnavailableError
 from quarterdeck.inference.call import Operation
-from quarterdeck.inference.endpoints.sources import Endpoints
+from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.preparation import adapt_body
 from quarterdeck.inference.routing.policies import pick

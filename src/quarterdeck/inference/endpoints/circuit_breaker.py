@@ -1,78 +1,128 @@
-"""What an endpoint's failures say of it: when it is left alone, for how long, and who may try it again.
+"""The circuit breaker of an endpoint: the one rule for when failures eject it, for how long, and how it comes back.
 
-Three failures in a row, or half of the last calls, and it rests: ten seconds at first, then twice as long each time.
-When the rest is over it is half-open: one request at a time may go there, the first success closes the matter. Errors
-never put more than half of a model's endpoints to rest while others answer, lest the rest be overrun; one that can't be
-reached at all carries nobody's load and rests in any case.
+closed
+    Requests go there. Three failures in a row, or failures in half of its recent calls, open it.
+open
+    Ejected: it gets requests only when no other endpoint is left. Ten seconds at first, then twice as long each time.
+half-open
+    The time is over. One request at a time may go there as a probe; the first success closes the breaker, a failure
+    opens it again.
+
+Errors never eject more than half of a model's endpoints while others answer, as those would be overloaded; one that
+can't be reached at all carries no load and is ejected in any case. A failed health check ejects an endpoint, too, until
+a check succeeds. Times are the event loop's.
 """
 
 from collections.abc import Sequence
 
-from quarterdeck.inference.endpoints.sources import Endpoint
-
-FAILURES_TO_REST = 3
-REST_SECONDS = 10.0
-LONGEST_REST_SECONDS = 300.0
+FAILURES_TO_OPEN = 3
+OPEN_SECONDS = 10.0
+MAX_OPEN_SECONDS = 300.0
 PROBE_SECONDS = 10.0
-"""How long a half-open endpoint's one request keeps others away. A time and not a flag: no caller who leaves in the
-middle can leave it set."""
+"""How long a probe keeps other requests away. A time and not a flag, so that a caller who disconnects can't leave it
+set."""
 AVOIDED_SECONDS = 5.0
-"""How long one that failed counts as fuller than it looks."""
+"""How long an endpoint that failed counts as fuller than its load says."""
 LEARNING_RATE = 0.1
-"""The weight of the last call in the share of failures: some twenty calls are remembered."""
-WORST_SHARE = 0.5
-FEWEST_CALLS = 10
-"""Before the share says anything."""
+"""Weight of the latest call in the failure share: it covers some twenty calls."""
+MAX_FAILURE_SHARE = 0.5
+MIN_CALLS = 10
+"""Calls before the failure share counts."""
 
 
-def is_offered(endpoint: Endpoint, now: float) -> bool:
-    """Whether a request may go there while others are there."""
-    if not endpoint.is_alive:
-        return False
-    return not endpoint.rests_until or (endpoint.rests_until <= now and endpoint.probed_until <= now)
+class CircuitBreaker:
+    """Whether an endpoint is offered requests. Read by the router and by the catalogue, changed only here."""
 
+    __slots__ = (
+        "avoided_until",
+        "calls",
+        "ejections",
+        "failure_share",
+        "failures",
+        "is_alive",
+        "open_until",
+        "openings",
+        "probed_until",
+    )
 
-def begin_probe(endpoint: Endpoint, now: float) -> None:
-    """A request goes to one that has rested."""
-    endpoint.probed_until = now + PROBE_SECONDS
+    def __init__(self) -> None:
+        self.is_alive = True
+        """Result of the last health checks. True where there are none."""
+        self.failures = 0
+        """In a row."""
+        self.calls = 0
+        """Since it was closed last."""
+        self.failure_share = 0.0
+        """Moving average over recent calls, 0 to 1."""
+        self.openings = 0
+        """How often it opened, forgotten after a long time without failures; each one doubles the time."""
+        self.ejections = 0
+        """How often it opened since the endpoint is known: a counter for metrics."""
+        self.open_until = 0.0
+        """0: closed. In the future: open. In the past: half-open."""
+        self.avoided_until = 0.0
+        """Until when the endpoint counts as fuller than its load says."""
+        self.probed_until = 0.0
+        """Until when a probe keeps other requests away."""
 
+    def is_ejected(self, now: float) -> bool:
+        """Whether it is open, or health checks fail."""
+        return self.open_until > now or not self.is_alive
 
-def report_failure(endpoint: Endpoint, now: float, others: Sequence[Endpoint] = (), *, reached: bool = True) -> None:
-    """A call failed by the endpoint's fault. `others`: all that are ready for the model, itself among them or not.
-    `now` is the loop's time."""
-    endpoint.failures += 1
-    endpoint.avoided_until = now + AVOIDED_SECONDS
-    endpoint.calls += 1
-    endpoint.failure_share += LEARNING_RATE * (1.0 - endpoint.failure_share)
-    if endpoint.rests_until > now:  # it rests already; this one had begun before
-        return
-    share_is_bad = endpoint.calls >= FEWEST_CALLS and endpoint.failure_share >= WORST_SHARE
-    is_half_open = endpoint.rests_until > 0.0
-    if not (is_half_open or share_is_bad or endpoint.failures >= FAILURES_TO_REST):
-        return
-    if reached and not is_half_open and not _may_rest(endpoint, others):
-        return
-    if now - endpoint.rests_until > LONGEST_REST_SECONDS:  # long ago
-        endpoint.rests = 0
-    endpoint.rests_until = now + min(REST_SECONDS * 2.0 ** min(endpoint.rests, 10), LONGEST_REST_SECONDS)
-    endpoint.rests += 1
-    endpoint.ejections += 1
-    endpoint.probed_until = 0.0
+    def is_offered(self, now: float) -> bool:
+        """Whether a request may go there while other endpoints are available: closed, or half-open without a probe."""
+        if not self.open_until:
+            return self.is_alive
+        return not self.is_ejected(now) and self.probed_until <= now
 
+    def begin_probe(self, now: float) -> None:
+        """A request goes to an endpoint whose breaker is not closed."""
+        self.probed_until = now + PROBE_SECONDS
 
-def report_success(endpoint: Endpoint) -> None:
-    """A call was answered. While it rests, only the answer to one who tried it says that it is well again."""
-    endpoint.calls += 1
-    if endpoint.failures:
-        endpoint.failures = 0
-    if endpoint.failure_share:
-        endpoint.failure_share *= 1.0 - LEARNING_RATE
-    if endpoint.probed_until:
-        endpoint.rests_until = endpoint.failure_share = endpoint.probed_until = 0.0
-        endpoint.calls = 0
+    def record_health(self, *, is_alive: bool) -> None:
+        """Note the result of health checks."""
+        self.is_alive = is_alive
 
+    def record_success(self) -> None:
+        """A call was answered. When the breaker isn't closed, only an answer to a probe closes it."""
+        self.calls += 1
+        if self.failures:
+            self.failures = 0
+        if self.failure_share:
+            self.failure_share *= 1.0 - LEARNING_RATE
+        if self.probed_until:
+            self.open_until = self.failure_share = self.probed_until = 0.0
+            self.calls = 0
 
-def _may_rest(endpoint: Endpoint, others: Sequence[Endpoint]) -> bool:
-    siblings = [other for other in others if other is not endpoint]
-    resting = sum(1 for other in siblings if other.rests_until)
-    return resting == len(siblings) or 2 * (resting + 1) <= len(siblings) + 1
+    def record_failure(
+        self, now: float, siblings: "Sequence[CircuitBreaker]" = (), *, was_reached: bool = True
+    ) -> None:
+        """A call failed by the endpoint's fault.
+
+        `siblings`: the breakers of all endpoints ready for the model, with or without this one. `was_reached`: whether
+        the endpoint accepted the request.
+        """
+        self.failures += 1
+        self.avoided_until = now + AVOIDED_SECONDS
+        self.calls += 1
+        self.failure_share += LEARNING_RATE * (1.0 - self.failure_share)
+        if self.open_until > now:  # a call from before it opened
+            return
+        share_is_bad = self.calls >= MIN_CALLS and self.failure_share >= MAX_FAILURE_SHARE
+        is_half_open = self.open_until > 0.0
+        if not (is_half_open or share_is_bad or self.failures >= FAILURES_TO_OPEN):
+            return
+        if was_reached and not is_half_open and not self._may_open(siblings):
+            return
+        if now - self.open_until > MAX_OPEN_SECONDS:  # the last failures are long ago
+            self.openings = 0
+        self.open_until = now + min(OPEN_SECONDS * 2.0 ** min(self.openings, 10), MAX_OPEN_SECONDS)
+        self.openings += 1
+        self.ejections += 1
+        self.probed_until = 0.0
+
+    def _may_open(self, siblings: "Sequence[CircuitBreaker]") -> bool:
+        """Whether at most half of the model's endpoints would be ejected, or all others are already."""
+        others = [each for each in siblings if each is not self]
+        not_closed = sum(1 for each in others if each.open_until)
+        return not_closed == len(others) or 2 * (not_closed + 1) <= len(others) + 1

@@ -19,7 +19,7 @@ from quarterdeck.errors import (
     NotFoundError,
     RateLimitError,
 )
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.net.http_client import FOREVER, Connection, HttpClient, Timeouts, UpstreamError
 from quarterdeck.protocol import sse
 from quarterdeck.protocol.usage import ParsedAnswer, parse_answer
@@ -101,7 +101,7 @@ class EngineStream:
         if not self._is_closed:
             self._is_closed = True
             self._connection.listener = None
-            self._client.release(self._endpoint.origin, self._connection)
+            self._client.release(self._endpoint.address.origin, self._connection)
 
 
 class EngineClient:
@@ -127,13 +127,13 @@ class EngineClient:
         Raises EngineUnavailableError where another endpoint may be tried, BadRequestError and its like where the
         request itself is refused, EngineError otherwise.
         """
-        head = endpoint.heads.get(path) or endpoint.head(path)
+        head = endpoint.address.heads.get(path) or endpoint.address.head(path)
         for header in headers:
             head += b"%b: %b\r\n" % header
         head += b"content-length: %d\r\n\r\n" % len(body)
         timeouts = timeouts or self._timeouts.current
         try:
-            connection = await self._client.request(endpoint.origin, head, body, timeouts, limit)
+            connection = await self._client.request(endpoint.address.origin, head, body, timeouts, limit)
         except UpstreamError as error:
             raise _translate(error) from error
         stream = None
@@ -156,7 +156,7 @@ class EngineClient:
             raise
         finally:
             if stream is None:
-                self._client.release(endpoint.origin, connection)
+                self._client.release(endpoint.address.origin, connection)
 
     async def count(self, endpoint: Endpoint, body: Mapping[str, object]) -> int | None:
         """How many tokens `/tokenize` counts; None where the endpoint can't say."""
@@ -169,7 +169,7 @@ class EngineClient:
         return tokenized.tokens if tokenized is not None else None
 
     async def _tokenized(self, endpoint: Endpoint, body: Mapping[str, object], kind: type[T]) -> T | None:
-        if endpoint.kind != "vllm":
+        if endpoint.spec.kind != "vllm":
             return None
         try:
             answer = await self.open(endpoint, "/tokenize", msgspec.json.encode(body))
@@ -298,7 +298,7 @@ def _translate(error: UpstreamError | sse.EventTooLongError) -> APIError:
 
 def _without_key(data: bytes, endpoint: Endpoint) -> bytes:
     """An engine's complaint without our key for it: some repeat what they were sent."""
-    return data.replace(endpoint.api_key.encode(), b"[redacted]") if endpoint.api_key else data
+    return data.replace(endpoint.spec.api_key.encode(), b"[redacted]") if endpoint.spec.api_key else data
 
 
 def _sound(body: bytes, kind: bytes, endpoint: Endpoint) -> ParsedAnswer | None:

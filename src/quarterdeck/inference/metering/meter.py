@@ -11,7 +11,7 @@ import msgspec
 from quarterdeck.accounting.pricing import cost
 from quarterdeck.errors import APIError
 from quarterdeck.inference.call import Head
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.metering.record_templates import RecordTemplates
 from quarterdeck.inference.metering.transcript import Transcript
 from quarterdeck.inference.routing.directory import ServedModel
@@ -95,7 +95,7 @@ class Meter(msgspec.Struct, eq=False):
         if endpoint is not None:
             record.endpoint = endpoint.id
         if self.engine_started:
-            seconds, shared_by = now - self.engine_started, endpoint.max_running if endpoint else 1
+            seconds, shared_by = now - self.engine_started, endpoint.spec.max_running if endpoint else 1
             record.cost = cost(usage or NO_TOKENS, self.served.rates, engine_seconds=seconds, shared_by=shared_by)
         if user := request.safety_identifier or request.user:
             record.user = _shortened(user)

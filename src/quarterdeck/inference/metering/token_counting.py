@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.metering.meter import Meter, estimate_tokens
 from quarterdeck.protocol.usage import Usage
@@ -86,4 +86,4 @@ async def _prompt(engines: EngineClient, endpoint: Endpoint, name: str, body: by
 
 
 async def _count(engines: EngineClient, endpoint: Endpoint, name: str, fields: Mapping[str, object]) -> int | None:
-    return await engines.count(endpoint, {"model": endpoint.upstream_model or name, **fields})
+    return await engines.count(endpoint, {"model": endpoint.spec.upstream_model or name, **fields})

@@ -1,1 +1,1 @@
-"""Which endpoint answers next. Pure decisions over what `endpoints` knows; the pipeline acts on them."""
+"""Routing: what a model name stands for, and which endpoint answers a request for it."""

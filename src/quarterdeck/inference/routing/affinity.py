@@ -1,7 +1,7 @@
-"""What makes two requests belong together: the beginning of their prompts, or a session. 64 bits of it.
+"""Affinity keys: 64-bit hashes of a prompt's prefix or of a session, equal for requests that should share an endpoint.
 
-A prompt counts up to its first answer and no further than `prefix_kb`: so a conversation keeps its key as it grows, and
-a megabyte costs what a kilobyte costs.
+A prompt counts up to its first assistant message and at most `prefix_kb`. So a conversation keeps its key as it grows,
+and the cost doesn't grow with the prompt.
 """
 
 from collections.abc import Mapping
@@ -12,27 +12,27 @@ import msgspec
 from quarterdeck.protocol.requests import AnyRequest
 from quarterdeck.settings.routes import RoutingConfig
 
-_ANSWER = b'"assistant"'
-_BETWEEN = b" \t\r\n,]"
+_ASSISTANT = b'"assistant"'
+_SEPARATORS = b" \t\r\n,]"
 _MASK = (1 << 64) - 1
 
 
 def prefix_key(members: Mapping[str, msgspec.Raw], length: int) -> int:
-    """The key of a prompt's first `length` bytes, as they stand in the request."""
+    """The key of a prompt's first `length` bytes, as the request spells them. 0 where it has no prompt."""
     raw = members.get("messages") or members.get("prompt") or members.get("input")
     if raw is None:
         return 0
     head = bytes(memoryview(raw)[:length])
-    answer = head.find(_ANSWER)
-    if answer >= 0:
-        head = head[: head.rfind(b"{", 0, answer)]
-    return mixed(crc32(head.rstrip(_BETWEEN)))
+    at = head.find(_ASSISTANT)
+    if at >= 0:
+        head = head[: head.rfind(b"{", 0, at)]
+    return mixed(crc32(head.rstrip(_SEPARATORS)))
 
 
 def session_key(
     config: RoutingConfig, request: AnyRequest, headers: tuple[tuple[bytes, bytes], ...] = ()
 ) -> int | None:
-    """The key of the session a request names where `config` says; None: it names none."""
+    """The key of the request's session, found where `config.session` says. None: the request names none."""
     found: object = None
     if config.session == "metadata.session_id":
         found = request.metadata.get("session_id") if request.metadata else None
@@ -45,7 +45,7 @@ def session_key(
 
 
 def mixed(bits: int) -> int:
-    """splitmix64's last step: neighbours come to lie far apart."""
+    """The finalizer of splitmix64: spreads similar inputs over all 64 bits."""
     bits = (bits + 0x9E3779B97F4A7C15) & _MASK
     bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & _MASK

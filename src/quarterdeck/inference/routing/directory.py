@@ -1,6 +1,6 @@
-"""Which names there are and what they mean: one immutable snapshot of the configuration, swapped whole.
+"""The directory: every model name of a configuration and what it stands for, as one immutable snapshot.
 
-Every request takes the snapshot once and keeps it, so a reload in the middle of a request changes nothing for it.
+A request keeps the snapshot it began with, so a reload doesn't affect requests in progress.
 """
 
 from collections.abc import Mapping
@@ -19,73 +19,76 @@ from quarterdeck.settings.routes import Condition, RouteConfig, RoutingConfig
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What a name stands for: the model, and the adapter on it if the name is an adapter's."""
+    """A model or an adapter that requests can be sent to."""
 
     name: str
-    """As engines know it: the model's or the adapter's name."""
+    """The model's or the adapter's name, as engines know it."""
     model: str
     """The base model's name."""
     price: Price
     price_version: str
     """`price.version`, computed once."""
     rates: Rates
-    """The price, ready to be multiplied."""
+    """The price per token, computed once."""
     routing: RoutingConfig = field(default_factory=RoutingConfig)
-    """How one of its model's endpoints is chosen."""
+    """How one of the model's endpoints is chosen."""
 
 
 AFTER_FAILURES: frozenset[Condition] = frozenset(("error", "timeout", "rate_limited", "queue"))
-"""When another target stands in: it is as good as the one that was drawn, unless the request itself was refused."""
+"""When another target replaces the one that was drawn: after any failure except a refusal of the request itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """Who is asked after which failures."""
+    """A model that replaces another one after certain failures."""
 
     served: ServedModel
     after: frozenset[Condition] = AFTER_FAILURES
     contains: str | None = None
+    """Also after an error whose message contains this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What is done with a name's requests. A model's own name is a route of one target."""
+    """How requests for a name are routed. A model's own name is a route with one target."""
 
     name: str
     targets: tuple[ServedModel, ...]
-    upto: tuple[float, ...]
-    """Each target's place on [0, 1): it is drawn below this and not below the one before."""
-    stand_ins: tuple[Fallback, ...]
-    """All targets, the heavier first, then the fallbacks."""
+    cumulative_weights: tuple[float, ...]
+    """Upper end of each target's interval on [0, 1)."""
+    alternatives: tuple[Fallback, ...]
+    """Targets by descending weight, then the fallbacks; without the target if it is the only one."""
     fallbacks: tuple[Fallback, ...]
     stickiness: Literal["none", "session", "prefix"]
     affinity: Literal["session", "prefix"] | None
-    """What has to be known of a request to choose for it."""
+    """What a request's affinity key is made from. None: it needs none."""
     routing: RoutingConfig
-    """Where to look for that."""
-    is_own: bool
-    """Whether `routing` is the route's, and holds for every model it comes to."""
+    """How the affinity key is made; also how an endpoint is chosen, if `overrides_routing`."""
+    overrides_routing: bool
+    """Whether the route's own `routing` replaces that of its models."""
     retries: int
     timeouts: Timeouts | None
     """None: the gateway's."""
     total_seconds: float
+    """For the whole request, all attempts and waiting included."""
     mirror: tuple[ServedModel, float] | None = None
+    """A model that a share of the requests is copied to."""
     is_named: bool = False
     """Whether it is one of `routes:`."""
 
     @classmethod
-    def to(cls, served: ServedModel, gateway: GatewayConfig, *, name: str | None = None) -> "Route":
-        """A model's or an adapter's own."""
+    def of_model(cls, served: ServedModel, gateway: GatewayConfig, *, name: str | None = None) -> "Route":
+        """The route of a model's or an adapter's own name."""
         return cls(
             name=name or served.name,
             targets=(served,),
-            upto=(1.0,),
-            stand_ins=(),
+            cumulative_weights=(1.0,),
+            alternatives=(),
             fallbacks=(),
             stickiness="none",
             affinity=_affinity("none", served.routing),
             routing=served.routing,
-            is_own=False,
+            overrides_routing=False,
             retries=gateway.retries,
             timeouts=None,
             total_seconds=gateway.total_timeout_seconds,
@@ -93,15 +96,15 @@ class Route:
 
     @classmethod
     def of(cls, config: RouteConfig, names: Mapping[str, ServedModel], gateway: GatewayConfig) -> "Route":
-        """One of `routes:`. Every name it uses is in `names`; the configuration has seen to it."""
+        """One of `routes:`. The configuration has been validated: every name it uses is in `names`."""
         total = sum(target.weight for target in config.targets)
         targets = tuple(names[target.model] for target in config.targets)
-        upto = tuple(part / total for part in accumulate(target.weight for target in config.targets))
-        heavier = sorted(config.targets, key=lambda target: -target.weight)
+        weights = tuple(part / total for part in accumulate(target.weight for target in config.targets))
+        by_weight = sorted(config.targets, key=lambda target: -target.weight)
         fallbacks = tuple(
             Fallback(names[each.model], frozenset(each.after), each.contains) for each in config.fallbacks
         )
-        # One key serves all: where the models' own policies need one, the first that does says from what.
+        # A request has one affinity key. Of the models whose policies need one, the first says what it is made from.
         keyed = (each.routing for each in targets if each.routing.policy in ("session", "prefix"))
         routing = config.routing or next(keyed, targets[0].routing)
         own = config.timeouts
@@ -110,15 +113,15 @@ class Route:
         return cls(
             name=config.name,
             targets=targets,
-            upto=upto,
-            stand_ins=(*(Fallback(names[target.model]) for target in heavier), *fallbacks)
+            cumulative_weights=weights,
+            alternatives=(*(Fallback(names[target.model]) for target in by_weight), *fallbacks)
             if len(targets) > 1
             else fallbacks,
             fallbacks=fallbacks,
             stickiness=config.stickiness,
             affinity=_affinity(config.stickiness, routing),
             routing=routing,
-            is_own=config.routing is not None,
+            overrides_routing=config.routing is not None,
             retries=gateway.retries if config.retries is None else config.retries,
             timeouts=timeouts if own.connect or own.first_token or own.idle else None,
             total_seconds=own.total or gateway.total_timeout_seconds,
@@ -127,13 +130,13 @@ class Route:
         )
 
     def is_allowed(self, name: str, allowed: frozenset[str]) -> bool:
-        """Whether a key that may use `allowed` may call this by `name`: because that is allowed, or everybody is who
-        may answer."""
-        return name in allowed or all(not allowed.isdisjoint((each.name, each.model)) for each in self.answering)
+        """Whether a key limited to the models `allowed` may use the route: by its name, or because it may use every
+        model that may answer."""
+        return name in allowed or all(not allowed.isdisjoint((each.name, each.model)) for each in self.models)
 
     @property
-    def answering(self) -> tuple[ServedModel, ...]:
-        """Everybody who may answer."""
+    def models(self) -> tuple[ServedModel, ...]:
+        """Every model that may answer."""
         return (*self.targets, *(fallback.served for fallback in self.fallbacks))
 
 
@@ -145,7 +148,7 @@ def timeouts_of(gateway: GatewayConfig) -> Timeouts:
 def _affinity(
     stickiness: Literal["none", "session", "prefix"], routing: RoutingConfig
 ) -> Literal["session", "prefix"] | None:
-    """Stickiness and policy share one key; where they name two, the target's decides."""
+    """Stickiness and policy share one affinity key; where they disagree, stickiness decides."""
     if stickiness != "none":
         return stickiness
     return routing.policy if routing.policy in ("session", "prefix") else None
@@ -153,13 +156,13 @@ def _affinity(
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """All names of one configuration."""
+    """All model names of one configuration."""
 
     config: Config
     names: Mapping[str, ServedModel] = field(repr=False)
-    """Models, aliases, adapters; and each route's heaviest target by the route's name."""
+    """Models, aliases and adapters; under a route's name, its target with the highest weight."""
     routes: Mapping[str, Route] = field(repr=False)
-    """What is done with a request for each of the names."""
+    """The route of each of the names."""
 
     @classmethod
     def of(cls, config: Config) -> "Directory":
@@ -171,7 +174,7 @@ class Directory:
                 names[name] = served
             for adapter in _adapters(model):
                 names[adapter] = ServedModel(adapter, model.name, model.price, version, rates, model.routing)
-        routes = {name: Route.to(served, config.gateway) for name, served in names.items()}
+        routes = {name: Route.of_model(served, config.gateway) for name, served in names.items()}
         for route in config.routes:
             routes[route.name] = Route.of(route, names, config.gateway)
         for route in config.routes:
@@ -179,7 +182,7 @@ class Directory:
         return cls(config, MappingProxyType(names), MappingProxyType(routes))
 
     def adapter(self, name: str, model: str) -> ServedModel | None:
-        """An adapter that an endpoint of `model` holds, priced as its model."""
+        """An adapter that an endpoint of `model` has loaded, at its model's price. None: no such model."""
         base = self.names.get(model)
         return ServedModel(name, model, base.price, base.price_version, base.rates, base.routing) if base else None
 

@@ -1,43 +1,45 @@
-"""Which of the endpoints that are ready for a model is asked. Pure but for the dice.
+"""The routing policies: which of the endpoints that are ready for a model gets a request. Pure but for `random`.
 
-Load is the tokens of this gateway's requests under way, by how many requests the endpoint runs at once: a request of
-100,000 tokens is not one of ten. Up to 16 endpoints are looked at one by one; of more a few are drawn, so that a choice
-among a thousand costs what a choice among sixteen does.
+Load is the estimated tokens of this gateway's running requests divided by the requests an endpoint runs at once: a
+request of 100,000 tokens weighs more than one of ten. Up to 16 endpoints are compared one by one; of more, a few are
+drawn at random, so that choosing among a thousand costs no more than choosing among sixteen.
 """
 
 from collections.abc import Callable, Sequence
 from math import inf
 
-from quarterdeck.inference.endpoints.circuit_breaker import is_offered
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.routing.ring import Ring
 
 Random = Callable[[], float]
 """0 ≤ x < 1."""
 
-FEW = 16
-DRAWN = 8
+MAX_COMPARED = 16
+"""With more endpoints than this, a sample is compared."""
+SAMPLE = 8
 """The best of eight at random is within a percent or two of the best of all."""
-
-
-AVOIDED = 3
-"""How much fuller one that failed just now is taken to be."""
+AVOIDED_FACTOR = 3
+"""How much fuller an endpoint counts just after a failure."""
 
 
 def least_loaded(endpoints: Sequence[Endpoint], tokens: int, now: float, tried: Sequence[Endpoint]) -> Endpoint | None:
-    """The one with most room for `tokens` more. One that failed just now counts as fuller: it would look idle. One that
-    has rested gets the next request, whatever the others' load: else, with little to do, nobody would ever try it."""
+    """The endpoint with the lowest load after adding `tokens`.
+
+    One that failed just now counts as fuller, as it would look idle. One whose breaker is half-open gets the request
+    whatever the loads are: with little traffic, it would otherwise never be probed.
+    """
     best: Endpoint | None = None
     lowest = inf
     for endpoint in endpoints:
-        if endpoint.rests_until or not endpoint.is_alive:
-            if not is_offered(endpoint, now):
+        breaker = endpoint.breaker
+        if breaker.open_until or not breaker.is_alive:
+            if not breaker.is_offered(now):
                 continue
             if endpoint not in tried:
                 return endpoint
-        load = (endpoint.in_flight_tokens + tokens) / endpoint.max_running
-        if endpoint.avoided_until > now:
-            load *= AVOIDED
+        load = (endpoint.load.tokens + tokens) / endpoint.spec.max_running
+        if breaker.avoided_until > now:
+            load *= AVOIDED_FACTOR
         if load < lowest and not (tried and endpoint in tried):
             best, lowest = endpoint, load
     return best
@@ -46,9 +48,9 @@ def least_loaded(endpoints: Sequence[Endpoint], tokens: int, now: float, tried: 
 def least_load(
     endpoints: Sequence[Endpoint], tokens: int, now: float, tried: Sequence[Endpoint], random: Random
 ) -> Endpoint | None:
-    """`least_loaded` of all, or of a few drawn where there are many."""
-    if len(endpoints) > FEW:
-        drawn = [endpoints[int(random() * len(endpoints))] for _ in range(DRAWN)]
+    """`least_loaded` of all endpoints, or of a sample where there are many."""
+    if len(endpoints) > MAX_COMPARED:
+        drawn = [endpoints[int(random() * len(endpoints))] for _ in range(SAMPLE)]
         if (found := least_loaded(drawn, tokens, now, tried)) is not None:
             return found
     return least_loaded(endpoints, tokens, now, tried)
@@ -57,7 +59,7 @@ def least_load(
 def power_of_two(
     endpoints: Sequence[Endpoint], tokens: int, now: float, tried: Sequence[Endpoint], random: Random
 ) -> Endpoint | None:
-    """The better of two drawn: gateways that don't know of one another do not all run to the same one."""
+    """The less loaded of two at random: gateways that don't know each other's load then don't all pick the same one."""
     count = len(endpoints)
     if count > 2:
         first = int(random() * count)
@@ -70,22 +72,22 @@ def power_of_two(
 def weighted(
     endpoints: Sequence[Endpoint], tokens: int, now: float, tried: Sequence[Endpoint], random: Random
 ) -> Endpoint | None:
-    """At random, by `max_running`; whoever can't be asked leaves its share to the others."""
-    if len(endpoints) > FEW:
-        drawn = [endpoints[int(random() * len(endpoints))] for _ in range(DRAWN)]
+    """At random, weighted by `max_running`; the share of an ejected endpoint goes to the others."""
+    if len(endpoints) > MAX_COMPARED:
+        drawn = [endpoints[int(random() * len(endpoints))] for _ in range(SAMPLE)]
     else:
         drawn = list(endpoints)
-    offered = [endpoint for endpoint in drawn if endpoint not in tried and is_offered(endpoint, now)]
-    place = random() * sum(endpoint.max_running for endpoint in offered)
+    offered = [each for each in drawn if each not in tried and each.breaker.is_offered(now)]
+    place = random() * sum(endpoint.spec.max_running for endpoint in offered)
     for endpoint in offered:
-        place -= endpoint.max_running
+        place -= endpoint.spec.max_running
         if place < 0:
             return endpoint
     return least_load(endpoints, tokens, now, tried, random)
 
 
 class Affinity:
-    """Equal keys to equal endpoints, as long as those have no more than their share."""
+    """Consistent hashing with bounded loads: equal keys go to one endpoint while its load is near the mean."""
 
     __slots__ = ("_capacity", "_picks_left", "_tokens", "ring")
 
@@ -95,33 +97,33 @@ class Affinity:
         self._tokens = self._capacity = 0
 
     def choose(self, key: int, bound: float, tokens: int, now: float, tried: Sequence[Endpoint]) -> Endpoint | None:
-        """The first on the ring, from the key's place on, that holds at most `bound` times the mean; of those that are
-        offered at least one does."""
+        """The first endpoint on the ring, from the key's place on, whose load is at most `bound` times the mean; of the
+        endpoints that are offered, at least one is."""
         endpoints = self.ring.endpoints
-        if self._picks_left == 0:  # of many endpoints not all are counted each time: the mean moves slowly
-            self._picks_left = len(endpoints) // FEW
-            offered = [endpoint for endpoint in endpoints if is_offered(endpoint, now)]
-            self._tokens = sum([endpoint.in_flight_tokens for endpoint in offered])
-            self._capacity = sum([endpoint.max_running for endpoint in offered])
+        if self._picks_left == 0:  # with many endpoints the mean moves slowly, so it isn't computed for each request
+            self._picks_left = len(endpoints) // MAX_COMPARED
+            offered = [endpoint for endpoint in endpoints if endpoint.breaker.is_offered(now)]
+            self._tokens = sum([endpoint.load.tokens for endpoint in offered])
+            self._capacity = sum([endpoint.spec.max_running for endpoint in offered])
         else:
             self._picks_left -= 1
         most = bound * self._tokens
         for endpoint in self.ring.walk(key):
             if (
-                endpoint.in_flight_tokens * self._capacity <= most * endpoint.max_running
+                endpoint.load.tokens * self._capacity <= most * endpoint.spec.max_running
                 and endpoint not in tried
-                and is_offered(endpoint, now)
+                and endpoint.breaker.is_offered(now)
             ):
                 return endpoint
         return least_loaded(endpoints, tokens, now, tried)
 
 
 def last_resort(endpoints: Sequence[Endpoint], tried: Sequence[Endpoint]) -> Endpoint | None:
-    """Nobody is offered: the one that is alive, if any, and has rested longest."""
+    """When no endpoint is offered: one that passes its health checks, if any, and whose breaker opened first."""
     left = [endpoint for endpoint in endpoints if endpoint not in tried]
-    return min(left, key=lambda endpoint: (not endpoint.is_alive, endpoint.rests_until), default=None)
+    return min(left, key=lambda each: (not each.breaker.is_alive, each.breaker.open_until), default=None)
 
 
 def pick(endpoints: Sequence[Endpoint], now: float) -> Endpoint | None:
-    """For a question of our own: whoever has most room."""
+    """For a request of the gateway's own: the least loaded endpoint."""
     return least_loaded(endpoints, 1, now, ()) or last_resort(endpoints, ())

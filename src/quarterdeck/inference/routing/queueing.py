@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush
 
 from quarterdeck.errors import RateLimitError, ServiceUnavailableError
-from quarterdeck.inference.endpoints.sources import Endpoint, Endpoints
+from quarterdeck.inference.endpoints.endpoint import Endpoint, Endpoints
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.routes import QueueConfig
@@ -188,8 +188,8 @@ class Queues:
 
     def left(self, endpoint: Endpoint) -> None:
         """A request there is over: somebody may go."""
-        if self._lines and endpoint.model in self._lines:
-            self._grant(endpoint.model)
+        if self._lines and endpoint.spec.model in self._lines:
+            self._grant(endpoint.spec.model)
 
     def _patience(self, served: ServedModel, config: QueueConfig) -> tuple[float, int, bool] | None:
         """How long, among how many, and whether because nobody is there; None: it need not wait."""
@@ -202,7 +202,7 @@ class Queues:
             return None
         if served.model not in self._lines:
             for each in endpoints:
-                if each.in_flight < each.max_running:
+                if each.load.requests < each.spec.max_running:
                     return None
         return config.max_wait_seconds, config.max_waiting, False
 
@@ -250,7 +250,7 @@ class Queues:
         """Let as many go as there are places."""
         line = self._lines[model]
         endpoints = self._endpoints.serving(model)
-        free = sum([max(0, each.max_running - each.in_flight) for each in endpoints]) - line.granted
+        free = sum([max(0, each.spec.max_running - each.load.requests) for each in endpoints]) - line.granted
         while free > 0 and (ticket := line.queue.take()) is not None:
             free -= ticket.grant()
 

@@ -1,20 +1,20 @@
-"""What a request's `model` stands for, and whether its key may use it. Pure, but for asking who serves a name."""
+"""Resolves a request's `model` to a route and checks that its key may use it."""
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import NotFoundError, PermissionDeniedError
-from quarterdeck.inference.endpoints.sources import Endpoints
+from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.routing.directory import Directory, Route
 
 MAX_NAME = 200
-"""Characters of a model's name that a message repeats: a caller may have sent megabytes."""
+"""Characters of a model name that an error message quotes: a caller may send megabytes."""
 
 
 def resolve(directory: Directory, endpoints: Endpoints, name: str, principal: Principal) -> Route:
-    """Raises NotFoundError and PermissionDeniedError."""
+    """Raises NotFoundError (`model_not_found`) and PermissionDeniedError (`model_not_allowed`)."""
     route = directory.routes.get(name)
-    if route is None and (holders := endpoints.serving(name)):  # an adapter that was loaded since
-        served = directory.adapter(name, holders[0].model)
-        route = Route.to(served, directory.config.gateway) if served else None
+    if route is None and (serving := endpoints.serving(name)):  # an adapter loaded after the configuration was read
+        served = directory.adapter(name, serving[0].spec.model)
+        route = Route.of_model(served, directory.config.gateway) if served else None
     if route is None:
         raise NotFoundError(
             f"The model '{name[:MAX_NAME]}' does not exist or you do not have access to it.",
@@ -24,6 +24,8 @@ def resolve(directory: Directory, endpoints: Endpoints, name: str, principal: Pr
     allowed = principal.models
     if allowed is not None and not route.is_allowed(name, allowed):
         raise PermissionDeniedError(
-            f"This key may not use the model '{name[:MAX_NAME]}'.", param="model", code="model_not_allowed"
+            f"This API key does not have access to the model '{name[:MAX_NAME]}'.",
+            param="model",
+            code="model_not_allowed",
         )
     return route

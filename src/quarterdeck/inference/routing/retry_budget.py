@@ -1,36 +1,36 @@
-"""How many retries a route may spend: retries that answer a failure with more load are how an outage grows."""
+"""The retry budget of a route. Retries add load to engines that already fail: without a bound, an outage grows."""
 
 RATIO = 0.2
-"""Of the route's requests."""
+"""Retries per request of the route."""
 RESERVE = 10.0
-"""What a route that is seldom asked has all the same, and begins with."""
+"""Retries that a route with little traffic has all the same, and starts with."""
 RESERVE_SECONDS = 60.0
-"""In which a spent reserve comes back."""
-MOST = 50.0
-"""What can be saved up: 250 requests without a retry; a quiet hour does not pay for a storm."""
+"""Time in which a spent reserve is refilled."""
+MAX_SAVED = 50.0
+"""Retries saved up at most: those of 250 requests. An hour without failures doesn't pay for a storm of retries."""
 
 
 class RetryBudget:
-    """A bucket: each request puts a fifth of a retry in, each retry takes one out."""
+    """A token bucket: each request adds a fifth of a retry, each retry takes one."""
 
-    __slots__ = ("_asked", "_left", "denied")
+    __slots__ = ("_left", "_spent_at", "denied")
 
     def __init__(self, now: float) -> None:
         self.denied = 0
-        """Retries that were asked for and not left."""
+        """Retries refused because the budget was spent."""
         self._left = RESERVE
-        self._asked = now
+        self._spent_at = now
 
     def earn(self) -> None:
-        """A request came."""
-        if self._left < MOST:
+        """Count a request of the route."""
+        if self._left < MAX_SAVED:
             self._left += RATIO
 
     def spend(self, now: float) -> bool:
-        """Take a retry, if one is left."""
+        """Take a retry. Returns whether one was left. `now` is the loop's time."""
         if self._left < RESERVE:
-            self._left = min(RESERVE, self._left + (now - self._asked) * RESERVE / RESERVE_SECONDS)
-        self._asked = now
+            self._left = min(RESERVE, self._left + (now - self._spent_at) * RESERVE / RESERVE_SECONDS)
+        self._spent_at = now
         if self._left < 1.0:
             self.denied += 1
             return False

@@ -1,6 +1,6 @@
-"""Consistent hashing: a key's place on a ring of endpoints. Where one leaves, only its own keys move.
+"""Consistent hashing: keys and endpoints have places on a ring. When an endpoint leaves, only its own keys move.
 
-The places follow from the endpoints' ids alone, so every gateway draws the same ring.
+Places depend on the endpoints' ids alone, so every gateway computes the same ring.
 """
 
 from array import array
@@ -8,14 +8,14 @@ from bisect import bisect
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint
 
 POINTS = 96
-"""Places of one endpoint: shares of the ring differ by some 10 %. 12 bytes each."""
+"""Places per endpoint, 12 bytes each. With 96, the endpoints' shares of the ring differ by some 10 %."""
 
 
 class Ring:
-    """The places of a set of endpoints."""
+    """The ring of a set of endpoints."""
 
     __slots__ = ("_owners", "_places", "endpoints")
 
@@ -29,7 +29,7 @@ class Ring:
         return len(self._places)
 
     def walk(self, key: int) -> Iterator[Endpoint]:
-        """Each endpoint once, beginning with the one at the key's place. `key`: 64 well mixed bits."""
+        """Every endpoint once, starting at the key's place. `key`: 64 well mixed bits (`affinity.mixed`)."""
         endpoints, owners = self.endpoints, self._owners
         start, size = bisect(self._places, key), len(owners)
         seen: set[int] = set()
@@ -43,7 +43,7 @@ class Ring:
 
 
 def _places(id: str) -> "array[int]":
-    """64 bits each, from as few digests as will do."""
+    """The endpoint's places, 64 bits each; a digest yields eight."""
     places = array("Q")
     for part in range(POINTS // 8):
         places.frombytes(blake2b(f"{part}/{id}".encode(), digest_size=64).digest())

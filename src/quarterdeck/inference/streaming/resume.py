@@ -14,7 +14,7 @@ import msgspec
 
 from quarterdeck.errors import APIError
 from quarterdeck.inference.call import Operation
-from quarterdeck.inference.endpoints.sources import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.engine.client import EngineClient, EngineStream
 from quarterdeck.inference.metering.token_counting import PROMPT_FIELDS
 from quarterdeck.protocol import requests
