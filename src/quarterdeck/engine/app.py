@@ -1,7 +1,7 @@
 """The control port, plain ASGI: `GET /endpoints`, `GET /healthz`, `POST /adapters`, `DELETE /adapters/{model}/{name}`.
 
-It listens on loopback and asks for no key: who can reach it can reach the replicas as well. The gateway and the
-operator are its users.
+It listens on loopback without authentication: a client that can reach it can reach the replicas as well. Its clients
+are the gateway and the operator.
 """
 
 import json
@@ -9,7 +9,7 @@ import logging
 from typing import Any
 from urllib.parse import unquote
 
-from quarterdeck.engine.adapters import requested
+from quarterdeck.engine.adapters import parse_adapter_request
 from quarterdeck.engine.door import Door
 from quarterdeck.errors import APIError, MethodNotAllowedError, NotFoundError, envelope
 from quarterdeck.net.asgi import ClientGoneError, Receive, Scope, Send, read_body, send_response
@@ -20,42 +20,42 @@ _BODY_LIMIT = 64 << 10
 
 
 class App:
-    """A route is a method; an APIError becomes its envelope."""
+    """Routes requests; an APIError becomes its envelope."""
 
     def __init__(self, door: Door) -> None:
         self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            raise RuntimeError(f"no {scope['type']} here")
+            raise RuntimeError(f"unsupported ASGI scope type: {scope['type']}")
         try:
             status, answer = await self._route(scope, receive)
         except ClientGoneError:
             return
         except APIError as error:
             status, answer = error.status, envelope(error)
-        # The door's outer edge: whatever it is, the caller gets an envelope and the log the trace.
+        # The door's outer edge: for any other error the caller gets an envelope, and the log the traceback.
         except Exception:
-            log.exception("unexpected")
+            log.exception("unexpected error in %s %s", scope["method"], scope["path"])
             status, answer = 500, envelope(APIError("Internal error."))
         await send_response(send, status, json.dumps(answer).encode(), [(b"content-type", b"application/json")])
 
     async def _route(self, scope: Scope, receive: Receive) -> tuple[int, dict[str, Any]]:
-        # The raw path, so that a model's name may hold a slash, written %2F.
+        # The raw path, because a model's name may contain a slash, encoded as %2F.
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
         match (scope["method"], *(unquote(part) for part in raw.decode("latin-1").strip("/").split("/"))):
             case ("GET", "endpoints"):
                 return 200, {"endpoints": [row.as_dict() for row in self._door.endpoints()]}
             case ("GET", "healthz"):
-                return (200, {"status": "ok"}) if self._door.is_healthy else (503, {"status": "ray is not up"})
+                return (200, {"status": "ok"}) if self._door.is_healthy else (503, {"status": "Ray is not ready"})
             case ("POST", "adapters"):
-                model, name, path = requested(await read_body(receive, _BODY_LIMIT))
+                model, name, path = parse_adapter_request(await read_body(receive, _BODY_LIMIT))
                 await self._door.adapters.add(model, name, path, self._door.serving(model))
                 return 200, {"model": model, "name": name}
             case ("DELETE", "adapters", model, name):
                 await self._door.adapters.remove(model, name, self._door.serving(model))
                 return 200, {"model": model, "name": name, "deleted": True}
             case (_, "endpoints" | "healthz" | "adapters", *_):
-                raise MethodNotAllowedError(f"{scope['method']} is not for {scope['path']}.")
+                raise MethodNotAllowedError(f"Method {scope['method']} is not allowed for {scope['path']}.")
             case _:
-                raise NotFoundError(f"No route {scope['path']}.", code="not_found")
+                raise NotFoundError(f"Unknown URL: {scope['path']}", code="not_found")

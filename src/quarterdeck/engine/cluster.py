@@ -1,7 +1,7 @@
-"""Ray, as the door sees it: started here or joined, and asked what Serve's replicas do.
+"""Ray: started here or joined, and queried for the state of Serve's replicas.
 
-Ray is bounded: it gets the cores that we have, a small object store (nothing big passes through it: requests go
-straight to the replicas' own ports), no dashboard, no usage report, and a folder of ours instead of /tmp.
+A local Ray is bounded: it gets this process's cores, a small object store (nothing large passes through it: requests go
+directly to the replicas' ports), no dashboard, no usage report, and the state folder instead of /tmp.
 """
 
 import fcntl
@@ -28,18 +28,18 @@ _SOCKET_TAIL = len("/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_s
 
 
 class Cluster:
-    """A Ray, and Serve on it. Every method blocks: the door calls them in a thread."""
+    """A Ray cluster with Serve. Every method blocks: the door calls them in a thread."""
 
     def __init__(self, settings: EngineDoorSettings, folder: Path) -> None:
         self._join = settings.ray_address
         self._listen = settings.host if self._join is None else "0.0.0.0"  # noqa: S104  # from other nodes, too
         self.is_ours = self._join is None
         self.host = LOOPBACK if settings.is_loopback else None
-        """The address by which replicas are reached; None: each node's own."""
+        """The host in replicas' URLs; None: each node's own address."""
         self._folder = folder
-        self._lock: IO[str] | None = None  # held as long as we live
+        self._lock: IO[str] | None = None  # held until this process ends
         self.address = ""
-        """Where the deployer finds it."""
+        """The address at which the deployer connects."""
 
     def start(self, machine: Machine) -> None:
         if self._join is not None:
@@ -47,16 +47,16 @@ class Cluster:
         else:
             self._start_local(machine)
         self.address = ray.get_runtime_context().gcs_address
-        # Port 0: nobody calls Serve's own proxy here, and the gateway wants 8000 for itself.
+        # Port 0: Serve's own proxy is not used here, and 8000 is the gateway's.
         serve.start(proxy_location="HeadOnly", http_options={"host": self._listen, "port": 0 if self.is_ours else 8000})
 
     def with_gpus(self, machine: Machine) -> Machine:
-        """The machine with the GPUs that Ray knows: in a cluster, those of all its nodes."""
+        """Return the machine with Ray's GPUs: in a cluster, those of all its nodes."""
         gpus = machine.gpus if self.is_ours else int(ray.cluster_resources().get("GPU", 0))
         return replace(machine, gpus=gpus)
 
     def details(self) -> dict[str, Any]:
-        """Serve's applications, deployments, replicas and their ports."""
+        """Return Serve's applications, deployments, replicas and their ports."""
         details: dict[str, Any] = _get_global_client().get_serve_details()
         return details
 
@@ -67,7 +67,7 @@ class Cluster:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RuntimeError(f"another engine door runs with the same state folder ({self._folder.parent})") from None
+            raise RuntimeError(f"another engine door uses the same state folder ({self._folder.parent})") from None
         for old in folder.glob("session_*"):
             old.unlink() if old.is_symlink() else shutil.rmtree(old, ignore_errors=True)
         ray.init(
@@ -85,7 +85,7 @@ class Cluster:
 
 
 def session_folder(wanted: Path) -> Path:
-    """`wanted`, unless the sockets below it would have too long a path; then a short one in the temporary folder."""
+    """Return `wanted`, or a short path in the temporary folder if socket paths below `wanted` would be too long."""
     if len(str(wanted)) + _SOCKET_TAIL <= _SOCKET_PATH_LIMIT:
         return wanted
     digest = hashlib.sha256(str(wanted).encode()).hexdigest()[:8]

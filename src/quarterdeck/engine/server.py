@@ -1,9 +1,9 @@
-"""What runs in a replica: Ray's LLMServer, mounted so that its own port is vLLM's whole API.
+"""The server in a replica: Ray's LLMServer, mounted so that the replica's port serves vLLM's whole API.
 
-Ray Serve gives each replica of an ingress deployment an HTTP port (direct ingress), and LLMServer can build
-vLLM's own ASGI app. One thing between the two is put right here: Serve *cancels* the app when the client hangs
-up, but vLLM stops a request that does not stream only when it *receives* the disconnect (its handler is a task of
-its own, which outlives a cancelled parent), so the sequence would run on to its last token.
+Ray Serve gives each replica of an ingress deployment an HTTP port (direct ingress), and LLMServer can build vLLM's own
+ASGI app. The two handle a disconnect differently: Serve *cancels* the app when the client disconnects, but vLLM stops a
+request that is not streamed only when it *receives* the disconnect (its handler is a separate task, which outlives a
+cancelled parent). Without `DisconnectFirst` the sequence would run to its last token.
 """
 
 import asyncio
@@ -14,15 +14,15 @@ from ray.serve.llm.deployment import LLMServer
 
 from quarterdeck.net.asgi import ASGIApp, Receive, Scope, Send
 
-_HANG_UP_GRACE_S = 1.0
+_DISCONNECT_GRACE_S = 1.0
 
 
-class HangUp:
-    """Let the app see the disconnect that its server already holds, before it is cancelled.
+class DisconnectFirst:
+    """Lets the app receive a disconnect before it is cancelled.
 
-    When Serve cancels us because of a disconnect, that message is the next one of `receive`. So the app runs as a
-    task, shielded; it reads the message and ends by its own rules. What does not end within a second (a time-out
-    has no message) is cancelled after all.
+    When Serve cancels because of a disconnect, that message is the next one of `receive`. So the app runs as a shielded
+    task: it reads the message and ends by its own rules. If it has not ended within a second (a time-out has no
+    message), it is cancelled.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -33,29 +33,26 @@ class HangUp:
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
-            _, running = await asyncio.wait([task], timeout=_HANG_UP_GRACE_S)
+            _, running = await asyncio.wait([task], timeout=_DISCONNECT_GRACE_S)
             if running:
                 task.cancel()
             raise
 
 
 class EngineServer(LLMServer):  # type: ignore[misc]  # ray has no types here
-    """Ray's server with vLLM's app behind `HangUp`, and without two helpers that it starts."""
+    """Ray's server with vLLM's app behind `DisconnectFirst`, and without two helper processes."""
 
     async def _start_engine(self) -> None:
-        # Ray LLM fetches the model in a worker of its own, which imports vLLM (10 s, 670 MB that stay) to find that a
-        # folder needs no fetching. And its usage telemetry is an actor of 380 MB even where reports are turned off.
+        # Ray LLM downloads the model in a separate worker, which imports vLLM (10 s, 670 MB kept) even if the source is
+        # a folder. Its usage telemetry is an actor of 380 MB even if reports are off.
         if self._llm_config.model_loading_config.model_source.startswith("/"):
             self._llm_config.get_or_create_callback().ctx.run_init_node = False
         await self.engine.start()
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        return HangUp(await super().__serve_build_asgi_app__())
+        return DisconnectFirst(await super().__serve_build_asgi_app__())
 
 
 def ingress_class() -> Any:
-    """The class to deploy.
-
-    Built on demand: `serve.ingress` wraps at call time, and importing this module should not.
-    """
+    """Return the class to deploy. Built on demand: importing this module must not call `serve.ingress`."""
     return serve.ingress()(EngineServer)

@@ -1,8 +1,8 @@
-"""Shared memory that killed processes leave behind.
+"""Removes shared memory of killed processes.
 
-vLLM's engine and its workers talk through segments in /dev/shm and remove them when they end by themselves. Ended by
-force they don't, and each start would leave another. The names stand in the maps of who uses them, so: note them while
-the processes live, remove them when the processes are gone.
+vLLM's engine and its workers communicate through segments in /dev/shm and remove them at a normal exit. Killed, they
+leave them behind. The names are in the memory maps of the processes that use them: read them while the processes live,
+remove them once the processes have ended.
 """
 
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from quarterdeck.processes import Process
 
-_PREFIXES = ("/dev/shm/psm_", "/dev/shm/sem.mp-")  # noqa: S108  # names in maps, not files that we make
+_PREFIXES = ("/dev/shm/psm_", "/dev/shm/sem.mp-")  # noqa: S108  # names in memory maps, not files created here
 
 
 def segments(processes: Iterable[Process], proc: Path = Path("/proc")) -> set[Path]:
-    """The POSIX shared memory that Python processes among `processes` have made or opened, and their semaphores."""
+    """Return the POSIX shared memory and semaphores that Python processes among `processes` have open."""
     found: set[Path] = set()
     for process in processes:
         try:
@@ -22,7 +22,7 @@ def segments(processes: Iterable[Process], proc: Path = Path("/proc")) -> set[Pa
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # it ended
         for line in maps.splitlines():
-            name = line.rpartition(" ")[2]  # " (deleted)" ends the lines of those that are gone already
+            name = line.rpartition(" ")[2]  # lines of removed segments end in " (deleted)"
             if name.startswith(_PREFIXES):
                 found.add(Path(name))
     return found

@@ -1,7 +1,7 @@
-"""A blocking call beside the loop, that may hang for ever without holding anyone up.
+"""Blocking calls in daemon threads, which may hang without blocking the loop or its end.
 
-`asyncio.to_thread` keeps its threads, and the loop's end waits for them; a call into a Ray that has died may never come
-back. Here each call has a thread of its own, a daemon, and a time after which nobody listens to it any more.
+`asyncio.to_thread` uses a pool that the end of the loop waits for, and a call into a dead Ray may never return. Here
+each call has its own daemon thread and a timeout.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 async def in_thread(call: Callable[[], T], timeout: float, *, stays: bool = False) -> T:
-    """What `call` returns or raises; TimeoutError after `timeout` seconds.
+    """Return or raise what `call` does; TimeoutError after `timeout` seconds.
 
-    `stays`: the thread lives on. Linux ends a child that asked for it (PR_SET_PDEATHSIG, as Ray's daemons do) when the
-    *thread* ends that started it.
+    `stays` keeps the thread alive after the call: Linux ends a child with PR_SET_PDEATHSIG (Ray's daemons set it) when
+    the *thread* that started it ends.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
@@ -33,13 +33,13 @@ async def in_thread(call: Callable[[], T], timeout: float, *, stays: bool = Fals
         result, problem = None, None
         try:
             result = call()
-        # Whatever it raises is handed on to the one who waits.
+        # Any exception is passed to the caller.
         except BaseException as error:
             problem = error
         try:
             loop.call_soon_threadsafe(settle, result, problem)
         except RuntimeError:
-            return  # the loop has ended in the meantime
+            return  # the loop has ended
         if stays:
             threading.Event().wait()
 

@@ -1,4 +1,4 @@
-"""Nothing outlives the door, however it ends. Each test runs the warden as a process."""
+"""Nothing outlives the door, however it ends. Each test runs the guard as a process."""
 
 import os
 import select
@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 from quarterdeck.processes import is_alive
 
-# A door with a child that ignores SIGTERM; it says both pids, then does what it is told on its command line.
+# A door with a child that ignores SIGTERM; it prints both pids, then acts as its argument says.
 DOOR = """
 import os, signal, subprocess, sys, time
-from quarterdeck.engine.warden import watch_over
+from quarterdeck.engine.process_guard import run_guarded
 
 def run():
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
@@ -31,12 +31,12 @@ def run():
         time.sleep(0.01)
     return 0
 
-sys.exit(watch_over(run, end_seconds=0.3, stop_seconds=0.1))
+sys.exit(run_guarded(run, end_seconds=0.3, stop_seconds=0.1))
 """
 
 
 @contextmanager
-def warden(what: str) -> Iterator[tuple["subprocess.Popen[str]", int, int]]:
+def guarded_door(what: str) -> Iterator[tuple["subprocess.Popen[str]", int, int]]:
     with subprocess.Popen([sys.executable, "-c", DOOR, what], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         door, child = map(int, process.stdout.readline().split())
@@ -47,7 +47,7 @@ def warden(what: str) -> Iterator[tuple["subprocess.Popen[str]", int, int]]:
 
 
 def test_sigterm_reaches_the_door_and_its_children_end() -> None:
-    with warden("wait") as (process, door, child):
+    with guarded_door("wait") as (process, door, child):
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
         assert not is_alive(door)
@@ -55,21 +55,21 @@ def test_sigterm_reaches_the_door_and_its_children_end() -> None:
 
 
 def test_a_door_that_crashes_leaves_nobody() -> None:
-    with warden("crash") as (process, _, child):
+    with guarded_door("crash") as (process, _, child):
         assert process.wait(timeout=30) == 1
         assert not is_alive(child)
 
 
 def test_a_door_that_does_not_end_is_ended() -> None:
-    with warden("hang") as (process, door, child):
+    with guarded_door("hang") as (process, door, child):
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 1
         assert not is_alive(door)
         assert not is_alive(child)
 
 
-def test_a_door_whose_warden_is_killed_is_told_to_end() -> None:
-    with warden("wait") as (process, door, child):
+def test_a_door_whose_guard_is_killed_gets_sigterm() -> None:
+    with guarded_door("wait") as (process, door, child):
         ended = os.pidfd_open(door)
         process.kill()
         assert select.select([ended], [], [], 30)[0]
