@@ -103,7 +103,7 @@ async def test_waits_are_counted_by_cause_and_outcome_and_those_who_wait_now_are
     with pytest.raises(RateLimitError):
         await enter()
     endpoint.load.requests -= 1
-    queues.left(endpoint)
+    queues.released(endpoint)
     await first
     endpoint.load.requests += 1
     second = enter()

@@ -120,7 +120,7 @@ class Attempts:
         if call.attempt is None or endpoint is None:
             return
         endpoint.load.end(call.selection.tokens)
-        self._queues.left(endpoint)
+        self._queues.released(endpoint)
         has_begun = call.meter.first_token is not None
         if has_begun and isinstance(error, EngineError) and error.code != "request_timeout":
             call.selection.interrupted(endpoint, self._now())

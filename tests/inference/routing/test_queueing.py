@@ -1,140 +1,29 @@
-"""Who waits goes in a fair order, in bounded time, and leaves no trace when he gives up."""
+"""Requests wait for a bounded time, are granted each free place once, and leave no trace when they give up."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.inference.bench import Listed
 from tests.inference.making import an_endpoint, served
 from tests.net.upstream import until
 
 from quarterdeck.errors import RateLimitError, ServiceUnavailableError
 from quarterdeck.inference.endpoints.endpoint import Endpoint
-from quarterdeck.inference.routing.queueing import LONGEST_FIRST, FairQueue, Queues, Ticket
+from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.routes import QueueConfig
-
-TEAMS = ("a", "b", "c")
-
-
-def drained(queue: FairQueue) -> list[Ticket]:
-    return list(iter(queue.take, None))
-
-
-# the order
-
-
-def test_one_teams_requests_go_in_the_order_they_came() -> None:
-    queue = FairQueue({})
-    tickets = [queue.join("a", 0, 10) for _ in range(30)]
-    assert drained(queue) == tickets
-    assert (len(queue), queue.take()) == (0, None)
-
-
-def test_a_team_that_sends_little_does_not_wait_for_one_that_sends_much() -> None:
-    queue = FairQueue({})
-    for _ in range(100):
-        queue.join("noisy", 0, 10)
-    quiet = queue.join("quiet", 0, 10)
-    assert quiet in [queue.take() for _ in range(2)]
-
-
-def test_a_long_request_counts_as_many_short_ones() -> None:
-    queue = FairQueue({})
-    for _ in range(20):
-        queue.join("long", 0, 1000)
-        queue.join("short", 0, 10)
-    first = Counter(ticket.team for ticket in drained(queue)[:14])
-    assert first["short"] >= 11
-
-
-def test_the_higher_priority_goes_first() -> None:
-    queue = FairQueue({})
-    low, high = queue.join("a", 0, 1), queue.join("b", 9, 1000)
-    assert drained(queue) == [high, low]
-
-
-def test_whoever_left_is_passed_over() -> None:
-    queue = FairQueue({})
-    tickets = [queue.join("a", number % 3, 10) for number in range(12)]
-    for ticket in tickets[::2]:
-        queue.leave(ticket)
-        queue.leave(ticket)
-    assert len(queue) == 6
-    assert set(drained(queue)) == set(tickets[1::2])
-
-
-def test_those_who_left_do_not_pile_up() -> None:
-    queue = FairQueue({})
-    queue.join("a", 0, 10)
-    for _ in range(10_000):
-        queue.leave(queue.join("b", 0, 10))
-    assert sum(len(level.heap) for level in queue._levels.values()) < 500
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(TEAMS), st.integers(0, 9), st.integers(1, 10**6)), max_size=120))
-def test_everybody_goes_once_and_nobody_starves(asked: list[tuple[str, int, int]]) -> None:
-    """However many are served, whoever has waited longest goes with the eighth place at the latest."""
-    queue = FairQueue({})
-    waiting = [queue.join(*each) for each in asked]
-    went: list[Ticket] = []
-    while waiting:
-        oldest = waiting[0]
-        for _ in range(min(LONGEST_FIRST, len(queue))):
-            ticket = queue.take()
-            assert ticket is not None
-            waiting.remove(ticket)
-            went.append(ticket)
-        assert oldest not in waiting
-    assert len(set(went)) == len(asked)
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.tuples(*[st.integers(1, 8)] * 3), st.integers(1, 500))
-def test_weights_are_honoured_among_those_who_always_have_somebody_waiting(
-    weights: tuple[int, int, int], cost: int
-) -> None:
-    queue = FairQueue(dict(zip(TEAMS, weights, strict=True)))
-    for team in TEAMS:
-        for _ in range(10):
-            queue.join(team, 0, cost)
-    served_tokens: Counter[str] = Counter()
-    for _ in range(2000):
-        ticket = queue.take()
-        assert ticket is not None
-        served_tokens[ticket.team] += ticket.cost
-        queue.join(ticket.team, 0, cost)
-    total = sum(served_tokens.values())
-    for team, weight in zip(TEAMS, weights, strict=True):
-        # Who has less coming to him than an eighth may have more, by time alone.
-        assert abs(served_tokens[team] / total - weight / sum(weights)) < 0.08
-
-
-# waiting
-
-
-class Listed:
-    def __init__(self, *endpoints: Endpoint) -> None:
-        self.endpoints = list(endpoints)
-
-    def all(self) -> Sequence[Endpoint]:
-        return self.endpoints
-
-    def serving(self, name: str) -> Sequence[Endpoint]:
-        return [each for each in self.endpoints if each.spec.state == "ready" and each.spec.serves(name)]
 
 
 class Waiting:
     """Queues over one endpoint that runs two at once."""
 
     def __init__(self, *endpoints: Endpoint, has_engine: bool = True, **config: Any) -> None:
-        self.listed = Listed(*endpoints)
+        self.listed = Listed([*endpoints])
         self.config = QueueConfig(**({"max_waiting": 4, "max_wait_seconds": 30} | config))
-        self.queues = Queues(self.listed, Live(self.config), lambda model: has_engine)
+        self.queues = Queues(self.listed, Live(self.config), lambda model: has_engine, tick_seconds=0.001)
         self.went: list[str] = []
 
     async def enter(self, team: str = "a", priority: int = 0, until: float = float("inf")) -> None:
@@ -145,7 +34,7 @@ class Waiting:
     def leave(self) -> None:
         endpoint = self.listed.endpoints[0]
         endpoint.load.end(10)
-        self.queues.left(endpoint)
+        self.queues.released(endpoint)
 
     def task(self, *args: Any) -> "asyncio.Task[None]":
         return asyncio.get_running_loop().create_task(self.enter(*args))
