@@ -74,6 +74,27 @@ def test_a_wrong_field_is_named(body: bytes, param: str | None, code: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"model":"m"}', "Missing required parameter: 'messages'."),
+        (
+            chat(b'"stop":7'),
+            "Invalid type for 'stop': expected one of a string or an array, but got an integer instead.",
+        ),
+        (chat(b'"max_tokens":"5"'), "Invalid type for 'max_tokens': expected an integer, but got a string instead."),
+        (chat(b'"max_tokens":-1'), "Invalid 'max_tokens': integer below minimum value. Expected a value >= 0."),
+        (chat(b'"n":2147483648'), "Invalid 'n': integer above maximum value. Expected a value <= 2147483647."),
+        (chat(b'"temperature":1e999'), "Invalid type for 'temperature': Number out of range."),
+        (b'{"model":null}', "Invalid type for 'model': expected a string, but got null instead."),
+        (b"[]", "Invalid request body: expected an object, but got an array instead."),
+        (chat(b'"n":1,"n":2'), "Duplicate parameter: 'n'."),
+    ],
+)
+def test_an_error_is_worded_as_openai_words_it(body: bytes, message: str) -> None:
+    assert refused(body).message == message
+
+
+@pytest.mark.parametrize(
     ("kind", "body", "param"),
     [
         (Completion, b'{"model":"m"}', "prompt"),

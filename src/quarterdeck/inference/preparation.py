@@ -10,7 +10,7 @@ from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.protocol import requests
-from quarterdeck.protocol.dialects import spoken
+from quarterdeck.protocol.dialects import translate
 from quarterdeck.protocol.requests import COMPLETION_MAX_TOKENS, ChatCompletion, Generation
 from quarterdeck.protocol.stream_usage import with_usage
 from quarterdeck.settings.limits import Limits
@@ -45,7 +45,7 @@ def adapt_body(body: bytes, endpoint: Endpoint, renamed: str | None = None) -> b
     name = endpoint.spec.upstream_model or renamed
     if name is None and endpoint.spec.kind == "vllm":
         return body
-    members = spoken(msgspec.json.decode(body, type=dict[str, msgspec.Raw]), endpoint.spec.kind)
+    members = translate(msgspec.json.decode(body, type=dict[str, msgspec.Raw]), endpoint.spec.kind)
     return requests.with_members(members, {} if name is None else {"model": name})
 
 

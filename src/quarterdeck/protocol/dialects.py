@@ -1,6 +1,6 @@
-"""What servers other than vLLM do not understand of a request. Pure.
+"""Request fields by kind of server. Pure.
 
-Hosted APIs refuse a request for a field that they don't know; vLLM takes all that OpenAI has and much beside it.
+vLLM accepts OpenAI's fields and many of its own. Hosted APIs reject requests with fields that they don't know.
 """
 
 from collections.abc import Mapping
@@ -33,14 +33,14 @@ VLLM_ONLY = frozenset(
         "vllm_xargs",
     }
 )
-"""Members of a request beside OpenAI's own, as vLLM's protocol has them."""
+"""Fields of vLLM's protocol that OpenAI's does not have."""
 
 
-def spoken(members: Mapping[str, msgspec.Raw], dialect: Dialect) -> dict[str, msgspec.Raw]:
-    """The members that a server of this dialect understands."""
+def translate(members: Mapping[str, msgspec.Raw], dialect: Dialect) -> dict[str, msgspec.Raw]:
+    """The members that a server of this dialect accepts."""
     if dialect == "vllm":
         return dict(members)
     found = {name: raw for name, raw in members.items() if name not in VLLM_ONLY}
     if dialect == "ollama" and (most := found.pop("max_completion_tokens", None)) is not None:
-        found.setdefault("max_tokens", most)  # the only name it has for it
+        found.setdefault("max_tokens", most)  # the only name that it knows
     return found

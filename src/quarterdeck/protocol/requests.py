@@ -1,7 +1,7 @@
-"""OpenAI's requests, typed where we read them; all else passes untouched.
+"""OpenAI's requests: the fields that the gateway reads. All others pass through unchanged.
 
-A body is decoded twice, each time in a microsecond or two: once into the few fields that decide something here, and
-once into raw members, so that what must not change on its way goes on byte for byte.
+A body is decoded twice, each time in a microsecond or two: into the fields that the gateway needs, and into raw
+members, so that what does not change is forwarded byte for byte.
 """
 
 import re
@@ -12,11 +12,11 @@ import msgspec
 from quarterdeck.errors import BadRequestError
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-"""A number of tokens or choices. A negative one would pass under every limit, and some engines read it as "endless"."""
+"""A number of tokens or choices. A negative one would pass every limit, and some engines take it as unlimited."""
 COMPLETION_MAX_TOKENS = 16
 """OpenAI's `max_tokens` of a completion that sets none. A chat has no such default."""
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""What an engine and a database can hold."""
+"""The range of engines and databases."""
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -29,7 +29,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What every request to a model has."""
+    """Fields of every request to a model."""
 
     model: str
     user: str | None = None
@@ -38,7 +38,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Generation(Request, frozen=True):
-    """What chat and completions share."""
+    """Fields common to chat and completions."""
 
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -102,29 +102,40 @@ def choice_count(request: AnyRequest) -> int:
     return (request.n or 1) * prompts
 
 
-_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _MISSING = "Object missing required field `"
+_MISMATCH = re.compile(r"Expected `([^`]+)`, got `([^`]+)`")
+_BOUND = re.compile(r"Expected `int` (>=|<=) (-?\d+)")
 _MEMBER = re.compile(rb'[{,\s]*"([^"\\]*(?:\\.[^"\\]*)*)"\s*:\s*')
+_TYPES = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a decimal",
+    "bool": "a boolean",
+    "array": "an array",
+    "object": "an object",
+}
+"""OpenAI's names for msgspec's types."""
 
 
 def decode(body: bytes, kind: type[msgspec.Struct]) -> Any:
-    """The fields that we read, as `kind`. Raises BadRequestError naming the field (`param`) and the cause (`code`)."""
+    """Decode the fields of `kind`. Raises BadRequestError naming the field (`param`) and the cause (`code`)."""
     try:
         if not body.isascii():
-            body.decode()  # what is skipped over is not looked into, and must be UTF-8 as well
+            body.decode()  # msgspec does not validate the UTF-8 of fields that it skips
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise _refusal(str(error)) from error
+        raise _invalid_field(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _not_json(error) from error
+        raise _invalid_json(error) from error
 
 
-def _not_json(error: Exception) -> BadRequestError:
+def _invalid_json(error: Exception) -> BadRequestError:
     return BadRequestError(f"We could not parse the JSON body of your request: {error}", code="invalid_json")
 
 
-def _refusal(problem: str) -> BadRequestError:
-    """msgspec says `Expected `int`, got `str` - at `$.max_tokens``; OpenAI says which param."""
+def _invalid_field(problem: str) -> BadRequestError:
+    """OpenAI's error for msgspec's message, such as "Expected `int | null`, got `str` - at `$.max_tokens`"."""
     reason, _, where = problem.partition(" - at `$")
     path = where.rstrip("`").lstrip(".").replace("[...]", "[]")
     if reason.startswith(_MISSING):
@@ -133,44 +144,51 @@ def _refusal(problem: str) -> BadRequestError:
         return BadRequestError(
             f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter"
         )
+    if (mismatch := _MISMATCH.fullmatch(reason)) is not None:
+        reason = f"expected {_expected(mismatch[1])}, but got {_TYPES.get(mismatch[2], mismatch[2])} instead"
     if not path:
-        return BadRequestError(f"The body must be a JSON object: {reason}.", code="invalid_json")
-    for sign, code in ((" >= ", "integer_below_min_value"), (" <= ", "integer_above_max_value")):
-        if sign in reason:
-            return BadRequestError(f"Invalid value for '{path}': {reason}.", param=path, code=code)
+        return BadRequestError(f"Invalid request body: {reason}.", code="invalid_json")
+    if (bound := _BOUND.fullmatch(reason)) is not None:
+        side, name = ("below minimum", "below_min") if bound[1] == ">=" else ("above maximum", "above_max")
+        message = f"Invalid '{path}': integer {side} value. Expected a value {bound[1]} {bound[2]}."
+        return BadRequestError(message, param=path, code=f"integer_{name}_value")
     return BadRequestError(f"Invalid type for '{path}': {reason}.", param=path, code="invalid_type")
 
 
-def members(body: bytes) -> dict[str, msgspec.Raw]:
-    """The body's members, each as raw JSON. Raises BadRequestError where one of them is given twice.
+def _expected(types: str) -> str:
+    """An optional field's null is not mentioned: OpenAI's messages don't either."""
+    names = [_TYPES.get(name, name) for name in types.split(" | ") if name != "null"]
+    return names[0] if len(names) == 1 else f"one of {' or '.join(names)}"
 
-    Two readers of one body could each take another of two equal members, so it is refused. That is said of the body's
-    own members, which decide here; deeper ones are the engine's alone to read, and every reader there takes the last.
-    Where the JSON is compact, the members' lengths add up to the body's and nothing is left over for a second one; only
-    otherwise are they looked for one after the other.
+
+def members(body: bytes) -> dict[str, msgspec.Raw]:
+    """The body's top-level members as raw JSON. Raises BadRequestError if one of them is repeated.
+
+    The gateway and the engine could each read a different one of two members, so a repeated one is refused. This holds
+    for the top level, which the gateway decides by. Deeper members are only read by engines, which all take the last.
+    In compact JSON the members' lengths add up to the body's, which leaves no room for another one; only if they don't
+    are they compared one by one.
     """
     try:
-        found = _MEMBERS.decode(body)
+        found = _decode_members(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _not_json(error) from error
+        raise _invalid_json(error) from error
     size = 1 + len(b"".join(found.values())) + len("".join(found)) + 4 * len(found)
-    if size != len(body) and (twice := _repeated(body, found)) is not None:
-        raise BadRequestError(
-            f"The parameter '{twice}' is given more than once.", param=twice, code="duplicate_parameter"
-        )
+    if size != len(body) and (name := _repeated(body, found)) is not None:
+        raise BadRequestError(f"Duplicate parameter: '{name}'.", param=name, code="duplicate_parameter")
     return found
 
 
 def _repeated(body: bytes, found: dict[str, msgspec.Raw]) -> str | None:
-    """The name of a member that is there twice.
+    """The name of a repeated member.
 
-    `found` holds every name once, in the order in which they first came, with the value that came last. So the body
-    is these members one after the other, and nothing else, exactly where none is repeated.
+    `found` has each name once, in the order of first occurrence, with the value of the last one. So no member is
+    repeated exactly if the body is these members in this order and nothing else.
     """
     at, name = 0, ""
     for expected, raw in found.items():
         member = _MEMBER.match(body, at)
-        if member is None:  # the value before only began like the one that was found last
+        if member is None:  # the previous value only starts like the one that was found last
             return name
         name = msgspec.json.decode(b'"' + member[1] + b'"', type=str)
         if name != expected or not body.startswith(bytes(raw), member.end()):
@@ -182,5 +200,5 @@ def _repeated(body: bytes, found: dict[str, msgspec.Raw]) -> str | None:
 
 
 def with_members(found: dict[str, msgspec.Raw], changed: dict[str, object]) -> bytes:
-    """The body with some members set; the others go on byte for byte."""
+    """The body with some members set. The others stay byte for byte."""
     return msgspec.json.encode({**found, **changed})

@@ -1,8 +1,8 @@
-"""Server-sent events as OpenAI streams them: `data: {json}`, a blank line, at last `data: [DONE]`.
+"""Server-sent events as OpenAI streams them: `data: {json}` and a blank line each, and `data: [DONE]` at the end.
 
-Bytes are cut into whole events and looked at, never rewritten: what passes is what the engine sent, but for line ends,
-which become LF. The checks below are searches for byte patterns, so that a token costs a microsecond; only what they
-find is parsed.
+Bytes are split into whole events and inspected, not rewritten: the client receives what the engine sent, except that
+line ends become LF. Functions here search for byte patterns, so that a token costs a microsecond; events are parsed
+only where a pattern was found.
 """
 
 from collections.abc import Iterator
@@ -19,15 +19,15 @@ HEADERS = ((b"content-type", CONTENT_TYPE), *UNBUFFERED)
 """Headers of every streamed answer."""
 DONE = b"data: [DONE]\n\n"
 MAX_EVENT_BYTES = 4 * 1024 * 1024
-"""An event may not be longer; an engine that never ends one is broken."""
+"""The longest event. An engine that exceeds it has failed."""
 
 
 class EventTooLongError(ValueError):
-    """More than MAX_EVENT_BYTES came without the end of an event."""
+    """More than MAX_EVENT_BYTES arrived without the end of an event."""
 
 
 class EventSplitter:
-    """Pieces as they arrive in, pieces of whole events out."""
+    """Turns pieces of a stream, as received, into pieces of whole events."""
 
     __slots__ = ("_rest",)
 
@@ -36,17 +36,17 @@ class EventSplitter:
 
     @property
     def rest(self) -> bytes:
-        """What came after the last whole event."""
+        """The bytes after the last whole event."""
         return self._rest
 
     def feed(self, piece: bytes) -> bytes:
-        """The whole events that are complete with this piece; b"" where none is. Raises EventTooLongError."""
+        """The events that this piece completes. b"": none. Raises EventTooLongError."""
         if self._rest:
             piece = self._rest + piece
             self._rest = b""
         held = b""
-        if b"\r" in piece:  # JSON holds no raw carriage return, so these are line ends of another kind
-            if piece.endswith(b"\r"):  # its line feed comes with the next piece
+        if b"\r" in piece:  # JSON has no raw carriage returns, so these are line ends
+            if piece.endswith(b"\r"):  # its line feed may be in the next piece
                 held, piece = b"\r", piece[:-1]
             piece = piece.replace(b"\r\n", b"\n")
         if piece.endswith(b"\n\n") and not held:
@@ -61,7 +61,7 @@ class EventSplitter:
 
 
 def events(whole: bytes) -> Iterator[bytes]:
-    """Cut whole events apart, each with its blank line."""
+    """Split whole events, each with its blank line."""
     start = 0
     while (end := whole.find(b"\n\n", start)) >= 0:
         yield whole[start : end + 2]
@@ -69,14 +69,14 @@ def events(whole: bytes) -> Iterator[bytes]:
 
 
 def first_object(whole: bytes) -> bytes:
-    """The first of these events that has data; b"" where none has."""
+    """The first of these events with data. b"": none."""
     if whole.startswith(b"data: "):
         return whole[: whole.find(b"\n\n") + 2]
     return next((event for event in events(whole) if data(event)), b"")
 
 
 def data(event: bytes) -> bytes:
-    """The event's data, its lines joined; b"" for a comment."""
+    """The event's data, its lines joined. b"" for a comment."""
     if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2:
         return event[6:-2]
     lines = (line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:"))
@@ -84,9 +84,9 @@ def data(event: bytes) -> bytes:
 
 
 def end_of_objects(whole: bytes) -> int:
-    """Where a row of objects ends, one a line, each `data: {…}` and its blank line, with nothing between them, and at
-    most `[DONE]` after the last; -1 where these events are of any other make. Taken apart between objects, no line ends
-    before the last one does.
+    """The end of a plain row of objects: `data: {…}` and a blank line each, on one line each, nothing between them, and
+    nothing but `[DONE]` after the last. -1: these events are anything else. Without the separators of such a row, its
+    first line break is at its end.
     """
     end = len(whole)
     if whole.endswith(DONE):
@@ -100,7 +100,7 @@ def end_of_objects(whole: bytes) -> int:
 
 
 def end_of_done(whole: bytes) -> int:
-    """Where the event `[DONE]` ends among these; -1 where it is not. No line inside a JSON text begins like it."""
+    """The end of the event `[DONE]`. -1: there is none. No line of a JSON text looks like it."""
     at = whole.find(b"[DONE]\n\n")
     while at >= 0:
         if whole[whole.rfind(b"\n", 0, at) + 1 : at] in (b"data: ", b"data:"):
@@ -110,26 +110,26 @@ def end_of_done(whole: bytes) -> int:
 
 
 def usage_before(whole: bytes, end: int) -> int:
-    """Where the last `usage` before `end` that is not null may be, -1: nowhere. A false yes is possible, a false no
-    is not."""
+    """The position of the last `usage` before `end` that is not null. -1: none. It may be a false positive (inside a
+    text), never a false negative."""
     while (at := whole.rfind(b'"usage"', 0, end)) >= 0 and whole.startswith((b":null", b": null"), at + 7):
         end = at
     return at
 
 
 def may_hold_error(whole: bytes) -> bool:
-    """Whether an event may be an error. A false yes is possible, a false no is not."""
+    """Whether an event may be an error. False positives are possible, false negatives are not."""
     return whole.rfind(b'"error"') >= 0
 
 
 def may_hold_garbage(whole: bytes) -> bool:
-    """Whether an event may be something that no client can read. A false yes is possible (`[DONE]`, a comment); a false
-    no only where garbage ends as an object does."""
+    """Whether an event may be invalid. False positives are possible (`[DONE]`, comments); false negatives only for
+    garbage that ends like an object."""
     return whole.count(b"}\n\n") != whole.count(b"\n\n")
 
 
 def garbage_at(whole: bytes) -> int:
-    """Where the first event begins that is neither an object nor `[DONE]` nor a comment; -1: all are sound."""
+    """The start of the first event that is not an object, `[DONE]` or a comment. -1: all are valid."""
     start = 0
     for event in events(whole):
         if not event.endswith(b"}\n\n") and data(event) not in (b"", b"[DONE]") and parse(event) is None:
@@ -139,18 +139,18 @@ def garbage_at(whole: bytes) -> int:
 
 
 def bounds(whole: bytes, at: int) -> tuple[int, int]:
-    """Start and end of the event that holds the byte `at`."""
+    """Start and end of the event around position `at`."""
     before = whole.rfind(b"\n\n", 0, at)
     return (before + 2 if before >= 0 else 0), whole.find(b"\n\n", at) + 2
 
 
 def parse(event: bytes) -> dict[str, Any] | None:
-    """The event's JSON object; None for comments, `[DONE]` and what is no object."""
+    """The event's JSON object. None for comments, `[DONE]` and anything else."""
     return parse_json(data(event))
 
 
 def parse_json(text: bytes) -> dict[str, Any] | None:
-    """None for what is no JSON object."""
+    """None if the text is not a JSON object."""
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -169,5 +169,8 @@ def raw_event(text: bytes) -> bytes:
 
 
 def error_event(error: APIError) -> bytes:
-    """The failure of an answer under way. The SDK raises openai.APIError with this message, and no `[DONE]` follows."""
+    """The event for a failure after the answer has begun: the only place where one is made. No `[DONE]` follows it.
+
+    OpenAI's SDK raises `openai.APIError` with its message.
+    """
     return event(envelope(error))

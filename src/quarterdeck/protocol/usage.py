@@ -1,6 +1,6 @@
-"""`usage` and the few other fields of an answer that a record needs.
+"""`usage` and the other fields of an answer that a record needs.
 
-Engines differ in what they leave out and some lie; a count that is no non-negative integer counts as absent.
+Engines differ in what they omit, and some report nonsense: a count that is not a non-negative integer is ignored.
 """
 
 from typing import Any
@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 
 MAX_COUNT = 2**31 - 1
-"""No answer has more tokens; a larger count is a lie."""
+"""No answer has more tokens: larger counts are ignored."""
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Tokens of one answer. `cached` is part of `input`, `reasoning` of `output`."""
+    """Token counts of one answer. `cached` is part of `input`, `reasoning` of `output`."""
 
     input: int
     cached: int
@@ -21,7 +21,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 
 
 class Counts(msgspec.Struct, frozen=True, gc=False):
-    """A `usage` object as it came: anything may stand in it."""
+    """A `usage` object as received, not validated."""
 
     prompt_tokens: Any = msgspec.UNSET
     completion_tokens: Any = msgspec.UNSET
@@ -38,7 +38,7 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
 
 
 class ParsedAnswer(msgspec.Struct, frozen=True, gc=False):
-    """What is read of a whole answer; all other members are skipped over."""
+    """The fields read from a complete answer. Others are skipped."""
 
     id: str | None = None
     usage: Counts | None = None
@@ -47,11 +47,11 @@ class ParsedAnswer(msgspec.Struct, frozen=True, gc=False):
     object: Any = None  # not `object`: inside the class, that is the field above its own annotation
 
 
-_answers = msgspec.json.Decoder(ParsedAnswer)
+_decode_answer = msgspec.json.Decoder(ParsedAnswer).decode
 
 
-class _Counted(msgspec.Struct, frozen=True):
-    """An answer whose other members are not as they should be: what it used was used all the same."""
+class _UsageOnly(msgspec.Struct, frozen=True):
+    """An answer with invalid other fields. Its usage counts nevertheless."""
 
     usage: Any = None
     error: Any = None
@@ -59,12 +59,12 @@ class _Counted(msgspec.Struct, frozen=True):
 
 
 def parse_answer(body: bytes) -> ParsedAnswer | None:
-    """None where the body is not the JSON of an answer."""
+    """None if the body is not a JSON object."""
     try:
         try:
-            return _answers.decode(body)
+            return _decode_answer(body)
         except msgspec.ValidationError:
-            odd = msgspec.json.decode(body, type=_Counted)
+            odd = msgspec.json.decode(body, type=_UsageOnly)
             usage = msgspec.convert(odd.usage, Counts) if isinstance(odd.usage, dict) else None
             return ParsedAnswer(usage=usage, error=odd.error, object=odd.object)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -72,7 +72,7 @@ def parse_answer(body: bytes) -> ParsedAnswer | None:
 
 
 def parse_usage(value: object) -> Usage | None:
-    """Read a `usage` object. None where it is absent, or is not one an engine in its right mind would send."""
+    """Read a `usage` object. None if it is absent or its counts are invalid."""
     if isinstance(value, dict):
         value = msgspec.convert(value, Counts)
     if not isinstance(value, Counts):
