@@ -1,4 +1,4 @@
-"""Request records for tests: one that is ordinary, and a hypothesis strategy for all that may come."""
+"""Request records for tests: an ordinary one, and a hypothesis strategy for all possible ones."""
 
 from decimal import Decimal
 from typing import Any
@@ -10,7 +10,7 @@ from quarterdeck.record import Attempt, RequestRecord
 
 
 def a_record(**changes: Any) -> RequestRecord:
-    """A streamed chat that went well, with an id of its own; `changes` are fields."""
+    """The record of a successful streamed chat, with a new id. `changes` are fields."""
     fields: dict[str, Any] = {
         "id": ids.RequestIds().next(),
         "org": "default",

@@ -1,6 +1,6 @@
-"""Names for things that are made here: requests, traces, keys.
+"""Ids and secrets: of requests, traces, API keys and other objects.
 
-Random, not counted: nobody learns from an id how many there are, and no two gateways need to agree.
+Random, not sequential: an id does not reveal how many there are, and gateways need not coordinate.
 """
 
 import hashlib
@@ -10,9 +10,9 @@ from os import urandom
 
 
 class RequestIds:
-    """`req_` and 128 random bits in hex; the hex part is the request's trace id as well.
+    """Request ids: `req_` and 128 random bits in hex, which are also the request's trace id.
 
-    For one who needs thousands a second: they are made 256 at a time, and `next` only hands one out.
+    They are made 256 at a time and handed out by `next`, because thousands are needed per second.
     """
 
     def __init__(self) -> None:
@@ -25,15 +25,15 @@ def _request_ids() -> list[str]:
 
 
 def object_id(prefix: str) -> str:
-    """`<prefix>_` and 96 random bits in hex: key_…, team_…."""
+    """An object's id: `<prefix>_` (key, team, …) and 96 random bits in hex."""
     return f"{prefix}_{urandom(12).hex()}"
 
 
 def api_key() -> str:
-    """A new secret: 256 random bits, recognisable by its prefix to secret scanners."""
+    """A new API key: 256 random bits, with a prefix that secret scanners recognise."""
     return "sk-qd-" + secrets.token_urlsafe(32)
 
 
 def digest(secret: str | bytes) -> str:
-    """SHA-256 in hex. A key has 256 bits of entropy, so a slow or salted hash would add nothing."""
+    """SHA-256 of a secret in hex. A key has 256 bits of entropy, so a slow or salted hash would add nothing."""
     return hashlib.sha256(secret.encode() if isinstance(secret, str) else secret).hexdigest()

@@ -1,8 +1,8 @@
-"""One record per request: the truth that ledger row, span, usage and metrics are projected from.
+"""One record per request: ledger row, span, usage and metrics are projections of it.
 
-`inference/metering` fills it on the hot path (ids and times, nothing that costs), the settle script appends it to the
-stream `ledger:{org}`, the worker turns it into a row (`store/ledger`) and a span (`telemetry/spans`). It stands at the
-bottom of the map so that every floor may read it and no projection needs another.
+`inference/metering` fills it on the hot path (ids and times, nothing expensive), the settle script appends it to the
+stream `ledger:{org}`, and the worker turns it into a row (`store/ledger`) and a span (`telemetry/spans`). It is at the
+bottom of the map so that every layer can read it and no projection needs another one.
 """
 
 import math
@@ -14,13 +14,15 @@ import msgspec
 _EXACT = Context(prec=80)
 
 MIRROR = "mirror"
-"""Key, team and tag of a mirrored request, which is on nobody's limits or budget. No key has such an id (`key_…`)."""
+"""Key, team and tag of mirrored requests, which count against no limit or budget. API keys' ids are `key_…`."""
 
 Status = Literal["ok", "error", "cancelled", "lost"]
-"""ok: answered whole. error: engine or we failed. cancelled: the caller hung up. lost: the gateway died meanwhile."""
+"""ok: completely answered. error: the engine or the gateway failed. cancelled: the client disconnected. lost: the
+gateway died."""
 
 UsageSource = Literal["engine", "counted", "estimated", "none"]
-"""Who counted: the engine; its tokenizer over the text received; a guess by bytes; nobody, as none came."""
+"""engine: reported by the engine. counted: by its tokenizer, over the received text. estimated: from the length in
+bytes. none: there was no answer."""
 
 CacheState = Literal["off", "hit", "miss", "bypass"]
 
@@ -32,13 +34,13 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     started: float
     ended: float
     status: int = 0
-    """The HTTP status it answered with; 0: none came."""
+    """The HTTP status of its response. 0: there was none."""
     error: str | None = None
-    """Our error code for what went wrong; None: nothing did."""
+    """Our error code. None: it succeeded."""
 
 
 class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """Everything that is known of a request when it is over. Times are Unix seconds, money is exact dollars."""
+    """All that is known of a request at its end. Times are Unix seconds, money is exact dollars."""
 
     id: str
     """`req_` + 32 hex digits; the digits are the trace id."""
@@ -48,18 +50,18 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     """The key's id; never the key."""
     key_name: str = ""
     operation: str
-    """chat, completions, embeddings, tokenize, detokenize, score: gen_ai's operation follows from it."""
+    """chat, completions, embeddings, tokenize, detokenize or score. gen_ai's operation is derived from it."""
     model: str
-    """The name the caller used, after aliases: a model or an adapter."""
+    """The requested model or adapter, with aliases resolved."""
     endpoint: str = ""
-    """The endpoint that gave the answer; empty: none did."""
+    """The endpoint that answered. Empty: none did."""
     route: str = ""
-    """The public name it came by, where that is a route's; empty: the model's own name."""
+    """The route's name, if one was requested. Empty: the model was requested by its own name."""
     prompt_version: str | None = None
     stream: bool = False
     started: float
     first_token: float | None = None
-    """When the first piece of the answer was in hand. None: none came."""
+    """When the first piece of the answer arrived. None: there was no answer."""
     ended: float
     status: Status
     http_status: int
@@ -69,7 +71,7 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     input_tokens: int = 0
     """All prompt tokens, cached ones included."""
     cached_tokens: int = 0
-    """Those of `input_tokens` that the engine's prefix cache held."""
+    """Those of `input_tokens` that were in the engine's prefix cache."""
     output_tokens: int = 0
     """All generated tokens, reasoning included."""
     reasoning_tokens: int = 0
@@ -77,39 +79,39 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     usage_source: UsageSource = "none"
     price_version: str = ""
     price_input: Decimal = Decimal(0)
-    """$ per 10⁶ tokens at the time, here and below."""
+    """$ per 10⁶ tokens at the time of the request, here and below."""
     price_cached: Decimal = Decimal(0)
     price_output: Decimal = Decimal(0)
     cost: Decimal = Decimal(0)
     """$, exact, unrounded."""
     cache: CacheState = "off"
     cache_age: float | None = None
-    """Seconds since the answer that a hit repeats was made."""
+    """Of a hit: the age of the cached answer, in seconds."""
     saved: Decimal = Decimal(0)
-    """$ that a hit would have cost at the engine."""
+    """Of a hit: what the answer had cost, in $."""
     resumed: int = 0
-    """How often another endpoint went on with the answer."""
+    """How often another endpoint continued the answer."""
     user: str | None = None
-    """The request's `user` (or `safety_identifier`), as the caller gave it."""
+    """The request's `safety_identifier`, or else its `user`."""
     session: str | None = None
-    """`metadata.session_id` of the request, if any."""
+    """The request's `metadata.session_id`."""
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
     priority: int = 0
     tags: tuple[str, ...] = ()
-    """The key's, for reports."""
+    """The key's tags, for reports."""
     attempts: tuple[Attempt, ...] = ()
 
     @property
     def trace_id(self) -> str:
-        """32 hex digits, W3C's trace id."""
+        """W3C trace id: 32 hex digits."""
         return self.id.removeprefix("req_")
 
 
 def encode(record: RequestRecord) -> bytes:
-    """JSON, so that an operator can read the stream with redis-cli."""
+    """Encode as JSON, so that the stream can be read with redis-cli."""
     return msgspec.json.encode(record)
 
 
@@ -119,5 +121,5 @@ def decode(data: bytes) -> RequestRecord:
 
 
 def microdollars(amount: Decimal) -> int:
-    """Dollars in whole 10⁻⁶ $, rounded up: as budgets count each request, while the record keeps the exact amount."""
+    """Dollars as whole 10⁻⁶ $, rounded up. Budgets count each request this way; the record has the exact amount."""
     return math.ceil(amount.scaleb(6, _EXACT))

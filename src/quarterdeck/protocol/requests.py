@@ -152,7 +152,9 @@ def _invalid_field(problem: str) -> BadRequestError:
         side, name = ("below minimum", "below_min") if bound[1] == ">=" else ("above maximum", "above_max")
         message = f"Invalid '{path}': integer {side} value. Expected a value {bound[1]} {bound[2]}."
         return BadRequestError(message, param=path, code=f"integer_{name}_value")
-    return BadRequestError(f"Invalid type for '{path}': {reason}.", param=path, code="invalid_type")
+    return BadRequestError(
+        f"Invalid type for '{path}': {reason[0].lower()}{reason[1:]}.", param=path, code="invalid_type"
+    )
 
 
 def _expected(types: str) -> str:
