@@ -21,7 +21,6 @@ import click
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from starlette.types import Receive, Scope, Send
 
 from quarterdeck.cli.__main__ import cli
 from quarterdeck.gateway.routes import (
@@ -34,6 +33,7 @@ from quarterdeck.gateway.routes import (
     inference,
     models,
 )
+from quarterdeck.inference.call import Head, Reply
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.engine import EngineDoorSettings
 from quarterdeck.settings.environment import Environment
@@ -194,7 +194,7 @@ def api_page() -> str:
         " an admin key. Requests and answers of the model routes are OpenAI's (and vLLM's, for `/tokenize`,"
         " `/detokenize` and `/v1/score`); fields that the gateway does not know reach the engine untouched.\n",
         "## Models at work\n",
-        *(f"- `POST {route.path}`" for route in inference.routes(unreached)),
+        *(f"- `POST {route.path}`" for route in inference.routes(Unreached())),
         "",
     ]
     for title, module in SECTIONS.items():
@@ -213,8 +213,11 @@ def api_page() -> str:
     return "\n".join(parts)
 
 
-async def unreached(scope: Scope, receive: Receive, send: Send) -> None:
-    """The route table is only read here."""
+class Unreached:
+    """A pipeline: the routes are only listed here."""
+
+    async def call(self, head: Head, body: bytes) -> Reply:
+        raise NotImplementedError
 
 
 # ---- metrics ---------------------------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.gateway.auth.invalidation import Change
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.http.access_log import AccessLog
+from quarterdeck.gateway.http.asgi_exchange import ABORT
 from quarterdeck.gateway.http.callers import Callers
-from quarterdeck.gateway.http.wire import ABORT
 from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.inference.call import Head, Reply, Sink
@@ -214,6 +214,7 @@ def parts(
     endpoints: Any = None,
     redis: Redis | None = None,
     database: Database | None = None,
+    callers: Callers | None = None,
 ) -> Parts:
     """A gateway's parts, all fakes but what is the gateway's own."""
     pipeline = pipeline or FakePipeline()
@@ -252,7 +253,7 @@ def parts(
         ),
         metrics=metrics,
         access=AccessLog(metrics),
-        callers=Callers(),
+        callers=Callers() if callers is None else callers,
         started=1_700_000_000,
     )
 

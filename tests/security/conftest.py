@@ -1,10 +1,12 @@
-"""What security tests stand on: both ways into the gateway over a real socket, and one platform for all whose engine
-tells what it was sent."""
+"""Both ways into the gateway over a real socket, and one platform for all tests.
+
+Its engine records what it is sent."""
 
 from collections.abc import Iterator
 
 import pytest
-from tests.gateway.http.test_server import bench as bench
+from tests.gateway.http.connections import bench as bench
+from tests.gateway.http.connections import way as way
 from tests.security.engine import chat, http
 from tests.security.stack import Platform, started
 from tests.servers import SECURITY, RedisServer

@@ -1,6 +1,6 @@
 """Nobody can hold more than is written: bodies that come slowly or do not end, readers that take nothing.
 
-What ends a head, an idle connection and a drain is in tests/gateway (`test_server`, `test_service`) and tests/faults.
+What ends a head, an idle connection and a drain is in tests/gateway (`http/test_bounded_protocol`, `test_lifecycle`) and tests/faults.
 """
 
 import contextlib
@@ -8,7 +8,7 @@ import json
 import socket
 
 from tests.faults.stack import resident_mib
-from tests.gateway.http.test_server import HEAD, Bench
+from tests.gateway.http.connections import HEAD, Bench
 from tests.security.engine import delta, events
 from tests.security.stack import BODIES, USER, Platform
 from tests.servers import wait_until
@@ -30,7 +30,7 @@ async def test_a_body_may_come_byte_by_byte(bench: Bench) -> None:
 
 
 async def test_a_body_that_comes_too_slowly_is_a_408_and_the_end(bench: Bench) -> None:
-    object.__setattr__(bench.pipeline.directory.current.config.gateway, "client_body_timeout_seconds", 0.05)
+    bench.configure(client_body_timeout_seconds=0.05)
     peer = await bench.connect()
     await peer.send(HEAD + b"content-length: 10\r\n\r\n{")
     assert await peer.code() == (408, "request_timeout")
@@ -39,7 +39,7 @@ async def test_a_body_that_comes_too_slowly_is_a_408_and_the_end(bench: Bench) -
 
 
 async def test_a_body_past_the_limit_is_a_413(bench: Bench) -> None:
-    object.__setattr__(bench.pipeline.directory.current.config.gateway, "max_body_mb", 1)
+    bench.configure(max_body_mb=1)
     peer = await bench.connect()
     await peer.send(HEAD + b"content-length: %d\r\n\r\n" % (2 * MIB) + b" " * 2 * MIB)
     assert await peer.code() == (413, "request_too_large")

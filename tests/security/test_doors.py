@@ -9,11 +9,11 @@ import contextlib
 
 import pytest
 from tests.gateway.fakes import USER
-from tests.gateway.http.test_server import Bench
-from tests.gateway.test_app import every_route
+from tests.gateway.http.connections import Bench, serving
+from tests.gateway.route_table import every_route
 
-from quarterdeck.gateway.http import middleware
-from quarterdeck.gateway.http.middleware import PUBLIC
+from quarterdeck.gateway.http.middleware import CRUD_BODY, PUBLIC
+from quarterdeck.gateway.http.registry import BodyPolicy
 
 HOSTS = (
     b"localhost/healthz",
@@ -90,7 +90,7 @@ async def test_a_body_that_a_route_has_no_use_for_is_bounded(path: str, bench: B
     await peer.send(head + b"transfer-encoding: chunked\r\n\r\n")
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     with contextlib.suppress(ConnectionError):
-        for _ in range(18 * middleware.MAX_BODY_BYTES // 0x10000):
+        for _ in range(18 * (CRUD_BODY.max_bytes or 0) // 0x10000):
             peer.writer.write(chunk)
             await peer.writer.drain()
     with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):  # it was cut off while it wrote
@@ -98,9 +98,9 @@ async def test_a_body_that_a_route_has_no_use_for_is_bounded(path: str, bench: B
     assert await peer.is_closed()
 
 
-async def test_a_body_that_does_not_come_is_a_408_on_every_route(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "BODY_SECONDS", 0.05)
-    peer = await bench.connect()
-    await peer.send(b"POST /admin/keys HTTP/1.1\r\nhost: x\r\n" + KEY + b"content-length: 10\r\n\r\n{")
-    assert await peer.code() == (408, "request_timeout")
-    assert await peer.is_closed()
+async def test_a_body_that_does_not_come_is_a_408_on_every_route(way: str) -> None:
+    async with serving(way, crud_body=BodyPolicy(seconds=0.05)) as bench:
+        peer = await bench.connect()
+        await peer.send(b"POST /admin/keys HTTP/1.1\r\nhost: x\r\n" + KEY + b"content-length: 10\r\n\r\n{")
+        assert await peer.code() == (408, "request_timeout")
+        assert await peer.is_closed()

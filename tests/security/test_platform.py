@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.gateway.test_app import every_route
+from tests.gateway.route_table import every_route
 from tests.security.engine import CLOSING, RecordingEngine, chat, delta, events
 from tests.security.engine import http as answer_of
 from tests.security.stack import ADMIN, BODIES, BROKE, PROVIDERS_KEY, SPENT, USER, Platform

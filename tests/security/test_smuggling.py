@@ -10,9 +10,9 @@ import contextlib
 
 import pytest
 from tests.gateway.fakes import USER
-from tests.gateway.http.test_server import HEAD, REQUEST, Bench, Peer
+from tests.gateway.http.connections import HEAD, REQUEST, Bench, Peer
 
-from quarterdeck.gateway.http.server import MAX_HEAD_BYTES
+from quarterdeck.gateway.http.bounded_protocol import MAX_HEAD_BYTES
 
 SECOND = b"GET /admin/keys HTTP/1.1\r\nhost: x\r\n\r\n"
 """What an attacker would have another take for a request; it brings no key."""
@@ -157,12 +157,14 @@ async def test_what_is_no_body_behind_a_head_is_bounded(filler: bytes, bench: Be
 
 async def test_to_a_request_refused_before_its_body_there_is_one_answer(bench: Bench) -> None:
     """A second one would be taken for that of the next request, which may be another caller's."""
-    gateway = bench.pipeline.directory.current.config.gateway
-    object.__setattr__(gateway, "max_in_flight", 0)
+    bench.configure(max_in_flight=1)
+    task = asyncio.create_task(asyncio.Event().wait())
+    other = bench.parts.callers.enter(task)
     peer = await bench.connect()
     await peer.send(HEAD + b"content-length: 6\r\n\r\n")
     assert await peer.code() == (503, "overloaded")
-    object.__setattr__(gateway, "max_in_flight", 10)
+    bench.parts.callers.leave(other)
+    task.cancel()
     await peer.send(b'{"a":')
     await asyncio.sleep(0)  # lets the first part be read by itself
     await peer.send(b"1}"[:1])

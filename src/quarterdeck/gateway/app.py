@@ -1,19 +1,16 @@
 """The gateway as an ASGI application, made of parts that are handed in."""
 
-from typing import cast
+from collections.abc import Sequence
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.routing import Route as TableRoute
 
-from quarterdeck.errors import APIError
 from quarterdeck.gateway.dependencies import Parts
-from quarterdeck.gateway.http import responses
-from quarterdeck.gateway.http.lifecycle import HotPath
-from quarterdeck.gateway.http.middleware import DefaultDeny, Door, WholeBody
+from quarterdeck.gateway.http import error_responses
+from quarterdeck.gateway.http.middleware import CRUD_BODY, BufferedBody, DefaultDeny, ErrorBoundary
+from quarterdeck.gateway.http.registry import BodyPolicy, Registry, Route
+from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.gateway.routes import (
     admin_cache,
     admin_keys,
@@ -27,62 +24,57 @@ from quarterdeck.gateway.routes import (
 from quarterdeck.net.asgi import Receive, Scope, Send
 
 
-def create_app(parts: Parts) -> HotPath:
-    """The hot path in front, FastAPI behind it."""
-    return HotPath(
-        create_api(parts),
+def create_app(parts: Parts, *, more: Sequence[Route] = (), crud_body: BodyPolicy = CRUD_BODY) -> RequestLifecycle:
+    """Registered routes, which are the model routes and `more`, and FastAPI behind them."""
+    registry = Registry([*inference.routes(parts.pipeline), *more])
+    return RequestLifecycle(
+        create_api(parts, registry, crud_body),
+        registry,
         config=parts.directory.select(lambda directory: directory.config.gateway),
-        pipeline=parts.pipeline,
         authenticator=parts.authenticator,
         access=parts.access,
         callers=parts.callers,
     )
 
 
-def create_api(parts: Parts) -> FastAPI:
-    """All routes. What they answer is JSON that we encode ourselves, so no response models."""
+def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BODY) -> FastAPI:
+    """All routes. Their responses are JSON that we encode ourselves, so they declare no response models.
+
+    Registered routes are in the table so that another method is a 405 that lists theirs, and so that a walk over the
+    routes finds them.
+    """
+    gateway = parts.directory.select(lambda directory: directory.config.gateway)
     api = FastAPI(
         title="Quarterdeck",
-        # A schema would tell a stranger nothing (it is behind the key as well), and nobody serves a page here.
+        # No schema: without a key it must not be readable, and no page here shows it.
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        # A redirect would be made of the Host header; a path is right or it is not there.
+        # A redirect would be made of the Host header.
         redirect_slashes=False,
         middleware=[
-            Middleware(Door, access=parts.access),
+            Middleware(ErrorBoundary, access=parts.access, callers=parts.callers, config=gateway),
             Middleware(DefaultDeny, authenticator=parts.authenticator),
-            Middleware(WholeBody),
+            Middleware(BufferedBody, callers=parts.callers, config=gateway, policy=crud_body),
         ],
     )
     api.state.parts = parts
     for module in (health, models, admin_keys, admin_teams, admin_organizations, admin_usage, admin_cache):
-        # Not include_router: what that leaves in the table can't be walked, and a test walks every route for its key.
+        # Not include_router: its entries in the table can't be walked, and a test walks every route for its key.
         api.router.routes.extend(module.router.routes)
-    api.router.routes.extend(inference.routes(_taken_before))
-    api.add_exception_handler(APIError, _on_api_error)
-    api.add_exception_handler(HTTPException, _on_http_error)
-    api.add_exception_handler(RequestValidationError, _on_validation_error)
+    for route in registry.routes:
+        entry = TableRoute(route.path, _served_before)
+        entry.methods = {route.method}
+        api.router.routes.append(entry)
+    error_responses.add_handlers(api)
     return api
 
 
-class _TakenBefore:
-    """Answers for the model routes where FastAPI is reached without the hot path: never, in a gateway."""
+class _ServedBefore:
+    """Stands for registered routes in FastAPI's table. A class: Starlette takes it for an ASGI app."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raise RuntimeError(f"{scope['path']} was not taken by the hot path")
+        raise RuntimeError(f"{scope['path']} is served by the request lifecycle")
 
 
-_taken_before = _TakenBefore()
-
-
-async def _on_api_error(request: Request, error: Exception) -> Response:
-    return responses.error_response(cast(APIError, error))
-
-
-async def _on_http_error(request: Request, error: Exception) -> Response:
-    return responses.error_response(responses.from_http(cast(HTTPException, error)))
-
-
-async def _on_validation_error(request: Request, error: Exception) -> Response:
-    return responses.error_response(responses.from_validation(cast(RequestValidationError, error)))
+_served_before = _ServedBefore()

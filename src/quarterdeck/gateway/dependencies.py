@@ -15,10 +15,10 @@ from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.gateway.auth.invalidation import Change
 from quarterdeck.gateway.http.access_log import AccessLog
 from quarterdeck.gateway.http.callers import Callers
-from quarterdeck.gateway.http.lifecycle import Pipeline
 from quarterdeck.gateway.http.middleware import PRINCIPAL
 from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.readiness import Readiness
+from quarterdeck.gateway.routes.inference import Pipeline
 from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.settings.config import Config

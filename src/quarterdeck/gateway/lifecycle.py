@@ -5,7 +5,6 @@ for a while, the rest is told and cancelled, and when every record is in Redis o
 """
 
 import asyncio
-import contextlib
 import logging
 import signal
 import socket
@@ -24,8 +23,8 @@ from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.gauges import watch
 from quarterdeck.gateway.http.access_log import AccessLog
 from quarterdeck.gateway.http.callers import Callers
-from quarterdeck.gateway.http.front import create_server
-from quarterdeck.gateway.http.lifecycle import HotPath
+from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
+from quarterdeck.gateway.http.server import create_server
 from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.live_config import ConfigFile
 from quarterdeck.gateway.readiness import Readiness
@@ -57,8 +56,6 @@ from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
 log = logging.getLogger(__name__)
 
-CANCEL_SECONDS = 5.0
-"""For those who were cancelled at the end of the drain, to be told and settled."""
 WORK_SECONDS = 5.0
 """For post-request tasks (counting tokens) at shutdown. Then they are cancelled, and their records carry estimates:
 Kubernetes kills after 30 s in all."""
@@ -149,7 +146,7 @@ class Service:
             for task in (serving, *background):
                 if task.done():
                     task.result()
-            await self._drain(hurry)
+            await self.callers.drain(self.directory.current.config.gateway.drain_seconds, hurry)
         finally:
             stopping.cancel()
             await self._close(server, serving, background)
@@ -166,23 +163,6 @@ class Service:
 
         on_signals(end)
         on_signals(self.config_file.reload, (signal.SIGHUP,))
-
-    async def _drain(self, hurry: asyncio.Event) -> None:
-        """Readiness off, then wait for what is under way; a second signal ends the waiting."""
-        self.app.is_draining = True
-        seconds = self.directory.current.config.gateway.drain_seconds
-        log.info("draining %d requests, at most %g s", len(self.callers), seconds)
-        impatience = asyncio.create_task(hurry.wait())
-        quiet = asyncio.create_task(self.callers.empty())
-        await asyncio.wait({impatience, quiet}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        impatience.cancel()
-        quiet.cancel()
-        if left := len(self.callers):
-            log.warning("%d requests did not end in time and are cancelled", left)
-            self.callers.stop_all()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CANCEL_SECONDS):
-                    await self.callers.empty()
 
     async def _close(
         self, server: EmbeddedServer, serving: "asyncio.Task[None]", background: "list[asyncio.Task[None]]"
@@ -225,13 +205,13 @@ class Service:
             self.metrics.spool_waiting.set(await asyncio.to_thread(self.spool.waiting))
             await asyncio.sleep(SPOOL_LOOK_SECONDS)
 
-    def _app(self, keys: KeyStore) -> HotPath:
+    def _app(self, keys: KeyStore) -> RequestLifecycle:
         readiness = Readiness(
             redis=self.redis,
             database=self.database,
             directory=self.directory,
             endpoints=self.endpoints,
-            is_draining=lambda: self.app.is_draining,
+            is_draining=lambda: self.callers.is_draining,
             config_error=lambda: self.config_file.error,
         )
         return create_app(

@@ -1,4 +1,4 @@
-"""Requests that are over are counted at once for whoever asks, and written together soon after."""
+"""Requests that ended are counted when the counter is read, and their lines are written together soon after."""
 
 import asyncio
 import re
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from quarterdeck.gateway.http import access_log
-from quarterdeck.gateway.http.access_log import FLUSH_EXCHANGES, AccessLog, Exchange
+from quarterdeck.gateway.http.access_log import FLUSH_RECORDS, AccessLog, AccessRecord
 from quarterdeck.telemetry.access_lines import AccessLine
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 from quarterdeck.telemetry.logging import request_id
@@ -17,7 +17,7 @@ CHAT = "/v1/chat/completions"
 
 
 class Pages(list[list[AccessLine]]):
-    """What was written together."""
+    """Lines, by the call that wrote them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,11 +28,11 @@ class Pages(list[list[AccessLine]]):
         self.has_one.set()
 
 
-def serve(log: AccessLog, status: int = 200, path: str = CHAT, route: str = CHAT) -> Exchange:
-    exchange = log.open("POST", path, route)
-    exchange.status = status
-    log.close(exchange)
-    return exchange
+def serve(log: AccessLog, status: int = 200, path: str = CHAT, route: str = CHAT) -> AccessRecord:
+    record = log.open("POST", path, route)
+    record.status = status
+    log.close(record)
+    return record
 
 
 async def test_lines_come_in_the_order_of_closing() -> None:
@@ -61,16 +61,15 @@ async def test_a_line_does_not_wait_for_another() -> None:
     assert [len(lines) for lines in pages] == [1, 1]
 
 
-async def test_many_lines_are_written_before_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_log, "FLUSH_SECONDS", 3600)
+async def test_many_lines_are_written_before_their_time() -> None:
     pages = Pages()
-    log = AccessLog(GatewayMetrics(), pages.write)
-    for _ in range(2 * FLUSH_EXCHANGES + 1):
+    log = AccessLog(GatewayMetrics(), pages.write, flush_seconds=3600)
+    for _ in range(2 * FLUSH_RECORDS + 1):
         serve(log)
-    assert [len(lines) for lines in pages] == [FLUSH_EXCHANGES] * 2
+    assert [len(lines) for lines in pages] == [FLUSH_RECORDS] * 2
     log.flush()
     log.flush()
-    assert [len(lines) for lines in pages] == [FLUSH_EXCHANGES] * 2 + [1]
+    assert [len(lines) for lines in pages] == [FLUSH_RECORDS] * 2 + [1]
 
 
 async def test_each_is_counted_once_read_before_its_line_is_written_or_after() -> None:
@@ -90,9 +89,9 @@ async def test_each_is_counted_once_read_before_its_line_is_written_or_after() -
 async def test_where_nobody_reads_lines_requests_are_counted_and_not_kept() -> None:
     metrics = GatewayMetrics()
     log = AccessLog(metrics)
-    for _ in range(FLUSH_EXCHANGES + 1):
+    for _ in range(FLUSH_RECORDS + 1):
         serve(log)
-    assert metrics.http_requests.values == {(CHAT, "200"): FLUSH_EXCHANGES + 1}
+    assert metrics.http_requests.values == {(CHAT, "200"): FLUSH_RECORDS + 1}
 
 
 async def test_a_line_says_when_its_request_ended_and_how_long_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,10 +99,10 @@ async def test_a_line_says_when_its_request_ended_and_how_long_it_took(monkeypat
     monkeypatch.setattr(time, "perf_counter_ns", lambda: now[0])
     monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_000_000_000 + now[0])
     log = AccessLog(GatewayMetrics(), pages.write)
-    exchange = Exchange("POST", CHAT, "req_1", route=CHAT, opened=now[0])
+    record = AccessRecord("POST", CHAT, "req_1", route=CHAT, opened=now[0])
     now[0] += 1_234_567_890
-    assert (b"openai-processing-ms", b"1234") in exchange.headers()
-    log.close(exchange)
+    assert (b"openai-processing-ms", b"1234") in record.headers()
+    log.close(record)
     now[0] += 40_000_000  # it waits to be written
     log.flush()
     ((line,),) = pages
@@ -120,7 +119,7 @@ async def test_a_long_path_is_cut() -> None:
 
 
 async def test_log_lines_of_the_task_say_the_id() -> None:
-    exchange = AccessLog(GatewayMetrics()).open("POST", CHAT)
-    assert request_id.get() == exchange.request_id
-    assert re.fullmatch("req_[0-9a-f]{32}", exchange.request_id)
-    assert exchange.headers()[0] == (b"x-request-id", exchange.request_id.encode())
+    record = AccessLog(GatewayMetrics()).open("POST", CHAT)
+    assert request_id.get() == record.request_id
+    assert re.fullmatch("req_[0-9a-f]{32}", record.request_id)
+    assert record.headers()[0] == (b"x-request-id", record.request_id.encode())

@@ -46,7 +46,7 @@ async def test_a_settled_caller_may_hang_up_and_a_stopped_one_is_stopped_once() 
     assert (caller.reason, task.cancelling()) == (None, 0)
     callers.stop_all()
     callers.stop_all()
-    assert (caller.reason, task.cancelling()) == ("ending", 1)
+    assert (caller.reason, task.cancelling()) == ("shutting_down", 1)
     assert caller.was_stopped()
     assert task.cancelling() == 0
     with pytest.raises(asyncio.CancelledError):

@@ -5,7 +5,7 @@ from tests.gateway.fakes import ADMIN, CONFIG, USER, Client, FakePipeline, confi
 from tests.inference.cache.asking import store_entry
 
 from quarterdeck.gateway.app import create_app
-from quarterdeck.gateway.http.lifecycle import HotPath
+from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.inference.cache import store
 from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.net.redis import Redis
@@ -15,7 +15,7 @@ KEYS = ["a" * 40, "b" * 40, "c" * 40]
 
 
 @pytest.fixture
-async def app(redis: Redis) -> HotPath:
+async def app(redis: Redis) -> RequestLifecycle:
     for number, key in enumerate(KEYS):
         entry = Entry(0.0, "chat" if number else "org/emb", b"{}")
         await store_entry(redis, "default", key, entry, ttl_seconds=60, max_mb=1)
@@ -23,7 +23,7 @@ async def app(redis: Redis) -> HotPath:
     return create_app(parts(redis=redis))
 
 
-async def test_what_is_held_is_told(app: HotPath) -> None:
+async def test_what_is_held_is_told(app: RequestLifecycle) -> None:
     held = (await Client(app, key=ADMIN).get(PATH)).json
     assert (held["object"], held["entries"], held["max_bytes"], held["is_on"]) == ("cache", 3, 64 * 2**20, False)
     assert held["bytes"] > 0
@@ -34,7 +34,7 @@ async def test_it_is_told_whether_any_model_has_one(redis: Redis) -> None:
     assert (await Client(create_app(parts(pipeline, redis=redis)), key=ADMIN).get(PATH)).json["is_on"]
 
 
-async def test_one_answer_one_model_or_all_are_forgotten(app: HotPath, redis: Redis) -> None:
+async def test_one_answer_one_model_or_all_are_forgotten(app: RequestLifecycle, redis: Redis) -> None:
     admin = Client(app, key=ADMIN)
     assert (await admin.request("DELETE", f"{PATH}?key={KEYS[1]}")).json == {"object": "cache", "deleted": 1}
     assert (await admin.request("DELETE", f"{PATH}?model=org/emb")).json["deleted"] == 1
@@ -43,11 +43,11 @@ async def test_one_answer_one_model_or_all_are_forgotten(app: HotPath, redis: Re
     assert (await store.size(redis, "other")).entries == 1
 
 
-async def test_a_key_that_is_none_is_refused(app: HotPath) -> None:
+async def test_a_key_that_is_none_is_refused(app: RequestLifecycle) -> None:
     assert (await Client(app, key=ADMIN).request("DELETE", f"{PATH}?key=*")).status == 400
 
 
-async def test_only_admins_may(app: HotPath) -> None:
+async def test_only_admins_may(app: RequestLifecycle) -> None:
     assert (await Client(app, key=USER).get(PATH)).status == 403
     assert (await Client(app, key=USER).request("DELETE", PATH)).status == 403
 

@@ -9,7 +9,7 @@ from tests.gateway.fakes import Client, parts
 from quarterdeck import ids
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.auth.invalidation import Change
-from quarterdeck.gateway.http.lifecycle import HotPath
+from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
 
@@ -28,17 +28,17 @@ async def keys(database: Database) -> KeyStore:
 
 
 @pytest.fixture
-def app(keys: KeyStore) -> HotPath:
+def app(keys: KeyStore) -> RequestLifecycle:
     return create_app(parts(keys=keys))
 
 
-async def create(app: HotPath, **body: Any) -> dict[str, Any]:
+async def create(app: RequestLifecycle, **body: Any) -> dict[str, Any]:
     answer = await Client(app, key=BOSS).post(PATH, {"name": "new", **body}, headers=JSON)
     assert answer.status == 201
     return dict(answer.json)
 
 
-async def test_a_key_that_was_made_works_and_is_shown_once(app: HotPath, keys: KeyStore) -> None:
+async def test_a_key_that_was_made_works_and_is_shown_once(app: RequestLifecycle, keys: KeyStore) -> None:
     made = await create(app, team="red", models=["chat"], limits={"max_tokens": 5}, expires_in_days=1)
     secret = made["key"]
     assert secret.startswith("sk-qd-")
@@ -63,13 +63,13 @@ async def test_the_databases_files_hold_no_secret(sqlite_url: str) -> None:
     await database.close()
 
 
-async def test_only_an_admin_key_opens_it(app: HotPath) -> None:
+async def test_only_an_admin_key_opens_it(app: RequestLifecycle) -> None:
     for method, path in (("GET", PATH), ("POST", PATH), ("GET", f"{PATH}/x"), ("DELETE", f"{PATH}/x")):
         answer = await Client(app, key=WORKER).request(method, path, b"{}", headers=JSON)
         assert (answer.status, answer.error["type"]) == (403, "permission_error"), (method, path)
 
 
-async def test_a_revoked_key_is_refused_at_once(app: HotPath) -> None:
+async def test_a_revoked_key_is_refused_at_once(app: RequestLifecycle) -> None:
     made = await create(app)
     client = Client(app, key=made["key"])
     assert (await client.get("/v1/models")).status == 200
@@ -89,7 +89,7 @@ async def test_every_change_is_told_to_the_other_gateways(keys: KeyStore) -> Non
     assert bumped == [Change("default", key=key["id"])] * 2
 
 
-async def test_an_admin_sees_and_ends_only_the_keys_of_its_org(app: HotPath, keys: KeyStore) -> None:
+async def test_an_admin_sees_and_ends_only_the_keys_of_its_org(app: RequestLifecycle, keys: KeyStore) -> None:
     mine = await create(app)
     other = Client(app, key=STRANGER)
     assert [key["name"] for key in (await other.get(PATH)).json["data"]] == ["stranger"]
@@ -98,7 +98,7 @@ async def test_an_admin_sees_and_ends_only_the_keys_of_its_org(app: HotPath, key
     assert (await Client(app, key=mine["key"]).get("/v1/models")).status == 200
 
 
-async def test_a_list_comes_in_pages_newest_first(app: HotPath) -> None:
+async def test_a_list_comes_in_pages_newest_first(app: RequestLifecycle) -> None:
     names = [f"k{i}" for i in range(5)]
     for name in names:
         await create(app, name=name)
@@ -113,17 +113,17 @@ async def test_a_list_comes_in_pages_newest_first(app: HotPath) -> None:
 @pytest.mark.parametrize(
     ("query", "param"), [("limit=0", "limit"), ("limit=x", "limit"), ("limit=101", "limit"), ("after=key_x", "after")]
 )
-async def test_a_bad_query_names_its_parameter(query: str, param: str, app: HotPath) -> None:
+async def test_a_bad_query_names_its_parameter(query: str, param: str, app: RequestLifecycle) -> None:
     answer = await Client(app, key=BOSS).get(f"{PATH}?{query}")
     assert (answer.status, answer.error["param"]) in ((400, param), (404, param))
 
 
-async def test_two_keys_may_have_one_name(app: HotPath) -> None:
+async def test_two_keys_may_have_one_name(app: RequestLifecycle) -> None:
     assert (await create(app))["id"] != (await create(app))["id"]
 
 
 @pytest.mark.parametrize("id", ["nope", "' OR 1=1 --", "key_%27"])
-async def test_an_unknown_key_is_a_404(id: str, app: HotPath) -> None:
+async def test_an_unknown_key_is_a_404(id: str, app: RequestLifecycle) -> None:
     for method in ("GET", "DELETE"):
         answer = await Client(app, key=BOSS).request(method, f"{PATH}/{id}")
         assert (answer.status, answer.error["code"]) == (404, "key_not_found")
@@ -138,7 +138,7 @@ async def test_an_admin_key_that_another_gateway_revoked_opens_nothing_here(keys
     assert (await client.get(PATH)).status == 401
 
 
-async def test_a_key_is_changed_in_what_is_named_and_at_once(app: HotPath) -> None:
+async def test_a_key_is_changed_in_what_is_named_and_at_once(app: RequestLifecycle) -> None:
     made = await create(app, limits={"max_tokens": 5}, tags=["a"], priority=1, expires_in_days=1)
     boss, path = Client(app, key=BOSS), f"{PATH}/{made['id']}"
     secret = made.pop("key")
@@ -156,7 +156,7 @@ async def test_a_key_is_changed_in_what_is_named_and_at_once(app: HotPath) -> No
     assert changed == {**made, **bare, "tags": [], "expires": None}
 
 
-async def test_a_replaced_secret_is_refused_at_once_and_the_new_one_is_the_same_key(app: HotPath) -> None:
+async def test_a_replaced_secret_is_refused_at_once_and_the_new_one_is_the_same_key(app: RequestLifecycle) -> None:
     made = await create(app, team="red")
     old = Client(app, key=made["key"])
     assert (await old.get("/v1/models")).status == 200
@@ -167,7 +167,7 @@ async def test_a_replaced_secret_is_refused_at_once_and_the_new_one_is_the_same_
     assert rotated["key"] not in (await Client(app, key=BOSS).get(PATH)).body.decode()
 
 
-async def test_a_revoked_key_can_not_be_changed(app: HotPath) -> None:
+async def test_a_revoked_key_can_not_be_changed(app: RequestLifecycle) -> None:
     made = await create(app)
     boss, path = Client(app, key=BOSS), f"{PATH}/{made['id']}"
     await boss.request("DELETE", path)
@@ -179,7 +179,7 @@ async def test_a_revoked_key_can_not_be_changed(app: HotPath) -> None:
 @pytest.mark.parametrize(
     "secret", ["' OR '1'='1", "sk-qd-boss' --", "'; DROP TABLE api_keys; --", "sk-qd-bos", "sk-qd-boss2", "%", "*"]
 )
-async def test_what_looks_like_sql_or_like_a_piece_of_a_key_opens_nothing(secret: str, app: HotPath) -> None:
+async def test_what_looks_like_sql_or_like_a_piece_of_a_key_opens_nothing(secret: str, app: RequestLifecycle) -> None:
     assert (await Client(app, key=BOSS).get(PATH)).status == 200  # the real one is in memory
     for path in (PATH, "/v1/models"):
         answer = await Client(app, key=secret).get(path)
@@ -187,7 +187,7 @@ async def test_what_looks_like_sql_or_like_a_piece_of_a_key_opens_nothing(secret
     assert (await Client(app, key=BOSS).get(PATH)).status == 200
 
 
-async def test_keys_that_begin_alike_are_different_keys(app: HotPath, keys: KeyStore) -> None:
+async def test_keys_that_begin_alike_are_different_keys(app: RequestLifecycle, keys: KeyStore) -> None:
     shared = "sk-qd-" + "x" * 80
     for tail, is_admin in (("1", True), ("2", False)):
         await keys.create(secret=shared + tail, name=tail, is_admin=is_admin)

@@ -8,7 +8,7 @@ from tests.gateway.fakes import CONFIG, Client, FakePipeline, config, parts
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.auth.invalidation import Change
 from quarterdeck.gateway.dependencies import Parts
-from quarterdeck.gateway.http.lifecycle import HotPath
+from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.orgs import OrgStore
@@ -39,24 +39,26 @@ async def made(database: Database) -> Parts:
 
 
 @pytest.fixture
-def app(made: Parts) -> HotPath:
+def app(made: Parts) -> RequestLifecycle:
     return create_app(made)
 
 
 @pytest.fixture
-async def owned(made: Parts, database: Database) -> HotPath:
+async def owned(made: Parts, database: Database) -> RequestLifecycle:
     """A gateway whose file names teams, keys and the org."""
     return create_app(parts(FakePipeline(config(OWNED)), keys=made.keys, database=database))
 
 
-async def ask(app: HotPath, method: str, path: str, body: Any = None, *, key: str = BOSS, status: int = 200) -> Any:
+async def ask(
+    app: RequestLifecycle, method: str, path: str, body: Any = None, *, key: str = BOSS, status: int = 200
+) -> Any:
     client = Client(app, key=key)
     answer = await (client.post(path, body, headers=JSON) if method == "POST" else client.request(method, path))
     assert answer.status == status, answer.body
     return answer.error if status >= 400 else answer.json
 
 
-async def test_a_team_is_made_found_changed_and_deleted(app: HotPath, made: Parts) -> None:
+async def test_a_team_is_made_found_changed_and_deleted(app: RequestLifecycle, made: Parts) -> None:
     budget = {"amount": "0.10", "period": "day"}
     team = await ask(app, "POST", TEAMS, {"id": "blue", "limits": {"max_tokens": 5}, "budget": budget}, status=201)
     assert (team["object"], team["id"], team["org"], team["managed_by"]) == ("team", "blue", "default", "api")
@@ -69,12 +71,12 @@ async def test_a_team_is_made_found_changed_and_deleted(app: HotPath, made: Part
     assert made.revisions.bumped == [Change("default", team="blue")]  # type: ignore[attr-defined]  # the fake's
 
 
-async def test_a_team_is_made_once_and_not_deleted_with_keys(app: HotPath) -> None:
+async def test_a_team_is_made_once_and_not_deleted_with_keys(app: RequestLifecycle) -> None:
     assert (await ask(app, "POST", TEAMS, {"id": "red"}, status=409))["code"] == "team_exists"
     assert (await ask(app, "DELETE", f"{TEAMS}/red", status=409))["code"] == "team_not_empty"
 
 
-async def test_what_a_team_may_take_holds_for_its_known_keys_at_once(app: HotPath, made: Parts) -> None:
+async def test_what_a_team_may_take_holds_for_its_known_keys_at_once(app: RequestLifecycle, made: Parts) -> None:
     header = f"Bearer {WORKER}".encode()
     await made.authenticator.authenticate(header)
     await ask(app, "POST", f"{TEAMS}/red", {"limits": {"max_tokens": 3}, "priority": 8})
@@ -105,23 +107,23 @@ async def test_what_a_team_may_take_holds_for_its_known_keys_at_once(app: HotPat
     ],
     ids=str,
 )
-async def test_a_bad_body_names_its_parameter(path: str, body: Any, param: str, app: HotPath) -> None:
+async def test_a_bad_body_names_its_parameter(path: str, body: Any, param: str, app: RequestLifecycle) -> None:
     error = await ask(app, "POST", path, body, status=400)
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
 
 
 @pytest.mark.parametrize("path", [KEYS, TEAMS, ORGS, "/admin/usage", f"{TEAMS}/red", "/admin/cache"])
-async def test_a_query_that_is_not_known_is_refused(path: str, app: HotPath) -> None:
+async def test_a_query_that_is_not_known_is_refused(path: str, app: RequestLifecycle) -> None:
     error = await ask(app, "GET", f"{path}?teem=red", status=400)
     assert (error["param"], error["code"]) == ("teem", "unknown_parameter")
 
 
-async def test_only_an_admin_key_opens_them(app: HotPath) -> None:
+async def test_only_an_admin_key_opens_them(app: RequestLifecycle) -> None:
     for method, path in (("GET", TEAMS), ("POST", TEAMS), ("DELETE", f"{TEAMS}/red"), ("GET", ORGS), ("POST", ORGS)):
         assert (await ask(app, method, path, {"id": "x"}, key=WORKER, status=403))["code"] == "admin_key_required"
 
 
-async def test_teams_come_in_pages_by_name_the_files_among_them(owned: HotPath) -> None:
+async def test_teams_come_in_pages_by_name_the_files_among_them(owned: RequestLifecycle) -> None:
     for name in ("a", "z"):
         await ask(owned, "POST", TEAMS, {"id": name}, status=201)
     first = await ask(owned, "GET", f"{TEAMS}?limit=3")
@@ -131,7 +133,7 @@ async def test_teams_come_in_pages_by_name_the_files_among_them(owned: HotPath) 
     assert (first["has_more"], rest["has_more"]) == (True, False)
 
 
-async def test_what_the_file_names_is_shown_and_not_written(owned: HotPath, database: Database) -> None:
+async def test_what_the_file_names_is_shown_and_not_written(owned: RequestLifecycle, database: Database) -> None:
     await TeamStore(database).create("filed", org="acme", priority=9)
     team = await ask(owned, "GET", f"{TEAMS}/filed")
     assert (team["managed_by"], team["limits"], team["priority"]) == ("config", {"max_tokens": 7}, 2)
@@ -150,7 +152,7 @@ async def test_what_the_file_names_is_shown_and_not_written(owned: HotPath, data
     assert (theirs["managed_by"], theirs["priority"]) == ("api", 9), "the file speaks of the platform's org"
 
 
-async def test_a_key_that_the_file_names_is_made_and_ended_here_and_limited_there(owned: HotPath) -> None:
+async def test_a_key_that_the_file_names_is_made_and_ended_here_and_limited_there(owned: RequestLifecycle) -> None:
     made = await ask(owned, "POST", KEYS, {"name": "ci", "models": ["chat"]}, status=201)
     assert (made["managed_by"], made["limits"], made["tags"]) == ("config", {"requests_per_minute": 9}, ["file"])
     path = f"{KEYS}/{made['id']}"
@@ -162,7 +164,9 @@ async def test_a_key_that_the_file_names_is_made_and_ended_here_and_limited_ther
     await ask(owned, "DELETE", path)
 
 
-async def test_the_platforms_admins_make_organisations_and_their_first_keys(app: HotPath, database: Database) -> None:
+async def test_the_platforms_admins_make_organisations_and_their_first_keys(
+    app: RequestLifecycle, database: Database
+) -> None:
     org = await ask(app, "POST", ORGS, {"id": "beta", "budget": {"amount": "1"}}, status=201)
     assert (org["object"], org["managed_by"]) == ("organization", "api")
     assert (await ask(app, "POST", ORGS, {"id": "beta"}, status=409))["code"] == "org_exists"
@@ -175,7 +179,7 @@ async def test_the_platforms_admins_make_organisations_and_their_first_keys(app:
     assert "nobody" not in await OrgStore(database).list()
 
 
-async def test_another_orgs_admin_sees_its_own_and_does_not_raise_its_bounds(app: HotPath) -> None:
+async def test_another_orgs_admin_sees_its_own_and_does_not_raise_its_bounds(app: RequestLifecycle) -> None:
     assert [org["id"] for org in (await ask(app, "GET", ORGS, key=STRANGER))["data"]] == ["acme"]
     await ask(app, "GET", f"{ORGS}/acme", key=STRANGER)
     for method, path, body in (

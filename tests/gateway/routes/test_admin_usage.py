@@ -8,7 +8,7 @@ from tests.gateway.fakes import Client, parts
 from tests.records import a_record
 
 from quarterdeck.gateway.app import create_app
-from quarterdeck.gateway.http.lifecycle import HotPath
+from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.gateway.routes import admin_usage
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
@@ -20,7 +20,7 @@ DAY = 86_400
 
 
 @pytest.fixture
-async def app(database: Database) -> HotPath:
+async def app(database: Database) -> RequestLifecycle:
     store = KeyStore(database)
     await store.create(secret=BOSS, name="boss", is_admin=True)
     await store.create(secret=STRANGER, name="stranger", org="acme", is_admin=True)
@@ -35,14 +35,14 @@ async def app(database: Database) -> HotPath:
     return create_app(parts(keys=store, database=database))
 
 
-async def usage(app: HotPath, query: str, *, key: str = BOSS) -> list[dict[str, Any]]:
+async def usage(app: RequestLifecycle, query: str, *, key: str = BOSS) -> list[dict[str, Any]]:
     answer = await Client(app, key=key).get(f"{PATH}?{query}")
     assert answer.status == 200, answer.body
     assert answer.json["object"] == "list"
     return list(answer.json["data"])
 
 
-async def test_a_sum_is_exact(app: HotPath) -> None:
+async def test_a_sum_is_exact(app: RequestLifecycle) -> None:
     (total,) = await usage(app, f"start=0&end={2 * DAY}")
     assert total == {
         "object": "usage",
@@ -56,7 +56,7 @@ async def test_a_sum_is_exact(app: HotPath) -> None:
     }
 
 
-async def test_by_key_team_and_model(app: HotPath) -> None:
+async def test_by_key_team_and_model(app: RequestLifecycle) -> None:
     span = f"start=0&end={2 * DAY}"
     by_key = await usage(app, f"group_by=key&{span}")
     assert [(row["key"], row["cost"]) for row in by_key] == [("key_a", "0.3"), ("key_b", "0.000000000000000001")]
@@ -70,7 +70,7 @@ async def test_by_key_team_and_model(app: HotPath) -> None:
     assert one["cost"] == "0.2"
 
 
-async def test_by_day_and_until_the_end(app: HotPath) -> None:
+async def test_by_day_and_until_the_end(app: RequestLifecycle) -> None:
     rows = await usage(app, f"group_by=key&bucket=day&start=0&end={2 * DAY}")
     assert [(row["key"], row["start"], row["end"]) for row in rows] == [
         ("key_a", 0, DAY),
@@ -80,13 +80,13 @@ async def test_by_day_and_until_the_end(app: HotPath) -> None:
     assert len(await usage(app, "group_by=key&start=100&end=200")) == 1
 
 
-async def test_without_times_it_is_this_month(app: HotPath) -> None:
+async def test_without_times_it_is_this_month(app: RequestLifecycle) -> None:
     answer = (await Client(app, key=BOSS).get(PATH)).json
     assert answer["data"] == []
     assert 0 <= answer["end"] - answer["start"] <= 31 * DAY + 1
 
 
-async def test_only_the_admins_own_org(app: HotPath) -> None:
+async def test_only_the_admins_own_org(app: RequestLifecycle) -> None:
     rows = await usage(app, "group_by=key&start=0&end=1000", key=STRANGER)
     assert [(row["key"], row["cost"]) for row in rows] == [("key_c", "9")]
 
@@ -104,12 +104,14 @@ async def test_only_the_admins_own_org(app: HotPath) -> None:
         ("from=0", "from"),
     ],
 )
-async def test_a_bad_query_names_its_parameter(query: str, param: str, app: HotPath) -> None:
+async def test_a_bad_query_names_its_parameter(query: str, param: str, app: RequestLifecycle) -> None:
     answer = await Client(app, key=BOSS).get(f"{PATH}?{query}")
     assert (answer.status, answer.error["param"]) == (400, param)
 
 
-async def test_more_rows_than_an_answer_holds_are_refused(app: HotPath, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_rows_than_an_answer_holds_are_refused(
+    app: RequestLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(admin_usage, "MOST_ROWS", 1)
     answer = await Client(app, key=BOSS).get(f"{PATH}?group_by=key&start=0&end={2 * DAY}")
     assert (answer.status, answer.error["code"]) == (400, "too_many_rows")

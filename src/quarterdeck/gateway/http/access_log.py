@@ -1,7 +1,7 @@
-"""What is said of every request, whoever served it: a log line, a count, a request id.
+"""A log line, a count and a request id for every request, on whichever path it is served.
 
-Requests that are over are only noted. Their lines are made and written together: at most FLUSH_SECONDS later, which is
-what a crash may lose of them. They are counted then, too, or when somebody reads the counter before.
+Requests that ended are collected. Their lines are made and written together, at most FLUSH_SECONDS later: that much is
+lost in a crash. They are counted then, or earlier when the counter is read.
 """
 
 import asyncio
@@ -20,37 +20,37 @@ MAX_CLIENT_ID = 128
 MAX_PATH = 256
 
 FLUSH_SECONDS = 0.05
-FLUSH_EXCHANGES = 128
-"""Some 48 KB of lines, made in less than half a millisecond: nobody else has a turn meanwhile."""
+FLUSH_RECORDS = 128
+"""Some 48 KB of lines, made in less than half a millisecond, during which the event loop is blocked."""
 
 PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Asked each second by machines: not worth a line."""
+"""Polled every second: not worth a line."""
 
 _UNPRINTABLE = re.compile(rb"[^\x21-\x7e]")
 _VERSION = (b"openai-version", b"2020-10-01")
 
 
-class Exchange(msgspec.Struct, eq=False, gc=False):
-    """One HTTP request and what became of it."""
+class AccessRecord(msgspec.Struct, eq=False, gc=False):
+    """One HTTP request and its outcome."""
 
     method: str
     path: str
     request_id: str
-    """Ours, not the caller's: it names the record, so it must be unique and nobody's to choose."""
+    """Made here, never the client's: it names the ledger's record, so it must be unique."""
     client_request_id: str | None = None
-    """What the caller calls it, logged beside ours."""
+    """The client's own id, logged beside ours."""
     route: str = "unmatched"
-    """The route's template: bounded, so that it can be a label."""
+    """The route's template: few values, so that it can be a label."""
     key: str | None = None
     """The key's id."""
     status: int = 0
     started: float = msgspec.field(default_factory=time.time)
     opened: int = msgspec.field(default_factory=time.perf_counter_ns)
     closed: int = 0
-    """In nanoseconds of `perf_counter`, as `opened` is: a duration must not follow the wall clock's corrections."""
+    """Nanoseconds of `perf_counter`, as `opened`: a duration must not follow corrections of the wall clock."""
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Those of every answer, as OpenAI's."""
+        """Headers of every response, named as OpenAI's."""
         return [
             (b"x-request-id", self.request_id.encode()),
             (b"openai-processing-ms", b"%d" % ((time.perf_counter_ns() - self.opened) // 1_000_000)),
@@ -59,68 +59,75 @@ class Exchange(msgspec.Struct, eq=False, gc=False):
 
 
 class AccessLog:
-    """Opens and closes exchanges. `write` takes their lines; None: nobody reads them."""
+    """Opens and closes records. `write` is called with their lines; None: no lines are made."""
 
-    def __init__(self, metrics: GatewayMetrics, write: Callable[[Sequence[AccessLine]], None] | None = None) -> None:
+    def __init__(
+        self,
+        metrics: GatewayMetrics,
+        write: Callable[[Sequence[AccessLine]], None] | None = None,
+        *,
+        flush_seconds: float = FLUSH_SECONDS,
+    ) -> None:
         self._http_requests = metrics.http_requests
         self._write = write
+        self._flush_seconds = flush_seconds
         self._timestamps = Timestamps()
         self._next_id = ids.RequestIds().next
-        self._over: list[Exchange] = []
+        self._closed: list[AccessRecord] = []
         self._counted = 0
-        """So many of them are in the counter."""
+        """Number of closed records that the counter includes."""
         self._timer: asyncio.TimerHandle | None = None
         metrics.before_reading(self._count)
 
-    def open(self, method: str, path: str, route: str = "unmatched") -> Exchange:
-        """A request came in. Every log line of this task says its id from now on."""
+    def open(self, method: str, path: str, route: str = "unmatched") -> AccessRecord:
+        """A request arrived. From here on, log lines of the current task carry its id."""
         request_id = self._next_id()
         current_request_id.set(request_id)
-        return Exchange(method, path, request_id, None, route)
+        return AccessRecord(method, path, request_id, None, route)
 
-    def close(self, exchange: Exchange) -> None:
-        """Its answer is out, or nobody is there to take it."""
-        exchange.closed = time.perf_counter_ns()
-        self._over.append(exchange)
+    def close(self, record: AccessRecord) -> None:
+        """Its response is written, or its client is gone."""
+        record.closed = time.perf_counter_ns()
+        self._closed.append(record)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
-        elif len(self._over) >= FLUSH_EXCHANGES:
+            self._timer = asyncio.get_running_loop().call_later(self._flush_seconds, self.flush)
+        elif len(self._closed) >= FLUSH_RECORDS:
             self.flush()
 
     def flush(self) -> None:
-        """Count those that are over, and write their lines."""
+        """Count the closed records and write their lines."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._count()
-        over, self._over, self._counted = self._over, [], 0
-        if self._write is not None and (lines := self._lines(over)):
+        closed, self._closed, self._counted = self._closed, [], 0
+        if self._write is not None and (lines := self._lines(closed)):
             self._write(lines)
 
     def _count(self) -> None:
-        new = self._over[self._counted :]
+        new = self._closed[self._counted :]
         self._counted += len(new)
-        self._http_requests.add_each([(exchange.route, str(exchange.status)) for exchange in new])
+        self._http_requests.add_each([(record.route, str(record.status)) for record in new])
 
-    def _lines(self, over: list[Exchange]) -> list[AccessLine]:
+    def _lines(self, closed: list[AccessRecord]) -> list[AccessLine]:
         wall = time.time_ns() - time.perf_counter_ns()
         return [
             AccessLine(
-                ts=self._timestamps.of((wall + exchange.closed) / 1e9),
-                message=f"{exchange.method} {exchange.path[:MAX_PATH]} {exchange.status}",
-                request_id=exchange.request_id,
-                method=exchange.method,
-                path=exchange.path[:MAX_PATH],
-                status=exchange.status,
-                duration_ms=(exchange.closed - exchange.opened) // 1000 / 1000,
-                key=exchange.key,
-                client_request_id=exchange.client_request_id,
+                ts=self._timestamps.of((wall + record.closed) / 1e9),
+                message=f"{record.method} {record.path[:MAX_PATH]} {record.status}",
+                request_id=record.request_id,
+                method=record.method,
+                path=record.path[:MAX_PATH],
+                status=record.status,
+                duration_ms=(record.closed - record.opened) // 1000 / 1000,
+                key=record.key,
+                client_request_id=record.client_request_id,
             )
-            for exchange in over
-            if exchange.route not in PROBED
+            for record in closed
+            if record.route not in PROBED
         ]
 
 
 def printable(value: bytes) -> str:
-    """A caller's id, fit for a log."""
+    """A client's id, safe for a log: printable ASCII, at most MAX_CLIENT_ID characters."""
     return _UNPRINTABLE.sub(b"", value[: 4 * MAX_CLIENT_ID])[:MAX_CLIENT_ID].decode("ascii")

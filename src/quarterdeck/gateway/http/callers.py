@@ -1,36 +1,50 @@
-"""Those who wait for an answer: that one hung up, sends or reads too slowly, or has to go because the gateway ends.
+"""Requests in flight: counted, bounded, timed, drained.
 
-In each case the task that serves the caller is cancelled, which stops the engine and settles the request. Time-outs
-cost no timer a piece: each caller carries a deadline, and one sweep a second looks at all of them.
+A request stops early when its caller hangs up, sends or reads too slowly, or when the gateway shuts down. In each case
+the task that serves it is cancelled, which stops the engine and settles the request. Time-outs need no timer per piece:
+each caller has a deadline, and one sweep per second checks all of them.
+
+Whether a hang-up stops a request is decided in `Caller.hang_up`. It is detected in two places: `front` (the connection
+is lost) and `asgi_exchange` (`http.disconnect`).
 """
 
 import asyncio
+import contextlib
+import logging
 from typing import Any, Literal
 
 import msgspec
 
-Reason = Literal["gone", "slow", "ending"]
+from quarterdeck.errors import APIError, RequestTimeoutError, ServiceUnavailableError
+
+log = logging.getLogger(__name__)
+
+Reason = Literal["gone", "slow", "shutting_down"]
 
 SWEEP_SECONDS = 1.0
+CANCEL_SECONDS = 5.0
+"""For requests cancelled at the end of the drain: to be answered and settled."""
 
 
 class Caller(msgspec.Struct, eq=False):
-    """One of them, and the task that serves it. Made inside that task."""
+    """A request in flight and the task that serves it."""
 
     _task: "asyncio.Task[Any]"
     deadline: float = 0.0
-    """The loop's time until which the caller must have sent or taken something. 0: it owes nothing."""
+    """Time of the loop by which the client must have sent or taken something. 0: nothing is expected of it."""
     patience: float = 0.0
     """Seconds that a write may take."""
     is_answered: bool = False
     """The answer has begun."""
     is_settled: bool = False
-    """All that is left is to write: whoever hangs up now changes nothing."""
+    """Only writing is left: a hang-up changes nothing any more."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Of a streamed answer that has begun."""
     reason: Reason | None = None
-    """Why the task was cancelled by us. None: it was not."""
+    """Why the task was cancelled. None: it was not, or not by this class."""
 
     def hang_up(self) -> None:
-        """The caller is gone."""
+        """The client closed the connection."""
         if not self.is_settled:
             self.stop("gone")
 
@@ -41,28 +55,37 @@ class Caller(msgspec.Struct, eq=False):
             self._task.cancel()
 
     def was_stopped(self) -> bool:
-        """Whether a CancelledError in hand is ours; it is used up then."""
+        """Whether a CancelledError just caught comes from `stop`. If so, the task is no longer cancelled afterwards."""
         if self.reason is None:
             return False
         self._task.uncancel()
         return True
 
+    def error(self) -> APIError | None:
+        """The error for the client of a stopped request. None: it is gone."""
+        if self.reason == "gone":
+            return None
+        return body_timeout() if self.reason == "slow" else shutting_down()
+
 
 class Callers(set[Caller]):
-    """All of one gateway."""
+    """All requests in flight in one gateway."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sweep_seconds: float = SWEEP_SECONDS) -> None:
         super().__init__()
+        self.is_draining = False
+        """Requests in flight may end; no further one is admitted."""
+        self._sweep_seconds = sweep_seconds
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
-        """Cleared by those who wait for it."""
+        """Cleared by `empty` only."""
 
     def enter(self, task: "asyncio.Task[Any]") -> Caller:
-        """The running task, which is this one, serves a caller from now on."""
+        """Count a request. `task` serves it and is the current one."""
         caller = Caller(task)
         self.add(caller)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
+            self._timer = asyncio.get_running_loop().call_later(self._sweep_seconds, self._sweep)
         return caller
 
     def leave(self, caller: Caller) -> None:
@@ -70,16 +93,43 @@ class Callers(set[Caller]):
         if not self:
             self._empty.set()
 
+    def admit(self, max_in_flight: int | None) -> None:
+        """Check that a request that has entered may go on. None: however many there are.
+
+        Raises ServiceUnavailableError.
+        """
+        if self.is_draining:
+            raise shutting_down()
+        if max_in_flight is not None and len(self) > max_in_flight:
+            raise ServiceUnavailableError("The gateway has too many requests in flight.", code="overloaded")
+
     async def empty(self) -> None:
-        """Wait until nobody waits."""
+        """Wait until no request is in flight."""
         if self:
             self._empty.clear()
             await self._empty.wait()
 
+    async def drain(self, seconds: float, hurry: asyncio.Event, *, cancel_seconds: float = CANCEL_SECONDS) -> None:
+        """Admit no further requests and wait for those in flight, at most `seconds` or until `hurry` is set. Then
+        cancel the rest and wait at most `cancel_seconds` for them."""
+        self.is_draining = True
+        log.info("draining %d requests, at most %g s", len(self), seconds)
+        hurrying = asyncio.create_task(hurry.wait())
+        empty = asyncio.create_task(self.empty())
+        await asyncio.wait({hurrying, empty}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        hurrying.cancel()
+        empty.cancel()
+        if self:
+            log.warning("cancelling %d requests that did not end in time", len(self))
+            self.stop_all()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(cancel_seconds):
+                    await self.empty()
+
     def stop_all(self) -> None:
-        """The gateway ends: whoever still waits is told so."""
+        """Cancel all requests because the gateway shuts down."""
         for caller in tuple(self):
-            caller.stop("ending")
+            caller.stop("shutting_down")
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -87,5 +137,16 @@ class Callers(set[Caller]):
         for caller in self:
             if caller.deadline and caller.deadline < now:
                 caller.stop("slow")
-        # It goes on a moment after the last one left: on a busy gateway someone is there again at once.
-        self._timer = loop.call_later(SWEEP_SECONDS, self._sweep) if self else None
+        # One sweep runs after the last request has left: on a busy gateway the next one follows at once.
+        self._timer = loop.call_later(self._sweep_seconds, self._sweep) if self else None
+
+
+def shutting_down() -> ServiceUnavailableError:
+    # The connection closes, so that a retry reaches another gateway.
+    headers = {"connection": "close"}
+    return ServiceUnavailableError("The gateway is shutting down.", code="shutting_down", headers=headers)
+
+
+def body_timeout() -> RequestTimeoutError:
+    # The rest of the body would be taken for the next request.
+    return RequestTimeoutError("The request body was not received in time.", headers={"connection": "close"})

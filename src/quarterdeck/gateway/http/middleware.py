@@ -1,44 +1,43 @@
-"""What stands before every route that FastAPI serves. Plain ASGI, so that a stream stays a stream.
+"""What every request to FastAPI's routes passes. Plain ASGI, so that a stream stays a stream.
 
-* `Door`: request id, log line, count; the last place where an error becomes an answer.
-* `DefaultDeny`: no route is reached without a key, known or not, except three that say how the process is.
-* `WholeBody`: a body is bounded in size and time: FastAPI reads any, before it asks whether the route may be used.
+* `ErrorBoundary`: request id, log line, count; the place where an error becomes a response. Requests in flight are
+  drained at shutdown and slow clients are cut off, as in the request lifecycle.
+* `DefaultDeny`: no route is reached without a key, except the three in PUBLIC. This comes before routing.
+* `BufferedBody`: a body is bounded in size and time; FastAPI reads any, before it checks whether the key may use the
+  route.
 
-Nothing here reads the Host header or anything made of it; `scope["path"]` is the one word for where a request goes.
+Nothing here reads the Host header or anything made of it: decisions are made on `scope["path"]`.
 """
 
 import asyncio
 import logging
+from time import monotonic
 from typing import Protocol
 
 from quarterdeck.accounting.principal import Principal
-from quarterdeck.errors import APIError, RequestTimeoutError
-from quarterdeck.gateway.http import responses
-from quarterdeck.gateway.http.access_log import AccessLog, Exchange, printable
+from quarterdeck.errors import APIError
+from quarterdeck.gateway.http import error_responses
+from quarterdeck.gateway.http.access_log import AccessLog, AccessRecord, printable
+from quarterdeck.gateway.http.asgi_exchange import abort_of
+from quarterdeck.gateway.http.callers import Caller, Callers
+from quarterdeck.gateway.http.registry import BodyPolicy
 from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST
-from quarterdeck.net.asgi import (
-    ASGIApp,
-    ClientGoneError,
-    Message,
-    Receive,
-    Scope,
-    Send,
-    read_body,
-    send_response,
-)
+from quarterdeck.net.asgi import ASGIApp, ClientGoneError, Message, Receive, Scope, Send, read_body
+from quarterdeck.settings.config import GatewayConfig
+from quarterdeck.settings.live import Live
 
 log = logging.getLogger(__name__)
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics"})
-"""For probes and scrapers. They tell of the process, its models' names and its counters; nothing of a caller."""
+"""For probes and scrapers. They show the process, its models' names and its counters; nothing about a caller."""
 
-MAX_BODY_BYTES = 1024 * 1024
-"""Of a request to FastAPI's routes: objects of the admin API, the largest of which name a thousand models."""
-BODY_SECONDS = 30.0
+CRUD_BODY = BodyPolicy(max_bytes=1024 * 1024, seconds=30)
+"""For objects of the admin API; the largest of them list a thousand models."""
 
-EXCHANGE = "quarterdeck.exchange"
+RECORD = "quarterdeck.record"
 PRINCIPAL = "quarterdeck.principal"
-"""Where they stand in the scope."""
+CALLER = "quarterdeck.caller"
+"""Members of the scope."""
 
 
 class Authenticates(Protocol):
@@ -49,60 +48,81 @@ class Authenticates(Protocol):
     def known(self, authorization: bytes | None) -> Principal | None: ...
 
 
-class Door:
-    """Outermost: an exchange for each request, an envelope for each error."""
+class ErrorBoundary:
+    """Outermost.
 
-    def __init__(self, app: ASGIApp, access: AccessLog) -> None:
+    A hang-up does not cancel a request here, as it does in the request lifecycle: a committed write must still be
+    announced to the other gateways. Requests of PUBLIC are not counted as in flight, and work during a drain.
+    """
+
+    def __init__(self, app: ASGIApp, access: AccessLog, callers: Callers, config: Live[GatewayConfig]) -> None:
         self._app = app
         self._access = access
+        self._callers = callers
+        self._config = config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             await self._serve(scope, receive, send)
-        # A websocket is nobody's business here; uvicorn is told not to take one.
+        # Websockets are not supported; uvicorn is configured not to accept any.
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = self._access.open(scope["method"], scope["path"])
-        scope[EXCHANGE] = exchange
+        record = self._access.open(scope["method"], scope["path"])
+        scope[RECORD] = record
         for name, value in scope["headers"]:
             if name == b"x-client-request-id":
-                exchange.client_request_id = printable(value)
-        sender = _Sender(send, exchange)
+                record.client_request_id = printable(value)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # narrows the type; a running coroutine has one
+        scope[CALLER] = caller = Caller(task) if scope["path"] in PUBLIC else self._callers.enter(task)
+        sender = _Sender(send, record, caller, self._config.current.client_write_timeout_seconds)
         try:
             await self._app(scope, receive, sender.send)
         except APIError as error:
-            await _answer(sender, error)
+            await error_responses.send(sender.send, error)
+        except asyncio.CancelledError:
+            if not caller.was_stopped():
+                raise
+            if record.status:
+                abort_of(scope)()
+            elif (stopped := caller.error()) is not None:
+                await error_responses.send(sender.send, stopped)
         except Exception:
-            # The door: whatever nobody below expected is logged with its trace and told as a 500.
+            # The outermost edge: an unexpected exception is logged with its trace, and the client gets a 500.
             log.exception("unhandled error")
-            if exchange.status:
-                raise  # the answer has begun; uvicorn cuts the connection, so that nobody takes it for whole
-            await _answer(sender, responses.unhandled(exchange.request_id))
+            if record.status:
+                raise  # the answer has begun; uvicorn closes the connection, so that it does not look complete
+            await error_responses.send(sender.send, error_responses.internal_error(record.request_id))
         finally:
+            self._callers.leave(caller)
             route = scope.get("route")
-            exchange.route = getattr(route, "path", exchange.route)
-            exchange.status = exchange.status or CLIENT_CLOSED_REQUEST
-            self._access.close(exchange)
+            record.route = getattr(route, "path", record.route)
+            record.status = record.status or CLIENT_CLOSED_REQUEST
+            self._access.close(record)
 
 
 class _Sender:
-    """Notes the status and adds the headers of every answer."""
+    """Records the status, adds the headers of every response, and bounds the time of a write."""
 
-    def __init__(self, send: Send, exchange: Exchange) -> None:
+    def __init__(self, send: Send, record: AccessRecord, caller: Caller, seconds: float) -> None:
         self._send = send
-        self._exchange = exchange
+        self._record = record
+        self._caller = caller
+        self._seconds = seconds
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._exchange.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *self._exchange.headers()]
+            self._record.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), *self._record.headers()]
+        self._caller.deadline = monotonic() + self._seconds
         await self._send(message)
+        self._caller.deadline = 0.0
 
 
 class DefaultDeny:
-    """Before routing, so that a path that does not exist is refused as one that does."""
+    """Before routing, so that a path that does not exist is refused like one that does."""
 
     def __init__(self, app: ASGIApp, authenticator: Authenticates) -> None:
         self._app = app
@@ -112,29 +132,37 @@ class DefaultDeny:
         if scope["type"] == "http" and scope["path"] not in PUBLIC:
             principal = await self._authenticator.authenticate(authorization(scope["headers"]))
             scope[PRINCIPAL] = principal
-            scope[EXCHANGE].key = principal.key
+            scope[RECORD].key = principal.key
         await self._app(scope, receive, send)
 
 
-class WholeBody:
-    """Behind the key: a stranger's body is not read at all."""
+class BufferedBody:
+    """Admits a request and reads its body, after its key was checked: without a key no body is read.
 
-    def __init__(self, app: ASGIApp) -> None:
+    The bound on requests in flight does not hold here: an overloaded gateway must still accept the revocation of a key.
+    """
+
+    def __init__(
+        self, app: ASGIApp, callers: Callers, config: Live[GatewayConfig], policy: BodyPolicy = CRUD_BODY
+    ) -> None:
         self._app = app
+        self._callers = callers
+        self._bounds = config.select(policy.bounds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in PUBLIC:  # a public route reads no body
             await self._app(scope, receive, send)
             return
-        said = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        self._callers.admit(None)
+        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        caller: Caller = scope[CALLER]
+        limit, seconds = self._bounds.current
+        caller.deadline = monotonic() + seconds
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                body = await read_body(receive, MAX_BODY_BYTES, int(said) if said.isdigit() else None)
-        except TimeoutError:
-            headers = {"connection": "close"}
-            raise RequestTimeoutError("The request's body did not come in time.", headers=headers) from None
+            body = await read_body(receive, limit, int(length) if length.isdigit() else None)
         except ClientGoneError:
             return
+        caller.deadline = 0.0
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
@@ -144,11 +172,6 @@ class WholeBody:
 
 
 def authorization(headers: list[tuple[bytes, bytes]]) -> bytes | None:
-    """The one Authorization header. Two of them are none: a proxy before us may have read the other."""
+    """The Authorization header. Two of them count as none: a proxy in front may have read the other one."""
     found = [value for name, value in headers if name == b"authorization"]
     return found[0] if len(found) == 1 else None
-
-
-async def _answer(sender: _Sender, error: APIError) -> None:
-    headers, body = responses.encode(error)
-    await send_response(sender.send, error.status, body, headers)

@@ -1,14 +1,28 @@
-"""The model routes, for FastAPI's table: `hot_path` has taken their POSTs before routing.
+"""The model routes: each operation of the inference pipeline, for the request lifecycle's registry."""
 
-They stand here so that another method is a 405 that names POST, and so that a walk over the routes finds them.
-"""
+from collections.abc import Awaitable
+from typing import Protocol
 
-from starlette.routing import Route
+from quarterdeck.gateway.http.registry import Route
+from quarterdeck.gateway.http.request_head import RequestHead
+from quarterdeck.inference.call import Head, Operation, Reply
 
-from quarterdeck.inference.call import Operation
-from quarterdeck.net.asgi import ASGIApp
+
+class Pipeline(Protocol):
+    """What is needed of `inference.pipeline.Pipeline`."""
+
+    async def call(self, head: Head, body: bytes) -> Reply: ...
 
 
-def routes(endpoint: ASGIApp) -> list[Route]:
-    """One for each operation, all answered by `endpoint`."""
-    return [Route(operation.value, endpoint, methods=["POST"], name=operation.word) for operation in Operation]
+def routes(pipeline: Pipeline) -> list[Route]:
+    return [_route(pipeline, operation) for operation in Operation]
+
+
+def _route(pipeline: Pipeline, operation: Operation) -> Route:
+    # Not a coroutine function: the pipeline's own coroutine is awaited directly.
+    def call(head: RequestHead, body: bytes) -> Awaitable[Reply]:
+        return pipeline.call(
+            Head(head.request_id, operation, head.principal, head.started, head.forwarded, head.cache_control), body
+        )
+
+    return Route.buffered(operation.path, call)

@@ -1,7 +1,8 @@
-"""The way of a request to a model through the door, with a fake pipeline behind it."""
+"""Requests to registered routes over ASGI: the model routes with a fake pipeline, a stream, and an upload."""
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ from tests.gateway.fakes import NARROW, USER, Client, FakePipeline, FakeStream, 
 
 from quarterdeck.errors import BadRequestError, RateLimitError
 from quarterdeck.gateway.app import create_app
-from quarterdeck.gateway.http import callers
-from quarterdeck.gateway.http.lifecycle import HotPath
+from quarterdeck.gateway.http.access_log import AccessLog
+from quarterdeck.gateway.http.callers import Callers
+from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.inference.call import Operation, Reply
 from quarterdeck.inference.routing.directory import Directory
+from quarterdeck.telemetry.access_lines import AccessLine
 
 CHAT = "/v1/chat/completions"
 EVENTS = [b"data: 1\n\n", b"data: 2\n\n", b"data: [DONE]\n\n"]
@@ -24,7 +27,7 @@ def pipeline() -> FakePipeline:
 
 
 @pytest.fixture
-def app(pipeline: FakePipeline) -> HotPath:
+def app(pipeline: FakePipeline) -> RequestLifecycle:
     return create_app(parts(pipeline))
 
 
@@ -35,7 +38,7 @@ def stream(pieces: list[bytes], **options: Any) -> tuple[FakeStream, Reply]:
 
 @pytest.mark.parametrize("operation", list(Operation))
 async def test_every_operation_reaches_the_pipeline_with_its_body_untouched(
-    operation: Operation, app: HotPath, pipeline: FakePipeline
+    operation: Operation, app: RequestLifecycle, pipeline: FakePipeline
 ) -> None:
     body = b'{"model": "chat",  "odd":\t[1]}'
     answer = await Client(app).post(operation.value, body)
@@ -44,7 +47,9 @@ async def test_every_operation_reaches_the_pipeline_with_its_body_untouched(
     assert (head.operation, head.principal.key, seen) == (operation, "key_user", body)
 
 
-async def test_the_answer_carries_our_request_id_and_openais_headers(app: HotPath, pipeline: FakePipeline) -> None:
+async def test_the_answer_carries_our_request_id_and_openais_headers(
+    app: RequestLifecycle, pipeline: FakePipeline
+) -> None:
     pipeline.answer = Reply(200, ((b"content-type", b"application/json"), (b"x-ratelimit-limit-requests", b"5")), b"{}")
     answer = await Client(app).post(CHAT, {})
     assert answer.headers["x-request-id"] == pipeline.calls[0][0].request_id
@@ -54,7 +59,7 @@ async def test_the_answer_carries_our_request_id_and_openais_headers(app: HotPat
     assert answer.headers["content-length"] == "2"
 
 
-async def test_a_callers_request_id_names_nothing_of_ours(app: HotPath, pipeline: FakePipeline) -> None:
+async def test_a_callers_request_id_names_nothing_of_ours(app: RequestLifecycle, pipeline: FakePipeline) -> None:
     headers = [("x-request-id", "req_" + "0" * 32), ("x-client-request-id", "mine")]
     first = await Client(app).post(CHAT, {}, headers=headers)
     second = await Client(app).post(CHAT, {}, headers=headers)
@@ -62,7 +67,7 @@ async def test_a_callers_request_id_names_nothing_of_ours(app: HotPath, pipeline
     assert "0" * 32 not in first.headers["x-request-id"]
 
 
-async def test_without_a_key_the_body_is_not_even_read(app: HotPath, pipeline: FakePipeline) -> None:
+async def test_without_a_key_the_body_is_not_even_read(app: RequestLifecycle, pipeline: FakePipeline) -> None:
     client = Client(app, key=None)
     answer = await client.post(CHAT, b"", pieces=[], body_ends=False)
     assert (answer.status, answer.error["code"]) == (401, "missing_api_key")
@@ -70,12 +75,14 @@ async def test_without_a_key_the_body_is_not_even_read(app: HotPath, pipeline: F
     assert pipeline.calls == []
 
 
-async def test_two_authorization_headers_are_none(app: HotPath) -> None:
+async def test_two_authorization_headers_are_none(app: RequestLifecycle) -> None:
     answer = await Client(app).post(CHAT, {}, headers=[("authorization", f"Bearer {NARROW}")])
     assert answer.status == 401
 
 
-async def test_an_error_of_the_pipeline_is_an_envelope_with_its_headers(app: HotPath, pipeline: FakePipeline) -> None:
+async def test_an_error_of_the_pipeline_is_an_envelope_with_its_headers(
+    app: RequestLifecycle, pipeline: FakePipeline
+) -> None:
     pipeline.answer = RateLimitError("too many", retry_after="7")
     answer = await Client(app).post(CHAT, {})
     assert (answer.status, answer.headers["retry-after"]) == (429, "7")
@@ -88,14 +95,14 @@ async def test_an_error_of_the_pipeline_is_an_envelope_with_its_headers(app: Hot
     assert answer.headers["x-request-id"].startswith("req_")
 
 
-async def test_a_header_of_an_error_can_not_break_the_head(app: HotPath, pipeline: FakePipeline) -> None:
+async def test_a_header_of_an_error_can_not_break_the_head(app: RequestLifecycle, pipeline: FakePipeline) -> None:
     pipeline.answer = BadRequestError("no", retry_after="1\r\nset-cookie: a=b")
     answer = await Client(app).post(CHAT, {})
     assert answer.headers["retry-after"] == "1set-cookie: a=b"
 
 
 async def test_a_bug_is_a_500_that_tells_the_id_and_nothing_else(
-    app: HotPath, pipeline: FakePipeline, caplog: pytest.LogCaptureFixture
+    app: RequestLifecycle, pipeline: FakePipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
     pipeline.answer = ZeroDivisionError("sk-qd-secret-in-a-bug")
     answer = await Client(app).post(CHAT, {})
@@ -105,7 +112,7 @@ async def test_a_bug_is_a_500_that_tells_the_id_and_nothing_else(
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_a_stream_is_passed_on_piece_by_piece_and_closed(app: HotPath, pipeline: FakePipeline) -> None:
+async def test_a_stream_is_passed_on_piece_by_piece_and_closed(app: RequestLifecycle, pipeline: FakePipeline) -> None:
     made, pipeline.answer = stream(list(EVENTS))
     answer = await Client(app).post(CHAT, {})
     assert [piece for piece in answer.pieces if piece] == EVENTS
@@ -114,7 +121,9 @@ async def test_a_stream_is_passed_on_piece_by_piece_and_closed(app: HotPath, pip
     assert "content-length" not in answer.headers
 
 
-async def test_a_caller_who_hangs_up_while_the_pipeline_works_cancels_it(app: HotPath, pipeline: FakePipeline) -> None:
+async def test_a_caller_who_hangs_up_while_the_pipeline_works_cancels_it(
+    app: RequestLifecycle, pipeline: FakePipeline
+) -> None:
     pipeline.answer = never
     client = Client(app)
     task = asyncio.create_task(client.post(CHAT, {}))
@@ -125,7 +134,7 @@ async def test_a_caller_who_hangs_up_while_the_pipeline_works_cancels_it(app: Ho
     assert answer.status == 0
 
 
-async def test_a_caller_who_hangs_up_mid_stream_closes_it(app: HotPath, pipeline: FakePipeline) -> None:
+async def test_a_caller_who_hangs_up_mid_stream_closes_it(app: RequestLifecycle, pipeline: FakePipeline) -> None:
     made, pipeline.answer = stream([EVENTS[0]], hangs=True)
     client = Client(app)
     task = asyncio.create_task(client.post(CHAT, {}))
@@ -136,20 +145,17 @@ async def test_a_caller_who_hangs_up_mid_stream_closes_it(app: HotPath, pipeline
     assert not answer.is_whole
 
 
-async def test_a_caller_who_hangs_up_mid_body_leaves_nothing(app: HotPath, pipeline: FakePipeline) -> None:
+async def test_a_caller_who_hangs_up_mid_body_leaves_nothing(app: RequestLifecycle, pipeline: FakePipeline) -> None:
     client = Client(app)
     client.hang_up()
     answer = await client.post(CHAT, b"", pieces=[b'{"a"'], body_ends=False)
     assert (answer.status, pipeline.calls) == (0, [])
 
 
-async def test_a_caller_who_does_not_read_holds_one_piece_and_is_dropped(
-    pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(callers, "SWEEP_SECONDS", 0.01)
+async def test_a_caller_who_does_not_read_holds_one_piece_and_is_dropped(pipeline: FakePipeline) -> None:
     pipeline.directory.replace(Directory.of(config(client_write_timeout_seconds=0.05)))
     made, pipeline.answer = stream(EVENTS * 100)
-    client = Client(create_app(parts(pipeline)))
+    client = Client(create_app(parts(pipeline, callers=Callers(sweep_seconds=0.01))))
     client.stop_reading_after(2)
     await client.post(CHAT, {})
     assert client.was_aborted
@@ -157,16 +163,16 @@ async def test_a_caller_who_does_not_read_holds_one_piece_and_is_dropped(
     assert made.given == 3
 
 
-async def test_a_body_that_does_not_come_is_a_408(pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callers, "SWEEP_SECONDS", 0.01)
+async def test_a_body_that_does_not_come_is_a_408(pipeline: FakePipeline) -> None:
     pipeline.directory.replace(Directory.of(config(client_body_timeout_seconds=0.05)))
-    answer = await Client(create_app(parts(pipeline))).post(CHAT, b"", pieces=[b"{"], body_ends=False)
+    app = create_app(parts(pipeline, callers=Callers(sweep_seconds=0.01)))
+    answer = await Client(app).post(CHAT, b"", pieces=[b"{"], body_ends=False)
     assert (answer.status, answer.error["code"]) == (408, "request_timeout")
     assert answer.headers["connection"] == "close"
 
 
 @pytest.mark.parametrize("said", [True, False])
-async def test_a_body_that_is_too_large_is_a_413(said: bool, app: HotPath, pipeline: FakePipeline) -> None:
+async def test_a_body_that_is_too_large_is_a_413(said: bool, app: RequestLifecycle, pipeline: FakePipeline) -> None:
     pieces = [b"x" * 1024 * 1024] * 5
     headers = [("content-length", str(5 * 1024 * 1024))] if said else []
     answer = await Client(app).post(CHAT, b"", pieces=pieces, headers=headers)
@@ -175,18 +181,18 @@ async def test_a_body_that_is_too_large_is_a_413(said: bool, app: HotPath, pipel
     assert pipeline.calls == []
 
 
-async def test_a_body_far_too_large_is_refused_unread(app: HotPath) -> None:
+async def test_a_body_far_too_large_is_refused_unread(app: RequestLifecycle) -> None:
     answer = await Client(app).post(CHAT, b"", pieces=[], body_ends=False, headers=[("content-length", str(10**10))])
     assert (answer.status, answer.headers["connection"]) == (413, "close")
 
 
-async def test_a_body_that_is_as_large_as_allowed_passes(app: HotPath, pipeline: FakePipeline) -> None:
+async def test_a_body_that_is_as_large_as_allowed_passes(app: RequestLifecycle, pipeline: FakePipeline) -> None:
     pieces = [b"x" * 1024 * 1024] * 4
     assert (await Client(app).post(CHAT, b"", pieces=pieces)).status == 200
     assert pipeline.calls[0][1] == b"".join(pieces)
 
 
-async def test_a_compressed_body_is_refused_in_words(app: HotPath) -> None:
+async def test_a_compressed_body_is_refused_in_words(app: RequestLifecycle) -> None:
     answer = await Client(app).post(CHAT, {}, headers=[("content-encoding", "gzip")])
     assert (answer.status, answer.error["code"]) == (400, "unsupported_content_encoding")
 
@@ -219,9 +225,10 @@ async def test_one_more_than_max_in_flight_is_refused_before_its_body(pipeline: 
     await task
 
 
-async def test_a_draining_gateway_takes_nothing_new(app: HotPath, pipeline: FakePipeline) -> None:
-    app.is_draining = True
-    answer = await Client(app).post(CHAT, {})
+async def test_a_draining_gateway_takes_nothing_new(pipeline: FakePipeline) -> None:
+    made = parts(pipeline)
+    made.callers.is_draining = True
+    answer = await Client(create_app(made)).post(CHAT, {})
     assert (answer.status, answer.error["code"], answer.headers["connection"]) == (503, "shutting_down", "close")
     assert pipeline.calls == []
 
@@ -246,7 +253,7 @@ async def test_who_is_cut_off_at_the_end_is_told_so(pipeline: FakePipeline) -> N
     assert cut.closed.is_set()
 
 
-async def test_somebody_elses_cancel_goes_through(app: HotPath, pipeline: FakePipeline) -> None:
+async def test_somebody_elses_cancel_goes_through(app: RequestLifecycle, pipeline: FakePipeline) -> None:
     pipeline.answer = never
     task = asyncio.create_task(Client(app).post(CHAT, {}))
     await pipeline.was_called.wait()
@@ -278,3 +285,12 @@ async def test_each_request_is_counted_once_by_route_and_status(pipeline: FakePi
         (CHAT, "401"): 1,
         ("unmatched", "404"): 1,
     }
+
+
+async def test_a_request_to_a_model_leaves_a_line_as_well(pipeline: FakePipeline) -> None:
+    made = parts(pipeline)
+    lines: list[AccessLine] = []
+    access = AccessLog(made.metrics, lines.extend)
+    await Client(create_app(replace(made, access=access))).post("/v1/chat/completions", {})
+    access.flush()
+    assert [(line.message, line.key) for line in lines] == [("POST /v1/chat/completions 200", "key_user")]

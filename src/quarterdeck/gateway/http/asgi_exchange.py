@@ -1,0 +1,90 @@
+"""An exchange over ASGI: what the front leaves to uvicorn, and any other ASGI server."""
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+
+from quarterdeck.gateway.http.callers import Caller
+from quarterdeck.gateway.http.exchange import Headers
+from quarterdeck.net.asgi import ClientGoneError, Receive, Scope, Send, read_body, send_response
+
+ABORT = "quarterdeck.abort"
+"""ASGI extension of our server: `call` closes the connection and drops what it has not sent."""
+
+
+class AsgiExchange:
+    """Once the body is read, a task waits for `http.disconnect`: ASGI reports a hang-up only to `receive`."""
+
+    __slots__ = ("_content_length", "_has_whole_body", "_piece", "_receive", "_send", "_watcher", "abort", "caller")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, content_length: int | None) -> None:
+        self.caller: Caller | None = None
+        self.abort = abort_of(scope)
+        self._receive = receive
+        self._send = send
+        self._content_length = content_length
+        self._has_whole_body = False
+        self._piece = b""
+        """The one piece that waits for `room`: ASGI's `send` must be awaited."""
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def read(self, limit: int) -> bytes:
+        body = await read_body(self._receive, limit, self._content_length)
+        self.watch()
+        return body
+
+    async def next_piece(self) -> bytes:
+        while not self._has_whole_body:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            self._has_whole_body = not message.get("more_body", False)
+            if self._has_whole_body:
+                self.watch()
+            piece: bytes = message.get("body", b"")
+            if piece:
+                return piece
+        return b""
+
+    def watch(self) -> None:
+        if self._watcher is None and self.caller is not None:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch(self.caller))
+
+    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        await send_response(self._send, status, body, headers)
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    def put(self, piece: bytes) -> bool:
+        self._piece = piece
+        return False
+
+    async def room(self) -> None:
+        caller = self.caller
+        if caller is not None:
+            caller.deadline = monotonic() + caller.patience
+        await self._send({"type": "http.response.body", "body": self._piece, "more_body": True})
+        if caller is not None:
+            caller.deadline = 0.0
+
+    async def end(self) -> None:
+        await self._send({"type": "http.response.body", "body": b""})
+
+    def close(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    async def _watch(self, caller: Caller) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass  # the rest of a body, or an empty end that a server repeats
+        caller.hang_up()
+
+
+def abort_of(scope: Scope) -> Callable[[], None]:
+    """Our server's `abort`. Another server closes a connection whose answer was not completed."""
+    abort: Callable[[], None] = (scope.get("extensions") or {}).get(ABORT, {}).get("call", _ignore)
+    return abort
+
+
+def _ignore() -> None: ...

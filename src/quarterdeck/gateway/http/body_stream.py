@@ -1,0 +1,55 @@
+"""A request's body for a handler that reads it piece by piece."""
+
+from time import monotonic
+from typing import NoReturn, Self
+
+from quarterdeck.gateway.http.callers import Caller
+from quarterdeck.gateway.http.exchange import Exchange
+from quarterdeck.net.asgi import too_large
+
+
+class BodyStream:
+    """An async iterator of pieces. While the handler takes none, none is read from the connection: a body of any size
+    holds some 320 KiB of memory.
+
+    Each piece must come within `seconds`. A body above `limit` bytes raises RequestTooLargeError. The handler should
+    read to the end before it does other long work: until then a hang-up shows only to a read, as ClientGoneError.
+    """
+
+    __slots__ = ("_caller", "_exchange", "_limit", "_seconds", "_size")
+
+    def __init__(self, exchange: Exchange, caller: Caller, *, limit: int, seconds: float) -> None:
+        self._exchange = exchange
+        self._caller = caller
+        self._limit = limit
+        self._seconds = seconds
+        self._size = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._next()
+        if not piece:
+            raise StopAsyncIteration
+        self._size += len(piece)
+        if self._size > self._limit:
+            await self.refuse()
+        return piece
+
+    async def refuse(self) -> NoReturn:
+        """Always raises RequestTooLargeError, after reading and dropping about another `limit` bytes: a client whose
+        connection is closed while it writes sees a broken connection instead of the 413."""
+        dropped = 0
+        while dropped <= self._limit:
+            piece = await self._next()
+            if not piece:
+                raise too_large(self._limit, unread=False)
+            dropped += len(piece)
+        raise too_large(self._limit, unread=True)
+
+    async def _next(self) -> bytes:
+        self._caller.deadline = monotonic() + self._seconds
+        piece = await self._exchange.next_piece()
+        self._caller.deadline = 0.0
+        return piece

@@ -1,0 +1,155 @@
+"""uvicorn's httptools protocol with the bounds that it lacks.
+
+* A request's head is bounded in bytes and in time: httptools keeps a header of any length. Trailers are bounded as
+  well, and not taken for headers: uvicorn would add them to those of the request.
+* A malformed request is answered with OpenAI's error object, like any other error.
+* A connection can be closed without sending what is buffered (`asgi_exchange.ABORT`); a normal close would wait for the
+  client.
+* A hang-up reaches the request being served. uvicorn reports it to the latest one, which on a pipelined connection may
+  still wait for its turn.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from quarterdeck.errors import APIError, BadRequestError, RequestTimeoutError
+from quarterdeck.gateway.http import error_responses
+from quarterdeck.gateway.http.asgi_exchange import ABORT
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Request line and headers together. 64 KiB: eight times nginx's default, more than any key or cookie needs."""
+HEAD_SECONDS = 20.0
+"""From the connection, or from a request's first byte, to the end of its headers."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, head_seconds: float, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_seconds = head_seconds
+        self._head_bytes = 0
+        self._piece = 0
+        """Bytes of the piece being parsed."""
+        self._framing = 0
+        """Bytes received since the last piece of a body, that are not of the body."""
+        self._is_in_head = True
+        self._has_begun = False
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._running: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._start_head_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_head_timer()
+        self._hang_up()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._piece = len(data)
+        if self._is_in_head:
+            self._head_bytes += len(data)
+            # A piece has at most 256 KiB, so one with the end of a head and a body after it may pass once.
+            if self._head_bytes - len(data) > MAX_HEAD_BYTES:
+                self._refuse(_head_too_large())
+                return
+        else:
+            self._framing += len(data)
+        super().data_received(data)
+        if self._framing > MAX_HEAD_BYTES:  # trailers; the answer may have been sent, so there is no error to send
+            self._abort()
+        elif self._is_in_head and (self._head_bytes or self._has_begun):  # most heads come whole and need no timer
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(_head_too_large())
+            elif self._head_timer is None:
+                self._start_head_timer()
+
+    def on_message_begin(self) -> None:
+        self._is_in_head = self._has_begun = True
+        super().on_message_begin()
+        self.scope["extensions"] = {ABORT: {"call": self._abort}}
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        self._end_head_timer()
+        if self._is_head_too_large():
+            self._refuse(_head_too_large())
+            return
+        super().on_headers_complete()
+        self.headers = []  # for trailers, which are ignored
+
+    def _is_head_too_large(self) -> bool:
+        """Of a complete head; only possible when as many bytes have arrived."""
+        if self._head_bytes <= MAX_HEAD_BYTES and self._piece <= MAX_HEAD_BYTES:
+            return False
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD_BYTES
+
+    def on_message_complete(self) -> None:
+        if not self.transport.is_closing():
+            super().on_message_complete()
+        self._end_message()
+
+    def _end_message(self) -> None:
+        self._is_in_head, self._has_begun = True, False
+        self._head_bytes = self._framing = 0
+
+    def on_body(self, body: bytes) -> None:
+        self._framing = 0
+        if not self.transport.is_closing():
+            super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        if not self.transport.is_closing():
+            self._refuse(BadRequestError(msg, code="invalid_http"))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _hang_up(self) -> None:
+        """Report to the ASGI request being served that its client is gone."""
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def _abort(self) -> None:
+        self._hang_up()
+        self.transport.abort()
+
+    def _start_head_timer(self) -> None:
+        self._head_timer = self.loop.call_later(self._head_seconds, self._head_timed_out)
+
+    def _head_timed_out(self) -> None:
+        self._head_timer = None
+        if not self._is_in_head or self.transport.is_closing():
+            return
+        if self._head_bytes or self._has_begun:
+            self._refuse(RequestTimeoutError("The request headers were not received in time."))
+        else:
+            self.transport.close()
+
+    def _end_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse(self, error: APIError) -> None:
+        """Answer what never became a request, and close the connection."""
+        if self._running is not None and not self._running.response_complete:
+            self._abort()  # nothing may be written into another request's answer
+            return
+        self.transport.write(STATUS_LINE[error.status] + error_responses.closing(error))
+        self.transport.close()
+
+
+def _head_too_large() -> BadRequestError:
+    error = BadRequestError(
+        f"The request headers are larger than the maximum of {MAX_HEAD_BYTES} bytes.", code="request_headers_too_large"
+    )
+    error.status = 431
+    return error

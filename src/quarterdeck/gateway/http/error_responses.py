@@ -1,0 +1,123 @@
+"""The gateway's one translator of errors: an APIError becomes a status, headers and OpenAI's error object.
+
+Whatever refuses a request raises an APIError, or FastAPI's own errors, which are first turned into APIErrors here. The
+result leaves in four ways: as headers and body (`encode`, for the request lifecycle), over ASGI (`send`), as FastAPI's
+Response (`add_handlers`), or as bytes on a connection that closes (`closing`). After an answer has begun, an error is
+an SSE event (`protocol.sse.error_event`).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from quarterdeck.errors import APIError, BadRequestError, MethodNotAllowedError, NotFoundError, envelope
+from quarterdeck.net.asgi import Send, send_response
+
+HeaderList = list[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+
+_CODES = {
+    "missing": "missing_required_parameter",
+    "json_invalid": "invalid_json",
+    "extra_forbidden": "unknown_parameter",
+}
+_NOT_IN_HEADERS = re.compile(r"[^\t\x20-\x7e]")
+
+
+def encode(error: APIError) -> tuple[HeaderList, bytes]:
+    """Headers (without the content-length) and body of the response; its status is `error.status`."""
+    body = msgspec.json.encode(envelope(error))
+    headers = [JSON]
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    own = error.headers if error.retry_after is None else {"retry-after": str(error.retry_after), **error.headers}
+    for name, value in own.items():
+        # retry-after may be an engine's own words, which must not end the line.
+        headers.append((name.lower().encode("latin-1"), _NOT_IN_HEADERS.sub("", value).encode("ascii")))
+    return headers, body
+
+
+async def send(send: Send, error: APIError) -> None:
+    headers, body = encode(error)
+    await send_response(send, error.status, body, headers)
+
+
+def closing(error: APIError) -> bytes:
+    """The response without its status line, for a connection that closes after it."""
+    headers, body = encode(error)
+    headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+    return b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n" + body
+
+
+def add_handlers(api: FastAPI) -> None:
+    """Have FastAPI answer its own errors and ours by this module."""
+    api.add_exception_handler(APIError, _on_api_error)
+    api.add_exception_handler(HTTPException, _on_http_error)
+    api.add_exception_handler(RequestValidationError, _on_validation_error)
+
+
+def internal_error(request_id: str) -> APIError:
+    """For an unexpected exception: the client learns where to find it in the logs, and nothing of the exception."""
+    return APIError(
+        f"The gateway failed to process this request. Details are in its log under the request id {request_id}.",
+        code="internal_error",
+    )
+
+
+def from_http(error: HTTPException) -> APIError:
+    """Starlette's errors: 404, 405, and others by their status."""
+    headers = dict(error.headers or {})
+    if error.status_code == 404:
+        return NotFoundError("Unknown request URL. Please check it for typos.", code="unknown_url", headers=headers)
+    if error.status_code == 405:
+        return MethodNotAllowedError("Method not allowed.", headers=headers)
+    refused = BadRequestError(str(error.detail), headers=headers)
+    refused.status = error.status_code
+    return refused
+
+
+def from_validation(error: RequestValidationError) -> APIError:
+    """The first of FastAPI's validation errors, in OpenAI's words."""
+    found: Mapping[str, Any] = error.errors()[0]
+    param = _path(found["loc"][1:])
+    kind, reason = found["type"], found["msg"].removeprefix("Value error, ")
+    code = _CODES.get(kind, "invalid_type" if kind.endswith("_type") else "invalid_value")
+    if code == "invalid_json":
+        return BadRequestError(f"We could not parse the JSON body of your request: {reason}.", code=code)
+    if code == "missing_required_parameter":
+        message = f"Missing required parameter: '{param}'." if param else "Missing request body."
+    elif code == "unknown_parameter":
+        message = f"Unknown parameter: '{param}'."
+    else:
+        message = f"Invalid value for '{param}': {reason}." if param else f"The body must be a JSON object: {reason}."
+    return BadRequestError(message, param=param or None, code=code)
+
+
+def _path(parts: Sequence[str | int]) -> str:
+    path = ""
+    for part in parts:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return path.removeprefix(".")
+
+
+async def _on_api_error(request: Request, error: Exception) -> Response:
+    headers, body = encode(cast(APIError, error))
+    response = Response(body, cast(APIError, error).status)
+    response.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
+    return response
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    return await _on_api_error(request, from_http(cast(HTTPException, error)))
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    return await _on_api_error(request, from_validation(cast(RequestValidationError, error)))

@@ -1,0 +1,107 @@
+"""Routes that the request lifecycle serves: whatever may run long, stream, or take a large body.
+
+A route is a method, a path and a handler: `handler(head, body) → Reply`, whole or streamed. Drain, cancellation on
+disconnect, time-outs, back-pressure, request ids, counts and errors are the lifecycle's, so a handler only raises
+APIError or returns. A new one is added in `app.create_app`. Routes of plain objects (CRUD) stay with FastAPI.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from quarterdeck.gateway.http.body_stream import BodyStream
+from quarterdeck.gateway.http.request_head import RequestHead
+from quarterdeck.inference.call import Reply
+from quarterdeck.settings.config import GatewayConfig
+
+MIB = 1024 * 1024
+
+_PARAMETER = re.compile(r"\{(\w+)\}")
+
+
+class BodyPolicy(msgspec.Struct, frozen=True):
+    """How a request's body is read."""
+
+    max_bytes: int | None = None
+    """None: the setting `max_body_mb`. A larger body is a 413."""
+    seconds: float | None = None
+    """For the whole body, or for each piece of a streamed one. None: the setting `client_body_timeout_seconds`."""
+    is_streamed: bool = False
+    """The handler reads it piece by piece; else it is read into memory before the handler is called."""
+
+    def bounds(self, gateway: GatewayConfig) -> tuple[int, float]:
+        """Bytes and seconds, where `gateway` is in force."""
+        return self.max_bytes or gateway.max_body_mb * MIB, self.seconds or gateway.client_body_timeout_seconds
+
+
+class Route(msgspec.Struct, frozen=True, eq=False):
+    """Made by `buffered` and `streamed`."""
+
+    path: str
+    """As it stands in the URL; `{name}` is a parameter of one segment."""
+    handler: Callable[[RequestHead, Any], Awaitable[Reply]]
+    body: BodyPolicy
+    method: str
+
+    @classmethod
+    def buffered(
+        cls,
+        path: str,
+        handler: Callable[[RequestHead, bytes], Awaitable[Reply]],
+        *,
+        method: str = "POST",
+        max_bytes: int | None = None,
+        seconds: float | None = None,
+    ) -> "Route":
+        """A route whose handler gets the whole body."""
+        return cls(path, handler, BodyPolicy(max_bytes, seconds), method)
+
+    @classmethod
+    def streamed(
+        cls,
+        path: str,
+        handler: Callable[[RequestHead, BodyStream], Awaitable[Reply]],
+        *,
+        method: str = "POST",
+        max_bytes: int | None = None,
+        seconds: float | None = None,
+    ) -> "Route":
+        """A route whose handler reads the body piece by piece, as for an upload."""
+        return cls(path, handler, BodyPolicy(max_bytes, seconds, True), method)
+
+
+class Registry:
+    """All of them. `posts` are the POST routes without parameters, by request target: the front takes these."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(routes)
+        self.posts: dict[bytes, Route] = {}
+        self._exact: dict[tuple[str, str], Route] = {}
+        self._templates: list[tuple[re.Pattern[str], Route]] = []
+        for route in self.routes:
+            if _PARAMETER.search(route.path):
+                self._templates.append((_pattern(route.path), route))
+                continue
+            self._exact[route.method, route.path] = route
+            if route.method == "POST":
+                self.posts[route.path.encode("ascii")] = route
+
+    def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
+        """The route of a request and the values of its path's parameters."""
+        if (route := self._exact.get((method, path))) is not None:
+            return route, {}
+        for pattern, route in self._templates:
+            if route.method == method and (match := pattern.fullmatch(path)):
+                return route, match.groupdict()
+        return None
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    literals_and_names = _PARAMETER.split(template)
+    parts = [
+        f"(?P<{part}>[^/]+)" if is_name else re.escape(part)
+        for is_name, part in zip([False, True] * len(literals_and_names), literals_and_names, strict=False)
+    ]
+    return re.compile("".join(parts))

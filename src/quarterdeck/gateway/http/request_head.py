@@ -1,0 +1,66 @@
+"""What a handler learns of a request beside its body."""
+
+from quarterdeck.accounting.principal import Principal
+
+Header = tuple[bytes, bytes]
+
+
+class RequestHead:
+    """Read from the headers in one pass: this is done for each request. Names of `headers` are in lower case."""
+
+    __slots__ = (
+        "authorization",
+        "cache_control",
+        "client_id",
+        "content_encoding",
+        "content_length",
+        "forwarded",
+        "headers",
+        "parameters",
+        "path",
+        "principal",
+        "query",
+        "request_id",
+        "started",
+    )
+
+    def __init__(self, path: str, headers: list[Header], forward: frozenset[bytes]) -> None:
+        self.path = path
+        self.headers = headers
+        self.query = b""
+        """The query string as the client sent it."""
+        self.parameters: dict[str, str] | None = None
+        """Values of the path's parameters, where its template has any."""
+        self.request_id = ""
+        """Set, as is `started` (Unix seconds), when the request enters the lifecycle."""
+        self.started = 0.0
+        self.principal: Principal = None  # type: ignore[assignment]  # set before a handler sees it
+        self.authorization: bytes | None = None
+        self.cache_control = b""
+        self.client_id: bytes | None = None
+        self.content_length: int | None = None
+        self.content_encoding = b""
+        self.forwarded: tuple[Header, ...] = ()
+        """Headers that an engine may see."""
+        keys = 0
+        for name, value in headers:
+            if name == b"authorization":
+                keys += 1
+                self.authorization = value
+            elif name == b"content-length":
+                self.content_length = int(value) if value.isdigit() else None
+            elif name == b"x-client-request-id":
+                self.client_id = value
+            elif name == b"content-encoding":
+                self.content_encoding = value
+            else:
+                if name == b"cache-control":
+                    self.cache_control += b"," + value if self.cache_control else value
+                if name in forward:
+                    self.forwarded += ((name, value),)
+        if keys > 1:  # a proxy in front may have read the other one
+            self.authorization = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of that name."""
+        return next((value for key, value in self.headers if key == name), None)

@@ -1,0 +1,186 @@
+"""The life of a request to a registered route: authenticate, admit, read the body, call the handler, send its reply.
+
+Stands in front of FastAPI, which serves all other paths. A client's hang-up, a time-out and a shutdown cancel the
+handler (`callers`); errors become OpenAI's error object (`error_responses`). Requests arrive over ASGI, or from `front`
+past ASGI: model requests come a thousand times a second, and a framework's request costs more than all of this.
+"""
+
+import asyncio
+import logging
+from time import monotonic
+from typing import Any
+
+from quarterdeck.errors import APIError, BadRequestError
+from quarterdeck.gateway.http import error_responses
+from quarterdeck.gateway.http.access_log import AccessLog, AccessRecord, printable
+from quarterdeck.gateway.http.asgi_exchange import AsgiExchange
+from quarterdeck.gateway.http.body_stream import BodyStream
+from quarterdeck.gateway.http.callers import Caller, Callers
+from quarterdeck.gateway.http.exchange import Exchange
+from quarterdeck.gateway.http.middleware import Authenticates
+from quarterdeck.gateway.http.registry import Registry, Route
+from quarterdeck.gateway.http.request_head import RequestHead
+from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, Reply, Stream
+from quarterdeck.net.asgi import ASGIApp, ClientGoneError, Receive, Scope, Send
+from quarterdeck.protocol import sse
+from quarterdeck.settings.config import GatewayConfig
+from quarterdeck.settings.live import Live
+
+log = logging.getLogger(__name__)
+
+
+class RequestLifecycle:
+    """The ASGI application of the gateway, and `serve` for requests that do not come over ASGI."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        registry: Registry,
+        *,
+        config: Live[GatewayConfig],
+        authenticator: Authenticates,
+        access: AccessLog,
+        callers: Callers,
+    ) -> None:
+        self.registry = registry
+        self._app = app
+        self._config = config
+        self._forward = config.select(_forwarded)
+        self._bounds = config.select(lambda gateway: {each: each.body.bounds(gateway) for each in registry.routes})
+        self._authenticator = authenticator
+        self._access = access
+        self._callers = callers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (found := self.registry.find(scope["method"], scope["path"])) is not None:
+            route, parameters = found
+            head = RequestHead(scope["path"], scope["headers"], self._forward.current)
+            head.parameters, head.query = parameters, scope["query_string"]
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101  # narrows the type; a running coroutine has one
+            await self.serve(route, head, AsgiExchange(scope, receive, send, head.content_length), task)
+            return
+        await self._app(scope, receive, send)
+
+    def ordinary(self, route: Route, headers: list[tuple[bytes, bytes]]) -> RequestHead | None:
+        """The request's head, if `front` may take the request: size known and within bounds, key in memory. `headers`
+        have lower-case names."""
+        head = RequestHead(route.path, headers, self._forward.current)
+        length = head.content_length
+        if length is None or length > self._bounds.current[route][0] or head.content_encoding:
+            return None
+        principal = self._authenticator.known(head.authorization)
+        if principal is None:
+            return None
+        head.principal = principal
+        return head
+
+    async def serve(self, route: Route, head: RequestHead, exchange: Exchange, task: "asyncio.Task[Any]") -> None:
+        """Answer one request. `task` is the current one; it is cancelled when the request has to stop."""
+        record = self._access.open(route.method, head.path, route.path)
+        exchange.caller = caller = self._callers.enter(task)
+        try:
+            await self._answer(route, head, exchange, caller, record)
+        except APIError as error:
+            await self._refuse(error, exchange, caller, record)
+        except ClientGoneError:
+            pass  # the record says so
+        except asyncio.CancelledError:
+            if not caller.was_stopped():
+                raise
+            if (stopped := caller.error()) is not None:
+                await self._refuse(stopped, exchange, caller, record)
+        except Exception:
+            # The outermost edge: an unexpected exception is logged with its trace, and the client gets a 500.
+            log.exception("unhandled error")
+            if caller.is_answered:
+                exchange.abort()  # an incomplete answer must not look complete
+            else:
+                await self._refuse(error_responses.internal_error(record.request_id), exchange, caller, record)
+        finally:
+            exchange.close()
+            self._callers.leave(caller)
+            record.status = record.status or CLIENT_CLOSED_REQUEST
+            self._access.close(record)
+
+    async def _answer(
+        self, route: Route, head: RequestHead, exchange: Exchange, caller: Caller, record: AccessRecord
+    ) -> None:
+        gateway = self._config.current
+        if head.client_id is not None:
+            record.client_request_id = printable(head.client_id)
+        head.principal = head.principal or await self._authenticator.authenticate(head.authorization)
+        record.key = head.principal.key
+        self._callers.admit(gateway.max_in_flight)
+        if head.content_encoding not in (b"", b"identity"):
+            raise BadRequestError("Compressed request bodies are not supported.", code="unsupported_content_encoding")
+        head.request_id, head.started = record.request_id, record.started
+        limit, seconds = self._bounds.current[route]
+        body: bytes | BodyStream
+        if is_streamed := route.body.is_streamed:
+            body = BodyStream(exchange, caller, limit=limit, seconds=seconds)
+            if head.content_length is not None and head.content_length > limit:
+                await body.refuse()
+        else:
+            caller.deadline = monotonic() + seconds
+            body = await exchange.read(limit)
+            caller.deadline = 0.0
+        reply = await route.handler(head, body)
+        if is_streamed:
+            exchange.watch()
+        write_seconds = gateway.client_write_timeout_seconds
+        if reply.stream is not None:
+            await self._stream(reply, reply.stream, exchange, caller, record, write_seconds)
+            return
+        caller.is_settled = True
+        record.status = reply.status
+        caller.deadline = monotonic() + write_seconds
+        caller.is_answered = True
+        await exchange.answer(reply.status, [*reply.headers, *record.headers()], reply.body)
+
+    async def _stream(
+        self,
+        reply: Reply,
+        stream: Stream,
+        exchange: Exchange,
+        caller: Caller,
+        record: AccessRecord,
+        write_seconds: float,
+    ) -> None:
+        """Piece by piece, as fast as the client reads."""
+        record.status = reply.status
+        caller.is_answered, caller.headers = True, reply.headers
+        try:
+            caller.deadline = monotonic() + write_seconds
+            await exchange.begin(reply.status, [*reply.headers, *record.headers()])
+            caller.deadline = 0.0
+            caller.patience = write_seconds
+            await stream.pump(exchange)
+        finally:
+            await stream.aclose()
+        caller.is_settled = True
+        caller.deadline = monotonic() + write_seconds
+        await exchange.end()
+
+    async def _refuse(self, error: APIError, exchange: Exchange, caller: Caller, record: AccessRecord) -> None:
+        """Send an error: as a response, or as the last event of a stream that has begun."""
+        if not caller.is_answered:
+            headers, body = error_responses.encode(error)
+            record.status = error.status
+            caller.is_answered = True
+            await exchange.answer(error.status, headers + record.headers(), body)
+        elif caller.deadline or not _is_event_stream(caller.headers):
+            exchange.abort()  # the client does not read, or could not tell an error from the answer
+        else:
+            if not exchange.put(sse.error_event(error)):
+                await exchange.room()
+            await exchange.end()
+
+
+def _forwarded(gateway: GatewayConfig) -> frozenset[bytes]:
+    """Names of the client's headers that an engine may see, as on the wire."""
+    return frozenset(name.encode("ascii") for name in gateway.forward_headers)
+
+
+def _is_event_stream(headers: tuple[tuple[bytes, bytes], ...]) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)

@@ -1,0 +1,99 @@
+"""Bounds of the server itself, over real sockets."""
+
+import asyncio
+import contextlib
+
+import pytest
+from tests.gateway.fakes import FakeStream
+from tests.gateway.http.connections import HEAD, REQUEST, Bench, serving
+
+from quarterdeck.inference.call import Reply
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-a: " + b"a" * 70_000 + b"\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + b"x-a: bbbbbbbb\r\n" * 10_000 + b"\r\n",
+        b"GET /healthz?" + b"q" * 70_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-a: " + b"a" * 2_000_000,  # and no end
+    ],
+    ids=["one header", "many headers", "the path", "without an end"],
+)
+async def test_a_head_that_is_too_large_is_a_431_and_the_end(head: bytes, bench: Bench) -> None:
+    peer = await bench.connect()
+    await peer.send(head)
+    assert await peer.code() == (431, "request_headers_too_large")
+    assert await peer.is_closed()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"nonsense\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
+        b"GET /healthz HTTP/1.1\r\nhost x\r\n\r\n",
+        HEAD + b"content-length: -1\r\n\r\n",
+        HEAD + b"content-length: 2\r\ncontent-length: 3\r\n\r\n{}",
+        HEAD + b"content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n{}",
+        HEAD + b"transfer-encoding: chunked\r\n\r\nnot a size\r\n",
+    ],
+)
+async def test_what_is_no_http_is_a_400_envelope_or_the_end(data: bytes, bench: Bench) -> None:
+    peer = await bench.connect()
+    await peer.send(data)
+    with contextlib.suppress(asyncio.IncompleteReadError):  # its request had begun: the connection is dropped
+        assert await peer.code() == (400, "invalid_http")
+    assert await peer.is_closed()
+    assert bench.pipeline.calls == []
+
+
+async def test_a_head_that_does_not_come_is_a_408(way: str) -> None:
+    async with serving(way, head_seconds=0.5) as bench:  # the first line has to come within it
+        peer = await bench.connect()
+        await peer.send(b"GET /healthz HTTP/1.1\r\n")
+        assert await peer.code() == (408, "request_timeout")
+        assert await peer.is_closed()
+
+
+async def test_a_connection_that_says_nothing_is_closed(way: str) -> None:
+    async with serving(way, head_seconds=0.05) as bench:
+        assert await (await bench.connect()).is_closed()
+
+
+async def test_nothing_is_written_into_an_answer_under_way(way: str) -> None:
+    async with serving(way, head_seconds=0.05) as bench:
+        stream = FakeStream([b"data: 1\n\n"], hangs=True)
+        bench.pipeline.answer = Reply(200, (), stream=stream)
+        peer = await bench.connect()
+        await peer.send(REQUEST)
+        await peer.reader.readuntil(b"data: 1\n\n")
+        await peer.send(b"nonsense\r\n\r\n")
+        await stream.closed.wait()
+        with contextlib.suppress(ConnectionError):
+            assert b"error" not in await peer.reader.read()
+
+
+async def test_expect_100_continue_is_answered_before_the_body(bench: Bench) -> None:
+    peer = await bench.connect()
+    await peer.send(HEAD + b"expect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+    assert (await peer.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
+    await peer.send(b"{}")
+    assert (await peer.answer())[0] == 200
+
+
+async def test_a_head_request_has_no_body(bench: Bench) -> None:
+    peer = await bench.connect()
+    await peer.send(b"HEAD /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    answer = await peer.reader.read()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_a_websocket_is_no_way_in(bench: Bench) -> None:
+    peer = await bench.connect()
+    await peer.send(
+        b"GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
+    )
+    assert (await peer.answer())[0] == 401

@@ -1,0 +1,24 @@
+"""All routes of a gateway."""
+
+from fastapi.routing import APIRoute
+from starlette.routing import Route
+from tests.gateway.fakes import parts
+
+from quarterdeck.gateway.app import create_api
+from quarterdeck.gateway.http.registry import Registry
+from quarterdeck.gateway.routes import inference
+
+PARAMETERS = {"name:path": "chat", "key_id": "key_user", "team": "default", "org": "default"}
+
+
+def every_route() -> list[tuple[str, str]]:
+    """(method, path) of each, with values for path parameters."""
+    made, found = parts(), []
+    for route in create_api(made, Registry(inference.routes(made.pipeline))).routes:
+        assert isinstance(route, Route | APIRoute), f"{route}: a kind of route that this walk does not know"
+        path = route.path
+        for parameter, value in PARAMETERS.items():
+            path = path.replace(f"{{{parameter}}}", value)
+        assert "{" not in path, f"{path}: fill in its parameter"
+        found += [(method, path) for method in sorted(route.methods or ())]
+    return found
