@@ -1,6 +1,7 @@
-"""Nobody can hold more than is written: bodies that come slowly or do not end, readers that take nothing.
+"""Memory is bounded by the settings: bodies that arrive slowly or without end, clients that do not read.
 
-What ends a head, an idle connection and a drain is in tests/gateway (`http/test_bounded_protocol`, `test_lifecycle`) and tests/faults.
+Bounds on a head, an idle connection and a drain: tests/gateway (`http/test_bounded_protocol`, `test_lifecycle`) and
+tests/faults.
 """
 
 import contextlib
