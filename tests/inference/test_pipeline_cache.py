@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.inference.bench import CONFIG, Bench
+from tests.inference.engines import Held
 from tests.inference.making import CHAT, DONE, SAID, a_head, a_principal, answer, as_json, usage
 from tests.inference.reading import read
 from tests.net.upstream import Peer, Upstream, answering, response, streamed, until
@@ -170,9 +171,13 @@ async def silent(peer: Peer) -> None:
 
 
 async def test_equal_requests_under_way_ask_the_engine_once(bench: Bench) -> None:
-    async with Upstream(answering(response(answer()))) as engine:
+    held = Held(response(answer()))
+    async with Upstream(held.script) as engine:
         bench.add(engine)
-        replies = await asyncio.gather(*[bench.ask(COLD) for _ in range(5)])
+        asking = asyncio.gather(*[bench.ask(COLD) for _ in range(5)])
+        await until(lambda: bench.cache.flights.waiting == 4)
+        held.gates[0].set()
+        replies = await asking
         assert [reply.body for reply in replies] == [answer()] * 5
         assert sorted(str(cache_of(reply)) for reply in replies) == ["hit"] * 4 + ["miss"]
         assert len(engine.requests) == 1
@@ -230,11 +235,16 @@ async def test_one_that_waited_gives_its_tokens_and_its_place_back(bench: Bench)
     def head() -> Head:
         return a_head(principal=a_principal(limits=Limits(tokens_per_minute=10_000, concurrent_requests=3)))
 
-    async with Upstream(answering(response(answer()))) as engine:
+    held = Held(response(answer()))
+    async with Upstream(held.script) as engine:
         bench.add(engine)
-        for _ in range(2):
-            await asyncio.gather(*[bench.ask(COLD, head=head()) for _ in range(3)])
-            await bench.drain()
+        asking = asyncio.gather(*[bench.ask(COLD, head=head()) for _ in range(3)])
+        await until(lambda: bench.cache.flights.waiting == 2)
+        held.gates[0].set()
+        await asking
+        await bench.drain()
+        await asyncio.gather(*[bench.ask(COLD, head=head()) for _ in range(3)])
+        await bench.drain()
         reply = await ask(bench, head=head())
         assert int(dict(reply.headers)[b"x-ratelimit-remaining-tokens"]) >= 10_000 - 7 - 3
         assert [record.cache for record in await bench.records()].count("hit") == 6
