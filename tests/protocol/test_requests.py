@@ -1,4 +1,4 @@
-"""What a body may be, what it is refused for, and that what we don't change goes on byte for byte."""
+"""Which bodies are refused and with which error, and that unchanged members stay byte for byte."""
 
 import json
 from typing import Any
@@ -187,7 +187,7 @@ def test_a_member_that_is_given_twice_is_refused(
 
 
 def _written(pairs: list[tuple[str, Any]], style: dict[str, Any]) -> bytes:
-    """A JSON object with these members, also equal ones, each under a name of its own and then renamed."""
+    """A JSON object with these members, repeated ones included: each is encoded under a unique name, then renamed."""
     text = json.dumps({f"<{number}>": value for number, (_, value) in enumerate(pairs)}, **style)
     for number, (name, _) in enumerate(pairs):
         text = text.replace(f'"<{number}>"', json.dumps(name, ensure_ascii=style.get("ensure_ascii", True)), 1)
@@ -229,6 +229,6 @@ def test_what_is_not_changed_goes_on_byte_for_byte() -> None:
 
 
 def test_a_large_body_is_read_once_over_and_not_again_for_every_member() -> None:
-    """400 KB in a thousand members, spaced: a reader that went back for each would take minutes."""
+    """400 KB in a thousand members with white space: quadratic code would take minutes."""
     body = json.dumps({f"member-{n}": "x" * 400 for n in range(1000)}).encode()
     assert len(requests.members(body)) == 1000

@@ -1,4 +1,4 @@
-"""Events are cut whole wherever the bytes were cut, and looked at without being misread."""
+"""Events are split correctly however the bytes arrive, and inspected without misreading texts."""
 
 import json
 from typing import Any
@@ -21,7 +21,7 @@ streams = st.lists(one_event, max_size=8)
 
 @st.composite
 def cut_streams(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
-    """Events, and their bytes cut anywhere, with one kind of line end or the other."""
+    """Events, and their bytes in pieces cut anywhere, with either kind of line end."""
     events = draw(streams)
     whole = b"".join(events)
     if draw(st.booleans()):

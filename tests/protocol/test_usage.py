@@ -1,4 +1,4 @@
-"""What an engine says it used is taken where it can be true."""
+"""An engine's usage is read where it is valid."""
 
 from typing import Any
 

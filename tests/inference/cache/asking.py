@@ -1,4 +1,4 @@
-"""What is asked in these tests, and under which configuration."""
+"""Configurations, records and entries of the cache's tests."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def policy_of(config: Config, name: str = "m") -> ResolvedPolicy | None:
 
 
 def a_finished(**changes: Any) -> RequestRecord:
-    """The record of a stream that one endpoint gave whole."""
+    """The record of a stream that one endpoint completed."""
     return a_record(**({"resumed": 0} | changes))
 
 

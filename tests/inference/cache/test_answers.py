@@ -1,4 +1,4 @@
-"""The cache as the pipeline uses it, with a real Redis and an embedding model that finds all alike."""
+"""The cache as the pipeline uses it, with a real Redis and an embedding model that gives equal vectors."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ RESET, RESET_TOO = "How do I reset my password?", "Please tell me how to reset m
 
 
 class Subject:
-    """An AnswerCache, and what it spawned."""
+    """An AnswerCache, and the tasks that it spawned."""
 
     def __init__(self, redis: Redis, cache: str = "{default: {exact: true}}") -> None:
         self.config = config(cache)
@@ -65,8 +65,8 @@ class Subject:
         return found
 
     async def done(self) -> None:
-        """All that was sent has been answered: one connection answers in order."""
-        await asyncio.sleep(0)  # what is to be kept is sent with the next turn of the loop
+        """Wait until Redis has replied to everything: a connection's replies are in order."""
+        await asyncio.sleep(0)  # writes are sent at the end of this turn of the loop
         with suppress(RedisUnavailableError):
             await self.redis.call("PING")
         await asyncio.gather(*self.tasks)
@@ -80,7 +80,7 @@ class Subject:
 @pytest.fixture
 async def subject(redis: Redis) -> AsyncIterator[Subject]:
     made = Subject(redis)
-    await redis.call("PING")  # as an admission does: the connection is open
+    await redis.call("PING")  # opens the connection, as an admission does
     yield made
     await made.done()
 

@@ -1,4 +1,4 @@
-"""Vectors by an endpoint of the platform's own, whatever it answers."""
+"""Texts are embedded on an endpoint of the platform."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from quarterdeck.inference.engine.client import EngineAnswer
 
 
 class Engines:
-    """Answers `body`, and remembers who was asked what."""
+    """Answers `body`, and records the requests."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body

@@ -1,4 +1,4 @@
-"""What is kept of an answer, and that it comes back as it was."""
+"""Which answers are stored, and their encoding."""
 
 import json
 import zlib
@@ -68,7 +68,7 @@ def test_a_stream_that_unpacks_to_another_size_is_none() -> None:
     for changed in (
         *((packed, wrong) for wrong in (-1, 0, size - 1, size + 1, 10**12)),
         *((wrong, size) for wrong in (packed + b"x", packed[:-1], b"", LONG, bomb)),
-        (bomb, MAX_UNPACKED + 1),  # true, and more than anybody stores
+        (bomb, MAX_UNPACKED + 1),  # correct, but larger than any policy allows
     ):
         stored[3], stored[11] = changed
         assert decode(msgspec.msgpack.encode(stored)) is None
@@ -94,10 +94,10 @@ def test_what_an_earlier_version_has_written_is_none() -> None:
     assert decode(b"\x01" + msgspec.msgpack.encode((*earlier[:5], ((1, 2),), *earlier[5:]))) is None
     assert decode(msgspec.msgpack.encode((1, *earlier))) is None
     assert decode(msgspec.msgpack.encode((2, *earlier[:10]))) is None
-    assert decode(msgspec.msgpack.encode((3, *earlier))) is None  # a stream that is not packed
+    assert decode(msgspec.msgpack.encode((3, *earlier))) is None  # a stream that is not compressed
 
 
-# what is kept
+# which answers are stored
 
 
 def test_a_whole_stream_is_kept_with_its_price() -> None:

@@ -1,4 +1,4 @@
-"""Two requests have one key exactly where nothing differs that could change the answer."""
+"""Two requests have the same key exactly if nothing differs that could change the answer."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which wordings are one question and which only look like it: rules by example, and the published pairs."""
+"""Which wordings are one question and which only look like it: examples of each rule, and the published pairs."""
 
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def test_too_little_and_too_much_is_not_known_again(text: str) -> None:
 
 
 @given(st.text(max_size=200))
-def test_any_text_has_an_essence_or_none_and_always_the_same(text: str) -> None:
+def test_normalizing_is_deterministic(text: str) -> None:
     assert normalize(text) == normalize(text)
 
 

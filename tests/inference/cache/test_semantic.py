@@ -1,4 +1,4 @@
-"""Known in other words: by everything around it, its normalize and its vector."""
+"""Questions are found in other words by their context, their normalized form and their vector."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ RESET, RESET_TOO = "How do I reset my password?", "Please tell me how to reset m
 
 
 class Vectors:
-    """An embedding model that puts each text where it is told, and counts what it is asked."""
+    """An embedding model with given vectors. It records what it embeds."""
 
     def __init__(self) -> None:
         self.places: dict[str, Vector] = {}
@@ -67,7 +67,7 @@ async def test_the_same_in_other_words_is_known(cache: SemanticCache) -> None:
     assert await cache.find(known(RESET_TOO)) == "k"
 
 
-async def test_a_question_of_another_essence_costs_no_vector(cache: SemanticCache, vectors: Vectors) -> None:
+async def test_a_question_of_another_normalized_form_costs_no_vector(cache: SemanticCache, vectors: Vectors) -> None:
     cache.remember(known(), "k", seconds=60)
     assert await cache.find(known("How do I reset my router?")) is None
     assert vectors.asked == []

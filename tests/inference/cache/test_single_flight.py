@@ -1,4 +1,4 @@
-"""One goes, the others wait: for an answer, or for the news that there is none."""
+"""One request leads, equal ones wait for its answer."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Entries in a real Redis: kept, bounded, forgotten."""
+"""Entries in a real Redis: stored, bounded, removed."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ async def expired(redis: Redis, key: str) -> None:
 
 
 async def counted(redis: Redis) -> int:
-    """In the index, those included that have expired."""
+    """Entries in the index, including expired ones."""
     return int(await redis.call("ZCARD", f"cache-index:{{{ORG}}}"))
 
 
@@ -135,7 +135,7 @@ async def test_a_sum_without_entries_is_forgotten(redis: Redis) -> None:
 
 
 async def test_what_an_earlier_version_has_kept_is_counted_and_goes(redis: Redis) -> None:
-    """As a gateway of that version, which may still run beside this one, keeps it."""
+    """Stored as by a gateway of the previous version, which may still be running."""
     at = 1000 * int((await redis.call("TIME"))[0])
     for key, expires in (("gone", at - 1), ("there", at + 60_000)):
         await redis.call("SET", f"cache:{{default}}:{key}", "x" * 100)

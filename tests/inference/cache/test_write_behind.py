@@ -1,4 +1,4 @@
-"""Answers of one turn of the loop go to Redis together, and each is kept as if it were alone."""
+"""Answers of one turn of the loop are written together, each as if it were alone."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -30,7 +30,7 @@ async def embed(model: str, texts: list[str]) -> list[Vector]:
 
 
 class Subject(WriteBehind):
-    """And what it has spawned."""
+    """Pending writes, and the tasks that they spawned."""
 
     def __init__(self, redis: Redis) -> None:
         self.tasks: list[asyncio.Task[None]] = []

@@ -1,4 +1,4 @@
-"""What the meter sees in an answer, and the record that comes of it."""
+"""What the meter takes from an answer, and the record that it makes."""
 
 from decimal import Decimal
 from typing import Any

@@ -1,4 +1,4 @@
-"""A note is cheap, and all that the worker needs."""
+"""Records and notes made from templates."""
 
 import msgspec
 from tests.accounting.spending import a_scope

@@ -1,4 +1,4 @@
-"""The text of an answer, kept cheaply and within bounds."""
+"""The text of an answer, within bounds."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A stream may begin before its answer does."""
+"""A waiting request's stream begins with comments."""
 
 import asyncio
 
@@ -30,7 +30,7 @@ class TwoPieces:
 
 
 class Answer:
-    """One that comes when it is told to."""
+    """An answer that is ready once `gate` is set."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
@@ -50,7 +50,7 @@ class Answer:
 
 
 class Full:
-    """A sink that has to be waited for after each piece."""
+    """A sink that is full after each piece."""
 
     def __init__(self) -> None:
         self.taken: list[bytes] = []

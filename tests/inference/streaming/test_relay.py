@@ -1,4 +1,4 @@
-"""A stream on its way to the caller, and what takes its place when it is lost."""
+"""A stream is passed to the client, and resumed where it is lost."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,8 +25,8 @@ ROLE = event({"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {"role": "as
 GONE = EngineError("gone")
 
 
-class Said:
-    """A stream that says its pieces, then ends, or fails. Who listens is told of two in a turn."""
+class EngineSays:
+    """An engine's stream that has these pieces, then ends or fails. A listener is called twice a turn."""
 
     def __init__(self, *pieces: bytes, failure: APIError | None = None) -> None:
         self.first = pieces[0]
@@ -68,12 +68,12 @@ class Said:
 
 
 class Watched:
-    """A relay, and all that came of it."""
+    """A relay, the streams that resume it, and its outcome."""
 
     def __init__(
         self,
-        first: Said | EngineStream,
-        *then: Said | None,
+        first: EngineSays | EngineStream,
+        *then: EngineSays | None,
         meter: Meter | None = None,
         shows_usage: bool = False,
         tokens: int = 0,
@@ -103,28 +103,28 @@ class Watched:
 
     async def read(self, capacity: int = 2) -> bytes:
         said = await read(self.relay, capacity)
-        await asyncio.sleep(0)  # the rest is told of
+        await asyncio.sleep(0)  # the rest of the stream is announced
         await self.relay.aclose()
         return said
 
 
-LOST: dict[str, Callable[[], Said]] = {
-    "it breaks off": lambda: Said(ROLE + delta("Hello "), failure=GONE),
-    "it falls silent": lambda: Said(ROLE + delta("Hello "), failure=EngineTimeoutError("silent")),
-    "it ends": lambda: Said(ROLE, delta("Hello ")),
-    "it says that it is done": lambda: Said(ROLE + delta("Hello ") + DONE),
-    "it says so with a usage": lambda: Said(ROLE + delta("Hello "), usage(7, 1) + DONE),
-    "it sends an error": lambda: Said(ROLE + delta("Hello "), ERROR + DONE),
-    "it sends an error in the same breath": lambda: Said(ROLE + delta("Hello ") + ERROR + DONE),
-    "it sends what is no JSON": lambda: Said(ROLE + delta("Hello ") + b"data: {oops\n\n" + delta("no")),
-    "it pings": lambda: Said(b": ping\n\n", ROLE, b": ping\n\n" + delta("Hello "), failure=GONE),
+LOST: dict[str, Callable[[], EngineSays]] = {
+    "it breaks off": lambda: EngineSays(ROLE + delta("Hello "), failure=GONE),
+    "it falls silent": lambda: EngineSays(ROLE + delta("Hello "), failure=EngineTimeoutError("silent")),
+    "it ends": lambda: EngineSays(ROLE, delta("Hello ")),
+    "it says that it is done": lambda: EngineSays(ROLE + delta("Hello ") + DONE),
+    "it says so with a usage": lambda: EngineSays(ROLE + delta("Hello "), usage(7, 1) + DONE),
+    "it sends an error": lambda: EngineSays(ROLE + delta("Hello "), ERROR + DONE),
+    "it sends an error in the same breath": lambda: EngineSays(ROLE + delta("Hello ") + ERROR + DONE),
+    "it sends what is no JSON": lambda: EngineSays(ROLE + delta("Hello ") + b"data: {oops\n\n" + delta("no")),
+    "it pings": lambda: EngineSays(b": ping\n\n", ROLE, b": ping\n\n" + delta("Hello "), failure=GONE),
 }
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 99])
 @pytest.mark.parametrize("first", LOST.values(), ids=LOST.keys())
-async def test_a_stream_that_is_lost_is_gone_on_with(first: Callable[[], Said], capacity: int) -> None:
-    second = Said(
+async def test_a_stream_that_is_lost_is_gone_on_with(first: Callable[[], EngineSays], capacity: int) -> None:
+    second = EngineSays(
         ROLE.replace(b"chatcmpl-1", b"chatcmpl-2"), delta("there", id="x"), delta(finish="stop") + usage(9, 2) + DONE
     )
     lost = first()
@@ -141,17 +141,17 @@ async def test_a_stream_that_is_lost_is_gone_on_with(first: Callable[[], Said], 
 
 
 async def test_the_usage_that_is_shown_is_that_of_the_whole_answer() -> None:
-    second = Said(delta("there") + delta(finish="stop") + usage(9, 2) + DONE)
-    said = await Watched(Said(ROLE + delta("Hello "), failure=GONE), second, tokens=2, shows_usage=True).read()
+    second = EngineSays(delta("there") + delta(finish="stop") + usage(9, 2) + DONE)
+    said = await Watched(EngineSays(ROLE + delta("Hello "), failure=GONE), second, tokens=2, shows_usage=True).read()
     (counts,) = [chunk["usage"] for chunk in map(sse.parse, sse.events(said)) if chunk and chunk.get("usage")]
     assert counts == {"prompt_tokens": 7, "total_tokens": 11, "completion_tokens": 4}
 
 
 async def test_it_may_be_lost_again() -> None:
     watched = Watched(
-        Said(ROLE + delta("a"), failure=GONE),
-        Said(ROLE + delta("b"), failure=GONE),
-        Said(ROLE + delta("c") + delta(finish="length") + DONE),
+        EngineSays(ROLE + delta("a"), failure=GONE),
+        EngineSays(ROLE + delta("b"), failure=GONE),
+        EngineSays(ROLE + delta("c") + delta(finish="length") + DONE),
     )
     said = await watched.read()
     assert (text_of(said), [lost.text for lost in watched.lost]) == ("abc", ["a", "ab"])
@@ -159,7 +159,7 @@ async def test_it_may_be_lost_again() -> None:
 
 
 async def test_where_nobody_goes_on_the_caller_is_told() -> None:
-    watched = Watched(Said(ROLE + delta("a"), failure=GONE), None)
+    watched = Watched(EngineSays(ROLE + delta("a"), failure=GONE), None)
     said = await watched.read()
     assert said == ROLE + delta("a") + sse.error_event(GONE)
     assert watched.ends == [("error", GONE)]
@@ -169,13 +169,13 @@ async def test_where_nobody_goes_on_the_caller_is_told() -> None:
 @pytest.mark.parametrize(
     "first",
     [
-        Said(ROLE + delta("a") + delta(finish="stop"), failure=GONE),
-        Said(event({"choices": [{"delta": {"reasoning_content": "hm"}}]}) + delta("a"), failure=GONE),
-        Said(event({"choices": [{"delta": {"tool_calls": [{"function": {"name": "f"}}]}}]}), failure=GONE),
-        Said(ROLE + delta("a"), failure=EngineTimeoutError("over", code="request_timeout")),
-        Said(ROLE + delta("a") + event({"error": {"message": "no", "code": 400}})),
-        Said(b": ping\n\n", failure=GONE),
-        Said(ROLE + delta("x" * 300_000), failure=GONE),
+        EngineSays(ROLE + delta("a") + delta(finish="stop"), failure=GONE),
+        EngineSays(event({"choices": [{"delta": {"reasoning_content": "hm"}}]}) + delta("a"), failure=GONE),
+        EngineSays(event({"choices": [{"delta": {"tool_calls": [{"function": {"name": "f"}}]}}]}), failure=GONE),
+        EngineSays(ROLE + delta("a"), failure=EngineTimeoutError("over", code="request_timeout")),
+        EngineSays(ROLE + delta("a") + event({"error": {"message": "no", "code": 400}})),
+        EngineSays(b": ping\n\n", failure=GONE),
+        EngineSays(ROLE + delta("x" * 300_000), failure=GONE),
     ],
     ids=[
         "it had ended",
@@ -187,8 +187,8 @@ async def test_where_nobody_goes_on_the_caller_is_told() -> None:
         "too long",
     ],
 )
-async def test_what_can_not_be_gone_on_with_ends_with_an_error(first: Said) -> None:
-    watched = Watched(first, Said(delta("b") + delta(finish="stop") + DONE))
+async def test_what_can_not_be_gone_on_with_ends_with_an_error(first: EngineSays) -> None:
+    watched = Watched(first, EngineSays(delta("b") + delta(finish="stop") + DONE))
     said = await watched.read()
     assert DONE not in said
     assert b'"error"' in list(sse.events(said))[-1]
@@ -196,7 +196,7 @@ async def test_what_can_not_be_gone_on_with_ends_with_an_error(first: Said) -> N
 
 
 async def test_a_caller_who_leaves_in_the_second_stream_stops_the_second_engine() -> None:
-    first, second = Said(ROLE + delta("a"), failure=GONE), Said(delta("b"), delta("c"))
+    first, second = EngineSays(ROLE + delta("a"), failure=GONE), EngineSays(delta("b"), delta("c"))
     watched = Watched(first, second)
     said = b""
     async with Pieces(watched.relay) as pieces:
@@ -211,7 +211,7 @@ async def test_a_caller_who_leaves_in_the_second_stream_stops_the_second_engine(
 
 
 async def test_a_stream_that_takes_too_long_is_not_resumed() -> None:
-    watched = Watched(Said(ROLE, delta("a")), Said(delta("b")), seconds=-1.0)
+    watched = Watched(EngineSays(ROLE, delta("a")), EngineSays(delta("b")), seconds=-1.0)
     said = await watched.read()
     assert b"request_timeout" in said
     assert watched.lost == []
@@ -297,14 +297,14 @@ words = st.lists(st.text(max_size=5), max_size=8)
 
 @given(words, st.data())
 def test_wherever_it_is_lost_no_character_is_lost_or_said_twice(said: list[str], data: st.DataObject) -> None:
-    """The second engine goes on with the very text that the first one would have said."""
+    """The second engine continues with the same text that the first one would have generated."""
     cut = data.draw(st.integers(0, len(said)))
     before = [ROLE, *map(delta, said[:cut])]
     after = [ROLE, *map(delta, said[cut:]), delta(finish="stop"), usage(20, 5), DONE]
     how = data.draw(st.sampled_from([GONE, None]))
 
     async def run() -> None:
-        watched = Watched(Said(*before, failure=how), Said(*cut_once(data, after)), tokens=cut)
+        watched = Watched(EngineSays(*before, failure=how), EngineSays(*cut_once(data, after)), tokens=cut)
         whole = await watched.read(data.draw(st.sampled_from([1, 2, 99])))
         assert text_of(whole) == "".join(said)
         assert whole.endswith(DONE)

@@ -1,4 +1,4 @@
-"""Which answers can be gone on with elsewhere, and what the new endpoint is asked for."""
+"""Which answers can be resumed on another endpoint, and with which request."""
 
 from typing import Any
 
@@ -126,7 +126,7 @@ def test_a_stop_string_may_not_lie_across_the_seam(text: str, stop: Any, sound: 
     assert resumable(CHAT | {"stop": stop}, text) is sound
 
 
-# what is asked for
+# the request
 
 
 def test_a_chat_goes_on_with_its_last_message() -> None:
@@ -162,11 +162,11 @@ def test_where_no_token_is_left_nothing_is_asked(tokens: int) -> None:
     assert body_of(CHAT | {"max_completion_tokens": 10}, "so far", tokens) is None
 
 
-# what the endpoint's own tokenizer says
+# the endpoint's tokenizer
 
 
 async def asked_at(client: HttpClient, asked: dict[str, Any], text: str, *tokens: list[int] | None) -> Any:
-    """The continuation, and what `/tokenize` was asked, in order."""
+    """The continuation, and the requests to `/tokenize` in order."""
     script = answering(
         *[response(as_json({"tokens": each})) if each is not None else response(b"{}", status=500) for each in tokens]
     )

@@ -1,4 +1,4 @@
-"""Two streams, seen as one."""
+"""Two streams are joined to one."""
 
 from typing import Any
 

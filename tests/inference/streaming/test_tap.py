@@ -1,4 +1,4 @@
-"""What is seen of a stream on its way, and what the client sees of it."""
+"""What the tap finds in a stream, and what the client receives of it."""
 
 import json
 from typing import Any
@@ -27,7 +27,7 @@ def written(value: dict[str, Any], separators: tuple[str, str]) -> bytes:
 
 @st.composite
 def cut(draw: st.DrawFn, events: list[bytes]) -> list[bytes]:
-    """Whole events, in pieces of as many as may come at once."""
+    """Whole events, in pieces of any number of them."""
     cuts = sorted(draw(st.sets(st.integers(0, len(events)), max_size=6)))
     pieces = [b"".join(events[a:b]) for a, b in zip([0, *cuts], [*cuts, len(events)], strict=True)]
     return [piece for piece in pieces if piece]
@@ -200,7 +200,7 @@ def test_the_text_of_a_stream_that_is_over_and_counted_is_not_kept() -> None:
     assert meter.transcript.tokens_seen() == 0
 
 
-# whatever comes, however it is cut: as one who parses every event sees it
+# any events, in any pieces: compared with parsing each event
 
 odd = [
     b"data: {oops\n\n",
@@ -233,7 +233,7 @@ def any_event(draw: st.DrawFn) -> bytes:
 
 
 def seen_by_parsing(events: list[bytes], *, shows_usage: bool) -> tuple[bytes, str, Usage | None, str | None, str]:
-    """Passed on, how it ended, usage, finish reason, text: the plainest way to say what is right."""
+    """The expected result, by parsing each event: visible bytes, outcome, usage, finish reason, text."""
     passed, usage, finish, text = b"", None, None, ""
     for one in events:
         data = b"\n".join(line[5:].removeprefix(b" ") for line in one.split(b"\n") if line.startswith(b"data:"))
