@@ -1,4 +1,4 @@
-"""The platform's own processes for tests: a simulated engine and a gateway, on ports of their own."""
+"""The platform's processes for tests: a simulated engine and a gateway, on their own ports."""
 
 import http.client
 import json
@@ -12,7 +12,7 @@ from tests.servers import ServerProcess
 
 
 class DoorProcess(ServerProcess):
-    """`python -m quarterdeck.<door>` that answers HTTP."""
+    """`python -m quarterdeck.<door>`, a door that serves HTTP."""
 
     def __init__(self, folder: Path, name: str, ready_path: str) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class DoorProcess(ServerProcess):
             return False
 
     def get(self, path: str) -> tuple[int, Any]:
-        """Status and JSON (or text) of a GET without a key."""
+        """GET without a key. Returns the status, and the JSON or text."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
             connection.request("GET", path)
@@ -47,7 +47,7 @@ class DoorProcess(ServerProcess):
 
 
 class SimulatorProcess(DoorProcess):
-    """A simulated engine. `options` are its own (`--time-to-first-token 20ms`)."""
+    """A simulated engine. `options` are its command line (`--time-to-first-token 20ms`)."""
 
     def __init__(self, folder: Path, options: Sequence[str], name: str = "simulator") -> None:
         super().__init__(folder, name, "/health")
@@ -58,14 +58,14 @@ class SimulatorProcess(DoorProcess):
         return [sys.executable, *module, "--port", str(self.port), *self._options]
 
     def running(self) -> float:
-        """Sequences in work, over all models, as the engine's metrics tell."""
+        """Return the number of running sequences of all models, from the engine's metrics."""
         _, text = self.get("/metrics")
         lines = [line for line in text.splitlines() if line.startswith("vllm:num_requests_running{")]
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
 class GatewayProcess(DoorProcess):
-    """A gateway. It is up once `/readyz` says so (or, with `ready_path`, another path answers 200)."""
+    """A gateway. It has started once `ready_path` answers 200."""
 
     def __init__(
         self, folder: Path, config: str, environ: Mapping[str, str], name: str = "gateway", ready_path: str = "/readyz"
@@ -86,13 +86,13 @@ class GatewayProcess(DoorProcess):
         return ["env", "-u", "QUARTERDECK_HOST", *words, sys.executable, "-m", "quarterdeck.gateway"]
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """What it has logged so far."""
+        """Return the JSON log lines so far."""
         lines = self.log.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 def free_port() -> int:
-    """A port that is free now. Two processes could take the same; tests run one after another."""
+    """Return a port that is free now. Not safe for tests that run in parallel."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", 0))

@@ -1,7 +1,6 @@
-"""Real servers for tests: a redis-server and a PostgreSQL, started as processes of ours, stopped and killed at will.
+"""Real servers for tests: redis-server and PostgreSQL as child processes that tests start, stop, pause and kill.
 
-Nothing here listens on a port: both use a unix socket in a folder of their own. Each dies with the test run, also when
-that is killed.
+They listen on unix sockets in their own folders, not on ports, and end with the test run, even if it is killed.
 """
 
 import importlib.util
@@ -22,12 +21,12 @@ NOBODY = 65534
 START_SECONDS = 30.0
 REDIS_DATABASES = 512
 CONSERVATION, SECURITY, CONTRACT = range(REDIS_DATABASES - 3, REDIS_DATABASES)
-"""Redis' databases of platforms that may live as long as the run. A worker of theirs takes every record that it finds
-in its database, so no other test is ever given that one."""
+"""Redis databases of platforms that may run until the end of the test run. Their workers take every record in their
+database, so no other test gets one of these."""
 
 
 class ServerProcess:
-    """A child process that is up once `_answers` says so."""
+    """A child process that has started once `answers` returns true."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
@@ -43,14 +42,14 @@ class ServerProcess:
     log: Path
 
     def start(self) -> None:
-        """Start it, again if it was stopped, and wait until it answers."""
+        """Start the server, again if it was stopped, and wait until it answers."""
         self.launch()
         wait_until(self.answers, what=lambda: f"{self.command()[0]}: {self.log.read_text(errors='replace')[-2000:]}")
 
     def launch(self) -> None:
-        """Start it, without waiting for it.
+        """Start the server without waiting for it.
 
-        From the main thread: to the kernel its parent is the thread that started it, and it ends with that.
+        Call it from the main thread: the kernel ends the server with the thread that started it.
         """
         assert threading.current_thread() is threading.main_thread()
         assert self.process is None
@@ -63,15 +62,15 @@ class ServerProcess:
                 user=self.user,
                 group=self.user,
                 extra_groups=[] if self.user is not None else None,
-                start_new_session=True,  # Ctrl-C is for pytest, which then stops us
-                preexec_fn=self._dies_with_us,  # a few system calls, before any thread matters
+                start_new_session=True,  # Ctrl-C goes to pytest, which then stops the server
+                preexec_fn=self._end_with_parent,  # a few system calls, safe with threads
             )
 
-    def _dies_with_us(self) -> None:
+    def _end_with_parent(self) -> None:
         die_with_parent(self.stop_signal)
 
     def stop(self, sig: signal.Signals | None = None) -> None:
-        """End it and wait for the end. Stopping what is stopped does nothing."""
+        """End the server and wait for it. Does nothing if it is stopped."""
         process, self.process = self.process, None
         if process is None:
             return
@@ -87,7 +86,7 @@ class ServerProcess:
         self.stop(signal.SIGKILL)
 
     def pause(self) -> None:
-        """It keeps its connections and answers nothing."""
+        """Stop the process (SIGSTOP): it keeps its connections and does not answer."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
 
@@ -97,7 +96,7 @@ class ServerProcess:
 
 
 class RedisServer(ServerProcess):
-    """redis-server ≥ 7 on PATH, else the wheel's. With `durable`, it keeps an append-only file as in production."""
+    """redis-server ≥ 7 from PATH, else from the wheel. `durable` enables the append-only file, as in production."""
 
     def __init__(self, folder: Path, *, durable: bool = False) -> None:
         super().__init__()
@@ -130,12 +129,12 @@ class RedisServer(ServerProcess):
 
 
 class PostgresServer(ServerProcess):
-    """PostgreSQL 18 of the wheel. As root it runs as nobody, from a copy that nobody can read: it refuses root."""
+    """PostgreSQL 18 from the wheel. It refuses to run as root: then it runs as user nobody, from a readable copy."""
 
     stop_signal = signal.SIGINT  # its "fast" shutdown: it doesn't wait for clients
 
     def __init__(self, folder: Path, data: Path) -> None:
-        """`data` is an empty folder; in memory it makes a database in some ms, on a busy disk in seconds."""
+        """`data` is an empty folder. In memory a database is created in milliseconds, on a busy disk in seconds."""
         super().__init__()
         self.folder = folder
         self.data = data
@@ -145,7 +144,7 @@ class PostgresServer(ServerProcess):
         if os.geteuid() == 0:
             self.user = NOBODY
             unneeded = shutil.ignore_patterns("include", "*.a", "pgxs")
-            # The binaries look for their libraries beside the package, two folders up.
+            # The binaries load their libraries from a folder beside the package, two levels up.
             for part in (self._bin.parent, package.with_name(package.name + ".libs")):
                 shutil.copytree(part, folder / part.relative_to(package.parent), ignore=unneeded)
             for path in (folder, *folder.rglob("*")):
@@ -171,7 +170,7 @@ class PostgresServer(ServerProcess):
             "listen_addresses": "",
             "unix_socket_directories": str(self.data),
             "unix_socket_permissions": "0777",
-            "fsync": "off",  # what is tested is ours; a power cut is not
+            "fsync": "off",  # no test depends on it
             "shared_buffers": "16MB",
             "max_connections": "40",
             "autovacuum": "off",
@@ -190,12 +189,12 @@ class PostgresServer(ServerProcess):
         return f"postgresql+asyncpg://postgres@/{database}?host={self.data}"
 
     def dsn(self, database: str = "postgres") -> str:
-        """The same for asyncpg itself."""
+        """The URL for asyncpg."""
         return f"postgresql://postgres@/{database}?host={self.data}"
 
 
 def find_redis_server() -> str:
-    """The path of a redis-server: ≥ 7 on PATH, else the wheel's."""
+    """Return the path of a redis-server: ≥ 7 from PATH, else from the wheel."""
     if (path := shutil.which("redis-server")) is not None:
         version = subprocess.run([path, "--version"], check=True, capture_output=True, text=True).stdout
         if int(version.split("v=")[1].split(".")[0]) >= 7:
@@ -204,7 +203,7 @@ def find_redis_server() -> str:
 
 
 def package_folder(name: str) -> Path:
-    """Where a wheel lies whose binaries we run. It is not imported: pgserver's import looks for folders and warns."""
+    """Return the folder of an installed package without importing it: pgserver's import has side effects and warns."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         raise RuntimeError(f"{name} is not installed: make setup")
@@ -212,9 +211,9 @@ def package_folder(name: str) -> Path:
 
 
 def short_folder(*, in_memory: bool = False) -> Path:
-    """A new folder with a short path: a unix socket's has to be under 108 bytes, and pytest's folders are deep.
+    """Create a folder with a short path: a unix socket's path is limited to 107 bytes, and pytest's folders are deep.
 
-    `in_memory` is a wish: a container may have no /dev/shm worth the name.
+    `in_memory` is a preference: a container may have a small /dev/shm.
     """
     memory = Path("/dev/shm")
     has_room = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30
@@ -224,9 +223,9 @@ def short_folder(*, in_memory: bool = False) -> Path:
 def wait_until(
     condition: Callable[[], bool], *, seconds: float = START_SECONDS, what: Callable[[], str] = lambda: ""
 ) -> None:
-    """Ask until it is so. For what is not ours and can't tell us: a server's start."""
+    """Poll until the condition holds. For events that cannot be awaited, such as a server's start."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not so after {seconds} s: {what()}")
+            raise TimeoutError(f"condition not met after {seconds} s: {what()}")
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The process tree: found whole, ended whole."""
+"""Process trees are listed and ended completely."""
 
 import os
 import select
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from quarterdeck.processes import Process, descendants, end_tree, is_alive, parse_stat, under
 
-# A parent that starts a child which ignores SIGTERM; both say when they are ready.
+# A parent with a child that ignores SIGTERM and prints its pid when it is ready.
 STUBBORN = """
 import os, signal, sys, time
 if os.fork() == 0:
@@ -20,7 +20,7 @@ if os.fork() == 0:
 time.sleep(600)
 """
 
-# A supervisor whose child dies and leaves a grandchild: it must become the supervisor's.
+# A supervisor whose child dies and leaves a grandchild, which must become the supervisor's child.
 ORPHAN = """
 import os, subprocess, sys, time
 from quarterdeck.processes import become_subreaper, descendants, end_tree
@@ -97,7 +97,7 @@ def test_a_child_dies_with_its_parent() -> None:
         waiting = os.pidfd_open(child)
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-        # pidfds become readable when the process ends: an event, not a clock.
+        # A pidfd becomes readable when its process ends.
         ended, _, _ = select.select([waiting], [], [], 30)
         os.close(waiting)
         assert ended

@@ -1,4 +1,4 @@
-"""The image's entry point: the same call as `python -m quarterdeck.gateway`."""
+"""The image's entry point, equivalent to `python -m quarterdeck.gateway`."""
 
 import sys
 

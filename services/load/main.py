@@ -1,4 +1,4 @@
-"""The image's entry point: calls `python -m quarterdeck.load`."""
+"""The image's entry point, equivalent to `python -m quarterdeck.load`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The image's entry point: the same call as `python -m quarterdeck.worker`."""
+"""The image's entry point, equivalent to `python -m quarterdeck.worker`."""
 
 import sys
 

@@ -1,9 +1,8 @@
-"""The processes under us: who they are, and how to end every one.
+"""Process trees: listing the descendants of a process, and ending them all.
 
-Ray and vLLM leave children behind that their parents have forgotten (EngineCore and Worker hold gigabytes).
-Whoever starts them calls `become_subreaper` first, so that an orphan becomes its child and not process 1's;
-then `/proc` shows the whole tree, and `end_tree` ends it. Linux only. A zombie counts as dead: process 1 may
-reap it late, and `kill -0` would call it alive.
+Ray and vLLM leave orphans (EngineCore and Worker hold gigabytes). A process that starts them calls `become_subreaper`
+first, so that orphans become its children instead of process 1's; then `/proc` shows the whole tree, and `end_tree`
+ends it. Linux only. A zombie counts as dead: process 1 may reap it late, and `kill -0` would report it alive.
 """
 
 import ctypes
@@ -22,7 +21,7 @@ _POLL_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A line of the process table. `started` (clock ticks since boot) tells a process from a later one with its pid."""
+    """A process. `started` (clock ticks since boot) distinguishes it from a later one with the same pid."""
 
     pid: int
     parent: int
@@ -36,7 +35,7 @@ class Process:
 
 
 def parse_stat(text: str) -> Process:
-    """Read `/proc/<pid>/stat`. The name stands in parentheses and may hold spaces and parentheses itself."""
+    """Parse `/proc/<pid>/stat`. The name is in parentheses and may contain spaces and parentheses."""
     head, _, tail = text.rpartition(")")
     pid, _, name = head.partition("(")
     fields = tail.split()
@@ -44,7 +43,7 @@ def parse_stat(text: str) -> Process:
 
 
 def process_table(proc: Path = Path("/proc")) -> dict[int, Process]:
-    """Every process of this machine (of this pid namespace), zombies too."""
+    """Return every process of this pid namespace, including zombies."""
     table: dict[int, Process] = {}
     for entry in proc.iterdir():
         if not entry.name.isdigit():
@@ -52,16 +51,13 @@ def process_table(proc: Path = Path("/proc")) -> dict[int, Process]:
         try:
             process = parse_stat((entry / "stat").read_text(encoding="utf-8", errors="replace"))
         except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # it ended between the listing and the reading
+            continue  # it ended after it was listed
         table[process.pid] = process
     return table
 
 
 def under(roots: Iterable[int], table: Mapping[int, Process]) -> list[Process]:
-    """The living processes below `roots`, roots left out, parents first.
-
-    A zombie's children count: it can still have some.
-    """
+    """Return the living descendants of `roots`, without the roots, parents first. Includes children of zombies."""
     children: dict[int, list[Process]] = {}
     for process in table.values():
         children.setdefault(process.parent, []).append(process)
@@ -79,24 +75,22 @@ def under(roots: Iterable[int], table: Mapping[int, Process]) -> list[Process]:
 
 
 def descendants(pid: int) -> list[Process]:
-    """The living processes below `pid`, without itself."""
+    """Return the living descendants of `pid`, without itself."""
     return under([pid], process_table())
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process with this pid runs. A zombie does not."""
+    """Whether a process with this pid runs. A zombie counts as dead."""
     process = process_table().get(pid)
     return process is not None and process.is_alive
 
 
 def end_tree(pid: int, *, grace_s: float, kill_s: float = 10.0) -> list[Process]:
-    """End everything below `pid`, and `pid` itself unless that is the caller.
+    """End the descendants of `pid`, and `pid` itself unless it is the caller.
 
-    Returns what is still alive: [] is success.
-
-    SIGTERM to all at once, `grace_s` to comply; then SIGKILL, again and again (a process may fork while we
-    look) until nobody is left or `kill_s` has passed. To let a door drain, send it SIGTERM and wait for it
-    before calling this. Blocks: call it in a thread from asyncio.
+    Returns the processes still alive: [] is success. SIGTERM to all, then, after `grace_s` seconds, SIGKILL repeatedly
+    (a process may fork meanwhile) until none is left or `kill_s` seconds have passed. To let a door drain, send it
+    SIGTERM and wait for it first. Blocks: call it in a thread from asyncio.
     """
     tree = _Tree(pid)
     tree.send(signal.SIGTERM)
@@ -109,22 +103,22 @@ def end_tree(pid: int, *, grace_s: float, kill_s: float = 10.0) -> list[Process]
 
 
 def become_subreaper() -> None:
-    """From now on an orphan among our descendants becomes our child. Not inherited by children."""
+    """Make orphaned descendants children of this process. Not inherited by children."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(sig: signal.Signals = signal.SIGTERM) -> None:
-    """Ask the kernel for `sig` when our parent ends, however it ends.
+    """Have the kernel send `sig` to this process when its parent ends, however it ends.
 
-    The kernel means the parent's *thread* that started us: a supervisor starts its doors from its main thread.
-    A parent that ended before this call sends nothing; it has left us to process 1 or to a subreaper, so
-    compare `os.getppid()` with what was expected.
+    The parent is the *thread* that started this process: a supervisor starts its doors from its main thread. If the
+    parent ended before this call, no signal is sent and this process belongs to process 1 or a subreaper: compare
+    `os.getppid()` with the expected parent.
     """
     _prctl(_PR_SET_PDEATHSIG, int(sig))
 
 
 class _Tree:
-    """A root and all that was ever seen below it, so that a child stays ours when its parent ends before it."""
+    """A root and every descendant seen so far: a child stays in the tree when its parent ends first."""
 
     def __init__(self, root: int) -> None:
         self._root = root
@@ -135,8 +129,8 @@ class _Tree:
 
     def living(self) -> list[Process]:
         table = process_table()
-        ours = [pid for pid, started in self._known.items() if pid in table and table[pid].started == started]
-        for process in under([self._root, *ours], table):
+        members = [pid for pid, started in self._known.items() if pid in table and table[pid].started == started]
+        for process in under([self._root, *members], table):
             self._known[process.pid] = process.started
         return [
             table[pid]

@@ -10,7 +10,7 @@ from tests.accounting.spending import a_scope, trust
 from tests.inference.bench import Bench
 from tests.inference.making import a_principal, an_endpoint, answer, change, served
 from tests.net.upstream import Upstream, answering, response, until
-from tests.telemetry.test_metrics import value
+from tests.telemetry.scrape import value
 
 from quarterdeck.accounting.scopes import Scope
 from quarterdeck.errors import EngineUnavailableError, RateLimitError, ServiceUnavailableError

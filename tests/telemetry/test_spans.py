@@ -191,8 +191,8 @@ def test_counting_tokens_is_served_and_uses_none() -> None:
             "engine_error",
         ),
         ({"status": "error", "http_status": 400}, "ERROR", "400 (HTTP 400)", "400"),
-        ({"status": "cancelled", "http_status": 499}, "WARNING", "the caller hung up", None),
-        ({"status": "lost"}, "ERROR", "lost: the gateway ended while the request was under way", "lost"),
+        ({"status": "cancelled", "http_status": 499}, "WARNING", "the client disconnected", None),
+        ({"status": "lost"}, "ERROR", "lost: the gateway died while the request was in progress", "lost"),
     ],
 )
 def test_how_it_ended_is_told(

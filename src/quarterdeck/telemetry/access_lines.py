@@ -1,7 +1,7 @@
-"""A log line a request, for a gateway that serves thousands a second.
+"""Access log lines, one per request, for a gateway that serves thousands of requests per second.
 
-The standard library's way to such a line (a record, a look up the stack, a formatter, a write each) costs half of what
-the request itself costs. These are the same lines, of the same form as `logging`'s, made and written many at a time.
+With the standard library a line (a log record, a stack inspection, a formatter, a write) costs half as much as its
+request. These lines have the format of `telemetry/logging` and are encoded and written in batches.
 """
 
 import sys
@@ -15,7 +15,7 @@ from quarterdeck.telemetry.logging import may_hold_secrets, redact
 
 
 class AccessLine(msgspec.Struct, kw_only=True, gc=False):
-    """The fields in the order in which they stand in the line."""
+    """The fields of a line, in order."""
 
     ts: str
     level: str = "info"
@@ -32,7 +32,7 @@ class AccessLine(msgspec.Struct, kw_only=True, gc=False):
 
 
 class Timestamps:
-    """ISO 8601 in UTC to the millisecond; the second's text is made once a second."""
+    """ISO 8601 in UTC to the millisecond; the part up to the second is cached."""
 
     def __init__(self) -> None:
         self._second = -1
@@ -47,7 +47,7 @@ class Timestamps:
 
 
 class LineWriter:
-    """Writes lines to `stream` (stderr)."""
+    """Writes lines to `stream` (default: stderr)."""
 
     def __init__(self, stream: BinaryIO | None = None) -> None:
         self._stream = stream or sys.stderr.buffer
@@ -55,8 +55,8 @@ class LineWriter:
 
     def write(self, lines: Sequence[AccessLine]) -> None:
         encoded = self._encoder.encode_lines(lines)
-        # What looks like a secret is hidden, as in every log line. It can only be in what a caller has chosen, which is
-        # mostly the same in all lines; the rest is four fifths of their text.
+        # Secrets are redacted, as in every log line. They can only be in fields that a caller chooses, which repeat in
+        # most lines; the rest is four fifths of the text.
         chosen = {(line.method, line.path, line.key, line.client_request_id) for line in lines}
         if may_hold_secrets(self._encoder.encode(chosen).decode()):
             encoded = "\n".join(map(redact, encoded.decode().split("\n"))).encode()

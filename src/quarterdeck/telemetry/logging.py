@@ -1,8 +1,7 @@
-"""Logs: a JSON object a line, on stderr, without secrets.
+"""Logs: one JSON object per line, on stderr, with secrets redacted.
 
-Everybody logs with the standard library; a door calls `configure` once and hands nothing on. What a caller passes as
-`extra=` becomes fields. The finished line is searched for what looks like a secret, whoever wrote it: a library's
-exception may quote a header.
+Modules log with the standard library; a door calls `configure` once. `extra=` becomes fields. The finished line is
+searched for secrets whatever its source, because a library's exception may quote a header.
 """
 
 import logging
@@ -15,28 +14,28 @@ from typing import Any, TextIO
 
 import msgspec
 
-# The one thing of this module that is not handed in: a context variable has to be one object for all who set and read
-# it. The door sets it for the task that serves a request.
+# Module-level, because every reader and writer of a context variable needs the same object. The door sets it in the
+# task that serves a request.
 request_id: ContextVar[str | None] = ContextVar("quarterdeck_request_id", default=None)
 
 HIDDEN = "[redacted]"
 MAX_LINE = 32 * 1024
-"""Characters of a message or a traceback; a log line must not be a way to fill a disk."""
+"""Most characters of a message or a traceback, so that a log line cannot fill a disk."""
 
 _SECRETS = (
     (("bearer", "basic"), re.compile(r"(?i)\b(bearer|basic)(\s+|%20)[A-Za-z0-9._~+/=-]{6,}"), rf"\1 {HIDDEN}"),
-    # Keys of ours, of OpenAI's, of Langfuse's: the prefix stays, so that one sees what it was.
+    # Quarterdeck's, OpenAI's and Langfuse's keys: the prefix is kept to identify the kind.
     (("sk-",), re.compile(r"\b(sk-(?:qd-|lf-|proj-)?)[A-Za-z0-9_-]{6,}"), rf"\1{HIDDEN}"),
     (("://",), re.compile(r"(?<=://)([^\s/:@\"]*):[^\s/@\"]+@"), rf"\1:{HIDDEN}@"),
 )
-"""Words without which a line can't match, the pattern, what stays. A gateway logs a line a request, and trying the
-patterns on each cost more than all else of the line."""
+"""Words without which a line cannot match, the pattern, its replacement. A gateway logs a line per request, and trying
+every pattern cost more than the rest of the line."""
 _SECRET_FIELDS = re.compile(r"(?i)^(authorization|proxy-authorization|cookie|password|secret|api_?key|x-api-key)$")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
 def redact(text: str) -> str:
-    """Hide API keys, authorization values and passwords in URLs."""
+    """Replace API keys, authorization values and passwords in URLs."""
     lower = text.lower()
     for words, pattern, replacement in _SECRETS:
         for word in words:
@@ -47,7 +46,7 @@ def redact(text: str) -> str:
 
 
 def may_hold_secrets(text: str) -> bool:
-    """Whether `redact` would look closer: asked once of many lines, it mostly spares looking at each."""
+    """Whether any pattern of `redact` could match. Checked once for many lines, it usually avoids `redact` for each."""
     lower = text.lower()
     return any(word in lower for words, _, _ in _SECRETS for word in words)
 
@@ -89,7 +88,7 @@ def configure(level: str, service: str, stream: TextIO | None = None) -> None:
     root.addHandler(handler)
     root.setLevel(level)
     logging.captureWarnings(True)
-    # They bring handlers of their own, or say at INFO what every request does.
+    # They install their own handlers, or log each request at INFO.
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
@@ -106,6 +105,6 @@ def _encode(line: Mapping[str, Any]) -> str:
     try:
         return msgspec.json.encode(line, enc_hook=str).decode()
     except (TypeError, ValueError, UnicodeEncodeError, RecursionError):
-        # A field that JSON has no word for (a lone surrogate, a key that is no string): the line must not be lost.
+        # A field that JSON cannot encode (a lone surrogate, a key that is not a string) must not lose the line.
         plain = {name: str(value).encode("utf-8", "replace").decode() for name, value in line.items()}
         return msgspec.json.encode(plain).decode()

@@ -1,8 +1,8 @@
-"""Counters that cost nothing until they are read.
+"""Prometheus metrics with cheap increments.
 
-An increment is a dictionary's: no lock, no label object. One event loop writes, and the same loop renders: `render`
-hands the families to prometheus-client, which knows the text format, when somebody scrapes. A family holds a bounded
-number of label sets, because a label may come from a caller; what comes beyond is summed under `other`.
+An increment is a dictionary update: no lock, no label object. One event loop writes and renders; at a scrape, `render`
+passes the families to prometheus-client, which writes the text format. The number of label sets per family is bounded,
+because a label may come from a caller; further ones are summed under `other`.
 """
 
 import collections
@@ -18,41 +18,41 @@ Labels = tuple[str, ...]
 Number = int | float
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-"""What `Metrics.render` answers with."""
+"""Content type of `Metrics.render`."""
 
 MAX_SERIES = 2000
-"""Label sets of one family; a histogram of fifteen buckets holds 0.6 MB then."""
+"""Most label sets of a family; a histogram of fifteen buckets then holds 0.6 MB."""
 
 DURATION_BUCKETS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-"""Seconds, OpenTelemetry's gen_ai steps: from a cache hit to a long answer."""
+"""Seconds; OpenTelemetry's gen_ai buckets, from a cache hit to a long answer."""
 TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-"""Seconds to the first token: OpenTelemetry's, which are vLLM's too, so that both can be drawn over one another."""
+"""Seconds to the first token; OpenTelemetry's and vLLM's buckets, so that both can share a graph."""
 TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 1.0, 2.5)
 """Seconds between two tokens."""
 
 
 def _bounded(labels: Labels, series: Mapping[Labels, object]) -> Labels:
-    """The label set under which a new series is kept."""
+    """Return the label set under which a new series is stored."""
     return labels if len(series) < MAX_SERIES else ("other",) * len(labels)
 
 
 class Counter:
-    """Only grows. `name` has no `_total`: the text format appends it. Added to, or read when scraped (`read`)."""
+    """A counter, incremented or read at a scrape (`read`). `name` has no `_total`: the text format appends it."""
 
-    __slots__ = ("_settle", "_values", "help", "labels", "name", "read")
+    __slots__ = ("_flush", "_values", "help", "labels", "name", "read")
 
-    def __init__(self, name: str, help: str, labels: Sequence[str], settle: Callable[[], None]) -> None:
-        self.name, self.help, self.labels, self._settle = name, help, tuple(labels), settle
+    def __init__(self, name: str, help: str, labels: Sequence[str], flush: Callable[[], None]) -> None:
+        self.name, self.help, self.labels, self._flush = name, help, tuple(labels), flush
         self._values: dict[Labels, Number] = {} if labels else {(): 0}
         self.read: Callable[[], Mapping[Labels, Number]] | None = None
 
     @property
     def values(self) -> Mapping[Labels, Number]:
-        self._settle()
+        self._flush()
         return self._values
 
     def add(self, labels: Labels = (), amount: Number = 1) -> None:
-        """`labels` are values in the order of the names."""
+        """Add `amount`. `labels` are values in the order of the label names."""
         values = self._values
         try:
             values[labels] += amount
@@ -61,7 +61,7 @@ class Counter:
             values[labels] = values.get(labels, 0) + amount
 
     def add_each(self, labels: Iterable[Labels]) -> None:
-        """One for each."""
+        """Add one for each label set."""
         for each, amount in collections.Counter(labels).items():
             self.add(each, amount)
 
@@ -73,7 +73,7 @@ class Counter:
 
 
 class Gauge:
-    """A value of now: set where it changes, or read when scraped (`read` returns values by label set)."""
+    """A current value: set when it changes, or read at a scrape (`read` returns values by label set)."""
 
     __slots__ = ("help", "labels", "name", "read", "values")
 
@@ -103,29 +103,29 @@ class Gauge:
 
 
 class Histogram:
-    """Counts by fixed buckets, and a sum. A bucket holds what is less than or equal to its bound."""
+    """Counts by fixed buckets, and a sum. A bucket counts values less than or equal to its bound."""
 
-    __slots__ = ("_counts", "_settle", "_sums", "bounds", "help", "labels", "name")
+    __slots__ = ("_counts", "_flush", "_sums", "bounds", "help", "labels", "name")
 
     def __init__(
-        self, name: str, help: str, bounds: Sequence[float], labels: Sequence[str], settle: Callable[[], None]
+        self, name: str, help: str, bounds: Sequence[float], labels: Sequence[str], flush: Callable[[], None]
     ) -> None:
         self.name, self.help, self.labels, self.bounds = name, help, tuple(labels), tuple(bounds)
-        self._settle = settle
+        self._flush = flush
         self._counts: dict[Labels, list[int]] = {}
         self._sums: dict[Labels, float] = {}
 
     @property
     def counts(self) -> Mapping[Labels, Sequence[int]]:
-        self._settle()
+        self._flush()
         return self._counts
 
     def observe(self, value: float, labels: Labels = (), times: int = 1) -> None:
-        """`times` enters the same value more than once: a stream's mean time between tokens, for each of them."""
+        """Count a value, `times` times: for example a stream's mean time between tokens, once per gap."""
         self.observe_all((value,), labels, (times,))
 
     def observe_all(self, values: Iterable[float], labels: Labels = (), times: Iterable[int] = repeat(1)) -> None:
-        """Each of `values`, as often as `times` says."""
+        """Count each value as many times as `times` gives."""
         if labels not in self._counts:
             labels = _bounded(labels, self._counts)
             self._counts.setdefault(labels, [0] * (len(self.bounds) + 1))
@@ -149,17 +149,17 @@ class Histogram:
 
 
 class Metrics(Collector):
-    """The families of one process. A door's set is a subclass that names them (`gateway_metrics`, `worker_metrics`)."""
+    """The metric families of one process. Subclasses name them (`gateway_metrics`, `worker_metrics`)."""
 
     def __init__(self) -> None:
         self._families: list[Counter | Gauge | Histogram] = []
-        self._gatherers: list[Callable[[], None]] = []
+        self._flushers: list[Callable[[], None]] = []
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
 
     def counter(self, name: str, help: str, labels: Sequence[str] = ()) -> Counter:
-        family = Counter(name, help, labels, self._settle)
+        family = Counter(name, help, labels, self._flush)
         self._families.append(family)
         return family
 
@@ -175,25 +175,25 @@ class Metrics(Collector):
         return family
 
     def histogram(self, name: str, help: str, bounds: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
-        family = Histogram(name, help, bounds, labels, self._settle)
+        family = Histogram(name, help, bounds, labels, self._flush)
         self._families.append(family)
         return family
 
-    def before_reading(self, enter: Callable[[], None]) -> None:
-        """Whoever gathers what it counts, enters it here: whenever somebody reads a counter or a histogram."""
-        self._gatherers.append(enter)
+    def before_reading(self, flush: Callable[[], None]) -> None:
+        """Register a callback that flushes buffered counts. Called before a counter or a histogram is read."""
+        self._flushers.append(flush)
 
-    def _settle(self) -> None:
-        for enter in self._gatherers:
-            enter()
+    def _flush(self) -> None:
+        for flush in self._flushers:
+            flush()
 
     def describe(self) -> list[tuple[str, str, str, Labels]]:
-        """(name, type, help, labels) of every family, for the page that is generated from it."""
+        """Return (name, type, help, labels) of every family, for the generated reference."""
         return [(f.name, type(f).__name__.lower(), f.help, f.labels) for f in self._families]
 
     def collect(self) -> Iterator[Metric]:
         return (family.collect() for family in self._families)
 
     def render(self) -> bytes:
-        """The text that `GET /metrics` answers with."""
+        """Return the body of `GET /metrics`."""
         return generate_latest(self._registry)

@@ -1,9 +1,8 @@
-"""Sends spans by OTLP/HTTP. Blocks: the worker calls it in a thread.
+"""Exports spans by OTLP/HTTP. It blocks: the worker calls it in a thread.
 
-The SDK's own exporter answers "success" or "failure"; we have to know more. A refusal is for ever (the sink will not
-take this span), an outage is for now, and a batch that is refused is tried in halves, so that one bad span does not
-take two hundred with it. So the request is ours, on a connection that is kept open; and a span, which is finished when
-it comes here, is written into OTLP's own messages: by way of the SDK's objects it costs four times as much.
+The SDK's exporter returns only "success" or "failure". Here a refusal (permanent) differs from an outage (temporary),
+and a refused batch is split in halves, so that one bad span does not drop two hundred. Requests use one connection that
+is kept open, and spans are written directly into OTLP messages: through the SDK's objects they cost four times as much.
 """
 
 import gzip
@@ -25,19 +24,19 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as Message
 from quarterdeck.telemetry.spans import AttributeValue, Span
 
 SCOPE = "quarterdeck"
-MAX_ANSWER = 64 * 1024
-"""Bytes that are read of a sink's answer; it has one sentence to say."""
+MAX_RESPONSE = 64 * 1024
+"""Most bytes read of a sink's response, which is one sentence."""
 
 _KINDS = {"client": Message.SPAN_KIND_CLIENT, "server": Message.SPAN_KIND_SERVER}
 _SAMPLED = 1
 """W3C's trace flag, in the low byte of a span's flags."""
-# They say "this request is wrong", and the same request will always be. 401, 403 and 404 are not among them: somebody
-# has set a wrong key or path, and the spans are good once that is put right.
+# Permanent: the request itself is invalid. 401, 403 and 404 are temporary: the key or path is misconfigured, and the
+# spans are valid once that is fixed.
 _REFUSED = frozenset({400, 411, 413, 414, 415, 422, 431})
 
 
 class OTLPError(Exception):
-    """The sink is away, or doesn't want anything now. `retry_after` seconds where it says so."""
+    """The sink is unavailable or asks to retry later, after `retry_after` seconds if it says so."""
 
     def __init__(self, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)
@@ -46,16 +45,16 @@ class OTLPError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a batch that the sink has answered for."""
+    """The result of an exported batch."""
 
     delivered: int
     refused: int = 0
     reason: str = ""
-    """The sink's words for the last refusal."""
+    """The sink's message for the last refusal."""
 
 
 class OTLPExporter:
-    """One sink. Not for two threads at once, except `close`, which ends a request under way."""
+    """Client of one sink. Not thread-safe, except `close`, which ends a running request."""
 
     def __init__(
         self,
@@ -77,7 +76,7 @@ class OTLPExporter:
             "content-type": "application/x-protobuf",
             "content-encoding": "gzip",
             "user-agent": "quarterdeck",
-            # Langfuse 4's direct path; without it spans take minutes to be seen. Nobody else minds it.
+            # Langfuse 4's direct ingestion; without it spans appear after minutes. Other sinks ignore it.
             "x-langfuse-ingestion-version": "4",
             **headers,
         }
@@ -91,7 +90,7 @@ class OTLPExporter:
         self._closed = False
 
     def export(self, spans: Sequence[Span]) -> Outcome:
-        """Send them. Raises OTLPError where the sink did not answer for them: the caller keeps them and tries again."""
+        """Send spans. Raises OTLPError if the sink neither accepted nor refused them: the caller retries."""
         if not spans:
             return Outcome(0)
         body = gzip.compress(self.encode(spans), compresslevel=1)
@@ -111,12 +110,12 @@ class OTLPExporter:
         )
 
     def encode(self, spans: Sequence[Span]) -> bytes:
-        """The request's body: OTLP protobuf."""
+        """Encode the request body: OTLP protobuf."""
         request = ExportTraceServiceRequest()
-        of_us = request.resource_spans.add()
+        resource_spans = request.resource_spans.add()
         for name, value in self._resource.items():
-            _set(of_us.resource.attributes.add(), name, value)
-        scoped = of_us.scope_spans.add()
+            _set(resource_spans.resource.attributes.add(), name, value)
+        scoped = resource_spans.scope_spans.add()
         scoped.scope.name, scoped.scope.version = SCOPE, self._version
         for span in spans:
             _add(scoped, span)
@@ -124,12 +123,12 @@ class OTLPExporter:
         return data
 
     def close(self) -> None:
-        """End a request under way and send nothing any more. From any thread."""
+        """End a running request and refuse further ones. Callable from any thread."""
         self._closed = True
         connection = self._connection
         if connection is not None and connection.sock is not None:
             try:
-                connection.sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for an answer
+                connection.sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for the response
             except OSError:
                 return
 
@@ -139,27 +138,27 @@ class OTLPExporter:
                 raise OTLPError("closed")
             is_new = self._connection is None
             try:
-                return self._exchange(body)
+                return self._send(body)
             except (OSError, http.client.HTTPException) as error:
                 self.disconnect()
-                # A connection that was kept open may have been closed meanwhile: then once more on a new one.
+                # The sink may have closed an idle connection: retry once on a new one.
                 if is_new or is_last:
                     raise OTLPError(f"{type(error).__name__}: {error}".strip(": ")) from error
         raise AssertionError("unreachable")
 
-    def _exchange(self, body: bytes) -> tuple[int, bytes, float | None]:
+    def _send(self, body: bytes) -> tuple[int, bytes, float | None]:
         if self._connection is None:
             kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
             self._connection = kind(self._host, self._port, timeout=self._timeout)
         self._connection.request("POST", self._path, body=body, headers=self._headers)
         response = self._connection.getresponse()
-        words = response.read(MAX_ANSWER)
+        words = response.read(MAX_RESPONSE)
         if response.will_close or not response.isclosed():
             self.disconnect()
         return response.status, words, _seconds(response.headers.get("retry-after"))
 
     def disconnect(self) -> None:
-        """Give the connection back to the system; the next export opens another. By the thread that exports."""
+        """Close the connection; the next export opens another. Called by the exporting thread."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -178,9 +177,9 @@ def _add(scoped: ScopeSpans, span: Span) -> None:
     for name, value in span.attributes.items():
         _set(message.attributes.add(), name, value)
     for event in span.events:
-        told = message.events.add(name=event.name, time_unix_nano=event.time_ns)
+        added = message.events.add(name=event.name, time_unix_nano=event.time_ns)
         for name, value in event.attributes.items():
-            _set(told.attributes.add(), name, value)
+            _set(added.attributes.add(), name, value)
     if span.error is not None:
         message.status.code, message.status.message = Status.STATUS_CODE_ERROR, span.error
 
@@ -189,7 +188,7 @@ def _set(pair: KeyValue, name: str, value: AttributeValue) -> None:
     pair.key = name
     kind = type(value)
     if kind is str:
-        pair.value.string_value = value  # type: ignore[assignment]  # narrowed by `type`, which mypy does not follow
+        pair.value.string_value = value  # type: ignore[assignment]  # narrowed by `type`, which mypy does not support
     elif kind is bool:
         pair.value.bool_value = value  # type: ignore[assignment]  # as above
     elif kind is int:
@@ -197,12 +196,12 @@ def _set(pair: KeyValue, name: str, value: AttributeValue) -> None:
     elif kind is float:
         pair.value.double_value = value  # type: ignore[assignment]  # as above
     else:
-        for item in value:  # type: ignore[union-attr]  # the one kind that is left: a tuple of texts
+        for item in value:  # type: ignore[union-attr]  # the remaining kind: a tuple of strings
             pair.value.array_value.values.add(string_value=item)
 
 
 def _partial_refusal(body: bytes) -> tuple[int, str]:
-    """OTLP's "taken, except for some": they must not be sent again. An answer in JSON or none says nothing of it."""
+    """Return count and reason of OTLP's partial refusal, which must not be retried; 0 for a JSON or empty response."""
     try:
         partial = ExportTraceServiceResponse.FromString(body).partial_success
     except DecodeError:
@@ -216,7 +215,7 @@ def _readable(body: bytes) -> str:
 
 
 def _seconds(text: str | None) -> float | None:
-    """Retry-After in its form of seconds; as a date it is not worth a parser."""
+    """Parse Retry-After in seconds; a date is ignored."""
     try:
         return min(max(float(text), 0.0), 300.0) if text else None
     except ValueError:

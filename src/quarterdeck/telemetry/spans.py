@@ -1,8 +1,8 @@
-"""A record becomes a span: one for each request, said in OpenTelemetry's words and in Langfuse's. Pure.
+"""Record → span: `span_of` projects a RequestRecord to a span with OpenTelemetry's and Langfuse's attributes. Pure.
 
-The ids come from the record, so that a span that is exported twice is the same span. User, session and metadata stand
-on the span itself, because Langfuse keeps a row for each span and merges nothing. Usage and cost are given in buckets
-that don't overlap, and always: Langfuse adds buckets up, and would count and price by itself where there are none.
+Ids are derived from the record, so that a span exported twice is the same span. User, session and metadata are on the
+span itself, because Langfuse stores a row per span and merges nothing. Usage and cost are always given, in buckets that
+don't overlap: Langfuse sums buckets, and would count and price by itself without them.
 """
 
 import hashlib
@@ -21,26 +21,26 @@ AttributeValue = str | bool | int | float | tuple[str, ...]
 Kind = Literal["client", "server"]
 
 PROVIDER = "quarterdeck"
-"""gen_ai.provider.name: the conventions have no word for vLLM or for a platform of one's own."""
+"""gen_ai.provider.name: the conventions have no value for vLLM or for a self-hosted platform."""
 MAX_ID = 200
-"""Characters of a user or session that Langfuse takes."""
+"""Most characters of a user or session that Langfuse accepts."""
 
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _MILLION = Decimal(1_000_000)
-_EXACT = Context(prec=200)  # the usual 28 digits would round a large sum's last ones
+_EXACT = Context(prec=200)  # the default of 28 digits would round large sums
 
 _CALLS = {
-    # Our operation: gen_ai's word for it, Langfuse's observation type.
+    # Operation: gen_ai's name for it, Langfuse's observation type.
     "chat": ("chat", "generation"),
     "completions": ("text_completion", "generation"),
     "embeddings": ("embeddings", "embedding"),
-    "score": ("score", "embedding"),  # no word in the conventions; done by comparing embeddings, and priced by tokens
+    "score": ("score", "embedding"),  # not in the conventions; computed from embeddings, and priced by tokens
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something at a time within a span."""
+    """An event within a span."""
 
     name: str
     time_ns: int
@@ -49,7 +49,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What is told of a request, without any library's classes. Ids are hex, times are Unix nanoseconds."""
+    """A span, independent of any library. Ids are hex, times are Unix nanoseconds."""
 
     name: str
     kind: Kind
@@ -59,19 +59,19 @@ class Span:
     end_ns: int
     attributes: Mapping[str, AttributeValue]
     error: str | None = None
-    """Why the span's status is an error; None: it is none."""
+    """The message of an error status; None without an error."""
     events: tuple[Event, ...] = field(default=())
 
 
 def span_of(record: RequestRecord, *, environment: str = "default") -> Span:
-    """The span of a record."""
+    """Project a record to its span."""
     operation, observation = _CALLS.get(record.operation, (record.operation, "span"))
     is_call = record.operation in _CALLS
     name = f"{operation} {record.model}" if record.model else operation
     attributes: dict[str, AttributeValue | None] = {
         **_request(record, operation if is_call else None),
         **_answer(record),
-        **_who(record),
+        **_caller(record),
         **_metadata(record),
         "langfuse.observation.type": observation,
         "langfuse.trace.name": name,
@@ -82,14 +82,14 @@ def span_of(record: RequestRecord, *, environment: str = "default") -> Span:
         attributes |= _usage(record)
     return Span(
         name=name,
-        # A call to a model is a client's span in the conventions; counting tokens is only served.
+        # In the conventions a call to a model is a client span; counting tokens is not one.
         kind="client" if is_call else "server",
         trace_id=trace_id_of(record),
         span_id=span_id_of(record),
         start_ns=_ns(record.started),
         end_ns=max(_ns(record.started), _ns(record.ended)),
         attributes={key: value for key, value in attributes.items() if value is not None},
-        error=_complaint(record) if record.status in ("error", "lost") else None,
+        error=_error_message(record) if record.status in ("error", "lost") else None,
         events=tuple(
             Event(
                 "endpoint.failed",
@@ -107,12 +107,12 @@ def span_of(record: RequestRecord, *, environment: str = "default") -> Span:
 
 
 def trace_id_of(record: RequestRecord) -> str:
-    """The record's own, or one derived from its id: a single malformed id makes Langfuse refuse a whole export."""
+    """Return the record's trace id, or one derived from its id if it is malformed: Langfuse would refuse the export."""
     return record.trace_id if _TRACE_ID.fullmatch(record.trace_id) else _hash("trace", record.id, 16)
 
 
 def span_id_of(record: RequestRecord) -> str:
-    """Always the same one for a record."""
+    """Return a record's span id, derived from its id."""
     return _hash("span", record.id, 8)
 
 
@@ -121,7 +121,7 @@ def _hash(what: str, text: str, size: int) -> str:
 
 
 def _ns(seconds: float) -> int:
-    # To the microsecond: a double holds no more of a Unix time, and further digits would be noise.
+    # To the microsecond: the precision of a Unix time in a double.
     return max(0, round(seconds * 1e6)) * 1000
 
 
@@ -145,7 +145,7 @@ def _request(record: RequestRecord, operation: str | None) -> dict[str, Attribut
 
 
 def _answer(record: RequestRecord) -> dict[str, AttributeValue | None]:
-    # The first piece of an answer that is not streamed is all of it: no time to first token.
+    # An answer that is not streamed has no time to first token.
     first = record.first_token if record.stream else None
     return {
         "gen_ai.response.id": record.response_id,
@@ -157,7 +157,7 @@ def _answer(record: RequestRecord) -> dict[str, AttributeValue | None]:
     }
 
 
-def _who(record: RequestRecord) -> dict[str, AttributeValue | None]:
+def _caller(record: RequestRecord) -> dict[str, AttributeValue | None]:
     user = record.user[:MAX_ID] if record.user else None
     session = record.session[:MAX_ID] if record.session else None
     return {
@@ -171,14 +171,14 @@ def _who(record: RequestRecord) -> dict[str, AttributeValue | None]:
 
 
 def _metadata(record: RequestRecord) -> dict[str, AttributeValue | None]:
-    of_the_trace = {
+    trace_metadata = {
         "request_id": record.id,
         "org": record.org,
         "team": record.team,
         "key": record.key,
         "key_name": record.key_name,
     }
-    of_the_call: dict[str, AttributeValue | None] = {
+    observation_metadata: dict[str, AttributeValue | None] = {
         "endpoint": record.endpoint or None,
         "route": record.route or None,
         "attempts": len(record.attempts) if len(record.attempts) > 1 else None,
@@ -194,18 +194,18 @@ def _metadata(record: RequestRecord) -> dict[str, AttributeValue | None]:
         "priority": record.priority or None,
     }
     return {
-        **{f"langfuse.trace.metadata.{key}": value for key, value in of_the_trace.items()},
-        **{f"langfuse.observation.metadata.{key}": value for key, value in of_the_call.items()},
+        **{f"langfuse.trace.metadata.{key}": value for key, value in trace_metadata.items()},
+        **{f"langfuse.observation.metadata.{key}": value for key, value in observation_metadata.items()},
     }
 
 
 def _usage(record: RequestRecord) -> dict[str, AttributeValue | None]:
     uncached = record.input_tokens - record.cached_tokens
-    spoken = record.output_tokens - record.reasoning_tokens
+    visible = record.output_tokens - record.reasoning_tokens
     details = {
         "input": uncached,
         "input_cached_tokens": record.cached_tokens,
-        "output": spoken,
+        "output": visible,
         "output_reasoning_tokens": record.reasoning_tokens,
         "total": record.input_tokens + record.output_tokens,
     }
@@ -217,28 +217,28 @@ def _usage(record: RequestRecord) -> dict[str, AttributeValue | None]:
         "langfuse.observation.usage_details": _json(
             {key: value for key, value in details.items() if value or key in ("input", "output", "total")}
         ),
-        "langfuse.observation.cost_details": _json(_cost(record, uncached, spoken)),
+        "langfuse.observation.cost_details": _json(_cost(record, uncached, visible)),
     }
 
 
-def _cost(record: RequestRecord, uncached: int, spoken: int) -> dict[str, msgspec.Raw]:
-    """Dollars by bucket, the same buckets as the usage. What is not by token (hardware) is a bucket of its own.
+def _cost(record: RequestRecord, uncached: int, visible: int) -> dict[str, msgspec.Raw]:
+    """Return dollars by bucket, with the buckets of the usage. Cost that is not by token (hardware) has its own bucket.
 
-    Where the tokens' prices say more than was charged (a cache hit), only the total is told.
+    If the tokens' prices exceed the cost (a cache hit), only the total is given.
     """
     with localcontext(_EXACT):
         buckets = {
             "input": uncached * record.price_input / _MILLION,
             "input_cached_tokens": record.cached_tokens * record.price_cached / _MILLION,
-            "output": spoken * record.price_output / _MILLION,
+            "output": visible * record.price_output / _MILLION,
             "output_reasoning_tokens": record.reasoning_tokens * record.price_output / _MILLION,
         }
         rest = record.cost - sum(buckets.values())
     if rest < 0:
         return {"total": _number(record.cost)}
     buckets["hardware"] = rest
-    told = {key: _number(value) for key, value in buckets.items() if value or key in ("input", "output")}
-    return told | {"total": _number(record.cost)}
+    costs = {key: _number(value) for key, value in buckets.items() if value or key in ("input", "output")}
+    return costs | {"total": _number(record.cost)}
 
 
 def _level(record: RequestRecord) -> dict[str, AttributeValue | None]:
@@ -247,16 +247,16 @@ def _level(record: RequestRecord) -> dict[str, AttributeValue | None]:
     level = "WARNING" if record.status == "cancelled" else "ERROR"
     return {
         "langfuse.observation.level": level,
-        "langfuse.observation.status_message": _complaint(record),
+        "langfuse.observation.status_message": _error_message(record),
         "error.type": None if record.status == "cancelled" else record.error_code or _fallback_code(record),
     }
 
 
-def _complaint(record: RequestRecord) -> str:
+def _error_message(record: RequestRecord) -> str:
     if record.status == "cancelled":
-        return "the caller hung up"
+        return "the client disconnected"
     if record.status == "lost":
-        return "lost: the gateway ended while the request was under way"
+        return "lost: the gateway died while the request was in progress"
     return f"{record.error_code or _fallback_code(record)} (HTTP {record.http_status})"
 
 
@@ -270,7 +270,7 @@ def _iso(seconds: float) -> str:
 
 
 def _number(value: Decimal) -> msgspec.Raw:
-    """A decimal as a JSON number, every digit kept."""
+    """Return a decimal as a JSON number with every digit."""
     text = format(value, "f")
     return msgspec.Raw((text.rstrip("0").rstrip(".") if "." in text else text).encode())
 
