@@ -5,13 +5,10 @@ stream `ledger:{org}`, and the worker turns it into a row (`store/ledger`) and a
 bottom of the map so that every layer can read it and no projection needs another one.
 """
 
-import math
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import Literal
 
 import msgspec
-
-_EXACT = Context(prec=80)
 
 MIRROR = "mirror"
 """Key, team and tag of mirrored requests, which count against no limit or budget. API keys' ids are `key_…`."""
@@ -118,8 +115,3 @@ def encode(record: RequestRecord) -> bytes:
 def decode(data: bytes) -> RequestRecord:
     """The reverse of `encode`. Raises msgspec.DecodeError on anything else."""
     return msgspec.json.decode(data, type=RequestRecord)
-
-
-def microdollars(amount: Decimal) -> int:
-    """Dollars as whole 10⁻⁶ $, rounded up. Budgets count each request this way; the record has the exact amount."""
-    return math.ceil(amount.scaleb(6, _EXACT))

@@ -9,9 +9,13 @@ import msgspec
 from tests.records import a_record
 
 from quarterdeck import ids
-from quarterdeck.accounting import admission
-from quarterdeck.accounting.admission import Admission, Money, Note, Reservation
-from quarterdeck.accounting.scopes import PERIODS, Counters, Scope, money_key
+from quarterdeck.accounting import admission, commit, layouts
+from quarterdeck.accounting.admission import Admission, Reservation
+from quarterdeck.accounting.commit import Note
+from quarterdeck.accounting.layouts import Money
+from quarterdeck.accounting.periods import PERIODS
+from quarterdeck.accounting.redis_keys import money_key
+from quarterdeck.accounting.scopes import Scope, ScopeSet
 from quarterdeck.net.redis import Redis
 from quarterdeck.record import RequestRecord
 from quarterdeck.settings.limits import Budget, Limits
@@ -40,7 +44,7 @@ async def trust(redis: Redis, *scopes: Scope, spent: int = 0, held: int = 0, per
 
 
 async def money(redis: Redis, scope: str) -> Money:
-    found = await admission.read_money(redis, ORG, scope)
+    found = await layouts.read_money(redis, ORG, scope)
     assert found is not None
     return found
 
@@ -50,15 +54,15 @@ async def spent_and_held(redis: Redis, *scopes: str) -> list[tuple[int, int]]:
     return [(state.spent, state.held) for state in states]
 
 
-def a_reservation(counters: Counters, money: int, tokens: int = 10, **changes: Any) -> Reservation:
-    key = next((scope.id.removeprefix("key:") for scope in counters.scopes if scope.id.startswith("key:")), "key_1")
+def a_reservation(scope_set: ScopeSet, money: int, tokens: int = 10, **changes: Any) -> Reservation:
+    key = next((scope.id.removeprefix("key:") for scope in scope_set.scopes if scope.id.startswith("key:")), "key_1")
     id = new_id()
     lost = a_record(id=id, key=key, status="lost", input_tokens=0, output_tokens=0, cost=Decimal(0))
-    return Reservation(id, counters, msgspec.json.encode(Note(lost, counters.noted)), tokens, money, **changes)
+    return Reservation(id, scope_set, msgspec.json.encode(Note(lost, scope_set.noted)), tokens, money, **changes)
 
 
 async def reserve(redis: Redis, scopes: Sequence[Scope], money: int, **changes: Any) -> tuple[Reservation, Admission]:
-    wanted = a_reservation(Counters(ORG, tuple(scopes)), money, **changes)
+    wanted = a_reservation(ScopeSet(ORG, tuple(scopes)), money, **changes)
     return wanted, await admission.reserve(redis, wanted)
 
 
@@ -69,4 +73,4 @@ def a_bill(reservation: Reservation, cost: Decimal, **changes: Any) -> RequestRe
 
 
 async def settle(redis: Redis, reservation: Reservation, cost: Decimal, **changes: Any) -> bool:
-    return await admission.settle(redis, a_bill(reservation, cost, **changes), reservation.counters)
+    return await commit.settle(redis, a_bill(reservation, cost, **changes), reservation.scope_set)

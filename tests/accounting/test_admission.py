@@ -11,9 +11,12 @@ import msgspec
 import pytest
 from tests.records import a_record
 
-from quarterdeck.accounting import admission
-from quarterdeck.accounting.admission import Admission, Bucket, Note, Reservation
-from quarterdeck.accounting.scopes import Counters, Scope, bucket_key, is_limited
+from quarterdeck.accounting import admission, commit, layouts, leases, redis_keys
+from quarterdeck.accounting.admission import Admission, Reservation
+from quarterdeck.accounting.commit import Note
+from quarterdeck.accounting.layouts import Bucket
+from quarterdeck.accounting.redis_keys import bucket_key
+from quarterdeck.accounting.scopes import Scope, ScopeSet, is_limited
 from quarterdeck.net.redis import Redis, RedisError
 from quarterdeck.record import RequestRecord, decode
 from quarterdeck.settings.limits import Limits
@@ -29,18 +32,18 @@ class Key:
         self.redis, self.limits, self.name = redis, limits or Limits(), name
 
     @property
-    def counters(self) -> Counters:
-        return Counters(ORG, (Scope(self.name, self.limits),) if is_limited(self.limits) else ())
+    def scope_set(self) -> ScopeSet:
+        return ScopeSet(ORG, (Scope(self.name, self.limits),) if is_limited(self.limits) else ())
 
     def record(self, **changes: Any) -> RequestRecord:
         return a_record(**({"key": self.name, "status": "lost", "input_tokens": 0, "output_tokens": 0} | changes))
 
     def note(self, **changes: Any) -> Note:
-        return Note(self.record(**changes), self.counters.noted)
+        return Note(self.record(**changes), self.scope_set.noted)
 
     def wants(self, tokens: int = 100, **changes: Any) -> Reservation:
         note = self.note(**changes)
-        return Reservation(note.record.id, self.counters, msgspec.json.encode(note), tokens)
+        return Reservation(note.record.id, self.scope_set, msgspec.json.encode(note), tokens)
 
     async def reserve(self, tokens: int = 100) -> tuple[Reservation, Admission]:
         wanted = self.wants(tokens)
@@ -48,10 +51,10 @@ class Key:
 
     async def settle(self, reservation: Reservation, used: int = 0, **changes: Any) -> bool:
         fields: dict[str, Any] = {"id": reservation.id, "key": self.name, "input_tokens": used, "output_tokens": 0}
-        return await admission.settle(self.redis, a_record(**(fields | changes)), reservation.counters)
+        return await commit.settle(self.redis, a_record(**(fields | changes)), reservation.scope_set)
 
     async def bucket(self) -> Bucket | None:
-        return await admission.read_bucket(self.redis, ORG, self.name)
+        return await layouts.read_bucket(self.redis, ORG, self.name)
 
     async def level(self) -> float:
         bucket = await self.bucket()
@@ -73,13 +76,13 @@ class Key:
 
 async def stream(redis: Redis) -> list[str]:
     """The ids in the ledger's stream, in order."""
-    entries = await redis.call("XRANGE", admission.stream_key(ORG), "-", "+")
+    entries = await redis.call("XRANGE", redis_keys.stream_key(ORG), "-", "+")
     return [decode(fields[1]).id for _, fields in entries]
 
 
 async def under_way(redis: Redis) -> tuple[int, int]:
-    reservations = await redis.call("HLEN", admission.reservations_key(ORG))
-    return int(reservations), int(await redis.call("ZCARD", admission.deadlines_key(ORG)))
+    reservations = await redis.call("HLEN", redis_keys.reservations_key(ORG))
+    return int(reservations), int(await redis.call("ZCARD", redis_keys.deadlines_key(ORG)))
 
 
 # limits
@@ -191,7 +194,7 @@ async def test_a_limit_that_was_taken_away_and_comes_back_begins_full(redis: Red
 async def test_the_orgs_revision_is_told_with_every_answer(redis: Redis) -> None:
     key = Key(redis, Limits(requests_per_minute=1))
     assert (await key.reserve())[1].revision == 0
-    await redis.call("INCR", admission.revision_key(ORG))
+    await redis.call("INCR", redis_keys.revision_key(ORG))
     refused = (await key.reserve())[1]
     assert (refused.refused, refused.revision) == ("requests", 1)
 
@@ -255,15 +258,15 @@ async def test_a_record_without_a_reservation_is_committed(redis: Redis) -> None
 async def test_a_released_reservation_leaves_nothing(redis: Redis) -> None:
     key = Key(redis, Limits(tokens_per_minute=1000, concurrent_requests=1))
     reservation, _ = await key.reserve(100)
-    await admission.release(redis, reservation)
-    await admission.release(redis, reservation)
+    await commit.release(redis, reservation)
+    await commit.release(redis, reservation)
     assert (round(await key.level()), await key.running()) == (1000, 0)
     assert (await stream(redis), await under_way(redis)) == ([], (0, 0))
 
 
 async def test_releasing_what_was_never_reserved_does_nothing(redis: Redis) -> None:
     key = Key(redis, TOKENS)
-    await admission.release(redis, key.wants())
+    await commit.release(redis, key.wants())
     assert (await stream(redis), await key.bucket()) == ([], None)
 
 
@@ -282,11 +285,11 @@ async def test_a_reservation_that_comes_after_its_settlement_does_not_stay(redis
 async def test_a_record_that_redis_refuses_may_be_sent_again(redis: Redis) -> None:
     key = Key(redis, TOKENS)
     reservation, _ = await key.reserve(100)
-    await redis.call("SET", admission.stream_key(ORG), "in the way")
+    await redis.call("SET", redis_keys.stream_key(ORG), "in the way")
     with pytest.raises(RedisError):
         await key.settle(reservation)
     assert await under_way(redis) == (1, 1)
-    await redis.call("DEL", admission.stream_key(ORG))
+    await redis.call("DEL", redis_keys.stream_key(ORG))
     assert await key.settle(reservation)
     assert await stream(redis) == [reservation.id]
 
@@ -312,16 +315,16 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 async def expire(redis: Redis, *reservations: Reservation) -> None:
     """As if their gateway had not been heard of for longer than a lease."""
     for reservation in reservations:
-        await redis.call("ZADD", admission.deadlines_key(ORG), "XX", 1, reservation.id)
+        await redis.call("ZADD", redis_keys.deadlines_key(ORG), "XX", 1, reservation.id)
 
 
 @pytest.mark.usefixtures("at_once")
 async def test_a_request_whose_gateway_died_is_lost_once(redis: Redis) -> None:
     key = Key(redis, Limits(tokens_per_minute=1000, concurrent_requests=1))
     reservation, _ = await key.reserve(100)
-    assert await admission.settle_expired(redis, ORG) == 0
+    assert await leases.settle_expired(redis, ORG) == 0
     await expire(redis, reservation)
-    found = await asyncio.gather(*[admission.settle_expired(redis, ORG) for _ in range(5)])
+    found = await asyncio.gather(*[leases.settle_expired(redis, ORG) for _ in range(5)])
     assert sum(found) == 1
     assert await stream(redis) == [reservation.id]
     assert (await under_way(redis), await key.running()) == ((0, 0), 0)
@@ -332,10 +335,10 @@ async def test_what_was_last_seen_of_it_is_what_is_settled(redis: Redis) -> None
     key = Key(redis, TOKENS)
     reservation, _ = await key.reserve(700)
     seen = key.note(id=reservation.id, input_tokens=30, output_tokens=20)
-    await admission.renew(redis, ORG, [(reservation.id, seen)])
+    await leases.renew(redis, ORG, [(reservation.id, seen)])
     await expire(redis, reservation)
-    assert await admission.settle_expired(redis, ORG) == 1
-    entries = await redis.call("XRANGE", admission.stream_key(ORG), "-", "+")
+    assert await leases.settle_expired(redis, ORG) == 1
+    entries = await redis.call("XRANGE", redis_keys.stream_key(ORG), "-", "+")
     assert decode(entries[0][1][1]) == seen.record
     assert 949 < await key.level() < 960
 
@@ -344,9 +347,9 @@ async def test_a_renewed_reservation_does_not_expire(redis: Redis) -> None:
     key = Key(redis)
     reservation, _ = await key.reserve()
     await expire(redis, reservation)
-    await admission.renew(redis, ORG, [(reservation.id, key.note(id=reservation.id))])
-    assert await admission.settle_expired(redis, ORG) == 0
-    assert float(await redis.call("ZSCORE", admission.deadlines_key(ORG), reservation.id)) > 1e12
+    await leases.renew(redis, ORG, [(reservation.id, key.note(id=reservation.id))])
+    assert await leases.settle_expired(redis, ORG) == 0
+    assert float(await redis.call("ZSCORE", redis_keys.deadlines_key(ORG), reservation.id)) > 1e12
 
 
 async def test_a_gateway_has_a_moment_to_renew_what_expired_while_redis_was_away(
@@ -355,11 +358,11 @@ async def test_a_gateway_has_a_moment_to_renew_what_expired_while_redis_was_away
     key = Key(redis)
     alive, dead = [(await key.reserve())[0] for _ in range(2)]
     await expire(redis, alive, dead)
-    assert await admission.settle_expired(redis, ORG) == 0
-    await admission.renew(redis, ORG, [(alive.id, key.note(id=alive.id))])
-    assert await admission.settle_expired(redis, ORG) == 0
+    assert await leases.settle_expired(redis, ORG) == 0
+    await leases.renew(redis, ORG, [(alive.id, key.note(id=alive.id))])
+    assert await leases.settle_expired(redis, ORG) == 0
     await expire(redis, dead)
-    assert await admission.settle_expired(redis, ORG) == 1
+    assert await leases.settle_expired(redis, ORG) == 1
     assert await stream(redis) == [dead.id]
 
 
@@ -367,7 +370,7 @@ async def test_what_is_settled_is_not_renewed_into_life(redis: Redis) -> None:
     key = Key(redis)
     reservation, _ = await key.reserve()
     await key.settle(reservation)
-    await admission.renew(redis, ORG, [(reservation.id, key.note(id=reservation.id))])
+    await leases.renew(redis, ORG, [(reservation.id, key.note(id=reservation.id))])
     assert await under_way(redis) == (0, 0)
 
 
@@ -377,7 +380,7 @@ async def test_the_truth_comes_after_the_guess(redis: Redis) -> None:
     key = Key(redis)
     reservation, _ = await key.reserve()
     await expire(redis, reservation)
-    assert await admission.settle_expired(redis, ORG) == 1
+    assert await leases.settle_expired(redis, ORG) == 1
     assert await key.settle(reservation, status="ok")
     assert not await key.settle(reservation, status="ok")
     assert not await key.settle(reservation, status="lost")
@@ -391,7 +394,7 @@ async def test_a_guess_is_remembered_for_a_day_and_the_truth_for_minutes(redis: 
     reservation, _ = await key.reserve()
     mark = f"settled:{{{ORG}}}:{reservation.id}"
     await expire(redis, reservation)
-    await admission.settle_expired(redis, ORG)
+    await leases.settle_expired(redis, ORG)
     assert 86_000 < await redis.call("TTL", mark) <= 86_400
     await key.settle(reservation, status="ok")
     assert 500 < await redis.call("TTL", mark) <= 600
@@ -402,7 +405,7 @@ async def test_many_expire_in_turns(redis: Redis) -> None:
     key = Key(redis)
     reservations = [(await key.reserve())[0] for _ in range(25)]
     await expire(redis, *reservations)
-    assert [await admission.settle_expired(redis, ORG, most=10) for _ in range(4)] == [10, 10, 5, 0]
+    assert [await leases.settle_expired(redis, ORG, most=10) for _ in range(4)] == [10, 10, 5, 0]
 
 
 @pytest.mark.usefixtures("at_once")
@@ -411,10 +414,10 @@ async def test_a_reservation_that_nobody_can_read_is_in_nobodys_way(
 ) -> None:
     key = Key(redis)
     reservation, _ = await key.reserve()
-    await redis.call("HSET", admission.reservations_key(ORG), "req_odd", bytes(24) + b"{odd")
-    await redis.call("ZADD", admission.deadlines_key(ORG), 0, "req_odd", 0, "req_without_a_note")
+    await redis.call("HSET", redis_keys.reservations_key(ORG), "req_odd", bytes(24) + b"{odd")
+    await redis.call("ZADD", redis_keys.deadlines_key(ORG), 0, "req_odd", 0, "req_without_a_note")
     await expire(redis, reservation)
-    assert await admission.settle_expired(redis, ORG) == 1
+    assert await leases.settle_expired(redis, ORG) == 1
     assert "req_odd can't be read" in caplog.text
     assert await under_way(redis) == (0, 0)
 
@@ -457,19 +460,19 @@ async def test_whatever_happens_tokens_and_places_are_neither_made_nor_lost(redi
     async def release() -> None:
         if open_now:
             reservation = open_now.pop(dice.choice(list(open_now)))
-            await admission.release(redis, reservation)
+            await commit.release(redis, reservation)
             over.append(reservation)
 
     async def lose() -> None:
         if open_now:
             reservation = open_now.pop(dice.choice(list(open_now)))
             await expire(redis, reservation)
-            assert await admission.settle_expired(redis, ORG) == 1
+            assert await leases.settle_expired(redis, ORG) == 1
             committed.append(reservation.id)
 
     async def renew() -> None:
         notes = [(r.id, key.note(id=r.id)) for r in [*open_now.values(), *over[-3:]]]
-        await admission.renew(redis, ORG, notes)
+        await leases.renew(redis, ORG, notes)
 
     steps: list[Callable[[], Awaitable[None]]] = [reserve, reserve, reserve, settle, settle, settle_again]
     steps += [release, lose, renew]

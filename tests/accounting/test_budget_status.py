@@ -8,8 +8,8 @@ import pytest
 from tests.accounting.spending import a_scope, reserve, settle, trust
 from tests.gateway.fakes import CONFIG, Client, FakePipeline, config, parts
 
-from quarterdeck.accounting.admission import Money
-from quarterdeck.accounting.budget_status import Budgets, BudgetStatus, status_of
+from quarterdeck.accounting.budget_status import BudgetReader, BudgetStatus, status_of
+from quarterdeck.accounting.layouts import Money
 from quarterdeck.accounting.periods import period_number
 from quarterdeck.gateway.app import create_app
 from quarterdeck.net.redis import Redis
@@ -74,5 +74,5 @@ async def test_admins_see_what_requests_spend_and_hold(redis: Redis, database: D
 
 
 async def test_without_a_budget_or_without_redis_there_is_nothing_to_tell(redis: Redis) -> None:
-    assert await Budgets(redis).status("default", "org", None) is None
-    assert await Budgets(Redis("unix:///nobody/listens/here")).status("default", "org", BUDGET) is None
+    assert await BudgetReader(redis).status("default", "org", None) is None
+    assert await BudgetReader(Redis("unix:///nobody/listens/here")).status("default", "org", BUDGET) is None

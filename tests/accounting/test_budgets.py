@@ -21,10 +21,11 @@ from tests.accounting.spending import (
 )
 from tests.accounting.test_admission import expire
 
-from quarterdeck.accounting import admission
-from quarterdeck.accounting.admission import Note
-from quarterdeck.accounting.periods import period_number, period_start
-from quarterdeck.accounting.scopes import PERIODS, Counters, Scope, cold_key, reservations_key, stream_key
+from quarterdeck.accounting import admission, commit, layouts, leases, scripts
+from quarterdeck.accounting.commit import Note
+from quarterdeck.accounting.periods import PERIODS, period_number, period_start
+from quarterdeck.accounting.redis_keys import cold_key, reservations_key, stream_key
+from quarterdeck.accounting.scopes import Scope, ScopeSet
 from quarterdeck.accounting.scripts import PERIOD
 from quarterdeck.net.redis import Redis, RedisError, Script
 from quarterdeck.record import RequestRecord, decode
@@ -37,9 +38,9 @@ DAY = 86_400
 # what is held and spent
 
 
-async def settle_together(redis: Redis, counters: Counters, bills: list[RequestRecord]) -> int:
-    command = admission.settle_command([admission.words_of(bill) for bill in bills], counters)
-    return int(await redis.execute(admission.SETTLE, command))
+async def settle_together(redis: Redis, scope_set: ScopeSet, bills: list[RequestRecord]) -> int:
+    command = commit.settle_command([commit.arguments_of(bill) for bill in bills], scope_set)
+    return int(await redis.execute(scripts.SETTLE, command))
 
 
 async def test_requests_are_settled_together_as_they_are_one_by_one(redis: Redis) -> None:
@@ -47,13 +48,13 @@ async def test_requests_are_settled_together_as_they_are_one_by_one(redis: Redis
     scope, team = a_scope(KEY, 1000, limits=limits), a_scope(TEAM, 5000)
     await trust(redis, scope, team)
     reservations = [(await reserve(redis, [scope, team], 100, tokens=500))[0] for _ in range(4)]
-    counters = reservations[0].counters
-    unseen = a_reservation(counters, 100)  # Redis was away when it came
+    scope_set = reservations[0].scope_set
+    unseen = a_reservation(scope_set, 100)  # Redis was away when it came
     bills = [a_bill(each, dollars(30), input_tokens=200) for each in (*reservations[:3], unseen)]
     assert await settle(redis, reservations[0], dollars(30), input_tokens=200)
-    assert await settle_together(redis, counters, [*bills, bills[1]]) == 3
+    assert await settle_together(redis, scope_set, [*bills, bills[1]]) == 3
     assert await spent_and_held(redis, KEY, TEAM) == [(120, 100)] * 2
-    bucket = await admission.read_bucket(redis, ORG, KEY)
+    bucket = await layouts.read_bucket(redis, ORG, KEY)
     assert bucket is not None
     assert (bucket.running, round(bucket.tokens, -3)) == (1, 9_000)  # 3 * 200 used, 500 held
     ids = [decode(fields[1]).id for _, fields in await redis.call("XRANGE", stream_key(ORG), "-", "+")]
@@ -64,13 +65,13 @@ async def test_what_redis_could_not_take_is_settled_when_it_is_sent_again(redis:
     scope = a_scope(KEY, 1000)
     await trust(redis, scope)
     reservations = [(await reserve(redis, [scope], 100))[0] for _ in range(2)]
-    counters, bills = reservations[0].counters, [a_bill(each, dollars(30)) for each in reservations]
+    scope_set, bills = reservations[0].scope_set, [a_bill(each, dollars(30)) for each in reservations]
     await redis.call("SET", stream_key(ORG), "no stream")
     with pytest.raises(RedisError, match="WRONGTYPE"):
-        await settle_together(redis, counters, bills)
+        await settle_together(redis, scope_set, bills)
     assert await spent_and_held(redis, KEY) == [(0, 200)]
     await redis.call("DEL", stream_key(ORG))
-    assert await settle_together(redis, counters, bills) == 2
+    assert await settle_together(redis, scope_set, bills) == 2
     assert await spent_and_held(redis, KEY) == [(60, 0)]
 
 
@@ -133,8 +134,8 @@ async def test_a_request_that_is_given_back_costs_nothing(redis: Redis) -> None:
     scope = a_scope(KEY, 1000)
     await trust(redis, scope, spent=10)
     reservation, _ = await reserve(redis, [scope], 400)
-    await admission.release(redis, reservation)
-    await admission.release(redis, reservation)
+    await commit.release(redis, reservation)
+    await commit.release(redis, reservation)
     assert await spent_and_held(redis, KEY) == [(10, 0)]
 
 
@@ -142,7 +143,7 @@ async def test_a_request_that_redis_never_saw_is_spent_all_the_same(redis: Redis
     """It went on while Redis was away, and comes from the spool."""
     scope = a_scope(KEY, 1000)
     await trust(redis, scope)
-    unseen = a_reservation(Counters(ORG, (scope,)), 400)
+    unseen = a_reservation(ScopeSet(ORG, (scope,)), 400)
     assert await settle(redis, unseen, dollars(30))
     assert not await settle(redis, unseen, dollars(30))
     assert await spent_and_held(redis, KEY) == [(30, 0)]
@@ -152,7 +153,7 @@ async def test_a_reservation_that_comes_after_its_settlement_holds_nothing(redis
     """Redis was paused: it read what had been sent first when all was over."""
     scope = a_scope(KEY, 1000)
     await trust(redis, scope)
-    late = a_reservation(Counters(ORG, (scope,)), 400)
+    late = a_reservation(ScopeSet(ORG, (scope,)), 400)
     assert await settle(redis, late, dollars(30))
     assert (await admission.reserve(redis, late)).refused is None
     assert await spent_and_held(redis, KEY) == [(30, 400)]
@@ -166,13 +167,13 @@ async def test_the_truth_replaces_the_guess_in_money_and_tokens(redis: Redis, mo
     await trust(redis, scope)
     reservation, _ = await reserve(redis, [scope], 400, tokens=500)
     guess = a_bill(reservation, dollars(100), status="lost", input_tokens=100)
-    await admission.renew(redis, ORG, [(reservation.id, Note(guess, reservation.counters.noted))])
+    await leases.renew(redis, ORG, [(reservation.id, Note(guess, reservation.scope_set.noted))])
     await expire(redis, reservation)
-    assert await admission.settle_expired(redis, ORG) == 1
+    assert await leases.settle_expired(redis, ORG) == 1
     assert await spent_and_held(redis, KEY) == [(100, 0)]
-    before = await admission.read_bucket(redis, ORG, KEY)
+    before = await layouts.read_bucket(redis, ORG, KEY)
     assert await settle(redis, reservation, dollars(250), input_tokens=300)
-    after = await admission.read_bucket(redis, ORG, KEY)
+    after = await layouts.read_bucket(redis, ORG, KEY)
     assert await spent_and_held(redis, KEY) == [(250, 0)]
     assert before is not None
     assert after is not None
@@ -189,12 +190,12 @@ async def test_a_request_is_counted_in_all_its_scopes(redis: Redis) -> None:
     reservation, _ = await reserve(redis, scopes, 400, tokens=50)
     assert await spent_and_held(redis, KEY, ORGS) == [(0, 400)] * 2
     for scope in (KEY, TEAM):
-        bucket = await admission.read_bucket(redis, ORG, scope)
+        bucket = await layouts.read_bucket(redis, ORG, scope)
         assert bucket is not None
         assert (bucket.requests, bucket.tokens, bucket.running) == (99, 9950, 1)
     await settle(redis, reservation, dollars(70))
     assert await spent_and_held(redis, KEY, ORGS) == [(70, 0)] * 2
-    assert await admission.read_bucket(redis, ORG, ORGS) is None
+    assert await layouts.read_bucket(redis, ORG, ORGS) is None
 
 
 @pytest.mark.parametrize("tight", range(3))
@@ -215,10 +216,10 @@ async def test_where_one_scope_refuses_none_takes_anything_and_it_is_named(redis
     await trust(redis, *scopes)
     first, admitted = await reserve(redis, scopes, 600, tokens=60)
     assert admitted.refused is None
-    before = [(await money(redis, name), await admission.read_bucket(redis, ORG, name)) for name in names]
+    before = [(await money(redis, name), await layouts.read_bucket(redis, ORG, name)) for name in names]
     refused = (await reserve(redis, scopes, 600, tokens=60))[1]
     assert (refused.refused, refused.scope) == (what, names[tight])
-    assert before == [(await money(redis, name), await admission.read_bucket(redis, ORG, name)) for name in names]
+    assert before == [(await money(redis, name), await layouts.read_bucket(redis, ORG, name)) for name in names]
     assert await redis.call("HKEYS", reservations_key(ORG)) == [first.id.encode()]
 
 
@@ -281,7 +282,7 @@ async def test_a_budget_that_redis_does_not_know_is_cold_and_the_worker_is_told(
     refused = (await reserve(redis, [a_scope(KEY, 1000, period="month")], 400))[1]
     assert (refused.refused, refused.scope, refused.retry_after_ms) == ("cold", KEY, 1000)
     assert await redis.call("SMEMBERS", cold_key(ORG)) == [b"3 key:key_1"]
-    assert await admission.read_money(redis, ORG, KEY) is None
+    assert await layouts.read_money(redis, ORG, KEY) is None
 
 
 async def test_a_cold_budget_that_only_warns_holds_nobody_up(redis: Redis) -> None:
@@ -355,11 +356,11 @@ async def test_what_was_reserved_in_a_period_that_is_over_weighs_on_no_later_one
 async def test_what_redis_never_saw_belongs_to_when_it_began(redis: Redis) -> None:
     scope = a_scope(KEY, 1000, period="day")
     await trust(redis, scope, period=await today(redis))
-    counters = Counters(ORG, (scope,))
+    scope_set = ScopeSet(ORG, (scope,))
     seconds = int((await redis.call("TIME"))[0])
-    await settle(redis, a_reservation(counters, 0), dollars(5), started=seconds - DAY + 0.5)
+    await settle(redis, a_reservation(scope_set, 0), dollars(5), started=seconds - DAY + 0.5)
     assert await spent_and_held(redis, KEY) == [(0, 0)]
-    await settle(redis, a_reservation(counters, 0), dollars(5), started=seconds + 3 * DAY + 0.5)
+    await settle(redis, a_reservation(scope_set, 0), dollars(5), started=seconds + 3 * DAY + 0.5)
     assert await spent_and_held(redis, KEY) == [(5, 0)]
 
 

@@ -23,11 +23,14 @@ from hypothesis import strategies as st
 from tests.accounting.spending import ORG, a_bill, a_reservation, a_scope, money, trust
 from tests.servers import CONSERVATION, RedisServer
 
-from quarterdeck.accounting import admission
-from quarterdeck.accounting.admission import Admission, Note, Reservation
-from quarterdeck.accounting.scopes import Counters, Scope, deadlines_key, reservations_key, stream_key
+from quarterdeck.accounting import admission, commit, layouts, leases
+from quarterdeck.accounting.admission import Admission, Reservation
+from quarterdeck.accounting.commit import Note
+from quarterdeck.accounting.redis_keys import deadlines_key, reservations_key, stream_key
+from quarterdeck.accounting.scopes import Scope, ScopeSet
+from quarterdeck.money import microdollars
 from quarterdeck.net.redis import Redis
-from quarterdeck.record import RequestRecord, decode, microdollars
+from quarterdeck.record import RequestRecord, decode, encode
 from quarterdeck.settings.limits import Limits
 
 GATEWAYS = 3
@@ -35,11 +38,11 @@ LIMITS = Limits(requests_per_minute=400, tokens_per_minute=40_000, concurrent_re
 TEAM = a_scope("team:default", 6000, limits=LIMITS)
 WARNED = a_scope("org", 3000, warns=True)
 KEYS = {
-    "key_a": Counters(ORG, (a_scope("key:key_a", 2500), TEAM, WARNED)),
-    "key_b": Counters(ORG, (Scope("key:key_b", Limits(concurrent_requests=5)), TEAM, WARNED)),
-    "key_c": Counters(ORG, (a_scope("key:key_c", 10**9), TEAM, WARNED)),
+    "key_a": ScopeSet(ORG, (a_scope("key:key_a", 2500), TEAM, WARNED)),
+    "key_b": ScopeSet(ORG, (Scope("key:key_b", Limits(concurrent_requests=5)), TEAM, WARNED)),
+    "key_c": ScopeSet(ORG, (a_scope("key:key_c", 10**9), TEAM, WARNED)),
 }
-SCOPES = {scope.id: scope for counters in KEYS.values() for scope in counters.scopes}
+SCOPES = {scope.id: scope for scope_set in KEYS.values() for scope in scope_set.scopes}
 BUDGETS = [id for id, scope in SCOPES.items() if scope.budget is not None]
 
 
@@ -77,7 +80,7 @@ class Platform:
         if self.under_way:
             request = self.under_way.pop(which % len(self.under_way))
             bill = a_bill(request.reservation, cost, input_tokens=tokens)
-            assert await admission.settle(self.gateways[gateway % GATEWAYS], bill, request.reservation.counters)
+            assert await commit.settle(self.gateways[gateway % GATEWAYS], bill, request.reservation.scope_set)
             self.settled[bill.id] = (request.key, bill)
             self.beyond += max(0, microdollars(cost) - request.reservation.money)
 
@@ -89,7 +92,7 @@ class Platform:
             id = ids[which % len(ids)]
             key, bill = self.settled[id]
             again = a_bill(self.reservations[id].reservation, cost)
-            is_new = await admission.settle(self.gateways[gateway % GATEWAYS], again, KEYS[key])
+            is_new = await commit.settle(self.gateways[gateway % GATEWAYS], again, KEYS[key])
             assert is_new == (bill.status == "lost")
             if is_new:
                 self.settled[id] = (key, again)
@@ -98,24 +101,24 @@ class Platform:
     async def release(self, gateway: int, which: int) -> None:
         if self.under_way:
             request = self.under_way.pop(which % len(self.under_way))
-            await admission.release(self.gateways[gateway % GATEWAYS], request.reservation)
+            await commit.release(self.gateways[gateway % GATEWAYS], request.reservation)
 
     async def lose(self, gateway: int, which: int, cost: Decimal) -> None:
         """Its gateway renewed it once, and died."""
         if self.under_way:
             request, redis = self.under_way.pop(which % len(self.under_way)), self.gateways[gateway % GATEWAYS]
-            counters, id = request.reservation.counters, request.reservation.id
+            scope_set, id = request.reservation.scope_set, request.reservation.id
             guess = a_bill(request.reservation, cost, status="lost")
-            await admission.renew(redis, ORG, [(id, Note(guess, counters.noted))])
+            await leases.renew(redis, ORG, [(id, Note(guess, scope_set.noted))])
             await redis.call("ZADD", deadlines_key(ORG), "XX", 1, id)
-            assert sum(await asyncio.gather(*[admission.settle_expired(r, ORG) for r in self.gateways])) == 1
+            assert sum(await asyncio.gather(*[leases.settle_expired(r, ORG) for r in self.gateways])) == 1
             self.settled[id] = (request.key, guess)
             self.beyond += max(0, microdollars(cost) - request.reservation.money)
 
     def total(self, scope: Scope) -> tuple[int, int]:
         """What should be spent and held."""
         spent = sum(microdollars(bill.cost) for key, bill in self.settled.values() if scope in KEYS[key].scopes)
-        return spent, sum(r.reservation.money for r in self.under_way if scope in r.reservation.counters.scopes)
+        return spent, sum(r.reservation.money for r in self.under_way if scope in r.reservation.scope_set.scopes)
 
     async def try_to_reserve(self, gateway: int, key: str, tokens: int, cost: int) -> None:
         """Alone: whether there is money for it is known before."""
@@ -143,8 +146,8 @@ class Platform:
                 assert spent + held <= microdollars(scope.budget.amount) + self.beyond, id
         assert await redis.call("HLEN", reservations_key(ORG)) == len(self.under_way)
         for id, scope in SCOPES.items():
-            bucket = await admission.read_bucket(redis, ORG, id)
-            running = sum(scope in r.reservation.counters.scopes for r in self.under_way)
+            bucket = await layouts.read_bucket(redis, ORG, id)
+            running = sum(scope in r.reservation.scope_set.scopes for r in self.under_way)
             assert (bucket.running if bucket else 0) == (running if scope.limits.concurrent_requests else 0)
             assert running <= (scope.limits.concurrent_requests or running)
 
@@ -215,7 +218,7 @@ async def test_gateways_that_race_exceed_nothing_by_more_than_is_said(redis_url:
         await asyncio.gather(*[storm(platform, random.Random(n), 60) for n in range(9)])
         await platform.check()
         minutes = (time.monotonic() - began) / 60
-        shared = [r for r in platform.reservations.values() if TEAM in r.reservation.counters.scopes]
+        shared = [r for r in platform.reservations.values() if TEAM in r.reservation.scope_set.scopes]
         assert len(shared) <= 400 + 400 * minutes + 1
 
 
@@ -224,7 +227,7 @@ async def test_two_hundred_at_once_spend_no_more_than_there_is(redis_url: str, a
     scope = a_scope("org", amount)
     gateways = [Redis(redis_url) for _ in range(GATEWAYS)]
     await trust(gateways[0], scope)
-    wanted = [a_reservation(Counters(ORG, (scope,)), 100 + n % 7) for n in range(200)]
+    wanted = [a_reservation(ScopeSet(ORG, (scope,)), 100 + n % 7) for n in range(200)]
     answers = await asyncio.gather(*[admission.reserve(gateways[n % 3], w) for n, w in enumerate(wanted)])
     held = sum(w.money for w, a in zip(wanted, answers, strict=True) if a.refused is None)
     state = await money(gateways[0], "org")
@@ -240,27 +243,27 @@ async def test_ten_thousand_requests_come_out_even_to_the_last_millionth(redis_u
     """Σ spent = Σ of what the stream's records cost, each rounded up; nothing is held, nothing runs."""
     async with a_platform(redis_url) as platform:
         wide = {id: a_scope(id, 10**12) for id in BUDGETS}
-        counters = Counters(ORG, tuple(wide.values()))
+        scope_set = ScopeSet(ORG, tuple(wide.values()))
         dice = random.Random(6)
         redis = platform.gateways[0]
 
         async def one(gateway: Redis) -> None:
-            wanted = a_reservation(counters, dice.randrange(1, 900))
+            wanted = a_reservation(scope_set, dice.randrange(1, 900))
             end = dice.randrange(20)
             if end:  # 0: Redis was away when it came
                 assert (await admission.reserve(gateway, wanted)).refused is None
             bill = a_bill(wanted, Decimal(dice.randrange(10**12)).scaleb(-15))
             if end == 1:
-                await admission.release(gateway, wanted)
+                await commit.release(gateway, wanted)
                 return
             if end == 2:
-                await admission.renew(gateway, ORG, [(wanted.id, Note(bill_of_lost(bill), counters.noted))])
+                await leases.renew(gateway, ORG, [(wanted.id, Note(bill_of_lost(bill), scope_set.noted))])
                 await gateway.call("ZADD", deadlines_key(ORG), "XX", 1, wanted.id)
-                await admission.settle_expired(redis, ORG)
+                await leases.settle_expired(redis, ORG)
                 if dice.randrange(2):
                     return
             for _ in range(1 + (end == 3)):
-                await admission.settle(gateway, bill, counters)
+                await commit.settle(gateway, bill, scope_set)
 
         for _ in range(100):
             await asyncio.gather(*[one(platform.gateways[n % GATEWAYS]) for n in range(100)])
@@ -278,5 +281,5 @@ async def test_ten_thousand_requests_come_out_even_to_the_last_millionth(redis_u
 
 def bill_of_lost(bill: RequestRecord) -> RequestRecord:
     return a_bill(
-        Reservation(bill.id, Counters(ORG), b'{"record":' + admission.encode(bill) + b"}"), bill.cost / 2, status="lost"
+        Reservation(bill.id, ScopeSet(ORG), b'{"record":' + encode(bill) + b"}"), bill.cost / 2, status="lost"
     )

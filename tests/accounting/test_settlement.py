@@ -14,9 +14,10 @@ from tests.net.upstream import until
 from tests.records import a_record
 from tests.servers import RedisServer
 
-from quarterdeck.accounting import admission, settlement
-from quarterdeck.accounting.admission import Note, Reservation
-from quarterdeck.accounting.scopes import Counters, Scope
+from quarterdeck.accounting import admission, commit, leases, redis_keys, settlement
+from quarterdeck.accounting.admission import Reservation
+from quarterdeck.accounting.commit import Note
+from quarterdeck.accounting.scopes import Scope, ScopeSet
 from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.net.redis import Redis, RedisUnavailableError
 from quarterdeck.record import RequestRecord, decode
@@ -24,7 +25,7 @@ from quarterdeck.settings.limits import Limits
 from quarterdeck.store.spool import Spool
 
 ORG = "default"
-LIMITED = Counters(ORG, (Scope("key:key_1", Limits(concurrent_requests=99)),))
+LIMITED = ScopeSet(ORG, (Scope("key:key_1", Limits(concurrent_requests=99)),))
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +60,7 @@ async def stream(redis: Redis) -> list[str]:
     async with asyncio.timeout(10):
         while True:
             with contextlib.suppress(RedisUnavailableError):
-                entries = await redis.call("XRANGE", admission.stream_key(ORG), "-", "+")
+                entries = await redis.call("XRANGE", redis_keys.stream_key(ORG), "-", "+")
                 return [decode(fields[1]).id for _, fields in entries]
             await asyncio.sleep(0.01)
 
@@ -162,7 +163,7 @@ async def test_a_crash_in_the_middle_of_a_write_loses_only_what_was_not_confirme
 async def test_a_crash_between_replay_and_removal_doubles_nothing(redis: Redis, tmp_path: Path) -> None:
     records = [a_record() for _ in range(3)]
     for record in records[:2]:
-        await admission.settle(redis, record, LIMITED)
+        await commit.settle(redis, record, LIMITED)
     dead = Spool(tmp_path)
     dead.append([msgspec.json.encode(Note(record, LIMITED.noted)) for record in records])
     taken = dead.take()
@@ -301,7 +302,7 @@ async def test_a_long_request_is_not_taken_for_lost(
     async with running(subject):
         for _ in range(20):
             await asyncio.sleep(0.05)
-            assert await admission.settle_expired(redis, ORG) == 0
+            assert await leases.settle_expired(redis, ORG) == 0
     subject.settle(a_record(id=record.id), LIMITED)
     await subject.drain()
     await arrived(redis, [record])
@@ -317,7 +318,7 @@ async def test_a_request_is_lost_when_its_gateway_is(
     async with running(subject):
         await asyncio.sleep(0.1)
     async with asyncio.timeout(5):
-        while not await admission.settle_expired(redis, ORG):  # noqa: ASYNC110  # Redis is asked, it does not tell
+        while not await leases.settle_expired(redis, ORG):  # noqa: ASYNC110  # Redis is asked, it does not tell
             await asyncio.sleep(0.01)
     await arrived(redis, [record])
 
@@ -335,7 +336,7 @@ async def test_after_an_outage_longer_than_a_lease_nothing_alive_is_taken_for_lo
         own_redis_server.resume()
         worker = Redis(own_redis_server.url(), retry_seconds=0)
         for _ in range(20):
-            assert await admission.settle_expired(worker, ORG) == 0
+            assert await leases.settle_expired(worker, ORG) == 0
             await asyncio.sleep(0.1)
         await worker.close()
     assert await stream(own) == []
@@ -348,9 +349,9 @@ async def test_many_requests_are_renewed_in_turns(
     subject = Settlement(redis, Spool(tmp_path), lease_seconds=60)
     for _ in range(35):
         await reserved(redis, subject, a_record(status="lost"))
-    await redis.call("DEL", admission.deadlines_key(ORG))
+    await redis.call("DEL", redis_keys.deadlines_key(ORG))
     assert await subject._renew()
-    assert await redis.call("ZCARD", admission.deadlines_key(ORG)) == 35
+    assert await redis.call("ZCARD", redis_keys.deadlines_key(ORG)) == 35
 
 
 async def test_what_is_settled_is_asked_no_more(redis: Redis, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.accounting.spending import a_scope, trust
 from tests.platform import GatewayProcess, SimulatorProcess
 from tests.servers import CONTRACT, RedisServer, short_folder, wait_until
 
-from quarterdeck.accounting.admission import stream_key
+from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.net.redis import Redis
 from quarterdeck.record import RequestRecord, decode
 from quarterdeck.settings.limits import Limits

@@ -10,10 +10,11 @@ from decimal import Decimal
 from tests.faults.stack import ORG, Key, Stack
 from tests.telemetry.otlp_sink import OTLPSink
 
-from quarterdeck.accounting.admission import read_money
-from quarterdeck.accounting.scopes import stream_key
+from quarterdeck.accounting.layouts import read_money
+from quarterdeck.accounting.redis_keys import stream_key
+from quarterdeck.money import microdollars
 from quarterdeck.net.redis import Redis
-from quarterdeck.record import RequestRecord, decode, microdollars
+from quarterdeck.record import RequestRecord, decode
 
 
 def total(rows: Iterable[RequestRecord]) -> Decimal:

@@ -24,7 +24,7 @@ from tests.platform import DoorProcess, GatewayProcess, SimulatorProcess
 from tests.servers import RedisServer, ServerProcess
 
 from quarterdeck import ids
-from quarterdeck.accounting import admission
+from quarterdeck.accounting import redis_keys
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.processes import descendants
 from quarterdeck.record import RequestRecord
@@ -252,7 +252,7 @@ class Stack:
         """A key of the org's has changed."""
         redis = Redis(self.redis_url)
         try:
-            await redis.call("INCR", admission.revision_key(ORG))
+            await redis.call("INCR", redis_keys.revision_key(ORG))
         finally:
             await redis.close()
 
@@ -349,9 +349,9 @@ async def left_in(redis_url: str, spooled: int) -> dict[str, int]:
     redis = Redis(redis_url)
     try:
         return {
-            "reservations": await redis.call("HLEN", admission.reservations_key(ORG)),
-            "deadlines": await redis.call("ZCARD", admission.deadlines_key(ORG)),
-            "stream": await redis.call("XLEN", admission.stream_key(ORG)),
+            "reservations": await redis.call("HLEN", redis_keys.reservations_key(ORG)),
+            "deadlines": await redis.call("ZCARD", redis_keys.deadlines_key(ORG)),
+            "stream": await redis.call("XLEN", redis_keys.stream_key(ORG)),
             "spool": spooled,
         }
     except (RedisUnavailableError, RedisError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 from tests.inference.making import an_endpoint
 
 from quarterdeck import ids
-from quarterdeck.accounting.budget_status import Budgets
+from quarterdeck.accounting.budget_status import BudgetReader
 from quarterdeck.errors import APIError, NotFoundError
 from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.gateway.auth.invalidation import Change
@@ -242,7 +242,7 @@ def parts(
         ledger=Ledger(database),
         revisions=FakeRevisions(),
         kept=KeptAnswers(redis),
-        budgets=Budgets(redis),
+        budgets=BudgetReader(redis),
         readiness=Readiness(
             redis=FakeRedis(),
             database=FakeDatabase(),

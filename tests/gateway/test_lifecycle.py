@@ -15,7 +15,7 @@ import pytest
 from tests.platform import GatewayProcess, SimulatorProcess, free_port
 from tests.servers import RedisServer, short_folder, wait_until
 
-from quarterdeck.accounting.admission import stream_key
+from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.net.redis import Redis
 from quarterdeck.record import RequestRecord, decode
 from quarterdeck.store.database import Database

@@ -11,7 +11,7 @@ from tests.inference.making import CHAT, a_head, an_endpoint, as_json
 from tests.inference.reading import read
 from tests.net.upstream import SOON, Upstream
 
-from quarterdeck.accounting import admission
+from quarterdeck.accounting import redis_keys
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.errors import APIError
@@ -157,7 +157,7 @@ class Bench:
 
     async def records(self) -> list[RequestRecord]:
         await self.drain()
-        entries = await self.redis.call("XRANGE", admission.stream_key("default"), "-", "+")
+        entries = await self.redis.call("XRANGE", redis_keys.stream_key("default"), "-", "+")
         found = [decode(fields[1]) for _, fields in entries]
         assert found == self.seen
         assert all(endpoint.load.requests == 0 for endpoint in self.listed.endpoints)
@@ -166,7 +166,7 @@ class Bench:
 
     async def reservations(self) -> int:
         """Requests that Redis has as running."""
-        return int(await self.redis.call("HLEN", admission.reservations_key("default")))
+        return int(await self.redis.call("HLEN", redis_keys.reservations_key("default")))
 
 
 async def refused(kind: type[E], bench: Bench, asked: Any = None, **changes: Any) -> E:

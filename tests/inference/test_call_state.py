@@ -6,7 +6,7 @@ from tests.inference.making import SAID, STREAM
 from tests.inference.reading import Pieces
 from tests.net.upstream import Upstream, answering
 
-from quarterdeck.accounting import admission
+from quarterdeck.accounting import redis_keys
 
 
 async def test_what_is_noted_of_a_stream_under_way_is_what_was_seen(bench: Bench) -> None:
@@ -19,7 +19,7 @@ async def test_what_is_noted_of_a_stream_under_way_is_what_was_seen(bench: Bench
             while b"there" not in said:
                 said += await anext(pieces)
             assert await bench.settlement._renew()
-            (data,) = await bench.redis.call("HVALS", admission.reservations_key("default"))
+            (data,) = await bench.redis.call("HVALS", redis_keys.reservations_key("default"))
             assert b'"status":"lost"' in data
             assert b'"output_tokens":2' in data
             assert b'"usage_source":"estimated"' in data

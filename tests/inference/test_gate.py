@@ -13,9 +13,9 @@ from tests.inference.making import DONE, SAID, STREAM, a_principal, answer, usag
 from tests.net.upstream import Upstream, answering, response, streamed, until
 from tests.servers import RedisServer
 
-from quarterdeck.accounting import admission
+from quarterdeck.accounting import layouts, redis_keys
 from quarterdeck.accounting.principal import Principal
-from quarterdeck.accounting.scopes import stream_key
+from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.errors import (
     AuthenticationError,
     EngineUnavailableError,
@@ -109,7 +109,7 @@ async def test_a_key_whose_limit_was_lifted_a_moment_ago_is_not_refused_by_it(be
         await bench.ask(principal=narrow)
         await refused(RateLimitError, bench, principal=narrow)
         bench.fresh = a_principal(revision=1)
-        await bench.redis.call("INCR", admission.revision_key("default"))
+        await bench.redis.call("INCR", redis_keys.revision_key("default"))
         assert (await bench.ask(principal=narrow)).status == 200
         assert bench.reread_by == [("key_1", 1)]
         assert len(await bench.records()) == 2
@@ -189,7 +189,7 @@ async def test_what_was_held_for_a_request_that_nobody_served_is_free_again(benc
     await bench.drain()
     state = await money(bench.redis, KEY)
     assert (state.spent, state.held) == (0, 0)
-    assert await bench.redis.call("HLEN", admission.reservations_key(ORG)) == 0
+    assert await bench.redis.call("HLEN", redis_keys.reservations_key(ORG)) == 0
 
 
 # keys that changed
@@ -199,13 +199,13 @@ async def test_a_key_whose_org_has_changed_is_read_again(bench: Bench) -> None:
     async with Upstream(answering(response(answer()), response(answer()))) as engine:
         bench.add(engine)
         await bench.ask()
-        await bench.redis.call("SET", admission.revision_key("default"), 7)
+        await bench.redis.call("SET", redis_keys.revision_key("default"), 7)
         await bench.ask()
         assert bench.reread_by == [("key_1", 7)]
 
 
 async def test_a_key_that_was_revoked_takes_nothing(bench: Bench) -> None:
-    await bench.redis.call("INCR", admission.revision_key("default"))
+    await bench.redis.call("INCR", redis_keys.revision_key("default"))
     bench.reread_error = AuthenticationError("revoked")
     principal = a_principal(limits=Limits(concurrent_requests=1))
     for _ in range(3):
@@ -215,7 +215,7 @@ async def test_a_key_that_was_revoked_takes_nothing(bench: Bench) -> None:
 
 
 async def test_a_caller_who_leaves_while_its_key_is_read_takes_nothing(bench: Bench) -> None:
-    await bench.redis.call("INCR", admission.revision_key("default"))
+    await bench.redis.call("INCR", redis_keys.revision_key("default"))
     bench.reread_gate.clear()
     task = asyncio.create_task(bench.ask())
     await until(lambda: bench.reread_by != [])
@@ -286,10 +286,10 @@ async def test_a_redis_that_is_silent_holds_a_request_up_for_its_time_out_only(
         running = asyncio.create_task(bench.settlement.run())
         await until(lambda: bench.spool.waiting() == 0)
         running.cancel()
-        records = await own.call("XLEN", admission.stream_key("default"))
+        records = await own.call("XLEN", redis_keys.stream_key("default"))
         assert records == 20
-        assert await own.call("HLEN", admission.reservations_key("default")) == 0
-        bucket = await admission.read_bucket(own, "default", "key:key_1")
+        assert await own.call("HLEN", redis_keys.reservations_key("default")) == 0
+        bucket = await layouts.read_bucket(own, "default", "key:key_1")
         assert bucket is None or bucket.running == 0
 
 
@@ -332,7 +332,7 @@ async def test_a_reservation_that_a_paused_redis_makes_for_a_refused_request_is_
         await bench.ask(principal=principal)
     own_redis_server.resume()
     await bench.drain()
-    assert await redis.call("HLEN", admission.reservations_key(ORG)) == 0
+    assert await redis.call("HLEN", redis_keys.reservations_key(ORG)) == 0
     assert (await money(redis, KEY)).held == 0
     assert len(await bench.records()) == 1
     await redis.close()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tests.telemetry.otlp_sink import OTLPSink
 
-from quarterdeck.accounting.admission import stream_key
+from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.net.redis import Redis, RedisUnavailableError
 from quarterdeck.record import RequestRecord, encode
 from quarterdeck.store.database import Database

@@ -5,9 +5,10 @@ import pytest
 from tests.records import a_record
 from tests.worker.bench import ORG, Bench, eventually, is_empty, running
 
-from quarterdeck.accounting import admission
-from quarterdeck.accounting.admission import Note, Reservation
-from quarterdeck.accounting.scopes import Counters
+from quarterdeck.accounting import admission, redis_keys
+from quarterdeck.accounting.admission import Reservation
+from quarterdeck.accounting.commit import Note
+from quarterdeck.accounting.scopes import ScopeSet
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.expiry_loop import ExpiryLoop
 
@@ -16,7 +17,7 @@ async def test_a_request_whose_gateway_died_becomes_a_lost_row(bench: Bench, mon
     monkeypatch.setattr(admission, "GRACE_SECONDS", 0)
     record = a_record(status="lost", finish_reason=None)
     note = msgspec.json.encode(Note(record))
-    await admission.reserve(bench.redis, Reservation(record.id, Counters(ORG), note, 100, lease_seconds=0))
+    await admission.reserve(bench.redis, Reservation(record.id, ScopeSet(ORG), note, 100, lease_seconds=0))
     expiry = ExpiryLoop(bench.redis, lambda: bench.orgs, Condition("settling"), bench.metrics)
     await expiry.turn()
     await expiry.turn()
@@ -29,9 +30,9 @@ async def test_a_request_whose_gateway_died_becomes_a_lost_row(bench: Bench, mon
 async def test_what_nobody_foresaw_among_the_reservations_does_not_end_the_loop(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await bench.redis.call("SET", admission.deadlines_key(ORG), "no sorted set")
+    await bench.redis.call("SET", redis_keys.deadlines_key(ORG), "no sorted set")
     expiry = ExpiryLoop(bench.redis, lambda: bench.orgs, Condition("settling"), bench.metrics)
     await expiry.turn()
     assert "settling: " in caplog.text
-    await bench.redis.call("DEL", admission.deadlines_key(ORG))
+    await bench.redis.call("DEL", redis_keys.deadlines_key(ORG))
     await expiry.turn()

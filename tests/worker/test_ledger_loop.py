@@ -6,7 +6,7 @@ import pytest
 from tests.records import a_record
 from tests.worker.bench import ALL, ORG, TRACES, Bench, eventually, is_empty, running
 
-from quarterdeck.accounting.admission import stream_key
+from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.record import encode
 from quarterdeck.worker.streams import Consumer, dead_key, traces_key
 

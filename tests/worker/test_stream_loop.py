@@ -10,7 +10,7 @@ from tests.records import a_record
 from tests.servers import PostgresServer, RedisServer
 from tests.worker.bench import ORG, Bench, a_bench, answers, eventually, holds, is_empty, running
 
-from quarterdeck.accounting.admission import stream_key
+from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.store.ledger import LedgerFilter
 from quarterdeck.worker.streams import Consumer
 

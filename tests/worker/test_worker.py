@@ -18,7 +18,7 @@ from tests.servers import PostgresServer, RedisServer, wait_until
 from tests.telemetry.otlp_sink import OTLPSink
 from tests.worker.process import WorkerProcess, get
 
-from quarterdeck.accounting.admission import stream_key
+from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.net.redis import Redis, RedisError
 from quarterdeck.record import RequestRecord, encode
 from quarterdeck.store.database import Database

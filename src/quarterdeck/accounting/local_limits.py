@@ -1,19 +1,18 @@
-"""What may go on while Redis is away: each gateway lets a share of every limit pass, by buckets of its own.
+"""Admission while Redis is away: each gateway admits a share of every limit, from token buckets of its own.
 
-A limit of n gateways holds as long as `redis_down_share` is at most 1/n. Money can't be shared out like that: what
-others spend meanwhile is unknown, so a budget that denies refuses, and one that warns admits. Pure: the clock is
-handed in, nothing is asked.
-"""
+A limit holds over n gateways as long as `redis_down_share` is at most 1/n. Money cannot be shared out like that,
+because what other gateways spend meanwhile is unknown: a budget that denies refuses, and one that warns admits. Pure:
+the clock is an argument."""
 
 from quarterdeck.accounting.admission import Admission
-from quarterdeck.accounting.scopes import Counters, is_limited
+from quarterdeck.accounting.scopes import ScopeSet, is_limited
 
-MOST = 10_000
-"""Buckets kept. Then those that are full again and have nothing under way are forgotten."""
+MAX_BUCKETS = 10_000
+"""Buckets kept. Beyond it, those that are full again and have no request in flight are dropped."""
 
 
-class _Bucket:
-    """What is left at `at`, and how many run."""
+class _LocalBucket:
+    """What was left at `at` (seconds), and how many requests are in flight."""
 
     __slots__ = ("at", "requests", "running", "tokens")
 
@@ -22,15 +21,15 @@ class _Bucket:
 
 
 class LocalLimits:
-    """Counts requests that Redis can't count."""
+    """The buckets of one gateway."""
 
     def __init__(self) -> None:
-        self._buckets: dict[tuple[str, str], _Bucket] = {}
+        self._buckets: dict[tuple[str, str], _LocalBucket] = {}
 
-    def take(self, counters: Counters, tokens: int, money: int, *, share: float, now: float) -> Admission:
-        """Admit a request, or say whose share is used up. What is admitted is to be given back (`give_back`)."""
+    def take(self, scope_set: ScopeSet, tokens: int, money: int, *, share: float, now: float) -> Admission:
+        """Admit or refuse a request. `give_back` must follow for each that is admitted."""
         taken = []
-        for scope in counters.scopes:
+        for scope in scope_set.scopes:
             if scope.budget is not None and scope.budget.on_exhausted == "deny" and money:
                 return Admission("cold", 0, scope.id, retry_after_ms=1000)
             if not is_limited(scope.limits):
@@ -38,7 +37,7 @@ class LocalLimits:
             limits = scope.limits
             requests = _share(limits.requests_per_minute, share)
             level = _share(limits.tokens_per_minute, share)
-            bucket = self._bucket((counters.org, scope.id), requests, level, now)
+            bucket = self._bucket((scope_set.org, scope.id), requests, level, now)
             need = min(tokens, level)  # as in Redis: an estimate beyond the bucket may run when that is full
             places = _share(limits.concurrent_requests, share)
             if bucket.running >= places:
@@ -56,24 +55,24 @@ class LocalLimits:
             bucket.running += 1
         return Admission(None, 0)
 
-    def give_back(self, counters: Counters, unused: int) -> None:
-        """A request that was admitted here is over, and did not use so many of its tokens (negative: used more)."""
-        for scope in counters.scopes:
-            bucket = self._buckets.get((counters.org, scope.id))
+    def give_back(self, scope_set: ScopeSet, unused: int) -> None:
+        """A request admitted here is over and did not use so many of its tokens (negative: it used more)."""
+        for scope in scope_set.scopes:
+            bucket = self._buckets.get((scope_set.org, scope.id))
             if bucket is not None and bucket.running:
                 bucket.tokens += unused
                 bucket.running -= 1
 
-    def _bucket(self, key: tuple[str, str], requests: float, tokens: float, now: float) -> _Bucket:
-        """As full as it is now."""
+    def _bucket(self, key: tuple[str, str], requests: float, tokens: float, now: float) -> _LocalBucket:
+        """The bucket, refilled up to now."""
         bucket = self._buckets.get(key)
         if bucket is None:
-            if len(self._buckets) >= MOST:
+            if len(self._buckets) >= MAX_BUCKETS:
                 self._buckets = {k: b for k, b in self._buckets.items() if b.running or now - b.at < 60}
-            bucket = self._buckets[key] = _Bucket(now, requests, tokens)
+            bucket = self._buckets[key] = _LocalBucket(now, requests, tokens)
             return bucket
         minutes = max(0.0, now - bucket.at) / 60
-        # infinite where there is no limit: then it is full for ever
+        # Infinite where there is no limit: such a bucket stays full.
         bucket.requests = min(requests, bucket.requests + (requests * minutes if minutes else 0))
         bucket.tokens = min(tokens, bucket.tokens + (tokens * minutes if minutes else 0))
         bucket.at = now
@@ -81,5 +80,5 @@ class LocalLimits:
 
 
 def _share(limit: int | None, share: float) -> float:
-    """At least one, so that no key is shut out."""
+    """At least one, so that no key is locked out."""
     return float("inf") if limit is None else max(1.0, limit * share)

@@ -1,13 +1,21 @@
-"""Which period of a budget it is and when it began, by UTC's calendar. Pure.
+"""A budget's period: which one contains a given second, and when it began, by UTC's calendar. Pure.
 
-`admission_scripts.PERIOD` says the same in Lua.
+`lua/period.lua` decides the same inside the scripts, by Redis' clock; a test compares the two.
 """
 
 from datetime import UTC, datetime, timedelta
 
+PERIODS = ("", "day", "week", "month", "total")
+"""A period's name by its kind, the number that scripts know it by. 0: no budget."""
+
+
+def period_kind(period: str) -> int:
+    """The kind of a period by its name. Raises ValueError where there is none."""
+    return PERIODS.index(period)
+
 
 def period_start(period: str, second: float) -> float:
-    """Unix seconds at which the period (day, week, month, total) began in which `second` lies."""
+    """Unix seconds at which the period (day, week, month, total) that contains `second` began."""
     if period == "total":
         return 0.0
     day = datetime.fromtimestamp(second, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -19,12 +27,12 @@ def period_start(period: str, second: float) -> float:
 
 
 def period_number(period: str, second: float) -> int:
-    """The number by which Redis knows the period in which `second` lies."""
+    """The number of the period that contains `second`, as the scripts count them."""
     days = int(second // 86_400)
     if period == "day":
         return days
     if period == "week":
-        return (days + 3) // 7  # the first of January 1970 was a Thursday
+        return (days + 3) // 7  # 1 January 1970 was a Thursday
     if period == "month":
         date = datetime.fromtimestamp(second, UTC)
         return date.year * 12 + date.month - 3  # the year begins in March

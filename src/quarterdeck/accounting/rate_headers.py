@@ -1,4 +1,4 @@
-"""`x-ratelimit-*` as OpenAI sends them, and word of a budget that only warns. Pure."""
+"""`x-ratelimit-*` headers as OpenAI sends them, and `x-quarterdeck-budget` for a budget that only warns. Pure."""
 
 from quarterdeck.accounting.admission import Admission
 
@@ -6,9 +6,9 @@ WARNED: tuple[tuple[bytes, bytes], ...] = ((b"x-quarterdeck-budget", b"warned"),
 
 
 def rate_headers(admitted: Admission) -> tuple[tuple[bytes, bytes], ...]:
-    """Limit, what is left and when the bucket is full again, for requests and for tokens; nothing where unlimited.
+    """Limit, remainder and the seconds until the bucket is full again, for requests and tokens; none where unlimited.
 
-    Of several scopes with a limit, that of the one with the least left.
+    Where several scopes have a limit, the one with the least left is reported.
     """
     headers = WARNED if admitted.warned else ()
     if limit := admitted.requests_limit:

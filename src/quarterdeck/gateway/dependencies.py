@@ -8,7 +8,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
-from quarterdeck.accounting.budget_status import Budgets
+from quarterdeck.accounting.budget_status import BudgetReader
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import BadRequestError, PermissionDeniedError, ServiceUnavailableError
 from quarterdeck.gateway.auth.authenticator import Authenticator
@@ -51,7 +51,7 @@ class Parts:
     ledger: Ledger
     revisions: Revisions
     kept: KeptAnswers
-    budgets: Budgets
+    budgets: BudgetReader
     readiness: Readiness
     metrics: GatewayMetrics
     access: AccessLog

@@ -14,7 +14,7 @@ from contextvars import Context
 from pathlib import Path
 from typing import Any
 
-from quarterdeck.accounting.budget_status import Budgets
+from quarterdeck.accounting.budget_status import BudgetReader
 from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.auth.authenticator import Authenticator
@@ -226,7 +226,7 @@ class Service:
                 ledger=Ledger(self.database),
                 revisions=RedisRevisions(self.redis),
                 kept=KeptAnswers(self.redis),
-                budgets=Budgets(self.redis),
+                budgets=BudgetReader(self.redis),
                 readiness=readiness,
                 metrics=self.metrics,
                 access=self.access,

@@ -8,7 +8,7 @@ import time
 
 import msgspec
 
-from quarterdeck.accounting.admission import Note
+from quarterdeck.accounting.commit import Note
 from quarterdeck.inference.cache.answers import Lookup
 from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.call import Head, Headers
@@ -41,4 +41,4 @@ class Call(msgspec.Struct, eq=False):
 
     def note(self) -> Note:
         """What the worker needs to settle the call if this gateway dies now."""
-        return Note(self.meter.note(time.time(), self.body), self.head.principal.counters.noted)
+        return Note(self.meter.note(time.time(), self.body), self.head.principal.scope_set.noted)

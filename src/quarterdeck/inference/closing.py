@@ -84,10 +84,10 @@ class Closing:
             self._settle(call, call.meter.record(status, ended, http_status=http_status, error=error))
 
     def _settle(self, call: Call, record: RequestRecord) -> None:
-        counters = call.head.principal.counters
+        scope_set = call.head.principal.scope_set
         if call.is_local:
-            self._gate.give_back(counters, call.reserved.total - record.input_tokens - record.output_tokens)
+            self._gate.give_back(scope_set, call.reserved.total - record.input_tokens - record.output_tokens)
         if call.lookup is not None:
             call.lookup.end(record)
-        self._settlement.settle(record, counters)
+        self._settlement.settle(record, scope_set)
         self._on_record(record)

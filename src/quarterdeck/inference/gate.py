@@ -11,15 +11,15 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from quarterdeck.accounting import admission
+from quarterdeck.accounting import commit
 from quarterdeck.accounting.admission import Admission, Reservation, read_admission
 from quarterdeck.accounting.local_limits import LocalLimits
 from quarterdeck.accounting.pricing import estimated_cost
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.rate_headers import rate_headers
 from quarterdeck.accounting.refusals import limits_unavailable, refusal_of
-from quarterdeck.accounting.reservations import Reserving
-from quarterdeck.accounting.scopes import Counters
+from quarterdeck.accounting.reservations import Reservations
+from quarterdeck.accounting.scopes import ScopeSet
 from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.errors import APIError
 from quarterdeck.inference.cache.answers import Lookup
@@ -67,14 +67,14 @@ class Gate:
         reread: Callable[[Principal, int], Awaitable[Principal]],
     ) -> None:
         self._redis = redis
-        self._reserving = Reserving(redis, spawn)
+        self._reserving = Reservations(redis, spawn)
         self._settlement = settlement
         self._spawn = spawn
         self._templates = templates
         self._reread = reread
         self._local = LocalLimits()
         self.refused: Counter[tuple[str, ...]] = Counter()
-        """Refused requests by reason and kind of scope. They leave no record; metrics read these counters."""
+        """Refused requests by reason and kind of scope. They leave no record; metrics read these scope_set."""
         self.warned: Counter[tuple[str, ...]] = Counter()
         self.admitted_locally = 0
 
@@ -101,7 +101,7 @@ class Gate:
                 # The reservation may have been made; on one connection the release comes after it.
                 self._spawn(self._release(wanted))
                 raise
-            admitted = read_admission(said, principal.counters)
+            admitted = read_admission(said, principal.scope_set)
             if admitted.refused is not None:
                 principal = await self._with_new_limits(principal, admitted)
                 continue
@@ -121,15 +121,15 @@ class Gate:
                 self.warned[(kind_of(admitted.warned),)] += 1
             return Admitted(principal, rate_headers(admitted), found)
 
-    def give_back(self, counters: Counters, tokens: int) -> None:
+    def give_back(self, scope_set: ScopeSet, tokens: int) -> None:
         """Return unused tokens of a request that was admitted without Redis. Otherwise *settle* returns them."""
-        self._local.give_back(counters, tokens)
+        self._local.give_back(scope_set, tokens)
 
     async def _with_new_limits(self, principal: Principal, refused: Admission) -> Principal:
         """The refused key, read again. Raises the refusal unless the key's limits have changed since it was read."""
         if refused.revision != principal.revision:
             fresh = await self._reread(principal, refused.revision)
-            if fresh.counters != principal.counters:
+            if fresh.scope_set != principal.scope_set:
                 return fresh
         raise self._refusal(refused)
 
@@ -139,7 +139,7 @@ class Gate:
         refused = None
         if gateway.on_redis_down != "deny":
             refused = self._local.take(
-                wanted.counters, wanted.tokens, wanted.money, share=gateway.redis_down_share, now=time.monotonic()
+                wanted.scope_set, wanted.tokens, wanted.money, share=gateway.redis_down_share, now=time.monotonic()
             )
             if refused.refused is None:
                 self.admitted_locally += 1
@@ -166,14 +166,14 @@ class Gate:
         cache_key: str | None,
         gateway: GatewayConfig,
     ) -> Reservation:
-        counters = principal.counters
+        scope_set = principal.scope_set
         template = self._templates.get(principal, served, head.operation)
         money = 0
-        if counters.has_budget:
+        if scope_set.has_budget:
             money = estimated_cost(reserved.prompt, reserved.output, served.rates)
         return Reservation(
             head.request_id,
-            counters,
+            scope_set,
             template.note(head.request_id, head.started, stream=request.is_streaming),
             reserved.total,
             money,
@@ -187,7 +187,7 @@ class Gate:
         its lease would end with a record. There are as many of these as requests that waited when Redis fell silent."""
         while True:
             try:
-                await admission.release(self._redis, reservation)
+                await commit.release(self._redis, reservation)
             except RedisUnavailableError:
                 await asyncio.sleep(RELEASE_SECONDS)
                 continue
@@ -197,7 +197,7 @@ class Gate:
 
     async def _release(self, reservation: Reservation) -> None:
         try:
-            await admission.release(self._redis, reservation)
+            await commit.release(self._redis, reservation)
         except (RedisUnavailableError, RedisError) as error:
             _log_not_released(error)
 

@@ -124,7 +124,7 @@ class Mirror:
             estimate_received_tokens(meter, body)
         http_status = 200 if has_begun else (error.status if error else 0)
         record = meter.record(status, now, http_status=http_status, error=code)
-        self._settlement.settle(record, meter.head.principal.counters)
+        self._settlement.settle(record, meter.head.principal.scope_set)
         self._on_record(record)
 
 

@@ -12,7 +12,8 @@ from decimal import Decimal
 from sqlalchemy import Column, Numeric, func, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from quarterdeck.record import MIRROR, microdollars
+from quarterdeck.money import microdollars
+from quarterdeck.record import MIRROR
 from quarterdeck.store.database import Database
 from quarterdeck.store.tables import ledger
 
@@ -21,7 +22,7 @@ AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Entered:
+class LedgerEntry:
     """What the ledger has of one request."""
 
     status: str
@@ -48,14 +49,14 @@ class Spending:
                 spent |= {ids[name]: amount for name, amount in sums.items()}
         return spent
 
-    async def entered(self, org: str, ids: Sequence[str]) -> dict[str, Entered]:
+    async def entries(self, org: str, ids: Sequence[str]) -> dict[str, LedgerEntry]:
         """Those of these requests that are in the ledger."""
-        found: dict[str, Entered] = {}
+        found: dict[str, LedgerEntry] = {}
         for start in range(0, len(ids), AT_ONCE):
             query = select(ledger.c.id, ledger.c.status, ledger.c.cost)
             query = query.where(ledger.c.org == org, ledger.c.id.in_(ids[start : start + AT_ONCE]))
             rows = await self._connection.execute(query)
-            found |= {row.id: Entered(row.status, row.cost) for row in rows}
+            found |= {row.id: LedgerEntry(row.status, row.cost) for row in rows}
         return found
 
     async def _sums(self, org: str, column: Column[str], names: Sequence[str], since: float) -> Mapping[str, int]:

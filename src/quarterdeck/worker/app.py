@@ -9,7 +9,7 @@ from typing import Any
 
 import uvicorn
 
-from quarterdeck.accounting.admission import stream_key
+from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.ids import object_id
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.sockets import BACKLOG, listen
@@ -21,7 +21,7 @@ from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import DEFAULT_ORG, OrgStore
 from quarterdeck.telemetry.otlp import OTLPExporter
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
-from quarterdeck.worker.budgets import BudgetLoop
+from quarterdeck.worker.budget_rebuild import BudgetLoop
 from quarterdeck.worker.conditions import Backoff, Condition, pause
 from quarterdeck.worker.expiry_loop import ExpiryLoop
 from quarterdeck.worker.ledger_loop import LedgerLoop

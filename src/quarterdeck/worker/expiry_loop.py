@@ -2,7 +2,7 @@
 
 import logging
 
-from quarterdeck.accounting import admission
+from quarterdeck.accounting import leases
 from quarterdeck.net.redis import Redis
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.conditions import Condition
@@ -22,6 +22,6 @@ class ExpiryLoop(OrgLoop):
 
     async def _visit(self, org: str) -> None:
         # A call settles a bounded number; repeat until none is left.
-        while count := await admission.settle_expired(self._redis, org):
+        while count := await leases.settle_expired(self._redis, org):
             self._metrics.lost.add(amount=count)
             log.warning("settled %d requests of a dead gateway as lost", count, extra={"org": org})

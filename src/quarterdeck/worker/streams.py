@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quarterdeck.accounting.scopes import rebuilding_key, stream_key
+from quarterdeck.accounting.redis_keys import rebuilding_key, stream_key
 from quarterdeck.net.redis import Redis, RedisError, Script
 
 LEDGER_GROUP = "ledger"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.accounting import admission
-from quarterdeck.accounting.scopes import revision_key
+from quarterdeck.accounting import layouts
+from quarterdeck.accounting.redis_keys import revision_key
 from quarterdeck.errors import ServiceUnavailableError
 from quarterdeck.gateway.auth import invalidation
 from quarterdeck.gateway.auth.invalidation import CHANNEL, Change, Follower, RedisRevisions, change_of
@@ -74,11 +74,11 @@ async def test_a_bump_counts_up_and_says_what_has_changed(redis: Redis, redis_ur
 async def test_a_new_keys_budget_need_not_be_counted_first(redis: Redis) -> None:
     revisions = RedisRevisions(redis)
     await revisions.bump(Change("default", key="key_new"), unspent=Budget(amount=Decimal(5), period="month"))
-    money = await admission.read_money(redis, "default", "key:key_new")
+    money = await layouts.read_money(redis, "default", "key:key_new")
     assert money is not None
     assert (money.kind, money.spent, money.held, money.is_cold) == ("month", 0, 0, False)
     await revisions.bump(Change("default", key="key_old"))
-    assert await admission.read_money(redis, "default", "key:key_old") is None
+    assert await layouts.read_money(redis, "default", "key:key_old") is None
 
 
 async def test_a_bump_without_redis_is_no_error() -> None:

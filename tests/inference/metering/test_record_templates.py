@@ -5,8 +5,8 @@ from tests.accounting.spending import a_scope
 from tests.inference.bench import a_config
 from tests.inference.making import a_principal
 
-from quarterdeck.accounting.admission import Note
-from quarterdeck.accounting.scopes import settle_words
+from quarterdeck.accounting.commit import Note
+from quarterdeck.accounting.scopes import settle_arguments
 from quarterdeck.inference.call import Operation
 from quarterdeck.inference.metering.record_templates import RecordTemplate, RecordTemplates
 from quarterdeck.inference.routing.directory import Directory
@@ -24,7 +24,10 @@ def test_a_note_is_a_record_of_a_request_that_was_lost() -> None:
     assert (record.status, record.stream, record.operation, record.model) == ("lost", True, "chat", "m")
     assert (record.org, record.team, record.key) == (PRINCIPAL.org, PRINCIPAL.team, PRINCIPAL.key)
     assert (record.price_input, record.price_output, record.cost) == (1, 2, 0)
-    assert settle_words(record.org, note.scopes) == (PRINCIPAL.counters.settle_keys, PRINCIPAL.counters.plan)
+    assert settle_arguments(record.org, note.scopes) == (
+        PRINCIPAL.scope_set.settle_keys,
+        PRINCIPAL.scope_set.settle_plan,
+    )
 
 
 def test_every_record_is_its_own() -> None:

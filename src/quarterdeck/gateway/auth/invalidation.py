@@ -9,14 +9,12 @@ which a key is read again in any case, come after it.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
 
 import msgspec
 
-from quarterdeck.accounting.scopes import PERIODS, cold_key, money_key, revision_key
-from quarterdeck.accounting.scripts import PERIOD
+from quarterdeck.accounting.revisions import Redis, bump_revision
 from quarterdeck.errors import ServiceUnavailableError
-from quarterdeck.net.redis import RedisError, RedisUnavailableError, Script
+from quarterdeck.net.redis import RedisError, RedisUnavailableError
 from quarterdeck.settings.limits import Budget
 
 log = logging.getLogger(__name__)
@@ -29,28 +27,6 @@ RETRY_SECONDS = 1.0
 DEAF_SECONDS = 1.0
 """While nothing can be heard (Redis is away), everything is read again so often, and at most a tenth of the time."""
 
-_BUMP = Script(
-    PERIOD
-    + """
--- KEYS revision money cold; ARGV channel change scope kind (of the period of a budget that is as new as its key; or 0)
--- A budget may have been taken away and given back: what was spent meanwhile nobody counted. The worker does, anew.
--- Of a new key there is nothing to count, so that its first request need not wait for the worker.
-local money, kind = redis.call('GET', KEYS[2]), tonumber(ARGV[4])
-if money then
-  local was_kind, period, spent, held, cold = struct.unpack('<ddddd', money)
-  redis.call('SADD', KEYS[3], was_kind .. ' ' .. ARGV[3])
-  -- a count under way began too early: its sum is not taken
-  if cold == 2 then redis.call('SET', KEYS[2], struct.pack('<ddddd', was_kind, period, spent, held, 1)) end
-elseif kind > 0 then
-  local period = period_of(kind, tonumber(redis.call('TIME')[1]))
-  redis.call('SET', KEYS[2], struct.pack('<ddddd', kind, period, 0, 0, 0))
-end
-local revision = redis.call('INCR', KEYS[1])
-redis.call('PUBLISH', ARGV[1], string.format('%d %s', revision, ARGV[2]))
-return revision
-"""
-)
-
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """What was changed: a key, a team, or (neither given) the org itself."""
@@ -60,10 +36,6 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     team: str | None = None
     revision: int = 0
     """The org's, once the change was made known. 0: it was not (yet)."""
-
-
-class Redis(Protocol):
-    async def run(self, script: Script, keys: Sequence[Any], args: Sequence[Any]) -> Any: ...
 
 
 class RedisRevisions:
@@ -76,9 +48,8 @@ class RedisRevisions:
         """Tell all gateways. Called once the change is committed. `unspent`: the budget of a key that was made now."""
         try:
             scope = f"key:{change.key}" if change.key else f"team:{change.team}" if change.team else "org"
-            keys = (revision_key(change.org), money_key(change.org, scope), cold_key(change.org))
-            kind = 0 if unspent is None else PERIODS.index(unspent.period)
-            await self._redis.run(_BUMP, keys, (CHANNEL, msgspec.json.encode(change), scope, kind))
+            message = msgspec.json.encode(change)
+            await bump_revision(self._redis, change.org, scope, channel=CHANNEL, message=message, unspent=unspent)
         except (RedisUnavailableError, RedisError) as error:
             log.warning("other gateways find out by themselves what has changed: %s", error)
 

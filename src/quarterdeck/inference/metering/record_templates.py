@@ -46,7 +46,7 @@ class RecordTemplate:
         record = msgspec.to_builtins(self._record)
         for name in ("id", "started", "ended"):
             del record[name]
-        whole = msgspec.json.encode({"scopes": principal.counters.noted, "record": record})
+        whole = msgspec.json.encode({"scopes": principal.scope_set.noted, "record": record})
         self._note = whole.removesuffix(b"}}")
 
     def record(self) -> RequestRecord:

@@ -12,17 +12,19 @@ from tests.accounting.spending import ORG, a_bill, a_reservation, a_scope, dolla
 from tests.records import a_record
 from tests.worker.steps import Steps
 
-from quarterdeck.accounting import admission
+from quarterdeck.accounting import commit
 from quarterdeck.accounting.periods import period_start
-from quarterdeck.accounting.scopes import Counters, Scope, cold_key, money_key, rebuilding_key, stream_key
+from quarterdeck.accounting.redis_keys import cold_key, money_key, rebuilding_key, stream_key
+from quarterdeck.accounting.scopes import Scope, ScopeSet
 from quarterdeck.gateway.auth.invalidation import Change, RedisRevisions
+from quarterdeck.money import microdollars
 from quarterdeck.net.redis import Redis
-from quarterdeck.record import MIRROR, RequestRecord, decode, encode, microdollars
+from quarterdeck.record import MIRROR, RequestRecord, decode, encode
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.spending import Spending
-from quarterdeck.worker import budgets
-from quarterdeck.worker.budgets import BudgetLoop, rebuild
+from quarterdeck.worker import budget_rebuild
+from quarterdeck.worker.budget_rebuild import BudgetLoop, rebuild
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.streams import Consumer
 
@@ -155,11 +157,11 @@ async def test_one_that_died_on_the_way_is_begun_anew(sqlite_books: Books, monke
     await books.append(spent("0.000010"))
     await reserve(books.redis, [scope], 1)
     with monkeypatch.context() as patch:
-        patch.setattr(budgets, "_records", None)
+        patch.setattr(budget_rebuild, "_records", None)
         with suppress(TypeError):
             await books.rebuild()
     assert (await money(books.redis, KEY)).is_cold
-    await settle(books.redis, a_reservation(Counters(ORG, (scope,)), 0), dollars(5))
+    await settle(books.redis, a_reservation(ScopeSet(ORG, (scope,)), 0), dollars(5))
     assert (await reserve(books.redis, [scope], 1))[1].refused == "cold"
     assert await books.rebuild() == 1
     assert (await money(books.redis, KEY)).spent == 115
@@ -172,7 +174,7 @@ async def test_one_that_was_lost_while_it_was_counted_is_counted_again(
     books, scope = sqlite_books, a_scope(KEY, 1000, warns=True)
     await books.enter(spent("0.000100"))
     reservation, _ = await reserve(books.redis, [scope], 1)
-    records = budgets._records
+    records = budget_rebuild._records
 
     async def lose_and_read(redis: Redis, org: str, last: bytes) -> dict[str, RequestRecord]:
         await settle(redis, reservation, dollars(5))
@@ -181,7 +183,7 @@ async def test_one_that_was_lost_while_it_was_counted_is_counted_again(
         return await records(redis, org, last)
 
     with monkeypatch.context() as patch:
-        patch.setattr(budgets, "_records", lose_and_read)
+        patch.setattr(budget_rebuild, "_records", lose_and_read)
         assert await books.rebuild() == 0
     assert (await money(books.redis, KEY)).is_cold
     await reserve(books.redis, [scope], 1)
@@ -236,8 +238,8 @@ async def test_counted_while_requests_are_settled_and_projected(books: Books, se
     while (await money(books.redis, "team:default")).is_cold:
         await books.rebuild()
     assert (await money(books.redis, "team:default")).spent == total
-    bill = a_bill(a_reservation(Counters(ORG, scopes), 0), dollars(3))
-    await admission.settle(books.redis, bill, Counters(ORG, scopes))
+    bill = a_bill(a_reservation(ScopeSet(ORG, scopes), 0), dollars(3))
+    await commit.settle(books.redis, bill, ScopeSet(ORG, scopes))
     assert (await money(books.redis, "team:default")).spent == total + 3
 
 
@@ -251,7 +253,7 @@ async def test_counted_in_whatever_order_the_steps_of_all_come(
     dice = random.Random(seed)
     steps = Steps(dice)
     redis, plain = steps.of_redis(sqlite_books.redis), sqlite_books.redis
-    for owner, name in ((Ledger, "insert"), (Spending, "of"), (Spending, "entered")):
+    for owner, name in ((Ledger, "insert"), (Spending, "of"), (Spending, "entries")):
         monkeypatch.setattr(owner, name, steps.of(getattr(owner, name)))
     database, team = sqlite_books.database, "team:default"
     scopes = (a_scope(team, 10**9, warns=True),)
@@ -320,7 +322,7 @@ async def test_what_an_admin_changed_while_it_was_counted_is_counted_once_more(
     await books.enter(a_record(team="red", cost=dollars(100)))
     revisions = RedisRevisions(books.redis)
     await revisions.bump(Change(ORG, team="red"))  # the budget is taken away
-    records = budgets._records
+    records = budget_rebuild._records
 
     async def meanwhile(redis: Redis, org: str, last: str) -> object:
         free, _ = await reserve(redis, [], 0)
@@ -328,7 +330,7 @@ async def test_what_an_admin_changed_while_it_was_counted_is_counted_once_more(
         await revisions.bump(Change(ORG, team="red"))  # and given back
         return await records(redis, org, last)
 
-    monkeypatch.setattr(budgets, "_records", meanwhile)
+    monkeypatch.setattr(budget_rebuild, "_records", meanwhile)
     assert await books.rebuild() == 0
     monkeypatch.undo()
     await reserve(books.redis, [team], 1)

@@ -1,0 +1,78 @@
+"""Settle: the commit of a request that is over.
+
+One atomic script, idempotent by request id: it ends the reservation, returns what was not used, adds the cost to the
+budgets and appends the record to `ledger:{org}`, from where the worker projects it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from quarterdeck.accounting.admission import Reservation
+from quarterdeck.accounting.redis_keys import settled_key
+from quarterdeck.accounting.scopes import ScopeSet, settle_arguments
+from quarterdeck.accounting.scripts import SETTLE
+from quarterdeck.money import microdollars
+from quarterdeck.net.redis import Redis
+from quarterdeck.record import RequestRecord, encode
+
+SETTLED_SECONDS = 600
+"""How long a settled id is remembered, in case a settle is sent twice. Ten minutes: a repetition comes within seconds,
+and an id takes some 140 bytes, so at 1,000 requests a second an hour would hold half a gigabyte. A later repetition
+adds its cost to its budgets once more; its record meets the ledger's primary key."""
+LOST_SECONDS = 86_400
+"""How long one settled as `lost` is remembered: the spool of its gateway may turn up after a long outage and replaces
+the estimate. There are few of them."""
+
+Arguments = tuple[Any, ...]
+
+
+class Note(msgspec.Struct, frozen=True):
+    """A request by which any process can settle it: in Redis while it is in flight, in a spool when it is over."""
+
+    record: RequestRecord
+    """In flight: with status `lost` and the tokens seen so far."""
+    scopes: Mapping[str, str] = {}
+    """`ScopeSet.noted`."""
+
+
+async def settle(redis: Redis, record: RequestRecord, scope_set: ScopeSet) -> bool:
+    """Commit the record; False where it was committed before. Raises RedisUnavailableError and RedisError: the caller
+    still has the record."""
+    return bool(await redis.execute(SETTLE, settle_command([arguments_of(record)], scope_set)))
+
+
+async def settle_note(redis: Redis, note: Note) -> bool:
+    """Commit the record of a note. Returns and raises as `settle`."""
+    org = note.record.org
+    command = _command(org, [arguments_of(note.record)], *settle_arguments(org, note.scopes))
+    return bool(await redis.execute(SETTLE, command))
+
+
+async def release(redis: Redis, reservation: Reservation) -> None:
+    """Return everything but the request, without a record: it was refused after it was admitted. Raises as `settle`."""
+    scope_set = reservation.scope_set
+    released: Arguments = (reservation.id, SETTLED_SECONDS, "released", b"", 0, 0, 0)
+    await redis.execute(SETTLE, _command(scope_set.org, [released], scope_set.settle_keys, scope_set.settle_plan))
+
+
+def arguments_of(record: RequestRecord) -> Arguments:
+    """A record as SETTLE takes it."""
+    used = record.input_tokens + record.output_tokens
+    seconds = LOST_SECONDS if record.status == "lost" else SETTLED_SECONDS
+    money = microdollars(record.cost) if record.cost else 0
+    return (record.id, seconds, record.status, encode(record), used, money, int(record.started))
+
+
+def settle_command(requests: Sequence[Arguments], scope_set: ScopeSet) -> bytes:
+    """The packed command that settles requests (`arguments_of`) of one principal. If Redis fails in the middle, those
+    before are settled; a repetition settles the others."""
+    return _command(scope_set.org, requests, scope_set.settle_keys, scope_set.settle_plan)
+
+
+def _command(org: str, requests: Sequence[Arguments], keys: tuple[str, ...], plan: str) -> bytes:
+    arguments: list[Any] = [plan]
+    for each in requests:
+        arguments += each
+    return SETTLE.command((*keys, *[settled_key(org, each[0]) for each in requests]), arguments)

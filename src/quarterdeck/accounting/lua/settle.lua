@@ -1,0 +1,87 @@
+-- Settles requests of one principal: ends their reservations, corrects the scopes and appends the records. Idempotent.
+-- KEYS reservations deadlines stream (bucket money)* settled*
+-- ARGV plan (id settled_seconds status record ('' = none) used cost started)*; the plan has two digits a scope
+-- Returns how many of these requests were not settled before.
+-- A request that was settled as lost is settled again when its gateway or its spool turns up: the facts replace the
+-- estimate, which the settled key holds meanwhile as three doubles, `second used cost`.
+--include period.lua
+--include bucket.lua
+--include money.lua
+--include reservation.lua
+local plan = ARGV[1]
+local last = 3 + #plan -- the last key of a scope
+local state = #plan > 0 and redis.call('MGET', unpack(KEYS, 4, last))
+local buckets, moneys, count, failed, ended = {}, {}, 0, nil, {}
+if state then
+  for i = 1, #plan, 2 do
+    if state[i] and string.byte(plan, i) == 49 then
+      local at, requests, level, running = unpack_bucket(state[i])
+      buckets[i] = {at, requests, level, running, false}
+    end
+    if state[i + 1] and string.byte(plan, i + 1) > 48 then
+      local kind, period, spent, held, cold = unpack_money(state[i + 1])
+      moneys[i] = {kind, period, spent, held, cold, false}
+    end
+  end
+end
+for key = last + 1, #KEYS do
+  local arg = 2 + (key - last - 1) * 7
+  local id, status, record = ARGV[arg], ARGV[arg + 2], ARGV[arg + 3]
+  local was = redis.call('GET', KEYS[key])
+  local guess = was and #was == 24
+  local is_new = not was or (guess and status ~= 'lost')
+  local note = not ended[id] and redis.call('HGET', KEYS[1], id)
+  local second, tokens, money = tonumber(ARGV[arg + 6]), 0, 0
+  if note then second, tokens, money = unpack_reservation(note) end
+  -- The record first: if Redis refuses it (memory), nothing has been done yet and it may be sent again.
+  if is_new then
+    if record ~= '' then
+      local added = redis.pcall('XADD', KEYS[3], '*', 'record', record)
+      if added.err then failed = added break end
+    end
+    local mark = '1'
+    if status == 'lost' then mark = struct.pack('<ddd', second, tonumber(ARGV[arg + 4]), tonumber(ARGV[arg + 5])) end
+    redis.call('SET', KEYS[key], mark, 'EX', ARGV[arg + 1])
+    count = count + 1
+  end
+  -- Also where it was settled before: a reservation that came late (Redis was paused) must not stay.
+  if note then
+    ended[id] = true
+    ended[#ended + 1] = id
+  end
+  if state and (note or is_new) then
+    local used = tonumber(ARGV[arg + 4])
+    local given, spent_now = tokens - used, is_new and tonumber(ARGV[arg + 5]) or 0
+    if guess and is_new then
+      local at, guessed_tokens, guessed_cost = struct.unpack('<ddd', was)
+      spent_now = spent_now - guessed_cost
+      if not note then second, given = at, guessed_tokens - used end
+    elseif not note then -- it was admitted while Redis was away
+      second = math.min(second, tonumber(redis.call('TIME')[1]))
+    end
+    for i, bucket in pairs(buckets) do
+      if note or guess then
+        if note then bucket[4] = math.max(0, bucket[4] - 1) end
+        bucket[3], bucket[5] = bucket[3] + given, true
+      end
+    end
+    for i, sum in pairs(moneys) do
+      local of = period_of(sum[1], second)
+      if of > sum[2] then sum[2], sum[3], sum[4] = of, 0, 0 end
+      if of == sum[2] then -- else it belongs to a period that is over
+        sum[3], sum[4], sum[6] = sum[3] + spent_now, math.max(0, sum[4] - money), true
+      end
+    end
+  end
+end
+if #ended > 0 then
+  redis.call('HDEL', KEYS[1], unpack(ended))
+  redis.call('ZREM', KEYS[2], unpack(ended))
+end
+for i, b in pairs(buckets) do
+  if b[5] then write_bucket(KEYS[3 + i], b[1], b[2], b[3], b[4]) end
+end
+for i, m in pairs(moneys) do
+  if m[6] then write_money(KEYS[4 + i], m[1], m[2], m[3], m[4], m[5]) end
+end
+return failed or count

@@ -1,0 +1,82 @@
+"""Records that Redis did not take: on disk until Redis is back, then replayed through *settle*."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from quarterdeck.accounting.commit import Note, settle_note
+from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
+from quarterdeck.store.spool import Spool
+
+log = logging.getLogger(__name__)
+
+
+class RecordSpool:
+    """The spool of one gateway. `on_spooled` is called with the number of records written to disk."""
+
+    def __init__(self, redis: Redis, spool: Spool, on_spooled: Callable[[int], None]) -> None:
+        self._redis = redis
+        self._spool = spool
+        self._on_spooled = on_spooled
+        self._unwritten: list[bytes] = []
+        self._writing = asyncio.Lock()
+
+    async def add(self, note: Note) -> None:
+        """Write the note to disk. Where the disk refuses, it stays in memory for the next `write` or `replay`."""
+        self._unwritten.append(msgspec.json.encode(note))
+        await self.write()
+
+    async def write(self) -> None:
+        """Write what is in memory; what comes while the disk is busy goes with the next write."""
+        async with self._writing:
+            lines, self._unwritten = self._unwritten, []
+            if not lines:
+                return
+            try:
+                await asyncio.to_thread(self._spool.append, lines)
+            except OSError as error:
+                self._unwritten = lines + self._unwritten
+                log.critical(
+                    "could not write to the spool, %d records are in memory only: %s", len(self._unwritten), error
+                )
+                return
+            self._on_spooled(len(lines))
+
+    async def replay(self, settle: Callable[[Note], object]) -> None:
+        """Pass what is in memory to `settle`, which returns at once; then settle what is on disk, file by file.
+
+        Returns where Redis is away; lines settled by then are recognised the next time. Raises OSError where the folder
+        cannot be read.
+        """
+        lines, self._unwritten = self._unwritten, []
+        for line in lines:
+            settle(msgspec.json.decode(line, type=Note))
+        try:
+            while (taken := await asyncio.to_thread(self._spool.take)) is not None:
+                try:
+                    # Before the file is read, as it may be long, and Redis is most often still away.
+                    await self._redis.call("PING")
+                    await self._replay_file(taken)
+                finally:
+                    self._spool.put_back(taken)  # does nothing once it is removed
+        except (RedisUnavailableError, RedisError):
+            return
+
+    async def _replay_file(self, taken: Path) -> None:
+        lines = await asyncio.to_thread(lambda: list(self._spool.read(taken)))
+        unreadable: list[bytes] = []
+        for line in lines:
+            try:
+                note = msgspec.json.decode(line, type=Note)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                unreadable.append(line)
+                continue
+            await settle_note(self._redis, note)
+        if unreadable:
+            aside = await asyncio.to_thread(self._spool.set_aside, unreadable)
+            log.error("%d unreadable records in the spool were moved to %s", len(unreadable), aside)
+        await asyncio.to_thread(self._spool.remove, taken)
+        log.info("replayed %d records from the spool", len(lines) - len(unreadable))
