@@ -1,88 +1,28 @@
-"""Limits that hold, and a sum that comes out even, whatever is sent twice, late or never."""
+"""Limits and budgets that hold: a request is taken from every scope or from none."""
 
 import asyncio
-import random
-import struct
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any
 
-import msgspec
 import pytest
-from tests.records import a_record
+from tests.accounting.keys import ORG, TOKENS, Key, in_flight
+from tests.accounting.spending import (
+    a_scope,
+    dollars,
+    money,
+    reserve,
+    settle,
+    spent_and_held,
+    trust,
+)
 
-from quarterdeck.accounting import admission, commit, layouts, leases, redis_keys
-from quarterdeck.accounting.admission import Admission, Reservation
-from quarterdeck.accounting.commit import Note
-from quarterdeck.accounting.layouts import Bucket
-from quarterdeck.accounting.redis_keys import bucket_key
-from quarterdeck.accounting.scopes import Scope, ScopeSet, is_limited
-from quarterdeck.net.redis import Redis, RedisError
-from quarterdeck.record import RequestRecord, decode
+from quarterdeck.accounting import layouts, redis_keys
+from quarterdeck.accounting.admission import Admission
+from quarterdeck.accounting.redis_keys import cold_key, reservations_key, stream_key
+from quarterdeck.accounting.scopes import Scope
+from quarterdeck.net.redis import Redis
 from quarterdeck.settings.limits import Limits
 
-ORG = "default"
-TOKENS = Limits(tokens_per_minute=1000)
-
-
-class Key:
-    """A key with limits, and what is done with it."""
-
-    def __init__(self, redis: Redis, limits: Limits | None = None, name: str = "key_1") -> None:
-        self.redis, self.limits, self.name = redis, limits or Limits(), name
-
-    @property
-    def scope_set(self) -> ScopeSet:
-        return ScopeSet(ORG, (Scope(self.name, self.limits),) if is_limited(self.limits) else ())
-
-    def record(self, **changes: Any) -> RequestRecord:
-        return a_record(**({"key": self.name, "status": "lost", "input_tokens": 0, "output_tokens": 0} | changes))
-
-    def note(self, **changes: Any) -> Note:
-        return Note(self.record(**changes), self.scope_set.noted)
-
-    def wants(self, tokens: int = 100, **changes: Any) -> Reservation:
-        note = self.note(**changes)
-        return Reservation(note.record.id, self.scope_set, msgspec.json.encode(note), tokens)
-
-    async def reserve(self, tokens: int = 100) -> tuple[Reservation, Admission]:
-        wanted = self.wants(tokens)
-        return wanted, await admission.reserve(self.redis, wanted)
-
-    async def settle(self, reservation: Reservation, used: int = 0, **changes: Any) -> bool:
-        fields: dict[str, Any] = {"id": reservation.id, "key": self.name, "input_tokens": used, "output_tokens": 0}
-        return await commit.settle(self.redis, a_record(**(fields | changes)), reservation.scope_set)
-
-    async def bucket(self) -> Bucket | None:
-        return await layouts.read_bucket(self.redis, ORG, self.name)
-
-    async def level(self) -> float:
-        bucket = await self.bucket()
-        assert bucket is not None
-        return bucket.tokens
-
-    async def running(self) -> int:
-        bucket = await self.bucket()
-        assert bucket is not None
-        return bucket.running
-
-    async def rewind(self, milliseconds: int) -> None:
-        """As if the bucket had been filled so much earlier."""
-        bucket = await self.bucket()
-        assert bucket is not None
-        words = (bucket.at - milliseconds, bucket.requests, bucket.tokens, bucket.running)
-        await self.redis.call("SET", bucket_key(ORG, self.name), struct.pack("<4d", *words))
-
-
-async def stream(redis: Redis) -> list[str]:
-    """The ids in the ledger's stream, in order."""
-    entries = await redis.call("XRANGE", redis_keys.stream_key(ORG), "-", "+")
-    return [decode(fields[1]).id for _, fields in entries]
-
-
-async def under_way(redis: Redis) -> tuple[int, int]:
-    reservations = await redis.call("HLEN", redis_keys.reservations_key(ORG))
-    return int(reservations), int(await redis.call("ZCARD", redis_keys.deadlines_key(ORG)))
+KEY, TEAM, ORGS = "key:key_1", "team:default", "org"
+DAY = 86_400
 
 
 # limits
@@ -93,9 +33,9 @@ async def test_a_key_without_limits_leaves_no_bucket(redis: Redis) -> None:
     reservation, admitted = await key.reserve()
     assert admitted == Admission(None, 0)
     assert await key.bucket() is None
-    assert await under_way(redis) == (1, 1)
+    assert await in_flight(redis) == (1, 1)
     assert await key.settle(reservation)
-    assert await under_way(redis) == (0, 0)
+    assert await in_flight(redis) == (0, 0)
 
 
 async def test_requests_are_counted_down_and_refused_with_when_to_come_back(redis: Redis) -> None:
@@ -104,7 +44,7 @@ async def test_requests_are_counted_down_and_refused_with_when_to_come_back(redi
     refused = (await key.reserve())[1]
     assert (refused.refused, refused.requests_left, refused.tokens_left) == ("requests", 0, -1)
     assert 29_000 < refused.retry_after_ms <= 30_000
-    assert await under_way(redis) == (2, 2)
+    assert await in_flight(redis) == (2, 2)
 
 
 async def test_tokens_are_counted_down_and_refused(redis: Redis) -> None:
@@ -215,277 +155,184 @@ async def test_two_hundred_at_once_get_no_more_than_there_is(redis_url: str, lim
     answers = await asyncio.gather(*[keys[n % 4].reserve(100) for n in range(200)])
     admitted = [reservation for reservation, answer in answers if answer.refused is None]
     assert most <= len(admitted) <= most + 1
-    assert await under_way(gateways[0]) == (len(admitted), len(admitted))
+    assert await in_flight(gateways[0]) == (len(admitted), len(admitted))
     await asyncio.gather(*[keys[0].settle(reservation, used=100) for reservation in admitted])
     assert await keys[0].running() == 0
     for gateway in gateways:
         await gateway.close()
 
 
-# settling
+# budgets
 
 
-async def test_a_record_is_committed_once(redis: Redis) -> None:
-    key = Key(redis, TOKENS)
-    reservation, _ = await key.reserve(700)
-    assert await key.settle(reservation, used=50)
-    level = await key.level()
-    assert 949 < level < 960
-    assert not await key.settle(reservation, used=50)
-    assert (await key.level(), await key.running()) == (level, 0)
-    assert await stream(redis) == [reservation.id]
+async def test_a_budget_admits_up_to_its_amount_and_not_beyond(redis: Redis) -> None:
+    scope = a_scope(KEY, 1000)
+    await trust(redis, scope, spent=500)
+    assert (await reserve(redis, [scope], 300))[1].refused is None
+    refused = (await reserve(redis, [scope], 201))[1]
+    assert (refused.refused, refused.scope) == ("money", KEY)
+    assert (await reserve(redis, [scope], 200))[1].refused is None
+    assert await spent_and_held(redis, KEY) == [(500, 500)]
 
 
-async def test_more_than_was_reserved_may_be_used(redis: Redis) -> None:
-    key = Key(redis, TOKENS)
-    reservation, _ = await key.reserve(100)
-    await key.settle(reservation, used=1500)
-    assert -501 < await key.level() < -490
-    assert (await key.reserve(1))[1].refused == "tokens"
+async def test_what_is_free_asks_no_budget(redis: Redis) -> None:
+    scope = a_scope(KEY, 1000)
+    await trust(redis, scope, spent=2000)
+    assert (await reserve(redis, [scope], 0))[1].refused is None
+    assert (await reserve(redis, [a_scope("key:new", 1000)], 0))[1].refused is None
 
 
-async def test_a_record_without_a_reservation_is_committed(redis: Redis) -> None:
-    """Redis was away when the request came in."""
-    key = Key(redis, TOKENS)
-    await key.reserve(100)
-    before = await key.bucket()
-    wanted = key.wants(100)
-    assert await key.settle(wanted, used=50)
-    assert await key.bucket() == before
-    assert await stream(redis) == [wanted.id]
+async def test_a_budget_that_warns_admits_and_says_so(redis: Redis) -> None:
+    scope = a_scope(TEAM, 1000, warns=True)
+    await trust(redis, scope, spent=900)
+    reservation, admitted = await reserve(redis, [scope], 200)
+    assert (admitted.refused, admitted.warned) == (None, TEAM)
+    await settle(redis, reservation, dollars(150))
+    assert await spent_and_held(redis, TEAM) == [(1050, 0)]
 
 
-async def test_a_released_reservation_leaves_nothing(redis: Redis) -> None:
-    key = Key(redis, Limits(tokens_per_minute=1000, concurrent_requests=1))
-    reservation, _ = await key.reserve(100)
-    await commit.release(redis, reservation)
-    await commit.release(redis, reservation)
-    assert (round(await key.level()), await key.running()) == (1000, 0)
-    assert (await stream(redis), await under_way(redis)) == ([], (0, 0))
+async def test_more_money_than_a_double_holds_is_the_most_there_is(redis: Redis) -> None:
+    scope = a_scope(KEY, 10**18 - 1)
+    await trust(redis, scope, spent=2**53 - 3)
+    assert (await reserve(redis, [scope], 1))[1].refused is None
+    assert await spent_and_held(redis, KEY) == [(2**53 - 3, 1)]
+    assert (await reserve(redis, [scope], 10))[1].refused == "money"
 
 
-async def test_releasing_what_was_never_reserved_does_nothing(redis: Redis) -> None:
-    key = Key(redis, TOKENS)
-    await commit.release(redis, key.wants())
-    assert (await stream(redis), await key.bucket()) == ([], None)
+# several scopes
 
 
-async def test_a_reservation_that_comes_after_its_settlement_does_not_stay(redis: Redis) -> None:
-    """Redis was paused: the request went on without it, was settled, and then Redis read what had been sent first."""
-    key = Key(redis, Limits(tokens_per_minute=1000, concurrent_requests=1))
-    wanted = key.wants(100)
-    assert await key.settle(wanted, used=50)
-    assert (await admission.reserve(redis, wanted)).refused is None
-    assert not await key.settle(wanted, used=50)
-    assert await under_way(redis) == (0, 0)
-    assert await key.running() == 0
-    assert await stream(redis) == [wanted.id]
+async def test_a_request_is_counted_in_all_its_scopes(redis: Redis) -> None:
+    limits = Limits(requests_per_minute=100, tokens_per_minute=10_000, concurrent_requests=5)
+    scopes = [a_scope(KEY, 1000, limits=limits), Scope(TEAM, limits), a_scope(ORGS, 5000)]
+    await trust(redis, scopes[0], scopes[2])
+    reservation, _ = await reserve(redis, scopes, 400, tokens=50)
+    assert await spent_and_held(redis, KEY, ORGS) == [(0, 400)] * 2
+    for scope in (KEY, TEAM):
+        bucket = await layouts.read_bucket(redis, ORG, scope)
+        assert bucket is not None
+        assert (bucket.requests, bucket.tokens, bucket.running) == (99, 9950, 1)
+    await settle(redis, reservation, dollars(70))
+    assert await spent_and_held(redis, KEY, ORGS) == [(70, 0)] * 2
+    assert await layouts.read_bucket(redis, ORG, ORGS) is None
 
 
-async def test_a_record_that_redis_refuses_may_be_sent_again(redis: Redis) -> None:
-    key = Key(redis, TOKENS)
-    reservation, _ = await key.reserve(100)
-    await redis.call("SET", redis_keys.stream_key(ORG), "in the way")
-    with pytest.raises(RedisError):
-        await key.settle(reservation)
-    assert await under_way(redis) == (1, 1)
-    await redis.call("DEL", redis_keys.stream_key(ORG))
-    assert await key.settle(reservation)
-    assert await stream(redis) == [reservation.id]
+@pytest.mark.parametrize("tight", range(3))
+@pytest.mark.parametrize("what", ["requests", "tokens", "concurrent", "money"])
+async def test_where_one_scope_refuses_none_takes_anything_and_it_is_named(redis: Redis, tight: int, what: str) -> None:
+    wide = Limits(requests_per_minute=100, tokens_per_minute=10_000, concurrent_requests=9)
+    narrow = {
+        "requests": Limits(requests_per_minute=1, tokens_per_minute=10_000, concurrent_requests=9),
+        "tokens": Limits(requests_per_minute=100, tokens_per_minute=70, concurrent_requests=9),
+        "concurrent": Limits(requests_per_minute=100, tokens_per_minute=10_000, concurrent_requests=1),
+        "money": wide,
+    }[what]
+    names = (KEY, TEAM, ORGS)
+    scopes = [
+        a_scope(name, 1000 if what == "money" and n == tight else 10**6, limits=narrow if n == tight else wide)
+        for n, name in enumerate(names)
+    ]
+    await trust(redis, *scopes)
+    first, admitted = await reserve(redis, scopes, 600, tokens=60)
+    assert admitted.refused is None
+    before = [(await money(redis, name), await layouts.read_bucket(redis, ORG, name)) for name in names]
+    refused = (await reserve(redis, scopes, 600, tokens=60))[1]
+    assert (refused.refused, refused.scope) == (what, names[tight])
+    assert before == [(await money(redis, name), await layouts.read_bucket(redis, ORG, name)) for name in names]
+    assert await redis.call("HKEYS", reservations_key(ORG)) == [first.id.encode()]
 
 
-async def test_scripts_that_redis_forgot_run_all_the_same(redis: Redis) -> None:
-    key = Key(redis, TOKENS)
-    reservation, _ = await key.reserve()
-    await redis.call("SCRIPT", "FLUSH")
-    assert await key.settle(reservation)
-    await redis.call("SCRIPT", "FLUSH")
-    assert (await key.reserve())[1].refused is None
+async def test_headers_tell_of_the_scope_with_the_least_left(redis: Redis) -> None:
+    scopes = [
+        Scope(KEY, Limits(requests_per_minute=10, tokens_per_minute=9000)),
+        Scope(TEAM, Limits(requests_per_minute=5, tokens_per_minute=9000)),
+        Scope(ORGS, Limits(requests_per_minute=7, tokens_per_minute=500)),
+    ]
+    admitted = (await reserve(redis, scopes, 0, tokens=100))[1]
+    assert (admitted.requests_left, admitted.requests_limit) == (4, 5)
+    assert (admitted.tokens_left, admitted.tokens_limit) == (400, 500)
 
 
-# expiry
+async def test_keys_of_a_team_share_what_the_team_has(redis: Redis) -> None:
+    team = a_scope(TEAM, 1000)
+    await trust(redis, team)
+    for key in ("a", "b"):
+        assert (await reserve(redis, [Scope(f"key:{key}", Limits(concurrent_requests=9)), team], 500))[
+            1
+        ].refused is None
+    assert (await reserve(redis, [team], 1))[1].scope == TEAM
 
 
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No grace: what is found expired is settled."""
-    monkeypatch.setattr(admission, "GRACE_SECONDS", 0)
+# cached answers
 
 
-async def expire(redis: Redis, *reservations: Reservation) -> None:
-    """As if their gateway had not been heard of for longer than a lease."""
-    for reservation in reservations:
-        await redis.call("ZADD", redis_keys.deadlines_key(ORG), "XX", 1, reservation.id)
+async def test_a_kept_answer_takes_a_request_and_nothing_else(redis: Redis) -> None:
+    scope = a_scope(KEY, 1, limits=Limits(requests_per_minute=2, tokens_per_minute=1, concurrent_requests=1))
+    await trust(redis, scope, spent=5)
+    await redis.call("SET", "cache:{default}:k", b"\x00kept")
+    hit = (await reserve(redis, [scope], 400, tokens=9000, cache_key="cache:{default}:k"))[1]
+    assert (hit.refused, hit.cached, hit.requests_left, hit.tokens_left) == (None, b"\x00kept", 1, 1)
+    assert await spent_and_held(redis, KEY) == [(5, 0)]
+    assert await redis.call("HLEN", reservations_key(ORG)) == 0
+    assert (await reserve(redis, [scope], 400, cache_key="cache:{default}:k"))[1].cached == b"\x00kept"
+    assert (await reserve(redis, [scope], 400, cache_key="cache:{default}:k"))[1].refused == "requests"
 
 
-@pytest.mark.usefixtures("at_once")
-async def test_a_request_whose_gateway_died_is_lost_once(redis: Redis) -> None:
-    key = Key(redis, Limits(tokens_per_minute=1000, concurrent_requests=1))
-    reservation, _ = await key.reserve(100)
-    assert await leases.settle_expired(redis, ORG) == 0
-    await expire(redis, reservation)
-    found = await asyncio.gather(*[leases.settle_expired(redis, ORG) for _ in range(5)])
-    assert sum(found) == 1
-    assert await stream(redis) == [reservation.id]
-    assert (await under_way(redis), await key.running()) == ((0, 0), 0)
+async def test_what_is_not_kept_is_admitted_as_ever(redis: Redis) -> None:
+    scope = a_scope(KEY, 1000)
+    await trust(redis, scope)
+    miss = (await reserve(redis, [scope], 400, cache_key="cache:{default}:k"))[1]
+    assert (miss.refused, miss.cached) == (None, None)
+    assert await spent_and_held(redis, KEY) == [(0, 400)]
 
 
-@pytest.mark.usefixtures("at_once")
-async def test_what_was_last_seen_of_it_is_what_is_settled(redis: Redis) -> None:
-    key = Key(redis, TOKENS)
-    reservation, _ = await key.reserve(700)
-    seen = key.note(id=reservation.id, input_tokens=30, output_tokens=20)
-    await leases.renew(redis, ORG, [(reservation.id, seen)])
-    await expire(redis, reservation)
-    assert await leases.settle_expired(redis, ORG) == 1
-    entries = await redis.call("XRANGE", redis_keys.stream_key(ORG), "-", "+")
-    assert decode(entries[0][1][1]) == seen.record
-    assert 949 < await key.level() < 960
+async def test_a_kept_answer_is_given_where_nothing_is_counted(redis: Redis) -> None:
+    assert (await reserve(redis, [], 0, cache_key="cache:{default}:k"))[1].cached is None
+    assert await redis.call("HLEN", reservations_key(ORG)) == 1
+    await redis.call("SET", "cache:{default}:k", b"kept")
+    assert (await reserve(redis, [], 0, cache_key="cache:{default}:k"))[1].cached == b"kept"
+    assert await redis.call("HLEN", reservations_key(ORG)) == 1
 
 
-async def test_a_renewed_reservation_does_not_expire(redis: Redis) -> None:
-    key = Key(redis)
-    reservation, _ = await key.reserve()
-    await expire(redis, reservation)
-    await leases.renew(redis, ORG, [(reservation.id, key.note(id=reservation.id))])
-    assert await leases.settle_expired(redis, ORG) == 0
-    assert float(await redis.call("ZSCORE", redis_keys.deadlines_key(ORG), reservation.id)) > 1e12
+# cold, full
 
 
-async def test_a_gateway_has_a_moment_to_renew_what_expired_while_redis_was_away(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    key = Key(redis)
-    alive, dead = [(await key.reserve())[0] for _ in range(2)]
-    await expire(redis, alive, dead)
-    assert await leases.settle_expired(redis, ORG) == 0
-    await leases.renew(redis, ORG, [(alive.id, key.note(id=alive.id))])
-    assert await leases.settle_expired(redis, ORG) == 0
-    await expire(redis, dead)
-    assert await leases.settle_expired(redis, ORG) == 1
-    assert await stream(redis) == [dead.id]
+async def test_a_budget_that_redis_does_not_know_is_cold_and_the_worker_is_told(redis: Redis) -> None:
+    refused = (await reserve(redis, [a_scope(KEY, 1000, period="month")], 400))[1]
+    assert (refused.refused, refused.scope, refused.retry_after_ms) == ("cold", KEY, 1000)
+    assert await redis.call("SMEMBERS", cold_key(ORG)) == [b"3 key:key_1"]
+    assert await layouts.read_money(redis, ORG, KEY) is None
 
 
-async def test_what_is_settled_is_not_renewed_into_life(redis: Redis) -> None:
-    key = Key(redis)
-    reservation, _ = await key.reserve()
-    await key.settle(reservation)
-    await leases.renew(redis, ORG, [(reservation.id, key.note(id=reservation.id))])
-    assert await under_way(redis) == (0, 0)
+async def test_a_cold_budget_that_only_warns_holds_nobody_up(redis: Redis) -> None:
+    scope = a_scope(KEY, 1000, warns=True)
+    reservation, admitted = await reserve(redis, [scope], 400)
+    assert (admitted.refused, admitted.warned) == (None, "")
+    assert await redis.call("SMEMBERS", cold_key(ORG)) == [b"4 key:key_1"]
+    state = await money(redis, KEY)
+    assert (state.is_cold, state.held) == (True, 400)
+    await settle(redis, reservation, dollars(100))
+    assert await spent_and_held(redis, KEY) == [(100, 0)]
 
 
-@pytest.mark.usefixtures("at_once")
-async def test_the_truth_comes_after_the_guess(redis: Redis) -> None:
-    """Its gateway was only stopped for a while: what it says replaces what was taken for lost. Not the reverse."""
-    key = Key(redis)
-    reservation, _ = await key.reserve()
-    await expire(redis, reservation)
-    assert await leases.settle_expired(redis, ORG) == 1
-    assert await key.settle(reservation, status="ok")
-    assert not await key.settle(reservation, status="ok")
-    assert not await key.settle(reservation, status="lost")
-    assert await stream(redis) == [reservation.id] * 2
+async def test_a_budget_of_another_period_is_cold(redis: Redis) -> None:
+    await trust(redis, a_scope(KEY, 1000, period="total"))
+    assert (await reserve(redis, [a_scope(KEY, 1000, period="day")], 1))[1].refused == "cold"
 
 
-@pytest.mark.usefixtures("at_once")
-async def test_a_guess_is_remembered_for_a_day_and_the_truth_for_minutes(redis: Redis) -> None:
-    """A spool may turn up after a long outage; of the rest there are thousands a second."""
-    key = Key(redis)
-    reservation, _ = await key.reserve()
-    mark = f"settled:{{{ORG}}}:{reservation.id}"
-    await expire(redis, reservation)
-    await leases.settle_expired(redis, ORG)
-    assert 86_000 < await redis.call("TTL", mark) <= 86_400
-    await key.settle(reservation, status="ok")
-    assert 500 < await redis.call("TTL", mark) <= 600
+async def test_keys_without_a_budget_go_on_while_others_are_cold(redis: Redis) -> None:
+    assert (await reserve(redis, [a_scope(KEY, 1000)], 1))[1].refused == "cold"
+    assert (await reserve(redis, [Scope("key:other", Limits(requests_per_minute=5))], 1))[1].refused is None
 
 
-@pytest.mark.usefixtures("at_once")
-async def test_many_expire_in_turns(redis: Redis) -> None:
-    key = Key(redis)
-    reservations = [(await key.reserve())[0] for _ in range(25)]
-    await expire(redis, *reservations)
-    assert [await leases.settle_expired(redis, ORG, most=10) for _ in range(4)] == [10, 10, 5, 0]
-
-
-@pytest.mark.usefixtures("at_once")
-async def test_a_reservation_that_nobody_can_read_is_in_nobodys_way(
-    redis: Redis, caplog: pytest.LogCaptureFixture
-) -> None:
-    key = Key(redis)
-    reservation, _ = await key.reserve()
-    await redis.call("HSET", redis_keys.reservations_key(ORG), "req_odd", bytes(24) + b"{odd")
-    await redis.call("ZADD", redis_keys.deadlines_key(ORG), 0, "req_odd", 0, "req_without_a_note")
-    await expire(redis, reservation)
-    assert await leases.settle_expired(redis, ORG) == 1
-    assert "req_odd can't be read" in caplog.text
-    assert await under_way(redis) == (0, 0)
-
-
-# the sum
-
-
-@pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize("seed", range(6))
-async def test_whatever_happens_tokens_and_places_are_neither_made_nor_lost(redis: Redis, seed: int) -> None:
-    """Any order of reserving, settling (twice, late), releasing, renewing and expiring, against a model of it."""
-    dice, began = random.Random(seed), time.monotonic()
-    limits = Limits(requests_per_minute=10**6, tokens_per_minute=10**6, concurrent_requests=12)
-    key = Key(redis, limits)
-    open_now: dict[str, Reservation] = {}
-    over: list[Reservation] = []
-    spent = 0
-    committed: list[str] = []
-
-    async def reserve() -> None:
-        reservation, admitted = await key.reserve(dice.randrange(1, 2000))
-        assert (admitted.refused is None) == (len(open_now) < 12)
-        if admitted.refused is None:
-            open_now[reservation.id] = reservation
-
-    async def settle() -> None:
-        nonlocal spent
-        if open_now:
-            reservation = open_now.pop(dice.choice(list(open_now)))
-            used = dice.randrange(0, 3000)
-            assert await key.settle(reservation, used=used)
-            spent += used
-            committed.append(reservation.id)
-            over.append(reservation)
-
-    async def settle_again() -> None:
-        if over:
-            assert not await key.settle(dice.choice(over), used=dice.randrange(0, 3000))
-
-    async def release() -> None:
-        if open_now:
-            reservation = open_now.pop(dice.choice(list(open_now)))
-            await commit.release(redis, reservation)
-            over.append(reservation)
-
-    async def lose() -> None:
-        if open_now:
-            reservation = open_now.pop(dice.choice(list(open_now)))
-            await expire(redis, reservation)
-            assert await leases.settle_expired(redis, ORG) == 1
-            committed.append(reservation.id)
-
-    async def renew() -> None:
-        notes = [(r.id, key.note(id=r.id)) for r in [*open_now.values(), *over[-3:]]]
-        await leases.renew(redis, ORG, notes)
-
-    steps: list[Callable[[], Awaitable[None]]] = [reserve, reserve, reserve, settle, settle, settle_again]
-    steps += [release, lose, renew]
-    for _ in range(150):
-        await dice.choice(steps)()
-        assert await under_way(redis) == (len(open_now), len(open_now))
-    assert await key.running() == len(open_now)
-    level = await key.level()
-    held = sum(reservation.tokens for reservation in open_now.values())
-    # The bucket fills at its own pace meanwhile; nothing else may add to it.
-    filled = (time.monotonic() - began + 0.01) * 10**6 / 60
-    assert 10**6 - spent - held <= level <= 10**6 - spent - held + filled
-    for reservation in [*open_now.values()]:
-        await key.settle(reservation)
-    assert await key.running() == 0
-    assert await stream(redis) == committed + list(open_now)
+async def test_where_too_many_records_wait_budgets_are_refused_and_others_are_not(redis: Redis) -> None:
+    scope = a_scope(KEY, 1000)
+    await trust(redis, scope)
+    for _ in range(3):
+        await redis.call("XADD", stream_key(ORG), "*", "record", "{}")
+    full = (await reserve(redis, [scope], 1, most_waiting=3))[1]
+    assert (full.refused, full.retry_after_ms) == ("full", 1000)
+    assert await spent_and_held(redis, KEY) == [(0, 0)]
+    assert (await reserve(redis, [scope], 1, most_waiting=4))[1].refused is None
+    limited = Scope("key:other", Limits(requests_per_minute=5))
+    assert (await reserve(redis, [limited], 1, most_waiting=3))[1].refused is None

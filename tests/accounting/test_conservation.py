@@ -11,7 +11,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tests.accounting.keys import Key, expire, in_flight, stream
 from tests.accounting.spending import ORG, a_bill, a_reservation, a_scope, money, trust
 from tests.servers import CONSERVATION, RedisServer
 
@@ -111,7 +112,8 @@ class Platform:
             guess = a_bill(request.reservation, cost, status="lost")
             await leases.renew(redis, ORG, [(id, Note(guess, scope_set.noted))])
             await redis.call("ZADD", deadlines_key(ORG), "XX", 1, id)
-            assert sum(await asyncio.gather(*[leases.settle_expired(r, ORG) for r in self.gateways])) == 1
+            found = await asyncio.gather(*[leases.settle_expired(r, ORG, grace_seconds=0) for r in self.gateways])
+            assert sum(found) == 1
             self.settled[id] = (request.key, guess)
             self.beyond += max(0, microdollars(cost) - request.reservation.money)
 
@@ -176,16 +178,10 @@ _step = st.one_of(
 )
 
 
-@pytest.fixture
-def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission, "GRACE_SECONDS", 0)
-
-
 @settings(
     max_examples=60, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(_step, min_size=10, max_size=60))
-@pytest.mark.usefixtures("no_grace")
 def test_money_is_conserved_and_no_budget_admits_beyond_its_amount(
     redis_server: RedisServer, steps: list[tuple[Any, ...]]
 ) -> None:
@@ -238,7 +234,6 @@ async def test_two_hundred_at_once_spend_no_more_than_there_is(redis_url: str, a
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("no_grace")
 async def test_ten_thousand_requests_come_out_even_to_the_last_millionth(redis_url: str) -> None:
     """Σ spent = Σ of what the stream's records cost, each rounded up; nothing is held, nothing runs."""
     async with a_platform(redis_url) as platform:
@@ -259,7 +254,7 @@ async def test_ten_thousand_requests_come_out_even_to_the_last_millionth(redis_u
             if end == 2:
                 await leases.renew(gateway, ORG, [(wanted.id, Note(bill_of_lost(bill), scope_set.noted))])
                 await gateway.call("ZADD", deadlines_key(ORG), "XX", 1, wanted.id)
-                await leases.settle_expired(redis, ORG)
+                await leases.settle_expired(redis, ORG, grace_seconds=0)
                 if dice.randrange(2):
                     return
             for _ in range(1 + (end == 3)):
@@ -283,3 +278,68 @@ def bill_of_lost(bill: RequestRecord) -> RequestRecord:
     return a_bill(
         Reservation(bill.id, ScopeSet(ORG), b'{"record":' + encode(bill) + b"}"), bill.cost / 2, status="lost"
     )
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_happens_tokens_and_places_are_neither_made_nor_lost(redis: Redis, seed: int) -> None:
+    """Any order of reserving, settling (twice, late), releasing, renewing and expiring, against a model of it."""
+    dice, began = random.Random(seed), time.monotonic()
+    limits = Limits(requests_per_minute=10**6, tokens_per_minute=10**6, concurrent_requests=12)
+    key = Key(redis, limits)
+    open_now: dict[str, Reservation] = {}
+    over: list[Reservation] = []
+    spent = 0
+    committed: list[str] = []
+
+    async def reserve() -> None:
+        reservation, admitted = await key.reserve(dice.randrange(1, 2000))
+        assert (admitted.refused is None) == (len(open_now) < 12)
+        if admitted.refused is None:
+            open_now[reservation.id] = reservation
+
+    async def settle() -> None:
+        nonlocal spent
+        if open_now:
+            reservation = open_now.pop(dice.choice(list(open_now)))
+            used = dice.randrange(0, 3000)
+            assert await key.settle(reservation, used=used)
+            spent += used
+            committed.append(reservation.id)
+            over.append(reservation)
+
+    async def settle_again() -> None:
+        if over:
+            assert not await key.settle(dice.choice(over), used=dice.randrange(0, 3000))
+
+    async def release() -> None:
+        if open_now:
+            reservation = open_now.pop(dice.choice(list(open_now)))
+            await commit.release(redis, reservation)
+            over.append(reservation)
+
+    async def lose() -> None:
+        if open_now:
+            reservation = open_now.pop(dice.choice(list(open_now)))
+            await expire(redis, reservation)
+            assert await leases.settle_expired(redis, ORG, grace_seconds=0) == 1
+            committed.append(reservation.id)
+
+    async def renew() -> None:
+        notes = [(r.id, key.note(id=r.id)) for r in [*open_now.values(), *over[-3:]]]
+        await leases.renew(redis, ORG, notes)
+
+    steps: list[Callable[[], Awaitable[None]]] = [reserve, reserve, reserve, settle, settle, settle_again]
+    steps += [release, lose, renew]
+    for _ in range(150):
+        await dice.choice(steps)()
+        assert await in_flight(redis) == (len(open_now), len(open_now))
+    assert await key.running() == len(open_now)
+    level = await key.level()
+    held = sum(reservation.tokens for reservation in open_now.values())
+    # The bucket fills at its own pace meanwhile; nothing else may add to it.
+    filled = (time.monotonic() - began + 0.01) * 10**6 / 60
+    assert 10**6 - spent - held <= level <= 10**6 - spent - held + filled
+    for reservation in [*open_now.values()]:
+        await key.settle(reservation)
+    assert await key.running() == 0
+    assert await stream(redis) == committed + list(open_now)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.accounting.spending import ORG, a_scope
 
-from quarterdeck.accounting.local_limits import MOST, LocalLimits
+from quarterdeck.accounting.local_limits import MAX_BUCKETS, LocalLimits
 from quarterdeck.accounting.scopes import Scope, ScopeSet
 from quarterdeck.settings.limits import Limits
 
@@ -68,11 +68,11 @@ def test_where_one_scope_refuses_no_other_gives() -> None:
 
 def test_ten_thousand_keys_are_not_kept_for_ever() -> None:
     subject = LocalLimits()
-    for n in range(2 * MOST + 5):
+    for n in range(2 * MAX_BUCKETS + 5):
         scope = Scope(f"key:{n}", Limits(requests_per_minute=10))
         subject.take(ScopeSet(ORG, (scope,)), 1, 0, share=0.1, now=n)
         subject.give_back(ScopeSet(ORG, (scope,)), 0)
-    assert len(subject._buckets) <= MOST
+    assert len(subject._buckets) <= MAX_BUCKETS
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.integers(1, 500)), max_size=80), st.integers(1, 2000))

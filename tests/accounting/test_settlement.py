@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from tests.net.upstream import until
 from tests.records import a_record
 from tests.servers import RedisServer
 
-from quarterdeck.accounting import admission, commit, leases, redis_keys, settlement
+from quarterdeck.accounting import admission, commit, leases, redis_keys
 from quarterdeck.accounting.admission import Reservation
 from quarterdeck.accounting.commit import Note
 from quarterdeck.accounting.scopes import Scope, ScopeSet
@@ -28,10 +29,9 @@ ORG = "default"
 LIMITED = ScopeSet(ORG, (Scope("key:key_1", Limits(concurrent_requests=99)),))
 
 
-@pytest.fixture(autouse=True)
-def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(settlement, "REPLAY_SECONDS", 0.01)
-    yield
+def a_settlement(redis: Redis, spool: Spool, **changes: Any) -> Settlement:
+    """One that looks at its spool all the time."""
+    return Settlement(redis, spool, replay_seconds=0.01, **changes)
 
 
 @pytest.fixture
@@ -74,9 +74,12 @@ async def arrived(redis: Redis, records: Sequence[RequestRecord]) -> None:
     assert sorted(await stream(redis)) == sorted(wanted)
 
 
-async def reserved(redis: Redis, subject: Settlement, record: RequestRecord) -> None:
+async def reserved(
+    redis: Redis, subject: Settlement, record: RequestRecord, *, lease_seconds: float | None = None
+) -> None:
     note = Note(record, LIMITED.noted)
-    wanted = Reservation(record.id, LIMITED, msgspec.json.encode(note), 100, lease_seconds=subject.lease_seconds)
+    seconds = subject.lease_seconds if lease_seconds is None else lease_seconds
+    wanted = Reservation(record.id, LIMITED, msgspec.json.encode(note), 100, lease_seconds=seconds)
     assert (await admission.reserve(redis, wanted)).refused is None
     subject.begin(ORG, record.id, lambda: note)
 
@@ -103,7 +106,7 @@ def cut_off_the_end(folder: Path) -> None:
 
 
 async def test_records_are_committed_and_nothing_touches_the_disk(redis: Redis, tmp_path: Path) -> None:
-    subject = Settlement(redis, Spool(tmp_path / "spool"))
+    subject = a_settlement(redis, Spool(tmp_path / "spool"))
     records = settle_all(subject, 50)
     await subject.drain()
     await arrived(redis, records)
@@ -111,7 +114,7 @@ async def test_records_are_committed_and_nothing_touches_the_disk(redis: Redis, 
 
 
 async def test_a_record_that_was_settled_twice_is_there_once(redis: Redis, tmp_path: Path) -> None:
-    subject = Settlement(redis, Spool(tmp_path))
+    subject = a_settlement(redis, Spool(tmp_path))
     record = a_record()
     for _ in range(3):
         subject.settle(record, LIMITED)
@@ -126,7 +129,7 @@ async def test_with_redis_away_records_wait_on_disk_and_are_replayed(
     own_redis_server: RedisServer, own: Redis, tmp_path: Path
 ) -> None:
     spooled: list[int] = []
-    subject = Settlement(own, Spool(tmp_path), on_spooled=spooled.append)
+    subject = a_settlement(own, Spool(tmp_path), on_spooled=spooled.append)
     own_redis_server.stop()
     async with running(subject):
         records = settle_all(subject, 100)
@@ -142,11 +145,11 @@ async def test_records_of_a_gateway_that_is_gone_are_anothers_to_bring(
     own_redis_server: RedisServer, own: Redis, tmp_path: Path
 ) -> None:
     own_redis_server.stop()
-    dead = Settlement(own, Spool(tmp_path))
+    dead = a_settlement(own, Spool(tmp_path))
     records = settle_all(dead, 20)
     await dead.drain()
     own_redis_server.start()
-    async with running(Settlement(own, Spool(tmp_path)), Settlement(own, Spool(tmp_path))):
+    async with running(a_settlement(own, Spool(tmp_path)), a_settlement(own, Spool(tmp_path))):
         await arrived(own, records)
         await until(lambda: list(tmp_path.iterdir()) == [])
 
@@ -155,7 +158,7 @@ async def test_a_crash_in_the_middle_of_a_write_loses_only_what_was_not_confirme
     records = [a_record() for _ in range(3)]
     Spool(tmp_path).append([msgspec.json.encode(Note(record, LIMITED.noted)) for record in records])
     cut_off_the_end(tmp_path)
-    async with running(Settlement(redis, Spool(tmp_path))):
+    async with running(a_settlement(redis, Spool(tmp_path))):
         await arrived(redis, records[:2])
         await until(lambda: list(tmp_path.iterdir()) == [])
 
@@ -169,7 +172,7 @@ async def test_a_crash_between_replay_and_removal_doubles_nothing(redis: Redis, 
     taken = dead.take()
     assert taken is not None
     dead.put_back(taken)
-    async with running(Settlement(redis, Spool(tmp_path))):
+    async with running(a_settlement(redis, Spool(tmp_path))):
         await arrived(redis, records)
 
 
@@ -178,11 +181,11 @@ async def test_a_line_that_nobody_can_read_is_set_aside_and_stops_nothing(
 ) -> None:
     record = a_record()
     Spool(tmp_path).append([b"{}", b"\xff", msgspec.json.encode(Note(record, LIMITED.noted)), b'{"reserved":1}'])
-    async with running(Settlement(redis, Spool(tmp_path))):
+    async with running(a_settlement(redis, Spool(tmp_path))):
         await arrived(redis, [record])
         await until(lambda: [path.suffix for path in tmp_path.iterdir()] == [".unreadable"])
     assert contents(tmp_path) == b'{}\n\xff\n{"reserved":1}\n'
-    assert "3 spooled records can't be read" in caplog.text
+    assert "3 unreadable records in the spool were moved" in caplog.text
 
 
 @pytest.mark.parametrize("how", ["stopped", "paused", "killed"])
@@ -190,7 +193,7 @@ async def test_records_settled_all_through_an_outage_arrive_once(
     own_redis_server: RedisServer, own: Redis, tmp_path: Path, how: str
 ) -> None:
     """Some were under way when it began: whether Redis has them is not known, so they are sent again."""
-    subject = Settlement(own, Spool(tmp_path))
+    subject = a_settlement(own, Spool(tmp_path))
     records: list[RequestRecord] = []
 
     async def load() -> None:
@@ -224,7 +227,7 @@ async def test_a_redis_that_refuses_to_write_is_as_good_as_away(
     own_redis_server: RedisServer, own: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     await own.call("CONFIG", "SET", "maxmemory", "1")
-    subject = Settlement(own, Spool(tmp_path))
+    subject = a_settlement(own, Spool(tmp_path))
     records = settle_all(subject, 3)
     await subject.drain()
     assert Spool(tmp_path).waiting() == 3
@@ -253,7 +256,7 @@ async def test_with_redis_away_and_the_disk_full_records_wait_in_memory_and_this
     own_redis_server: RedisServer, own: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     own_redis_server.stop()
-    subject = Settlement(own, FullSpool(tmp_path))
+    subject = a_settlement(own, FullSpool(tmp_path))
     records = settle_all(subject, 5)
     await subject.drain()
     assert [record.levelno for record in caplog.records][-1] == logging.CRITICAL
@@ -268,7 +271,7 @@ async def test_what_is_in_memory_goes_to_disk_at_the_end_if_there_is_room(
 ) -> None:
     own_redis_server.stop()
     spool = FullSpool(tmp_path)
-    subject = Settlement(own, spool)
+    subject = a_settlement(own, spool)
     settle_all(subject, 5)
     await subject.drain()
     spool.is_full = False
@@ -276,98 +279,115 @@ async def test_what_is_in_memory_goes_to_disk_at_the_end_if_there_is_room(
     assert spool.waiting() == 5
 
 
-async def test_a_spool_that_can_not_be_read_does_not_end_the_gateway(
-    redis: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    subject = Settlement(redis, Spool(tmp_path))
+class BrokenSpool(Spool):
+    """A folder that cannot be read."""
 
-    def broken(self: Spool) -> None:
+    def take(self) -> Path | None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(Spool, "take", broken)
-    async with running(subject):
-        await until(lambda: "the spool can't be read" in caplog.text)
 
-
-# long requests
-
-
-async def test_a_long_request_is_not_taken_for_lost(
-    redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_spool_that_can_not_be_read_does_not_end_the_gateway(
+    redis: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(admission, "GRACE_SECONDS", 0)
-    subject = Settlement(redis, Spool(tmp_path), lease_seconds=0.6)
+    async with running(a_settlement(redis, BrokenSpool(tmp_path))):
+        await until(lambda: "could not read the spool" in caplog.text)
+
+
+# leases
+
+
+async def deadline(redis: Redis, record: RequestRecord) -> float:
+    """When its reservation expires, Unix ms by Redis' clock."""
+    return float(await redis.call("ZSCORE", redis_keys.deadlines_key(ORG), record.id))
+
+
+async def renewed(redis: Redis, record: RequestRecord, *, after: float) -> None:
+    """Wait until its deadline is later than that."""
+    async with asyncio.timeout(20):
+        while await deadline(redis, record) <= after:  # noqa: ASYNC110  # Redis is asked, it does not tell
+            await asyncio.sleep(0.01)
+
+
+async def test_a_long_request_is_not_taken_for_lost(redis: Redis, tmp_path: Path) -> None:
+    subject = a_settlement(redis, Spool(tmp_path), renew_seconds=0.01)
     record = a_record(status="lost")
     await reserved(redis, subject, record)
+    first = await deadline(redis, record)
     async with running(subject):
-        for _ in range(20):
-            await asyncio.sleep(0.05)
+        for _ in range(3):
+            await redis.call("ZADD", redis_keys.deadlines_key(ORG), "XX", 1, record.id)
             assert await leases.settle_expired(redis, ORG) == 0
+            await renewed(redis, record, after=first)
+            assert await leases.settle_expired(redis, ORG, grace_seconds=0) == 0
     subject.settle(a_record(id=record.id), LIMITED)
     await subject.drain()
     await arrived(redis, [record])
 
 
-async def test_a_request_is_lost_when_its_gateway_is(
-    redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(admission, "GRACE_SECONDS", 0)
-    subject = Settlement(redis, Spool(tmp_path), lease_seconds=0.05)
+async def test_reservations_are_renewed_each_third_of_a_lease(redis: Redis, tmp_path: Path) -> None:
+    subject = a_settlement(redis, Spool(tmp_path), lease_seconds=0.3)
     record = a_record(status="lost")
     await reserved(redis, subject, record)
+    before = await deadline(redis, record)
     async with running(subject):
-        await asyncio.sleep(0.1)
-    async with asyncio.timeout(5):
-        while not await leases.settle_expired(redis, ORG):  # noqa: ASYNC110  # Redis is asked, it does not tell
+        await renewed(redis, record, after=before)
+
+
+async def test_a_request_is_lost_when_its_gateway_is(redis: Redis, tmp_path: Path) -> None:
+    subject = a_settlement(redis, Spool(tmp_path), lease_seconds=0.05)
+    record = a_record(status="lost")
+    await reserved(redis, subject, record)
+    before = await deadline(redis, record)
+    async with running(subject):
+        await renewed(redis, record, after=before)
+    async with asyncio.timeout(20):
+        while not await leases.settle_expired(redis, ORG, grace_seconds=0):  # noqa: ASYNC110  # asked, as above
             await asyncio.sleep(0.01)
     await arrived(redis, [record])
 
 
 async def test_after_an_outage_longer_than_a_lease_nothing_alive_is_taken_for_lost(
-    own_redis_server: RedisServer, own: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_redis_server: RedisServer, own: Redis, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(admission, "GRACE_SECONDS", 1)
-    subject = Settlement(own, Spool(tmp_path), lease_seconds=0.3)
+    subject = a_settlement(own, Spool(tmp_path), renew_seconds=0.01)
     record = a_record(status="lost")
-    await reserved(own, subject, record)
+    await reserved(own, subject, record, lease_seconds=0.3)
+    expires = await deadline(own, record)
+    own_redis_server.pause()
     async with running(subject):
-        own_redis_server.pause()
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(0.4)  # the lease ends meanwhile, by Redis' clock
         own_redis_server.resume()
         worker = Redis(own_redis_server.url(), retry_seconds=0)
-        for _ in range(20):
-            assert await leases.settle_expired(worker, ORG) == 0
-            await asyncio.sleep(0.1)
+        assert await leases.settle_expired(worker, ORG) == 0
+        await renewed(worker, record, after=expires + 10_000)
+        assert await leases.settle_expired(worker, ORG, grace_seconds=0) == 0
         await worker.close()
     assert await stream(own) == []
 
 
-async def test_many_requests_are_renewed_in_turns(
-    redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(settlement, "NOTES_AT_ONCE", 10)
-    subject = Settlement(redis, Spool(tmp_path), lease_seconds=60)
+async def test_many_requests_are_renewed_in_turns(redis: Redis, tmp_path: Path) -> None:
+    subject = a_settlement(redis, Spool(tmp_path), notes_at_once=10)
     for _ in range(35):
         await reserved(redis, subject, a_record(status="lost"))
     await redis.call("DEL", redis_keys.deadlines_key(ORG))
-    assert await subject._renew()
+    assert await subject._leases.renew()
     assert await redis.call("ZCARD", redis_keys.deadlines_key(ORG)) == 35
 
 
 async def test_what_is_settled_is_asked_no_more(redis: Redis, tmp_path: Path) -> None:
-    subject = Settlement(redis, Spool(tmp_path))
+    subject = a_settlement(redis, Spool(tmp_path))
     record = a_record()
     subject.begin(ORG, record.id, lambda: pytest.fail("it is over"))
     subject.settle(record, LIMITED)
     await subject.drain()
-    assert await subject._renew()
+    assert await subject._leases.renew()
 
 
 async def test_what_was_spooled_is_asked_no_more(own_redis_server: RedisServer, own: Redis, tmp_path: Path) -> None:
     own_redis_server.stop()
-    subject = Settlement(own, Spool(tmp_path))
+    subject = a_settlement(own, Spool(tmp_path))
     record = a_record()
     subject.begin(ORG, record.id, lambda: pytest.fail("it is over"))
     subject.settle(record, LIMITED)
     await subject.drain()
-    await subject._renew()
+    await subject._leases.renew()

@@ -81,7 +81,7 @@ async def test_what_is_left_is_told_with_the_answer(bench: Bench) -> None:
     [
         (Limits(requests_per_minute=1), "1 requests per minute"),
         (Limits(tokens_per_minute=100), "100 tokens per minute"),
-        (Limits(concurrent_requests=1), "1 requests at once"),
+        (Limits(concurrent_requests=1), "1 concurrent requests"),
     ],
 )
 async def test_a_key_that_is_at_its_limit_is_refused_and_leaves_no_record(
@@ -149,7 +149,7 @@ async def test_an_exhausted_budget_is_insufficient_quota_and_not_to_be_tried_aga
     error = caught.value
     assert (error.status, error.type, error.code) == (429, "insufficient_quota", "insufficient_quota")
     assert error.headers == {"x-should-retry": "false"}
-    assert "this key" in error.message
+    assert "this API key" in error.message
     assert engine.requests == []
     assert await bench.records() == []
 

@@ -50,8 +50,8 @@ class _SettlementBatch:
 class Settlement:
     """Commits the records of one gateway and renews the reservations of its requests in flight.
 
-    `lease_seconds`: a request counts as lost when its reservation was not renewed for so long. `on_spooled` is called
-    with the number of records that went to disk.
+    `lease_seconds`: a request counts as lost when its reservation was not renewed for so long; it is renewed every
+    `renew_seconds`, by default a third of that. `on_spooled` is called with the number of records that went to disk.
     """
 
     def __init__(
@@ -60,12 +60,14 @@ class Settlement:
         spool: Spool,
         *,
         lease_seconds: float = LEASE_SECONDS,
+        renew_seconds: float | None = None,
         replay_seconds: float = REPLAY_SECONDS,
         notes_at_once: int = NOTES_AT_ONCE,
         on_spooled: Callable[[int], None] = lambda count: None,
     ) -> None:
         self.lease_seconds = lease_seconds
         self._redis = redis
+        self._renew_seconds = lease_seconds / 3 if renew_seconds is None else renew_seconds
         self._replay_seconds = replay_seconds
         self._leases = Leases(redis, seconds=lease_seconds, notes_at_once=notes_at_once)
         self.begin = self._leases.begin
@@ -103,11 +105,10 @@ class Settlement:
         """Renew reservations and replay the spool, until cancelled."""
         renewed = 0.0
         loop = asyncio.get_running_loop()
-        renew_seconds = self.lease_seconds / 3
         while True:
-            await asyncio.sleep(min(self._replay_seconds, renew_seconds))
+            await asyncio.sleep(min(self._replay_seconds, self._renew_seconds))
             # Renewing first: after an outage of Redis the worker waits GRACE_SECONDS for it, and a spool may be long.
-            if loop.time() - renewed > renew_seconds and await self._leases.renew():
+            if loop.time() - renewed > self._renew_seconds and await self._leases.renew():
                 renewed = loop.time()
             try:
                 await self._spool.replay(lambda note: self._tasks.spawn(self._settle(note)))
