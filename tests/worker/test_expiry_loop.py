@@ -13,12 +13,12 @@ from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.expiry_loop import ExpiryLoop
 
 
-async def test_a_request_whose_gateway_died_becomes_a_lost_row(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission, "GRACE_SECONDS", 0)
+async def test_a_request_whose_gateway_died_becomes_a_lost_row(bench: Bench) -> None:
     record = a_record(status="lost", finish_reason=None)
     note = msgspec.json.encode(Note(record))
     await admission.reserve(bench.redis, Reservation(record.id, ScopeSet(ORG), note, 100, lease_seconds=0))
-    expiry = ExpiryLoop(bench.redis, lambda: bench.orgs, Condition("settling"), bench.metrics)
+    condition = Condition("settling")
+    expiry = ExpiryLoop(bench.redis, lambda: bench.orgs, condition, bench.metrics, grace_seconds=0)
     await expiry.turn()
     await expiry.turn()
     assert bench.metrics.lost.values[()] == 1

@@ -15,13 +15,22 @@ EXPIRY_SECONDS = 5.0
 
 
 class ExpiryLoop(OrgLoop):
-    def __init__(self, redis: Redis, orgs: Orgs, condition: Condition, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        orgs: Orgs,
+        condition: Condition,
+        metrics: WorkerMetrics,
+        *,
+        grace_seconds: float = leases.GRACE_SECONDS,
+    ) -> None:
         super().__init__(orgs, condition, EXPIRY_SECONDS)
+        self._grace_seconds = grace_seconds
         self._redis = redis
         self._metrics = metrics
 
     async def _visit(self, org: str) -> None:
         # A call settles a bounded number; repeat until none is left.
-        while count := await leases.settle_expired(self._redis, org):
+        while count := await leases.settle_expired(self._redis, org, grace_seconds=self._grace_seconds):
             self._metrics.lost.add(amount=count)
             log.warning("settled %d requests of a dead gateway as lost", count, extra={"org": org})
