@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from tests.records import a_record, records
 
-from quarterdeck.record import RequestRecord, decode, encode, microdollars
+from quarterdeck.record import RequestRecord, decode, encode
 
 
 @given(records)
@@ -39,10 +39,3 @@ def test_what_is_no_record_is_refused(data: bytes) -> None:
 def test_its_trace_id_is_its_own_id() -> None:
     record = a_record(id="req_" + "ab" * 16)
     assert record.trace_id == "ab" * 16
-
-
-@pytest.mark.parametrize(
-    ("dollars", "whole"), [("0", 0), ("0.000001", 1), ("0.0000010000000000000000001", 2), ("12.5", 12_500_000)]
-)
-def test_budgets_count_whole_microdollars_rounded_up(dollars: str, whole: int) -> None:
-    assert microdollars(Decimal(dollars)) == whole
