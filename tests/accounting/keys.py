@@ -1,15 +1,15 @@
 """A key with limits, and what Redis holds for it: for tests of admission, commit and leases."""
 
 import struct
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from tests.records import a_record
 
-from quarterdeck.accounting import admission, commit, layouts, redis_keys
+from quarterdeck.accounting import admission, commit, redis_keys
 from quarterdeck.accounting.admission import Admission, Reservation
 from quarterdeck.accounting.commit import Note
-from quarterdeck.accounting.layouts import Bucket
 from quarterdeck.accounting.redis_keys import bucket_key
 from quarterdeck.accounting.scopes import Scope, ScopeSet, is_limited
 from quarterdeck.net.redis import Redis
@@ -18,6 +18,25 @@ from quarterdeck.settings.limits import Limits
 
 ORG = "default"
 TOKENS = Limits(tokens_per_minute=1000)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """What a scope's limits had left at `at` (Redis' clock, ms); infinite: not limited."""
+
+    at: float
+    requests: float
+    tokens: float
+    running: int
+
+
+async def read_bucket(redis: Redis, org: str, scope: str) -> Bucket | None:
+    """None: nothing was counted in the last day."""
+    data = await redis.call("GET", bucket_key(org, scope))
+    if data is None:
+        return None
+    at, requests, tokens, running = struct.unpack("<4d", data)
+    return Bucket(at, requests, tokens, int(running))
 
 
 class Key:
@@ -49,7 +68,7 @@ class Key:
         return await commit.settle(self.redis, a_record(**(fields | changes)), reservation.scope_set)
 
     async def bucket(self) -> Bucket | None:
-        return await layouts.read_bucket(self.redis, ORG, self.name)
+        return await read_bucket(self.redis, ORG, self.name)
 
     async def level(self) -> float:
         bucket = await self.bucket()

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.accounting.keys import ORG, TOKENS, Key, in_flight
+from tests.accounting.keys import ORG, TOKENS, Key, in_flight, read_bucket
 from tests.accounting.spending import (
     a_scope,
     dollars,
@@ -209,12 +209,12 @@ async def test_a_request_is_counted_in_all_its_scopes(redis: Redis) -> None:
     reservation, _ = await reserve(redis, scopes, 400, tokens=50)
     assert await spent_and_held(redis, KEY, ORGS) == [(0, 400)] * 2
     for scope in (KEY, TEAM):
-        bucket = await layouts.read_bucket(redis, ORG, scope)
+        bucket = await read_bucket(redis, ORG, scope)
         assert bucket is not None
         assert (bucket.requests, bucket.tokens, bucket.running) == (99, 9950, 1)
     await settle(redis, reservation, dollars(70))
     assert await spent_and_held(redis, KEY, ORGS) == [(70, 0)] * 2
-    assert await layouts.read_bucket(redis, ORG, ORGS) is None
+    assert await read_bucket(redis, ORG, ORGS) is None
 
 
 @pytest.mark.parametrize("tight", range(3))
@@ -235,10 +235,10 @@ async def test_where_one_scope_refuses_none_takes_anything_and_it_is_named(redis
     await trust(redis, *scopes)
     first, admitted = await reserve(redis, scopes, 600, tokens=60)
     assert admitted.refused is None
-    before = [(await money(redis, name), await layouts.read_bucket(redis, ORG, name)) for name in names]
+    before = [(await money(redis, name), await read_bucket(redis, ORG, name)) for name in names]
     refused = (await reserve(redis, scopes, 600, tokens=60))[1]
     assert (refused.refused, refused.scope) == (what, names[tight])
-    assert before == [(await money(redis, name), await layouts.read_bucket(redis, ORG, name)) for name in names]
+    assert before == [(await money(redis, name), await read_bucket(redis, ORG, name)) for name in names]
     assert await redis.call("HKEYS", reservations_key(ORG)) == [first.id.encode()]
 
 

@@ -4,7 +4,7 @@ import struct
 from decimal import Decimal
 
 import pytest
-from tests.accounting.keys import ORG, TOKENS, Key, in_flight, stream
+from tests.accounting.keys import ORG, TOKENS, Key, in_flight, read_bucket, stream
 from tests.accounting.spending import (
     a_bill,
     a_reservation,
@@ -16,7 +16,7 @@ from tests.accounting.spending import (
     trust,
 )
 
-from quarterdeck.accounting import admission, commit, layouts, redis_keys, scripts
+from quarterdeck.accounting import admission, commit, redis_keys, scripts
 from quarterdeck.accounting.redis_keys import reservations_key, stream_key
 from quarterdeck.accounting.scopes import ScopeSet
 from quarterdeck.net.redis import Redis, RedisError
@@ -127,7 +127,7 @@ async def test_requests_are_settled_together_as_they_are_one_by_one(redis: Redis
     assert await settle(redis, reservations[0], dollars(30), input_tokens=200)
     assert await settle_together(redis, scope_set, [*bills, bills[1]]) == 3
     assert await spent_and_held(redis, KEY, TEAM) == [(120, 100)] * 2
-    bucket = await layouts.read_bucket(redis, ORG, KEY)
+    bucket = await read_bucket(redis, ORG, KEY)
     assert bucket is not None
     assert (bucket.running, round(bucket.tokens, -3)) == (1, 9_000)  # 3 * 200 used, 500 held
     ids = [decode(fields[1]).id for _, fields in await redis.call("XRANGE", stream_key(ORG), "-", "+")]

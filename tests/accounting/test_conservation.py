@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tests.accounting.keys import Key, expire, in_flight, stream
+from tests.accounting.keys import Key, expire, in_flight, read_bucket, stream
 from tests.accounting.spending import ORG, a_bill, a_reservation, a_scope, money, trust
 from tests.servers import CONSERVATION, RedisServer
 
-from quarterdeck.accounting import admission, commit, layouts, leases
+from quarterdeck.accounting import admission, commit, leases
 from quarterdeck.accounting.admission import Admission, Reservation
 from quarterdeck.accounting.commit import Note
 from quarterdeck.accounting.redis_keys import deadlines_key, reservations_key, stream_key
@@ -148,7 +148,7 @@ class Platform:
                 assert spent + held <= microdollars(scope.budget.amount) + self.beyond, id
         assert await redis.call("HLEN", reservations_key(ORG)) == len(self.under_way)
         for id, scope in SCOPES.items():
-            bucket = await layouts.read_bucket(redis, ORG, id)
+            bucket = await read_bucket(redis, ORG, id)
             running = sum(scope in r.reservation.scope_set.scopes for r in self.under_way)
             assert (bucket.running if bucket else 0) == (running if scope.limits.concurrent_requests else 0)
             assert running <= (scope.limits.concurrent_requests or running)

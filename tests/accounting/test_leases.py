@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.accounting.keys import ORG, TOKENS, Key, expire, in_flight, stream
+from tests.accounting.keys import ORG, TOKENS, Key, expire, in_flight, read_bucket, stream
 from tests.accounting.spending import (
     a_bill,
     a_scope,
@@ -14,7 +14,7 @@ from tests.accounting.spending import (
     trust,
 )
 
-from quarterdeck.accounting import layouts, leases, redis_keys
+from quarterdeck.accounting import leases, redis_keys
 from quarterdeck.accounting.commit import Note
 from quarterdeck.net.redis import Redis
 from quarterdeck.record import decode
@@ -132,9 +132,9 @@ async def test_the_truth_replaces_the_guess_in_money_and_tokens(redis: Redis) ->
     await expire(redis, reservation)
     assert await leases.settle_expired(redis, ORG, grace_seconds=0) == 1
     assert await spent_and_held(redis, KEY) == [(100, 0)]
-    before = await layouts.read_bucket(redis, ORG, KEY)
+    before = await read_bucket(redis, ORG, KEY)
     assert await settle(redis, reservation, dollars(250), input_tokens=300)
-    after = await layouts.read_bucket(redis, ORG, KEY)
+    after = await read_bucket(redis, ORG, KEY)
     assert await spent_and_held(redis, KEY) == [(250, 0)]
     assert before is not None
     assert after is not None

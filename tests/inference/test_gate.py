@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.accounting.keys import read_bucket
 from tests.accounting.spending import ORG, a_scope, money, trust
 from tests.inference.bench import Bench, refused
 from tests.inference.engines import and_wait, counting
@@ -13,7 +14,7 @@ from tests.inference.making import DONE, SAID, STREAM, a_principal, answer, usag
 from tests.net.upstream import Upstream, answering, response, streamed, until
 from tests.servers import RedisServer
 
-from quarterdeck.accounting import layouts, redis_keys
+from quarterdeck.accounting import redis_keys
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.errors import (
@@ -289,7 +290,7 @@ async def test_a_redis_that_is_silent_holds_a_request_up_for_its_time_out_only(
         records = await own.call("XLEN", redis_keys.stream_key("default"))
         assert records == 20
         assert await own.call("HLEN", redis_keys.reservations_key("default")) == 0
-        bucket = await layouts.read_bucket(own, "default", "key:key_1")
+        bucket = await read_bucket(own, "default", "key:key_1")
         assert bucket is None or bucket.running == 0
 
 

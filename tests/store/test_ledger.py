@@ -198,12 +198,16 @@ async def test_another_orgs_rows_are_not_seen(ledger: Ledger) -> None:
     ids=str,
 )
 async def test_what_can_never_be_a_row_is_refused_and_not_an_outage(
-    ledger: Ledger, database: Database, changes: dict[str, object]
+    database_url: str, changes: dict[str, object]
 ) -> None:
-    broken = a_record()
+    states: list[bool] = []
+    database = Database(database_url, on_state=states.append)
+    await database.migrate()
+    ledger, broken = Ledger(database), a_record()
     for name, value in changes.items():
         setattr(broken, name, value)
     with pytest.raises(RecordRefusedError):
         await ledger.insert([a_record(), broken])
     assert await ledger.list(ALL) == []
-    assert database.is_up
+    assert states == []
+    await database.close()

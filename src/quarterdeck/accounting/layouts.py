@@ -1,32 +1,20 @@
-"""Binary values that Python and the Lua scripts share: a scope's bucket and money in Redis, and its plan in *reserve*.
+"""Binary values that Python and the Lua scripts share: a scope's money in Redis, and its plan in *reserve*.
 
-`lua/bucket.lua` and `lua/money.lua` are the only other place that knows the layouts of the two keys, and the only one
-that writes them.
+The layout of the money key is known here and in `lua/money.lua`, which alone writes it. That of the bucket key is known
+in `lua/bucket.lua` only.
 """
 
 import struct
 from dataclasses import dataclass
 
 from quarterdeck.accounting.periods import PERIODS, period_kind
-from quarterdeck.accounting.redis_keys import bucket_key, money_key
+from quarterdeck.accounting.redis_keys import money_key
 from quarterdeck.money import budget_microdollars
 from quarterdeck.net.redis import Redis
 from quarterdeck.settings.limits import Budget, Limits
 
-_BUCKET = struct.Struct("<4d")
 _MONEY = struct.Struct("<5d")
 _PLAN = struct.Struct("<6d")
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """What a scope's limits had left at `at` (Redis' clock, ms); infinite: not limited."""
-
-    at: float
-    requests: float
-    tokens: float
-    running: int
-    """Requests in flight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +30,6 @@ class Money:
     """By requests in flight."""
     is_cold: bool
     """What was spent before this state was created is missing from `spent`."""
-
-
-def unpack_bucket(data: bytes) -> Bucket:
-    """The value of a bucket key. Raises struct.error."""
-    at, requests, tokens, running = _BUCKET.unpack(data)
-    return Bucket(at, requests, tokens, int(running))
 
 
 def unpack_money(data: bytes) -> Money:
@@ -67,12 +49,6 @@ def pack_plan(limits: Limits, budget: Budget | None) -> bytes:
         0 if budget is None else budget_microdollars(budget.amount),
         budget is not None and budget.on_exhausted == "deny",
     )
-
-
-async def read_bucket(redis: Redis, org: str, scope: str) -> Bucket | None:
-    """None: nothing was counted in the last day. Raises as `Redis.call`."""
-    data = await redis.call("GET", bucket_key(org, scope))
-    return None if data is None else unpack_bucket(data)
 
 
 async def read_money(redis: Redis, org: str, scope: str) -> Money | None:

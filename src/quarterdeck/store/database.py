@@ -65,11 +65,6 @@ class Database:
     def is_sqlite(self) -> bool:
         return self._url.get_backend_name() == "sqlite"
 
-    @property
-    def is_up(self) -> bool:
-        """Whether the last thing heard of it was good. True before the first word."""
-        return self._is_up is not False
-
     @asynccontextmanager
     async def connect(self, timeout: float | None = None) -> AsyncIterator[AsyncConnection]:
         """A connection for reading. `timeout` bounds all that is done with it, the waiting for it included."""

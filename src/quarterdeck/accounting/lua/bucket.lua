@@ -1,4 +1,4 @@
--- The layout of a bucket key: four doubles, `at requests tokens running`. accounting/layouts.py reads it in Python.
+-- The layout of a bucket key: four doubles, `at requests tokens running`.
 -- `at` is the millisecond at which `requests` and `tokens` were left; `running` requests are in flight. A limit that is
 -- not set is infinite, so that its bucket is full if the limit is set later. A bucket that is unused for a day is full.
 local function unpack_bucket(data)
