@@ -1,8 +1,7 @@
-"""The database: SQLite beside us or PostgreSQL elsewhere, and whether it answers.
+"""The database connection, SQLite or PostgreSQL, and its availability.
 
-Everything that can go wrong between us and it becomes DatabaseUnavailableError, so that a caller gets 503 and never
-"unknown key", and the worker keeps its records and tries again. A mistake in our own statements stays what it is.
-"""
+Every failure of the database becomes DatabaseUnavailableError, so that a caller gets 503 and never "unknown key", and
+the worker keeps its records and retries. Errors in our own statements are raised as they are."""
 
 import asyncio
 import fcntl
@@ -26,24 +25,24 @@ _DRIVERS = {
     "postgres": "postgresql+asyncpg",
     "postgresql": "postgresql+asyncpg",
 }
-_MIGRATION_LOCK = 0x71_64_65_63_6B  # "qdeck"; any number that nobody else uses for advisory locks in this database
+_MIGRATION_LOCK = 0x71_64_65_63_6B  # "qdeck": any key that no other program uses for advisory locks here
 _MIGRATION_SECONDS = 600.0
 
 _AWAY = ("08", "25006", "28", "3D", "40", "42P01", "42703", "53", "55", "57", "58", "XX")
-"""Beginnings of SQLSTATEs that say "not now" and not "never": connection, read only, password, no such database,
-serialization, tables not there yet (migrations have not run), resources, locks, shutdown, I/O, internal."""
+"""Prefixes of SQLSTATEs after which a retry may succeed: connection, read only, password, no such database,
+serialization, tables missing (migrations have not run), resources, locks, shutdown, I/O, internal."""
 
 
 class DatabaseUnavailableError(ServiceUnavailableError):
-    """No connection, no answer in time, or a database that can't do its work now."""
+    """No connection, no answer in time, or a database that cannot serve at the moment."""
 
     default_code = "database_unavailable"
 
 
 class Database:
-    """An engine with bounded connections and bounded waiting.
+    """A pool of `pool_size` connections; `timeout` bounds every wait, in seconds.
 
-    `on_state` is told once when it goes away (False) and once when it is back (True).
+    `on_state` is called once with False when the database goes away and once with True when it is back.
     """
 
     def __init__(
@@ -67,29 +66,30 @@ class Database:
 
     @asynccontextmanager
     async def connect(self, timeout: float | None = None) -> AsyncIterator[AsyncConnection]:
-        """A connection for reading. `timeout` bounds all that is done with it, the waiting for it included."""
+        """A connection for reading. `timeout` (seconds) bounds the whole block, including the wait for the
+        connection."""
         with self._translated():
             async with asyncio.timeout(timeout or self._limit), self._engine.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def begin(self, timeout: float | None = None) -> AsyncIterator[AsyncConnection]:
-        """A transaction: committed at the end, rolled back by an exception. Write first in it, read after: a SQLite
-        transaction that has read can't always become a writer."""
+        """A transaction: committed at the end, rolled back by an exception. Write in it before you read: a SQLite
+        transaction that has read cannot always become a writer."""
         with self._translated():
             async with asyncio.timeout(timeout or self._limit), self._engine.begin() as connection:
                 yield connection
 
     async def ping(self) -> None:
-        """Raises DatabaseUnavailableError where it does not answer."""
+        """Raises DatabaseUnavailableError where the database does not answer."""
         async with self.connect() as connection:
             await connection.execute(text("SELECT 1"))
 
     async def migrate(self) -> None:
-        """Bring the tables to this program's version. Safe to call from any number of processes at once.
+        """Migrate the tables to this program's version. Any number of processes may call it at once.
 
-        All or nothing: both databases change tables inside a transaction. Raises MigrationError where the tables were
-        made by a newer program.
+        All or nothing: both databases change tables inside a transaction. Raises MigrationError where a newer program
+        migrated the tables.
         """
         engine = self._make_engine(_MIGRATION_SECONDS, pooled=False)
         try:
@@ -98,7 +98,7 @@ class Database:
                     await self._migrate_sqlite(engine)
                 else:
                     async with engine.begin() as connection:
-                        # Waits for whoever migrates now; released by commit, rollback or our death.
+                        # Waits for a process that migrates now; released by commit, rollback or the end of the process.
                         await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
                         await connection.run_sync(upgrade)
         finally:
@@ -109,7 +109,7 @@ class Database:
 
     @property
     def _limit(self) -> float:
-        # SQLite waits for a lock `timeout` long and says so itself: its own answer is the better one.
+        # SQLite waits `timeout` for a lock itself, and its error says more than ours.
         return self._timeout + 1.0 if self.is_sqlite else self._timeout
 
     async def _migrate_sqlite(self, engine: AsyncEngine) -> None:
@@ -117,13 +117,13 @@ class Database:
         lock = await _locked_file(Path(path)) if path and path != ":memory:" else None
         try:
             async with engine.connect() as connection:
-                # The driver would begin a transaction before an INSERT only, and leave CREATE TABLE outside.
+                # The driver begins transactions only before INSERT and the like, not before CREATE TABLE.
                 raw = await connection.execution_options(isolation_level="AUTOCOMMIT")
                 await raw.exec_driver_sql("BEGIN IMMEDIATE")
                 try:
                     await raw.run_sync(upgrade)
                     await raw.exec_driver_sql("COMMIT")
-                except BaseException:  # a cancelled migration as well must let the file go
+                except BaseException:  # a cancelled migration must release the file as well
                     await raw.exec_driver_sql("ROLLBACK")
                     raise
         finally:
@@ -138,7 +138,7 @@ class Database:
                 "max_overflow": 0,
                 "pool_timeout": timeout,
                 "pool_recycle": 1800,
-                # One short round trip buys that a restart of the server is no error to the next request.
+                # One short round trip, so that a restart of the server does not fail the next request.
                 "pool_pre_ping": not self.is_sqlite,
             }
         if self.is_sqlite:
@@ -173,10 +173,10 @@ class Database:
 
 
 def _normalized(url: str) -> URL:
-    """Name the driver where the URL names only the database, as `postgres://` from a hoster does."""
+    """Add the driver where the URL names only the database, as the `postgres://` URLs of hosting providers do."""
     try:
         parsed = make_url(url)
-    except ValueError:  # it would be repeated, and may be a part of a password
+    except ValueError:  # its message repeats the port, which may be a part of a password
         raise ValueError("the port of a database URL is a number; a password's / : and @ are percent-encoded") from None
     parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
     if parsed.drivername not in _DRIVERS.values():
@@ -185,11 +185,10 @@ def _normalized(url: str) -> URL:
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:
-    """WAL: readers and one writer don't wait for one another, over processes too.
+    """WAL: readers and one writer don't block one another, across processes too.
 
-    synchronous FULL and not NORMAL: the worker deletes a record from Redis once its row is committed, so a commit has
-    to be on the disk. It costs one fsync a batch. NORMAL would lose the last commits when the power goes.
-    """
+    synchronous FULL and not NORMAL: the worker deletes a record from Redis once its row is committed, so a commit must
+    be on disk. It costs one fsync a batch. NORMAL would lose the last commits in a power failure."""
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
@@ -197,22 +196,22 @@ def _prepare_sqlite(connection: Any, record: object) -> None:
 
 
 async def _locked_file(database: Path) -> int:
-    """Wait for the lock beside the file; closing the descriptor unlocks, and so does our death."""
+    """Wait for the lock file of a database. Closing the descriptor releases it, as does the end of the process."""
     lock = _lock_file_of(database)
     try:
-        while not _is_locked_by_us(lock):  # noqa: ASYNC110  # the other is another process
+        while not _is_locked_by_us(lock):  # noqa: ASYNC110  # the holder is another process
             await asyncio.sleep(0.05)
-    except BaseException:  # cancelled while it waited: the descriptor is nobody's then
+    except BaseException:  # cancelled while it waited: no caller closes the descriptor
         os.close(lock)
         raise
     return lock
 
 
 def _lock_file_of(database: Path) -> int:
-    """Make the folder and the files for this user alone. Returns the lock file's descriptor."""
+    """Create folder and files, readable by this user only. Returns the lock file's descriptor."""
     database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # -wal and -shm take their mode from it. One that is there stays untouched: to close any descriptor of it would take
-    # SQLite's locks away from all connections of this process, and another process would remove the log beneath them.
+    # -wal and -shm inherit its mode. An existing file is not opened: closing any descriptor of it would drop SQLite's
+    # locks in this process, and another process would remove the log under its connections.
     with suppress(FileExistsError):
         os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     return os.open(database.with_name(database.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -227,7 +226,7 @@ def _is_locked_by_us(lock: int) -> bool:
 
 
 def _is_away(error: BaseException) -> bool:
-    """Whether the database is at fault, and the same call may succeed later."""
+    """Whether the database is at fault and a retry may succeed."""
     cause = error.orig if isinstance(error, exc.DBAPIError) and error.orig is not None else error
     state = getattr(cause, "sqlstate", None)
     if state is not None:
@@ -235,23 +234,23 @@ def _is_away(error: BaseException) -> bool:
     if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
         return True
     if isinstance(cause, sqlite3.Error):
-        # Locked, full, read only, unreadable, no such table. What a statement of ours did wrong is a subclass of these.
+        # Locked, full, read only, unreadable, no such table. Errors of our statements are these subclasses.
         wrong = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.NotSupportedError)
         return not isinstance(cause, wrong)
     return not isinstance(error, exc.IntegrityError | exc.DataError | exc.ProgrammingError | exc.NotSupportedError)
 
 
 def is_unacceptable(error: BaseException) -> bool:
-    """Whether it is the values that the database (or its driver) can't take: they never will be taken."""
+    """Whether the database or its driver rejects the values, so that a retry would fail as well."""
     if isinstance(error, exc.DBAPIError):
         state = str(getattr(error.orig, "sqlstate", None) or "")  # 22: data, 23: constraints
         return isinstance(error, exc.IntegrityError | exc.DataError) or state.startswith(("22", "23"))
-    # Not a number, too large for any column, a text that has no UTF-8.
+    # Not a number, too large for any column, text that is not valid UTF-8.
     return isinstance(error, exc.StatementError | ValueError | OverflowError | TypeError)
 
 
 def _reason(error: BaseException) -> str:
-    """One line for a log: the driver's words, without the statement and its values."""
+    """The driver's error in one line, without the statement and its values."""
     cause = error.orig if isinstance(error, exc.DBAPIError) and error.orig is not None else error
     words = str(cause).strip().splitlines()
     return words[0][:200] if words else "no answer in time"

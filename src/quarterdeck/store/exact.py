@@ -1,4 +1,4 @@
-"""Money in a column: exact, on every database."""
+"""Money in a column, exact on every database."""
 
 from decimal import Decimal
 from typing import Any
@@ -10,14 +10,14 @@ from sqlalchemy.types import TypeEngine
 class ExactDecimal(TypeDecorator[Decimal]):
     """NUMERIC on PostgreSQL, and TEXT on SQLite, whose NUMERIC is a float for anything with a fraction.
 
-    Never compare or sum it in SQL on SQLite: text sorts as text. `store/ledger` sums in Python there.
+    Do not compare or sum it in SQL on SQLite, where it is text: `store/ledger` sums in Python there.
     """
 
     impl = Text
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        # Without precision and scale PostgreSQL keeps every digit it is given.
+        # Without precision and scale PostgreSQL keeps every digit.
         return dialect.type_descriptor(Numeric(asdecimal=True) if dialect.name == "postgresql" else Text())
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
@@ -31,7 +31,7 @@ class ExactDecimal(TypeDecorator[Decimal]):
 
 
 def exact_text(value: Decimal) -> str:
-    """As SQLite keeps it. Raises ValueError where it is no amount of money."""
+    """Money as SQLite stores it. Raises ValueError where the value is not finite."""
     if not value.is_finite():
         raise ValueError(f"an amount of money must be finite, not {value}")
     return format(value, "f")

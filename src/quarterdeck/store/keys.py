@@ -1,8 +1,7 @@
-"""API keys at rest: everything about a key but the key.
+"""API keys in the database: everything about a key but its secret.
 
-The digest is what a key is found by. A revoked or expired key is found too: that it was one is worth more to its owner
-than "unknown".
-"""
+A key is found by the digest of its secret, also when it is revoked or expired: its owner learns more from that than
+from "unknown key"."""
 
 import time
 from collections.abc import Sequence
@@ -20,15 +19,15 @@ from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.database import Database
 from quarterdeck.store.orgs import DEFAULT_ORG, DEFAULT_TEAM, ensure_team
 from quarterdeck.store.tables import api_keys, orgs, teams
-from quarterdeck.store.terms import NOTHING, Terms, budget_of, limits_of, stored
+from quarterdeck.store.terms import NO_TERMS, Terms, budget_of, limits_of, to_column
 
 _AT_ONCE = 500
-"""Ids in one query."""
+"""Ids per query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRow:
-    """A key as it stands in the database, with what its team and org may take. Times are Unix seconds."""
+    """A key in the database, with the terms of its team and org. Times are Unix seconds."""
 
     id: str
     org: str
@@ -36,12 +35,12 @@ class KeyRow:
     name: str
     digest: str = field(repr=False)
     hint: str
-    """The secret's last four characters, so that its owner can tell it from others."""
+    """The secret's last four characters, by which its owner recognises it."""
     limits: Limits | None = None
-    """None: none of its own, the defaults of quarterdeck.yaml hold."""
+    """None: the defaults of quarterdeck.yaml apply."""
     budget: Budget | None = None
     models: frozenset[str] | None = None
-    """The names it may use; None: all."""
+    """The model names it may use; None: all."""
     priority: int | None = None
     """None: its team's."""
     tags: tuple[str, ...] = ()
@@ -49,12 +48,12 @@ class KeyRow:
     created: float
     expires: float | None = None
     revoked: float | None = None
-    of_team: Terms = NOTHING
-    of_org: Terms = NOTHING
+    of_team: Terms = NO_TERMS
+    of_org: Terms = NO_TERMS
 
 
 class KeyFields(TypedDict, total=False):
-    """What may be said of a new key, and changed of one that exists."""
+    """Fields of a new key, or changes of an existing one; what is missing stays."""
 
     name: str
     team: str
@@ -68,14 +67,14 @@ class KeyFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class KeyPage:
-    """A piece of a list; the next one begins `after` the last row's id."""
+    """A page of a list; the next one begins `after` the last row's id."""
 
     rows: tuple[KeyRow, ...]
     has_more: bool
 
 
 class KeyStore:
-    """OpenAI's verbs for keys. Every answer is scoped to an org, except `find`: there the digest says which."""
+    """OpenAI's verbs for keys, scoped to an organisation, except `find`, `retrieve_all`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -83,27 +82,23 @@ class KeyStore:
     async def create(
         self, *, secret: str, org: str = DEFAULT_ORG, is_admin: bool = False, **fields: Unpack[KeyFields]
     ) -> KeyRow:
-        """Enter a key that the caller made (`ids.api_key()`); only its digest is kept. A new org or team is made.
-
-        Raises ConflictError where this very secret is a key already.
-        """
+        """Create a key whose secret the caller generated (`ids.api_key()`); only the digest is stored. A new org or
+        team is created as well. Raises ConflictError where the secret belongs to a key already."""
         row, is_new = await self._insert(secret, org, is_admin, fields)
         if not is_new:
-            raise ConflictError("This secret is a key already.", code="key_exists")
+            raise ConflictError("A key with this secret already exists.", code="key_exists")
         return row
 
     async def ensure(
         self, *, secret: str, name: str, org: str = DEFAULT_ORG, team: str = DEFAULT_TEAM, is_admin: bool = False
     ) -> KeyRow:
-        """The key with this secret, entered where it is not there: for a secret that stands in a file of the user's.
-
-        What exists is left as it is, revoked or not.
-        """
+        """The key with this secret, created where it does not exist: for a secret from a file of the user's. An
+        existing key is not changed, revoked or not."""
         row, _ = await self._insert(secret, org, is_admin, {"name": name, "team": team})
         return row
 
     async def find(self, digest: str) -> KeyRow | None:
-        """The key with this digest, valid or not; None: there is none."""
+        """The key with this digest, of any org, valid or not; None: there is none."""
         async with self._database.connect() as connection:
             return await _one(connection, api_keys.c.digest == digest)
 
@@ -116,7 +111,7 @@ class KeyStore:
         return row
 
     async def retrieve_all(self, ids: Sequence[str]) -> dict[str, KeyRow]:
-        """Those of these keys that exist, of any org, by id."""
+        """The keys with these ids that exist, of any org, by id."""
         found: dict[str, KeyRow] = {}
         async with self._database.connect() as connection:
             for start in range(0, len(ids), _AT_ONCE):
@@ -127,7 +122,7 @@ class KeyStore:
     async def list(
         self, *, org: str = DEFAULT_ORG, limit: int = 20, after: str | None = None, team: str | None = None
     ) -> KeyPage:
-        """Newest first. Raises NotFoundError where `after` is no key of the org."""
+        """A page of keys, newest first. Raises NotFoundError where `after` is not a key of the org."""
         query = _select().where(api_keys.c.org == org)
         if team is not None:
             query = query.where(api_keys.c.team == team)
@@ -142,19 +137,18 @@ class KeyStore:
         return KeyPage(tuple(rows[:limit]), has_more=len(rows) > limit)
 
     async def update(self, id: str, *, org: str = DEFAULT_ORG, **changes: Unpack[KeyFields]) -> KeyRow:
-        """What is not given stays as it is. Raises NotFoundError, and ConflictError for a revoked key.
+        """Change a key. Raises NotFoundError, and ConflictError for a revoked key.
 
-        As with `revoke` and `rotate`, the caller tells the gateways (the org's revision in Redis) once this has
-        returned.
+        The caller notifies the gateways afterwards (`resources/tenancy`), as for `revoke` and `rotate`.
         """
         return await self._change(id, org, _columns(changes), team=changes.get("team"))
 
     async def rotate(self, id: str, *, secret: str, org: str = DEFAULT_ORG) -> KeyRow:
-        """Another secret for the same key; the old one opens nothing any more. Raises as `update`."""
+        """Replace the key's secret; the old one is invalid from now on. Raises as `update`."""
         return await self._change(id, org, {"digest": ids.digest(secret), "hint": secret[-4:]})
 
     async def revoke(self, id: str, *, org: str = DEFAULT_ORG) -> KeyRow:
-        """From now on it opens nothing. Revoking again changes nothing. Raises NotFoundError."""
+        """Invalidate the key. To revoke it again changes nothing. Raises NotFoundError."""
         mine = (api_keys.c.id == id) & (api_keys.c.org == org)
         async with self._database.begin() as connection:
             await connection.execute(
@@ -188,12 +182,12 @@ class KeyStore:
             await ensure_team(connection, org, team)
             await connection.execute(statement.on_conflict_do_nothing(index_elements=["digest"]))
             row = await _one(connection, api_keys.c.digest == digest)
-        assert row is not None  # noqa: S101  # it was there or was inserted, in this transaction
+        assert row is not None  # noqa: S101  # it existed or was inserted, in this transaction
         return row, row.id == id
 
 
 def _select() -> Select[Any]:
-    """A key with its team and its org: what it may take is the three of them."""
+    """Keys joined with the terms of their team and org."""
     terms = (
         teams.c.limits.label("team_limits"),
         teams.c.budget.label("team_budget"),
@@ -214,7 +208,7 @@ def _columns(fields: KeyFields) -> dict[str, Any]:
     columns: dict[str, Any] = dict(fields)
     for name in ("limits", "budget"):
         if name in columns:
-            columns[name] = stored(columns[name])
+            columns[name] = to_column(columns[name])
     if columns.get("models") is not None:
         columns["models"] = sorted(set(columns["models"]))
     if "tags" in columns:

@@ -1,8 +1,7 @@
 """The ledger: a row for every request, a pure projection of its record.
 
-A row goes in once however often it is delivered, because the stream delivers at least once. `record_of(row_of(r))` is
-`r`, so nothing that reads the ledger needs another shape.
-"""
+The stream delivers at least once, so inserting is idempotent by the record's id. `record_of(row_of(r))` is `r`, so
+readers of the ledger need no other type."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,17 +25,17 @@ from quarterdeck.store.tables import ledger
 GroupBy = Literal["org", "team", "key", "model", "route", "operation", "endpoint", "user", "status"]
 
 MAX_TEXT = 512
-"""Characters that are kept of what a caller may choose freely: `user`, `session`."""
+"""Characters stored of free text from the request: `user`, `session`."""
 
 _INT64 = 2**63
 _TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
-# An addition that can't be exact raises instead of rounding: 200 digits are more than any sum of money has.
+# An addition that is not exact raises instead of rounding: 200 digits are more than any sum of money has.
 _EXACT = Context(prec=200, traps=[Inexact])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerFilter:
-    """Which rows: all of an org's that fit every field given. `since` is included, `until` is not; Unix seconds."""
+    """Rows of an org that match every field that is set. `since` is inclusive, `until` exclusive; Unix seconds."""
 
     org: str
     key: str | None = None
@@ -51,12 +50,12 @@ class LedgerFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """A sum over rows."""
+    """Sums over rows."""
 
     group: tuple[str | None, ...] = ()
-    """The values that were grouped by, in the order asked for."""
+    """The values of the `by` columns, in their order."""
     bucket: int | None = None
-    """Unix seconds at which its time bucket begins."""
+    """Unix seconds at which the time bucket begins."""
     requests: int = 0
     input_tokens: int = 0
     cached_tokens: int = 0
@@ -69,30 +68,29 @@ class Usage:
 
 
 class RecordRefusedError(Exception):
-    """A value of one of the records is none that the database can hold: trying again is in vain."""
+    """The database cannot store a value of one of the records. A retry would fail as well."""
 
 
 class Ledger:
-    """Inserting is the worker's; reading is the admin's and the CLI's."""
+    """The worker inserts; the admin API and the CLI read."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._enter = _SqliteInsert().enter if database.is_sqlite else _enter_in_postgres
 
     async def insert(self, records: Iterable[RequestRecord]) -> int:
-        """Enter them in one transaction. Returns how many were new; those that are there already stay as they are.
+        """Insert records in one transaction. Returns how many were new.
 
-        The same id with other contents is not looked at: the first one stands. Except where that is `lost`: it was a
-        guess, and its gateway lived after all, or left the true record on disk. Raises RecordRefusedError, and enters
-        none, where one of them can't be a row; DatabaseUnavailableError where all may be, later.
-        """
+        A record whose id exists is ignored, unless the existing row is `lost`: that was an estimate, and its gateway
+        was alive after all or left the record on disk. Raises RecordRefusedError, and inserts none, where one of them
+        cannot be stored; DatabaseUnavailableError where a retry may succeed."""
         once: dict[str, RequestRecord] = {}
         for record in records:
             if record.id not in once or once[record.id].status == "lost":
                 once[record.id] = record
         if not once:
             return 0
-        # In the order of their ids, so that two workers with some of the same records can't wait for one another.
+        # Sorted by id, so that two workers with some of the same records cannot deadlock.
         rows = [row_of(once[id]) for id in sorted(once)]
         try:
             async with self._database.begin() as connection:
@@ -118,14 +116,14 @@ class Ledger:
         bucket_seconds: int | None = None,
         timeout: float = 60.0,
     ) -> list[Usage]:
-        """Requests, tokens and exact cost, in groups, in the order of bucket and group. Nothing found: []."""
+        """Requests, tokens and exact cost by group, sorted by bucket and group. `timeout` is in seconds."""
         async with self._database.connect(timeout) as connection:
             rows = _sum_in_python if self._database.is_sqlite else _sum_in_sql
             found = await rows(connection, where, by, bucket_seconds)
         return sorted(found, key=lambda usage: (usage.bucket or 0, [value or "" for value in usage.group]))
 
     async def list(self, where: LedgerFilter, *, limit: int = 100, after: str | None = None) -> list[RequestRecord]:
-        """Newest first; `after` is the last id of the piece before. Raises NotFoundError where that is none."""
+        """Newest first; `after` is the last id of the previous page. Raises NotFoundError where that does not exist."""
         query = select(ledger).where(*_conditions(where))
         async with self._database.connect() as connection:
             if after is not None:
@@ -144,7 +142,7 @@ class Ledger:
 def row_of(record: RequestRecord) -> dict[str, Any]:
     """The ledger row of a record. Pure.
 
-    What PostgreSQL can't hold is left out rather than losing the row: NUL in a text, a seed beyond 64 bits.
+    Values that PostgreSQL cannot store are dropped rather than the row: NUL in text, a seed beyond 64 bits.
     """
     row = {name: getattr(record, name) for name in _FIELDS}
     row["attempts"] = [msgspec.to_builtins(attempt) for attempt in record.attempts]
@@ -162,7 +160,7 @@ def row_of(record: RequestRecord) -> dict[str, Any]:
 
 def record_of(row: Row[Any]) -> RequestRecord:
     """The record that a row was projected from."""
-    fields = row._asdict()  # public in spite of its name, as of every namedtuple
+    fields = row._asdict()  # public in spite of its name, as in every namedtuple
     fields["attempts"] = tuple(msgspec.convert(attempt, Attempt) for attempt in fields["attempts"])
     fields["tags"] = tuple(fields["tags"])
     return RequestRecord(**fields)
@@ -174,8 +172,8 @@ _CONTENTS = [column for column in ledger.c if column is not ledger.c.id]
 
 
 class _SqliteInsert:
-    """By the driver's own `executemany`: the statement is SQLAlchemy's, its work for each value of each row is not, as
-    that is half of what a row costs."""
+    """Inserts by the driver's own `executemany`. The statement is SQLAlchemy's; its processing of each value would
+    double the cost of a row."""
 
     def __init__(self) -> None:
         insert = insert_sqlite(ledger)
@@ -186,7 +184,7 @@ class _SqliteInsert:
         self._constants = {name: value for name, value in compiled.params.items() if name not in ledger.c}
 
     async def enter(self, connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> int:
-        """Returns how many rows are there that were not."""
+        """Returns how many rows were inserted or replaced."""
         values = []
         for row in rows:
             row = self._constants | _plain(row)
@@ -195,7 +193,7 @@ class _SqliteInsert:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """The values as SQLite's driver takes them (`exact` says why money is text there)."""
+    """The values as SQLite's driver takes them. `exact` says why money is text there."""
     for name, value in row.items():
         kind = type(value)
         if kind is Decimal:
@@ -203,7 +201,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
         elif kind is list:
             row[name] = msgspec.json.encode(value).decode()
         elif name in _DOUBLES and value is not None:
-            row[name] = float(value)  # SQLite would keep a text in a column of numbers
+            row[name] = float(value)  # SQLite would store text in a column of numbers
     return row
 
 
@@ -214,7 +212,7 @@ async def _enter_in_postgres(connection: AsyncConnection, rows: Sequence[dict[st
 
 
 def _where_lost(new: Any) -> dict[str, Any]:
-    """A row that says `lost` gives way to one that knows better."""
+    """A `lost` row is replaced by one that is not."""
     return {
         "index_elements": ["id"],
         "set_": {column.name: new[column.name] for column in _CONTENTS},
@@ -240,7 +238,7 @@ async def _sum_in_sql(
 ) -> list[Usage]:
     groups: list[ColumnElement[Any]] = [ledger.c[name] for name in by]
     if bucket_seconds is not None:
-        # Written out, because to a prepared statement an expression with a parameter is not equal to its own twin.
+        # A literal: in a prepared statement, two expressions with parameters are not recognised as equal in GROUP BY.
         groups.insert(0, cast(func.floor(ledger.c.started / literal_column(str(int(bucket_seconds)))), BigInteger))
     sums = [func.sum(ledger.c[name]) for name in _TOKENS]
     sums += [func.sum(ledger.c.cost), func.sum(ledger.c.saved)]
@@ -250,7 +248,7 @@ async def _sum_in_sql(
         values = list(row)
         bucket = None if bucket_seconds is None else values.pop(0) * bucket_seconds
         group, (count, *tokens, cost, saved) = values[: len(by)], values[len(by) :]
-        if count:  # without a group there is a row even where there is nothing
+        if count:  # without a group there is a row even where nothing matches
             usages.append(_usage(group, bucket, count, [int(n) for n in tokens], cost, saved))
     return usages
 
@@ -258,7 +256,7 @@ async def _sum_in_sql(
 async def _sum_in_python(
     connection: AsyncConnection, where: LedgerFilter, by: Sequence[GroupBy], bucket_seconds: int | None
 ) -> list[Usage]:
-    """SQLite keeps money as text, so that it is exact; adding it up is ours."""
+    """SQLite stores money as text (`exact`), so it is summed here."""
     columns = [ledger.c[name] for name in by]
     tokens = [ledger.c[name] for name in _TOKENS]
     money = (ledger.c.cost, ledger.c.saved)

@@ -1,4 +1,4 @@
-"""Alembic without its command line: the steps in `migrations/` run on a connection that is handed in."""
+"""Migrations of the tables: Alembic without its command line, on a connection of the caller."""
 
 import importlib.resources
 import os
@@ -11,11 +11,11 @@ from sqlalchemy import Connection
 
 
 class MigrationError(Exception):
-    """The tables can't be brought to this program's version."""
+    """The tables cannot be migrated to this program's version."""
 
 
 def config(connection: Connection | None = None) -> Config:
-    """Alembic's configuration, without a file: the steps lie in this package, installed or not."""
+    """Alembic's configuration, without a file: the migrations are part of this package."""
     settings = Config()
     with importlib.resources.as_file(importlib.resources.files("quarterdeck.store").joinpath("migrations")) as folder:
         settings.set_main_option("script_location", os.fspath(folder).replace("%", "%%"))
@@ -24,13 +24,13 @@ def config(connection: Connection | None = None) -> Config:
 
 
 def head() -> str | None:
-    """The version of the tables that this program knows."""
+    """The newest version of the tables that this program knows."""
     return ScriptDirectory.from_config(config()).get_current_head()
 
 
 def upgrade(connection: Connection) -> None:
-    """Run the steps that are missing. The caller holds the lock and the transaction."""
+    """Run missing migrations. The caller holds the lock and the transaction. Raises MigrationError."""
     try:
         command.upgrade(config(connection), "head")
     except CommandError as error:
-        raise MigrationError(f"the database is of another version than this program: {error}") from error
+        raise MigrationError(f"the database was migrated by another version of this program: {error}") from error

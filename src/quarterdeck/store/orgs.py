@@ -1,4 +1,4 @@
-"""Organisations: who there is to keep books for, and what each may take."""
+"""Organisations, with their limits and budgets."""
 
 import time
 from dataclasses import dataclass
@@ -13,49 +13,49 @@ from quarterdeck.errors import ConflictError, NotFoundError
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.database import Database
 from quarterdeck.store.tables import orgs, teams
-from quarterdeck.store.terms import NOTHING, Terms, budget_of, limits_of, stored
+from quarterdeck.store.terms import NO_TERMS, Terms, budget_of, limits_of, to_column
 
 DEFAULT_ORG = "default"
-"""The platform's own: its admins make the others."""
+"""The platform's own organisation: its admins create the others."""
 DEFAULT_TEAM = "default"
 
 
 @dataclass(frozen=True, slots=True)
 class OrgRow:
-    """An organisation as it stands in the database."""
+    """An organisation in the database. `created` is in Unix seconds."""
 
     id: str
     created: float
-    terms: Terms = NOTHING
+    terms: Terms = NO_TERMS
 
 
 class OrgChanges(TypedDict, total=False):
-    """What may be changed; what is not given stays."""
+    """Changes of an organisation; what is missing stays."""
 
     limits: Limits | None
     budget: Budget | None
 
 
 class OrgStore:
-    """Orgs are made by `create`, or when a key of theirs is made."""
+    """OpenAI's verbs for organisations. One is created by `create`, or with its first key."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def ensure(self, org: str = DEFAULT_ORG, team: str = DEFAULT_TEAM) -> None:
-        """Make org and team where they don't exist."""
+        """Create org and team where they don't exist."""
         async with self._database.begin() as connection:
             await ensure_team(connection, org, team)
 
     async def create(self, id: str, *, limits: Limits | None = None, budget: Budget | None = None) -> OrgRow:
-        """With its default team. Raises ConflictError where it exists."""
+        """Create an organisation with its default team. Raises ConflictError where it exists."""
         row = OrgRow(id, time.time(), Terms(limits, budget))
         insert = insert_sqlite(orgs) if self._database.is_sqlite else insert_postgres(orgs)
-        statement = insert.values(id=id, created=row.created, limits=stored(limits), budget=stored(budget))
+        statement = insert.values(id=id, created=row.created, limits=to_column(limits), budget=to_column(budget))
         async with self._database.begin() as connection:
             made = await connection.execute(statement.on_conflict_do_nothing().returning(orgs.c.id))
             if made.one_or_none() is None:
-                raise ConflictError(f"The organisation '{id}' exists already.", param="id", code="org_exists")
+                raise ConflictError(f"The organisation '{id}' already exists.", param="id", code="org_exists")
             await ensure_team(connection, id, DEFAULT_TEAM)
         return row
 
@@ -68,8 +68,8 @@ class OrgStore:
         return _org_of(row)
 
     async def update(self, id: str, **changes: Unpack[OrgChanges]) -> OrgRow:
-        """Raises NotFoundError. The caller tells the gateways once this has returned."""
-        values = {name: stored(terms) for name, terms in changes.items()}  # type: ignore[arg-type]  # all are settings
+        """Raises NotFoundError. The caller notifies the gateways afterwards (`resources/tenancy`)."""
+        values = {name: to_column(terms) for name, terms in changes.items()}  # type: ignore[arg-type]  # all are settings
         async with self._database.begin() as connection:
             if values:
                 await connection.execute(update(orgs).where(orgs.c.id == id).values(**values))
@@ -79,7 +79,7 @@ class OrgStore:
         return _org_of(row)
 
     async def page(self, *, limit: int = 20, after: str | None = None) -> list[OrgRow]:
-        """By id, at most `limit`, from behind the id `after`."""
+        """Organisations ordered by id, at most `limit`, after the id `after`."""
         query = select(orgs).order_by(orgs.c.id).limit(limit)
         if after is not None:
             query = query.where(orgs.c.id > after)
@@ -87,13 +87,14 @@ class OrgStore:
             return [_org_of(row) for row in await connection.execute(query)]
 
     async def list(self) -> list[str]:
-        """The ids of all orgs, in order."""
+        """The ids of all organisations, sorted."""
         async with self._database.connect() as connection:
             return list(await connection.scalars(select(orgs.c.id).order_by(orgs.c.id)))
 
 
 async def ensure_team(connection: AsyncConnection, org: str, team: str) -> None:
-    """Make org and team where they don't exist, inside a transaction under way. A deleted team is there again, bare."""
+    """Create org and team where they don't exist, in the caller's transaction. A deleted team is restored without
+    terms."""
     insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgres
     now = time.time()
     await connection.execute(insert(orgs).values(id=org, created=now).on_conflict_do_nothing())

@@ -1,8 +1,7 @@
-"""What was spent, by the ledger: the sums that budgets in Redis are rebuilt from.
+"""Sums of the ledger from which budgets in Redis are rebuilt.
 
-In whole 10⁻⁶ $, each request rounded up, as budgets count; and in one snapshot, so that the sum and the question which
-requests are in it have one answer.
-"""
+In whole 10⁻⁶ $, each request rounded up, as budgets count; and in one snapshot, so that the sums and the list of rows
+in them agree."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,28 +17,29 @@ from quarterdeck.store.database import Database
 from quarterdeck.store.tables import ledger
 
 AT_ONCE = 500
-"""Values in one statement."""
+"""Values per statement."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """What the ledger has of one request."""
+    """A request's row in the ledger, as far as a rebuild needs it."""
 
     status: str
     cost: Decimal
 
 
 class Spending:
-    """Reads of one moment."""
+    """Reads from one snapshot."""
 
     def __init__(self, connection: AsyncConnection, *, is_sqlite: bool) -> None:
         self._connection = connection
         self._is_sqlite = is_sqlite
 
     async def of(self, org: str, scopes: Sequence[str], since: float) -> dict[str, int]:
-        """What each scope (`key:…`, `team:…`, `org`) spent on requests that began at `since` or later.
+        """What each scope (`key:…`, `team:…`, `org`) spent on requests that began at `since` (Unix seconds) or later.
 
-        Mirrored requests are on nobody's budget."""
+        Mirrored requests count against no budget.
+        """
         spent = dict.fromkeys(scopes, 0)
         for kind, column in (("key", ledger.c.key), ("team", ledger.c.team), ("org", ledger.c.org)):
             ids = {id.partition(":")[2] or org: id for id in scopes if id.partition(":")[0] == kind}
@@ -50,7 +50,7 @@ class Spending:
         return spent
 
     async def entries(self, org: str, ids: Sequence[str]) -> dict[str, LedgerEntry]:
-        """Those of these requests that are in the ledger."""
+        """The rows of these requests that are in the ledger, by id."""
         found: dict[str, LedgerEntry] = {}
         for start in range(0, len(ids), AT_ONCE):
             query = select(ledger.c.id, ledger.c.status, ledger.c.cost)
@@ -62,10 +62,11 @@ class Spending:
     async def _sums(self, org: str, column: Column[str], names: Sequence[str], since: float) -> Mapping[str, int]:
         conditions = (ledger.c.org == org, column.in_(names), ledger.c.started >= since, ledger.c.key != MIRROR)
         if not self._is_sqlite:
+            # `money.microdollars` in SQL.
             amount = func.sum(func.ceil(type_coerce(ledger.c.cost, Numeric) * 1_000_000))
             rows = await self._connection.execute(select(column, amount).where(*conditions).group_by(column))
             return {name: int(total) for name, total in rows}
-        # SQLite keeps money as text, so that it is exact; adding it up is ours.
+        # SQLite stores money as text (`exact`), so it is summed here.
         sums: dict[str, int] = {}
         query = select(column, ledger.c.cost).where(*conditions).execution_options(yield_per=1000)
         async with self._connection.stream(query) as result:
@@ -76,10 +77,10 @@ class Spending:
 
 @asynccontextmanager
 async def spending(database: Database, *, timeout: float) -> AsyncIterator[Spending]:
-    """A snapshot, taken by the first question."""
+    """A snapshot, taken by the first read. `timeout` bounds it, in seconds. Raises DatabaseUnavailableError."""
     async with database.connect(timeout) as connection:
         if database.is_sqlite:
-            await connection.exec_driver_sql("BEGIN")  # the driver begins none before a SELECT
+            await connection.exec_driver_sql("BEGIN")  # the driver begins no transaction before a SELECT
         else:
             await connection.execution_options(isolation_level="REPEATABLE READ")
         yield Spending(connection, is_sqlite=database.is_sqlite)

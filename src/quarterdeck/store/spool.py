@@ -1,8 +1,8 @@
-"""Lines that must not be lost while Redis is away: a folder of files, each append fsynced.
+"""A spool: lines that must survive an outage of Redis, in a folder of files, each append fsynced.
 
-Each process writes files of its own. Whoever replays takes a file by renaming and locking it, so that two never replay
-the same; the lock ends with the process, so the file of one that died is taken by another. A line replayed twice (a
-crash between replay and removal) is the reader's to recognise: records are idempotent by id.
+Each process writes files of its own. A replay takes a file by renaming and locking it, so that no two processes replay
+the same file; the lock ends with the process, so another can take the file of one that died. A crash between replay and
+removal replays a line twice, which the reader must recognise: records are idempotent by id.
 """
 
 import fcntl
@@ -14,11 +14,11 @@ from uuid import uuid4
 WRITING, TAKEN, UNREADABLE = ".lines", ".taken", ".unreadable"
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
-"""A file that is longer is not added to: it is read back whole."""
+"""A file of this size is not appended to, because a replay reads it into memory whole."""
 
 
 class Spool:
-    """Blocking: call it in a thread."""
+    """The spool folder, as one process uses it. All methods block: call them in a thread."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -26,18 +26,18 @@ class Spool:
         self._locks: dict[Path, int] = {}
 
     def append(self, lines: Sequence[bytes]) -> None:
-        """Write the lines and wait until the disk has them. A line holds no newline. Raises OSError."""
+        """Write the lines and wait until they are on disk. A line contains no newline. Raises OSError."""
         data = b"".join(line + b"\n" for line in lines)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         while not self._append(data):
             self._path = self._new(WRITING)
 
     def _append(self, data: bytes) -> bool:
-        """False where the file may not be added to: it is full, or taken."""
+        """False where the file cannot be appended to: it is full, or taken."""
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # Between opening and locking someone may have taken it; what is written then, nobody would read.
+            # A replay may have taken it between opening and locking; what is written to it then is never read.
             if not _is_at(self._path, descriptor):
                 return False
             size = os.fstat(descriptor).st_size
@@ -49,16 +49,16 @@ class Spool:
                     written += os.write(descriptor, data[written:])
                 os.fsync(descriptor)
             except OSError:
-                os.ftruncate(descriptor, size)  # half a line would spoil the next one
+                os.ftruncate(descriptor, size)  # half a line would corrupt the next one
                 raise
             if size == 0:
-                self._sync_folder()  # the file's name is on the disk only when its folder is
+                self._sync_folder()  # a new file survives a crash only when its folder is synced
             return True
         finally:
             os.close(descriptor)
 
     def take(self) -> Path | None:
-        """Claim a file that waits, whoever wrote it; None where there is none. `remove` it, or `put_back`."""
+        """Claim a waiting file, of any process; None where there is none. `remove` or `put_back` must follow."""
         for path in sorted(self._folder.glob(f"*{WRITING}")) + sorted(self._folder.glob(f"*{TAKEN}")):
             if (taken := self._claim(path)) is not None:
                 return taken
@@ -84,37 +84,37 @@ class Spool:
         return taken
 
     def read(self, taken: Path) -> Iterator[bytes]:
-        """The lines of a claimed file. A last line cut off by a crash was never confirmed, and is left out."""
+        """The lines of a claimed file. A last line cut off by a crash was never confirmed and is skipped."""
         with taken.open("rb") as file:
             for line in file:
                 if line.endswith(b"\n") and len(line) > 1:
                     yield line[:-1]
 
     def remove(self, taken: Path) -> None:
-        """All lines of the file are where they belong."""
+        """Delete a claimed file: all of its lines were replayed."""
         taken.unlink(missing_ok=True)
         self.put_back(taken)
 
     def put_back(self, taken: Path) -> None:
-        """The file may be taken again, by anyone."""
+        """Release a claimed file, so that any process can take it."""
         if (descriptor := self._locks.pop(taken, None)) is not None:
             os.close(descriptor)
 
     def set_aside(self, lines: Sequence[bytes]) -> Path:
-        """Keep lines that nobody can read where an operator finds them and nobody replays them. Raises OSError."""
+        """Keep unreadable lines in a file for the operator, which is never replayed. Raises OSError."""
         path = self._new(UNREADABLE)
         path.write_bytes(b"".join(line + b"\n" for line in lines))
         path.chmod(0o600)
         return path
 
     def waiting(self) -> int:
-        """How many lines wait, over all files."""
+        """The number of lines in all files."""
         count = 0
         for path in [*self._folder.glob(f"*{WRITING}"), *self._folder.glob(f"*{TAKEN}")]:
             try:
                 with path.open("rb") as file:
                     count += sum(1 for _ in file)
-            except FileNotFoundError:  # replayed meanwhile
+            except FileNotFoundError:  # it was replayed in between
                 continue
         return count
 
@@ -130,7 +130,7 @@ class Spool:
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether the open file is still the one of that name."""
+    """Whether the open file still has that name."""
     try:
         named = path.stat()
     except FileNotFoundError:

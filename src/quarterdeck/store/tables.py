@@ -1,7 +1,7 @@
-"""The tables, as the code knows them. `migrations/` makes them; a test holds that both say the same.
+"""The tables as the code knows them. `migrations/` creates them, and a test compares the two.
 
-Times are Unix seconds in double precision, as in the record: a row and its record are equal to the last bit, on every
-database. (`to_timestamp(started)` is a reader's word for it.)
+Times are Unix seconds in double precision, as in the record, so that a row and its record are equal to the last bit on
+every database. (In SQL, `to_timestamp(started)` reads them.)
 """
 
 from sqlalchemy import (
@@ -48,7 +48,7 @@ teams = Table(
     Column("limits", JSON(none_as_null=True), nullable=True),
     Column("budget", JSON(none_as_null=True), nullable=True),
     Column("priority", Integer, nullable=True),
-    Column("deleted", Double, nullable=True),  # revoked keys still name it
+    Column("deleted", Double, nullable=True),  # revoked keys still refer to it
 )
 
 api_keys = Table(
@@ -58,8 +58,8 @@ api_keys = Table(
     Column("org", Text, nullable=False),
     Column("team", Text, nullable=False),
     Column("name", Text, nullable=False),
-    Column("digest", Text, nullable=False, unique=True),  # SHA-256 of the secret; the secret is nowhere
-    Column("hint", Text, nullable=False),  # its last four characters, for the owner's eye
+    Column("digest", Text, nullable=False, unique=True),  # SHA-256 of the secret, which is not stored
+    Column("hint", Text, nullable=False),  # the secret's last four characters
     Column("limits", JSON(none_as_null=True), nullable=True),
     Column("budget", JSON(none_as_null=True), nullable=True),
     Column("models", JSON(none_as_null=True), nullable=True),
@@ -74,7 +74,7 @@ api_keys = Table(
     Index(None, "org", "team"),
 )
 
-# No foreign keys: the ledger is a journal. A row must go in whatever became of its key or team meanwhile.
+# No foreign keys: the ledger is a journal. A row must be accepted even if its key or team is gone.
 ledger = Table(
     "ledger",
     metadata,

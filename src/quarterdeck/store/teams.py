@@ -1,7 +1,7 @@
-"""Teams: keys that are counted together. A team is made by its name, or when a key of it is made.
+"""Teams: keys that share limits and a budget. A team is created by `create`, or with its first key.
 
-A deleted team's row stays, because revoked keys name it; it is in no list, and a new one of its name begins bare.
-"""
+A deleted team's row stays, because revoked keys refer to it. It is in no list, and a new team of its name starts
+without terms."""
 
 import time
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ from quarterdeck.errors import ConflictError, NotFoundError
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.database import Database
 from quarterdeck.store.tables import api_keys, orgs, teams
-from quarterdeck.store.terms import NOTHING, Terms, budget_of, limits_of, stored
+from quarterdeck.store.terms import NO_TERMS, Terms, budget_of, limits_of, to_column
 
 
 @dataclass(frozen=True, slots=True)
 class TeamRow:
-    """A team as it stands in the database."""
+    """A team in the database. `created` is in Unix seconds."""
 
     org: str
     id: str
     created: float
-    terms: Terms = NOTHING
+    terms: Terms = NO_TERMS
 
 
 class TeamChanges(TypedDict, total=False):
-    """What may be changed; what is not given stays."""
+    """Changes of a team; what is missing stays."""
 
     limits: Limits | None
     budget: Budget | None
@@ -38,7 +38,7 @@ class TeamChanges(TypedDict, total=False):
 
 
 class TeamStore:
-    """OpenAI's verbs for teams, scoped to an org."""
+    """OpenAI's verbs for teams, scoped to an organisation."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -52,7 +52,7 @@ class TeamStore:
         budget: Budget | None = None,
         priority: int | None = None,
     ) -> TeamRow:
-        """A new org is made. Raises ConflictError where the team exists."""
+        """Create a team, and its organisation where that is new. Raises ConflictError where the team exists."""
         insert = insert_sqlite if self._database.is_sqlite else insert_postgres
         row = TeamRow(org, id, time.time(), Terms(limits, budget, priority))
         values = {"created": row.created, **_columns(limits=limits, budget=budget, priority=priority), "deleted": None}
@@ -63,7 +63,7 @@ class TeamStore:
         async with self._database.begin() as connection:
             await connection.execute(insert(orgs).values(id=org, created=row.created).on_conflict_do_nothing())
             if (await connection.execute(statement.returning(teams.c.id))).one_or_none() is None:
-                raise ConflictError(f"The team '{id}' exists already.", param="id", code="team_exists")
+                raise ConflictError(f"The team '{id}' already exists.", param="id", code="team_exists")
         return row
 
     async def retrieve(self, id: str, *, org: str) -> TeamRow:
@@ -72,7 +72,7 @@ class TeamStore:
             return await _one(connection, id, org)
 
     async def list(self, *, org: str, limit: int = 20, after: str | None = None) -> list[TeamRow]:
-        """By name, at most `limit`, from behind the name `after`, whether that exists or not."""
+        """Teams ordered by name, at most `limit`, after the name `after`, which need not exist."""
         query = select(teams).where(teams.c.org == org, teams.c.deleted.is_(None)).order_by(teams.c.id).limit(limit)
         if after is not None:
             query = query.where(teams.c.id > after)
@@ -80,23 +80,23 @@ class TeamStore:
             return [_team_of(row) for row in await connection.execute(query)]
 
     async def update(self, id: str, *, org: str, **changes: Unpack[TeamChanges]) -> TeamRow:
-        """Raises NotFoundError. The caller tells the gateways once this has returned."""
+        """Raises NotFoundError. The caller notifies the gateways afterwards (`resources/tenancy`)."""
         async with self._database.begin() as connection:
             if changes:
                 await connection.execute(update(teams).where(_is(id, org)).values(**_columns(**changes)))
             return await _one(connection, id, org)
 
     async def delete(self, id: str, *, org: str) -> None:
-        """Raises NotFoundError, and ConflictError while a key of it is not revoked."""
+        """Raises NotFoundError, and ConflictError while the team has keys that are not revoked."""
         alive = select(func.count()).where(api_keys.c.org == org, api_keys.c.team == id, api_keys.c.revoked.is_(None))
         bare = _columns(limits=None, budget=None, priority=None)
         async with self._database.begin() as connection:
-            # Written first, so that a key made meanwhile waits for this and finds the team deleted.
+            # The write comes first, so that a key created meanwhile waits for it and finds the team deleted.
             await connection.execute(update(teams).where(_is(id, org)).values(deleted=teams.c.deleted))
             await _one(connection, id, org)
             if count := await connection.scalar(alive):
                 raise ConflictError(
-                    f"The team '{id}' has {count} keys that are not revoked: revoke them or move them first.",
+                    f"The team '{id}' has {count} keys that are not revoked. Revoke or move them first.",
                     code="team_not_empty",
                 )
             await connection.execute(update(teams).where(_is(id, org)).values(deleted=time.time(), **bare))
@@ -114,7 +114,7 @@ async def _one(connection: AsyncConnection, id: str, org: str) -> TeamRow:
 
 
 def _columns(**changes: Any) -> dict[str, Any]:
-    return {name: value if name == "priority" else stored(value) for name, value in changes.items()}
+    return {name: value if name == "priority" else to_column(value) for name, value in changes.items()}
 
 
 def _team_of(row: Row[Any]) -> TeamRow:

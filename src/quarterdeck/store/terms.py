@@ -1,4 +1,4 @@
-"""What an org, a team or a key may take, as it stands in JSON columns."""
+"""Terms of orgs, teams and keys (limits, budget, priority), as the database stores them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,24 +10,26 @@ from quarterdeck.settings.limits import Budget, Limits
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Of an org or a team. None: nothing is said."""
+    """Terms of an org or a team. None: not set."""
 
     limits: Limits | None = None
     budget: Budget | None = None
     priority: int | None = None
 
 
-NOTHING = Terms()
+NO_TERMS = Terms()
 
 
-def stored(terms: BaseModel | None) -> dict[str, Any] | None:
-    """Limits or a budget for a column; money as text, so that it stays exact."""
+def to_column(terms: BaseModel | None) -> dict[str, Any] | None:
+    """Limits or a budget as a JSON column; money as text, so that it stays exact."""
     return None if terms is None else terms.model_dump(mode="json", exclude_none=True)
 
 
 def limits_of(column: Any) -> Limits | None:
+    """Limits from a JSON column."""
     return None if column is None else Limits.model_validate(column)
 
 
 def budget_of(column: Any) -> Budget | None:
+    """A budget from a JSON column."""
     return None if column is None else Budget.model_validate(column)

@@ -1,6 +1,6 @@
-"""Alembic's entry: run the steps on the connection that `store/migration` handed in.
+"""Alembic's entry point: runs migrations on the connection of `store/migration`.
 
-The caller owns lock and transaction, so that a step that fails leaves nothing behind.
+The caller owns lock and transaction, so that a migration that fails leaves nothing behind.
 """
 
 from alembic import context

@@ -1,6 +1,6 @@
 """Orgs, teams, keys and the ledger.
 
-A step is never changed once it is released: what it made stands in somebody's database.
+A released migration never changes, because databases were created by it.
 """
 
 import sqlalchemy as sa

@@ -1,7 +1,7 @@
-"""Limits, budgets and priorities of orgs, teams and keys; what the ledger says of cache hits, routes and resumes.
+"""Limits, budgets and priorities of orgs, teams and keys; cache hits, routes and resumes in the ledger.
 
-Every column may be empty or has a default, so that a gateway or worker of the version before goes on writing its rows
-while the others are replaced.
+Every column is nullable or has a default, so that gateways and workers of the previous version can write their rows
+during a rolling update.
 """
 
 import sqlalchemy as sa
