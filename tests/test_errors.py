@@ -1,8 +1,8 @@
-"""The tree of errors is the one that the OpenAI SDK knows, and an envelope has its four fields."""
+"""The error tree matches the OpenAI SDK's, and an envelope has its four fields."""
 
 import inspect
 
-import httpx2 as httpx  # what the SDK itself stands on
+import httpx2 as httpx  # the SDK's own HTTP client
 import openai
 import pytest
 

@@ -40,7 +40,7 @@ async def read_bucket(redis: Redis, org: str, scope: str) -> Bucket | None:
 
 
 class Key:
-    """A key with limits, and what is done with it."""
+    """A key with limits, and operations on it."""
 
     def __init__(self, redis: Redis, limits: Limits | None = None, name: str = "key_1") -> None:
         self.redis, self.limits, self.name = redis, limits or Limits(), name
@@ -81,7 +81,7 @@ class Key:
         return bucket.running
 
     async def rewind(self, milliseconds: int) -> None:
-        """As if the bucket had been filled so much earlier."""
+        """Move the bucket's time back."""
         bucket = await self.bucket()
         assert bucket is not None
         words = (bucket.at - milliseconds, bucket.requests, bucket.tokens, bucket.running)
@@ -100,6 +100,6 @@ async def in_flight(redis: Redis) -> tuple[int, int]:
 
 
 async def expire(redis: Redis, *reservations: Reservation) -> None:
-    """As if their gateway had not been heard of for longer than a lease."""
+    """Let the leases of reservations end."""
     for reservation in reservations:
         await redis.call("ZADD", redis_keys.deadlines_key(ORG), "XX", 1, reservation.id)

@@ -1,4 +1,4 @@
-"""Requests that cost money, for tests of admission: who pays, and what Redis says of it."""
+"""Requests that cost money, and the state of budgets in Redis, for tests."""
 
 import struct
 from collections.abc import Sequence
@@ -30,13 +30,13 @@ def dollars(millionths: int) -> Decimal:
 
 
 def a_scope(id: str, amount: int, *, limits: Limits = NO_LIMITS, period: str = "total", warns: bool = False) -> Scope:
-    """With a budget of `amount` 10⁻⁶ $."""
+    """A scope with a budget of `amount` 10⁻⁶ $."""
     budget = {"amount": dollars(amount), "period": period, "on_exhausted": "warn" if warns else "deny"}
     return Scope(id, limits, Budget.model_validate(budget))
 
 
 async def trust(redis: Redis, *scopes: Scope, spent: int = 0, held: int = 0, period: int = 0) -> None:
-    """As a worker leaves a budget that it has counted."""
+    """Set budgets as the worker does after a recount."""
     for scope in scopes:
         assert scope.budget is not None
         kind = PERIODS.index(scope.budget.period)

@@ -149,7 +149,7 @@ async def test_the_orgs_revision_is_told_with_every_answer(redis: Redis) -> None
     ],
 )
 async def test_two_hundred_at_once_get_no_more_than_there_is(redis_url: str, limits: Limits, most: int) -> None:
-    """From several gateways, each with a connection of its own. The bucket fills while they ask: one more may pass."""
+    """From several gateways with a connection each. The bucket refills meanwhile, so one more may be admitted."""
     gateways = [Redis(redis_url) for _ in range(4)]
     keys = [Key(gateway, limits) for gateway in gateways]
     answers = await asyncio.gather(*[keys[n % 4].reserve(100) for n in range(200)])

@@ -1,4 +1,4 @@
-"""What an admin is told of a budget is what the next admission would find."""
+"""The status of a budget is what the next admission would find."""
 
 from datetime import UTC, datetime
 from decimal import Decimal

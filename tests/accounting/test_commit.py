@@ -1,4 +1,4 @@
-"""Records are committed once, and what they cost is spent, whatever is sent twice, late or never."""
+"""Records are committed and charged once, even if a command is sent twice, late or never."""
 
 import struct
 from decimal import Decimal
@@ -76,7 +76,7 @@ async def test_releasing_what_was_never_reserved_does_nothing(redis: Redis) -> N
 
 
 async def test_a_reservation_that_comes_after_its_settlement_does_not_stay(redis: Redis) -> None:
-    """Redis was paused: the request went on without it, was settled, and then Redis read what had been sent first."""
+    """Redis was paused: the request ran without it and was settled before Redis read the reservation."""
     key = Key(redis, Limits(tokens_per_minute=1000, concurrent_requests=1))
     wanted = key.wants(100)
     assert await key.settle(wanted, used=50)
@@ -122,7 +122,7 @@ async def test_requests_are_settled_together_as_they_are_one_by_one(redis: Redis
     await trust(redis, scope, team)
     reservations = [(await reserve(redis, [scope, team], 100, tokens=500))[0] for _ in range(4)]
     scope_set = reservations[0].scope_set
-    unseen = a_reservation(scope_set, 100)  # Redis was away when it came
+    unseen = a_reservation(scope_set, 100)  # Redis was away when it arrived
     bills = [a_bill(each, dollars(30), input_tokens=200) for each in (*reservations[:3], unseen)]
     assert await settle(redis, reservations[0], dollars(30), input_tokens=200)
     assert await settle_together(redis, scope_set, [*bills, bills[1]]) == 3
@@ -179,7 +179,7 @@ async def test_a_request_that_is_given_back_costs_nothing(redis: Redis) -> None:
 
 
 async def test_a_request_that_redis_never_saw_is_spent_all_the_same(redis: Redis) -> None:
-    """It went on while Redis was away, and comes from the spool."""
+    """It ran while Redis was away, and comes from the spool."""
     scope = a_scope(KEY, 1000)
     await trust(redis, scope)
     unseen = a_reservation(ScopeSet(ORG, (scope,)), 400)
@@ -189,7 +189,7 @@ async def test_a_request_that_redis_never_saw_is_spent_all_the_same(redis: Redis
 
 
 async def test_a_reservation_that_comes_after_its_settlement_holds_nothing(redis: Redis) -> None:
-    """Redis was paused: it read what had been sent first when all was over."""
+    """Redis was paused and read the reservation after the request was settled."""
     scope = a_scope(KEY, 1000)
     await trust(redis, scope)
     late = a_reservation(ScopeSet(ORG, (scope,)), 400)
@@ -204,7 +204,7 @@ async def test_a_reservation_that_comes_after_its_settlement_holds_nothing(redis
 
 
 async def made_earlier(redis: Redis, id: str, seconds: float) -> None:
-    """As if the reservation had been made so much earlier."""
+    """Move the reservation's time back."""
     data = await redis.call("HGET", reservations_key(ORG), id)
     (second,) = struct.unpack("<d", data[:8])
     await redis.call("HSET", reservations_key(ORG), id, struct.pack("<d", second - seconds) + data[8:])

@@ -1,10 +1,10 @@
-"""Laws of admission, whatever gateways do: they race, die, settle twice, late, or after they were taken for dead.
+"""Invariants of admission while gateways race, die, settle twice, late, or after they were considered dead.
 
 * Money is conserved: in every scope, at every moment, spent is the sum of what was settled, each request rounded up,
   and held is the sum of the open reservations.
 * A budget that denies admits no request beyond its amount: spent + held is within it after every admission; it is
   exceeded by no more than what requests cost beyond their estimates.
-* A limit is exceeded by no more than a token bucket may: at most its size at once, and what fills meanwhile.
+* A limit is exceeded by no more than a token bucket may: at most its size at once, and what is refilled meanwhile.
 * Settling is idempotent: sent again it changes nothing.
 """
 
@@ -49,7 +49,7 @@ BUDGETS = [id for id, scope in SCOPES.items() if scope.budget is not None]
 
 @dataclass
 class Open:
-    """A request that is under way."""
+    """A request in flight."""
 
     key: str
     reservation: Reservation
@@ -57,16 +57,16 @@ class Open:
 
 @dataclass
 class Platform:
-    """Gateways with a connection each, one Redis, and what should be true of it."""
+    """Gateways with a connection each, one Redis, and a model of its state."""
 
     gateways: list[Redis]
     under_way: list[Open] = field(default_factory=list)
     settled: dict[str, tuple[str, RequestRecord]] = field(default_factory=dict)
-    """By request: its key and what stands of it."""
+    """Keys and final records, by request."""
     reservations: dict[str, Open] = field(default_factory=dict)
     answers: list[tuple[Reservation, Admission]] = field(default_factory=list)
     beyond: int = 0
-    """What requests cost more than they had reserved, in 10⁻⁶ $."""
+    """What requests cost beyond their reservations, in 10⁻⁶ $."""
 
     async def reserve(self, gateway: int, key: str, tokens: int, cost: int) -> None:
         wanted = a_reservation(KEYS[key], cost, tokens)
@@ -86,7 +86,7 @@ class Platform:
             self.beyond += max(0, microdollars(cost) - request.reservation.money)
 
     async def settle_again(self, gateway: int, which: int, cost: Decimal) -> None:
-        """With other figures even: only a guess gives way, and only to who knows."""
+        """Even with other numbers: only a `lost` record is replaced, and only by one that is not."""
         if self.settled:
             guesses = [id for id, (_, bill) in self.settled.items() if bill.status == "lost"]
             ids = guesses if guesses and which % 2 else list(self.settled)
@@ -118,12 +118,12 @@ class Platform:
             self.beyond += max(0, microdollars(cost) - request.reservation.money)
 
     def total(self, scope: Scope) -> tuple[int, int]:
-        """What should be spent and held."""
+        """What should be spent, and held."""
         spent = sum(microdollars(bill.cost) for key, bill in self.settled.values() if scope in KEYS[key].scopes)
         return spent, sum(r.reservation.money for r in self.under_way if scope in r.reservation.scope_set.scopes)
 
     async def try_to_reserve(self, gateway: int, key: str, tokens: int, cost: int) -> None:
-        """Alone: whether there is money for it is known before."""
+        """One at a time, so that the model knows whether it is admitted."""
         enough = {
             scope.id: sum(self.total(scope)) + cost <= microdollars(scope.budget.amount)
             for scope in KEYS[key].scopes
@@ -195,7 +195,7 @@ def test_money_is_conserved_and_no_budget_admits_beyond_its_amount(
 
 
 async def storm(platform: Platform, dice: random.Random, requests: int) -> None:
-    """One gateway's requests, each with an end of its own, while the others' are under way."""
+    """Requests of one gateway that end in various ways, concurrent with those of others."""
     for _ in range(requests):
         gateway, key = dice.randrange(GATEWAYS), dice.choice(sorted(KEYS))
         await platform.reserve(gateway, key, dice.randrange(2000), dice.randrange(1, 90))
@@ -208,7 +208,7 @@ async def storm(platform: Platform, dice: random.Random, requests: int) -> None:
 
 
 async def test_gateways_that_race_exceed_nothing_by_more_than_is_said(redis_url: str) -> None:
-    """All scopes at once: what was admitted is within the limits' sizes and what filled meanwhile."""
+    """All scopes together: what was admitted is within the limits plus what was refilled."""
     async with a_platform(redis_url) as platform:
         began = time.monotonic()
         await asyncio.gather(*[storm(platform, random.Random(n), 60) for n in range(9)])
@@ -235,7 +235,7 @@ async def test_two_hundred_at_once_spend_no_more_than_there_is(redis_url: str, a
 
 @pytest.mark.long
 async def test_ten_thousand_requests_come_out_even_to_the_last_millionth(redis_url: str) -> None:
-    """Σ spent = Σ of what the stream's records cost, each rounded up; nothing is held, nothing runs."""
+    """Σ spent = Σ cost of the stream's records, each rounded up; nothing is held, no request is in flight."""
     async with a_platform(redis_url) as platform:
         wide = {id: a_scope(id, 10**12) for id in BUDGETS}
         scope_set = ScopeSet(ORG, tuple(wide.values()))
@@ -245,7 +245,7 @@ async def test_ten_thousand_requests_come_out_even_to_the_last_millionth(redis_u
         async def one(gateway: Redis) -> None:
             wanted = a_reservation(scope_set, dice.randrange(1, 900))
             end = dice.randrange(20)
-            if end:  # 0: Redis was away when it came
+            if end:  # 0: Redis was away when it arrived
                 assert (await admission.reserve(gateway, wanted)).refused is None
             bill = a_bill(wanted, Decimal(dice.randrange(10**12)).scaleb(-15))
             if end == 1:
@@ -282,7 +282,7 @@ def bill_of_lost(bill: RequestRecord) -> RequestRecord:
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_whatever_happens_tokens_and_places_are_neither_made_nor_lost(redis: Redis, seed: int) -> None:
-    """Any order of reserving, settling (twice, late), releasing, renewing and expiring, against a model of it."""
+    """Reserve, settle (twice, late), release, renew and expire in any order, compared with a model."""
     dice, began = random.Random(seed), time.monotonic()
     limits = Limits(requests_per_minute=10**6, tokens_per_minute=10**6, concurrent_requests=12)
     key = Key(redis, limits)
@@ -336,7 +336,7 @@ async def test_whatever_happens_tokens_and_places_are_neither_made_nor_lost(redi
     assert await key.running() == len(open_now)
     level = await key.level()
     held = sum(reservation.tokens for reservation in open_now.values())
-    # The bucket fills at its own pace meanwhile; nothing else may add to it.
+    # The bucket is refilled meanwhile; nothing else may add to it.
     filled = (time.monotonic() - began + 0.01) * 10**6 / 60
     assert 10**6 - spent - held <= level <= 10**6 - spent - held + filled
     for reservation in [*open_now.values()]:

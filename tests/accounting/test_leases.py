@@ -1,4 +1,4 @@
-"""A request whose gateway died is lost once; one whose gateway lives is not."""
+"""Requests of a dead gateway are settled as lost, once; those of a living one are not."""
 
 import asyncio
 
@@ -80,7 +80,7 @@ async def test_what_is_settled_is_not_renewed_into_life(redis: Redis) -> None:
 
 
 async def test_the_truth_comes_after_the_guess(redis: Redis) -> None:
-    """Its gateway was only stopped for a while: what it says replaces what was taken for lost. Not the reverse."""
+    """Its gateway was only stopped for a while: its record replaces the lost one, never the reverse."""
     key = Key(redis)
     reservation, _ = await key.reserve()
     await expire(redis, reservation)
@@ -92,7 +92,7 @@ async def test_the_truth_comes_after_the_guess(redis: Redis) -> None:
 
 
 async def test_a_guess_is_remembered_for_a_day_and_the_truth_for_minutes(redis: Redis) -> None:
-    """A spool may turn up after a long outage; of the rest there are thousands a second."""
+    """A spool may turn up after a long outage; other settled ids are thousands a second."""
     key = Key(redis)
     reservation, _ = await key.reserve()
     mark = f"settled:{{{ORG}}}:{reservation.id}"

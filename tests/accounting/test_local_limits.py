@@ -1,4 +1,4 @@
-"""A share of every limit passes without Redis; money does not."""
+"""Without Redis a share of every limit is admitted; requests that need a budget are not."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Python and the scripts agree on periods."""
+"""Python and Lua agree on periods."""
 
 import asyncio
 import itertools
@@ -21,7 +21,7 @@ PERIOD_OF = Script(
 
 @pytest.mark.parametrize("period", PERIODS[1:])
 async def test_redis_and_we_mean_the_same_period(redis: Redis, period: str) -> None:
-    """Each day of twelve years, leap years and a century's turn among them: a new number exactly when one begins."""
+    """Each day of twelve years, including leap years and the turn of a century."""
     kind = period_kind(period)
     for year in (2023, 2096):
         start = int(datetime(year, 1, 1, tzinfo=UTC).timestamp())

@@ -1,4 +1,4 @@
-"""Requests that come together are admitted as they are one by one, and each hears of its own."""
+"""Requests that are reserved together get the answers that they would get one by one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -23,7 +23,7 @@ COUNTERS = ScopeSet(ORG, (NARROW, TEAM))
 
 
 class Spawned:
-    """Runs what is spawned, and waits for it."""
+    """Runs spawned tasks and waits for them."""
 
     def __init__(self) -> None:
         self.tasks: list[asyncio.Task[None]] = []
@@ -45,7 +45,7 @@ async def together(reserving: Reservations, wanted: list[Reservation]) -> list[A
 
 
 def some() -> list[Reservation]:
-    """Of which one scope after the other refuses some."""
+    """Reservations of which each scope refuses some."""
     return [
         a_reservation(COUNTERS, money, tokens) for money, tokens in ((90, 100), (400, 300), (300, 10), (90, 700)) * 3
     ]

@@ -1,4 +1,4 @@
-"""Every record arrives, once: with Redis away, paused or killed, with a disk that is full, after a crash."""
+"""Every record arrives once: with Redis away, paused or killed, with a full disk, after a crash."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ LIMITED = ScopeSet(ORG, (Scope("key:key_1", Limits(concurrent_requests=99)),))
 
 
 def a_settlement(redis: Redis, spool: Spool, **changes: Any) -> Settlement:
-    """One that looks at its spool all the time."""
+    """A settlement that looks at its spool all the time."""
     return Settlement(redis, spool, replay_seconds=0.01, **changes)
 
 
@@ -43,7 +43,7 @@ async def own(own_redis_server: RedisServer) -> AsyncIterator[Redis]:
 
 @asynccontextmanager
 async def running(*subjects: Settlement) -> AsyncIterator[None]:
-    """They run; one that ends by itself is a failure."""
+    """Run them; one that ends by itself is a failure."""
     tasks = [asyncio.create_task(subject.run()) for subject in subjects]
     try:
         yield
@@ -66,10 +66,10 @@ async def stream(redis: Redis) -> list[str]:
 
 
 async def arrived(redis: Redis, records: Sequence[RequestRecord]) -> None:
-    """Wait until all of them are in the stream; then they are there once."""
+    """Wait until all of them are in the stream, and check that each is there once."""
     wanted = {record.id for record in records}
     async with asyncio.timeout(20):
-        while not wanted <= set(await stream(redis)):  # noqa: ASYNC110  # Redis is asked, it does not tell
+        while not wanted <= set(await stream(redis)):  # noqa: ASYNC110  # a poll: Redis has no event for it
             await asyncio.sleep(0.01)
     assert sorted(await stream(redis)) == sorted(wanted)
 
@@ -92,7 +92,7 @@ def settle_all(subject: Settlement, count: int) -> list[RequestRecord]:
 
 
 def contents(folder: Path) -> bytes:
-    """Of the one file that is there."""
+    """The contents of the only file."""
     (file,) = folder.iterdir()
     return file.read_bytes()
 
@@ -102,7 +102,7 @@ def cut_off_the_end(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[:-50])
 
 
-# Redis there
+# with Redis
 
 
 async def test_records_are_committed_and_nothing_touches_the_disk(redis: Redis, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ async def test_a_record_that_was_settled_twice_is_there_once(redis: Redis, tmp_p
     await arrived(redis, [record])
 
 
-# Redis away
+# without Redis
 
 
 async def test_with_redis_away_records_wait_on_disk_and_are_replayed(
@@ -192,7 +192,7 @@ async def test_a_line_that_nobody_can_read_is_set_aside_and_stops_nothing(
 async def test_records_settled_all_through_an_outage_arrive_once(
     own_redis_server: RedisServer, own: Redis, tmp_path: Path, how: str
 ) -> None:
-    """Some were under way when it began: whether Redis has them is not known, so they are sent again."""
+    """For some of them it is not known whether Redis has them, so they are sent again."""
     subject = a_settlement(own, Spool(tmp_path))
     records: list[RequestRecord] = []
 
@@ -238,11 +238,11 @@ async def test_a_redis_that_refuses_to_write_is_as_good_as_away(
         await arrived(own, records)
 
 
-# the disk full
+# full disk
 
 
 class FullSpool(Spool):
-    """A disk without room, until there is some."""
+    """A full disk, until `is_full` is False."""
 
     is_full = True
 
@@ -297,14 +297,14 @@ async def test_a_spool_that_can_not_be_read_does_not_end_the_gateway(
 
 
 async def deadline(redis: Redis, record: RequestRecord) -> float:
-    """When its reservation expires, Unix ms by Redis' clock."""
+    """When the record's reservation expires, Unix ms by Redis' clock."""
     return float(await redis.call("ZSCORE", redis_keys.deadlines_key(ORG), record.id))
 
 
 async def renewed(redis: Redis, record: RequestRecord, *, after: float) -> None:
-    """Wait until its deadline is later than that."""
+    """Wait until the deadline is later than `after`."""
     async with asyncio.timeout(20):
-        while await deadline(redis, record) <= after:  # noqa: ASYNC110  # Redis is asked, it does not tell
+        while await deadline(redis, record) <= after:  # noqa: ASYNC110  # a poll: Redis has no event for it
             await asyncio.sleep(0.01)
 
 
@@ -341,7 +341,7 @@ async def test_a_request_is_lost_when_its_gateway_is(redis: Redis, tmp_path: Pat
     async with running(subject):
         await renewed(redis, record, after=before)
     async with asyncio.timeout(20):
-        while not await leases.settle_expired(redis, ORG, grace_seconds=0):  # noqa: ASYNC110  # asked, as above
+        while not await leases.settle_expired(redis, ORG, grace_seconds=0):  # noqa: ASYNC110  # a poll
             await asyncio.sleep(0.01)
     await arrived(redis, [record])
 

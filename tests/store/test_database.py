@@ -1,4 +1,4 @@
-"""The database says whether it is there, and its tables are made once."""
+"""The database reports its availability, and migrates its tables once."""
 
 import asyncio
 import fcntl
@@ -56,7 +56,7 @@ async def test_a_database_of_a_newer_program_is_left_alone(database: Database) -
 
 
 async def test_a_step_that_fails_leaves_nothing_behind(database_url: str) -> None:
-    # The last table exists already, so the step breaks after it has made the others.
+    # The last table exists already, so the migration fails after it has created the others.
     database = Database(database_url)
     if database.is_sqlite:
         path = Path(str(make_url(database_url).database))
@@ -77,7 +77,7 @@ async def test_a_step_that_fails_leaves_nothing_behind(database_url: str) -> Non
 
 async def test_a_database_without_tables_is_unavailable_and_not_broken(database_url: str) -> None:
     database = Database(database_url)
-    if database.is_sqlite:  # a file in a folder that is there, and empty
+    if database.is_sqlite:  # an existing, empty folder
         Path(str(make_url(database_url).database)).parent.mkdir()
     with pytest.raises(DatabaseUnavailableError):
         async with database.connect() as connection:
@@ -133,12 +133,12 @@ async def test_sqlite_commits_to_the_disk_and_readers_do_not_wait(sqlite_url: st
 
 
 async def test_another_process_sees_what_was_committed_after_a_second_migration(sqlite_url: str) -> None:
-    """The gateway's tables may be brought up to date when requests have opened connections already."""
+    """Requests may have opened connections before the migration."""
     database = Database(sqlite_url)
     await database.migrate()
     await database.ping()
     await database.migrate()
-    assert orgs_by_another_process(sqlite_url) == []  # it leaves as well, and is not the last one here
+    assert orgs_by_another_process(sqlite_url) == []  # its connection closes as well, and is not the last one
     async with database.begin() as connection:
         await connection.execute(text("INSERT INTO orgs (id, created) VALUES ('a', 1)"))
     assert orgs_by_another_process(sqlite_url) == ["a"]

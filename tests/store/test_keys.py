@@ -1,4 +1,4 @@
-"""A key is found by its digest, and nothing else of it is kept."""
+"""A key is found by its digest; its secret is not stored."""
 
 import asyncio
 from pathlib import Path

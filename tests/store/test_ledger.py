@@ -1,4 +1,4 @@
-"""A record becomes one row, whatever is in it and however often it is delivered; money adds up to the last digit."""
+"""Any record becomes one row, however often it is delivered; sums of money are exact."""
 
 import asyncio
 import random
@@ -34,7 +34,7 @@ async def test_the_row_has_a_column_for_every_field_of_the_record() -> None:
     assert set(row_of(a_record())) == set(ledger_table.columns.keys()) == set(RequestRecord.__struct_fields__)
 
 
-# Not shrunk: every example is a transaction, and the first one that fails says enough.
+# Not shrunk: every example is a transaction, and the first failure says enough.
 @settings(
     max_examples=20,
     deadline=None,

@@ -1,4 +1,4 @@
-"""Lines on disk: fsynced, replayed once, whoever crashes."""
+"""Lines on disk: fsynced, and replayed once also after crashes."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from quarterdeck.store.spool import Spool
 
 
 def drained(spool: Spool) -> list[bytes]:
-    """All that waits, file by file, as a replay takes it."""
+    """All waiting lines, file by file, as a replay takes them."""
     lines: list[bytes] = []
     while (taken := spool.take()) is not None:
         lines += spool.read(taken)
@@ -126,7 +126,7 @@ def test_what_nobody_can_read_is_set_aside_and_not_replayed(tmp_path: Path) -> N
 
 
 def test_writers_and_replayers_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
-    """The race that matters: a file is taken at the moment in which a line is added to it."""
+    """The race that matters: a file is taken while a line is appended to it."""
     lines, found = 300, []
     writing = [threading.Thread(target=_write, args=(Spool(tmp_path), name, lines)) for name in (b"a", b"b")]
     over = threading.Event()

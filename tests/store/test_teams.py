@@ -1,4 +1,4 @@
-"""Teams and organisations: what they may take is kept exactly, and comes along with their keys."""
+"""Terms of teams and organisations are stored exactly, and read with their keys."""
 
 import asyncio
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Budgets that Redis does not know are counted from ledger and stream, each request once, while others go on."""
+"""Budgets that Redis does not know are rebuilt from ledger and stream, each request counted once, under traffic."""
 
 import asyncio
 import random
@@ -33,7 +33,7 @@ KEY = "key:key_1"
 
 @dataclass
 class Books:
-    """Redis and the ledger, and what moves records from one to the other."""
+    """Redis, the ledger, and the consumer that moves records from one to the other."""
 
     redis: Redis
     database: Database
@@ -47,7 +47,7 @@ class Books:
             await self.redis.call("XADD", stream_key(ORG), "*", "record", encode(record))
 
     async def project(self, count: int = 100) -> int:
-        """A batch from the stream into the ledger, as the ledger's loop does it."""
+        """Project a batch from the stream into the ledger, as the ledger loop does."""
         entries = await self.consumer.read(self.redis, [ORG], count=count, block_ms=1)
         if entries:
             await self.enter(*[decode(entry.data) for entry in entries if entry.data is not None])
@@ -86,7 +86,7 @@ async def test_what_was_spent_is_ledger_and_stream_each_request_rounded_up_and_o
     await books.enter(spent("0.00001", key="key_2"), spent("0.0001", key="key_3", team="blue"))
     await books.append(both, spent("0.000020"), spent("0.000300", key="key_2"))
     assert (await reserve(books.redis, scopes, 1))[1].refused == "cold"
-    for _ in scopes[1:]:  # one at a time: each is found cold when those before it are known
+    for _ in scopes[1:]:  # one at a time: a scope is found cold once those before it are known
         assert await books.rebuild() == 1
         assert (await reserve(books.redis, scopes, 1))[1].refused == "cold"
     assert await books.rebuild() == 1
@@ -170,7 +170,7 @@ async def test_one_that_died_on_the_way_is_begun_anew(sqlite_books: Books, monke
 async def test_one_that_was_lost_while_it_was_counted_is_counted_again(
     sqlite_books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was settled between the recount and the loss is in no sum."""
+    """What was settled between the recount and the loss is in neither sum."""
     books, scope = sqlite_books, a_scope(KEY, 1000, warns=True)
     await books.enter(spent("0.000100"))
     reservation, _ = await reserve(books.redis, [scope], 1)
@@ -209,7 +209,7 @@ async def test_a_database_that_is_away_leaves_budgets_cold(sqlite_books: Books, 
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_counted_while_requests_are_settled_and_projected(books: Books, seed: int) -> None:
-    """Settling, projecting, losing the state and counting anew at once, in any order: not a millionth too much."""
+    """Settle, project, lose the state and recount concurrently: the sum is exact."""
     dice = random.Random(seed)
     scopes = (Scope(KEY, a_scope(KEY, 1).limits), a_scope("team:default", 10**9, warns=True))
     total = 0
@@ -247,7 +247,7 @@ async def test_counted_while_requests_are_settled_and_projected(books: Books, se
 async def test_counted_in_whatever_order_the_steps_of_all_come(
     sqlite_books: Books, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    """Two gateways, and two workers that take over from one another, die, run out of time and lose the state amid it.
+    """Two gateways and two workers that take over from one another, die, time out, and lose the state meanwhile.
 
     Each request costs a power of two, so that a sum that is wrong tells which were missed or counted twice."""
     dice = random.Random(seed)
@@ -274,7 +274,7 @@ async def test_counted_in_whatever_order_the_steps_of_all_come(
             entries = await consumer.claim(ORG, count=3) if dice.random() < 0.3 else []
             entries = entries or await consumer.read(redis, [ORG], count=dice.randrange(1, 6), block_ms=1)
             await Ledger(database).insert([decode(entry.data) for entry in entries if entry.data is not None])
-            if dice.random() < 0.9:  # else it dies here
+            if dice.random() < 0.9:  # else it dies here, before it acknowledges
                 await consumer.commit(ORG, [entry.id for entry in entries])
 
     async def counting() -> None:
@@ -299,7 +299,7 @@ async def test_counted_in_whatever_order_the_steps_of_all_come(
     [(Change(ORG, key="key_1"), KEY), (Change(ORG, team="red"), "team:red"), (Change(ORG), "org")],
 )
 async def test_what_an_admin_changed_is_counted_anew(sqlite_books: Books, change: Change, scope: str) -> None:
-    """Its budget may have been away for a while, and nobody counted."""
+    """Its budget may have been removed for a while, when it was not counted."""
     books = sqlite_books
     await RedisRevisions(books.redis).bump(change)
     assert await books.rebuild() == 0
@@ -316,18 +316,18 @@ async def test_what_an_admin_changed_is_counted_anew(sqlite_books: Books, change
 async def test_what_an_admin_changed_while_it_was_counted_is_counted_once_more(
     sqlite_books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Taken away and given back within one count: what was settled in between is in neither of its halves."""
+    """Removed and set again during one rebuild: what was settled in between is in neither of its halves."""
     books, team = sqlite_books, a_scope("team:red", 10**6)
     await trust(books.redis, team, spent=100)
     await books.enter(a_record(team="red", cost=dollars(100)))
     revisions = RedisRevisions(books.redis)
-    await revisions.bump(Change(ORG, team="red"))  # the budget is taken away
+    await revisions.bump(Change(ORG, team="red"))  # the budget is removed
     records = budget_rebuild._records
 
     async def meanwhile(redis: Redis, org: str, last: str) -> object:
         free, _ = await reserve(redis, [], 0)
         await settle(redis, free, dollars(40), team="red")
-        await revisions.bump(Change(ORG, team="red"))  # and given back
+        await revisions.bump(Change(ORG, team="red"))  # and set again
         return await records(redis, org, last)
 
     monkeypatch.setattr(budget_rebuild, "_records", meanwhile)
