@@ -4,8 +4,14 @@ from quarterdeck.accounting import scripts
 from quarterdeck.inference.cache import store
 from quarterdeck.net.lua_scripts import INCLUDE, PackagedScript, read_lua
 from quarterdeck.net.redis import Redis, Script
+from quarterdeck.worker import streams
 
-SCRIPTS = [value for module in (scripts, store) for value in vars(module).values() if isinstance(value, PackagedScript)]
+SCRIPTS = [
+    value
+    for module in (scripts, store, streams)
+    for value in vars(module).values()
+    if isinstance(value, PackagedScript)
+]
 
 
 def test_an_include_stands_for_the_text_of_the_file() -> None:

@@ -50,7 +50,7 @@ def is_put_together(node: ast.expr) -> bool:
 
 def test_the_look_sees_the_source() -> None:
     names = {name for name, _ in trees()}
-    assert {"gateway/front.py", "inference/pipeline.py", "store/keys.py"} <= names
+    assert {"gateway/http/front.py", "inference/pipeline.py", "store/keys.py"} <= names
 
 
 def test_no_template_engine_no_command_and_no_pickle_is_imported() -> None:

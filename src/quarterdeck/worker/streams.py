@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from quarterdeck.accounting.redis_keys import rebuilding_key, stream_key
-from quarterdeck.net.redis import Redis, RedisError, Script
+from quarterdeck.net.lua_scripts import PackagedScript
+from quarterdeck.net.redis import Redis, RedisError
 
 LEDGER_GROUP = "ledger"
 TRACES_GROUP = "traces"
@@ -29,65 +30,10 @@ def dead_key(org: str) -> str:
     return f"ledger:{{{org}}}:dead"
 
 
-_COMMIT = Script("""
--- KEYS ledger traces [rebuilding]; ARGV group most id*: acknowledge and delete; with most > 0 append to the traces and
--- trim their oldest. Only the worker whose XACK succeeds appends: of two workers with the same entry, one.
--- {-1}: budgets are being rebuilt, from a consistent view of ledger and stream.
-if KEYS[3] and redis.call('EXISTS', KEYS[3]) == 1 then return {-1} end
-local most, done, dropped = tonumber(ARGV[2]), 0, 0
-for i = 3, #ARGV do
-  if redis.call('XACK', KEYS[1], ARGV[1], ARGV[i]) == 1 then
-    done = done + 1
-    if most > 0 then
-      local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
-      if entry then redis.call('XADD', KEYS[2], '*', unpack(entry[2])) end
-    end
-    redis.call('XDEL', KEYS[1], ARGV[i])
-  end
-end
-if most > 0 then dropped = redis.call('XTRIM', KEYS[2], 'MAXLEN', most) end
-return {done, dropped}
-""")
-
-_MOVE_TO_DEAD = Script("""
--- KEYS stream dead; ARGV group id reason: move one entry to the dead stream, with the reason
-local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
-if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 or not entry then return 0 end
-redis.call('XADD', KEYS[2], '*', 'reason', ARGV[3], 'entry', ARGV[2], unpack(entry[2]))
-redis.call('XDEL', KEYS[1], ARGV[2])
-return 1
-""")
-
-_REPLAY = Script("""
--- KEYS dead stream; ARGV most: move entries back to their stream, without the reason
-local count = 0
-for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[1])) do
-  local fields = {}
-  for i = 1, #entry[2], 2 do
-    if entry[2][i] ~= 'reason' and entry[2][i] ~= 'entry' then
-      fields[#fields + 1] = entry[2][i]; fields[#fields + 1] = entry[2][i + 1]
-    end
-  end
-  redis.call('XADD', KEYS[2], '*', unpack(fields))
-  redis.call('XDEL', KEYS[1], entry[1])
-  count = count + 1
-end
-return count
-""")
-
-_LEAVE = Script("""
--- KEYS stream; ARGV group name idle_ms: delete this consumer, and others idle for idle_ms. One with pending entries
--- stays: its entries would never be delivered again.
-for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-  local about = {}
-  for i = 1, #consumer, 2 do about[consumer[i]] = consumer[i + 1] end
-  if about.pending == 0 and (about.name == ARGV[2] or about.idle > tonumber(ARGV[3])) then
-    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], about.name)
-  end
-end
-return 1
-""")
-
+_COMMIT = PackagedScript("quarterdeck.worker", "commit")
+_MOVE_TO_DEAD = PackagedScript("quarterdeck.worker", "move_to_dead")
+_REPLAY = PackagedScript("quarterdeck.worker", "replay_dead")
+_LEAVE = PackagedScript("quarterdeck.worker", "leave")
 _IDLE_CONSUMER_MS = 24 * 3600 * 1000
 
 
