@@ -1,4 +1,4 @@
-"""The real stack, started once for all e2e tests, and a second one for the quantized model after it."""
+"""The real stack, started once for all e2e tests, then a second one for the quantized model."""
 
 import json
 import shutil
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.e2e.samples import CHATS, TEXTS
 from tests.e2e.stack import CHAT, EMBED, ENGINE_PYTHON, Stack, Stacks, stacks
 
 from quarterdeck.settings.environment import Environment
@@ -34,15 +35,10 @@ models:
   - name: quantized
     engine: {{source: "packaged:{CHAT}", context: 1024, quantization: bitsandbytes}}
 """
-TEXTS = ["The harbour master keeps a ledger.", "Ein Schiff läuft ein.", "def f(x): return x + 1", "ship " * 60]
-CHATS = [
-    [{"role": "user", "content": "What is the capital of France?"}],
-    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Count to three. 一二三 🙂"}],
-]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The engine kill and the other stack come last, each start costs a minute."""
+    """Order tests: the engine kill and the other stack last, because each start takes a minute."""
     here = [item for item in items if item.path.is_relative_to(HERE)]
     last = ("test_survival", "test_quantized")
     here.sort(key=lambda item: last.index(item.path.stem) + 1 if item.path.stem in last else 0)
@@ -56,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def running() -> Iterator[Stacks]:
     assert ENGINE_PYTHON.exists(), "the engine's environment is missing: make setup"
-    # A short path: Ray's sockets live below it and a socket's path holds 107 bytes.
+    # A short path: Ray's sockets are below it, and a socket's path is limited to 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="qd-e2e-"))
     with stacks(folder) as found:
         yield found
@@ -75,7 +71,7 @@ def quantized(running: Stacks) -> Stack:
 
 @pytest.fixture(scope="session")
 def reference(running: Stacks, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What sentence-transformers and the tokenizer say, and where a LoRA adapter lies."""
+    """Return results of sentence-transformers and the tokenizer, and the path of a LoRA adapter."""
     stack = running.use("platform", PLATFORM)  # it prepares the models
     models = Environment.read().cache / "models"
     adapter = stack.folder / "state" / "adapters" / "loud"

@@ -1,4 +1,4 @@
-"""What the real libraries say, asked in the engine's environment: run by its python, never imported by a test.
+"""Results of the reference libraries. Run by the engine environment's python, never imported by a test.
 
     python reference.py CHAT_MODEL EMBED_MODEL ADAPTER < questions.json > answers.json
 

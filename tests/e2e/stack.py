@@ -23,13 +23,13 @@ ENGINE_PYTHON = CHECKOUT / ".envs" / "engine" / "bin" / "python"
 CHAT = "smollm2-135m-instruct"
 EMBED = "all-minilm-l6-v2"
 START_SECONDS = 600.0
-"""A host may be four times slower than the ones where this takes one and a half minutes; nothing is measured by it."""
+"""A slow host may take four times the usual minute and a half."""
 
 T = TypeVar("T")
 
 
 class Stack:
-    """A running platform in a folder of its own."""
+    """A running platform in its own folder."""
 
     def __init__(self, folder: Path, config: str) -> None:
         self.folder = folder
@@ -50,7 +50,7 @@ class Stack:
         self._client: openai.OpenAI | None = None
 
     def start(self) -> None:
-        """Until every model is ready."""
+        """Start and wait until every model is ready."""
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "quarterdeck.cli", "up", "--engine", "vllm", "--port", str(self.port)],
@@ -62,7 +62,7 @@ class Stack:
         self.wait(self._all_ready, START_SECONDS)
 
     def stop(self) -> None:
-        """As Ctrl-C. `up` itself sees to it that no process is left."""
+        """Stop as by Ctrl-C. `up` ends every process."""
         client, self._client = self._client, None
         if client is not None:
             client.close()
@@ -78,26 +78,26 @@ class Stack:
             raise
 
     def wait(self, ask: Callable[[], T | None], seconds: float = 60.0) -> T:
-        """Ask until there is an answer."""
+        """Poll until `ask` returns a value."""
         deadline = time.monotonic() + seconds
         while True:
             if (answer := ask()) is not None:
                 return answer
             if self.process is not None and self.process.poll() is not None:
-                raise AssertionError(f"`up` ended with {self.process.returncode}:\n{self.told()}")
+                raise AssertionError(f"`up` ended with {self.process.returncode}:\n{self.logs()}")
             if time.monotonic() > deadline:
-                raise AssertionError(f"nothing for {seconds} s:\n{self.told()}")
+                raise AssertionError(f"no result within {seconds} s:\n{self.logs()}")
             time.sleep(0.05)
 
-    def told(self) -> str:
-        """What `up` printed, and the ends of the logs."""
+    def logs(self) -> str:
+        """Return the ends of `up`'s output and of the logs."""
         parts = [self.log.read_text(errors="replace")[-3000:]]
         for path in sorted((self.folder / "state" / "logs").glob("*.log")):
             parts.append(f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}")
         return "\n".join(parts)
 
     def client(self) -> openai.OpenAI:
-        """The real SDK, without its retries. One, closed with the stack: a collected one may leave its socket open."""
+        """Return the real SDK without retries. Closed with the stack: a collected one may leak its socket."""
         if self._client is None:
             self._client = openai.OpenAI(base_url=f"{self.base_url}/v1", api_key=self.key, max_retries=0, timeout=300)
         return self._client
@@ -125,13 +125,13 @@ class Stack:
         return next(str(row["url"]) for row in self.endpoints() if row["model"] == model)
 
     def running(self, model: str) -> float:
-        """Sequences that vLLM itself says are running."""
+        """Return the number of running sequences, from vLLM's metrics."""
         with urllib.request.urlopen(f"{self.replica(model)}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("vllm:num_requests_running{"))
 
     def row(self, request_id: str) -> dict[str, Any]:
-        """The ledger's row of a request, as soon as the worker has inserted it."""
+        """Wait for the ledger's row of a request and return it."""
 
         def ask() -> dict[str, Any] | None:
             with contextlib.closing(sqlite3.connect(self.folder / "state" / "quarterdeck.db")) as database:
@@ -147,7 +147,7 @@ class Stack:
         except OSError:
             return None
         for row in rows:
-            assert "failed" not in row.get("detail", ""), f"{row}\n{self.told()}"
+            assert "failed" not in row.get("detail", ""), f"{row}\n{self.logs()}"
         try:
             with urllib.request.urlopen(f"{self.base_url}/readyz", timeout=5) as answer:
                 models = json.load(answer)["models"]
@@ -157,7 +157,7 @@ class Stack:
 
 
 class Stacks:
-    """One at a time: two would be four engines on two cores."""
+    """Runs one stack at a time: two would be four engines on two cores."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,10 +1,10 @@
-"""The real model through the whole platform, with the real SDK."""
+"""The real model through the whole platform, with the official SDK."""
 
 import json
 from typing import Any
 
 import pytest
-from tests.e2e.conftest import CHATS, TEXTS
+from tests.e2e.samples import CHATS, TEXTS
 from tests.e2e.stack import CHAT, EMBED, Stack
 
 QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]

@@ -1,4 +1,4 @@
-"""The same request, sent to vLLM itself and through the gateway, gets the same answer after ids and times."""
+"""The gateway returns the body that vLLM returns for the same request, except for ids and times."""
 
 import json
 from typing import Any
@@ -73,16 +73,16 @@ SHAPES = {
 
 
 def without_ids(value: Any) -> Any:
-    """Ids and times taken out, at any depth."""
+    """Remove ids and times at any depth."""
     if isinstance(value, dict):
         return {k: without_ids(v) for k, v in value.items() if k not in ("id", "created", "request_id")}
     return [without_ids(item) for item in value] if isinstance(value, list) else value
 
 
 def folded(answer: httpx.Response) -> Any:
-    """A body without ids; a stream as its texts by choice, its finish reasons and its usage.
+    """Return a body without ids; for a stream, texts and finish reasons by choice, and usage.
 
-    How many tokens came in one event is the moment's.
+    The number of tokens per event varies.
     """
     if not answer.headers["content-type"].startswith("text/event-stream"):
         return without_ids(answer.json())
@@ -105,7 +105,7 @@ def test_the_gateway_changes_nothing(platform: Stack, name: str) -> None:
     body = {key: value for key, value in body.items() if value is not None}
     replica = platform.replica(body["model"])
     with platform.http() as http:
-        # Once before: the prefix cache is then in the same state for both.
+        # Warm-up: the prefix cache is then in the same state for both.
         first = httpx.post(replica + path, json=body, timeout=300, trust_env=False)
         assert first.status_code == 200, first.text
         direct = httpx.post(replica + path, json=body, timeout=300, trust_env=False)

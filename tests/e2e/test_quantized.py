@@ -1,4 +1,4 @@
-"""Four bits a weight, on a processor, by one word in the configuration."""
+"""A model quantized to four bits on a CPU, by one setting."""
 
 from tests.e2e.stack import Stack
 

@@ -1,4 +1,4 @@
-"""Every process survives the others' restarts. What callers see is what docs/operations/failures.md says."""
+"""Each process survives restarts of the others. Clients see what docs/operations/failures.md says."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from quarterdeck.processes import descendants
 
 
 def named(stack: Stack, *words: str) -> list[int]:
-    """The stack's processes whose command line has all the words."""
+    """Return the stack's processes whose command line contains all the words."""
     assert stack.process is not None
     found = []
     for pid in (process.pid for process in descendants(stack.process.pid)):

@@ -1,4 +1,4 @@
-"""Adapters: loaded into every replica or none, and again into one that came back."""
+"""Adapters are loaded into every replica or none, and again into a restarted one."""
 
 import json
 from pathlib import Path
@@ -121,10 +121,10 @@ def test_a_folder_without_an_adapter_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"model": 1, "name": "a", "path": "/b"}', b"\xff"])
-def test_a_body_that_is_not_an_order_is_refused(body: bytes) -> None:
+def test_an_invalid_body_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequestError):
         parse_adapter_request(body)
 
 
-def test_an_order_is_read() -> None:
+def test_a_request_is_parsed() -> None:
     assert parse_adapter_request(b'{"model": "chat", "name": "a", "path": "/b"}') == ("chat", "a", "/b")

@@ -1,4 +1,4 @@
-"""GGUF to safetensors: the parts that numbers prove. Runs in the engine's environment, where numpy is."""
+"""GGUF to safetensors: the numeric parts. Runs in the engine's environment, which has numpy."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The control port, with a Ray that only tells."""
+"""The control port, with a fake Ray."""
 
 import json
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Serve's account of its replicas becomes the rows that the gateway polls."""
+"""Ray Serve's details become the rows that the gateway polls."""
 
 from typing import Any
 
@@ -64,7 +64,7 @@ def test_all_drain_when_the_door_does() -> None:
     assert [row.state for row in listed] == ["draining", "starting"]
 
 
-def test_a_model_without_a_replica_is_listed_once_with_where_it_stands() -> None:
+def test_a_model_without_a_replica_is_listed_once_with_its_progress() -> None:
     (row,) = endpoint_rows([CHAT], {}, {}, {})
     assert (row.id, row.state, row.url, row.detail) == ("org/chat", "starting", "", "waiting for deployment")
 

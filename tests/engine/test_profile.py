@@ -1,4 +1,4 @@
-"""One config on each kind of machine: what vLLM and Ray are told, and what is refused in one line."""
+"""One configuration on each kind of machine: the arguments of vLLM and Ray, and the reasons of refusals."""
 
 from typing import Any
 
@@ -132,7 +132,7 @@ def test_the_users_arguments_and_variables_win() -> None:
     assert max_running(engine) == 8
 
 
-def test_threads_are_bound_as_told_or_to_all_of_a_small_machine() -> None:
+def test_threads_are_bound_as_configured_or_to_all_of_a_small_machine() -> None:
     assert make_profile(_engine(), NEW, thread_binding="0").env["VLLM_CPU_OMP_THREADS_BIND"] == "0"
     large = Machine(cpu_flags=frozenset(), cores=tuple(range(64)), gpus=0, has_gpu_engine=False)
     assert make_profile(_engine(), large).env["VLLM_CPU_OMP_THREADS_BIND"] == "auto"

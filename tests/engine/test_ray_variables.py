@@ -1,4 +1,4 @@
-"""What Ray is told before it is imported."""
+"""The environment of Ray, set before it is imported."""
 
 from pathlib import Path
 

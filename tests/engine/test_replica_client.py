@@ -1,4 +1,4 @@
-"""What a replica answers, in the door's words."""
+"""Responses of a replica as the door's results and errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Shared memory is found in the maps of who uses it, and removed after it."""
+"""Shared memory is found in the memory maps of its users, and removed after them."""
 
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path

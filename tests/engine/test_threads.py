@@ -1,4 +1,4 @@
-"""A call beside the loop: its answer, its error, and nobody held up by one that hangs."""
+"""Blocking calls in threads: results, errors, and calls that hang."""
 
 import threading
 

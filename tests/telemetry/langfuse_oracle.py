@@ -1,7 +1,7 @@
-"""What a Langfuse server 4 makes of a span, re-implemented from its rules: the oracle for what we export.
+"""How a Langfuse 4 server interprets a span, re-implemented from its rules: the oracle for exported spans.
 
-For each field the keys in the order in which the server looks; the first hit wins. Kept apart from `telemetry/spans` on
-purpose: nothing here may import what it judges.
+For each field, keys are in the server's order; the first one present wins. It must not import `telemetry/spans`, which
+it checks.
 """
 
 import json
@@ -46,7 +46,7 @@ Attributes = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """A row of `events_full`, as far as we care."""
+    """The fields of a row of `events_full` that tests use."""
 
     trace_id: str
     id: str
@@ -67,21 +67,21 @@ class Observation:
     level: str
     status_message: str | None
     completion_start_time: float | None
-    """Unix seconds. None: no time to first token is shown."""
+    """Unix seconds. None: the server shows no time to first token."""
     start: float
     end: float
     metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
     def total_cost(self) -> Decimal:
-        """What the server shows as the observation's cost."""
+        """The cost of the observation as shown by the server."""
         if "total" in self.cost:
             return self.cost["total"]
         return sum((self.cost[k] for k in ("input", "output") if k in self.cost), Decimal(0))
 
     @property
     def total_usage(self) -> int:
-        """The given total, or the sum of all buckets, which is why they must not overlap."""
+        """The given total, or the sum of all buckets, which therefore must not overlap."""
         return self.usage.get("total", sum(value for key, value in self.usage.items() if key != "total"))
 
 
@@ -130,9 +130,9 @@ def _first(attributes: Attributes, keys: Iterable[str]) -> Any:
 
 
 def _type(attributes: Attributes) -> str:
-    told = str(attributes.get("langfuse.observation.type", "")).lower()
-    if told in _TYPES:
-        return told.upper()
+    given = str(attributes.get("langfuse.observation.type", "")).lower()
+    if given in _TYPES:
+        return given.upper()
     if operation := _OF_OPERATION.get(attributes.get("gen_ai.operation.name", "")):
         return operation
     if _first(attributes, ("gen_ai.tool.name", "gen_ai.tool.call.id")) is not None:
@@ -151,8 +151,8 @@ def _model(attributes: Attributes) -> str | None:
 
 
 def _parameters(attributes: Attributes) -> dict[str, Any]:
-    if (told := _json_object(attributes.get("langfuse.observation.model.parameters"))) is not None:
-        return told
+    if (given := _json_object(attributes.get("langfuse.observation.model.parameters"))) is not None:
+        return given
     prefix = "gen_ai.request."
     return {k.removeprefix(prefix): v for k, v in attributes.items() if k.startswith(prefix) and k != prefix + "model"}
 
@@ -160,10 +160,10 @@ def _parameters(attributes: Attributes) -> dict[str, Any]:
 def _usage(attributes: Attributes) -> dict[str, int]:
     if _counts_nothing(attributes):
         return {}
-    told = attributes.get("langfuse.observation.usage_details")
-    if told is not None and not isinstance(told, str):
+    given = attributes.get("langfuse.observation.usage_details")
+    if given is not None and not isinstance(given, str):
         return {}
-    if (details := _json_object(told)) is not None:
+    if (details := _json_object(given)) is not None:
         if {"prompt_tokens", "completion_tokens"} <= details.keys() <= _OPENAI_USAGE:
             raise AssertionError("OpenAI's usage shape: the server would convert it; we give buckets")
         return {key: n for key, n in details.items() if type(n) is int and n >= 0}
@@ -201,17 +201,17 @@ def _cost(attributes: Attributes) -> dict[str, Decimal]:
 
 
 def _tags(attributes: Attributes) -> list[str]:
-    told = _first(attributes, ("langfuse.trace.tags", "langfuse.tags"))
-    if isinstance(told, str):
-        told = json.loads(told) if told.startswith("[") else [tag.strip() for tag in told.split(",")]
-    return list(told or [])
+    given = _first(attributes, ("langfuse.trace.tags", "langfuse.tags"))
+    if isinstance(given, str):
+        given = json.loads(given) if given.startswith("[") else [tag.strip() for tag in given.split(",")]
+    return list(given or [])
 
 
 def _environment(attributes: Attributes, resource: Attributes) -> str:
     keys = ("langfuse.environment", "deployment.environment.name", "deployment.environment")
-    told = str(_first(attributes, keys) or _first(resource, keys) or "default")
-    assert told == told.lower() and not told.startswith("langfuse"), f"the server refuses environment {told!r}"
-    return told
+    given = str(_first(attributes, keys) or _first(resource, keys) or "default")
+    assert given == given.lower() and not given.startswith("langfuse"), f"the server refuses environment {given!r}"
+    return given
 
 
 def _prompt(attributes: Attributes, kind: str) -> tuple[str, int] | None:
@@ -222,8 +222,8 @@ def _prompt(attributes: Attributes, kind: str) -> tuple[str, int] | None:
 
 def _completion_start(attributes: Attributes, start_ns: int) -> float | None:
     """`gen_ai.response.time_to_first_chunk` is not read by the server."""
-    if (told := attributes.get("langfuse.observation.completion_start_time")) is not None:
-        return datetime.fromisoformat(told).timestamp()
+    if (given := attributes.get("langfuse.observation.completion_start_time")) is not None:
+        return datetime.fromisoformat(given).timestamp()
     if (milliseconds := attributes.get("ai.response.msToFirstChunk")) is not None:
         return float(start_ns / 1e9 + milliseconds / 1e3)
     return None

@@ -1,7 +1,7 @@
-"""A trace backend in this process: as strict as Langfuse's endpoint, and slow, wrong or dead when told.
+"""A trace backend in this process: as strict as Langfuse's endpoint, and slow, faulty or stopped on demand.
 
-For every floor's tests, end to end too. It checks each export by Langfuse's transport rules, decodes it with
-opentelemetry-proto and keeps what the oracle makes of each span.
+Used by tests of every layer. It checks each export against Langfuse's transport rules, decodes it with
+opentelemetry-proto and keeps the oracle's interpretation of each span.
 """
 
 import base64
@@ -27,7 +27,7 @@ PUBLIC_KEY, SECRET_KEY = "pk-lf-test", "sk-lf-test-secret"
 
 @dataclass(frozen=True)
 class ReceivedSpan:
-    """A span as it came over the wire."""
+    """A span as received over the wire."""
 
     name: str
     kind: int
@@ -42,30 +42,30 @@ class ReceivedSpan:
 
 @dataclass
 class Behaviour:
-    """How the sink answers, from now on."""
+    """How the sink responds from now on."""
 
     status: int | None = None
-    """Every export gets this status. None: it is judged by the rules."""
+    """The status of every export. None: the transport rules decide."""
     retry_after: str | None = None
     refuses: Callable[[ReceivedSpan], bool] = field(default=lambda span: False)
-    """An export that holds such a span is refused whole, 400, as Langfuse does."""
+    """An export with such a span is refused as a whole, 400, as Langfuse does."""
     drops: Callable[[ReceivedSpan], bool] = field(default=lambda span: False)
-    """Such a span is left out, and the answer says how many were (OTLP's partial success)."""
+    """Such a span is dropped and counted in the response (OTLP's partial success)."""
     gate: threading.Event | None = None
-    """An export waits for it before it is answered."""
+    """An export waits for this event before its response."""
 
 
 class OTLPSink:
-    """Listens on a port of its own from `start` to `stop`; the same port again when started again."""
+    """Listens on its own port from `start` to `stop`; on the same port when started again."""
 
     def __init__(self) -> None:
         self.behaviour = Behaviour()
         self.spans: list[ReceivedSpan] = []
-        """Every span of every accepted export, repeated ones too."""
+        """Every span of every accepted export, including repeated ones."""
         self.exports = 0
-        """Requests that came, whatever they were answered."""
+        """Number of requests, whatever the response."""
         self.complaints: list[str] = []
-        """Why requests were refused by the rules. A test that sends only good ones expects none."""
+        """Why requests were refused by the rules; empty if all were valid."""
         self._changed = threading.Condition()
         self._server: _Server | None = None
         self._port = 0
@@ -80,7 +80,7 @@ class OTLPSink:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The two settings that turn tracing on, as variables."""
+        """The environment variables that enable tracing to this sink."""
         return {
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": self.endpoint,
             "OTEL_EXPORTER_OTLP_HEADERS": f"Authorization={self.headers['authorization']}",
@@ -88,7 +88,7 @@ class OTLPSink:
 
     @property
     def observations(self) -> dict[str, Observation]:
-        """By trace id; a span that came twice is one row."""
+        """Observations by trace id; a repeated span is one row."""
         with self._changed:
             return {span.trace_id: span.observation for span in self.spans}
 
@@ -99,7 +99,7 @@ class OTLPSink:
         return self
 
     def stop(self) -> None:
-        """Nobody listens any more; open connections are closed."""
+        """Stop listening and close open connections."""
         server, self._server = self._server, None
         if server is not None:
             server.shutdown()
@@ -107,7 +107,7 @@ class OTLPSink:
             server.hang_up()
 
     def wait_for(self, condition: Callable[[Self], bool], seconds: float = 20.0) -> None:
-        """Wait until `condition(self)` is so; asked after each request. Blocks."""
+        """Block until `condition(self)` holds; checked after each request."""
         deadline = time.monotonic() + seconds
         with self._changed:
             while not condition(self):
@@ -115,7 +115,7 @@ class OTLPSink:
                     raise TimeoutError(f"not so after {seconds} s: {len(self.spans)} spans, {self.complaints}")
 
     def answer(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes, dict[str, str]]:
-        """Judge one export: status, body, headers."""
+        """Process one export. Returns status, body and headers."""
         behaviour = self.behaviour
         with self._changed:
             self.exports += 1
@@ -208,13 +208,13 @@ def _handler(sink: OTLPSink) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(answer)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Quiet."""
+            """Log nothing."""
 
     return Handler
 
 
 def _received(span: ProtoSpan, resource: dict[str, Any]) -> ReceivedSpan:
-    # One bad id and the whole export is refused.
+    # One malformed id refuses the whole export.
     if len(span.trace_id) != 16 or not any(span.trace_id) or len(span.span_id) != 8 or not any(span.span_id):
         raise _Refusal(400, f"invalid ids: {span.trace_id.hex()!r} {span.span_id.hex()!r}")
     attributes = _values(span.attributes)

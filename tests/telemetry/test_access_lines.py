@@ -1,4 +1,4 @@
-"""A line a request: the form of all log lines, written together, without secrets."""
+"""Access lines have the format of log lines, are written in batches, and hold no secrets."""
 
 import io
 import json

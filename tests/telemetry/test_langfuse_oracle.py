@@ -1,4 +1,4 @@
-"""The oracle itself, on situations worked out by hand from the server's rules."""
+"""The oracle itself, checked on examples worked out by hand from the server's rules."""
 
 from decimal import Decimal
 from typing import Any
@@ -8,7 +8,7 @@ from tests.telemetry.langfuse_oracle import Observation, observation_of
 
 
 def seen(resource: dict[str, Any] | None = None, /, **attributes: Any) -> Observation:
-    """`a__b=1` stands for the attribute `a.b`."""
+    """A keyword `a__b` is the attribute `a.b`."""
     return observation_of(
         trace_id="1" * 32,
         span_id="2" * 16,
@@ -93,5 +93,5 @@ def test_a_status_of_error_is_the_level() -> None:
 
 
 def test_tags_come_as_a_list_as_json_or_with_commas() -> None:
-    for told in (["a", "b"], '["a", "b"]', "a, b"):
-        assert seen(langfuse__trace__tags=told).tags == ["a", "b"]
+    for tags in (["a", "b"], '["a", "b"]', "a, b"):
+        assert seen(langfuse__trace__tags=tags).tags == ["a", "b"]

@@ -1,4 +1,4 @@
-"""A log line is JSON, knows its request and holds no secret."""
+"""A log line is JSON with its request's id and without secrets."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Spans over the wire: taken, refused for ever, or not now."""
+"""Exported spans are accepted, refused for good, or kept for a retry."""
 
 import threading
 from collections.abc import Iterator

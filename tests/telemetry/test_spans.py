@@ -1,4 +1,4 @@
-"""A record's span says to Langfuse, and to any OpenTelemetry backend, what the ledger says."""
+"""A record's span has the ledger's figures for Langfuse and for any OpenTelemetry backend."""
 
 from dataclasses import replace
 from decimal import Context, Decimal, localcontext

@@ -25,12 +25,12 @@ def test_an_outage_is_two_lines_however_long(caplog: pytest.LogCaptureFixture) -
     assert states == [True, False, True]
 
 
-def test_what_nobody_foresaw_is_logged_with_its_trace(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     Condition("x").failed("odd", trace=ValueError("odd"))
     assert caplog.records[0].exc_info is not None
 
 
-async def test_pauses_grow_and_end_when_told_to_stop() -> None:
+async def test_pauses_grow_and_end_at_a_stop() -> None:
     stop = asyncio.Event()
     backoff = Backoff(stop, first=0.001, most=60.0)
     loop = asyncio.get_running_loop()

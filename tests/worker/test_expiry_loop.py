@@ -27,9 +27,7 @@ async def test_a_request_whose_gateway_died_becomes_a_lost_row(bench: Bench) -> 
     assert (await bench.ledger.retrieve(record.id, org=ORG)).status == "lost"
 
 
-async def test_what_nobody_foresaw_among_the_reservations_does_not_end_the_loop(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_unexpected_error_does_not_end_the_loop(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     await bench.redis.call("SET", redis_keys.deadlines_key(ORG), "no sorted set")
     expiry = ExpiryLoop(bench.redis, lambda: bench.orgs, Condition("settling"), bench.metrics)
     await expiry.turn()
