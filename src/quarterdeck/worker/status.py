@@ -20,10 +20,13 @@ class StatusApp:
         checks: Mapping[str, Callable[[], Awaitable[None]]],
         refresh: Callable[[], Awaitable[None]],
         render: Callable[[], bytes],
+        *,
+        check_seconds: float = CHECK_SECONDS,
     ) -> None:
         self._checks = checks
         self._refresh = refresh
         self._render = render
+        self._check_seconds = check_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,19 +46,18 @@ class StatusApp:
             await _send(send, 404, _json({"status": "not_found"}))
 
     async def _parts(self) -> dict[str, str]:
-        states = await asyncio.gather(*(_state(check) for check in self._checks.values()))
+        states = await asyncio.gather(*(self._state(check) for check in self._checks.values()))
         return dict(zip(self._checks, states, strict=True))
 
-
-async def _state(check: Callable[[], Awaitable[None]]) -> str:
-    try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            await check()
-    except TimeoutError:
-        return "timed out"
-    except Exception as error:  # a door: a failed check is the part's state, not a failure of this request
-        return str(error) or type(error).__name__
-    return "ok"
+    async def _state(self, check: Callable[[], Awaitable[None]]) -> str:
+        try:
+            async with asyncio.timeout(self._check_seconds):
+                await check()
+        except TimeoutError:
+            return "timed out"
+        except Exception as error:  # a door: a failed check is the part's state, not a failure of this request
+            return str(error) or type(error).__name__
+        return "ok"
 
 
 async def _send(send: Send, status: int, body: bytes, content_type: str = "application/json") -> None:

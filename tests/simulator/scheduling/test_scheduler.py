@@ -1,11 +1,8 @@
 import asyncio
 
-from tests.simulator.fake_clock import FakeClock
 from tests.simulator.harness import http, series, user
 
 from quarterdeck.simulator import SimulatorConfig, create_app
-from quarterdeck.simulator.app import App
-from quarterdeck.simulator.engine import Engine
 from quarterdeck.simulator.scheduling.scheduler import ScheduledRequest, Scheduler
 
 ENDLESS = {"messages": user("hello"), "max_tokens": 1000, "ignore_eos": True}
@@ -60,31 +57,3 @@ def test_an_adapter_without_a_place_is_stepped_over() -> None:
     assert places.adapters() == (["one"], ["other"])
     places.release(one)
     assert other.is_running
-
-
-async def test_without_blocks_a_request_is_preempted_and_ends_all_the_same() -> None:
-    config = SimulatorConfig(
-        kv_cache_size=8, block_size=16, max_model_len=128, max_num_seqs=4, inter_token_latency=0.0002
-    )
-    app = create_app(config)
-    async with http(app) as client:
-        body = {"messages": user("hello"), "max_tokens": 90, "ignore_eos": True}
-        answers = await asyncio.gather(*(client.post("/v1/chat/completions", json=body) for _ in range(4)))
-        page = series((await client.get("/metrics")).text)
-    assert len({answer.json()["choices"][0]["message"]["content"] for answer in answers}) == 1
-    assert page['vllm:num_preemptions_total{model_name="simulated",engine="0"}'] > 0
-    assert page['vllm:kv_cache_usage_perc{model_name="simulated",engine="0"}'] == 0
-
-
-async def test_cached_tokens_shorten_the_prefill() -> None:
-    clock = FakeClock()
-    app = App(Engine(SimulatorConfig(prefill_time_per_token=0.001), clock=clock))
-    took = []
-    async with http(app) as client:
-        body = {"messages": user("word " * 400), "max_tokens": 1}
-        for _ in range(2):
-            began = clock.now()
-            await client.post("/v1/chat/completions", json=body)
-            took.append(clock.now() - began)
-    assert took[0] >= 0.4
-    assert took[1] < took[0] / 2

@@ -1,0 +1,89 @@
+"""The control port, with a fake Ray."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from quarterdeck.engine.app import App
+from quarterdeck.engine.door import Door
+from quarterdeck.engine.machine import Machine
+from quarterdeck.engine.replica_client import ReplicaClient
+from quarterdeck.settings.engine import EngineDoorSettings
+from quarterdeck.settings.models import ModelConfig
+
+MACHINE = Machine(cpu_flags=frozenset(), cores=(0, 1), gpus=0, has_gpu_engine=False)
+
+
+MODELS = [
+    ModelConfig.model_validate({"name": "org/chat", "engine": {"source": "org/chat", "max_adapters": 1}}),
+    ModelConfig.model_validate({"name": "elsewhere", "endpoints": [{"url": "http://10.0.0.9:8000"}]}),
+]
+
+
+class FakeRay:
+    is_ours = True
+    host: str | None = "127.0.0.1"
+    address = "127.0.0.1:1"
+
+    def start(self, machine: Machine) -> None: ...
+
+    def with_gpus(self, machine: Machine) -> Machine:
+        return machine
+
+    def details(self) -> dict[str, Any]:
+        return {}
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Door:
+    settings = EngineDoorSettings("127.0.0.1", None, 0.1, 0.1, (tmp_path,), None)
+    replicas = ReplicaClient(httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200))))
+    return Door(MODELS, settings, MACHINE, FakeRay(), replicas, base=tmp_path, cache=tmp_path)
+
+
+@pytest.fixture
+async def client(door: Door) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(App(door), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
+        yield client
+
+
+async def test_models_with_an_engine_are_listed_from_the_first_moment(client: httpx.AsyncClient) -> None:
+    (row,) = (await client.get("/endpoints")).json()["endpoints"]
+    assert (row["id"], row["state"], row["detail"]) == ("org/chat", "starting", "waiting for Ray")
+
+
+async def test_health_follows_ray(client: httpx.AsyncClient, door: Door) -> None:
+    assert (await client.get("/healthz")).status_code == 503
+    door.is_healthy = True
+    assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_an_adapter_is_added_and_removed_by_a_name_with_a_slash(
+    client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    order = {"model": "org/chat", "name": "ft:a/b", "path": str(tmp_path)}
+    assert (await client.post("/adapters", content=json.dumps(order))).json() == {"model": "org/chat", "name": "ft:a/b"}
+    assert (await client.delete("/adapters/org%2Fchat/ft:a%2Fb")).json()["deleted"] is True
+    assert (await client.delete("/adapters/org%2Fchat/ft:a%2Fb")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 404), ("GET", "/nowhere", 404), ("POST", "/endpoints", 405), ("GET", "/adapters/a/b", 405)],
+)
+async def test_what_is_not_a_route_is_refused_in_the_envelope(
+    client: httpx.AsyncClient, method: str, path: str, status: int
+) -> None:
+    answer = await client.request(method, path)
+    assert answer.status_code == status
+    assert answer.json()["error"]["message"]
+
+
+async def test_a_body_has_a_bound(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/adapters", content=b"x" * 70_000)).status_code == 413

@@ -1,0 +1,58 @@
+"""The worker's status port."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import httpx
+
+from quarterdeck.worker.status import StatusApp
+
+
+async def fine() -> None:
+    return None
+
+
+async def broken() -> None:
+    raise ConnectionError("refused")
+
+
+def client_of(**checks: Callable[[], Awaitable[None]]) -> httpx.AsyncClient:
+    refreshed: list[int] = []
+
+    async def refresh() -> None:
+        refreshed.append(1)
+
+    app = StatusApp(checks, refresh, lambda: b"refreshed %d\n" % len(refreshed))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker")
+
+
+async def test_it_is_ready_if_every_part_is() -> None:
+    async with client_of(redis=fine, database=fine) as client:
+        answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()) == (200, {"ready": True, "parts": {"redis": "ok", "database": "ok"}})
+
+
+async def test_a_failed_part_is_named_and_liveness_is_unaffected() -> None:
+    async with client_of(redis=fine, database=broken) as client:
+        answer = await client.get("/readyz")
+        assert (await client.get("/healthz")).status_code == 200
+    assert (answer.status_code, answer.json()["parts"]) == (503, {"redis": "ok", "database": "refused"})
+
+
+async def test_metrics_are_refreshed_before_they_are_rendered() -> None:
+    async with client_of() as client:
+        answer = await client.get("/metrics")
+    assert answer.text == "refreshed 1\n"
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+async def test_other_paths_and_methods() -> None:
+    async with client_of() as client:
+        assert (await client.get("/nowhere")).status_code == 404
+        assert (await client.post("/healthz")).status_code == 405
+
+
+async def test_a_check_that_hangs_times_out() -> None:
+    app = StatusApp({"redis": asyncio.Event().wait}, fine, lambda: b"", check_seconds=0.01)  # type: ignore[dict-item]  # its result is ignored
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
+        assert (await client.get("/readyz")).json()["parts"] == {"redis": "timed out"}
