@@ -1,4 +1,4 @@
-"""A pipeline with everything real but the engines: Redis, spool and sockets, and servers that say what a test wants."""
+"""A pipeline with a real Redis, spool and sockets; engines are servers that answer what a test wants."""
 
 import asyncio
 from collections.abc import Sequence
@@ -40,7 +40,6 @@ models:
     endpoints: [{url: "http://unused"}]
     price: {input: "1", cached_input: "0.5", output: "2"}
 """
-
 ROUTED = """
 models:
   - {name: m, endpoints: [{url: "http://unused"}], price: {input: "1", output: "2"}}
@@ -50,13 +49,12 @@ models:
 """Models for routes to choose from."""
 BACKED = "routes: [{name: r, targets: [{model: m}], fallbacks: [{model: n, after: [error, context_length, queue]}]}]"
 
-
 E = TypeVar("E", bound=APIError)
 
 
 @dataclass
 class Listed:
-    """The endpoints there are."""
+    """A fixed list of endpoints."""
 
     endpoints: list[Endpoint] = field(default_factory=list)
 
@@ -68,7 +66,7 @@ class Listed:
 
 
 class Bench:
-    """The pipeline, and what stands around it."""
+    """The pipeline and its parts."""
 
     def __init__(
         self,
@@ -124,19 +122,19 @@ class Bench:
         self.directory.replace(Directory.of(parse(ROUTED + text)))
 
     def add(self, *upstreams: Upstream, **fields: Any) -> list[Endpoint]:
-        """An endpoint for each, asked in this order while all are idle."""
+        """Add an endpoint for each; while all are idle they are picked in this order."""
         for upstream in upstreams:
             number = len(self.listed.endpoints) + 1
             self.listed.endpoints.append(an_endpoint(**({"id": f"e#{number}", "url": upstream.url} | fields)))
         return self.listed.endpoints
 
     async def ask(self, asked: dict[str, Any] | bytes | None = None, head: Head | None = None, **changes: Any) -> Reply:
-        """A chat unless the head says otherwise; `changes` are the head's."""
+        """Call the pipeline: a chat unless the head says otherwise; `changes` are the head's."""
         body = asked if isinstance(asked, bytes) else as_json(asked or CHAT)
         return await self.pipeline.call(head or a_head(changes.pop("operation", Operation.CHAT), **changes), body)
 
     async def stream(self, asked: dict[str, Any] | None = None, **changes: Any) -> bytes:
-        """A streamed chat, read to its end."""
+        """A whole streamed chat."""
         reply = await self.ask({**CHAT, "stream": True, **(asked or {})}, **changes)
         assert reply.stream is not None
         try:
@@ -151,11 +149,12 @@ class Bench:
         await self.tasks.drain(cancel_after=self.work_seconds)
 
     async def record(self) -> RequestRecord:
-        """The one record there is, once all is settled; the same in Redis and before the observer."""
+        """The only record, once all is settled."""
         (record,) = await self.records()
         return record
 
     async def records(self) -> list[RequestRecord]:
+        """The records in Redis, once all is settled. They are those that `on_record` got, and nothing is held."""
         await self.drain()
         entries = await self.redis.call("XRANGE", redis_keys.stream_key("default"), "-", "+")
         found = [decode(fields[1]) for _, fields in entries]
@@ -165,7 +164,7 @@ class Bench:
         return found
 
     async def reservations(self) -> int:
-        """Requests that Redis has as running."""
+        """How many requests hold a reservation in Redis."""
         return int(await self.redis.call("HLEN", redis_keys.reservations_key("default")))
 
 

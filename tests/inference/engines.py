@@ -9,12 +9,12 @@ ERROR = b'{"error":{"message":"boom","type":"InternalServerError","code":500}}'
 
 
 def counting(count: int) -> bytes:
-    """What `/tokenize` answers."""
+    """An answer of `/tokenize`."""
     return response(as_json({"count": count, "max_model_len": 2048, "tokens": []}))
 
 
 def and_wait(*events: bytes) -> Script:
-    """Begin a stream, and say no more until the caller is gone."""
+    """Begin a stream, then send nothing until the client hangs up."""
 
     async def script(peer: Peer) -> None:
         await peer.say(stream_head() + b"".join(map(chunk, events)))
@@ -24,7 +24,7 @@ def and_wait(*events: bytes) -> Script:
 
 
 def and_break(*events: bytes) -> Script:
-    """Begin a stream, and break it off."""
+    """Begin a stream, then reset the connection."""
 
     async def script(peer: Peer) -> None:
         await peer.say(stream_head() + b"".join(map(chunk, events)))
@@ -58,7 +58,7 @@ BREAKS: dict[str, tuple[Script | bytes, str]] = {
 
 
 class Held:
-    """An engine that answers each request when it is told to."""
+    """An engine that holds each answer until its gate is set."""
 
     def __init__(self, *answers: bytes) -> None:
         self.gates = [asyncio.Event() for _ in answers]

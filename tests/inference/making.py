@@ -1,4 +1,4 @@
-"""What requests are made of in these tests: a principal, a head, a meter, events as engines send them."""
+"""Makes requests and their parts: a principal, a head, a meter, events as engines send them."""
 
 import dataclasses
 import json
@@ -47,7 +47,7 @@ def served(name: str = "m", model: str = "m", price: Price = PRICE) -> ServedMod
 
 
 def an_endpoint(id: str = "e#1", *, requests: int = 0, tokens: int = 0, **changes: Any) -> Endpoint:
-    """With this load; `changes` are the spec's or the breaker's."""
+    """An endpoint with this load; `changes` are the spec's or the breaker's."""
     fields: dict[str, Any] = {"id": id, "model": "m", "url": "http://127.0.0.1:1"} | changes
     spec = {name: value for name, value in fields.items() if name in SPEC_FIELDS}
     endpoint = Endpoint(EndpointSpec(**spec))
@@ -58,7 +58,7 @@ def an_endpoint(id: str = "e#1", *, requests: int = 0, tokens: int = 0, **change
 
 
 def change(endpoint: Endpoint, **changes: Any) -> None:
-    """Change its spec, as its source would."""
+    """Change the endpoint's spec, as its source does."""
     endpoint.update(dataclasses.replace(endpoint.spec, **changes))
 
 
@@ -88,13 +88,13 @@ def delta(content: str | None = None, *, finish: str | None = None, **more: Any)
 
 
 def usage(prompt: int = 7, output: int = 3, **more: Any) -> bytes:
-    """The last chunk, which holds nothing but the usage."""
+    """The last chunk: usage and no choices."""
     counts = {"prompt_tokens": prompt, "total_tokens": prompt + output, "completion_tokens": output, **more}
     return event({"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "m", "choices": [], "usage": counts})
 
 
 def answer(text: str = "Hello", **more: Any) -> bytes:
-    """A chat's whole answer."""
+    """A complete chat answer."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     counts = {"prompt_tokens": 7, "total_tokens": 10, "completion_tokens": 3}
     return as_json({"id": "chatcmpl-1", "object": "chat.completion", "choices": [choice], "usage": counts, **more})

@@ -25,8 +25,8 @@ REST = (delta("", id="chatcmpl-2"), delta("friend", id="chatcmpl-2"), delta(fini
 
 
 def tokens_of(asked: dict[str, Any]) -> list[int]:
-    """One for each word that was said so far, after a prompt of seven."""
-    if asked.get("add_special_tokens") is False:  # the text alone
+    """One token for each word of the answer so far, after a prompt of seven."""
+    if asked.get("add_special_tokens") is False:  # the text without a prompt
         return list(range(len(asked["prompt"].split())))
     said = asked.get("prompt", "").removeprefix("Hi")
     if "messages" in asked:
@@ -35,7 +35,7 @@ def tokens_of(asked: dict[str, Any]) -> list[int]:
 
 
 def going_on(*answers: bytes | Script) -> Script:
-    """Counts whatever it is asked to, and answers in this order."""
+    """An engine that counts tokens, and answers other requests in this order."""
     waiting = list(answers)
 
     async def script(peer: Peer) -> None:

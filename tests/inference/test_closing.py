@@ -9,7 +9,7 @@ import pytest
 from tests.inference.bench import Bench
 from tests.inference.engines import and_wait, counting, silence
 from tests.inference.making import CHAT, DONE, SAID, STREAM, usage
-from tests.inference.reading import Pieces
+from tests.inference.reading import Collected, Pieces
 from tests.net.upstream import Peer, Upstream, answering, streamed, until
 
 from quarterdeck.net.http_client import HttpClient
@@ -68,11 +68,20 @@ async def test_a_caller_who_leaves_before_the_first_step_is_settled_as_well(benc
 
 
 async def test_a_task_that_is_cancelled_while_it_reads_is_settled(bench: Bench) -> None:
+    sink = Collected()
+
+    async def call() -> None:
+        reply = await bench.ask(STREAM)
+        assert reply.stream is not None
+        try:
+            await reply.stream.pump(sink)
+        finally:
+            await reply.stream.aclose()
+
     async with Upstream(answering(and_wait(*SAID[:2]), counting(5), counting(2))) as engine:
         bench.add(engine)
-        task = asyncio.create_task(bench.stream())
-        await until(lambda: bench.listed.endpoints[0].load.requests == 1 and engine.arrived.is_set())
-        await asyncio.sleep(0.05)
+        task = asyncio.create_task(call())
+        await until(lambda: b"there" in b"".join(sink.pieces))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

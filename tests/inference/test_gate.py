@@ -44,7 +44,7 @@ async def engine(bench: Bench) -> AsyncIterator[Upstream]:
 
 @pytest.fixture
 async def away(own_redis_server: RedisServer, tmp_path: Path, client: HttpClient) -> AsyncIterator[Bench]:
-    """A pipeline whose Redis is gone."""
+    """A pipeline whose Redis is stopped."""
     own_redis_server.stop()
     redis = Redis(own_redis_server.url())
     bench = Bench(redis, tmp_path, client)
@@ -272,7 +272,7 @@ async def test_a_file_may_say_that_without_redis_nothing_goes_on(
 async def test_a_redis_that_is_silent_holds_a_request_up_for_its_time_out_only(
     own_redis_server: RedisServer, own: Redis, tmp_path: Path, client: HttpClient
 ) -> None:
-    """It wakes up and reads the reservation that was sent to it: that must not stay behind."""
+    """Once it is resumed, Redis makes the reservations that were sent to it: they must be released."""
     bench = Bench(own, tmp_path, client)
     await own.call("PING")
     own_redis_server.pause()
@@ -326,7 +326,7 @@ async def test_a_reservation_that_a_paused_redis_makes_for_a_refused_request_is_
     await trust(redis, *principal.scopes)
     bench = Bench(redis, tmp_path, client, **changes)
     with pytest.raises(EngineUnavailableError):
-        await bench.ask(principal=principal)  # Redis knows the script from now on
+        await bench.ask(principal=principal)  # loads the script
     await bench.drain()
     own_redis_server.pause()
     with pytest.raises(ServiceUnavailableError):

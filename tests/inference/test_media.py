@@ -1,4 +1,4 @@
-"""Whose pictures an engine is sent to fetch: nobody's whom the operator has not named."""
+"""Which media URLs an engine is sent: none but those of hosts that the operator has named."""
 
 from typing import Any
 

@@ -141,7 +141,7 @@ async def test_after_the_first_event_a_failure_is_an_event_and_nobody_else_is_as
 ) -> None:
     async with Upstream(answering(failure, counting(5), counting(2))) as engine, Upstream(answering()) as other:
         bench.add(engine, other)
-        said = await bench.stream({"response_format": {"type": "json_object"}})  # no half of it can be gone on with
+        said = await bench.stream({"response_format": {"type": "json_object"}})  # such an answer can't be resumed
         assert said.startswith(b"".join(SAID[:2]))
         assert DONE not in said
         last = sse.parse(list(sse.events(said))[-1])
@@ -234,7 +234,7 @@ async def test_a_configuration_that_changes_meanwhile_is_for_those_who_come_late
 
 
 async def test_many_at_once_come_and_go_and_leave_nothing(bench: Bench) -> None:
-    """Half of them leave, at any moment; the other half is answered. Every one is in the ledger, once."""
+    """Half of the clients hang up at any moment, the other half is answered. Each call is in the ledger once."""
 
     async def engine_script(peer: Peer) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Requests that are answered without an engine, and what those that go to one leave behind."""
+"""Requests that the cache answers, and what the others leave in it, through the whole pipeline."""
 
 import asyncio
 from decimal import Decimal
@@ -38,7 +38,7 @@ def cache_of(reply: Reply) -> str | None:
 
 
 async def ask(bench: Bench, asked: dict[str, Any] | None = None, **changes: Any) -> Reply:
-    """And wait until what it left is in Redis."""
+    """Call the pipeline, and wait until the answer is in Redis."""
     reply = await bench.ask(asked or COLD, **changes)
     if reply.stream is not None:
         reply.body = await read(reply.stream)
@@ -166,6 +166,11 @@ async def test_what_was_purged_is_made_anew(bench: Bench) -> None:
 # single flight
 
 
+def is_followed(bench: Bench) -> bool:
+    """Whether a request waits for an equal one."""
+    return any(flight.future is not None for flight in bench.cache.flights.values())
+
+
 async def silent(peer: Peer) -> None:
     await peer.until_gone()
 
@@ -174,8 +179,9 @@ async def test_equal_requests_under_way_ask_the_engine_once(bench: Bench) -> Non
     held = Held(response(answer()))
     async with Upstream(held.script) as engine:
         bench.add(engine)
-        asking = asyncio.gather(*[bench.ask(COLD) for _ in range(5)])
-        await until(lambda: bench.cache.flights.waiting == 4)
+        principal = a_principal()  # one key: the five are admitted in one turn of the loop
+        asking = asyncio.gather(*[bench.ask(COLD, principal=principal) for _ in range(5)])
+        await until(lambda: is_followed(bench))
         held.gates[0].set()
         replies = await asking
         assert [reply.body for reply in replies] == [answer()] * 5
@@ -192,7 +198,7 @@ async def test_a_leader_that_hangs_up_leaves_the_others_their_own_way(bench: Ben
         leader = asyncio.create_task(bench.ask(COLD))
         await engine.arrived.wait()
         follower = asyncio.create_task(bench.ask(COLD))
-        await until(lambda: any(flight.future is not None for flight in bench.cache.flights.values()))
+        await until(lambda: is_followed(bench))
         leader.cancel()
         reply = await follower
         assert (cache_of(reply), reply.body) == ("miss", answer())
@@ -207,7 +213,7 @@ async def test_a_follower_that_hangs_up_while_it_waits_is_settled(bench: Bench) 
         leader = asyncio.create_task(bench.ask(COLD))
         await engine.arrived.wait()
         follower = asyncio.create_task(bench.ask(COLD))
-        await until(lambda: any(flight.future is not None for flight in bench.cache.flights.values()))
+        await until(lambda: is_followed(bench))
         follower.cancel()
         with pytest.raises(asyncio.CancelledError):
             await follower
@@ -232,14 +238,16 @@ async def test_a_hit_takes_a_request_but_no_tokens(bench: Bench) -> None:
 
 
 async def test_one_that_waited_gives_its_tokens_and_its_place_back(bench: Bench) -> None:
+    principal = a_principal(limits=Limits(tokens_per_minute=10_000, concurrent_requests=3))
+
     def head() -> Head:
-        return a_head(principal=a_principal(limits=Limits(tokens_per_minute=10_000, concurrent_requests=3)))
+        return a_head(principal=principal)
 
     held = Held(response(answer()))
     async with Upstream(held.script) as engine:
         bench.add(engine)
         asking = asyncio.gather(*[bench.ask(COLD, head=head()) for _ in range(3)])
-        await until(lambda: bench.cache.flights.waiting == 2)
+        await until(lambda: is_followed(bench))
         held.gates[0].set()
         await asking
         await bench.drain()
