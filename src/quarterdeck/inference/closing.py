@@ -66,7 +66,7 @@ class Closing:
             estimate_received_tokens(meter, call.body)
         self._settle(call, meter.record(status, now, http_status=http_status, error=code))
 
-    def finish_with(self, call: Call, found: Entry, now: float) -> None:
+    def finish_from_cache(self, call: Call, found: Entry, now: float) -> None:
         """End a call that was answered from the cache."""
         self._settle(call, hit_record(call.meter.record("ok", now), found, now))
 

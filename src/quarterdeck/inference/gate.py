@@ -94,14 +94,14 @@ class Gate:
         while True:
             wanted = self._reservation(head, principal, request, served, reserved, cache_key, gateway)
             try:
-                said = await self._reserving.reserve(wanted)
+                answer = await self._reserving.reserve(wanted)
             except (RedisUnavailableError, RedisError) as error:
                 return self._admit_without_redis(principal, wanted, gateway, error)
             except asyncio.CancelledError:
                 # The reservation may have been made; on one connection the release comes after it.
                 self._spawn(self._release(wanted))
                 raise
-            admitted = read_admission(said, principal.scope_set)
+            admitted = read_admission(answer, principal.scope_set)
             if admitted.refused is not None:
                 principal = await self._with_new_limits(principal, admitted)
                 continue

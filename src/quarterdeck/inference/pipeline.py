@@ -69,12 +69,12 @@ class Pipeline:
         max_to_count: int = MAX_TO_COUNT,
     ) -> None:
         self._directory = directory
-        self.endpoints = endpoints
+        self._endpoints = endpoints
         self.queues = Queues(endpoints, directory.select(lambda each: each.config.queue), self._has_engine)
+        self.router = Router(endpoints)
         self._cache = cache
         self._settlement = settlement
         self._templates = RecordTemplates()
-        self.router = Router(endpoints)
         self._mirror = Mirror(self.router, engines, settlement, spawn, on_record, max_running=max_mirrored)
         self.gate = Gate(redis, settlement, spawn, self._templates, reread)
         self._attempts = Attempts(engines, self.queues)
@@ -105,7 +105,7 @@ class Pipeline:
 
     def _resolve(self, directory: Directory, head: Head, request: InferenceRequest, reserved: Estimate) -> Selection:
         """Find the route of the request's model, and draw its target."""
-        route = resolve(directory, self.endpoints, request.parsed.model, head.principal)
+        route = resolve(directory, self._endpoints, request.parsed.model, head.principal)
         check_media_urls(request, directory.config.gateway.media_domains)
         return self.router.select(route, request, tokens=reserved.total, now=time.monotonic(), headers=head.headers)
 
@@ -158,17 +158,17 @@ class Pipeline:
             raise
         call.meter.first_token = time.time()
         if answer.stream is None:
-            return self._whole(call, answer)
-        return self._streamed(call, answer.stream, gateway, deadline)
+            return self._whole_reply(call, answer)
+        return self._streamed_reply(call, answer.stream, gateway, deadline)
 
-    def _whole(self, call: Call, answer: EngineAnswer) -> Reply:
+    def _whole_reply(self, call: Call, answer: EngineAnswer) -> Reply:
         call.meter.take_answer(answer.parsed, answer.body)
         if call.lookup is not None:
             call.lookup.take(answer.body, answer.content_type)
         self._closing.finish(call, "ok", None)
         return Reply(200, ((b"content-type", answer.content_type), *call.headers), answer.body)
 
-    def _streamed(self, call: Call, stream: EngineStream, gateway: GatewayConfig, deadline: float) -> Reply:
+    def _streamed_reply(self, call: Call, stream: EngineStream, gateway: GatewayConfig, deadline: float) -> Reply:
         relay = Relay(
             stream,
             call.meter,
@@ -184,7 +184,7 @@ class Pipeline:
         """Answer from the cache; the call is over."""
         assert call.lookup is not None  # noqa: S101  # narrows the type: only a look-up finds an entry
         now = time.time()
-        self._closing.finish_with(call, found, now)
+        self._closing.finish_from_cache(call, found, now)
         return call.lookup.replay(found, now, shows_usage=call.request.shows_usage, headers=call.headers)
 
     def _has_engine(self, model: str) -> bool:
