@@ -11,7 +11,7 @@ from pathlib import Path
 import quarterdeck
 
 SOURCE = Path(quarterdeck.__file__).parent
-TAKES_REQUESTS = ("gateway", "inference", "protocol", "store", "telemetry")
+TAKES_REQUESTS = ("gateway", "resources", "inference", "accounting", "protocol", "store", "telemetry", "net")
 NEVER_IMPORTED = {
     "jinja2",
     "mako",
