@@ -26,7 +26,9 @@ from parts import free_port, machine, process, rss_mb, wait_for
 from quarterdeck.cli import credentials
 from quarterdeck.engine.machine import read_machine
 from quarterdeck.engine.profile import make_profile
-from quarterdeck.net.http_client import HttpClient, Origin, Timeouts, request_head
+from quarterdeck.net.http_client import HttpClient
+from quarterdeck.net.http_connection import Timeouts
+from quarterdeck.net.http_origin import Origin, request_head
 from quarterdeck.processes import descendants
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import load as load_config

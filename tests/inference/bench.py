@@ -24,7 +24,8 @@ from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.mirror import MAX_RUNNING
 from quarterdeck.inference.pipeline import Pipeline
 from quarterdeck.inference.routing.directory import Directory
-from quarterdeck.net.http_client import HttpClient, Timeouts
+from quarterdeck.net.http_client import HttpClient
+from quarterdeck.net.http_connection import Timeouts
 from quarterdeck.net.redis import Redis
 from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.record import RequestRecord, decode

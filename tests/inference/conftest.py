@@ -13,7 +13,7 @@ from quarterdeck.net.redis import Redis
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Loops:
     """The gateway runs on uvloop, whose transports differ from asyncio's: code that touches them is tested on both."""
-    return BOTH if item.path.match("engine/test_client.py") else UVLOOP
+    return BOTH if item.path.match("inference/engine/test_*.py") else UVLOOP
 
 
 @pytest.fixture

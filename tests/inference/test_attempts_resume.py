@@ -13,7 +13,8 @@ from tests.inference.reading import Pieces, read, text_of
 from tests.net.upstream import Peer, Script, Upstream, answering, chunk, response, stream_head, streamed
 
 from quarterdeck.inference.call import Operation
-from quarterdeck.net.http_client import HttpClient, Timeouts
+from quarterdeck.net.http_client import HttpClient
+from quarterdeck.net.http_connection import Timeouts
 from quarterdeck.net.redis import Redis
 from quarterdeck.protocol import sse
 

@@ -31,7 +31,8 @@ from quarterdeck.errors import (
 )
 from quarterdeck.inference.call import Operation
 from quarterdeck.inference.routing.directory import Directory
-from quarterdeck.net.http_client import HttpClient, Timeouts
+from quarterdeck.net.http_client import HttpClient
+from quarterdeck.net.http_connection import Timeouts
 from quarterdeck.net.redis import Redis
 from quarterdeck.protocol import sse
 from quarterdeck.settings.limits import Limits

@@ -10,7 +10,7 @@ from quarterdeck.net.http_client import HttpClient
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Loops:
     """Clients that read from transports run on both loops: the gateway's is uvloop, the worker's is asyncio's own."""
-    if item.path.name in ("test_http_client.py", "test_redis.py"):
+    if item.path.name in ("test_http_client.py", "test_http_connection.py", "test_redis.py"):
         return BOTH
     return UVLOOP if item.path.name == "test_write_batching.py" else ASYNCIO
 

@@ -14,7 +14,8 @@ from typing import Self
 
 import msgspec
 
-from quarterdeck.net.http_client import Origin, Timeouts
+from quarterdeck.net.http_connection import Timeouts
+from quarterdeck.net.http_origin import Origin
 
 SOON = Timeouts(connect=2.0, first_byte=5.0, idle=5.0)
 """Long enough for a loaded machine, shorter than a test may take."""

@@ -21,7 +21,8 @@ from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, Head, Reply
 from quarterdeck.inference.call_state import Call
 from quarterdeck.inference.closing import MAX_TO_COUNT, Closing
 from quarterdeck.inference.endpoints.endpoint import Endpoints
-from quarterdeck.inference.engine.client import EngineAnswer, EngineClient, EngineStream
+from quarterdeck.inference.engine.client import EngineAnswer, EngineClient
+from quarterdeck.inference.engine.stream import EngineStream
 from quarterdeck.inference.estimation import Estimate, estimate
 from quarterdeck.inference.gate import Gate
 from quarterdeck.inference.media import check_media_urls

@@ -11,7 +11,9 @@ from tests.inference.reading import Collected, Pieces, read, text_of
 from tests.net.upstream import SOON, Peer, Upstream, answering, chunk, response, stream_head, until
 
 from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
-from quarterdeck.inference.engine.client import EngineClient, EngineStream, stream_error
+from quarterdeck.inference.engine.client import EngineClient
+from quarterdeck.inference.engine.error_translation import error_of_event
+from quarterdeck.inference.engine.stream import EngineStream
 from quarterdeck.inference.metering.meter import Meter
 from quarterdeck.inference.streaming.relay import BODY_END_SECONDS, Relay
 from quarterdeck.inference.streaming.resume import LostStream, ResumedStream
@@ -58,7 +60,7 @@ class EngineSays:
             asyncio.get_running_loop().call_soon(self._tell)
 
     def error(self, data: bytes) -> APIError:
-        return stream_error(data)
+        return error_of_event(data)
 
     is_complete = False
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from quarterdeck.inference.endpoints.circuit_breaker import CircuitBreaker
-from quarterdeck.net.http_client import Origin, request_head
+from quarterdeck.net.http_origin import Origin, request_head
 from quarterdeck.settings.models import EndpointKind
 from quarterdeck.settings.routes import HealthCheck
 

@@ -9,7 +9,9 @@ import logging
 from collections.abc import Callable, Sequence
 
 from quarterdeck.inference.endpoints.endpoint import Endpoint
-from quarterdeck.net.http_client import HttpClient, Timeouts, UpstreamError, request_head
+from quarterdeck.net.http_client import HttpClient
+from quarterdeck.net.http_connection import Timeouts, UpstreamError
+from quarterdeck.net.http_origin import request_head
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,9 @@ from typing import Annotated, Protocol
 import msgspec
 
 from quarterdeck.inference.endpoints.endpoint import Endpoint, EndpointSpec, State
-from quarterdeck.net.http_client import HttpClient, Origin, Timeouts, UpstreamError, request_head
+from quarterdeck.net.http_client import HttpClient
+from quarterdeck.net.http_connection import Timeouts, UpstreamError
+from quarterdeck.net.http_origin import Origin, request_head
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.models import EndpointConfig, ModelConfig

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from quarterdeck.accounting.pricing import Rates
-from quarterdeck.net.http_client import Timeouts
+from quarterdeck.net.http_connection import Timeouts
 from quarterdeck.settings.config import Config, GatewayConfig
 from quarterdeck.settings.models import ModelConfig
 from quarterdeck.settings.prices import Price

@@ -14,7 +14,7 @@ from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.routing.balancer import Balancer
 from quarterdeck.inference.routing.directory import Fallback, Route, ServedModel
 from quarterdeck.inference.routing.retry_budget import RetryBudget
-from quarterdeck.net.http_client import Timeouts
+from quarterdeck.net.http_connection import Timeouts
 from quarterdeck.settings.routes import Condition
 
 QUEUE_CODES = frozenset({"queue_full", "queue_timeout"})

@@ -10,7 +10,7 @@ from time import monotonic
 
 from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
 from quarterdeck.inference.call import Sink
-from quarterdeck.inference.engine.client import EngineStream
+from quarterdeck.inference.engine.stream import EngineStream
 from quarterdeck.inference.metering.meter import Meter
 from quarterdeck.inference.streaming.collector import Collector
 from quarterdeck.inference.streaming.resume import LostStream, ResumedStream

@@ -15,7 +15,8 @@ import msgspec
 from quarterdeck.errors import APIError
 from quarterdeck.inference.call import Operation
 from quarterdeck.inference.endpoints.endpoint import Endpoint
-from quarterdeck.inference.engine.client import EngineClient, EngineStream
+from quarterdeck.inference.engine.client import EngineClient
+from quarterdeck.inference.engine.stream import EngineStream
 from quarterdeck.inference.metering.token_counting import PROMPT_FIELDS
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.requests import COMPLETION_MAX_TOKENS, AnyRequest, ChatCompletion, Completion, Generation

@@ -1,0 +1,92 @@
+"""An engine's event stream: whole server-sent events from a connection, with the engine's failures translated."""
+
+from collections.abc import Callable
+
+from quarterdeck.errors import APIError, EngineError, EngineUnavailableError
+from quarterdeck.inference.endpoints.endpoint import Endpoint
+from quarterdeck.inference.engine.error_translation import (
+    error_of_event,
+    error_of_failure,
+    redacted,
+    with_engine_status,
+)
+from quarterdeck.net.http_client import HttpClient
+from quarterdeck.net.http_connection import HttpConnection, UpstreamError
+from quarterdeck.protocol import sse
+
+
+class EngineStream:
+    """Must be closed, whether it was read to its end or not."""
+
+    __slots__ = ("_client", "_connection", "_endpoint", "_is_closed", "_splitter", "first")
+
+    def __init__(self, client: HttpClient, endpoint: Endpoint, connection: HttpConnection) -> None:
+        self._client = client
+        self._endpoint = endpoint
+        self._connection = connection
+        self._splitter = sse.EventSplitter()
+        self._is_closed = False
+        self.first = b""
+        """The first events, which whoever opens the stream has read."""
+
+    def check_first(self) -> None:
+        """Raises APIError if there are no first events, or the first one is an error or not JSON."""
+        first = self.first
+        if not first:
+            error = EngineUnavailableError("The engine ended the stream before its first event.")
+            raise with_engine_status(error, 200)
+        event = first[: first.find(b"\n\n") + 2]
+        if event.endswith(b"}\n\n") and b'"error"' not in event:
+            return
+        if sse.may_hold_garbage(event) and sse.garbage_at(event) == 0:
+            raise with_engine_status(EngineError("The engine's stream is broken: its first event is not JSON."), 200)
+        if sse.may_hold_error(event):
+            chunk = sse.parse(event)
+            if chunk and chunk.get("error"):
+                raise with_engine_status(self.error(sse.data(event)), 200)
+
+    async def read(self) -> bytes:
+        """Wait for the next whole events and return all that have arrived; b"" at the end. Raises EngineError."""
+        try:
+            while piece := await self._connection.read():
+                if whole := self._splitter.feed(piece):
+                    return whole
+        except (UpstreamError, sse.EventTooLongError) as error:
+            raise error_of_failure(error) from error
+        return self._last()
+
+    def take(self) -> bytes | None:
+        """`read` without waiting. None: no whole event has arrived. Raises EngineError."""
+        try:
+            while piece := self._connection.take():
+                if whole := self._splitter.feed(piece):
+                    return whole
+        except (UpstreamError, sse.EventTooLongError) as error:
+            raise error_of_failure(error) from error
+        return None if piece is None else self._last()
+
+    def listen(self, listener: Callable[[], None] | None) -> None:
+        """Call `listener` as soon as anything arrives, until it is replaced by None. It must not raise."""
+        if not self._is_closed:
+            self._connection.listener = listener
+
+    def error(self, data: bytes) -> APIError:
+        """The error for the data of an error event in this stream."""
+        return error_of_event(redacted(data, self._endpoint))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the response has been received to its end, so that the connection can be reused."""
+        return self._connection.done
+
+    def close(self) -> None:
+        """Release the connection. If the response is incomplete the connection is closed, and the engine stops
+        generating. Idempotent: after the first call the connection may serve another request."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._connection.listener = None
+            self._client.release(self._endpoint.address.origin, self._connection)
+
+    def _last(self) -> bytes:
+        # Some servers omit the blank line after [DONE]. Any other incomplete event at the end is dropped.
+        return self._splitter.feed(b"\n\n") if self._splitter.rest.strip() == sse.DONE.strip() else b""
