@@ -9,8 +9,11 @@ from tests.net.fetching import CHUNKED, CONTINUE, TO_CLOSE, ask, bytewise, failu
 from tests.net.upstream import Peer, Upstream, answering, chunk, response, until
 
 from quarterdeck.net.http_client import HttpClient
-from quarterdeck.net.http_connection import MAX_HEAD_BYTES, Timeouts, UpstreamError
+from quarterdeck.net.http_connection import HIGH_WATER, MAX_HEAD_BYTES, Timeouts, UpstreamError
 from quarterdeck.net.http_origin import Origin
+
+NEVER = 3600.0
+"""Seconds between sweeps where a test looks at deadlines itself."""
 
 WHOLE = {
     "a length": response(b"hello"),
@@ -204,16 +207,59 @@ async def test_silence_is_not_the_end_of_an_answer_that_ends_with_the_connection
         assert (error.answered, error.status, error.timed_out) == (True, 200, True)
 
 
-async def test_an_answer_that_trickles_is_not_timed_out(client: HttpClient) -> None:
+async def test_each_piece_of_an_answer_extends_the_time_out() -> None:
+    more = asyncio.Event()
+
     async def script(peer: Peer) -> None:
+        await peer.say(CHUNKED + chunk(b"x"))
+        await more.wait()
+        await peer.say(chunk(b"y"))
+        await peer.until_gone()
+
+    client = HttpClient(sweep_seconds=NEVER)
+    async with Upstream(answering(script)) as upstream:
+        connection = await ask(client, upstream.origin, Timeouts(2.0, 5.0, idle=10.0))
+        now = asyncio.get_running_loop().time()
+        assert not connection.is_late(now)
+        assert connection.is_late(now + 11)
+        more.set()
+        assert [await connection.read(), await connection.read()] == [b"x", b"y"]
+        assert not connection.is_late(now + 11)
+        assert not connection.is_late(now + 20)
+        assert connection.is_late(now + 22)
+        client.release(upstream.origin, connection)
+    await client.close()
+
+
+async def test_a_slow_reader_holds_a_bounded_part_and_is_not_timed_out() -> None:
+    """Beyond HIGH_WATER the socket is not read, so the server has to wait; nothing is lost."""
+    client = HttpClient(sweep_seconds=NEVER)
+    size = 64
+    said = 0
+    peers: list[Peer] = []
+
+    async def script(peer: Peer) -> None:
+        nonlocal said
+        peers.append(peer)
         await peer.say(CHUNKED)
-        for _ in range(8):
-            await asyncio.sleep(0.05)
-            await peer.say(chunk(b"x"))
+        for n in range(size):
+            await peer.say(chunk(bytes([n]) * 1024 * 1024))
+            said += 1
         await peer.say(chunk(b""))
 
     async with Upstream(answering(script)) as upstream:
-        assert await fetch(client, upstream.origin, Timeouts(2.0, 5.0, 0.3)) == b"x" * 8
+        connection = await ask(client, upstream.origin)
+        await until(lambda: connection._is_paused and peers[0].is_blocked)
+        assert not connection.is_late(asyncio.get_running_loop().time() + 1000), "the reader is slow, not the server"
+        assert said < size // 2
+        assert connection._size <= HIGH_WATER + 1024 * 1024
+        got = [0] * size
+        while piece := await connection.read():
+            for n in set(piece):
+                got[n] += piece.count(n)
+        client.release(upstream.origin, connection)
+        assert got == [1024 * 1024] * size
+    await client.close()
 
 
 async def test_a_server_that_does_not_take_the_connection_is_given_up(client: HttpClient) -> None:
@@ -226,7 +272,6 @@ async def test_a_server_that_does_not_take_the_connection_is_given_up(client: Ht
             filler.setblocking(False)
             filler.connect_ex(address)
             fillers.append(filler)
-        await asyncio.sleep(0.05)
         error = await failure(client, Origin.parse(f"http://127.0.0.1:{address[1]}"), Timeouts(0.1, 5.0, 5.0))
         assert (error.sent, error.timed_out) == (False, True)
     finally:

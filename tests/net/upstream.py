@@ -1,6 +1,6 @@
-"""A server that says what its script says, byte for byte: whole or in bits, too late, broken off, or no HTTP at all.
+"""A server that sends what a script says, byte for byte: whole, in pieces, late, cut off, or not HTTP at all.
 
-One script serves one connection. What it saw is kept in `requests`; what went wrong in it is raised at the end.
+A script runs once per connection. The requests it received are in `requests`; its failure is raised at the end.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ SOON = Timeouts(connect=2.0, first_byte=5.0, idle=5.0)
 
 
 async def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
-    """For what nobody can be told of: the other side of a socket, the inside of a pool."""
+    """Wait for a state that has no event: the other side of a socket, the inside of a pool."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  # there is no event to wait for
             await asyncio.sleep(0.002)
@@ -30,7 +30,7 @@ async def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None
 
 @dataclass(frozen=True)
 class Seen:
-    """A request as it came in."""
+    """A request as it was received."""
 
     head: bytes
     body: bytes
@@ -60,7 +60,7 @@ class Peer:
         self._writer = writer
 
     async def request(self) -> Seen:
-        """Read one. Raises IncompleteReadError where the caller hangs up instead."""
+        """Read a request. Raises IncompleteReadError if the client disconnects instead."""
         head = await self._reader.readuntil(b"\r\n\r\n")
         seen = Seen(head, b"")
         seen = Seen(head, await self._reader.readexactly(int(seen.header("content-length") or 0)))
@@ -69,9 +69,9 @@ class Peer:
         return seen
 
     async def say(self, *pieces: bytes) -> None:
-        """Each piece in a write of its own."""
+        """Send each piece in its own write."""
         for piece in pieces:
-            if self._writer.is_closing():  # uvloop's would raise something of its own
+            if self._writer.is_closing():  # uvloop would raise another error
                 raise ConnectionResetError
             self._writer.write(piece)
             await self._writer.drain()
@@ -80,14 +80,20 @@ class Peer:
     async def say_bytewise(self, data: bytes) -> None:
         await self.say(*[data[i : i + 1] for i in range(len(data))])
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether `say` waits for the client to read."""
+        transport = self._writer.transport
+        return transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1]
+
     async def until_gone(self) -> None:
-        """The caller has hung up."""
+        """Wait until the client has disconnected."""
         with contextlib.suppress(ConnectionError):
             while await self._reader.read(65536):
                 pass
 
     def reset(self) -> None:
-        """Break the connection off without a goodbye."""
+        """Abort the connection."""
         self._writer.transport.abort()
 
 
@@ -95,7 +101,7 @@ Script = Callable[[Peer], Awaitable[None]]
 
 
 class Upstream:
-    """`async with Upstream(script) as upstream`: listens on a port of its own until the end."""
+    """`async with Upstream(script) as upstream`: listens on a free port until the block ends."""
 
     def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None) -> None:
         self.script = script
@@ -129,7 +135,7 @@ class Upstream:
             raise self._failures[0]
 
     async def stop(self) -> None:
-        """Refuse and break off everything."""
+        """Stop listening and abort all connections."""
         self._server.close()
         for task in tuple(self._tasks):
             task.cancel()
@@ -145,7 +151,7 @@ class Upstream:
         try:
             await self.script(Peer(self, reader, writer))
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the caller is gone; what it then did not say is not missed
+            pass  # the client has disconnected
         except asyncio.CancelledError:
             writer.transport.abort()
         except BaseException as error:
@@ -160,7 +166,7 @@ class Upstream:
 
 
 def answering(*answers: bytes | Script) -> Script:
-    """One answer for each request, in order, over however many connections; after the last one, silence."""
+    """One answer per request, in order, over any number of connections; after the last, none."""
     waiting = deque(answers)
 
     async def script(peer: Peer) -> None:
@@ -192,7 +198,7 @@ def stream_head(*headers: str) -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk of the chunked encoding; that of b"" is the last."""
+    """A chunk of the chunked encoding; b"" makes the last one."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.inference.engine.opening import endpoint, failing
-from tests.net.upstream import Peer, Upstream, answering, response, stream_head, streamed
+from tests.net.upstream import Peer, Upstream, answering, response, stream_head, streamed, until
 
 from quarterdeck.errors import (
     BadRequestError,
@@ -105,7 +105,9 @@ async def test_an_engine_that_stays_silent_is_a_time_out(client: HttpClient) -> 
         await upstream.closed.wait()
 
 
-async def test_a_caller_who_is_gone_before_the_first_event_stops_the_engine(engines: EngineClient) -> None:
+async def test_a_caller_who_is_gone_before_the_first_event_stops_the_engine(
+    engines: EngineClient, client: HttpClient
+) -> None:
     async def script(peer: Peer) -> None:
         await peer.say(stream_head())
         await peer.until_gone()
@@ -113,7 +115,7 @@ async def test_a_caller_who_is_gone_before_the_first_event_stops_the_engine(engi
     async with Upstream(answering(script)) as upstream:
         task = asyncio.create_task(engines.open(endpoint(upstream), "/v1/x", b"{}"))
         await upstream.arrived.wait()
-        await asyncio.sleep(0.01)
+        await until(lambda: any(connection.status for connection in client._busy))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
