@@ -1,4 +1,4 @@
-"""A route is shown to who may call it, and is there as long as anybody answers for it."""
+"""A route is listed for the keys that may use it, and is ready while one of its models is."""
 
 import pytest
 from tests.gateway.fakes import endpoint

@@ -1,4 +1,4 @@
-"""What metrics read of the gateway's parts when somebody scrapes."""
+"""Metrics read the gateway's objects at scrape time."""
 
 import asyncio
 import time

@@ -40,7 +40,7 @@ async def test_no_more_idle_connections_are_kept_than_allowed() -> None:
 
 
 async def test_a_kept_connection_that_was_closed_is_replaced_unnoticed(client: HttpClient) -> None:
-    """The server closes when the second request is on its way: nobody could have known."""
+    """The server closes while the second request is on its way."""
     served = 0
 
     async def script(peer: Peer) -> None:

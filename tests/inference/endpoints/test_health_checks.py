@@ -1,4 +1,4 @@
-"""A dead endpoint is known before a request finds it."""
+"""A dead endpoint is ejected before a request fails there."""
 
 import asyncio
 import logging
@@ -51,7 +51,7 @@ async def test_no_answer_is_a_bad_one(client: HttpClient) -> None:
     endpoint.breaker.record_health(is_alive=True)
     await checks.check(endpoint)
     await checks.check(endpoint)
-    assert not endpoint.breaker.is_alive, "nobody listens there any more"
+    assert not endpoint.breaker.is_alive, "the connection is refused"
 
 
 async def test_each_is_asked_when_it_is_due_and_one_without_a_check_never(client: HttpClient) -> None:
@@ -79,7 +79,7 @@ async def test_only_so_many_are_asked_at_once_and_the_rest_afterwards(client: Ht
 
 
 async def test_the_first_of_many_do_not_starve_the_last(client: HttpClient) -> None:
-    """Each asked again before all were asked: whoever has waited longest is the next."""
+    """Some are due again before all were checked: the longest overdue is the next."""
     async with Upstream(answering(*[GOOD] * 200)) as upstream:
         endpoints = [checked(upstream, f"e#{number}", interval=0.1) for number in range(3 * MAX_CONCURRENT)]
         checks = HealthChecks(lambda: endpoints, client)

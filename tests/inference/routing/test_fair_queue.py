@@ -65,7 +65,7 @@ def test_those_who_left_do_not_pile_up() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(TEAMS), st.integers(0, 9), st.integers(1, 10**6)), max_size=120))
 def test_everybody_goes_once_and_nobody_starves(asked: list[tuple[str, int, int]]) -> None:
-    """However many are served, whoever has waited longest goes with the eighth place at the latest."""
+    """The request that has waited longest is served with the eighth place at the latest."""
     queue = FairQueue({})
     waiting = [queue.join(*each) for each in asked]
     went: list[Ticket] = []
@@ -97,5 +97,5 @@ def test_weights_are_honoured_among_those_who_always_have_somebody_waiting(
         queue.join(ticket.team, 0, cost)
     total = sum(served_tokens.values())
     for team, weight in zip(TEAMS, weights, strict=True):
-        # Who has less coming to him than an eighth may have more, by time alone.
+        # A team whose share is below an eighth may get more, by waiting time alone.
         assert abs(served_tokens[team] / total - weight / sum(weights)) < 0.08

@@ -1,4 +1,4 @@
-"""The next request goes where there is most room, or where its prompt is known."""
+"""The next request goes to the least loaded endpoint, or to the one that has its prompt cached."""
 
 from random import Random
 
@@ -163,7 +163,7 @@ def test_one_that_was_tried_is_left_out() -> None:
 def test_no_endpoint_is_given_more_while_it_holds_more_than_its_bound(
     count: int, asked: list[tuple[int, int]], bound: float
 ) -> None:
-    """Few keys, so that affinity alone would overrun somebody."""
+    """With few keys, affinity alone would overload an endpoint."""
     candidates = endpoints(*[0] * count)
     affinity = Affinity(candidates)
     for key, tokens in asked:

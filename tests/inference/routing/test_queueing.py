@@ -138,8 +138,8 @@ async def test_a_place_given_to_one_who_has_just_left_is_the_next_ones(waiting: 
     await waiting.enter()
     gone, stays = waiting.task("gone"), waiting.task("stays")
     await waiting.are_waiting(2)
-    waiting.leave()  # the place is given ...
-    gone.cancel()  # ... and its owner leaves before he could take it
+    waiting.leave()  # the place is granted ...
+    gone.cancel()  # ... and its request is cancelled before it takes it
     await stays
     assert waiting.went[2:] == ["stays"]
     assert gone.cancelled()
@@ -219,7 +219,7 @@ async def test_there_are_never_more_than_places_and_nobody_is_forgotten(events: 
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     while not all(task.done() for task in tasks):
-        assert endpoint.load.requests == 2, "somebody waits though there is room"
+        assert endpoint.load.requests == 2, "a request waits though a place is free"
         waiting.leave()
         await asyncio.sleep(0)
         await asyncio.sleep(0)

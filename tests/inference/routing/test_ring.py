@@ -1,4 +1,4 @@
-"""A key's place does not depend on who asks, and hardly on who else is there."""
+"""A key's endpoint is the same in every gateway, and hardly changes with the set of endpoints."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

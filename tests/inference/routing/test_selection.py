@@ -134,7 +134,7 @@ def test_where_a_model_rests_its_requests_go_on_without_failing_there_first() ->
     routing.eject("big")
     assert go(routing.begin()) == ["far#0"]
     routing.eject("far")
-    assert go(routing.begin())[0].startswith("big"), "small is not meant for it: the route's own model is asked"
+    assert go(routing.begin())[0].startswith("big"), "small is no fallback for errors: the target is tried"
 
 
 def test_a_fallback_is_asked_before_an_endpoint_that_rests() -> None:

@@ -4,8 +4,8 @@ Four parts, each changed by one owner:
 
 * `spec`     what its source says about it; replaced by `sources`
 * `address`  where it listens and the request heads for it; never changes
-* `load`     this gateway's requests there; counted by whoever sends them (`attempts`, `mirror`)
-* `breaker`  whether it is offered requests; told of outcomes by the router and of health checks by `health_checks`
+* `load`     this gateway's running requests there; counted by `attempts` and `mirror`
+* `breaker`  whether it is offered requests; updated by routing and by `health_checks`
 """
 
 from collections.abc import Sequence

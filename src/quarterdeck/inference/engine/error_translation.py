@@ -22,7 +22,7 @@ from quarterdeck.protocol.sse import EventTooLongError
 MAX_MESSAGE = 2000
 MAX_PARAM = 200
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-"""Codes that are passed on: they become a metric's label and stand in the ledger."""
+"""Codes that are passed on: they become metric labels and are stored in the ledger."""
 
 
 def error_of_response(status: int, body: bytes, retry_after: bytes | None = None) -> APIError:

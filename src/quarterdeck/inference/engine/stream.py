@@ -27,7 +27,7 @@ class EngineStream:
         self._splitter = sse.EventSplitter()
         self._is_closed = False
         self.first = b""
-        """The first events, which whoever opens the stream has read."""
+        """The first events; set by `EngineClient.open`."""
 
     def check_first(self) -> None:
         """Raises APIError if there are no first events, or the first one is an error or not JSON."""
