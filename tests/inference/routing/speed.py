@@ -1,4 +1,4 @@
-"""What a choice costs in microseconds of CPU. No test: `.envs/core/bin/python tests/inference/routing/speed.py`."""
+"""Measures a routing decision in microseconds of CPU. Not a test: `.envs/core/bin/python tests/inference/routing/speed.py`."""
 
 import time
 import timeit
@@ -18,7 +18,7 @@ SHORT, LONG = 100, 400_000
 
 
 def microseconds(policy: str, endpoints: int, *, models: int = 1, routes: int = 0, characters: int = SHORT) -> float:
-    """One choice, from `begin` to the endpoint's count going down."""
+    """One decision, from `select` to the end of the endpoint's load."""
     lines = ["models:"]
     for model in range(models):
         urls = ", ".join(f'{{url: "http://h{model}:{port + 1}"}}' for port in range(1 if model else endpoints))

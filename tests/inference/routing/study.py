@@ -1,6 +1,6 @@
-"""How often the policies meet a prompt that an engine's cache knows, and what that is worth: a model of eight engines.
+"""Simulates how often each policy sends a prompt to an engine that has it cached, and what that saves, on eight engines.
 
-No test and no measurement of vLLM: engines here prefill 8,000 tokens/s one prompt at a time, decode 40 tokens/s, 32
+Not a test and not a measurement of vLLM: the simulated engines prefill 8,000 tokens/s one prompt at a time, decode 40 tokens/s, 32
 requests at once, and keep 200,000 tokens of prefixes, the least recently used going first.
 `.envs/core/bin/python tests/inference/routing/study.py`
 """
@@ -21,7 +21,7 @@ from quarterdeck.inference.routing.affinity import prefix_key
 
 ENGINES, CACHE, PREFILL, DECODE = 8, 200_000, 8000.0, 40.0
 TURNS, SYSTEM, QUESTION, ANSWER = 16, 400, 120, 150
-"""Turns of a conversation; tokens of the system prompt that all share, of each question and of each answer."""
+"""Turns of a conversation; tokens of the shared system prompt, of each question and of each answer."""
 Arrival = tuple[float, int, int]
 POLICIES = ("weighted", "least_load", "power_of_two", "prefix")
 
@@ -30,7 +30,7 @@ POLICIES = ("weighted", "least_load", "power_of_two", "prefix")
 class Engine:
     endpoint: Endpoint
     known: "OrderedDict[int, int]" = field(default_factory=OrderedDict)
-    """Tokens of each conversation in its cache."""
+    """Tokens of each conversation in its prefix cache."""
     is_free_at: float = 0.0
 
     def prefill(self, conversation: int, tokens: int, now: float) -> tuple[float, int]:
@@ -44,7 +44,7 @@ class Engine:
 
 
 def arrivals(conversations_a_second: float, turns: int, seconds: float, random: Random) -> Iterator[Arrival]:
-    """When, which conversation, which turn. Between two turns a person thinks for 20 s or so."""
+    """Time, conversation and turn of each request. Between two turns a user thinks for about 20 s."""
     at, number, heap = 0.0, 0, list[Arrival]()
     while at < seconds:
         at += random.expovariate(conversations_a_second)

@@ -149,7 +149,7 @@ class Relay:
     def _find_failure(self) -> APIError | None:
         """Why the stream can't continue. None: it can. A lost stream comes before an exceeded deadline."""
         if self._failure is None and monotonic() > self._deadline:
-            self._failure = EngineTimeoutError("The request took too long.", code="request_timeout")
+            self._failure = EngineTimeoutError("The request timed out.", code="request_timeout")
         return self._failure
 
     async def _try_resume(self, failure: APIError) -> bool:
