@@ -1,4 +1,4 @@
-"""Measures a routing decision in microseconds of CPU. Not a test: `.envs/core/bin/python tests/inference/routing/speed.py`."""
+"""Measures routing decisions in microseconds of CPU: `.envs/core/bin/python tests/inference/routing/speed.py`."""
 
 import time
 import timeit
