@@ -1,7 +1,7 @@
-"""Simulates how often each policy sends a prompt to an engine that has it cached, and what that saves, on eight engines.
+"""Simulates eight engines: how often each policy sends a prompt to one that has it cached, and what that saves.
 
-Not a test and not a measurement of vLLM: the simulated engines prefill 8,000 tokens/s one prompt at a time, decode 40 tokens/s, 32
-requests at once, and keep 200,000 tokens of prefixes, the least recently used going first.
+Not a test and not a measurement of vLLM. The simulated engines prefill 8,000 tokens/s one prompt at a time, decode 40
+tokens/s, run 32 requests at once and keep 200,000 tokens of prefixes, dropping the least recently used.
 `.envs/core/bin/python tests/inference/routing/study.py`
 """
 
