@@ -2,7 +2,7 @@
 
 import pytest
 from tests.gateway.fakes import ADMIN, CONFIG, USER, Client, FakePipeline, config, parts
-from tests.inference.cache.asking import store_entry
+from tests.inference.cache.samples import store_entry
 
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle

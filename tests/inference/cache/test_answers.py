@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.inference.cache.asking import ALICE, a_finished, config, store_entry
+from tests.inference.cache.samples import ALICE, a_finished, config, store_entry
 from tests.inference.making import DONE, answer, delta, usage
 
 from quarterdeck.inference.cache import entry as entries

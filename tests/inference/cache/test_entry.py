@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.inference.cache.asking import SSE, STREAM, a_finished, kept, stream_entry
+from tests.inference.cache.samples import SSE, STREAM, a_finished, kept, stream_entry
 from tests.inference.making import DONE, delta, usage
 
 from quarterdeck.inference.cache.entry import (

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.inference.cache.asking import ALICE, MODELS, config, policy_of
+from tests.inference.cache.samples import ALICE, MODELS, config, policy_of
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.inference.cache.key import (
@@ -20,18 +20,11 @@ from quarterdeck.inference.cache.key import (
     parse_cache_control,
 )
 from quarterdeck.inference.call import Head, Operation
-from quarterdeck.protocol import requests
-from quarterdeck.protocol.requests import AnyRequest
+from quarterdeck.inference.request import decode
 from quarterdeck.settings.cache import CachePolicy
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.loading import parse
 
-KINDS: dict[Operation, type[AnyRequest]] = {
-    Operation.CHAT: requests.ChatCompletion,
-    Operation.COMPLETIONS: requests.Completion,
-    Operation.EMBEDDINGS: requests.Embedding,
-    Operation.TOKENIZE: requests.Tokenize,
-}
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0}
 POLICY = policy_of(config())
 
@@ -49,9 +42,7 @@ def a_query(
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = Head("req_1", operation, principal, 0.0, headers)
     assert policy is not None
-    request = requests.decode(text, KINDS[operation])
-    members = requests.members(text)
-    return make_query(policy, head, request, members, control=control, prompt_version=prompt_version)
+    return make_query(policy, head, decode(operation, text), control=control, prompt_version=prompt_version)
 
 
 def key(*args: Any, **kwargs: Any) -> str:

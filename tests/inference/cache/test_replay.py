@@ -5,7 +5,7 @@ from decimal import Decimal
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.inference.cache.asking import SSE, STREAM, a_finished, kept, stream_entry
+from tests.inference.cache.samples import SSE, STREAM, a_finished, kept, stream_entry
 from tests.inference.making import DONE, answer, delta, usage
 from tests.inference.reading import read, read_pieces
 

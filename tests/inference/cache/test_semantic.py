@@ -5,14 +5,14 @@ import json
 from typing import Any
 
 import pytest
-from tests.inference.cache.asking import ALICE, config, policy_of
+from tests.inference.cache.samples import ALICE, config, policy_of
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import EngineUnavailableError
 from quarterdeck.inference.cache.key import make_query
 from quarterdeck.inference.cache.semantic import MAX_WORDINGS, SemanticCache, SemanticQuery, Vector, make_semantic_query
 from quarterdeck.inference.call import Head, Operation
-from quarterdeck.protocol import requests
+from quarterdeck.inference.request import decode
 
 POLICY = policy_of(config("{default: {exact: true, semantic: {embedding_model: minilm}}}"))
 RESET, RESET_TOO = "How do I reset my password?", "Please tell me how to reset my password."
@@ -50,10 +50,10 @@ def asked(
     body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": content}], "temperature": 0}
     text = json.dumps(body | changes).encode()
     head = Head("req_1", Operation.CHAT, principal, 0.0)
-    request, members = requests.decode(text, requests.ChatCompletion), requests.members(text)
-    query = make_query(policy, head, request, members)
+    request = decode(Operation.CHAT, text)
+    query = make_query(policy, head, request)
     assert query is not None
-    return make_semantic_query(query, head, request, members)
+    return make_semantic_query(query, head, request)
 
 
 def known(*args: Any, **kwargs: Any) -> SemanticQuery:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.inference.cache.asking import store_entry
+from tests.inference.cache.samples import store_entry
 
 from quarterdeck.inference.cache import store
 from quarterdeck.inference.cache.entry import Entry, encode

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import pytest
-from tests.inference.cache.asking import config, policy_of
+from tests.inference.cache.samples import config, policy_of
 
 from quarterdeck.inference.cache import entry as entries
 from quarterdeck.inference.cache import store

@@ -186,7 +186,7 @@ class AnswerCache:
         control = UNRESTRICTED
         if head.cache_control or "cache" in members:
             control = parse_cache_control(head.cache_control, members.get("cache"))
-        query = make_query(policy, head, parsed, members, control=control, prompt_version=prompt_version)
+        query = make_query(policy, head, request, control=control, prompt_version=prompt_version)
         org = head.principal.org
         if query is None:
             return Lookup(self, org, served.name)
@@ -199,5 +199,5 @@ class AnswerCache:
         if isinstance(parsed, Generation):
             lookup.choices = choice_count(parsed) or 1
             if policy.settings.semantic is not None:
-                lookup.semantic_query = make_semantic_query(query, head, parsed, members, prompt_version=prompt_version)
+                lookup.semantic_query = make_semantic_query(query, head, request, prompt_version=prompt_version)
         return lookup

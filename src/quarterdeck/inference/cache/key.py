@@ -29,6 +29,7 @@ import msgspec
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.inference.call import Head, Operation
+from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.protocol.requests import AnyRequest, Generation
 from quarterdeck.settings.cache import CachePolicy
@@ -156,18 +157,18 @@ def parse_cache_control(header: bytes, member: msgspec.Raw | None = None) -> Cac
 def make_query(
     policy: ResolvedPolicy,
     head: Head,
-    request: AnyRequest,
-    members: dict[str, msgspec.Raw],
+    request: InferenceRequest,
     *,
     control: CacheControl = UNRESTRICTED,
     prompt_version: str = "",
 ) -> CacheQuery | None:
     """The cache query of a request. None: it must not be answered from the cache, nor its answer stored."""
-    if head.operation not in CACHEABLE or _FORBIDDING in members or not (control.reads or control.stores):
+    parsed, members = request.parsed, request.members
+    if request.operation not in CACHEABLE or _FORBIDDING in members or not (control.reads or control.stores):
         return None
-    if policy.only_repeatable and isinstance(request, Generation) and request.temperature != 0 and request.seed is None:
+    if policy.only_repeatable and isinstance(parsed, Generation) and parsed.temperature != 0 and parsed.seed is None:
         return None
-    return CacheQuery(cache_key(policy, head, request, members, prompt_version), policy, control)
+    return CacheQuery(cache_key(policy, head, parsed, members, prompt_version), policy, control)
 
 
 def cache_key(

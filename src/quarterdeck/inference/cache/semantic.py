@@ -23,7 +23,7 @@ from quarterdeck.errors import APIError
 from quarterdeck.inference.cache.key import CacheQuery, cache_key
 from quarterdeck.inference.cache.normalization import normalize
 from quarterdeck.inference.call import Head, Operation
-from quarterdeck.protocol.requests import AnyRequest
+from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.settings.cache import SemanticPolicy
 
 Vector = Sequence[float]
@@ -128,26 +128,21 @@ class SemanticCache:
 
 
 def make_semantic_query(
-    query: CacheQuery,
-    head: Head,
-    request: AnyRequest,
-    members: dict[str, msgspec.Raw],
-    *,
-    prompt_version: str = "",
+    query: CacheQuery, head: Head, request: InferenceRequest, *, prompt_version: str = ""
 ) -> SemanticQuery | None:
     """The semantic query of a chat whose last message is a user's short text. None for any other request."""
     policy = query.policy.settings.semantic
-    if policy is None or head.operation is not Operation.CHAT:
+    if policy is None or request.operation is not Operation.CHAT:
         return None
-    messages: list[Any] = msgspec.json.decode(members["messages"], type=list[msgspec.Raw])
+    messages: list[Any] = msgspec.json.decode(request.members["messages"], type=list[msgspec.Raw])
     last = msgspec.json.decode(messages[-1]) if messages else {}
     text = _only_text(last.get("content")) if last.get("role") == "user" else None
     words = normalize(text) if text is not None else None
     if text is None or words is None:
         return None
     messages[-1] = {**last, "content": None}
-    around = {**members, "messages": msgspec.Raw(msgspec.json.encode(messages))}
-    context = cache_key(query.policy, head, request, around, prompt_version)
+    around = {**request.members, "messages": msgspec.Raw(msgspec.json.encode(messages))}
+    context = cache_key(query.policy, head, request.parsed, around, prompt_version)
     bucket = hashlib.blake2b(msgspec.json.encode((context, policy.embedding_model, words)), digest_size=20).digest()
     return SemanticQuery(bucket, text, policy)
 
