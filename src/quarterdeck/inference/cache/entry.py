@@ -51,7 +51,7 @@ def encode(entry: Entry) -> bytes:
     """The stored form. Streams are compressed."""
     if entry.is_stream:
         body = entry.body
-        packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, 4)  # the least memory to set up
+        packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, 4)  # little memory, which is quick to set up
         packed = packer.compress(body) + packer.flush()
         entry = msgspec.structs.replace(entry, body=packed, packed_from=len(body))
     return _encode(entry)
