@@ -76,6 +76,8 @@ class FakeKeys:
         self.asked = 0
         self.gate = asyncio.Event()
         self.gate.set()
+        self.is_waited_for = asyncio.Event()
+        """A caller waits for the gate."""
 
     def put(self, secret: str, row: KeyRow) -> None:
         self.rows[ids.digest(secret)] = replace(row, digest=ids.digest(secret))
@@ -97,7 +99,9 @@ class FakeKeys:
 
     async def _answer(self) -> None:
         self.asked += 1
-        await self.gate.wait()
+        if not self.gate.is_set():
+            self.is_waited_for.set()
+            await self.gate.wait()
         if self.is_away:
             raise DatabaseUnavailableError("away")
 

@@ -111,11 +111,13 @@ async def serving(
     subject = create_server(app, "127.0.0.1", 0, head_seconds=head_seconds)
     task = asyncio.create_task(subject.serve([listener]))
     bench = Bench(listener.getsockname()[1], made_of, pipeline)
-    yield bench
-    await bench.close()
-    subject.should_exit = True
-    await task
-    listener.close()
+    try:
+        yield bench
+    finally:
+        await bench.close()
+        subject.should_exit = True
+        await task
+        listener.close()
 
 
 @pytest.fixture(params=WAYS)

@@ -1,16 +1,20 @@
 """Every route behind FastAPI: a key, an id, a log line; drained, and cut off where a client is too slow."""
 
+import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.gateway.fakes import Client, parts
+from tests.gateway.fakes import ADMIN, Client, FakeKeyStore, FakePipeline, config, key_row, parts
 from tests.gateway.route_table import every_route
 
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.http.access_log import AccessLog
+from quarterdeck.gateway.http.callers import Callers
 from quarterdeck.gateway.http.middleware import PUBLIC
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.telemetry.access_lines import AccessLine
@@ -114,3 +118,82 @@ async def test_no_secret_shows_in_logs_errors_and_metrics(made: Parts, caplog: p
     assert all(canary not in answer.body.decode() and canary not in str(answer.headers) for answer in seen)
     assert canary not in caplog.text
     assert all(canary not in str(vars(record)) for record in caplog.records)
+
+
+ONE_KEY = "/admin/keys/key_admin"
+
+
+@pytest.fixture
+def keys() -> FakeKeyStore:
+    made = FakeKeyStore()
+    made.put(ADMIN, key_row(id="key_admin", is_admin=True))
+    return made
+
+
+@contextlib.asynccontextmanager
+async def in_flight(made: Parts, keys: FakeKeyStore, client: Client) -> AsyncIterator[asyncio.Task[Any]]:
+    """A request to FastAPI that waits for the database until the end of the block."""
+    assert (await client.get("/v1/models")).status == 200  # its key is in memory
+    keys.gate.clear()
+    task = asyncio.create_task(client.get(ONE_KEY))
+    await keys.is_waited_for.wait()
+    assert len(made.callers) == 1
+    yield task
+    keys.gate.set()
+
+
+async def test_a_drain_waits_for_requests_to_fastapi_and_admits_no_others(keys: FakeKeyStore) -> None:
+    made = parts(keys=keys)
+    app = create_app(made)
+    async with in_flight(made, keys, Client(app, key=ADMIN)) as request:
+        draining = asyncio.create_task(made.callers.drain(60, asyncio.Event()))
+        await asyncio.sleep(0)
+        assert (await Client(app, key=None).get("/healthz")).status == 200
+        assert not draining.done()
+    assert (await request).status == 200
+    await draining
+    answer = await Client(app, key=ADMIN).get("/v1/models")
+    assert (answer.status, answer.error["code"], answer.headers["connection"]) == (503, "shutting_down", "close")
+
+
+async def test_a_request_to_fastapi_that_outlasts_the_drain_is_a_503(keys: FakeKeyStore) -> None:
+    made = parts(keys=keys)
+    async with in_flight(made, keys, Client(create_app(made), key=ADMIN)) as request:
+        await made.callers.drain(0, asyncio.Event())
+        assert (await request).error["code"] == "shutting_down"
+    assert len(made.callers) == 0
+
+
+async def test_a_hang_up_does_not_cancel_what_may_be_half_written(keys: FakeKeyStore) -> None:
+    made = parts(keys=keys)
+    client = Client(create_app(made), key=ADMIN)
+    async with in_flight(made, keys, client) as request:
+        client.hang_up()
+    assert (await request).status == 200
+
+
+async def test_an_overloaded_gateway_still_takes_requests_to_fastapi(keys: FakeKeyStore) -> None:
+    made = parts(FakePipeline(config(max_in_flight=1)), keys=keys)
+    app = create_app(made)
+    async with in_flight(made, keys, Client(app, key=ADMIN)) as request:
+        assert (await Client(app, key=ADMIN).get("/v1/models")).status == 200
+    assert (await request).status == 200
+
+
+async def test_a_client_that_does_not_read_is_cut_off() -> None:
+    pipeline = FakePipeline(config(client_write_timeout_seconds=0.05))
+    made = parts(pipeline, callers=Callers(sweep_seconds=0.01))
+    client = Client(create_app(made))
+    client.stop_reading_after(0)
+    await client.get("/v1/models")
+    assert client.was_aborted
+    assert len(made.callers) == 0
+
+
+async def test_somebody_elses_cancel_goes_through(keys: FakeKeyStore) -> None:
+    made = parts(keys=keys)
+    async with in_flight(made, keys, Client(create_app(made), key=ADMIN)) as request:
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+    assert len(made.callers) == 0

@@ -38,14 +38,13 @@ class BodyStream:
         return piece
 
     async def refuse(self) -> NoReturn:
-        """Always raises RequestTooLargeError, after reading and dropping about another `limit` bytes: a client whose
-        connection is closed while it writes sees a broken connection instead of the 413."""
-        dropped = 0
-        while dropped <= self._limit:
+        """Always raises RequestTooLargeError. Before that, up to twice `limit` bytes are read and dropped: a client
+        whose connection is closed while it writes sees a broken connection instead of the 413."""
+        while self._size <= 2 * self._limit:
             piece = await self._next()
             if not piece:
                 raise too_large(self._limit, unread=False)
-            dropped += len(piece)
+            self._size += len(piece)
         raise too_large(self._limit, unread=True)
 
     async def _next(self) -> bytes:
