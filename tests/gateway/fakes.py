@@ -1,4 +1,4 @@
-"""What stands beside the gateway in its own tests: a pipeline, keys, and a caller that speaks ASGI."""
+"""Fakes for the gateway's own tests: a pipeline, keys, Redis, a database, and a client over ASGI."""
 
 import asyncio
 import json
@@ -66,7 +66,7 @@ def key_row(**changes: Any) -> KeyRow:
 
 
 class FakeKeys:
-    """A key store that can be away, slow, and counts how often it is asked."""
+    """A key store that counts its calls and can be slow (`gate`) or unavailable (`is_away`)."""
 
     def __init__(self, **rows: KeyRow) -> None:
         self.rows: dict[str, KeyRow] = {}
@@ -77,7 +77,7 @@ class FakeKeys:
         self.gate = asyncio.Event()
         self.gate.set()
         self.is_waited_for = asyncio.Event()
-        """A caller waits for the gate."""
+        """Set when a call waits for the gate."""
 
     def put(self, secret: str, row: KeyRow) -> None:
         self.rows[ids.digest(secret)] = replace(row, digest=ids.digest(secret))
@@ -107,7 +107,7 @@ class FakeKeys:
 
 
 class FakeStream:
-    """Pieces, then the end; or pieces for ever."""
+    """A stream of the given pieces. With `hangs` it never ends."""
 
     def __init__(self, pieces: Sequence[bytes], *, hangs: bool = False) -> None:
         self._pieces = list(pieces)
@@ -128,7 +128,7 @@ class FakeStream:
 
 
 class FakePipeline:
-    """Answers with what it was given; `answer` may be an error, or a function."""
+    """Replies with `answer`: a Reply, an error to raise, or a function to call."""
 
     def __init__(self, configuration: Config | None = None) -> None:
         self.directory = Live(Directory.of(configuration or config()))
@@ -204,7 +204,7 @@ class FakeRevisions:
 
 
 class FakeKeyStore(FakeKeys):
-    """With OpenAI's verbs, for the admin routes' shape; the real store is tested in tests/store."""
+    """With `create`, for the admin routes; the real store is tested in tests/store."""
 
     async def create(self, *, secret: str, **fields: Any) -> KeyRow:
         row = key_row(**fields, created=time.time(), hint=secret[-4:])
@@ -220,7 +220,7 @@ def parts(
     database: Database | None = None,
     callers: Callers | None = None,
 ) -> Parts:
-    """A gateway's parts, all fakes but what is the gateway's own."""
+    """A gateway's parts: its own, and fakes for everything else."""
     pipeline = pipeline or FakePipeline()
     if keys is None:
         keys = FakeKeyStore()
@@ -264,7 +264,7 @@ def parts(
 
 @dataclass
 class Answer:
-    """What came back over ASGI."""
+    """A response received over ASGI."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -281,7 +281,7 @@ class Answer:
 
     @property
     def error(self) -> dict[str, Any]:
-        """The envelope; nothing else may stand beside it."""
+        """The error object; the body has no other members."""
         found = self.json
         assert set(found) == {"error"}
         assert set(found["error"]) == {"message", "type", "param", "code"}
@@ -289,7 +289,7 @@ class Answer:
 
 
 class Client:
-    """One request at a time over ASGI. `hang_up` ends it; after `stop_reading_after` pieces `send` waits for ever."""
+    """Sends one request at a time over ASGI. `hang_up` disconnects; after `stop_reading_after` pieces `send` blocks."""
 
     def __init__(self, app: Any, key: str | None = USER) -> None:
         self._app = app
@@ -327,7 +327,7 @@ class Client:
         pieces: Sequence[bytes] | None = None,
         body_ends: bool = True,
     ) -> Answer:
-        """Send and gather the answer. `pieces` is a body in pieces; without `body_ends` the last one never comes."""
+        """Send a request and collect the response. `pieces` is a body in pieces; without `body_ends` more would follow."""
         waiting = list(pieces if pieces is not None else [body])
         self.answer = answer = Answer()
 

@@ -34,7 +34,7 @@ async def test_nothing_is_redirected(app: RequestLifecycle) -> None:
     assert "location" not in answer.headers
 
 
-async def test_the_pipeline_is_never_asked_by_another_path(made: Parts) -> None:
+async def test_no_other_path_reaches_the_pipeline(made: Parts) -> None:
     pipeline = made.pipeline
     assert isinstance(pipeline, FakePipeline)
     app = create_app(made)

@@ -48,11 +48,11 @@ async def test_a_body_past_the_limit_is_a_413(bench: Bench) -> None:
     await peer.send(b"0\r\n\r\n")
     assert await peer.code() == (413, "request_too_large")
     await peer.send(HEAD + b"content-length: 2\r\n\r\n{}")
-    assert (await peer.answer())[0] == 200, "what was refused had been read to its end"
+    assert (await peer.answer())[0] == 200, "the refused bodies were read to their end"
 
 
 def test_readers_that_take_nothing_stop_the_fastest_engine(platform: Platform) -> None:
-    """Before ASGI, where pieces flow into the connection without a task that waits, and over it."""
+    """Past ASGI, where pieces go into the connection without waking a task, and over it."""
     event = f"data: {delta('x' * 4000)}\n\n".encode()
     platform.engine.answer = events(delta("hi"), ends=False)
     platform.engine.endless = (b"%x\r\n" % len(event) + event + b"\r\n") * 16
@@ -62,7 +62,7 @@ def test_readers_that_take_nothing_stop_the_fastest_engine(platform: Platform) -
         head + b"content-length: %d\r\n\r\n" % len(body) + body,
         head + b"transfer-encoding: chunked\r\n\r\n%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n",
     ]
-    platform.ask("/v1/models", method="GET")  # from now on the key is in memory
+    platform.ask("/v1/models", method="GET")  # puts the key into memory
     before = most = resident_mib(platform.gateway)
     with contextlib.ExitStack() as callers:
         for request in ways:
@@ -77,6 +77,6 @@ def test_readers_that_take_nothing_stop_the_fastest_engine(platform: Platform) -
             return len(platform.engine.taken) == len(ways)
 
         wait_until(are_hung_up_on, what=lambda: f"taken: {platform.engine.taken}")
-    # What the kernel holds of four sockets is up to some MiB each, and is all that grows.
+    # Four sockets have kernel buffers of some MiB each; nothing else grows.
     assert sum(platform.engine.taken) < 40 * MIB
-    assert most - before < 8, f"{most - before:.1f} MiB for two readers that took nothing"
+    assert most - before < 8, f"{most - before:.1f} MiB for two clients that read nothing"

@@ -1,8 +1,7 @@
-"""Request smuggling, and answers that reach another request: where a message ends has one reading.
+"""Request smuggling and desynchronised responses, over real sockets, past ASGI and over it. See also Portkey #1507.
 
-Portkey #1507 (crash by crafted headers) and what every proxy chain fears. Each over a real socket, before ASGI and over
-it. A message whose end could be read in two ways is refused and its connection closed; what comes after a request
-stands on its own, with its own key; and to one request there is one answer.
+A message whose length is ambiguous is refused and its connection closed; a pipelined request needs its own key; one
+request gets one response.
 """
 
 import asyncio
@@ -15,7 +14,7 @@ from tests.gateway.http.connections import HEAD, REQUEST, Bench, Peer
 from quarterdeck.gateway.http.bounded_protocol import MAX_HEAD_BYTES
 
 SECOND = b"GET /admin/keys HTTP/1.1\r\nhost: x\r\n\r\n"
-"""What an attacker would have another take for a request; it brings no key."""
+"""A smuggled request, without a key."""
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
 
 TWO_WAYS_HEADS = (
@@ -81,7 +80,7 @@ LINES = (
 
 
 async def rest(peer: Peer) -> bytes:
-    """All that still comes, until the gateway closes."""
+    """Everything until the gateway closes the connection."""
     with contextlib.suppress(ConnectionError):
         return await peer.reader.read()
     return b""
@@ -92,7 +91,7 @@ async def test_a_head_that_can_be_read_in_two_ways_is_refused(bench: Bench) -> N
         peer = await bench.connect()
         await peer.send(HEAD + framing + SECOND)
         answer = await rest(peer)
-        # Where its end was found wrong after the head, the request had begun: the connection is dropped.
+        # An error found after the head: the request had begun, so the connection is closed without a response.
         assert answer == b"" or answer.startswith(b"HTTP/1.1 400"), (framing, answer)
         assert answer.count(b"HTTP/1.1 ") <= 1, (framing, answer)
         assert bench.pipeline.calls == [], framing
@@ -132,7 +131,7 @@ async def test_a_request_behind_another_has_none_of_its_key(bench: Bench) -> Non
 
 
 async def test_a_trailer_is_no_header(bench: Bench) -> None:
-    """A proxy that takes a header away does not look at trailers."""
+    """A proxy that removes a header does not look at trailers."""
     without = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
     trailers = f"authorization: Bearer {USER}\r\nx-client-request-id: 1\r\ncontent-encoding: gzip\r\n".encode()
     peer = await bench.connect()
@@ -145,7 +144,7 @@ async def test_a_trailer_is_no_header(bench: Bench) -> None:
 
 @pytest.mark.parametrize("filler", [b"x-a: b\r\n", b"a"], ids=["trailers without an end", "one trailer without an end"])
 async def test_what_is_no_body_behind_a_head_is_bounded(filler: bytes, bench: Bench) -> None:
-    """Nobody may fill the memory with trailers, with or without a key."""
+    """Trailers can't fill the memory, with or without a key."""
     peer = await bench.connect()
     await peer.send(b"POST /nowhere HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx-b: ")
     with contextlib.suppress(ConnectionError):
@@ -156,7 +155,7 @@ async def test_what_is_no_body_behind_a_head_is_bounded(filler: bytes, bench: Be
 
 
 async def test_to_a_request_refused_before_its_body_there_is_one_answer(bench: Bench) -> None:
-    """A second one would be taken for that of the next request, which may be another caller's."""
+    """A second response would be taken for that of the next request, which may be another client's."""
     bench.configure(max_in_flight=1)
     task = asyncio.create_task(asyncio.Event().wait())
     other = bench.parts.callers.enter(task)
@@ -166,7 +165,7 @@ async def test_to_a_request_refused_before_its_body_there_is_one_answer(bench: B
     bench.parts.callers.leave(other)
     task.cancel()
     await peer.send(b'{"a":')
-    await asyncio.sleep(0)  # lets the first part be read by itself
+    await asyncio.sleep(0)  # the first part is read by itself
     await peer.send(b"1}"[:1])
     await peer.send(b"GET /nowhere HTTP/1.1\r\nhost: x\r\nauthorization: Bearer " + USER.encode() + b"\r\n\r\n")
     assert await peer.code() == (404, "unknown_url")

@@ -86,7 +86,7 @@ async def test_each_is_counted_once_read_before_its_line_is_written_or_after() -
     assert b'http_requests_total{http_status="200",route="/v1/chat/completions"} 3.0' in metrics.render()
 
 
-async def test_where_nobody_reads_lines_requests_are_counted_and_not_kept() -> None:
+async def test_without_a_writer_requests_are_counted_and_no_lines_kept() -> None:
     metrics = GatewayMetrics()
     log = AccessLog(metrics)
     for _ in range(FLUSH_RECORDS + 1):
@@ -94,7 +94,7 @@ async def test_where_nobody_reads_lines_requests_are_counted_and_not_kept() -> N
     assert metrics.http_requests.values == {(CHAT, "200"): FLUSH_RECORDS + 1}
 
 
-async def test_a_line_says_when_its_request_ended_and_how_long_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_line_has_the_end_and_the_duration_of_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
     now, pages = [5_000_000_000], Pages()
     monkeypatch.setattr(time, "perf_counter_ns", lambda: now[0])
     monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_000_000_000 + now[0])
@@ -118,7 +118,7 @@ async def test_a_long_path_is_cut() -> None:
     assert len(pages[0][0].message) < 300
 
 
-async def test_log_lines_of_the_task_say_the_id() -> None:
+async def test_log_lines_of_the_task_carry_the_request_id() -> None:
     record = AccessLog(GatewayMetrics()).open("POST", CHAT)
     assert request_id.get() == record.request_id
     assert re.fullmatch("req_[0-9a-f]{32}", record.request_id)

@@ -16,7 +16,7 @@ from quarterdeck.inference.call import Reply
         b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-a: " + b"a" * 70_000 + b"\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + b"x-a: bbbbbbbb\r\n" * 10_000 + b"\r\n",
         b"GET /healthz?" + b"q" * 70_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-a: " + b"a" * 2_000_000,  # and no end
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-a: " + b"a" * 2_000_000,  # without an end
     ],
     ids=["one header", "many headers", "the path", "without an end"],
 )
@@ -39,10 +39,10 @@ async def test_a_head_that_is_too_large_is_a_431_and_the_end(head: bytes, bench:
         HEAD + b"transfer-encoding: chunked\r\n\r\nnot a size\r\n",
     ],
 )
-async def test_what_is_no_http_is_a_400_envelope_or_the_end(data: bytes, bench: Bench) -> None:
+async def test_malformed_http_is_a_400_or_closes_the_connection(data: bytes, bench: Bench) -> None:
     peer = await bench.connect()
     await peer.send(data)
-    with contextlib.suppress(asyncio.IncompleteReadError):  # its request had begun: the connection is dropped
+    with contextlib.suppress(asyncio.IncompleteReadError):  # the request had begun: closed without a response
         assert await peer.code() == (400, "invalid_http")
     assert await peer.is_closed()
     assert bench.pipeline.calls == []
@@ -56,7 +56,7 @@ async def test_a_head_that_does_not_come_is_a_408(way: str) -> None:
         assert await peer.is_closed()
 
 
-async def test_a_connection_that_says_nothing_is_closed(way: str) -> None:
+async def test_a_silent_connection_is_closed(way: str) -> None:
     async with serving(way, head_seconds=0.05) as bench:
         assert await (await bench.connect()).is_closed()
 
@@ -90,7 +90,7 @@ async def test_a_head_request_has_no_body(bench: Bench) -> None:
     assert answer.endswith(b"\r\n\r\n")
 
 
-async def test_a_websocket_is_no_way_in(bench: Bench) -> None:
+async def test_websockets_are_not_supported(bench: Bench) -> None:
     peer = await bench.connect()
     await peer.send(
         b"GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"

@@ -19,7 +19,7 @@ async def wait_for_an_answer(callers: Callers) -> Caller:
     return caller
 
 
-async def test_empty_is_when_the_last_one_has_left_each_time() -> None:
+async def test_empty_returns_each_time_the_last_request_ends() -> None:
     callers = Callers()
     await callers.empty()
     for so_many in (1, 3):

@@ -15,7 +15,7 @@ def app() -> RequestLifecycle:
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/v1/chat/completions"), ("POST", "/v1/models"), ("PUT", "/healthz")]
 )
-async def test_another_method_is_a_405_that_says_which_there_are(method: str, path: str, app: RequestLifecycle) -> None:
+async def test_another_method_is_a_405_with_an_allow_header(method: str, path: str, app: RequestLifecycle) -> None:
     answer = await Client(app).request(method, path)
     assert (answer.status, answer.error["code"]) == (405, "method_not_allowed")
     assert answer.headers["allow"]

@@ -25,7 +25,7 @@ async def test_pipelined_requests_are_answered_in_order(bench: Bench) -> None:
         assert (await peer.answer())[0] == 200
 
 
-async def test_a_caller_who_hangs_up_cancels_what_works_for_it(bench: Bench) -> None:
+async def test_a_hang_up_cancels_the_handler(bench: Bench) -> None:
     bench.pipeline.answer = never
     peer = await bench.connect()
     await peer.send(REQUEST)
@@ -34,7 +34,7 @@ async def test_a_caller_who_hangs_up_cancels_what_works_for_it(bench: Bench) -> 
     await bench.pipeline.was_cancelled.wait()
 
 
-async def test_a_caller_who_resets_cancels_what_works_for_it(bench: Bench) -> None:
+async def test_a_reset_cancels_the_handler(bench: Bench) -> None:
     bench.pipeline.answer = never
     peer = await bench.connect()
     await peer.send(REQUEST)
@@ -43,10 +43,10 @@ async def test_a_caller_who_resets_cancels_what_works_for_it(bench: Bench) -> No
     await bench.pipeline.was_cancelled.wait()
 
 
-async def test_a_reader_that_stopped_is_waited_for_with_bounded_memory_and_dropped_then(
+async def test_a_client_that_stops_reading_is_cut_off_and_memory_stays_bounded(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stream = FakeStream([b"x" * 65_536] * 10_000)  # 640 MB, if somebody took it
+    stream = FakeStream([b"x" * 65_536] * 10_000)  # 640 MB, if all of it were buffered
     bench.pipeline.answer = Reply(200, (), stream=stream)
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -63,7 +63,7 @@ async def test_a_reader_that_stopped_is_waited_for_with_bounded_memory_and_dropp
     assert "without completing" not in caplog.text
 
 
-async def test_a_pipelining_caller_who_hangs_up_cancels_the_request_under_way(bench: Bench) -> None:
+async def test_a_hang_up_with_pipelined_requests_cancels_the_one_in_flight(bench: Bench) -> None:
     bench.pipeline.answer = never
     peer = await bench.connect()
     await peer.send(REQUEST * 2)

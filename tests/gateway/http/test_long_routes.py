@@ -176,7 +176,7 @@ async def test_a_stream_of_bytes_that_fails_does_not_end_as_if_it_were_whole(way
 
 
 class Uploads:
-    """Reads an upload piece by piece; `may_read` holds it up."""
+    """Handlers of the upload route. `store` starts to read when `may_read` is set."""
 
     def __init__(self) -> None:
         self.may_read = asyncio.Event()
@@ -256,7 +256,7 @@ async def test_an_upload_of_64_mib_is_held_in_small_pieces(framing: str, way: st
     assert (status, answer["bytes"], answer["type"]) == (200, size, "text/csv")
     assert answer["sha256"] == hashlib.sha256(piece * (size // len(piece))).hexdigest()
     assert uploads.largest <= MOST_UNREAD
-    assert peak < 4 * MIB, f"{peak / MIB:.1f} MiB, the client's part included"
+    assert peak < 4 * MIB, f"{peak / MIB:.1f} MiB, including the client in this process"
 
 
 @FRAMINGS
@@ -275,7 +275,7 @@ async def test_while_a_handler_does_not_read_neither_does_the_gateway(framing: s
 
         sending = asyncio.create_task(send())
         await asyncio.wait({sending}, timeout=0.2)
-        assert not sending.done(), "the connection took 32 MiB that nothing read"
+        assert not sending.done(), "32 MiB were accepted while the handler read nothing"
         uploads.may_read.set()
         await sending
         assert (await peer.answer())[1]["bytes"] == 32 * MIB
@@ -312,7 +312,7 @@ async def test_an_upload_above_its_limit_is_a_413(framing: str, way: str, upload
             await peer.send(b"" if framing == "sized" else b"0\r\n\r\n")
             assert await peer.code() == (413, "request_too_large")
         await peer.send(head_for(framing, 2) + framed(framing, b"{}") + (b"" if framing == "sized" else b"0\r\n\r\n"))
-        assert (await peer.answer())[0] == 200, "what was refused had been read to its end"
+        assert (await peer.answer())[0] == 200, "the refused bodies were read to their end"
 
 
 @FRAMINGS
@@ -323,7 +323,9 @@ async def test_an_upload_far_above_its_limit_is_not_read_to_its_end(framing: str
         with contextlib.suppress(ConnectionError):
             for _ in range(64):
                 await peer.send(framed(framing, b"x" * MIB))
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):  # it was cut off while it wrote
+        with contextlib.suppress(
+            ConnectionError, asyncio.IncompleteReadError
+        ):  # the connection was closed while the client wrote
             assert await peer.code() == (413, "request_too_large")
         assert await peer.is_closed()
         await bench.parts.callers.empty()

@@ -85,7 +85,7 @@ async def test_a_bug_in_a_route_is_a_500_envelope_and_a_trace_in_the_log(
     assert "secret" not in answer.body.decode()
 
 
-async def test_a_log_line_says_who_what_and_how_it_ended(made: Parts) -> None:
+async def test_a_log_line_has_key_path_and_status(made: Parts) -> None:
     lines: list[AccessLine] = []
     access = AccessLog(made.metrics, lines.extend)
     app = create_app(replace(made, access=access))
@@ -164,7 +164,7 @@ async def test_a_request_to_fastapi_that_outlasts_the_drain_is_a_503(keys: FakeK
     assert len(made.callers) == 0
 
 
-async def test_a_hang_up_does_not_cancel_what_may_be_half_written(keys: FakeKeyStore) -> None:
+async def test_a_hang_up_does_not_cancel_a_request_to_fastapi(keys: FakeKeyStore) -> None:
     made = parts(keys=keys)
     client = Client(create_app(made), key=ADMIN)
     async with in_flight(made, keys, client) as request:
@@ -190,7 +190,7 @@ async def test_a_client_that_does_not_read_is_cut_off() -> None:
     assert len(made.callers) == 0
 
 
-async def test_somebody_elses_cancel_goes_through(keys: FakeKeyStore) -> None:
+async def test_a_cancel_from_outside_is_raised(keys: FakeKeyStore) -> None:
     made = parts(keys=keys)
     async with in_flight(made, keys, Client(create_app(made), key=ADMIN)) as request:
         request.cancel()

@@ -59,7 +59,7 @@ async def test_the_answer_carries_our_request_id_and_openais_headers(
     assert answer.headers["content-length"] == "2"
 
 
-async def test_a_callers_request_id_names_nothing_of_ours(app: RequestLifecycle, pipeline: FakePipeline) -> None:
+async def test_a_clients_request_id_is_not_ours(app: RequestLifecycle, pipeline: FakePipeline) -> None:
     headers = [("x-request-id", "req_" + "0" * 32), ("x-client-request-id", "mine")]
     first = await Client(app).post(CHAT, {}, headers=headers)
     second = await Client(app).post(CHAT, {}, headers=headers)
@@ -101,7 +101,7 @@ async def test_a_header_of_an_error_can_not_break_the_head(app: RequestLifecycle
     assert answer.headers["retry-after"] == "1set-cookie: a=b"
 
 
-async def test_a_bug_is_a_500_that_tells_the_id_and_nothing_else(
+async def test_a_bug_is_a_500_with_the_request_id_and_nothing_else(
     app: RequestLifecycle, pipeline: FakePipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
     pipeline.answer = ZeroDivisionError("sk-qd-secret-in-a-bug")
@@ -121,9 +121,7 @@ async def test_a_stream_is_passed_on_piece_by_piece_and_closed(app: RequestLifec
     assert "content-length" not in answer.headers
 
 
-async def test_a_caller_who_hangs_up_while_the_pipeline_works_cancels_it(
-    app: RequestLifecycle, pipeline: FakePipeline
-) -> None:
+async def test_a_hang_up_cancels_the_pipeline(app: RequestLifecycle, pipeline: FakePipeline) -> None:
     pipeline.answer = never
     client = Client(app)
     task = asyncio.create_task(client.post(CHAT, {}))
@@ -134,7 +132,7 @@ async def test_a_caller_who_hangs_up_while_the_pipeline_works_cancels_it(
     assert answer.status == 0
 
 
-async def test_a_caller_who_hangs_up_mid_stream_closes_it(app: RequestLifecycle, pipeline: FakePipeline) -> None:
+async def test_a_hang_up_in_mid_stream_closes_it(app: RequestLifecycle, pipeline: FakePipeline) -> None:
     made, pipeline.answer = stream([EVENTS[0]], hangs=True)
     client = Client(app)
     task = asyncio.create_task(client.post(CHAT, {}))
@@ -145,14 +143,14 @@ async def test_a_caller_who_hangs_up_mid_stream_closes_it(app: RequestLifecycle,
     assert not answer.is_whole
 
 
-async def test_a_caller_who_hangs_up_mid_body_leaves_nothing(app: RequestLifecycle, pipeline: FakePipeline) -> None:
+async def test_a_hang_up_in_mid_body_is_not_answered(app: RequestLifecycle, pipeline: FakePipeline) -> None:
     client = Client(app)
     client.hang_up()
     answer = await client.post(CHAT, b"", pieces=[b'{"a"'], body_ends=False)
     assert (answer.status, pipeline.calls) == (0, [])
 
 
-async def test_a_caller_who_does_not_read_holds_one_piece_and_is_dropped(pipeline: FakePipeline) -> None:
+async def test_a_client_that_does_not_read_holds_one_piece_and_is_cut_off(pipeline: FakePipeline) -> None:
     pipeline.directory.replace(Directory.of(config(client_write_timeout_seconds=0.05)))
     made, pipeline.answer = stream(EVENTS * 100)
     client = Client(create_app(parts(pipeline, callers=Callers(sweep_seconds=0.01))))
@@ -192,12 +190,12 @@ async def test_a_body_that_is_as_large_as_allowed_passes(app: RequestLifecycle, 
     assert pipeline.calls[0][1] == b"".join(pieces)
 
 
-async def test_a_compressed_body_is_refused_in_words(app: RequestLifecycle) -> None:
+async def test_a_compressed_body_is_a_400(app: RequestLifecycle) -> None:
     answer = await Client(app).post(CHAT, {}, headers=[("content-encoding", "gzip")])
     assert (answer.status, answer.error["code"]) == (400, "unsupported_content_encoding")
 
 
-async def test_only_listed_headers_are_handed_on(pipeline: FakePipeline) -> None:
+async def test_only_listed_headers_are_forwarded(pipeline: FakePipeline) -> None:
     sent = [("x-fault", "429"), ("x-secret", "s"), ("cookie", "c"), ("host", "evil")]
     await Client(create_app(parts(pipeline))).post(CHAT, {}, headers=sent)
     pipeline.directory.replace(Directory.of(config(forward_headers=("x-fault",))))
@@ -205,7 +203,7 @@ async def test_only_listed_headers_are_handed_on(pipeline: FakePipeline) -> None
     assert [head.headers for head, _ in pipeline.calls] == [(), ((b"x-fault", b"429"),)]
 
 
-async def test_what_a_caller_says_of_caching_is_told_whole(pipeline: FakePipeline) -> None:
+async def test_cache_control_headers_are_joined(pipeline: FakePipeline) -> None:
     sent = [("Cache-Control", "no-cache"), ("cache-control", "max-age=5")]
     await Client(create_app(parts(pipeline))).post(CHAT, {}, headers=sent)
     await Client(create_app(parts(pipeline))).post(CHAT, {})
@@ -225,7 +223,7 @@ async def test_one_more_than_max_in_flight_is_refused_before_its_body(pipeline: 
     await task
 
 
-async def test_a_draining_gateway_takes_nothing_new(pipeline: FakePipeline) -> None:
+async def test_a_draining_gateway_admits_no_requests(pipeline: FakePipeline) -> None:
     made = parts(pipeline)
     made.callers.is_draining = True
     answer = await Client(create_app(made)).post(CHAT, {})
@@ -233,7 +231,7 @@ async def test_a_draining_gateway_takes_nothing_new(pipeline: FakePipeline) -> N
     assert pipeline.calls == []
 
 
-async def test_who_is_cut_off_at_the_end_is_told_so(pipeline: FakePipeline) -> None:
+async def test_requests_cancelled_at_shutdown_get_an_error(pipeline: FakePipeline) -> None:
     made = parts(pipeline)
     app = create_app(made)
     cut, pipeline.answer = stream([EVENTS[0]], hangs=True)
@@ -253,7 +251,7 @@ async def test_who_is_cut_off_at_the_end_is_told_so(pipeline: FakePipeline) -> N
     assert cut.closed.is_set()
 
 
-async def test_somebody_elses_cancel_goes_through(app: RequestLifecycle, pipeline: FakePipeline) -> None:
+async def test_a_cancel_from_outside_is_raised(app: RequestLifecycle, pipeline: FakePipeline) -> None:
     pipeline.answer = never
     task = asyncio.create_task(Client(app).post(CHAT, {}))
     await pipeline.was_called.wait()
@@ -262,7 +260,7 @@ async def test_somebody_elses_cancel_goes_through(app: RequestLifecycle, pipelin
         await task
 
 
-async def test_nothing_is_left_behind(pipeline: FakePipeline) -> None:
+async def test_no_task_and_no_caller_is_left_behind(pipeline: FakePipeline) -> None:
     made = parts(pipeline)
     app = create_app(made)
     before = len(asyncio.all_tasks())
@@ -287,7 +285,7 @@ async def test_each_request_is_counted_once_by_route_and_status(pipeline: FakePi
     }
 
 
-async def test_a_request_to_a_model_leaves_a_line_as_well(pipeline: FakePipeline) -> None:
+async def test_a_request_to_a_model_is_logged(pipeline: FakePipeline) -> None:
     made = parts(pipeline)
     lines: list[AccessLine] = []
     access = AccessLog(made.metrics, lines.extend)
