@@ -327,7 +327,7 @@ class Client:
         pieces: Sequence[bytes] | None = None,
         body_ends: bool = True,
     ) -> Answer:
-        """Send a request and collect the response. `pieces` is a body in pieces; without `body_ends` more would follow."""
+        """Send a request and collect the response. `pieces` is a body in pieces; without `body_ends` it has no end."""
         waiting = list(pieces if pieces is not None else [body])
         self.answer = answer = Answer()
 

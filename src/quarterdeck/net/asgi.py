@@ -30,7 +30,7 @@ async def read_body(receive: Receive, limit: int, content_length: int | None = N
     Raises RequestTooLargeError, with `connection: close` where the rest was not read, and ClientGoneError.
     """
     if content_length is not None and content_length > limit:
-        await refuse_too_large(receive, limit, content_length)
+        await _refuse_too_large(receive, limit, content_length)
     message = await _next(receive)
     body: bytes = message.get("body", b"")
     if not message.get("more_body", False):
@@ -56,18 +56,18 @@ async def send_response(send: Send, status: int, body: bytes, headers: Sequence[
     await send({"type": "http.response.body", "body": body})
 
 
-async def refuse_too_large(receive: Receive, limit: int, content_length: int) -> None:
-    """Always raises RequestTooLargeError, after reading and dropping a body that is not far too large."""
-    is_read = content_length <= limit * DRAIN_FACTOR and await _drain(receive, content_length)
-    raise too_large(limit, unread=not is_read)
-
-
 def too_large(limit: int, *, unread: bool) -> RequestTooLargeError:
     """`unread`: a part of the body is still in the connection, which has to be closed for that."""
     return RequestTooLargeError(
         f"The request body is larger than the maximum of {limit} bytes.",
         headers={"connection": "close"} if unread else None,
     )
+
+
+async def _refuse_too_large(receive: Receive, limit: int, content_length: int) -> None:
+    """Always raises RequestTooLargeError, after reading and dropping a body that is not far too large."""
+    is_read = content_length <= limit * DRAIN_FACTOR and await _drain(receive, content_length)
+    raise too_large(limit, unread=not is_read)
 
 
 async def _drain(receive: Receive, limit: int) -> bool:

@@ -73,7 +73,10 @@ class Route(msgspec.Struct, frozen=True, eq=False):
 
 
 class Registry:
-    """All of them. `posts` are the POST routes without parameters, by request target: the front takes these."""
+    """The registered routes of a gateway.
+
+    `posts` are the POST routes without parameters, by request target: the front takes these.
+    """
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
