@@ -111,8 +111,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
+    def _is_answering(self) -> bool:
+        """Whether a request is being served: nothing else may be written until its answer is complete."""
+        return self._running is not None and not self._running.response_complete
+
     def _hang_up(self) -> None:
-        """Report to the ASGI request being served that its client is gone."""
+        """Report to the request being served that its client is gone."""
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -140,8 +144,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: APIError) -> None:
         """Answer what never became a request, and close the connection."""
-        if self._running is not None and not self._running.response_complete:
-            self._abort()  # nothing may be written into another request's answer
+        if self._is_answering():
+            self._abort()
             return
         self.transport.write(STATUS_LINE[error.status] + error_responses.closing(error))
         self.transport.close()

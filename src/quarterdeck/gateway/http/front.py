@@ -12,7 +12,6 @@ its parser callbacks (`on_*`) and what `front_exchange` says of cycles.
 import asyncio
 from typing import Any, cast
 
-from quarterdeck.errors import APIError
 from quarterdeck.gateway.http.bounded_protocol import MAX_HEAD_BYTES, BoundedProtocol
 from quarterdeck.gateway.http.front_exchange import FrontExchange
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
@@ -48,8 +47,6 @@ class FrontProtocol(BoundedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._idle_timer is not None:
             self._idle_timer.cancel()
-        if self._answering is not None:
-            self._answering.hang_up()
         if self._next_exchange is not None:
             self._next_exchange.cancel()
         super().connection_lost(exc)
@@ -157,16 +154,13 @@ class FrontProtocol(BoundedProtocol):
                 self._next_exchange = self.loop.create_future()
                 await self._next_exchange
 
-    def _refuse(self, error: APIError) -> None:
-        if self._answering is not None:  # nothing may be written into another request's answer
-            self._abort()
-            return
-        super()._refuse(error)
+    def _is_answering(self) -> bool:
+        return self._answering is not None or super()._is_answering()
 
-    def _abort(self) -> None:
+    def _hang_up(self) -> None:
         if self._answering is not None:
             self._answering.hang_up()
-        super()._abort()
+        super()._hang_up()
 
     def _close_if_idle(self) -> None:
         self._idle_timer = None
