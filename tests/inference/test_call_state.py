@@ -18,7 +18,7 @@ async def test_what_is_noted_of_a_stream_under_way_is_what_was_seen(bench: Bench
         async with Pieces(reply.stream) as pieces:
             while b"there" not in said:
                 said += await anext(pieces)
-            assert await bench.settlement._renew()
+            assert await bench.settlement._leases.renew()
             (data,) = await bench.redis.call("HVALS", redis_keys.reservations_key("default"))
             assert b'"status":"lost"' in data
             assert b'"output_tokens":2' in data
