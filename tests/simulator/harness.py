@@ -17,6 +17,7 @@ from openai import AsyncOpenAI
 
 from quarterdeck.simulator import SimulatorConfig, create_app
 from quarterdeck.simulator.app import App
+from quarterdeck.simulator.model.tokenizer import split, token_id
 
 BASE = "http://simulator"
 
@@ -109,6 +110,10 @@ class Raw:
         self.writer.close()
         with contextlib.suppress(ConnectionError):
             await self.writer.wait_closed()
+
+
+def token_ids(text: str) -> list[int]:
+    return [token_id(piece) for piece in split(text)]
 
 
 def events(stream: bytes) -> list[Any]:

@@ -1,7 +1,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.simulator.harness import token_ids
 
-from quarterdeck.simulator.model.tokenizer import SPECIAL, decode, encode, piece_of, split
+from quarterdeck.simulator.model.tokenizer import SPECIAL, decode, piece_of, split
 
 texts = st.text() | st.lists(st.sampled_from([*SPECIAL, " word", "\n", "<|", "longerword", "日本", " 😀"])).map("".join)
 
@@ -9,7 +10,7 @@ texts = st.text() | st.lists(st.sampled_from([*SPECIAL, " word", "\n", "<|", "lo
 @settings(deadline=None)
 @given(texts)
 def test_a_text_comes_back_from_its_ids(text: str) -> None:
-    assert decode(encode(text)) == text
+    assert decode(token_ids(text)) == text
 
 
 @settings(deadline=None)
@@ -24,7 +25,7 @@ def test_a_cut_between_two_tokens_changes_neither_side(text: str, data: st.DataO
 @settings(deadline=None)
 @given(texts)
 def test_ids_are_exact_in_json_everywhere(text: str) -> None:
-    assert all(0 <= token < 2**53 for token in encode(text))
+    assert all(0 <= token < 2**53 for token in token_ids(text))
 
 
 @settings(deadline=None)
@@ -35,8 +36,8 @@ def test_every_number_has_a_text(token: int) -> None:
 
 def test_english_has_some_four_letters_a_token() -> None:
     text = "The harbour master writes down every ship that enters, and asks nothing of those that leave."
-    assert 3 <= len(text) / len(encode(text)) <= 5
+    assert 3 <= len(text) / len(token_ids(text)) <= 5
 
 
 def test_a_special_token_is_one_token() -> None:
-    assert encode("ready!<|im_end|>\n")[-2:] == [2, *encode("\n")]
+    assert token_ids("ready!<|im_end|>\n")[-2:] == [2, *token_ids("\n")]

@@ -1,7 +1,6 @@
-from tests.simulator.harness import events, http, sdk_on
+from tests.simulator.harness import events, http, sdk_on, token_ids
 
 from quarterdeck.simulator import create_app
-from quarterdeck.simulator.model.tokenizer import encode
 
 
 async def test_echo_and_logprobs() -> None:
@@ -26,5 +25,5 @@ async def test_token_ids_are_given_on_request() -> None:
         body = {"prompt": "Once", "max_tokens": 4, "return_token_ids": True}
         plain = (await client.post("/v1/completions", json=body)).json()["choices"][0]
         stream = events((await client.post("/v1/completions", json=body | {"stream": True})).content)[:-1]
-    assert plain["token_ids"] == encode(plain["text"]) and plain["prompt_token_ids"] == encode("Once")
+    assert plain["token_ids"] == token_ids(plain["text"]) and plain["prompt_token_ids"] == token_ids("Once")
     assert [token for event in stream for token in event["choices"][0]["token_ids"]] == plain["token_ids"]

@@ -1,15 +1,14 @@
 import pytest
 from openai import BadRequestError
-from tests.simulator.harness import sdk, sdk_on
+from tests.simulator.harness import sdk, sdk_on, token_ids
 
 from quarterdeck.simulator import create_app
-from quarterdeck.simulator.model.tokenizer import encode
 
 
 async def test_a_prompt_of_tokens_is_a_prompt_of_their_text() -> None:
     async with sdk() as client:
         text = await client.completions.create(model="simulated", prompt="Once upon a time")
-        tokens = await client.completions.create(model="simulated", prompt=encode("Once upon a time"))
+        tokens = await client.completions.create(model="simulated", prompt=token_ids("Once upon a time"))
     assert text.choices[0].text == tokens.choices[0].text
     assert text.usage == tokens.usage
     assert text.usage is not None and text.usage.completion_tokens <= 16

@@ -2,23 +2,22 @@ import math
 
 import pytest
 from openai import BadRequestError
-from tests.simulator.harness import http, sdk, sdk_on
+from tests.simulator.harness import http, sdk, sdk_on, token_ids
 
 from quarterdeck.simulator import SimulatorConfig, create_app
-from quarterdeck.simulator.model.tokenizer import encode
 
 
 async def test_all_inputs_and_both_formats() -> None:
     # the SDK asks for base64 and decodes it, but its strict validation looks before that
     async with sdk_on(create_app(SimulatorConfig(task="embed")), strict=False) as client:
         texts = await client.embeddings.create(model="simulated", input=["a ship", "a keel"])
-        tokens = await client.embeddings.create(model="simulated", input=[encode("a ship"), encode("a keel")])
+        tokens = await client.embeddings.create(model="simulated", input=[token_ids("a ship"), token_ids("a keel")])
         floats = await client.embeddings.create(
             model="simulated", input="a ship", encoding_format="float", dimensions=8
         )
     assert [len(each.embedding) for each in texts.data] == [384, 384]
     assert texts.data == tokens.data
-    assert texts.usage.prompt_tokens == len(encode("a ship")) + len(encode("a keel"))
+    assert texts.usage.prompt_tokens == len(token_ids("a ship")) + len(token_ids("a keel"))
     assert len(floats.data[0].embedding) == 8
     assert math.isclose(sum(value**2 for value in floats.data[0].embedding), 1, rel_tol=1e-6)
 

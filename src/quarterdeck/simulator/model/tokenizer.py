@@ -51,10 +51,6 @@ def piece_of(token: int) -> str:
     return data[1:].decode(errors="replace")
 
 
-def encode(text: str) -> list[int]:
-    return [token_id(piece) for piece in split(text)]
-
-
 def decode(tokens: Iterable[int]) -> str:
     return "".join(piece_of(token) for token in tokens)
 
