@@ -37,6 +37,7 @@ from quarterdeck.inference.call import Head, Reply
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.engine import EngineDoorSettings
 from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.restart import process_to_restart
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 
@@ -119,6 +120,8 @@ def is_many(annotation: Any) -> str:
 def field_text(name: str, field: FieldInfo) -> str:
     default = "required" if field.is_required() else default_of(field)
     words = inspect.cleandoc(field.description or "").replace("\n", "\n  ")
+    if process := process_to_restart(field):
+        words += f" A change needs a restart of the {process}."
     return f"- **`{name}`** ({type_of(field.annotation)}, {default}). {words}\n"
 
 

@@ -1,13 +1,14 @@
 """Models by public name: their engine or external endpoints, prices and routing."""
 
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from quarterdeck.settings.engine import EngineConfig
 from quarterdeck.settings.prices import Price
+from quarterdeck.settings.restart import NeedsRestart
 from quarterdeck.settings.routes import HealthCheck, RoutingConfig
 
 EndpointKind = Literal["vllm", "openai", "ollama"]
@@ -85,7 +86,7 @@ class ModelConfig(BaseModel):
     """The public name, used as `model` in requests."""
     aliases: tuple[str, ...] = ()
     """Other names of the model, for clients with a built-in name (`gpt-4o-mini`)."""
-    engine: EngineConfig | None = None
+    engine: Annotated[EngineConfig | None, NeedsRestart("engine")] = None
     """An engine started by the platform (Ray Serve and vLLM)."""
     endpoints: tuple[EndpointConfig, ...] = ()
     """External servers for the model, in addition to an engine or instead of one."""
