@@ -306,7 +306,7 @@ def test_a_port_that_is_taken_is_one_line(folder: Path, start: Start) -> None:
     gateway = start()
     status, said = run(QUARTERDECK_CONFIG=str(gateway.config), QUARTERDECK_PORT=str(gateway.port))
     assert status == 1
-    assert "can't listen" in said
+    assert "cannot listen" in said
     assert "Traceback" not in said
 
 

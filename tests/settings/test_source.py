@@ -11,63 +11,69 @@ from quarterdeck.settings.source import FileSource
 GOOD = "models:\n  - name: {}\n    endpoints: [{{url: http://127.0.0.1:1}}]\n"
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    made = tmp_path / "quarterdeck.yaml"
-    made.write_text(GOOD.format("one"))
-    return made
+class Bench:
+    """A file with a model called `one`, already read."""
+
+    def __init__(self, path: Path, *, poll_seconds: float = 0.01) -> None:
+        self.path = path
+        self.write("one")
+        self.source = FileSource(path, poll_seconds=poll_seconds)
+        self.source.read()
+
+    def write(self, name: str, more: str = "") -> None:
+        self.path.write_text(GOOD.format(name) + more)
+
+    def remove(self) -> None:
+        self.path.unlink()
+
+    def link_elsewhere(self, name: str) -> None:
+        """How Kubernetes changes a ConfigMap's files."""
+        other, link = self.path.with_name("other.yaml"), self.path.with_name("link")
+        other.write_text(GOOD.format(name))
+        link.symlink_to(other)
+        link.rename(self.path)
+
+    async def changed(self) -> str:
+        """The name of the model."""
+        return (await self.source.changed()).models[0].name
 
 
 @pytest.fixture
-def source(path: Path) -> FileSource:
-    made = FileSource(path, poll_seconds=0.01)
-    assert made.read().models[0].name == "one"
-    return made
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "quarterdeck.yaml")
 
 
-async def test_a_changed_file_is_read(path: Path, source: FileSource) -> None:
-    path.write_text(GOOD.format("other"))
-    assert (await source.changed()).models[0].name == "other"
+async def test_a_changed_file_is_read(bench: Bench) -> None:
+    """Also where it changed before the first wait."""
+    bench.write("other")
+    assert await bench.changed() == "other"
 
 
-async def test_a_file_that_did_not_change_is_not_read_again(source: FileSource) -> None:
+async def test_a_file_that_did_not_change_is_not_read_again(bench: Bench) -> None:
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(source.changed(), 0.1)
+        await asyncio.wait_for(bench.changed(), 0.1)
 
 
-async def test_a_change_before_the_first_wait_is_seen(path: Path, source: FileSource) -> None:
-    """The file changed after the process had read it and before it followed it."""
-    path.write_text(GOOD.format("early"))
-    await asyncio.sleep(0)
-    assert (await source.changed()).models[0].name == "early"
+async def test_an_invalid_file_is_an_error_once_and_mended_by_the_next_change(bench: Bench) -> None:
+    bench.write("one", "nonsense: 1\n")
+    with pytest.raises(ConfigError, match=r"quarterdeck\.yaml:4"):
+        await bench.changed()
+    bench.write("mended")
+    assert await bench.changed() == "mended"
 
 
-async def test_an_invalid_file_is_an_error_once_and_mended_by_the_next_change(path: Path, source: FileSource) -> None:
-    path.write_text(GOOD.format("one") + "nonsense: 1\n")
-    with pytest.raises(ConfigError, match="quarterdeck.yaml:4"):
-        await source.changed()
-    path.write_text(GOOD.format("mended"))
-    assert (await source.changed()).models[0].name == "mended"
-
-
-async def test_a_file_that_is_removed_is_an_error(path: Path, source: FileSource) -> None:
-    path.unlink()
+async def test_a_file_that_is_removed_is_an_error(bench: Bench) -> None:
+    bench.remove()
     with pytest.raises(ConfigError):
-        await source.changed()
+        await bench.changed()
 
 
-async def test_a_link_that_points_elsewhere_is_a_change(path: Path, source: FileSource) -> None:
-    """How Kubernetes changes a ConfigMap's files."""
-    other = path.with_name("other.yaml")
-    other.write_text(GOOD.format("two"))
-    link = path.with_name("link")
-    link.symlink_to(other)
-    link.rename(path)
-    assert (await source.changed()).models[0].name == "two"
+async def test_a_link_that_points_elsewhere_is_a_change(bench: Bench) -> None:
+    bench.link_elsewhere("two")
+    assert await bench.changed() == "two"
 
 
-async def test_a_refresh_reads_the_file_even_if_it_did_not_change(path: Path) -> None:
-    source = FileSource(path, poll_seconds=3600)
-    source.read()
-    source.refresh()
-    assert (await source.changed()).models[0].name == "one"
+async def test_a_refresh_reads_the_file_even_if_it_did_not_change(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "quarterdeck.yaml", poll_seconds=3600)
+    bench.source.refresh()
+    assert await bench.changed() == "one"

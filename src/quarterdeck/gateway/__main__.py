@@ -6,31 +6,32 @@ import sys
 
 import uvloop
 
-from quarterdeck.gateway.lifecycle import Service
+from quarterdeck.gateway.composition import compose
 from quarterdeck.net.sockets import listen
 from quarterdeck.settings.environment import Environment
-from quarterdeck.settings.loading import ConfigError, load
+from quarterdeck.settings.loading import ConfigError
 from quarterdeck.settings.packaged import config_path
+from quarterdeck.settings.source import FileSource
 from quarterdeck.telemetry.logging import configure
 
 
 def main() -> int:
     try:
         environment = Environment.read()
-        path = config_path(environment)
-        config = load(path)
+        source = FileSource(config_path(environment))
+        config = source.read()
         listener = listen(environment.host, environment.port)
     except (ValueError, ConfigError) as error:
         print(f"quarterdeck.gateway: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"quarterdeck.gateway: can't listen: {error}", file=sys.stderr)
+        print(f"quarterdeck.gateway: cannot listen: {error}", file=sys.stderr)
         return 1
     configure(environment.log_level, "quarterdeck-gateway")
 
     async def run() -> int:
         try:
-            service = Service(environment, config, path)
+            service = compose(environment, source, config)
         except ValueError as error:  # the URL of Redis or of the database
             print(f"quarterdeck.gateway: {error}", file=sys.stderr)
             return 2

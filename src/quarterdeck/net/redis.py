@@ -134,6 +134,12 @@ class Redis:
         else:
             asyncio.get_running_loop().call_soon(callback)
 
+    def set_reply_timeout(self, seconds: float | None) -> None:
+        """Bound replies by `seconds` from now on, those of the open connection included."""
+        self._reply_timeout = seconds
+        if self._connection is not None:
+            self._connection.reply_timeout = seconds
+
     async def close(self) -> None:
         """Close the connection. Calls in flight fail."""
         if self._connecting is not None:

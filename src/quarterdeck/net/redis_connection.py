@@ -55,7 +55,7 @@ class RedisConnection(asyncio.Protocol):
 
     def __init__(self, on_lost: Callable[["RedisConnection"], None], reply_timeout: float | None) -> None:
         self._on_lost = on_lost
-        self._reply_timeout = reply_timeout
+        self.reply_timeout = reply_timeout
         self._last_read = 0.0
         self._timeout_timer: asyncio.TimerHandle | None = None
         self._reader = hiredis.Reader()
@@ -87,8 +87,8 @@ class RedisConnection(asyncio.Protocol):
             raise RedisUnavailableError("the connection to Redis was lost")
         if not self._receivers:
             self._last_read = self._loop.time()
-            if self._timeout_timer is None and self._reply_timeout is not None:
-                self._timeout_timer = self._loop.call_later(self._reply_timeout, self._check_timeout)
+            if self._timeout_timer is None and self.reply_timeout is not None:
+                self._timeout_timer = self._loop.call_later(self.reply_timeout, self._check_timeout)
         self._receivers.append(receiver)
         self._outgoing.append(command)
         if not self._is_flush_due:
@@ -118,9 +118,9 @@ class RedisConnection(asyncio.Protocol):
     def _check_timeout(self) -> None:
         """One timer for all commands in flight: the connection is given up after `reply_timeout` without a byte."""
         self._timeout_timer = None
-        if not self._receivers or self._reply_timeout is None:
+        if not self._receivers or self.reply_timeout is None:
             return
-        left = self._last_read + self._reply_timeout - self._loop.time()
+        left = self._last_read + self.reply_timeout - self._loop.time()
         if left > 0:
             self._timeout_timer = self._loop.call_later(left, self._check_timeout)
         else:

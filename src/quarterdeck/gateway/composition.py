@@ -1,0 +1,212 @@
+"""The gateway's composition root: every object is built here, once, and handed to those that need it.
+
+The configuration's cell comes first. A reload replaces its value, and everything that depends on it follows.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+
+from quarterdeck.accounting.budget_status import BudgetReader
+from quarterdeck.accounting.settlement import Settlement
+from quarterdeck.gateway.app import create_app
+from quarterdeck.gateway.auth.authenticator import Authenticator
+from quarterdeck.gateway.auth.invalidation import CHANNEL, Follower, RedisRevisions
+from quarterdeck.gateway.connectivity import Connectivity
+from quarterdeck.gateway.dependencies import Parts
+from quarterdeck.gateway.gauges import watch
+from quarterdeck.gateway.http.access_log import AccessLog
+from quarterdeck.gateway.http.callers import Callers
+from quarterdeck.gateway.http.server import create_server
+from quarterdeck.gateway.kept_answers import KeptAnswers
+from quarterdeck.gateway.lifecycle import Service
+from quarterdeck.gateway.live_config import ConfigReloader
+from quarterdeck.gateway.readiness import Readiness
+from quarterdeck.inference.cache.answers import AnswerCache
+from quarterdeck.inference.cache.embedding import Embedder
+from quarterdeck.inference.endpoints.health_checks import HealthChecks
+from quarterdeck.inference.endpoints.registry import EndpointRegistry
+from quarterdeck.inference.endpoints.sources import EndpointSource, PolledEndpoints, StaticEndpoints
+from quarterdeck.inference.engine.client import EngineClient
+from quarterdeck.inference.pipeline import Pipeline
+from quarterdeck.inference.routing.directory import Directory, timeouts_of
+from quarterdeck.net.http_client import HttpClient
+from quarterdeck.net.redis import Redis
+from quarterdeck.net.redis_pubsub import Subscription
+from quarterdeck.net.tasks import BackgroundTasks
+from quarterdeck.settings.config import Config
+from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.live import Live
+from quarterdeck.settings.source import ConfigSource
+from quarterdeck.store.database import Database, DatabaseUnavailableError
+from quarterdeck.store.keys import KeyStore
+from quarterdeck.store.ledger import Ledger
+from quarterdeck.store.orgs import OrgStore
+from quarterdeck.store.spool import Spool
+from quarterdeck.store.teams import TeamStore
+from quarterdeck.telemetry.access_lines import LineWriter
+from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
+
+log = logging.getLogger(__name__)
+
+MIGRATE_RETRY_SECONDS = 1.0
+SPOOL_POLL_SECONDS = 5.0
+"""Between two counts of the records in the spool, for the metrics."""
+
+
+def compose(environment: Environment, source: ConfigSource, config: Config) -> Service:
+    """Build a gateway. `config` is what `source` holds now. Raises ValueError for an invalid URL of Redis or of the
+    database."""
+    directory = Live(Directory.of(config))
+    live_config = directory.select(lambda each: each.config)
+    metrics = GatewayMetrics()
+    reloader = ConfigReloader(
+        source,
+        config,
+        apply=lambda new: directory.replace(Directory.of(new)),
+        on_outcome=lambda outcome: metrics.config_reloads.add((outcome,)),
+    )
+
+    connectivity = Connectivity(metrics)
+    redis = Redis(
+        environment.redis_url,
+        reply_timeout=config.gateway.redis_timeout_seconds,
+        on_state=connectivity.redis,
+    )
+    live_config.subscribe(lambda new: redis.set_reply_timeout(new.gateway.redis_timeout_seconds))
+    database = Database(environment.database_url, on_state=connectivity.database)
+    client = HttpClient()
+
+    spool = Spool(environment.state / "spool")
+    tasks = BackgroundTasks()
+    settlement = Settlement(
+        redis,
+        spool,
+        lease_seconds=config.gateway.reservation_lease_seconds,
+        on_spooled=lambda count: metrics.spooled.add((), count),
+    )
+    live_config.subscribe(partial(_set_lease, settlement))
+
+    keys = KeyStore(database)
+    authenticator = Authenticator(keys, live_config, on_outcome=lambda outcome: metrics.authentications.add((outcome,)))
+    metrics.before_reading(partial(_count_cached, authenticator, metrics))
+    follower = Follower(authenticator.catch_up)
+    subscription = Subscription(
+        environment.redis_url,
+        CHANNEL,
+        on_state=partial(_on_subscription, connectivity, follower),
+        on_message=follower.hear,
+    )
+
+    sources: list[EndpointSource] = [StaticEndpoints(live_config, environment.variables)]
+    if environment.engine_url:
+        sources.append(PolledEndpoints(environment.engine_url, client))
+    endpoints = EndpointRegistry(sources)
+    engines = EngineClient(client, live_config.select(lambda each: timeouts_of(each.gateway)))
+    pipeline = Pipeline(
+        directory=directory,
+        endpoints=endpoints,
+        engines=engines,
+        redis=redis,
+        settlement=settlement,
+        spawn=tasks.spawn,
+        cache=AnswerCache(live_config, redis, embed=Embedder(endpoints, engines), spawn=tasks.spawn),
+        reread=authenticator.reread,
+        on_record=metrics.observe,
+    )
+
+    callers = Callers()
+    access = AccessLog(metrics, LineWriter().write if log.isEnabledFor(logging.INFO) else None)
+    readiness = Readiness(
+        redis=redis,
+        database=database,
+        directory=directory,
+        endpoints=endpoints,
+        is_draining=lambda: callers.is_draining,
+        config_error=lambda: reloader.error,
+    )
+    app = create_app(
+        Parts(
+            directory=directory,
+            pipeline=pipeline,
+            endpoints=endpoints,
+            authenticator=authenticator,
+            keys=keys,
+            teams=TeamStore(database),
+            orgs=OrgStore(database),
+            ledger=Ledger(database),
+            revisions=RedisRevisions(redis),
+            kept=KeptAnswers(redis),
+            budgets=BudgetReader(redis),
+            readiness=readiness,
+            metrics=metrics,
+            access=access,
+            callers=callers,
+            started=int(time.time()),
+        )
+    )
+    watch(
+        metrics,
+        endpoints=endpoints,
+        gate=pipeline.gate,
+        router=pipeline.router,
+        queues=pipeline.queues,
+        callers=callers,
+    )
+    return Service(
+        server=create_server(app, environment.host, environment.port),
+        config=live_config,
+        reloader=reloader,
+        callers=callers,
+        jobs=(
+            partial(_migrate, database, connectivity.migrated),
+            settlement.run,
+            reloader.run,
+            partial(_watch_spool, spool, metrics),
+            subscription.run,
+            follower.run,
+            endpoints.run,
+            HealthChecks(endpoints.all, client).run,
+        ),
+        tasks=tasks,
+        settlement=settlement,
+        connectivity=connectivity,
+        connections=(authenticator.close, client.close, redis.close, database.close),
+        access=access,
+    )
+
+
+def _set_lease(settlement: Settlement, config: Config) -> None:
+    settlement.lease_seconds = config.gateway.reservation_lease_seconds
+
+
+def _count_cached(authenticator: Authenticator, metrics: GatewayMetrics) -> None:
+    """Move the authenticator's own count of cached keys into the metric, when it is read."""
+    metrics.authentications.add(("cached",), authenticator.recognised)
+    authenticator.recognised = 0
+
+
+def _on_subscription(connectivity: Connectivity, follower: Follower, is_up: bool) -> None:
+    connectivity.subscription(is_up)
+    follower.listen(is_up)
+
+
+async def _migrate(database: Database, on_migrated: Callable[[], None]) -> None:
+    """Migrate as soon as the database can be reached, which may be after the gateway has started."""
+    while True:
+        try:
+            await database.migrate()
+            break
+        except DatabaseUnavailableError as error:
+            log.warning("database not available yet: %s", error)
+            await asyncio.sleep(MIGRATE_RETRY_SECONDS)
+    on_migrated()
+    await asyncio.Event().wait()
+
+
+async def _watch_spool(spool: Spool, metrics: GatewayMetrics) -> None:
+    while True:
+        metrics.spool_waiting.set(await asyncio.to_thread(spool.waiting))
+        await asyncio.sleep(SPOOL_POLL_SECONDS)
