@@ -408,3 +408,13 @@ async def test_closing_while_it_connects_leaves_nothing() -> None:
             await trying
         await upstream.closed.wait()
     gc.collect()
+
+
+async def test_a_changed_reply_timeout_holds_for_the_open_connection(own_redis_server: RedisServer) -> None:
+    client = Redis(own_redis_server.url(), reply_timeout=60)
+    await client.call("PING")
+    client.set_reply_timeout(0.05)
+    with pytest.raises(RedisUnavailableError):
+        async with asyncio.timeout(10):
+            await client.call("BLPOP", "nothing", "0")
+    await client.close()

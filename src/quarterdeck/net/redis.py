@@ -138,7 +138,7 @@ class Redis:
         """Bound replies by `seconds` from now on, those of the open connection included."""
         self._reply_timeout = seconds
         if self._connection is not None:
-            self._connection.reply_timeout = seconds
+            self._connection.set_reply_timeout(seconds)
 
     async def close(self) -> None:
         """Close the connection. Calls in flight fail."""

@@ -55,7 +55,7 @@ class RedisConnection(asyncio.Protocol):
 
     def __init__(self, on_lost: Callable[["RedisConnection"], None], reply_timeout: float | None) -> None:
         self._on_lost = on_lost
-        self.reply_timeout = reply_timeout
+        self._reply_timeout = reply_timeout
         self._last_read = 0.0
         self._timeout_timer: asyncio.TimerHandle | None = None
         self._reader = hiredis.Reader()
@@ -87,12 +87,22 @@ class RedisConnection(asyncio.Protocol):
             raise RedisUnavailableError("the connection to Redis was lost")
         if not self._receivers:
             self._last_read = self._loop.time()
-            if self._timeout_timer is None and self.reply_timeout is not None:
-                self._timeout_timer = self._loop.call_later(self.reply_timeout, self._check_timeout)
+            if self._timeout_timer is None and self._reply_timeout is not None:
+                self._timeout_timer = self._loop.call_later(self._reply_timeout, self._check_timeout)
         self._receivers.append(receiver)
         self._outgoing.append(command)
         if not self._is_flush_due:
             self._schedule_flush()
+
+    def set_reply_timeout(self, seconds: float | None) -> None:
+        """Bound the silence by `seconds` from now on; replies that are due have that long again."""
+        self._reply_timeout = seconds
+        if self._timeout_timer is not None:
+            self._timeout_timer.cancel()
+            self._timeout_timer = None
+        if self._receivers and seconds is not None:
+            self._last_read = self._loop.time()
+            self._timeout_timer = self._loop.call_later(seconds, self._check_timeout)
 
     def call_before_flush(self, callback: Callable[[], None], *, first: bool) -> None:
         """Call `callback` once before this turn's commands are written, ahead of other callbacks if `first`."""
@@ -118,9 +128,9 @@ class RedisConnection(asyncio.Protocol):
     def _check_timeout(self) -> None:
         """One timer for all commands in flight: the connection is given up after `reply_timeout` without a byte."""
         self._timeout_timer = None
-        if not self._receivers or self.reply_timeout is None:
+        if not self._receivers or self._reply_timeout is None:
             return
-        left = self._last_read + self.reply_timeout - self._loop.time()
+        left = self._last_read + self._reply_timeout - self._loop.time()
         if left > 0:
             self._timeout_timer = self._loop.call_later(left, self._check_timeout)
         else:
