@@ -10,6 +10,8 @@ from tests.telemetry.otlp_sink import OTLPSink
 from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.net.redis import Redis, RedisUnavailableError
 from quarterdeck.record import RequestRecord, encode
+from quarterdeck.settings.config import TelemetryConfig
+from quarterdeck.settings.live import Live
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger, LedgerFilter
 from quarterdeck.telemetry.otlp import OTLPExporter
@@ -75,7 +77,7 @@ class Bench:
             lambda: self.orgs,
             Condition("the trace sink"),
             exporter=exporter,
-            environment="test",
+            telemetry=Live(TelemetryConfig(environment="test")),
             metrics=self.metrics,
             block_ms=BLOCK_MS,
         )

@@ -184,10 +184,32 @@ async def test_a_config_file_that_is_wrong_does_not_keep_records_from_the_ledger
 ) -> None:
     (tmp_path / "bad.yaml").write_text("models: [")
     worker = start(QUARTERDECK_CONFIG=str(tmp_path / "bad.yaml"))
-    await asyncio.to_thread(worker.wait_for_line, "labelled with defaults")
+    await asyncio.to_thread(worker.wait_for_line, "labelling traces with defaults")
     await append(redis, a_record())
     await until_empty(redis)
     assert await asyncio.to_thread(worker.terminate) == 0
+
+
+async def test_changed_labels_of_traces_hold_without_a_restart(
+    start: Start, redis: Redis, ledger: Ledger, tmp_path: Path
+) -> None:
+    config = "models: []\ntelemetry: {{environment: {}, service_name: {}}}\n"
+    path = tmp_path / "quarterdeck.yaml"
+    path.write_text(config.format("staging", "one"))
+    sink = OTLPSink().start()
+    worker = start(QUARTERDECK_CONFIG=str(path), **sink.environment)
+    await append(redis, a_record())
+    await asyncio.to_thread(sink.wait_for, lambda s: len(s.observations) == 1)
+    path.write_text(config.format("production", "other"))
+    line = await asyncio.to_thread(worker.wait_for_line, "trace labels changed")
+    assert (line["environment"], line["service_name"]) == ("production", "other")
+    await append(redis, a_record())
+    await asyncio.to_thread(sink.wait_for, lambda s: len(s.observations) == 2)
+    assert [observation.environment for observation in sink.observations.values()] == ["staging", "production"]
+    path.write_text("models: [")
+    await asyncio.to_thread(worker.wait_for_line, "invalid configuration refused")
+    assert await asyncio.to_thread(worker.terminate) == 0
+    sink.stop()
 
 
 def test_it_yields_the_processor_and_slows_nobody_else_of_its_session(start: Start) -> None:

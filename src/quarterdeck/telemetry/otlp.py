@@ -80,14 +80,18 @@ class OTLPExporter:
             "x-langfuse-ingestion-version": "4",
             **headers,
         }
-        self._resource = {
-            "service.name": service_name,
-            "service.version": service_version,
-            "deployment.environment.name": environment,
-        }
         self._version = service_version
+        self.set_labels(service_name=service_name, environment=environment)
         self._connection: http.client.HTTPConnection | None = None
         self._closed = False
+
+    def set_labels(self, *, service_name: str, environment: str) -> None:
+        """The resource attributes of exports from now on. Callable from any thread."""
+        self._resource = {
+            "service.name": service_name,
+            "service.version": self._version,
+            "deployment.environment.name": environment,
+        }
 
     def export(self, spans: Sequence[Span]) -> Outcome:
         """Send spans. Raises OTLPError if the sink neither accepted nor refused them: the caller retries."""

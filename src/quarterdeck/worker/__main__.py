@@ -12,8 +12,9 @@ from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.signals import on_signals, restore_signals
 from quarterdeck.settings.config import TelemetryConfig
 from quarterdeck.settings.environment import Environment
-from quarterdeck.settings.loading import ConfigError, load
+from quarterdeck.settings.loading import ConfigError
 from quarterdeck.settings.packaged import config_path
+from quarterdeck.settings.source import ConfigSource, FileSource
 from quarterdeck.store.migration import MigrationError
 from quarterdeck.store.orgs import DEFAULT_ORG
 from quarterdeck.telemetry import logging as logs
@@ -27,8 +28,8 @@ NICE = 10
 """Rows and traces may wait a moment; on a machine shared with them, requests and engines may not."""
 
 
-async def work(environment: Environment, telemetry: TelemetryConfig) -> None:
-    """Until a signal comes. The second one ends the process at once, as the shell's user expects."""
+async def work(environment: Environment) -> None:
+    """Run a worker until a signal. The second signal has its default action and ends the process at once."""
     stop = asyncio.Event()
 
     def on_signal() -> None:
@@ -36,7 +37,8 @@ async def work(environment: Environment, telemetry: TelemetryConfig) -> None:
         restore_signals()
 
     on_signals(on_signal)
-    await Worker(environment, telemetry).run(stop)
+    source = FileSource(config_path(environment))
+    await Worker(environment, source, telemetry_of(source)).run(stop)
 
 
 async def replay(environment: Environment, org: str) -> None:
@@ -47,12 +49,12 @@ async def replay(environment: Environment, org: str) -> None:
         await redis.close()
 
 
-def telemetry_of(environment: Environment) -> TelemetryConfig:
-    """The labels of traces. A file that can't be used must not keep records from the ledger."""
+def telemetry_of(source: ConfigSource) -> TelemetryConfig:
+    """The labels of traces; the defaults where the configuration is invalid, as records must reach the ledger."""
     try:
-        return load(config_path(environment)).telemetry
+        return source.read().telemetry
     except ConfigError as error:
-        log.error("traces are labelled with defaults, because of the config file: %s", error)
+        log.error("invalid configuration, labelling traces with defaults: %s", error)
         return TelemetryConfig()
 
 
@@ -82,7 +84,7 @@ def main() -> int:
         if arguments.replay_dead:
             asyncio.run(replay(environment, arguments.org))
         else:
-            asyncio.run(work(environment, telemetry_of(environment)))
+            asyncio.run(work(environment))
     except (OSError, ValueError, MigrationError, RedisUnavailableError, RedisError) as error:
         log.critical("the worker can't run: %s", error)
         return 1

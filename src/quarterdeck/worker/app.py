@@ -16,6 +16,9 @@ from quarterdeck.net.sockets import BACKLOG, listen
 from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.settings.config import TelemetryConfig
 from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.live import Live
+from quarterdeck.settings.loading import ConfigError
+from quarterdeck.settings.source import ConfigSource
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import DEFAULT_ORG, OrgStore
@@ -52,8 +55,10 @@ STOP_SECONDS = 15.0
 class Worker:
     """One process: any number of them may run beside one another."""
 
-    def __init__(self, environment: Environment, telemetry: TelemetryConfig) -> None:
+    def __init__(self, environment: Environment, source: ConfigSource, telemetry: TelemetryConfig) -> None:
         self._environment = environment
+        self._source = source
+        self._telemetry = Live(telemetry)
         self._name = object_id("worker")
         self._known_orgs: tuple[str, ...] = (DEFAULT_ORG,)
         self._is_migrated = asyncio.Event()
@@ -78,7 +83,7 @@ class Worker:
             metrics=metrics,
             traces=TRACES_MOST if has_sink else 0,
         )
-        self._trace_loop = self._make_trace_loop(telemetry) if has_sink else None
+        self._trace_loop = self._make_trace_loop() if has_sink else None
         self._budget_loop = BudgetLoop(self._redis, self.database, self.orgs, Condition("counting budgets anew"))
         self._expiry_loop = ExpiryLoop(self._redis, self.orgs, Condition("settling lost requests"), metrics)
 
@@ -96,34 +101,39 @@ class Worker:
         ]
         if self._trace_loop is not None:
             loops.append(self._trace_loop.run(stop))
+        following = asyncio.create_task(self._follow_config())
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         tasks = {asyncio.create_task(loop) for loop in loops}
         port = listening.getsockname()[1]
         has_sink = self._trace_loop is not None
         log.info("worker started", extra={"consumer": self._name, "port": port, "traces": has_sink})
         try:
-            await self._until(stop, tasks)
+            await self._until(stop, tasks, following)
         finally:
             stop.set()
             server.should_exit = True
-            for task in tasks:
+            for task in (following, *tasks):
                 task.cancel()
-            await asyncio.gather(*tasks, serving, return_exceptions=True)
+            await asyncio.gather(following, *tasks, serving, return_exceptions=True)
             await self._close()
             log.info("worker stopped")
 
-    async def _until(self, stop: asyncio.Event, tasks: set[asyncio.Task[None]]) -> None:
-        """Wait for `stop`, and then for the loops. A loop that ends before is an error, and raised."""
+    async def _until(
+        self, stop: asyncio.Event, tasks: "set[asyncio.Task[None]]", following: "asyncio.Task[None]"
+    ) -> None:
+        """Wait for `stop`, then for the loops. Raises what a task raised before."""
         stopping = asyncio.create_task(_wait(stop))
-        await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stopping, following, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
+        if following.done():
+            following.result()
         if stop.is_set():
             await asyncio.wait(tasks, timeout=STOP_SECONDS)
         for task in tasks:
             if task.done():
                 task.result()
         if not all(task.done() for task in tasks):
-            log.warning("stopped before all loops had ended; what they had in hand stays in Redis")
+            log.warning("stopping before all loops finished; their records stay in Redis")
 
     async def _keep_books(self, stop: asyncio.Event) -> None:
         """Tables first. Raises MigrationError where they are a newer program's: nothing sensible can be done then."""
@@ -165,9 +175,22 @@ class Worker:
         except (TimeoutError, RedisUnavailableError, RedisError) as error:
             log.debug("the backlog could not be read: %s", error)
 
-    def _make_trace_loop(self, telemetry: TelemetryConfig) -> TraceLoop:
+    async def _follow_config(self) -> None:
+        """Apply changed labels of traces; nothing else in quarterdeck.yaml concerns the worker."""
+        while True:
+            try:
+                config = await self._source.changed()
+            except ConfigError as error:
+                log.error("invalid configuration refused, keeping the previous one: %s", error)
+                continue
+            if config.telemetry != self._telemetry.current:
+                self._telemetry.replace(config.telemetry)
+                log.info("trace labels changed", extra=config.telemetry.model_dump())
+
+    def _make_trace_loop(self) -> TraceLoop:
         endpoint = self._environment.otlp_endpoint
-        assert endpoint is not None  # noqa: S101  # the caller has asked
+        assert endpoint is not None  # noqa: S101  # checked by the caller
+        telemetry = self._telemetry.current
         exporter = OTLPExporter(
             endpoint,
             headers=self._environment.otlp_headers,
@@ -175,13 +198,16 @@ class Worker:
             service_version=_version(),
             environment=telemetry.environment,
         )
+        self._telemetry.subscribe(
+            lambda new: exporter.set_labels(service_name=new.service_name, environment=new.environment)
+        )
         return TraceLoop(
             Consumer(self._redis, TRACES_GROUP, self._name, idle_ms=3 * IDLE_MS),
             self._trace_reads,
             self.orgs,
             Condition("the trace sink", lambda up: self.metrics.traces_up.set(int(up))),
             exporter=exporter,
-            environment=telemetry.environment,
+            telemetry=self._telemetry,
             metrics=self.metrics,
         )
 

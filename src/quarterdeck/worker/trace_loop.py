@@ -8,6 +8,8 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 
 from quarterdeck.net.redis import Redis
+from quarterdeck.settings.config import TelemetryConfig
+from quarterdeck.settings.live import Live
 from quarterdeck.telemetry.otlp import OTLPExporter, Outcome
 from quarterdeck.telemetry.spans import Span, span_of
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
@@ -33,13 +35,13 @@ class TraceLoop(StreamLoop):
         condition: Condition,
         *,
         exporter: OTLPExporter,
-        environment: str,
+        telemetry: Live[TelemetryConfig],
         metrics: WorkerMetrics,
         block_ms: int = BLOCK_MS,
     ) -> None:
         super().__init__(consumer, blocking, orgs, condition, block_ms=block_ms)
         self._exporter = exporter
-        self._environment = environment
+        self._telemetry = telemetry
         self._metrics = metrics
         self._pool = ThreadPoolExecutor(1, "otlp")
         self._acceptance = Condition("trace sink accepts spans")
@@ -54,6 +56,7 @@ class TraceLoop(StreamLoop):
 
     async def _handle(self, entries: list[StreamEntry], stop: asyncio.Event) -> None:
         spans = []
+        environment = self._telemetry.current.environment
         for entry in entries:
             if entry.data is None:
                 continue  # trimmed while it waited, and counted then
@@ -66,7 +69,7 @@ class TraceLoop(StreamLoop):
                     extra={"org": entry.org, "entry": entry.id.decode()},
                 )
             else:
-                spans.append(span_of(record, environment=self._environment))
+                spans.append(span_of(record, environment=environment))
         outcome = await self._export(spans, stop)
         self._metrics.traces_exported.add(amount=outcome.delivered)
         if outcome.refused:
