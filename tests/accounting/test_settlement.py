@@ -333,6 +333,17 @@ async def test_reservations_are_renewed_each_third_of_a_lease(redis: Redis, tmp_
         await renewed(redis, record, after=before)
 
 
+async def test_a_changed_lease_holds_from_the_next_renewal_on(redis: Redis, tmp_path: Path) -> None:
+    subject = a_settlement(redis, Spool(tmp_path), lease_seconds=600)
+    record = a_record(status="lost")
+    await reserved(redis, subject, record)
+    before = await deadline(redis, record)
+    subject.set_lease(0.3)
+    async with running(subject), asyncio.timeout(20):
+        while await deadline(redis, record) >= before:  # noqa: ASYNC110  # Redis is asked, it does not tell
+            await asyncio.sleep(0.01)
+
+
 async def test_a_request_is_lost_when_its_gateway_is(redis: Redis, tmp_path: Path) -> None:
     subject = a_settlement(redis, Spool(tmp_path), lease_seconds=0.05)
     record = a_record(status="lost")

@@ -77,6 +77,11 @@ class Settlement:
         self._sent: set[_SettlementBatch] = set()
         self._all_answered = asyncio.Event()
 
+    def set_lease(self, seconds: float) -> None:
+        """Change the lease of reservations made or renewed from now on; they are renewed every third of it."""
+        self.lease_seconds = self._leases.seconds = seconds
+        self._renew_seconds = seconds / 3
+
     def settle(self, record: RequestRecord, scope_set: ScopeSet) -> None:
         """Commit the record; returns at once. `drain` waits for it."""
         arguments = arguments_of(record)

@@ -87,7 +87,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config) -> S
         lease_seconds=config.gateway.reservation_lease_seconds,
         on_spooled=lambda count: metrics.spooled.add((), count),
     )
-    live_config.subscribe(partial(_set_lease, settlement))
+    live_config.subscribe(lambda new: settlement.set_lease(new.gateway.reservation_lease_seconds))
 
     keys = KeyStore(database)
     authenticator = Authenticator(keys, live_config, on_outcome=lambda outcome: metrics.authentications.add((outcome,)))
@@ -176,10 +176,6 @@ def compose(environment: Environment, source: ConfigSource, config: Config) -> S
         connections=(authenticator.close, client.close, redis.close, database.close),
         access=access,
     )
-
-
-def _set_lease(settlement: Settlement, config: Config) -> None:
-    settlement.lease_seconds = config.gateway.reservation_lease_seconds
 
 
 def _count_cached(authenticator: Authenticator, metrics: GatewayMetrics) -> None:
