@@ -13,7 +13,6 @@ from quarterdeck import ids
 from quarterdeck.accounting.budget_status import BudgetReader
 from quarterdeck.errors import APIError, NotFoundError
 from quarterdeck.gateway.auth.authenticator import Authenticator
-from quarterdeck.gateway.auth.invalidation import Change
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.http.access_log import AccessLog
 from quarterdeck.gateway.http.asgi_exchange import ABORT
@@ -24,6 +23,7 @@ from quarterdeck.inference.call import Head, Reply, Sink
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import Redis
+from quarterdeck.resources.tenancy.changes import Announcer, Change
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.limits import Budget
 from quarterdeck.settings.live import Live
@@ -195,12 +195,12 @@ class FakeDatabase:
             raise DatabaseUnavailableError("away")
 
 
-class FakeRevisions:
+class FakePublisher:
     def __init__(self) -> None:
-        self.bumped: list[Change] = []
+        self.published: list[Change] = []
 
-    async def bump(self, change: Change, *, unspent: Budget | None = None) -> None:
-        self.bumped.append(change)
+    async def publish(self, change: Change, *, unspent: Budget | None = None) -> None:
+        self.published.append(change)
 
 
 class FakeKeyStore(FakeKeys):
@@ -219,6 +219,7 @@ def parts(
     redis: Redis | None = None,
     database: Database | None = None,
     callers: Callers | None = None,
+    publisher: FakePublisher | None = None,
 ) -> Parts:
     """A gateway's parts: its own, and fakes for everything else."""
     pipeline = pipeline or FakePipeline()
@@ -231,20 +232,21 @@ def parts(
     redis = redis or Redis("unix:///nobody/listens/here")
     database = database or Database("sqlite:////nobody/asks/it.db")
     endpoints = endpoints or FakeEndpoints(endpoint(), endpoint("emb#1", "org/emb", "starting", task="embed"))
+    authenticator = Authenticator(
+        keys,
+        pipeline.directory.select(lambda each: each.config),
+        on_outcome=lambda outcome: metrics.authentications.add((outcome,)),
+    )
     return Parts(
         directory=pipeline.directory,
         pipeline=pipeline,
         endpoints=endpoints,
-        authenticator=Authenticator(
-            keys,
-            pipeline.directory.select(lambda each: each.config),
-            on_outcome=lambda outcome: metrics.authentications.add((outcome,)),
-        ),
+        authenticator=authenticator,
         keys=keys,
         teams=TeamStore(database),
         orgs=OrgStore(database),
         ledger=Ledger(database),
-        revisions=FakeRevisions(),
+        changes=Announcer(authenticator, publisher or FakePublisher()),
         kept=KeptAnswers(redis),
         budgets=BudgetReader(redis),
         readiness=Readiness(

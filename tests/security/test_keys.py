@@ -18,7 +18,6 @@ from tests.gateway.fakes import ADMIN, USER, Client, FakeKeys, config, key_row, 
 from quarterdeck import ids
 from quarterdeck.errors import AuthenticationError
 from quarterdeck.gateway.app import create_app
-from quarterdeck.gateway.auth import authenticator as auth
 from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.settings.live import Live
 from quarterdeck.store.database import Database
@@ -67,9 +66,9 @@ async def client(database: Database) -> Client:
     return Client(create_app(made), key=None)
 
 
-def authenticator(keys: FakeKeys) -> Authenticator:
+def authenticator(keys: FakeKeys, **bounds: int) -> Authenticator:
     """With one configuration for good: `known` leaves a key alone that was read under another."""
-    return Authenticator(keys, Live(config()))
+    return Authenticator(keys, Live(config()), **bounds)
 
 
 async def test_no_key_is_a_statement(client: Client, database: Database) -> None:
@@ -222,11 +221,10 @@ async def test_a_key_that_is_over_is_not_known_before_asgi() -> None:
         assert subject.known(header) is None
 
 
-async def test_strangers_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auth, "UNKNOWN", 50)
-    subject = authenticator(FakeKeys())
+async def test_strangers_fill_no_memory() -> None:
+    subject = authenticator(FakeKeys(), max_unknown=50)
     tries = [subject.authenticate(f"Bearer sk-{number}".encode()) for number in range(500)]
     answers = await asyncio.gather(*tries, return_exceptions=True)
     assert all(isinstance(answer, AuthenticationError) for answer in answers)
-    assert len(subject._unknown) == 50
-    assert (subject._known, subject._reading) == ({}, {})
+    assert len(subject._cache.unknown) == 50
+    assert (subject._cache.by_digest, subject._reader._running) == ({}, {})

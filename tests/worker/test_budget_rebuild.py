@@ -16,10 +16,10 @@ from quarterdeck.accounting import commit
 from quarterdeck.accounting.periods import period_start
 from quarterdeck.accounting.redis_keys import cold_key, money_key, rebuilding_key, stream_key
 from quarterdeck.accounting.scopes import Scope, ScopeSet
-from quarterdeck.gateway.auth.invalidation import Change, RedisRevisions
 from quarterdeck.money import microdollars
 from quarterdeck.net.redis import Redis
 from quarterdeck.record import MIRROR, RequestRecord, decode, encode
+from quarterdeck.resources.tenancy.changes import Change, RedisPublisher
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.spending import Spending
@@ -301,12 +301,12 @@ async def test_counted_in_whatever_order_the_steps_of_all_come(
 async def test_what_an_admin_changed_is_counted_anew(sqlite_books: Books, change: Change, scope: str) -> None:
     """Its budget may have been removed for a while, when it was not counted."""
     books = sqlite_books
-    await RedisRevisions(books.redis).bump(change)
+    await RedisPublisher(books.redis).publish(change)
     assert await books.rebuild() == 0
     budget = a_scope(scope, 1000, period="total")
     await trust(books.redis, budget, spent=5)
     await books.enter(spent("0.000100"))
-    await RedisRevisions(books.redis).bump(change)
+    await RedisPublisher(books.redis).publish(change)
     assert (await reserve(books.redis, [budget], 1))[1].refused is None
     assert await books.rebuild() == 1
     state = await money(books.redis, scope)
@@ -320,14 +320,14 @@ async def test_what_an_admin_changed_while_it_was_counted_is_counted_once_more(
     books, team = sqlite_books, a_scope("team:red", 10**6)
     await trust(books.redis, team, spent=100)
     await books.enter(a_record(team="red", cost=dollars(100)))
-    revisions = RedisRevisions(books.redis)
-    await revisions.bump(Change(ORG, team="red"))  # the budget is removed
+    publisher = RedisPublisher(books.redis)
+    await publisher.publish(Change(ORG, team="red"))  # the budget is removed
     records = budget_rebuild._records
 
     async def meanwhile(redis: Redis, org: str, last: str) -> object:
         free, _ = await reserve(redis, [], 0)
         await settle(redis, free, dollars(40), team="red")
-        await revisions.bump(Change(ORG, team="red"))  # and set again
+        await publisher.publish(Change(ORG, team="red"))  # and set again
         return await records(redis, org, last)
 
     monkeypatch.setattr(budget_rebuild, "_records", meanwhile)

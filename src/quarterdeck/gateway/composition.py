@@ -13,7 +13,7 @@ from quarterdeck.accounting.budget_status import BudgetReader
 from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.auth.authenticator import Authenticator
-from quarterdeck.gateway.auth.invalidation import CHANNEL, Follower, RedisRevisions
+from quarterdeck.gateway.auth.follower import Follower
 from quarterdeck.gateway.connectivity import Connectivity
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.gauges import watch
@@ -36,6 +36,7 @@ from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.redis import Redis
 from quarterdeck.net.redis_pubsub import Subscription
 from quarterdeck.net.tasks import BackgroundTasks
+from quarterdeck.resources.tenancy.changes import CHANNEL, Announcer, RedisPublisher
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.live import Live
@@ -137,7 +138,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config) -> S
             teams=TeamStore(database),
             orgs=OrgStore(database),
             ledger=Ledger(database),
-            revisions=RedisRevisions(redis),
+            changes=Announcer(authenticator, RedisPublisher(redis)),
             kept=KeptAnswers(redis),
             budgets=BudgetReader(redis),
             readiness=readiness,
@@ -180,8 +181,8 @@ def compose(environment: Environment, source: ConfigSource, config: Config) -> S
 
 def _count_cached(authenticator: Authenticator, metrics: GatewayMetrics) -> None:
     """Move the authenticator's own count of cached keys into the metric, when it is read."""
-    metrics.authentications.add(("cached",), authenticator.recognised)
-    authenticator.recognised = 0
+    metrics.authentications.add(("cached",), authenticator.hits)
+    authenticator.hits = 0
 
 
 def _on_subscription(connectivity: Connectivity, follower: Follower, is_up: bool) -> None:

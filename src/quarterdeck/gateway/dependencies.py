@@ -4,15 +4,14 @@ There is no dependency that checks the key: `middleware.DefaultDeny` did before 
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from fastapi import Depends, Request
 
 from quarterdeck.accounting.budget_status import BudgetReader
 from quarterdeck.accounting.principal import Principal
-from quarterdeck.errors import BadRequestError, PermissionDeniedError, ServiceUnavailableError
+from quarterdeck.errors import BadRequestError, PermissionDeniedError
 from quarterdeck.gateway.auth.authenticator import Authenticator
-from quarterdeck.gateway.auth.invalidation import Change
 from quarterdeck.gateway.http.access_log import AccessLog
 from quarterdeck.gateway.http.callers import Callers
 from quarterdeck.gateway.http.middleware import PRINCIPAL
@@ -21,20 +20,14 @@ from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.gateway.routes.inference import Pipeline
 from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.routing.directory import Directory
+from quarterdeck.resources.tenancy.changes import Announcer
 from quarterdeck.settings.config import Config
-from quarterdeck.settings.limits import Budget
 from quarterdeck.settings.live import Live
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import OrgStore
 from quarterdeck.store.teams import TeamStore
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
-
-
-class Revisions(Protocol):
-    """Tells all gateways what has changed."""
-
-    async def bump(self, change: Change, *, unspent: Budget | None = None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +42,7 @@ class Parts:
     teams: TeamStore
     orgs: OrgStore
     ledger: Ledger
-    revisions: Revisions
+    changes: Announcer
     kept: KeptAnswers
     budgets: BudgetReader
     readiness: Readiness
@@ -63,16 +56,6 @@ class Parts:
     def config(self) -> Config:
         """The configuration in force."""
         return self.directory.current.config
-
-    async def announce(self, change: Change, *, unspent: Budget | None = None) -> None:
-        """Have what was committed hold here before the answer goes out, and at the other gateways soon. `unspent`: the
-        budget of a key that was made now."""
-        try:
-            await self.authenticator.catch_up([change])
-        except ServiceUnavailableError:  # it went away since the commit: rather read the key anew than trust the old
-            if change.key is not None:
-                self.authenticator.forget(change.key)
-        await self.revisions.bump(change, unspent=unspent)
 
 
 def _parts(request: Request) -> Parts:

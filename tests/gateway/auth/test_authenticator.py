@@ -10,9 +10,10 @@ from tests.gateway.fakes import FakeKeys, config, key_row
 
 from quarterdeck import ids
 from quarterdeck.errors import AuthenticationError, ServiceUnavailableError
-from quarterdeck.gateway.auth import authenticator
 from quarterdeck.gateway.auth.authenticator import Authenticator
-from quarterdeck.gateway.auth.invalidation import Change
+from quarterdeck.gateway.auth.key_cache import UNKNOWN_SECONDS
+from quarterdeck.gateway.auth.rereading import FRESH_SECONDS, RETRY_SECONDS
+from quarterdeck.resources.tenancy.changes import Change
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.live import Live
@@ -25,7 +26,7 @@ HEADER = b"Bearer sk-qd-user"
 class Bench:
     """An authenticator whose clocks and configuration are set by hand."""
 
-    def __init__(self) -> None:
+    def __init__(self, **bounds: int) -> None:
         self.keys = FakeKeys()
         self.keys.put("sk-qd-user", key_row(id="key_1"))
         self.now = 1000.0
@@ -37,6 +38,7 @@ class Bench:
             on_outcome=self.outcomes.append,
             wall=lambda: self.now,
             clock=lambda: self.now,
+            **bounds,
         )
 
     def change(self, **fields: Any) -> None:
@@ -44,8 +46,7 @@ class Bench:
 
     async def settle(self) -> None:
         """Let what reads in the background end."""
-        for task in tuple(self.subject._reading.values()):
-            await asyncio.gather(task, return_exceptions=True)
+        await self.subject._reader.idle()
         await asyncio.sleep(0)
 
 
@@ -97,7 +98,7 @@ async def test_an_unknown_key_is_not_looked_up_again_for_five_seconds(bench: Ben
             await bench.subject.authenticate(b"Bearer sk-qd-new")
     assert bench.keys.asked == 1
     bench.keys.put("sk-qd-new", key_row(id="key_new"))
-    bench.now += authenticator.UNKNOWN_SECONDS
+    bench.now += UNKNOWN_SECONDS
     assert (await bench.subject.authenticate(b"Bearer sk-qd-new")).key == "key_new"
 
 
@@ -144,7 +145,7 @@ async def test_a_dead_database_is_not_asked_for_every_request(bench: Bench) -> N
 async def test_after_half_a_minute_a_key_is_read_again_beside_the_request(bench: Bench) -> None:
     await bench.subject.authenticate(HEADER)
     bench.change(revoked=1001.0)
-    bench.now += authenticator.FRESH_SECONDS + 1
+    bench.now += FRESH_SECONDS + 1
     await bench.subject.authenticate(HEADER)  # the old one, at once
     await bench.settle()
     with pytest.raises(AuthenticationError, match="revoked"):
@@ -157,7 +158,7 @@ async def test_many_keys_are_read_again_together_and_go_on_meanwhile(bench: Benc
         bench.keys.put(f"sk-qd-{number}", key_row(id=f"key_{number}"))
         await bench.subject.authenticate(header)
     before, asked = [bench.subject.known(header) for header in headers], bench.keys.asked
-    bench.now += authenticator.FRESH_SECONDS + 1
+    bench.now += FRESH_SECONDS + 1
     assert [bench.subject.known(header) for header in headers] == before
     await bench.settle()
     assert bench.keys.asked == asked + 3
@@ -168,7 +169,7 @@ async def test_many_keys_are_read_again_together_and_go_on_meanwhile(bench: Benc
 
 async def test_a_key_that_did_not_change_keeps_its_principal(bench: Bench) -> None:
     principal = await bench.subject.authenticate(HEADER)
-    bench.now += authenticator.FRESH_SECONDS + 1
+    bench.now += FRESH_SECONDS + 1
     await bench.subject.authenticate(HEADER)
     await bench.settle()
     assert await bench.subject.authenticate(HEADER) is principal
@@ -177,7 +178,7 @@ async def test_a_key_that_did_not_change_keeps_its_principal(bench: Bench) -> No
 async def test_a_key_that_vanished_is_unknown_after_the_reread(bench: Bench) -> None:
     await bench.subject.authenticate(HEADER)
     bench.keys.rows.clear()
-    bench.now += authenticator.FRESH_SECONDS + 1
+    bench.now += FRESH_SECONDS + 1
     await bench.subject.authenticate(HEADER)
     await bench.settle()
     with pytest.raises(AuthenticationError):
@@ -235,7 +236,7 @@ async def test_a_reread_without_a_database_keeps_the_key_and_is_not_tried_for_ev
     assert bench.keys.asked == 2
     bench.keys.is_away = False
     bench.change(revoked=1001.0)
-    bench.now += authenticator.RETRY_SECONDS
+    bench.now += RETRY_SECONDS
     with pytest.raises(AuthenticationError):
         await bench.subject.reread(old, 1)
 
@@ -257,16 +258,16 @@ async def test_a_reloaded_file_changes_the_limits_of_known_keys(bench: Bench) ->
     assert bench.keys.asked == 1
 
 
-async def test_the_cache_is_bounded_and_keeps_what_is_used(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(authenticator, "KNOWN", 3)
-    monkeypatch.setattr(authenticator, "UNKNOWN", 3)
+async def test_the_cache_is_bounded_and_keeps_what_is_used() -> None:
+    bench = Bench(max_keys=3, max_unknown=3)
     for i in range(5):
         bench.keys.put(f"k{i}", key_row(id=f"id{i}"))
         await bench.subject.authenticate(HEADER)
         await bench.subject.authenticate(f"Bearer k{i}".encode())
         with pytest.raises(AuthenticationError):
             await bench.subject.authenticate(f"Bearer unknown{i}".encode())
-    assert len(bench.subject._known) == len(bench.subject._by_id) == len(bench.subject._unknown) == 3
+    cache = bench.subject._cache
+    assert len(cache.by_digest) == len(cache.by_id) == len(cache.unknown) == 3
     asked = bench.keys.asked
     await bench.subject.authenticate(HEADER)
     assert bench.keys.asked == asked
@@ -399,7 +400,7 @@ async def test_an_older_reading_that_ends_last_changes_nothing(bench: Bench) -> 
         return {"key_1": old}
 
     bench.keys.retrieve_all = slow  # type: ignore[method-assign]
-    bench.now += authenticator.FRESH_SECONDS + 1
+    bench.now += FRESH_SECONDS + 1
     await bench.subject.authenticate(HEADER)  # read again in the background, and slowly
     await asyncio.sleep(0)
     bench.keys.retrieve_all = retrieve_all  # type: ignore[method-assign]
@@ -427,7 +428,7 @@ async def test_a_replaced_secret_opens_nothing_however_it_is_found_out(bench: Be
     elif how == "new secret":
         await bench.subject.authenticate(b"Bearer sk-qd-new")
     else:
-        bench.now += authenticator.FRESH_SECONDS + 1
+        bench.now += FRESH_SECONDS + 1
         await bench.subject.authenticate(HEADER)
         await bench.settle()
     with pytest.raises(AuthenticationError):
@@ -442,7 +443,7 @@ async def test_without_a_database_the_word_takes_no_key_away(bench: Bench) -> No
     with pytest.raises(ServiceUnavailableError):
         await bench.subject.catch_up([Change("default", key="key_1", revision=1)])
     assert (await bench.subject.authenticate(HEADER)).key == "key_1"
-    assert bench.subject._caught_up == {}
+    assert bench.subject._rereading.caught_up == {}
 
 
 async def test_what_a_key_stands_for_shows_neither_the_secret_nor_its_digest(bench: Bench) -> None:

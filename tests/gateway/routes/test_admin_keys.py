@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.gateway.fakes import Client, parts
+from tests.gateway.fakes import Client, FakePublisher, parts
 
 from quarterdeck import ids
 from quarterdeck.gateway.app import create_app
-from quarterdeck.gateway.auth.invalidation import Change
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
+from quarterdeck.resources.tenancy.changes import Change
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
 
@@ -81,12 +81,11 @@ async def test_a_revoked_key_is_refused_at_once(app: RequestLifecycle) -> None:
 
 
 async def test_every_change_is_told_to_the_other_gateways(keys: KeyStore) -> None:
-    made = parts(keys=keys)
-    app = create_app(made)
+    publisher = FakePublisher()
+    app = create_app(parts(keys=keys, publisher=publisher))
     key = await create(app)
     await Client(app, key=BOSS).request("DELETE", f"{PATH}/{key['id']}")
-    bumped = made.revisions.bumped  # type: ignore[attr-defined]  # the fake's
-    assert bumped == [Change("default", key=key["id"])] * 2
+    assert publisher.published == [Change("default", key=key["id"])] * 2
 
 
 async def test_an_admin_sees_and_ends_only_the_keys_of_its_org(app: RequestLifecycle, keys: KeyStore) -> None:

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from quarterdeck import ids
 from quarterdeck.errors import PermissionDeniedError
-from quarterdeck.gateway.auth.invalidation import Change
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
 from quarterdeck.gateway.http.responses import json_response
+from quarterdeck.resources.tenancy.changes import Change
 from quarterdeck.resources.tenancy.objects import given, key_object, managed, owns_key, page, refuse_key_fields
 from quarterdeck.resources.tenancy.principals import key_terms
 from quarterdeck.settings.limits import Budget, Limits
@@ -111,7 +111,7 @@ async def create_key(body: KeyRequest, parts: PartsDep, admin: AdminDep) -> Resp
         expires=_expiry(body.expires_in_days),
     )
     terms, _ = key_terms(row, parts.config)
-    await parts.announce(Change(row.org, key=row.id), unspent=terms.budget)
+    await parts.changes.announce(Change(row.org, key=row.id), unspent=terms.budget)
     return json_response({**key_object(row, parts.config), "key": secret}, 201)
 
 
@@ -151,7 +151,7 @@ async def update_key(key_id: str, body: KeyUpdate, parts: PartsDep, admin: Admin
     if "tags" in changes:
         changes["tags"] = changes["tags"] or ()
     row = await parts.keys.update(key_id, org=admin.org, **changes)
-    await parts.announce(Change(row.org, key=row.id))
+    await parts.changes.announce(Change(row.org, key=row.id))
     return json_response(key_object(row, parts.config))
 
 
@@ -160,7 +160,7 @@ async def rotate_key(key_id: str, parts: PartsDep, admin: AdminDep) -> Response:
     """Another secret for the same key, with its limits, budget and usage; the old secret is refused at once."""
     secret = ids.api_key()
     row = await parts.keys.rotate(key_id, secret=secret, org=admin.org)
-    await parts.announce(Change(row.org, key=row.id))
+    await parts.changes.announce(Change(row.org, key=row.id))
     return json_response({**key_object(row, parts.config), "key": secret})
 
 
@@ -168,7 +168,7 @@ async def rotate_key(key_id: str, parts: PartsDep, admin: AdminDep) -> Response:
 async def delete_key(key_id: str, parts: PartsDep, admin: AdminDep) -> Response:
     """Revoke it. It is refused from its next request on, and stays in the list as revoked."""
     row = await parts.keys.revoke(key_id, org=admin.org)
-    await parts.announce(Change(row.org, key=row.id))
+    await parts.changes.announce(Change(row.org, key=row.id))
     return json_response({"id": row.id, "object": "api_key", "deleted": True})
 
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import PermissionDeniedError
-from quarterdeck.gateway.auth.invalidation import Change
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
 from quarterdeck.gateway.http.responses import json_response
+from quarterdeck.resources.tenancy.changes import Change
 from quarterdeck.resources.tenancy.objects import given, managed, org_object, owns_org, page
 from quarterdeck.resources.tenancy.principals import org_terms
 from quarterdeck.settings.limits import Budget, Limits
@@ -81,7 +81,7 @@ async def update_organization(org: str, body: OrgUpdate, parts: PartsDep, admin:
     if owns_org(parts.config, org):
         raise managed("org")
     row = await parts.orgs.update(org, **given(body))
-    await parts.announce(Change(org))
+    await parts.changes.announce(Change(org))
     return json_response(org_object(row, parts.config))
 
 

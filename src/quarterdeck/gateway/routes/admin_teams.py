@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict
 
 from quarterdeck.errors import NotFoundError
-from quarterdeck.gateway.auth.invalidation import Change
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
 from quarterdeck.gateway.http.responses import json_response
+from quarterdeck.resources.tenancy.changes import Change
 from quarterdeck.resources.tenancy.objects import given, managed, merged, named_teams, owns_team, page, team_object
 from quarterdeck.resources.tenancy.principals import team_terms
 from quarterdeck.settings.limits import Budget, Limits
@@ -82,7 +82,7 @@ async def update_team(team: str, body: TeamUpdate, parts: PartsDep, admin: Admin
     if owns_team(parts.config, admin.org, team):
         raise managed(f"teams.{team}")
     row = await parts.teams.update(team, org=admin.org, **given(body))
-    await parts.announce(Change(admin.org, team=team))
+    await parts.changes.announce(Change(admin.org, team=team))
     return json_response(team_object(row, parts.config))
 
 

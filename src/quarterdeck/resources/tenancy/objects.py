@@ -1,13 +1,11 @@
-"""Keys, teams and organisations as the admin API tells them, and who may write them. Pure.
+"""Keys, teams and organisations as the admin API shows them, and what quarterdeck.yaml manages. Pure.
 
-What is told is what holds: where quarterdeck.yaml names an object, its limits, budget, priority and tags are the
-file's, `managed_by` says so, and to write them here is a 409.
+An object shows the terms in force: where quarterdeck.yaml names it, limits, budget, priority and tags are the file's,
+`managed_by` is `config`, and changing them by API is a 409.
 """
 
 from collections.abc import Collection, Sequence
 from typing import Any
-
-from pydantic import BaseModel
 
 from quarterdeck.errors import ConflictError
 from quarterdeck.resources.tenancy.principals import key_terms, org_terms, team_terms
@@ -15,14 +13,14 @@ from quarterdeck.settings.config import Config
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.orgs import DEFAULT_ORG, OrgRow
 from quarterdeck.store.teams import TeamRow
-from quarterdeck.store.terms import NO_TERMS, to_column
+from quarterdeck.store.terms import NOTHING, stored
 
-OF_THE_FILE = frozenset({"limits", "budget", "priority", "tags"})
-"""What the file says of an object that it names; the rest of a key (models, expiry, team) is the database's."""
+CONFIG_FIELDS = frozenset({"limits", "budget", "priority", "tags"})
+"""What the file manages of an object that it names; the rest of a key (models, expiry, team) is the database's."""
 
 
 def key_object(row: KeyRow, config: Config) -> dict[str, Any]:
-    """All about a key but the key."""
+    """Everything about a key except its secret."""
     terms, tags = key_terms(row, config)
     return {
         "id": row.id,
@@ -31,13 +29,13 @@ def key_object(row: KeyRow, config: Config) -> dict[str, Any]:
         "org": row.org,
         "team": row.team,
         "hint": row.hint,
-        "limits": to_column(terms.limits),
-        "budget": to_column(terms.budget),
+        "limits": stored(terms.limits),
+        "budget": stored(terms.budget),
         "priority": terms.priority,
         "tags": list(tags),
         "models": None if row.models is None else sorted(row.models),
         "admin": row.is_admin,
-        "managed_by": _manager(owns_key(config, row.org, row.name)),
+        "managed_by": _manager(is_key_in_config(config, row.org, row.name)),
         "created": int(row.created),
         "expires": None if row.expires is None else int(row.expires),
         "revoked": None if row.revoked is None else int(row.revoked),
@@ -50,10 +48,10 @@ def team_object(row: TeamRow, config: Config) -> dict[str, Any]:
         "id": row.id,
         "object": "team",
         "org": row.org,
-        "limits": to_column(terms.limits),
-        "budget": to_column(terms.budget),
+        "limits": stored(terms.limits),
+        "budget": stored(terms.budget),
         "priority": terms.priority,
-        "managed_by": _manager(owns_team(config, row.org, row.id)),
+        "managed_by": _manager(is_team_in_config(config, row.org, row.id)),
         "created": int(row.created) or None,
     }
 
@@ -63,15 +61,15 @@ def org_object(row: OrgRow, config: Config) -> dict[str, Any]:
     return {
         "id": row.id,
         "object": "organization",
-        "limits": to_column(terms.limits),
-        "budget": to_column(terms.budget),
-        "managed_by": _manager(owns_org(config, row.id)),
+        "limits": stored(terms.limits),
+        "budget": stored(terms.budget),
+        "managed_by": _manager(is_org_in_config(config, row.id)),
         "created": int(row.created),
     }
 
 
 def page(found: Sequence[dict[str, Any]], limit: int) -> dict[str, Any]:
-    """OpenAI's list of at most `limit` objects, where one more was asked for to know whether there is one."""
+    """OpenAI's list of at most `limit` objects. `found` holds one more if there are more."""
     data = found[:limit]
     return {
         "object": "list",
@@ -82,45 +80,40 @@ def page(found: Sequence[dict[str, Any]], limit: int) -> dict[str, Any]:
     }
 
 
-def owns_key(config: Config, org: str, name: str) -> bool:
+def is_key_in_config(config: Config, org: str, name: str) -> bool:
     return org == DEFAULT_ORG and name in config.keys
 
 
-def owns_team(config: Config, org: str, team: str) -> bool:
+def is_team_in_config(config: Config, org: str, team: str) -> bool:
     return org == DEFAULT_ORG and team in config.teams
 
 
-def owns_org(config: Config, org: str) -> bool:
+def is_org_in_config(config: Config, org: str) -> bool:
     return org == DEFAULT_ORG and config.org is not None
 
 
-def named_teams(config: Config, org: str, *, after: str | None) -> list[TeamRow]:
-    """The teams of the file, whether a key of them was ever made or not."""
+def teams_in_config(config: Config, org: str, *, after: str | None) -> list[TeamRow]:
+    """The file's teams by name, also those without a key."""
     if org != DEFAULT_ORG:
         return []
-    return [TeamRow(org, name, 0.0, NO_TERMS) for name in sorted(config.teams) if after is None or name > after]
+    return [TeamRow(org, name, 0.0, NOTHING) for name in sorted(config.teams) if after is None or name > after]
 
 
-def merged(stored_teams: Sequence[TeamRow], named: Sequence[TeamRow]) -> list[TeamRow]:
-    """Both by name, each once; what the database knows of a team (when it was made) goes before."""
+def merge_teams(stored_teams: Sequence[TeamRow], named: Sequence[TeamRow]) -> list[TeamRow]:
+    """Both by name, each once; the database's row, which knows when the team was created, goes first."""
     return sorted({row.id: row for row in (*named, *stored_teams)}.values(), key=lambda row: row.id)
 
 
 def refuse_key_fields(config: Config, org: str, name: str, fields: Collection[str]) -> None:
-    """Raises ConflictError where the file owns the key called `name` and one of the fields is the file's to say."""
-    mine = sorted(OF_THE_FILE & set(fields))
-    if mine and owns_key(config, org, name):
-        raise managed(f"keys.{name}", param=mine[0])
+    """Raises ConflictError if the file manages the key called `name` and one of the fields."""
+    managed_fields = sorted(CONFIG_FIELDS & set(fields))
+    if managed_fields and is_key_in_config(config, org, name):
+        raise managed(f"keys.{name}", param=managed_fields[0])
 
 
 def managed(where: str, *, param: str | None = None) -> ConflictError:
-    return ConflictError(f"quarterdeck.yaml says it: change `{where}` there.", param=param, code="managed_by_config")
+    return ConflictError(f"`{where}` is managed by quarterdeck.yaml.", param=param, code="managed_by_config")
 
 
-def _manager(is_config: bool) -> str:
-    return "config" if is_config else "api"
-
-
-def given(body: BaseModel) -> dict[str, Any]:
-    """The fields that a body names, null or not."""
-    return {name: getattr(body, name) for name in body.model_fields_set}
+def _manager(is_in_config: bool) -> str:
+    return "config" if is_in_config else "api"

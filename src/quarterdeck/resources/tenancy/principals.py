@@ -1,7 +1,7 @@
-"""What a key stands for: its row, its team and its org, under the configuration. Pure.
+"""The principal of a key: its row, its team's and its organisation's, under the configuration. Pure.
 
-The file owns what it names (`managed_by_config` to the admin API), the database the rest; a request is counted against
-every scope that has a limit or a budget. Computed when a key is read or the file changes, never per request.
+quarterdeck.yaml's terms replace the database's for what it names. A request is counted against every scope with a limit
+or a budget. Computed when a key is read or the configuration changes, never per request.
 """
 
 from quarterdeck.accounting.principal import Principal, Scope
@@ -15,7 +15,7 @@ UNLIMITED = Limits()
 
 
 def principal_of(row: KeyRow, config: Config, revision: int) -> Principal:
-    """The principal of a key."""
+    """`revision`: the organisation's when the row was read."""
     key, tags = key_terms(row, config)
     team, org = team_terms(row.org, row.team, row.of_team, config), org_terms(row.org, row.of_org, config)
     scopes: tuple[Scope, ...] = (Scope(f"key:{row.id}", key.limits or config.limits, key.budget),)
@@ -39,7 +39,7 @@ def principal_of(row: KeyRow, config: Config, revision: int) -> Principal:
 
 
 def key_terms(row: KeyRow, config: Config) -> tuple[Terms, tuple[str, ...]]:
-    """A key's own terms and tags; its limits are None where the defaults hold."""
+    """The key's own terms and tags. Limits of None: the default limits apply."""
     named = config.keys.get(row.name) if row.org == DEFAULT_ORG else None
     if named is None:
         return Terms(row.limits, row.budget, row.priority), row.tags
@@ -47,27 +47,27 @@ def key_terms(row: KeyRow, config: Config) -> tuple[Terms, tuple[str, ...]]:
 
 
 def team_terms(org: str, team: str, stored: Terms, config: Config) -> Terms:
-    """What a team may take; `stored` is what the database says."""
+    """The team's terms; `stored` are the database's."""
     named = config.teams.get(team) if org == DEFAULT_ORG else None
     return stored if named is None else Terms(named.limits, named.budget, named.priority)
 
 
 def org_terms(org: str, stored: Terms, config: Config) -> Terms:
-    """What an org may take; `stored` is what the database says."""
+    """The organisation's terms; `stored` are the database's."""
     if org != DEFAULT_ORG or config.org is None:
         return stored
     return Terms(config.org.limits, config.org.budget)
 
 
 def is_counted(scope: Scope) -> bool:
-    """Whether admission has anything to count for it. The size of one request (`max_tokens`) is looked at before."""
+    """Whether admission counts anything for it; `max_tokens`, the size of one request, is checked elsewhere."""
     limits = scope.limits
     counts = (limits.requests_per_minute, limits.tokens_per_minute, limits.concurrent_requests)
     return scope.budget is not None or any(count is not None for count in counts)
 
 
 def _with_max_tokens(scopes: tuple[Scope, ...]) -> Limits:
-    """The key's limits; a request may be as large as the strictest of its scopes allows."""
+    """The key's limits, with the smallest `max_tokens` of its scopes."""
     own = scopes[0].limits
     bounds = [scope.limits.max_tokens for scope in scopes if scope.limits.max_tokens is not None]
     smallest = min(bounds, default=None)

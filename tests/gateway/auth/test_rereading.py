@@ -3,20 +3,18 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.gateway.fakes import FakeKeys, config, key_row
 
 from quarterdeck import ids
 from quarterdeck.errors import AuthenticationError
-from quarterdeck.gateway.auth import authenticator
 from quarterdeck.gateway.auth.authenticator import Authenticator
-from quarterdeck.gateway.auth.invalidation import Change
+from quarterdeck.gateway.auth.rereading import FRESH_SECONDS
+from quarterdeck.resources.tenancy.changes import Change
 from quarterdeck.resources.tenancy.principals import principal_of
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.live import Live
@@ -87,7 +85,10 @@ class World:
         self.was_lost = False
         self.tasks: list[asyncio.Task[None]] = []
         self.now = 1000.0
-        self.subject = Authenticator(self.keys, Live(config()), wall=lambda: self.now, clock=lambda: self.now)
+        # A look-up stops reading again after some changes; this one never does.
+        self.subject = Authenticator(
+            self.keys, Live(config()), wall=lambda: self.now, clock=lambda: self.now, read_again=1000
+        )
 
     async def step(self, what: str, index: int) -> None:
         digest = ids.digest(self.secrets[index])
@@ -120,7 +121,7 @@ class World:
             self.was_lost = self.was_lost or bool(self.words)
             self.words.clear()
         elif what == "fade":
-            self.now += authenticator.FRESH_SECONDS + 1
+            self.now += FRESH_SECONDS + 1
         else:
             for _ in range(self.chance.randrange(12)):
                 await asyncio.sleep(0)
@@ -139,7 +140,7 @@ class World:
             await self.subject.authenticate(f"Bearer {secret}".encode())
 
     async def reread(self, index: int) -> None:
-        known = self.subject._by_id.get(f"key_{index}")
+        known = self.subject._cache.by_id.get(f"key_{index}")
         if known is None:
             return
         with contextlib.suppress(AuthenticationError):
@@ -151,16 +152,8 @@ class World:
             await self.subject.catch_up(None)
         await self.hear()
         await asyncio.gather(*self.tasks)
-        await asyncio.gather(*self.subject._reading.values(), return_exceptions=True)
+        await self.subject._reader.idle()
         await asyncio.sleep(0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _patience() -> Iterator[None]:
-    """A look-up gives up reading again after some changes; here it never does."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(authenticator, "READ_AGAIN", 1000)
-        yield
 
 
 @settings(max_examples=60, deadline=None)
@@ -172,9 +165,9 @@ def test_in_the_end_each_key_is_what_the_database_says(steps: list[tuple[str, in
             await world.step(what, index)
         await world.end()
         # What is not known is looked up when it comes next. (A team's terms stand in each of its keys' rows.)
-        for digest, known in world.subject._known.items():
+        for digest, known in world.subject._cache.by_digest.items():
             assert known.row == world.keys.rows.get(digest)
             assert known.principal == replace(principal_of(known.row, config(), 0), revision=known.principal.revision)
-        assert len(world.subject._by_id) == len(world.subject._known)
+        assert len(world.subject._cache.by_id) == len(world.subject._cache.by_digest)
 
     asyncio.run(run())

@@ -1,0 +1,86 @@
+"""Reads keys from the database: one read for all who wait for the same key, numbered in the order of their start."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+from quarterdeck.store.keys import KeyRow
+
+
+class Keys(Protocol):
+    """What is needed of the key store. All raise ServiceUnavailableError where the database is away."""
+
+    async def find(self, digest: str) -> KeyRow | None: ...
+
+    async def retrieve(self, id: str, *, org: str) -> KeyRow:
+        """Raises NotFoundError."""
+        ...
+
+    async def retrieve_all(self, ids: Sequence[str]) -> dict[str, KeyRow]: ...
+
+
+class KeyReader:
+    """Each read returns its number and what it brought, and raises ServiceUnavailableError."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._running: dict[str, asyncio.Task[Any]] = {}
+        """By digest, by id and revision, or by the name of a background task."""
+        self.started = 0
+        """How many reads have started: the number of the latest."""
+
+    async def find(self, digest: str) -> tuple[int, KeyRow | None]:
+        number, row = await self._shared(digest, lambda: self._keys.find(digest))
+        return number, row
+
+    async def retrieve(self, key_id: str, *, org: str, revision: int) -> tuple[int, KeyRow]:
+        """One read for each revision. Raises NotFoundError."""
+        number, row = await self._shared(f"{key_id}@{revision}", lambda: self._keys.retrieve(key_id, org=org))
+        return number, row
+
+    async def retrieve_now(self, key_id: str, *, org: str) -> KeyRow:
+        """A read of its own, without a number. Raises NotFoundError."""
+        return await self._keys.retrieve(key_id, org=org)
+
+    async def retrieve_all(self, key_ids: Sequence[str]) -> tuple[int, dict[str, KeyRow]]:
+        return await self._numbered(lambda: self._keys.retrieve_all(key_ids))
+
+    def in_background(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start the work unless it is running. Its errors are its own."""
+        if name not in self._running:
+            self._start(name, work())
+
+    async def close(self) -> None:
+        """Cancel what is running."""
+        for task in tuple(self._running.values()):
+            task.cancel()
+        await self.idle()
+
+    async def idle(self) -> None:
+        """Wait until what is running has finished, successfully or not."""
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def _shared(self, name: str, read: Callable[[], Coroutine[Any, Any, Any]]) -> tuple[int, Any]:
+        """One read for all callers of the same name; a caller that is cancelled does not cancel it for the others."""
+        task = self._running.get(name)
+        if task is None:
+            task = self._start(name, self._numbered(read))
+        number, found = await asyncio.shield(task)
+        return number, found
+
+    async def _numbered(self, read: Callable[[], Coroutine[Any, Any, Any]]) -> tuple[int, Any]:
+        self.started += 1
+        number = self.started
+        return number, await read()
+
+    def _start(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._running[name] = task
+
+        def done(finished: asyncio.Task[Any]) -> None:
+            self._running.pop(name, None)
+            if not finished.cancelled():
+                finished.exception()  # mark it retrieved: every caller may have been cancelled
+
+        task.add_done_callback(done)
+        return task
