@@ -1,0 +1,64 @@
+"""Reads of keys: shared by all who wait, and numbered as they start."""
+
+import asyncio
+
+import pytest
+from tests.gateway.fakes import FakeKeys, key_row
+
+from quarterdeck import ids
+from quarterdeck.errors import ServiceUnavailableError
+from quarterdeck.gateway.auth.key_reader import KeyReader
+
+DIGEST = ids.digest("secret")
+
+
+@pytest.fixture
+def keys() -> FakeKeys:
+    return FakeKeys(secret=key_row(id="key_1"))
+
+
+async def test_callers_who_wait_for_the_same_key_share_a_read(keys: FakeKeys) -> None:
+    reader = KeyReader(keys)
+    keys.gate.clear()
+    tasks = [asyncio.create_task(reader.find(DIGEST)) for _ in range(5)]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    await asyncio.sleep(0)
+    keys.gate.set()
+    found = await asyncio.gather(*tasks[1:])
+    assert [(number, row.id) for number, row in found if row] == [(1, "key_1")] * 4
+    assert keys.asked == 1
+
+
+async def test_reads_are_numbered_as_they_start(keys: FakeKeys) -> None:
+    reader = KeyReader(keys)
+    numbers = [(await reader.find(DIGEST))[0], (await reader.retrieve_all(["key_1"]))[0]]
+    numbers.append((await reader.retrieve("key_1", org="default", revision=3))[0])
+    assert numbers == [1, 2, 3]
+    assert reader.started == 3
+
+
+async def test_a_failed_read_fails_for_its_callers_and_not_for_the_next(keys: FakeKeys) -> None:
+    reader = KeyReader(keys)
+    keys.is_away = True
+    found = await asyncio.gather(reader.find(DIGEST), reader.find(DIGEST), return_exceptions=True)
+    assert [type(each).__mro__[1] for each in found] == [ServiceUnavailableError] * 2
+    keys.is_away = False
+    _, row = await reader.find(DIGEST)
+    assert row is not None
+
+
+async def test_background_work_of_a_name_runs_once_at_a_time_and_close_cancels_it(keys: FakeKeys) -> None:
+    reader = KeyReader(keys)
+    starts: list[int] = []
+
+    async def work() -> None:
+        starts.append(1)
+        await asyncio.Event().wait()
+
+    for _ in range(3):
+        reader.in_background("due", work)
+        await asyncio.sleep(0)
+    assert starts == [1]
+    async with asyncio.timeout(10):
+        await reader.close()
