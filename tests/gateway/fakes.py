@@ -17,7 +17,7 @@ from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.http.access_log import AccessLog
 from quarterdeck.gateway.http.asgi_exchange import ABORT
 from quarterdeck.gateway.http.callers import Callers
-from quarterdeck.gateway.kept_answers import KeptAnswers
+from quarterdeck.gateway.org_cache import OrgCache
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.inference.call import Head, Reply, Sink
 from quarterdeck.inference.endpoints.endpoint import Endpoint
@@ -247,7 +247,7 @@ def parts(
         orgs=OrgStore(database),
         ledger=Ledger(database),
         changes=Announcer(authenticator, publisher or FakePublisher()),
-        kept=KeptAnswers(redis),
+        cache=OrgCache(redis),
         budgets=BudgetReader(redis),
         readiness=Readiness(
             redis=FakeRedis(),

@@ -1,4 +1,4 @@
-"""`python -m quarterdeck.gateway`: settings in, a process that serves, status 0 after SIGTERM."""
+"""`python -m quarterdeck.gateway`: reads the settings, serves, and exits with status 0 after SIGTERM."""
 
 import asyncio
 import gc
@@ -32,10 +32,10 @@ def main() -> int:
     async def run() -> int:
         try:
             service = compose(environment, source, config)
-        except ValueError as error:  # the URL of Redis or of the database
+        except ValueError as error:  # an invalid URL of Redis or of the database
             print(f"quarterdeck.gateway: {error}", file=sys.stderr)
             return 2
-        _spare_the_collector()
+        _tune_garbage_collection()
         await service.run(listener)
         return 0
 
@@ -43,11 +43,11 @@ def main() -> int:
         return runner.run(run())
 
 
-def _spare_the_collector() -> None:
-    """What was imported and built lives as long as we do: the collector need not walk it again and again.
+def _tune_garbage_collection() -> None:
+    """Exempt what was imported and built from collections: it lives as long as the process.
 
-    It took an eighth of the hot path's time, and 100 ms at once for a full collection. A request leaves no cycles, so
-    young objects can wait for some more company.
+    Collections took an eighth of the hot path's time, and a full one 100 ms. A request leaves no cycles, so the
+    thresholds can be higher than Python's.
     """
     gc.collect()
     gc.freeze()

@@ -20,9 +20,9 @@ from quarterdeck.gateway.gauges import watch
 from quarterdeck.gateway.http.access_log import AccessLog
 from quarterdeck.gateway.http.callers import Callers
 from quarterdeck.gateway.http.server import create_server
-from quarterdeck.gateway.kept_answers import KeptAnswers
 from quarterdeck.gateway.lifecycle import Service
 from quarterdeck.gateway.live_config import ConfigReloader
+from quarterdeck.gateway.org_cache import OrgCache
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.inference.cache.answers import AnswerCache
 from quarterdeck.inference.cache.embedding import Embedder
@@ -139,7 +139,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config) -> S
             orgs=OrgStore(database),
             ledger=Ledger(database),
             changes=Announcer(authenticator, RedisPublisher(redis)),
-            kept=KeptAnswers(redis),
+            cache=OrgCache(redis),
             budgets=BudgetReader(redis),
             readiness=readiness,
             metrics=metrics,

@@ -1,6 +1,6 @@
-"""What routes ask FastAPI for. The objects are made in `__main__` and handed to `create_app`; here they are only found.
+"""FastAPI's dependencies: the parts that `composition` built and handed to `create_app`, and the caller.
 
-There is no dependency that checks the key: `middleware.DefaultDeny` did before routing, for every path.
+No dependency authenticates: `http/middleware.DefaultDeny` has done so before routing, for every path.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.gateway.http.access_log import AccessLog
 from quarterdeck.gateway.http.callers import Callers
 from quarterdeck.gateway.http.middleware import PRINCIPAL
-from quarterdeck.gateway.kept_answers import KeptAnswers
+from quarterdeck.gateway.org_cache import OrgCache
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.gateway.routes.inference import Pipeline
 from quarterdeck.inference.endpoints.endpoint import Endpoints
@@ -32,7 +32,7 @@ from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything that the gateway's routes work with."""
+    """What the gateway's routes use."""
 
     directory: Live[Directory]
     pipeline: Pipeline
@@ -43,14 +43,16 @@ class Parts:
     orgs: OrgStore
     ledger: Ledger
     changes: Announcer
-    kept: KeptAnswers
+    cache: OrgCache
     budgets: BudgetReader
     readiness: Readiness
     metrics: GatewayMetrics
     access: AccessLog
     callers: Callers
     started: int
-    """Unix seconds; a model's `created`, since nobody knows a better one."""
+    """Unix seconds. Shown as each model's `created`, for want of a better time."""
+    max_usage_rows: int = 10_000
+    """Rows of one response of `/admin/usage`: 2 to 3 MB of JSON."""
 
     @property
     def config(self) -> Config:
@@ -73,16 +75,16 @@ PrincipalDep = Annotated[Principal, Depends(_principal)]
 
 
 async def _admin(request: Request, parts: PartsDep, principal: PrincipalDep) -> Principal:
-    """An admin key, read now: no admission follows that would notice that it was revoked elsewhere."""
+    """An admin key, read from the database: no admission follows that would notice its revocation elsewhere."""
     principal = await parts.authenticator.confirm(principal)
     if not principal.is_admin:
-        raise PermissionDeniedError("This needs an admin key.", code="admin_key_required")
+        raise PermissionDeniedError("This endpoint requires an admin key.", code="admin_key_required")
     _refuse_unknown(request)
     return principal
 
 
 def _refuse_unknown(request: Request) -> None:
-    """A misspelt filter would show everything in silence."""
+    """A misspelt filter would silently match everything. Raises BadRequestError."""
     known = {field.alias for field in request.scope["route"].dependant.query_params}
     for name in request.query_params:
         if name not in known:

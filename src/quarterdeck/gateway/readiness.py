@@ -1,8 +1,8 @@
-"""Whether this gateway should be sent requests, and what of the platform is not ready.
+"""Whether this gateway can serve requests, and the state of its parts and models.
 
-Redis and the database must have answered once. After that their absence is told but takes no gateway out of service:
-known keys go on working and records go to the spool, and if all gateways left at once nothing would be better. Where
-the file says `on_redis_down: deny`, Redis is needed.
+Redis and the database must have been reachable once. After that an outage is reported but does not make the gateway
+unready: cached keys stay valid and records go to the spool, and it would help no caller if all gateways became unready
+at once. With `on_redis_down: deny` Redis is required.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from quarterdeck.settings.live import Live
 from quarterdeck.store.database import DatabaseUnavailableError
 
 HELD_SECONDS = 1.0
-"""An answer is given again for so long: anybody may ask, and asking must cost nothing."""
+"""How long a probe's result is reused: the route needs no key, so it must be cheap."""
 PROBE_SECONDS = 1.0
 
 
@@ -34,11 +34,11 @@ class Database(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `/readyz` says."""
+    """The response of `/readyz`."""
 
     is_ready: bool
     status: str
-    """ready, degraded (serves, but something is away), starting or draining."""
+    """ready, degraded (serves, but a part or a model is not ready), starting or draining."""
     parts: dict[str, str]
     models: dict[str, Availability]
 
@@ -52,7 +52,7 @@ class Report:
 
 @dataclass(slots=True)
 class Readiness:
-    """Asks the parts, at most once a second."""
+    """Probes the stores at most once a second."""
 
     redis: Redis
     database: Database
@@ -78,7 +78,7 @@ class Readiness:
             and not (redis_is_needed and stores["redis"] != "ready")
         )
         error = self.config_error()
-        config = "ready" if error is None else f"refused, the last good file holds: {error.splitlines()[0]}"
+        config = "ready" if error is None else f"invalid, keeping the previous one: {error.splitlines()[0]}"
         parts = {**stores, "config": config}
         if self.is_draining():
             return Report(False, "draining", parts, models)
@@ -87,7 +87,7 @@ class Readiness:
         return Report(can_serve, status, parts, models)
 
     def models(self) -> dict[str, Availability]:
-        """Each model of the file and each adapter, by its own name."""
+        """Each configured model and each adapter, by its own name."""
         directory, endpoints = self.directory.current, self.endpoints.all()
         now = asyncio.get_running_loop().time()
         own = {served.name for served in catalogue.names(directory, endpoints).values()}
@@ -96,7 +96,7 @@ class Readiness:
     async def _stores(self) -> dict[str, str]:
         if self.clock() >= self._until:
             async with self._probing:
-                if self.clock() >= self._until:  # another who waited has asked meanwhile
+                if self.clock() >= self._until:  # no other request has probed meanwhile
                     redis, database = await asyncio.gather(
                         _probe(lambda: self.redis.call("PING")), _probe(self.database.ping)
                     )
@@ -105,10 +105,10 @@ class Readiness:
         return self._held
 
 
-async def _probe(ask: Callable[[], Awaitable[Any]]) -> str:
+async def _probe(call: Callable[[], Awaitable[Any]]) -> str:
     try:
         async with asyncio.timeout(PROBE_SECONDS):
-            await ask()
+            await call()
     except (RedisUnavailableError, RedisError, DatabaseUnavailableError, TimeoutError):
         return "away"
     return "ready"

@@ -1,5 +1,6 @@
 """What was used is the ledger's rows, summed up exactly, and only the admin's org's."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -9,7 +10,6 @@ from tests.records import a_record
 
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
-from quarterdeck.gateway.routes import admin_usage
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
@@ -109,9 +109,7 @@ async def test_a_bad_query_names_its_parameter(query: str, param: str, app: Requ
     assert (answer.status, answer.error["param"]) == (400, param)
 
 
-async def test_more_rows_than_an_answer_holds_are_refused(
-    app: RequestLifecycle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(admin_usage, "MOST_ROWS", 1)
-    answer = await Client(app, key=BOSS).get(f"{PATH}?group_by=key&start=0&end={2 * DAY}")
+async def test_more_rows_than_a_response_holds_are_refused(app: RequestLifecycle, database: Database) -> None:
+    bounded = create_app(replace(parts(keys=KeyStore(database), database=database), max_usage_rows=1))
+    answer = await Client(bounded, key=BOSS).get(f"{PATH}?group_by=key&start=0&end={2 * DAY}")
     assert (answer.status, answer.error["code"]) == (400, "too_many_rows")

@@ -1,4 +1,4 @@
-"""`/admin/cache`: what an org's cache holds, and how it is made to forget."""
+"""`/admin/cache`: the size of an organisation's response cache, and its purge."""
 
 from typing import Annotated
 
@@ -14,14 +14,14 @@ MIB = 1024 * 1024
 
 @router.get("")
 async def retrieve_cache(parts: PartsDep, admin: AdminDep) -> Response:
-    """Answers and bytes of the admin's org; those that have just expired may still be counted."""
-    held = await parts.kept.held(admin.org)
+    """Entries and bytes cached for the admin's organisation. Entries that have just expired may still be counted."""
+    size = await parts.cache.size(admin.org)
     config = parts.config.cache
     return json_response(
         {
             "object": "cache",
-            "entries": held.entries,
-            "bytes": held.bytes,
+            "entries": size.entries,
+            "bytes": size.bytes,
             "max_bytes": config.max_mb * MIB,
             "is_on": config.default.exact or any(policy.exact for policy in config.policies.values()),
         }
@@ -35,8 +35,9 @@ async def delete_cache(
     model: Annotated[str | None, Query(min_length=1, max_length=256)] = None,
     key: Annotated[str | None, Query(pattern=r"^[0-9a-f]{40}$")] = None,
 ) -> Response:
-    """Forget answers of the admin's org: all, those of `model`, or the one of `key` (an answer's `x-cache-key`).
+    """Purge the cache of the admin's organisation: all of it, the entries of `model`, or the entry of `key` (a
+    response's `x-cache-key`).
 
-    An answer that is under way meanwhile may still be kept.
+    A response that is being generated meanwhile may still be cached.
     """
-    return json_response({"object": "cache", "deleted": await parts.kept.purge(admin.org, model=model, key=key)})
+    return json_response({"object": "cache", "deleted": await parts.cache.purge(admin.org, model=model, key=key)})

@@ -1,99 +1,32 @@
-"""`/admin/keys`: API keys, made, changed, replaced and revoked with an admin key.
-
-A secret is in one answer: the one that made it.
-"""
+"""`/admin/keys`: API keys. A secret is only in the response that created it."""
 
 import time
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from quarterdeck import ids
 from quarterdeck.errors import PermissionDeniedError
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
 from quarterdeck.gateway.http.responses import json_response
 from quarterdeck.resources.tenancy.changes import Change
-from quarterdeck.resources.tenancy.objects import given, key_object, managed, owns_key, page, refuse_key_fields
+from quarterdeck.resources.tenancy.objects import is_key_in_config, key_object, managed, page, refuse_key_fields
 from quarterdeck.resources.tenancy.principals import key_terms
-from quarterdeck.settings.limits import Budget, Limits
-from quarterdeck.settings.tenancy import Priority, Tags, TeamName
-from quarterdeck.store.orgs import DEFAULT_ORG, DEFAULT_TEAM
+from quarterdeck.resources.tenancy.requests import KeyRequest, KeyUpdate, given
+from quarterdeck.store.orgs import DEFAULT_ORG
 
 router = APIRouter(prefix="/admin/keys")
 
 DAY = 86_400
 
-Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
-ModelName = Annotated[str, Field(min_length=1, max_length=256)]
-Models = Annotated[list[ModelName], Field(max_length=1000)]
-Days = Annotated[float, Field(gt=0, le=36_500)]
-
-
-class KeyRequest(BaseModel):
-    """The body of `POST /admin/keys`."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    name: Name
-    """For people and for `keys:` in quarterdeck.yaml. Need not be unique."""
-    org: TeamName | None = None
-    """Whose key it is. None: the admin's own; another one may be named by the platform's admins only."""
-    team: TeamName = DEFAULT_TEAM
-    """Whose usage it counts as; made where it does not exist."""
-    limits: Limits | None = None
-    """Its own limits. None: those of quarterdeck.yaml."""
-    budget: Budget | None = None
-    """Money it may spend. None: what its team and organisation may."""
-    models: Models | None = None
-    """The names it may use. None: all."""
-    priority: Priority | None = None
-    """0 to 9; under saturation the higher goes first. None: its team's."""
-    tags: Tags = ()
-    """Put on each of its records and traces, for reports."""
-    expires_in_days: Days | None = None
-    """After which it is refused. None: never."""
-    admin: bool = False
-    """Whether it may use this API."""
-
-
-class KeyUpdate(BaseModel):
-    """The body of `POST /admin/keys/{key_id}`: what is not given stays as it is, null takes it away."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    name: Name | None = None
-    """Another name."""
-    team: TeamName | None = None
-    """Another team; what was used before stays the old one's."""
-    limits: Limits | None = None
-    """Its own limits, all of them anew. null: those of quarterdeck.yaml."""
-    budget: Budget | None = None
-    """Money it may spend. null: what its team and organisation may."""
-    models: Models | None = None
-    """The names it may use. null: all."""
-    priority: Priority | None = None
-    """0 to 9. null: its team's."""
-    tags: Tags | None = None
-    """All of them anew. null: none."""
-    expires_in_days: Days | None = None
-    """From now on. null: never."""
-
-    @field_validator("name", "team")
-    @classmethod
-    def _is_not_null(cls, value: str | None) -> str:
-        if value is None:  # left out it is not validated
-            raise ValueError("it can't be taken away")
-        return value
-
 
 @router.post("")
 async def create_key(body: KeyRequest, parts: PartsDep, admin: AdminDep) -> Response:
-    """Make a key in the admin's org; the answer is the only place where it is shown."""
+    """Create a key in the admin's organisation. Its secret is returned here and nowhere else."""
     org = body.org or admin.org
     if org != admin.org:
         if admin.org != DEFAULT_ORG:
-            raise PermissionDeniedError("This key may only make keys of its own organisation.", param="org")
+            raise PermissionDeniedError("This key can only create keys in its own organisation.", param="org")
         await parts.orgs.retrieve(org)
     refuse_key_fields(parts.config, org, body.name, body.model_fields_set)
     secret = ids.api_key()
@@ -123,7 +56,7 @@ async def list_keys(
     after: str | None = None,
     team: str | None = None,
 ) -> Response:
-    """Newest first, of all teams or of `team`."""
+    """List keys, newest first, of all teams or of `team`."""
     found = await parts.keys.list(org=admin.org, limit=limit, after=after, team=team)
     data = page([key_object(row, parts.config) for row in found.rows], limit)
     return json_response({**data, "has_more": found.has_more})
@@ -131,7 +64,7 @@ async def list_keys(
 
 @router.get("/{key_id}")
 async def retrieve_key(key_id: str, parts: PartsDep, admin: AdminDep) -> Response:
-    """All about a key but the key; in `budget_status` what is spent, held and left of its budget now."""
+    """Retrieve a key without its secret. `budget_status`: what is spent, held and left of its budget now."""
     row = await parts.keys.retrieve(key_id, org=admin.org)
     terms, _ = key_terms(row, parts.config)
     status = await parts.budgets.status(row.org, f"key:{row.id}", terms.budget)
@@ -140,16 +73,17 @@ async def retrieve_key(key_id: str, parts: PartsDep, admin: AdminDep) -> Respons
 
 @router.post("/{key_id}")
 async def update_key(key_id: str, body: KeyUpdate, parts: PartsDep, admin: AdminDep) -> Response:
-    """Change it. What is not given stays, null takes away; it holds from the key's next request on."""
+    """Update a key. Fields left out keep their value, null removes it. Takes effect with the key's next request."""
     changes = given(body)
     row = await parts.keys.retrieve(key_id, org=admin.org)
     refuse_key_fields(parts.config, row.org, row.name, changes)
-    if "name" in changes and changes["name"] != row.name and owns_key(parts.config, row.org, row.name):
-        raise managed(f"keys.{row.name}", param="name")  # by another name it would leave the file's limits behind
+    if "name" in changes and changes["name"] != row.name and is_key_in_config(parts.config, row.org, row.name):
+        raise managed(f"keys.{row.name}", param="name")  # under another name it would escape the file's limits
     if "expires_in_days" in changes:
-        changes["expires"] = _expiry(changes.pop("expires_in_days"))
+        del changes["expires_in_days"]
+        changes["expires"] = _expiry(body.expires_in_days)
     if "tags" in changes:
-        changes["tags"] = changes["tags"] or ()
+        changes["tags"] = body.tags or ()
     row = await parts.keys.update(key_id, org=admin.org, **changes)
     await parts.changes.announce(Change(row.org, key=row.id))
     return json_response(key_object(row, parts.config))
@@ -157,7 +91,7 @@ async def update_key(key_id: str, body: KeyUpdate, parts: PartsDep, admin: Admin
 
 @router.post("/{key_id}/rotate")
 async def rotate_key(key_id: str, parts: PartsDep, admin: AdminDep) -> Response:
-    """Another secret for the same key, with its limits, budget and usage; the old secret is refused at once."""
+    """Replace a key's secret. Limits, budget and usage stay; the old secret is refused at once."""
     secret = ids.api_key()
     row = await parts.keys.rotate(key_id, secret=secret, org=admin.org)
     await parts.changes.announce(Change(row.org, key=row.id))
@@ -166,11 +100,12 @@ async def rotate_key(key_id: str, parts: PartsDep, admin: AdminDep) -> Response:
 
 @router.delete("/{key_id}")
 async def delete_key(key_id: str, parts: PartsDep, admin: AdminDep) -> Response:
-    """Revoke it. It is refused from its next request on, and stays in the list as revoked."""
+    """Revoke a key. It is refused from its next request on, and is still listed, as revoked."""
     row = await parts.keys.revoke(key_id, org=admin.org)
     await parts.changes.announce(Change(row.org, key=row.id))
     return json_response({"id": row.id, "object": "api_key", "deleted": True})
 
 
 def _expiry(days: float | None) -> float | None:
+    """Unix seconds."""
     return None if days is None else time.time() + days * DAY

@@ -1,47 +1,32 @@
-"""`/admin/teams`: keys that are limited and counted together."""
+"""`/admin/teams`: teams, whose keys share limits and a budget."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict
 
 from quarterdeck.errors import NotFoundError
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
 from quarterdeck.gateway.http.responses import json_response
 from quarterdeck.resources.tenancy.changes import Change
-from quarterdeck.resources.tenancy.objects import given, managed, merged, named_teams, owns_team, page, team_object
+from quarterdeck.resources.tenancy.objects import (
+    is_team_in_config,
+    managed,
+    merge_teams,
+    page,
+    team_object,
+    teams_in_config,
+)
 from quarterdeck.resources.tenancy.principals import team_terms
-from quarterdeck.settings.limits import Budget, Limits
-from quarterdeck.settings.tenancy import Priority, TeamName
+from quarterdeck.resources.tenancy.requests import TeamRequest, TeamUpdate, given
 from quarterdeck.store.teams import TeamRow
 
 router = APIRouter(prefix="/admin/teams")
 
 
-class TeamUpdate(BaseModel):
-    """The body of `POST /admin/teams/{team}`: what is not given stays as it is, null takes it away."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    limits: Limits | None = None
-    """Of all of its keys together; `max_tokens` of each request."""
-    budget: Budget | None = None
-    """Money of all of its keys together."""
-    priority: Priority | None = None
-    """0 to 9, of its keys that have none of their own."""
-
-
-class TeamRequest(TeamUpdate):
-    """The body of `POST /admin/teams`."""
-
-    id: TeamName
-    """Its name."""
-
-
 @router.post("")
 async def create_team(body: TeamRequest, parts: PartsDep, admin: AdminDep) -> Response:
-    """Make a team in the admin's org. (A key of a team that does not exist makes one as well.)"""
-    if owns_team(parts.config, admin.org, body.id):
+    """Create a team in the admin's organisation. Creating a key for a new team creates the team as well."""
+    if is_team_in_config(parts.config, admin.org, body.id):
         raise managed(f"teams.{body.id}", param="id")
     row = await parts.teams.create(
         body.id, org=admin.org, limits=body.limits, budget=body.budget, priority=body.priority
@@ -56,19 +41,19 @@ async def list_teams(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     after: str | None = None,
 ) -> Response:
-    """By name: those of the database and those of quarterdeck.yaml."""
+    """List teams by name: those of the database and those of quarterdeck.yaml."""
     stored = await parts.teams.list(org=admin.org, limit=limit + 1, after=after)
-    found = merged(stored, named_teams(parts.config, admin.org, after=after))
+    found = merge_teams(stored, teams_in_config(parts.config, admin.org, after=after))
     return json_response(page([team_object(row, parts.config) for row in found], limit))
 
 
 @router.get("/{team}")
 async def retrieve_team(team: str, parts: PartsDep, admin: AdminDep) -> Response:
-    """What it may take; in `budget_status` what is spent, held and left of its budget now."""
+    """Retrieve a team. `budget_status`: what is spent, held and left of its budget now."""
     try:
         row = await parts.teams.retrieve(team, org=admin.org)
     except NotFoundError:
-        if not owns_team(parts.config, admin.org, team):
+        if not is_team_in_config(parts.config, admin.org, team):
             raise
         row = TeamRow(admin.org, team, 0.0)
     terms = team_terms(row.org, row.id, row.terms, parts.config)
@@ -78,8 +63,8 @@ async def retrieve_team(team: str, parts: PartsDep, admin: AdminDep) -> Response
 
 @router.post("/{team}")
 async def update_team(team: str, body: TeamUpdate, parts: PartsDep, admin: AdminDep) -> Response:
-    """Change it. What is not given stays, null takes away; it holds from its keys' next requests on."""
-    if owns_team(parts.config, admin.org, team):
+    """Update a team. Fields left out keep their value, null removes it. Takes effect with its keys' next requests."""
+    if is_team_in_config(parts.config, admin.org, team):
         raise managed(f"teams.{team}")
     row = await parts.teams.update(team, org=admin.org, **given(body))
     await parts.changes.announce(Change(admin.org, team=team))
@@ -88,8 +73,8 @@ async def update_team(team: str, body: TeamUpdate, parts: PartsDep, admin: Admin
 
 @router.delete("/{team}")
 async def delete_team(team: str, parts: PartsDep, admin: AdminDep) -> Response:
-    """Delete a team whose keys are all revoked or moved. What it used stays in the ledger."""
-    if owns_team(parts.config, admin.org, team):
+    """Delete a team whose keys are all revoked or moved. Its usage stays in the ledger."""
+    if is_team_in_config(parts.config, admin.org, team):
         raise managed(f"teams.{team}")
     await parts.teams.delete(team, org=admin.org)
     return json_response({"id": team, "object": "team", "deleted": True})

@@ -1,4 +1,4 @@
-"""`/admin/usage`: requests, tokens and money, summed up from the ledger; exact, because it is the ledger's own rows."""
+"""`/admin/usage`: requests, tokens and money, summed over the ledger's rows."""
 
 import time
 from datetime import UTC, datetime
@@ -16,8 +16,7 @@ router = APIRouter(prefix="/admin/usage")
 
 Group = Literal["key", "team", "model", "route", "operation", "status", "user"]
 BUCKETS = {"hour": 3600, "day": 86_400}
-MOST_BUCKETS = 1000
-MOST_ROWS = 10_000
+MAX_BUCKETS = 1000
 
 Text = Annotated[str | None, Query(max_length=256)]
 Unix = Annotated[int | None, Query(ge=0, le=10**11)]
@@ -35,18 +34,19 @@ async def retrieve_usage(
     team: Text = None,
     model: Text = None,
 ) -> Response:
-    """Sums over the admin's org from `start` to `end` (Unix seconds; this month in UTC where not given, `end` is not
-    included), by up to three of key, team, model, route, operation, status, user (`group_by`, repeated) and by hour or
-    day (`bucket`); of one `key`, `team` or `model` where named. Money is exact dollars, as text."""
+    """Usage of the admin's organisation from `start` to before `end` (Unix seconds; default: this month, UTC), grouped
+    by up to three of key, team, model, route, operation, status and user (`group_by`, repeated) and by hour or day
+    (`bucket`), optionally of one `key`, `team` or `model`. Money is in dollars, as exact text."""
     since = _start_of_the_month(time.time()) if start is None else start
     until = int(time.time()) + 1 if end is None else end
     _check(since, until, bucket)
     groups = tuple(dict.fromkeys(group_by or ()))
     where = LedgerFilter(org=admin.org, key=key, team=team, model=model, since=since, until=until)
     found = await parts.ledger.sum(where, by=groups, bucket_seconds=BUCKETS[bucket] if bucket else None)
-    if len(found) > MOST_ROWS:
+    if len(found) > parts.max_usage_rows:
         raise BadRequestError(
-            f"That is {len(found)} rows, {MOST_ROWS} at most: ask for a shorter time or fewer groups.",
+            f"The result has {len(found)} rows, more than {parts.max_usage_rows}. Use a shorter time range or fewer"
+            " groups.",
             param="group_by",
             code="too_many_rows",
         )
@@ -75,14 +75,16 @@ def _usage(usage: Usage, groups: tuple[Group, ...], bucket: Literal["hour", "day
 def _check(since: int, until: int, bucket: str | None) -> None:
     if until <= since:
         raise BadRequestError("`end` must be later than `start`.", param="end", code="invalid_value")
-    if bucket is not None and (until - since) // BUCKETS[bucket] > MOST_BUCKETS:
+    if bucket is not None and (until - since) // BUCKETS[bucket] > MAX_BUCKETS:
         raise BadRequestError(
-            f"That is more than {MOST_BUCKETS} {bucket}s: ask for a shorter time.", param="bucket", code="invalid_value"
+            f"The range has more than {MAX_BUCKETS} {bucket}s. Use a shorter time range.",
+            param="bucket",
+            code="invalid_value",
         )
 
 
 def _exact(money: Decimal) -> str:
-    """Every digit, and no zeros that say nothing: both databases tell a sum alike."""
+    """All digits without trailing zeros, so that both databases give the same text."""
     text = format(money, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 

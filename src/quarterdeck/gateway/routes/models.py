@@ -1,4 +1,4 @@
-"""`/v1/models`: the models that a key may use, adapters and aliases among them."""
+"""`/v1/models`: the models that a key may use, including adapters and aliases."""
 
 import asyncio
 from typing import Any
@@ -17,13 +17,13 @@ router = APIRouter(prefix="/v1/models")
 
 @router.get("")
 async def list_models(parts: PartsDep, principal: PrincipalDep) -> Response:
-    """All of them."""
+    """List the models that the key may use."""
     return json_response({"object": "list", "data": list(_allowed(parts, principal).values())})
 
 
 @router.get("/{name:path}")
 async def retrieve_model(name: str, parts: PartsDep, principal: PrincipalDep) -> Response:
-    """One; its id may hold slashes, as Hugging Face's do."""
+    """Retrieve a model. Its id may contain slashes, as Hugging Face's do."""
     model = _allowed(parts, principal).get(name)
     if model is None:
         raise NotFoundError(

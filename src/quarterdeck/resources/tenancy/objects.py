@@ -13,7 +13,7 @@ from quarterdeck.settings.config import Config
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.orgs import DEFAULT_ORG, OrgRow
 from quarterdeck.store.teams import TeamRow
-from quarterdeck.store.terms import NOTHING, stored
+from quarterdeck.store.terms import NO_TERMS, to_column
 
 CONFIG_FIELDS = frozenset({"limits", "budget", "priority", "tags"})
 """What the file manages of an object that it names; the rest of a key (models, expiry, team) is the database's."""
@@ -29,8 +29,8 @@ def key_object(row: KeyRow, config: Config) -> dict[str, Any]:
         "org": row.org,
         "team": row.team,
         "hint": row.hint,
-        "limits": stored(terms.limits),
-        "budget": stored(terms.budget),
+        "limits": to_column(terms.limits),
+        "budget": to_column(terms.budget),
         "priority": terms.priority,
         "tags": list(tags),
         "models": None if row.models is None else sorted(row.models),
@@ -48,8 +48,8 @@ def team_object(row: TeamRow, config: Config) -> dict[str, Any]:
         "id": row.id,
         "object": "team",
         "org": row.org,
-        "limits": stored(terms.limits),
-        "budget": stored(terms.budget),
+        "limits": to_column(terms.limits),
+        "budget": to_column(terms.budget),
         "priority": terms.priority,
         "managed_by": _manager(is_team_in_config(config, row.org, row.id)),
         "created": int(row.created) or None,
@@ -61,8 +61,8 @@ def org_object(row: OrgRow, config: Config) -> dict[str, Any]:
     return {
         "id": row.id,
         "object": "organization",
-        "limits": stored(terms.limits),
-        "budget": stored(terms.budget),
+        "limits": to_column(terms.limits),
+        "budget": to_column(terms.budget),
         "managed_by": _manager(is_org_in_config(config, row.id)),
         "created": int(row.created),
     }
@@ -96,7 +96,7 @@ def teams_in_config(config: Config, org: str, *, after: str | None) -> list[Team
     """The file's teams by name, also those without a key."""
     if org != DEFAULT_ORG:
         return []
-    return [TeamRow(org, name, 0.0, NOTHING) for name in sorted(config.teams) if after is None or name > after]
+    return [TeamRow(org, name, 0.0, NO_TERMS) for name in sorted(config.teams) if after is None or name > after]
 
 
 def merge_teams(stored_teams: Sequence[TeamRow], named: Sequence[TeamRow]) -> list[TeamRow]:

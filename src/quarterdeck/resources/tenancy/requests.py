@@ -3,7 +3,7 @@
 In an update, a field that is left out keeps its value and null removes it.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -99,6 +99,6 @@ class TeamRequest(TeamUpdate):
     """The team's name."""
 
 
-def given(body: BaseModel) -> dict[str, object]:
+def given(body: BaseModel) -> dict[str, Any]:
     """The fields that a body names, null or not."""
     return {name: getattr(body, name) for name in body.model_fields_set}

@@ -1,4 +1,4 @@
-"""The kept answers of an org, for its admins. Whoever asks while Redis is away is told so."""
+"""An organisation's response cache as its admins see it."""
 
 from quarterdeck.errors import ServiceUnavailableError
 from quarterdeck.inference.cache import store
@@ -6,24 +6,26 @@ from quarterdeck.inference.cache.store import CacheSize
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 
 
-class KeptAnswers:
+class OrgCache:
+    """Unlike the request path, which goes on without a cache, all methods raise ServiceUnavailableError while Redis is
+    away."""
+
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def held(self, org: str) -> CacheSize:
-        """How many there are, and of what size. Raises ServiceUnavailableError."""
+    async def size(self, org: str) -> CacheSize:
         try:
             return await store.size(self._redis, org)
         except (RedisUnavailableError, RedisError) as error:
-            raise _away() from error
+            raise _unavailable() from error
 
     async def purge(self, org: str, *, model: str | None = None, key: str | None = None) -> int:
-        """Forget all, one model's, or one; how many. Raises ServiceUnavailableError: some may be gone already."""
+        """Delete all entries, those of a model, or one; returns how many. Some may be deleted when it raises."""
         try:
             return await store.purge(self._redis, org, model=model, key=key)
         except (RedisUnavailableError, RedisError) as error:
-            raise _away() from error
+            raise _unavailable() from error
 
 
-def _away() -> ServiceUnavailableError:
-    return ServiceUnavailableError("The cache can't be reached at the moment.", code="cache_unavailable")
+def _unavailable() -> ServiceUnavailableError:
+    return ServiceUnavailableError("The cache is temporarily unavailable.", code="cache_unavailable")
