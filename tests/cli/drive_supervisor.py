@@ -1,4 +1,4 @@
-"""Runs a Supervisor over fake doors: drive_supervisor.py FOLDER, with FOLDER/doors.json naming each door's options.
+"""Runs a Supervisor over fake processes: drive_supervisor.py FOLDER, with their options in FOLDER/processes.json.
 
 A process of its own, because a supervisor is a subreaper and ends everything below itself.
 """
@@ -11,26 +11,26 @@ import sys
 from pathlib import Path
 
 from quarterdeck import processes
-from quarterdeck.cli.doors import Door, Doors
-from quarterdeck.cli.supervisor import Platform, Supervisor, Work
+from quarterdeck.cli.process_plan import ProcessPlan, ProcessSpec
+from quarterdeck.cli.supervisor import Platform, Preparation, Supervisor
 from quarterdeck.cli.terminal import Terminal
 
 folder = Path(sys.argv[1])
-options = json.loads((folder / "doors.json").read_text(encoding="utf-8"))
+options = json.loads((folder / "processes.json").read_text(encoding="utf-8"))
 
 
-def door(name: str) -> Door:
+def spec(name: str) -> ProcessSpec:
     port, *words = options[name]
-    program = Path(__file__).with_name("fake_door.py")
+    program = Path(__file__).with_name("fake_process.py")
     argv = (sys.executable, str(program), name, str(port), str(folder / "journal"), *words)
     health = f"http://127.0.0.1:{port}/healthz" if port else None
-    return Door(name, argv, dict(os.environ), health, start_s=20, grace_s=3)
+    return ProcessSpec(name, argv, dict(os.environ), health, start_s=20, grace_s=3)
 
 
 async def main() -> int:
     platform = Platform(
-        doors=Doors(redis=None, engine=door("engine"), worker=door("worker"), gateway=door("gateway")),
-        work=Work(database=door("database"), models=door("models")),
+        plan=ProcessPlan(redis=None, engine=spec("engine"), worker=spec("worker"), gateway=spec("gateway")),
+        preparation=Preparation(database=spec("database"), models=spec("models")),
         redis_socket=None,
         logs=folder,
         models=("m",),

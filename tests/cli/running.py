@@ -2,6 +2,7 @@
 
 import queue
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,3 +68,11 @@ def running(command: Sequence[str], environ: Mapping[str, str], patience: float 
                     process.wait(20)
                 except subprocess.TimeoutExpired:
                     process.kill()
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports

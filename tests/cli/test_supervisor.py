@@ -1,41 +1,32 @@
-"""The supervisor over fake doors: the order of starting and stopping, crashes, and what is left behind."""
+"""The supervisor over fake processes: the order of starting and stopping, crashes, and what is left behind."""
 
 import json
 import os
 import select
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.cli.running import Running, running
+from tests.cli.running import Running, free_ports, running
 
 from quarterdeck import processes
 
 DRIVER = Path(__file__).with_name("drive_supervisor.py")
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
 @contextmanager
 def supervised(folder: Path, **options: list[str]) -> Iterator[Running]:
     ports = dict(zip(("engine", "worker", "gateway"), free_ports(3), strict=True))
-    doors = {name: [ports.get(name, 0), *options.get(name, [])] for name in (*ports, "database", "models")}
-    (folder / "doors.json").write_text(json.dumps(doors), encoding="utf-8")
+    specs = {name: [ports.get(name, 0), *options.get(name, [])] for name in (*ports, "database", "models")}
+    (folder / "processes.json").write_text(json.dumps(specs), encoding="utf-8")
     with running([sys.executable, str(DRIVER), str(folder)], os.environ) as program:
         yield program
 
 
 def journal(folder: Path) -> list[str]:
-    """`<door> <what>` in the order in which it happened."""
+    """`<process> <event>` in the order in which it happened."""
     return [line.rpartition(" ")[0] for line in (folder / "journal").read_text(encoding="utf-8").splitlines()]
 
 
@@ -54,7 +45,7 @@ def test_it_starts_the_parts_in_order_and_ends_the_gateway_first(tmp_path: Path)
     ends = [line for line in happened if line.endswith(" ends")]
     assert ends[0] == "gateway ends"
     assert sorted(ends) == ["engine ends", "gateway ends", "worker ends"]
-    assert "no process left" in program.told
+    assert "all processes have exited" in program.told
 
 
 def test_the_steps_of_preparing_models_are_shown(tmp_path: Path) -> None:
@@ -74,9 +65,9 @@ def test_it_says_how_far_a_model_is_and_when_it_is_ready(tmp_path: Path) -> None
 def test_a_part_that_dies_at_start_ends_the_run_with_its_last_lines(tmp_path: Path) -> None:
     with supervised(tmp_path, gateway=["--dies"]) as program:
         assert program.end() == 1
-    assert "gateway ended with status 3" in program.told
+    assert "gateway exited with status 3" in program.told
     assert "the port is cursed" in program.told
-    assert "no process left" in program.told
+    assert "all processes have exited" in program.told
 
 
 def test_an_engine_that_dies_at_start_ends_the_run_with_its_last_lines(tmp_path: Path) -> None:
@@ -87,7 +78,7 @@ def test_an_engine_that_dies_at_start_ends_the_run_with_its_last_lines(tmp_path:
 
 def test_an_engine_that_fails_at_the_first_start_has_one_more_try(tmp_path: Path) -> None:
     with supervised(tmp_path, engine=["--fails-once"]) as program:
-        program.until("engine    ended with status 1: starting again")
+        program.until("engine    exited with status 1: restarting")
         program.until("usable: m")
         assert program.interrupt() == 0
 
@@ -96,8 +87,8 @@ def test_a_part_that_crashes_later_is_started_again(tmp_path: Path) -> None:
     with supervised(tmp_path) as program:
         program.until("usable: m")
         os.kill(pid_of(tmp_path, "worker starts"), signal.SIGKILL)
-        program.until("worker    ended by SIGKILL: starting again")
-        program.until("worker    up again")
+        program.until("worker    was killed by SIGKILL: restarting")
+        program.until("worker    restarted")
         assert program.interrupt() == 0
 
 
@@ -107,7 +98,7 @@ def test_what_a_killed_engine_leaves_behind_is_ended_before_the_next_one(tmp_pat
         orphan = int(next(line for line in journal(tmp_path) if "forgets" in line).split()[-1])
         assert processes.is_alive(orphan)
         os.kill(pid_of(tmp_path, "engine starts"), signal.SIGKILL)
-        program.until("engine    up again")
+        program.until("engine    restarted")
         assert not processes.is_alive(orphan)
         assert program.interrupt() == 0
 
@@ -120,22 +111,22 @@ def test_forgotten_grandchildren_are_ended_at_the_end(tmp_path: Path) -> None:
     assert not processes.is_alive(orphan)
 
 
-def test_a_second_interrupt_does_not_wait_for_a_door_that_does_not_listen(tmp_path: Path) -> None:
+def test_a_second_interrupt_does_not_wait_for_a_process_that_does_not_listen(tmp_path: Path) -> None:
     with supervised(tmp_path, gateway=["--deaf"]) as program:
         program.until("usable: m")
         program.process.send_signal(signal.SIGINT)
-        program.until("requests under way may finish")
+        program.until("waiting for requests in flight")
         assert program.interrupt() == 0
-    assert "no process left" in program.told
+    assert "all processes have exited" in program.told
 
 
 def test_the_doors_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     with supervised(tmp_path) as program:
         program.until("usable: m")
-        doors = [pid_of(tmp_path, f"{name} starts") for name in ("engine", "worker", "gateway")]
-        pidfds = [os.pidfd_open(pid) for pid in doors]
+        specs = [pid_of(tmp_path, f"{name} starts") for name in ("engine", "worker", "gateway")]
+        pidfds = [os.pidfd_open(pid) for pid in specs]
         program.process.kill()
         for pidfd in pidfds:
             assert select.select([pidfd], [], [], 10)[0], "still alive"
             os.close(pidfd)
-    assert not any(processes.is_alive(pid) for pid in doors)
+    assert not any(processes.is_alive(pid) for pid in specs)

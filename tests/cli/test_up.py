@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.cli.running import Running, running
-from tests.cli.test_supervisor import free_ports
+from tests.cli.running import Running, free_ports, running
 
 from quarterdeck.cli import state
 
@@ -34,7 +33,7 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
 @pytest.fixture(scope="module")
 def platform(environ: Mapping[str, str]) -> Iterator[Running]:
     with up(environ) as program:
-        program.until("Ctrl-C stops everything")
+        program.until("Press Ctrl-C to stop")
         yield program
 
 
@@ -92,7 +91,7 @@ def test_a_key_is_made_shown_once_listed_and_revoked(platform: Running, environ:
     listed = say(environ, "keys", "list").stdout
     assert id in listed
     assert key not in listed
-    assert say(environ, "keys", "revoke", id).stdout == f"{id} is revoked\n"
+    assert say(environ, "keys", "revoke", id).stdout == f"key {id} revoked\n"
     row = next(line for line in say(environ, "keys", "list").stdout.splitlines() if id in line)
     assert row.endswith("revoked")
 
@@ -100,8 +99,8 @@ def test_a_key_is_made_shown_once_listed_and_revoked(platform: Running, environ:
 def test_status_says_what_runs(platform: Running, environ: Mapping[str, str]) -> None:
     done = say(environ, "status")
     assert done.returncode == 0
-    assert "`quarterdeck up` runs" in done.stdout
-    assert "no answer" not in done.stdout
+    assert "`quarterdeck up` is running" in done.stdout
+    assert "no response" not in done.stdout
 
 
 def test_status_asks_where_the_gateway_is_and_not_where_it_would_be(
@@ -116,7 +115,7 @@ def test_status_asks_where_the_gateway_is_and_not_where_it_would_be(
 def test_a_second_up_is_refused_in_one_line(platform: Running, environ: Mapping[str, str]) -> None:
     done = say(environ, "up", "--engine", "sim")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("Error: the platform is up already (process ")
+    assert done.stderr.splitlines()[-1].startswith("Error: the platform is already running (pid ")
 
 
 def test_the_folder_and_the_credentials_are_this_users_only(platform: Running, environ: Mapping[str, str]) -> None:
@@ -136,23 +135,23 @@ def test_interrupt_leaves_no_process_and_the_next_start_keeps_the_key(tmp_path_f
     for _ in range(2):
         with up(mine) as program:
             keys.append(program.until("API key").split()[2])
-            program.until("Ctrl-C stops everything")
+            program.until("Press Ctrl-C to stop")
             assert program.interrupt() == 0
-        assert "no process left" in program.told
-        assert state.left_over(folder(mine)) == []
+        assert "all processes have exited" in program.told
+        assert state.leftover_pids(folder(mine)) == []
     assert keys[0] == keys[1]
 
 
 def test_after_a_kill_the_next_start_cleans_up_and_serves(tmp_path_factory: pytest.TempPathFactory) -> None:
     mine = fresh(tmp_path_factory)
     with up(mine) as program:
-        program.until("Ctrl-C stops everything")
+        program.until("Press Ctrl-C to stop")
         program.process.send_signal(signal.SIGKILL)
     with up(mine) as program:
-        program.until("Ctrl-C stops everything")
+        program.until("Press Ctrl-C to stop")
         assert say(mine, "chat", "hello").stdout.strip()
         assert program.interrupt() == 0
-    assert state.left_over(folder(mine)) == []
+    assert state.leftover_pids(folder(mine)) == []
 
 
 def test_a_port_that_is_taken_is_said_before_anything_starts(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -161,7 +160,7 @@ def test_a_port_that_is_taken_is_said_before_anything_starts(tmp_path_factory: p
         mine = fresh(tmp_path_factory)
         done = say(mine, "up", "--engine", "sim", "--port", str(port))
     assert done.returncode == 1
-    assert f"127.0.0.1:{port} is taken" in done.stderr
+    assert f"127.0.0.1:{port} is already in use" in done.stderr
 
 
 def test_a_wrong_config_is_refused_with_its_line(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:

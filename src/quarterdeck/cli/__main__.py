@@ -1,8 +1,7 @@
-"""The command `quarterdeck` (`qd`): the platform on a laptop, and its keys, models and state from a terminal.
+"""The command `quarterdeck` (`qd`): runs the platform on a laptop and manages keys, models and state.
 
-A subcommand's module is imported when that subcommand runs. This is the one place where imports wait: `--help` is read
-many times a day, and pydantic, httpx and the supervisor together cost it half a second. So the one-line helps stand in
-`COMMANDS`, and a test holds them to the commands' own words.
+The module of a subcommand is imported only when the subcommand runs: pydantic, httpx and the supervisor would add half
+a second to `--help`. Therefore `COMMANDS` repeats the short help texts, and a test keeps them equal.
 """
 
 import importlib
@@ -12,23 +11,23 @@ from typing import Any
 import click
 
 COMMANDS = {
-    "up": "Start the platform here and keep it up until Ctrl-C.",
-    "status": "Say what of the platform runs here.",
-    "keys": "Create, list, change and revoke API keys.",
-    "teams": "Create, list, change and delete teams.",
-    "orgs": "Create, list and change organisations.",
-    "usage": "Sum up requests, tokens and money.",
-    "cache": "Say what the cache holds, or make it forget.",
-    "models": "List the models and whether they are ready.",
-    "chat": "Talk to a model: one question, or a conversation.",
-    "env": "Print the export lines that point any OpenAI client here.",
-    "bench": "Measure any OpenAI-compatible endpoint, beside another one.",
-    "doctor": "Say what is missing on this machine and how to get it.",
+    "up": "Start the platform and run it until Ctrl-C.",
+    "status": "Show the state of the platform on this machine.",
+    "keys": "Create, list, update and revoke API keys.",
+    "teams": "Create, list, update and delete teams.",
+    "orgs": "Create, list and update organisations.",
+    "usage": "Show requests, tokens and cost.",
+    "cache": "Show or purge the response cache.",
+    "models": "List models and their state.",
+    "chat": "Chat with a model.",
+    "env": "Print shell exports that configure OpenAI clients.",
+    "bench": "Benchmark an OpenAI-compatible endpoint.",
+    "doctor": "Check this machine for missing requirements.",
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands lie in modules of their own: `quarterdeck.cli.<name>`, attribute `command`."""
+    """A group that loads each command from `quarterdeck.cli.<name>`, attribute `command`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -48,14 +47,14 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="quarterdeck")
 def cli() -> None:
-    """A self-hosted OpenAI platform: models of your own behind one OpenAI-speaking gateway.
+    """A self-hosted OpenAI platform: your own models behind an OpenAI-compatible gateway.
 
-    Where things lie is set by QUARTERDECK_* variables: docs/reference/settings.md.
+    Folders, ports and addresses are set by QUARTERDECK_* variables: docs/reference/settings.md.
     """
 
 
 def main() -> None:
-    # A broken pipe (`quarterdeck models | head -1`) and Ctrl-C are click's; everything else we say is a ClickException.
+    # click handles broken pipes (`quarterdeck models | head -1`) and Ctrl-C; other errors are ClickExceptions.
     cli(prog_name="quarterdeck" if sys.argv[0].endswith("__main__.py") else None)
 
 

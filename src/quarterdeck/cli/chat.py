@@ -1,4 +1,4 @@
-"""`quarterdeck chat`: a model in the terminal, word by word."""
+"""`quarterdeck chat`: a streaming chat in the terminal."""
 
 import json
 import sys
@@ -8,47 +8,47 @@ from typing import Any
 import click
 import httpx
 
-from quarterdeck.cli.client import answer, connected, mine, readiness, said
+from quarterdeck.cli.client import error_message, gateway_client, json_object, readiness, user_credentials
 
 Message = dict[str, str]
 
 
-@click.command("chat", short_help="Talk to a model: one question, or a conversation.")
+@click.command("chat", short_help="Chat with a model.")
 @click.argument("words", nargs=-1, metavar="[PROMPT]...")
-@click.option("-m", "--model", help="Which model. Otherwise the first that is ready to chat.")
-@click.option("-s", "--system", help="A system message to begin with.")
-@click.option("--max-tokens", type=click.IntRange(1), help="At most so many tokens an answer.")
+@click.option("-m", "--model", help="Model to use. Default: the first chat model that is ready.")
+@click.option("-s", "--system", help="System message.")
+@click.option("--max-tokens", type=click.IntRange(1), help="Maximum tokens per answer.")
 @click.option(
     "--temperature",
     type=click.FloatRange(0, 2),
     default=0.2,
     show_default=True,
-    help="How freely it picks its words. A small model rambles at the API's own default of 1.",
+    help="Sampling temperature. Small models ramble at the API's default of 1.",
 )
 def command(
     words: tuple[str, ...], model: str | None, system: str | None, max_tokens: int | None, temperature: float
 ) -> None:
-    """Ask one question (as arguments, or on stdin), or without any begin a conversation.
+    """Send one prompt (arguments or stdin), or start a conversation without one.
 
-    In a conversation an empty line or Ctrl-D ends it, Ctrl-C stops an answer: the engine stops with it.
+    An empty line or Ctrl-D ends the conversation. Ctrl-C stops the current answer, and the engine's work on it.
     """
-    user = mine()
+    user = user_credentials()
     prompt = " ".join(words) or ("" if sys.stdin.isatty() else sys.stdin.read().strip())
     history: list[Message] = [{"role": "system", "content": system}] if system else []
     options = {"max_tokens": max_tokens, "temperature": temperature}
-    with connected(user.gateway_url, user.api_key) as client:
+    with gateway_client(user.gateway_url, user.api_key) as client:
         body: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         body["model"] = model or _first_chat_model(client)
         if prompt:
-            _say(client, body, [*history, {"role": "user", "content": prompt}])
+            _send(client, body, [*history, {"role": "user", "content": prompt}])
             return
         if not sys.stdin.isatty():
-            raise click.UsageError("nothing to ask: give a prompt as arguments or on stdin")
+            raise click.UsageError("no prompt: pass it as arguments or on stdin")
         _converse(client, body, history)
 
 
 def _converse(client: httpx.Client, body: dict[str, Any], history: list[Message]) -> None:
-    click.echo(f"{body['model']}; an empty line ends the conversation.", err=True)
+    click.echo(f"{body['model']}; enter an empty line to end the conversation.", err=True)
     while True:
         try:
             prompt = input("> ")
@@ -60,7 +60,7 @@ def _converse(client: httpx.Client, body: dict[str, Any], history: list[Message]
         history.append({"role": "user", "content": prompt})
         pieces: list[str] = []
         try:
-            _say(client, body, history, pieces)
+            _send(client, body, history, pieces)
         except KeyboardInterrupt:
             click.echo(" …stopped", err=True)
         except click.ClickException as error:
@@ -70,12 +70,12 @@ def _converse(client: httpx.Client, body: dict[str, Any], history: list[Message]
         history.append({"role": "assistant", "content": "".join(pieces)})
 
 
-def _say(client: httpx.Client, body: dict[str, Any], messages: list[Message], pieces: list[str] | None = None) -> None:
-    """Stream one answer to stdout, and into `pieces` for a conversation to remember."""
+def _send(client: httpx.Client, body: dict[str, Any], messages: list[Message], pieces: list[str] | None = None) -> None:
+    """Stream one answer to stdout and into `pieces`, the conversation's history."""
     request = {**body, "messages": messages, "stream": True}
     with client.stream("POST", "/v1/chat/completions", json=request) as response:
         if response.is_error:
-            answer(response)
+            json_object(response)
         for text in texts(response.iter_lines()):
             click.echo(text, nl=False)
             sys.stdout.flush()
@@ -85,7 +85,7 @@ def _say(client: httpx.Client, body: dict[str, Any], messages: list[Message], pi
 
 
 def texts(lines: Iterable[str]) -> Iterator[str]:
-    """The pieces of text in a stream of server-sent events. Raises ClickException for an error event or a cut."""
+    """Yield the text chunks of a stream. Raises ClickException for an error event or an incomplete stream."""
     for line in lines:
         if not line.startswith("data:"):
             continue
@@ -93,18 +93,18 @@ def texts(lines: Iterable[str]) -> Iterator[str]:
         if data == "[DONE]":
             return
         event = json.loads(data)
-        if message := said(event):
+        if message := error_message(event):
             raise click.ClickException(message)
         for choice in event.get("choices") or ():
             if text := (choice.get("delta") or {}).get("content"):
                 yield text
-    raise click.ClickException("the answer was cut off")
+    raise click.ClickException("the answer is incomplete: the stream ended early")
 
 
 def _first_chat_model(client: httpx.Client) -> str:
-    told = readiness(client)
-    chatty = [name for name, model in told.items() if model.get("task") != "embed"]
-    ready = [name for name in chatty if told[name].get("state") == "ready"]
+    models = readiness(client)
+    chat_models = [name for name, model in models.items() if model.get("task") != "embed"]
+    ready = [name for name in chat_models if models[name].get("state") == "ready"]
     if not ready:
-        raise click.ClickException(f"no model is ready to chat yet ({', '.join(chatty) or 'none is served'})")
+        raise click.ClickException(f"no chat model is ready yet ({', '.join(chat_models) or 'none configured'})")
     return ready[0]

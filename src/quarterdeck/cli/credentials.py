@@ -1,6 +1,6 @@
-"""This user's way in to the platform on this machine: `<state>/credentials`, mode 0600, as a kubeconfig is.
+"""This user's credentials for the platform on this machine: `<state>/credentials`, mode 0600, like a kubeconfig.
 
-Written once by `up`, read by the other commands. It is the only place that holds the keys: the server has digests.
+`up` writes the file, other commands read it. Only this file holds the keys; the server stores digests.
 """
 
 import os
@@ -11,25 +11,25 @@ from pathlib import Path
 from quarterdeck import ids
 
 FILENAME = "credentials"
-_HEADER = "# Quarterdeck's keys of this user, for the platform on this machine. Secret: keep it to yourself (0600).\n"
+_HEADER = "# This user's Quarterdeck keys for the platform on this machine. Secret: do not share (mode 0600).\n"
 
 
 class CredentialsError(Exception):
-    """The file is not there or can't be used; the message says what to do."""
+    """The file is missing or invalid; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a client needs to speak to the platform."""
+    """Base URL and keys of the platform."""
 
     base_url: str
-    """With `/v1`, as OpenAI clients want it."""
+    """With `/v1`, as OpenAI clients expect."""
     api_key: str
     admin_key: str
 
     @property
     def gateway_url(self) -> str:
-        """Without `/v1`: `/admin`, `/readyz` and `/healthz` stand there."""
+        """Without `/v1`; the base of `/admin`, `/readyz` and `/healthz`."""
         return self.base_url.removesuffix("/v1")
 
     def __repr__(self) -> str:
@@ -37,21 +37,21 @@ class Credentials:
 
 
 def read(state: Path) -> Credentials:
-    """Raises CredentialsError."""
+    """Read the file. Raises CredentialsError."""
     file = state / FILENAME
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
         return Credentials(str(data["base_url"]), str(data["api_key"]), str(data["admin_key"]))
     except FileNotFoundError:
-        raise CredentialsError(f"{file} is not there yet: `quarterdeck up` writes it") from None
+        raise CredentialsError(f"{file} does not exist: start the platform with `quarterdeck up`") from None
     except (OSError, ValueError, KeyError) as error:
         raise CredentialsError(
-            f"{file} can't be read ({error}): remove it and `quarterdeck up` makes a new one"
+            f"cannot read {file} ({error}): remove it and run `quarterdeck up` to create a new one"
         ) from None
 
 
 def ensure(state: Path, base_url: str) -> tuple[Credentials, bool]:
-    """The user's credentials, made where there are none, with the address that holds now; and whether they are new."""
+    """Return the credentials with the current base URL, creating them if missing, and whether they are new."""
     is_new = not (state / FILENAME).exists()
     old = Credentials(base_url, ids.api_key(), ids.api_key()) if is_new else read(state)
     credentials = replace(old, base_url=base_url)
@@ -61,7 +61,7 @@ def ensure(state: Path, base_url: str) -> tuple[Credentials, bool]:
 
 
 def _write(file: Path, credentials: Credentials) -> None:
-    """Whole or not at all, and never readable for others, not even for a moment."""
+    """Write atomically, and never readable by others."""
     fresh = file.with_name(f".{file.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,4 +1,4 @@
-"""`quarterdeck doctor`: what is missing on this machine, and how to get it. Looks, and changes nothing."""
+"""`quarterdeck doctor`: checks this machine for what `up` requires. Changes nothing."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from typing import Literal
 
 import click
 
-from quarterdeck.cli import doors, redis_server, state
+from quarterdeck.cli import process_plan, redis_server, state
 from quarterdeck.cli.up import interpreters
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError, load
@@ -22,42 +22,44 @@ from quarterdeck.settings.packaged import config_path
 Mark = Literal["ok", "note", "missing"]
 GIB = 2**30
 NEEDED_DISK_GIB = 8
-"""The engine's environment takes 3.5 GB, the models 0.4 GB, and pip needs as much again while it unpacks."""
+"""The engine's environment takes 3.5 GB, the models 0.4 GB; pip needs as much again while it unpacks."""
 NEEDED_MEMORY_GIB = 8
-"""Ray and two vLLM engines on a processor hold some 5 GB."""
+"""Ray and two vLLM engines on a CPU use about 5 GB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at."""
+    """The result of one check."""
 
     mark: Mark
     what: str
     how: str = ""
-    """How to get it, where it is missing."""
+    """How to fix it."""
 
 
 def python_version(version: tuple[int, int]) -> Finding:
     text = f"Python {version[0]}.{version[1]}"
     if version < (3, 11):
-        return Finding("missing", text, "3.11 or newer is needed")
+        return Finding("missing", text, "3.11 or newer is required")
     if version > (3, 11):
-        return Finding("note", text, "the pins are of 3.11: here pip resolves them, and redis-server must be installed")
+        return Finding(
+            "note", text, "pinned versions are for 3.11: pip resolves others, and redis-server must be installed"
+        )
     return Finding("ok", text)
 
 
 def room(what: str, found: float, needed: float, how: str) -> Finding:
-    """GiB found against GiB needed."""
+    """Compare GiB found with GiB required."""
     return Finding("ok" if found >= needed else "missing", f"{what}: {found:.0f} GiB", "" if found >= needed else how)
 
 
 def arithmetic(flags: frozenset[str]) -> Finding:
-    """Which number type an engine on this processor computes in (settings/engine.py: dtype auto)."""
+    """The number type that engines use on this CPU (settings/engine.py: dtype auto)."""
     if flags & {"avx512_bf16", "amx_bf16"}:
-        return Finding("ok", "processor with bfloat16 instructions: engines use bfloat16")
+        return Finding("ok", "CPU with bfloat16 instructions: engines use bfloat16")
     if flags & {"avx512f", "avx2"}:
-        return Finding("ok", "processor without bfloat16 instructions: engines use float32")
-    return Finding("missing", "no AVX2", "vLLM on a processor needs it; `--engine sim` and external endpoints work")
+        return Finding("ok", "CPU without bfloat16 instructions: engines use float32")
+    return Finding("missing", "no AVX2", "vLLM requires it on a CPU; `--engine sim` and external endpoints work")
 
 
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
@@ -78,7 +80,7 @@ def memory_gib(meminfo: Path = Path("/proc/meminfo")) -> float:
 
 
 def free_disk_gib(folder: Path) -> float:
-    """Where the folder is, or will be."""
+    """Free space at the folder, or where it will be created."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free / GIB
@@ -86,14 +88,14 @@ def free_disk_gib(folder: Path) -> float:
 
 def redis(environment: Environment) -> Finding:
     if "QUARTERDECK_REDIS_URL" in environment.variables:
-        return Finding("ok", "Redis: yours, by QUARTERDECK_REDIS_URL")
+        return Finding("ok", "Redis: external (QUARTERDECK_REDIS_URL)")
     try:
         server = redis_server.find(redis_server.wheel_binary())
     except redis_server.RedisServerError as error:
         return Finding("missing", "Redis", str(error))
     if redis_server.is_recent(server.version):
         return Finding("ok", f"redis-server {server.version} ({server.path})")
-    how = "good enough on a laptop; `apt install redis-server` brings 7.0 or newer"
+    how = "sufficient on a laptop; `apt install redis-server` installs 7.0 or newer"
     return Finding("note", f"redis-server {server.version}, from the wheel", how)
 
 
@@ -101,18 +103,20 @@ def environments(environment: Environment) -> Finding:
     engine = interpreters(environment).engine
     if engine.exists():
         return Finding("ok", f"engine environment ({engine.parent.parent.resolve()})")
-    return Finding("missing", "engine environment", "`make setup` makes it; `--engine sim` needs none")
+    return Finding("missing", "engine environment", "run `make setup`; `--engine sim` does not need it")
 
 
 def models(environment: Environment) -> Finding:
     try:
-        wanted = doors.packaged_models(load(config_path(environment)))
+        wanted = process_plan.packaged_models(load(config_path(environment)))
     except ConfigError as error:
-        return Finding("missing", "a valid quarterdeck.yaml", str(error))
+        return Finding("missing", "valid quarterdeck.yaml", str(error))
     missing = [name for name in wanted if not (environment.cache / "models" / name).exists()]
     if missing:
-        return Finding("note", f"models not prepared: {', '.join(missing)}", "`quarterdeck up` or `make setup` does it")
-    return Finding("ok", f"models: {', '.join(wanted) or 'none out of wheels'}")
+        return Finding(
+            "note", f"models not prepared: {', '.join(missing)}", "`quarterdeck up` or `make setup` prepares them"
+        )
+    return Finding("ok", f"models: {', '.join(wanted) or 'none packaged'}")
 
 
 def port(variable: str, host: str, number: int) -> Finding:
@@ -121,17 +125,17 @@ def port(variable: str, host: str, number: int) -> Finding:
         try:
             probe.bind((host, number))
         except OSError as error:
-            return Finding("note", f"port {number} ({error.strerror})", f"set {variable} to another one")
+            return Finding("note", f"port {number} ({error.strerror})", f"set {variable} to another port")
     return Finding("ok", f"port {number} is free")
 
 
 def gpu(run: Callable[[], str | None]) -> Finding:
     names = run()
-    return Finding("ok", f"GPU: {names}") if names else Finding("ok", "no NVIDIA GPU: engines run on the processor")
+    return Finding("ok", f"GPU: {names}") if names else Finding("ok", "no NVIDIA GPU: engines run on the CPU")
 
 
 def nvidia_smi() -> str | None:
-    """The GPUs' names; None: no such command, or it does not answer."""
+    """Names of the GPUs. None: nvidia-smi is missing or fails."""
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
@@ -140,14 +144,19 @@ def nvidia_smi() -> str | None:
     return ", ".join(done.stdout.split("\n")).strip(", ") if done.returncode == 0 else None
 
 
-def look(environment: Environment) -> list[Finding]:
-    """Everything, in the order in which one would mend it."""
+def check_all(environment: Environment) -> list[Finding]:
+    """All findings, in the order in which to fix them."""
     cores = os.cpu_count() or 1
     findings = [
-        Finding("ok" if platform.system() == "Linux" else "missing", platform.system(), "Linux is needed"),
+        Finding("ok" if platform.system() == "Linux" else "missing", platform.system(), "Linux is required"),
         python_version(sys.version_info[:2]),
-        Finding("ok" if cores >= 2 else "note", f"{cores} cores", "engine and gateway share one: it will be slow"),
-        room("memory", memory_gib(), NEEDED_MEMORY_GIB, f"{NEEDED_MEMORY_GIB} for real engines, 1 for `--engine sim`"),
+        Finding("ok" if cores >= 2 else "note", f"{cores} cores", "engine and gateway share one core: slow"),
+        room(
+            "memory",
+            memory_gib(),
+            NEEDED_MEMORY_GIB,
+            f"{NEEDED_MEMORY_GIB} GiB for real engines, 1 GiB for `--engine sim`",
+        ),
         room("free disk for the cache", free_disk_gib(environment.cache), NEEDED_DISK_GIB, "set QUARTERDECK_CACHE"),
         arithmetic(cpu_flags()) if platform.machine() in ("x86_64", "AMD64") else Finding("note", platform.machine()),
         gpu(nvidia_smi),
@@ -156,7 +165,7 @@ def look(environment: Environment) -> list[Finding]:
         models(environment),
     ]
     if state.is_locked(environment.state):
-        return [*findings, Finding("ok", "the platform is up: its ports are in use")]
+        return [*findings, Finding("ok", "the platform is running and uses its ports")]
     return [
         *findings,
         port("QUARTERDECK_PORT", environment.host, environment.port),
@@ -165,11 +174,11 @@ def look(environment: Environment) -> list[Finding]:
     ]
 
 
-@click.command("doctor", short_help="Say what is missing on this machine and how to get it.")
+@click.command("doctor", short_help="Check this machine for missing requirements.")
 def command() -> None:
-    """Look at this machine and say what `up` would miss, and how to get it. Exit status 1: something is missing."""
+    """Check what `up` requires and show how to get what is missing. Exits with status 1 if something is missing."""
     try:
-        findings = look(Environment.read())
+        findings = check_all(Environment.read())
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     for finding in findings:

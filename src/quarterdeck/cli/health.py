@@ -1,7 +1,7 @@
-"""Small questions to processes of this machine: does it serve, what does it say.
+"""Health checks of processes on this machine.
 
-With http.client and not httpx: `up` asks once a second for as long as the platform runs, needs no pool, no TLS and no
-proxy, and stays small.
+Uses http.client instead of httpx: `up` polls once a second for as long as the platform runs, needs no pool, TLS or
+proxy, and should stay small.
 """
 
 import asyncio
@@ -16,19 +16,19 @@ _TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """Status and JSON body; 0: nobody answered."""
+class HealthResponse:
+    """Status and JSON body. Status 0: no response."""
 
     status: int
     body: Any = None
 
 
-async def ask(url: str) -> Answer:
-    """GET, bounded in time and size. Never raises for a peer's fault."""
+async def get(url: str) -> HealthResponse:
+    """GET, bounded in time and size. Peer failures do not raise."""
     return await asyncio.to_thread(_get, url)
 
 
-def _get(url: str) -> Answer:
+def _get(url: str) -> HealthResponse:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=_TIMEOUT_S)
     try:
@@ -36,22 +36,22 @@ def _get(url: str) -> Answer:
         response = connection.getresponse()
         text = response.read(2**20)
     except (OSError, http.client.HTTPException):
-        return Answer(0)
+        return HealthResponse(0)
     finally:
         connection.close()
     try:
-        return Answer(response.status, json.loads(text))
+        return HealthResponse(response.status, json.loads(text))
     except ValueError:
-        return Answer(response.status)
+        return HealthResponse(response.status)
 
 
-async def serves(url: str) -> bool:
-    """Whether it answers, and not with a 5xx."""
-    return 0 < (await ask(url)).status < 500
+async def is_serving(url: str) -> bool:
+    """Whether the URL answers with a status below 500."""
+    return 0 < (await get(url)).status < 500
 
 
-async def redis_serves(socket: Path) -> bool:
-    """Whether Redis says PONG: while it reads its file it says LOADING."""
+async def is_redis_ready(socket: Path) -> bool:
+    """Whether Redis answers PONG; while it loads its file it answers LOADING."""
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             reader, writer = await asyncio.open_unix_connection(socket)

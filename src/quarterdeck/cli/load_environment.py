@@ -1,4 +1,4 @@
-"""Which python runs the load door: it needs locust, which no other door may see. Found as `up` finds the engine's."""
+"""Finds or creates the Python environment for load tests, the only one with locust."""
 
 import importlib.util
 import subprocess
@@ -13,59 +13,61 @@ VARIABLE = "QUARTERDECK_LOAD_PYTHON"
 
 
 class LoadEnvironmentError(Exception):
-    """There is no python with locust, and none can be made; the message says what to do."""
+    """No environment with locust, and none can be created; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where we run: what is looked at to find the other python."""
+class Installation:
+    """The installation that runs this command, relative to which the environment is searched."""
 
     prefix: Path
-    """Our environment's folder."""
+    """Folder of this environment."""
     executable: Path
     has_locust: bool
-    """Whether our own environment holds locust."""
+    """Whether this environment has locust."""
 
     @property
-    def beside(self) -> Path:
-        """The environment `load` beside ours, in a checkout's `.envs/`."""
+    def load_python(self) -> Path:
+        """Python of the environment `load` beside this one, in a checkout's `.envs/`."""
         return self.prefix.parent / "load" / "bin" / "python"
 
     @property
-    def maker(self) -> Path | None:
-        """The checkout's own maker of environments. None: we were installed, not checked out."""
+    def make_script(self) -> Path | None:
+        """The checkout's environments/make.py. None: not in a checkout."""
         file = self.prefix.parent.parent / "environments" / "make.py"
         return file if self.prefix.parent.name == ".envs" and file.exists() else None
 
 
-def here() -> Place:
+def current() -> Installation:
     has_locust = importlib.util.find_spec("locust") is not None
-    return Place(Path(sys.prefix), Path(sys.executable), has_locust)
+    return Installation(Path(sys.prefix), Path(sys.executable), has_locust)
 
 
-def find(environment: Environment, place: Place) -> Path | None:
-    """QUARTERDECK_LOAD_PYTHON, the environment beside ours, or ours. None: there is none yet."""
-    if told := environment.variables.get(VARIABLE):
-        return Path(told)
-    if place.beside.exists():
-        return place.beside
-    return place.executable if place.has_locust else None
+def find(environment: Environment, installation: Installation) -> Path | None:
+    """QUARTERDECK_LOAD_PYTHON, the environment `load` beside this one, or this one. None: not found."""
+    if path := environment.variables.get(VARIABLE):
+        return Path(path)
+    if installation.load_python.exists():
+        return installation.load_python
+    return installation.executable if installation.has_locust else None
 
 
-def ensure(environment: Environment, place: Place, say: Callable[[str], None]) -> Path:
-    """The python; in a checkout it is made where it is missing. Raises LoadEnvironmentError."""
-    if found := find(environment, place):
+def ensure(environment: Environment, installation: Installation, say: Callable[[str], None]) -> Path:
+    """Return the Python of an environment with locust, creating it in a checkout. Raises LoadEnvironmentError."""
+    if found := find(environment, installation):
         return found
-    if place.maker is None:
-        raise LoadEnvironmentError(f"locust is not installed here: pip install 'quarterdeck[load]', or set {VARIABLE}")
-    say("making the environment `load` (once; some 20 s)")
-    command = [str(place.executable), str(place.maker), "load"]
+    if installation.make_script is None:
+        raise LoadEnvironmentError(f"locust is not installed: pip install 'quarterdeck[load]', or set {VARIABLE}")
+    say("creating the environment `load` (once, about 20 s)")
+    command = [str(installation.executable), str(installation.make_script), "load"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode or not place.beside.exists():
+    if done.returncode or not installation.load_python.exists():
         lines = (done.stdout + done.stderr).strip().splitlines()
-        said = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "no output")
-        raise LoadEnvironmentError(
-            f"the environment `load` can't be made: {said.strip()}\n"
-            f"Instead: pip install 'quarterdeck[load]' into one of your own, and set {VARIABLE} to its python."
+        reason = next(
+            (line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "no output"
         )
-    return place.beside
+        raise LoadEnvironmentError(
+            f"cannot create the environment `load`: {reason.strip()}\n"
+            f"Alternatively, pip install 'quarterdeck[load]' into another environment and set {VARIABLE} to its python."
+        )
+    return installation.load_python

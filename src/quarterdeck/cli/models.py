@@ -1,28 +1,28 @@
-"""`quarterdeck models`: what the platform serves, and whether it is ready."""
+"""`quarterdeck models`: models of the platform and their state."""
 
 import click
 
-from quarterdeck.cli.client import answer, connected, mine, readiness
-from quarterdeck.cli.table import columns
+from quarterdeck.cli.client import gateway_client, json_object, readiness, user_credentials
+from quarterdeck.cli.output import columns
 
 
-@click.command("models", short_help="List the models and whether they are ready.")
+@click.command("models", short_help="List models and their state.")
 def command() -> None:
-    """List the models, adapters and aliases of the running platform with their state."""
-    user = mine()
-    with connected(user.gateway_url, user.api_key) as client:
-        listed = answer(client.get("/v1/models"))["data"]
-        told = readiness(client)
+    """List models, adapters and aliases with their state."""
+    user = user_credentials()
+    with gateway_client(user.gateway_url, user.api_key) as client:
+        listed = json_object(client.get("/v1/models"))["data"]
+        states = readiness(client)
     rows = [
-        (str(m["id"]), str(m.get("state", "")), told.get(str(m["root"]), {}).get("task", ""), _detail(m, told))
+        (str(m["id"]), str(m.get("state", "")), states.get(str(m["root"]), {}).get("task", ""), _detail(m, states))
         for m in listed
     ]
     click.echo(columns(("MODEL", "STATE", "TASK", "DETAIL"), rows))
 
 
-def _detail(model: dict[str, str], told: dict[str, dict[str, str]]) -> str:
+def _detail(model: dict[str, str], states: dict[str, dict[str, str]]) -> str:
     if model["root"] != model["id"]:
-        return f"another name of {model['root']}"
+        return f"alias of {model['root']}"
     if parent := model.get("parent"):
         return f"adapter of {parent}"
-    return told.get(model["id"], {}).get("detail", "")
+    return states.get(model["id"], {}).get("detail", "")

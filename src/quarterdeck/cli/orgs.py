@@ -1,17 +1,17 @@
-"""`quarterdeck orgs`: organisations and what each may take as a whole."""
+"""`quarterdeck orgs`: organisations, their limits and budgets."""
 
 from typing import Any
 
 import click
 
-from quarterdeck.cli.client import answer, as_admin, everything
-from quarterdeck.cli.table import columns
-from quarterdeck.cli.terms import as_json, asked, bounds, budget_text, limits_text, print_json, removals, show
+from quarterdeck.cli.client import admin_client, json_object, list_all
+from quarterdeck.cli.limit_options import bounds, limit_fields, removals
+from quarterdeck.cli.output import as_json, budget_text, columns, limits_text, print_json, show
 
 
-@click.group("orgs", short_help="Create, list and change organisations.")
+@click.group("orgs", short_help="Create, list and update organisations.")
 def command() -> None:
-    """Create, list and change organisations. The platform's own is called `default`."""
+    """Create, list and update organisations. The platform's own is `default`."""
 
 
 @command.command("create")
@@ -19,18 +19,18 @@ def command() -> None:
 @bounds
 @as_json
 def create(org: str, is_json: bool, **options: Any) -> None:
-    """Make an organisation called ORG. Its first key: `quarterdeck keys create NAME --org ORG --admin`."""
-    with as_admin() as client:
-        made = answer(client.post("/admin/organizations", json={"id": org, **asked(options)}))
+    """Create the organisation ORG. Create its first key with `quarterdeck keys create NAME --org ORG --admin`."""
+    with admin_client() as client:
+        made = json_object(client.post("/admin/organizations", json={"id": org, **limit_fields(options)}))
     (print_json if is_json else show)(made)
 
 
 @command.command("list")
 @as_json
 def list_orgs(is_json: bool) -> None:
-    """List the organisations by name."""
-    with as_admin() as client:
-        found = list(everything(client, "/admin/organizations"))
+    """List organisations by name."""
+    with admin_client() as client:
+        found = list(list_all(client, "/admin/organizations"))
     if is_json:
         print_json(found)
         return
@@ -42,9 +42,9 @@ def list_orgs(is_json: bool) -> None:
 @click.argument("org")
 @as_json
 def show_org(org: str, is_json: bool) -> None:
-    """Say what ORG may take."""
-    with as_admin() as client:
-        found = answer(client.get(f"/admin/organizations/{org}"))
+    """Show the limits and budget of ORG."""
+    with admin_client() as client:
+        found = json_object(client.get(f"/admin/organizations/{org}"))
     (print_json if is_json else show)(found)
 
 
@@ -54,11 +54,11 @@ def show_org(org: str, is_json: bool) -> None:
 @removals
 @as_json
 def update(org: str, is_json: bool, **options: Any) -> None:
-    """Change ORG; what is not said stays. It holds from its keys' next requests on."""
-    with as_admin() as client:
-        before = answer(client.get(f"/admin/organizations/{org}"))
-        body = asked(options, before)
+    """Update ORG. Values that are not given stay. Takes effect with the next request."""
+    with admin_client() as client:
+        before = json_object(client.get(f"/admin/organizations/{org}"))
+        body = limit_fields(options, before)
         if not body:
-            raise click.UsageError("say what is to change: `quarterdeck orgs update --help`")
-        changed = answer(client.post(f"/admin/organizations/{org}", json=body))
+            raise click.UsageError("nothing to update: see `quarterdeck orgs update --help`")
+        changed = json_object(client.post(f"/admin/organizations/{org}", json=body))
     (print_json if is_json else show)(changed)

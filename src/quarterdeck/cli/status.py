@@ -1,4 +1,4 @@
-"""`quarterdeck status`: what of the platform runs here."""
+"""`quarterdeck status`: the state of the platform on this machine."""
 
 import asyncio
 import contextlib
@@ -7,13 +7,13 @@ import sys
 import click
 
 from quarterdeck.cli import credentials, health, state
-from quarterdeck.cli.table import columns
+from quarterdeck.cli.output import columns
 from quarterdeck.settings.environment import Environment
 
 
-@click.command("status", short_help="Say what of the platform runs here.")
+@click.command("status", short_help="Show the state of the platform on this machine.")
 def command() -> None:
-    """Say whether `up` runs, and which of its parts answer. Exit status 3 where the gateway does not."""
+    """Show whether `up` is running and which parts respond. Exits with status 3 if the gateway does not respond."""
     try:
         environment = Environment.read()
     except ValueError as error:
@@ -24,27 +24,29 @@ def command() -> None:
         "worker": f"http://{environment.host}:{environment.worker_port}/healthz",
         "engine": environment.engine_url or f"http://127.0.0.1:{environment.engine_port}/healthz",
     }
-    answers = asyncio.run(_ask(urls))
-    running = "runs" if is_up else "does not run"
+    responses = asyncio.run(_check(urls))
+    running = "is running" if is_up else "is not running"
     click.echo(f"`quarterdeck up` {running} on {environment.state}")
-    click.echo(columns(("PART", "STATE", "ASKED"), [(n, _word(answers[n].status), url) for n, url in urls.items()]))
-    sys.exit(0 if answers["gateway"].status else 3)
+    click.echo(
+        columns(("PART", "STATE", "URL"), [(n, _state_text(responses[n].status), url) for n, url in urls.items()])
+    )
+    sys.exit(0 if responses["gateway"].status else 3)
 
 
 def _gateway_url(environment: Environment, *, is_up: bool) -> str:
-    """Where `up` says that it is: its `--port` is not in the environment of other shells."""
+    """The URL written by `up`: other shells do not know its `--port`."""
     if is_up:
-        with contextlib.suppress(credentials.CredentialsError):  # before its first start has written them
+        with contextlib.suppress(credentials.CredentialsError):  # not yet written by the first start
             return credentials.read(environment.state).gateway_url
     return f"http://{environment.host}:{environment.port}"
 
 
-async def _ask(urls: dict[str, str]) -> dict[str, health.Answer]:
-    answers = await asyncio.gather(*(health.ask(url) for url in urls.values()))
-    return dict(zip(urls, answers, strict=True))
+async def _check(urls: dict[str, str]) -> dict[str, health.HealthResponse]:
+    responses = await asyncio.gather(*(health.get(url) for url in urls.values()))
+    return dict(zip(urls, responses, strict=True))
 
 
-def _word(status: int) -> str:
+def _state_text(status: int) -> str:
     if status == 0:
-        return "no answer"
+        return "no response"
     return "up" if status < 500 else f"not ready ({status})"

@@ -1,19 +1,19 @@
-"""`quarterdeck teams`: teams and what their keys may take together."""
+"""`quarterdeck teams`: teams, their limits, budgets and priorities."""
 
 from typing import Any
 
 import click
 
-from quarterdeck.cli.client import answer, as_admin, everything
-from quarterdeck.cli.table import columns
-from quarterdeck.cli.terms import as_json, asked, bounds, budget_text, limits_text, print_json, removals, show
+from quarterdeck.cli.client import admin_client, json_object, list_all
+from quarterdeck.cli.limit_options import bounds, limit_fields, removals
+from quarterdeck.cli.output import as_json, budget_text, columns, limits_text, print_json, show
 
-_priority = click.option("--priority", type=click.IntRange(0, 9), help="Of its keys that have none of their own.")
+_priority = click.option("--priority", type=click.IntRange(0, 9), help="Priority of keys without their own.")
 
 
-@click.group("teams", short_help="Create, list, change and delete teams.")
+@click.group("teams", short_help="Create, list, update and delete teams.")
 def command() -> None:
-    """Create, list, change and delete teams of the running platform."""
+    """Create, list, update and delete teams."""
 
 
 @command.command("create")
@@ -22,15 +22,15 @@ def command() -> None:
 @bounds
 @as_json
 def create(team: str, is_json: bool, **options: Any) -> None:
-    """Make a team called TEAM. (A key that is made for a team makes it as well.)"""
-    with as_admin() as client:
-        made = answer(client.post("/admin/teams", json={"id": team, **request_of(options)}))
+    """Create the team TEAM. Creating a key for a team also creates the team."""
+    with admin_client() as client:
+        made = json_object(client.post("/admin/teams", json={"id": team, **request_of(options)}))
     (print_json if is_json else show)(made)
 
 
 def request_of(options: dict[str, Any], before: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What was said of a team or an organisation."""
-    body = asked(options, before)
+    """The request fields of a team."""
+    body = limit_fields(options, before)
     if options.get("priority") is not None:
         body["priority"] = options["priority"]
     return body
@@ -39,26 +39,32 @@ def request_of(options: dict[str, Any], before: dict[str, Any] | None = None) ->
 @command.command("list")
 @as_json
 def list_teams(is_json: bool) -> None:
-    """List the teams by name."""
-    with as_admin() as client:
-        found = list(everything(client, "/admin/teams"))
+    """List teams by name."""
+    with admin_client() as client:
+        found = list(list_all(client, "/admin/teams"))
     if is_json:
         print_json(found)
         return
     rows = [
-        (team["id"], limits_text(team["limits"]), budget_text(team["budget"]), str(team["priority"] or 0), _by(team))
+        (
+            team["id"],
+            limits_text(team["limits"]),
+            budget_text(team["budget"]),
+            str(team["priority"] or 0),
+            _managed_by(team),
+        )
         for team in found
     ]
-    click.echo(columns(("TEAM", "LIMITS", "BUDGET", "PRIORITY", "SAID BY"), rows))
+    click.echo(columns(("TEAM", "LIMITS", "BUDGET", "PRIORITY", "MANAGED BY"), rows))
 
 
 @command.command("show")
 @click.argument("team")
 @as_json
 def show_team(team: str, is_json: bool) -> None:
-    """Say what TEAM may take."""
-    with as_admin() as client:
-        found = answer(client.get(f"/admin/teams/{team}"))
+    """Show the limits, budget and priority of TEAM."""
+    with admin_client() as client:
+        found = json_object(client.get(f"/admin/teams/{team}"))
     (print_json if is_json else show)(found)
 
 
@@ -69,13 +75,13 @@ def show_team(team: str, is_json: bool) -> None:
 @removals
 @as_json
 def update(team: str, is_json: bool, **options: Any) -> None:
-    """Change TEAM; what is not said stays. It holds from its keys' next requests on."""
-    with as_admin() as client:
-        before = answer(client.get(f"/admin/teams/{team}"))
+    """Update TEAM. Values that are not given stay. Takes effect with the next request."""
+    with admin_client() as client:
+        before = json_object(client.get(f"/admin/teams/{team}"))
         body = request_of(options, before)
         if not body:
-            raise click.UsageError("say what is to change: `quarterdeck teams update --help`")
-        changed = answer(client.post(f"/admin/teams/{team}", json=body))
+            raise click.UsageError("nothing to update: see `quarterdeck teams update --help`")
+        changed = json_object(client.post(f"/admin/teams/{team}", json=body))
     (print_json if is_json else show)(changed)
 
 
@@ -83,14 +89,14 @@ def update(team: str, is_json: bool, **options: Any) -> None:
 @click.argument("team")
 @as_json
 def delete(team: str, is_json: bool) -> None:
-    """Delete TEAM, whose keys are all revoked or moved. What it used stays in the ledger."""
-    with as_admin() as client:
-        done = answer(client.delete(f"/admin/teams/{team}"))
+    """Delete TEAM. All of its keys must be revoked or moved first. Its usage stays in the ledger."""
+    with admin_client() as client:
+        done = json_object(client.delete(f"/admin/teams/{team}"))
     if is_json:
         print_json(done)
     else:
-        click.echo(f"{team} is deleted")
+        click.echo(f"team {team} deleted")
 
 
-def _by(found: dict[str, Any]) -> str:
-    return "quarterdeck.yaml" if found["managed_by"] == "config" else "the admin API"
+def _managed_by(found: dict[str, Any]) -> str:
+    return "quarterdeck.yaml" if found["managed_by"] == "config" else "admin API"

@@ -1,6 +1,6 @@
-"""What a person sees of `up`: one line a step, with the time since the start.
+"""Terminal output of `up`: one line per step, with the time since the start.
 
-The children's own output goes to their logs; here stands only what changes what the person can do.
+The processes' own output goes to their logs.
 """
 
 import sys
@@ -10,7 +10,7 @@ from typing import TextIO
 
 
 class Terminal:
-    """Lines like `[  3.1s] gateway   ready on http://127.0.0.1:8000`."""
+    """Prints lines such as `[  3.1s] gateway   up (pid 4711)`."""
 
     def __init__(self, out: TextIO = sys.stdout, clock: Callable[[], float] = time.monotonic) -> None:
         self._out = out
@@ -22,12 +22,12 @@ class Terminal:
         return self._clock() - self._started
 
     def step(self, part: str, text: str) -> None:
-        """`part` is who, `text` what. Further lines of `text` are indented below."""
+        """Print a step of a part of the platform. Further lines of `text` are indented."""
         first, *rest = text.splitlines() or [""]
         self._write([f"[{self.elapsed:6.1f}s] {part:<9} {first}", *(f"{'':11}{line}" for line in rest)])
 
     def block(self, text: str) -> None:
-        """A piece to read and copy from, as it is."""
+        """Print a block of text unchanged."""
         self._write(["", *text.splitlines(), ""])
 
     def _write(self, lines: list[str]) -> None:
@@ -35,4 +35,4 @@ class Terminal:
             self._out.write("\n".join(lines) + "\n")
             self._out.flush()
         except (BrokenPipeError, ValueError):
-            pass  # nobody reads any more; the platform is not ended by that
+            pass  # the reader has closed the pipe; the platform keeps running

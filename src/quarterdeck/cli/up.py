@@ -1,4 +1,4 @@
-"""`quarterdeck up`: reads what it is told, checks that it can be done, and hands over to the supervisor."""
+"""`quarterdeck up`: reads options and configuration, checks the machine, and runs the supervisor."""
 
 import asyncio
 import json
@@ -13,11 +13,11 @@ from typing import cast
 import click
 
 from quarterdeck import processes
-from quarterdeck.cli import credentials, doors, redis_server, state
-from quarterdeck.cli.child import StartError
+from quarterdeck.cli import credentials, process_plan, redis_server, state
 from quarterdeck.cli.credentials import Credentials
-from quarterdeck.cli.doors import Door, Doors, EngineKind, Interpreters
-from quarterdeck.cli.supervisor import Platform, Supervisor, Work
+from quarterdeck.cli.managed_process import StartError
+from quarterdeck.cli.process_plan import EngineKind, Interpreters, ProcessPlan, ProcessSpec
+from quarterdeck.cli.supervisor import Platform, Preparation, Supervisor
 from quarterdeck.cli.terminal import Terminal
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
@@ -25,31 +25,33 @@ from quarterdeck.settings.loading import load
 from quarterdeck.settings.packaged import config_path
 
 REFUSALS = (ValueError, StartError, state.StateError, redis_server.RedisServerError, credentials.CredentialsError)
-"""Why it does not start, in a line for a person. (A ConfigError is a ValueError.)"""
+"""Errors reported as one line. (ConfigError is a ValueError.)"""
 
 QUESTION = "What is the capital of France?"
 
 
-@click.command("up", short_help="Start the platform here and keep it up until Ctrl-C.")
+@click.command("up", short_help="Start the platform and run it until Ctrl-C.")
 @click.option(
     "--engine",
     type=click.Choice(["vllm", "sim", "none"]),
     default="vllm",
     show_default=True,
-    help="vllm: Ray Serve with real models. sim: a simulated engine, in seconds. none: the file's endpoints only.",
+    help="vllm: real models on Ray Serve. sim: a simulated engine, starts in seconds. none: only the file's endpoints.",
 )
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="quarterdeck.yaml. Otherwise QUARTERDECK_CONFIG, otherwise the file that ships with the package.",
+    help="Configuration file. Default: QUARTERDECK_CONFIG, else the file shipped with the package.",
 )
-@click.option("--port", type=click.IntRange(1, 65535), help="The gateway's. Otherwise QUARTERDECK_PORT, or 8000.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Port of the gateway. Default: QUARTERDECK_PORT, else 8000."
+)
 def command(engine: str, config: Path | None, port: int | None) -> None:
-    """Start Redis, the engine, the worker and the gateway here; keep them up until Ctrl-C.
+    """Start Redis, the engine, the worker and the gateway; run them until Ctrl-C.
 
-    Prints the base URL, this user's key and a curl line. Logs, database and credentials lie in the state folder
-    (QUARTERDECK_STATE). The real engine runs in the environment beside this one, .envs/engine, or in the one whose
-    python QUARTERDECK_ENGINE_PYTHON names.
+    Prints the base URL, this user's API key and a curl command. Logs, database and credentials are in the state folder
+    (QUARTERDECK_STATE). The real engine runs in .envs/engine beside this environment, or with the Python interpreter
+    set in QUARTERDECK_ENGINE_PYTHON.
     """
     terminal = Terminal()
     try:
@@ -69,19 +71,19 @@ def _up(environment: Environment, kind: EngineKind, terminal: Terminal) -> int:
     config = load(file)
     pythons = interpreters(environment)
     if kind == "vllm" and any(m.engine for m in config.models) and not pythons.engine.exists():
-        raise StartError(f"no engine environment at {pythons.engine}: `make setup` makes it, or use --engine sim")
+        raise StartError(f"no engine environment at {pythons.engine}: run `make setup`, or use --engine sim")
     processes.become_subreaper()
     state.prepare(environment.state)
     with state.locked(environment.state):
-        if ended := state.end_left_over(environment.state):
-            terminal.step("clean-up", f"{ended} process{'es' if ended > 1 else ''} of an earlier run ended")
+        if ended := state.stop_leftovers(environment.state):
+            terminal.step("clean-up", f"stopped {ended} process{'es' if ended > 1 else ''} of an earlier run")
         redis_argv = _redis_argv(environment, terminal)
-        planned = doors.plan(environment, config, file, kind, pythons, redis_argv)
+        planned = process_plan.make_plan(environment, config, file, kind, pythons, redis_argv)
         _check_ports(environment, planned)
         local = "127.0.0.1" if environment.host in ("0.0.0.0", "::") else environment.host  # noqa: S104  # compared, not bound
-        mine, is_new = credentials.ensure(environment.state, f"http://{local}:{environment.port}/v1")
-        terminal.step("keys", f"{'made' if is_new else 'kept in'} {environment.state / credentials.FILENAME}")
-        platform = _platform(environment, config, file, kind, pythons, planned, mine)
+        user, is_new = credentials.ensure(environment.state, f"http://{local}:{environment.port}/v1")
+        terminal.step("keys", f"{'created' if is_new else 'found'} {environment.state / credentials.FILENAME}")
+        platform = _platform(environment, config, file, kind, pythons, planned, user)
         return asyncio.run(_supervise(platform, terminal))
 
 
@@ -89,7 +91,7 @@ async def _supervise(platform: Platform, terminal: Terminal) -> int:
     supervisor = Supervisor(platform, terminal)
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # `nohup` has its way. SIGINT is ignored in whatever a script starts with `&`, and we want it all the same.
+        # Respect nohup. A background job of a script ignores SIGINT; handle it anyway.
         if sig is not signal.SIGHUP or signal.getsignal(sig) is not signal.SIG_IGN:
             loop.add_signal_handler(sig, supervisor.interrupt)
     return await supervisor.run()
@@ -101,24 +103,26 @@ def _platform(
     file: Path,
     kind: EngineKind,
     pythons: Interpreters,
-    planned: Doors,
-    mine: Credentials,
+    planned: ProcessPlan,
+    user: Credentials,
 ) -> Platform:
-    environ = doors.variables(environment, file, kind)
-    packaged = doors.packaged_models(config) if kind == "vllm" else []
+    environ = process_plan.variables(environment, file, kind)
+    packaged = process_plan.packaged_models(config) if kind == "vllm" else []
     argv = (str(pythons.engine), "-m", "quarterdeck.engine.packaged", *packaged)
-    database = (str(pythons.core), "-m", "quarterdeck.cli.prepare")
+    database = (str(pythons.core), "-m", "quarterdeck.cli.prepare_database")
     return Platform(
-        doors=planned,
-        work=Work(
-            database=Door("database", database, environ, None, start_s=600, grace_s=5),
-            models=Door("models", argv, environ, None, start_s=3600, grace_s=5) if packaged else None,
+        plan=planned,
+        preparation=Preparation(
+            database=ProcessSpec("database", database, environ, None, start_s=600, grace_s=5),
+            models=ProcessSpec("models", argv, environ, None, start_s=3600, grace_s=5) if packaged else None,
         ),
         redis_socket=environment.state / "redis" / "redis.sock" if planned.redis else None,
         logs=environment.state / "logs",
         models=tuple(m.name for m in config.models if m.engine) if planned.engine else (),
-        chat_models=tuple(name for name in doors.chat_models(config) if planned.engine or _has_endpoints(config, name)),
-        usable=lambda model: usable_text(mine, model, environment, Path(sys.prefix) / "bin" / "quarterdeck"),
+        chat_models=tuple(
+            name for name in process_plan.chat_models(config) if planned.engine or _has_endpoints(config, name)
+        ),
+        usable=lambda model: usable_text(user, model, environment, Path(sys.prefix) / "bin" / "quarterdeck"),
     )
 
 
@@ -127,24 +131,24 @@ def _has_endpoints(config: Config, name: str) -> bool:
 
 
 def interpreters(environment: Environment) -> Interpreters:
-    """Ours, and the engine's: QUARTERDECK_ENGINE_PYTHON, or the environment beside ours in `.envs/`."""
-    told = environment.variables.get("QUARTERDECK_ENGINE_PYTHON")
+    """This interpreter and the engine's: QUARTERDECK_ENGINE_PYTHON, or `.envs/engine` beside this environment."""
+    named = environment.variables.get("QUARTERDECK_ENGINE_PYTHON")
     beside = Path(sys.prefix).parent / "engine" / "bin" / "python"
-    return Interpreters(core=Path(sys.executable), engine=Path(told) if told else beside)
+    return Interpreters(core=Path(sys.executable), engine=Path(named) if named else beside)
 
 
 def _redis_argv(environment: Environment, terminal: Terminal) -> tuple[str, ...] | None:
     folder = environment.state / "redis"
     if environment.redis_url != f"unix://{folder}/redis.sock":
-        terminal.step("redis", "yours (QUARTERDECK_REDIS_URL)")
+        terminal.step("redis", "external (QUARTERDECK_REDIS_URL)")
         return None
     server = redis_server.find(redis_server.wheel_binary())
     terminal.step("redis", f"{server.path} {server.version}, on a unix socket")
     return redis_server.arguments(server.path, folder)
 
 
-def _check_ports(environment: Environment, planned: Doors) -> None:
-    for variable, (host, port) in doors.ports(environment, planned).items():
+def _check_ports(environment: Environment, planned: ProcessPlan) -> None:
+    for variable, (host, port) in process_plan.ports(environment, planned).items():
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -152,15 +156,15 @@ def _check_ports(environment: Environment, planned: Doors) -> None:
                 probe.bind((host, port))
             except OSError as error:
                 hint = " (or --port)" if variable == "QUARTERDECK_PORT" else ""
-                raise StartError(f"{host}:{port} is taken ({error.strerror}): set {variable}{hint}") from None
+                raise StartError(f"{host}:{port} is already in use ({error.strerror}): set {variable}{hint}") from None
 
 
-def usable_text(mine: Credentials, model: str | None, environment: Environment, program: Path) -> str:
-    """What a person needs now, ready to be pasted."""
+def usable_text(user: Credentials, model: str | None, environment: Environment, program: Path) -> str:
+    """Base URL, key and commands, ready to be pasted."""
     lines = [f"Chat is ready: {model}" if model else "The platform is up.", ""]
     lines += [
-        f"  Base URL   {mine.base_url}",
-        f"  API key    {mine.api_key}   (kept in {environment.state / credentials.FILENAME})",
+        f"  Base URL   {user.base_url}",
+        f"  API key    {user.api_key}   (stored in {environment.state / credentials.FILENAME})",
         "",
     ]
     if model:
@@ -168,13 +172,13 @@ def usable_text(mine: Credentials, model: str | None, environment: Environment, 
             {"model": model, "messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "max_tokens": 64}
         )
         lines += [
-            f"  curl {mine.base_url}/chat/completions -H 'Authorization: Bearer {mine.api_key}'"
+            f"  curl {user.base_url}/chat/completions -H 'Authorization: Bearer {user.api_key}'"
             f" -H 'Content-Type: application/json' -d {shlex.quote(body)}",
             "",
         ]
     command = shlex.quote(str(program))
     lines += [
-        f'  eval "$({command} env)"   points any OpenAI client of that shell here;  {command} chat   talks to it',
-        f"  Logs: {environment.state / 'logs'}   Ctrl-C stops everything.",
+        f'  eval "$({command} env)"   configures OpenAI clients in this shell;  {command} chat   starts a chat',
+        f"  Logs: {environment.state / 'logs'}   Press Ctrl-C to stop.",
     ]
     return "\n".join(lines)

@@ -1,37 +1,36 @@
-"""`quarterdeck usage`: requests, tokens and money, summed up from the ledger."""
+"""`quarterdeck usage`: requests, tokens and cost from the ledger."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from quarterdeck.cli.client import answer, as_admin
-from quarterdeck.cli.table import columns
-from quarterdeck.cli.terms import as_json, print_json
+from quarterdeck.cli.client import admin_client, json_object
+from quarterdeck.cli.output import as_json, columns, print_json
 
 GROUPS = ("key", "team", "model", "route", "operation", "status", "user")
 COUNTS = ("requests", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost", "saved")
 _Time = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
 
 
-@click.command("usage", short_help="Sum up requests, tokens and money.")
-@click.option("--by", "groups", type=click.Choice(GROUPS), multiple=True, help="A line each; may be repeated. [key]")
-@click.option("--bucket", type=click.Choice(["hour", "day"]), help="A line for each of them.")
-@click.option("--start", type=_Time, help="From then on, in UTC. Otherwise from the month's first day.")
-@click.option("--end", type=_Time, help="Before then, in UTC. Otherwise until now.")
-@click.option("--key", help="Only the key with this id.")
-@click.option("--team", help="Only this team's.")
-@click.option("--model", help="Only this model's.")
+@click.command("usage", short_help="Show requests, tokens and cost.")
+@click.option("--by", "groups", type=click.Choice(GROUPS), multiple=True, help="Group by this; repeatable. [key]")
+@click.option("--bucket", type=click.Choice(["hour", "day"]), help="Group by time.")
+@click.option("--start", type=_Time, help="Start time, UTC. Default: first day of the month.")
+@click.option("--end", type=_Time, help="End time (exclusive), UTC. Default: now.")
+@click.option("--key", help="Only this key id.")
+@click.option("--team", help="Only this team.")
+@click.option("--model", help="Only this model.")
 @as_json
 def command(is_json: bool, **options: Any) -> None:
-    """Sum up requests, tokens and money of a time, by key or otherwise. Money is exact."""
-    with as_admin() as client:
-        found = answer(client.get("/admin/usage", params=params_of(options)))
+    """Show requests, tokens and exact cost of a period, by key or another group."""
+    with admin_client() as client:
+        found = json_object(client.get("/admin/usage", params=params_of(options)))
     if is_json:
         print_json(found)
         return
     if not found["data"]:
-        click.echo("nothing was used", err=True)
+        click.echo("no usage", err=True)
         return
     names = [name for name in (*GROUPS, "start") if name in found["data"][0]]
     head = [name.upper() for name in (*names, *COUNTS)]
@@ -39,7 +38,7 @@ def command(is_json: bool, **options: Any) -> None:
 
 
 def params_of(options: dict[str, Any]) -> dict[str, Any]:
-    """The query of GET /admin/usage: what was not said is not sent."""
+    """The query of GET /admin/usage, without options that are not given."""
     params = {name: options.get(name) for name in ("bucket", "key", "team", "model")}
     for name in ("start", "end"):
         if (time := options.get(name)) is not None:

@@ -1,4 +1,4 @@
-"""What changed among the models since we last looked. Pure: two answers of `GET /endpoints` in, lines out."""
+"""Changes of the models' state between two responses of `GET /endpoints`. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """A model over all its endpoints."""
+    """State of a model over all its endpoints."""
 
     name: str
     is_ready: bool
@@ -15,7 +15,7 @@ class ModelState:
 
 
 def read(body: Any, models: Iterable[str]) -> dict[str, ModelState]:
-    """Each of `models` as the engine door tells it; one that it does not name is starting."""
+    """The state of each of `models` in the engine's response; a model that is not listed is starting."""
     listed: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
     endpoints = [e for e in listed.get("endpoints") or () if isinstance(e, Mapping)]
     return {name: _state(name, [e for e in endpoints if e.get("model") == name]) for name in models}
@@ -28,16 +28,16 @@ def _state(name: str, endpoints: Sequence[Mapping[str, Any]]) -> ModelState:
 
 
 def changes(before: Mapping[str, ModelState], now: Mapping[str, ModelState]) -> list[tuple[str, str]]:
-    """(model, what to say) for each model whose state a person should hear of."""
-    said = []
+    """(model, text) for each model whose state changed."""
+    texts = []
     for name, state in now.items():
         old = before.get(name)
         if old == state:
             continue
         if state.is_ready:
-            said.append((name, "ready"))
+            texts.append((name, "ready"))
         elif old is not None and old.is_ready:
-            said.append((name, f"not ready any more: {state.detail}"))
+            texts.append((name, f"no longer ready: {state.detail}"))
         else:
-            said.append((name, state.detail))
-    return said
+            texts.append((name, state.detail))
+    return texts

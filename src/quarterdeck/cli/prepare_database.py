@@ -1,7 +1,7 @@
-"""Brings the database to this program's version and enters the user's keys: `python -m quarterdeck.cli.prepare`.
+"""Migrates the database and registers the user's keys: `python -m quarterdeck.cli.prepare_database`.
 
-A process of its own, run by `up` before gateway and worker start, so that the supervisor does not hold SQLAlchemy for
-as long as the platform runs. Says one line on stderr and exits 1 where it can't.
+`up` runs it as a separate process before gateway and worker start, so the long-lived supervisor does not load
+SQLAlchemy. On failure it prints one line to stderr and exits with status 1.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from quarterdeck.store.migration import MigrationError
 
 
 async def prepare(environment: Environment) -> None:
-    """Repeatable: a key that is there stays as it is, even a revoked one."""
-    mine = credentials.read(environment.state)
+    """Idempotent: existing keys stay unchanged, even revoked ones."""
+    user = credentials.read(environment.state)
     database = Database(environment.database_url)
     try:
         await database.migrate()
         keys = KeyStore(database)
-        await keys.ensure(secret=mine.api_key, name="local")
-        await keys.ensure(secret=mine.admin_key, name="local-admin", is_admin=True)
+        await keys.ensure(secret=user.api_key, name="local")
+        await keys.ensure(secret=user.admin_key, name="local-admin", is_admin=True)
     finally:
         await database.close()
 

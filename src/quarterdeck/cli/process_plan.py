@@ -1,4 +1,4 @@
-"""Which processes make up the platform on this machine, and how each is started. Pure: values in, values out."""
+"""The processes of the platform on this machine and how each one is started. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,40 +14,40 @@ EngineKind = Literal["vllm", "sim", "none"]
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """One process that `up` starts and watches."""
+class ProcessSpec:
+    """How `up` starts and monitors a process."""
 
     name: str
     argv: tuple[str, ...]
     environ: Mapping[str, str]
     health: str | None
-    """A URL that answers below 500 once the process serves. None: asked in another way (Redis)."""
+    """URL that answers below 500 once the process is serving. None: checked differently (Redis)."""
     start_s: float
-    """How long it may take from its start to its first good health."""
+    """Seconds from start to the first successful health check."""
     grace_s: float
-    """How long it may take from SIGTERM to its end."""
+    """Seconds from SIGTERM to exit."""
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
-    """The platform's processes. None: somebody else's, or not wanted."""
+class ProcessPlan:
+    """The platform's processes. None: external, or not used."""
 
-    redis: Door | None
-    engine: Door | None
-    worker: Door
-    gateway: Door
+    redis: ProcessSpec | None
+    engine: ProcessSpec | None
+    worker: ProcessSpec
+    gateway: ProcessSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Interpreters:
-    """The two environments' pythons."""
+    """Python interpreters of the two environments."""
 
     core: Path
     engine: Path
 
 
 def variables(environment: Environment, config_file: Path, kind: EngineKind) -> dict[str, str]:
-    """What every process of the run finds in its environment: ours resolved, the user's kept."""
+    """Environment of every process of the run: the user's variables, with ours resolved."""
     engine_url = environment.engine_url if kind == "none" else f"http://127.0.0.1:{environment.engine_port}"
     ours = {
         "QUARTERDECK_CONFIG": str(config_file),
@@ -66,21 +66,21 @@ def variables(environment: Environment, config_file: Path, kind: EngineKind) -> 
     return {**environment.variables, **ours}
 
 
-def plan(
+def make_plan(
     environment: Environment,
     config: Config,
     config_file: Path,
     kind: EngineKind,
     pythons: Interpreters,
     redis_argv: tuple[str, ...] | None,
-) -> Doors:
-    """The processes. `redis_argv` None: the user's own Redis is used (QUARTERDECK_REDIS_URL)."""
+) -> ProcessPlan:
+    """Plan the processes. `redis_argv` None: the user's own Redis (QUARTERDECK_REDIS_URL)."""
     environ = variables(environment, config_file, kind)
     local = "127.0.0.1" if environment.host in ("0.0.0.0", "::", "") else environment.host  # noqa: S104  # compared, not bound
-    return Doors(
-        redis=Door("redis", redis_argv, environ, None, start_s=60, grace_s=10) if redis_argv else None,
+    return ProcessPlan(
+        redis=ProcessSpec("redis", redis_argv, environ, None, start_s=60, grace_s=10) if redis_argv else None,
         engine=_engine(environment, config, kind, pythons, environ),
-        worker=Door(
+        worker=ProcessSpec(
             "worker",
             (str(pythons.core), "-m", "quarterdeck.worker"),
             environ,
@@ -88,7 +88,7 @@ def plan(
             start_s=60,
             grace_s=20,
         ),
-        gateway=Door(
+        gateway=ProcessSpec(
             "gateway",
             (str(pythons.core), "-m", "quarterdeck.gateway"),
             environ,
@@ -101,21 +101,21 @@ def plan(
 
 def _engine(
     environment: Environment, config: Config, kind: EngineKind, pythons: Interpreters, environ: Mapping[str, str]
-) -> Door | None:
+) -> ProcessSpec | None:
     engines = {model.name: model.engine.task for model in config.models if model.engine is not None}
     if kind == "none" or not engines:
         return None
     health = f"http://127.0.0.1:{environment.engine_port}/endpoints"
     if kind == "sim":
         argv = (str(pythons.core), "-m", "quarterdeck.simulator", "--port", str(environment.engine_port))
-        return Door("engine", (*argv, *_simulated(engines)), environ, health, start_s=60, grace_s=20)
-    # Ray, not the model: the door answers once Ray is up, and says itself how far each model is.
+        return ProcessSpec("engine", (*argv, *_simulated(engines)), environ, health, start_s=60, grace_s=20)
+    # The engine answers once Ray is up, and reports the state of each model itself.
     real = (str(pythons.engine), "-m", "quarterdeck.engine")
-    return Door("engine", real, environ, health, start_s=300, grace_s=60)
+    return ProcessSpec("engine", real, environ, health, start_s=300, grace_s=60)
 
 
 def _simulated(tasks: Mapping[str, Task]) -> list[str]:
-    """The simulator's options for models and what each is for."""
+    """The simulator's options for models and tasks."""
     generate = [name for name, task in tasks.items() if task == "generate"]
     embed = [name for name, task in tasks.items() if task == "embed"]
     if not generate:
@@ -129,21 +129,21 @@ def _simulated(tasks: Mapping[str, Task]) -> list[str]:
 
 
 def packaged_models(config: Config) -> list[str]:
-    """Those to prepare before the engine starts."""
+    """Packaged models to prepare before the engine starts."""
     return [m.engine.source.removeprefix(PACKAGED) for m in config.models if m.engine and m.engine.is_packaged]
 
 
 def chat_models(config: Config) -> list[str]:
-    """Those that answer a chat: the first of them ready makes the platform usable."""
+    """Models that answer a chat. The platform is usable once one of them is ready."""
     return [model.name for model in config.models if model.engine is None or model.engine.task == "generate"]
 
 
-def ports(environment: Environment, doors: Doors) -> dict[str, tuple[str, int]]:
-    """What must be free: variable → address."""
+def ports(environment: Environment, planned: ProcessPlan) -> dict[str, tuple[str, int]]:
+    """Addresses that must be free, by environment variable."""
     wanted = {
         "QUARTERDECK_PORT": (environment.host, environment.port),
         "QUARTERDECK_WORKER_PORT": (environment.host, environment.worker_port),
     }
-    if doors.engine:
+    if planned.engine:
         wanted["QUARTERDECK_ENGINE_PORT"] = ("127.0.0.1", environment.engine_port)
     return wanted

@@ -1,6 +1,6 @@
-"""A door for tests: answers health and readiness, ends on SIGTERM, and misbehaves as told.
+"""A fake process for tests: answers health and readiness, exits on SIGTERM, and misbehaves on request.
 
-fake_door.py NAME PORT JOURNAL [--dies] [--late-ready] [--orphan] [--deaf]
+fake_process.py NAME PORT JOURNAL [--dies] [--late-ready] [--orphan] [--deaf]
 """
 
 import http.server

@@ -1,0 +1,43 @@
+"""HTTP access to the platform: pages, errors and connection failures."""
+
+import click
+import httpx
+import pytest
+from tests.cli.admin_api import TEAM, AdminAPI
+
+from quarterdeck.cli import client
+
+
+def test_a_refusal_is_the_platforms_own_words(admin: AdminAPI) -> None:
+    admin.answers["GET", "/admin/teams/red"] = TEAM
+    admin.answers["DELETE", "/admin/teams/red"] = {"error": {"message": "quarterdeck.yaml says it"}}
+    admin.status = 409
+    done = admin.run("teams", "delete", "red")
+    assert (done.exit_code, done.stderr) == (1, "Error: quarterdeck.yaml says it (status 409)\n")
+
+
+def test_a_list_of_several_pages_is_read_to_its_end() -> None:
+    pages = iter([{"data": [{"id": "a"}], "has_more": True}, {"data": [{"id": "b"}], "has_more": False}])
+    seen: list[dict[str, str]] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(dict(request.url.params))
+        return httpx.Response(200, json=next(pages))
+
+    with httpx.Client(base_url="http://gateway", transport=httpx.MockTransport(handle)) as inner:
+        assert [found["id"] for found in client.list_all(inner, "/admin/keys", team="red")] == ["a", "b"]
+    assert [page.get("after") for page in seen] == [None, "a"]
+    assert {page["team"] for page in seen} == {"red"}
+
+
+def test_a_platform_that_does_not_run_is_one_line() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    context = click.Context(click.Command("x"), obj=httpx.MockTransport(refuse))
+    with (
+        context.scope(),
+        pytest.raises(click.ClickException, match="cannot connect to http://gateway: is `quarterdeck up` running"),
+        client.gateway_client("http://gateway", "sk-qd") as inner,
+    ):
+        inner.get("/readyz")

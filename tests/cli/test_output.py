@@ -1,0 +1,27 @@
+"""Tables and objects in the terminal."""
+
+import pytest
+from tests.cli.admin_api import KEY
+
+from quarterdeck.cli import output
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    assert output.columns(("A", "B"), [("long", "x"), ("s", "")]) == "A     B\nlong  x\ns"
+
+
+def test_an_object_is_shown_a_line_a_field(capsys: pytest.CaptureFixture[str]) -> None:
+    output.show(KEY)
+    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert shown["limits"] == "5 tokens each"
+    assert shown["budget"] == "$10 per month"
+    assert (shown["tags"], shown["admin"]) == ("a, b", "no")
+    assert "models" not in shown
+    assert "key" not in shown
+
+
+def test_a_budgets_state_is_shown_in_a_line() -> None:
+    status = {"period_start": 1_798_761_600, "spent": "3.2", "held": "0.1", "left": "6.7", "is_counting": False}
+    assert output.status_text(status) == "$3.2 spent, $0.1 held, $6.7 left, since 2027-01-01 UTC"
+    text = output.status_text({**status, "period_start": None, "is_counting": True})
+    assert text == "$3.2 spent, $0.1 held, $6.7 left, earlier spending is still being counted"

@@ -1,0 +1,55 @@
+"""The processes of the platform and how they are started."""
+
+from pathlib import Path
+
+from quarterdeck.cli import process_plan, state
+from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.loading import parse
+
+CONFIG = """
+models:
+  - name: chatty
+    engine: {source: "packaged:smollm2-135m-instruct"}
+  - name: vectors
+    engine: {source: "./somewhere", task: embed}
+  - name: elsewhere
+    endpoints: [{url: "http://10.0.0.7:8000"}]
+"""
+
+
+def planned(kind: process_plan.EngineKind) -> process_plan.ProcessPlan:
+    environment = Environment.read({"QUARTERDECK_STATE": "/s", "HOME": "/h", "QUARTERDECK_ENGINE_URL": "http://e:1"})
+    pythons = process_plan.Interpreters(Path("/core/python"), Path("/engine/python"))
+    return process_plan.make_plan(environment, parse(CONFIG), Path("/c.yaml"), kind, pythons, None)
+
+
+def test_the_real_engine_runs_in_its_own_environment() -> None:
+    engine = planned("vllm").engine
+    assert engine is not None
+    assert engine.argv == ("/engine/python", "-m", "quarterdeck.engine")
+    assert engine.environ["QUARTERDECK_ENGINE_URL"] == "http://127.0.0.1:8011"
+    assert engine.environ["QUARTERDECK_CONFIG"] == "/c.yaml"
+
+
+def test_the_simulated_engine_serves_each_model_that_has_an_engine() -> None:
+    engine = planned("sim").engine
+    assert engine is not None
+    assert engine.argv[-4:] == ("--model", "chatty", "--embedding-model", "vectors")
+
+
+def test_without_an_engine_the_users_own_engine_is_kept() -> None:
+    plan = planned("none")
+    assert plan.engine is None
+    assert plan.gateway.environ["QUARTERDECK_ENGINE_URL"] == "http://e:1"
+
+
+def test_only_packaged_models_are_prepared_and_only_generating_ones_make_it_usable() -> None:
+    assert process_plan.packaged_models(parse(CONFIG)) == ["smollm2-135m-instruct"]
+    assert process_plan.chat_models(parse(CONFIG)) == ["chatty", "elsewhere"]
+
+
+def test_every_process_of_a_run_carries_its_mark() -> None:
+    plan = planned("vllm")
+    assert plan.engine is not None
+    marks = {spec.environ[state.RUN_VARIABLE] for spec in (plan.engine, plan.worker, plan.gateway)}
+    assert marks == {state.run_id(Path("/s"))}
