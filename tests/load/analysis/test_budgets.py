@@ -115,7 +115,7 @@ def test_a_profile_replaces_what_it_names_and_keeps_the_rest(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("ttft_p99: 5", r"unknown field `ttft_p99`; known are ttft_p50_ms, "),
+        ("ttft_p99: 5", r"unknown field `ttft_p99`; known fields: ttft_p50_ms, "),
         ("profiles: {soak: {erorr_rate: 0}}", r"unknown field `erorr_rate` - at `\$\.profiles"),
         ("error_rate: few", r"Expected `float.*at `\$\.error_rate`"),
         ("error_rate: -1", "error_rate must be 0 or more"),

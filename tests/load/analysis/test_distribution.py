@@ -115,8 +115,8 @@ def test_the_drawn_distribution_rises_to_one(histogram: LatencyHistogram) -> Non
     ("edges", "counts", "said"),
     [
         ((1.0, 2.0), (1, 2), "bound 1 buckets, not 2"),
-        ((2.0, 1.0), (1,), "must rise"),
-        ((-1.0, 1.0), (1,), "must rise from 0"),
+        ((2.0, 1.0), (1,), "must increase"),
+        ((-1.0, 1.0), (1,), "must increase from 0"),
         ((1.0, 2.0), (-1,), "negative"),
     ],
 )

@@ -21,7 +21,7 @@ def test_the_command_prints_the_figures_and_where_the_page_lies(
     assert "The client kept up." in lines[-3]
     assert lines[-1] == str(tmp_path / "report.html")
     assert commands.write_report(tmp_path / "nowhere") == 2
-    assert "no run.json there" in capsys.readouterr().err
+    assert "no run.json" in capsys.readouterr().err
 
 
 def test_check_leaves_the_verdicts_beside_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +32,7 @@ def test_check_leaves_the_verdicts_beside_the_run(tmp_path: Path, capsys: pytest
     assert capsys.readouterr().out.splitlines()[-1].startswith("broken      ttft_p99_ms: ")
     assert [v.outcome for v in budgets.read(folder)] == ["broken", "kept"]
     assert commands.check(tmp_path / "nowhere", file) == 2
-    assert "no run.json there" in capsys.readouterr().err
+    assert "no run.json" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_shown_with_its_ledger_and_its_budgets(

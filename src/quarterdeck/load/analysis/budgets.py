@@ -1,7 +1,7 @@
-"""What a run may cost, and whether it kept to it. Pure but for reading the file: numbers in, verdicts out.
+"""Performance budgets: limits of a run and their verdicts. Pure apart from reading and writing files.
 
-`loadtests/budgets.yaml` holds the limits, each with its reason. A limit that is not named is not judged; a name that is
-not known is refused, because a budget with a slip of the pen would be kept for ever.
+`loadtests/budgets.yaml` holds the limits, each with its reason. Unset limits are not checked. Unknown names are errors,
+because a misspelled budget would never be exceeded.
 """
 
 import json
@@ -18,76 +18,78 @@ from quarterdeck.load.analysis.results import BASELINE, Results
 from quarterdeck.load.analysis.summary import Measured
 
 GROWTH_MINUTES = 10.0
-"""A slope is judged over at least so much settled life: a page more or less in two minutes would be gigabytes a day."""
+"""Minimum minutes after settling to check a memory slope: over two minutes one page would be gigabytes a day."""
 
 Outcome = Literal["kept", "broken", "not judged"]
 
 
 class BudgetError(ValueError):
-    """The file can't be used; the message says where and why."""
+    """The budgets file is invalid; the message says where and why."""
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The limits. All are of the target, never of the baseline; latencies count from when a request was due."""
+    """Limits for the target, not the baseline. Latencies count from when a request was due."""
 
     ttft_p50_ms: float | None = None
     ttft_p99_ms: float | None = None
     ttft_p50_over_baseline_ms: float | None = None
-    """What the target may add to the baseline's median, where the run has one."""
+    """How much the target may add to the baseline's median, if the run has a baseline."""
     itl_p99_ms: float | None = None
     total_p99_ms: float | None = None
     error_rate: float | None = None
     goodput: float | None = None
-    """The least share of requests that keep every objective of the profile (SLO)."""
+    """Minimum share of requests that meet every objective of the profile (SLO)."""
     rss_slope_mib_per_hour: float | dict[str, float] | None = None
-    """One number for each process, or numbers by the processes' names with `default` for the others."""
+    """One number for all processes, or numbers by process name, with `default` for the others."""
     cost_drift: float | None = None
-    """By what share a token's price may change between the run's halves."""
+    """Maximum relative change of the price per token between the halves of the run."""
     ledger_drift: float | None = None
-    """How far the platform's ledger may be from what the answers themselves told: rows, tokens, dollars."""
+    """Maximum relative error of the platform's ledger against the usage in the answers: rows, tokens, dollars."""
     client_lag: float | None = None
-    """Which share of the median may be the client's own lateness, but for what an idle client is late by."""
+    """Maximum share of the median that is the client's own lag, without the lag of an idle client."""
 
 
 class Budgets(Limits, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The file: limits of every run, and by profile what replaces them."""
+    """The file: limits for every run, and overrides by profile."""
 
     profiles: dict[str, Limits] = {}
 
     def of(self, profile: str) -> Limits:
-        """The limits that hold for this profile."""
+        """The limits that apply to a profile."""
         own = self.profiles.get(profile, Limits())
         names = Limits.__struct_fields__
         return Limits(**{n: getattr(self, n) if getattr(own, n) is None else getattr(own, n) for n in names})
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """One limit and how the run stood to it."""
+    """The verdict on one limit."""
 
     name: str
-    """The limit's name in the file; with the process's name in brackets where there is one for each."""
+    """The limit's name in the file; per process with its name in brackets."""
     outcome: Outcome
     limit: float
     value: float | None
     text: str
-    """For a person, in one line."""
+    """The verdict as one line of text."""
 
 
 def load(file: Path) -> Budgets:
     """Read budgets.yaml. Raises BudgetError."""
     try:
-        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BudgetError(f"{file}: {error}") from None
-    return parse(told if told is not None else {}, str(file))
+    return parse(values if values is not None else {}, str(file))
 
 
-def parse(told: Any, name: str = "budgets") -> Budgets:
-    """The file's content as limits. Raises BudgetError."""
+def parse(values: Any, name: str = "budgets") -> Budgets:
+    """Validate the file's content. Raises BudgetError."""
     try:
-        budgets = msgspec.convert(told, Budgets)
+        budgets = msgspec.convert(values, Budgets)
     except msgspec.ValidationError as error:
-        hint = f"; known are {', '.join(Limits.__struct_fields__)}, profiles" if "unknown field" in str(error) else ""
+        hint = (
+            f"; known fields: {', '.join(Limits.__struct_fields__)}, profiles" if "unknown field" in str(error) else ""
+        )
         raise BudgetError(f"{name}: {error}{hint}") from None
     for limits in (budgets, *budgets.profiles.values()):
         for field in Limits.__struct_fields__:
@@ -99,7 +101,7 @@ def parse(told: Any, name: str = "budgets") -> Budgets:
 
 
 def check(budgets: Budgets, results: Results) -> list[Verdict]:
-    """Judge a run by the limits of its profile."""
+    """Check a run against the limits of its profile."""
     limits = budgets.of(results.run.profile)
     side = summary.measured(results)
     return [
@@ -112,13 +114,13 @@ def check(budgets: Budgets, results: Results) -> list[Verdict]:
 
 
 def write(folder: Path, verdicts: Sequence[Verdict]) -> None:
-    """`budgets.json`, from which the report takes them."""
+    """Write `budgets.json`, which the report reads."""
     body = {"kept": is_kept(verdicts), "verdicts": [msgspec.to_builtins(verdict) for verdict in verdicts]}
     (folder / "budgets.json").write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> list[Verdict]:
-    """The verdicts of a run. Empty: none were asked for. Raises BudgetError."""
+    """Read the verdicts of a run. Empty: none were checked. Raises BudgetError."""
     file = folder / "budgets.json"
     if not file.exists():
         return []
@@ -129,11 +131,11 @@ def read(folder: Path) -> list[Verdict]:
 
 
 def is_kept(verdicts: Sequence[Verdict]) -> bool:
-    """A limit that could not be judged is not broken; that it was not judged is said beside it."""
+    """Whether no limit is exceeded. A limit that could not be checked does not count."""
     return not any(verdict.outcome == "broken" for verdict in verdicts)
 
 
-# ---- one function a group of limits ----------------------------------------------------------------------------------
+# ---- one function per group of limits ---------------------------------------------------------------------------------
 
 
 def _latencies(limits: Limits, side: Measured, results: Results) -> Iterator[Verdict]:
@@ -145,7 +147,7 @@ def _latencies(limits: Limits, side: Measured, results: Results) -> Iterator[Ver
         "total_p99_ms": (quantile(side.total, 0.99), "the whole request at p99"),
     }
     for name, (value, what) in values.items():
-        yield from _at_most(name, getattr(limits, name), value, what, "ms", "no answered stream told one")
+        yield from _at_most(name, getattr(limits, name), value, what, "ms", "no answered stream has one")
     median = values["ttft_p50_ms"][0]
     bare = quantile(summary.measured(results, BASELINE).ttft, 0.5)
     added = None if median is None or bare is None else median - bare
@@ -157,7 +159,7 @@ def _latencies(limits: Limits, side: Measured, results: Results) -> Iterator[Ver
 def _answers(limits: Limits, side: Measured) -> Iterator[Verdict]:
     if limits.error_rate is not None:
         if side.error_rate is None:
-            yield Verdict("error_rate", "broken", limits.error_rate, None, "no request was sent: nothing was measured")
+            yield Verdict("error_rate", "broken", limits.error_rate, None, "no request was sent")
         else:
             what = f"the share of errors ({side.errors} of {len(side.judged)} requests)"
             yield from _at_most("error_rate", limits.error_rate, side.error_rate, what, "share", "")
@@ -165,45 +167,45 @@ def _answers(limits: Limits, side: Measured) -> Iterator[Verdict]:
         share = side.goodput_share
         if share is None or not side.slo:
             why = "no request was sent" if share is None else "the profile sets no objective (SLO)"
-            yield Verdict("goodput", "not judged", limits.goodput, share, f"the goodput was not judged: {why}")
+            yield Verdict("goodput", "not judged", limits.goodput, share, f"goodput was not checked: {why}")
         else:
             is_broken = share < limits.goodput
             wanted = _limit(limits.goodput, "share")
-            text = f"{_shown(share, 'share')} of requests kept the objectives; at least {wanted} must"
+            text = f"{_shown(share, 'share')} of requests met the objectives; at least {wanted} must"
             yield Verdict("goodput", "broken" if is_broken else "kept", limits.goodput, share, text)
 
 
 def _growth(limits: Limits, results: Results) -> Iterator[Verdict]:
-    told = limits.rss_slope_mib_per_hour
-    if told is None:
+    slopes = limits.rss_slope_mib_per_hour
+    if slopes is None:
         return
-    by_name = told if isinstance(told, dict) else {"default": told}
+    by_name = slopes if isinstance(slopes, dict) else {"default": slopes}
     grown = summary.growth(results)
     if not grown:
-        why = "the memory's growth was not judged: no process was watched"
+        why = "memory growth was not checked: no process was watched"
         yield Verdict("rss_slope_mib_per_hour", "not judged", by_name.get("default", 0.0), None, why)
     for process in grown:
         limit = by_name.get(process.name, by_name.get("default"))
         name, what = f"rss_slope_mib_per_hour[{process.name}]", f"the growth of {process.name}"
         value = process.mib_per_hour if process.minutes >= GROWTH_MINUTES else None
-        why = f"{process.minutes:.1f} min of settled life, {GROWTH_MINUTES:.0f} are needed"
+        why = f"only {process.minutes:.1f} of {GROWTH_MINUTES:.0f} min after settling"
         yield from _at_most(name, limit, value, what, "MiB/h", why)
 
 
 def _money(limits: Limits, results: Results) -> Iterator[Verdict]:
     drift = summary.cost_drift(results)
     size = None if drift is None else abs(drift)
-    what = "the change of a token's price between the halves"
-    yield from _at_most("cost_drift", limits.cost_drift, size, what, "share", "nobody told a cost, or it was 0")
-    books = results.run.about.get("ledger")
-    missed = float(books["drift"]) if isinstance(books, dict) and "drift" in books else None
-    what = "the ledger's distance from the answers' own usage"
-    yield from _at_most("ledger_drift", limits.ledger_drift, missed, what, "share", "no ledger could be read")
+    what = "the change of the price per token between the halves"
+    yield from _at_most("cost_drift", limits.cost_drift, size, what, "share", "no cost was reported, or it was 0")
+    ledger = results.run.about.get("ledger")
+    missed = float(ledger["drift"]) if isinstance(ledger, dict) and "drift" in ledger else None
+    what = "the difference between the ledger and the usage in the answers"
+    yield from _at_most("ledger_drift", limits.ledger_drift, missed, what, "share", "no readable ledger")
 
 
 def _client(limits: Limits, side: Measured) -> Iterator[Verdict]:
     late = summary.lag(side)
-    what = "the client's own part of the median, but for what an idle one is late by,"
+    what = "the client's own share of the median, without the lag of an idle client,"
     value = late.busy_part_of_p50 if late else None
     yield from _at_most("client_lag", limits.client_lag, value, what, "share", "no answer")
 
@@ -214,7 +216,7 @@ def _at_most(
     if limit is None:
         return
     if value is None:
-        yield Verdict(name, "not judged", limit, None, f"{what} was not judged: {why_not}")
+        yield Verdict(name, "not judged", limit, None, f"{what} was not checked: {why_not}")
         return
     text = f"{what} was {_shown(value, unit)}; at most {_limit(limit, unit)} is allowed"
     yield Verdict(name, "kept" if value <= limit else "broken", limit, value, text)
@@ -225,5 +227,5 @@ def _shown(value: float, unit: str) -> str:
 
 
 def _limit(value: float, unit: str) -> str:
-    """As the file has it."""
+    """Format a limit as it is written in the file."""
     return f"{value * 100:g} %" if unit == "share" else f"{value:g} {unit}"

@@ -1,4 +1,4 @@
-"""Percentiles and log-bucketed histograms. Pure numbers: no file, no clock, and no idea of what is measured."""
+"""Percentiles, slopes and log-bucketed histograms. Pure."""
 
 import bisect
 import itertools
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 
 def quantile(ordered: Sequence[float], q: float) -> float | None:
-    """The value below which the share `q` lies, between neighbours in a straight line. None: there are no values."""
+    """The `q` quantile of ordered values, interpolated linearly. None: no values."""
     if not ordered:
         return None
     place = q * (len(ordered) - 1)
     low = math.floor(place)
     high = min(low + 1, len(ordered) - 1)
-    # Not a + (b - a) * f: rounding could lift that above b, and percentiles must never cross.
+    # Clamp: rounding of a + (b - a) * f could exceed b, and percentiles must never cross.
     return min(ordered[high], ordered[low] + (ordered[high] - ordered[low]) * (place - low))
 
 
 def slope(groups: Iterable[Sequence[tuple[float, float]]]) -> float | None:
-    """The straight line's rise that fits all groups best, each with its own height: a process that was restarted at a
-    lower height does not look like a fall. None: too little to fit."""
+    """Slope of the least-squares fit with one slope for all groups and an offset per group, so that a process restarted
+    at a lower level does not look like a decrease. None: too few points."""
     rise = run = 0.0
     for points in groups:
         if len(points) < 2:
@@ -34,7 +34,7 @@ def slope(groups: Iterable[Sequence[tuple[float, float]]]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class LatencyHistogram:
-    """Counts between edges: `counts[i]` values lie in `(edges[i], edges[i + 1]]`. Edges are positive and rise."""
+    """Counts between edges: `counts[i]` values lie in `(edges[i], edges[i + 1]]`. Edges increase from 0 or more."""
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
@@ -43,16 +43,16 @@ class LatencyHistogram:
         if len(self.counts) != len(self.edges) - 1:
             raise ValueError(f"{len(self.edges)} edges bound {len(self.edges) - 1} buckets, not {len(self.counts)}")
         if any(a >= b for a, b in itertools.pairwise(self.edges)) or self.edges[0] < 0:
-            raise ValueError("the edges of a histogram must rise from 0 or more")
+            raise ValueError("histogram edges must increase from 0 or more")
         if any(count < 0 for count in self.counts):
-            raise ValueError("a histogram can't hold a negative count")
+            raise ValueError("histogram counts must not be negative")
 
     @property
     def total(self) -> int:
         return sum(self.counts)
 
     def quantile(self, q: float) -> float | None:
-        """As `quantile` above, to within a bucket's width."""
+        """The `q` quantile, to within a bucket's width."""
         total = self.total
         if not total:
             return None
@@ -64,7 +64,7 @@ class LatencyHistogram:
         return self.edges[-1]
 
     def cumulative(self) -> list[tuple[float, float]]:
-        """(value, share of all at or below it), for a plot. Empty: there are no values."""
+        """(value, share at or below it) pairs for a plot. Empty: no values."""
         total = self.total
         if not total:
             return []
@@ -78,14 +78,14 @@ class LatencyHistogram:
 
 
 def between(low: float, high: float, part: float) -> float:
-    """The point `part` of the way, in the logarithm where that exists: the buckets are even there."""
+    """Interpolate between two edges, logarithmically if `low` is above 0, because buckets are log-spaced."""
     return low * (high / low) ** part if low > 0 else low + (high - low) * part
 
 
 def merged(histograms: Iterable[LatencyHistogram]) -> LatencyHistogram | None:
-    """All in one; None where there is none. Edges may end where the counts do: the longest are taken.
+    """Merge histograms; None without any. Edge lists may differ in length; the longest is used.
 
-    Of quite other edges a bucket goes, whole, to where its middle lies.
+    A bucket of a histogram with other edges is added to the bucket that contains its middle.
     """
     waiting = list(histograms)
     if not waiting:

@@ -1,4 +1,4 @@
-"""Numbers as people read them, and the rows that every table of a run's figures is made of. Pure."""
+"""Number formats, and the measures from which all tables of figures are built. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Unit = Literal["ms", "/s", "share", "count"]
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One number of a side: what it is called, in what it is counted, which way is better, and where it stands."""
+    """A number of a run: its name, unit, direction and how to get it."""
 
     name: str
     unit: Unit
@@ -54,12 +54,12 @@ MEASURES = (*LATENCIES, *RATES)
 
 
 def measures(side: Measured) -> tuple[Measure, ...]:
-    """Those that mean something here: without objectives there is no goodput."""
+    """The measures that apply: goodput requires objectives."""
     return tuple(f for f in MEASURES if side.slo or f.name not in ("goodput", "within the objectives"))
 
 
 def beside(sides: Sequence[Measured]) -> tuple[list[str], list[list[str]]]:
-    """Head and rows: the measures of one side, or of two and their ratio."""
+    """Table head and rows: the measures of one side, or of two sides with difference and ratio."""
     head = ["", *(side.label for side in sides)]
     if len(sides) == 2:
         head += ["difference", f"{sides[0].label} ÷ {sides[1].label}"]
@@ -76,7 +76,7 @@ def beside(sides: Sequence[Measured]) -> tuple[list[str], list[list[str]]]:
 
 
 def shown(value: float | None, unit: Unit) -> str:
-    """With its unit."""
+    """Format a value with its unit."""
     if value is None:
         return NONE
     match unit:
@@ -91,26 +91,26 @@ def shown(value: float | None, unit: Unit) -> str:
 
 
 def ms(value: float | None) -> str:
-    """Milliseconds; seconds from ten of them on."""
+    """Format milliseconds; 10 s and more as seconds."""
     if value is None:
         return NONE
     return f"{value / 1e3:.1f} s" if abs(value) >= 10_000 else f"{digits(value)} ms"
 
 
 def digits(value: float) -> str:
-    """Three that count, and thousands apart."""
+    """Format with three significant digits and thousands separators."""
     size = abs(value)
     return f"{value:.2f}" if size < 9.995 else f"{value:.1f}" if size < 99.95 else f"{value:,.0f}"
 
 
 def share(value: float | None) -> str:
-    """In per cent. What is not nothing does not look like it."""
+    """Format a share as per cent, such that small values do not round to 0 %, nor large ones to 100 %."""
     if value is None:
         return NONE
     percent = value * 100
     if 0 < abs(percent) < 0.01:
         return "< 0.01 %" if percent > 0 else "> −0.01 %"
-    # 99.996 % is not all of them.
+    # 99.996 % must not read as 100 %.
     if 99.99 < percent < 100:
         return "> 99.99 %"
     return f"{percent:.4g} %" if percent > 99 else f"{percent:.3g} %"
@@ -121,7 +121,7 @@ def ratio(a: float | None, b: float | None) -> str:
 
 
 def difference(a: float | None, b: float | None, unit: Unit) -> str:
-    """Of latencies: what a gateway adds is a time, whatever the engine behind it takes."""
+    """The difference of two latencies, such as the time that a gateway adds; "" for other units."""
     if a is None or b is None or unit != "ms":
         return ""
     sign = "" if abs(a - b) < 0.005 else "+" if a > b else "−"
@@ -133,7 +133,7 @@ def mib(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`90 s`, `12 min`, `1 h 30 min`."""
+    """Format seconds as `90 s`, `12 min` or `1 h 30 min`."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

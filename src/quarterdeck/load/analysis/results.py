@@ -1,10 +1,10 @@
-"""What a run left in its folder, read back. The one place that knows the files: report, budgets, comparison use it.
+"""Reads a result folder. Only this module knows the files; reports, budgets and comparisons use it.
 
-`run.json` and `requests.csv` must be there; the others may be missing, and what they would have told is then left out.
-A file that is there and can't be understood is an error with its line: half a report would look like a whole one.
+`run.json` and `requests.csv` are required; data of other missing files is left out. A file that can't be parsed is an
+error with its line, because an incomplete report would look complete.
 
-A folder without `run.json` but with `rounds/` (of `quarterdeck bench`) holds several runs of one schedule. They are
-read as one: every request keeps its time since its own round's start.
+A folder without `run.json` but with `rounds/` (from `quarterdeck bench`) holds several runs of one schedule. They are
+read as one run, in which the times of a request count from the start of its own round.
 """
 
 import csv
@@ -24,12 +24,12 @@ BASELINE = "baseline"
 
 
 class ResultsError(Exception):
-    """A run's folder can't be read; the message names the file and what is wrong with it."""
+    """A result folder can't be read; the message names the file and the problem."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A row of `requests.csv`. Times are seconds since the run's start, as the schedule counts them."""
+    """A row of `requests.csv`. Times are seconds since the start of the schedule."""
 
     target: str
     scenario: str
@@ -49,7 +49,7 @@ class Request:
     request_id: str
     cost: float | None
     rate: float | None
-    """Arrivals a second that the schedule wanted then. None: a closed loop wants none."""
+    """Scheduled arrivals per second at that time. None: a closed loop."""
 
     @property
     def is_ok(self) -> bool:
@@ -57,12 +57,12 @@ class Request:
 
     @property
     def is_error(self) -> bool:
-        """Not what was asked for. A misbehaving client that got what it deserves (`expected:…`) is no error."""
+        """Neither answered nor, for a misbehaving client, rejected as intended (`expected:…`)."""
         return not self.is_ok and not self.outcome.startswith("expected:")
 
     @property
     def ttft_ms(self) -> float | None:
-        """From when the schedule wanted the request: a client that is late does not make the server look fast."""
+        """From when the request was due, so that a late client does not make the server look fast."""
         return None if self.first_token is None else (self.first_token - self.intended) * 1e3
 
     @property
@@ -71,18 +71,18 @@ class Request:
 
     @property
     def answer_ms(self) -> float:
-        """Until the answer began: its first token, or all of it where it is no stream."""
+        """Until the first token; until the end for an answer that is not streamed."""
         return self.total_ms if self.first_token is None else (self.first_token - self.intended) * 1e3
 
     @property
     def lag_ms(self) -> float:
-        """How much later than wanted the client sent it."""
+        """How late the client sent it."""
         return (self.started - self.intended) * 1e3
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessReading:
-    """A process at one moment."""
+    """Resource usage of a process at one time."""
 
     at: float
     rss_bytes: int
@@ -92,7 +92,7 @@ class ProcessReading:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that was done to the target while it ran, from `at` to `ended`: a soak's fault."""
+    """A fault injected into the target, from `at` to `ended`, in a soak."""
 
     at: float
     ended: float
@@ -101,7 +101,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`run.json`. `about` is all of it, for what is only shown."""
+    """`run.json`. `about` is the whole content, for values that are only displayed."""
 
     profile: str
     seed: int | None
@@ -109,23 +109,23 @@ class Run:
     ended: float
     warmup_seconds: float
     slo: Mapping[str, float]
-    """`ttft_ms`, `itl_ms`, `total_ms`: those that were set."""
+    """`ttft_ms`, `itl_ms`, `total_ms`, if set."""
     about: Mapping[str, Any]
 
     @property
     def seconds(self) -> float:
-        """What was measured: without the warm-up."""
+        """Measured time, without the warm-up."""
         return max(0.0, self.ended - self.started - self.warmup_seconds)
 
 
 @dataclass(frozen=True)
 class Results:
-    """One run, or the rounds of one."""
+    """One run, or the rounds of a bench."""
 
     folder: Path
     run: Run
     rounds: int
-    """How often the schedule was run at each target."""
+    """How often the schedule ran against each target."""
     requests: tuple[Request, ...]
     gaps: Mapping[tuple[str, str], LatencyHistogram]
     """Gaps between tokens in ms, by target and scenario."""
@@ -146,12 +146,12 @@ class Results:
 
 
 def read(folder: Path) -> Results:
-    """Raises ResultsError."""
+    """Read a folder. Raises ResultsError."""
     if (folder / "run.json").exists():
         return _read_one(folder)
     rounds = [file.parent for file in (folder / "rounds").glob("*/run.json")]
     if not rounds:
-        raise ResultsError(f"{folder}: no run.json there, so it is no run's folder (or the run did not get to its end)")
+        raise ResultsError(f"{folder}: no run.json: not a result folder, or the run did not finish")
     return _together(folder, sorted((_read_one(one) for one in rounds), key=lambda part: part.run.started))
 
 
@@ -171,7 +171,7 @@ def _read_one(folder: Path) -> Results:
 
 
 def _together(folder: Path, parts: list[Results]) -> Results:
-    """Rounds as one run. Targets are told by the rounds' folders: `1-main`, `1-baseline`."""
+    """Combine rounds into one run. Folder names identify the targets: `1-main`, `1-baseline`."""
     requests: list[Request] = []
     gaps: dict[tuple[str, str], list[LatencyHistogram]] = {}
     processes: dict[tuple[str, int], tuple[ProcessReading, ...]] = {}
@@ -193,7 +193,7 @@ def _together(folder: Path, parts: list[Results]) -> Results:
     first = mains[0].run
     about = {**first.about, "baseline": others[0].run.about.get("target") if others else None}
     run = Run(first.profile, first.seed, first.started, first.ended, first.warmup_seconds, first.slo, about)
-    together = {of: whole for of, told in gaps.items() if (whole := merged(told))}
+    together = {of: whole for of, parts_of in gaps.items() if (whole := merged(parts_of))}
     return Results(folder, run, len(mains), tuple(requests), together, processes, series)
 
 
@@ -226,7 +226,7 @@ def _read_run(file: Path) -> Run:
 
 def _read_requests(file: Path, run: Run) -> Iterator[Request]:
     if not file.exists():
-        raise ResultsError(f"{file} is missing: without it there is nothing to report")
+        raise ResultsError(f"{file} is missing: there is nothing to report")
     for line, row in _rows(file):
         try:
             yield _request(row, run.started)
@@ -265,9 +265,9 @@ def _read_gaps(file: Path) -> dict[tuple[str, str], LatencyHistogram]:
     found: dict[tuple[str, str], LatencyHistogram] = {}
     for target, scenarios in _json_object(file).items():
         try:
-            for scenario, told in scenarios.items():
-                edges = tuple(float(edge) for edge in told["edges_ms"])
-                found[target, scenario] = LatencyHistogram(edges, tuple(int(count) for count in told["counts"]))
+            for scenario, entry in scenarios.items():
+                edges = tuple(float(edge) for edge in entry["edges_ms"])
+                found[target, scenario] = LatencyHistogram(edges, tuple(int(count) for count in entry["counts"]))
         except KeyError as error:
             raise ResultsError(f"{file}: {target}: {error.args[0]} is missing") from None
         except (AttributeError, TypeError, ValueError) as error:
@@ -317,7 +317,7 @@ def _bad_row(file: Path, line: int, error: Exception) -> ResultsError:
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Each row with its line. A last line cut off by a killed run is left out: it is no measurement."""
+    """Yield each row with its line number, without an incomplete last line of a killed run."""
     try:
         with file.open(encoding="utf-8", newline="") as lines:
             reader = csv.DictReader(lines)
@@ -339,7 +339,7 @@ def _json_object(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ResultsError(f"{file}: {error}") from None
     if not isinstance(value, dict):
-        raise ResultsError(f"{file}: an object was expected")
+        raise ResultsError(f"{file}: expected an object")
     return value
 
 

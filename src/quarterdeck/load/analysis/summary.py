@@ -1,11 +1,11 @@
-"""A run in numbers: what budgets judge, tables show and comparisons divide. Pure.
+"""The figures of a run, used by budgets, tables and comparisons. Pure.
 
-What each number means, once and for all:
+Definitions:
 
-- Latencies are those of answered requests (outcome `ok`), counted from when the schedule wanted the request.
-- A gap (inter-token latency, ITL) is the time between two pieces of a stream, all streams' gaps together.
-- Goodput counts answered requests that kept every objective that was set (SLO); an error keeps none.
-- The warm-up is left out of all of them.
+- Latencies are those of answered requests (outcome `ok`) and count from when a request was due.
+- A gap (inter-token latency, ITL) is the time between two chunks of a stream, over all streams.
+- Goodput counts answered requests that met every objective (SLO); an error meets none.
+- The warm-up is excluded.
 """
 
 import itertools
@@ -19,27 +19,27 @@ from quarterdeck.load.analysis.knee import KEPT_SHARE
 from quarterdeck.load.analysis.results import BASELINE, MAIN, ProcessReading, Request, Results
 
 LAG_SHARE = 0.05
-"""A client later than this share of a latency makes that latency partly its own."""
+"""Lag above this share of a latency makes the client a bottleneck."""
 TIMER_MS, SLICE_MS = 1.5, 5.0
-"""By so much an idle client is late, too, and is no bottleneck for it: a timer's grain is a millisecond (p50), and who
-wakes while another process runs waits for the end of its time slice (p99)."""
-LEAST_OF_A_STRETCH = 50
-"""Requests, on the mean, before the run is cut into more stretches."""
+"""Lag of an idle client, which does not make it a bottleneck: timers have a resolution of a millisecond (p50), and a
+process that wakes while another one runs waits for the end of its time slice (p99)."""
+MIN_STEP_REQUESTS = 50
+"""Minimum mean number of requests per step over time."""
 SETTLE_SECONDS = 60.0
-"""A process's first minute, or the first third of its life where that is longer, is no growth: it fills its caches."""
+"""Growth excludes a process's first minute, or first third if that is longer, in which it fills its caches."""
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One side: the requests of one target of a run."""
+    """The measurements of one target of a run."""
 
     label: str
     requests: tuple[Request, ...]
     gaps: Mapping[str, LatencyHistogram]
     """By scenario."""
     seconds: float
-    """How long was measured, all rounds together."""
+    """Measured time, over all rounds."""
     slo: Mapping[str, float] = field(default_factory=dict)
     rounds: int = 1
 
@@ -49,7 +49,7 @@ class Measured:
 
     @cached_property
     def judged(self) -> tuple[Request, ...]:
-        """Those that should have been answered: all but the misbehaving clients' that ended as expected."""
+        """Requests that should be answered: all except those of misbehaving clients rejected as intended."""
         return tuple(request for request in self.requests if request.is_ok or request.is_error)
 
     @cached_property
@@ -101,14 +101,14 @@ class Measured:
         return sum(request.output_tokens for request in self.answered) / self.seconds if self.seconds else None
 
     def of(self, scenario: str) -> "Measured":
-        """The part of one scenario."""
+        """The measurements of one scenario."""
         rows = tuple(request for request in self.requests if request.scenario == scenario)
         gaps = {scenario: self.gaps[scenario]} if scenario in self.gaps else {}
         return Measured(scenario, rows, gaps, self.seconds, self.slo, self.rounds)
 
 
 def measured(results: Results, target: str = MAIN, label: str | None = None) -> Measured:
-    """One target's side of a run, without the warm-up."""
+    """The measurements of one target, without the warm-up."""
     after = results.run.warmup_seconds
     rows = tuple(r for r in results.requests if r.target == target and r.intended >= after)
     gaps = {scenario: histogram for (of, scenario), histogram in results.gaps.items() if of == target}
@@ -116,27 +116,27 @@ def measured(results: Results, target: str = MAIN, label: str | None = None) -> 
 
 
 def sides(results: Results) -> list[Measured]:
-    """What was measured in this run: the target, and beside it the baseline where there is one."""
+    """The measurements of the target and, if there is one, of the baseline."""
     labels = {MAIN: "target", BASELINE: "baseline"}
     found = [target for target in results.targets if target in labels] or [MAIN]
     return [measured(results, target, labels[target]) for target in found]
 
 
 def keeps(request: Request, slo: Mapping[str, float]) -> bool:
-    """Whether an answer kept the objectives. One without a first token or a gap has no such objective to keep.
+    """Whether an answer met every objective. Objectives on values that it does not have do not apply.
 
-    A request's gap is its mean: one late token in a thousand does not make an answer a bad one.
+    ITL is judged by the mean gap: one late token in a thousand does not make an answer bad.
     """
-    told = {"ttft_ms": request.ttft_ms, "itl_ms": request.itl_ms, "total_ms": request.total_ms}
-    return request.is_ok and all((value := told.get(name)) is None or value <= limit for name, limit in slo.items())
+    values = {"ttft_ms": request.ttft_ms, "itl_ms": request.itl_ms, "total_ms": request.total_ms}
+    return request.is_ok and all((value := values.get(name)) is None or value <= limit for name, limit in slo.items())
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What came of the requests that one rate, or one stretch of time, held."""
+    """The measurements of one rate, or of one stretch of time."""
 
     at: float
-    """The rate (arrivals/s), or the middle of the stretch in seconds."""
+    """The rate in arrivals/s, or the middle of the stretch in seconds."""
     part: Measured
 
     @property
@@ -145,13 +145,13 @@ class Step:
 
 
 def over_time(side: Measured, points: int = 60) -> list[Step]:
-    """The run in even stretches, by when the schedule wanted each request."""
+    """Split the run into even stretches, by when requests were due."""
     if not side.requests:
         return []
     first = min(request.intended for request in side.requests)
     last = max(request.intended for request in side.requests)
-    # Wide enough for a p99 that means something.
-    points = max(1, min(points, len(side.requests) // side.rounds // LEAST_OF_A_STRETCH))
+    # Wide enough for a meaningful p99.
+    points = max(1, min(points, len(side.requests) // side.rounds // MIN_STEP_REQUESTS))
     width = even_width((last - first) / points)
     rows: dict[int, list[Request]] = {}
     for request in side.requests:
@@ -160,18 +160,18 @@ def over_time(side: Measured, points: int = 60) -> list[Step]:
     return [
         Step(first + (i + 0.5) * width, Measured(side.label, tuple(rows[i]), {}, width * side.rounds, side.slo))
         for i in sorted(rows)
-        if (i + 1) * width <= last - first or len(rows) == 1  # the last stretch is cut short: it would look like a fall
+        if (i + 1) * width <= last - first or len(rows) == 1  # an incomplete last stretch would look like a drop
     ]
 
 
 def even_width(seconds: float) -> float:
-    """The next width that people count in."""
+    """The next round width."""
     widths = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800)
     return float(next((width for width in widths if width >= seconds), 3600))
 
 
 def by_rate(side: Measured, most: int = 12) -> list[Step]:
-    """The run by the rate the schedule wanted. Many different rates (a ramp) are put together, even in number."""
+    """Split the run by scheduled rate. Many rates, as in a ramp, are merged into at most `most` groups."""
     rows: dict[float, list[Request]] = {}
     for request in side.requests:
         if request.rate:
@@ -185,14 +185,14 @@ def by_rate(side: Measured, most: int = 12) -> list[Step]:
     for group in groups:
         held = tuple(request for rate in group for request in rows[rate])
         mean = sum(request.rate or 0 for request in held) / len(held)
-        # How long the schedule stood there: what it asked for at this rate, divided by it.
+        # Time at these rates: the scheduled requests of each rate, divided by it.
         seconds = sum(len(rows[rate]) / rate for rate in group)
         steps.append(Step(mean, Measured(side.label, held, {}, seconds, side.slo)))
     return steps
 
 
 def knee(steps: Sequence[Step]) -> float | None:
-    """The highest rate up to which every rate was kept up with. None: not even the lowest was."""
+    """The highest rate up to which the server kept up with every rate. None: not even with the lowest."""
     best = None
     for step in steps:
         if step.kept_share < KEPT_SHARE:
@@ -206,7 +206,7 @@ def knee(steps: Sequence[Step]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How late the client was, beside what it measured, at the middle and at the end of the distribution."""
+    """The client's lag and the measured latencies, at p50 and p99, in milliseconds."""
 
     p50: float
     p99: float
@@ -215,12 +215,12 @@ class Lag:
 
     @property
     def share(self) -> float:
-        """The larger part of a latency that was the client's own."""
+        """The larger of the client's shares of p50 and p99."""
         return max(_part(self.p50, self.answer_p50), _part(self.p99, self.answer_p99))
 
     @property
     def busy_part_of_p50(self) -> float:
-        """The client's own part of the middle, without what an idle client is late by, too."""
+        """The client's share of p50, without the lag of an idle client."""
         return _part(self.p50 - TIMER_MS, self.answer_p50)
 
     @property
@@ -250,16 +250,16 @@ def lag(side: Measured) -> Lag | None:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How a process's memory moved once it had settled."""
+    """Memory growth of a process after settling."""
 
     name: str
     mib_per_hour: float | None
     minutes: float
-    """How much of settled life was looked at. A slope over few of them says little."""
+    """Observed time after settling. A slope over few minutes means little."""
 
 
 def growth(results: Results) -> list[Growth]:
-    """One for each name: a process that was restarted is fitted in parts, with one slope."""
+    """Growth by process name; restarts are fitted in parts, with one slope."""
     named: dict[str, list[Sequence[ProcessReading]]] = {}
     for (name, _), samples in results.processes.items():
         named.setdefault(name, []).append(settled(samples))
@@ -280,7 +280,7 @@ def settled(samples: Sequence[ProcessReading]) -> Sequence[ProcessReading]:
 
 
 def metric(results: Results, name: str) -> list[tuple[float, float]]:
-    """A counter's sum over its labels, at each time it was read."""
+    """A counter summed over its labels, at each scrape."""
     sums: dict[float, float] = {}
     for series, points in results.series.items():
         if series.partition("{")[0].removesuffix("_total") == name:
@@ -290,41 +290,43 @@ def metric(results: Results, name: str) -> list[tuple[float, float]]:
 
 
 def rise(points: Sequence[tuple[float, float]]) -> float:
-    """By how much a counter rose. A restart sets it to 0, which is no fall."""
+    """The increase of a counter, taking resets into account."""
     pairs = itertools.pairwise(points)
     return sum(after - before if after >= before else after for (_, before), (_, after) in pairs)
 
 
 def cost(results: Results) -> float | None:
-    """Dollars, as the answers told, or as the gateway counted. None: nobody told."""
-    told = [request.cost for request in results.requests if request.cost is not None and request.target == MAIN]
-    if told:
-        return sum(told)
+    """Dollars reported in the answers, else counted by the gateway. None: unknown."""
+    costs = [request.cost for request in results.requests if request.cost is not None and request.target == MAIN]
+    if costs:
+        return sum(costs)
     counted = metric(results, "quarterdeck_cost_dollars")
     return rise(counted) if len(counted) > 1 else None
 
 
 def cost_drift(results: Results) -> float | None:
-    """By what share the price of a token changed from the first half of the run to the second. None: not told.
+    """The relative change of the price per token from the first to the second half of the run. None: unknown.
 
-    The traffic's mix stays as it is, so a token's price should: if it moves, something is counted twice or not at all.
+    The traffic mix is constant, so a changed price means that something is counted twice or not at all.
     """
     main = [r for r in results.requests if r.target == MAIN]
-    told = [r for r in main if r.cost is not None]
-    if told:
-        middle = (min(r.ended for r in told) + max(r.ended for r in told)) / 2
-        halves = [[r for r in told if (r.ended < middle) == is_first] for is_first in (True, False)]
+    priced = [r for r in main if r.cost is not None]
+    if priced:
+        middle = (min(r.ended for r in priced) + max(r.ended for r in priced)) / 2
+        halves = [[r for r in priced if (r.ended < middle) == is_first] for is_first in (True, False)]
         return _drift([(sum(r.cost or 0 for r in half), tokens(half)) for half in halves])
     counted = metric(results, "quarterdeck_cost_dollars")
-    spoken = metric(results, "quarterdeck_tokens")
-    if len(counted) < 4 or len(spoken) < 4:
+    token_counts = metric(results, "quarterdeck_tokens")
+    if len(counted) < 4 or len(token_counts) < 4:
         return None
     middle = (counted[0][0] + counted[-1][0]) / 2
 
     def half(points: Sequence[tuple[float, float]], *, is_first: bool) -> float:
         return rise([point for point in points if (point[0] < middle) == is_first])
 
-    return _drift([(half(counted, is_first=is_first), half(spoken, is_first=is_first)) for is_first in (True, False)])
+    return _drift(
+        [(half(counted, is_first=is_first), half(token_counts, is_first=is_first)) for is_first in (True, False)]
+    )
 
 
 def tokens(requests: Iterable[Request]) -> int:
