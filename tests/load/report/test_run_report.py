@@ -84,7 +84,7 @@ def test_every_plot_has_its_numbers_as_a_table_and_a_caption(tmp_path: Path) -> 
 
 def test_the_numbers_are_those_of_the_rows(tmp_path: Path) -> None:
     page = read(run_report.write(rich(tmp_path)))
-    numbers = {row[0]: row[1] for row in page.tables["In numbers"]}
+    numbers = {row[0]: row[1] for row in page.tables["Figures"]}
     assert numbers["time to first token, p50"] == "40.0 ms"
     assert numbers["whole request, p99"] == "400 ms"
     assert numbers["requests"] == "595"
@@ -95,15 +95,15 @@ def test_the_numbers_are_those_of_the_rows(tmp_path: Path) -> None:
     assert [row[:2] for row in gaps] == [["", "count"], ["all", "100"], ["chat", "100"]]
     over = page.tables["Time to first token over the run"]
     assert over[1] == ["5 s", "40.0 ms", "40.0 ms", "100"]
-    outcomes = page.tables["How requests ended, those that went wrong first"]
-    assert outcomes[1] == ["timeout", "no answer", "1", "0.168 %", "req_lost"]
-    assert [row[0] for row in outcomes[2:]] == ["disconnected (as meant: a client that misbehaves)", "answered"]
-    (cached,) = page.tables["Answers from the cache, and prompt tokens the engines had computed before"][1:]
+    outcomes = page.tables["Outcomes, errors first"]
+    assert outcomes[1] == ["timeout", "no response", "1", "0.168 %", "req_lost"]
+    assert [row[0] for row in outcomes[2:]] == ["disconnected (expected: misbehaving client)", "answered"]
+    (cached,) = page.tables["Answers from the gateway's cache, and prompt tokens from the engines' prefix caches"][1:]
     assert cached[:2] == ["repeat", "66.7 % (2 of 3)"]
-    assert [row[0] for row in page.tables["What came of each rate"]] == ["rate", "10/s", "11/s", "12/s"]
+    assert [row[0] for row in page.tables["Answers by rate"]] == ["rate", "10/s", "11/s", "12/s"]
     memory = page.tables["Memory of each process"]
     assert memory[1] == ["gateway", "1", "100 MiB", "159 MiB", "159 MiB", "–"]
-    costs = page.tables["What the traffic cost, as the gateway counted it"]
+    costs = page.tables["Cost of the traffic, as counted by the gateway"]
     assert costs[1][1] == "$ 0.59"
 
 
@@ -121,10 +121,10 @@ def test_a_good_run_is_told_in_a_sentence(tmp_path: Path) -> None:
     write_run(tmp_path, steady(60))
     budgets.write(tmp_path, budgets.check(budgets.parse({"error_rate": 0, "cost_drift": 1}), results.read(tmp_path)))
     words = read(run_report.write(tmp_path)).words
-    assert "Passed. 1 of 2 budgets kept, 1 not judged. All 600 requests ended as they should." in words
-    assert "Half had their first token within 50.0 ms, 99 of 100 within 50.0 ms." in words
-    assert "600 requests to sim at http://127.0.0.1:8000/v1 in 60 s, 10 a second. Kinds of user: chat 100 %." in words
-    assert "constant arrivals; 10 a second; 60 s; chat (max_tokens 64)" in words
+    assert "Passed. 1 of 2 budgets kept, 1 not checked. All 600 requests succeeded." in words
+    assert "Time to the first token: p50 50.0 ms, p99 50.0 ms." in words
+    assert "600 requests to sim at http://127.0.0.1:8000/v1 in 60 s, 10 per second. Scenarios: chat 100 %." in words
+    assert "constant arrivals; 10 per second; 60 s; chat (max_tokens 64)" in words
     assert "A processor, 2 cores, 24 GiB, Linux 6.1" in words
 
 
@@ -132,19 +132,22 @@ def test_a_client_that_was_the_bottleneck_is_told_at_the_top(tmp_path: Path) -> 
     write_run(tmp_path, [request(i, ttft_ms=50, started=START + i + 0.02) for i in range(50)])
     words = read(run_report.write(tmp_path)).words
     assert words.count("The client was the bottleneck.") == 2
-    assert "up to 40 % of a latency above is its own" in words
+    assert "up to 40 % of the latencies above is its own lag" in words
     assert "The client was the bottleneck" not in read(run_report.write(rich(tmp_path / "other"))).words
 
 
 def test_a_client_that_stalled_now_and_then_is_told_to_have_spoiled_the_end(tmp_path: Path) -> None:
     rows = [request(i / 10, started=START + i / 10 + (0.03 if i % 50 == 0 else 0)) for i in range(500)]
     words = read(run_report.write(write_run(tmp_path, rows))).words
-    assert "The client was the bottleneck at p99, though not at the median." in words
+    assert "The client was the bottleneck at p99, but not at the median." in words
 
 
 def test_a_closed_loop_says_what_it_hides(tmp_path: Path) -> None:
     write_run(tmp_path, [request(i, started=START + i) for i in range(50)])
-    assert "Nothing was due at a certain moment" in read(run_report.write(tmp_path)).words
+    assert (
+        "Closed loop: each user sent its next request after the previous answer."
+        in read(run_report.write(tmp_path)).words
+    )
 
 
 def test_nothing_that_a_server_says_becomes_markup(tmp_path: Path) -> None:
@@ -177,10 +180,10 @@ def test_a_baseline_stands_beside_the_target_with_ratios(tmp_path: Path) -> None
         baseline={"url": "http://127.0.0.1:8011/v1"},
     )
     page = read(run_report.write(tmp_path))
-    table = page.tables["In numbers: the target beside the baseline, on the same schedule (one after the other)"]
+    table = page.tables["Figures: target and baseline on the same schedule (one after the other)"]
     assert table[0] == ["", "target", "baseline", "difference", "target ÷ baseline"]
     assert ["time to first token, p50", "80.0 ms", "40.0 ms", "+40.0 ms", "2.00×"] in table
-    assert "a model at http://127.0.0.1:8011/v1; the same schedule" in page.words
+    assert "a model at http://127.0.0.1:8011/v1; same schedule" in page.words
     assert "time to first token: p50 80.0 ms against 40.0 ms (2.00×)" in page.words
 
 
@@ -188,11 +191,11 @@ def test_two_runs_side_by_side_say_what_was_not_the_same(tmp_path: Path) -> None
     rich(tmp_path / "new")
     write_run(tmp_path / "old", steady(60), seed=8, machine={"cpu": "Another"})
     page = read(run_report.write(tmp_path / "new", tmp_path / "old"))
-    assert "Compare with care: the runs differ in machine and seed" in page.words
+    assert "Caution: the runs differ in machine and seed" in page.words
     assert "p50 40.0 ms against 50.0 ms (0.80×)" in page.words
-    table = page.tables["A ÷ B: below 1 A took less time, or did fewer"]
+    table = page.tables["A ÷ B: below 1, A took less time or did fewer"]
     assert ["time to first token, p50", "40.0 ms", "50.0 ms", "−10.0 ms", "0.80×"] in table
-    assert ["machine.cpu", "A processor", "Another"] in page.tables["What was not the same"]
+    assert ["machine.cpu", "A processor", "Another"] in page.tables["Differences"]
     assert (tmp_path / "new" / "against-old.html").exists()
 
 
@@ -200,17 +203,17 @@ def test_equal_runs_are_compared_without_a_warning(tmp_path: Path) -> None:
     write_run(tmp_path / "a", steady(60))
     write_run(tmp_path / "b", steady(60))
     words = read(run_report.write(tmp_path / "a", tmp_path / "b")).words
-    assert "with care" not in words
-    assert "Nothing was different." in words
+    assert "Caution:" not in words
+    assert "No differences." in words
 
 
 def test_warmer_caches_on_one_side_are_told(tmp_path: Path) -> None:
     write_run(tmp_path / "a", steady(60))
     write_run(tmp_path / "b", steady(60, cached_tokens=15))
     words = read(run_report.write(tmp_path / "a", tmp_path / "b")).words
-    assert "The engines knew 0 % of A's prompt tokens and 75 % of B's already" in words
+    assert "0 % of A's prompt tokens and 75 % of B's were in the engines' prefix caches" in words
     write_run(tmp_path / "c", steady(60, cached_tokens=1))
-    assert "engines knew" not in read(run_report.write(tmp_path / "a", tmp_path / "c")).words
+    assert "prefix caches:" not in read(run_report.write(tmp_path / "a", tmp_path / "c")).words
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium here: apt install chromium")

@@ -135,7 +135,7 @@ def is_kept(verdicts: Sequence[Verdict]) -> bool:
     return not any(verdict.outcome == "broken" for verdict in verdicts)
 
 
-# ---- one function per group of limits ---------------------------------------------------------------------------------
+# ---- one function per group of limits --------------------------------------------------------------------------------
 
 
 def _latencies(limits: Limits, side: Measured, results: Results) -> Iterator[Verdict]:

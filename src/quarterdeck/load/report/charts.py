@@ -1,7 +1,7 @@
-"""The report's plots: which lines of which numbers, what a reader should look for, and the same as a table. Pure.
+"""The report's charts: plots with captions on how to read them, and their numbers as tables. Pure.
 
-Each takes the sides of a comparison (a run alone, a run and its baseline, two runs) and draws them over one another:
-colour tells the side, the dash tells the percentile.
+Each function takes the sides of a comparison (one run, a run and its baseline, or two runs) and draws them in one plot:
+colours distinguish sides, dashes percentiles.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,13 +17,13 @@ from quarterdeck.load.report.plots import COLORS, Line, Mark, Plot, Point
 
 PERCENTILES = (("p50", 0.5), ("p99", 0.99))
 SHARES = (*(i / 100 for i in range(100)), 0.993, 0.996, 0.998, 0.999, 1.0)
-"""Where a distribution is drawn: even, and finer towards its end."""
-LEAST_SAMPLES = 20
-"""A stretch with fewer answers has no p99 to speak of: its line has a gap there."""
+"""Quantiles at which a distribution is drawn: even steps, finer towards the end."""
+MIN_SAMPLES = 20
+"""Minimum number of answers for a meaningful p99; the line has a gap otherwise."""
 
 
 def latency_over_time(sides: Sequence[Measured]) -> Chart | None:
-    """Time to first token, or the whole request where nothing streams."""
+    """Time to first token over time, or the whole request if nothing is streamed."""
     is_stream = any(side.ttft for side in sides)
     of = _ttft if is_stream else _total
     name = "Time to first token" if is_stream else "Whole request"
@@ -40,8 +40,8 @@ def latency_over_time(sides: Sequence[Measured]) -> Chart | None:
         marks=_objective(sides, "ttft_ms" if is_stream else "total_ms"),
     )
     caption = (
-        "Look for lines that stay level. One that climbs while the rate stands still means a queue grows; a single peak"
-        " is an event: compare its second with the processes below."
+        "Level lines are good. A climb at a constant rate means that a queue grows; a single peak is an event: compare"
+        " its time with the processes below."
     )
     return Chart(plot, caption, by_side(plot.title, ("at", "side", "p50", "p99", "answered"), rows))
 
@@ -55,13 +55,13 @@ def latency_by_rate(sides: Sequence[Measured]) -> Chart | None:
     plot = Plot(
         f"{name} by rate",
         f"{name} in milliseconds at each rate of arrivals, on a logarithmic axis: {_named(lines)}.",
-        "arrivals a second, as the schedule wanted",
+        "scheduled arrivals per second",
         "ms (log)",
         lines,
         y_log=True,
         marks=_objective(sides, "ttft_ms" if is_stream else "total_ms"),
     )
-    caption = "Look for where p99 leaves p50 behind: from that rate on requests wait for one another."
+    caption = "From the rate at which p99 departs from p50, requests queue."
     return Chart(plot, caption, by_side(plot.title, ("rate", "side", "p50", "p99", "answered"), rows))
 
 
@@ -73,12 +73,12 @@ def first_token_distribution(sides: Sequence[Measured]) -> Chart | None:
     ]
     if not lines:
         return None
-    told = [(label, lambda q, values=values: quantile(values, q), len(values)) for label, values in drawn]
+    quantiles = [(label, lambda q, values=values: quantile(values, q), len(values)) for label, values in drawn]
     caption = (
-        "Read across from 50 % for the usual case and from 99 % for the worst in a hundred. Steep is predictable; a"
-        " long flat shoulder is a second group of requests that took another way (a queue, a cold cache)."
+        "50 % is the typical request, 99 % the worst in a hundred. A steep curve is predictable; a long flat shoulder"
+        " is a second group of requests (a queue, a cold cache)."
     )
-    return _distribution("Time to first token: distribution", lines, told, caption, sides, "ttft_ms")
+    return _distribution("Time to first token: distribution", lines, quantiles, caption, sides, "ttft_ms")
 
 
 def gap_distribution(sides: Sequence[Measured]) -> Chart | None:
@@ -89,22 +89,22 @@ def gap_distribution(sides: Sequence[Measured]) -> Chart | None:
     ]
     if not lines:
         return None
-    told = [(label, gaps.quantile, gaps.total) for label, gaps in drawn]
+    quantiles = [(label, gaps.quantile, gaps.total) for label, gaps in drawn]
     caption = (
-        "All gaps between the pieces of all streams. Steps are batches: an engine that decodes in turns sends pieces in"
-        " bunches. What reads as smooth is below some 50 ms."
+        "Gaps between the chunks of all streams. Steps are batches: an engine that decodes in turns sends chunks in"
+        " bursts. Gaps below about 50 ms read as smooth."
     )
-    return _distribution("Gaps between tokens: distribution", lines, told, caption, sides, "itl_ms")
+    return _distribution("Gaps between tokens: distribution", lines, quantiles, caption, sides, "itl_ms")
 
 
 def throughput(sides: Sequence[Measured]) -> Chart | None:
-    """Asked for, answered and in error, each second; without those of clients that misbehave on purpose."""
+    """Requests, answers and errors per second, without misbehaving clients."""
     lines: list[Line] = []
     rows: list[list[str]] = []
     for i, side in enumerate(sides):
         steps = summary.over_time(side)
         kinds: tuple[tuple[str, int, Callable[[Measured], int]], ...] = (
-            ("asked", 1, lambda part: len(part.judged)),
+            ("requests", 1, lambda part: len(part.judged)),
             ("answered", 0, lambda part: len(part.answered)),
             ("errors", 2, lambda part: part.errors),
         )
@@ -120,14 +120,14 @@ def throughput(sides: Sequence[Measured]) -> Chart | None:
     if not rows:
         return None
     plot = Plot(
-        "Requests a second",
-        f"Requests a second over the run: {_named(lines)}.",
-        "seconds since the start, when the request was due",
+        "Requests per second",
+        f"Requests per second over the run: {_named(lines)}.",
+        "due time, in seconds since the start",
         "requests/s",
         lines,
     )
-    caption = "Answered should lie on asked. Where it falls below, requests failed: the table of outcomes says how."
-    return Chart(plot, caption, by_side(plot.title, ("at", "side", "asked", "answered", "errors"), rows))
+    caption = "Answers should match requests. Where they are lower, requests failed: see the table of outcomes."
+    return Chart(plot, caption, by_side(plot.title, ("at", "side", "requests", "answered", "errors"), rows))
 
 
 def token_throughput(sides: Sequence[Measured]) -> Chart | None:
@@ -142,18 +142,20 @@ def token_throughput(sides: Sequence[Measured]) -> Chart | None:
     if not lines:
         return None
     plot = Plot(
-        "Output tokens a second",
-        f"Output tokens a second over the run: {_named(lines)}.",
-        "seconds since the start, when the request was due",
+        "Output tokens per second",
+        f"Output tokens per second over the run: {_named(lines)}.",
+        "due time, in seconds since the start",
         "tokens/s",
         lines,
     )
-    caption = "What the engines gave, all streams together. Level while the rate rises: the engines are full."
+    caption = (
+        "Output of the engines over all streams. A level line at a rising rate means that the engines are saturated."
+    )
     return Chart(plot, caption, by_side(plot.title, ("at", "side", "tokens/s"), rows))
 
 
 def knee(sides: Sequence[Measured]) -> Chart | None:
-    """What came of each rate: answered, and answered well."""
+    """Answers and goodput at each rate."""
     lines: list[Line] = []
     rows: list[list[str]] = []
     marks: list[Mark] = []
@@ -172,29 +174,29 @@ def knee(sides: Sequence[Measured]) -> Chart | None:
         rows += [[f"{step.at:.4g}/s", side.label, *_step_cells(step)] for step in steps]
     if not rows:
         return None
-    wanted: dict[float, Point] = {
+    scheduled: dict[float, Point] = {
         step.at: (step.at, len(step.part.judged) / step.part.seconds)
         for side in sides
         for step in summary.by_rate(side)
     }
-    lines.append(Line("asked", [wanted[rate] for rate in sorted(wanted)], color=6, dash=2))
+    lines.append(Line("requests", [scheduled[rate] for rate in sorted(scheduled)], color=6, dash=2))
     plot = Plot(
-        "What came of each rate",
-        f"Requests a second that were answered, by the rate that was asked for: {_named(lines)}.",
-        "arrivals a second, as the schedule wanted",
+        "Answers by rate",
+        f"Answered requests per second by scheduled rate: {_named(lines)}.",
+        "scheduled arrivals per second",
         "requests/s",
         lines,
         marks=marks,
     )
     caption = (
-        f"Goodput is what was answered within the objectives. The knee is the last rate at which"
-        f" {KEPT_SHARE:.0%} of it was; beyond it more traffic brings less. No knee marked: it was not reached."
+        f"Goodput counts answers within the objectives. The knee is the last rate at which {KEPT_SHARE:.0%} of the"
+        " requests are within them; beyond it more traffic brings less. No mark: the knee was not reached."
     )
     head = ("rate", "side", "answered", "goodput", "within the objectives")
     return Chart(plot, caption, by_side(plot.title, head, rows))
 
 
-# ---- what several of them share --------------------------------------------------------------------------------------
+# ---- shared parts ----------------------------------------------------------------------------------------------------
 
 
 def _percentile_lines(
@@ -211,7 +213,7 @@ def _percentile_lines(
             continue
         for dash, (name, q) in enumerate(PERCENTILES):
             points: list[Point] = [
-                (step.at, quantile(values, q) if q <= 0.5 or len(values) >= LEAST_SAMPLES else None)
+                (step.at, quantile(values, q) if q <= 0.5 or len(values) >= MIN_SAMPLES else None)
                 for step, values in steps
             ]
             lines.append(Line(_label(sides, side, name), points, color=i, dash=dash + 2 * i))
@@ -225,7 +227,7 @@ def _percentile_lines(
 def _distribution(
     title: str,
     lines: Sequence[Line],
-    told: Sequence[tuple[str, Callable[[float], float | None], int]],
+    quantiles: Sequence[tuple[str, Callable[[float], float | None], int]],
     caption: str,
     sides: Sequence[Measured],
     objective: str,
@@ -242,16 +244,16 @@ def _distribution(
         y_top=100,
     )
     shares = (0.1, 0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
-    head = ("", "count", *("most" if q == 1 else f"p{q * 100:g}" for q in shares))
-    rows = [[label, f"{count:,}", *(ms(of(q)) for q in shares)] for label, of, count in told]
+    head = ("", "count", *("max" if q == 1 else f"p{q * 100:g}" for q in shares))
+    rows = [[label, f"{count:,}", *(ms(of(q)) for q in shares)] for label, of, count in quantiles]
     return Chart(plot, caption, Table(title, head, rows))
 
 
 def _parts(sides: Sequence[Measured]) -> list[Measured]:
-    """The sides themselves; of a run alone also its scenarios, where there are several and not too many to tell."""
+    """The sides; for a single run also its scenarios, if there are several and they remain distinguishable."""
     if len(sides) > 1 or len(sides[0].scenarios) < 2:
         return list(sides)
-    named = [part for name in sides[0].scenarios if len((part := sides[0].of(name)).answered) >= LEAST_SAMPLES]
+    named = [part for name in sides[0].scenarios if len((part := sides[0].of(name)).answered) >= MIN_SAMPLES]
     return [replace(sides[0], label="all"), *named] if len(named) < 2 * COLORS else list(sides)
 
 

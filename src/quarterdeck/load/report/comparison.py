@@ -1,4 +1,4 @@
-"""Two runs side by side: what was not the same in them, their ratios, and their plots over one another."""
+"""Compares two runs: differences in their setup, ratios, and common plots."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,18 +9,18 @@ from quarterdeck.load.report import charts, page, process_charts, summary_text, 
 from quarterdeck.load.report.page import Page
 
 MUST_BE_EQUAL = ("machine", "schedule", "seed")
-"""Where one of these differs, a ratio may be the machine's or the traffic's, not the server's."""
+"""If one of these differs, a ratio may reflect the machine or the traffic instead of the server."""
 
 
 def render(a: Results, b: Results) -> str:
-    """The page. A ratio is A ÷ B: below one means that A took less time, or did fewer."""
+    """Return the page. Ratios are A ÷ B: below 1, A took less time or did fewer."""
     sides = [summary.measured(a, label="A"), summary.measured(b, label="B")]
     runs = [("A", a), ("B", b)]
-    document = Page(f"A {a.name} beside B {b.name}")
-    document.section("Differences", page.table(tables.differences(a, b)) or page.paragraph("Nothing was different."))
+    document = Page(f"A {a.name} compared with B {b.name}")
+    document.section("Differences", page.table(tables.differences(a, b)) or page.paragraph("No differences."))
     document.section(
-        "In numbers",
-        page.table(tables.overall(sides, "A ÷ B: below 1 A took less time, or did fewer")),
+        "Figures",
+        page.table(tables.overall(sides, "A ÷ B: below 1, A took less time or did fewer")),
         page.table(tables.scenarios(sides)),
     )
     document.section(
@@ -42,20 +42,20 @@ def render(a: Results, b: Results) -> str:
     document.section(
         "Processes", document.chart(process_charts.memory(runs)), document.chart(process_charts.processors(runs))
     )
-    document.section("The client", page.table(tables.lag(sides)))
+    document.section("Client", page.table(tables.lag(sides)))
     return document.render(_head(a, b, sides))
 
 
 def _head(a: Results, b: Results, sides: Sequence[Measured]) -> Iterator[str]:
     unequal = [name for name in MUST_BE_EQUAL if a.run.about.get(name) != b.run.about.get(name)]
     if unequal:
-        word = "Compare with care:"
+        word = "Caution:"
         yield page.verdict(
-            word, f"the runs differ in {' and '.join(unequal)}, which alone can make a difference.", "bad"
+            word, f"the runs differ in {' and '.join(unequal)}, which may explain any difference.", "bad"
         )
-    yield page.verdict("In short:", summary_text.in_short(sides), "none")
+    yield page.verdict("Summary:", summary_text.comparison_sentence(sides), "none")
     if note := summary_text.cache_note(sides):
-        yield page.verdict("Compare with care:", note, "bad")
+        yield page.verdict("Caution:", note, "bad")
     for label, run in (("A", a), ("B", b)):
         yield page.paragraph(f"{label}: {run.name}, {run.run.profile}.")
         yield page.facts(summary_text.facts(run))

@@ -1,4 +1,4 @@
-"""What was done to the target while it ran (a soak's faults): as marks in plots over time, and as a table. Pure."""
+"""Faults injected during a run (a soak): marks in plots over time, and a table. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,34 +11,34 @@ from quarterdeck.load.report.page import Chart, Table
 from quarterdeck.load.report.plots import Mark
 
 NAMED = 8
-"""More names would lie upon one another: the table tells them then."""
+"""Maximum number of named marks; more names would overlap, and the table has them."""
 
 
 def marked(chart: Chart | None, events: Sequence[Event]) -> Chart | None:
-    """The plot with an upright line for each."""
+    """Add a vertical line per event to the plot."""
     if chart is None or not events:
         return chart
     is_short = len(events) > NAMED
     marks = [Mark(one.at, "" if is_short else one.name, is_vertical=True, is_short=is_short) for one in events]
     plot = replace(chart.plot, marks=(*chart.plot.marks, *marks))
-    return replace(chart, plot=plot, caption=f"{chart.caption} Upright lines: something was done on purpose then.")
+    return replace(chart, plot=plot, caption=f"{chart.caption} Vertical lines mark injected faults.")
 
 
 def table(side: Measured, events: Sequence[Event]) -> Table:
-    """Each with what became of the requests that were under way."""
+    """A row per event, with the results of the requests in flight."""
     rows = []
     for one in events:
-        met = [request for request in side.requests if request.ended >= one.at and request.started <= one.ended]
-        answered = sorted(request.answer_ms for request in met if request.is_ok)
+        in_flight = [request for request in side.requests if request.ended >= one.at and request.started <= one.ended]
+        answered = sorted(request.answer_ms for request in in_flight if request.is_ok)
         rows.append(
             [
                 f"{one.at:.0f} s",
                 one.name,
                 f"{one.ended - one.at:.1f} s",
-                f"{len(met):,}",
-                f"{sum(request.is_error for request in met):,}",
+                f"{len(in_flight):,}",
+                f"{sum(request.is_error for request in in_flight):,}",
                 ms(quantile(answered, 0.99)) if answered else NONE,
             ]
         )
-    head = ("at", "what was done", "took", "requests under way", "errors", "first answer, p99")
-    return Table("What was done on purpose, and whom it met", head, rows, frozenset({1}))
+    head = ("at", "fault", "duration", "requests in flight", "errors", "first answer, p99")
+    return Table("Injected faults and affected requests", head, rows, frozenset({1}))

@@ -1,6 +1,6 @@
-"""The report's page: HTML elements as text, one stylesheet, nothing from anywhere else.
+"""HTML of the report: elements as text and one stylesheet, without external resources.
 
-Every word that came from outside (a model's name, an error code, a request id) passes through `text` here.
+External text (model names, error codes, request ids) is escaped here.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ STYLE = Path(__file__).with_name("report.css")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under a head. The first column names the row; all others are numbers unless `words` has their place."""
+    """A table. The first column names the row; other columns are numbers unless listed in `words`."""
 
     caption: str
     head: Sequence[str]
@@ -26,7 +26,7 @@ class Table:
 
 
 def by_side(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], words: Iterable[int] = ()) -> Table:
-    """A table whose second column names the side; without that column where there is but one."""
+    """A table whose second column names the side; the column is dropped if there is only one side."""
     if len({row[1] for row in rows}) > 1:
         return Table(caption, head, rows, frozenset({1, *words}))
     fewer = [[*row[:1], *row[2:]] for row in rows]
@@ -35,7 +35,7 @@ def by_side(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], wo
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A plot, what to look for in it, and the same as a table for those who can't see it or want the numbers."""
+    """A plot with a caption on how to read it, and its numbers as a table."""
 
     plot: Plot
     caption: str
@@ -44,7 +44,7 @@ class Chart:
 
 @dataclass(slots=True)
 class Page:
-    """Collects the parts of one document. Knows the plots' numbers, so that each has an id of its own."""
+    """Collects the parts of a document and assigns unique ids."""
 
     title: str
     parts: list[str] = field(default_factory=list)
@@ -52,12 +52,12 @@ class Page:
     _ids: "count[int]" = field(default_factory=lambda: count(1))
 
     def section(self, title: str, *parts: str) -> None:
-        """Left out where there is nothing to say."""
-        told = [part for part in parts if part]
-        if told:
+        """Add a section; skipped if all parts are empty."""
+        present = [part for part in parts if part]
+        if present:
             ident = f"s{next(self._ids)}"
             self.sections.append((ident, title))
-            body = "\n".join(told)
+            body = "\n".join(present)
             self.parts.append(f'<section id="{ident}"><h2>{text(title)}</h2>\n{body}\n</section>')
 
     def chart(self, chart: Chart | None) -> str:
@@ -71,7 +71,7 @@ class Page:
         )
 
     def render(self, head: Iterable[str]) -> str:
-        """The document. `head` stands before the list of sections."""
+        """Return the document. `head` precedes the list of sections."""
         links = "".join(f'<li><a href="#{ident}">{text(title)}</a></li>' for ident, title in self.sections)
         return "\n".join(
             [
@@ -88,23 +88,23 @@ class Page:
         )
 
 
-def table(told: Table) -> str:
-    """With its caption; scrolls sideways where the page is narrow."""
-    if not told.rows:
+def table(data: Table) -> str:
+    """A table with its caption; scrolls horizontally on narrow pages."""
+    if not data.rows:
         return ""
-    heads = "".join(f'<th scope="col"{_kind(i, told.words)}>{text(cell)}</th>' for i, cell in enumerate(told.head))
+    heads = "".join(f'<th scope="col"{_kind(i, data.words)}>{text(cell)}</th>' for i, cell in enumerate(data.head))
     rows = "\n".join(
         "<tr>"
         + "".join(
-            f'<th scope="row">{text(cell)}</th>' if i == 0 else f"<td{_kind(i, told.words)}>{text(cell)}</td>"
+            f'<th scope="row">{text(cell)}</th>' if i == 0 else f"<td{_kind(i, data.words)}>{text(cell)}</td>"
             for i, cell in enumerate(row)
         )
         + "</tr>"
-        for row in told.rows
+        for row in data.rows
     )
     return (
-        f'<div class="scroll" tabindex="0" role="group" aria-label="{text(told.caption)}"><table>'
-        f"<caption>{text(told.caption)}</caption>\n"
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{text(data.caption)}"><table>'
+        f"<caption>{text(data.caption)}</caption>\n"
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
     )
 
@@ -114,30 +114,30 @@ def _kind(column: int, words: frozenset[int]) -> str:
 
 
 def paragraph(words: str, kind: str = "") -> str:
-    """Nothing for no words."""
+    """A paragraph; "" for empty text."""
     opening = f'<p class="{kind}">' if kind else "<p>"
     return f"{opening}{text(words)}</p>" if words else ""
 
 
 def verdict(word: str, sentence: str, kind: str) -> str:
-    """The first thing to read: a word and why. `kind`: good, bad or none."""
+    """A verdict: a word and a sentence. `kind`: good, bad or none."""
     return f'<p class="verdict {kind}"><strong>{text(word)}</strong> {text(sentence)}</p>'
 
 
 def tiles(pairs: Iterable[tuple[str, str]]) -> str:
-    """A few large numbers."""
+    """A row of large numbers."""
     items = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in pairs)
     return f'<dl class="tiles">{items}</dl>'
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
-    """What was run, on what."""
+    """A list of (name, value) facts."""
     items = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in pairs if value)
     return f'<dl class="facts">{items}</dl>'
 
 
 def links(pairs: Iterable[tuple[str, str, str]]) -> str:
-    """Address, name, what it holds."""
+    """A list of links from (address, name, description)."""
     items = "".join(
         f'<li><a href="{text(href)}"><code>{text(name)}</code></a> {text(what)}</li>' for href, name, what in pairs
     )

@@ -1,10 +1,10 @@
-"""Lines on axes, as inline SVG. Pure: values in, text out.
+"""Line plots as inline SVG. Pure: values in, text out.
 
-Our own 200 lines and not a library's script: the report must open from an archive in ten years, without a network and
-without JavaScript, follow the reader's light or dark, and print. A plotting library would be a megabyte in each report,
-and would still have to be told how to say in words what it shows.
+Not a plotting library: reports must open from an archive in ten years without a network or JavaScript, follow the
+reader's light or dark mode, and print. A library would add a megabyte to each report and would still need alternative
+texts.
 
-Colours and dashes are classes (`c0`…, `d0`…) that `report.css` gives a meaning: no line is told by its colour alone.
+Colours and dashes are CSS classes (`c0`…, `d0`…) of `report.css`; no line is identified by colour alone.
 """
 
 import math
@@ -15,19 +15,19 @@ from html import escape
 WIDTH, HEIGHT = 720, 300
 LEFT, RIGHT, BOTTOM = 64, 18, 44
 SHORT = 16
-"""A short mark's height."""
+"""Height of a short mark."""
 ROW = 18
-"""A row of the legend."""
+"""Height of a row of the legend."""
 LETTER = 6.4
-"""A letter's mean width in the legend's type."""
+"""Mean width of a letter in the legend."""
 COLORS, DASHES = 8, 4
 Point = tuple[float, float | None]
-"""Without a height: a gap in the line."""
+"""(x, y); a y of None is a gap in the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One series. Lines of one thing share a colour, lines of one kind (a percentile) a dash."""
+    """One series. Lines of one subject share a colour, lines of one kind (a percentile) a dash pattern."""
 
     label: str
     points: Sequence[Point]
@@ -37,18 +37,18 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A straight line across the plot: a limit, a knee, a percentile."""
+    """A reference line across the plot: a limit, a knee, a percentile."""
 
     value: float
     label: str
     is_vertical: bool = False
     is_short: bool = False
-    """An upright one that only stands on the axis: many of them would hide the lines."""
+    """A short vertical mark on the axis, for marks so many that they would hide the lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """What is drawn. `alt` says in words what a reader would see."""
+    """A plot. `alt` is its text alternative."""
 
     title: str
     alt: str
@@ -59,12 +59,12 @@ class Plot:
     y_log: bool = False
     marks: Sequence[Mark] = ()
     y_top: float | None = None
-    """Where the axis ends; None: where the values do."""
+    """Upper end of the y axis. None: from the values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Values to places. `start` and `end` are the places of `low` and `high`."""
+    """Maps values to positions. `start` and `end` are the positions of `low` and `high`."""
 
     low: float
     high: float
@@ -88,11 +88,11 @@ class Axis:
 
 
 def axis(values: Sequence[float], start: float, end: float, *, is_log: bool, from_zero: bool) -> Axis:
-    """An axis on which all the values lie, and which begins and ends at a round number."""
+    """An axis that covers all values and ends at round numbers."""
     if is_log:
         positive = [value for value in values if value > 0] or [1.0]
         low, high = 10 ** math.floor(math.log10(min(positive))), 10 ** math.ceil(math.log10(max(positive)))
-        # Half a decade of nothing is a waste of a small plot: end at 1, 2 or 5 of it.
+        # End at 1, 2 or 5 of a decade, to save space in a small plot.
         low = max(step * low for step in (1, 2, 5) if step * low <= min(positive) * (1 + 1e-9))
         high = min((high * part for part in (0.2, 0.5, 1) if high * part >= max(positive) * (1 - 1e-9)), default=high)
         return Axis(low, high if high > low else low * 10, start, end, is_log=True)
@@ -105,7 +105,7 @@ def axis(values: Sequence[float], start: float, end: float, *, is_log: bool, fro
 
 
 def tick_step(span: float, about: int = 6) -> float:
-    """1, 2 or 5 times a power of ten, so that some `about` of them fill the span."""
+    """1, 2 or 5 times a power of ten, so that about `about` steps fill the span."""
     raw = span / about
     power = 10 ** math.floor(math.log10(raw))
     return float(next(step for step in (1, 2, 5, 10) if step * power >= raw * (1 - 1e-9)) * power)
@@ -118,7 +118,7 @@ def even_ticks(low: float, high: float) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Decades; with their 2 and 5 where that leaves room for the numbers."""
+    """Decades, with their 2 and 5 if the labels fit."""
     decades = range(math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9) + 1)
     steps = (1, 2, 5) if len(decades) <= 5 else (1,)
     ticks = [step * 10.0**decade for decade in decades for step in steps]
@@ -126,7 +126,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def number(value: float) -> str:
-    """A tick's number: short, and no more digits than it has."""
+    """Format a tick label briefly."""
     for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
             unit = 1e3 if letter == "k" else limit
@@ -135,7 +135,7 @@ def number(value: float) -> str:
 
 
 def draw(plot: Plot, ident: str) -> str:
-    """The whole `<svg>`. `ident` is unique on the page: title and description are referred to by it."""
+    """Return the `<svg>` element. `ident` must be unique on the page; title and description use it as id."""
     legend = list(_legend(plot.lines))
     top = 12 + ROW * (1 + max((row for row, _, _ in legend), default=-1))
     height = HEIGHT + top - 12
@@ -178,23 +178,23 @@ def _grid(plot: Plot, xs: Axis, ys: Axis) -> Iterator[str]:
 
 
 def _marks(plot: Plot, xs: Axis, ys: Axis) -> Iterator[str]:
-    """Lines across, each with its words; those of upright ones stand above the axis, one above the other."""
+    """Reference lines with labels; the labels of vertical lines are stacked above the axis."""
     row = 0
     for mark in plot.marks:
-        words = escape(mark.label)
+        label = escape(mark.label)
         if mark.is_vertical and xs.holds(mark.value):
             x, y = xs.place(mark.value), ys.start - 8 - 15 * row
             row += 1
             side, beside = ("end", x - 5) if x > (LEFT + WIDTH) / 2 else ("begin", x + 5)
             top = ys.start - SHORT if mark.is_short else ys.end
             yield f'<path class="mark" d="M{x:.1f} {ys.start:.1f}V{top:.1f}"/>'
-            if words:
-                yield f'<text class="tick halo {side}" x="{beside:.1f}" y="{y:.1f}">{words}</text>'
+            if label:
+                yield f'<text class="tick halo {side}" x="{beside:.1f}" y="{y:.1f}">{label}</text>'
         elif not mark.is_vertical and ys.holds(mark.value):
             y = ys.place(mark.value)
             yield f'<path class="mark" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
-            beside = y - 4 if y > ys.end + 14 else y + 13  # above its line, unless the plot ends there
-            yield f'<text class="tick halo" x="{LEFT + 5}" y="{beside:.1f}">{words}</text>'
+            beside = y - 4 if y > ys.end + 14 else y + 13  # above its line, unless it is at the top of the plot
+            yield f'<text class="tick halo" x="{LEFT + 5}" y="{beside:.1f}">{label}</text>'
 
 
 def _path(line: Line, xs: Axis, ys: Axis) -> str:
@@ -206,14 +206,14 @@ def _path(line: Line, xs: Axis, ys: Axis) -> str:
             pieces[-1].append(f"{xs.place(x):.1f} {ys.place(y):.1f}")
     kind = f"c{line.color % COLORS} d{line.dash % DASHES}"
     drawn = "".join(f"M{'L'.join(piece)}" for piece in pieces if len(piece) > 1)
-    # A point alone, between two gaps, has no line: it gets a dot.
+    # A single point between two gaps becomes a dot.
     lone = (piece[0].split() for piece in pieces if len(piece) == 1)
     dots = "".join(f'<circle class="dot {kind}" cx="{x}" cy="{y}" r="3"/>' for x, y in lone)
     return f'<path class="line {kind}" d="{drawn}"/>{dots}' if drawn else dots
 
 
 def _legend(lines: Sequence[Line]) -> Iterator[tuple[int, float, Line]]:
-    """Row and place of each line's key. One line needs none: the title names it."""
+    """Row and position of each line's legend entry. A single line has none; the title names it."""
     row, x = 0, float(LEFT)
     for line in lines if len(lines) > 1 else ():
         width = 34 + LETTER * len(line.label) + 14

@@ -1,7 +1,7 @@
-"""The watched processes' memory and processor time, as plots and tables. Pure.
+"""Plots and tables of the watched processes' memory and CPU time. Pure.
 
-A line is a name: a process that was restarted goes on after a gap, with another pid. Runs beside one another have the
-same colours and other dashes.
+A line is a process name: after a restart it continues with another pid, after a gap. Compared runs share colours and
+differ in dashes.
 """
 
 import itertools
@@ -14,15 +14,15 @@ from quarterdeck.load.report.page import Chart, Table
 from quarterdeck.load.report.plots import Line, Plot, Point
 
 POINTS = 200
-"""Of each life. More are not seen."""
+"""Maximum points per process lifetime; more would not be visible."""
 PAUSE_SECONDS = 10.0
-"""Samples come each second; so long without one is no measurement."""
+"""Seconds without a sample that count as a pause; samples come every second."""
 Lives = Sequence[Sequence[ProcessReading]]
 Runs = Sequence[tuple[str, Results]]
 
 
 def memory(runs: Runs) -> Chart | None:
-    """Resident memory, with its slope once it has settled."""
+    """Resident memory, with its slope after settling."""
 
     def points(life: Sequence[ProcessReading]) -> list[Point]:
         return [(sample.at, sample.rss_bytes / summary.MIB) for sample in life]
@@ -53,13 +53,13 @@ def memory(runs: Runs) -> Chart | None:
         "MiB",
         lines,
     )
-    caption = "Flat is well. A steady climb after the first minutes is a leak; a gap and a new start is a restart."
-    head = ("process", "lives", "first", "most", "last", "slope once settled")
+    caption = "Flat lines are good. A steady climb after the first minutes is a leak; a gap is a restart."
+    head = ("process", "starts", "first", "maximum", "last", "slope after settling")
     return Chart(plot, caption, Table(plot.title, head, rows))
 
 
 def processors(runs: Runs) -> Chart | None:
-    """Processor time as a share of one core."""
+    """CPU time as a share of one core."""
 
     def points(life: Sequence[ProcessReading]) -> list[Point]:
         return [
@@ -75,7 +75,7 @@ def processors(runs: Runs) -> Chart | None:
     for label, results in runs:
         finished = sum(request.status > 0 for request in results.requests)
         for name, lives in _lives(results):
-            used = processor_seconds(lives)
+            used = cpu_seconds(lives)
             seconds = sum(life[-1].at - life[0].at for life in lives)
             rows.append(
                 [
@@ -87,18 +87,18 @@ def processors(runs: Runs) -> Chart | None:
                 ]
             )
     plot = Plot(
-        "Processor time of each process",
+        "CPU time of each process",
         f"Per cent of one core over the run: {', '.join(line.label for line in lines)}.",
         "seconds since the start",
         "% of a core",
         lines,
     )
-    caption = "100 % is one core. Who stands there is the bottleneck; if it is the load's own process, the client was."
-    head = ("process", "processor time", "of a core, mean", "for 1,000 requests", "threads, most")
+    caption = "100 % is one core. A process at 100 % is the bottleneck; if it is the load test's own, the client was."
+    head = ("process", "CPU time", "mean share of a core", "per 1,000 requests", "threads, maximum")
     return Chart(plot, caption, Table(plot.title, head, rows))
 
 
-def processor_seconds(lives: Lives) -> float:
+def cpu_seconds(lives: Lives) -> float:
     return sum(life[-1].cpu_seconds - life[0].cpu_seconds for life in lives)
 
 
@@ -110,21 +110,21 @@ def _lines(runs: Runs, points: Callable[[Sequence[ProcessReading]], list[Point]]
             drawn: list[Point] = []
             for life in lives:
                 for stretch in _without_pauses([sample for sample in life if sample.at >= 0]):
-                    told = points(stretch[:: max(1, len(stretch) // POINTS)])
-                    drawn += [*told, (told[-1][0], None)] if told else []
+                    sampled = points(stretch[:: max(1, len(stretch) // POINTS)])
+                    drawn += [*sampled, (sampled[-1][0], None)] if sampled else []
             if drawn:
                 lines.append(Line(_named(runs, name, label), drawn, color=names.index(name), dash=dash))
     return lines
 
 
 def _without_pauses(life: Sequence[ProcessReading]) -> list[Sequence[ProcessReading]]:
-    """Cut where nobody looked: between two rounds, another target was measured."""
+    """Split at pauses: between two rounds of a target another one is measured."""
     cuts = [i for i in range(1, len(life)) if life[i].at - life[i - 1].at > PAUSE_SECONDS]
     return [life[a:b] for a, b in zip([0, *cuts], [*cuts, len(life)], strict=True) if b > a]
 
 
 def _lives(results: Results) -> Iterator[tuple[str, Lives]]:
-    """Each name with its processes, in the order in which they were first seen."""
+    """Yield each name with its processes, in order of their first samples."""
     by_name: dict[str, list[Sequence[ProcessReading]]] = {}
     for (name, _), samples in results.processes.items():
         by_name.setdefault(name, []).append(samples)

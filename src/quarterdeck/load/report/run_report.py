@@ -1,7 +1,7 @@
-"""A run's folder as one page: `report.html`, written from the files alone, so that it can be made anew at any time.
+"""Writes `report.html` of a result folder, from its files alone, so that it can be regenerated at any time.
 
-For a reader who was not there: first what was run and what came of it in a sentence, then the plots, each with what to
-look for. Plots are inline SVG of our own (`plots.py` says why); the page needs no network and no script.
+The page starts with the verdict and a description of the run, followed by plots with hints on how to read them. Plots
+are inline SVG (see `plots.py`); the page needs no network and no scripts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,27 +18,27 @@ from quarterdeck.load.report.page import Page
 
 FILENAME = "report.html"
 FILES = {
-    "run.json": "what was run, on which machine, by which seed",
-    "requests.csv": "a row for each request: times, tokens, outcome, request id",
-    "itl.json": "gaps between tokens, as histograms",
-    "processes.csv": "memory and processor time of each process, each second",
-    "metrics.csv": "the gateway's own metrics, each second",
-    "events.csv": "what was done to the target on purpose",
-    "budgets.json": "the verdicts",
+    "run.json": "profile, seed, target and machine",
+    "requests.csv": "one row per request: times, tokens, outcome, request id",
+    "itl.json": "histograms of the gaps between tokens",
+    "processes.csv": "memory and CPU time of each process, every second",
+    "metrics.csv": "the gateway's metrics, every second",
+    "events.csv": "injected faults",
+    "budgets.json": "budget verdicts",
 }
 GLOSSARY = (
-    "TTFT is the time to first token: from when the schedule wanted a request until its answer began. A gap (ITL,"
-    " inter-token latency) is the time between two pieces of a stream. p99 is what 99 of 100 stayed below. Goodput"
-    " counts only answers within the objectives. Arrivals are an open loop unless it says closed: a slow"
-    " server does not get fewer requests, as it would if each user waited for an answer first; and a request that was"
-    " sent late counts from when it was due (coordinated omission)."
+    "TTFT is the time to first token: from when a request was due until its answer began. A gap (ITL, inter-token"
+    " latency) is the time between two chunks of a stream. 99 of 100 values are below p99. Goodput counts only answers"
+    " within the objectives. Arrivals form an open loop unless stated otherwise: a slow server does not get fewer"
+    " requests, as it would if each user waited for an answer, and a request sent late counts from when it was due"
+    " (coordinated omission)."
 )
 
 
 def write(folder: Path, other: Path | None = None) -> Path:
-    """Write the page of a run, or of two side by side, into the first one's folder.
+    """Write the page of a run, or the comparison of two, into the first run's folder.
 
-    Raises ResultsError or BudgetError where a folder can't be read.
+    Raises ResultsError or BudgetError if a folder can't be read.
     """
     run = results.read(folder)
     if other is None:
@@ -81,13 +81,13 @@ def render(run: Results, verdicts: Sequence[Verdict] = ()) -> str:
         document.chart(events.marked(process_charts.memory([(run.name, run)]), run.events)),
         document.chart(process_charts.processors([(run.name, run)])),
     )
-    document.section("The client", page.paragraph(summary_text.honesty(sides[0])), page.table(tables.lag(sides)))
+    document.section("Client", page.paragraph(summary_text.client_lag(sides[0])), page.table(tables.lag(sides)))
     document.section("Raw data", page.links(_raw(run)), page.paragraph(GLOSSARY, "soft"))
     return document.render(_head(run, sides, verdicts))
 
 
 def _title(run: Results) -> str:
-    """By the profile's name; a run that has none is known by its model."""
+    """The page's title: the profile's name, or the model's without a profile."""
     if run.run.profile != "command-line":
         return f"Load test: {run.run.profile}"
     return f"Load test of {summary_text.part_of(run.run.about, 'target').get('model', 'a model')}"
@@ -97,13 +97,13 @@ def _head(run: Results, sides: Sequence[Measured], verdicts: Sequence[Verdict]) 
     word, sentence, kind = summary_text.headline(sides[0], verdicts)
     yield page.verdict(word, sentence, kind)
     if len(sides) == 2:
-        yield page.verdict("Beside the baseline:", summary_text.in_short(sides), "none")
+        yield page.verdict("Compared with the baseline:", summary_text.comparison_sentence(sides), "none")
         if note := summary_text.cache_note(sides):
-            yield page.verdict("Careful:", note, "bad")
+            yield page.verdict("Caution:", note, "bad")
     late = summary.lag(sides[0])
     if late and late.is_bottleneck:
-        yield page.verdict("Careful:", summary_text.honesty(sides[0]), "bad")
-    yield page.paragraph(summary_text.what_was_run(run, sides[0]))
+        yield page.verdict("Caution:", summary_text.client_lag(sides[0]), "bad")
+    yield page.paragraph(summary_text.run_sentence(run, sides[0]))
     yield page.tiles(_tiles(sides[0]))
     yield page.facts(summary_text.facts(run))
     for note in run.run.about.get("notes") or ():
@@ -128,13 +128,13 @@ def _tiles(side: Measured) -> list[tuple[str, str]]:
 
 def _overall_caption(sides: Sequence[Measured], run: Results) -> str:
     if len(sides) < 2:
-        return "In numbers"
+        return "Figures"
     rounds = "one after the other" if run.rounds == 1 else f"{run.rounds} rounds each, in alternating order"
-    return f"In numbers: the target beside the baseline, on the same schedule ({rounds})"
+    return f"Figures: target and baseline on the same schedule ({rounds})"
 
 
 def _raw(run: Results) -> list[tuple[str, str, str]]:
-    """The files there are, beside the page or in its rounds' folders."""
+    """The raw files, beside the page or in the rounds' folders."""
     rounds = sorted(file.parent for file in (run.folder / "rounds").glob("*/run.json"))
     folders = [run.folder] if (run.folder / "run.json").exists() else rounds
     found = []

@@ -1,4 +1,4 @@
-"""A run in words: what was run, on what, what came of it, and what a reader must not take from it. Pure."""
+"""The report's sentences: headline, description of the run, and caveats. Pure."""
 
 import time
 from collections import Counter
@@ -13,31 +13,31 @@ from quarterdeck.load.analysis.results import Results
 from quarterdeck.load.analysis.summary import Measured
 from quarterdeck.load.report import tables
 
-KNOWN_SHARE = 0.1
-"""Prompts differ in how much of them the engine knew by more than this share: the one had warmer caches."""
+CACHE_DIFFERENCE = 0.1
+"""A difference in the share of cached prompt tokens above which one of two runs had warmer caches."""
 
 
 def headline(side: Measured, verdicts: Sequence[Verdict]) -> tuple[str, str, str]:
-    """A word, a sentence and a colour: the verdict for somebody who reads no further."""
+    """The overall verdict: a word, a sentence and a colour."""
     broken = [verdict for verdict in verdicts if verdict.outcome == "broken"]
     if not side.requests:
         return "Nothing measured.", "No request was sent after the warm-up.", "bad"
     if broken:
         more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
-        return "Failed.", f"{broken[0].text[:1].upper()}{broken[0].text[1:]}{more}. {_came_of_it(side)}", "bad"
+        return "Failed.", f"{broken[0].text[:1].upper()}{broken[0].text[1:]}{more}. {_result_sentence(side)}", "bad"
     if verdicts:
-        open_ones = sum(verdict.outcome == "not judged" for verdict in verdicts)
-        kept = len(verdicts) - open_ones
-        said = f"{kept} of {len(verdicts)} budgets kept" + (f", {open_ones} not judged" if open_ones else "")
-        return "Passed.", f"{said}. {_came_of_it(side)}", "good"
-    return "Measured.", f"No budgets were asked for. {_came_of_it(side)}", "none"
+        unchecked = sum(verdict.outcome == "not judged" for verdict in verdicts)
+        kept = len(verdicts) - unchecked
+        text = f"{kept} of {len(verdicts)} budgets kept" + (f", {unchecked} not checked" if unchecked else "")
+        return "Passed.", f"{text}. {_result_sentence(side)}", "good"
+    return "Measured.", f"No budgets were checked. {_result_sentence(side)}", "none"
 
 
-def _came_of_it(side: Measured) -> str:
-    """What came of the requests, in a sentence or two."""
+def _result_sentence(side: Measured) -> str:
+    """The result of the requests in one or two sentences."""
     failed = side.errors
     first = (
-        f"All {len(side.requests):,} requests ended as they should"
+        f"All {len(side.requests):,} requests succeeded"
         if not failed
         else f"{failed:,} of {len(side.requests):,} requests failed ({share(side.error_rate)})"
     )
@@ -47,82 +47,80 @@ def _came_of_it(side: Measured) -> str:
     what = "first token" if side.ttft else "whole answer"
     if not side.ttft:
         median, end = quantile(side.total, 0.5), quantile(side.total, 0.99)
-    return f"{first}. Half had their {what} within {ms(median)}, 99 of 100 within {ms(end)}."
+    return f"{first}. Time to the {what}: p50 {ms(median)}, p99 {ms(end)}."
 
 
-def what_was_run(run: Results, side: Measured) -> str:
-    """For somebody who was not there."""
+def run_sentence(run: Results, side: Measured) -> str:
+    """Target, size, rate and traffic mix in one paragraph."""
     target = part_of(run.run.about, "target")
     rates = sorted({request.rate for request in side.requests if request.rate})
     ends = " to ".join(f"{rate:.4g}" for rate in dict.fromkeys((*rates[:1], *rates[-1:])))
     counted = Counter(request.scenario for request in side.requests)
     mix = ", ".join(f"{name} {share(number / len(side.requests))}" for name, number in counted.most_common())
-    to = f"{target.get('model', 'a model')} at {target.get('url', 'an unnamed address')}"
-    speed = f", {ends} a second" if ends else ""
-    return (
-        f"{len(side.requests):,} requests to {to} in {duration(side.seconds)}{speed}. Kinds of user: {mix or 'none'}."
-    )
+    to = f"{target.get('model', 'a model')} at {target.get('url', 'an unknown URL')}"
+    speed = f", {ends} per second" if ends else ""
+    return f"{len(side.requests):,} requests to {to} in {duration(side.seconds)}{speed}. Scenarios: {mix or 'none'}."
 
 
-def honesty(side: Measured) -> str:
-    """Whether the client measured the server or itself, in plain words."""
+def client_lag(side: Measured) -> str:
+    """Whether the client itself was a bottleneck."""
     late = summary.lag(side)
     if late is None:
-        return "Nothing was answered, so nothing can be said about the client."
+        return "Nothing was answered, so the client's lag is unknown."
     if late.p99 == 0:
         return (
-            "Nothing was due at a certain moment: each user asked when the answer before had come. So a slow server was"
-            " asked less often, and its queue does not show; for that, give a rate."
+            "Closed loop: each user sent its next request after the previous answer. A slow server got fewer requests,"
+            " so its queueing does not show; use a rate to see it."
         )
-    told = f"It sent requests {ms(late.p50)} (p50) and {ms(late.p99)} (p99) after they were due"
+    lag = f"It sent requests {ms(late.p50)} (p50) and {ms(late.p99)} (p99) after they were due"
     if late.is_bottleneck:
-        where = "" if late.busy_part_of_p50 > summary.LAG_SHARE else " at p99, though not at the median"
+        where = "" if late.busy_part_of_p50 > summary.LAG_SHARE else " at p99, but not at the median"
         return (
-            f"The client was the bottleneck{where}. {told}: up to {share(late.share)} of a latency above is its own."
-            " Run it on a machine of its own, with more workers or a lower rate."
+            f"The client was the bottleneck{where}. {lag}: up to {share(late.share)} of the latencies above is its"
+            " own lag. Run it on a separate machine, with more workers or at a lower rate."
         )
     if late.share > summary.LAG_SHARE:
         return (
-            f"The client kept up. {told}, as an idle one does; the answers came so soon that this is up to"
-            f" {share(late.share)} of a latency above: look at differences, not at the figures themselves."
+            f"The client kept up. {lag}, like an idle one; the answers were so fast that this is up to"
+            f" {share(late.share)} of the latencies above: compare differences, not absolute figures."
         )
-    return f"The client kept up. {told}: at most {share(late.share)} of a latency above is its own."
+    return f"The client kept up. {lag}: at most {share(late.share)} of the latencies above is its own lag."
 
 
-def in_short(sides: Sequence[Measured]) -> str:
-    """The two runs in a sentence."""
+def comparison_sentence(sides: Sequence[Measured]) -> str:
+    """Compare two runs in one sentence."""
     a, b = sides
     name, values = (
         ("time to first token", (a.ttft, b.ttft)) if a.ttft and b.ttft else ("whole request", (a.total, b.total))
     )
     parts = []
     for label, q in (("p50", 0.5), ("p99", 0.99)):
-        x, y = (quantile(told, q) for told in values)
+        x, y = (quantile(ordered, q) for ordered in values)
         if x is not None and y is not None:
             parts.append(f"{label} {ms(x)} against {ms(y)} ({ratio(x, y)})")
-    said = f"{name}: {', '.join(parts)}" if parts else "One of the runs has no answers"
-    return f"{said}; errors {a.errors:,} of {len(a.judged):,} against {b.errors:,} of {len(b.judged):,}."
+    latencies = f"{name}: {', '.join(parts)}" if parts else "One of the runs has no answers"
+    return f"{latencies}; errors {a.errors:,} of {len(a.judged):,} against {b.errors:,} of {len(b.judged):,}."
 
 
 def cache_note(sides: Sequence[Measured]) -> str:
-    """Whether one of two sides found warmer prefix caches. Empty: neither did."""
-    a, b = (_known(side) for side in sides)
-    if a is None or b is None or abs(a - b) <= KNOWN_SHARE:
+    """A caveat if one of two sides had warmer prefix caches; "" otherwise."""
+    a, b = (_cached_share(side) for side in sides)
+    if a is None or b is None or abs(a - b) <= CACHE_DIFFERENCE:
         return ""
     return (
-        f"The engines knew {share(a)} of {sides[0].label}'s prompt tokens and {share(b)} of {sides[1].label}'s already:"
-        " the same questions came before, or one does not tell. Latencies compare only where caches are alike: run both"
-        " by rounds (`quarterdeck bench --baseline`), or each with a seed that was not used yet."
+        f"{share(a)} of {sides[0].label}'s prompt tokens and {share(b)} of {sides[1].label}'s were in the"
+        " engines' prefix caches: prompts were repeated, or one side does not report it. Latencies are comparable only with equal"
+        " caches: run both in rounds (`quarterdeck bench --baseline`), or each with an unused seed."
     )
 
 
-def _known(side: Measured) -> float | None:
-    asked = sum(request.input_tokens for request in side.answered)
-    return sum(request.cached_tokens for request in side.answered) / asked if asked else None
+def _cached_share(side: Measured) -> float | None:
+    prompt_tokens = sum(request.input_tokens for request in side.answered)
+    return sum(request.cached_tokens for request in side.answered) / prompt_tokens if prompt_tokens else None
 
 
 def facts(run: Results) -> list[tuple[str, str]]:
-    """What was run, against what, where."""
+    """Facts of the run as (name, value) pairs."""
     about = run.run.about
     target, baseline, machine = (part_of(about, name) for name in ("target", "baseline", "machine"))
     when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(run.run.started))
@@ -130,10 +128,13 @@ def facts(run: Results) -> list[tuple[str, str]]:
     warmup = f", after {duration(run.run.warmup_seconds)} of warm-up" if run.run.warmup_seconds else ""
     commit = about.get("commit")
     return [
-        ("Target", who(target)),
-        ("Baseline", f"{who(baseline)}; the same schedule" if baseline else ""),
+        ("Target", server_line(target)),
+        ("Baseline", f"{server_line(baseline)}; same schedule" if baseline else ""),
         ("Schedule", schedule_line(part_of(about, "schedule"))),
-        ("Seed", "" if run.run.seed is None else f"{run.run.seed}{', one more for each round' * (run.rounds > 1)}"),
+        (
+            "Seed",
+            "" if run.run.seed is None else f"{run.run.seed}{', plus one for each further round' * (run.rounds > 1)}",
+        ),
         ("When", f"{when}, {duration(run.run.seconds)} measured{rounds}{warmup}"),
         ("Machine", machine_line(machine)),
         ("Quarterdeck", f"{about.get('quarterdeck', '')}{f' at {str(commit)[:12]}' if commit else ''}"),
@@ -142,7 +143,7 @@ def facts(run: Results) -> list[tuple[str, str]]:
 
 
 def machine_line(machine: Mapping[str, Any]) -> str:
-    """Without it no figure means anything."""
+    """The client's machine in one line."""
     parts = [
         machine.get("cpu"),
         f"{machine['cores']} cores" if machine.get("cores") else None,
@@ -155,43 +156,43 @@ def machine_line(machine: Mapping[str, Any]) -> str:
 
 
 def part_of(about: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    told = about.get(name)
-    return told if isinstance(told, dict) else {}
+    value = about.get(name)
+    return value if isinstance(value, dict) else {}
 
 
-def who(server: Mapping[str, Any]) -> str:
+def server_line(server: Mapping[str, Any]) -> str:
     kind = f" ({server['kind']})" if server.get("kind") else ""
-    return f"{server.get('model', 'a model')} at {server.get('url', 'an unnamed address')}{kind}"
+    return f"{server.get('model', 'a model')} at {server.get('url', 'an unknown URL')}{kind}"
 
 
-def schedule_line(told: Mapping[str, Any]) -> str:
-    """How the load came, in a line; `run.json` has all of it."""
-    shape, scenarios = part_of(told, "shape"), part_of(told, "scenarios")
-    is_closed = told.get("arrivals") == "users"
+def schedule_line(schedule: Mapping[str, Any]) -> str:
+    """The schedule in one line; `run.json` has all of it."""
+    shape, scenarios = part_of(schedule, "shape"), part_of(schedule, "scenarios")
+    is_closed = schedule.get("arrivals") == "users"
     if shape.get("kind") == "constant":
-        level = f"{shape.get('level', 0):g} {'at a time' if is_closed else 'a second'}"
+        level = f"{shape.get('level', 0):g} {'at a time' if is_closed else 'per second'}"
     else:
-        level = f"{shape.get('kind', '')} {_words({n: v for n, v in shape.items() if n != 'kind'})}".strip()
+        level = f"{shape.get('kind', '')} {_fields({n: v for n, v in shape.items() if n != 'kind'})}".strip()
     parts = {name: part for name, part in scenarios.items() if isinstance(part, dict)}
-    asked = ", ".join(f"{name} ({_words(part)})" if len(parts) < 3 else name for name, part in parts.items())
-    seconds = told.get("duration")
-    said = [
-        "closed loop" if is_closed else f"{told['arrivals']} arrivals" if "arrivals" in told else "",
+    mix = ", ".join(f"{name} ({_fields(part)})" if len(parts) < 3 else name for name, part in parts.items())
+    seconds = schedule.get("duration")
+    parts_of_line = [
+        "closed loop" if is_closed else f"{schedule['arrivals']} arrivals" if "arrivals" in schedule else "",
         level,
         duration(float(seconds)) if isinstance(seconds, int | float) and shape.get("kind") != "steps" else "",
-        asked,
-        f"{told['processes']} processes" if told.get("processes", 1) != 1 else "",
+        mix,
+        f"{schedule['processes']} processes" if schedule.get("processes", 1) != 1 else "",
     ]
-    return "; ".join(part for part in said if part)
+    return "; ".join(part for part in parts_of_line if part)
 
 
-def _words(told: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_short(value)}" for name, value in told.items() if value not in (None, "", [], {}))
+def _fields(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_short(value)}" for name, value in values.items() if value not in (None, "", [], {}))
 
 
 def _short(value: object) -> str:
     if isinstance(value, dict):
-        return "(" + _words(value) + ")"
+        return "(" + _fields(value) + ")"
     if isinstance(value, list):
         shown = ", ".join(_short(item) for item in value[:6])
         return f"[{shown}{', …' if len(value) > 6 else ''}]"

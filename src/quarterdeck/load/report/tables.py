@@ -1,4 +1,4 @@
-"""The report's tables: outcomes, scenarios, objectives, caches, cost, budgets. Pure: numbers in, rows out."""
+"""The report's tables: scenarios, outcomes, objectives, caches, cost, budgets. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,17 +15,17 @@ OBJECTIVES = {"ttft_ms": "time to first token", "itl_ms": "mean gap between toke
 
 
 def overall(sides: Sequence[Measured], caption: str) -> Table:
-    """Every measure, side by side."""
+    """All measures, side by side."""
     head, rows = beside(sides)
     return Table(caption, head, rows)
 
 
 def scenarios(sides: Sequence[Measured]) -> Table:
-    """What each kind of user saw; beside another run, how its medians and ends compare."""
+    """Figures by scenario; with two sides also their ratios."""
     rows: list[list[str]] = []
     names = sorted({name for side in sides for name in side.scenarios})
     if len(names) == 1:
-        return Table("", (), ())  # the table of all says it
+        return Table("", (), ())  # covered by the overall table
     for name in names:
         parts = [side.of(name) for side in sides]
         for side, part in zip(sides, parts, strict=True):
@@ -34,10 +34,10 @@ def scenarios(sides: Sequence[Measured]) -> Table:
         if len(parts) == 2:
             both = zip(_scenario_values(parts[0]), _scenario_values(parts[1]), strict=True)
             ratios = [ratio(a, b) for a, b in both]
-            if any(told != NONE for told in ratios):
+            if any(value != NONE for value in ratios):
                 rows.append([f"{name}, ratio", "", "", "", *ratios])
     head = ("scenario", "requests", "errors", "within objectives", "TTFT p50", "TTFT p99", "gap p50", "gap p99")
-    return Table("By kind of user", (*head, "whole p50", "whole p99"), rows)
+    return Table("By scenario", (*head, "whole p50", "whole p99"), rows)
 
 
 def _scenario_values(part: Measured) -> list[float | None]:
@@ -58,7 +58,7 @@ def _scenario_cells(part: Measured) -> list[str]:
 
 
 def outcomes(sides: Sequence[Measured]) -> Table:
-    """How requests ended, the bad ones first, each with an id to look for in the logs."""
+    """Outcomes, errors first, each with a request id to look up in the logs."""
     rows: list[list[str]] = []
     for side in sides:
         counted = Counter((request.outcome, request.status) for request in side.requests)
@@ -70,31 +70,31 @@ def outcomes(sides: Sequence[Measured]) -> Table:
             one = example.get((outcome, status))
             rows.append(
                 [
-                    _outcome_words(outcome),
+                    _outcome_text(outcome),
                     side.label,
-                    str(status) if status else "no answer",
+                    str(status) if status else "no response",
                     f"{number:,}",
                     share(number / len(side.requests)),
                     one.request_id if one and not one.is_ok else "",
                 ]
             )
-    head = ("outcome", "side", "status", "requests", "of all", "for example")
-    return by_side("How requests ended, those that went wrong first", head, rows, words=(2, 5))
+    head = ("outcome", "side", "status", "requests", "share", "example")
+    return by_side("Outcomes, errors first", head, rows, words=(2, 5))
 
 
 def _kind(outcome: str) -> int:
     return 2 if outcome == "ok" else 1 if outcome.startswith("expected:") else 0
 
 
-def _outcome_words(outcome: str) -> str:
+def _outcome_text(outcome: str) -> str:
     if outcome == "ok":
         return "answered"
     meant = outcome.removeprefix("expected:")
-    return f"{meant} (as meant: a client that misbehaves)" if meant != outcome else outcome
+    return f"{meant} (expected: misbehaving client)" if meant != outcome else outcome
 
 
 def objectives(sides: Sequence[Measured]) -> Table:
-    """Which objective was kept by how many."""
+    """Shares of requests within each objective."""
     rows: list[list[str]] = []
     for side in sides:
         for name, limit in side.slo.items():
@@ -102,8 +102,8 @@ def objectives(sides: Sequence[Measured]) -> Table:
             what = f"{OBJECTIVES.get(name, name)} at most {limit:g} ms"
             rows.append([what, side.label, _part(kept, len(side.judged))])
         if side.slo:
-            rows.append(["all of them (goodput)", side.label, _part(side.good, len(side.judged))])
-    return by_side("Share of requests that kept each objective; an error keeps none", ("", "side", "kept by"), rows)
+            rows.append(["all objectives (goodput)", side.label, _part(side.good, len(side.judged))])
+    return by_side("Share of requests that met each objective; errors meet none", ("", "side", "met by"), rows)
 
 
 def _part(count: int, of: int) -> str:
@@ -111,30 +111,30 @@ def _part(count: int, of: int) -> str:
 
 
 def caches(sides: Sequence[Measured]) -> Table:
-    """Whole answers from the gateway's cache (the header x-cache), and prompts the engines knew (cached tokens)."""
+    """Answers from the gateway's cache (header x-cache), and prompt tokens from the engines' prefix caches."""
     rows: list[list[str]] = []
     for side in sides:
         for name in side.scenarios:
             part = side.of(name)
             hits = [request for request in part.answered if request.cache.startswith("hit")]
-            told = sum(bool(request.cache) for request in part.answered)
-            known = sum(request.cached_tokens for request in part.answered)
-            asked = sum(request.input_tokens for request in part.answered)
-            if not (hits or known):
+            reported = sum(bool(request.cache) for request in part.answered)
+            cached = sum(request.cached_tokens for request in part.answered)
+            prompt = sum(request.input_tokens for request in part.answered)
+            if not (hits or cached):
                 continue
             others = [request for request in part.answered if not request.cache.startswith("hit")]
             rows.append(
                 [
                     name,
                     side.label,
-                    _part(len(hits), told),
+                    _part(len(hits), reported),
                     _median_answer(hits),
                     _median_answer(others),
-                    share(known / asked) if asked else NONE,
+                    share(cached / prompt) if prompt else NONE,
                 ]
             )
-    head = ("scenario", "side", "from the cache", "its answer begins, p50", "without it", "prompt tokens known")
-    return by_side("Answers from the cache, and prompt tokens the engines had computed before", head, rows)
+    head = ("scenario", "side", "from the cache", "first answer, p50, hits", "others", "prompt tokens cached")
+    return by_side("Answers from the gateway's cache, and prompt tokens from the engines' prefix caches", head, rows)
 
 
 def _median_answer(requests: Iterable[Request]) -> str:
@@ -142,48 +142,48 @@ def _median_answer(requests: Iterable[Request]) -> str:
 
 
 def costs(runs: Sequence[tuple[str, Results]]) -> Table:
-    """What the traffic cost, and whether a token's price stayed."""
+    """The cost of the traffic, and the drift of the price per token."""
     rows: list[list[str]] = []
     for label, results in runs:
         total = summary.cost(results)
         if not total:
             continue
         answered = [r for r in results.requests if r.is_ok and r.target == MAIN]
-        spoken = summary.tokens(answered)
+        token_count = summary.tokens(answered)
         drift = summary.cost_drift(results)
         rows.append(
             [
                 label,
                 dollars(total),
                 dollars(1000 * total / len(answered)) if answered else NONE,
-                dollars(1e6 * total / spoken) if spoken else NONE,
+                dollars(1e6 * total / token_count) if token_count else NONE,
                 NONE if drift is None else f"{drift * 100:+.3g} %",
             ]
         )
-    head = ("", "in all", "for 1,000 answers", "for 1,000,000 tokens", "second half against first")
-    return Table("What the traffic cost, as the gateway counted it", head, rows)
+    head = ("", "total", "per 1,000 answers", "per 1,000,000 tokens", "second half vs first")
+    return Table("Cost of the traffic, as counted by the gateway", head, rows)
 
 
 def counted_tokens(results: Results) -> str:
-    """The gateway's count beside the client's, in a sentence. Empty: the gateway was not asked."""
+    """Compare the gateway's token count with the client's; "" without gateway metrics."""
     points = summary.metric(results, "quarterdeck_tokens")
     if len(points) < 2:
         return ""
     mine = summary.tokens(r for r in results.requests if r.target == MAIN)
     return (
-        f"The gateway counted {summary.rise(points):,.0f} tokens while it was watched; the answers told the client of"
-        f" {mine:,}. They differ by what hung-up clients never saw, and by the first and the last second."
+        f"The gateway counted {summary.rise(points):,.0f} tokens during the run; the usage in the answers sums to"
+        f" {mine:,}. The difference comes from disconnected clients, and from the first and the last second."
     )
 
 
 def verdicts(judged: Sequence[Verdict]) -> Table:
-    """Broken ones first."""
+    """Budget verdicts, exceeded ones first."""
     order = {"broken": 0, "not judged": 1, "kept": 2}
     ordered = sorted(judged, key=lambda verdict: order[verdict.outcome])
     rows = [[v.name, v.outcome.replace(" ", "\N{NO-BREAK SPACE}"), v.text] for v in ordered]
-    head = ("budget", "verdict", "because")
+    head = ("budget", "verdict", "reason")
     return Table(
-        "Budgets (loadtests/budgets.yaml, and for a soak docs/loadtests.md, say why each is what it is)",
+        "Budgets (reasons: loadtests/budgets.yaml; for a soak docs/loadtests.md)",
         head,
         rows,
         ALL_WORDS,
@@ -191,19 +191,19 @@ def verdicts(judged: Sequence[Verdict]) -> Table:
 
 
 def lag(sides: Sequence[Measured]) -> Table:
-    """How late the client was, beside what it measured."""
+    """The client's lag and the measured latencies."""
     rows: list[list[str]] = []
     for side in sides:
         late = summary.lag(side)
         if late:
             cells = (late.p50, late.p99, late.answer_p50, late.answer_p99)
             rows.append([f"client of {side.label}", *(ms(value) for value in cells), share(late.share)])
-    head = ("", "late by, p50", "late by, p99", "answer began, p50", "answer began, p99", "client's part, at most")
-    return Table("The client's own lateness beside what it measured", head, rows)
+    head = ("", "lag, p50", "lag, p99", "first answer, p50", "first answer, p99", "client's share, at most")
+    return Table("The client's lag and the measured latencies", head, rows)
 
 
 def differences(a: Results, b: Results) -> Table:
-    """What was not the same in two runs: each of these may be the reason for any ratio."""
+    """Differences in the setup of two runs, any of which may explain a ratio."""
     rows = []
     left, right = (dict(_flat("", results.run.about)) for results in (a, b))
     for name in sorted(left.keys() | right.keys()):
@@ -211,7 +211,7 @@ def differences(a: Results, b: Results) -> Table:
             continue
         if left.get(name) != right.get(name):
             rows.append([name, left.get(name, NONE), right.get(name, NONE)])
-    return Table("What was not the same", ("", "A", "B"), rows, ALL_WORDS)
+    return Table("Differences", ("", "A", "B"), rows, ALL_WORDS)
 
 
 def _flat(prefix: str, value: object) -> Iterable[tuple[str, str]]:

@@ -19,11 +19,11 @@ def figures(run: Results, other: Results | None = None) -> str:
     """The main figures of a run, of a run and its baseline, or of two runs."""
     if other is not None:
         sides = [summary.measured(run, label="A"), summary.measured(other, label="B")]
-        notes = [summary_text.in_short(sides), summary_text.cache_note(sides)]
+        notes = [summary_text.comparison_sentence(sides), summary_text.cache_note(sides)]
     else:
         sides = summary.sides(run)
-        notes = [summary_text.in_short(sides), summary_text.cache_note(sides)] if len(sides) == 2 else []
-        notes.append(summary_text.honesty(sides[0]))
+        notes = [summary_text.comparison_sentence(sides), summary_text.cache_note(sides)] if len(sides) == 2 else []
+        notes.append(summary_text.client_lag(sides[0]))
     return "\n".join([table(*beside(sides)), "", *filter(None, notes)])
 
 
