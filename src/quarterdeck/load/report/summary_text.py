@@ -109,8 +109,8 @@ def cache_note(sides: Sequence[Measured]) -> str:
         return ""
     return (
         f"{share(a)} of {sides[0].label}'s prompt tokens and {share(b)} of {sides[1].label}'s were in the"
-        " engines' prefix caches: prompts were repeated, or one side does not report it. Latencies are comparable only with equal"
-        " caches: run both in rounds (`quarterdeck bench --baseline`), or each with an unused seed."
+        " engines' prefix caches: prompts were repeated, or one side does not report it. Latencies are comparable"
+        " only with equal caches: run both in rounds (`quarterdeck bench --baseline`), or each with an unused seed."
     )
 
 
