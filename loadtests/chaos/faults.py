@@ -1,7 +1,7 @@
-"""What is done to the platform, and what each fault allows callers to see (docs/operations/failures.md).
+"""The injected faults and the errors that each one allows (docs/operations/failures.md).
 
-A fault is over when its part serves again; what it allows is allowed for GRACE_SECONDS more. Outside of any, and for
-what no fault under way allows, every request is answered right.
+A fault ends when its part serves again; its errors are allowed for GRACE_SECONDS more. All other requests must be
+answered correctly.
 """
 
 import asyncio
@@ -15,40 +15,51 @@ from loadtests.chaos.platform import PRICES, Platform, launched, metric
 from tests.faults.stack import signal_to, until
 
 GRACE_SECONDS = 5.0
-"""Breakers, pools and Redis' clients notice that a part is back within so much."""
+"""Within this time circuit breakers, pools and Redis clients notice that a part is back."""
 HOLD_SECONDS = 3.0
-"""So long a part that was killed stays away."""
-LIES = ("429=1", "500", "503=1", "cut=3", "reset=6", "error=4", "garbage=2", "malformed", "slow=200ms", "no-usage")
+"""How long a killed part stays down."""
+ENGINE_FAULTS = (
+    "429=1",
+    "500",
+    "503=1",
+    "cut=3",
+    "reset=6",
+    "error=4",
+    "garbage=2",
+    "malformed",
+    "slow=200ms",
+    "no-usage",
+)
 ENGINE_LOST = frozenset({"502 engine_error", "503 engine_unavailable", "504 engine_timeout"})
 STREAM_LOST = frozenset({"event engine_error", "event engine_timeout"})
 MOVED_ON = frozenset({"503 shutting_down", "refused"})
-"""What a gateway that ends answers with, or that nobody listens: the caller goes to the next one, and is answered."""
+"""Results of a stopping or stopped gateway, after which the client tries the next one."""
 
 Act = Callable[[Platform, random.Random], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`allows`: what callers may see beside a right answer; `allows_budgets`: those with a budget, too."""
+    """`allows`: outcomes permitted for all callers; `allows_budgets`: also permitted for callers with a budget."""
 
     name: str
     act: Act
     allows: frozenset[str] = frozenset()
     allows_budgets: frozenset[str] = frozenset()
-    ends_what_is_measured: bool = False
-    """It ends a process whose memory is judged: only in a run's first part."""
+    ends_measured_process: bool = False
+    """It ends a process whose memory is checked, so it is injected only in the first part of a run."""
 
 
 @dataclass(slots=True)
-class Happened:
-    """A fault that was done. Unix seconds; `ended` None: it is under way."""
+class InjectedFault:
+    """An injected fault. Times are Unix seconds; `ended` None: still active."""
 
     fault: Fault
     started: float
     ended: float | None = None
 
     def covers(self, started: float, ended: float) -> bool:
-        """Whether a request of that time may have met it."""
+        """Whether it may have affected a request of that time."""
         return ended >= self.started and (self.ended is None or started <= self.ended + GRACE_SECONDS)
 
 
@@ -78,7 +89,7 @@ async def _kill_worker(platform: Platform, draw: random.Random) -> None:
 
 
 async def _reload(platform: Platform, draw: random.Random) -> None:
-    """Another price: the next request is billed by it, one under way by the one it began with."""
+    """Change the prices. New requests use the new ones, requests in flight the old ones."""
     platform.price = (platform.price + 1) % len(PRICES)
     name, applied = "quarterdeck_config_reloads_total", 'outcome="applied"'
     for gateway in platform.gateways:
@@ -91,11 +102,13 @@ async def _reload(platform: Platform, draw: random.Random) -> None:
 
 
 async def _roll_gateways(platform: Platform, draw: random.Random) -> None:
-    """One after the other, each only when the one before serves again."""
+    """Restart the gateways one after another, each when the previous one serves again."""
     for gateway in platform.gateways:
         process = gateway.process
         await asyncio.to_thread(gateway.stop)
-        assert process is not None and process.returncode == 0, f"a gateway ended with {process and process.returncode}"
+        assert process is not None and process.returncode == 0, (
+            f"a gateway exited with {process and process.returncode}"
+        )
         await launched(gateway)
 
 
@@ -105,11 +118,11 @@ async def _lose_traces(platform: Platform, draw: random.Random) -> None:
     platform.sink.start()
 
 
-async def _engines_lie(platform: Platform, draw: random.Random) -> None:
-    """One request in five has a fault, at both engines."""
+async def _engines_fail(platform: Platform, draw: random.Random) -> None:
+    """Make one request in five fail at both engines."""
     async with httpx.AsyncClient() as admin:
         for rate in (20, 0):
-            config = {"failure-injection-rate": rate, "failure-types": list(LIES)}
+            config = {"failure-injection-rate": rate, "failure-types": list(ENGINE_FAULTS)}
             for engine in platform.engines:
                 (await admin.post(engine.url + "/admin/config", json=config)).raise_for_status()
             if rate:
@@ -121,15 +134,15 @@ FAULTS = (
     Fault("engine restarted", _restart_engine, ENGINE_LOST | STREAM_LOST),
     Fault("Redis restarted", _restart_redis, allows_budgets=frozenset({"503 limits_unavailable"})),
     Fault("configuration changed", _reload),
-    Fault("gateways rolled", _roll_gateways, MOVED_ON, ends_what_is_measured=True),
-    Fault("worker killed", _kill_worker, ends_what_is_measured=True),
+    Fault("gateways rolled", _roll_gateways, MOVED_ON, ends_measured_process=True),
+    Fault("worker killed", _kill_worker, ends_measured_process=True),
     Fault("trace backend away", _lose_traces),
-    Fault("engines lie", _engines_lie, ENGINE_LOST | STREAM_LOST | {"429 engine_overloaded"}),
+    Fault("engines misbehave", _engines_fail, ENGINE_LOST | STREAM_LOST | {"429 engine_overloaded"}),
 )
 
 
 def order(seed: int, faults: tuple[Fault, ...] = FAULTS) -> Iterator[Fault]:
-    """All of them in a random order, then again in another one: none is left out for long."""
+    """Yield all faults in random order, then again in another order, so that none is absent for long."""
     draw = random.Random(f"{seed}/faults")
     while True:
         yield from draw.sample(faults, len(faults))

@@ -1,7 +1,7 @@
-"""The platform of a soak: every part a process of ours that may be killed, and two gateways as behind a balancer.
+"""The platform of a soak: each part is a child process that can be killed, with two gateways as behind a load balancer.
 
-It is made of the parts that tests/faults breaks one by one. Two simulated engines answer for every model; each gateway
-has a state folder of its own, as on a host of its own; Redis keeps an append-only file.
+It uses the same parts as tests/faults. Two simulated engines serve every model. Each gateway has its own state folder,
+as on a separate host. Redis has an append-only file.
 """
 
 import shutil
@@ -32,10 +32,10 @@ PRICES: tuple[dict[str, str], ...] = (
     {"input": "3", "cached_input": "0.3", "output": "15"},
     {"input": "5", "cached_input": "0.5", "output": "25"},
 )
-"""What a reload changes the price from and to."""
+"""Prices between which a reload alternates."""
 PATIENCE: dict[str, Any] = TIMEOUTS | {
     "connect_timeout_seconds": 2,
-    "first_token_timeout_seconds": 8,  # a full core is no fault
+    "first_token_timeout_seconds": 8,  # a busy core is not a fault
     "idle_timeout_seconds": 5,
     "client_body_timeout_seconds": 30,  # the client shares the machine
     "client_write_timeout_seconds": 30,
@@ -46,7 +46,7 @@ PAGE = 1000
 
 
 class CostSink(OTLPSink):
-    """Keeps of each span what it cost, and lets the rest go: an hour's spans are hundreds of MiB."""
+    """Keeps only the cost of each span: an hour of spans takes hundreds of MiB."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class CostSink(OTLPSink):
 
 
 class Platform:
-    """All parts, and what a soak asks of them."""
+    """All parts of the platform."""
 
     def __init__(self) -> None:
         self.folder = short_folder()
@@ -100,13 +100,13 @@ class Platform:
 
     @property
     def parts(self) -> dict[str, ServerProcess]:
-        """By name, in the order in which they are started."""
+        """The parts by name, in start order."""
         engines = {f"engine-{name}": engine for name, engine in zip("ab", self.engines, strict=True)}
         gateways = {f"gateway-{number}": gateway for number, gateway in enumerate(self.gateways, 1)}
         return {"redis": self.redis, **engines, "worker": self.worker, **gateways}
 
     def pids(self) -> dict[int, str]:
-        """Of what runs now."""
+        """pid → name of the running parts."""
         return {part.process.pid: name for name, part in self.parts.items() if part.process is not None}
 
     async def start(self) -> None:
@@ -114,13 +114,13 @@ class Platform:
             await launched(part)
 
     def stop(self) -> None:
-        """In the order of a shutdown: gateways drain, the worker writes what they left."""
+        """Stop in shutdown order: gateways drain, then the worker writes their records."""
         for part in (*self.gateways, self.worker, *self.engines, self.redis):
             part.stop()
         self.sink.stop()
 
-    def forget(self) -> None:
-        """Remove what the parts kept."""
+    def remove(self) -> None:
+        """Remove the parts' folders."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     async def key(self, name: str, limits: Limits | None = None, budget: Budget | None = None) -> Key:
@@ -133,7 +133,7 @@ class Platform:
         return Key(row.id, secret)
 
     async def rows(self) -> AsyncIterator[Sequence[RequestRecord]]:
-        """The whole ledger, page by page."""
+        """Yield the whole ledger, page by page."""
         database = Database(self.database_url)
         try:
             ledger, after = Ledger(database), None
@@ -144,20 +144,20 @@ class Platform:
             await database.close()
 
     async def left(self) -> dict[str, int]:
-        """What has not arrived in the ledger: reservations, records in the stream and in the spools."""
+        """Counts of what has not reached the ledger: reservations, records in the stream and in spools."""
         spools = [self.folder / f"gateway-{number}" / "state" / "spool" for number in range(1, len(self.gateways) + 1)]
         return await left_in(self.redis_url, sum(Spool(spool).waiting() for spool in spools))
 
 
 async def launched(part: ServerProcess) -> None:
-    """Start it, and wait until it answers, while the traffic goes on."""
+    """Start a part and wait until it serves, without blocking the traffic."""
     part.launch()
     log = getattr(part, "log", None)
     await until(part.answers, seconds=60, what=log if isinstance(log, Path) else lambda: "")
 
 
 def metric(part: DoorProcess, name: str, label: str) -> float:
-    """A counter of `/metrics` with this label; 0 where nothing was counted yet."""
+    """A counter of `/metrics` with this label; 0 if it is missing."""
     for line in str(part.get("/metrics")[1]).splitlines():
         if line.startswith(name) and label in line:
             return float(line.rsplit(" ", 1)[1])

@@ -1,8 +1,8 @@
-"""The load door's profile `soak`, asked by a client that reads as strictly as a caller may, and what became of each.
+"""Traffic of a soak: the load profile `soak`, sent by a strict client, with the result of each attempt.
 
-The schedule, the scenarios and the words are the load door's; the reading is that of tests/faults: a stream without its
-end, half an event, an answer without its finish reason are told from one another. A gateway that ends is left for the
-other one, as a balancer's client does; each try is an entry of its own, because each may leave a row in the ledger.
+Schedule, scenarios and prompts come from quarterdeck.load, the strict client from tests/faults: it distinguishes
+truncated streams, partial events and missing finish reasons. Attempts at a stopping gateway are repeated at the other
+one, as behind a load balancer; each attempt is recorded, because each may leave a row in the ledger.
 """
 
 import asyncio
@@ -26,27 +26,27 @@ from quarterdeck.load.run.profile import Embeddings, Profile
 from quarterdeck.load.run.prompts import Prompts
 
 DEADLINE_SECONDS = 45.0
-"""No request of this profile takes so long, whatever happens to it: its stream is some 300 ms, an engine's silence ends
-after 8 s, and there are two engines. What takes longer hangs."""
+"""Longer requests count as hanging: a stream takes about 300 ms, an engine's silence ends after 8 s, and there are two
+engines."""
 TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A key, and what is known of it."""
+    """A key and its expected limits."""
 
     name: str
     secret: str
     share: float
-    """Of all requests."""
+    """Share of all requests."""
     allows: frozenset[str] = frozenset()
-    """What its limits may answer at any time."""
+    """Outcomes that its limits permit at any time."""
     has_budget: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One try, over: what its caller saw, without its text. Times are Unix seconds."""
+class Attempt:
+    """A finished attempt as the client saw it, without the text. Times are Unix seconds."""
 
     caller: Caller
     tag: str
@@ -63,13 +63,13 @@ class Asked:
     cache: str
     finish: str | None
     usage: tuple[int, int, int] | None
-    """Prompt, cached, completion tokens, as the answer told."""
+    """Prompt, cached and completion tokens reported in the answer."""
     pieces: int
     max_tokens: int
-    """As asked for; 0: it generates nothing."""
+    """The requested value; 0: not a generating request."""
 
     @property
-    def is_hit(self) -> bool:
+    def is_cache_hit(self) -> bool:
         return self.cache == "hit"
 
     def __str__(self) -> str:
@@ -78,14 +78,14 @@ class Asked:
 
 
 class Traffic:
-    """Asks the whole schedule, each request when it is due, whatever became of those before it."""
+    """Sends the schedule as an open loop and collects the attempts."""
 
     def __init__(self, profile: Profile, callers: Sequence[Caller], gateways: Sequence[str]) -> None:
-        self.asked: list[Asked] = []
+        self.attempts: list[Attempt] = []
         self.samples: list[Sample] = []
-        """Since they were last taken, as requests.csv wants them."""
+        """Samples for requests.csv since the last read."""
         self.outcomes: Counter[str] = Counter()
-        self.under_way = 0
+        self.in_flight = 0
         self._profile = profile
         self._callers = callers
         self._prompts = Prompts(profile, MODEL, EMBEDDING)
@@ -95,44 +95,44 @@ class Traffic:
         self._since = time.time() - time.monotonic()
 
     async def warm(self, caller: Caller) -> None:
-        """Ask once, before the start: what a new budget has spent is unknown until the worker has looked (503)."""
+        """Send one request before the start: a new budget returns 503 until the worker has counted its spending."""
         while True:
             for at, client in enumerate(self._clients):
                 answer = await self._try(client, caller, Shape("embeddings"), EMBEDDING, "", {})
                 entry = self._entry(answer, caller, at, 0)
                 if entry.code != "limits_unavailable":
-                    self.asked.append(entry)
+                    self.attempts.append(entry)
                     return
             await asyncio.sleep(0.2)
 
     async def run(self, start: float) -> None:
-        """From `start` (Unix seconds) to the last answer."""
+        """Send the schedule from `start` (Unix seconds); return after the last answer."""
         try:
             async with asyncio.TaskGroup() as group:
                 for arrival in schedule(self._profile):
                     await asyncio.sleep(max(0.0, start + arrival.at - time.time()))
-                    group.create_task(self._ask(arrival, start + arrival.at))
+                    group.create_task(self._send(arrival, start + arrival.at))
         finally:
             for client in self._clients:
                 await client.aclose()
 
-    async def _ask(self, arrival: Arrival, due: float) -> None:
-        self.under_way += 1
+    async def _send(self, arrival: Arrival, due: float) -> None:
+        self.in_flight += 1
         caller = self._caller(arrival.index)
-        question, conversation = self._prompts.request(arrival)
-        body = json.loads(question.body)
+        prompt, conversation = self._prompts.request(arrival)
+        body = json.loads(prompt.body)
         body.pop("stream", None)
         body.pop("stream_options", None)
         model = body.pop("model")
         if arrival.scenario == "repeat":
             model = CACHED
-        shape = self._shape(arrival.scenario, is_stream=question.is_streamed)
+        shape = self._shape(arrival.scenario, is_stream=prompt.is_streamed)
         turn = next(self._turn)
         for left in range(TRIES - 1, -1, -1):
             at = (turn + left) % len(self._clients)
             answer = await self._try(self._clients[at], caller, shape, model, arrival.scenario, body)
             entry = self._entry(answer, caller, at, body.get("max_tokens", 0))
-            self.asked.append(entry)
+            self.attempts.append(entry)
             moves_on = entry.outcome in MOVED_ON and left > 0
             self.samples.append(self._sample(arrival, due, answer, entry, moves_on=moves_on))
             self.outcomes["moved on" if moves_on else entry.outcome] += 1
@@ -140,7 +140,7 @@ class Traffic:
                 break
         if conversation is not None and answer.outcome == "ok":
             self._prompts.conversations.answered(conversation, answer.text)
-        self.under_way -= 1
+        self.in_flight -= 1
 
     async def _try(
         self,
@@ -163,12 +163,12 @@ class Traffic:
         return draw.choices(self._callers, [caller.share for caller in self._callers])[0]
 
     def _shape(self, scenario: str, *, is_stream: bool) -> Shape:
-        asking = self._profile.scenarios.chosen[scenario]
-        if isinstance(asking, Embeddings):
-            return Shape("embeddings", inputs=asking.inputs)
+        settings = self._profile.scenarios.chosen[scenario]
+        if isinstance(settings, Embeddings):
+            return Shape("embeddings", inputs=settings.inputs)
         return Shape("chat", stream=is_stream, asks_usage=is_stream)
 
-    def _entry(self, answer: Answer, caller: Caller, gateway: int, max_tokens: int) -> Asked:
+    def _entry(self, answer: Answer, caller: Caller, gateway: int, max_tokens: int) -> Attempt:
         usage = answer.usage
         details = (usage or {}).get("prompt_tokens_details") or {}
         counts = None
@@ -177,7 +177,7 @@ class Traffic:
         outcome = answer.outcome
         if outcome == "broken":
             outcome = "refused" if is_refused(answer) else f"broken: {answer.broke}"
-        return Asked(
+        return Attempt(
             caller=caller,
             tag=answer.tag,
             gateway=gateway + 1,
@@ -197,12 +197,12 @@ class Traffic:
             max_tokens=max_tokens,
         )
 
-    def _sample(self, arrival: Arrival, due: float, answer: Answer, entry: Asked, *, moves_on: bool) -> Sample:
+    def _sample(self, arrival: Arrival, due: float, answer: Answer, entry: Attempt, *, moves_on: bool) -> Sample:
         first = None if answer.first is None else self._since + answer.first
         last = None if answer.last is None else self._since + answer.last
         gaps = []
         if first is not None and last is not None and answer.pieces > 1:
-            gaps = [(last - first) * 1e3 / (answer.pieces - 1)]  # their mean: what a row has room for
+            gaps = [(last - first) * 1e3 / (answer.pieces - 1)]  # only their mean: a row holds one
         outcome = entry.outcome
         if moves_on:
             outcome = f"{EXPECTED}moved_on"
@@ -232,6 +232,6 @@ class Traffic:
 
 
 def is_refused(answer: Answer) -> bool:
-    """Nobody was there, or the connection was closed without a byte of an answer: safe to ask another one."""
+    """Whether there was no response at all, so that another gateway can be tried safely."""
     reasons = ("ConnectError", "RemoteProtocolError: Server disconnected", "ReadError", "WriteError")
     return answer.status == 0 and (answer.broke or "").startswith(reasons)

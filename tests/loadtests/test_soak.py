@@ -1,4 +1,4 @@
-"""The soak's own judgement, on made-up answers and rows; and a soak of a minute on real processes."""
+"""The soak's verdicts on made-up attempts and rows, and a soak of a minute on real processes."""
 
 import asyncio
 import os
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from loadtests.chaos import faults, verdicts
-from loadtests.chaos.books import Auditor
-from loadtests.chaos.faults import FAULTS, GRACE_SECONDS, Fault, Happened
+from loadtests.chaos.audit import Auditor
+from loadtests.chaos.faults import FAULTS, GRACE_SECONDS, Fault, InjectedFault
 from loadtests.chaos.platform import MODEL
-from loadtests.chaos.run import Soak, Wishes
-from loadtests.chaos.traffic import Asked, Caller
+from loadtests.chaos.run import Soak, SoakOptions
+from loadtests.chaos.traffic import Attempt, Caller
 
 from quarterdeck import processes
 from quarterdeck.load.analysis.results import ProcessReading
@@ -20,7 +20,7 @@ from quarterdeck.load.report import run_report
 from quarterdeck.record import RequestRecord
 
 FREE = Caller("free", "sk", 1.0)
-RIGHT = Asked(
+RIGHT = Attempt(
     caller=FREE,
     tag="n1",
     gateway=1,
@@ -51,11 +51,11 @@ def named(name: str) -> Fault:
     return next(fault for fault in FAULTS if fault.name == name)
 
 
-def complaints(asked: Asked, *happened: Happened) -> list[str]:
+def complaints(asked: Attempt, *happened: InjectedFault) -> list[str]:
     return [line for verdict in verdicts.answers([asked], happened) for line in verdict.complaints]
 
 
-def failed(outcome: str, **fields: object) -> Asked:
+def failed(outcome: str, **fields: object) -> Attempt:
     status, _, code = outcome.partition(" ")
     told = {"outcome": outcome, "status": int(status) if status.isdigit() else 200, "code": code or None}
     return replace(RIGHT, **(told | fields))
@@ -78,24 +78,24 @@ def test_a_right_answer_is_no_complaint() -> None:
     ],
     ids=["tokens", "pieces", "no reason", "cut", "half", "hung", "broken"],
 )
-def test_what_must_never_be_is_a_complaint_under_every_fault(wrong: Asked) -> None:
-    assert complaints(wrong, *[Happened(fault, 90.0, 101.0) for fault in FAULTS])
+def test_what_must_never_be_is_a_complaint_under_every_fault(wrong: Attempt) -> None:
+    assert complaints(wrong, *[InjectedFault(fault, 90.0, 101.0) for fault in FAULTS])
 
 
 def test_an_error_is_allowed_by_the_fault_that_explains_it_and_while_it_is_under_way() -> None:
     lost = failed("event engine_error")
     killed = named("engine killed")
-    assert complaints(lost, Happened(killed, 99.0, 103.0)) == []
-    assert complaints(lost, Happened(killed, 99.0)) == []
-    assert complaints(lost, Happened(killed, 90.0, 100.0 - GRACE_SECONDS + 0.1)) == []
-    assert complaints(lost, Happened(killed, 80.0, 100.0 - GRACE_SECONDS - 0.1))
-    assert complaints(lost, Happened(named("worker killed"), 99.0, 103.0))
+    assert complaints(lost, InjectedFault(killed, 99.0, 103.0)) == []
+    assert complaints(lost, InjectedFault(killed, 99.0)) == []
+    assert complaints(lost, InjectedFault(killed, 90.0, 100.0 - GRACE_SECONDS + 0.1)) == []
+    assert complaints(lost, InjectedFault(killed, 80.0, 100.0 - GRACE_SECONDS - 0.1))
+    assert complaints(lost, InjectedFault(named("worker killed"), 99.0, 103.0))
     assert "outside of any fault" in complaints(lost)[0]
 
 
 def test_only_who_has_a_budget_may_be_refused_while_redis_is_away() -> None:
     refused = failed("503 limits_unavailable")
-    away = Happened(named("Redis restarted"), 99.0, 103.0)
+    away = InjectedFault(named("Redis restarted"), 99.0, 103.0)
     assert complaints(refused, away)
     assert complaints(replace(refused, caller=replace(FREE, has_budget=True)), away) == []
 
@@ -111,8 +111,8 @@ def test_a_limit_may_refuse_whom_it_holds_at_any_time() -> None:
     [
         ([ROW], TRACES, None),
         ([], {}, "has no row"),
-        ([ROW, ROW], TRACES, "a second one"),
-        ([ROW], {}, "has none"),
+        ([ROW, ROW], TRACES, "a duplicate"),
+        ([ROW], {}, "has no trace"),
         ([ROW], {ROW.trace_id: Decimal("0.1")}, "costs 0.1"),
         ([ROW], {**TRACES, "b" * 32: Decimal(0)}, "has no row"),
     ],
@@ -122,8 +122,8 @@ def test_ledger_client_and_traces_must_say_the_same(
     rows: list[RequestRecord], traces: dict[str, Decimal], word: str | None
 ) -> None:
     auditor = Auditor([RIGHT])
-    auditor.take(rows)
-    told = [line for verdict in verdicts.books(auditor.close(traces)) for line in verdict.complaints]
+    auditor.add(rows)
+    told = [line for verdict in verdicts.audit(auditor.close(traces)) for line in verdict.complaints]
     assert (not told) if word is None else any(word in line for line in told), told
 
 
@@ -131,14 +131,14 @@ def test_tokens_and_dollars_are_those_of_the_answer() -> None:
     for field, value in (("output_tokens", 63), ("cost", Decimal("0.0011")), ("price_output", Decimal(16))):
         wrong = RequestRecord(**{name: getattr(ROW, name) for name in ROW.__struct_fields__} | {field: value})
         auditor = Auditor([RIGHT])
-        auditor.take([wrong])
+        auditor.add([wrong])
         assert auditor.close({wrong.trace_id: wrong.cost}).complaints, field
 
 
 def test_a_lost_request_is_found_by_its_id() -> None:
     lost = RequestRecord(**{name: getattr(ROW, name) for name in ROW.__struct_fields__} | {"user": None})
     auditor = Auditor([RIGHT])
-    auditor.take([lost])
+    auditor.add([lost])
     assert auditor.close(TRACES).complaints == []
 
 
@@ -180,9 +180,9 @@ async def test_a_minute_of_faults_leaves_nothing_wrong(tmp_path: Path) -> None:
     names = ("gateways rolled", "worker killed", "Redis restarted", "engine killed", "trace backend away")
     chosen = tuple(map(named, names))
     seed = next(n for n in range(1000) if next(faults.order(n, chosen)).name == names[0])
-    wishes = Wishes(minutes=1.2, rate=12, every=10, seed=seed, faults=chosen)
+    options = SoakOptions(minutes=1.2, rate=12, every=10, seed=seed, faults=chosen)
     before = {process.pid for process in processes.descendants(os.getpid())}
-    soak = Soak(wishes, tmp_path / "run")
+    soak = Soak(options, tmp_path / "run")
     found = await soak.run()
     told = [f"{verdict.name}: {line}" for verdict in found for line in verdict.complaints]
     assert [line for line in told if not line.startswith("no leaked process")] == []
