@@ -1,14 +1,13 @@
-"""Does a stream that loses its engine end with the text that it would have had? Two bare vLLM servers, one killed.
+"""Checks that a stream resumed after losing its engine ends with the same text: two bare vLLM servers, one killed.
 
-    .envs/core/bin/python loadtests/resume.py          # some ten minutes on two cores; 50 prompts at temperature 0
+    .envs/core/bin/python loadtests/resume.py          # about ten minutes on two cores; 50 prompts at temperature 0
 
-First every prompt is answered by an engine alone: the reference. Then the prompts go through the gateway, several at
-once; in mid-stream one engine is killed (-9) and later started again, the other one the next time, until each prompt
-has lost its engine once. Compared are text, finish reason and usage. Streams that kept their engine are the control:
-what differs there is not the seam's doing but that of a batch, in which vLLM's sums come in another order. Exit status
-1: fewer than 99 % of the resumed texts are equal.
+First an engine answers every prompt alone, as reference. Then the prompts go through the gateway, several at once; one
+engine is killed (-9) mid-stream and restarted, alternating between the two, until each prompt has lost its engine once.
+Text, finish reason and usage are compared. Streams that kept their engine are the control: differences there come from
+batching, which changes the order of vLLM's sums. Exits with status 1 if fewer than 99 % of the resumed texts are equal.
 
-Needs the packaged chat model and the engine's environment (`make run` has made both once).
+Requires the packaged chat model and the engine environment (both created by `make run`).
 """
 
 import argparse
@@ -92,7 +91,7 @@ class Engine:
             )
 
     def kill(self) -> None:
-        """The server and its core, at once."""
+        """Kill the server and its engine core immediately."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -110,14 +109,14 @@ class Engine:
         raise SystemExit(f"{self.url} does not come up")
 
     def answered(self) -> float:
-        """Requests that it has ended, as it counts them itself."""
+        """Finished requests, as counted by the server."""
         with urllib.request.urlopen(self.url + "/metrics", timeout=5) as page:
             lines = page.read().decode().splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("vllm:request_success_total{"))
 
 
 class Gateway:
-    """`quarterdeck up` with these two endpoints and nothing else."""
+    """`quarterdeck up` with only these two endpoints."""
 
     def __init__(self, folder: Path, engines: list[Engine]) -> None:
         self.port = free_port()
@@ -162,7 +161,7 @@ class Gateway:
         return AsyncOpenAI(base_url=f"http://127.0.0.1:{self.port}/v1", api_key=key, max_retries=0, timeout=300)
 
     async def row(self, request_id: str) -> dict[str, Any]:
-        """The ledger's row, as soon as the worker has inserted it."""
+        """Wait for the worker to insert the ledger row, and return it."""
         for _ in range(300):
             with contextlib.closing(sqlite3.connect(self.state / "quarterdeck.db")) as database:
                 database.row_factory = sqlite3.Row
@@ -174,7 +173,7 @@ class Gateway:
 
 @dataclass
 class Answer:
-    """What one stream said."""
+    """The result of one stream."""
 
     text: str = ""
     finish: str | None = None
@@ -217,7 +216,7 @@ async def ask(client: AsyncOpenAI, task: str, tokens: int, seen: list[int]) -> A
 
 
 async def references(engines: list[Engine], tokens: int, at_once: int) -> dict[str, Answer]:
-    """Each prompt on an engine without a gateway; the two share them."""
+    """Run each prompt directly on one of the two engines."""
 
     async def half(engine: Engine, tasks: list[str]) -> dict[str, Answer]:
         free = asyncio.Semaphore(at_once)
@@ -236,7 +235,7 @@ async def references(engines: list[Engine], tokens: int, at_once: int) -> dict[s
 async def one_round(
     gateway: Gateway, client: AsyncOpenAI, victim: Engine, tasks: list[str], tokens: int
 ) -> dict[str, tuple[Answer, int]]:
-    """Streams at once, an engine killed when they are a third through. Each answer, and how often it was resumed."""
+    """Run concurrent streams and kill an engine after a third of their tokens. Returns answers and resume counts."""
     seen = [0]
     streams = [asyncio.create_task(ask(client, task, tokens, seen)) for task in tasks]
     while seen[0] < len(tasks) * tokens / 3 and not all(stream.done() for stream in streams):  # noqa: ASYNC110
@@ -336,11 +335,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cache = Path(os.environ.get("QUARTERDECK_CACHE", Path.home() / ".cache" / "quarterdeck"))
     parser.add_argument("--model", type=Path, default=cache / "models" / MODEL)
-    parser.add_argument("--tokens", type=int, default=96, help="of each answer, at most")
+    parser.add_argument("--tokens", type=int, default=96, help="maximum tokens per answer")
     parser.add_argument("--at-once", type=int, default=26)
-    parser.add_argument("--references-at-once", type=int, default=1, help="on each engine; 1: no batch changes a sum")
-    parser.add_argument("--rounds", type=int, default=12, help="at most")
-    parser.add_argument("--folder", type=Path, help="for logs and answers; a temporary one otherwise")
+    parser.add_argument(
+        "--references-at-once", type=int, default=1, help="concurrent references per engine; 1: no batching effects"
+    )
+    parser.add_argument("--rounds", type=int, default=12, help="maximum number of rounds")
+    parser.add_argument("--folder", type=Path, help="folder for logs and answers; default: a temporary one")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="resume-"))
     folder.mkdir(parents=True, exist_ok=True)

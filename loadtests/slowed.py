@@ -1,4 +1,4 @@
-"""A slowed gateway, for seeing that budgets catch it: a proxy that holds each request up before it passes it on.
+"""A proxy that delays each request, to check that budgets detect a slow gateway.
 
     python3 loadtests/slowed.py --to 127.0.0.1:8000 --listen 8099 --milliseconds 20
 
@@ -26,7 +26,7 @@ async def serve(host: str, port: int, listen: int, delay: float) -> None:
         await asyncio.gather(pump(reader, upstream_writer, delay), pump(upstream_reader, writer, 0))
 
     server = await asyncio.start_server(accept, "127.0.0.1", listen)
-    print(f"http://127.0.0.1:{listen} is {host}:{port}, {delay * 1e3:.0f} ms later", flush=True)
+    print(f"http://127.0.0.1:{listen} forwards to {host}:{port} with a delay of {delay * 1e3:.0f} ms", flush=True)
     await server.serve_forever()
 
 
@@ -35,10 +35,10 @@ def main() -> None:
     parser.add_argument("--to", required=True, metavar="HOST:PORT")
     parser.add_argument("--listen", type=int, required=True, metavar="PORT")
     parser.add_argument("--milliseconds", type=float, default=20)
-    told = parser.parse_args()
-    host, _, port = told.to.rpartition(":")
+    options = parser.parse_args()
+    host, _, port = options.to.rpartition(":")
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(host, int(port), told.listen, told.milliseconds / 1e3))
+        asyncio.run(serve(host, int(port), options.listen, options.milliseconds / 1e3))
 
 
 if __name__ == "__main__":

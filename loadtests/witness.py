@@ -1,9 +1,9 @@
-"""Does locust say what an independent client sees? Both ask the simulated engine the same, in turn, and are compared.
+"""Compares locust's figures with those of an independent client against the simulated engine.
 
-    .envs/core/bin/python loadtests/witness.py      # 200 streams a second; exit status 1: they differ by more than 2 %
+    .envs/core/bin/python loadtests/witness.py      # 200 streams per second; exit status 1 if they differ by more than 2 %
 
-The witness shares no code with `quarterdeck.load`: asyncio's raw sockets, its own HTTP, its own percentiles. Locust's
-numbers are those of its own table (`locust_stats.csv`). Compared are medians over the rounds; order alternates.
+The witness shares no code with `quarterdeck.load`: raw asyncio sockets, its own HTTP and percentiles. Locust's figures
+come from its own table (`locust_stats.csv`). Medians over rounds in alternating order are compared.
 """
 
 import argparse
@@ -26,7 +26,7 @@ PROMPT = " ".join(["word"] * 60)
 
 
 class Stream(asyncio.Protocol):
-    """One connection: sends a request, notes when each event with text arrives."""
+    """One connection: sends a request and records when each event with text arrives."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -64,7 +64,7 @@ class Stream(asyncio.Protocol):
 
 @dataclass
 class Seen:
-    """What one client measured in one round."""
+    """The measurements of one client in one round."""
 
     count: int = 0
     seconds: float = 0.0
@@ -146,9 +146,9 @@ def locust(port: int, rate: float, seconds: float, tokens: int) -> dict[str, flo
         subprocess.run([*command, "--out", str(out), "--no-report"], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
         with (out / "locust_stats.csv").open() as file:
             rows = {(row["Type"], row["Name"]): row for row in csv.DictReader(file)}
-    told, ttft, gaps = rows["SSE", "stream"], rows["TTFT", "stream"], rows["ITL", "stream"]
+    whole, ttft, gaps = rows["SSE", "stream"], rows["TTFT", "stream"], rows["ITL", "stream"]
     return {
-        "requests/s": float(told["Requests/s"]),
+        "requests/s": float(whole["Requests/s"]),
         "tokens/s": float(gaps["Requests/s"]) + float(ttft["Requests/s"]),
         "TTFT mean": float(ttft["Average Response Time"]),
         "TTFT p50": float(ttft["50%"]),
@@ -156,8 +156,8 @@ def locust(port: int, rate: float, seconds: float, tokens: int) -> dict[str, flo
         "ITL mean": float(gaps["Average Response Time"]),
         "ITL p50": float(gaps["50%"]),
         "ITL p99": float(gaps["99%"]),
-        "whole p50": float(told["50%"]),
-        "whole p99": float(told["99%"]),
+        "whole p50": float(whole["50%"]),
+        "whole p99": float(whole["99%"]),
     }
 
 
@@ -167,8 +167,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--most", type=float, default=0.02, help="the largest difference that passes")
-    told = parser.parse_args()
+    parser.add_argument("--most", type=float, default=0.02, help="maximum relative difference")
+    options = parser.parse_args()
     command = [sys.executable, "-m", "quarterdeck.simulator", "--model", "simulated", "--port", "0"]
     command += ["--time-to-first-token", FIRST_TOKEN, "--inter-token-latency", GAP, "--max-num-seqs", "4096"]
     engine = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
@@ -176,28 +176,28 @@ def main() -> int:
         assert engine.stdout is not None
         port = int(engine.stdout.readline().rsplit(":", 1)[1])
         rounds: list[dict[str, dict[str, float]]] = []
-        for number in range(told.rounds):
+        for number in range(options.rounds):
             found = {}
             for who in ("witness", "locust") if number % 2 else ("locust", "witness"):
                 if who == "locust":
-                    found[who] = locust(port, told.rate, told.seconds, told.tokens)
+                    found[who] = locust(port, options.rate, options.seconds, options.tokens)
                 else:
-                    found[who] = asyncio.run(witness(port, told.rate, told.seconds, told.tokens)).figures()
+                    found[who] = asyncio.run(witness(port, options.rate, options.seconds, options.tokens)).figures()
             rounds.append(found)
-            print(f"round {number + 1} of {told.rounds}", flush=True)
+            print(f"round {number + 1} of {options.rounds}", flush=True)
     finally:
         engine.terminate()
         engine.wait()
-    what = f"{told.rate:.0f} streams/s of {told.tokens} tokens"
-    print(f"\n{what}; medians of {told.rounds} rounds of {told.seconds:.0f} s\n")
+    what = f"{options.rate:.0f} streams/s of {options.tokens} tokens"
+    print(f"\n{what}; medians of {options.rounds} rounds of {options.seconds:.0f} s\n")
     print(f"{'':12}{'witness':>12}{'locust':>12}{'difference':>12}")
     worst = 0.0
     for name in rounds[0]["witness"]:
         a, b = (statistics.median(found[who][name] for found in rounds) for who in ("witness", "locust"))
         worst = max(worst, abs(b / a - 1))
         print(f"{name:12}{a:12.2f}{b:12.2f}{b / a - 1:12.2%}")
-    print(f"\nworst: {worst:.2%} (may be {told.most:.0%})")
-    return 0 if worst <= told.most else 1
+    print(f"\nworst: {worst:.2%} (may be {options.most:.0%})")
+    return 0 if worst <= options.most else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What is measured, up and pinned: our gateway with all that belongs to it, and the peers.
+"""The servers under test, started and pinned: our gateway with its platform, and peers.
 
-Gateways are on core 0. The mock engine, Redis, the worker, the trace sink and every driver share core 1. `Platform` is
-ours with everything on; a peer is paused (SIGSTOP) while another is measured, so that its idle work is nobody's noise.
+Gateways run on core 0; the mock engine, Redis, the worker, the trace sink and the drivers share core 1. `Platform` has
+all features on. A peer is paused (SIGSTOP) while another server is measured, so that its idle work does not interfere.
 """
 
 import asyncio
@@ -30,24 +30,24 @@ from quarterdeck.store.orgs import DEFAULT_ORG
 
 HERE = Path(__file__).resolve().parent
 CHUNKS = 64
-"""Events with a token in a streamed answer of the mock engine."""
+"""Token events in a streamed answer of the mock engine."""
 PRICE_INPUT, PRICE_OUTPUT = "0.10", "0.40"
 KEY_NAME = "bench"
-# Limits that are counted for every request and met by none.
+# Limits that every request is counted against and none reaches.
 LIMITS = {"requests_per_minute": 10**9, "tokens_per_minute": 10**12, "concurrent_requests": 10**6}
 BUDGET = {"amount": "1000000", "period": "month"}
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A server that is driven. `pids` is empty where its cost is not looked at."""
+    """A server under load. `pids` is empty if its CPU is not measured."""
 
     name: str
     port: int
     pids: tuple[int, ...] = ()
     key: str = "sk-bench"
     stretch: int = 1
-    """Its rounds are so many times as long: a slow one must finish more than a handful of requests in each."""
+    """Multiplier of its rounds' duration, so that a slow server finishes enough requests per round."""
 
     @property
     def origin(self) -> str:
@@ -59,7 +59,7 @@ class Arm:
 
     @contextlib.contextmanager
     def awake(self) -> Iterator[None]:
-        """Run while it is measured, stand still otherwise."""
+        """Resume it for a measurement, pause it afterwards."""
         self.tell(signal.SIGCONT)
         try:
             yield
@@ -68,7 +68,7 @@ class Arm:
             self.tell(signal.SIGSTOP)
 
     def rest(self, *, seconds: float = 15) -> None:
-        """Until it has nothing to do: one that is paused with streams under way would hold up the mock engine."""
+        """Wait until it is idle: paused with streams in flight, it would stall the mock engine."""
         deadline = time.monotonic() + seconds
         while self.pids and time.monotonic() < deadline:
             before = sum(cpu_seconds(pid) for pid in self.pids)
@@ -79,12 +79,12 @@ class Arm:
     def tell(self, number: signal.Signals) -> None:
         for pid in self.pids:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, number)  # each was started in a group of its own
+                os.killpg(pid, number)  # each has its own process group
 
 
 @dataclass(frozen=True)
 class Gateway(Arm):
-    """One of ours. It is never paused: its leases would run out."""
+    """Our gateway. Never paused, because its leases would expire."""
 
     @contextlib.contextmanager
     def awake(self) -> Iterator[None]:
@@ -93,7 +93,7 @@ class Gateway(Arm):
 
 @dataclass
 class Platform:
-    """Everything that our gateways need, and what they left behind."""
+    """The services of our gateways, and their records."""
 
     folder: Path
     engine_port: int
@@ -105,11 +105,11 @@ class Platform:
     stack: contextlib.ExitStack
     log: Path
     gateways: list[Gateway] = field(default_factory=list)
-    asked: int = 0
-    """Answers of our own, before any driver's."""
+    direct_requests: int = 0
+    """Requests sent outside the drivers."""
 
     def start(self, name: str, config: dict[str, Any], *, key: str, core: int = 0) -> Gateway:
-        """Another gateway on the same Redis and database, with a configuration of its own."""
+        """Start a gateway on the same Redis and database with its own configuration."""
         folder = self.folder / f"gateway-{len(self.gateways)}"
         folder.mkdir()
         (folder / "quarterdeck.yaml").write_text(json.dumps(config))  # JSON is YAML
@@ -124,7 +124,7 @@ class Platform:
         self.gateways.append(gateway)
         named = config["routes"] or config["models"]
         settle(gateway, named[0]["name"])
-        self.asked += 1
+        self.direct_requests += 1
         return gateway
 
     def environ(self, folder: Path) -> dict[str, str]:
@@ -142,21 +142,21 @@ class Platform:
         return cpu_seconds(self.worker_pid)
 
     def drain(self, *, seconds: float = 300) -> float:
-        """Until ledger and trace sink have every record. Returns how long that took."""
+        """Wait until ledger and trace sink have every record. Returns the seconds."""
         started = time.monotonic()
         while time.monotonic() - started < seconds:
             text = fetch(f"http://127.0.0.1:{self.worker_port}/metrics")
             waiting = ("quarterdeck_ledger_waiting_records", "quarterdeck_traces_waiting_records")
             rows, exported = (series(text, f"quarterdeck_{n}_total") for n in ("ledger_rows", "traces_exported"))
-            # The gauges are read now and then: what was counted says when all of it has come.
+            # Gauges are sampled only periodically; counters show when everything has arrived.
             is_over = rows >= self.recorded() and exported >= rows
             if is_over and not any(series(text, name) for name in waiting):
                 return time.monotonic() - started
             time.sleep(0.1)
-        raise RuntimeError(f"records are still under way after {seconds:.0f} s: {text[-3000:]}")
+        raise RuntimeError(f"records are still pending after {seconds:.0f} s: {text[-3000:]}")
 
     def recorded(self) -> int:
-        """Requests that the gateways have finished, by their own count."""
+        """Finished requests, as counted by the gateways."""
         texts = [fetch(f"http://127.0.0.1:{gateway.port}/metrics") for gateway in self.gateways]
         return int(sum(series(text, "quarterdeck_requests_total") for text in texts))
 
@@ -165,7 +165,7 @@ class Platform:
         return found
 
     def ledger(self) -> list[Usage]:
-        """By status."""
+        """Counts by status."""
 
         async def read() -> list[Usage]:
             database = Database(self.database_url)
@@ -177,7 +177,7 @@ class Platform:
         return asyncio.run(read())
 
     def keys(self, count: int) -> list[str]:
-        """So many new keys, of the name that the configuration gives limits and a budget."""
+        """Create keys with the name for which the configuration sets limits and a budget."""
 
         async def create() -> list[str]:
             database = Database(self.database_url)
@@ -195,7 +195,7 @@ class Platform:
 
 
 def settle(gateway: Gateway, name: str, *, seconds: float = 30) -> None:
-    """Ask until there is an answer: a new key is 503 until what was spent of its budget was read from the ledger."""
+    """Retry until answered: a new key returns 503 until its spending has been read from the ledger."""
     body = json.dumps({"model": name, "messages": [{"role": "user", "content": f"Is {gateway.port} there?"}]}).encode()
     headers = {"content-type": "application/json", "authorization": f"Bearer {gateway.key}"}
     deadline = time.monotonic() + seconds
@@ -215,8 +215,8 @@ def fetch(url: str) -> str:
         return text
 
 
-def told(arm: Arm) -> str:
-    """What a gateway of ours says it has answered since it began, for whoever reads of errors."""
+def error_counters(arm: Arm) -> str:
+    """Request and error counters of our gateway, for error messages."""
     if not isinstance(arm, Gateway):
         return ""
     names = (
@@ -230,17 +230,17 @@ def told(arm: Arm) -> str:
 
 
 def series(text: str, name: str) -> float:
-    """The sum of a metric's samples, over all its labels."""
+    """The sum of a metric over its labels."""
     return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith((name + " ", name + "{")))
 
 
 def config(models: Sequence[dict[str, Any]], *, routes: Sequence[dict[str, Any]] = (), **more: Any) -> dict[str, Any]:
-    """Everything on: limits and a budget on the key, the exact cache looked into for every request."""
+    """All features on: limits and a budget on the key, and an exact cache look-up per request."""
     return {
         "models": list(models),
         "routes": list(routes),
         "keys": {KEY_NAME: {"limits": LIMITS, "budget": BUDGET}},
-        # On a core that drivers fill, Redis may be late; a gateway that calls it dead refuses budgets: no figure.
+        # Redis may be slow on a core filled by drivers; a gateway that gives up on it would reject budgets.
         "gateway": {"redis_timeout_seconds": 5},
         "cache": {"default": {"exact": True, "temperature": "any", "ttl_seconds": 60}},
         **more,
@@ -263,7 +263,7 @@ def mock_engine(program: Path, log: Path, *, interval_us: int = 0, chunks: int =
 
 @contextlib.contextmanager
 def platform(folder: Path, engine_port: int) -> Iterator[Platform]:
-    """Redis (with its append-only file, as `up` starts it), the worker, a trace sink; gateways are `start`ed."""
+    """Redis (with an append-only file, as `up` starts it), the worker and a trace sink. Start gateways with `start`."""
     with contextlib.ExitStack() as stack:
         log = folder / "platform.log"
         log.touch()
@@ -288,7 +288,7 @@ def platform(folder: Path, engine_port: int) -> Iterator[Platform]:
         state.mkdir()
         url = f"http://127.0.0.1:{engine_port}"
         (state / "quarterdeck.yaml").write_text(json.dumps(config([model("mock", [url])])))
-        made.keys(0)  # the tables
+        made.keys(0)  # creates the tables
         argv = [sys.executable, "-m", "quarterdeck.worker"]
         worker = stack.enter_context(process(argv, core=1, log=log, environ=made.environ(state)))
         wait_for(f"http://127.0.0.1:{worker_port}/metrics", worker, log)
@@ -298,7 +298,7 @@ def platform(folder: Path, engine_port: int) -> Iterator[Platform]:
 
 @contextlib.contextmanager
 def vllm_router(peers: Path, engine_port: int, log: Path) -> Iterator[Arm]:
-    """With nothing on: no key, no limits, no tokenizer, round robin over one engine."""
+    """vllm-router without features: no key, no limits, no tokenizer, round robin over one engine."""
     port = free_port()
     argv: list[str | Path] = [peers / "vllm-router", "--worker-urls", f"http://127.0.0.1:{engine_port}"]
     argv += ["--policy", "round_robin", "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
@@ -311,7 +311,7 @@ def vllm_router(peers: Path, engine_port: int, log: Path) -> Iterator[Arm]:
 
 @contextlib.contextmanager
 def litellm(peers: Path, engine_port: int, folder: Path, log: Path) -> Iterator[Arm]:
-    """Its proxy: a master key, one model, no database, no logging of requests."""
+    """LiteLLM's proxy: a master key, one model, no database, no request logging."""
     port, settings = free_port(), folder / "litellm.yaml"
     target = {"model": "openai/mock", "api_base": f"http://127.0.0.1:{engine_port}/v1", "api_key": "none"}
     settings.write_text(
@@ -343,7 +343,7 @@ def litellm(peers: Path, engine_port: int, folder: Path, log: Path) -> Iterator[
 
 @contextlib.contextmanager
 def _continued(arm: Arm) -> Iterator[Arm]:
-    """A paused process would not hear that it should end."""
+    """Resume a paused process, which otherwise would not handle SIGTERM."""
     try:
         yield arm
     finally:

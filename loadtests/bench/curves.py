@@ -1,11 +1,11 @@
-"""`make bench-curves`: what a request costs as more of everything is there.
+"""`make bench-curves`: the cost of a request as keys, models, endpoints and prompts grow.
 
     python loadtests/bench/curves.py [--only keys,models,…] [--rounds 5] [--seconds 4] [--peers FOLDER] [--write]
 
-keys, models, endpoints: CPU and latency against their number. prompts: against a prompt's length. latency: added at
-half of saturation, arrivals that don't wait. streams: CPU a token at 1,024 open streams of 50 tokens a second.
-processes: one gateway and two. memory: resident after many requests (`--requests 1000000` for the long one).
-Everything is on, as in gateway.py, and points of a curve alternate within a round.
+keys, models, endpoints: CPU and latency by their number. prompts: by prompt length. latency: added latency at half of
+saturation, in an open loop. streams: CPU per token at 1,024 open streams of 50 tokens per second. processes: one
+gateway and two. memory: resident memory after many requests (`--requests 1000000` for a long run). All features are on,
+as in gateway.py, and the points of a curve alternate within a round.
 """
 
 import argparse
@@ -33,7 +33,7 @@ PROMPT_KB = (1, 4, 16, 64, 128, 400)
 
 
 def scaling(title: str, label: str, found: dict[Any, list[Round]], file: str) -> Curve:
-    """The table and plot of a cost against a number. A point's name is the number, or (series, number)."""
+    """Table and plot of a cost by a number. A point is named by the number, or by (series, number)."""
     named = {name if isinstance(name, tuple) else ("", name): runs for name, runs in found.items()}
     rows = [
         [
@@ -73,20 +73,20 @@ def scaling(title: str, label: str, found: dict[Any, list[Round]], file: str) ->
 
 
 def keys(bench: Bench) -> Curve:
-    """Requests spread over so many keys, each with limits and a budget of its own, all in use before the measuring."""
+    """Requests spread over N keys, each with its own limits and budget, all warmed up first."""
     secrets = bench.at.keys(max(KEYS))
     arm = bench.gateway("keys", key=secrets[0])
     points = [(count, arm, Requests(keys=bench.file(f"keys-{count}", secrets[:count]))) for count in KEYS]
     seen = errors = 0
-    while seen < 2 * max(KEYS) or errors:  # each key is read from the database once, and its budget from the ledger
+    while seen < 2 * max(KEYS) or errors:  # reads each key from the database and its budget from the ledger once
         found = bench.driven(arm, points[-1][2], seconds=2, is_strict=False)
         seen, errors = seen + found.count, found.errors
-        print(f"{seen:,} requests to warm up, {errors:,} errors at last", flush=True)
+        print(f"{seen:,} warm-up requests, {errors:,} errors in the last round", flush=True)
     return scaling("CPU a request against keys", "keys", bench.alternate(points), "keys")
 
 
 def models(bench: Bench) -> Curve:
-    """So many models and as many routes, one target each; requests go to all routes in turn."""
+    """N models and N routes with one target each; requests use all routes in turn."""
     (key,) = bench.at.keys(1)
     file = bench.file("key", [key])
     points = []
@@ -100,7 +100,7 @@ def models(bench: Bench) -> Curve:
 
 
 def endpoints(bench: Bench) -> Curve:
-    """One model behind so many endpoints, each an address of its own of the same mock engine."""
+    """One model with N endpoints, each a separate address of the mock engine."""
     (key,) = bench.at.keys(1)
     requests = Requests(keys=bench.file("key", [key]))
     points = []
@@ -113,7 +113,7 @@ def endpoints(bench: Bench) -> Curve:
 
 
 def prompts(bench: Bench) -> Curve:
-    """Prompts of 1 KB to 400 KB. The mock alone is what the bytes themselves cost driver and engine."""
+    """Prompts of 1 KB to 400 KB. The mock engine alone shows the cost of the bytes to driver and engine."""
     (key,) = bench.at.keys(1)
     file = bench.file("key", [key])
     arms: list[Arm] = [bench.gateway("Quarterdeck", key=key), bench.engine]
@@ -141,12 +141,12 @@ CURVES: dict[str, Callable[[Bench], Curve]] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(CURVES), help="some of: %(default)s")
+    parser.add_argument("--only", default=",".join(CURVES), help="comma-separated subset of: %(default)s")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--requests", type=int, default=100_000, help="of the memory curve")
-    parser.add_argument("--peers", type=Path, help="the folder of the peers' commands; without it there are none")
+    parser.add_argument("--requests", type=int, default=100_000, help="requests of the memory curve")
+    parser.add_argument("--peers", type=Path, help="folder of the peers' commands; default: no peers")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--write", action=argparse.BooleanOptionalAction, help="put tables and plots into docs")
     options = parser.parse_args()

@@ -1,7 +1,7 @@
-"""Load on one server, and what it cost: wrk in a closed loop, `open_loop.c` at a rate or with held streams.
+"""Drives one server and measures its cost: wrk in a closed loop, `open_loop.c` at a rate or with held streams.
 
-The driver runs on core 1; around each run the CPU time of the processes that are looked at is read, and the idle time
-of core 1, because a figure measured with the driver's core full is the driver's as much as the server's.
+The driver runs on core 1. Each run measures the CPU time of the observed processes and the idle time of core 1, because
+a saturated driver core limits the result as much as the server does.
 """
 
 import json
@@ -23,7 +23,7 @@ _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 @dataclass(frozen=True)
 class Requests:
-    """What is sent: one kind of chat completion, no two alike."""
+    """A kind of chat completion request; no two are equal."""
 
     stream: bool = False
     keys: Path | None = None
@@ -31,15 +31,15 @@ class Requests:
     prompt_bytes: int = 980
 
     def variables(self, seed: int) -> dict[str, str]:
-        """For chat.lua."""
-        told = {"STREAM": str(int(self.stream)), "PROMPT_BYTES": str(self.prompt_bytes), "SEED": str(seed)}
-        told |= {"KEYS": str(self.keys)} if self.keys else {}
-        return told | ({"MODELS": str(self.models)} if self.models else {})
+        """Environment of chat.lua."""
+        environ = {"STREAM": str(int(self.stream)), "PROMPT_BYTES": str(self.prompt_bytes), "SEED": str(seed)}
+        environ |= {"KEYS": str(self.keys)} if self.keys else {}
+        return environ | ({"MODELS": str(self.models)} if self.models else {})
 
 
 @dataclass(frozen=True)
 class Round:
-    """One run. Milliseconds, microseconds of CPU a request, shares from 0 to 1, MiB."""
+    """One run. Milliseconds, CPU microseconds per request, shares from 0 to 1, MiB."""
 
     count: int
     rps: float
@@ -50,14 +50,14 @@ class Round:
     rss_mb: float
     errors: int
     worker_us: float = 0.0
-    """CPU of the worker for each request, the draining after the run included."""
+    """CPU of the worker per request, including draining after the run."""
     drain_seconds: float = 0.0
-    """After the run, until ledger and trace sink had everything."""
+    """Time after the run until ledger and trace sink were complete."""
 
 
 @dataclass(frozen=True)
 class Wrk:
-    """What wrk says of a run."""
+    """wrk's results of a run."""
 
     count: int
     rps: float
@@ -68,7 +68,7 @@ class Wrk:
 
 @dataclass(frozen=True)
 class Paced:
-    """What open_loop says of a run at a rate. Milliseconds from when a request was due."""
+    """open_loop's results of a run at a rate. Milliseconds from when a request was due."""
 
     sent: int
     done: int
@@ -83,23 +83,23 @@ class Paced:
 
 @dataclass(frozen=True)
 class Held:
-    """What open_loop says of held streams."""
+    """open_loop's results of held streams."""
 
     tokens: int
     tokens_per_second: float
     gap_p50: float
-    """ms between two tokens of a stream."""
+    """Milliseconds between two tokens of a stream."""
     gap_p99: float
     errors: int
     cpu_us_per_token: float = 0.0
     core_share: float = 0.0
-    """CPU seconds a second of the server under test."""
+    """CPU seconds per second of the server under test."""
     other_core_idle: float = 0.0
 
 
 @dataclass
 class Meter:
-    """CPU and idle time between `start` and `stop`."""
+    """Measures CPU and idle time between `start` and `stop`."""
 
     pids: tuple[int, ...]
     seconds: float = 0.0
@@ -121,15 +121,15 @@ class Meter:
 
 
 def milliseconds(text: str) -> float:
-    """wrk's `1.23ms`."""
+    """Parse a time of wrk such as `1.23ms`."""
     found = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text)
     if found is None:
-        raise ValueError(f"not a time of wrk's: {text!r}")
+        raise ValueError(f"not a wrk time: {text!r}")
     return float(found[1]) * _UNITS[found[2]]
 
 
 def parse_wrk(text: str) -> Wrk:
-    """wrk's output with --latency. Raises ValueError on anything else. Broken connections count as errors."""
+    """Parse the output of wrk --latency; broken connections count as errors. Raises ValueError."""
     count, rps = re.search(r"(\d+) requests in", text), re.search(r"Requests/sec:\s+([\d.]+)", text)
     percentiles = dict(re.findall(r"^\s+(50|99)%\s+(\S+)", text, re.MULTILINE))
     if count is None or rps is None or len(percentiles) < 2:
@@ -137,7 +137,7 @@ def parse_wrk(text: str) -> Wrk:
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
     errors = int(refused[1]) if refused else 0
-    errors += sum(int(broken[i]) for i in (1, 2, 3)) if broken else 0  # a timeout of wrk's (2 s) is slow, not wrong
+    errors += sum(int(broken[i]) for i in (1, 2, 3)) if broken else 0  # wrk's timeout (2 s) means slow, not an error
     return Wrk(int(count[1]), float(rps[1]), milliseconds(percentiles["50"]), milliseconds(percentiles["99"]), errors)
 
 
@@ -148,12 +148,12 @@ def wrk_argv(url: str, *, seconds: int, connections: int, core: int | None = OTH
 
 
 def wrk_environ(requests: Requests) -> dict[str, str]:
-    """A seed of its own for each run: a prompt that was asked before would be a hit."""
+    """A new seed per run: repeated prompts would hit the cache."""
     return {**requests.variables(time.monotonic_ns() % 2**31), "PATH": os.environ["PATH"]}
 
 
 def drive(url: str, pids: tuple[int, ...], requests: Requests, *, seconds: int, connections: int) -> Round:
-    """Run wrk once against `url`, served by `pids`."""
+    """Run wrk once against `url`, whose server is `pids`."""
     argv = wrk_argv(url, seconds=seconds, connections=connections)
     with Meter(pids) as meter:
         out = subprocess.run(argv, env=wrk_environ(requests), capture_output=True, text=True, check=True).stdout
@@ -171,7 +171,7 @@ def drive(url: str, pids: tuple[int, ...], requests: Requests, *, seconds: int, 
 
 
 def compiled(source: str, folder: Path) -> Path:
-    """A C program of this folder."""
+    """Compile a C program of this folder."""
     program = folder / source.removesuffix(".c")
     subprocess.run(["gcc", "-O2", "-o", program, HERE / source, "-lm"], check=True)
     return program
@@ -187,13 +187,13 @@ def _open_loop(program: Path, words: list[str], environ: Mapping[str, str]) -> d
 
 
 def pace(program: Path, port: int, pids: tuple[int, ...], *, key: str, rate: float, seconds: int) -> Paced:
-    """Poisson arrivals at `rate`, whatever the server does; a request's time begins when it was due."""
+    """Poisson arrivals at `rate` in an open loop; latencies count from when a request was due."""
     with Meter(pids) as meter:
-        said = _open_loop(program, ["rate", str(port), f"{rate:.1f}", str(seconds), "512"], {"KEY": key})
-    cpu_us = meter.cpu * 1e6 / max(1.0, said["done"])
+        output = _open_loop(program, ["rate", str(port), f"{rate:.1f}", str(seconds), "512"], {"KEY": key})
+    cpu_us = meter.cpu * 1e6 / max(1.0, output["done"])
     return Paced(
         sent=int(said["sent"]),
-        done=int(said["done"]),
+        done=int(output["done"]),
         errors=int(said["errors"]),
         p50=said["p50"],
         p90=said["p90"],
@@ -205,13 +205,13 @@ def pace(program: Path, port: int, pids: tuple[int, ...], *, key: str, rate: flo
 
 
 def hold(program: Path, port: int, pids: tuple[int, ...], *, key: str, streams: int, seconds: int) -> Held:
-    """`streams` open at once for `seconds`, one that ends followed by the next.
+    """Keep `streams` open for `seconds`; each one that ends is replaced.
 
-    The CPU is read around the whole run, its opening of connections included; tokens are those of the whole run too.
+    CPU and tokens cover the whole run, including opening the connections.
     """
     with Meter(pids) as meter:
-        said = _open_loop(program, ["hold", str(port), "0", str(seconds), str(streams)], {"KEY": key})
-    tokens = int(said["done"])
+        output = _open_loop(program, ["hold", str(port), "0", str(seconds), str(streams)], {"KEY": key})
+    tokens = int(output["done"])
     return Held(
         tokens=tokens,
         tokens_per_second=tokens / seconds,

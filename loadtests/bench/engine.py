@@ -1,11 +1,11 @@
-"""Tokens a second and time to first token through the whole platform, beside a bare vLLM server, in one run.
+"""Compares tokens per second and time to first token of the platform with those of a bare vLLM server.
 
     python loadtests/bench/engine.py [--rounds 3] [--unpinned]
 
-Both serve the packaged SmolLM2-135M-Instruct with the same arguments and are up all the time; each round drives 1, 8
-and 32 streams of 64 tokens (`ignore_eos`) against one, then the other, and the next round in the other order. vLLM's
-threads are on core 0 in both, everything else (its scheduler, servers, gateway, worker, Redis, this driver) on core 1;
-with `--unpinned` the kernel decides. Needs `make setup`.
+Both serve the packaged SmolLM2-135M-Instruct with the same arguments and run throughout. Each round drives 1, 8 and 32
+streams of 64 tokens (`ignore_eos`) against both, in alternating order. vLLM's threads run on core 0 in both cases,
+everything else (scheduler, servers, gateway, worker, Redis, this driver) on core 1; `--unpinned` leaves it to the
+kernel. Requires `make setup`.
 """
 
 import argparse
@@ -49,7 +49,7 @@ class Arm:
 
 
 async def stream(client: HttpClient, arm: Arm, model: str, number: int) -> tuple[float, int]:
-    """One stream. Returns seconds to its first event and its events with a token."""
+    """Run one stream. Returns the seconds to its first event and the number of token events."""
     origin = Origin.parse(arm.url)
     body = json.dumps(
         {
@@ -78,7 +78,7 @@ async def stream(client: HttpClient, arm: Arm, model: str, number: int) -> tuple
 
 
 async def load(client: HttpClient, arm: Arm, model: str, streams: int) -> tuple[float, float]:
-    """`streams` at once. Returns tokens a second and the median time to first token, in ms."""
+    """Run `streams` concurrently. Returns tokens per second and the median time to first token in ms."""
     started = time.perf_counter()
     done = await asyncio.gather(*(stream(client, arm, model, number) for number in range(streams)))
     seconds = time.perf_counter() - started
@@ -88,7 +88,7 @@ async def load(client: HttpClient, arm: Arm, model: str, streams: int) -> tuple[
 async def run(arms: list[Arm], model: str, rounds: int) -> dict[str, dict[int, list[tuple[float, float]]]]:
     client = HttpClient()
     results: dict[str, dict[int, list[tuple[float, float]]]] = {arm.name: {n: [] for n in STREAMS} for arm in arms}
-    for arm in arms:  # the first requests compile
+    for arm in arms:  # first requests trigger compilation
         await load(client, arm, model, 2)
     for number in range(rounds):
         for streams in STREAMS:
@@ -105,7 +105,7 @@ async def run(arms: list[Arm], model: str, rounds: int) -> dict[str, dict[int, l
 
 @contextlib.contextmanager
 def platform(folder: Path, *, pinned: bool) -> Iterator[tuple[Arm, int]]:
-    """`quarterdeck up`, ready; and its process."""
+    """Start `quarterdeck up` and wait until it is ready; yields it with its process."""
     port, engine_port = free_port(), free_port()
     (folder / "quarterdeck.yaml").write_text(CONFIG)
     environ = {
@@ -125,7 +125,7 @@ def platform(folder: Path, *, pinned: bool) -> Iterator[tuple[Arm, int]]:
 
 @contextlib.contextmanager
 def bare(folder: Path, *, pinned: bool) -> Iterator[Arm]:
-    """vLLM's own server, with the arguments that the engine door derives for the same model."""
+    """vLLM's own server, with the arguments that our engine derives for the model."""
     port, log = free_port(), folder / "bare.log"
     (engine,) = (m.engine for m in load_config(folder / "quarterdeck.yaml").models)
     assert engine is not None
@@ -141,7 +141,7 @@ def bare(folder: Path, *, pinned: bool) -> Iterator[Arm]:
 
 
 def memory(root: int) -> dict[str, float]:
-    """MiB resident by process, those of one name added up."""
+    """Resident MiB by process name."""
     found: dict[str, float] = {}
     for pid in [root, *(child.pid for child in descendants(root))]:
         with contextlib.suppress(OSError):
@@ -177,7 +177,7 @@ def main() -> None:
 def report(
     results: dict[str, dict[int, list[tuple[float, float]]]], held: dict[str, float], out: Path, *, pinned: bool
 ) -> None:
-    """Medians and ratios; the raw rounds go to `out`."""
+    """Print medians and ratios; write raw rounds to `out`."""
     print(f"\n{machine()}, {'pinned' if pinned else 'unpinned'}\n")
     print("| arm | " + " | ".join(f"{n} streams tok/s | TTFT p50 ms" for n in STREAMS) + " |")
     print("|---|" + "--:|" * 2 * len(STREAMS))

@@ -1,11 +1,11 @@
-"""`make bench`: the gateway with everything on, beside vllm-router with nothing on and LiteLLM's proxy.
+"""`make bench`: compares the gateway with all features on with a bare vllm-router and LiteLLM's proxy.
 
     python loadtests/bench/gateway.py [--rounds 5] [--seconds 6] [--connections 32] [--peers .envs/peers/bin] [--write]
 
-"Everything on": a key with limits (requests, tokens, concurrency) and a money budget, a look into the exact cache that
-misses, the record, the worker that makes ledger rows and traces (all of them, to a sink that counts) of it, metrics,
-access log at INFO. The gateway under test is alone on core 0; everything else is on core 1. Before the next arm begins
-the worker has drained. `--write` puts tables into docs/benchmarks.md; raw rounds always go to results/gateway.json.
+All features: a key with limits (requests, tokens, concurrency) and a budget, a miss in the exact cache, the record, the
+worker that writes ledger rows and all traces (to a counting sink), metrics, and the access log at INFO. The gateway
+under test runs alone on core 0, everything else on core 1. The worker drains before the next server is measured.
+`--write` puts tables into docs/benchmarks.md; raw rounds are always written to results/gateway.json.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from arms import Arm, Gateway, Platform, config, litellm, mock_engine, model, platform, told, vllm_router
+from arms import Arm, Gateway, Platform, config, error_counters, litellm, mock_engine, model, platform, vllm_router
 from drive import HERE, Requests, Round, compiled, drive
 from parts import machine
 from proof import Proof, prove
@@ -31,7 +31,7 @@ RESULTS = HERE / "results" / "gateway.json"
 
 @dataclass
 class Bench:
-    """One run: who is up, what was seen."""
+    """One run: the servers and their results."""
 
     at: Platform
     arms: list[Arm]
@@ -39,10 +39,10 @@ class Bench:
     connections: int
     rounds: dict[tuple[str, str], list[Round]] = field(default_factory=dict)
     ours: list[Round] = field(default_factory=list)
-    """Warm-up included: the ledger holds those requests too."""
+    """Rounds of our gateway, including warm-up, whose requests are in the ledger too."""
 
     def round(self, arm: Arm, mode: str, seconds: int) -> Round:
-        """Ours ends when its records are in the ledger and at the sink, and carries the worker's bill."""
+        """A round of our gateway ends when its records are in the ledger and the sink, and includes the worker's CPU."""
         self.keys.write_text(arm.key + "\n")
         requests = Requests(stream=mode == "streamed", keys=self.keys)
         with arm.awake():
@@ -60,7 +60,9 @@ class Bench:
     def run(self, rounds: int, seconds: int) -> None:
         for mode, arm in itertools.product(MODES, self.arms):  # pools, caches, the key
             if (warm := self.round(arm, mode, 1)).errors:
-                raise RuntimeError(f"{arm.name} {mode}: {warm.errors} of {warm.count} answers were errors{told(arm)}")
+                raise RuntimeError(
+                    f"{arm.name} {mode}: {warm.errors} of {warm.count} answers were errors{error_counters(arm)}"
+                )
         self.rounds = {(mode, arm.name): [] for mode in MODES for arm in self.arms}
         for number in range(rounds):
             for mode in MODES:
@@ -70,7 +72,7 @@ class Bench:
                     print(f"round {number + 1} {arm.name} {mode}: {line(found)}", flush=True)
 
     def prove(self) -> Proof:
-        answered = self.at.asked + sum(found.count for found in self.ours)
+        answered = self.at.direct_requests + sum(found.count for found in self.ours)
         errors = sum(found.errors for found in self.ours)
         return prove(self.at, answered=answered, errors=errors, most_cancelled=len(self.ours) * self.connections)
 
@@ -85,7 +87,7 @@ def line(found: Round) -> str:
 
 @contextlib.contextmanager
 def bench(options: argparse.Namespace) -> Iterator[Bench]:
-    """All arms, up."""
+    """Start all servers."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qd-bench-", ignore_cleanup_errors=True)))
         log = folder / "peers.log"
@@ -105,7 +107,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--peers", type=Path, help="the folder of the peers' commands; without it there are none")
+    parser.add_argument("--peers", type=Path, help="folder of the peers' commands; default: no peers")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--write", action=argparse.BooleanOptionalAction, help="put the tables into docs/benchmarks.md")
     options = parser.parse_args()
@@ -122,7 +124,7 @@ def main() -> int:
 
 
 def keep(out: Path, where: str, found: Bench, proof: Proof) -> None:
-    """The raw rounds."""
+    """The raw rounds as JSON."""
     raw = {f"{name} {mode}": [asdict(each) for each in runs] for (mode, name), runs in found.rounds.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"machine": where, "proof": asdict(proof), "rounds": raw}, indent=1) + "\n")

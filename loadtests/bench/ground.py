@@ -1,4 +1,4 @@
-"""What all curves stand on: a platform that is up, rounds in alternation, and the shape of an answer."""
+"""The common part of all curves: a running platform, alternating rounds, and the form of a result."""
 
 import argparse
 import contextlib
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arms import Arm, Gateway, Platform, config, mock_engine, model, platform, told
+from arms import Arm, Gateway, Platform, config, error_counters, mock_engine, model, platform
 from drive import Requests, Round, compiled, drive
 from tables import rotated
 
@@ -17,7 +17,7 @@ from quarterdeck.load.report.plots import Plot
 
 @dataclass
 class Curve:
-    """One question's answer."""
+    """The result of one curve."""
 
     title: str
     text: str
@@ -27,7 +27,7 @@ class Curve:
 
 @dataclass
 class Bench:
-    """What all curves share: the engine, a platform, and how long to measure."""
+    """Engine, platform and durations, shared by all curves."""
 
     at: Platform
     engine: Arm
@@ -40,8 +40,8 @@ class Bench:
     stack: contextlib.ExitStack
 
     def gateway(self, name: str, *, key: str, core: int = 0, **more: Any) -> Gateway:
-        told = config([model("mock", [self.engine.origin])]) if not more else config(**more)
-        return self.at.start(name, told, key=key, core=core)
+        configuration = config([model("mock", [self.engine.origin])]) if not more else config(**more)
+        return self.at.start(name, configuration, key=key, core=core)
 
     def file(self, name: str, lines: Sequence[str]) -> Path:
         path = self.folder / name
@@ -51,7 +51,7 @@ class Bench:
     def driven(
         self, arm: Arm, requests: Requests, *, seconds: int = 0, connections: int = 0, is_strict: bool = True
     ) -> Round:
-        """One round; `is_strict`: without errors."""
+        """Run one round; with `is_strict`, errors raise."""
         with arm.awake():
             found = drive(
                 arm.url,
@@ -61,14 +61,16 @@ class Bench:
                 connections=connections or self.connections,
             )
             if isinstance(arm, Gateway):
-                self.at.drain()  # the worker's backlog is not the next point's noise
+                self.at.drain()  # so that the worker's backlog does not disturb the next point
         if found.errors and is_strict:
-            raise RuntimeError(f"{arm.name}: {found.errors} of {found.count} answers were errors{told(arm)}")
+            raise RuntimeError(
+                f"{arm.name}: {found.errors} of {found.count} responses were errors{error_counters(arm)}"
+            )
         return found
 
     def alternate(self, points: Sequence[tuple[Any, Arm, Requests]], **how: Any) -> dict[Any, list[Round]]:
-        """All points in each round, in another order each time. Each time a second before, not looked at: connections,
-        keys and budgets may have been forgotten since the point's last turn."""
+        """Run all points in each round, in changing order. Each point is warmed up for a second first, because its
+        connections, keys and budgets may have expired."""
         found: dict[Any, list[Round]] = {name: [] for name, _, _ in points}
         for number in range(self.rounds):
             for name, arm, requests in rotated(points, number):
@@ -80,7 +82,7 @@ class Bench:
 
 @contextlib.contextmanager
 def up(options: argparse.Namespace) -> Iterator[Bench]:
-    """A fresh platform for each curve: what one left behind is not the next one's weather."""
+    """A fresh platform per curve, so that curves do not influence each other."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qd-bench-", ignore_cleanup_errors=True)))
         (folder / "log").touch()
@@ -92,5 +94,5 @@ def up(options: argparse.Namespace) -> Iterator[Bench]:
 
 
 def plain(found: Mapping[Any, Sequence[Any]]) -> dict[str, Any]:
-    """Rounds as JSON takes them."""
+    """Rounds in JSON form."""
     return {str(name): [asdict(run) for run in runs] for name, runs in found.items()}

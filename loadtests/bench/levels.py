@@ -1,4 +1,4 @@
-"""The questions that aren't curves against a number: latency at half load, held streams, two processes, memory."""
+"""Measurements at fixed levels: latency at half load, held streams, two processes, memory."""
 
 import contextlib
 import os
@@ -16,11 +16,11 @@ from tables import median, rotated, spread, table
 from quarterdeck.load.report.plots import Line, Plot
 
 STREAMS, TOKEN_US, TOKENS = 1_024, 20_000, 500
-"""50 tokens a second for ten seconds, then the next stream."""
+"""Streams of 50 tokens per second for ten seconds."""
 
 
 def latency(bench: Bench) -> Curve:
-    """What the gateway adds at half of its saturation; the peers at the same rate, where they reach it."""
+    """Latency added by the gateway at half of its saturation, and by the peers at that rate if they reach it."""
     (key,) = bench.at.keys(1)
     ours = bench.gateway("Quarterdeck", key=key)
     requests = Requests(keys=bench.file("key", [key]))
@@ -69,7 +69,7 @@ def latency(bench: Bench) -> Curve:
 
 
 def streams(bench: Bench) -> Curve:
-    """1,024 streams held open, a token each 20 ms."""
+    """1,024 open streams with a token every 20 ms."""
     (key,) = bench.at.keys(1)
     slow = bench.stack.enter_context(
         mock_engine(bench.folder / "mock_engine", bench.at.log, interval_us=TOKEN_US, chunks=TOKENS)
@@ -117,7 +117,7 @@ def streams(bench: Bench) -> Curve:
 
 
 def processes(bench: Bench) -> Curve:
-    """One gateway, then two, one on each core; here nothing else is pinned, for want of a third core."""
+    """One gateway, then two, one per core; nothing else is pinned, because there is no third core."""
     (key,) = bench.at.keys(1)
     requests = Requests(keys=bench.file("key", [key]))
     pair = [bench.gateway(f"process {core}", key=key, core=core) for core in (0, 1)]
@@ -138,7 +138,7 @@ def processes(bench: Bench) -> Curve:
 
 
 def _session_pids(folder: Path) -> Iterator[str]:
-    """Processes of this benchmark's folder (Redis, mock engine), found by their command line."""
+    """Processes of this benchmark (Redis, mock engine), found by command line."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             if str(folder).encode() in path.read_bytes():
@@ -146,7 +146,7 @@ def _session_pids(folder: Path) -> Iterator[str]:
 
 
 def _together(bench: Bench, gateways: Sequence[Gateway], requests: Requests) -> tuple[float, float]:
-    """All of them driven at once, the same connections in all. Requests a second and CPU µs for each."""
+    """Drive all gateways at once with the same total of connections. Returns requests per second and CPU µs of each."""
     pids = tuple(pid for gateway in gateways for pid in gateway.pids)
     connections = bench.connections // len(gateways)
     with Meter(pids) as meter:
@@ -165,7 +165,7 @@ def _together(bench: Bench, gateways: Sequence[Gateway], requests: Requests) -> 
 
 
 def memory(bench: Bench) -> Curve:
-    """Resident memory of the gateway while it answers `--requests`, plain and streamed in turn."""
+    """Resident memory of the gateway over `--requests` plain and streamed requests in turn."""
     (key,) = bench.at.keys(1)
     arm = bench.gateway("memory", key=key)
     file, seen = bench.file("key", [key]), [(0, rss_mb(arm.pids[0]))]
@@ -191,7 +191,7 @@ def memory(bench: Bench) -> Curve:
 
 
 def per_million(seen: Sequence[tuple[int, float]]) -> float:
-    """The slope of a straight line through the points, for each million requests. One point has none."""
+    """The slope of a line through the points, per million requests. None for a single point."""
     if len(seen) < 2:
         return 0.0
     xs, ys = [count / 1e6 for count, _ in seen], [mib for _, mib in seen]

@@ -1,4 +1,4 @@
-"""The processes that a benchmark starts: pinned, waited for, ended."""
+"""Child processes of a benchmark: pinning, waiting, stopping, CPU and memory."""
 
 import contextlib
 import os
@@ -27,8 +27,8 @@ def free_port() -> int:
 def process(
     argv: Sequence[str | Path], *, core: int | None, log: Path, environ: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A child on one core, its output in `log`; ended with its whole group. All are of one session, as they would be in
-    a container: Linux shares a core between sessions first, and the worker could not yield it to Redis."""
+    """Start a child on one core with its output in `log`; stop its whole group at the end. All share one session, as in
+    a container: Linux divides a core between sessions first, so the worker could not yield to Redis otherwise."""
     pin = [] if core is None else ["taskset", "-c", str(core)]
     with log.open("ab") as out:
         child = subprocess.Popen(
@@ -37,7 +37,7 @@ def process(
             stderr=out,
             env={**os.environ, **(environ or {})},
             process_group=0,
-            preexec_fn=die_with_parent,  # a benchmark that is killed leaves nothing behind
+            preexec_fn=die_with_parent,  # a killed benchmark leaves no processes
         )
     try:
         yield child
@@ -51,7 +51,7 @@ def process(
 
 
 def wait_for(url: str, child: subprocess.Popen[bytes], log: Path, *, seconds: float = 120) -> None:
-    """Until the URL answers below 500. Raises with the log's end where the child ends first."""
+    """Wait until the URL answers below 500. Raises with the end of the log if the child exits first."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -68,7 +68,7 @@ def wait_for(url: str, child: subprocess.Popen[bytes], log: Path, *, seconds: fl
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and its children that have not ended."""
+    """User and system time of a process and its running children."""
     total = 0.0
     for each in [pid, *children(pid)]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -87,7 +87,7 @@ def children(pid: int) -> list[int]:
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory of one process, MiB."""
+    """Resident memory of a process in MiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
@@ -95,7 +95,7 @@ def rss_mb(pid: int) -> float:
 
 
 def idle_share(core: int, before: Sequence[int] | None = None) -> tuple[list[int], float]:
-    """The core's counters now, and the share of idle time since `before` (0 to 1)."""
+    """The core's current counters, and the share of idle time since `before` (0 to 1)."""
     for line in Path("/proc/stat").read_text().splitlines():
         if line.startswith(f"cpu{core} "):
             now = [int(field) for field in line.split()[1:]]
@@ -107,7 +107,7 @@ def idle_share(core: int, before: Sequence[int] | None = None) -> tuple[list[int
 
 
 def machine() -> str:
-    """One line about where the figures come from."""
+    """The machine in one line."""
     info = Path("/proc/cpuinfo").read_text()
     model = next((line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")), "?")
     vectors = "AVX-512 bf16" if "avx512_bf16" in info else "no AVX-512 bf16"

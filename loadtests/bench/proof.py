@@ -1,6 +1,6 @@
-"""Whether what was measured was right: every answer a 200, every request a row, a trace and its price.
+"""Verifies a benchmark: every response is 200, every request has a row, a trace and the correct price.
 
-A benchmark of a gateway that loses rows would be one of a faster gateway.
+Otherwise losing rows would make a gateway look faster.
 """
 
 from collections.abc import Sequence
@@ -16,32 +16,32 @@ _MILLION = Decimal(1_000_000)
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found; `problems` is empty where all of it agrees."""
+    """The result; `problems` is empty if all counts agree."""
 
     answered: int
-    """Answers that the drivers counted."""
+    """Responses counted by the drivers."""
     recorded: int
-    """Requests that the gateways counted."""
+    """Requests counted by the gateways."""
     rows: int
     traces: int
     ok: int
     cancelled: int
-    """Under way when a driver stopped."""
+    """Requests in flight when a driver stopped."""
     cost: str
     hits: int
     problems: tuple[str, ...]
 
     def __str__(self) -> str:
-        told = (
+        text = (
             f"{self.answered:,} answers seen by the drivers, {self.recorded:,} requests counted by the gateway, "
             f"{self.rows:,} ledger rows ({self.ok:,} ok, {self.cancelled:,} cancelled as a driver stopped), "
             f"{self.traces:,} traces, ${self.cost} = tokens × price"
         )
-        return told + ("" if not self.problems else "; WRONG: " + "; ".join(self.problems))
+        return text + ("" if not self.problems else "; WRONG: " + "; ".join(self.problems))
 
 
 def prove(platform: Platform, *, answered: int, errors: int, most_cancelled: int) -> Proof:
-    """After everything: drain, then compare. `most_cancelled`: a driver stops with a request on each connection."""
+    """Drain, then compare. `most_cancelled`: a driver stops with one request in flight per connection."""
     platform.drain()
     usages = platform.ledger()
     pages = [fetch(f"http://127.0.0.1:{gateway.port}/metrics") for gateway in platform.gateways]

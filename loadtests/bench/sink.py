@@ -1,8 +1,8 @@
-"""A trace backend that takes everything and counts it: `python loadtests/bench/sink.py PORT`.
+"""A trace backend that counts spans: `python loadtests/bench/sink.py PORT`.
 
-It answers 200 to every export, whatever the path, and tells on GET how many spans of how many traces came. It stands
-for another machine but shares a core with the drivers, so it takes only the time that nobody else wants, looks only for
-the trace ids, with a walk over protobuf's lengths, and decodes nothing.
+It answers 200 to every export on any path, and on GET returns the numbers of spans and traces. It stands for another
+machine but shares a core with the drivers, so it runs at idle priority and only walks over protobuf lengths to find
+trace ids, without decoding.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 
 _BYTES = 2
-"""Protobuf's wire type of a field that says its length."""
+"""Protobuf wire type of length-delimited fields."""
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -28,7 +28,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _fields(data: bytes, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-    """Where the contents of the fields with this number begin and end. OTLP's three outer messages hold no others."""
+    """Start and end of the contents of the fields with this number. OTLP's three outer messages hold no others."""
     at = start
     while at < end:
         tag, at = _varint(data, at)
@@ -45,7 +45,7 @@ def _fields(data: bytes, start: int, end: int, wanted: int) -> Iterator[tuple[in
 
 
 def trace_ids(body: bytes) -> list[bytes]:
-    """The trace id of each span of an ExportTraceServiceRequest, in order."""
+    """The trace ids of all spans in an ExportTraceServiceRequest, in order."""
     found: list[bytes] = []
     for resource in _fields(body, 0, len(body), 1):
         for scope in _fields(body, *resource, 2):
@@ -56,7 +56,7 @@ def trace_ids(body: bytes) -> list[bytes]:
 
 
 class Sink(asyncio.Protocol):
-    """One connection; what is counted is shared by all."""
+    """One connection; all share the counts."""
 
     def __init__(self, traces: set[bytes], spans: list[int]) -> None:
         self._traces, self._spans = traces, spans

@@ -1,4 +1,4 @@
-"""Rounds to tables and plots, and both into docs/benchmarks.md between their markers. Pure but for `write`."""
+"""Turns rounds into tables and plots and inserts them into docs/benchmarks.md. Pure apart from `write`."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from drive import Round
 from quarterdeck.load.report.plots import Plot, draw
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
-# The report's classes (quarterdeck/load/report.css) in a file that stands alone; it follows the reader's light or dark.
+# The report's classes (quarterdeck/load/report/report.css) for standalone files, in light and dark mode.
 STYLE = """<style>
 svg{--ink:#1b1f24;--soft:#57606a;--line:#d5dae0;--paper:#fff;--c0:#0072b2;--c1:#c4500b;--c2:#00805c;--c3:#a6418a;\
 --c4:#8a6d00;--c5:#2b8cbe;--c6:#5b5b5b;--c7:#1b1f24;font:12px system-ui,sans-serif;background:var(--paper)}
@@ -31,25 +31,25 @@ _HEAD += ["worker µs/request"]
 
 
 def spread(values: Iterable[float], digits: int = 0) -> str:
-    """The median and, in brackets, the least and the most."""
+    """The median, with minimum and maximum in brackets."""
     found = list(values)
     middle, least, most = (f"{each:,.{digits}f}" for each in (statistics.median(found), min(found), max(found)))
     return f"{middle} ({least}–{most})"
 
 
 def median(rounds: Iterable[Any], name: str) -> float:
-    """Of one field of the rounds."""
+    """The spread of one field of the rounds."""
     return statistics.median([float(getattr(each, name)) for each in rounds])
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown; every column but the first holds numbers."""
+    """A Markdown table; all columns but the first are numbers."""
     lines = ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 1) + "|"]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def comparison(rounds: Mapping[tuple[str, str], Sequence[Round]]) -> str:
-    """The arms beside one another: (mode, name) to its rounds."""
+    """Compare the servers, given as (mode, name) → rounds."""
     return table(_HEAD, [_row(mode, name, runs) for (mode, name), runs in rounds.items()])
 
 
@@ -70,7 +70,7 @@ def _row(mode: str, name: str, runs: Sequence[Round]) -> list[str]:
 
 
 def ratios(rounds: Mapping[tuple[str, str], Sequence[Round]], ours: str) -> list[str]:
-    """Ours by each peer, in requests a second and in CPU a request."""
+    """Ratios of our gateway to each peer, in requests per second and CPU per request."""
     lines: list[str] = []
     for (mode, name), runs in rounds.items():
         if name == ours or not median(runs, "rss_mb"):
@@ -80,7 +80,7 @@ def ratios(rounds: Mapping[tuple[str, str], Sequence[Round]], ours: str) -> list
             lines.append(f"{ours} / {name}, {mode}: none, as {name} finished no request in one of its rounds")
             continue
         rps, cpu = (median(mine, field) / median(runs, field) for field in ("rps", "cpu_us"))
-        # The same round's two figures saw the same machine: the spread of their ratios is the honest one.
+        # Ratios within a round compare equal conditions, so their spread is the meaningful one.
         by_round = spread((a.rps / b.rps for a, b in zip(mine, runs, strict=False)), 2)
         lines.append(
             f"{ours} / {name}, {mode}: {rps:.2f} of its requests a second (round by round {by_round}), "
@@ -90,8 +90,8 @@ def ratios(rounds: Mapping[tuple[str, str], Sequence[Round]], ours: str) -> list
 
 
 def between(text: str, name: str, contents: str) -> str:
-    """`text` with what stands between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->` replaced. Raises ValueError
-    where a marker is missing: a table must not land at a place that nobody chose."""
+    """Replace the text between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`. Raises ValueError if a marker is
+    missing."""
     first, last = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
     if text.count(first) != 1 or text.count(last) != 1 or text.index(first) > text.index(last):
         raise ValueError(f"docs/benchmarks.md needs {first} and then {last}, once each")
@@ -101,13 +101,13 @@ def between(text: str, name: str, contents: str) -> str:
 
 
 def standalone(plot: Plot) -> str:
-    """The plot as a file of its own."""
+    """The plot as a standalone SVG file."""
     named = draw(plot, "plot").replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
     return named.replace(">", f">{STYLE}", 1) + "\n"
 
 
 def write(name: str, contents: str, *, plots: Mapping[str, Plot] | None = None, doc: Path = DOC) -> None:
-    """Put them into docs/benchmarks.md and docs/benchmarks/*.svg."""
+    """Write tables and plots to docs/benchmarks.md and docs/benchmarks/*.svg."""
     doc.write_text(between(doc.read_text(encoding="utf-8"), name, contents), encoding="utf-8")
     folder = doc.with_suffix("")
     folder.mkdir(exist_ok=True)
@@ -116,7 +116,7 @@ def write(name: str, contents: str, *, plots: Mapping[str, Plot] | None = None, 
 
 
 def rotated(arms: Sequence[Any], number: int) -> list[Any]:
-    """Their order in round `number`: each begins in turn, and every other round goes backwards."""
+    """Order of the items in round `number`: each goes first in turn, and every other round is reversed."""
     at = number // 2 % len(arms)
     turned = [*arms[at:], *arms[:at]]
     return turned[::-1] if number % 2 else turned

@@ -1,9 +1,9 @@
-"""Write cosines.json: how near the two questions of each pair are, as the packaged embedding model sees them.
+"""Writes cosines.json: the cosine similarity of each pair of questions under the packaged embedding model.
 
     OMP_NUM_THREADS=1 .envs/engine/bin/python loadtests/semantic/embed.py MODEL_FOLDER
 
-all-MiniLM-L6-v2: mean of the last layer over the text's tokens, length one; what vLLM serves it as (pooling MEAN,
-normalize). Half a minute on one core.
+all-MiniLM-L6-v2: the normalized mean of the last layer over the text's tokens, as vLLM serves it (pooling MEAN,
+normalize). Takes half a minute on one core.
 """
 
 import json

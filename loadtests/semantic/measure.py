@@ -1,4 +1,4 @@
-"""How often the semantic cache is right and how often it is wrong, by threshold, with and without verification.
+"""Measures precision and recall of the semantic cache by threshold, with and without verification.
 
     .envs/core/bin/python loadtests/semantic/measure.py [--misses dev]
 
@@ -19,7 +19,7 @@ THRESHOLDS = (0.70, 0.75, 0.80, 0.85, 0.90, 0.92, 0.94, 0.96, 0.98)
 
 
 def figures(pairs: list[dict[str, Any]], threshold: float, *, verified: bool) -> dict[str, Any]:
-    """Precision and recall of hits, and which share of near misses is a false hit."""
+    """Precision and recall of hits, and the share of near misses that are false hits."""
     hits = [p for p in pairs if p["cosine"] >= threshold and (p["verified"] or not verified)]
     right = sum(p["same"] for p in hits)
     same = sum(p["same"] for p in pairs)
@@ -37,7 +37,7 @@ def figures(pairs: list[dict[str, Any]], threshold: float, *, verified: bool) ->
 
 
 def upper_bound(wrong: int, of: int) -> float:
-    """What the false-hit rate is at most, with 95 % confidence (Clopper and Pearson; by bisection)."""
+    """Upper bound of the false-hit rate with 95 % confidence (Clopper-Pearson, by bisection)."""
     low, high = wrong / of, 1.0
     for _ in range(60):
         rate = (low + high) / 2
@@ -60,7 +60,7 @@ def row(found: dict[str, Any]) -> str:
 
 
 def judged() -> list[dict[str, Any]]:
-    """The pairs, each with its cosine and whether its words agree."""
+    """The pairs, each with its cosine and whether verification accepts it."""
     pairs: list[dict[str, Any]] = [json.loads(line) for line in (HERE / "pairs.jsonl").read_text().splitlines()]
     for pair, cosine in zip(pairs, json.loads((HERE / "cosines.json").read_text()), strict=True):
         pair["cosine"] = cosine
@@ -71,13 +71,13 @@ def judged() -> list[dict[str, Any]]:
 
 def main() -> None:
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--misses", choices=("dev", "test"), help="print what was judged wrongly")
+    arguments.add_argument("--misses", choices=("dev", "test"), help="print misjudged pairs")
     misses = arguments.parse_args().misses
     pairs = judged()
     for pair in pairs:
         if pair["half"] == misses and pair["verified"] != pair["same"]:
-            told = [f"{pair[which]}\n    {normalize(pair[which])}" for which in ("one", "other")]
-            print(pair["kind"], pair["cosine"], *told, sep="\n  ")
+            texts = [f"{pair[which]}\n    {normalize(pair[which])}" for which in ("one", "other")]
+            print(pair["kind"], pair["cosine"], *texts, sep="\n  ")
     results: dict[str, Any] = {"model": "all-MiniLM-L6-v2"}
     for half in ("dev", "test"):
         chosen = [pair for pair in pairs if pair["half"] == half]

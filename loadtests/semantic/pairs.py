@@ -1,4 +1,4 @@
-"""Write pairs.jsonl: questions that mean the same, and questions that only look like it.
+"""Writes pairs.jsonl: questions with equal meaning, and questions that only look similar.
 
     python loadtests/semantic/pairs.py
 
@@ -19,12 +19,12 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PER_TOPIC = 14
-"""Paraphrases that a topic gives at most, and four times as many near misses: many alike are one observation."""
+"""Maximum paraphrases per topic, with four times as many near misses: similar pairs are not independent."""
 
 
 @dataclass(frozen=True)
 class Topic:
-    """`same`: sentences of one meaning. `near`: (kind, sentence) with another. `swap`: slots that may change places."""
+    """`same`: sentences with equal meaning. `near`: (kind, sentence) with another meaning. `swap`: slots that may be swapped."""
 
     same: tuple[str, ...]
     slots: dict[str, tuple[str, ...]]
@@ -320,13 +320,13 @@ def pair(one: str, other: str, is_same: bool, kind: str, source: str, half: str)
 
 
 def hostile(lines: list[str]) -> list[dict[str, Any]]:
-    """Near misses written against the rules of the verification."""
+    """Near misses designed to defeat the verification's rules."""
     read = [json.loads(line) for line in lines]
     return [pair(found["one"], found["other"], False, found["kind"], "hostile", "dev") for found in read]
 
 
 def written(lines: list[str]) -> list[dict[str, Any]]:
-    """Each group's first sentence beside all others of the group."""
+    """Pairs of each group's first sentence with the others."""
     found = []
     for number, line in enumerate(lines):
         group = json.loads(line)
@@ -338,7 +338,7 @@ def written(lines: list[str]) -> list[dict[str, Any]]:
 
 
 def fillings(topic: Topic) -> list[dict[str, str]]:
-    """Every combination; slots of one length that are no kind of their own (gerunds) go with their verb."""
+    """All combinations of slots; slots without their own kind (gerunds) follow their verb."""
     free = [slot for slot in topic.slots if slot != "g"]
     found = []
     for values in itertools.product(*(range(len(topic.slots[slot])) for slot in free)):
@@ -373,7 +373,7 @@ def made(topic: Topic, about: tuple[str, str], random: random.Random) -> list[di
 
 
 def spread(near: list[dict[str, Any]], most: int, random: random.Random) -> list[dict[str, Any]]:
-    """So many, every kind in its turn."""
+    """Choose a number of items, taking kinds in turn."""
     random.shuffle(near)
     by_kind: dict[str, list[dict[str, Any]]] = {}
     for found in near:

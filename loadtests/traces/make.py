@@ -1,4 +1,4 @@
-"""Make the traces beside this file: `python3 loadtests/traces/make.py`. Standard library only; the same each time.
+"""Generates the traces in this folder: `python3 loadtests/traces/make.py`. Standard library only; deterministic.
 
 They have the shapes that published traces have, and none of their rows: `bursts.csv` as BurstGPT's (calm, and now and
 then a crowd), `two_kinds.csv` as Azure's (steady; short answers to long prompts, long answers to short ones).
@@ -14,7 +14,7 @@ SECONDS = 120
 
 
 def bursts(draw: random.Random) -> list[list[object]]:
-    """Gamma-spread gaps (a shape of 0.3: many short ones, few long ones), lengths log-normal."""
+    """Gamma-distributed gaps (shape 0.3: many short, few long) and log-normal lengths."""
     rows: list[list[object]] = []
     at = 0.0
     while (at := at + draw.gammavariate(0.3, 0.1 / 0.3)) < SECONDS:
@@ -25,7 +25,7 @@ def bursts(draw: random.Random) -> list[list[object]]:
 
 
 def two_kinds(draw: random.Random) -> list[list[object]]:
-    """Code completion (long prompts, short answers) and conversation, at rates that swell and fall."""
+    """Code completion (long prompts, short answers) and conversation, at varying rates."""
     start = datetime(2024, 1, 1, 12, 0, 0)
     rows: list[list[object]] = []
     at = 0.0
