@@ -1,6 +1,6 @@
 """Compares locust's figures with those of an independent client against the simulated engine.
 
-    .envs/core/bin/python loadtests/witness.py      # 200 streams per second; exit status 1 if they differ by more than 2 %
+    .envs/core/bin/python loadtests/witness.py      # 200 streams/s; exit status 1 above 2 % difference
 
 The witness shares no code with `quarterdeck.load`: raw asyncio sockets, its own HTTP and percentiles. Locust's figures
 come from its own table (`locust_stats.csv`). Medians over rounds in alternating order are compared.

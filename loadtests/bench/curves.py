@@ -17,9 +17,9 @@ from typing import Any
 
 from arms import Arm, model, vllm_router
 from drive import HERE, Requests, Round
-from ground import Bench, Curve, plain, up
 from levels import latency, memory, processes, streams
 from parts import machine
+from session import Bench, Curve, plain, up
 from tables import median, spread, table, write
 
 from quarterdeck.load.report.plots import Line, Plot

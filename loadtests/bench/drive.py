@@ -157,16 +157,16 @@ def drive(url: str, pids: tuple[int, ...], requests: Requests, *, seconds: int, 
     argv = wrk_argv(url, seconds=seconds, connections=connections)
     with Meter(pids) as meter:
         out = subprocess.run(argv, env=wrk_environ(requests), capture_output=True, text=True, check=True).stdout
-    said = parse_wrk(out)
+    output = parse_wrk(out)
     return Round(
-        count=said.count,
-        rps=said.rps,
-        p50=said.p50,
-        p99=said.p99,
-        cpu_us=meter.cpu * 1e6 / max(1, said.count),
+        count=output.count,
+        rps=output.rps,
+        p50=output.p50,
+        p99=output.p99,
+        cpu_us=meter.cpu * 1e6 / max(1, output.count),
         other_core_idle=meter.idle,
         rss_mb=sum(rss_mb(pid) for pid in pids),
-        errors=said.errors,
+        errors=output.errors,
     )
 
 
@@ -192,13 +192,13 @@ def pace(program: Path, port: int, pids: tuple[int, ...], *, key: str, rate: flo
         output = _open_loop(program, ["rate", str(port), f"{rate:.1f}", str(seconds), "512"], {"KEY": key})
     cpu_us = meter.cpu * 1e6 / max(1.0, output["done"])
     return Paced(
-        sent=int(said["sent"]),
+        sent=int(output["sent"]),
         done=int(output["done"]),
-        errors=int(said["errors"]),
-        p50=said["p50"],
-        p90=said["p90"],
-        p99=said["p99"],
-        most=said["most"],
+        errors=int(output["errors"]),
+        p50=output["p50"],
+        p90=output["p90"],
+        p99=output["p99"],
+        most=output["most"],
         cpu_us=cpu_us,
         other_core_idle=meter.idle,
     )
@@ -215,9 +215,9 @@ def hold(program: Path, port: int, pids: tuple[int, ...], *, key: str, streams: 
     return Held(
         tokens=tokens,
         tokens_per_second=tokens / seconds,
-        gap_p50=said["p50"],
-        gap_p99=said["p99"],
-        errors=int(said["errors"]),
+        gap_p50=output["p50"],
+        gap_p99=output["p99"],
+        errors=int(output["errors"]),
         cpu_us_per_token=meter.cpu * 1e6 / max(1, tokens),
         core_share=meter.cpu / meter.seconds,
         other_core_idle=meter.idle,

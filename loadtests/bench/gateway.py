@@ -42,7 +42,7 @@ class Bench:
     """Rounds of our gateway, including warm-up, whose requests are in the ledger too."""
 
     def round(self, arm: Arm, mode: str, seconds: int) -> Round:
-        """A round of our gateway ends when its records are in the ledger and the sink, and includes the worker's CPU."""
+        """A round of our gateway ends once its records are in ledger and sink, and includes the worker's CPU."""
         self.keys.write_text(arm.key + "\n")
         requests = Requests(stream=mode == "streamed", keys=self.keys)
         with arm.awake():

@@ -9,8 +9,8 @@ from typing import Any
 
 from arms import Arm, Gateway, mock_engine, model, vllm_router
 from drive import Meter, Requests, compiled, hold, pace, parse_wrk, wrk_argv, wrk_environ
-from ground import Bench, Curve, plain
 from parts import rss_mb
+from session import Bench, Curve, plain
 from tables import median, rotated, spread, table
 
 from quarterdeck.load.report.plots import Line, Plot

@@ -24,7 +24,7 @@ PER_TOPIC = 14
 
 @dataclass(frozen=True)
 class Topic:
-    """`same`: sentences with equal meaning. `near`: (kind, sentence) with another meaning. `swap`: slots that may be swapped."""
+    """`same`: sentences with equal meaning. `near`: (kind, sentence) with another one. `swap`: interchangeable slots."""
 
     same: tuple[str, ...]
     slots: dict[str, tuple[str, ...]]
