@@ -2,12 +2,11 @@
 
     python loadtests/semantic/pairs.py
 
-handwritten.jsonl: groups of one question, others of its meaning, and near misses each of a
-kind (a number, a name, a unit, a negation, a quotation, the order, the question, one word changed). TOPICS: sentences
-with slots, several of one meaning each; a near miss is another slot's value, two values that change places, a negation,
-or another sentence about the same thing. hostile.jsonl: near misses written against the verification's own rules.
-Halves: `dev` is what rules and threshold were chosen on, `test` was looked at only for its figures. A topic or a group
-is in one half as a whole.
+handwritten.jsonl: groups of a question, paraphrases and near misses, each with a kind (a changed number, name, unit,
+negation, quotation, order, question or word). TOPICS: sentences with slots, several per meaning; near misses change a
+slot's value, swap two values, negate, or are other sentences on the topic. hostile.jsonl: near misses designed to
+defeat the verification's rules. Rules and threshold were chosen on the half `dev`; `test` is used only for the reported
+figures. A topic or group is entirely in one half.
 """
 
 import itertools
@@ -24,7 +23,7 @@ PER_TOPIC = 14
 
 @dataclass(frozen=True)
 class Topic:
-    """`same`: sentences with equal meaning. `near`: (kind, sentence) with another one. `swap`: interchangeable slots."""
+    """`same`: sentences with equal meaning. `near`: (kind, sentence) of another. `swap`: interchangeable slots."""
 
     same: tuple[str, ...]
     slots: dict[str, tuple[str, ...]]
