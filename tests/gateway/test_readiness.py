@@ -84,7 +84,7 @@ async def test_a_refused_file_is_said_and_takes_nobody_out() -> None:
     bench.error = "quarterdeck.yaml:3: models: Field required\nquarterdeck.yaml:4: …"
     report = await bench.subject.report()
     assert report.is_ready
-    assert report.parts["config"] == "invalid, keeping the previous one: quarterdeck.yaml:3: models: Field required"
+    assert report.parts["config"] == "refused, keeping the previous one: quarterdeck.yaml:3: models: Field required"
 
 
 async def test_however_often_it_is_asked_the_parts_are_asked_once_a_second() -> None:

@@ -78,7 +78,7 @@ class Readiness:
             and not (redis_is_needed and stores["redis"] != "ready")
         )
         error = self.config_error()
-        config = "ready" if error is None else f"invalid, keeping the previous one: {error.splitlines()[0]}"
+        config = "ready" if error is None else f"refused, keeping the previous one: {error.splitlines()[0]}"
         parts = {**stores, "config": config}
         if self.is_draining():
             return Report(False, "draining", parts, models)
