@@ -63,7 +63,7 @@ def change(endpoint: Endpoint, **changes: Any) -> None:
 
 
 def a_meter(asked: dict[str, Any] | None = None, **changes: Any) -> Meter:
-    request = requests.decode(as_json(asked or CHAT), requests.ChatCompletion)
+    request = requests.decode(as_json(asked or CHAT), requests.ChatCompletionRequest)
     return Meter(changes.pop("head", None) or a_head(), served(), request, **changes)
 
 

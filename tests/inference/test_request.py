@@ -8,7 +8,7 @@ from tests.inference.making import CHAT, a_request, as_json
 from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.call import Operation
 from quarterdeck.inference.request import TYPES, decode
-from quarterdeck.protocol.requests import ChatCompletion
+from quarterdeck.protocol.requests import ChatCompletionRequest
 
 
 def test_every_operation_has_a_type() -> None:
@@ -19,7 +19,7 @@ def test_a_decoded_request_keeps_the_clients_bytes() -> None:
     body = b'{"model" : "m", "messages": [], "x" : 1.50}'
     request = decode(Operation.CHAT, body)
     assert request.body is body
-    assert request.parsed == ChatCompletion(model="m", messages=[])
+    assert request.parsed == ChatCompletionRequest(model="m", messages=[])
     assert bytes(request.members["x"]) == b"1.50"
 
 

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from quarterdeck.errors import BadRequestError
 from quarterdeck.protocol import requests
-from quarterdeck.protocol.requests import ChatCompletion, Completion, Detokenize, Embedding, Request
+from quarterdeck.protocol.requests import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    EmbeddingRequest,
+    Request,
+)
 
 CHAT = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]%b}'
 
@@ -19,7 +25,7 @@ def chat(more: bytes = b"") -> bytes:
     return CHAT % (b"," + more if more else b"")
 
 
-def refused(body: bytes, kind: type[msgspec.Struct] = ChatCompletion) -> BadRequestError:
+def refused(body: bytes, kind: type[msgspec.Struct] = ChatCompletionRequest) -> BadRequestError:
     with pytest.raises(BadRequestError) as caught:
         requests.decode(body, kind)
         requests.members(body)
@@ -29,7 +35,7 @@ def refused(body: bytes, kind: type[msgspec.Struct] = ChatCompletion) -> BadRequ
 
 def test_the_fields_that_decide_something_are_read() -> None:
     body = chat(b'"stream":true,"stream_options":{"include_usage":true},"max_tokens":5,"temperature":1,"top_k":7')
-    asked = requests.decode(body, ChatCompletion)
+    asked = requests.decode(body, ChatCompletionRequest)
     assert (asked.model, asked.stream, asked.max_tokens, asked.temperature) == ("m", True, 5, 1.0)
     assert asked.stream_options.include_usage is True
 
@@ -97,11 +103,11 @@ def test_an_error_is_worded_as_openai_words_it(body: bytes, message: str) -> Non
 @pytest.mark.parametrize(
     ("kind", "body", "param"),
     [
-        (Completion, b'{"model":"m"}', "prompt"),
-        (Completion, b'{"model":"m","prompt":7}', "prompt"),
-        (Embedding, b'{"model":"m"}', "input"),
-        (Embedding, b'{"model":"m","input":{"a":1}}', "input"),
-        (Detokenize, b'{"model":"m","tokens":["a"]}', "tokens[0]"),
+        (CompletionRequest, b'{"model":"m"}', "prompt"),
+        (CompletionRequest, b'{"model":"m","prompt":7}', "prompt"),
+        (EmbeddingRequest, b'{"model":"m"}', "input"),
+        (EmbeddingRequest, b'{"model":"m","input":{"a":1}}', "input"),
+        (DetokenizeRequest, b'{"model":"m","tokens":["a"]}', "tokens[0]"),
     ],
 )
 def test_each_kind_of_request_needs_its_own_fields(kind: type[Request], body: bytes, param: str) -> None:

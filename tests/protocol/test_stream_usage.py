@@ -33,9 +33,9 @@ NONSENSE = event({"id": "d", "choices": [], "usage": {"prompt_tokens": -1}})
 )
 def test_a_client_asks_by_include_usage(options: Any, asked: bool) -> None:
     body = {"model": "m", "prompt": "Hi", "stream": True, "stream_options": options}
-    request = requests.decode(json.dumps(body).encode(), requests.Completion)
+    request = requests.decode(json.dumps(body).encode(), requests.CompletionRequest)
     assert includes_usage(request) is asked
-    assert not includes_usage(requests.Embedding(model="m", input="Hi"))
+    assert not includes_usage(requests.EmbeddingRequest(model="m", input="Hi"))
 
 
 @pytest.mark.parametrize("options", [None, b"null", b"{}", b'{"include_usage":false}'])

@@ -25,7 +25,7 @@ from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.selection import Choice
 from quarterdeck.inference.streaming.resume import LostStream, ResumedStream, is_resumable, plan_continuation
 from quarterdeck.protocol import requests
-from quarterdeck.protocol.requests import Generation
+from quarterdeck.protocol.requests import GenerationRequest
 from quarterdeck.record import Attempt
 from quarterdeck.settings.config import GatewayConfig
 
@@ -82,7 +82,7 @@ class Attempts:
         meter, members = call.meter, requests.members(call.body)
         origin, began = meter.endpoint, meter.engine_started
         parsed = call.request.parsed
-        if origin is None or not isinstance(parsed, Generation) or meter.resumed >= gateway.resumes:
+        if origin is None or not isinstance(parsed, GenerationRequest) or meter.resumed >= gateway.resumes:
             return None
         if not is_resumable(call.head.operation, members, parsed, lost.text):
             return None

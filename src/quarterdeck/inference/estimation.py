@@ -4,7 +4,7 @@ import msgspec
 
 from quarterdeck.inference.metering.meter import estimate_tokens
 from quarterdeck.inference.request import InferenceRequest
-from quarterdeck.protocol.requests import ChatCompletion, Generation
+from quarterdeck.protocol.requests import ChatCompletionRequest, GenerationRequest
 
 DEFAULT_OUTPUT_TOKENS = 256
 """Output reserved for a request without max_tokens; settled at what it used."""
@@ -25,10 +25,10 @@ def estimate(request: InferenceRequest) -> Estimate:
     """The prompt by the body's size, the output by its limit and the number of choices."""
     prompt = min(estimate_tokens(len(request.body)), MAX_ESTIMATE)
     parsed = request.parsed
-    if not isinstance(parsed, Generation):
+    if not isinstance(parsed, GenerationRequest):
         return Estimate(prompt, 0, prompt)
     most = parsed.max_tokens or DEFAULT_OUTPUT_TOKENS
-    if isinstance(parsed, ChatCompletion):
+    if isinstance(parsed, ChatCompletionRequest):
         most = parsed.max_completion_tokens or most
     output = min(most * (parsed.n or 1), MAX_ESTIMATE - prompt)
     return Estimate(prompt, output, prompt + output)

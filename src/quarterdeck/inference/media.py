@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.request import InferenceRequest
-from quarterdeck.protocol.requests import ChatCompletion
+from quarterdeck.protocol.requests import ChatCompletionRequest
 
 ANY = "*"
 
@@ -18,7 +18,7 @@ ANY = "*"
 def check_media_urls(request: InferenceRequest, domains: Collection[str]) -> None:
     """Raises BadRequestError where a message has a URL whose host is not allowed."""
     parsed = request.parsed
-    if not isinstance(parsed, ChatCompletion) or ANY in domains:
+    if not isinstance(parsed, ChatCompletionRequest) or ANY in domains:
         return
     for index, message in enumerate(parsed.messages):
         if not isinstance(message.content, list):

@@ -11,7 +11,7 @@ from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.dialects import translate
-from quarterdeck.protocol.requests import COMPLETION_MAX_TOKENS, ChatCompletion, Generation
+from quarterdeck.protocol.requests import COMPLETION_MAX_TOKENS, ChatCompletionRequest, GenerationRequest
 from quarterdeck.protocol.stream_usage import with_usage
 from quarterdeck.settings.limits import Limits
 
@@ -31,7 +31,7 @@ def prepare_body(request: InferenceRequest, served: ServedModel, limits: Limits)
     changed: dict[str, object] = {}
     if parsed.model != served.name:
         changed["model"] = served.name
-    if isinstance(parsed, Generation):
+    if isinstance(parsed, GenerationRequest):
         if parsed.stream and not request.shows_usage:
             changed["stream_options"] = with_usage(members.get("stream_options"))
         if limits.max_tokens is not None:
@@ -63,10 +63,10 @@ def _refuse_operator_parameters(members: dict[str, msgspec.Raw]) -> None:
         )
 
 
-def _token_limit(most: int, parsed: Generation) -> dict[str, object]:
+def _token_limit(most: int, parsed: GenerationRequest) -> dict[str, object]:
     """The member that limits the output to the key's `max_tokens`, where the request has no limit of its own."""
     given = {"max_tokens": parsed.max_tokens}
-    if isinstance(parsed, ChatCompletion):
+    if isinstance(parsed, ChatCompletionRequest):
         given["max_completion_tokens"] = parsed.max_completion_tokens
     for name, tokens in given.items():
         if tokens is not None and tokens > most:
@@ -77,6 +77,6 @@ def _token_limit(most: int, parsed: Generation) -> dict[str, object]:
             )
     if any(tokens is not None for tokens in given.values()):
         return {}
-    if isinstance(parsed, ChatCompletion):
+    if isinstance(parsed, ChatCompletionRequest):
         return {"max_completion_tokens": most}
     return {"max_tokens": min(most, COMPLETION_MAX_TOKENS)}

@@ -10,16 +10,16 @@ import msgspec
 
 from quarterdeck.inference.call import Operation
 from quarterdeck.protocol import requests
-from quarterdeck.protocol.requests import AnyRequest, Generation
+from quarterdeck.protocol.requests import AnyRequest, GenerationRequest
 from quarterdeck.protocol.stream_usage import includes_usage
 
 TYPES: dict[Operation, type[AnyRequest]] = {
-    Operation.CHAT: requests.ChatCompletion,
-    Operation.COMPLETIONS: requests.Completion,
-    Operation.EMBEDDINGS: requests.Embedding,
-    Operation.TOKENIZE: requests.Tokenize,
-    Operation.DETOKENIZE: requests.Detokenize,
-    Operation.SCORE: requests.Score,
+    Operation.CHAT: requests.ChatCompletionRequest,
+    Operation.COMPLETIONS: requests.CompletionRequest,
+    Operation.EMBEDDINGS: requests.EmbeddingRequest,
+    Operation.TOKENIZE: requests.TokenizeRequest,
+    Operation.DETOKENIZE: requests.DetokenizeRequest,
+    Operation.SCORE: requests.ScoreRequest,
 }
 
 
@@ -56,5 +56,5 @@ def _request(operation: Operation, body: bytes, members: dict[str, msgspec.Raw] 
     parsed: AnyRequest = requests.decode(body, TYPES[operation])
     if members is None:
         members = requests.members(body)
-    is_streaming = isinstance(parsed, Generation) and bool(parsed.stream)
+    is_streaming = isinstance(parsed, GenerationRequest) and bool(parsed.stream)
     return InferenceRequest(operation, body, parsed, members, is_streaming)

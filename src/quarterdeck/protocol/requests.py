@@ -37,7 +37,7 @@ class Request(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] | None = None
 
 
-class Generation(Request, frozen=True):
+class GenerationRequest(Request, frozen=True):
     """Fields common to chat and completions."""
 
     stream: bool | None = None
@@ -49,7 +49,7 @@ class Generation(Request, frozen=True):
     seed: Seed | None = None
 
 
-class ChatCompletion(Generation, frozen=True, kw_only=True):
+class ChatCompletionRequest(GenerationRequest, frozen=True, kw_only=True):
     messages: list[Message]
     max_completion_tokens: Count | None = None
     response_format: dict[str, Any] | None = None
@@ -62,41 +62,43 @@ class ChatCompletion(Generation, frozen=True, kw_only=True):
     presence_penalty: float | None = None
 
 
-class Completion(Generation, frozen=True, kw_only=True):
+class CompletionRequest(GenerationRequest, frozen=True, kw_only=True):
     prompt: str | list[Any]
     stop: str | list[str] | None = None
     logprobs: int | None = None
     echo: bool | None = None
 
 
-class Embedding(Request, frozen=True, kw_only=True):
+class EmbeddingRequest(Request, frozen=True, kw_only=True):
     input: str | list[Any]
     encoding_format: str | None = None
     dimensions: int | None = None
 
 
-class Tokenize(Request, frozen=True, kw_only=True):
+class TokenizeRequest(Request, frozen=True, kw_only=True):
     prompt: str | None = None
     messages: list[Message] | None = None
 
 
-class Detokenize(Request, frozen=True, kw_only=True):
+class DetokenizeRequest(Request, frozen=True, kw_only=True):
     tokens: list[int]
 
 
-class Score(Request, frozen=True, kw_only=True):
+class ScoreRequest(Request, frozen=True, kw_only=True):
     pass
 
 
-AnyRequest = ChatCompletion | Completion | Embedding | Tokenize | Detokenize | Score
+AnyRequest = (
+    ChatCompletionRequest | CompletionRequest | EmbeddingRequest | TokenizeRequest | DetokenizeRequest | ScoreRequest
+)
 
 
 def choice_count(request: AnyRequest) -> int:
     """How many choices the answer to this request has."""
-    if not isinstance(request, Generation):
+    if not isinstance(request, GenerationRequest):
         return 1
     prompts = 1
-    if isinstance(request, Completion) and isinstance(request.prompt, list):
+    if isinstance(request, CompletionRequest) and isinstance(request.prompt, list):
         # A list of integers is one prompt, given as tokens.
         prompts = 1 if request.prompt and isinstance(request.prompt[0], int) else len(request.prompt)
     return (request.n or 1) * prompts

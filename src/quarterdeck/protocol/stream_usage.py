@@ -9,13 +9,15 @@ from typing import Any
 import msgspec
 
 from quarterdeck.protocol import sse
-from quarterdeck.protocol.requests import AnyRequest, Generation
+from quarterdeck.protocol.requests import AnyRequest, GenerationRequest
 from quarterdeck.protocol.usage import Usage, parse_usage
 
 
 def includes_usage(request: AnyRequest) -> bool:
     """Whether the client asked for usage in its stream."""
-    return isinstance(request, Generation) and bool(request.stream_options and request.stream_options.include_usage)
+    return isinstance(request, GenerationRequest) and bool(
+        request.stream_options and request.stream_options.include_usage
+    )
 
 
 def with_usage(options: msgspec.Raw | None) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def test_a_request_without_a_prompt_has_a_key_too() -> None:
 
 
 def asked(**fields: Any) -> requests.AnyRequest:
-    found: requests.AnyRequest = requests.decode(as_json({**CHAT, **fields}), requests.ChatCompletion)
+    found: requests.AnyRequest = requests.decode(as_json({**CHAT, **fields}), requests.ChatCompletionRequest)
     return found
 
 

@@ -24,8 +24,8 @@ from quarterdeck.settings.live import Live
 COMPLETION = {"model": "m", "prompt": "Hi"}
 
 
-def kind_of(asked: dict[str, Any]) -> type[requests.Generation]:
-    return requests.ChatCompletion if "messages" in asked else requests.Completion
+def kind_of(asked: dict[str, Any]) -> type[requests.GenerationRequest]:
+    return requests.ChatCompletionRequest if "messages" in asked else requests.CompletionRequest
 
 
 def resumable(asked: dict[str, Any], text: str = "so far", operation: Operation | None = None) -> bool:
@@ -105,7 +105,7 @@ def test_nor_can_such_completions(more: dict[str, Any]) -> None:
 
 
 def test_nor_can_embeddings() -> None:
-    asked = requests.decode(as_json({"model": "m", "input": "a"}), requests.Embedding)
+    asked = requests.decode(as_json({"model": "m", "input": "a"}), requests.EmbeddingRequest)
     assert not is_resumable(Operation.EMBEDDINGS, {}, asked, "")
 
 
@@ -212,7 +212,7 @@ async def by_text(client: HttpClient, text: str, tokens_of: Any) -> Continuation
             an_endpoint(url=upstream.url),
             "m",
             requests.members(body),
-            requests.decode(body, requests.ChatCompletion),
+            requests.decode(body, requests.ChatCompletionRequest),
             LostStream(EngineError("gone"), text, tokens=9),
         )
 

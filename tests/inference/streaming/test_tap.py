@@ -183,7 +183,7 @@ def test_of_several_choices_each_that_began_must_end(events: list[bytes], is_fin
     [("Hi", 1, True), ([1, 2], 1, True), (["a", "b"], 1, False), (["a", "b"], 2, True), ([[1], [2]], 1, False)],
 )
 def test_each_prompt_of_a_completion_is_a_choice(prompt: Any, finishes: int, is_finished: bool) -> None:
-    asked = requests.decode(as_json({"model": "m", "prompt": prompt}), requests.Completion)
+    asked = requests.decode(as_json({"model": "m", "prompt": prompt}), requests.CompletionRequest)
     tap = StreamTap(Meter(a_head(Operation.COMPLETIONS), served(), asked), shows_usage=False)
     several = prompt in (["a", "b"], [[1], [2]])
     begun = b"".join(event({"choices": [{"index": n, "text": "a"}]}) for n in range(2 if several else 1))

@@ -22,7 +22,7 @@ from quarterdeck.inference.streaming.collector import Collector
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.tasks import Spawn
 from quarterdeck.protocol import sse
-from quarterdeck.protocol.requests import Generation, choice_count
+from quarterdeck.protocol.requests import GenerationRequest, choice_count
 from quarterdeck.record import CacheState, RequestRecord
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.live import Live
@@ -196,7 +196,7 @@ class AnswerCache:
             lookup = Lookup(self, org, served.name, query, redis_key, "miss", (_MISS, key_header))
         else:
             lookup = Lookup(self, org, served.name, query, headers=(_BYPASS, key_header))
-        if isinstance(parsed, Generation):
+        if isinstance(parsed, GenerationRequest):
             lookup.choices = choice_count(parsed) or 1
             if policy.settings.semantic is not None:
                 lookup.semantic_query = make_semantic_query(query, head, request, prompt_version=prompt_version)

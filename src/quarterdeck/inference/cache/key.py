@@ -31,7 +31,7 @@ from quarterdeck.accounting.principal import Principal
 from quarterdeck.inference.call import Head, Operation
 from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing.directory import ServedModel
-from quarterdeck.protocol.requests import AnyRequest, Generation
+from quarterdeck.protocol.requests import AnyRequest, GenerationRequest
 from quarterdeck.settings.cache import CachePolicy
 from quarterdeck.settings.config import Config
 
@@ -166,9 +166,13 @@ def make_query(
     parsed, members = request.parsed, request.members
     if request.operation not in CACHEABLE or _FORBIDDING in members or not (control.reads or control.stores):
         return None
-    if policy.only_repeatable and isinstance(parsed, Generation) and parsed.temperature != 0 and parsed.seed is None:
+    if policy.only_repeatable and not _is_repeatable(parsed):
         return None
     return CacheQuery(cache_key(policy, head, parsed, members, prompt_version), policy, control)
+
+
+def _is_repeatable(parsed: AnyRequest) -> bool:
+    return not isinstance(parsed, GenerationRequest) or parsed.temperature == 0 or parsed.seed is not None
 
 
 def cache_key(
@@ -211,7 +215,7 @@ def _hash_prefix(
 
 def _stream_part(request: AnyRequest, members: Mapping[str, msgspec.Raw]) -> str:
     """Whether the answer is a stream, and its options. `include_usage` does not matter: a replay adds or removes it."""
-    if not isinstance(request, Generation) or not request.stream:
+    if not isinstance(request, GenerationRequest) or not request.stream:
         return ""
     if "stream_options" not in members:
         return "stream"

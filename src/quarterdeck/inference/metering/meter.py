@@ -15,7 +15,7 @@ from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.metering.record_templates import RecordTemplates
 from quarterdeck.inference.metering.transcript import Transcript
 from quarterdeck.inference.routing.directory import ServedModel
-from quarterdeck.protocol.requests import AnyRequest, ChatCompletion, Generation
+from quarterdeck.protocol.requests import AnyRequest, ChatCompletionRequest, GenerationRequest
 from quarterdeck.protocol.usage import ParsedAnswer, Usage, parse_usage
 from quarterdeck.record import Attempt, RequestRecord, Status, UsageSource
 
@@ -54,7 +54,8 @@ class Meter(msgspec.Struct, eq=False):
         if answer.choices:
             self.finish_reason = answer.choices[0].finish_reason
         self.take_usage(parse_usage(answer.usage))
-        if self.usage is None and isinstance(self.request, Generation):  # its tokens will be counted from the text
+        if self.usage is None and isinstance(self.request, GenerationRequest):
+            # Its tokens will be counted from the text.
             self.transcript = Transcript()
             self.transcript.add_answer(body)
 
@@ -101,7 +102,7 @@ class Meter(msgspec.Struct, eq=False):
             record.user = _shortened(user)
         if request.metadata:
             record.session = _shortened(_session(request.metadata))
-        if isinstance(request, Generation):
+        if isinstance(request, GenerationRequest):
             record.stream, record.max_tokens = bool(request.stream), _max_tokens(request)
             record.temperature, record.top_p, record.seed = request.temperature, request.top_p, request.seed
         return record
@@ -125,7 +126,7 @@ def _session(metadata: dict[str, Any]) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _max_tokens(request: Generation) -> int | None:
-    if isinstance(request, ChatCompletion) and request.max_completion_tokens is not None:
+def _max_tokens(request: GenerationRequest) -> int | None:
+    if isinstance(request, ChatCompletionRequest) and request.max_completion_tokens is not None:
         return request.max_completion_tokens
     return request.max_tokens

@@ -19,7 +19,13 @@ from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.engine.stream import EngineStream
 from quarterdeck.inference.metering.token_counting import PROMPT_FIELDS
 from quarterdeck.protocol import requests
-from quarterdeck.protocol.requests import COMPLETION_MAX_TOKENS, AnyRequest, ChatCompletion, Completion, Generation
+from quarterdeck.protocol.requests import (
+    COMPLETION_MAX_TOKENS,
+    AnyRequest,
+    ChatCompletionRequest,
+    CompletionRequest,
+    GenerationRequest,
+)
 
 COUNT_SECONDS = 2.0
 """Limit for counting the tokens of the text so far. The client waits for it; past it they are estimated."""
@@ -87,9 +93,12 @@ class Continuation:
 
 def is_resumable(operation: Operation, members: Mapping[str, msgspec.Raw], request: AnyRequest, text: str) -> bool:
     """Whether an answer that was interrupted after `text` can be continued without a visible difference."""
-    if not isinstance(request, ChatCompletion | Completion) or operation not in (Operation.CHAT, Operation.COMPLETIONS):
+    if not isinstance(request, ChatCompletionRequest | CompletionRequest) or operation not in (
+        Operation.CHAT,
+        Operation.COMPLETIONS,
+    ):
         return False
-    if isinstance(request, Completion) and not isinstance(request.prompt, str):
+    if isinstance(request, CompletionRequest) and not isinstance(request.prompt, str):
         return False
     if (request.n or 1) != 1:
         return False
@@ -104,11 +113,13 @@ def _overlaps(text: str, stop: str) -> bool:
     return any(text.endswith(stop[:length]) for length in range(1, len(stop)))
 
 
-def continuation_body(members: Mapping[str, msgspec.Raw], request: Generation, text: str, tokens: int) -> bytes | None:
+def continuation_body(
+    members: Mapping[str, msgspec.Raw], request: GenerationRequest, text: str, tokens: int
+) -> bytes | None:
     """The request body for the rest of the answer after `text`, which has `tokens` tokens. None: no tokens are left."""
     changed: dict[str, object] = dict(_prompt_with(members, text))
     limits = {name: getattr(request, name, None) for name in ("max_tokens", "max_completion_tokens")}
-    if isinstance(request, Completion) and request.max_tokens is None:
+    if isinstance(request, CompletionRequest) and request.max_tokens is None:
         limits["max_tokens"] = COMPLETION_MAX_TOKENS
     for name, limit in limits.items():
         if limit is not None:
@@ -136,7 +147,7 @@ async def plan_continuation(
     endpoint: Endpoint,
     model: str,
     members: Mapping[str, msgspec.Raw],
-    request: Generation,
+    request: GenerationRequest,
     lost: LostStream,
 ) -> Continuation | None:
     """The request for this endpoint. Its tokenizer counts the text's tokens and shows whether its chat template removes
