@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from loadtests.chaos.platform import PRICES
 from loadtests.chaos.traffic import Attempt
-from tests.faults.books import NO_RECORD
+from tests.faults.ledger_check import NO_RECORD
 
 from quarterdeck.record import RequestRecord
 

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 from loadtests.chaos.faults import MOVED_ON
 from loadtests.chaos.platform import CACHED, EMBEDDING, MODEL
-from tests.faults.asking import Answer, Shape, ask
+from tests.faults.client import Answer, Shape, ask
 
 from quarterdeck.load.analysis.samples import EXPECTED, Sample
 from quarterdeck.load.run.arrivals import Arrival, schedule

@@ -1,20 +1,18 @@
-"""One platform for all contract tests: redis-server, a simulated engine and a gateway, each a process of its own."""
+"""One platform for all contract tests: redis-server, a simulated engine and a gateway as processes."""
 
 import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 
 import openai
 import pytest
 from tests.accounting.spending import a_scope, trust
+from tests.contract.platform import ADMIN, EXPIRED, NARROW, POOR, REVOKED, SLOW, USER, WARNED, Platform
 from tests.platform import GatewayProcess, SimulatorProcess
-from tests.servers import CONTRACT, RedisServer, short_folder, wait_until
+from tests.servers import CONTRACT, RedisServer, short_folder
 
-from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.net.redis import Redis
-from quarterdeck.record import RequestRecord, decode
 from quarterdeck.settings.limits import Limits
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
@@ -33,54 +31,6 @@ gateway:
   forward_headers: [x-fault]
   retries: 0
 """
-
-USER, ADMIN, NARROW, SLOW, REVOKED, EXPIRED, POOR, WARNED = (
-    f"sk-qd-{name}" for name in ("user", "admin", "narrow", "slow", "revoked", "expired", "poor", "warned")
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """Where it is, and what it holds."""
-
-    simulator: SimulatorProcess
-    gateway: GatewayProcess
-    redis_url: str
-
-    @property
-    def base_url(self) -> str:
-        return self.gateway.url + "/v1"
-
-    def client(self, key: str = USER, **options: object) -> openai.OpenAI:
-        """The real SDK, as strict as it can be, without its retries."""
-        return openai.OpenAI(**self._options(key, options))  # type: ignore[arg-type]
-
-    def async_client(self, key: str = USER, **options: object) -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(**self._options(key, options))  # type: ignore[arg-type]
-
-    def record(self, request_id: str) -> RequestRecord:
-        """The request's record in the ledger stream, once it is there."""
-        found: list[RequestRecord] = []
-
-        def is_there() -> bool:
-            found.extend(r for r in asyncio.run(self._records()) if r.id == request_id)
-            return bool(found)
-
-        wait_until(is_there, seconds=5, what=lambda: f"no record of {request_id}")
-        assert len(found) == 1
-        return found[0]
-
-    async def _records(self) -> list[RequestRecord]:
-        redis = Redis(self.redis_url)
-        try:
-            entries = await redis.call("XREVRANGE", stream_key("default"), "+", "-", "COUNT", 50)
-        finally:
-            await redis.close()
-        return [decode(fields[1]) for _, fields in entries]
-
-    def _options(self, key: str, options: dict[str, object]) -> dict[str, object]:
-        defaults = {"max_retries": 0, "timeout": 20.0, "_strict_response_validation": True}
-        return {"base_url": self.base_url, "api_key": key, **defaults, **options}
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
-"""What a caller can get wrong: each is the right 4xx, in the envelope, with its param and code. And whatever a machine
-can think of: never a 5xx, never a hang."""
+"""Invalid requests: each gets the right 4xx in the error envelope, with param and code. Generated requests never cause
+a 5xx or a hang."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.contract.conftest import EXPIRED, NARROW, REVOKED, USER, Platform
+from tests.contract.platform import EXPIRED, NARROW, REVOKED, USER, Platform
 from tests.contract.wire import Wire
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
@@ -169,7 +169,7 @@ messages = st.lists(
 
 @st.composite
 def bodies(draw: st.DrawFn) -> tuple[str, bytes]:
-    """A path and a body: a good one with fields changed, added or taken away, anything else that is JSON, or bytes."""
+    """A path and a body: a valid one with changed, added or removed fields, other JSON, or bytes."""
     path = draw(st.sampled_from(sorted(GOOD)))
     kind = draw(st.integers(0, 9))
     if kind == 0:

@@ -1,9 +1,9 @@
-"""A kept answer is, to the SDK, the answer."""
+"""To the SDK a cached answer equals the original."""
 
 from typing import Any
 
 import openai
-from tests.contract.conftest import ADMIN, Platform
+from tests.contract.platform import ADMIN, Platform
 from tests.servers import wait_until
 
 ASK: Any = {"model": "chat", "messages": [{"role": "user", "content": "Keep this."}], "max_tokens": 8, "temperature": 0}
@@ -21,7 +21,7 @@ def test_a_hit_is_the_first_answer_once_more(client: openai.OpenAI, platform: Pl
 
     wait_until(is_hit, seconds=5, what=lambda: "no hit")
     second = made.pop()
-    # Who asks before the first answer is kept is given one of his own, which may be kept in its place.
+    # A request before the first answer is cached gets its own answer, which may replace it.
     first = next(each for each in made if each.parse().id == second.parse().id)
     assert second.parse() == first.parse()
     assert second.headers["x-cache-key"] == first.headers["x-cache-key"]

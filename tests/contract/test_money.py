@@ -1,13 +1,13 @@
-"""A budget that is exhausted, as the SDK sees it: RateLimitError, at once, and no second try."""
+"""An exhausted budget in the SDK: an immediate RateLimitError without a retry."""
 
 import openai
 import pytest
-from tests.contract.conftest import POOR, WARNED, Platform
-from tests.contract.test_sdk import ASK
+from tests.contract.platform import POOR, WARNED, Platform
+from tests.contract.questions import ASK
 
 
 def tried(client: openai.OpenAI) -> list[str]:
-    """The URLs that the client asks from here on."""
+    """URLs requested by the client from now on."""
     asked: list[str] = []
     client._client.event_hooks["request"].append(lambda request: asked.append(str(request.url)))
     return asked

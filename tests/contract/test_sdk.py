@@ -1,4 +1,4 @@
-"""The platform as the official SDK sees it, with its strict validation on: the SDK is the oracle of compatibility."""
+"""The platform under the official SDK with strict validation, the oracle of compatibility."""
 
 import base64
 import json
@@ -8,12 +8,11 @@ from typing import Any
 import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
-from tests.contract.conftest import Platform
+from tests.contract.platform import Platform
+from tests.contract.questions import ASK
 from tests.servers import wait_until
 
 from quarterdeck.record import RequestRecord
-
-ASK: Any = {"model": "chat", "messages": [{"role": "user", "content": "Say something about ships."}], "max_tokens": 16}
 
 
 def text_of(chunks: list[ChatCompletionChunk]) -> str:
@@ -70,7 +69,7 @@ def test_the_sdks_own_stream_helper_accumulates(client: openai.OpenAI) -> None:
 
 def test_completions_plain_and_streamed(client: openai.OpenAI, platform: Platform) -> None:
     plain = client.completions.create(model="chat", prompt="Once upon a time", max_tokens=8)
-    # Not strict: in the SDK's type a chunk has always a finish_reason; OpenAI itself sends null until the last one.
+    # Not strict: the SDK's type requires a finish_reason in every chunk; OpenAI sends null until the last one.
     with platform.client(_strict_response_validation=False) as lenient:
         chunks = list(lenient.completions.create(model="chat", prompt="Once upon a time", max_tokens=8, stream=True))
     streamed = "".join(choice.text for chunk in chunks for choice in chunk.choices)
@@ -81,7 +80,7 @@ def test_completions_plain_and_streamed(client: openai.OpenAI, platform: Platfor
 def test_embeddings_are_the_same_as_floats_and_as_base64(client: openai.OpenAI, platform: Platform) -> None:
     asked = {"model": "org/emb", "input": ["one", "two"]}
     floats = client.embeddings.create(**asked, encoding_format="float")  # type: ignore[arg-type]
-    # Asked for nothing, the SDK asks for base64 and decodes it, after its strict validation has refused the string.
+    # By default the SDK requests base64 and decodes it, but strict validation rejects the string first.
     with platform.client(_strict_response_validation=False) as lenient:
         default = lenient.embeddings.create(**asked)  # type: ignore[arg-type]
     raw = client.post("/embeddings", body={**asked, "encoding_format": "base64"}, cast_to=object)
@@ -290,6 +289,6 @@ def test_the_request_id_is_in_the_log_beside_the_callers(client: openai.OpenAI, 
     def lines() -> list[dict[str, Any]]:
         return [line for line in platform.gateway.log_lines() if line.get("request_id") == answer._request_id]
 
-    wait_until(lambda: bool(lines()), seconds=5)  # they are written together
+    wait_until(lambda: bool(lines()), seconds=5)  # log lines are written in batches
     assert lines()[-1]["client_request_id"] == "my-own-id"
     assert lines()[-1]["status"] == 200

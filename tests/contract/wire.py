@@ -1,4 +1,4 @@
-"""HTTP without an SDK: what it sends, it sends as it is."""
+"""HTTP without an SDK, for raw requests."""
 
 import http.client
 import json
@@ -15,7 +15,7 @@ class Answer:
 
     @property
     def error(self) -> dict[str, Any]:
-        """The envelope; nothing else may stand beside it, and its words have the right types."""
+        """The error object; asserts that the envelope has no other members and the right types."""
         found = json.loads(self.body)
         assert set(found) == {"error"}
         error = found["error"]
@@ -29,7 +29,7 @@ class Answer:
 
 
 class Wire:
-    """One kept connection. A server that does not answer in ten seconds hangs."""
+    """One keep-alive connection with a timeout of ten seconds."""
 
     def __init__(self, port: int, key: str | None) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)

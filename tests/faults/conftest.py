@@ -1,4 +1,4 @@
-"""The stacks that fault tests break: started once, mended before each test."""
+"""Stacks for fault tests: started once, repaired before each test."""
 
 import shutil
 import signal
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from tests.faults.door import EngineDoor
+from tests.faults.engine_list import FakeEngineList
 from tests.faults.stack import Stack, engine, replica, signal_to
 from tests.platform import SimulatorProcess
 from tests.servers import PostgresServer, RedisServer, short_folder
@@ -38,8 +38,8 @@ def fault_engines(fault_folder: Path) -> Iterator[Engines]:
 
 
 @pytest.fixture(scope="session")
-def fault_door(fault_engines: Engines) -> Iterator[EngineDoor]:
-    door = EngineDoor(fault_engines["c"])
+def fault_engine_list(fault_engines: Engines) -> Iterator[FakeEngineList]:
+    door = FakeEngineList(fault_engines["c"])
     door.start()
     yield door
     door.stop()
@@ -54,19 +54,23 @@ def fault_sink() -> Iterator[OTLPSink]:
 
 @pytest.fixture(scope="session")
 def sqlite_stack(
-    fault_folder: Path, fault_redis: RedisServer, fault_engines: Engines, fault_door: EngineDoor, fault_sink: OTLPSink
+    fault_folder: Path,
+    fault_redis: RedisServer,
+    fault_engines: Engines,
+    fault_engine_list: FakeEngineList,
+    fault_sink: OTLPSink,
 ) -> Iterator[Stack]:
     folder = fault_folder / "sqlite"
     folder.mkdir()
     url = f"sqlite+aiosqlite:///{folder}/quarterdeck.db"
-    made = Stack(folder, fault_redis, fault_engines, fault_door, url, environ=fault_sink.environment)
+    made = Stack(folder, fault_redis, fault_engines, fault_engine_list, url, environ=fault_sink.environment)
     yield made
     made.stop()
 
 
 @pytest.fixture
 async def stack(sqlite_stack: Stack) -> AsyncIterator[Stack]:
-    """Everything, on SQLite, whole; the worker sends its traces to `fault_sink`."""
+    """A complete stack on SQLite; the worker sends traces to `fault_sink`."""
     await sqlite_stack.whole()
     yield sqlite_stack
 
@@ -76,21 +80,21 @@ def postgres_session_stack(
     fault_folder: Path,
     fault_redis: RedisServer,
     fault_engines: Engines,
-    fault_door: EngineDoor,
+    fault_engine_list: FakeEngineList,
     postgres_server: PostgresServer,
     fault_sink: OTLPSink,
 ) -> Iterator[Stack]:
     folder = fault_folder / "postgres"
     folder.mkdir()
     url = postgres_server.url("postgres")
-    made = Stack(folder, fault_redis, fault_engines, fault_door, url, index=1, environ=fault_sink.environment)
+    made = Stack(folder, fault_redis, fault_engines, fault_engine_list, url, index=1, environ=fault_sink.environment)
     yield made
     made.stop()
 
 
 @pytest.fixture
 async def postgres_stack(postgres_server: PostgresServer, postgres_session_stack: Stack) -> AsyncIterator[Stack]:
-    """The same, on PostgreSQL."""
+    """A complete stack on PostgreSQL."""
     if postgres_server.process is None:
         postgres_server.start()
     signal_to(postgres_server, signal.SIGCONT, children=True)

@@ -1,8 +1,7 @@
-"""The platform as processes, each of which a test may kill, pause and start again; time-outs ten times shorter.
+"""The platform as processes that a test can kill, pause and restart, with timeouts ten times shorter.
 
-Two simulated engines, `a` and `b`, answer for every model: models named `…-one` are `a`'s alone, those named `…-two`
-are offered to `a` first and then to `b`. A third, `c`, is known only by the engine door's list, as a replica of Ray
-Serve is.
+Two simulated engines, `a` and `b`, serve the models: those named `…-one` only `a`, those named `…-two` both. A third,
+`c`, is known only from the engine's endpoint list, like a replica of Ray Serve.
 """
 
 import asyncio
@@ -18,8 +17,8 @@ from typing import Any
 
 import httpx
 import yaml
-from tests.faults.asking import Shape
-from tests.faults.door import EngineDoor
+from tests.faults.client import Shape
+from tests.faults.engine_list import FakeEngineList
 from tests.platform import DoorProcess, GatewayProcess, SimulatorProcess
 from tests.servers import RedisServer, ServerProcess
 
@@ -54,9 +53,9 @@ SHAPES = (
     Shape("embeddings"),
 )
 KEPT = "kept-two"
-"""Its answers are kept, and given again."""
+"""A cached model."""
 FIXED = "fixed-two"
-"""For answers that nobody else can go on with."""
+"""A model for answers that can't be resumed elsewhere."""
 GENERATING = ["mixed-one", "polled", KEPT, FIXED] + [
     f"{shape.name}-{count}" for shape in SHAPES if shape.operation != "embeddings" for count in ("one", "two")
 ]
@@ -70,17 +69,17 @@ def engine(folder: Path, name: str) -> SimulatorProcess:
 
 
 def replica(folder: Path) -> SimulatorProcess:
-    """`c`: it drains slowly."""
+    """Engine `c`, which drains slowly."""
     return SimulatorProcess(folder, ["--model", "polled", *LATENCIES, "--drain-delay", "1500ms"], "c")
 
 
 def mixed(shape: Shape) -> str:
-    """The model of a light mixed load that both engines answer."""
+    """The model of a mixed load that both engines serve."""
     return "embed-two" if shape.operation == "embeddings" else "mixed-two"
 
 
 def mixed_one(shape: Shape) -> str:
-    """The same, on engine `a` alone."""
+    """The model of a mixed load that only engine `a` serves."""
     return mixed(shape).replace("-two", "-one")
 
 
@@ -101,20 +100,20 @@ class Key:
 
 
 class Stack:
-    """Its parts, and what a test asks of them. `whole` mends what the test before has broken."""
+    """The parts of the platform. `whole` repairs them after the previous test."""
 
     def __init__(
         self,
         folder: Path,
         redis: RedisServer,
         engines: Mapping[str, SimulatorProcess],
-        door: EngineDoor,
+        door: FakeEngineList,
         database_url: str,
         *,
         index: int = 0,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """`index` is the database of Redis that is ours."""
+        """`index` is the Redis database to use."""
         self.folder = folder
         self.redis, self.door, self.database_url = redis, door, database_url
         self.a, self.b, self.c = (engines[name] for name in "abc")
@@ -131,7 +130,7 @@ class Stack:
         self.worker = WorkerProcess(folder, {**shared, **paths, **(environ or {})})
 
     def configuration(self, **gateway: Any) -> str:
-        """The quarterdeck.yaml, with other settings of the gateway's where the test wants them."""
+        """The quarterdeck.yaml, with the test's gateway settings."""
         models = []
         for name in ("mixed-two", *GENERATING, *EMBEDDING):
             urls = [self.a.url] if name.endswith("-one") else [self.a.url, self.b.url]
@@ -149,7 +148,7 @@ class Stack:
     # start, stop
 
     async def whole(self) -> None:
-        """Every part runs, nothing is configured otherwise, no fault waits."""
+        """Start every part, restore the configuration, and clear faults."""
         self.door.start()
         for part in self.parts:
             if part.process is not None and part.process.poll() is None:
@@ -159,7 +158,7 @@ class Stack:
                 part.launch()
         for part in self.parts:
             await until(part.answers, what=part.log)
-        self._generation += 1  # other endpoints by their headers: nobody remembers what failed in the test before
+        self._generation += 1  # new headers make new endpoints, without failures from the previous test
         await self.configure(self.configuration())
         async with httpx.AsyncClient() as client:
             for simulator in (self.a, self.b):
@@ -172,12 +171,12 @@ class Stack:
             part.stop()
 
     async def start(self, part: ServerProcess) -> None:
-        """Start a part that was stopped; meanwhile the traffic goes on."""
+        """Start a stopped part without blocking the traffic."""
         part.launch()
         await until(part.answers, what=part.log)
 
     async def ended(self, part: ServerProcess, seconds: float = 20.0) -> int:
-        """Wait until it has ended by itself. Returns its status."""
+        """Wait until it exits by itself. Returns its exit status."""
         process = part.process
         assert process is not None
         await until(lambda: process.poll() is not None, seconds=seconds, what=part.log)
@@ -186,7 +185,7 @@ class Stack:
         return process.returncode
 
     async def configure(self, text: str, *, outcome: str = "applied") -> None:
-        """Write the file, and wait until the gateway has read it."""
+        """Write the configuration, and wait until the gateway has read it."""
         before = self.metric("quarterdeck_config_reloads_total", outcome=outcome)
         written = self.gateway.config.with_suffix(".new")
         written.write_text(text)
@@ -195,30 +194,30 @@ class Stack:
         await until(lambda: self.metric("quarterdeck_config_reloads_total", outcome=outcome) > before)
 
     def _answers_whole(self) -> bool:
-        """An endpoint that rests after failures may still be missing."""
+        """Whether the gateway is ready; an ejected endpoint may be missing."""
         report = self.ready()
         return report["status"] in ("ready", "degraded") and set(report["parts"].values()) == {"ready"}
 
     # ask
 
     def ready(self) -> dict[str, Any]:
-        """What `/readyz` says."""
+        """The response of `/readyz`."""
         body = self.gateway.get("/readyz")[1]
         assert isinstance(body, dict)
         return body
 
     def under_way(self) -> float:
-        """Requests that the gateway is serving."""
+        """Requests in flight in the gateway."""
         return self.metric("quarterdeck_requests_in_flight")
 
     async def fault(self, simulator: SimulatorProcess, fault: str, count: int = 1) -> None:
-        """Its next so many requests have this fault."""
+        """Inject a fault into an engine's next requests."""
         async with httpx.AsyncClient() as client:
             told = await client.post(simulator.url + "/admin/faults", json={"fault": fault, "count": count})
             told.raise_for_status()
 
     def metric(self, name: str, part: DoorProcess | None = None, **labels: str) -> float:
-        """A figure of `/metrics`; 0 where it has not been counted yet."""
+        """A metric of `/metrics`; 0 if it is missing."""
         text = (part or self.gateway).get("/metrics")[1]
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         for line in text.splitlines():
@@ -229,7 +228,7 @@ class Stack:
     async def key(
         self, name: str, limits: Limits | None = None, *, budget: Budget | None = None, is_admin: bool = False
     ) -> Key:
-        """A new key: what it leaves in the ledger is this test's alone."""
+        """Create a key, whose ledger rows belong to this test."""
         secret = ids.api_key()
         database = Database(self.database_url)
         try:
@@ -240,7 +239,7 @@ class Stack:
         return Key(row.id, secret)
 
     async def revoke(self, key: Key) -> None:
-        """As another gateway does it: in the database, then the word to all in Redis."""
+        """Revoke a key as another gateway does: in the database, then announced through Redis."""
         database = Database(self.database_url)
         try:
             await KeyStore(database).revoke(key.id)
@@ -249,7 +248,7 @@ class Stack:
         await self.bump_revision()
 
     async def bump_revision(self) -> None:
-        """A key of the org's has changed."""
+        """Announce a change of the organisation's keys."""
         redis = Redis(self.redis_url)
         try:
             await redis.call("INCR", redis_keys.revision_key(ORG))
@@ -262,7 +261,7 @@ class Stack:
         return httpx.AsyncClient(base_url=self.gateway.url, headers=headers, limits=limits)
 
     async def rows(self, key: Key) -> list[RequestRecord]:
-        """The key's rows in the ledger."""
+        """The key's ledger rows."""
         database = Database(self.database_url)
         try:
             ledger, found = Ledger(database), list[RequestRecord]()
@@ -276,7 +275,7 @@ class Stack:
             await database.close()
 
     async def all_settled(self, *, seconds: float = 20.0) -> None:
-        """Wait until nothing is under way any more: no reservation, no record outside the ledger."""
+        """Wait until there are no reservations and no records outside the ledger."""
         left: dict[str, int] = {}
 
         async def is_nothing_left() -> bool:
@@ -287,31 +286,31 @@ class Stack:
         await until(is_nothing_left, seconds=seconds, what=lambda: f"left: {left}")
 
     async def left(self) -> dict[str, int]:
-        """What has not arrived in the ledger: reservations, records in the stream and in the spool."""
+        """Counts of reservations, and of records in stream and spool, that have not reached the ledger."""
         return await left_in(self.redis_url, self.spooled())
 
     def forget_redis(self) -> None:
-        """Take away the files of a Redis that is not running: it starts empty."""
+        """Remove the files of a stopped Redis, so that it starts empty."""
         assert self.redis.process is None
         for path in self.redis.folder.glob("appendonly*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def spooled(self) -> int:
-        """Records that wait in the gateway's spool."""
+        """Records in the gateway's spool."""
         return Spool(self.folder / "state" / "spool").waiting()
 
 
 def signal_to(part: ServerProcess, number: signal.Signals, *, children: bool = False) -> None:
-    """To the process; with `children` to those below it too: PostgreSQL has one for each connection."""
+    """Send a signal to the process, and with `children` to its descendants: PostgreSQL has one per connection."""
     assert part.process is not None
     part.process.send_signal(number)
     for child in descendants(part.process.pid) if children else ():
-        with contextlib.suppress(ProcessLookupError):  # it ended just then
+        with contextlib.suppress(ProcessLookupError):  # it has just exited
             os.kill(child.pid, number)
 
 
 def resident_mib(part: ServerProcess) -> float:
-    """Its memory, MiB."""
+    """Resident memory in MiB."""
     assert part.process is not None
     status = Path(f"/proc/{part.process.pid}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
@@ -324,14 +323,14 @@ async def until(
     seconds: float = 30.0,
     what: Path | Callable[[], str] = lambda: "",
 ) -> None:
-    """Ask until it is so, while other tasks go on. For what is in another process and can't tell us."""
+    """Poll a condition in another process without blocking other tasks."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     while True:
         if asyncio.iscoroutinefunction(condition):
             is_so = await condition()
         else:
-            is_so = await asyncio.to_thread(condition)  # it may block, for a part that is paused
+            is_so = await asyncio.to_thread(condition)  # it may block on a paused part
         if is_so:
             return
         if loop.time() > deadline:
@@ -345,7 +344,7 @@ def _tail(log: Path) -> str:
 
 
 async def left_in(redis_url: str, spooled: int) -> dict[str, int]:
-    """What Redis has that has not arrived in the ledger, and beside it what is `spooled`."""
+    """Counts of pending data in Redis, with the given `spooled` count."""
     redis = Redis(redis_url)
     try:
         return {

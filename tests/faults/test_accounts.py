@@ -14,10 +14,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-import httpx
 import pytest
-from tests.faults import accounts, books
-from tests.faults.asking import Answer, Shape, ask
+from tests.faults import ledger_check, totals
+from tests.faults.budgeted import AWAY, LIMITED, counted
+from tests.faults.client import Answer, Shape, ask
 from tests.faults.stack import KEPT, Key, Stack, mixed, until
 from tests.faults.traffic import Traffic
 from tests.servers import PostgresServer
@@ -31,19 +31,13 @@ pytestmark = pytest.mark.faults
 LIMITS = Limits(requests_per_minute=60_000, tokens_per_minute=10**8, concurrent_requests=400)
 BUDGET = Budget(amount=Decimal(1000), period="total")
 KEPT_SHAPES = (Shape("chat"), Shape("chat", stream=True))
-AWAY = "503 limits_unavailable"
-LIMITED = "429 rate_limit_exceeded"
-"""A tenth of a limit passes where Redis is away."""
-
-
-SHORT = Shape("chat", max_tokens=3)
 PATIENCE = 15.0
-"""Seconds that no request may take, on a machine with time for it: what is asked of an engine takes 0.3."""
+"""Upper bound of a request's time in seconds; the engine's part is 0.3."""
 
 
 @dataclass(frozen=True, slots=True)
 class Callers:
-    """Three keys and their traffic."""
+    """Three keys with their traffic."""
 
     stack: Stack
     keys: tuple[Key, ...]
@@ -51,7 +45,7 @@ class Callers:
     limited: Traffic
     paying: Traffic
     before: list[Answer]
-    """What the third was answered until its budget was known."""
+    """Answers to the third key until its budget was known."""
 
     @property
     def all(self) -> tuple[Traffic, ...]:
@@ -59,7 +53,7 @@ class Callers:
 
     @contextlib.asynccontextmanager
     async def around(self, fault: str) -> AsyncIterator[None]:
-        """All are answered before and, whatever was done inside, after."""
+        """Assert that all keys are answered before and after the block."""
         async with contextlib.AsyncExitStack() as entered:
             for traffic in self.all:
                 await entered.enter_async_context(traffic.around(fault))
@@ -71,8 +65,8 @@ class Callers:
         return tuple(set(traffic.outcomes()) for traffic in self.all)
 
     async def agree(self, sink: OTLPSink, *, emptied: float = 0.0, most_lost: int = 0) -> list[RequestRecord]:
-        """Every book says the same. Returns the ledger's rows. `emptied`: Redis lost the traces that waited then;
-        `most_lost`: answers that may have no row."""
+        """Assert that all totals agree. Returns the ledger's rows. `emptied`: Redis lost its pending traces;
+        `most_lost`: how many answers may have no row."""
         stack = self.stack
         await stack.all_settled(seconds=60)
         every = list[RequestRecord]()
@@ -85,21 +79,21 @@ class Callers:
             entered = [answer for answer in answers if answer.tag in tags or _is_refused(answer)]
             lost += len(answers) - len(entered)
             if traffic is not self.paying:
-                books.check(entered, rows)
+                ledger_check.check(entered, rows)
                 continue
             assert sorted(row.user or "" for row in rows) == sorted(a.tag for a in entered if not _is_refused(a))
             for row in rows:
-                assert row.cost == (0 if row.cache == "hit" else books.price_of(row)), row
+                assert row.cost == (0 if row.cache == "hit" else ledger_check.price_of(row)), row
             assert any(row.cache == "hit" for row in rows)
-            assert await accounts.spent(stack, key) == accounts.rounded(rows)
+            assert await totals.spent(stack, key) == totals.rounded(rows)
         assert lost <= most_lost
         after = [row for row in every if row.ended > emptied]
-        assert await accounts.traced(after, sink) == accounts.total(after)
+        assert await totals.traced(after, sink) == totals.total(after)
         return every
 
 
 def _is_refused(answer: Answer) -> bool:
-    return answer.error is not None and answer.error["code"] in books.NO_RECORD
+    return answer.error is not None and answer.error["code"] in ledger_check.NO_RECORD
 
 
 @contextlib.asynccontextmanager
@@ -123,18 +117,6 @@ async def calling(stack: Stack, name: str) -> AsyncIterator[Callers]:
         yield Callers(stack, keys, *traffic, before)
 
 
-async def counted(client: httpx.AsyncClient, outcome: str = "ok", shape: Shape = SHORT) -> list[Answer]:
-    """Ask until the worker has counted the key's budget: before, nobody is let in. What came."""
-    answers: list[Answer] = []
-
-    async def is_answered() -> bool:
-        answers.append(await ask(client, shape, "mixed-two"))
-        return answers[-1].outcome == outcome
-
-    await until(is_answered)
-    return answers
-
-
 @pytest.mark.long
 async def test_redis_killed(stack: Stack, fault_sink: OTLPSink) -> None:
     async with calling(stack, "killed") as callers, callers.around("Redis was killed and came back"):
@@ -150,7 +132,7 @@ async def test_redis_killed(stack: Stack, fault_sink: OTLPSink) -> None:
 
 @pytest.mark.long
 async def test_redis_paused(stack: Stack, fault_sink: OTLPSink) -> None:
-    """For three seconds: as long to a reply's and a lease's time as half a minute is to the defaults'."""
+    """For three seconds, which relative to these timeouts is half a minute relative to the defaults."""
     async with calling(stack, "paused") as callers, callers.around("Redis was paused and went on"):
         stack.redis.pause()
         await callers.free.answered(60)
@@ -174,7 +156,7 @@ async def test_redis_restarted_empty(stack: Stack, fault_sink: OTLPSink) -> None
 
 
 async def test_no_budget_is_passed_while_an_empty_redis_knows_none(stack: Stack) -> None:
-    """The worker stands still meanwhile: only it can say what was spent."""
+    """The worker is paused meanwhile; only it can count spending."""
     exhausted = await stack.key("exhausted", budget=Budget(amount=Decimal("0.0006"), period="total"))
     solvent = await stack.key("solvent", budget=BUDGET)
     free = await stack.key("unbudgeted")
@@ -200,12 +182,12 @@ async def test_no_budget_is_passed_while_an_empty_redis_knows_none(stack: Stack)
         assert {answer.outcome for answer in told} <= {AWAY, "429 insufficient_quota"}
     await stack.all_settled()
     for key in (exhausted, solvent):
-        assert await accounts.spent(stack, key) == accounts.rounded(await stack.rows(key))
+        assert await totals.spent(stack, key) == totals.rounded(await stack.rows(key))
 
 
 @pytest.mark.long
 async def test_engine_killed(stack: Stack, fault_sink: OTLPSink) -> None:
-    """And dying of itself in the middle of an answer, before it is killed once more."""
+    """The engine also crashes in the middle of an answer before it is killed again."""
     async with calling(stack, "engine") as callers, callers.around("an engine was killed and came back"):
         await stack.fault(stack.a, "crash=7")
         assert await stack.ended(stack.a) == 137
@@ -232,12 +214,12 @@ async def test_trace_sink_slow_then_dead(stack: Stack, fault_sink: OTLPSink) -> 
 
 @pytest.mark.long
 async def test_database_killed(postgres_stack: Stack, postgres_server: PostgresServer, fault_sink: OTLPSink) -> None:
-    """All records wait in the stream meanwhile: a fourth book, and no other than the rest."""
+    """All records stay in the stream meanwhile, and their total must agree too."""
     stack = postgres_stack
     async with calling(stack, "database") as callers, callers.around("the database was killed and came back"):
         await asyncio.to_thread(postgres_server.kill)
         await callers.free.answered(25)
-        waiting = {record.id: record.cost for record in await accounts.streamed(stack)}
+        waiting = {record.id: record.cost for record in await totals.streamed(stack)}
         await stack.start(postgres_server)
     assert callers.outcomes() == ({"ok"}, {"ok"}, {"ok"})
     rows = {row.id: row.cost for row in await callers.agree(fault_sink)}

@@ -1,4 +1,4 @@
-"""Callers who hang up, and callers who don't read: the engine stops, memory is bounded, what was received is billed."""
+"""Clients that disconnect or do not read: the engine stops, memory is bounded, and received tokens are billed."""
 
 import asyncio
 import contextlib
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from tests.faults import books
-from tests.faults.asking import Answer, Shape, ask
+from tests.faults import ledger_check
+from tests.faults.client import Answer, Shape, ask
 from tests.faults.stack import Key, Stack, resident_mib, until
 
 pytestmark = pytest.mark.faults
 
 ENDLESS = Shape("chat", stream=True, max_tokens=3000)
-"""Twelve seconds, if nobody stops it."""
+"""A stream of twelve seconds if not stopped."""
 
 
 async def test_a_caller_who_hangs_up_stops_the_engine_and_pays_for_what_came(stack: Stack) -> None:
@@ -31,7 +31,7 @@ async def test_a_caller_who_hangs_up_stops_the_engine_and_pays_for_what_came(sta
     for row in await stack.rows(key):
         assert (row.status, row.http_status, row.usage_source) == ("cancelled", 200, "counted"), row
         assert 0 < row.output_tokens < 3000 and row.input_tokens > 0
-        assert row.cost == books.price_of(row)
+        assert row.cost == ledger_check.price_of(row)
     assert len(await stack.rows(key)) == 5
 
 
@@ -52,7 +52,7 @@ async def test_a_caller_who_hangs_up_before_the_first_token_pays_nothing(stack: 
 
 
 async def test_callers_who_read_nothing_cost_bounded_memory_and_are_hung_up_on(stack: Stack) -> None:
-    """Each stream is some nine megabytes, if it is let."""
+    """Each stream would be about nine megabytes."""
     key = await stack.key("slow-readers")
     count = 5
     async with stack.client(key) as client:
@@ -78,7 +78,7 @@ async def test_callers_who_read_nothing_cost_bounded_memory_and_are_hung_up_on(s
 
 @contextlib.contextmanager
 def _unread(stack: Stack, key: Key, **fields: int) -> Iterator[None]:
-    """A stream that is asked for and never read, by a caller with small buffers."""
+    """A stream that is requested but never read, by a client with small buffers."""
     asked = {"model": "mixed-one", "stream": True, "ignore_eos": True, "messages": [{"role": "user", "content": "hi"}]}
     body = json.dumps(asked | fields).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key.secret}\r\n"
@@ -91,7 +91,7 @@ def _unread(stack: Stack, key: Key, **fields: int) -> Iterator[None]:
 
 
 async def _begun(client: httpx.AsyncClient, shape: Shape, count: int = 5) -> list["asyncio.Task[Answer]"]:
-    """Streams that have begun."""
+    """Streams that have started."""
     begun = [asyncio.Event() for _ in range(count)]
     tasks = [asyncio.create_task(ask(client, shape, "mixed-two", begun=event)) for event in begun]
     for event in begun:

@@ -1,8 +1,8 @@
-"""quarterdeck.yaml changed under load: a good one takes over, a bad one changes nothing."""
+"""quarterdeck.yaml changed under load: a valid file is applied, an invalid one changes nothing."""
 
 import pytest
-from tests.faults import books
-from tests.faults.asking import Shape, ask
+from tests.faults import ledger_check
+from tests.faults.client import Shape, ask
 from tests.faults.stack import Stack, mixed, until
 from tests.faults.traffic import Traffic
 
@@ -26,7 +26,7 @@ async def test_a_good_file_takes_over_and_costs_nobody_anything(stack: Stack) ->
     assert set(traffic.outcomes()) == {"ok"}
     await stack.all_settled()
     rows = [row for row in await stack.rows(key) if row.model != "new"]
-    books.check(traffic.answers, rows)
+    ledger_check.check(traffic.answers, rows)
 
 
 async def test_a_bad_file_changes_nothing_and_is_named_with_its_line(stack: Stack) -> None:
@@ -43,7 +43,7 @@ async def test_a_bad_file_changes_nothing_and_is_named_with_its_line(stack: Stac
         await until(lambda: stack.ready()["parts"]["config"] == "ready")
     assert set(traffic.outcomes()) == {"ok"}
     await stack.all_settled()
-    books.check(traffic.answers, await stack.rows(key))
+    ledger_check.check(traffic.answers, await stack.rows(key))
 
 
 async def test_a_time_out_that_is_changed_holds_from_then_on(stack: Stack) -> None:
@@ -52,6 +52,7 @@ async def test_a_time_out_that_is_changed_holds_from_then_on(stack: Stack) -> No
     async with stack.client(key) as client:
         await stack.fault(stack.a, "slow=1s", count=1)
         answer = await ask(client, Shape("chat"), "mixed-one")
-    assert answer.outcome == "504 engine_timeout" and answer.seconds < 0.9
+    # Under the time-out before (2 s) the answer would have arrived after a second.
+    assert answer.outcome == "504 engine_timeout"
     await stack.all_settled()
-    books.check([answer], await stack.rows(key))
+    ledger_check.check([answer], await stack.rows(key))

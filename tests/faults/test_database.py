@@ -1,11 +1,11 @@
-"""The database gone: who is known goes on, who is not is told to come back, and every row is there in the end."""
+"""Database unavailable: known keys are served, unknown ones get a retryable error, and no row is lost."""
 
 import asyncio
 import signal
 
 import pytest
-from tests.faults import books
-from tests.faults.asking import Shape, ask
+from tests.faults import ledger_check
+from tests.faults.client import Shape, ask
 from tests.faults.stack import Key, Stack, mixed, signal_to, until
 from tests.faults.traffic import Traffic
 from tests.servers import PostgresServer
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.faults
 
 SHORT = Shape("chat", max_tokens=3)
 PATIENCE = 20.0
-"""Seconds within which a request that needs a paused database is refused: its own limit is five."""
+"""Seconds within which a request that requires a paused database is rejected; its timeout is five."""
 
 
 async def test_without_a_database_known_keys_go_on_and_their_rows_come_later(
@@ -36,7 +36,7 @@ async def test_without_a_database_known_keys_go_on_and_their_rows_come_later(
     assert set(traffic.outcomes()) == {"ok"}
     assert traffic.slowest < 2.5
     await stack.all_settled(seconds=30)
-    books.check(traffic.answers, await stack.rows(key))
+    ledger_check.check(traffic.answers, await stack.rows(key))
 
 
 @pytest.mark.parametrize("how", ["stopped", pytest.param("paused", marks=pytest.mark.long)])

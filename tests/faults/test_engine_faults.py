@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.faults import accounts, books
-from tests.faults.asking import PATHS, Answer, Shape, ask
+from tests.faults import ledger_check, totals
+from tests.faults.client import PATHS, Answer, Shape, ask
 from tests.faults.stack import FIXED, SHAPES, TIMEOUTS, Stack, until
 from tests.telemetry.otlp_sink import OTLPSink
 
@@ -23,26 +23,26 @@ from quarterdeck.record import RequestRecord
 pytestmark = pytest.mark.faults
 
 QUICK = 6.0
-"""Seconds within which everything ends that waits for no time-out."""
+"""Upper bound in seconds for requests that do not wait for a timeout."""
 FIRST, IDLE = TIMEOUTS["first_token_timeout_seconds"], TIMEOUTS["idle_timeout_seconds"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How requests end whose endpoint has this fault."""
+    """The expected outcomes of requests under a fault."""
 
     fault: str
     plain: str
     stream: str
     embeddings: str = ""
-    """As plain, if nothing is said."""
+    """Default: as plain requests."""
     elsewhere: bool = True
-    """Another endpoint's answer is given in its place, or goes on with what had been seen of one."""
+    """Whether another endpoint answers instead, or resumes the stream."""
     seconds: float = QUICK
-    """The longest that one endpoint's request may take."""
+    """Upper bound of the time at one endpoint, in seconds."""
 
     def of(self, answer: Answer) -> str:
-        """How this one must end."""
+        """The expected outcome of an answer."""
         alone = self.outcome(answer.shape, two=False)
         if answer.model == FIXED and alone.startswith("event"):
             return alone
@@ -59,7 +59,7 @@ FAILED, GONE, LATE = "502 engine_error", "503 engine_unavailable", "504 engine_t
 FULL = "429 engine_overloaded"
 
 TABLE = (
-    # refused by its status
+    # error statuses
     Row("429=2", FULL, FULL),
     Row("500", FAILED, FAILED),
     Row("502", FAILED, FAILED),
@@ -68,20 +68,20 @@ TABLE = (
     Row("400", "400 None", "400 None", elsewhere=False),
     Row("400-context", "400 context_length_exceeded", "400 context_length_exceeded", elsewhere=False),
     Row("404", "404 model_not_found", "404 model_not_found", elsewhere=False),
-    # no answer, or a late one
+    # no response, or a late one
     Row("refused", GONE, GONE),
     Row("slow=300ms", "ok", "ok"),
     Row("slow=1h", LATE, LATE, seconds=FIRST + QUICK),
     Row("stall", LATE, LATE, embeddings="ok", seconds=FIRST + QUICK),
     Row("stall=5", LATE, "event engine_timeout", embeddings="ok", seconds=FIRST + QUICK),
     Row("stall=5,200ms", "ok", "ok"),
-    # the connection ends too soon
+    # connections that end early
     Row("cut", FAILED, FAILED),
     Row("cut=5", FAILED, "event engine_error"),
     Row("reset", FAILED, FAILED),
     Row("reset=5", FAILED, "event engine_error"),
     Row("wrong-length", FAILED, "ok"),
-    # an answer that is none
+    # invalid responses
     Row("error", FAILED, FAILED),
     Row("error=5", FAILED, "event engine_error"),
     Row("garbage", FAILED, FAILED),
@@ -90,7 +90,7 @@ TABLE = (
     Row("huge", "ok", "ok"),
     Row("huge=5", "ok", "ok"),
     Row("huge=5,6000000", "ok", "event engine_error"),
-    # an engine that can't count
+    # wrong usage
     Row("wrong-usage=1000", "ok", "ok"),
     Row("no-usage", "ok", "ok"),
     Row("negative-usage", "ok", "ok"),
@@ -99,7 +99,7 @@ EACH_COMMIT = {
     *("429=2", "503=2", "400-context", "refused", "stall", "stall=5", "cut", "cut=5", "wrong-length"),
     *("error=5", "garbage=5", "malformed", "huge=5,6000000", "no-usage"),
 }
-"""One of each kind, and those that once found something."""
+"""One per kind, and those that once found a bug."""
 ROWS = [pytest.param(row, marks=() if row.fault in EACH_COMMIT else pytest.mark.long, id=row.fault) for row in TABLE]
 
 
@@ -112,7 +112,7 @@ async def test_a_fault_of_the_engine_ends_as_it_is_written(stack: Stack, fault_s
         answers = await _one_of_each(client, deadline=2 * row.seconds)
         await until(lambda: stack.a.running() == 0)
         (await admin.post(stack.a.url + "/admin/config", json={"failure-injection-rate": 0})).raise_for_status()
-        # Several at once: one alone would not go where something has just failed, which has to be forgiven again.
+        # Several at once: a single request would avoid the endpoint that has just failed.
         after = await _one_of_each(client, deadline=10, times=3)
     for answer in answers:
         assert answer.outcome == row.of(answer), answer
@@ -122,13 +122,13 @@ async def test_a_fault_of_the_engine_ends_as_it_is_written(stack: Stack, fault_s
     rows = await stack.rows(key)
     if row.fault == "negative-usage":
         for answer in answers:
-            answer.usage = None  # what the engine says of a caller's tokens is passed on, and not believed
+            answer.usage = None  # the engine's usage is passed on to the caller, but not used
     if row.fault == "wrong-usage=1000":
         completions = [record for record in rows if record.model == "completions-stream-one"]
         assert {record.output_tokens > 1000 for record in completions} == {True, False}, "it is believed what it says"
         return
-    found = books.check([*answers, *after], rows)
-    assert await accounts.traced(rows, fault_sink) == accounts.total(rows)
+    found = ledger_check.check([*answers, *after], rows)
+    assert await totals.traced(rows, fault_sink) == totals.total(rows)
     for answer in answers:
         _check_attempts(stack, answer, found[answer.tag], row)
         if found[answer.tag].resumed:
@@ -137,7 +137,7 @@ async def test_a_fault_of_the_engine_ends_as_it_is_written(stack: Stack, fault_s
 
 
 def _check_attempts(stack: Stack, answer: Answer, record: RequestRecord, row: Row) -> None:
-    """Each call to an endpoint stands in the record, with what went wrong."""
+    """The record lists each attempt at an endpoint with its error."""
     first = record.attempts[0]
     assert first.endpoint.endswith(stack.a.url), record
     alone = row.outcome(answer.shape, two=False)
@@ -153,7 +153,7 @@ def _check_attempts(stack: Stack, answer: Answer, record: RequestRecord, row: Ro
 
 
 async def _undisturbed(stack: Stack, answer: Answer) -> str:
-    """What an engine says to the same request when nothing happens to it."""
+    """The engine's answer to the same request without a fault."""
     body = answer.shape.body(answer.model, answer.tag) | {"stream": False, "stream_options": None}
     async with httpx.AsyncClient(base_url=stack.b.url, trust_env=False) as engine:
         choice = (await engine.post(PATHS[answer.shape.operation], json=body)).json()["choices"][0]
@@ -166,8 +166,8 @@ def _code(outcome: str) -> str:
 
 
 async def _one_of_each(client: httpx.AsyncClient, *, deadline: float, times: int = 1) -> list[Answer]:
-    """Every shape, with one endpoint and with two, at the same time. Each has a model of its own, so that how often the
-    others failed decides nothing."""
+    """Send every shape with one and with two endpoints concurrently. Each has its own model, so that failures of the
+    others have no effect."""
     counts = ("one", "two")
     asked: list[tuple[Shape, str, dict[str, Any]]] = [(s, f"{s.name}-{count}", {}) for s in SHAPES for count in counts]
     asked.append((Shape("chat", stream=True), FIXED, {"presence_penalty": 0.5}))

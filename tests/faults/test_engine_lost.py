@@ -1,12 +1,12 @@
-"""An engine that goes away: killed before its first token, in the middle of a stream, drained slowly; its door gone."""
+"""Loss of an engine: killed before its first token, killed mid-stream, draining slowly, or its endpoint list lost."""
 
 import asyncio
 import signal
 from collections import Counter
 
 import pytest
-from tests.faults import accounts, books
-from tests.faults.asking import Shape, ask
+from tests.faults import ledger_check, totals
+from tests.faults.client import Shape, ask
 from tests.faults.stack import SHAPES, TIMEOUTS, Stack, mixed, mixed_one, signal_to, until
 from tests.faults.traffic import Traffic, long_streams
 from tests.platform import SimulatorProcess
@@ -27,7 +27,7 @@ async def test_with_two_engines_the_death_of_one_costs_nothing(stack: Stack) -> 
         await stack.start(stack.a)
     assert set(traffic.outcomes()) == {"ok"}
     await stack.all_settled()
-    rows = books.check(traffic.answers, await stack.rows(key))
+    rows = ledger_check.check(traffic.answers, await stack.rows(key))
     tried_twice = sum(len(row.attempts) == 2 for row in rows.values() if not row.resumed)
     assert 0 < tried_twice <= 20, "after three failures in a row it is offered last"
 
@@ -48,7 +48,7 @@ async def test_with_two_engines_one_that_stands_still_is_left_after_its_time_out
     assert {answer.outcome for answer in answers} == {"ok"}
     assert traffic.slowest < TIMEOUTS["first_token_timeout_seconds"] + 4
     await stack.all_settled()
-    rows = books.check(answers, await stack.rows(key))
+    rows = ledger_check.check(answers, await stack.rows(key))
     assert any(row.resumed for row in rows.values()), "the long streams went on elsewhere"
 
 
@@ -67,7 +67,7 @@ async def test_a_single_engine_that_is_gone_is_a_503_to_be_retried_and_then_it_a
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
     assert max(answer.seconds for answer in refused) < 1.0
     await stack.all_settled()
-    books.check(traffic.answers, await stack.rows(key))
+    ledger_check.check(traffic.answers, await stack.rows(key))
 
 
 @pytest.mark.parametrize("model", ["mixed-one", "mixed-two"])
@@ -84,7 +84,7 @@ async def test_streams_of_a_killed_engine_go_on_elsewhere_or_end_with_an_error_e
     else:
         assert outcomes == Counter({"ok": len(answers)})
     await stack.all_settled()
-    rows = books.check(answers, await stack.rows(key))
+    rows = ledger_check.check(answers, await stack.rows(key))
     assert sum(row.resumed for row in rows.values()) == (0 if model == "mixed-one" else under_way)
     for answer in answers:
         if answer.outcome != "ok":
@@ -93,7 +93,7 @@ async def test_streams_of_a_killed_engine_go_on_elsewhere_or_end_with_an_error_e
 
 
 CRASHES = [(Shape("chat"), 5), (Shape("completions", stream=True), 0), (Shape("completions", stream=True), 5)]
-"""Each commit's; `make test-all` runs those of every shape that generates."""
+"""Cases of every commit; `make test-all` runs all generating shapes."""
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ CRASHES = [(Shape("chat"), 5), (Shape("completions", stream=True), 0), (Shape("c
     ],
 )
 async def test_an_engine_that_runs_out_of_memory(stack: Stack, fault_sink: OTLPSink, shape: Shape, when: int) -> None:
-    """The kernel's killer: the process is gone at token k."""
+    """An OOM kill: the process ends at token k."""
     key = await stack.key(f"crash {shape.name} {when}")
     outcomes = {}
     answers = []
@@ -117,7 +117,7 @@ async def test_an_engine_that_runs_out_of_memory(stack: Stack, fault_sink: OTLPS
             outcomes[count] = answers[-1].outcome
             assert await stack.ended(stack.a) == 137
             await stack.start(stack.a)
-            # Several at once: one alone would not go where something has just failed, which has to be forgiven again.
+            # Several at once: a single request would avoid the endpoint that has just failed.
             answers += await asyncio.gather(*[ask(client, shape, f"{shape.name}-{count}") for _ in range(6)])
     assert {answer.outcome for answer in answers[1:7] + answers[8:]} == {"ok"}
     if shape.stream and when > 0:
@@ -127,8 +127,8 @@ async def test_an_engine_that_runs_out_of_memory(stack: Stack, fault_sink: OTLPS
         assert outcomes["two"] == "ok"
     await stack.all_settled()
     rows = await stack.rows(key)
-    books.check(answers, rows)
-    assert await accounts.traced(rows, fault_sink) == accounts.total(rows)
+    ledger_check.check(answers, rows)
+    assert await totals.traced(rows, fault_sink) == totals.total(rows)
 
 
 async def test_an_engine_that_drains_slowly_ends_its_streams_and_gets_no_new_request(stack: Stack) -> None:
@@ -150,7 +150,7 @@ async def test_an_engine_that_drains_slowly_ends_its_streams_and_gets_no_new_req
         answers += [await ask(client, chat, "polled") for _ in range(6)]
     assert {answer.outcome for answer in answers} == {"ok"}
     await stack.all_settled()
-    rows = books.check(answers, await stack.rows(key))
+    rows = ledger_check.check(answers, await stack.rows(key))
     assert all(row.endpoint.endswith(stack.b.url) for row in rows.values() if row.max_tokens == 5)
 
 
@@ -160,21 +160,21 @@ async def test_without_the_engine_door_the_last_list_holds(stack: Stack) -> None
     async with stack.client(key) as client:
         stack.door.stop()
         await until(lambda: "engine door unreachable" in stack.gateway.log.read_text())
-        # Five streams at once: the two endpoints share them.
+        # Five streams at once, so that both endpoints get some.
         async with long_streams(client, "polled", 5) as streams:
             assert stack.c.running() > 0 and stack.b.running() > 0
         stack.door.start()
     answers = [stream.result() for stream in streams]
     assert {answer.outcome for answer in answers} == {"ok"}
     await stack.all_settled()
-    books.check(answers, await stack.rows(key))
+    ledger_check.check(answers, await stack.rows(key))
 
 
 def busiest(stack: Stack) -> SimulatorProcess:
-    """The engine that most streams run on: one that failed lately is offered last, and may have none."""
+    """The engine with most streams; a recently failed one is avoided and may have none."""
     return max((stack.a, stack.b), key=lambda engine: engine.running())
 
 
 def endpoints(stack: Stack, state: str) -> float:
-    """How many of the polled model's endpoints the gateway knows in this state."""
+    """Number of the polled model's endpoints in this state."""
     return stack.metric("quarterdeck_endpoints", model="polled", state=state)

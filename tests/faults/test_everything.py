@@ -1,4 +1,4 @@
-"""All at once, for a while: engines that fail by chance, and one part after another killed. The books agree."""
+"""Combined faults: engines fail at random while one part after another is killed. All totals agree."""
 
 import asyncio
 import signal
@@ -6,35 +6,13 @@ from decimal import Decimal
 
 import httpx
 import pytest
-from tests.faults import books
+from tests.faults import ledger_check
+from tests.faults.random_faults import FAULTS, MAY_BE
 from tests.faults.stack import Stack, mixed, signal_to
 from tests.faults.traffic import Traffic
 from tests.telemetry.otlp_sink import OTLPSink
 
 pytestmark = [pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(300)]
-
-FAULTS = [
-    "429=1",
-    "500",
-    "503=1",
-    "cut=3",
-    "reset=6",
-    "error=4",
-    "garbage=2",
-    "malformed",
-    "slow=200ms",
-    "no-usage",
-    "stall=2",
-]
-MAY_BE = {
-    "ok",
-    "429 engine_overloaded",
-    "502 engine_error",
-    "503 engine_unavailable",
-    "504 engine_timeout",
-    "event engine_error",
-    "event engine_timeout",
-}
 
 
 async def test_the_books_agree_whatever_happens(stack: Stack, fault_sink: OTLPSink) -> None:
@@ -60,7 +38,7 @@ async def test_the_books_agree_whatever_happens(stack: Stack, fault_sink: OTLPSi
     assert set(traffic.outcomes()) <= MAY_BE, traffic.outcomes()
     assert traffic.outcomes()["ok"] > 0.85 * len(traffic.answers), traffic.outcomes()
     await stack.all_settled(seconds=60)
-    rows = books.check(traffic.answers, await stack.rows(key), counters_fail=True)
+    rows = ledger_check.check(traffic.answers, await stack.rows(key), counters_fail=True)
     traces = {row.trace_id for row in rows.values()}
     await asyncio.to_thread(fault_sink.wait_for, lambda sink: traces <= sink.observations.keys(), 60)
     spent = sum((fault_sink.observations[trace].total_cost for trace in traces), Decimal(0))

@@ -1,10 +1,10 @@
-"""The gateway killed, and told to end: what its callers see, and what becomes of the requests under way."""
+"""Gateway killed or terminated: what callers see, and how requests in flight are settled."""
 
 import signal
 
 import pytest
-from tests.faults import books
-from tests.faults.asking import Answer, Shape, ask
+from tests.faults import ledger_check
+from tests.faults.client import Answer, Shape, ask
 from tests.faults.stack import Stack, mixed, signal_to, until
 from tests.faults.traffic import Traffic, long_streams
 from tests.telemetry.otlp_sink import OTLPSink
@@ -18,17 +18,17 @@ async def test_what_a_killed_gateway_had_under_way_becomes_lost_and_is_billed(st
     key = await stack.key("gateway-killed")
     async with stack.client(key) as client, Traffic(client, mixed) as traffic:
         async with long_streams(client, "mixed-two", max_tokens=3000) as streams:
-            await traffic.answered(25)  # a renewal's time, so that the reservations say how far the streams are
+            await traffic.answered(25)  # long enough for a renewal, so that reservations hold the streams' progress
             stack.gateway.kill()
         await traffic.answered(5, "broken")
-        await until(lambda: stack.a.running() + stack.b.running() == 0)  # the engines stop by themselves
+        await until(lambda: stack.a.running() + stack.b.running() == 0)  # the engines stop
         await stack.start(stack.gateway)
         await traffic.answered(12)
     cut_off = [stream.result() for stream in streams]
     assert {answer.outcome for answer in cut_off} == {"broken"}
     assert set(traffic.outcomes()) == {"ok", "broken"}, "a restarted gateway serves at once"
     await stack.all_settled(seconds=30)
-    rows = books.check([*traffic.answers, *cut_off], await stack.rows(key))
+    rows = ledger_check.check([*traffic.answers, *cut_off], await stack.rows(key))
     for answer in cut_off:
         row = rows[answer.tag]
         assert (row.status, row.usage_source) == ("lost", "estimated"), row
@@ -39,8 +39,8 @@ async def test_what_a_killed_gateway_had_under_way_becomes_lost_and_is_billed(st
 async def test_records_that_a_killed_gateway_left_on_disk_are_brought_in_by_the_next(
     stack: Stack, is_late: bool
 ) -> None:
-    """Redis dies, then the gateway. If the next one is late, what had been reserved counts as lost, until it brings the
-    truth."""
+    """Redis is killed, then the gateway. If the next gateway starts late, its reservations count as lost until it
+    replays the spool."""
     key = await stack.key(f"gateway-and-redis-killed {is_late}")
     async with stack.client(key) as client:
         async with long_streams(client, "mixed-two", 3) as streams:
@@ -57,7 +57,7 @@ async def test_records_that_a_killed_gateway_left_on_disk_are_brought_in_by_the_
         await stack.start(stack.gateway)
     assert {answer.outcome for answer in answers} == {"ok"}
     await stack.all_settled(seconds=30)
-    books.check(answers, await stack.rows(key))
+    ledger_check.check(answers, await stack.rows(key))
 
 
 async def test_a_gateway_that_is_told_to_end_lets_streams_end_and_exits_with_0(stack: Stack) -> None:
@@ -75,7 +75,7 @@ async def test_a_gateway_that_is_told_to_end_lets_streams_end_and_exits_with_0(s
     assert await stack.ended(stack.gateway) == 0
     assert await reservations(stack) == 0, "every record was committed before it ended"
     await stack.all_settled()
-    books.check([*answers, late], await stack.rows(key))
+    ledger_check.check([*answers, late], await stack.rows(key))
 
 
 async def test_a_drain_that_takes_too_long_tells_the_callers_and_ends(stack: Stack) -> None:
@@ -96,7 +96,7 @@ async def test_a_drain_that_takes_too_long_tells_the_callers_and_ends(stack: Sta
 
 
 async def test_a_gateway_ends_in_time_though_redis_is_paused(stack: Stack) -> None:
-    """The worst moment to be told to end: every record goes to disk, and the next gateway brings it in."""
+    """SIGTERM while Redis is unavailable: every record goes to disk, and the next gateway replays it."""
     key = await stack.key("gateway-drained-without-redis")
     async with stack.client(key) as client:
         async with long_streams(client, "mixed-two", 3) as streams:
@@ -109,14 +109,14 @@ async def test_a_gateway_ends_in_time_though_redis_is_paused(stack: Stack) -> No
         await stack.start(stack.gateway)
     assert {answer.outcome for answer in answers} == {"ok"}
     await stack.all_settled()
-    books.check(answers, await stack.rows(key))
+    ledger_check.check(answers, await stack.rows(key))
 
 
 @pytest.mark.long
 async def test_a_gateway_that_freezes_for_longer_than_its_lease_is_believed_when_it_wakes(
     stack: Stack, fault_sink: OTLPSink
 ) -> None:
-    """Its requests were settled as lost meanwhile: that was a guess, and gives way to what they used."""
+    """Requests settled as lost meanwhile are corrected to their actual usage."""
     key = await stack.key("gateway-frozen")
     lost = stack.metric("quarterdeck_lost_requests_total", stack.worker)
     async with stack.client(key) as client, long_streams(client, "mixed-two", 3) as streams:
@@ -125,9 +125,9 @@ async def test_a_gateway_that_freezes_for_longer_than_its_lease_is_believed_when
         stack.gateway.resume()
     answers = [stream.result() for stream in streams]
     await stack.all_settled()
-    rows = books.check(answers, await stack.rows(key))
+    rows = ledger_check.check(answers, await stack.rows(key))
     assert "lost" not in {row.status for row in rows.values()}
-    # The trace backend is sent both, under one id: the later one stands there too.
+    # The trace backend gets both under one id, and the later one replaces the first.
     costs = {row.trace_id: row.cost for row in rows.values()}
     await until(lambda: all(fault_sink.observations[trace].total_cost == cost for trace, cost in costs.items()))
     assert len([span for span in fault_sink.spans if span.trace_id in costs]) == 2 * len(costs)

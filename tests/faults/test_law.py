@@ -1,8 +1,7 @@
-"""Ten thousand random requests to engines that fail by chance: four books, one sum.
+"""Ten thousand random requests to randomly failing engines: four totals agree.
 
-The records of the stream, the ledger, the traces and the budgets' money say the same to the last decimal. The worker is
-away for a quarter at a time, so that each record can be read in the stream before it is a row; in between, Redis and an
-engine are killed.
+Records in the stream, ledger, traces and budgets agree to the last decimal. The worker is stopped during each quarter,
+so that all records can be read from the stream first; in between, Redis and an engine are killed.
 """
 
 import asyncio
@@ -12,11 +11,11 @@ from decimal import Decimal
 
 import httpx
 import pytest
-from tests.faults import accounts, books
-from tests.faults.asking import Answer, Shape, ask
+from tests.faults import ledger_check, totals
+from tests.faults.budgeted import AWAY, LIMITED, counted
+from tests.faults.client import Answer, Shape, ask
+from tests.faults.random_faults import FAULTS, MAY_BE
 from tests.faults.stack import Key, Stack, until
-from tests.faults.test_accounts import AWAY, LIMITED, counted
-from tests.faults.test_everything import FAULTS, MAY_BE
 from tests.telemetry.otlp_sink import OTLPSink
 
 from quarterdeck.record import RequestRecord
@@ -57,7 +56,7 @@ async def test_ten_thousand_requests_are_one_sum_in_every_book(stack: Stack, fau
                 await stack.start(stack.a)
             await asking
             await until(functools.partial(_is_streamed, stack), seconds=60)
-            streamed += await accounts.streamed(stack)
+            streamed += await totals.streamed(stack)
             await stack.start(stack.worker)
             await stack.all_settled(seconds=180)
     for client in clients.values():
@@ -67,22 +66,22 @@ async def test_ten_thousand_requests_are_one_sum_in_every_book(stack: Stack, fau
     for key, budget in zip(keys, BUDGETS, strict=True):
         assert {answer.outcome for answer in answers[key.id]} <= MAY_BE | {AWAY, LIMITED}
         its = await stack.rows(key)
-        books.check(answers[key.id], its, counters_fail=True)
+        ledger_check.check(answers[key.id], its, counters_fail=True)
         if budget is not None:
-            assert await accounts.spent(stack, key) == accounts.rounded(its)
+            assert await totals.spent(stack, key) == totals.rounded(its)
         rows += its
     assert len(rows) >= REQUESTS
-    in_traces = await accounts.traced(rows, fault_sink, seconds=180)
+    in_traces = await totals.traced(rows, fault_sink, seconds=180)
     assert {row.id: row.cost for row in rows} == {record.id: record.cost for record in [*settled, *streamed]}
-    assert accounts.total(rows) == in_traces == accounts.total(settled) + accounts.total(streamed)
+    assert totals.total(rows) == in_traces == totals.total(settled) + totals.total(streamed)
     failed = sum(row.status != "ok" for row in rows)
-    print(f"{len(rows)} requests, {failed} failed, {sum(row.resumed for row in rows)} resumed: ${accounts.total(rows)}")
+    print(f"{len(rows)} requests, {failed} failed, {sum(row.resumed for row in rows)} resumed: ${totals.total(rows)}")
 
 
 async def _round(
     chance: random.Random, keys: list[Key], clients: dict[str, httpx.AsyncClient], answers: dict[str, list[Answer]]
 ) -> None:
-    """A quarter of the requests, so many at once."""
+    """Send a quarter of the requests with bounded concurrency."""
     left = iter(range(REQUESTS // ROUNDS))
 
     async def one_after_another() -> None:
@@ -93,7 +92,7 @@ async def _round(
                 answers[key.id].append(answer)
                 if answer.outcome not in (AWAY, LIMITED):
                     break
-                await asyncio.sleep(0.1)  # refused while Redis is away: it is asked again, as a caller would
+                await asyncio.sleep(0.1)  # rejected while Redis is down: retry, as a caller would
 
     await asyncio.gather(*(one_after_another() for _ in range(AT_ONCE)))
 
@@ -117,6 +116,6 @@ def _count(answers: dict[str, list[Answer]]) -> int:
 
 
 async def _is_streamed(stack: Stack) -> bool:
-    """Every record has come to the stream."""
+    """Wait until every record is in the stream."""
     left = await stack.left()
     return not any(count for name, count in left.items() if name != "stream")

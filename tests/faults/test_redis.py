@@ -1,10 +1,10 @@
-"""Redis killed, paused, emptied, refused: no caller is refused or waits, no record is lost and none counted twice."""
+"""Redis killed, paused, emptied or unreachable: no request is rejected or delayed, no record is lost or doubled."""
 
 import asyncio
 
 import pytest
-from tests.faults import books
-from tests.faults.asking import Shape, ask
+from tests.faults import ledger_check
+from tests.faults.client import Shape, ask
 from tests.faults.stack import TIMEOUTS, Stack, mixed, until
 from tests.faults.traffic import Traffic
 
@@ -13,7 +13,7 @@ from quarterdeck.settings.limits import Limits
 pytestmark = pytest.mark.faults
 
 PATIENCE = 15.0
-"""Seconds that no request of the mixed load may take: its own time is under 0.3, on a machine with time for it."""
+"""Upper bound of a mixed request's time in seconds; its own time is below 0.3."""
 
 
 async def test_a_killed_redis_costs_no_request_and_no_record(stack: Stack) -> None:
@@ -30,7 +30,7 @@ async def test_a_killed_redis_costs_no_request_and_no_record(stack: Stack) -> No
     assert set(traffic.outcomes()) == {"ok"}
     assert traffic.slowest < PATIENCE
     await stack.all_settled()
-    books.check(traffic.answers, await stack.rows(key))
+    ledger_check.check(traffic.answers, await stack.rows(key))
 
 
 @pytest.mark.long
@@ -44,25 +44,25 @@ async def test_a_redis_that_is_killed_again_and_again_counts_nothing_twice(stack
             await stack.start(stack.redis)
     assert set(traffic.outcomes()) == {"ok"}
     await stack.all_settled()
-    books.check(traffic.answers, await stack.rows(key))
+    ledger_check.check(traffic.answers, await stack.rows(key))
 
 
 async def test_a_paused_redis_is_waited_for_once_and_not_by_every_request(stack: Stack) -> None:
     key = await stack.key("redis-paused")
     async with stack.client(key) as client, Traffic(client, mixed) as traffic, traffic.around("Redis was paused"):
         stack.redis.pause()
-        await traffic.answered(60)  # more than two seconds' worth
+        await traffic.answered(60)  # more than two seconds of traffic
         stack.redis.resume()
     assert set(traffic.outcomes()) == {"ok"}
     assert traffic.slowest < PATIENCE
     quick = sorted(answer.seconds for answer in traffic.answers)[len(traffic.answers) // 2]
-    assert quick < 1.0, "half of all did not notice at all"
+    assert quick < 1.0, "the median request is not delayed"
     await stack.all_settled()
-    books.check(traffic.answers, await stack.rows(key))
+    ledger_check.check(traffic.answers, await stack.rows(key))
 
 
 async def test_limits_are_given_back_after_a_pause(stack: Stack) -> None:
-    """A reservation that reached a paused Redis is made when it wakes up, after its request was over."""
+    """A paused Redis executes a reservation after it resumes, when the request is over."""
     key = await stack.key("redis-paused-limits", Limits(concurrent_requests=3))
     async with stack.client(key) as client:
         async with Traffic(client, mixed, rate=6) as traffic:
@@ -75,7 +75,7 @@ async def test_limits_are_given_back_after_a_pause(stack: Stack) -> None:
             await after.answered(3)
     assert set(after.outcomes()) <= {"ok", "429 rate_limit_exceeded"}
     await stack.all_settled()
-    books.check(traffic.answers + after.answers, await stack.rows(key))
+    ledger_check.check(traffic.answers + after.answers, await stack.rows(key))
 
 
 @pytest.mark.long
@@ -96,7 +96,7 @@ async def test_a_redis_that_comes_back_empty_is_filled_again(stack: Stack) -> No
     lost = len(traffic.answers) - len(rows)
     assert lost <= 8, "what the emptied Redis held: some that the worker had not taken yet"
     tags = {row.user for row in rows}
-    books.check([answer for answer in traffic.answers if answer.tag in tags], rows)
+    ledger_check.check([answer for answer in traffic.answers if answer.tag in tags], rows)
 
 
 async def test_where_limits_are_law_a_dead_redis_refuses_at_once(stack: Stack) -> None:
@@ -116,11 +116,11 @@ async def test_where_limits_are_law_a_dead_redis_refuses_at_once(stack: Stack) -
     assert all(answer.headers["retry-after"] == "1" for answer in refused)
     assert traffic.slowest < PATIENCE
     await stack.all_settled()
-    books.check(traffic.answers, await stack.rows(key))
+    ledger_check.check(traffic.answers, await stack.rows(key))
 
 
 async def test_a_key_that_is_revoked_after_redis_came_back_empty_is_refused_at_once(stack: Stack) -> None:
-    """Revisions begin anew there, below what the gateway has seen."""
+    """Revisions restart there below those seen by the gateway."""
     key = await stack.key("revoked-after-empty")
     chat = Shape("chat", max_tokens=3)
     async with stack.client(key) as client:
@@ -138,18 +138,18 @@ async def test_a_key_that_is_revoked_after_redis_came_back_empty_is_refused_at_o
 
 async def test_streams_outlive_a_redis_that_was_away_for_longer_than_their_lease(stack: Stack) -> None:
     key = await stack.key("redis-away-long")
-    shape = Shape("chat", stream=True, asks_usage=True, max_tokens=900)  # some four seconds
+    shape = Shape("chat", stream=True, asks_usage=True, max_tokens=900)  # about four seconds
     lost = stack.metric("quarterdeck_lost_requests_total", stack.worker)
     async with stack.client(key) as client:
         asking = [asyncio.create_task(ask(client, shape, "mixed-two", deadline=60)) for _ in range(3)]
         await until(lambda: stack.a.running() + stack.b.running() == 3)
         stack.redis.kill()
-        await asyncio.sleep(TIMEOUTS["reservation_lease_seconds"] + 0.5)  # what is waited for is time itself
+        await asyncio.sleep(TIMEOUTS["reservation_lease_seconds"] + 0.5)  # the lease must expire
         await stack.start(stack.redis)
         answers = await asyncio.gather(*asking)
     assert {answer.outcome for answer in answers} == {"ok"}
     await stack.all_settled()
-    books.check(answers, await stack.rows(key))
+    ledger_check.check(answers, await stack.rows(key))
     assert stack.metric("quarterdeck_lost_requests_total", stack.worker) == lost
 
 
@@ -163,4 +163,4 @@ async def test_a_redis_that_is_paused_for_half_a_minute_is_no_matter(stack: Stac
     assert set(traffic.outcomes()) == {"ok"}
     assert traffic.slowest < PATIENCE
     await stack.all_settled(seconds=60)
-    books.check(traffic.answers, await stack.rows(key))
+    ledger_check.check(traffic.answers, await stack.rows(key))

@@ -1,11 +1,11 @@
-"""The worker killed: nobody notices, rows and traces come later, each once."""
+"""Worker killed: callers are not affected; rows and traces arrive later, each once."""
 
 import asyncio
 import signal
 from decimal import Decimal
 
 import pytest
-from tests.faults import books
+from tests.faults import ledger_check
 from tests.faults.stack import Stack, mixed, signal_to
 from tests.faults.traffic import Traffic
 from tests.telemetry.otlp_sink import OTLPSink
@@ -26,7 +26,7 @@ async def test_a_killed_worker_is_noticed_by_nobody_and_loses_nothing(stack: Sta
         await stack.start(stack.worker)
     assert set(traffic.outcomes()) == {"ok"}
     await stack.all_settled()
-    rows = books.check(traffic.answers, await stack.rows(key))
+    rows = ledger_check.check(traffic.answers, await stack.rows(key))
     traces = {row.trace_id for row in rows.values()}
     await asyncio.to_thread(fault_sink.wait_for, lambda sink: traces <= sink.observations.keys(), 30)
     spent = sum((fault_sink.observations[trace].total_cost for trace in traces), Decimal(0))
@@ -42,7 +42,7 @@ async def test_a_worker_that_is_told_to_end_finishes_and_exits_with_0(stack: Sta
         await stack.start(stack.worker)
     assert set(traffic.outcomes()) == {"ok"}
     await stack.all_settled()
-    books.check(traffic.answers, await stack.rows(key))
+    ledger_check.check(traffic.answers, await stack.rows(key))
 
 
 async def test_a_dead_trace_sink_costs_the_ledger_nothing(stack: Stack, fault_sink: OTLPSink) -> None:
@@ -52,7 +52,7 @@ async def test_a_dead_trace_sink_costs_the_ledger_nothing(stack: Stack, fault_si
         await traffic.answered(40)
     assert set(traffic.outcomes()) == {"ok"}
     await stack.all_settled()
-    rows = books.check(traffic.answers, await stack.rows(key))
+    rows = ledger_check.check(traffic.answers, await stack.rows(key))
     assert stack.metric("quarterdeck_traces_waiting_records", stack.worker) > 0
     fault_sink.start()
     traces = {row.trace_id for row in rows.values()}

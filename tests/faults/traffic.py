@@ -1,4 +1,4 @@
-"""A light mixed load that goes on while something is done to the platform, and what its callers saw."""
+"""A light mixed load during a fault, with the answers that its callers saw."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Self
 
 import httpx
-from tests.faults.asking import Answer, Shape, ask
+from tests.faults.client import Answer, Shape, ask
 
 MIXED = (
     Shape("chat"),
@@ -20,11 +20,11 @@ MIXED = (
     Shape("completions"),
 )
 LONG = Shape("chat", stream=True, asks_usage=True, max_tokens=400)
-"""Some two seconds."""
+"""A stream of about two seconds."""
 
 
 class Traffic:
-    """Requests at a constant rate, whatever becomes of those before: a hang shows as a hang and not as a pause.
+    """Requests at a constant rate in an open loop, so that a hang does not look like a pause.
 
     `models` says which model a shape asks for; `fields` go into the next one's body.
     """
@@ -56,7 +56,7 @@ class Traffic:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Ask no more, and wait for every answer: each has its deadline."""
+        """Send no more, and wait for all answers, each with its deadline."""
         assert self._driver is not None
         self._driver.cancel()
         await asyncio.gather(self._driver, return_exceptions=True)
@@ -64,7 +64,7 @@ class Traffic:
 
     @contextlib.asynccontextmanager
     async def around(self, fault: str) -> AsyncIterator[None]:
-        """It flows before, and whatever was done inside, it flows after; `fault` is for the one who reads a failure."""
+        """Assert that traffic flows before and after the block; `fault` names it in failures."""
         await self.answered(12)
         try:
             yield
@@ -75,7 +75,7 @@ class Traffic:
     async def answered(
         self, count: int, outcome: str = "ok", *, seconds: float = 30.0, since: float | None = None
     ) -> None:
-        """Wait for so many with this outcome, of those that are asked from now on (or from `since`)."""
+        """Wait for `count` answers with this outcome among requests sent from now on (or since `since`)."""
         begun = time.monotonic() if since is None else since
 
         def are_there() -> bool:
@@ -112,7 +112,7 @@ class Traffic:
 async def long_streams(
     client: httpx.AsyncClient, model: str, count: int = 5, **fields: int
 ) -> AsyncIterator[list["asyncio.Task[Answer]"]]:
-    """Streams that have begun, and are waited for at the end."""
+    """Start streams, wait until they have begun, and await them at the end."""
     begun = [asyncio.Event() for _ in range(count)]
     tasks = [asyncio.create_task(ask(client, LONG, model, deadline=30, begun=event, **fields)) for event in begun]
     try:

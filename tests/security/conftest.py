@@ -1,6 +1,4 @@
-"""Both ways into the gateway over a real socket, and one platform for all tests.
-
-Its engine records what it is sent."""
+"""Both ways into the gateway over a real socket, and one platform with a recording engine for all tests."""
 
 from collections.abc import Iterator
 
@@ -20,7 +18,7 @@ def security_platform(redis_server: RedisServer) -> Iterator[Platform]:
 
 @pytest.fixture
 def platform(security_platform: Platform) -> Platform:
-    """Its engine answers, and was sent nothing yet."""
+    """The platform, with its engine reset."""
     engine = security_platform.engine
     engine.seen.clear()
     engine.taken.clear()

@@ -1,4 +1,4 @@
-"""An engine that keeps what it was sent, byte for byte, and answers with whatever bytes it is told to."""
+"""A fake engine that records requests byte for byte and answers with given bytes."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request as it came."""
+    """A received request."""
 
     line: str
     headers: tuple[tuple[str, str], ...]
@@ -26,7 +26,7 @@ class Seen:
 
 
 def chat(text: str = "hi") -> bytes:
-    """A whole chat completion's body."""
+    """The body of a chat completion."""
     return json.dumps(
         {
             "id": "chatcmpl-1",
@@ -39,20 +39,20 @@ def chat(text: str = "hi") -> bytes:
 
 
 def http(status: int, body: bytes, *headers: str, content_type: str = "application/json") -> bytes:
-    """One answer."""
+    """A response."""
     head = [f"HTTP/1.1 {status} Whatever", f"content-type: {content_type}", f"content-length: {len(body)}", *headers]
     return "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body
 
 
 def events(*data: str, headers: tuple[str, ...] = (), ends: bool = True) -> bytes:
-    """A stream, chunked; without `ends` the connection is cut after it."""
+    """A chunked stream; without `ends` the connection is closed after it."""
     head = ["HTTP/1.1 200 OK", "content-type: text/event-stream", "transfer-encoding: chunked", *headers]
     chunks = "".join(f"{len(event):x}\r\n{event}\r\n" for event in (f"data: {each}\n\n" for each in data))
     return ("\r\n".join(head) + "\r\n\r\n" + chunks + ("0\r\n\r\n" if ends else "")).encode("latin-1")
 
 
 def delta(text: str) -> str:
-    """One event of a chat stream."""
+    """An event of a chat stream."""
     return json.dumps(
         {"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
     )
@@ -66,16 +66,16 @@ CLOSING = (
 
 
 class RecordingEngine:
-    """Listens on a port of its own. `answer` is what every request gets, whatever its path; with `holds` it says no
-    more after it and waits for the caller to go."""
+    """Listens on its own port and answers every path with `answer`; with `holds` it then waits for the client to
+    disconnect."""
 
     def __init__(self) -> None:
         self.answer = http(200, chat())
         self.holds = False
         self.endless = b""
-        """Sent after a chat's answer again and again, as long as somebody takes it."""
+        """Sent repeatedly after a chat's answer, as long as the client reads."""
         self.taken: list[int] = []
-        """Of each connection that it was sent on and that is over: how many bytes of it."""
+        """Bytes of it sent on each closed connection."""
         self.seen: list[Seen] = []
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -91,7 +91,7 @@ class RecordingEngine:
         return self
 
     def __exit__(self, *error: object) -> None:
-        # Closing alone does not wake the thread that waits in accept.
+        # Closing alone does not wake a thread blocked in accept.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

@@ -1,5 +1,5 @@
-"""The platform as security tests see it: a gateway and a worker as processes, an engine that tells what it was sent,
-a trace backend in this process. Keys and prices are so that whoever has a budget has none left after one request."""
+"""The platform for security tests: gateway and worker as processes, a recording engine, and a trace backend in this
+process. Prices are such that one request exhausts a budget."""
 
 import asyncio
 import http.client
@@ -26,7 +26,7 @@ from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger, LedgerFilter
 
 PROVIDERS_KEY = "9f8e7d6c5b4a39281706f5e4d3c2b1a0"
-"""Of no shape that a pattern would know."""
+"""Not of a form that a pattern would recognize."""
 USER, ADMIN, BROKE, SPENT = (f"sk-qd-{name}-0b5c1f72" for name in ("user", "admin", "broke", "spent"))
 CONFIG = """
 models:
@@ -73,7 +73,7 @@ class Platform:
     database_url: str
 
     def ask(self, path: str, body: Any = None, *, key: str = USER, method: str = "POST", **headers: str) -> Answer:
-        """One request on a connection of its own. `headers` have `_` for `-`."""
+        """Send one request on its own connection. `_` in `headers` becomes `-`."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
         sent = {"authorization": f"Bearer {key}", "content-type": "application/json"}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
@@ -93,7 +93,7 @@ class Platform:
         return self.ask("/v1/chat/completions", {**BODIES["/v1/chat/completions"], **fields})
 
     def rows(self) -> list[RequestRecord]:
-        """The ledger's, newest first."""
+        """The ledger's rows, newest first."""
 
         async def read() -> list[RequestRecord]:
             database = Database(self.database_url)
@@ -107,7 +107,7 @@ class Platform:
 
 @contextmanager
 def started(redis_url: str, **environ: str) -> Iterator[Platform]:
-    """All of it, in a folder of its own."""
+    """Start everything in a separate folder."""
     folder = short_folder()
     database_url = f"sqlite+aiosqlite:///{folder}/quarterdeck.db"
     asyncio.run(_seed(database_url, redis_url))

@@ -1,8 +1,7 @@
-"""Secrets that must be nowhere: each is a word that stands for nothing else, and everything that the platform writes or
-answers is searched for it.
+"""Secrets must not leak: each is a unique canary word, and everything that the platform writes or answers is searched.
 
-LiteLLM's guardrail_logging_secret_exposure and secret headers in spend logs, Bifrost #3954. Everything a process logs
-is at DEBUG. What may be kept is said in `MEANT`: a caller's own words where the product promises to keep them.
+Covers LiteLLM's guardrail_logging_secret_exposure and secret headers in spend logs, and Bifrost #3954. Processes log at
+DEBUG. `MEANT` lists where a caller's own words may be stored by design.
 """
 
 import asyncio
@@ -55,7 +54,7 @@ MEANT = {
     "redis": {SESSION},
     "files": {SESSION},
 }
-"""x-client-request-id is in the access line, where it is asked for; `metadata.session_id` in record, row and span."""
+"""x-client-request-id appears in the access log by design; `metadata.session_id` in record, row and span."""
 
 
 def words(value: Any) -> Iterator[str]:
@@ -76,7 +75,7 @@ CANARIES = {
 
 @pytest.fixture(scope="module")
 def driven() -> Iterator[tuple[Platform, list[tuple[str, str]], str]]:
-    """The platform after everything was done to it, all answers that it gave, and a key that it made."""
+    """The platform after all actions, its answers, and a key that it created."""
     folder = short_folder()
     redis = RedisServer(folder)
     redis.start()
@@ -97,7 +96,7 @@ async def _protect(redis: RedisServer) -> None:
 def _drive(platform: Platform) -> tuple[list[tuple[str, str]], str]:
     answers: list[tuple[str, str]] = []
     engine = platform.engine
-    words = f"about {COMPLAINT}"  # a single word would be taken for the cause's name, and told to everybody
+    words = f"about {COMPLAINT}"  # a single word would be reported as the cause's name
     error = json.dumps({"error": {"message": words, "code": words, "param": words, "type": words}})
     own = json.dumps({"error": {"message": f"Bearer {PROVIDERS_KEY}"}})
     headers = {**HEADERS, "x_client_request_id": CLIENT_ID}
@@ -164,7 +163,7 @@ def _drive(platform: Platform) -> tuple[list[tuple[str, str]], str]:
 
 
 def _crash(platform: Platform, body: dict[str, Any]) -> None:
-    """The gateway is killed in the middle of a stream, and another one begins."""
+    """Kill the gateway in the middle of a stream, and start another one."""
     platform.engine.answer = events(delta(COMPLETION), ends=False)
     platform.engine.holds = True
     connection = http.client.HTTPConnection("127.0.0.1", platform.gateway.port, timeout=20)
@@ -192,8 +191,8 @@ def test_no_log_holds_a_secret(driven: Driven) -> None:
 
 
 def test_no_answer_holds_a_secret_that_is_not_the_callers_own(driven: Driven) -> None:
-    """What an engine says of a request (COMPLAINT) and what it answers (COMPLETION) are the caller's to read; so are
-    its own words in a refusal. No header, no key and no password is."""
+    """Callers may see an engine's error message (COMPLAINT), its completion (COMPLETION), and their own words in a
+    rejection. They must not see headers, keys or passwords."""
     _, answers, made = driven
     own = {PROMPT, COMPLETION, COMPLAINT, SESSION}
     seen = {name for name, _ in answers}
@@ -220,7 +219,7 @@ def test_redis_holds_no_secret(driven: Driven) -> None:
 
 
 def test_no_file_holds_a_secret(driven: Driven) -> None:
-    """The database's own bytes, the spool, all else in the state folder. The config names variables only."""
+    """The database file, the spool, and all other files of the state folder. The configuration only names variables."""
     platform, _, made = driven
     files = [path for path in platform.folder.rglob("*") if path.is_file() and path.suffix != ".log"]
     assert any(path.suffix == ".db" for path in files)
@@ -229,7 +228,7 @@ def test_no_file_holds_a_secret(driven: Driven) -> None:
 
 
 async def _everything(url: str) -> str:
-    """All keys with what is in them."""
+    """All keys with their values."""
     redis = Redis(url)
     try:
         found: list[Any] = []
@@ -269,10 +268,10 @@ DATABASE_URLS = (
 
 @pytest.mark.parametrize(("kind", "url"), [(Redis, url) for url in REDIS_URLS] + [(Database, u) for u in DATABASE_URLS])
 def test_a_url_that_is_none_is_refused_without_its_password(kind: Any, url: str) -> None:
-    """A password with a `/` or a `#` in it makes a part of it the port."""
+    """In a URL, a password with `/` or `#` partly becomes the port."""
     try:
         subject = kind(url)
-    except Exception:  # whatever it is: the process would end with it on stderr
+    except Exception:  # any exception: the process would print it to stderr
         assert "canary" not in traceback.format_exc().replace(f"kind({url!r})", "")
     else:
         assert "canary" not in repr(subject)

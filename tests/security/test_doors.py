@@ -1,7 +1,7 @@
-"""Doors that must stay shut: the Host header, admin routes with a user's key, bodies that nobody asked for.
+"""Access control: the Host header, admin routes with a user's key, bodies before authorization.
 
-CVE-2026-48710 and CVE-2026-49468 (a Host header decides who may pass), CVE-2026-35029 (an admin route without a look at
-the role), Portkey #1718 and Bifrost #937 (a route that somebody forgot). Over real sockets, both ways.
+CVE-2026-48710 and CVE-2026-49468 (authorization by Host header), CVE-2026-35029 (an admin route without a role check),
+Portkey #1718 and Bifrost #937 (an unprotected route). Over real sockets, on the fast path and through ASGI.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ async def test_no_host_and_no_proxys_header_opens_a_route(bench: Bench) -> None:
 
 
 async def test_a_key_in_another_place_is_none(bench: Bench) -> None:
-    """A key in a query ends up in every proxy's log; one in a cookie is sent by a browser without being asked."""
+    """A key in a query string appears in proxy logs; a key in a cookie is sent by browsers automatically."""
     secret = USER.encode()
     peer = await bench.connect()
     for path, header in (
@@ -62,7 +62,7 @@ async def test_a_key_in_another_place_is_none(bench: Bench) -> None:
 
 
 async def test_no_admin_route_knows_a_users_key(bench: Bench) -> None:
-    """CVE-2026-35029: every route that is neither public nor for models answers an ordinary key with 403."""
+    """CVE-2026-35029: all routes except public and model routes reject an ordinary key with 403."""
     shut = [(method, path) for method, path in every_route() if path not in PUBLIC and not _is_for_users(path)]
     assert len({path for _, path in shut}) > 5
     for method, path in shut:
@@ -80,7 +80,7 @@ def _is_for_users(path: str) -> bool:
 
 @pytest.mark.parametrize("path", ["/admin/keys", "/v1/models", "/nowhere"])
 async def test_a_body_that_a_route_has_no_use_for_is_bounded(path: str, bench: Bench) -> None:
-    """FastAPI reads a body whole before it asks who may use the route: any key could fill the memory."""
+    """FastAPI reads the whole body before authorization, so any key could exhaust memory."""
     head = f"POST {path} HTTP/1.1\r\nhost: x\r\n".encode() + KEY + b"content-type: application/json\r\n"
     peer = await bench.connect()
     await peer.send(head + b"content-length: 99999999999\r\n\r\n")
@@ -93,7 +93,7 @@ async def test_a_body_that_a_route_has_no_use_for_is_bounded(path: str, bench: B
         for _ in range(18 * (CRUD_BODY.max_bytes or 0) // 0x10000):
             peer.writer.write(chunk)
             await peer.writer.drain()
-    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):  # it was cut off while it wrote
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):  # the connection was closed while it wrote
         assert await peer.code() == (413, "request_too_large")
     assert await peer.is_closed()
 

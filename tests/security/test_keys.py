@@ -1,7 +1,7 @@
-"""The key check: what is looked up, and what is taken for what.
+"""Authentication of keys.
 
-CVE-2026-42208 (SQL injection before authentication), CVE-2026-35030 (a cache that knows a token by its first twenty
-characters), GHSA-69x8 (a stolen digest opens as the key does), CVE-2026-59822 (an empty answer is taken for a yes).
+CVE-2026-42208 (SQL injection before authentication), CVE-2026-35030 (a cache keyed by a token's first twenty
+characters), GHSA-69x8 (a stolen digest accepted as a key), CVE-2026-59822 (an empty result accepted as success).
 """
 
 import asyncio
@@ -58,7 +58,7 @@ async def database(sqlite_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def client(database: Database) -> Client:
-    """The app over a real database with two keys in it."""
+    """The app over a real database with two keys."""
     keys = KeyStore(database)
     await keys.create(secret=USER, name="user")
     await keys.create(secret=ADMIN, name="admin", is_admin=True)
@@ -67,7 +67,7 @@ async def client(database: Database) -> Client:
 
 
 def authenticator(keys: FakeKeys, **bounds: int) -> Authenticator:
-    """With one configuration for good: `known` leaves a key alone that was read under another."""
+    """A directory with a fixed configuration: `known` ignores keys read under another one."""
     return Authenticator(keys, Live(config()), **bounds)
 
 
@@ -107,8 +107,8 @@ async def test_no_parameter_of_the_admin_api_is_a_statement(client: Client, data
 
 
 async def test_only_a_whole_digest_is_ever_asked_for() -> None:
-    """The time it takes to refuse a key says nothing of how much of it is right: no secret is compared, and what is
-    looked up is its SHA-256, which nobody can bring nearer to another character by character."""
+    """The time to reject a key does not depend on how much of it is correct: no secret is compared, and the look-up
+    uses its SHA-256, which can't be approximated character by character."""
     asked: list[str] = []
 
     class Watched(FakeKeys):
@@ -124,7 +124,7 @@ async def test_only_a_whole_digest_is_ever_asked_for() -> None:
 
 
 async def test_keys_that_share_a_beginning_or_an_end_are_different_keys() -> None:
-    """CVE-2026-35030, with the key in memory and not, before ASGI (`known`) and over it (`authenticate`)."""
+    """CVE-2026-35030, with and without a cached key, on the fast path (`known`) and in ASGI (`authenticate`)."""
     keys = FakeKeys()
     keys.put(SECRET, key_row(id="key_first", is_admin=True))
     subject = authenticator(keys)
@@ -154,7 +154,7 @@ async def test_keys_that_share_a_beginning_or_an_end_are_different_keys() -> Non
 
 
 async def test_keys_whose_digests_share_a_beginning_are_different_keys() -> None:
-    """A digest cut short is a cache key that can be made to collide: here are two that share five hex digits."""
+    """A truncated digest as cache key can collide: these two share five hex digits."""
     seen: dict[str, str] = {}
     for number in count():
         secret = f"sk-qd-{number}"
@@ -173,7 +173,7 @@ async def test_keys_whose_digests_share_a_beginning_are_different_keys() -> None
 
 
 async def test_a_digest_is_no_key() -> None:
-    """GHSA-69x8: what a stolen database holds opens nothing."""
+    """GHSA-69x8: the contents of a stolen database do not grant access."""
     keys = FakeKeys()
     keys.put(SECRET, key_row())
     subject = authenticator(keys)
@@ -185,7 +185,7 @@ async def test_a_digest_is_no_key() -> None:
 
 
 async def test_no_key_at_all_is_nobodys_key() -> None:
-    """CVE-2026-59822: an empty secret must not find an empty row."""
+    """CVE-2026-59822: an empty secret must not match an empty row."""
     keys = FakeKeys()
     keys.put("", key_row(is_admin=True))
     subject = authenticator(keys)

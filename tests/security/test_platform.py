@@ -1,8 +1,8 @@
-"""The gateway as a process in front of an engine that tells what it was sent: where requests go, what they carry, and
-what of the engine's answers comes back.
+"""The gateway in front of a recording engine: the destination and content of requests, and what responses expose.
 
-SSRF by a client-supplied base (CVE-2024-6587, CVE-2025-66405), passthrough that goes around budgets (Bifrost #2873,
-Portkey #1718), the provider's key in an answer (Bifrost #3954), templates (SSTI in /prompts/test, langwatch#3705).
+SSRF through a client-supplied base URL (CVE-2024-6587, CVE-2025-66405), passthrough that bypasses budgets (Bifrost
+#2873, Portkey #1718), the provider's key in a response (Bifrost #3954), template injection (SSTI in /prompts/test,
+langwatch#3705).
 """
 
 import json
@@ -21,7 +21,7 @@ from quarterdeck.inference.call import Operation
 
 
 def test_every_route_to_a_model_is_admitted_limited_and_recorded(platform: Platform) -> None:
-    """Bifrost #2873, Portkey #1718: also what costs nothing counts as a request, and leaves its record."""
+    """Bifrost #2873, Portkey #1718: free requests count against limits too, and leave a record."""
     assert set(BODIES) == {operation.value for operation in Operation}, "a new operation: say here how it is asked"
     ids = {}
     for operation in Operation:
@@ -42,7 +42,7 @@ def test_every_route_to_a_model_is_admitted_limited_and_recorded(platform: Platf
 
 
 def test_a_key_that_may_spend_nothing_reaches_no_engine_by_any_route(platform: Platform) -> None:
-    def is_counted() -> bool:  # until the worker has read the ledger nobody may spend, and a 503 says so
+    def is_counted() -> bool:  # 503 until the worker has counted the budget's spending
         return platform.ask("/v1/chat/completions", BODIES["/v1/chat/completions"], key=BROKE).status == 429
 
     wait_until(is_counted)
@@ -104,8 +104,8 @@ def test_no_request_can_say_where_it_goes(platform: Platform) -> None:
     ],
 )
 def test_what_only_an_engines_owner_may_say_is_refused(param: str, fields: Any, platform: Platform) -> None:
-    """An address that the engine would call, a template it would render, a tensor it would unpickle, code it would
-    import: vLLM takes them from whoever it listens to."""
+    """URLs that the engine would fetch, templates it would render, tensors it would unpickle, and code it would import:
+    vLLM accepts them from any client."""
     body = json.dumps({**BODIES["/v1/chat/completions"], **fields}).replace("\\\\", "\\").encode()
     answer = platform.ask("/v1/chat/completions", body)
     assert (answer.status, answer.code, json.loads(answer.body)["error"]["param"]) == (
@@ -138,7 +138,7 @@ SHAPES = (
 
 
 def test_nothing_of_a_request_is_a_template(platform: Platform) -> None:
-    """Every string goes on as it came, or is repeated as it came in a refusal; none is computed."""
+    """Strings are forwarded, or repeated in a rejection, unchanged; none is evaluated."""
     for text in SHAPES:
         message = [{"role": "user", "content": text, "name": text}]
         answer = platform.chat(messages=message, user=text, metadata={"session_id": text, text: text}, stop=text)
@@ -162,7 +162,7 @@ def test_nothing_of_a_request_is_a_template(platform: Platform) -> None:
 
 
 def test_a_member_given_twice_is_refused(platform: Platform) -> None:
-    """Two readers could take one each: the allowed model here, the dear one there."""
+    """Two parsers could each take one: the allowed model for the check, the expensive one for the request."""
     for body in (
         b'{"model":"chat","messages":[],"model":"dear"}',
         b'{"model":"chat","messages":[],"mod\\u0065l":"dear"}',
@@ -174,7 +174,7 @@ def test_a_member_given_twice_is_refused(platform: Platform) -> None:
 
 
 def test_a_line_of_the_log_is_one_requests(platform: Platform) -> None:
-    """Log injection: what a caller chooses stays inside one JSON string."""
+    """Log injection: a caller's value stays inside one JSON string."""
     forged = '%0a{"level":"error","message":"forged"}%0d%0a%1b[2J%e2%80%a8forged'
     platform.ask(f"/v1/models/{forged}", method="GET", x_client_request_id='a"},{"message":"forged"')
     wanted: list[dict[str, Any]] = []
@@ -239,7 +239,7 @@ OURS = {
 
 
 def test_of_an_engines_headers_a_caller_sees_none_but_the_content_type(platform: Platform) -> None:
-    """Bifrost #3954: the provider's key came back in a header."""
+    """Bifrost #3954: the provider's key was returned in a header."""
     answers = [
         (False, 200, answer_of(200, chat(), *ODD)),
         (False, 400, answer_of(400, b'{"error":{"message":"no"}}', *ODD)),
@@ -282,7 +282,7 @@ def test_an_engine_that_repeats_our_key_is_not_repeated(platform: Platform) -> N
 
 
 def test_an_engines_word_for_a_cause_is_bounded(platform: Platform) -> None:
-    """It becomes a metric's label and stands in the ledger."""
+    """The value becomes a metric label and is stored in the ledger."""
     for code in ("x" * 65, "a b", 'a"} 1\nforged{b="', "x" * 1_000_000):
         error = json.dumps({"error": {"message": "no", "code": code, "param": code}}).encode()
         platform.engine.answer = answer_of(400, error)

@@ -1,7 +1,7 @@
-"""What must not even be written in the doors that take requests: a look at the source, for what no test can drive.
+"""Constructs that must not appear in the source of request-handling processes, checked statically.
 
-Template injection, commands and code made of a request (CVE-2026-42271), SQL put together from text (CVE-2026-42208),
-decisions by what the Host header makes of a URL (CVE-2026-48710).
+Template injection, commands and code built from requests (CVE-2026-42271), SQL built from text (CVE-2026-42208),
+decisions on a URL derived from the Host header (CVE-2026-48710).
 """
 
 import ast
@@ -27,7 +27,7 @@ NEVER_IMPORTED = {
 NEVER_CALLED = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "importlib.import_module"}
 SQL_TEXT = {"text", "exec_driver_sql", "literal_column", "execute"}
 OUR_OWN_WORDS = {"store/database.py"}
-"""Its pragmas are put together from names in that file."""
+"""Its pragmas are built from names in that file."""
 
 
 def trees() -> Iterator[tuple[str, ast.Module]]:
@@ -71,7 +71,7 @@ def test_nothing_is_evaluated() -> None:
 
 
 def test_no_format_is_another_ones_words() -> None:
-    """`format` of what is no literal, and a log line whose pattern is put together, render what they are given."""
+    """`format` on a non-literal, and log lines with a computed pattern, evaluate their input."""
     for name, tree in trees():
         for called, node in calls(tree):
             owner, _, method = called.rpartition(".")

@@ -1,4 +1,4 @@
-"""The engine door's list, without Ray: for the replica that is known by it alone."""
+"""A fake `GET /endpoints` of the engine, without Ray, for a replica known only from it."""
 
 import http.client
 import threading
@@ -9,8 +9,8 @@ from tests.platform import SimulatorProcess
 from tests.quiet_server import QuietHTTPServer
 
 
-class EngineDoor:
-    """`GET /endpoints` on a port of its own: what the replica says of itself, as the real door reads it from Ray."""
+class FakeEngineList:
+    """Serves `GET /endpoints` with the replica's own state, as the real engine gets it from Ray."""
 
     def __init__(self, replica: SimulatorProcess) -> None:
         self._replica = replica
@@ -22,14 +22,14 @@ class EngineDoor:
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Listen; on the same port as before."""
+        """Listen, on the same port after a stop."""
         if self._server is None:
             self._server = QuietHTTPServer(("127.0.0.1", self._port), self._handler())
             self._port = self._server.server_address[1]
             threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
-        """Nobody listens any more."""
+        """Stop listening."""
         server, self._server = self._server, None
         if server is not None:
             server.shutdown()
@@ -54,6 +54,6 @@ class EngineDoor:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Quiet."""
+                """Log nothing."""
 
         return Handler

@@ -1,10 +1,10 @@
-"""Whether the ledger says what the callers saw: every request once, its tokens, its status, its money."""
+"""Compares the ledger with the answers: every request once, with its tokens, status and cost."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
 
-from tests.faults.asking import Answer
+from tests.faults.client import Answer
 from tests.faults.stack import PRICE
 
 from quarterdeck.record import RequestRecord
@@ -17,18 +17,17 @@ NO_RECORD = {
     "rate_limit_exceeded",
     "invalid_api_key",
 }
-"""Codes of requests that were refused before they were admitted: they take nothing and leave no record."""
+"""Error codes of requests rejected before admission, which leave no record."""
 
 
 def check(
     answers: Sequence[Answer], rows: Sequence[RequestRecord], *, counters_fail: bool = False
 ) -> dict[str, RequestRecord]:
-    """Raises AssertionError where they disagree. Returns the rows by the answers' tags.
+    """Assert that they agree. Returns the rows by the answers' tags.
 
-    An answer that broke off (its gateway died) may have a row or, if the gateway never got to admit it, none; or one
-    that knows little more than its key (it died before the first renewal), and costs nothing. Every other admitted one
-    has exactly one row. `counters_fail`: the engine may fail when it is asked to count what it did not
-    report; it is estimated then.
+    A broken answer (its gateway was killed) may have a row; or none, if it was not admitted; or one with little more
+    than its key and no cost, if it was lost before the first renewal. Every other admitted request has exactly one row.
+    `counters_fail`: the engine may fail to count unreported tokens, which are then estimated.
     """
     by_tag: dict[str, list[RequestRecord]] = defaultdict(list)
     for row in rows:
@@ -38,7 +37,7 @@ def check(
     for answer in answers:
         its = by_tag.pop(answer.tag, [])
         if answer.error is not None and answer.error["code"] in NO_RECORD:
-            assert not its, f"{answer} was refused, and has a row"
+            assert not its, f"{answer} was rejected, but has a row"
             continue
         if answer.outcome == "broken" and not its:
             broken += 1
@@ -47,9 +46,9 @@ def check(
         found[answer.tag] = its[0]
         if not (counters_fail and answer.outcome == "ok" and its[0].usage_source == "estimated"):
             _agree(answer, its[0])
-    assert len(nameless) <= broken, f"more than broke off: {nameless}"
+    assert len(nameless) <= broken, f"more rows than broken requests: {nameless}"
     assert all((row.status, row.input_tokens, row.output_tokens, row.cost) == ("lost", 0, 0, 0) for row in nameless)
-    assert not by_tag, f"rows that nobody asked for: {sorted(by_tag)}"
+    assert not by_tag, f"rows without a request: {sorted(by_tag)}"
     seen = [a for a in answers if a.usage is not None]
     used = sum(a.usage["total_tokens"] for a in seen if a.usage)
     assert used == sum(found[a.tag].input_tokens + found[a.tag].output_tokens for a in seen)
@@ -97,7 +96,7 @@ def _agree_on_tokens(answer: Answer, row: RequestRecord) -> None:
 
 
 def price_of(row: RequestRecord) -> Decimal:
-    """What the row should cost by the file's prices."""
+    """The expected cost of a row at the configured prices."""
     uncached = row.input_tokens - row.cached_tokens
     amounts = {"input": uncached, "cached_input": row.cached_tokens, "output": row.output_tokens}
     return sum((Decimal(PRICE[kind]) * tokens for kind, tokens in amounts.items()), Decimal(0)) / 10**6

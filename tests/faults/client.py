@@ -1,7 +1,7 @@
-"""One request to the gateway and everything that its caller saw of it, read as strictly as a caller may.
+"""A strict client: sends one request and records everything that a caller can observe.
 
-Whatever happens ends as an `Answer`: nothing here raises for what a part did. How it ended is one word (`outcome`), so
-that a test can say what may come and what must not.
+Every result is an `Answer`; failures of the platform do not raise. `outcome` sums it up in one value, against which
+tests assert.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ _tags = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is asked for. Streams that don't ask for usage are as common as those that do."""
+    """A kind of request. Streams with and without usage are equally common."""
 
     operation: str
     stream: bool = False
     asks_usage: bool = False
     max_tokens: int = 12
     inputs: int = 1
-    """Of embeddings: how many texts."""
+    """Number of texts of an embeddings request."""
 
     @property
     def name(self) -> str:
@@ -52,35 +52,35 @@ class Shape:
 
 @dataclass(slots=True, eq=False)
 class Answer:
-    """What the caller saw. Times are the monotonic clock's."""
+    """What the caller observed. Times are from the monotonic clock."""
 
     shape: Shape
     model: str
     tag: str
-    """The request's `user`: its ledger row is found by it, also where no request id came."""
+    """The request's `user`, which identifies its ledger row even without a request id."""
     started: float
     ended: float = 0.0
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     pieces: int = 0
-    """Events that held text."""
+    """Events with text."""
     first: float | None = None
     last: float | None = None
-    """When text came."""
+    """Times of the first and the last text."""
     has_left: bool = False
-    """We hung up."""
+    """The client disconnected."""
     text: str = ""
     ids: set[str] = field(default_factory=set)
-    """Of a stream's events: one, however often it was gone on with."""
+    """Ids of a stream's events; a single one, even after resumes."""
     usage: dict[str, Any] | None = None
     finish: str | None = None
     is_done: bool = False
     error: dict[str, Any] | None = None
-    """OpenAI's error object, of an answer or of an event in a stream."""
+    """The OpenAI error object of a response or of an event."""
     wrong: str | None = None
-    """What no caller should ever see: a body that is no JSON, an event after the end."""
+    """A protocol violation: invalid JSON, an event after the end."""
     broke: str | None = None
-    """How the connection failed."""
+    """The connection error."""
     hung: bool = False
 
     @property
@@ -89,8 +89,8 @@ class Answer:
 
     @property
     def outcome(self) -> str:
-        """`ok`; `503 engine_unavailable`; `event engine_error`; `broken`: the connection failed; `left`: we hung up;
-        and what must never be: `hung`, `cut` (a stream that ends as if it were whole), `wrong …`."""
+        """`ok`; `503 engine_unavailable`; `event engine_error`; `broken`: the connection failed; `left`: the client
+        disconnected. Never permitted: `hung`, `cut` (an incomplete stream without an error), `wrong …`."""
         if self.wrong is not None:
             return f"wrong: {self.wrong}"
         if self.hung:
@@ -120,10 +120,10 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     **fields: Any,
 ) -> Answer:
-    """Send one and read it to its end, or to its `leaves_after`th text. `begun` is set by the first text; `fields` go
-    into the body.
+    """Send a request and read the response to its end, or disconnect after `leaves_after` texts.
 
-    The client's base URL and headers (and ours) say where and by which key.
+    `begun` is set by the first text; `fields` are added to the body. The client's base URL and headers select gateway
+    and key.
     """
     tag = f"n{next(_tags)}"
     answer = Answer(shape, model, tag, time.monotonic())
@@ -143,7 +143,7 @@ async def ask(
     finally:
         answer.ended = time.monotonic()
         if begun is not None:
-            begun.set()  # or nobody would ever see that it failed
+            begun.set()  # also on failure, so that waiters continue
     return answer
 
 

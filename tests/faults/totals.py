@@ -1,6 +1,6 @@
-"""The other books beside the ledger: traces, the records in Redis' stream, and the money that budgets have spent.
+"""Totals that must agree with the ledger: traces, records in Redis' stream, and spent budgets.
 
-Each must agree with the ledger to the last decimal; budgets count in 10⁻⁶ $, each request rounded up.
+All must agree to the last decimal. Budgets count in 10⁻⁶ $, with each request rounded up.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ def total(rows: Iterable[RequestRecord]) -> Decimal:
 
 
 async def traced(rows: Sequence[RequestRecord], sink: OTLPSink, *, seconds: float = 60.0) -> Decimal:
-    """What their traces cost, when each has come and says what its row says."""
+    """The cost in the traces, after each has arrived and matches its row."""
     costs = {row.trace_id: row.cost for row in rows}
 
     def have_come(sink: OTLPSink) -> bool:
@@ -35,7 +35,7 @@ async def traced(rows: Sequence[RequestRecord], sink: OTLPSink, *, seconds: floa
 
 
 async def streamed(stack: Stack) -> list[RequestRecord]:
-    """The records that wait for the worker; where one counted as lost first, the truth."""
+    """Records in the stream; of a request first settled as lost, the final one."""
     redis = Redis(stack.redis_url)
     try:
         entries = await redis.call("XRANGE", stream_key(ORG), "-", "+")
@@ -50,7 +50,7 @@ async def streamed(stack: Stack) -> list[RequestRecord]:
 
 
 async def spent(stack: Stack, key: Key) -> int:
-    """What the key's budget says, 10⁻⁶ $. Nothing is held any more, and it is trusted."""
+    """The key's spent budget in 10⁻⁶ $, once nothing is held and it is known."""
     redis = Redis(stack.redis_url)
     try:
         money = await read_money(redis, ORG, f"key:{key.id}")
@@ -61,5 +61,5 @@ async def spent(stack: Stack, key: Key) -> int:
 
 
 def rounded(rows: Iterable[RequestRecord]) -> int:
-    """What a budget counts for these, 10⁻⁶ $."""
+    """The expected budget spending for these rows in 10⁻⁶ $."""
     return sum(microdollars(row.cost) for row in rows)
