@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from tests.gateway.fakes import Client, FakePublisher, parts
+from tests.gateway.routes.admin_api import BOSS, JSON, KEYS, STRANGER, WORKER, ask, refused_body
 
 from quarterdeck import ids
 from quarterdeck.gateway.app import create_app
@@ -13,9 +14,7 @@ from quarterdeck.resources.tenancy.changes import Change
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
 
-PATH = "/admin/keys"
-BOSS, WORKER, STRANGER = "sk-qd-boss", "sk-qd-worker", "sk-qd-stranger"
-JSON = [("content-type", "application/json")]
+PATH = KEYS
 
 
 @pytest.fixture
@@ -193,3 +192,29 @@ async def test_keys_that_begin_alike_are_different_keys(app: RequestLifecycle, k
     assert (await Client(app, key=shared + "1").get(PATH)).status == 200
     assert (await Client(app, key=shared + "2").get(PATH)).status == 403
     assert (await Client(app, key=shared).get(PATH)).status == 401
+
+
+async def test_a_key_that_the_file_names_is_made_and_ended_here_and_limited_there(managed: RequestLifecycle) -> None:
+    made = await ask(managed, "POST", KEYS, {"name": "ci", "models": ["chat"]}, status=201)
+    assert (made["managed_by"], made["limits"], made["tags"]) == ("config", {"requests_per_minute": 9}, ["file"])
+    path = f"{KEYS}/{made['id']}"
+    for body in ({"limits": None}, {"tags": ["x"]}, {"priority": 3}, {"budget": None}, {"name": "free"}):
+        error = await ask(managed, "POST", path, body, status=409)
+        assert (error["code"], error["param"]) == ("managed_by_config", next(iter(body)))
+    assert (await ask(managed, "POST", path, {"models": None, "team": "blue", "name": "ci"}))["models"] is None
+    await ask(managed, "POST", f"{path}/rotate")
+    await ask(managed, "DELETE", path)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (KEYS, {"name": "x", "tags": ["a\x00"]}, "tags[0]"),
+        (KEYS, {"name": "x", "budget": {}}, "budget.amount"),
+        (f"{KEYS}/key_1", {"name": None}, "name"),
+        (f"{KEYS}/key_1", {"admin": True}, "admin"),
+    ],
+    ids=str,
+)
+async def test_a_bad_body_names_its_parameter(path: str, body: Any, param: str, app: RequestLifecycle) -> None:
+    assert await refused_body(app, path, body) == param
