@@ -253,5 +253,5 @@ async def test_set_aside_records_are_put_back_by_hand(start: Start, redis: Redis
     await redis.call("XADD", dead_key("default"), "*", "reason", "x", "entry", "1-1", "record", encode(a_record()))
     worker = start("--replay-dead")
     assert await asyncio.to_thread(worker.wait) == 0
-    assert worker.lines[-1]["message"] == "1 records are back in the stream"
+    assert worker.lines[-1]["message"] == "records put back into the stream: 1"
     assert await redis.call("XLEN", stream_key("default")) == 1

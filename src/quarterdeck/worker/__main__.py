@@ -1,4 +1,4 @@
-"""`python -m quarterdeck.worker`: run until SIGTERM. `--replay-dead`: put set-aside records back into the stream."""
+"""`python -m quarterdeck.worker`: run a worker until SIGTERM, or put set-aside records back into the stream."""
 
 import argparse
 import asyncio
@@ -25,7 +25,7 @@ log = logging.getLogger("quarterdeck.worker")
 
 
 NICE = 10
-"""Rows and traces may wait a moment; on a machine shared with them, requests and engines may not."""
+"""Rows and traces can wait; requests and engines on the same machine can't."""
 
 
 async def work(environment: Environment) -> None:
@@ -44,7 +44,7 @@ async def work(environment: Environment) -> None:
 async def replay(environment: Environment, org: str) -> None:
     redis = Redis(environment.redis_url)
     try:
-        log.info("%d records are back in the stream", await replay_dead(redis, org))
+        log.info("records put back into the stream: %d", await replay_dead(redis, org))
     finally:
         await redis.close()
 
@@ -59,22 +59,27 @@ def telemetry_of(source: ConfigSource) -> TelemetryConfig:
 
 
 def _yield_the_processor() -> None:
-    """To the processes of the same session at once, where the system can: by niceness alone whoever runs has his slice
-    to its end, and a gateway's Redis would wait for it. Linux shares between sessions by the niceness of the session's
-    group, which is touched only where the session is ours alone: others of it would starve."""
+    """Give way to other processes at once, where the system can.
+
+    Niceness alone lets a running process finish its time slice, and the gateway's Redis would wait for it; SCHED_IDLE
+    does not. Between sessions Linux shares by the niceness of the session's autogroup, which is changed only if this
+    process leads its session: others in it would starve.
+    """
     os.nice(NICE)
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # a sandbox without scheduling classes
+        with contextlib.suppress(OSError):  # a sandbox that forbids it
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     if os.getsid(0) == os.getpid():
-        with contextlib.suppress(OSError):  # a kernel without autogroups knows one niceness only
+        with contextlib.suppress(OSError):  # a kernel without autogroups
             Path("/proc/self/autogroup").write_text(str(NICE))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m quarterdeck.worker", description=__doc__)
-    parser.add_argument("--replay-dead", action="store_true", help="put set-aside records back, and end")
-    parser.add_argument("--org", default=DEFAULT_ORG, help="whose (default: %(default)s)")
+    parser.add_argument(
+        "--replay-dead", action="store_true", help="put set-aside records back into the stream, and exit"
+    )
+    parser.add_argument("--org", default=DEFAULT_ORG, help="the organisation of the records (default: %(default)s)")
     arguments = parser.parse_args()
     logs.configure("INFO", "worker")
     _yield_the_processor()
@@ -86,7 +91,7 @@ def main() -> int:
         else:
             asyncio.run(work(environment))
     except (OSError, ValueError, MigrationError, RedisUnavailableError, RedisError) as error:
-        log.critical("the worker can't run: %s", error)
+        log.critical("worker failed: %s", error)
         return 1
     return 0
 

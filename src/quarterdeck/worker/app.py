@@ -1,4 +1,4 @@
-"""The worker, built and run: every object is made here, once, and handed down."""
+"""The worker's composition root and lifecycle: every object is built here, once, and handed down."""
 
 import asyncio
 import importlib.metadata
@@ -42,18 +42,19 @@ from quarterdeck.worker.trace_loop import TRACES_MOST, TraceLoop
 log = logging.getLogger(__name__)
 
 ORGS_SECONDS = 10.0
-"""How soon a new org's records are seen."""
+"""Between two reads of the organisations: how long a new one's records may wait."""
 IDLE_MS = 5000
-"""After how long without an acknowledgement another worker takes an entry over. Taking over too soon does no harm: the
-row is there already, and only one of the two hands it on to the traces."""
+"""An entry that was not acknowledged for so long is claimed by another worker. Claiming too early is harmless: the row
+exists already, and only one of the two workers passes it on to the traces."""
 REPLY_SECONDS = 10.0
-"""After how long a Redis that does not answer counts as away. Long: a worker has time, and a retry is work as well."""
+"""Without a reply for so long, Redis counts as unavailable. Long: a worker is not in a hurry, and retries cost work."""
 STOP_SECONDS = 15.0
-"""How long the loops may take to finish what they have in hand."""
+"""How long the loops may take to finish their batches after a stop."""
 
 
 class Worker:
-    """One process: any number of them may run beside one another."""
+    """One worker process; any number may run at once. `telemetry` is what `source` holds now, or the defaults if it is
+    invalid."""
 
     def __init__(self, environment: Environment, source: ConfigSource, telemetry: TelemetryConfig) -> None:
         self._environment = environment
@@ -70,7 +71,7 @@ class Worker:
         self._redis = Redis(
             environment.redis_url, reply_timeout=REPLY_SECONDS, on_state=lambda up: metrics.redis_up.set(int(up))
         )
-        # A read that waits holds up whatever comes after it on its connection.
+        # Connections of their own: a blocking read delays every later command on its connection.
         self._ledger_reads = Redis(environment.redis_url, reply_timeout=REPLY_SECONDS)
         self._trace_reads = Redis(environment.redis_url, reply_timeout=REPLY_SECONDS)
         has_sink = environment.otlp_endpoint is not None
@@ -84,15 +85,15 @@ class Worker:
             traces=TRACES_MOST if has_sink else 0,
         )
         self._trace_loop = self._make_trace_loop() if has_sink else None
-        self._budget_loop = BudgetLoop(self._redis, self.database, self.orgs, Condition("counting budgets anew"))
+        self._budget_loop = BudgetLoop(self._redis, self.database, self.orgs, Condition("recounting budgets"))
         self._expiry_loop = ExpiryLoop(self._redis, self.orgs, Condition("settling lost requests"), metrics)
 
     def orgs(self) -> tuple[str, ...]:
-        """Those known last: a database that is away changes nothing."""
+        """The organisations, as last read from the database."""
         return self._known_orgs
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set; then finish what is in hand."""
+        """Work until `stop` is set, then finish the batches that were started."""
         server, listening = self._server()
         loops: list[Coroutine[Any, Any, None]] = [
             self._keep_books(stop),
@@ -136,7 +137,7 @@ class Worker:
             log.warning("stopping before all loops finished; their records stay in Redis")
 
     async def _keep_books(self, stop: asyncio.Event) -> None:
-        """Tables first. Raises MigrationError where they are a newer program's: nothing sensible can be done then."""
+        """Migrate, then insert records and rebuild budgets. Raises MigrationError if the tables are newer."""
         backoff = Backoff(stop)
         while not stop.is_set():
             try:
@@ -158,11 +159,11 @@ class Worker:
                     found = await self._org_store.list()
                     self._known_orgs = tuple(sorted({DEFAULT_ORG, *found}))
                 except DatabaseUnavailableError as error:
-                    log.debug("the list of orgs could not be read: %s", error)  # the ledger's condition tells
+                    log.debug("could not read organisations: %s", error)  # the ledger loop's condition logs the outage
             await pause(stop, ORGS_SECONDS if self._is_migrated.is_set() else 0.5)
 
     async def _refresh_gauges(self) -> None:
-        """Before a scrape. With Redis away the old figures stay, and `quarterdeck_redis_up` says so."""
+        """Called before a scrape. While Redis is unavailable the values are old, and `quarterdeck_redis_up` is 0."""
         metrics = self.metrics
         try:
             async with asyncio.timeout(1.0):
@@ -173,7 +174,7 @@ class Worker:
                     metrics.dead_waiting.set((await backlog(self._redis, dead_key(org))).entries, (org,))
                     metrics.traces_waiting.set((await backlog(self._redis, traces_key(org))).entries, (org,))
         except (TimeoutError, RedisUnavailableError, RedisError) as error:
-            log.debug("the backlog could not be read: %s", error)
+            log.debug("could not read the backlog: %s", error)
 
     async def _follow_config(self) -> None:
         """Apply changed labels of traces; nothing else in quarterdeck.yaml concerns the worker."""
@@ -229,7 +230,7 @@ class Worker:
     async def _check_database(self) -> None:
         await self.database.ping()
         if not self._is_migrated.is_set():
-            raise DatabaseUnavailableError("its tables are being brought to this version")
+            raise DatabaseUnavailableError("migration pending")
 
     async def _close(self) -> None:
         for redis in (self._ledger_reads, self._trace_reads, self._redis):
@@ -245,4 +246,4 @@ def _version() -> str:
     try:
         return importlib.metadata.version("quarterdeck")
     except importlib.metadata.PackageNotFoundError:
-        return ""  # run from a source tree that is not installed
+        return ""  # run from a source tree without installing it
