@@ -1,6 +1,11 @@
 """`quarterdeck doctor`: its checks."""
 
-from quarterdeck.cli import doctor
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from quarterdeck.cli import doctor, status
+from quarterdeck.settings.environment import Environment
 
 
 def test_doctor_knows_what_each_processor_computes_in() -> None:
@@ -13,3 +18,14 @@ def test_doctor_says_how_to_get_what_is_missing() -> None:
     assert doctor.room("memory", 4, 8, "buy some") == doctor.Finding("missing", "memory: 4 GiB", "buy some")
     assert doctor.python_version((3, 10)).mark == "missing"
     assert doctor.python_version((3, 11)).mark == "ok"
+
+
+def test_service_links_of_kubernetes_stop_no_command(tmp_path: Path) -> None:
+    """`QUARTERDECK_PORT=tcp://…`, in every pod beside a Service that is named quarterdeck."""
+    names = ("QUARTERDECK_PORT", "QUARTERDECK_WORKER_PORT", "QUARTERDECK_ENGINE_PORT")
+    variables = dict.fromkeys(names, "tcp://10.96.12.7:80") | {"QUARTERDECK_STATE": str(tmp_path)}
+    findings = [finding.what for finding in doctor.check_all(Environment.read(variables))]
+    assert [name for name in names if any(text.startswith(f"{name}=tcp://") for text in findings)] == list(names)
+    shown = CliRunner().invoke(status.command, env=variables)
+    assert shown.exit_code in (0, 3)
+    assert "QUARTERDECK_PORT=tcp://10.96.12.7:80 is a Kubernetes service link" in shown.stderr

@@ -72,6 +72,40 @@ def test_opentelemetrys_own_variables_are_read_by_its_rules() -> None:
     assert Environment.read(headers).otlp_headers == {"authorization": "Basic YTpi", "x-a": "1=2"}
 
 
+@pytest.mark.parametrize("protocol", ["tcp", "udp", "sctp"])
+@pytest.mark.parametrize("address", ["10.96.12.7:80", "[fd00::7]:80"])
+def test_a_kubernetes_service_link_is_no_port(protocol: str, address: str) -> None:
+    """Kubernetes sets <SERVICE>_PORT for each Service: for one that is named quarterdeck, too."""
+    link = f"{protocol}://{address}"
+    names = ("QUARTERDECK_PORT", "QUARTERDECK_WORKER_PORT", "QUARTERDECK_ENGINE_PORT")
+    more = {"QUARTERDECK_PORT_8000_TCP_PORT": "8000", "QUARTERDECK_SERVICE_HOST": "10.96.12.7"}
+    environment = Environment.read(dict.fromkeys(names, link) | more)
+    assert (environment.port, environment.worker_port, environment.engine_port) == (8000, 8012, 8011)
+    assert [text.split("=")[0] for text in environment.ignored] == list(names)
+    assert "Kubernetes service link" in environment.ignored[0]
+    assert Environment.read({"QUARTERDECK_PORT": "8001"}).ignored == ()
+
+
+def test_opentelemetrys_resource_is_read_by_its_rules() -> None:
+    told = {"OTEL_RESOURCE_ATTRIBUTES": "service.name=a, deployment.environment.name=prod,team=a%2Cb%20c,"}
+    environment = Environment.read(told)
+    assert environment.otel_attributes == {
+        "service.name": "a",
+        "deployment.environment.name": "prod",
+        "team": "a,b c",
+    }
+    assert environment.otel_service_name == "a"
+    assert Environment.read(told | {"OTEL_SERVICE_NAME": "b"}).otel_service_name == "b"
+    assert Environment.read({}).otel_service_name is None
+
+
+@pytest.mark.parametrize("value", ["a", "a=1,b", "=1"])
+def test_malformed_resource_attributes_are_ignored_as_a_whole(value: str) -> None:
+    environment = Environment.read({"OTEL_RESOURCE_ATTRIBUTES": value})
+    assert environment.otel_attributes == {}
+    assert "OTEL_RESOURCE_ATTRIBUTES is ignored" in environment.ignored[0]
+
+
 def test_no_secret_is_shown() -> None:
     environment = Environment.read({"OTEL_EXPORTER_OTLP_HEADERS": "authorization=canary", "CHAT_KEY": "canary"})
     assert "canary" not in repr(environment)

@@ -212,6 +212,28 @@ async def test_changed_labels_of_traces_hold_without_a_restart(
     sink.stop()
 
 
+async def test_opentelemetrys_variables_name_the_service_and_its_environment(
+    start: Start, redis: Redis, tmp_path: Path
+) -> None:
+    path = tmp_path / "quarterdeck.yaml"
+    path.write_text("models: []\ntelemetry: {environment: staging, service_name: mine}\n")
+    sink = OTLPSink().start()
+    attributes = "deployment.environment.name=production,service.name=no,team=a%20b"
+    variables = {"OTEL_SERVICE_NAME": "gateway-eu", "OTEL_RESOURCE_ATTRIBUTES": attributes}
+    worker = start(QUARTERDECK_CONFIG=str(path), QUARTERDECK_PORT="tcp://10.0.0.1:80", **sink.environment, **variables)
+    line = await asyncio.to_thread(worker.wait_for_line, "QUARTERDECK_PORT=tcp://10.0.0.1:80 is a Kubernetes")
+    assert line["level"] == "warning"
+    await append(redis, a_record())
+    await asyncio.to_thread(sink.wait_for, lambda s: len(s.observations) == 1)
+    (observation,) = sink.observations.values()
+    assert observation.environment == "production"
+    resource = sink.spans[-1].resource
+    assert (resource["service.name"], resource["team"]) == ("gateway-eu", "a b")
+    assert resource["deployment.environment.name"] == "production"
+    assert await asyncio.to_thread(worker.terminate) == 0
+    sink.stop()
+
+
 def test_it_yields_the_processor_and_slows_nobody_else_of_its_session(start: Start) -> None:
     group = Path("/proc/self/autogroup")  # Linux gives processor time to sessions, and all of ours share one
     before = group.read_text() if group.exists() else ""

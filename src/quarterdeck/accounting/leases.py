@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 5.0
 """How long a gateway has to renew a reservation that was found expired: more than it needs to notice that a Redis which
 was away for longer than a lease is back."""
+MAX_LEASE_SECONDS = 900.0
+"""The longest lease that a gateway may ask for (`reservation_lease_seconds`). A deadline beyond it was set by a clock
+that was ahead, and is shortened to it: what a dead gateway held would else be held until the clock has caught up."""
 NOTES_AT_ONCE = 200
 """Reservations renewed by one script: a thousand streams must not block Redis, nor this loop, for the time of all."""
 
@@ -70,7 +73,8 @@ async def settle_expired(redis: Redis, org: str, *, most: int = 100, grace_secon
     Raises RedisUnavailableError and RedisError.
     """
     keys = (reservations_key(org), deadlines_key(org))
-    found = await redis.run(FIND_EXPIRED, keys, (most, int(grace_seconds * 1000)))
+    arguments = (most, int(grace_seconds * 1000), int(MAX_LEASE_SECONDS * 1000))
+    found = await redis.run(FIND_EXPIRED, keys, arguments)
     count = 0
     for request_id, data in zip(found[::2], found[1::2], strict=True):
         try:

@@ -168,6 +168,7 @@ def check_all(environment: Environment) -> list[Finding]:
         return [*findings, Finding("ok", "the platform is running and uses its ports")]
     return [
         *findings,
+        *(Finding("note", text) for text in environment.ignored),
         port("QUARTERDECK_PORT", environment.host, environment.port),
         port("QUARTERDECK_WORKER_PORT", environment.host, environment.worker_port),
         port("QUARTERDECK_ENGINE_PORT", "127.0.0.1", environment.engine_port),

@@ -18,6 +18,8 @@ def command() -> None:
         environment = Environment.read()
     except ValueError as error:
         raise click.ClickException(str(error)) from None
+    for text in environment.ignored:
+        click.echo(text, err=True)
     is_up = state.is_locked(environment.state)
     urls = {
         "gateway": f"{_gateway_url(environment, is_up=is_up)}/readyz",

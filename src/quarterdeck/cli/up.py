@@ -56,6 +56,8 @@ def command(engine: str, config: Path | None, port: int | None) -> None:
     terminal = Terminal()
     try:
         environment = Environment.read()
+        for text in environment.ignored:
+            terminal.step("settings", text)
         if port is not None:
             environment = replace(environment, port=port)
         if config is not None:

@@ -43,6 +43,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     configure(environment.log_level, "engine")
+    for text in environment.ignored:
+        log.warning("%s", text)
     set_variables(
         os.environ,
         Path(__file__).resolve().parents[2],

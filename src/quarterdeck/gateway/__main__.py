@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import sys
 
 import uvloop
@@ -13,6 +14,8 @@ from quarterdeck.settings.loading import ConfigError
 from quarterdeck.settings.packaged import config_path
 from quarterdeck.settings.source import FileSource
 from quarterdeck.telemetry.logging import configure
+
+log = logging.getLogger("quarterdeck.gateway")
 
 
 def main() -> int:
@@ -28,6 +31,8 @@ def main() -> int:
         print(f"quarterdeck.gateway: cannot listen: {error}", file=sys.stderr)
         return 1
     configure(environment.log_level, "quarterdeck-gateway")
+    for text in environment.ignored:
+        log.warning("%s", text)
 
     async def run() -> int:
         try:

@@ -88,8 +88,8 @@ class GatewayConfig(BaseModel):
 
     Remaining budgets are rebuilt from ledger and stream, so the stream must stay readable. Records are never dropped.
     """
-    reservation_lease_seconds: float = Field(default=60, ge=1)
-    """How long after its gateway's last heartbeat a request in flight is settled as lost.
+    reservation_lease_seconds: float = Field(default=60, ge=1, le=900)
+    """How long after its gateway's last heartbeat a request in flight is settled as lost. At most 900.
 
     60: a gateway that pauses for less keeps its requests. Gateways renew the lease every third of this time.
     """
@@ -123,15 +123,19 @@ class GatewayConfig(BaseModel):
         return lower
 
 
+ENVIRONMENT_PATTERN = r"^[a-z0-9_-]{1,40}$"
+"""Environments that Langfuse accepts."""
+
+
 class TelemetryConfig(BaseModel):
     """Labels of traces."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    environment: str = Field(default="default", pattern=r"^[a-z0-9_-]{1,40}$")
+    environment: str = Field(default="default", pattern=ENVIRONMENT_PATTERN)
     """Langfuse's environment: `production`, `staging`."""
     service_name: str = "quarterdeck"
-    """OpenTelemetry's `service.name`."""
+    """OpenTelemetry's `service.name`. The variable OTEL_SERVICE_NAME goes before it."""
 
 
 class Config(BaseModel):

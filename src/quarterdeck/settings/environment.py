@@ -4,6 +4,7 @@ The only place that reads `os.environ`. Each process reads it once, in its `__ma
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Self
 from urllib.parse import quote, unquote
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S*")
+"""What Kubernetes puts into `<SERVICE>_PORT` for each Service of the namespace: `tcp://10.96.12.7:8000`."""
 
 
 def _folder(environ: Mapping[str, str], name: str, xdg: str, fallback: str) -> Path:
@@ -48,8 +51,15 @@ class Environment:
     """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or OTEL_EXPORTER_OTLP_ENDPOINT plus /v1/traces. Unset: no traces."""
     otlp_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """OTEL_EXPORTER_OTLP_HEADERS: `name=value,…`, such as Langfuse's Basic authorization. Never shown."""
+    otel_service_name: str | None = None
+    """OTEL_SERVICE_NAME: `service.name` of traces, instead of the file's `telemetry.service_name`."""
+    otel_attributes: Mapping[str, str] = field(default_factory=dict)
+    """OTEL_RESOURCE_ATTRIBUTES: `key=value,…`, added to the resource of traces. `deployment.environment.name` replaces
+    the file's `telemetry.environment`; OTEL_SERVICE_NAME goes before `service.name`."""
     log_level: str = "INFO"
     """QUARTERDECK_LOG_LEVEL: DEBUG, INFO, WARNING or ERROR. Logs are JSON lines on stderr."""
+    ignored: tuple[str, ...] = ()
+    """Variables that were ignored, a sentence each, for the log."""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The whole environment; keys of external endpoints, named in the file, are read from it. Never shown."""
 
@@ -58,6 +68,8 @@ class Environment:
         """Read the current variables. Raises ValueError that names a malformed variable."""
         state = _folder(environ, "QUARTERDECK_STATE", "XDG_STATE_HOME", ".local/state")
         config = environ.get("QUARTERDECK_CONFIG")
+        ignored: list[str] = []
+        attributes = _resource_attributes(environ, ignored)
         return cls(
             config=Path(config).expanduser().absolute() if config else None,
             state=state,
@@ -66,18 +78,27 @@ class Environment:
             database_url=environ.get("QUARTERDECK_DATABASE_URL") or f"sqlite+aiosqlite:///{state}/quarterdeck.db",
             engine_url=environ.get("QUARTERDECK_ENGINE_URL") or None,
             host=environ.get("QUARTERDECK_HOST") or "127.0.0.1",
-            port=_port(environ, "QUARTERDECK_PORT", 8000),
-            worker_port=_port(environ, "QUARTERDECK_WORKER_PORT", 8012),
-            engine_port=_port(environ, "QUARTERDECK_ENGINE_PORT", 8011),
+            port=_port(environ, "QUARTERDECK_PORT", 8000, ignored),
+            worker_port=_port(environ, "QUARTERDECK_WORKER_PORT", 8012, ignored),
+            engine_port=_port(environ, "QUARTERDECK_ENGINE_PORT", 8011, ignored),
             otlp_endpoint=_otlp_endpoint(environ),
             otlp_headers=_otlp_headers(environ),
+            otel_service_name=environ.get("OTEL_SERVICE_NAME") or attributes.get("service.name"),
+            otel_attributes=attributes,
             log_level=_log_level(environ),
+            ignored=tuple(ignored),
             variables=dict(environ),
         )
 
 
-def _port(environ: Mapping[str, str], name: str, default: int) -> int:
+def _port(environ: Mapping[str, str], name: str, default: int, ignored: list[str]) -> int:
     text = environ.get(name) or str(default)
+    if _SERVICE_LINK.fullmatch(text):
+        ignored.append(
+            f"{name}={text} is a Kubernetes service link and not a setting: port {default} is used"
+            " (`enableServiceLinks: false` in the pod's spec removes it)"
+        )
+        return default
     if not text.isdecimal() or not 0 <= int(text) <= 65535:
         raise ValueError(f"{name} must be a port number, not {text!r}")
     return int(text)
@@ -104,3 +125,16 @@ def _otlp_headers(environ: Mapping[str, str]) -> dict[str, str]:
     pairs = (pair.partition("=") for pair in text.split(",") if "=" in pair)
     # OpenTelemetry percent-encodes the values: `authorization=Basic%20…`.
     return {name.strip().lower(): unquote(value.strip()) for name, _, value in pairs}
+
+
+def _resource_attributes(environ: Mapping[str, str], ignored: list[str]) -> dict[str, str]:
+    """OpenTelemetry's rule: percent-decoded pairs, and a value with a malformed pair is ignored as a whole."""
+    text = environ.get("OTEL_RESOURCE_ATTRIBUTES") or ""
+    attributes = {}
+    for pair in filter(None, (each.strip() for each in text.split(","))):
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            ignored.append(f"OTEL_RESOURCE_ATTRIBUTES is ignored: {pair!r} is not key=value")
+            return {}
+        attributes[unquote(name.strip())] = unquote(value.strip())
+    return attributes

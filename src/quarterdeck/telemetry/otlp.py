@@ -54,7 +54,10 @@ class Outcome:
 
 
 class OTLPExporter:
-    """Client of one sink. Not thread-safe, except `close`, which ends a running request."""
+    """Client of one sink. Not thread-safe, except `close`, which ends a running request.
+
+    `attributes` are added to the resource and replace ours of the same name.
+    """
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class OTLPExporter:
         service_name: str,
         environment: str,
         service_version: str = "",
+        attributes: Mapping[str, str] = {},
         timeout: float = 10.0,
     ) -> None:
         parts = urlsplit(endpoint)
@@ -81,6 +85,7 @@ class OTLPExporter:
             **headers,
         }
         self._version = service_version
+        self._attributes = dict(attributes)
         self.set_labels(service_name=service_name, environment=environment)
         self._connection: http.client.HTTPConnection | None = None
         self._closed = False
@@ -91,6 +96,7 @@ class OTLPExporter:
             "service.name": service_name,
             "service.version": self._version,
             "deployment.environment.name": environment,
+            **self._attributes,
         }
 
     def export(self, spans: Sequence[Span]) -> Outcome:

@@ -86,6 +86,8 @@ def main() -> int:
     try:
         environment = Environment.read()
         logs.configure(environment.log_level, "worker")
+        for text in environment.ignored:
+            log.warning("%s", text)
         if arguments.replay_dead:
             asyncio.run(replay(environment, arguments.org))
         else:

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.metadata
 import logging
+import re
 import socket
 from collections.abc import Coroutine
 from typing import Any
@@ -14,7 +15,7 @@ from quarterdeck.ids import object_id
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.sockets import BACKLOG, listen
 from quarterdeck.net.uvicorn_server import EmbeddedServer
-from quarterdeck.settings.config import TelemetryConfig
+from quarterdeck.settings.config import ENVIRONMENT_PATTERN, TelemetryConfig
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.loading import ConfigError
@@ -59,7 +60,7 @@ class Worker:
     def __init__(self, environment: Environment, source: ConfigSource, telemetry: TelemetryConfig) -> None:
         self._environment = environment
         self._source = source
-        self._telemetry = Live(telemetry)
+        self._telemetry = Live(with_otel(telemetry, environment))
         self._name = object_id("worker")
         self._known_orgs: tuple[str, ...] = (DEFAULT_ORG,)
         self._is_migrated = asyncio.Event()
@@ -184,9 +185,10 @@ class Worker:
             except ConfigError as error:
                 log.error("invalid configuration refused, keeping the previous one: %s", error)
                 continue
-            if config.telemetry != self._telemetry.current:
-                self._telemetry.replace(config.telemetry)
-                log.info("trace labels changed", extra=config.telemetry.model_dump())
+            telemetry = with_otel(config.telemetry, self._environment)
+            if telemetry != self._telemetry.current:
+                self._telemetry.replace(telemetry)
+                log.info("trace labels changed", extra=telemetry.model_dump())
 
     def _make_trace_loop(self) -> TraceLoop:
         endpoint = self._environment.otlp_endpoint
@@ -198,6 +200,7 @@ class Worker:
             service_name=telemetry.service_name,
             service_version=_version(),
             environment=telemetry.environment,
+            attributes={k: v for k, v in self._environment.otel_attributes.items() if k != "service.name"},
         )
         self._telemetry.subscribe(
             lambda new: exporter.set_labels(service_name=new.service_name, environment=new.environment)
@@ -236,6 +239,18 @@ class Worker:
         for redis in (self._ledger_reads, self._trace_reads, self._redis):
             await redis.close()
         await self.database.close()
+
+
+def with_otel(telemetry: TelemetryConfig, environment: Environment) -> TelemetryConfig:
+    """The labels of traces, as OpenTelemetry's variables change them. Pure."""
+    labels = {}
+    if environment.otel_service_name:
+        labels["service_name"] = environment.otel_service_name
+    attributes = environment.otel_attributes
+    stage = attributes.get("deployment.environment.name") or attributes.get("deployment.environment")
+    if stage and re.fullmatch(ENVIRONMENT_PATTERN, stage):  # else it is part of the resource only
+        labels["environment"] = stage
+    return telemetry.model_copy(update=labels)
 
 
 async def _wait(event: asyncio.Event) -> None:

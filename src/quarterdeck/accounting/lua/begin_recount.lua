@@ -13,7 +13,8 @@ for i = 3, #KEYS do
   local current = period_of(kind, second)
   if state then
     local was_kind, period, _, was_held = unpack_money(state)
-    if was_kind ~= kind or period == current then held = was_held end
+    -- A later period: the clock has stepped back, and its requests are in flight all the same.
+    if was_kind ~= kind or period >= current then held = was_held end
   end
   write_money(KEYS[i], kind, current, 0, held, RECOUNTING)
 end

@@ -1,11 +1,15 @@
 -- Returns ids and notes of requests whose gateway let the deadline pass.
 -- KEYS reservations deadlines
--- ARGV most grace_ms
+-- ARGV most grace_ms longest_ms
 -- A reservation found expired for the first time is only marked ('!'), and its gateway has grace_ms to renew it: Redis
--- may have been away.
+-- may have been away. No lease is longer than longest_ms: a deadline beyond it was set by a clock that was ahead.
 --include clock.lua
 --include reservation.lua
 local _, now_ms = now()
+local latest = now_ms + ARGV[3]
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. latest, '+inf', 'LIMIT', 0, tonumber(ARGV[1]))) do
+  redis.call('ZADD', KEYS[2], latest, id)
+end
 local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now_ms, 'LIMIT', 0, tonumber(ARGV[1]))
 local found = {}
 for _, id in ipairs(ids) do

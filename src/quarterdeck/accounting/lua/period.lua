@@ -12,3 +12,13 @@ local function period_of(kind, second)
   local doy = doe - (365 * year + math.floor(year / 4) - math.floor(year / 100))
   return (year + era * 400) * 12 + math.floor((5 * doy + 2) / 153)
 end
+
+-- The first second of a period.
+local function start_of(kind, period)
+  if kind == 1 then return period * 86400 end
+  if kind == 2 then return (period * 7 - 3) * 86400 end
+  if kind == 4 then return 0 end
+  local year, month = math.floor(period / 12), period % 12 -- the year begins in March
+  local leap_days = math.floor(year / 4) - math.floor(year / 100) + math.floor(year / 400)
+  return (year * 365 + leap_days + math.floor((153 * month + 2) / 5) - 719468) * 86400
+end

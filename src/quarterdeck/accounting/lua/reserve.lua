@@ -16,29 +16,45 @@ local plan, deadline, most_waiting = ARGV[1], now_ms + ARGV[2], tonumber(ARGV[3]
 local state = redis.call('MGET', unpack(KEYS))
 local revision = tonumber(state[1] or 0)
 local scopes, waiting, notes, deadlines = {}, nil, {}, {}
-for i = 1, #plan / 48 do
-  local rpm, tpm, most, kind, amount, deny = struct.unpack('<dddddd', plan, i * 48 - 47)
-  local scope = {rpm = rpm, tpm = tpm, most = most, kind = kind, amount = amount, deny = deny == 1}
-  if rpm > 0 or tpm > 0 or most > 0 then
-    local requests, level, running = rpm, tpm, 0
-    if state[4 + 2 * i] then
-      local at
-      at, requests, level, running = unpack_bucket(state[4 + 2 * i])
-      local past = math.max(0, now_ms - at)
-      requests = math.min(rpm, requests + rpm * past / 60000)
-      level = math.min(tpm, level + tpm * past / 60000)
+
+-- Reads the scopes as of a second. Returns a later second where a budget is in the next period already: the clock has
+-- stepped back (a fail-over to a slower one), and a budget never does.
+local function read_scopes()
+  local later
+  for i = 1, #plan / 48 do
+    local rpm, tpm, most, kind, amount, deny = struct.unpack('<dddddd', plan, i * 48 - 47)
+    local scope = {rpm = rpm, tpm = tpm, most = most, kind = kind, amount = amount, deny = deny == 1}
+    if rpm > 0 or tpm > 0 or most > 0 then
+      local requests, level, running = rpm, tpm, 0
+      if state[4 + 2 * i] then
+        local at
+        at, requests, level, running = unpack_bucket(state[4 + 2 * i])
+        local past = now_ms - at
+        if past < 0 then past, scope.is_ahead = 0, true end -- refilled from now on, not when the clock has caught up
+        requests = math.min(rpm, requests + rpm * past / 60000)
+        level = math.min(tpm, level + tpm * past / 60000)
+      end
+      scope.counts, scope.requests, scope.level, scope.running = true, requests, level, running
     end
-    scope.counts, scope.requests, scope.level, scope.running = true, requests, level, running
+    if kind > 0 then
+      local was_kind, period, spent, held, cold
+      if state[5 + 2 * i] then was_kind, period, spent, held, cold = unpack_money(state[5 + 2 * i]) end
+      local current = period_of(kind, second)
+      if was_kind ~= kind then period, spent, held, cold = current, 0, held or 0, COLD
+      elseif period < current then period, spent, held = current, 0, 0
+      elseif period == current + 1 then later = math.max(later or 0, start_of(kind, period))
+      elseif period > current then period, spent, cold = current, 0, COLD end -- that clock was wrong
+      scope.period, scope.spent, scope.held, scope.cold = period, spent, held, cold
+    end
+    scopes[i] = scope
   end
-  if kind > 0 then
-    local was_kind, period, spent, held, cold
-    if state[5 + 2 * i] then was_kind, period, spent, held, cold = unpack_money(state[5 + 2 * i]) end
-    local current = period_of(kind, second)
-    if was_kind ~= kind then period, spent, held, cold = current, 0, held or 0, COLD
-    elseif period < current then period, spent, held = current, 0, 0 end
-    scope.period, scope.spent, scope.held, scope.cold = period, spent, held, cold
-  end
-  scopes[i] = scope
+  return later
+end
+
+local later = read_scopes()
+if later then
+  second = later
+  read_scopes()
 end
 
 local function admit(id, note, tokens, money, blob)
@@ -112,7 +128,7 @@ if #notes > 0 then
   redis.call('ZADD', KEYS[3], unpack(deadlines))
 end
 for i, scope in ipairs(scopes) do
-  if scope.taken then
+  if scope.taken or scope.is_ahead then
     local requests, level = scope.rpm > 0 and scope.requests or math.huge, scope.tpm > 0 and scope.level or math.huge
     write_bucket(KEYS[4 + 2 * i], now_ms, requests, level, scope.running)
   end

@@ -67,7 +67,11 @@ for key = last + 1, #KEYS do
     end
     for i, sum in pairs(moneys) do
       local of = period_of(sum[1], second)
-      if of > sum[2] then sum[2], sum[3], sum[4] = of, 0, 0 end
+      if of > sum[2] then
+        -- Reserved by a clock that was ahead, and the budget was recounted since by one that is right: it is held there.
+        if of > period_of(sum[1], tonumber(redis.call('TIME')[1])) then of = sum[2]
+        else sum[2], sum[3], sum[4] = of, 0, 0 end
+      end
       if of == sum[2] then -- else it belongs to a period that is over
         sum[3], sum[4], sum[6] = sum[3] + spent_now, math.max(0, sum[4] - money), true
       end
