@@ -25,7 +25,7 @@ def limits_text(limits: dict[str, int] | None) -> str:
     """Limits in one line; "-" if there are none."""
     if not limits:
         return "-"
-    return ", ".join(f"{limits[name]} {words}" for name, words in zip(LIMITS, _UNITS, strict=True) if name in limits)
+    return ", ".join(f"{limits[name]} {unit}" for name, unit in zip(LIMITS, _UNITS, strict=True) if name in limits)
 
 
 def budget_text(budget: dict[str, str] | None) -> str:

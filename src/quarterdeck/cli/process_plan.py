@@ -49,7 +49,7 @@ class Interpreters:
 def variables(environment: Environment, config_file: Path, kind: EngineKind) -> dict[str, str]:
     """Environment of every process of the run: the user's variables, with ours resolved."""
     engine_url = environment.engine_url if kind == "none" else f"http://127.0.0.1:{environment.engine_port}"
-    ours = {
+    resolved = {
         "QUARTERDECK_CONFIG": str(config_file),
         "QUARTERDECK_STATE": str(environment.state),
         "QUARTERDECK_CACHE": str(environment.cache),
@@ -62,8 +62,8 @@ def variables(environment: Environment, config_file: Path, kind: EngineKind) -> 
         RUN_VARIABLE: run_id(environment.state),
     }
     if engine_url:
-        ours["QUARTERDECK_ENGINE_URL"] = engine_url
-    return {**environment.variables, **ours}
+        resolved["QUARTERDECK_ENGINE_URL"] = engine_url
+    return {**environment.variables, **resolved}
 
 
 def make_plan(

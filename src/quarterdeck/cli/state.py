@@ -67,11 +67,11 @@ def leftover_pids(state: Path, proc: Path = Path("/proc")) -> list[int]:
     """Running processes of runs on this folder, except this one and its ancestors."""
     mark = f"{RUN_VARIABLE}={run_id(state)}".encode()
     table = processes.process_table(proc)
-    ours, pid = set(), os.getpid()
-    while pid in table and pid not in ours:
-        ours.add(pid)
+    ancestors, pid = set(), os.getpid()
+    while pid in table and pid not in ancestors:
+        ancestors.add(pid)
         pid = table[pid].parent
-    return [p.pid for p in table.values() if p.is_alive and p.pid not in ours and mark in _environ(proc, p.pid)]
+    return [p.pid for p in table.values() if p.is_alive and p.pid not in ancestors and mark in _environ(proc, p.pid)]
 
 
 def stop_leftovers(state: Path, *, grace_s: float = 8.0) -> int:

@@ -12,7 +12,7 @@ from flask import Response, request
 KEY = "goodput"
 COLUMNS = (
     ("name", "Scenario"),
-    ("asked", "Requests"),
+    ("requests", "Requests"),
     ("errors", "Errors"),
     ("ttft_p50", "TTFT p50 (ms)"),
     ("ttft_p99", "TTFT p99 (ms)"),
@@ -50,7 +50,7 @@ def rows(stats: Any) -> list[dict[str, Any]]:
 
 def _row(stats: Any, name: str) -> dict[str, Any]:
     entries = {kind: entry for (of, kind), entry in stats.entries.items() if of == name}
-    asked = entries.get("SSE") or entries["POST"]
+    requests = entries.get("SSE") or entries["POST"]
     ttft, itl, good = entries.get("TTFT"), entries.get("ITL"), entries.get("GOOD")
 
     def percentile(entry: Any, q: float) -> float | str:
@@ -58,8 +58,8 @@ def _row(stats: Any, name: str) -> dict[str, Any]:
 
     return {
         "name": name,
-        "asked": asked.num_requests,
-        "errors": asked.num_failures,
+        "requests": requests.num_requests,
+        "errors": requests.num_failures,
         "ttft_p50": percentile(ttft, 0.5),
         "ttft_p99": percentile(ttft, 0.99),
         "itl_p50": percentile(itl, 0.5),
