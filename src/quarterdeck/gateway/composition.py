@@ -71,40 +71,21 @@ def compose(environment: Environment, source: ConfigSource, config: Config) -> S
     )
 
     connectivity = Connectivity(metrics)
-    redis = Redis(
-        environment.redis_url,
-        reply_timeout=config.gateway.redis_timeout_seconds,
-        on_state=connectivity.redis,
-    )
-    live_config.subscribe(lambda new: redis.set_reply_timeout(new.gateway.redis_timeout_seconds))
+    redis = _redis(environment, live_config, connectivity)
     database = Database(environment.database_url, on_state=connectivity.database)
     client = HttpClient()
 
     spool = Spool(environment.state / "spool")
+    settlement = _settlement(redis, spool, live_config, metrics)
     tasks = BackgroundTasks()
-    settlement = Settlement(
-        redis,
-        spool,
-        lease_seconds=config.gateway.reservation_lease_seconds,
-        on_spooled=lambda count: metrics.spooled.add((), count),
-    )
-    live_config.subscribe(lambda new: settlement.set_lease(new.gateway.reservation_lease_seconds))
 
     keys = KeyStore(database)
     authenticator = Authenticator(keys, live_config, on_outcome=lambda outcome: metrics.authentications.add((outcome,)))
     metrics.before_reading(partial(_count_cached, authenticator, metrics))
     follower = Follower(authenticator.catch_up)
-    subscription = Subscription(
-        environment.redis_url,
-        CHANNEL,
-        on_state=partial(_on_subscription, connectivity, follower),
-        on_message=follower.hear,
-    )
+    subscription = _subscription(environment, follower, connectivity)
 
-    sources: list[EndpointSource] = [StaticEndpoints(live_config, environment.variables)]
-    if environment.engine_url:
-        sources.append(PolledEndpoints(environment.engine_url, client))
-    endpoints = EndpointRegistry(sources)
+    endpoints = EndpointRegistry(_endpoint_sources(environment, live_config, client))
     engines = EngineClient(client, live_config.select(lambda each: timeouts_of(each.gateway)))
     pipeline = Pipeline(
         directory=directory,
@@ -179,15 +160,51 @@ def compose(environment: Environment, source: ConfigSource, config: Config) -> S
     )
 
 
+def _redis(environment: Environment, config: Live[Config], connectivity: Connectivity) -> Redis:
+    """The client of the request path; a reload changes its time-out."""
+    redis = Redis(
+        environment.redis_url,
+        reply_timeout=config.current.gateway.redis_timeout_seconds,
+        on_state=connectivity.redis,
+    )
+    config.subscribe(lambda new: redis.set_reply_timeout(new.gateway.redis_timeout_seconds))
+    return redis
+
+
+def _settlement(redis: Redis, spool: Spool, config: Live[Config], metrics: GatewayMetrics) -> Settlement:
+    """A reload changes its lease."""
+    settlement = Settlement(
+        redis,
+        spool,
+        lease_seconds=config.current.gateway.reservation_lease_seconds,
+        on_spooled=lambda count: metrics.spooled.add((), count),
+    )
+    config.subscribe(lambda new: settlement.set_lease(new.gateway.reservation_lease_seconds))
+    return settlement
+
+
+def _endpoint_sources(environment: Environment, config: Live[Config], client: HttpClient) -> list[EndpointSource]:
+    """The endpoints of the configuration, then those of the engine door if there is one."""
+    sources: list[EndpointSource] = [StaticEndpoints(config, environment.variables)]
+    if environment.engine_url:
+        sources.append(PolledEndpoints(environment.engine_url, client))
+    return sources
+
+
+def _subscription(environment: Environment, follower: Follower, connectivity: Connectivity) -> Subscription:
+    """Changes that other gateways announce, for the follower."""
+
+    def on_state(is_up: bool) -> None:
+        connectivity.subscription(is_up)
+        follower.listen(is_up)
+
+    return Subscription(environment.redis_url, CHANNEL, on_state=on_state, on_message=follower.hear)
+
+
 def _count_cached(authenticator: Authenticator, metrics: GatewayMetrics) -> None:
     """Move the authenticator's own count of cached keys into the metric, when it is read."""
     metrics.authentications.add(("cached",), authenticator.hits)
     authenticator.hits = 0
-
-
-def _on_subscription(connectivity: Connectivity, follower: Follower, is_up: bool) -> None:
-    connectivity.subscription(is_up)
-    follower.listen(is_up)
 
 
 async def _migrate(database: Database, on_migrated: Callable[[], None]) -> None:
