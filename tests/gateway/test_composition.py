@@ -1,4 +1,4 @@
-"""The gateway as it is built: a reload reaches every part that reads configuration."""
+"""The composed gateway: a reload reaches the parts that read configuration."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from quarterdeck.settings.environment import Environment
 
 
 class FakeSource:
-    """Gives each configuration that a test puts in."""
+    """Changes to each configuration that a test puts into `queue`."""
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[Config] = asyncio.Queue()

@@ -1,4 +1,4 @@
-"""What all admin routes have in common."""
+"""Dependencies of all admin routes."""
 
 import pytest
 from tests.gateway.fakes import ADMIN, Client, parts

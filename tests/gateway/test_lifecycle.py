@@ -1,4 +1,4 @@
-"""The gateway as a process: how it begins, how it ends, what it does when something beside it goes away."""
+"""The gateway as a process: start, drain, reload, and outages of Redis and the database."""
 
 import asyncio
 import http.client
@@ -52,7 +52,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def start(folder: Path, simulator: SimulatorProcess, redis_url: str) -> Iterator[Start]:
-    """Starts gateways that share a database and a Redis."""
+    """Starts gateways that share a database and a Redis server."""
     database_url = f"sqlite+aiosqlite:///{folder}/quarterdeck.db"
     asyncio.run(_seed(database_url))
     started: list[GatewayProcess] = []
@@ -85,7 +85,7 @@ async def _seed(database_url: str) -> None:
 
 
 class Call:
-    """One request, its answer read when it is asked for."""
+    """A kept connection; a stream is read by the test."""
 
     def __init__(self, gateway: GatewayProcess, key: str = USER) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)
@@ -100,7 +100,7 @@ class Call:
         return self.request("POST", "/v1/chat/completions", {**ASK, "max_tokens": 2, **changes})
 
     def stream(self, tokens: int) -> http.client.HTTPResponse:
-        """A stream whose first event has come."""
+        """A stream whose first event was received."""
         body = json.dumps({**ASK, "max_tokens": tokens, "stream": True})
         self._connection.request("POST", "/v1/chat/completions", body, self._headers)
         response = self._connection.getresponse()
@@ -136,7 +136,7 @@ def records(redis_url: str) -> list[RequestRecord]:
 
 
 def end(gateway: GatewayProcess) -> int:
-    """Wait for the process's own end; its status."""
+    """Wait for the process to exit; its status."""
     process = gateway.process
     assert process is not None
     return process.wait(20)
@@ -226,7 +226,7 @@ def test_a_key_revoked_at_one_gateway_is_refused_by_the_other_at_once(start: Sta
 def test_a_change_at_one_gateway_is_heard_by_the_other_without_any_admission(
     start: Start, call: Callable[..., Call], redis_url: str
 ) -> None:
-    """Far sooner than the half minute after which a key is read again in any case, which would fail this."""
+    """Long before the 30 s after which a key is read again in any case."""
     one, other = start(), start()
     admin = call(one, ADMIN)
 
@@ -241,7 +241,7 @@ def test_a_change_at_one_gateway_is_heard_by_the_other_without_any_admission(
     wait_until(lambda: models(clients[0]) == -401, seconds=10)
     admin.request("POST", f"/admin/keys/{keys[1]['id']}", {"models": []})
     wait_until(lambda: models(clients[1]) == 0, seconds=10)
-    asyncio.run(_deafen(redis_url))  # what is published now is heard by nobody
+    asyncio.run(_deafen(redis_url))  # no gateway is subscribed now
     admin.request("DELETE", f"/admin/keys/{keys[2]['id']}")
     wait_until(lambda: models(clients[2]) == -401, seconds=10)
 
@@ -249,7 +249,7 @@ def test_a_change_at_one_gateway_is_heard_by_the_other_without_any_admission(
 def test_a_key_revoked_while_redis_is_away_is_refused_by_the_other_gateway_too(
     start: Start, call: Callable[..., Call], own_redis_server: RedisServer
 ) -> None:
-    """Sooner than the half minute after which a key is read again in any case."""
+    """Before the 30 s after which a key is read again in any case."""
     one, other = (start(QUARTERDECK_REDIS_URL=own_redis_server.url()) for _ in range(2))
     admin = call(one, ADMIN)
     made = admin.request("POST", "/admin/keys", {"name": "short"})[1]
@@ -311,7 +311,7 @@ def test_a_port_that_is_taken_is_one_line(folder: Path, start: Start) -> None:
 
 
 def run(**environ: str) -> tuple[int, str]:
-    """A gateway that is expected to end by itself."""
+    """Run a gateway that is expected to exit: its status and stderr."""
     words = [f"{name}={value}" for name, value in environ.items()]
     command = ["env", *words, sys.executable, "-m", "quarterdeck.gateway"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

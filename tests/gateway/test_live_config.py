@@ -1,4 +1,4 @@
-"""A changed configuration: a valid one takes over, an invalid one is refused and said."""
+"""A changed configuration: a valid one is applied, an invalid one is refused and reported."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ class Bench:
         self.happened.set()
 
     async def outcome(self) -> str:
-        """Wait for the next one."""
+        """Wait for the next outcome."""
         await self.happened.wait()
         self.happened.clear()
         await asyncio.sleep(0)

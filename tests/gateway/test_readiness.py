@@ -1,4 +1,4 @@
-"""When a gateway should be sent requests."""
+"""When a gateway is ready, and what it reports."""
 
 from typing import Any
 

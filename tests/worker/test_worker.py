@@ -1,4 +1,4 @@
-"""The worker as a process: it starts, says how it is, ends when told, and may be killed at the worst moment."""
+"""The worker as a process: start, status, shutdown, outages, and a kill between row and acknowledgement."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ Start = Callable[..., WorkerProcess]
 
 @pytest.fixture
 def start(tmp_path: Path, redis_url: str, sqlite_url: str) -> Iterator[Start]:
-    """Start a worker; what is left of it at the end is killed."""
+    """Starts workers; those still running at the end are killed."""
     workers: list[WorkerProcess] = []
     usual = {"QUARTERDECK_REDIS_URL": redis_url, "QUARTERDECK_DATABASE_URL": sqlite_url}
 
@@ -60,11 +60,11 @@ async def append(redis: Redis, *records: RequestRecord) -> None:
 
 
 async def pending(redis: Redis) -> int:
-    """How many records somebody has taken and not acknowledged."""
+    """How many records were delivered and not acknowledged."""
     try:
         return int((await redis.call("XPENDING", stream_key("default"), "ledger"))[0])
     except RedisError:
-        return 0  # the worker has not made the group yet
+        return 0  # the worker has not created the group yet
 
 
 async def until_empty(redis: Redis, key: str = stream_key("default")) -> None:
@@ -108,7 +108,7 @@ async def test_killed_between_the_rows_and_the_acknowledgement_nothing_is_lost_o
     first = start(QUARTERDECK_REDIS_URL=own_redis_server.url())
     port = await asyncio.to_thread(first.wait_until_started)
     await asyncio.to_thread(wait_until, lambda: get(port, "/readyz")[0] == 200)
-    # It has taken the records and can't enter them: the database is locked.
+    # It has read the records and can't insert them: the database is locked.
     lock = sqlite3.connect(str(make_url(sqlite_url).database), isolation_level=None)
     lock.execute("BEGIN EXCLUSIVE")
     records = [a_record() for _ in range(40)]
@@ -116,7 +116,7 @@ async def test_killed_between_the_rows_and_the_acknowledgement_nothing_is_lost_o
     async with asyncio.timeout(30):
         while not await pending(redis):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-    # Redis hangs, then the lock goes: rows are entered, and can't be acknowledged.
+    # Redis hangs, then the lock is released: rows are inserted, and can't be acknowledged.
     own_redis_server.pause()
     lock.execute("ROLLBACK")
     lock.close()
@@ -235,7 +235,7 @@ async def test_opentelemetrys_variables_name_the_service_and_its_environment(
 
 
 def test_it_yields_the_processor_and_slows_nobody_else_of_its_session(start: Start) -> None:
-    group = Path("/proc/self/autogroup")  # Linux gives processor time to sessions, and all of ours share one
+    group = Path("/proc/self/autogroup")  # Linux shares the processor between sessions, and the tests are one
     before = group.read_text() if group.exists() else ""
     worker = start()
     worker.wait_until_started()

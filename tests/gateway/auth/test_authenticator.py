@@ -1,4 +1,4 @@
-"""From a header to a Principal; what happens while the database is away, and after a revocation."""
+"""From a header to a Principal: cached, read, revoked, rotated, and without a database."""
 
 import asyncio
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class Bench:
         self.keys.put("sk-qd-user", replace(key_row(id="key_1"), **fields))
 
     async def settle(self) -> None:
-        """Let what reads in the background end."""
+        """Wait for the reads in the background."""
         await self.subject._reader.idle()
         await asyncio.sleep(0)
 
@@ -106,7 +106,7 @@ async def test_many_who_come_at_once_are_one_look_up(bench: Bench) -> None:
     bench.keys.gate.clear()
     tasks = [asyncio.create_task(bench.subject.authenticate(HEADER)) for _ in range(50)]
     await asyncio.sleep(0)
-    tasks[0].cancel()  # one who gives up takes nothing from the others
+    tasks[0].cancel()  # a caller that is cancelled does not cancel the read
     await asyncio.sleep(0)
     bench.keys.gate.set()
     found = await asyncio.gather(*tasks[1:])
@@ -146,7 +146,7 @@ async def test_after_half_a_minute_a_key_is_read_again_beside_the_request(bench:
     await bench.subject.authenticate(HEADER)
     bench.change(revoked=1001.0)
     bench.now += FRESH_SECONDS + 1
-    await bench.subject.authenticate(HEADER)  # the old one, at once
+    await bench.subject.authenticate(HEADER)  # still valid
     await bench.settle()
     with pytest.raises(AuthenticationError, match="revoked"):
         await bench.subject.authenticate(HEADER)
@@ -162,7 +162,7 @@ async def test_many_keys_are_read_again_together_and_go_on_meanwhile(bench: Benc
     assert [bench.subject.known(header) for header in headers] == before
     await bench.settle()
     assert bench.keys.asked == asked + 3
-    assert [bench.subject.known(header) for header in headers] == before  # and none is due
+    assert [bench.subject.known(header) for header in headers] == before  # none is due again
     await bench.settle()
     assert bench.keys.asked == asked + 3
 
@@ -214,7 +214,7 @@ async def test_a_revoked_key_is_refused_at_the_next_revision(bench: Bench) -> No
 
 
 async def test_a_revision_that_is_smaller_is_another_one(bench: Bench) -> None:
-    """Redis came back empty, and counts anew."""
+    """Redis lost its data and counts from 0 again."""
     old = await bench.subject.reread(await bench.subject.authenticate(HEADER), 7)
     bench.change(revoked=1001.0)
     with pytest.raises(AuthenticationError, match="revoked"):
@@ -335,12 +335,14 @@ async def test_a_change_of_team_or_org_reaches_every_key_of_it(bench: Bench, cha
         found = bench.subject.known(f"Bearer {name}".encode())
         assert found is not None
         assert found.limits.max_tokens == 3
-    assert bench.keys.asked == asked + 1, "all of them in one question"
+    assert bench.keys.asked == asked + 1, "all keys in one query"
 
 
 async def test_a_change_of_another_key_asks_nothing(bench: Bench) -> None:
     await bench.subject.authenticate(HEADER)
-    await bench.subject.catch_up([Change("default", key="key_2", revision=1)])  # the first word of an org: all of it
+    await bench.subject.catch_up(
+        [Change("default", key="key_2", revision=1)]
+    )  # an organisation's first change: all its keys are read
     asked = bench.keys.asked
     await bench.subject.catch_up([Change("default", key="key_3", revision=2)])
     await bench.subject.catch_up([Change("other", key="key_3", revision=9)])
@@ -377,7 +379,7 @@ async def test_after_a_new_connection_everything_is_read(bench: Bench) -> None:
 
 
 async def test_a_row_that_was_asked_for_before_the_word_does_not_stay(bench: Bench) -> None:
-    """The database answered with the key as it was; meanwhile it was revoked, and the word came."""
+    """The read started before the change and brings the old row; it is repeated."""
     bench.keys.gate.clear()
     waiting = asyncio.create_task(bench.subject.authenticate(HEADER))
     for _ in range(3):
@@ -401,7 +403,7 @@ async def test_an_older_reading_that_ends_last_changes_nothing(bench: Bench) -> 
 
     bench.keys.retrieve_all = slow  # type: ignore[method-assign]
     bench.now += FRESH_SECONDS + 1
-    await bench.subject.authenticate(HEADER)  # read again in the background, and slowly
+    await bench.subject.authenticate(HEADER)  # starts a slow read in the background
     await asyncio.sleep(0)
     bench.keys.retrieve_all = retrieve_all  # type: ignore[method-assign]
     bench.change(revoked=1001.0)
@@ -447,7 +449,7 @@ async def test_without_a_database_the_word_takes_no_key_away(bench: Bench) -> No
 
 
 async def test_what_a_key_stands_for_shows_neither_the_secret_nor_its_digest(bench: Bench) -> None:
-    """Principals and rows reach logs and records; the digest is enough to look a key up."""
+    """Principals and rows reach logs and records, and a digest is enough to find a key."""
     principal = await bench.subject.authenticate(HEADER)
     row = bench.keys.rows[ids.digest("sk-qd-user")]
     for shown in (repr(principal), repr(row), str(principal)):

@@ -1,4 +1,4 @@
-"""Whether a key may be used, by its row and the time alone."""
+"""Decisions on a key depend on its row and the time only."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""However readings, changes and words of them cross: once every word has come, each key is what the database says."""
+"""However reads, changes and their announcements interleave: in the end each cached key is the database's."""
 
 import asyncio
 import contextlib
@@ -49,7 +49,7 @@ STEPS = st.lists(
 
 
 class SlowKeys(FakeKeys):
-    """What it answers is what was true when it was asked; the answer comes some turns of the loop later."""
+    """Returns the rows as they were when the read started, some turns of the loop later."""
 
     def __init__(self, chance: random.Random) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class SlowKeys(FakeKeys):
 
 
 class World:
-    """A database with keys that change, a gateway that asks, and words that come late, in order, or not at all."""
+    """A database whose keys change, an authenticator, and announcements that arrive late, in order, or not at all."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -147,7 +147,7 @@ class World:
             await self.subject.reread(known.principal, self.revision)
 
     async def end(self) -> None:
-        """Every word comes; where one was lost, the connection was, and everything is read."""
+        """Deliver every announcement; where one was lost, the channel was, and everything is read."""
         if self.was_lost:
             await self.subject.catch_up(None)
         await self.hear()
@@ -164,7 +164,7 @@ def test_in_the_end_each_key_is_what_the_database_says(steps: list[tuple[str, in
         for what, index in steps:
             await world.step(what, index)
         await world.end()
-        # What is not known is looked up when it comes next. (A team's terms stand in each of its keys' rows.)
+        # A key that is not cached is looked up at its next request. (A team's terms are in its keys' rows.)
         for digest, known in world.subject._cache.by_digest.items():
             assert known.row == world.keys.rows.get(digest)
             assert known.principal == replace(principal_of(known.row, config(), 0), revision=known.principal.revision)

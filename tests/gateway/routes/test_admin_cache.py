@@ -1,4 +1,4 @@
-"""An org's kept answers over the admin API: counted and forgotten, and nobody else's."""
+"""An organisation's cache over the admin API: its size and its purge, without touching another's."""
 
 import pytest
 from tests.gateway.fakes import ADMIN, CONFIG, USER, Client, FakePipeline, config, parts

@@ -1,4 +1,4 @@
-"""The admin API over a real database: a secret is shown once, and a revoked key is refused at once."""
+"""Keys over a real database: a secret is shown once, and a revoked key is refused at once."""
 
 from pathlib import Path
 from typing import Any
@@ -178,7 +178,7 @@ async def test_a_revoked_key_can_not_be_changed(app: RequestLifecycle) -> None:
     "secret", ["' OR '1'='1", "sk-qd-boss' --", "'; DROP TABLE api_keys; --", "sk-qd-bos", "sk-qd-boss2", "%", "*"]
 )
 async def test_what_looks_like_sql_or_like_a_piece_of_a_key_opens_nothing(secret: str, app: RequestLifecycle) -> None:
-    assert (await Client(app, key=BOSS).get(PATH)).status == 200  # the real one is in memory
+    assert (await Client(app, key=BOSS).get(PATH)).status == 200  # it is cached now
     for path in (PATH, "/v1/models"):
         answer = await Client(app, key=secret).get(path)
         assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")

@@ -67,7 +67,7 @@ async def test_what_the_file_names_is_shown_and_not_written(managed: RequestLife
     ):
         assert (await ask(managed, method, path, body, status=409))["code"] == "managed_by_config", path
     theirs = await ask(managed, "GET", f"{TEAMS}/filed", key=STRANGER)
-    assert (theirs["managed_by"], theirs["priority"]) == ("api", 9), "the file speaks of the platform's org"
+    assert (theirs["managed_by"], theirs["priority"]) == ("api", 9), "the file manages the platform's organisation only"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What was used is the ledger's rows, summed up exactly, and only the admin's org's."""
+"""Usage is the exact sum of the ledger's rows of the admin's organisation."""
 
 from dataclasses import replace
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""What probes and scrapers are told."""
+"""The routes of probes and scrapers."""
 
 from tests.gateway.fakes import Client, parts
 

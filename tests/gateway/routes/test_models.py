@@ -1,4 +1,4 @@
-"""`/v1/models` as OpenAI's clients read it."""
+"""`/v1/models` in OpenAI's format, by key."""
 
 from tests.gateway.fakes import NARROW, USER, Client, FakeEndpoints, FakePipeline, endpoint, parts
 

@@ -15,7 +15,7 @@ from quarterdeck.settings.limits import Budget
 
 
 class FakeKeys:
-    """A cache of keys whose database may be away; it notes what happens to it, also the publishing, in order."""
+    """A cache of keys and a publisher, which record their calls in order."""
 
     def __init__(self, *, is_away: bool = False) -> None:
         self.is_away = is_away

@@ -1,4 +1,4 @@
-"""What a key may take is the three of key, team and organisation; the file goes before the database."""
+"""A principal combines the terms of key, team and organisation; quarterdeck.yaml's replace the database's."""
 
 from decimal import Decimal
 from typing import Any
