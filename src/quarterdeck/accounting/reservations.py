@@ -1,18 +1,26 @@
 """Requests that arrive in one turn of the event loop are reserved together: one script for each principal.
 
 A gateway under load has some ten of them a turn, and a script's start and end cost Redis as much as several requests.
+Whoever cancels a reservation releases it as well. The release follows it on the connection; only where the reservation
+waits for a connection or a script it may be overtaken, and is released again after Redis' reply.
 """
 
 import asyncio
+import logging
 from itertools import compress
 from typing import Any
 
+from quarterdeck.accounting import commit
 from quarterdeck.accounting.admission import Reservation, reserve_command
 from quarterdeck.accounting.scripts import RESERVE
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
 from quarterdeck.net.redis_batches import TurnBatches
 from quarterdeck.net.tasks import Spawn
 
+log = logging.getLogger(__name__)
+
+RELEASE_SECONDS = 0.5
+"""Between two attempts to release a reservation. Redis' own reconnects are no faster."""
 RESERVED_AT_ONCE = 50
 """Requests reserved by one script, which blocks Redis meanwhile."""
 
@@ -28,8 +36,7 @@ class _ReservationBatch:
         self.futures: list[asyncio.Future[Any]] = []
 
     def drop_cancelled(self) -> None:
-        """A cancelled request was released already, and its release may overtake a reservation that waits for a
-        connection."""
+        """Those whose requests were cancelled before anything was sent."""
         waits = [not future.done() for future in self.futures]
         self.wanted = list(compress(self.wanted, waits))
         self.futures = list(compress(self.futures, waits))
@@ -61,7 +68,10 @@ class Reservations:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def reserve(self, wanted: Reservation) -> asyncio.Future[Any]:
-        """RESERVE's answer for the request (`read_admission`). Raises RedisUnavailableError and RedisError."""
+        """RESERVE's answer for the request (`read_admission`). Raises RedisUnavailableError and RedisError.
+
+        Whoever cancels the future calls `release`.
+        """
         principal = id(wanted.scope_set)  # one object for all requests of a principal
         batch = self._batches.batch(principal, lambda: _ReservationBatch(self))
         if self._loop is None:  # kept: to find it is a system call
@@ -90,3 +100,22 @@ class Reservations:
             for future in batch.futures:
                 if not future.done():
                     future.set_exception(error)
+        for wanted, future in zip(batch.wanted, batch.futures, strict=True):
+            if future.cancelled():  # meanwhile: the release may have come first
+                self.release(wanted)
+
+    def release(self, wanted: Reservation) -> None:
+        """Release a reservation that was made, or that may still be made, for a request that does not use it."""
+        self._spawn(self._release(wanted))
+
+    async def _release(self, wanted: Reservation) -> None:
+        """Retried while Redis is unavailable: its lease would end with a record."""
+        while True:
+            try:
+                await commit.release(self._redis, wanted)
+            except RedisUnavailableError:
+                await asyncio.sleep(RELEASE_SECONDS)
+                continue
+            except RedisError as error:
+                log.warning("could not release reservation; it will expire: %s", error)
+            return

@@ -4,14 +4,12 @@ Without Redis, `on_redis_down` decides: no request is admitted, or those that fi
 """
 
 import asyncio
-import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from quarterdeck.accounting import commit
 from quarterdeck.accounting.admission import Admission, Reservation, read_admission
 from quarterdeck.accounting.local_limits import LocalLimits
 from quarterdeck.accounting.pricing import estimated_cost
@@ -32,11 +30,6 @@ from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.net.redis import Redis, RedisError, RedisSilentError, RedisUnavailableError
 from quarterdeck.net.tasks import Spawn
 from quarterdeck.settings.config import GatewayConfig
-
-log = logging.getLogger(__name__)
-
-RELEASE_SECONDS = 0.5
-"""Between two attempts to release a reservation. Redis' own reconnects are no faster."""
 
 
 class Admitted(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -69,7 +62,6 @@ class Gate:
         self._redis = redis
         self._reserving = Reservations(redis, spawn)
         self._settlement = settlement
-        self._spawn = spawn
         self._templates = templates
         self._reread = reread
         self._local = LocalLimits()
@@ -98,8 +90,7 @@ class Gate:
             except (RedisUnavailableError, RedisError) as error:
                 return self._admit_without_redis(principal, wanted, gateway, error)
             except asyncio.CancelledError:
-                # The reservation may have been made; on one connection the release comes after it.
-                self._spawn(self._release(wanted))
+                self._reserving.release(wanted)
                 raise
             admitted = read_admission(answer, principal.scope_set)
             if admitted.refused is not None:
@@ -109,7 +100,7 @@ class Gate:
                 try:
                     await self._reread(principal, admitted.revision)
                 except BaseException:  # revoked, or cancelled
-                    self._spawn(self._release(wanted))
+                    self._reserving.release(wanted)
                     raise
             found = None
             if admitted.cached is not None and lookup is not None:
@@ -145,7 +136,8 @@ class Gate:
                 self.admitted_locally += 1
                 return Admitted(principal, is_local=True)
         if isinstance(error, RedisSilentError):
-            self._spawn(self._release_later(wanted))
+            # Redis may make it when it answers again. There are as many of these as requests that waited at that time.
+            self._reserving.release(wanted)
         raise self._refusal(refused) from error
 
     def _refusal(self, admitted: Admission | None) -> APIError:
@@ -181,29 +173,6 @@ class Gate:
             cache_key,
             gateway.max_waiting_records,
         )
-
-    async def _release_later(self, reservation: Reservation) -> None:
-        """Release a refused request's reservation once Redis answers again: it may make the reservation only then, and
-        its lease would end with a record. There are as many of these as requests that waited when Redis fell silent."""
-        while True:
-            try:
-                await commit.release(self._redis, reservation)
-            except RedisUnavailableError:
-                await asyncio.sleep(RELEASE_SECONDS)
-                continue
-            except RedisError as error:
-                _log_not_released(error)
-            return
-
-    async def _release(self, reservation: Reservation) -> None:
-        try:
-            await commit.release(self._redis, reservation)
-        except (RedisUnavailableError, RedisError) as error:
-            _log_not_released(error)
-
-
-def _log_not_released(error: Exception) -> None:
-    log.warning("could not release reservation; it will expire: %s", error)
 
 
 def kind_of(scope: str) -> str:

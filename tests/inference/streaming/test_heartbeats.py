@@ -161,3 +161,39 @@ async def test_an_answer_that_came_just_then_is_closed(answer: Answer) -> None:
     await asyncio.sleep(0)
     await reply.stream.aclose()
     assert answer.pieces.closed == 1
+
+
+async def test_an_answer_that_comes_in_the_turn_of_the_hang_up_is_closed(answer: Answer) -> None:
+    task = asyncio.create_task(with_heartbeats(answer(), after=30, every=30, headers=HEADERS))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    answer.gate.set()
+    await asyncio.sleep(0)  # the answer is ready, and is not passed on yet
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not answer.was_cancelled and answer.pieces.closed == 1
+
+
+async def test_a_second_cancellation_does_not_lose_the_answer() -> None:
+    pieces, cancelled = TwoPieces(), asyncio.Event()
+    late = asyncio.Event()
+
+    async def answer() -> Reply:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:  # it has arrived just then
+            cancelled.set()
+            await late.wait()
+        return Reply(200, HEADERS, stream=pieces)
+
+    reply = await with_heartbeats(answer(), after=SOON, every=30, headers=HEADERS)
+    assert reply.stream is not None
+    closing = asyncio.create_task(reply.stream.aclose())
+    await cancelled.wait()
+    closing.cancel()
+    await asyncio.sleep(0)
+    late.set()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert pieces.closed == 1

@@ -23,8 +23,8 @@ async def with_heartbeats(
     task = asyncio.get_running_loop().create_task(answer)
     try:
         await asyncio.wait({task}, timeout=after)
-    except asyncio.CancelledError:
-        await _cancel(task)
+    except BaseException:
+        await _abandon(task)
         raise
     if task.done():
         return task.result()
@@ -62,15 +62,26 @@ class Heartbeats:
     async def aclose(self) -> None:
         """Cancel the request if it still waits, else close its stream. Idempotent."""
         self._is_closed = True
-        reply = self._reply or await _cancel(self._task)
-        if reply is not None and reply.stream is not None:
-            await reply.stream.aclose()
+        if self._reply is None:
+            await _abandon(self._task)
+        elif self._reply.stream is not None:
+            await self._reply.stream.aclose()
 
 
-async def _cancel(task: "asyncio.Task[Reply]") -> Reply | None:
-    """Cancel the task and wait for its end. Returns the reply if it was ready before: its stream must be closed."""
+async def _abandon(task: "asyncio.Task[Reply]") -> None:
+    """Cancel the task, wait for its end, and close the reply that it may have by then.
+
+    The reply may arrive in the same turn as the cancellation; it holds a place at an endpoint and a reservation until
+    it is closed. A further cancellation of the caller does not cut this short.
+    """
     task.cancel()
-    await asyncio.wait({task})
-    if task.cancelled() or task.exception() is not None:
-        return None
-    return task.result()
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if not task.cancelled() and task.exception() is None and (stream := task.result().stream) is not None:
+        await stream.aclose()
+    if cancelled is not None:
+        raise cancelled
