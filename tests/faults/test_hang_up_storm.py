@@ -8,6 +8,7 @@ import struct
 from typing import Any
 
 import pytest
+import yaml
 from tests.faults.client import Shape, ask
 from tests.faults.stack import Key, Stack, until
 
@@ -15,15 +16,18 @@ from quarterdeck.settings.limits import Limits
 
 pytestmark = pytest.mark.faults
 
-CLIENTS, HANG_UPS = 8, 40
+CLIENTS, HANG_UPS = 8, 60
 PLACES = 4
-QUEUE = "queue: {max_waiting: 64, max_wait_seconds: 20, heartbeat_after_seconds: 0.05, heartbeat_seconds: 0.02}\n"
+QUEUE = "queue: {max_waiting: 64, max_wait_seconds: 20}\n"
 
 
 @pytest.mark.parametrize("queue", ["", QUEUE], ids=["no queue", "a queue"])
 async def test_after_a_storm_of_resets_every_place_is_free(stack: Stack, queue: str) -> None:
-    models = stack.configuration().replace("- headers:", f"- max_running: {PLACES}\n    headers:")
-    await stack.configure(models + queue)
+    config = yaml.safe_load(stack.configuration() + queue)
+    for model in config["models"]:
+        for endpoint in model["endpoints"]:
+            endpoint["max_running"] = PLACES
+    await stack.configure(yaml.safe_dump(config))
     key = await stack.key(f"storm{len(queue)}", Limits(concurrent_requests=64))
     chance = random.Random(len(queue))
     await asyncio.gather(*[_storm(stack, key, random.Random(chance.random())) for _ in range(CLIENTS)])
@@ -38,7 +42,7 @@ async def test_after_a_storm_of_resets_every_place_is_free(stack: Stack, queue: 
 async def _storm(stack: Stack, key: Key, chance: random.Random) -> None:
     for _ in range(HANG_UPS):
         asked: dict[str, Any] = {"model": "mixed-one", "messages": [{"role": "user", "content": "hi"}]}
-        asked |= {"stream": chance.random() < 0.8, "max_tokens": 30, "ignore_eos": True}
+        asked |= {"stream": chance.random() < 0.8, "max_tokens": 5, "ignore_eos": True}
         body = json.dumps(asked).encode()
         head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key.secret}\r\n"
         head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
