@@ -7,7 +7,7 @@ from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 
 
 class OrgCache:
-    """Unlike the request path, which goes on without a cache, all methods raise ServiceUnavailableError while Redis is
+    """Unlike the request path, which works without a cache, all methods raise ServiceUnavailableError while Redis is
     away."""
 
     def __init__(self, redis: Redis) -> None:
