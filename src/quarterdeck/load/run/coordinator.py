@@ -24,12 +24,12 @@ from quarterdeck.load.analysis.knee import KneeFinder
 from quarterdeck.load.analysis.samples import from_row
 from quarterdeck.load.run import monitoring, recording, web_ui
 from quarterdeck.load.run.client import now
+from quarterdeck.load.run.generator import Assignment, LoadGenerator
 from quarterdeck.load.run.profile import Profile
 from quarterdeck.load.run.progress import Progress
 from quarterdeck.load.run.recording import Recording
 from quarterdeck.load.run.shapes import Saturation
 from quarterdeck.load.run.target import Target
-from quarterdeck.load.run.users import Assignment, LoadGenerator
 from quarterdeck.load.run.worker_processes import WorkerProcesses, WorkersError
 
 LEAD_SECONDS = 1.0

@@ -9,7 +9,7 @@ from locust import events
 from quarterdeck.load.run import profile as profiles
 from quarterdeck.load.run import target
 from quarterdeck.load.run.client import now
-from quarterdeck.load.run.users import Assignment, LoadGenerator
+from quarterdeck.load.run.generator import Assignment, LoadGenerator
 from quarterdeck.settings.environment import Environment
 
 

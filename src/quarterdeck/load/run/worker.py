@@ -11,9 +11,9 @@ from quarterdeck.load.run import locust_process  # first: it patches the standar
 import gevent  # isort: skip
 
 from quarterdeck.load.run.client import now
+from quarterdeck.load.run.generator import Assignment, LoadGenerator
 from quarterdeck.load.run.profile import Profile
 from quarterdeck.load.run.target import Target
-from quarterdeck.load.run.users import Assignment, LoadGenerator
 
 
 def work(profile: Profile, key: str, host: str, port: int) -> int:
