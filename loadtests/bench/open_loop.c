@@ -1,6 +1,6 @@
-// The two loads that wrk can't make: arrivals that don't wait for answers, and streams that are held open.
-//   open_loop rate PORT RATE SECONDS CONNECTIONS   Poisson arrivals; a request's time begins when it was due
-//   open_loop hold PORT 0    SECONDS CONNECTIONS   so many open streams; counts their tokens and the gaps between them
+// Two loads that wrk can't generate: open-loop arrivals, and streams held open.
+//   open_loop rate PORT RATE SECONDS CONNECTIONS   Poisson arrivals; latencies count from when a request was due
+//   open_loop hold PORT 0    SECONDS CONNECTIONS   CONNECTIONS open streams; counts their tokens and gaps
 // KEY in the environment is the bearer token. One JSON line: sent, done (answers or tokens), errors, times in ms.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -18,7 +18,7 @@
 #include <unistd.h>
 #define MAXCONN 16384
 #define BUF 65536
-#define STEP 0.005 // ms of a bucket of the histogram
+#define STEP 0.005 // histogram bucket width in ms
 #define BUCKETS 2000000
 typedef struct { int fd, busy, n; long left; int headed, chunked, ok; double due, last; char buf[BUF + 1]; } Conn;
 static Conn *conns;
@@ -58,13 +58,13 @@ static void ask(Conn *c, double due) {
   c->busy = 1; c->n = 0; c->headed = 0; c->due = due; c->last = 0; sent++;
   if (write(c->fd, request, n) != n) { errors++; }
 }
-static long tokens_in(Conn *c) { // events with a token, in whole lines
+static long tokens_in(Conn *c) { // number of token events in complete lines
   static const char mark[] = "\"content\":\""; long found = 0;
   char *p = c->buf, *hit, *end = memrchr(c->buf, '\n', c->n);
   while (end && (hit = memmem(p, end - p, mark, sizeof mark - 1))) { found++; p = hit + sizeof mark - 1; }
   return found;
 }
-static int answered(Conn *c) { // 1: the answer is whole
+static int answered(Conn *c) { // 1: the response is complete
   if (!c->headed) {
     c->buf[c->n] = 0;
     char *end = strstr(c->buf, "\r\n\r\n"); if (!end) return 0;
@@ -76,7 +76,7 @@ static int answered(Conn *c) { // 1: the answer is whole
   if (c->chunked) return c->n >= 5 && !memcmp(c->buf + c->n - 5, "0\r\n\r\n", 5);
   return c->n >= c->left;
 }
-static int take(Conn *c, int ep) { // 1: free again
+static int take(Conn *c, int ep) { // 1: the connection is free again
   int r = read(c->fd, c->buf + c->n, BUF - c->n);
   if (r < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
   if (r <= 0) { if (c->busy) errors++; close(c->fd); dial(c, ep); return 1; }
@@ -86,7 +86,7 @@ static int take(Conn *c, int ep) { // 1: free again
   if (hold && c->headed) {
     long tokens = tokens_in(c);
     if (tokens) { if (c->last) { enter(t - c->last); for (long i = 1; i < tokens; i++) enter(0); } c->last = t; done += tokens; }
-    if (!whole) { // keep what follows the last newline, and 5 bytes to know the end by
+    if (!whole) { // keep the text after the last newline, and 5 bytes to detect the end
       char *line = memrchr(c->buf, '\n', c->n); int keep = line ? c->buf + c->n - line - 1 : c->n;
       if (keep < 5) keep = c->n < 5 ? c->n : 5;
       memmove(c->buf, c->buf + c->n - keep, keep); c->n = keep;
