@@ -1,7 +1,7 @@
 """Redis pub/sub: one channel, on a connection of its own.
 
-Redis keeps no message for a subscriber that is disconnected. So the subscriber is told when the subscription begins and
-ends, and must read again what it may have missed.
+Redis keeps no message for a subscriber that is disconnected. So `on_state` reports when the subscription begins and
+ends, and its owner must read again what it may have missed.
 """
 
 import asyncio

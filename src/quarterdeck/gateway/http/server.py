@@ -27,7 +27,7 @@ def create_server(app: RequestLifecycle, host: str, port: int, *, head_seconds: 
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            # Requests in flight were drained before the server is told to exit.
+            # Requests in flight were drained before the server is asked to exit.
             timeout_graceful_shutdown=2,
             backlog=BACKLOG,
         )

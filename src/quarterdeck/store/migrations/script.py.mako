@@ -1,6 +1,6 @@
 """${message}.
 
-A step is never changed once it is released: what it made stands in somebody's database.
+A step is never changed once it is released: databases exist that it has migrated.
 """
 
 import sqlalchemy as sa
