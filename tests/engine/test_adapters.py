@@ -1,11 +1,21 @@
 """Adapters are loaded into every replica or none, and again into a restarted one."""
 
-import json
+import shutil
 from pathlib import Path
 
 import pytest
+from tests.engine.lora import write_adapter
 
-from quarterdeck.engine.adapters import Adapter, Adapters, Replica, parse_adapter_request, validated_folder
+from quarterdeck.engine.adapter_store import Adapter, AdapterStore
+from quarterdeck.engine.adapters import (
+    FIRST_RETRY_SECONDS,
+    MAX_RETRY_SECONDS,
+    RETIRE_SECONDS,
+    Adapters,
+    Replica,
+    parse_adapter_request,
+    validated_folder,
+)
 from quarterdeck.errors import BadRequestError, ConflictError, EngineError, NotFoundError
 
 A, B = Replica("a", "http://a"), Replica("b", "http://b")
@@ -17,12 +27,23 @@ class FakeReplicas:
         self.refusing: set[str] = set()
 
     async def load(self, url: str, adapter: Adapter) -> None:
-        self.calls.append(("load", url, adapter.name))
+        self.calls.append(("load", url, adapter.engine_name))
         if url in self.refusing:
             raise EngineError("no room")
 
-    async def unload(self, url: str, name: str) -> None:
-        self.calls.append(("unload", url, name))
+    async def unload(self, url: str, engine_name: str) -> None:
+        self.calls.append(("unload", url, engine_name))
+
+    def names(self) -> list[str]:
+        """Calls without the content's hash."""
+        return [f"{call} {url[-1]} {name.partition('@')[0]}" for call, url, name in self.calls]
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @pytest.fixture
@@ -31,32 +52,35 @@ def replicas() -> FakeReplicas:
 
 
 @pytest.fixture
-def adapters(replicas: FakeReplicas, tmp_path: Path) -> Adapters:
-    return Adapters(replicas, {"chat": 2, "off": 0}, [tmp_path])
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def adapters(replicas: FakeReplicas, tmp_path: Path, clock: Clock) -> Adapters:
+    store = AdapterStore(tmp_path / "copies")
+    return Adapters(replicas, {"chat": 2, "off": 0}, [tmp_path], store, now=clock)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
-    path = tmp_path / "pirate"
-    path.mkdir()
-    (path / "adapter_config.json").write_text(json.dumps({"r": 8}))
-    return str(path)
+    return str(write_adapter(tmp_path / "pirate"))
 
 
 async def test_it_is_loaded_into_every_replica(adapters: Adapters, replicas: FakeReplicas, folder: str) -> None:
-    await adapters.add("chat", "pirate", folder, [A, B])
-    assert replicas.calls == [("load", "http://a", "pirate"), ("load", "http://b", "pirate")]
-    assert adapters.loaded == {"a": {"pirate"}, "b": {"pirate"}}
+    adapter = await adapters.add("chat", "pirate", folder, [A, B])
+    assert replicas.names() == ["load a pirate", "load b pirate"]
+    assert adapters.loaded("a") == adapters.loaded("b") == {"pirate": adapter.engine_name}
 
 
 async def test_if_one_refuses_none_keeps_it(adapters: Adapters, replicas: FakeReplicas, folder: str) -> None:
     replicas.refusing = {"http://b"}
     with pytest.raises(EngineError, match="no room"):
         await adapters.add("chat", "pirate", folder, [A, B])
-    assert replicas.calls[-1] == ("unload", "http://a", "pirate")
-    assert adapters.loaded["a"] == set()
+    assert replicas.names()[-1] == "unload a pirate"
+    assert adapters.loaded("a") == {}
     await adapters.reconcile({"chat": [A]})
-    assert replicas.calls[-1][0] == "unload"
+    assert replicas.names()[-1] == "unload a pirate"
 
 
 async def test_a_replica_that_came_back_gets_what_it_lacks(
@@ -65,17 +89,111 @@ async def test_a_replica_that_came_back_gets_what_it_lacks(
     await adapters.add("chat", "pirate", folder, [A])
     assert adapters.lacks_adapters("chat", B)
     await adapters.reconcile({"chat": [B]})
-    assert adapters.loaded == {"b": {"pirate"}}
+    assert (list(adapters.loaded("a")), list(adapters.loaded("b"))) == ([], ["pirate"])
     assert not adapters.lacks_adapters("chat", B)
 
 
-async def test_a_replica_that_refuses_is_asked_once(adapters: Adapters, replicas: FakeReplicas, tmp_path: Path) -> None:
+async def test_a_refused_adapter_is_retried_and_its_model_is_not_held_up(
+    adapters: Adapters, replicas: FakeReplicas, folder: str, clock: Clock
+) -> None:
     replicas.refusing = {"http://a"}
-    adapters.desire("chat", Adapter("pirate", tmp_path))
+    adapters.desire("chat", "pirate", Path(folder))
     await adapters.reconcile({"chat": [A]})
     await adapters.reconcile({"chat": [A]})
-    assert replicas.calls == [("load", "http://a", "pirate")]
+    assert replicas.names() == ["load a pirate"]
     assert not adapters.lacks_adapters("chat", A)
+    assert adapters.failures("chat", "a") == {"pirate": "no room"}
+    clock.now += FIRST_RETRY_SECONDS
+    await adapters.reconcile({"chat": [A]})
+    assert len(replicas.calls) == 2
+    replicas.refusing = set()
+    clock.now += MAX_RETRY_SECONDS
+    await adapters.reconcile({"chat": [A]})
+    assert list(adapters.loaded("a")) == ["pirate"]
+    assert adapters.failures("chat", "a") == {}
+
+
+async def test_an_adapter_without_files_never_reaches_the_engine_and_is_loaded_once_it_has_them(
+    adapters: Adapters, replicas: FakeReplicas, tmp_path: Path, clock: Clock
+) -> None:
+    adapters.desire("chat", "pirate", tmp_path / "late")
+    assert adapters.lacks_adapters("chat", A)
+    await adapters.reconcile({"chat": [A]})
+    assert replicas.calls == []
+    assert "adapter_config.json" in adapters.failures("chat", "a")["pirate"]
+    assert not adapters.lacks_adapters("chat", A)
+    write_adapter(tmp_path / "late")
+    clock.now += FIRST_RETRY_SECONDS
+    await adapters.reconcile({"chat": [A]})
+    assert replicas.names() == ["load a pirate"]
+    assert adapters.failures("chat", "a") == {}
+
+
+async def test_a_source_that_is_moved_away_changes_nothing(
+    adapters: Adapters, replicas: FakeReplicas, folder: str
+) -> None:
+    await adapters.add("chat", "pirate", folder, [A])
+    shutil.rmtree(folder)
+    await adapters.reconcile({"chat": [A, B]})
+    assert replicas.names() == ["load a pirate", "load b pirate"]
+
+
+async def test_an_adapter_whose_copy_is_gone_is_copied_again_or_unloaded(
+    adapters: Adapters, replicas: FakeReplicas, folder: str, clock: Clock
+) -> None:
+    adapter = await adapters.add("chat", "pirate", folder, [A])
+    shutil.rmtree(adapter.path)
+    await adapters.reconcile({"chat": [A]})
+    assert (adapter.path / "adapter_config.json").exists()
+    assert len(replicas.calls) == 1
+    shutil.rmtree(adapter.path)
+    shutil.rmtree(folder)
+    await adapters.reconcile({"chat": [A]})
+    assert replicas.names()[1:] == ["unload a pirate"]
+    assert adapters.loaded("a") == {}
+    assert list(adapters.failures("chat", "a")) == ["pirate"]
+
+
+async def test_an_adapter_is_replaced_under_its_name_without_a_gap(
+    adapters: Adapters, replicas: FakeReplicas, folder: str, clock: Clock
+) -> None:
+    old = await adapters.add("chat", "pirate", folder, [A])
+    write_adapter(Path(folder), b"better weights")
+    new = await adapters.add("chat", "pirate", folder, [A])
+    assert (old.name, new.name) == ("pirate", "pirate")
+    assert adapters.loaded("a") == {"pirate": new.engine_name}
+    assert replicas.calls[1:] == [("load", "http://a", new.engine_name)]
+    clock.now += RETIRE_SECONDS
+    await adapters.reconcile({"chat": [A]})
+    assert replicas.calls[2:] == [("unload", "http://a", old.engine_name)]
+    again = await adapters.add("chat", "pirate", folder, [A])
+    assert again == new
+    assert len(replicas.calls) == 3
+
+
+async def test_a_replacement_that_is_refused_leaves_the_old_one(
+    adapters: Adapters, replicas: FakeReplicas, folder: str
+) -> None:
+    old = await adapters.add("chat", "pirate", folder, [A])
+    write_adapter(Path(folder), b"bad weights")
+    replicas.refusing = {"http://a"}
+    with pytest.raises(EngineError):
+        await adapters.add("chat", "pirate", folder, [A])
+    await adapters.reconcile({"chat": [A]})
+    assert adapters.loaded("a") == {"pirate": old.engine_name}
+
+
+async def test_the_configurations_adapter_is_reloaded_from_its_own_path_only(
+    adapters: Adapters, folder: str, tmp_path: Path
+) -> None:
+    adapters.desire("chat", "pirate", Path(folder))
+    await adapters.reconcile({"chat": [A]})
+    before = adapters.loaded("a")
+    with pytest.raises(ConflictError, match="configuration"):
+        await adapters.add("chat", "pirate", str(write_adapter(tmp_path / "other")), [A])
+    write_adapter(Path(folder), b"new")
+    await adapters.add("chat", "pirate", folder, [A])
+    assert adapters.loaded("a") != before
 
 
 async def test_a_removed_one_is_unloaded_and_not_replayed(
@@ -84,7 +202,7 @@ async def test_a_removed_one_is_unloaded_and_not_replayed(
     await adapters.add("chat", "pirate", folder, [A])
     await adapters.remove("chat", "pirate", [A])
     await adapters.reconcile({"chat": [A, B]})
-    assert replicas.calls[-1] == ("unload", "http://a", "pirate")
+    assert replicas.names()[-1] == "unload a pirate"
     with pytest.raises(NotFoundError):
         await adapters.remove("chat", "pirate", [A])
 
@@ -98,6 +216,9 @@ async def test_names_and_room_are_checked_before_anyone_is_asked(
         await adapters.add("off", "pirate", folder, [A])
     with pytest.raises(ConflictError):
         await adapters.add("chat", "off", folder, [A])
+    for name in ("a@b", "", "x" * 200, 'q"'):
+        with pytest.raises(BadRequestError, match="'name'"):
+            await adapters.add("chat", name, folder, [A])
     await adapters.add("chat", "one", folder, [])
     await adapters.add("chat", "two", folder, [])
     with pytest.raises(ConflictError, match="2 adapters"):
@@ -118,6 +239,9 @@ def test_only_folders_below_a_root_are_opened(folder: str, tmp_path: Path) -> No
 def test_a_folder_without_an_adapter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadRequestError, match=r"adapter_config\.json"):
         validated_folder(str(tmp_path), [tmp_path])
+    for path in ("/a\x00b", "/\ud800"):
+        with pytest.raises(BadRequestError, match="valid path"):
+            validated_folder(path, [tmp_path])
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"model": 1, "name": "a", "path": "/b"}', b"\xff"])

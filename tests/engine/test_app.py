@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.engine.lora import write_adapter
 
 from quarterdeck.engine.app import App
 from quarterdeck.engine.door import Door
@@ -40,7 +41,7 @@ class FakeRay:
 
 @pytest.fixture
 def door(tmp_path: Path) -> Door:
-    settings = EngineDoorSettings("127.0.0.1", None, 0.1, 0.1, (tmp_path,), None)
+    settings = EngineDoorSettings("127.0.0.1", None, 0.1, 0.1, (tmp_path,), tmp_path / "copies", None)
     replicas = ReplicaClient(httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200))))
     return Door(MODELS, settings, MACHINE, FakeRay(), replicas, base=tmp_path, cache=tmp_path)
 
@@ -66,7 +67,7 @@ async def test_health_follows_ray(client: httpx.AsyncClient, door: Door) -> None
 async def test_an_adapter_is_added_and_removed_by_a_name_with_a_slash(
     client: httpx.AsyncClient, tmp_path: Path
 ) -> None:
-    (tmp_path / "adapter_config.json").write_text("{}")
+    write_adapter(tmp_path)
     order = {"model": "org/chat", "name": "ft:a/b", "path": str(tmp_path)}
     assert (await client.post("/adapters", content=json.dumps(order))).json() == {"model": "org/chat", "name": "ft:a/b"}
     assert (await client.delete("/adapters/org%2Fchat/ft:a%2Fb")).json()["deleted"] is True

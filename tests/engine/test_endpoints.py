@@ -1,10 +1,27 @@
 """Ray Serve's details become the rows that the gateway polls."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from quarterdeck.engine.endpoints import DeployedModel, endpoint_rows, failure, last_line, replica_urls
 
 CHAT = DeployedModel("org/chat", "org-chat-1a2b3c", "generate", 64, detail="waiting for deployment")
+
+
+class FakeAdapters:
+    """The same for every replica."""
+
+    def __init__(self, loaded: Mapping[str, str] | None = None, failed: Mapping[str, str] | None = None) -> None:
+        self._loaded, self._failed = loaded or {}, failed or {}
+
+    def loaded(self, replica: str) -> Mapping[str, str]:
+        return self._loaded
+
+    def failures(self, model: str, replica: str) -> Mapping[str, str]:
+        return self._failed
+
+
+NONE = FakeAdapters()
 
 
 def _replica(name: str, state: str = "RUNNING") -> dict[str, Any]:
@@ -23,11 +40,14 @@ def _group(*names: str) -> dict[str, Any]:
 
 def test_a_running_replica_is_ready_at_its_own_port() -> None:
     known = {"SERVE_REPLICA::org-chat-1a2b3c#a": "http://127.0.0.1:30000/org-chat-1a2b3c"}
-    (row,) = endpoint_rows([CHAT], _details(_replica("a")), known, {"SERVE_REPLICA::org-chat-1a2b3c#a": {"pirate"}})
+    (row,) = endpoint_rows(
+        [CHAT], _details(_replica("a")), known, FakeAdapters({"pirate": "pirate@1f"}, {"late": "no files"})
+    )
     assert row.as_dict() == {
         "id": "org/chat#a",
         "model": "org/chat",
-        "adapters": ["pirate"],
+        "adapters": {"pirate": "pirate@1f"},
+        "failed_adapters": {"late": "no files"},
         "url": "http://127.0.0.1:30000/org-chat-1a2b3c",
         "state": "ready",
         "max_running": 64,
@@ -38,40 +58,40 @@ def test_a_running_replica_is_ready_at_its_own_port() -> None:
 
 def test_a_stopping_replica_drains_at_the_port_it_had() -> None:
     known = {"SERVE_REPLICA::org-chat-1a2b3c#a": "http://h:1"}
-    (row,) = endpoint_rows([CHAT], _details(_replica("a", "STOPPING")), known, {})
+    (row,) = endpoint_rows([CHAT], _details(_replica("a", "STOPPING")), known, NONE)
     assert (row.state, row.url) == ("draining", "http://h:1")
 
 
 def test_one_that_stops_before_it_had_a_port_is_not_listed() -> None:
-    (row,) = endpoint_rows([CHAT], _details(_replica("a", "STOPPING")), {}, {})
+    (row,) = endpoint_rows([CHAT], _details(_replica("a", "STOPPING")), {}, NONE)
     assert (row.id, row.state) == ("org/chat", "starting")
 
 
 def test_a_replica_without_a_port_is_still_starting() -> None:
-    (row,) = endpoint_rows([CHAT], _details(_replica("a")), {}, {})
+    (row,) = endpoint_rows([CHAT], _details(_replica("a")), {}, NONE)
     assert (row.state, row.url) == ("starting", "")
 
 
 def test_a_replica_that_lacks_an_adapter_is_still_starting() -> None:
     name = "SERVE_REPLICA::org-chat-1a2b3c#a"
-    (row,) = endpoint_rows([CHAT], _details(_replica("a")), {name: "http://h:1"}, {}, incomplete={name})
+    (row,) = endpoint_rows([CHAT], _details(_replica("a")), {name: "http://h:1"}, NONE, incomplete={name})
     assert (row.state, row.detail) == ("starting", "loading adapters")
 
 
 def test_all_drain_when_the_door_does() -> None:
     known = {f"SERVE_REPLICA::org-chat-1a2b3c#{name}": "http://h:1" for name in "ab"}
-    listed = endpoint_rows([CHAT], _details(_replica("a"), _replica("b", "STARTING")), known, {}, is_draining=True)
+    listed = endpoint_rows([CHAT], _details(_replica("a"), _replica("b", "STARTING")), known, NONE, is_draining=True)
     assert [row.state for row in listed] == ["draining", "starting"]
 
 
 def test_a_model_without_a_replica_is_listed_once_with_its_progress() -> None:
-    (row,) = endpoint_rows([CHAT], {}, {}, {})
+    (row,) = endpoint_rows([CHAT], {}, {}, NONE)
     assert (row.id, row.state, row.url, row.detail) == ("org/chat", "starting", "", "waiting for deployment")
 
 
 def test_a_failed_model_says_why() -> None:
     text = "Traceback:\n  File x\nValueError: no such quantization\n\nThe above exception ..."
-    (row,) = endpoint_rows([CHAT], _details(status="DEPLOY_FAILED", message=text), {}, {})
+    (row,) = endpoint_rows([CHAT], _details(status="DEPLOY_FAILED", message=text), {}, NONE)
     assert row.detail == "failed: ValueError: no such quantization"
 
 

@@ -102,7 +102,7 @@ def test_a_chat_model_on_a_processor() -> None:
         "tool_call_parser": "hermes",
         "enable_lora": True,
         "max_loras": 4,
-        "max_cpu_loras": 4,
+        "max_cpu_loras": 8,
         "max_lora_rank": 16,
         "dtype": "bfloat16",
         "enforce_eager": True,

@@ -23,6 +23,7 @@ def command() -> None:
 def _detail(model: dict[str, str], states: dict[str, dict[str, str]]) -> str:
     if model["root"] != model["id"]:
         return f"alias of {model['root']}"
+    detail = states.get(model["id"], {}).get("detail", "")
     if parent := model.get("parent"):
-        return f"adapter of {parent}"
-    return states.get(model["id"], {}).get("detail", "")
+        return f"adapter of {parent}: {detail}" if detail else f"adapter of {parent}"
+    return detail

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from quarterdeck import processes
 from quarterdeck.engine import shared_memory
-from quarterdeck.engine.adapters import Adapter, Adapters, Replica
+from quarterdeck.engine.adapter_store import AdapterStore
+from quarterdeck.engine.adapters import Adapters, Replica
 from quarterdeck.engine.deployer import Deployer, deployment_request
 from quarterdeck.engine.endpoints import DeployedModel, EndpointRow, endpoint_rows, replica_urls
 from quarterdeck.engine.machine import Machine
@@ -83,11 +84,12 @@ class Door:
         self._is_draining = False
         self.is_healthy = False
         capacity = {model.name: model.engine.max_adapters for model in self._models if model.engine}
-        self.adapters = Adapters(replicas, capacity, settings.adapter_roots)
+        store = AdapterStore(settings.adapter_copies)
+        self.adapters = Adapters(replicas, capacity, settings.adapter_roots, store)
         for model in self._models:
             for adapter in model.engine.adapters if model.engine else ():
                 path = (base / Path(adapter.source).expanduser()).resolve()
-                self.adapters.desire(model.name, Adapter(adapter.name, path))
+                self.adapters.desire(model.name, adapter.name, path)
 
     def endpoints(self) -> list[EndpointRow]:
         incomplete = {
@@ -125,6 +127,7 @@ class Door:
         async with asyncio.TaskGroup() as group:
             group.create_task(deployer.deploy(request))
             group.create_task(self._watch())
+            group.create_task(self._keep_adapters())
 
     async def drain(self) -> None:
         """Report draining and wait for active requests. A joined cluster outlives the door: returns at once."""
@@ -154,12 +157,18 @@ class Door:
             else:
                 self.is_healthy, answered = True, time.monotonic()
                 self._remember_urls()
-                await self.adapters.reconcile(self._serving())
             if self._cluster.is_ours:
                 if missing := missing_daemons(processes.descendants(os.getpid())):
                     raise RayLostError(f"Ray has died: {missing} not running")
                 await in_thread(end_orphans, 60)
             await asyncio.sleep(_READY_POLL_S if all(row.state == "ready" for row in self.endpoints()) else _POLL_S)
+
+    async def _keep_adapters(self) -> None:
+        """Reconcile apart from `_watch`: loading an adapter may take a minute."""
+        while True:
+            if self.is_healthy and not self._is_draining:
+                await self.adapters.reconcile(self._serving())
+            await asyncio.sleep(_READY_POLL_S)
 
     def _remember_urls(self) -> None:
         listed = {
@@ -183,7 +192,7 @@ class Door:
             models,
             self._details,
             self._urls,
-            self.adapters.loaded,
+            self.adapters,
             incomplete=incomplete,
             is_draining=self._is_draining,
         )

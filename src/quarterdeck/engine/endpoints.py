@@ -6,7 +6,7 @@ replica: so known ports are passed in (`known_urls`), kept as long as the replic
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 State = Literal["starting", "ready", "draining"]
 
@@ -28,6 +28,18 @@ class DeployedModel:
     """The deployment's progress until Serve lists it, or why it failed."""
 
 
+class AdapterStates(Protocol):
+    """The adapters of a replica."""
+
+    def loaded(self, replica: str) -> Mapping[str, str]:
+        """The engine's names of the loaded adapters, by public name."""
+        ...
+
+    def failures(self, model: str, replica: str) -> Mapping[str, str]:
+        """Why adapters are missing, by public name."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class EndpointRow:
     """One replica, or a model without one."""
@@ -39,13 +51,17 @@ class EndpointRow:
     max_running: int
     task: str
     detail: str = ""
-    adapters: Sequence[str] = field(default=())
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    """The engine's names of the loaded adapters, by public name. Equal names are equal contents."""
+    failed_adapters: Mapping[str, str] = field(default_factory=dict)
+    """Why adapters are missing, by public name."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "id": self.id,
             "model": self.model,
-            "adapters": list(self.adapters),
+            "adapters": dict(self.adapters),
+            "failed_adapters": dict(self.failed_adapters),
             "url": self.url,
             "state": self.state,
             "max_running": self.max_running,
@@ -72,14 +88,14 @@ def endpoint_rows(
     models: Sequence[DeployedModel],
     details: Mapping[str, Any],
     known_urls: Mapping[str, str],
-    adapters: Mapping[str, Collection[str]],
+    adapters: AdapterStates,
     *,
     incomplete: Collection[str] = (),
     is_draining: bool = False,
 ) -> list[EndpointRow]:
     """Return a row for every replica of every model.
 
-    `adapters`: the loaded adapters by replica name. `incomplete`: replicas that lack an adapter; they are not ready,
+    `incomplete`: replicas that lack an adapter; they are not ready,
     because a request for it would get a 404.
     """
     listed: list[EndpointRow] = []
@@ -90,7 +106,7 @@ def endpoint_rows(
                 model,
                 replica,
                 known_urls.get(replica["actor_name"], ""),
-                adapters.get(replica["actor_name"], ()),
+                adapters,
                 is_complete=replica["actor_name"] not in incomplete,
                 is_draining=is_draining,
             )
@@ -127,7 +143,7 @@ def _row(
     model: DeployedModel,
     replica: Mapping[str, Any],
     url: str,
-    adapters: Collection[str],
+    adapters: AdapterStates,
     *,
     is_complete: bool,
     is_draining: bool,
@@ -148,7 +164,8 @@ def _row(
         max_running=model.max_running,
         task=model.task,
         detail=detail,
-        adapters=sorted(adapters),
+        adapters=adapters.loaded(replica["actor_name"]),
+        failed_adapters=adapters.failures(model.name, replica["actor_name"]),
     )
 
 

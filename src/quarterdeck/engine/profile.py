@@ -142,7 +142,8 @@ def _engine_kwargs(engine: EngineConfig) -> dict[str, Any]:
         kwargs |= {
             "enable_lora": True,
             "max_loras": engine.max_adapters,
-            "max_cpu_loras": max(engine.max_adapters, len(engine.adapters)),
+            # Twice: an adapter that is being replaced and its successor are both loaded.
+            "max_cpu_loras": 2 * max(engine.max_adapters, len(engine.adapters)),
             "max_lora_rank": engine.max_adapter_rank,
         }
     return kwargs

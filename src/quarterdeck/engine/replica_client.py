@@ -4,9 +4,11 @@ import re
 
 import httpx
 
-from quarterdeck.engine.adapters import Adapter
+from quarterdeck.engine.adapter_store import Adapter
 from quarterdeck.errors import EngineError, EngineUnavailableError
 
+_ALREADY_LOADED = "has already been loaded"
+"""In vLLM's refusal of a name that it has."""
 _RUNNING = re.compile(r"^vllm:num_requests_(?:running|waiting)\{[^}]*\} (\S+)$", re.MULTILINE)
 
 
@@ -17,12 +19,18 @@ class ReplicaClient:
         self._client = client
 
     async def load(self, url: str, adapter: Adapter) -> None:
-        # `load_inplace`: after a lost response the same adapter is loaded again, which is not an error.
-        body = {"lora_name": adapter.name, "lora_path": str(adapter.path), "load_inplace": True}
-        await self._post(f"{url}/v1/load_lora_adapter", body)
+        """Load an adapter, unless the replica has it. Raises EngineError."""
+        # Never `load_inplace`: with it, vLLM reads the files from disk at every step of a request.
+        body = {"lora_name": adapter.engine_name, "lora_path": str(adapter.path)}
+        try:
+            await self._post(f"{url}/v1/load_lora_adapter", body)
+        except EngineError as error:
+            # After a lost response. Equal names are equal contents.
+            if _ALREADY_LOADED not in error.message:
+                raise
 
-    async def unload(self, url: str, name: str) -> None:
-        await self._post(f"{url}/v1/unload_lora_adapter", {"lora_name": name})
+    async def unload(self, url: str, engine_name: str) -> None:
+        await self._post(f"{url}/v1/unload_lora_adapter", {"lora_name": engine_name})
 
     async def active_requests(self, url: str) -> int:
         """Return how many requests run or wait. 0 if the replica does not answer: it has none to wait for."""

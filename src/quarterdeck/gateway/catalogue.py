@@ -24,10 +24,10 @@ class Availability:
 
 
 def names(directory: Directory, endpoints: Sequence[Endpoint]) -> dict[str, ServedModel]:
-    """All names of the configuration, and adapters that endpoints have loaded since."""
+    """All names of the configuration, and adapters that endpoints have loaded or failed to load since."""
     found = dict(directory.names)
     for endpoint in endpoints:
-        for adapter in sorted(endpoint.spec.adapters):
+        for adapter in sorted({*endpoint.spec.adapters, *endpoint.spec.failed_adapters}):
             if adapter not in found and (served := directory.adapter(adapter, endpoint.spec.model)) is not None:
                 found[adapter] = served
     return found
@@ -58,6 +58,8 @@ def availability(name: str, endpoints: Sequence[Endpoint], now: float) -> Availa
     for endpoint in endpoints:
         spec = endpoint.spec
         if not spec.serves(name):
+            if (reason := spec.failed_adapters.get(name)) and best.state == "unavailable":
+                best = Availability("unavailable", reason, spec.task)
             continue
         state = "resting" if spec.state == "ready" and endpoint.breaker.is_ejected(now) else spec.state
         if _RANK[state] > _RANK[best.state]:

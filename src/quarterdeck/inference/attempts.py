@@ -89,13 +89,13 @@ class Attempts:
         self.end(call, lost.error, time.time())
         tried = [origin]
         while len(tried) <= 1 + gateway.retries and self._now() < deadline:
-            if (choice := call.selection.replacement(tried, self._now())) is None:
+            if (choice := call.selection.replacement(tried, call.engine_name, self._now())) is None:
                 break
             endpoint = choice.endpoint
             tried.append(endpoint)
             self._begin(call, choice)
             meter.engine_started = began  # the seconds of the first engine are paid for as well
-            model = endpoint.spec.upstream_model or choice.served.name
+            model = endpoint.spec.name_of(choice.served.name) or choice.served.name
             try:
                 continuation = await plan_continuation(self._engines, endpoint, model, members, parsed, lost)
                 if continuation is None:
@@ -137,9 +137,19 @@ class Attempts:
 
     def _call(self, call: Call, choice: Choice, body: bytes, deadline: float) -> Awaitable[EngineAnswer]:
         endpoint, head = choice.endpoint, call.head
-        body = adapt_body(body, endpoint, choice.renamed)
+        name, renamed = choice.served.name, choice.renamed
+        call.engine_name = engine_name = endpoint.spec.engine_names.get(name, "")
+        if engine_name:
+            renamed = engine_name
+        body = adapt_body(body, endpoint, renamed)
         return self._engines.open(
-            endpoint, head.operation, body, head.engine_headers, limit=deadline, timeouts=choice.timeouts
+            endpoint,
+            head.operation,
+            body,
+            head.engine_headers,
+            limit=deadline,
+            timeouts=choice.timeouts,
+            public_name=(engine_name, name) if engine_name else None,
         )
 
     async def _wait(self, call: Call, served: ServedModel, deadline: float) -> bool:

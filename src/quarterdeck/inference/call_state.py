@@ -36,6 +36,8 @@ class Call(msgspec.Struct, eq=False):
     """Headers of the answer beside its own: rate limits, the cache."""
     is_local: bool
     """Admitted without Redis."""
+    engine_name: str = ""
+    """The name of the adapter at the endpoint that was called last, with its content's hash. Empty for a model."""
     attempt: float | None = None
     """Start of the running attempt, Unix seconds. None: no attempt is running."""
 

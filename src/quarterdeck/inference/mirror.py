@@ -75,7 +75,8 @@ class Mirror:
             meter.engine_started = time.time()
             endpoint.load.begin(tokens)
             try:
-                await self._call(meter, adapt_body(body, endpoint, served.name), loop.time() + seconds)
+                name = endpoint.spec.name_of(served.name) or served.name
+                await self._call(meter, adapt_body(body, endpoint, name), loop.time() + seconds)
             except APIError as error:
                 if isinstance(error, EngineError):
                     self._router.balancer.report_failure(endpoint, served, loop.time())

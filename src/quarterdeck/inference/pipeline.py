@@ -32,7 +32,7 @@ from quarterdeck.inference.mirror import MAX_RUNNING as MAX_MIRRORED
 from quarterdeck.inference.mirror import Mirror
 from quarterdeck.inference.preparation import prepare_body
 from quarterdeck.inference.request import InferenceRequest, decode
-from quarterdeck.inference.routing.directory import Directory
+from quarterdeck.inference.routing.directory import Directory, ServedModel
 from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.resolution import resolve
 from quarterdeck.inference.routing.router import Router
@@ -116,7 +116,8 @@ class Pipeline:
         """Limits, budgets and the exact cache. What was reserved is renewed until the call is settled."""
         served, route = selection.served, selection.route
         body = prepare_body(request, served, head.principal.limits)
-        lookup = self._cache.look_up(head, request, served)
+        engine_name = "" if served.name == served.model else self._engine_name(served)
+        lookup = self._cache.look_up(head, request, served, engine_name=engine_name)
         admitted = await self.gate.admit(head, request, served, reserved, lookup=lookup, gateway=gateway)
         if admitted.principal is not head.principal:
             head = msgspec.structs.replace(head, principal=admitted.principal)
@@ -158,6 +159,8 @@ class Pipeline:
             self._closing.finish(call, "error", APIError("The gateway failed.", code="internal_error"))
             raise
         call.meter.first_token = time.time()
+        if call.lookup is not None:
+            call.lookup.check_adapter(call.engine_name)
         if answer.stream is None:
             return self._whole_reply(call, answer)
         return self._streamed_reply(call, answer.stream, gateway, deadline)
@@ -187,6 +190,11 @@ class Pipeline:
         now = time.time()
         self._closing.finish_from_cache(call, found, now)
         return call.lookup.replay(found, now, shows_usage=call.request.shows_usage, headers=call.headers)
+
+    def _engine_name(self, served: ServedModel) -> str:
+        """The name of an adapter at its endpoints. While it is replaced they differ, and the first one counts."""
+        endpoints = self._endpoints.serving(served.name)
+        return endpoints[0].spec.engine_names.get(served.name, "") if endpoints else ""
 
     def _has_engine(self, model: str) -> bool:
         return any(each.name == model and each.engine is not None for each in self._directory.current.config.models)

@@ -41,7 +41,7 @@ def prepare_body(request: InferenceRequest, served: ServedModel, limits: Limits)
 
 def adapt_body(body: bytes, endpoint: Endpoint, renamed: str | None = None) -> bytes:
     """A prepared body for one endpoint: the endpoint's name for the model, and without vLLM's own parameters where the
-    endpoint is not vLLM. `renamed`: the model's name where it is not the one that the body was prepared for."""
+    endpoint is not vLLM. `renamed`: the engine's name where it is not the one that the body was prepared for."""
     name = endpoint.spec.upstream_model or renamed
     if name is None and endpoint.spec.kind == "vllm":
         return body

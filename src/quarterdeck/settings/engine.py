@@ -234,6 +234,12 @@ class EngineDoorSettings:
     Default: the state and the cache folder, where fine-tuning and downloads put them. A path in a request must not
     open any other file on this machine.
     """
+    adapter_copies: Path
+    """QUARTERDECK_ADAPTER_COPIES, `adapter-copies` in the state folder: copies of the loaded adapters.
+
+    Engines read only the copies, so that a folder that changes or disappears affects no request. In a cluster that the
+    engine joins (RAY_ADDRESS) it must be a folder that all nodes share.
+    """
     thread_binding: str | None
     """VLLM_CPU_OMP_THREADS_BIND: cores of vLLM's threads, passed unchanged. Unset: all cores of a small machine."""
 
@@ -255,5 +261,8 @@ class EngineDoorSettings:
                 Path(root).expanduser().absolute() for root in (roots.split(":") if roots else ()) if root
             )
             or (environment.state, environment.cache),
+            adapter_copies=Path(variables.get("QUARTERDECK_ADAPTER_COPIES") or environment.state / "adapter-copies")
+            .expanduser()
+            .absolute(),
             thread_binding=variables.get("VLLM_CPU_OMP_THREADS_BIND") or None,
         )

@@ -1,6 +1,13 @@
-"""LoRA adapters: a name and a path. Each generates different text: its name seeds the generator."""
+"""LoRA adapters: a name and a path. Each generates different text: its weights seed the generator.
 
+A folder that exists is read when it is loaded, and its content is the weights; a path that doesn't exist is accepted,
+and the name is the weights. As in vLLM, an adapter loaded with `load_inplace` is read again for each request, and the
+engine ends if its folder has disappeared; and the prefix cache knows an adapter by its name only.
+"""
+
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +20,9 @@ class Adapter:
     name: str
     path: str
     base: str
+    weights: str = ""
+    """Seeds the text. Empty: the name."""
+    inplace: bool = False
 
 
 def parse_module(text: str, base: str) -> Adapter:
@@ -31,10 +41,21 @@ def parse_module(text: str, base: str) -> Adapter:
 class Adapters:
     def __init__(self, modules: list[str], base: str) -> None:
         self._base = base
-        self._loaded = {adapter.name: adapter for adapter in (parse_module(text, base) for text in modules)}
+        parsed = [parse_module(text, base) for text in modules]
+        self._loaded = {each.name: Adapter(each.name, each.path, each.base, _weights(each.path)) for each in parsed}
 
     def __contains__(self, name: str) -> bool:
         return name in self._loaded
+
+    def weights(self, name: str) -> str:
+        """What seeds an adapter's text now. Raises FileNotFoundError where vLLM's engine core ends."""
+        adapter = self._loaded[name]
+        weights = adapter.weights
+        if adapter.inplace and weights:
+            weights = _weights(adapter.path)
+            if not weights:
+                raise FileNotFoundError(adapter.path)
+        return weights or name
 
     def all(self) -> list[Adapter]:
         return list(self._loaded.values())
@@ -48,7 +69,7 @@ class Adapters:
                 "'load_inplace' to True.",
                 type="InvalidUserInput",
             )
-        self._loaded[name] = Adapter(name, path, self._base)
+        self._loaded[name] = Adapter(name, path, self._base, _weights(path), inplace)
         return f"Success: LoRA adapter '{name}' added successfully."
 
     def unload(self, name: str) -> str:
@@ -58,3 +79,14 @@ class Adapters:
             raise VLLMError(f"The lora adapter '{name}' cannot be found.", status=404, type="NotFoundError")
         del self._loaded[name]
         return f"Success: LoRA adapter '{name}' removed successfully."
+
+
+def _weights(path: str) -> str:
+    """A digest of the folder's files. Empty if there is no such folder."""
+    folder = Path(path)
+    if not path or not folder.is_dir():
+        return ""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("adapter_*")):
+        digest.update(file.name.encode() + b"\n" + file.read_bytes())
+    return digest.hexdigest()

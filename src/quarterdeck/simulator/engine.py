@@ -85,7 +85,10 @@ class Engine:
             name = next((name for name, each in tasks.items() if each in (task, "any")), self.config.names[0])
             return self.hosted_model(name, task)
         if model in self.adapters:
-            return HostedModel(model, model, model)
+            try:
+                return HostedModel(model, self.adapters.weights(model), model)
+            except FileNotFoundError:
+                self.exit_process(1)
         if model not in tasks:
             raise model_not_found(model)
         if task and tasks[model] not in (task, "any"):

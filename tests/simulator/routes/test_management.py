@@ -25,9 +25,9 @@ async def test_the_engine_tells_of_itself() -> None:
         endpoints = (await client.get("/endpoints")).json()["endpoints"]
         assert (await client.get("/version")).json() == {"version": "0.29.0"}
         assert (await client.get("/health")).status_code == 200
-    first = {"id": "m#1", "model": "m", "adapters": ["pirate"], "url": "http://simulator", "state": "ready"}
+    first = {"id": "m#1", "model": "m", "adapters": {"pirate": "pirate"}, "url": "http://simulator", "state": "ready"}
     assert endpoints[0] == first | {"max_running": 32, "task": "generate", "detail": ""}
-    assert (endpoints[1]["model"], endpoints[1]["task"], endpoints[1]["adapters"]) == ("e", "embed", [])
+    assert (endpoints[1]["model"], endpoints[1]["task"], endpoints[1]["adapters"]) == ("e", "embed", {})
 
 
 async def test_a_starting_engine_refuses_and_says_so() -> None:

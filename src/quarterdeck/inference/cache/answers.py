@@ -128,6 +128,11 @@ class Lookup(msgspec.Struct, eq=False):
         """Keep an engine's answer that is not a stream."""
         self.body, self.content_type = body, content_type
 
+    def check_adapter(self, engine_name: str) -> None:
+        """The adapter that answers. An answer of other weights than those of the key is not stored."""
+        if self.query is not None and self.query.policy.engine_name != engine_name:
+            self.give_up()
+
     def give_up(self) -> None:
         """There will be no answer to store. Followers continue at once, before the record is settled."""
         if self.flight is not None:
@@ -176,11 +181,12 @@ class AnswerCache:
         request: InferenceRequest,
         served: ServedModel,
         *,
+        engine_name: str = "",
         prompt_version: str = "",
     ) -> Lookup | None:
-        """The lookup of a request. None: its model is not cached."""
+        """The lookup of a request. None: its model is not cached. `engine_name`: an adapter's name at its endpoints."""
         parsed, members = request.parsed, request.members
-        policy = self._policies.resolve(parsed.model, served)
+        policy = self._policies.resolve(parsed.model, served, engine_name)
         if policy is None:
             return None
         control = UNRESTRICTED

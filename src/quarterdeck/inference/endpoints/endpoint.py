@@ -8,7 +8,7 @@ Four parts, each changed by one owner:
 * `breaker`  whether it is offered requests; updated by routing and by `health_checks`
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -30,6 +30,10 @@ class EndpointSpec:
     state: State = "ready"
     adapters: frozenset[str] = frozenset()
     """Names of the adapters it has loaded."""
+    engine_names: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Its names of those adapters, where they differ. They carry the content's hash: equal names are equal weights."""
+    failed_adapters: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Why it lacks other adapters, by name."""
     max_running: int = 64
     """Requests it runs at once before it queues."""
     task: str = "generate"
@@ -48,6 +52,10 @@ class EndpointSpec:
     def serves(self, name: str) -> bool:
         """Whether `name` is its model or one of its adapters."""
         return name == self.model or name in self.adapters
+
+    def name_of(self, name: str) -> str | None:
+        """Its name of a model or adapter. None: the same."""
+        return self.upstream_model or (self.engine_names.get(name) if self.engine_names else None)
 
     def is_same_server(self, other: "EndpointSpec") -> bool:
         """Whether both name the same server, called in the same way: load and failures then carry over."""

@@ -145,7 +145,9 @@ class ListedEndpoint(msgspec.Struct, frozen=True):
     model: str
     state: State
     url: str = ""
-    adapters: list[str] = []
+    adapters: list[str] | dict[str, str] = []
+    """Names, or the engine's names by public name."""
+    failed_adapters: dict[str, str] = {}
     max_running: Annotated[int, msgspec.Meta(ge=1)] = 64
     task: str = "generate"
     detail: str = ""
@@ -157,6 +159,8 @@ class ListedEndpoint(msgspec.Struct, frozen=True):
             url=self.url,
             state=self.state,
             adapters=frozenset(self.adapters),
+            engine_names=self.adapters if isinstance(self.adapters, dict) else {},
+            failed_adapters=self.failed_adapters,
             max_running=self.max_running,
             task=self.task,
             detail=self.detail,

@@ -17,6 +17,7 @@ from quarterdeck.inference.engine.error_translation import (
     error_of_response,
     redacted,
     with_engine_status,
+    with_public_name,
 )
 from quarterdeck.inference.engine.stream import EngineStream
 from quarterdeck.net.http_client import HttpClient
@@ -55,11 +56,13 @@ class EngineClient:
         *,
         limit: float = FOREVER,
         timeouts: Timeouts | None = None,
+        public_name: tuple[str, str] | None = None,
     ) -> EngineAnswer:
         """Send a request and wait for the first event or the whole body.
 
-        `limit` is the loop's time at which the answer must be complete. Raises EngineUnavailableError where another
-        endpoint may be tried, BadRequestError and the like where the engine refuses the request, else EngineError.
+        `public_name`: the engine's name of the model, and the one that the answer shows instead. `limit` is the loop's
+        time at which the answer must be complete. Raises EngineUnavailableError where another endpoint may be tried,
+        BadRequestError and the like where the engine refuses the request, else EngineError.
         """
         address = endpoint.address
         head = address.heads.get(path) or address.head(path)
@@ -76,7 +79,7 @@ class EngineClient:
             content_type = connection.header(b"content-type") or b"application/json"
             media_type = content_type.lower()
             if connection.status == 200 and media_type.startswith(b"text/event-stream"):
-                stream = EngineStream(self._client, endpoint, connection)
+                stream = EngineStream(self._client, endpoint, connection, public_name)
                 stream.first = stream.take() or await stream.read()
                 stream.check_first()
                 return EngineAnswer(content_type, stream=stream)
@@ -84,6 +87,8 @@ class EngineClient:
             if connection.status != 200:
                 retry_after = connection.header(b"retry-after")
                 raise error_of_response(connection.status, redacted(body, endpoint), retry_after)
+            if public_name is not None:
+                body = with_public_name(body, *public_name)
             return EngineAnswer(content_type, body, _checked(body, media_type, endpoint))
         except UpstreamError as error:
             raise error_of_failure(error) from error

@@ -63,8 +63,21 @@ def with_engine_status(error: APIError, status: int) -> APIError:
 
 
 def redacted(data: bytes, endpoint: Endpoint) -> bytes:
-    """An engine's error body without the endpoint's API key: some engines quote what they were sent."""
-    return data.replace(endpoint.spec.api_key.encode(), b"[redacted]") if endpoint.spec.api_key else data
+    """An engine's error body without the endpoint's API key, as some engines quote what they were sent, and with the
+    public names of its adapters."""
+    if endpoint.spec.api_key:
+        data = data.replace(endpoint.spec.api_key.encode(), b"[redacted]")
+    for name, engine_name in endpoint.spec.engine_names.items():
+        data = data.replace(engine_name.encode(), name.encode())
+    return data
+
+
+def with_public_name(data: bytes, engine_name: str, name: str) -> bytes:
+    """Answers and events with the public name of the adapter that the engine used. In a JSON string the quotes would be
+    escaped, so only members match."""
+    engines, public = engine_name.encode(), name.encode()
+    data = data.replace(b'"model":"%b"' % engines, b'"model":"%b"' % public)
+    return data.replace(b'"model": "%b"' % engines, b'"model": "%b"' % public)
 
 
 def _by_status(status: int, message: str, code: str | None, param: str | None, retry_after: str | None) -> APIError:

@@ -9,6 +9,7 @@ from quarterdeck.inference.engine.error_translation import (
     error_of_failure,
     redacted,
     with_engine_status,
+    with_public_name,
 )
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.http_connection import HttpConnection, UpstreamError
@@ -16,16 +17,23 @@ from quarterdeck.protocol import sse
 
 
 class EngineStream:
-    """Must be closed, whether it was read to its end or not."""
+    """Must be closed, whether it was read to its end or not. `public_name` as in `EngineClient.open`."""
 
-    __slots__ = ("_client", "_connection", "_endpoint", "_is_closed", "_splitter", "first")
+    __slots__ = ("_client", "_connection", "_endpoint", "_is_closed", "_public_name", "_splitter", "first")
 
-    def __init__(self, client: HttpClient, endpoint: Endpoint, connection: HttpConnection) -> None:
+    def __init__(
+        self,
+        client: HttpClient,
+        endpoint: Endpoint,
+        connection: HttpConnection,
+        public_name: tuple[str, str] | None = None,
+    ) -> None:
         self._client = client
         self._endpoint = endpoint
         self._connection = connection
         self._splitter = sse.EventSplitter()
         self._is_closed = False
+        self._public_name = public_name
         self.first = b""
         """The first events; set by `EngineClient.open`."""
 
@@ -50,7 +58,7 @@ class EngineStream:
         try:
             while piece := await self._connection.read():
                 if whole := self._splitter.feed(piece):
-                    return whole
+                    return whole if self._public_name is None else with_public_name(whole, *self._public_name)
         except (UpstreamError, sse.EventTooLongError) as error:
             raise error_of_failure(error) from error
         return self._last()
@@ -60,7 +68,7 @@ class EngineStream:
         try:
             while piece := self._connection.take():
                 if whole := self._splitter.feed(piece):
-                    return whole
+                    return whole if self._public_name is None else with_public_name(whole, *self._public_name)
         except (UpstreamError, sse.EventTooLongError) as error:
             raise error_of_failure(error) from error
         return None if piece is None else self._last()

@@ -86,4 +86,4 @@ async def _prompt(engines: EngineClient, endpoint: Endpoint, name: str, body: by
 
 
 async def _count(engines: EngineClient, endpoint: Endpoint, name: str, fields: Mapping[str, object]) -> int | None:
-    return await engines.count(endpoint, {"model": endpoint.spec.upstream_model or name, **fields})
+    return await engines.count(endpoint, {"model": endpoint.spec.name_of(name) or name, **fields})

@@ -101,7 +101,9 @@ async def list_endpoints(connection: ClientConnection, engine: Engine, faults: F
         {
             "id": config.endpoint_id if config.endpoint_id and name == first else f"{name}#1",
             "model": name,
-            "adapters": [each.name for each in engine.adapters.all()] if name == first else [],
+            "adapters": {each.name.partition("@")[0]: each.name for each in engine.adapters.all()}
+            if name == first
+            else {},
             "url": engine.url or f"http://{connection.header(b'host') or 'localhost'}",
             "state": engine.state,
             "max_running": config.max_num_seqs,
