@@ -1,7 +1,7 @@
 """LoRA adapters: which each model should have, which each replica has, and the calls that reconcile the two.
 
 vLLM loads an adapter into one replica and forgets it when the replica ends. So the door keeps the desired adapters and
-reconciles once a second: a new or restarted replica gets those it lacks. An adapter that can't be loaded is retried, and
+reconciles each second: a new or restarted replica gets those it lacks. An adapter that can't be loaded is retried, and
 the endpoints say why it is missing; its model is served all the same.
 """
 
