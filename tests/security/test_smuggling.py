@@ -193,3 +193,36 @@ async def test_no_request_line_is_a_way_past_the_key(bench: Bench) -> None:
         answer = await rest(peer)
         assert answer == b"" or answer.split(b" ")[1] in (b"400", b"401"), (line, answer)
         assert bench.pipeline.calls == [], line
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/admin/keys", "/v1/models", "/healthz"])
+async def test_a_length_of_thousands_of_zeros_is_no_error_of_ours(bench: Bench, path: str) -> None:
+    for key in (b"", f"authorization: Bearer {USER}\r\n".encode()):
+        for length, body in ((b"0" * 5_000, b""), (b"0" * 5_000 + b"2", b"{}")):
+            peer = await bench.connect()
+            head = f"POST {path} HTTP/1.1\r\nhost: x\r\n".encode() + key
+            await peer.send(head + b"content-length: " + length + b"\r\n\r\n" + body + REQUEST)
+            status, _ = await peer.answer()
+            assert status < 500, (path, length[-1:])
+            assert await peer.answer() == (200, {"ok": True})
+
+
+@pytest.mark.parametrize(
+    "coding",
+    [b"gzip, chunked", b"gzip,chunked", b"gzip\r\ntransfer-encoding: chunked", b"chunked, chunked", b"x, Chunked"],
+)
+async def test_a_body_in_another_transfer_coding_is_refused(bench: Bench, coding: bytes) -> None:
+    peer = await bench.connect()
+    await peer.send(HEAD + b"transfer-encoding: " + coding + b"\r\n\r\n2\r\n{}\r\n0\r\n\r\n" + SECOND)
+    answer = await rest(peer)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert bench.pipeline.calls == []
+
+
+async def test_http_1_0_knows_no_chunks(bench: Bench) -> None:
+    peer = await bench.connect()
+    await peer.send(CHUNKED.replace(b"HTTP/1.1", b"HTTP/1.0") + b"2\r\n{}\r\n0\r\n\r\n" + SECOND)
+    answer = await rest(peer)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert bench.pipeline.calls == []

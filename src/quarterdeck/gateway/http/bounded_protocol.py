@@ -3,6 +3,10 @@
 * A request's head is bounded in bytes and in time: httptools keeps a header of any length. Trailers are bounded as
   well, and not taken for headers: uvicorn would add them to those of the request.
 * A malformed request is answered with OpenAI's error object, like any other error.
+* An offer to upgrade the connection (h2c, websocket) is ignored, as RFC 9110 allows: the request is served over
+  HTTP/1.1. httptools skips the body of such a request and leaves its bytes to the caller, who would parse them as the
+  next request. CONNECT is refused.
+* A body in a transfer coding other than `chunked` is refused: llhttp would hand it out still encoded.
 * A connection can be closed without sending what is buffered (`asgi_exchange.ABORT`); a normal close would wait for the
   client.
 * A hang-up reaches the request being served. uvicorn reports it to the latest one, which on a pipelined connection may
@@ -12,6 +16,7 @@
 import asyncio
 from typing import Any
 
+import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
@@ -38,6 +43,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Bytes received since the last piece of a body, that are not of the body."""
         self._is_in_head = True
         self._has_begun = False
+        self._is_offering = False
+        """The request whose head was just parsed offers an upgrade. Its head is parsed again without the offer."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._running: RequestResponseCycle | None = None
 
@@ -60,7 +67,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 return
         else:
             self._framing += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self._framing > MAX_HEAD_BYTES:  # trailers; the answer may have been sent, so there is no error to send
             self._abort()
         elif self._is_in_head and (self._head_bytes or self._has_begun):  # most heads come whole and need no timer
@@ -69,16 +77,56 @@ class BoundedProtocol(HttpToolsProtocol):
             elif self._head_timer is None:
                 self._start_head_timer()
 
+    def _parse(self, data: bytes) -> None:
+        pieces: list[bytes | memoryview] = [data]
+        while pieces:
+            piece = pieces.pop()
+            try:
+                self.parser.feed_data(piece)
+            except httptools.HttpParserUpgrade as offer:
+                self._is_offering = False
+                if self.transport.is_closing():
+                    return
+                # A memoryview: a piece may hold thousands of small requests.
+                pieces += [memoryview(piece)[offer.args[0] :], self._head_without_offer()]
+                self._replace_parser()
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+                return
+
+    def _set_offer_aside(self) -> None:
+        """The head is complete and offers an upgrade. What the parser reports from here to HttpParserUpgrade is not
+        true: it takes the request for one without a body."""
+        self._is_offering = True
+        if self.parser.get_method() == b"CONNECT":
+            self._refuse(BadRequestError("The method CONNECT is not supported.", code="invalid_http"))
+
+    def _replace_parser(self) -> None:
+        """After an offer with `connection: close` the parser reads nothing more."""
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+
+    def _head_without_offer(self) -> bytes:
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
+
     def on_message_begin(self) -> None:
         self._is_in_head = self._has_begun = True
         super().on_message_begin()
         self.scope["extensions"] = {ABORT: {"call": self._abort}}
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            self._set_offer_aside()
+            return
         self._is_in_head = False
         self._end_head_timer()
         if self._is_head_too_large():
             self._refuse(_head_too_large())
+            return
+        if not _is_framing_supported(self.headers, self.parser.get_http_version()):
+            self._refuse(_unsupported_transfer_encoding())
             return
         super().on_headers_complete()
         self.headers = []  # for trailers, which are ignored
@@ -90,6 +138,8 @@ class BoundedProtocol(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD_BYTES
 
     def on_message_complete(self) -> None:
+        if self._is_offering:
+            return
         if not self.transport.is_closing():
             super().on_message_complete()
         self._end_message()
@@ -157,3 +207,16 @@ def _head_too_large() -> BadRequestError:
     )
     error.status = 431
     return error
+
+
+def _is_framing_supported(headers: list[tuple[bytes, bytes]], version: str) -> bool:
+    """`chunked` alone, once, which HTTP/1.0 does not know."""
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    return not codings or (codings == [b"chunked"] and version == "1.1")
+
+
+def _unsupported_transfer_encoding() -> BadRequestError:
+    return BadRequestError(
+        "The request's Transfer-Encoding is not supported. Send chunked, or a Content-Length.",
+        code="unsupported_transfer_encoding",
+    )

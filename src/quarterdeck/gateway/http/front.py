@@ -59,6 +59,9 @@ class FrontProtocol(BoundedProtocol):
         self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            self._set_offer_aside()
+            return
         exchange = self._take()
         if exchange is not None:
             self._is_in_head = False
@@ -125,7 +128,6 @@ class FrontProtocol(BoundedProtocol):
             route is None
             or parser.get_method() != b"POST"
             or parser.get_http_version() != "1.1"
-            or parser.should_upgrade()
             or self.expect_100_continue
             or self._answering is not None
             or (self.cycle is not None and not self.cycle.response_complete)

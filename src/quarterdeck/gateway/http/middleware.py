@@ -21,6 +21,7 @@ from quarterdeck.gateway.http.access_log import AccessLog, AccessRecord, printab
 from quarterdeck.gateway.http.asgi_exchange import abort_of
 from quarterdeck.gateway.http.callers import Caller, Callers
 from quarterdeck.gateway.http.registry import BodyPolicy
+from quarterdeck.gateway.http.request_head import content_length
 from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST
 from quarterdeck.net.asgi import ASGIApp, ClientGoneError, Message, Receive, Scope, Send, read_body
 from quarterdeck.settings.config import GatewayConfig
@@ -159,7 +160,7 @@ class BufferedBody:
         limit, seconds = self._bounds.current
         caller.deadline = monotonic() + seconds
         try:
-            body = await read_body(receive, limit, int(length) if length.isdigit() else None)
+            body = await read_body(receive, limit, content_length(length))
         except ClientGoneError:
             return
         caller.deadline = 0.0

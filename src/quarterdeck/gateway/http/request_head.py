@@ -4,6 +4,9 @@ from quarterdeck.accounting.principal import Principal
 
 Header = tuple[bytes, bytes]
 
+MAX_DIGITS = 20
+"""Of a Content-Length: as many as the largest number of 64 bits has."""
+
 
 class RequestHead:
     """Read from the headers in one pass: this is done for each request. Names of `headers` are in lower case."""
@@ -48,7 +51,7 @@ class RequestHead:
                 keys += 1
                 self.authorization = value
             elif name == b"content-length":
-                self.content_length = int(value) if value.isdigit() else None
+                self.content_length = content_length(value)
             elif name == b"x-client-request-id":
                 self.client_id = value
             elif name == b"content-encoding":
@@ -64,3 +67,9 @@ class RequestHead:
     def header(self, name: bytes) -> bytes | None:
         """The first header of that name."""
         return next((value for key, value in self.headers if key == name), None)
+
+
+def content_length(value: bytes) -> int | None:
+    """Of a Content-Length header. None: no number, or one with so many digits (zeros, as the server has read it) that
+    the body is measured as it arrives: int() refuses thousands of them."""
+    return int(value) if len(value) <= MAX_DIGITS and value.isdigit() else None
