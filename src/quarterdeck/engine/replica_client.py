@@ -21,7 +21,7 @@ class ReplicaClient:
     async def load(self, url: str, adapter: Adapter) -> None:
         """Load an adapter, unless the replica has it. Raises EngineError."""
         # Never `load_inplace`: with it, vLLM reads the files from disk at every step of a request.
-        body = {"lora_name": adapter.engine_name, "lora_path": str(adapter.path)}
+        body: dict[str, object] = {"lora_name": adapter.engine_name, "lora_path": str(adapter.path)}
         try:
             await self._post(f"{url}/v1/load_lora_adapter", body)
         except EngineError as error:
