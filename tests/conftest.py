@@ -1,4 +1,4 @@
-"""Fixtures that every floor shares: real servers, one each a run, with a database of its own for every test."""
+"""Shared fixtures: real servers, one each per run, with a separate database per test."""
 
 import itertools
 import shutil
@@ -12,12 +12,12 @@ from quarterdeck.net.redis import Redis
 from quarterdeck.store.database import Database
 
 _indexes = itertools.count()
-_redis_databases = itertools.cycle(range(1, CONSERVATION))  # 0 is for a test that needs another than its own
+_redis_databases = itertools.cycle(range(1, CONSERVATION))  # 0 is for tests that need a second one
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    """The run's redis-server. Don't stop it: a test that kills one takes `own_redis_server`."""
+    """The run's redis-server. Do not stop it: use `own_redis_server` for that."""
     folder = short_folder()
     server = RedisServer(folder)
     server.start()
@@ -28,7 +28,7 @@ def redis_server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def own_redis_server() -> Iterator[RedisServer]:
-    """A redis-server of this test alone, with an append-only file: it may be stopped, killed and started again."""
+    """A redis-server for this test only, with an append-only file; it may be stopped, killed and restarted."""
     folder = short_folder()
     server = RedisServer(folder, durable=True)
     server.start()
@@ -56,7 +56,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """The run's PostgreSQL. A test that stops it starts it again before it ends."""
+    """The run's PostgreSQL. A test that stops it must restart it."""
     folder, data = short_folder(), short_folder(in_memory=True)
     server = PostgresServer(folder, data)
     server.start()
@@ -78,7 +78,7 @@ async def postgres_url(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture
 def sqlite_url() -> Iterator[str]:
-    """A SQLite file that does not exist yet, in memory: on a busy disk each commit would wait for it."""
+    """A new SQLite file in memory, because commits would be slow on a busy disk."""
     folder = short_folder(in_memory=True)
     yield f"sqlite+aiosqlite:///{folder}/state/quarterdeck.db"
     shutil.rmtree(folder)
@@ -87,7 +87,7 @@ def sqlite_url() -> Iterator[str]:
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest) -> str:
     """An empty database, of each kind in turn."""
-    # Asked for by name, so that a test of SQLite alone starts no PostgreSQL.
+    # Requested by name, so that tests of SQLite alone do not start PostgreSQL.
     return str(request.getfixturevalue(f"{request.param}_url"))
 
 

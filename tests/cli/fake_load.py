@@ -1,5 +1,5 @@
-"""Stands in for the load environment's python in tests of `quarterdeck bench`: notes how it was called, and says a few
-lines. What it is to do lies in `fake.json` beside it."""
+"""Stands in for the Python of the load environment in tests of `quarterdeck bench`: records its arguments and prints a
+few lines. Its behaviour is set in `fake.json` beside it."""
 
 import json
 import os
@@ -17,18 +17,18 @@ def main() -> int:
         return 0
     with (HERE / "calls.jsonl").open("a", encoding="utf-8") as calls:
         calls.write(json.dumps({"words": words, "key": os.environ.get("QUARTERDECK_LOAD_KEY")}) + "\n")
-    told = json.loads((HERE / "fake.json").read_text(encoding="utf-8"))
-    if "error" in told and told["error"] in words:
+    values = json.loads((HERE / "fake.json").read_text(encoding="utf-8"))
+    if "error" in values and values["error"] in words:
         print("error: it refuses connections", file=sys.stderr)
         return 2
-    if told.get("waits"):
+    if values.get("waits"):
         signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
         print("it waits", flush=True)
         signal.pause()
     folder = Path(words[words.index("--out") + 1])
     folder.mkdir(parents=True)
     print("9 s  answered 5/s\n\nscenario  requests\nstream  45", flush=True)
-    return int(told.get("status", 0))
+    return int(values.get("status", 0))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ if "--fails-once" in options and not Path(f"{journal}.{name}").exists():
 if "--dies" in options:
     print("the port is cursed", file=sys.stderr)
     sys.exit(3)
-if "--orphan" in options:  # what Ray does: a grandchild in a session of its own that its parent forgets
+if "--orphan" in options:  # as Ray does: an orphaned grandchild in its own session
     sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
     quiet = "stdout=-3, stderr=-3, start_new_session=True"
     forget = f"import subprocess; print(subprocess.Popen({sleeper!r}, {quiet}).pid)"

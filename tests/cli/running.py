@@ -1,4 +1,4 @@
-"""A program under test, followed line by line."""
+"""A program under test, read line by line."""
 
 import queue
 import signal
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 
 class Running:
-    """Its lines as they come. Waiting for one fails when the program ends, or after `patience` seconds of silence."""
+    """Reads a program's lines. Waiting for one fails if the program exits, or after `patience` seconds of silence."""
 
     def __init__(self, process: "subprocess.Popen[str]", patience: float) -> None:
         self.process = process
@@ -25,31 +25,31 @@ class Running:
         self._queue.put(None)
 
     def until(self, text: str) -> str:
-        """The next line that holds `text`."""
+        """Wait for the next line that contains `text`."""
         while True:
             try:
                 line = self._queue.get(timeout=self._patience)
             except queue.Empty:
-                raise AssertionError(f"{text!r} did not come:\n{self.told}") from None
+                raise AssertionError(f"{text!r} did not come:\n{self.output}") from None
             if line is None:
-                raise AssertionError(f"it ended without {text!r}:\n{self.told}")
+                raise AssertionError(f"it ended without {text!r}:\n{self.output}")
             self.lines.append(line)
             if text in line:
                 return line
 
     def interrupt(self) -> int:
-        """Ctrl-C, and the exit status."""
+        """Send Ctrl-C; return the exit status."""
         self.process.send_signal(signal.SIGINT)
         return self.end()
 
     def end(self) -> int:
-        """Read to the end; the exit status."""
+        """Read to the end; return the exit status."""
         while (line := self._queue.get(timeout=self._patience)) is not None:
             self.lines.append(line)
         return self.process.wait(self._patience)
 
     @property
-    def told(self) -> str:
+    def output(self) -> str:
         return "\n".join(self.lines)
 
 

@@ -1,4 +1,4 @@
-"""`quarterdeck bench` around a child that is not there, and its pure parts."""
+"""`quarterdeck bench` with a fake load process, and its pure parts."""
 
 import json
 import os
@@ -15,13 +15,13 @@ from quarterdeck.cli import bench
 NOTHING = dict.fromkeys(bench.Options.__slots__) | {"seed": 1}
 
 
-def options(**told: Any) -> bench.Options:
-    return bench.Options(**(NOTHING | told))
+def options(**values: Any) -> bench.Options:
+    return bench.Options(**(NOTHING | values))
 
 
 def test_without_a_profile_the_defaults_are_asked_for() -> None:
-    told = bench.load_arguments(options())
-    assert dict(zip(told[::2], told[1::2], strict=True)) == {
+    values = bench.load_arguments(options())
+    assert dict(zip(values[::2], values[1::2], strict=True)) == {
         "--duration": "60s",
         "--warmup": "5s",
         "--arrivals": "poisson",
@@ -37,15 +37,15 @@ def test_a_profile_holds_but_for_what_is_said_otherwise() -> None:
 
 
 def test_streams_at_a_time_are_no_arrivals() -> None:
-    told = bench.load_arguments(options(streams=4))
-    assert told[told.index("--users") + 1] == "4"
-    assert "--rate" not in told and "--arrivals" not in told
+    values = bench.load_arguments(options(streams=4))
+    assert values[values.index("--users") + 1] == "4"
+    assert "--rate" not in values and "--arrivals" not in values
 
 
-@pytest.mark.parametrize("told", [{"rate": "5", "streams": 2}, {"arrivals": "poisson", "streams": 2}])
-def test_what_cannot_both_be_meant_is_refused(told: dict[str, Any]) -> None:
+@pytest.mark.parametrize("values", [{"rate": "5", "streams": 2}, {"arrivals": "poisson", "streams": 2}])
+def test_what_cannot_both_be_meant_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(click.UsageError):
-        bench.load_arguments(options(**told))
+        bench.load_arguments(options(**values))
 
 
 def test_a_baseline_never_sees_the_targets_key() -> None:
@@ -63,16 +63,16 @@ def test_a_baseline_never_sees_the_targets_key() -> None:
 
 
 class Fake:
-    """A python of the load environment that only notes how it was called."""
+    """A fake Python of the load environment that records its arguments."""
 
-    def __init__(self, folder: Path, **told: Any) -> None:
+    def __init__(self, folder: Path, **values: Any) -> None:
         self._folder = folder
         self.out = folder / "out"
         script = Path(__file__).with_name("fake_load.py").read_text(encoding="utf-8")
         self.python = folder / "python"
         self.python.write_text(f"#!{sys.executable}\n{script}", encoding="utf-8")
         self.python.chmod(0o755)
-        (folder / "fake.json").write_text(json.dumps(told), encoding="utf-8")
+        (folder / "fake.json").write_text(json.dumps(values), encoding="utf-8")
 
     def command(self, *words: str) -> tuple[list[str], dict[str, str]]:
         environ = {**os.environ, "QUARTERDECK_LOAD_PYTHON": str(self.python), "A_KEY": "secret"}
@@ -95,8 +95,8 @@ def test_rounds_are_run_in_order_with_their_keys_and_the_report_is_shown(tmp_pat
     assert [call["key"] for call in fake.calls] == ["secret", "none", "none", "secret"]
     assert not [word for call in fake.calls for word in call["words"] if "secret" in word]
     assert program.lines[-2:] == [f"{fake.out}/report.html", ""]
-    assert "target    9 s  answered 5/s" in program.told
-    assert "stream  45" not in program.told, "the rounds' own tables are not told"
+    assert "target    9 s  answered 5/s" in program.output
+    assert "stream  45" not in program.output, "the rounds' own tables are not shown"
     assert "stream  45" in (fake.out / "2-main.log").read_text(encoding="utf-8")
 
 
@@ -129,7 +129,7 @@ def test_ctrl_c_ends_the_child_early_and_still_reports(tmp_path: Path) -> None:
     with running(*fake.command("--baseline", "http://b/v1")) as program:
         program.until("it waits")
         assert program.interrupt() == 130
-    assert "bench     stopped early" in program.told
+    assert "bench     stopped early" in program.output
     assert program.lines[-2] == f"{fake.out}/report.html"
     assert len(fake.calls) == 1
 
@@ -139,4 +139,4 @@ def test_an_earlier_bench_is_not_mixed_with_a_new_one(tmp_path: Path) -> None:
     (fake.out / "rounds").mkdir(parents=True)
     with running(*fake.command()) as program:
         assert program.end() == 1
-    assert "already holds results" in program.told
+    assert "already holds results" in program.output

@@ -37,9 +37,9 @@ def checkout(tmp_path: Path, maker: str) -> Installation:
 def test_in_a_checkout_it_is_made(tmp_path: Path) -> None:
     maker = "import pathlib, sys; p = pathlib.Path(__file__).parents[1] / '.envs' / sys.argv[1] / 'bin' / 'python'\n"
     installation = checkout(tmp_path, maker + "p.parent.mkdir(parents=True); p.touch()\n")
-    said: list[str] = []
-    assert load_environment.ensure(environment(), installation, said.append) == installation.load_python
-    assert len(said) == 1
+    expected: list[str] = []
+    assert load_environment.ensure(environment(), installation, expected.append) == installation.load_python
+    assert len(expected) == 1
 
 
 def test_where_it_cannot_be_made_the_makers_reason_is_told(tmp_path: Path) -> None:

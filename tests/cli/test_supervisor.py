@@ -1,4 +1,4 @@
-"""The supervisor over fake processes: the order of starting and stopping, crashes, and what is left behind."""
+"""The supervisor over fake processes: start and stop order, crashes and orphans."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def supervised(folder: Path, **options: list[str]) -> Iterator[Running]:
 
 
 def journal(folder: Path) -> list[str]:
-    """`<process> <event>` in the order in which it happened."""
+    """`<process> <event>` lines in order."""
     return [line.rpartition(" ")[0] for line in (folder / "journal").read_text(encoding="utf-8").splitlines()]
 
 
@@ -45,14 +45,14 @@ def test_it_starts_the_parts_in_order_and_ends_the_gateway_first(tmp_path: Path)
     ends = [line for line in happened if line.endswith(" ends")]
     assert ends[0] == "gateway ends"
     assert sorted(ends) == ["engine ends", "gateway ends", "worker ends"]
-    assert "all processes have exited" in program.told
+    assert "all processes have exited" in program.output
 
 
 def test_the_steps_of_preparing_models_are_shown(tmp_path: Path) -> None:
     with supervised(tmp_path) as program:
         program.until("usable: m")
-        assert "one step" in program.told
-        assert "another step" in program.told
+        assert "one step" in program.output
+        assert "another step" in program.output
 
 
 def test_it_says_how_far_a_model_is_and_when_it_is_ready(tmp_path: Path) -> None:
@@ -65,15 +65,15 @@ def test_it_says_how_far_a_model_is_and_when_it_is_ready(tmp_path: Path) -> None
 def test_a_part_that_dies_at_start_ends_the_run_with_its_last_lines(tmp_path: Path) -> None:
     with supervised(tmp_path, gateway=["--dies"]) as program:
         assert program.end() == 1
-    assert "gateway exited with status 3" in program.told
-    assert "the port is cursed" in program.told
-    assert "all processes have exited" in program.told
+    assert "gateway exited with status 3" in program.output
+    assert "the port is cursed" in program.output
+    assert "all processes have exited" in program.output
 
 
 def test_an_engine_that_dies_at_start_ends_the_run_with_its_last_lines(tmp_path: Path) -> None:
     with supervised(tmp_path, engine=["--dies"]) as program:
         assert program.end() == 1
-    assert "the port is cursed" in program.told
+    assert "the port is cursed" in program.output
 
 
 def test_an_engine_that_fails_at_the_first_start_has_one_more_try(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_second_interrupt_does_not_wait_for_a_process_that_does_not_listen(tmp
         program.process.send_signal(signal.SIGINT)
         program.until("waiting for requests in flight")
         assert program.interrupt() == 0
-    assert "all processes have exited" in program.told
+    assert "all processes have exited" in program.output
 
 
 def test_the_doors_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:

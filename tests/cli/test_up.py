@@ -1,4 +1,4 @@
-"""`quarterdeck up` with the simulated engine, as a user runs it: in a terminal, with real Redis, gateway and worker."""
+"""`quarterdeck up` with the simulated engine and real Redis, gateway and worker."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ QUARTERDECK = [sys.executable, "-m", "quarterdeck.cli"]
 
 
 def fresh(factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A state folder of its own, and ports of its own."""
+    """Variables for a separate state folder and separate ports."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("QUARTERDECK_", "OTEL_"))}
     ports = ("QUARTERDECK_PORT", "QUARTERDECK_WORKER_PORT", "QUARTERDECK_ENGINE_PORT")
     mine |= dict(zip(ports, map(str, free_ports(3)), strict=True))
@@ -137,7 +137,7 @@ def test_interrupt_leaves_no_process_and_the_next_start_keeps_the_key(tmp_path_f
             keys.append(program.until("API key").split()[2])
             program.until("Press Ctrl-C to stop")
             assert program.interrupt() == 0
-        assert "all processes have exited" in program.told
+        assert "all processes have exited" in program.output
         assert state.leftover_pids(folder(mine)) == []
     assert keys[0] == keys[1]
 

@@ -1,4 +1,4 @@
-"""The files that a user copies can be read."""
+"""Example files are valid."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What environments/make.py decides, without making one; and that the pins keep pyproject.toml's word."""
+"""Pure functions of environments/make.py, and that the pins satisfy pyproject.toml."""
 
 import importlib.util
 import re
@@ -47,7 +47,7 @@ def test_the_name_changes_with_pins_requirements_and_python_and_not_with_comment
     recipe = make.RECIPES["core"]
     name = make.identity(recipe, "a==1\n", ["a"], "CPython-3.11.2-x86_64")
     assert re.fullmatch(r"core-[0-9a-f]{12}", name)
-    assert name == make.identity(recipe, "# said differently\na==1\n", ["a"], "CPython-3.11.2-x86_64")
+    assert name == make.identity(recipe, "# written differently\na==1\n", ["a"], "CPython-3.11.2-x86_64")
     assert name != make.identity(recipe, "a==2\n", ["a"], "CPython-3.11.2-x86_64")
     assert name != make.identity(recipe, "a==1\n", ["a", "b"], "CPython-3.11.2-x86_64")
     assert name != make.identity(recipe, "a==1\n", ["a"], "CPython-3.12.1-x86_64")

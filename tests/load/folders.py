@@ -1,4 +1,4 @@
-"""Folders as a run leaves them, small and made up: every number in them is known to the test that asks for it."""
+"""Small made-up result folders with known numbers."""
 
 import csv
 import json
@@ -60,7 +60,7 @@ def request(at: float, ttft_ms: float | None = 50.0, total_ms: float = 500.0, **
 
 
 def steady(seconds: int = 60, rate: int = 10, **fields: Any) -> list[dict[str, Any]]:
-    """A constant rate, every answer the same."""
+    """A constant rate with equal answers."""
     return [request(i / rate, **({"rate": rate} | fields)) for i in range(seconds * rate)]
 
 
@@ -73,7 +73,7 @@ def write_run(
     metrics: Sequence[Sequence[Any]] = (),
     **about: Any,
 ) -> Path:
-    """Write the folder. `processes` are rows (seconds, name, pid, rss bytes, cpu seconds, threads)."""
+    """Write a result folder. `processes` are rows (seconds, name, pid, rss bytes, cpu seconds, threads)."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_text(json.dumps(ABOUT | about), encoding="utf-8")
     with (folder / "requests.csv").open("w", encoding="utf-8", newline="") as file:
@@ -86,8 +86,8 @@ def write_run(
         head = ("time", "name", "pid", "rss_bytes", "cpu_seconds", "threads")
         _write_rows(folder / "processes.csv", head, [(START + at, *rest) for at, *rest in processes])
     if metrics:
-        told = [(START + at, *rest) for at, *rest in metrics]
-        _write_rows(folder / "metrics.csv", ("time", "series", "value"), told)
+        values = [(START + at, *rest) for at, *rest in metrics]
+        _write_rows(folder / "metrics.csv", ("time", "series", "value"), values)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Small servers to ask: one that answers as it is told to, and the simulated engine as a process."""
+"""Small servers: one with fixed answers, and the simulated engine as a process."""
 
 import http.server
 import subprocess

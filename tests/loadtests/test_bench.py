@@ -1,4 +1,4 @@
-"""What the benchmarks decide, without running one: reading wrk, medians, tables between markers, what is right."""
+"""Pure parts of the benchmarks: parsing wrk, medians, tables between markers, verification."""
 
 import sys
 from dataclasses import replace
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "loadtests" / "bench"))  # programs beside one another
+sys.path.append(str(Path(__file__).resolve().parents[2] / "loadtests" / "bench"))  # scripts that import each other
 
 from arms import series
 from drive import Round, Wrk, milliseconds, parse_wrk
@@ -38,8 +38,8 @@ Transfer/sec:      3.23MB
 
 
 def run(rps: float, **fields: float) -> Round:
-    told = {"p50": 1.0, "p99": 2.0, "cpu_us": 100.0, "other_core_idle": 0.5, "rss_mb": 90.0} | fields
-    return Round(count=1000, rps=rps, errors=0, **told)
+    values = {"p50": 1.0, "p99": 2.0, "cpu_us": 100.0, "other_core_idle": 0.5, "rss_mb": 90.0} | fields
+    return Round(count=1000, rps=rps, errors=0, **values)
 
 
 def test_wrk_is_read() -> None:

@@ -57,8 +57,8 @@ def complaints(asked: Attempt, *happened: InjectedFault) -> list[str]:
 
 def failed(outcome: str, **fields: object) -> Attempt:
     status, _, code = outcome.partition(" ")
-    told = {"outcome": outcome, "status": int(status) if status.isdigit() else 200, "code": code or None}
-    return replace(RIGHT, **(told | fields))
+    values = {"outcome": outcome, "status": int(status) if status.isdigit() else 200, "code": code or None}
+    return replace(RIGHT, **(values | fields))
 
 
 def test_a_right_answer_is_no_complaint() -> None:
@@ -123,8 +123,8 @@ def test_ledger_client_and_traces_must_say_the_same(
 ) -> None:
     auditor = Auditor([RIGHT])
     auditor.add(rows)
-    told = [line for verdict in verdicts.audit(auditor.close(traces)) for line in verdict.complaints]
-    assert (not told) if word is None else any(word in line for line in told), told
+    values = [line for verdict in verdicts.audit(auditor.close(traces)) for line in verdict.complaints]
+    assert (not values) if word is None else any(word in line for line in values), values
 
 
 def test_tokens_and_dollars_are_those_of_the_answer() -> None:
@@ -176,7 +176,7 @@ def test_each_fault_comes_once_before_any_comes_again_and_the_seed_says_in_which
 @pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_a_minute_of_faults_leaves_nothing_wrong(tmp_path: Path) -> None:
-    """The gateways are rolled, the worker is killed, Redis restarted, an engine killed, the traces' backend lost."""
+    """Gateways are rolled, the worker is killed, Redis restarted, an engine killed, the trace backend stopped."""
     names = ("gateways rolled", "worker killed", "Redis restarted", "engine killed", "trace backend away")
     chosen = tuple(map(named, names))
     seed = next(n for n in range(1000) if next(faults.order(n, chosen)).name == names[0])
@@ -184,8 +184,8 @@ async def test_a_minute_of_faults_leaves_nothing_wrong(tmp_path: Path) -> None:
     before = {process.pid for process in processes.descendants(os.getpid())}
     soak = Soak(options, tmp_path / "run")
     found = await soak.run()
-    told = [f"{verdict.name}: {line}" for verdict in found for line in verdict.complaints]
-    assert [line for line in told if not line.startswith("no leaked process")] == []
+    values = [f"{verdict.name}: {line}" for verdict in found for line in verdict.complaints]
+    assert [line for line in values if not line.startswith("no leaked process")] == []
     assert {process.pid for process in processes.descendants(os.getpid())} <= before
     html = await asyncio.to_thread(run_report.write(tmp_path / "run").read_text, encoding="utf-8")
     assert "gateways rolled" in html

@@ -1,4 +1,4 @@
-"""What a process is told from outside, and what it does when it is told nonsense."""
+"""Environment variables and their errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A mistake in quarterdeck.yaml is named with its line; what is right is read as it was meant."""
+"""Reading quarterdeck.yaml: values, and errors with their lines."""
 
 from decimal import Decimal
 from pathlib import Path

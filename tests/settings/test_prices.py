@@ -1,4 +1,4 @@
-"""The same prices have the same version, other prices another one."""
+"""Versions of price tables."""
 
 from decimal import Decimal
 

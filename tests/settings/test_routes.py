@@ -1,4 +1,4 @@
-"""Routes, queues and endpoints elsewhere as a file says them; a mistake is named with its line."""
+"""Routes, queues and external endpoints, and errors with their lines."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Who may take what, as quarterdeck.yaml says it."""
+"""Limits and budgets in quarterdeck.yaml."""
 
 from decimal import Decimal
 

@@ -1,4 +1,4 @@
-"""Verdicts: each limit kept, broken and not judged; a file with a mistake is refused."""
+"""Verdicts of each limit, and errors in the budgets file."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ SHIPPED = Path(__file__).parents[3] / "loadtests" / "budgets.yaml"
 GAPS = {"main": {"chat": {"edges_ms": [1, 10, 100], "counts": [90, 10]}}}
 
 
-def verdict(folder: Path, told: dict[str, Any], name: str | None = None) -> budgets.Verdict:
-    found = budgets.check(budgets.parse(told), results.read(folder))
+def verdict(folder: Path, values: dict[str, Any], name: str | None = None) -> budgets.Verdict:
+    found = budgets.check(budgets.parse(values), results.read(folder))
     return next(v for v in found if name is None or v.name == name)
 
 
@@ -24,7 +24,7 @@ def process(mib_per_hour: float, minutes: int) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("told", "outcome"),
+    ("values", "outcome"),
     [
         ({"ttft_p50_ms": 60}, "kept"),
         ({"ttft_p50_ms": 49}, "broken"),
@@ -40,8 +40,8 @@ def process(mib_per_hour: float, minutes: int) -> list[tuple[Any, ...]]:
         ({"client_lag": 0.05}, "kept"),
     ],
 )
-def test_a_steady_run_against_each_limit(tmp_path: Path, told: dict[str, float], outcome: str) -> None:
-    assert verdict(write_run(tmp_path, steady(10), gaps=GAPS), told).outcome == outcome
+def test_a_steady_run_against_each_limit(tmp_path: Path, values: dict[str, float], outcome: str) -> None:
+    assert verdict(write_run(tmp_path, steady(10), gaps=GAPS), values).outcome == outcome
 
 
 def test_a_broken_limit_says_by_what(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_goodput_needs_objectives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mib_per_hour", "minutes", "told", "outcome"),
+    ("mib_per_hour", "minutes", "values", "outcome"),
     [
         (30, 30, 20, "broken"),
         (10, 30, 20, "kept"),
@@ -88,10 +88,10 @@ def test_goodput_needs_objectives(tmp_path: Path) -> None:
     ],
 )
 def test_growth_is_judged_by_process_once_there_is_enough_of_it(
-    tmp_path: Path, mib_per_hour: float, minutes: int, told: Any, outcome: str
+    tmp_path: Path, mib_per_hour: float, minutes: int, values: Any, outcome: str
 ) -> None:
     write_run(tmp_path, steady(1), processes=process(mib_per_hour, minutes))
-    found = verdict(tmp_path, {"rss_slope_mib_per_hour": told}, "rss_slope_mib_per_hour[gateway]")
+    found = verdict(tmp_path, {"rss_slope_mib_per_hour": values}, "rss_slope_mib_per_hour[gateway]")
     assert found.outcome == outcome
 
 
@@ -106,14 +106,14 @@ def test_a_late_client_is_caught(tmp_path: Path) -> None:
 
 
 def test_a_profile_replaces_what_it_names_and_keeps_the_rest(tmp_path: Path) -> None:
-    told = budgets.parse({"ttft_p99_ms": 40, "error_rate": 0, "profiles": {"steady": {"ttft_p99_ms": 60}}})
-    assert (told.of("steady").ttft_p99_ms, told.of("steady").error_rate) == (60, 0)
-    assert told.of("other").ttft_p99_ms == 40
-    assert budgets.is_kept(budgets.check(told, results.read(write_run(tmp_path, steady(1)))))
+    limits = budgets.parse({"ttft_p99_ms": 40, "error_rate": 0, "profiles": {"steady": {"ttft_p99_ms": 60}}})
+    assert (limits.of("steady").ttft_p99_ms, limits.of("steady").error_rate) == (60, 0)
+    assert limits.of("other").ttft_p99_ms == 40
+    assert budgets.is_kept(budgets.check(limits, results.read(write_run(tmp_path, steady(1)))))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("ttft_p99: 5", r"unknown field `ttft_p99`; known fields: ttft_p50_ms, "),
         ("profiles: {soak: {erorr_rate: 0}}", r"unknown field `erorr_rate` - at `\$\.profiles"),
@@ -124,10 +124,10 @@ def test_a_profile_replaces_what_it_names_and_keeps_the_rest(tmp_path: Path) -> 
         ("a: [", "while parsing"),
     ],
 )
-def test_a_mistake_in_the_file_is_told_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+def test_a_mistake_in_the_file_is_told_with_its_place(tmp_path: Path, text: str, expected: str) -> None:
     file = tmp_path / "budgets.yaml"
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(BudgetError, match=said) as error:
+    with pytest.raises(BudgetError, match=expected) as error:
         budgets.load(file)
     assert str(error.value).startswith(str(file))
 

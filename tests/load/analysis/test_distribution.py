@@ -24,8 +24,8 @@ def histograms(draw: st.DrawFn, edges: tuple[float, ...] | None = None) -> Laten
 
 @no_deadline
 @given(values, shares, shares)
-def test_percentiles_stay_in_range_and_never_cross(told: list[float], a: float, b: float) -> None:
-    ordered = sorted(told)
+def test_percentiles_stay_in_range_and_never_cross(values: list[float], a: float, b: float) -> None:
+    ordered = sorted(values)
     low, high = (quantile(ordered, q) for q in sorted((a, b)))
     assert low is not None and high is not None
     assert ordered[0] <= low <= high <= ordered[-1]
@@ -33,8 +33,8 @@ def test_percentiles_stay_in_range_and_never_cross(told: list[float], a: float, 
 
 @no_deadline
 @given(values)
-def test_the_middle_is_the_median(told: list[float]) -> None:
-    assert quantile(sorted(told), 0.5) == pytest.approx(statistics.median(told))
+def test_the_middle_is_the_median(values: list[float]) -> None:
+    assert quantile(sorted(values), 0.5) == pytest.approx(statistics.median(values))
 
 
 def test_of_nothing_there_is_no_percentile() -> None:
@@ -45,16 +45,16 @@ def test_of_nothing_there_is_no_percentile() -> None:
 
 @no_deadline
 @given(st.lists(st.floats(0.2, 900), min_size=1, max_size=300), shares)
-def test_a_histograms_percentile_is_within_a_bucket_of_the_true_one(told: list[float], q: float) -> None:
+def test_a_histograms_percentile_is_within_a_bucket_of_the_true_one(values: list[float], q: float) -> None:
     edges = tuple(0.1 * 1.1**i for i in range(100))
     counts = [0] * 99
-    for value in told:
+    for value in values:
         counts[next(i for i in range(99) if value <= edges[i + 1])] += 1
     estimate = LatencyHistogram(edges, tuple(counts)).quantile(q)
-    # The nearest rank: a histogram knows no line between two of its values.
-    rank = max(0, min(len(told) - 1, int(-(-q * len(told) // 1)) - 1))
+    # The nearest rank: a histogram does not interpolate between values.
+    rank = max(0, min(len(values) - 1, int(-(-q * len(values) // 1)) - 1))
     assert estimate is not None
-    assert sorted(told)[rank] / 1.101 <= estimate <= sorted(told)[rank] * 1.101
+    assert sorted(values)[rank] / 1.101 <= estimate <= sorted(values)[rank] * 1.101
 
 
 @no_deadline
@@ -90,13 +90,13 @@ def test_a_merged_percentile_lies_between_those_of_its_parts(
 ) -> None:
     b = LatencyHistogram(a.edges, tuple(b.counts[i % len(b.counts)] for i in range(len(a.counts))))
     together = merged([a, b])
-    told = [value for part in (a, b) if (value := part.quantile(q)) is not None]
+    values = [value for part in (a, b) if (value := part.quantile(q)) is not None]
     assert together is not None
     whole = together.quantile(q)
     if whole is None:
-        assert told == []
+        assert values == []
     else:
-        assert min(told) * (1 - 1e-9) <= whole <= max(told) * (1 + 1e-9)
+        assert min(values) * (1 - 1e-9) <= whole <= max(values) * (1 + 1e-9)
 
 
 @no_deadline
@@ -112,7 +112,7 @@ def test_the_drawn_distribution_rises_to_one(histogram: LatencyHistogram) -> Non
 
 
 @pytest.mark.parametrize(
-    ("edges", "counts", "said"),
+    ("edges", "counts", "expected"),
     [
         ((1.0, 2.0), (1, 2), "bound 1 buckets, not 2"),
         ((2.0, 1.0), (1,), "must increase"),
@@ -121,9 +121,9 @@ def test_the_drawn_distribution_rises_to_one(histogram: LatencyHistogram) -> Non
     ],
 )
 def test_a_histogram_that_makes_no_sense_is_refused(
-    edges: tuple[float, ...], counts: tuple[int, ...], said: str
+    edges: tuple[float, ...], counts: tuple[int, ...], expected: str
 ) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=expected):
         LatencyHistogram(edges, counts)
 
 

@@ -1,4 +1,4 @@
-"""The ramp ends itself, and names the last rate that was kept up with."""
+"""The ramp stops by itself and reports the last rate that the server kept up with."""
 
 from quarterdeck.load.analysis.knee import KneeFinder, RampStep
 

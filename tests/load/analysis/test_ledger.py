@@ -1,4 +1,4 @@
-"""The ledger beside what the answers told: rows, tokens and dollars, each to the last one."""
+"""The ledger compared with the answers: rows, tokens and dollars."""
 
 import sqlite3
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Reading a run's folder: what may be missing, and what is refused with its place."""
+"""Reading a result folder: optional files, and errors with their location."""
 
 import json
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_a_last_row_that_a_killed_run_cut_off_is_left_out(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "expected"),
     [
         ("run.json", "{", r"run\.json: "),
         ("run.json", "[]", r"run\.json: expected an object"),
@@ -78,10 +78,10 @@ def test_a_last_row_that_a_killed_run_cut_off_is_left_out(tmp_path: Path) -> Non
         ("metrics.csv", "time,series,value\r\n1,a,2\r\n1,a,b\r\n", r"metrics\.csv:3: could not convert"),
     ],
 )
-def test_a_bad_file_is_named_with_its_line(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_a_bad_file_is_named_with_its_line(tmp_path: Path, name: str, text: str, expected: str) -> None:
     write_run(tmp_path, steady(1), gaps=GAPS)
     (tmp_path / name).write_text(text, encoding="utf-8")
-    with pytest.raises(ResultsError, match=said):
+    with pytest.raises(ResultsError, match=expected):
         results.read(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""What is measured of a request; gaps that are counted in buckets."""
+"""Measurements of a request, and histograms of gaps."""
 
 import random
 
@@ -20,7 +20,7 @@ def stream(*pieces: float, intended: float = 100.0, started: float = 100.5) -> S
 
 def test_latencies_count_from_when_a_request_was_wanted() -> None:
     sample = stream(101.0, 101.01, 101.03)
-    assert sample.ttft_ms == pytest.approx(1000)  # not 500: that the client was late is no merit of the server's
+    assert sample.ttft_ms == pytest.approx(1000)  # not 500: the client's lag counts too
     assert sample.total_ms == pytest.approx(1030)
     assert sample.gaps_ms == pytest.approx([10, 20])
     assert sample.tokens_per_second == pytest.approx(2 / 0.03)
@@ -55,15 +55,15 @@ def test_a_row_says_all_that_judging_needs() -> None:
 
 def test_gaps_in_buckets_have_the_quantiles_of_the_gaps() -> None:
     draw = random.Random(1)
-    told = [draw.lognormvariate(2.5, 0.5) for _ in range(5000)]
+    values = [draw.lognormvariate(2.5, 0.5) for _ in range(5000)]
     gaps, other = Gaps(), Gaps()
-    gaps.add("stream", told[:2000])
-    other.add("stream", told[2000:])
+    gaps.add("stream", values[:2000])
+    other.add("stream", values[2000:])
     gaps.merge(other.counts)
     held = gaps.as_json()["stream"]
     histogram = LatencyHistogram(tuple(held["edges_ms"]), tuple(int(count) for count in held["counts"]))
     assert histogram.total == 5000
     for q in (0.5, 0.99):
-        exact = quantile(sorted(told), q)
+        exact = quantile(sorted(values), q)
         assert exact is not None
         assert histogram.quantile(q) == pytest.approx(exact, rel=0.03)

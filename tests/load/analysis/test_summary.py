@@ -1,4 +1,4 @@
-"""What the numbers of a run mean."""
+"""The figures of a run."""
 
 from pathlib import Path
 
@@ -93,7 +93,7 @@ def test_one_rate_alone_is_no_plot(tmp_path: Path) -> None:
 
 
 def ramp(breaks_at: int) -> list[dict[str, object]]:
-    """Ten seconds at each of 10, 20 … 60/s; from `breaks_at` on half of the answers are too late."""
+    """Ten seconds at each of 10, 20 … 60/s; from `breaks_at` on half of the answers are late."""
     rows = []
     for i, rate in enumerate(range(10, 70, 10)):
         for n in range(10 * rate):
@@ -140,7 +140,7 @@ def run_of(tmp_path: Path, processes: list[tuple[object, ...]]) -> Results:
 
 
 def test_growth_is_the_slope_after_the_process_has_settled(tmp_path: Path) -> None:
-    # 100 MiB in the first half minute, then 6 MiB an hour.
+    # 100 MiB in the first half minute, then 6 MiB/h.
     samples = [(t, "gateway", 1, int((100 * min(1, t / 30) + t / 600) * MIB), 0, 1) for t in range(0, 3600, 10)]
     (process,) = summary.growth(run_of(tmp_path, samples))  # type: ignore[arg-type]  # tuples of a row
     assert process.mib_per_hour == pytest.approx(6, abs=0.01)
@@ -156,8 +156,8 @@ def test_a_restarted_process_is_fitted_in_parts(tmp_path: Path) -> None:
 
 
 def test_cost_is_what_the_answers_told_or_else_what_the_gateway_counted(tmp_path: Path) -> None:
-    told = results.read(write_run(tmp_path / "a", steady(10, cost=0.01)))
-    assert summary.cost(told) == pytest.approx(1.0)
+    values = results.read(write_run(tmp_path / "a", steady(10, cost=0.01)))
+    assert summary.cost(values) == pytest.approx(1.0)
     counters = [(t, f'quarterdeck_cost_dollars_total{{model="{m}"}}', 5 + t / 10) for t in range(11) for m in "ab"]
     counted = results.read(write_run(tmp_path / "b", steady(10), metrics=counters))
     assert summary.cost(counted) == pytest.approx(2.0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 class Reader(HTMLParser):
-    """Tables by caption, ids, what is linked, and all text."""
+    """Tables by caption, ids, links and all text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -21,9 +21,9 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        told = dict(attributes)
-        self.ids += [told["id"] or ""] if "id" in told else []
-        self.sources += [told[name] or "" for name in ("href", "src") if name in told]
+        values = dict(attributes)
+        self.ids += [values["id"] or ""] if "id" in values else []
+        self.sources += [values[name] or "" for name in ("href", "src") if name in values]
         if tag not in ("meta", "path", "circle"):
             self._open.append(tag)
         if tag == "table":

@@ -17,13 +17,13 @@ def test_what_was_done_on_purpose_is_marked_and_told(tmp_path: Path) -> None:
     lines = ["time,ended,name", f"{START + 24},{START + 26},engine killed", f"{START + 30},{START + 31},<b>"]
     (folder / "events.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     html = run_report.render(results.read(folder))
-    assert html.count('class="mark"') == before + 6  # two in latency, requests a second and memory
+    assert html.count('class="mark"') == before + 6  # two each in latency, requests per second and memory
     assert "engine killed" in html and "<b>" not in html
     assert '<td>engine killed</td><td class="n">2.0 s</td>' in html
     many = [f"{START + at},{START + at + 1},engine killed" for at in range(2, 50, 4)]
     (folder / "events.csv").write_text("\n".join(["time,ended,name", *many]) + "\n", encoding="utf-8")
     html = run_report.render(results.read(folder))
-    assert html.count("engine killed") == len(many)  # in the table only: their names would lie upon one another
+    assert html.count("engine killed") == len(many)  # only in the table: the names would overlap in plots
 
 
 def test_an_event_without_its_time_is_refused_with_its_place(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The SVG: every value has its place, and nothing comes from outside unescaped."""
+"""The SVG: axes, positions and escaping."""
 
 import itertools
 from xml.etree import ElementTree

@@ -1,4 +1,4 @@
-"""The report: its sentences and numbers, read back out of the page."""
+"""The report's figures, read back from the page."""
 
 import shutil
 import subprocess
@@ -39,8 +39,8 @@ def test_the_numbers_are_those_of_the_rows(tmp_path: Path) -> None:
 
 def test_budgets_stand_first_and_the_broken_one_in_the_headline(tmp_path: Path) -> None:
     rich(tmp_path)
-    told = budgets.parse({"ttft_p99_ms": 30, "error_rate": 0.1})
-    budgets.write(tmp_path, budgets.check(told, results.read(tmp_path)))
+    values = budgets.parse({"ttft_p99_ms": 30, "error_rate": 0.1})
+    budgets.write(tmp_path, budgets.check(values, results.read(tmp_path)))
     page = read(run_report.write(tmp_path))
     assert "Failed. The time to first token at p99 was 40.0 ms; at most 30 ms is allowed." in page.words
     (name,) = [name for name in page.tables if name.startswith("Budgets")]

@@ -1,4 +1,4 @@
-"""When requests are due: even, Poisson's, or as a trace says; and the same for the same seed."""
+"""Schedules: constant, Poisson or from a trace, and reproducible by seed."""
 
 import itertools
 import statistics
@@ -11,9 +11,9 @@ from quarterdeck.load.run.arrivals import check, read_trace, schedule
 from quarterdeck.load.run.profile import Profile, ProfileError, make
 
 
-def profile(**told: Any) -> Profile:
+def profile(**values: Any) -> Profile:
     values = {"scenarios": {"stream": {"weight": 3}, "chat": {"weight": 1}}, "duration": 60}
-    return make({**values, **told}, "test")
+    return make({**values, **values}, "test")
 
 
 def test_constant_arrivals_are_even() -> None:
@@ -62,8 +62,8 @@ def test_traces_of_three_forms_are_read_in_order_of_time(form: str, tmp_path: Pa
 
 def test_a_trace_is_replayed_at_its_speed_until_the_duration_ends(tmp_path: Path) -> None:
     (tmp_path / "trace.csv").write_text(FORMS["ours"] + "30,1,1,chat\n", encoding="utf-8")
-    told = {"file": str(tmp_path / "trace.csv"), "speed": 2}
-    found = list(schedule(profile(arrivals="trace", trace=told, duration=5)))
+    values = {"file": str(tmp_path / "trace.csv"), "speed": 2}
+    found = list(schedule(profile(arrivals="trace", trace=values, duration=5)))
     assert [(a.at, a.scenario, a.input_tokens, a.max_tokens) for a in found] == [
         (0, "stream", 5, 6),
         (0.25, "chat", 10, 20),

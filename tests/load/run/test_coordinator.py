@@ -1,4 +1,4 @@
-"""The load door as a process, on locust: few and short, against the simulated engine."""
+"""Load runs as processes on locust, against the simulated engine."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ from quarterdeck.load.run.arrivals import schedule
 
 @pytest.fixture(scope="session")
 def python() -> Path:
-    """The interpreter of the environment `load`, made where it is not there yet."""
+    """The interpreter of the environment `load`, created if missing."""
     subprocess.run([sys.executable, "environments/make.py", "load"], cwd=ROOT, check=True, capture_output=True)
     return ROOT / ".envs" / "load" / "bin" / "python"
 
@@ -74,9 +74,9 @@ def test_workers_ask_together_what_the_schedule_says(python: Path, engine: str, 
 def test_a_ramp_ends_itself_at_the_knee(python: Path, tmp_path: Path) -> None:
     profile = tmp_path / "ramp.yaml"
     shape = {"kind": "saturation", "start": 20, "factor": 5, "each": 2, "most": 100}
-    told = {"arrivals": "constant", "shape": shape, "scenarios": {"stream": {"max_tokens": 4}}}
-    profile.write_text(json.dumps(told), encoding="utf-8")  # JSON is YAML
-    with simulator("--max-num-seqs", "4", "--time-to-first-token", "80ms") as url:  # 4 places of 80 ms: 50 a second
+    values = {"arrivals": "constant", "shape": shape, "scenarios": {"stream": {"max_tokens": 4}}}
+    profile.write_text(json.dumps(values), encoding="utf-8")  # JSON is YAML
+    with simulator("--max-num-seqs", "4", "--time-to-first-token", "80ms") as url:  # 4 slots of 80 ms: 50 per second
         done = load(python, tmp_path, str(profile), "--url", url, "--no-report")
     assert done.returncode == 0, done.stderr
     assert "Knee: 20.0 requests/s, below 100.0" in done.stdout

@@ -1,4 +1,4 @@
-"""Profiles: those that are shipped can be used, and what can't be used is refused with its place."""
+"""Profiles: shipped ones are valid, and errors are reported with their location."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ def test_every_shipped_profile_can_be_used(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("values", "expected"),
     [
         ({"scenarios": {}}, "at least one is required"),
         ({"scenarios": {"steam": {}}}, "scenarios.steam: Extra inputs are not permitted"),
@@ -33,9 +33,9 @@ def test_every_shipped_profile_can_be_used(file: Path) -> None:
         ),
     ],
 )
-def test_what_cant_be_used_is_refused_in_one_line(told: dict[str, Any], said: str) -> None:
+def test_what_cant_be_used_is_refused_in_one_line(values: dict[str, Any], expected: str) -> None:
     with pytest.raises(ProfileError) as refused:
-        profile.make(told, "x.yaml")
-    assert said in str(refused.value)
+        profile.make(values, "x.yaml")
+    assert expected in str(refused.value)
     assert str(refused.value).startswith("x.yaml: ")
     assert "\n" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""What is said while a run goes, and what a ramp's step is judged by."""
+"""Progress lines, and the results of a ramp's steps."""
 
 from quarterdeck.load.analysis.objectives import Slo
 from quarterdeck.load.analysis.samples import Sample
@@ -15,7 +15,7 @@ def test_a_step_is_what_was_wanted_in_its_time() -> None:
         progress.add(sample)
     progress.add(asked(0.5, 900, "expected:hung_up"))
     step = progress.step(2.0, 0, 2)
-    assert step.goodput == 1.5  # two answers within the objective, one that got what it deserves, in two seconds
+    assert step.goodput == 1.5  # two answers within the objective, one expected rejection, in two seconds
     assert step.p99_ms is not None
     assert 59 < step.p99_ms <= 60
     assert progress.errors == {"cut": 1}

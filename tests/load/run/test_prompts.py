@@ -1,4 +1,4 @@
-"""What is asked: the same for the same seed; conversations go on; repeats repeat."""
+"""Request bodies: reproducible by seed, conversations and repeats."""
 
 import json
 from typing import Any
@@ -12,12 +12,12 @@ SCENARIOS: dict[str, Any] = {
 }
 
 
-def prompts(**told: Any) -> Prompts:
-    return Prompts(make({"scenarios": SCENARIOS, **told}, "test"), "llm", "embedder")
+def prompts(**values: Any) -> Prompts:
+    return Prompts(make({"scenarios": SCENARIOS, **values}, "test"), "llm", "embedder")
 
 
-def body(made: Prompts, scenario: str, index: int = 0, **told: Any) -> dict[str, Any]:
-    request, _ = made.request(Arrival(index, 0.0, 1.0, scenario, **told))
+def body(made: Prompts, scenario: str, index: int = 0, **values: Any) -> dict[str, Any]:
+    request, _ = made.request(Arrival(index, 0.0, 1.0, scenario, **values))
     value: dict[str, Any] = json.loads(request.body)
     return value
 

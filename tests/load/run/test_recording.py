@@ -1,4 +1,4 @@
-"""What is written is what is read: the folder of a run, by way of results.py."""
+"""A recorded folder is read back unchanged by results.py."""
 
 from pathlib import Path
 

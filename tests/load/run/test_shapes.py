@@ -1,4 +1,4 @@
-"""How much is asked for, over time."""
+"""Load over time."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A target that can't be tested is one line, before any load starts."""
+"""A target that can't be tested is reported in one line before any load starts."""
 
 import json
 import re
@@ -21,10 +21,10 @@ def refused(status: int, message: str) -> tuple[int, bytes]:
 def why(url: str, model: str | None = None) -> str:
     with pytest.raises(TargetError) as error:
         target.find(url, "sk-secret", model, None, wants_embeddings=False)
-    said = str(error.value)
-    assert "\n" not in said
-    assert "sk-secret" not in said
-    return said
+    message = str(error.value)
+    assert "\n" not in message
+    assert "sk-secret" not in message
+    return message
 
 
 BAD: dict[str, tuple[Mapping[str, tuple[int, bytes]], str]] = {
@@ -41,9 +41,9 @@ BAD: dict[str, tuple[Mapping[str, tuple[int, bytes]], str]] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_targets_are_one_line(case: str) -> None:
-    answers, said = BAD[case]
+    answers, expected = BAD[case]
     with answering(answers) as url:
-        assert re.search(said, why(url))
+        assert re.search(expected, why(url))
 
 
 def test_a_wrong_model_is_named_with_those_that_are_there() -> None:
