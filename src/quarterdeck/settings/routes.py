@@ -76,7 +76,7 @@ class RouteConfig(_Frozen):
     """One entry of `routes:`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")
-    """The public name, what a request says in `model`."""
+    """The public name, used as `model` in requests."""
     targets: tuple[Target, ...] = Field(min_length=1, max_length=100)
     """Models that answer, by weight. The others take over for one that can't."""
     fallbacks: tuple[Fallback, ...] = Field(default=(), max_length=100)
