@@ -11,10 +11,10 @@ from quarterdeck.accounting.pricing import Rates
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.inference.call import Head, Operation
 from quarterdeck.inference.endpoints.endpoint import Endpoint, EndpointSpec
+from quarterdeck.inference.estimation import estimate
 from quarterdeck.inference.metering.meter import Meter
 from quarterdeck.inference.request import InferenceRequest, decode
 from quarterdeck.inference.routing.directory import ServedModel
-from quarterdeck.protocol import requests
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.prices import Price
 
@@ -63,8 +63,9 @@ def change(endpoint: Endpoint, **changes: Any) -> None:
 
 
 def a_meter(asked: dict[str, Any] | None = None, **changes: Any) -> Meter:
-    request = requests.decode(as_json(asked or CHAT), requests.ChatCompletionRequest)
-    return Meter(changes.pop("head", None) or a_head(), served(), request, **changes)
+    request = decode(Operation.CHAT, as_json(asked or CHAT))
+    changes.setdefault("reserved", estimate(request))
+    return Meter(changes.pop("head", None) or a_head(), served(), request.parsed, **changes)
 
 
 def by(name: str, **more: Any) -> dict[str, Any]:

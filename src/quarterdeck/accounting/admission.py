@@ -16,8 +16,9 @@ from typing import Any, Literal, cast
 
 import msgspec
 
+from quarterdeck.accounting.redis_keys import cold_key, money_key, reservations_key
 from quarterdeck.accounting.scopes import ScopeSet
-from quarterdeck.accounting.scripts import RESERVE
+from quarterdeck.accounting.scripts import EXTEND, RESERVE
 from quarterdeck.net.redis import Redis, pack_arguments
 
 LEASE_SECONDS = 60.0
@@ -63,6 +64,8 @@ class Admission(msgspec.Struct):
     retry_after_ms: int = 0
     warned: str = ""
     """A scope whose budget is exhausted and only warns."""
+    money_left: int = 0
+    """Of the budget that refused, in 10⁻⁶ $."""
     cached: bytes | None = None
     """The cached answer: nothing is reserved, only a request taken."""
 
@@ -71,6 +74,19 @@ async def reserve(redis: Redis, wanted: Reservation) -> Admission:
     """Admit one request. Raises RedisUnavailableError and RedisError."""
     (answer,) = await redis.execute(RESERVE, reserve_command([wanted]))
     return read_admission(answer, wanted.scope_set)
+
+
+async def extend(redis: Redis, scope_set: ScopeSet, request_id: str, money: int) -> Admission:
+    """Hold `money` in all for a request in flight, as it goes to a dearer model. Refused, it keeps what it has. Raises
+    RedisUnavailableError and RedisError."""
+    org, scopes = scope_set.org, scope_set.scopes
+    keys = (reservations_key(org), cold_key(org), *[money_key(org, scope.id) for scope in scopes])
+    word, scope, left = await redis.run(EXTEND, keys, (request_id, scope_set.reserve_plan, money))
+    if word == b"ok":
+        return Admission(None, 0)
+    # Without a reservation the request was settled as lost: nothing would be held for what it costs from here on.
+    refused: Refusal = "money" if word == b"money" else "cold"
+    return Admission(refused, 0, scopes[scope - 1].id if scope else "org", retry_after_ms=1000, money_left=left)
 
 
 def reserve_command(wanted: Sequence[Reservation]) -> bytes:
@@ -105,7 +121,11 @@ def read_admission(answer: Any, scope_set: ScopeSet) -> Admission:
         if blob:
             admitted.cached = blob[0]
         return admitted
-    admitted.refused, admitted.retry_after_ms = cast(Refusal, word.decode()), retry
+    admitted.refused = cast(Refusal, word.decode())
+    if admitted.refused == "money":
+        admitted.money_left = retry
+    else:
+        admitted.retry_after_ms = retry
     if scope:
         admitted.scope, admitted.places = scopes[scope - 1].id, scopes[scope - 1].limits.concurrent_requests or 0
     return admitted

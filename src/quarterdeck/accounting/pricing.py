@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from decimal import Decimal
 
-from quarterdeck.money import EXACT, microdollars_of_units, picodollars
+from quarterdeck.money import EXACT, MAX_MICRODOLLARS, microdollars_of_units, picodollars
 from quarterdeck.protocol.usage import Usage
 from quarterdeck.settings.prices import Price
 
@@ -26,6 +26,13 @@ class Rates:
         exponent = min(int(number.as_tuple().exponent) for number in each)
         whole = [int(number.scaleb(-exponent, EXACT)) for number in each]
         return cls(whole[0], whole[1], whole[2], exponent - 6, price.gpu_hour)
+
+    def tokens_for(self, money: int) -> int:
+        """How many generated tokens `money` (10⁻⁶ $) pays for; there must be a price for them."""
+        places = self.exponent + 6
+        power: int = 10 ** abs(places)
+        units = money // power if places > 0 else money * power
+        return max(0, units // self.output)
 
 
 def cost(usage: Usage, rates: Rates, *, engine_seconds: float = 0.0, shared_by: int = 1) -> Decimal:
@@ -51,5 +58,5 @@ def estimated_cost(prompt_tokens: int, output_tokens: int, rates: Rates) -> int:
     Time at the engine (`gpu_hour`) is not known in advance: such a request holds at least one millionth.
     """
     units = max(rates.input, rates.cached) * prompt_tokens + rates.output * output_tokens
-    money = microdollars_of_units(units, rates.exponent)
+    money = min(microdollars_of_units(units, rates.exponent), MAX_MICRODOLLARS)
     return max(money, 1) if rates.gpu_hour else money

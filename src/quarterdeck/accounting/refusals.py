@@ -8,6 +8,9 @@ from quarterdeck.accounting.admission import Admission
 from quarterdeck.accounting.rate_headers import rate_headers
 from quarterdeck.errors import APIError, InsufficientQuotaError, RateLimitError, ServiceUnavailableError
 
+MAX_RETRY_MS = 60_000
+"""The window of limits. A bucket that requests have overdrawn takes longer, but SDKs ignore a longer Retry-After."""
+
 
 def refusal_of(admitted: Admission) -> APIError:
     """The error of an admission that was refused."""
@@ -18,7 +21,7 @@ def refusal_of(admitted: Admission) -> APIError:
         )
     if admitted.refused in ("cold", "full"):
         return limits_unavailable()
-    milliseconds = max(1, admitted.retry_after_ms)
+    milliseconds = min(max(1, admitted.retry_after_ms), MAX_RETRY_MS)
     seconds = -(-milliseconds // 1000)
     limit = {
         "requests": f"{admitted.requests_limit} requests per minute",

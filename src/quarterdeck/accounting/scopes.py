@@ -20,6 +20,9 @@ from quarterdeck.accounting.redis_keys import (
 from quarterdeck.net.redis import pack_arguments
 from quarterdeck.settings.limits import Budget, Limits
 
+ANY_TOKENS = 2**53
+"""No limit: more than Redis' Lua counts exactly."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -38,6 +41,11 @@ class ScopeSet:
     org: str
     scopes: tuple[Scope, ...] = ()
     has_budget: bool = field(init=False)
+    denies: bool = field(init=False)
+    """Whether an exhausted budget refuses requests."""
+    most_tokens: int = field(init=False)
+    """The smallest of the limits in tokens: a request reserves no more, as more could never be there. Else a large
+    request of a key with a small limit would take the tokens of its whole team."""
     reserve_keys: bytes = field(init=False, repr=False, compare=False)
     """RESERVE's keys without those of requests, packed for the wire."""
     reserve_keys_count: int = field(init=False, repr=False, compare=False)
@@ -58,6 +66,8 @@ class ScopeSet:
         keys = (*of_org, *_scope_keys(org, noted))
         computed = {
             "has_budget": any(scope.budget is not None for scope in scopes),
+            "denies": any(scope.budget is not None and scope.budget.on_exhausted == "deny" for scope in scopes),
+            "most_tokens": min([scope.limits.tokens_per_minute or ANY_TOKENS for scope in scopes], default=ANY_TOKENS),
             "reserve_keys": pack_arguments(*keys),
             "reserve_keys_count": len(keys),
             "reserve_plan": b"".join(pack_plan(scope.limits, scope.budget) for scope in scopes),

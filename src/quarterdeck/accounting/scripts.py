@@ -6,6 +6,7 @@ PACKAGE = "quarterdeck.accounting"
 
 RESERVE = PackagedScript(PACKAGE, "reserve")
 SETTLE = PackagedScript(PACKAGE, "settle")
+EXTEND = PackagedScript(PACKAGE, "extend")
 RENEW = PackagedScript(PACKAGE, "renew")
 FIND_EXPIRED = PackagedScript(PACKAGE, "find_expired")
 DROP_RESERVATION = PackagedScript(PACKAGE, "drop_reservation")

@@ -4,7 +4,7 @@ The selection picks the endpoints; here a request waits for room, calls them, an
 """
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from quarterdeck.errors import (
     APIError,
@@ -16,10 +16,12 @@ from quarterdeck.errors import (
 )
 from quarterdeck.inference.call import FREE, Operation
 from quarterdeck.inference.call_state import Call
-from quarterdeck.inference.endpoints.endpoint import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint, Endpoints
 from quarterdeck.inference.engine.client import EngineAnswer, EngineClient
 from quarterdeck.inference.metering.meter import error_code
+from quarterdeck.inference.metering.token_counting import can_be_counted, count_prompt
 from quarterdeck.inference.preparation import adapt_body
+from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.selection import Choice
@@ -36,9 +38,19 @@ VLLM_ONLY = (*FREE, Operation.SCORE)
 class Attempts:
     """Deadlines are the event loop's time at which the whole request must be over."""
 
-    def __init__(self, engines: EngineClient, queues: Queues) -> None:
+    def __init__(
+        self,
+        engines: EngineClient,
+        endpoints: Endpoints,
+        queues: Queues,
+        afford: Callable[[Call, ServedModel], Awaitable[None]],
+    ) -> None:
+        """`afford` has budgets hold what the call can cost at another model than its own; it raises APIError where they
+        have no room for that."""
         self._engines = engines
+        self._endpoints = endpoints
         self._queues = queues
+        self._afford = afford
         # A loop's time is this clock's; asking the loop for it costs a system call to find the loop.
         self._now = time.monotonic
 
@@ -47,9 +59,14 @@ class Attempts:
         failure: APIError | None = None
         selection = call.selection
         waited_for: ServedModel | None = None
+        affordable = call.meter.served
         while True:
             now = self._now()
             served = selection.current(now)
+            if served is not affordable:
+                if not await self._can_afford(call, served):
+                    continue
+                affordable, now = served, self._now()
             if served is not waited_for:
                 waited_for = served
                 if self._queues.must_wait(served):
@@ -59,6 +76,10 @@ class Attempts:
             choice = selection.next(now)
             if choice is None:
                 break
+            if choice.served is not affordable:  # the model that it would have gone to has no endpoint
+                if not await self._can_afford(call, choice.served):
+                    continue
+                affordable = choice.served
             if choice.endpoint.spec.kind != "vllm" or choice.endpoint.spec.task != "generate":
                 _check_operation(choice.endpoint, call.head.operation)
             self._begin(call, choice)
@@ -74,6 +95,25 @@ class Attempts:
                 selection.succeeded(choice)
                 return answer
         raise failure or _not_ready(call)
+
+    async def count_prompt(self, request: InferenceRequest, served: ServedModel, body: bytes) -> int | None:
+        """The prompt's tokens, by the tokenizer of one of the model's endpoints. None: none can count it."""
+        if not can_be_counted(request):
+            return None
+        for endpoint in self._endpoints.serving(served.name):
+            if endpoint.spec.kind == "vllm" and endpoint.breaker.is_offered(self._now()):
+                return await count_prompt(self._engines, endpoint, served.name, body)
+        return None
+
+    async def _can_afford(self, call: Call, served: ServedModel) -> bool:
+        """False: a budget has no room for this model, and the selection has moved to another."""
+        try:
+            await self._afford(call, served)
+        except APIError as error:
+            if call.selection.not_admitted(error):
+                return False
+            raise
+        return True
 
     async def resume(
         self, call: Call, gateway: GatewayConfig, deadline: float, lost: LostStream

@@ -38,9 +38,11 @@ class Call(msgspec.Struct, eq=False):
     """Admitted without Redis."""
     engine_name: str = ""
     """The name of the adapter at the endpoint that was called last, with its content's hash. Empty for a model."""
+    held: int = 0
+    """Money that budgets hold for it, in 10⁻⁶ $."""
     attempt: float | None = None
     """Start of the running attempt, Unix seconds. None: no attempt is running."""
 
     def note(self) -> Note:
         """What the worker needs to settle the call if this gateway dies now."""
-        return Note(self.meter.note(time.time(), self.body), self.head.principal.scope_set.noted)
+        return Note(self.meter.note(time.time()), self.head.principal.scope_set.noted)

@@ -63,7 +63,7 @@ class Closing:
                 self._to_count += 1
                 self._spawn(self._count_and_settle(call, meter.endpoint, status, now, http_status, code))
                 return
-            estimate_received_tokens(meter, call.body)
+            estimate_received_tokens(meter)
         self._settle(call, meter.record(status, now, http_status=http_status, error=code))
 
     def finish_from_cache(self, call: Call, found: Entry, now: float) -> None:
@@ -80,13 +80,14 @@ class Closing:
         finally:  # estimated if counting failed; settled in any case
             self._to_count -= 1
             if call.meter.usage is None:
-                estimate_received_tokens(call.meter, call.body)
+                estimate_received_tokens(call.meter)
             self._settle(call, call.meter.record(status, ended, http_status=http_status, error=error))
 
     def _settle(self, call: Call, record: RequestRecord) -> None:
         scope_set = call.head.principal.scope_set
         if call.is_local:
-            self._gate.give_back(scope_set, call.reserved.total - record.input_tokens - record.output_tokens)
+            taken = min(call.reserved.total, scope_set.most_tokens)
+            self._gate.give_back(scope_set, taken - record.input_tokens - record.output_tokens)
         if call.lookup is not None:
             call.lookup.end(record)
         self._settlement.settle(record, scope_set)

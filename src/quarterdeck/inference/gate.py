@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from quarterdeck.accounting import admission
 from quarterdeck.accounting.admission import Admission, Reservation, read_admission
 from quarterdeck.accounting.local_limits import LocalLimits
 from quarterdeck.accounting.pricing import estimated_cost
@@ -23,13 +24,21 @@ from quarterdeck.errors import APIError
 from quarterdeck.inference.cache.answers import Lookup
 from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.call import Head, Headers
-from quarterdeck.inference.estimation import Estimate
+from quarterdeck.inference.call_state import Call
+from quarterdeck.inference.estimation import Estimate, fit, fits_at_best, with_prompt
 from quarterdeck.inference.metering.record_templates import RecordTemplates
 from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.net.redis import Redis, RedisError, RedisSilentError, RedisUnavailableError
 from quarterdeck.net.tasks import Spawn
 from quarterdeck.settings.config import GatewayConfig
+
+COUNTED_SECONDS = 0.1
+"""Between two looks whether a budget has been counted."""
+MAX_WAITING = 256
+"""Requests that wait for a budget to be counted; further ones are refused."""
+MAX_COUNTING = 4
+"""Prompts counted at a time: a key whose budget is nearly exhausted must not take the engine's time from others."""
 
 
 class Admitted(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -43,6 +52,10 @@ class Admitted(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The cached answer. Nothing is reserved then."""
     is_local: bool = False
     """Admitted without Redis. Nothing is reserved then."""
+    reserved: Estimate | None = None
+    """What was reserved: less than asked for where only that is left. None: nothing."""
+    held: int = 0
+    """Money, in 10⁻⁶ $."""
 
 
 class Gate:
@@ -69,6 +82,8 @@ class Gate:
         """Refused requests by reason and kind of scope. They leave no record; metrics read these scope_set."""
         self.warned: Counter[tuple[str, ...]] = Counter()
         self.admitted_locally = 0
+        self._counting = asyncio.Semaphore(MAX_COUNTING)
+        self._waiting = 0
 
     async def admit(
         self,
@@ -79,23 +94,46 @@ class Gate:
         *,
         lookup: Lookup | None,
         gateway: GatewayConfig,
+        count_prompt: Callable[[], Awaitable[int | None]],
     ) -> Admitted:
-        """Reserve `reserved` in the key's scopes, or find the cached answer. Raises APIError where it is refused."""
-        principal = head.principal
+        """Reserve `reserved` in the key's scopes, or find the cached answer. Raises APIError where it is refused.
+
+        `count_prompt` has the model's tokenizer count the prompt. It is called where the budget has no room for the
+        upper bound, but may have for the exact count.
+        """
+        principal, may_count, until = head.principal, True, 0.0
         cache_key = lookup.redis_key if lookup is not None else None
         while True:
             wanted = self._reservation(head, principal, request, served, reserved, cache_key, gateway)
             try:
                 answer = await self._reserving.reserve(wanted)
             except (RedisUnavailableError, RedisError) as error:
-                return self._admit_without_redis(principal, wanted, gateway, error)
+                return self._admit_without_redis(principal, wanted, reserved, gateway, error)
             except asyncio.CancelledError:
                 self._reserving.release(wanted)
                 raise
             admitted = read_admission(answer, principal.scope_set)
             if admitted.refused is not None:
-                principal = await self._with_new_limits(principal, admitted)
-                continue
+                fresh = await self._with_new_limits(principal, admitted)
+                if fresh is not None:
+                    principal = fresh
+                    continue
+                if admitted.refused == "cold" and await self._wait_for_budget(gateway, until):
+                    until = until or time.monotonic() + gateway.budget_wait_seconds
+                    continue
+                if admitted.refused == "money":
+                    smaller = fit(reserved, admitted.money_left, served.rates)
+                    if smaller is None and may_count and fits_at_best(reserved, admitted.money_left, served.rates):
+                        may_count = False
+                        async with self._counting:
+                            prompt = await count_prompt()
+                        if prompt is not None:
+                            reserved = with_prompt(reserved, prompt)
+                            smaller = fit(reserved, admitted.money_left, served.rates)
+                    if smaller is not None:
+                        reserved = smaller
+                        continue
+                raise self._refusal(admitted)
             if admitted.revision != principal.revision:  # also smaller: a Redis that lost its data counts from 0
                 try:
                     await self._reread(principal, admitted.revision)
@@ -110,22 +148,64 @@ class Gate:
                     continue
             if admitted.warned:
                 self.warned[(kind_of(admitted.warned),)] += 1
-            return Admitted(principal, rate_headers(admitted), found)
+            return Admitted(principal, rate_headers(admitted), found, reserved=reserved, held=wanted.money)
 
     def give_back(self, scope_set: ScopeSet, tokens: int) -> None:
         """Return unused tokens of a request that was admitted without Redis. Otherwise *settle* returns them."""
         self._local.give_back(scope_set, tokens)
 
-    async def _with_new_limits(self, principal: Principal, refused: Admission) -> Principal:
-        """The refused key, read again. Raises the refusal unless the key's limits have changed since it was read."""
+    async def extend(self, call: Call, served: ServedModel) -> None:
+        """Hold what the request can cost at `served`, which it goes to instead of the model that it was admitted for.
+
+        Raises APIError where a budget has no room for the difference. Done before such a model is called, and not at
+        admission: a key without money may use a free model whose fallback is not.
+        """
+        scope_set = call.head.principal.scope_set
+        money = estimated_cost(call.reserved.most_prompt, call.reserved.most_output, served.rates)
+        if money <= call.held or not scope_set.has_budget:
+            return
+        if call.is_local:  # as in `LocalLimits.take`: a budget that denies is not known without Redis
+            if scope_set.denies:
+                raise self._refusal(Admission("cold", 0, "org", retry_after_ms=1000))
+            return
+        try:
+            extended = await admission.extend(self._redis, scope_set, call.head.request_id, money)
+        except (RedisUnavailableError, RedisError) as error:
+            if scope_set.denies:
+                raise self._refusal(Admission("cold", 0, "org", retry_after_ms=1000)) from error
+            return
+        if extended.refused is not None:
+            raise self._refusal(extended)
+        call.held = money
+
+    async def _wait_for_budget(self, gateway: GatewayConfig, until: float) -> bool:
+        """Wait a moment for the worker to count a budget. False: it has taken too long."""
+        if (until and time.monotonic() >= until) or not gateway.budget_wait_seconds:
+            return False
+        if self._waiting >= MAX_WAITING:
+            return False
+        self._waiting += 1
+        try:
+            await asyncio.sleep(min(COUNTED_SECONDS, gateway.budget_wait_seconds))
+        finally:
+            self._waiting -= 1
+        return True
+
+    async def _with_new_limits(self, principal: Principal, refused: Admission) -> Principal | None:
+        """The refused key, read again. None: its limits have not changed since it was read."""
         if refused.revision != principal.revision:
             fresh = await self._reread(principal, refused.revision)
             if fresh.scope_set != principal.scope_set:
                 return fresh
-        raise self._refusal(refused)
+        return None
 
     def _admit_without_redis(
-        self, principal: Principal, wanted: Reservation, gateway: GatewayConfig, error: Exception
+        self,
+        principal: Principal,
+        wanted: Reservation,
+        reserved: Estimate,
+        gateway: GatewayConfig,
+        error: Exception,
     ) -> Admitted:
         refused = None
         if gateway.on_redis_down != "deny":
@@ -134,7 +214,7 @@ class Gate:
             )
             if refused.refused is None:
                 self.admitted_locally += 1
-                return Admitted(principal, is_local=True)
+                return Admitted(principal, is_local=True, reserved=reserved)
         if isinstance(error, RedisSilentError):
             # Redis may make it when it answers again. There are as many of these as requests that waited at that time.
             self._reserving.release(wanted)
@@ -162,12 +242,12 @@ class Gate:
         template = self._templates.get(principal, served, head.operation)
         money = 0
         if scope_set.has_budget:
-            money = estimated_cost(reserved.prompt, reserved.output, served.rates)
+            money = estimated_cost(reserved.most_prompt, reserved.most_output, served.rates)
         return Reservation(
             head.request_id,
             scope_set,
             template.note(head.request_id, head.started, stream=request.is_streaming),
-            reserved.total,
+            min(reserved.total, scope_set.most_tokens),
             money,
             self._settlement.lease_seconds,
             cache_key,

@@ -62,7 +62,7 @@ class Mirror:
         self.running += 1
         head = call.head
         copy = Head(self._ids.next(), head.operation, _mirror_principal(head.principal.org), time.time(), head.headers)
-        meter = Meter(copy, served, call.request.parsed, route=route.name)
+        meter = Meter(copy, served, call.request.parsed, route=route.name, reserved=call.reserved)
         self._spawn(self._send(meter, served, call.body, call.reserved.total, route.total_seconds))
 
     async def _send(self, meter: Meter, served: ServedModel, body: bytes, tokens: int, seconds: float) -> None:
@@ -122,7 +122,7 @@ class Mirror:
             engine_status = 200 if has_begun else (error.engine_status if error else 0)
             meter.attempts.append(Attempt(meter.endpoint.id, meter.engine_started, now, engine_status, code))
         if meter.usage is None and has_begun:
-            estimate_received_tokens(meter, body)
+            estimate_received_tokens(meter)
         http_status = 200 if has_begun else (error.status if error else 0)
         record = meter.record(status, now, http_status=http_status, error=code)
         self._settlement.settle(record, meter.head.principal.scope_set)

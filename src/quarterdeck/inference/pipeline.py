@@ -44,6 +44,7 @@ from quarterdeck.net.tasks import Spawn
 from quarterdeck.protocol import sse
 from quarterdeck.record import RequestRecord
 from quarterdeck.settings.config import GatewayConfig
+from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.live import Live
 
 
@@ -78,7 +79,7 @@ class Pipeline:
         self._templates = RecordTemplates()
         self._mirror = Mirror(self.router, engines, settlement, spawn, on_record, max_running=max_mirrored)
         self.gate = Gate(redis, settlement, spawn, self._templates, reread)
-        self._attempts = Attempts(engines, self.queues)
+        self._attempts = Attempts(engines, endpoints, self.queues, self.gate.extend)
         self._closing = Closing(
             engines, self._attempts, self.gate, settlement, spawn, on_record, max_to_count=max_to_count
         )
@@ -88,8 +89,12 @@ class Pipeline:
         directory = self._directory.current
         gateway = directory.config.gateway
         request = decode(head.operation, body)
-        reserved = estimate(request)
-        selection = self._resolve(directory, head, request, reserved)
+        route = resolve(directory, self._endpoints, request.parsed.model, head.principal)
+        check_media_urls(request, directory.config.gateway.media_domains)
+        reserved = estimate(request, route.bounds, head.principal.limits.max_tokens)
+        selection = self.router.select(
+            route, request, tokens=reserved.total, now=time.monotonic(), headers=head.headers
+        )
         call = await self._admit(gateway, head, request, reserved, selection)
         if call.found is not None:
             return self._replay(call, call.found)
@@ -104,12 +109,6 @@ class Pipeline:
             headers=sse.HEADERS + call.headers,
         )
 
-    def _resolve(self, directory: Directory, head: Head, request: InferenceRequest, reserved: Estimate) -> Selection:
-        """Find the route of the request's model, and draw its target."""
-        route = resolve(directory, self._endpoints, request.parsed.model, head.principal)
-        check_media_urls(request, directory.config.gateway.media_domains)
-        return self.router.select(route, request, tokens=reserved.total, now=time.monotonic(), headers=head.headers)
-
     async def _admit(
         self, gateway: GatewayConfig, head: Head, request: InferenceRequest, reserved: Estimate, selection: Selection
     ) -> Call:
@@ -118,11 +117,30 @@ class Pipeline:
         body = prepare_body(request, served, head.principal.limits)
         engine_name = "" if served.name == served.model else self._engine_name(served)
         lookup = self._cache.look_up(head, request, served, engine_name=engine_name)
-        admitted = await self.gate.admit(head, request, served, reserved, lookup=lookup, gateway=gateway)
+        admitted = await self.gate.admit(
+            head,
+            request,
+            served,
+            reserved,
+            lookup=lookup,
+            gateway=gateway,
+            count_prompt=lambda: self._attempts.count_prompt(request, served, body),
+        )
         if admitted.principal is not head.principal:
             head = msgspec.structs.replace(head, principal=admitted.principal)
+        reserved = admitted.reserved or reserved
+        is_limited = reserved.limit is None
+        if not is_limited and head.principal.scope_set.denies and selection.has_price:
+            # Sent to the endpoint, so that no answer costs more than is held for it.
+            body, is_limited = prepare_body(request, served, Limits(max_tokens=reserved.limit)), True
         meter = Meter(
-            head, served, request.parsed, route=route.name if route.is_named else "", templates=self._templates
+            head,
+            served,
+            request.parsed,
+            route=route.name if route.is_named else "",
+            templates=self._templates,
+            reserved=reserved,
+            is_limited=is_limited,
         )
         call = Call(
             head,
@@ -135,6 +153,7 @@ class Pipeline:
             admitted.found,
             admitted.headers,
             admitted.is_local,
+            held=admitted.held,
         )
         if call.found is None and not call.is_local:
             self._settlement.begin(head.principal.org, head.request_id, call.note)

@@ -67,6 +67,7 @@ class CompletionRequest(GenerationRequest, frozen=True, kw_only=True):
     stop: str | list[str] | None = None
     logprobs: int | None = None
     echo: bool | None = None
+    best_of: Count | None = None
 
 
 class EmbeddingRequest(Request, frozen=True, kw_only=True):

@@ -83,6 +83,11 @@ class GatewayConfig(BaseModel):
 
     0.1: no limit is exceeded with up to ten gateways. Use 1 with a single gateway.
     """
+    budget_wait_seconds: NonNegativeFloat = 5
+    """How long a request waits for a budget that is not counted yet, before it gets 503 `limits_unavailable`.
+
+    5: the worker counts a new budget within a second, and has started by then beside a new gateway. 0: no wait.
+    """
     max_waiting_records: NonNegativeInt = 100_000
     """Records that may wait for the worker (about 100 MB in Redis) before requests with a budget get 503. 0: no limit.
 

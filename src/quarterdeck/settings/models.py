@@ -92,6 +92,15 @@ class ModelConfig(BaseModel):
     """External servers for the model, in addition to an engine or instead of one."""
     price: Price = Price()
     """Token and hardware prices. Default: free; the ledger records 0."""
+    context: PositiveInt | None = None
+    """Tokens of prompt and answer together, as its endpoints accept them. Limits and budgets reserve no more than this
+    for a request. None: the engine's `context`; unknown for external endpoints."""
+    max_output_tokens: PositiveInt | None = None
+    """Output tokens that a budget with `on_exhausted: deny` holds for a request that sets no limit, and that such a
+    request may then generate: the endpoint is sent it as the limit. None: `context`, which needs no limit, or 4096."""
+    image_tokens: PositiveInt = 2048
+    """Prompt tokens that are reserved for one picture of a request, whatever its size. 2048: most models scale pictures
+    down to fewer."""
     routing: RoutingConfig = RoutingConfig()
     """How an endpoint is chosen."""
 

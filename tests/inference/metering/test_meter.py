@@ -93,18 +93,18 @@ def test_a_request_that_no_engine_saw_costs_nothing() -> None:
 def test_a_note_guesses_what_a_gateway_that_dies_now_could_not_count() -> None:
     meter = a_meter(endpoint=an_endpoint(), engine_started=1.0)
     body = as_json(CHAT)
-    before = meter.note(2.0, body)
+    before = meter.note(2.0)
     assert (before.status, before.input_tokens, before.usage_source, before.cost) == ("lost", 0, "none", Decimal(0))
     meter.first_token = 2.0
     tap = StreamTap(meter, shows_usage=False)
     for _ in range(5):
         tap.look(delta("word "))
-    during = meter.note(3.0, body)
+    during = meter.note(3.0)
     assert (during.input_tokens, during.output_tokens, during.usage_source) == (-(-len(body) // 4), 5, "estimated")
     assert during.cost > 0
     assert meter.usage is None
     tap.look(usage(7, 3))
-    after = meter.note(4.0, body)
+    after = meter.note(4.0)
     assert (after.input_tokens, after.output_tokens, after.usage_source) == (7, 3, "engine")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from tests.inference.bench import Bench
 from tests.inference.engines import counting, silence
-from tests.inference.making import CHAT, COMPLETION, SAID, a_meter, an_endpoint, answer, as_json
+from tests.inference.making import CHAT, COMPLETION, SAID, STREAM, a_meter, an_endpoint, answer, as_json
 from tests.net.upstream import SOON, Upstream, answering, response, streamed
 
 from quarterdeck.inference.call import Operation
@@ -23,7 +23,7 @@ async def test_where_the_engine_can_not_count_tokens_are_estimated(bench: Bench,
         bench.add(engine)
         await bench.stream()
         record = await bench.record()
-        sent = len(engine.requests[0].body)
+        sent = len(as_json(STREAM))
         assert (record.input_tokens, record.output_tokens) == (-(-sent // 4), -(-len("Hello there") // 4))
         assert record.usage_source == "estimated"
 

@@ -3,7 +3,8 @@
 -- ARGV plan lease_ms most_waiting (id note tokens money looks)*
 -- The plan has six doubles a scope (layouts.pack_plan); looks 1: the next cache key is this request's.
 -- Returns for each request a plain number, the org's revision: admitted, and nothing is counted; or
--- {word revision scope requests_left requests_scope tokens_left tokens_scope retry_ms warned [blob]}, scopes from 1.
+-- {word revision scope requests_left requests_scope tokens_left tokens_scope retry_ms warned [blob]}, scopes from 1;
+-- where the budget is exhausted, retry_ms is the money that is left of it.
 -- All values are read by one MGET, and a request that is counted nowhere skips everything else: Redis runs this on one
 -- core, ten thousand times a second.
 --include clock.lua
@@ -86,7 +87,9 @@ local function admit(id, note, tokens, money, blob)
         redis.call('SADD', KEYS[5], scope.kind .. ' ' .. string.match(KEYS[5 + 2 * i], '}:(.*)$'))
         if scope.deny then return {'cold', revision, i, -1, 0, -1, 0, 1000, 0} end
       elseif scope.spent + scope.held + money > scope.amount then
-        if scope.deny then return {'money', revision, i, -1, 0, -1, 0, 0, 0} end
+        if scope.deny then
+          return {'money', revision, i, -1, 0, -1, 0, math.max(0, math.floor(scope.amount - scope.spent - scope.held)), 0}
+        end
         warned = i
       end
     end

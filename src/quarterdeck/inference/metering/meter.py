@@ -12,6 +12,7 @@ from quarterdeck.accounting.pricing import cost
 from quarterdeck.errors import APIError
 from quarterdeck.inference.call import Head
 from quarterdeck.inference.endpoints.endpoint import Endpoint
+from quarterdeck.inference.estimation import Estimate
 from quarterdeck.inference.metering.record_templates import RecordTemplates
 from quarterdeck.inference.metering.transcript import Transcript
 from quarterdeck.inference.routing.directory import ServedModel
@@ -20,8 +21,6 @@ from quarterdeck.protocol.usage import ParsedAnswer, Usage, parse_usage
 from quarterdeck.record import Attempt, RequestRecord, Status, UsageSource
 
 NO_TOKENS = Usage(0, 0, 0, 0)
-CHARACTERS_PER_TOKEN = 4
-"""The usual rule of thumb, for texts that can't be tokenized."""
 MAX_TEXT = 512
 """Characters kept of strings that clients and engines choose: records are held in Redis' memory."""
 
@@ -44,6 +43,11 @@ class Meter(msgspec.Struct, eq=False):
     resumed: int = 0
     route: str = ""
     """The name of the route that the request was sent to. Empty: a model's name."""
+    reserved: Estimate | None = None
+    """What was reserved for it."""
+    is_limited: bool = False
+    """The answer can have no more tokens than `reserved` says: the request, the key or the model's context limits it,
+    or the endpoint was sent that limit."""
     templates: RecordTemplates = msgspec.field(default_factory=RecordTemplates)
 
     def take_answer(self, answer: ParsedAnswer | None, body: bytes) -> None:
@@ -63,12 +67,25 @@ class Meter(msgspec.Struct, eq=False):
         if usage is not None:
             self.usage, self.usage_source = usage, "engine"
 
-    def note(self, now: float, body: bytes) -> RequestRecord:
-        """The record if the gateway died now; `body` is the request's. Tokens are estimated until the engine reports
+    @property
+    def likely_prompt(self) -> int:
+        """The prompt's tokens, estimated."""
+        return self.reserved.prompt if self.reserved is not None else 0
+
+    def bounded(self, prompt: int, output: int) -> Usage:
+        """A usage that the gateway counted or estimated itself: no more than the request could have."""
+        if (reserved := self.reserved) is not None:
+            prompt = min(prompt, reserved.most_prompt)
+            if self.is_limited:
+                output = min(output, reserved.most_output)
+        return Usage(prompt, 0, output, 0)
+
+    def note(self, now: float) -> RequestRecord:
+        """The record if the gateway died now. Tokens are estimated until the engine reports
         them, without parsing anything; the prompt is billed once the answer has begun."""
         seen = None
         if self.usage is None and self.first_token is not None:
-            seen = Usage(estimate_tokens(len(body)), 0, self.transcript.tokens_seen() if self.transcript else 0, 0)
+            seen = self.bounded(self.likely_prompt, self.transcript.tokens_seen() if self.transcript else 0)
         return self.record("lost", now, http_status=0, seen=seen)
 
     def record(
@@ -106,11 +123,6 @@ class Meter(msgspec.Struct, eq=False):
             record.stream, record.max_tokens = bool(request.stream), _max_tokens(request)
             record.temperature, record.top_p, record.seed = request.temperature, request.top_p, request.seed
         return record
-
-
-def estimate_tokens(characters: int) -> int:
-    """Estimated tokens of a text of this many characters."""
-    return -(-characters // CHARACTERS_PER_TOKEN)
 
 
 def error_code(error: APIError) -> str:

@@ -11,15 +11,55 @@ import msgspec
 
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.engine.client import EngineClient
-from quarterdeck.inference.metering.meter import Meter, estimate_tokens
-from quarterdeck.protocol.usage import Usage
+from quarterdeck.inference.estimation import estimate_tokens
+from quarterdeck.inference.metering.meter import Meter
+from quarterdeck.inference.request import InferenceRequest
+from quarterdeck.protocol.requests import ChatCompletionRequest, CompletionRequest, EmbeddingRequest
 
 PROMPT_FIELDS = ("messages", "tools", "add_generation_prompt", "continue_final_message", "chat_template_kwargs")
 """The fields of a chat request that shape its prompt."""
 COUNT_SECONDS = 5.0
 """Limit for all `/tokenize` calls of one request. After that its tokens are estimated: the engine may be down."""
+PROMPT_SECONDS = 2.0
+"""Limit for counting a prompt before its request is admitted: the client waits for it."""
 MAX_PROMPTS = 16
 """Requests with more prompts are estimated."""
+
+
+PROMPT_MEMBERS = frozenset(
+    {
+        *("messages", "prompt", "input", "model", "stream", "stream_options", "n", "best_of", "max_tokens"),
+        *("max_completion_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "tools"),
+        *("tool_choice", "parallel_tool_calls", "response_format", "logprobs", "top_logprobs", "user", "metadata"),
+        *("safety_identifier", "frequency_penalty", "presence_penalty", "logit_bias", "store", "cache", "echo"),
+        *("add_generation_prompt", "continue_final_message", "chat_template_kwargs", "encoding_format", "dimensions"),
+    }
+)
+"""The members of a request whose prompt `/tokenize` counts as the request itself would. Others might add to it."""
+
+
+def can_be_counted(request: InferenceRequest) -> bool:
+    """Whether the tokenizer's count is the whole prompt: it is not where there are pictures, whose tokens only the
+    model adds."""
+    parsed = request.parsed
+    if isinstance(parsed, ChatCompletionRequest):
+        has_parts = any(
+            isinstance(message.content, list) and any(part.get("type") != "text" for part in message.content)
+            for message in parsed.messages
+        )
+        return not has_parts and request.members.keys() <= PROMPT_MEMBERS
+    return isinstance(parsed, CompletionRequest | EmbeddingRequest) and request.members.keys() <= PROMPT_MEMBERS
+
+
+async def count_prompt(
+    engines: EngineClient, endpoint: Endpoint, name: str, body: bytes, *, seconds: float = PROMPT_SECONDS
+) -> int | None:
+    """The tokens of the request's prompt. None: the endpoint could not count them within `seconds`."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await _prompt(engines, endpoint, name, body)
+    except TimeoutError:
+        return None
 
 
 async def count_received_tokens(
@@ -37,18 +77,18 @@ async def count_received_tokens(
     except TimeoutError:
         pass  # estimated below
     if prompt is not None and output is not None:
-        meter.usage, meter.usage_source = Usage(prompt, 0, output, 0), "counted"
+        meter.usage, meter.usage_source = meter.bounded(prompt, output), "counted"
         return
-    estimate_received_tokens(meter, body, prompt=prompt)
+    estimate_received_tokens(meter, prompt=prompt)
 
 
-def estimate_received_tokens(meter: Meter, body: bytes, *, prompt: int | None = None) -> None:
+def estimate_received_tokens(meter: Meter, *, prompt: int | None = None) -> None:
     """Set the meter's usage to an estimate. `prompt` is the prompt's token count, if known."""
     output = 0
     if (transcript := meter.transcript) is not None:
         text = transcript.text()
         output = transcript.tokens_seen() if text is None else estimate_tokens(len(text))
-    meter.usage = Usage(estimate_tokens(len(body)) if prompt is None else prompt, 0, output, 0)
+    meter.usage = meter.bounded(meter.likely_prompt if prompt is None else prompt, output)
     meter.usage_source = "estimated"
 
 

@@ -4,12 +4,13 @@ A request keeps the snapshot it began with, so a reload doesn't affect requests 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Literal
 
 from quarterdeck.accounting.pricing import Rates
+from quarterdeck.inference.bounds import MAX_OUTPUT_TOKENS, UNKNOWN, Bounds, widest
 from quarterdeck.net.http_connection import Timeouts
 from quarterdeck.settings.config import Config, GatewayConfig
 from quarterdeck.settings.models import ModelConfig
@@ -32,6 +33,13 @@ class ServedModel:
     """The price per token, computed once."""
     routing: RoutingConfig = field(default_factory=RoutingConfig)
     """How one of the model's endpoints is chosen."""
+    bounds: Bounds = UNKNOWN
+    """The most tokens that a request may have."""
+
+    @property
+    def has_price(self) -> bool:
+        rates = self.rates
+        return bool(rates.input or rates.cached or rates.output or rates.gpu_hour)
 
 
 AFTER_FAILURES: frozenset[Condition] = frozenset(("error", "timeout", "rate_limited", "queue"))
@@ -75,6 +83,8 @@ class Route:
     """A model that a share of the requests is copied to."""
     is_named: bool = False
     """Whether it is one of `routes:`."""
+    bounds: Bounds = UNKNOWN
+    """The most tokens that a request may have, whichever model answers."""
 
     @classmethod
     def of_model(cls, served: ServedModel, gateway: GatewayConfig, *, name: str | None = None) -> "Route":
@@ -92,6 +102,7 @@ class Route:
             retries=gateway.retries,
             timeouts=None,
             total_seconds=gateway.total_timeout_seconds,
+            bounds=served.bounds,
         )
 
     @classmethod
@@ -127,6 +138,7 @@ class Route:
             total_seconds=own.total or gateway.total_timeout_seconds,
             mirror=(names[config.mirror.model], config.mirror.share) if config.mirror else None,
             is_named=True,
+            bounds=widest([each.bounds for each in (*targets, *(each.served for each in fallbacks))]),
         )
 
     def is_allowed(self, name: str, allowed: frozenset[str]) -> bool:
@@ -168,12 +180,12 @@ class Directory:
     def of(cls, config: Config) -> "Directory":
         names: dict[str, ServedModel] = {}
         for model in config.models:
-            version, rates = model.price.version, Rates.of(model.price)
-            served = ServedModel(model.name, model.name, model.price, version, rates, model.routing)
+            version, rates, bounds = model.price.version, Rates.of(model.price), _bounds(model)
+            served = ServedModel(model.name, model.name, model.price, version, rates, model.routing, bounds)
             for name in (model.name, *model.aliases):
                 names[name] = served
             for adapter in _adapters(model):
-                names[adapter] = ServedModel(adapter, model.name, model.price, version, rates, model.routing)
+                names[adapter] = ServedModel(adapter, model.name, model.price, version, rates, model.routing, bounds)
         routes = {name: Route.of_model(served, config.gateway) for name, served in names.items()}
         for route in config.routes:
             routes[route.name] = Route.of(route, names, config.gateway)
@@ -184,7 +196,12 @@ class Directory:
     def adapter(self, name: str, model: str) -> ServedModel | None:
         """An adapter that an endpoint of `model` has loaded, at its model's price. None: no such model."""
         base = self.names.get(model)
-        return ServedModel(name, model, base.price, base.price_version, base.rates, base.routing) if base else None
+        return replace(base, name=name, model=model) if base else None
+
+
+def _bounds(model: ModelConfig) -> Bounds:
+    context = model.context or (model.engine.context if model.engine and not model.endpoints else None)
+    return Bounds(context, model.max_output_tokens or context or MAX_OUTPUT_TOKENS, model.image_tokens)
 
 
 def _adapters(model: ModelConfig) -> list[str]:

@@ -118,8 +118,13 @@ def continuation_body(
 ) -> bytes | None:
     """The request body for the rest of the answer after `text`, which has `tokens` tokens. None: no tokens are left."""
     changed: dict[str, object] = dict(_prompt_with(members, text))
-    limits = {name: getattr(request, name, None) for name in ("max_tokens", "max_completion_tokens")}
-    if isinstance(request, CompletionRequest) and request.max_tokens is None:
+    # From the members and not the request: the key's limit, or what its budget pays for, was written into them.
+    limits: dict[str, int | None] = {
+        name: msgspec.json.decode(members[name], type=int | None)
+        for name in ("max_tokens", "max_completion_tokens")
+        if name in members
+    }
+    if isinstance(request, CompletionRequest) and limits.get("max_tokens") is None:
         limits["max_tokens"] = COMPLETION_MAX_TOKENS
     for name, limit in limits.items():
         if limit is not None:
