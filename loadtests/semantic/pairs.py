@@ -5,13 +5,15 @@
 handwritten.jsonl: groups of a question, paraphrases and near misses, each with a kind (a changed number, name, unit,
 negation, quotation, order, question or word). TOPICS: sentences with slots, several per meaning; near misses change a
 slot's value, swap two values, negate, or are other sentences on the topic. hostile.jsonl: near misses designed to
-defeat the verification's rules. Rules and threshold were chosen on the half `dev`; `test` is used only for the reported
-figures. A topic or group is entirely in one half.
+defeat the verification's rules. adversarial.txt: near misses that differ in a detail, of twelve kinds, written before
+the rules that pass them. Rules and threshold were chosen on the half `dev`; `test` is used only for the reported
+figures. A topic or group is entirely in one half; of the adversarial pairs every second one is in each half.
 """
 
 import itertools
 import json
 import random
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -324,6 +326,23 @@ def hostile(lines: list[str]) -> list[dict[str, Any]]:
     return [pair(found["one"], found["other"], False, found["kind"], "hostile", "dev") for found in read]
 
 
+def adversarial(lines: list[str]) -> list[dict[str, Any]]:
+    """Near misses of the kinds in the headings, half of each kind in each half."""
+    found, kind, number = [], "", 0
+    for line in lines:
+        if line.startswith("## "):
+            kind, number = line[3:], 0
+        elif line and not line.startswith("#"):
+            variants = re.fullmatch(r"(.*?)\[\[(.*)\|\|(.*)\]\](.*)", line)
+            if variants is None:
+                raise ValueError(f"no variants: {line}")
+            before, one, other, after = variants.groups()
+            half = ("dev", "test")[number % 2]
+            found.append(pair(before + one + after, before + other + after, False, kind, "adversarial", half))
+            number += 1
+    return found
+
+
 def written(lines: list[str]) -> list[dict[str, Any]]:
     """Pairs of each group's first sentence with the others."""
     found = []
@@ -384,6 +403,7 @@ def spread(near: list[dict[str, Any]], most: int, random: random.Random) -> list
 def main() -> None:
     pairs = written((HERE / "handwritten.jsonl").read_text().splitlines())
     pairs += hostile((HERE / "hostile.jsonl").read_text().splitlines())
+    pairs += adversarial((HERE / "adversarial.txt").read_text().splitlines())
     for number, topic in enumerate(TOPICS):
         about = (f"topic {number}", ("dev", "test")[number % 2])
         pairs += made(topic, about, random.Random(number))  # the same pairs in every run
