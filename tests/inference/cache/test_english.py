@@ -1,37 +1,47 @@
-"""Word stems and tables of English."""
+"""The rewriting rules of English: where each applies, and where the same words mean something else."""
+
+import time
 
 import pytest
 
-from quarterdeck.inference.cache.english import ALSO_WORDS, EMPTY, NUMBERS, SYNONYMS, stem
+from quarterdeck.inference.cache import english
+from quarterdeck.inference.cache.normalization import MAX_CHARACTERS, normalize
 
 
 @pytest.mark.parametrize(
-    ("words", "stemmed"),
+    ("text", "form"),
     [
-        ("city cities", "city"),
-        ("box boxes", "box"),
-        ("class classes", "class"),
-        ("run runs running", "run"),
-        ("bake bakes baking", "bak"),
-        ("spell spelling", "spell"),
-        ("news", "news"),
-        ("bus", "bus"),
-        ("-3", "-3"),
+        ("What's the time in Rome?", "what is the time in Rome"),
+        ("PLEASE LIST THE FILES", "PLEASE LIST THE FILES"),
+        ("Delete the old backup?", "Delete the old backup?"),
+        ("IS it a flag?", "IS it a flag?"),
+        ("how do i add 2 and 2?", "how to add 2 and 2"),
+        ("What does if i do in Basic?", "what does if i do in Basic"),
+        ("How do I say please?", "how to say please"),
+        ("Show the whole list, please.", "show the whole list"),
+        ("Would you recommend the surgery?", "would you recommend the surgery"),
+        ("How long is 3 kilometres?", "how long is 3 km"),
+        ("How long is .3 kilometres?", "how long is .3 kilometres"),
+        ("How big are 3 km²?", "how big are 3 km²"),
+        ("Add 1,234,567 to 1,23 and 1,2345.", "Add 1234567 to 1,23 and 1,2345"),
+        ("Translate \"can't\" to German.", "translate \"can't\" into German"),
+        ("Run a\n  b now?", "Run a\n  b now?"),
     ],
 )
-def test_forms_of_one_word_have_one_stem(words: str, stemmed: str) -> None:
-    assert [stem(word) for word in words.split()] == [stemmed] * len(words.split())
+def test_a_rule_applies_where_it_can_not_change_the_meaning(text: str, form: str) -> None:
+    assert normalize(text) == form
 
 
-def test_a_name_keeps_its_s_and_a_weekday_does_not() -> None:
-    assert (stem("rogers", is_name=True), stem("mondays", is_name=True)) == ("rogers", "monday")
+def test_no_form_is_rewritten_again() -> None:
+    for word in ("how to sort a list", "calculate 3 plus 4", "what is the capital of France", "convert 10 km to miles"):
+        assert normalize(word) == normalize(f"{word}?") == normalize(f"please {word}")
+    assert normalize("calculate 3 plus 4") == normalize("How much is 3 plus 4?")
 
 
-def test_the_first_synonym_stands_for_itself() -> None:
-    assert all(SYNONYMS.get(meant, meant) == meant for meant in SYNONYMS.values())
-
-
-def test_no_significant_word_is_empty() -> None:
-    assert EMPTY.isdisjoint(SYNONYMS)
-    assert EMPTY.isdisjoint(NUMBERS)
-    assert EMPTY - {"is", "am"} == EMPTY - ALSO_WORDS
+@pytest.mark.parametrize("part", ["'", "'a'b", "what is ", "In A, how ", "1,234", "I need to a ", "A's ", "the ", "' "])
+def test_the_longest_texts_take_milliseconds(part: str) -> None:
+    text = (part * MAX_CHARACTERS)[: MAX_CHARACTERS - 8] + " a b c"
+    began = time.process_time()
+    normalize(text)
+    assert time.process_time() - began < 0.25
+    assert english.apply(english.COURTESY, text) is not None

@@ -1,5 +1,6 @@
 """Which wordings are one question and which only look like it: examples of each rule, and the published pairs."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -22,15 +23,16 @@ def are_one(one: str, other: str) -> bool:
     ("one", "other"),
     [
         ("How do I reset my password?", "please tell me how to reset my password"),
-        ("What is Australia's capital?", "Name the capital city of Australia."),
+        ("How do I reset my password?", "Hi, can you please explain how to reset my password"),
+        ("How can I reset my password", "I need to reset my password, how do I do that?"),
+        ("What is Australia's capital?", "Tell me the capital of Australia."),
         ("Convert 10 kilometers to miles.", "How many miles is 10 km?"),
         ("What's 15% of 1,200?", "Calculate 15 percent of 1200."),
         ("In Python, how can I sort a list?", "How do I sort a list in Python?"),
         ("Who is the author of The Trial?", "Who wrote The Trial?"),
-        ("Tell me why the sky is blue.", "Why is the sky blue?"),
-        ("Give me three tips for better sleep.", "List 3 tips for better sleep"),
-        ("Translate 'thank you' into French.", "How do I say 'thank you' in French?"),
-        ("Set the oven to 200 °C.", "Could you set the oven to 200 degrees Celsius?"),
+        ("Translate 'thank you' to French.", "How do you say 'thank you' in French?"),
+        ("Could you please list all the planets?", "List all the planets."),
+        ("What does it weigh at 200 °C?", "what does it weigh at 200 degrees Celsius"),
     ],
 )
 def test_other_words_for_the_same(one: str, other: str) -> None:
@@ -54,6 +56,15 @@ def test_other_words_for_the_same(one: str, other: str) -> None:
         pytest.param("Who killed Caesar?", "Who was killed by Caesar?", id="passive"),
         pytest.param("Who rules Norway?", "Who ruled Norway?", id="tense"),
         pytest.param("Write a letter for Anna.", "Write a letter about Anna.", id="preposition"),
+        pytest.param("Is it safe to take .5 mg?", "Is it safe to take 5 mg?", id="leading point"),
+        pytest.param("What does a[1:] return?", "What does a[1] return?", id="slice"),
+        pytest.param("What does cd .. do?", "What does cd do?", id="dots"),
+        pytest.param("How much does a painting cost?", "How much does a paint cost?", id="stem"),
+        pytest.param("Where is the best parking in town?", "Where is the best park in town?", id="gerund"),
+        pytest.param("How do I reset my password?", "How do I reset a password?", id="determiner"),
+        pytest.param("What is a just war?", "What is just war?", id="article"),
+        pytest.param("Is Target easy to hit?", "Is target easy to hit?", id="capital letter"),
+        pytest.param("What does Go mean?", "What does go mean?", id="name of a language"),
     ],
 )
 def test_what_makes_two_questions_two(one: str, other: str) -> None:
@@ -74,6 +85,15 @@ def test_the_default_threshold_keeps_false_hits_below_half_a_percent() -> None:
         pairs = [pair for pair in measure.judged() if pair["half"] == half]
         assert len(pairs) >= 500
         assert measure.figures(pairs, default, verified=True)["at_most"] < 0.005
+
+
+def test_adversarial_pairs_of_twelve_kinds_have_no_false_hit_whatever_the_cosine() -> None:
+    pairs = [pair for pair in measure.judged() if pair["source"] == "adversarial"]
+    kinds = Counter(pair["kind"] for pair in pairs)
+    assert len(pairs) >= 500
+    assert len(kinds) == 12
+    assert min(kinds.values()) >= 40
+    assert [pair for pair in pairs if pair["verified"]] == []
 
 
 @pytest.mark.parametrize("text", ["", "?", "Who is she?", "x " * MAX_CHARACTERS, "a\x00b is here now"])
