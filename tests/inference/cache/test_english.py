@@ -24,7 +24,7 @@ from quarterdeck.inference.cache.normalization import MAX_CHARACTERS, normalize
         ("How long is .3 kilometres?", "how long is .3 kilometres"),
         ("How big are 3 km²?", "how big are 3 km²"),
         ("Add 1,234,567 to 1,23 and 1,2345.", "Add 1234567 to 1,23 and 1,2345"),
-        ("Translate \"can't\" to German.", "translate \"can't\" into German"),
+        ('Translate "can\'t" to German.', 'translate "can\'t" into German'),
         ("Run a\n  b now?", "Run a\n  b now?"),
     ],
 )

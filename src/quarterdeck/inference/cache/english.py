@@ -62,7 +62,10 @@ BEGINNINGS = _rules(
     (r"^(?:what is|explain) the meaning of (\x00\d+)$", r"what does \1 mean"),
     (r"^translate (\x00\d+) to (?=[A-Z])", r"translate \1 into "),
     (r"^how (?:do you say|to say) (\x00\d+) in ([A-Z][a-z]+)$", r"translate \1 into \2"),
-    (r"^(?:calculate|compute|how much is|what is) (?=-?\d[\d.,]* ?(?:plus|minus|times|divided|percent|[-+*/×÷%]) ?)", "= "),
+    (
+        r"^(?:calculate|compute|how much is|what is) (?=-?\d[\d.,]* ?(?:plus|minus|times|divided|percent|[-+*/×÷%]) ?)",
+        "= ",
+    ),
     (r"^(?:calculate|compute) ", "calculate "),
     (r"^(?:summarise|give me a summary of) ", "summarize "),
     (r"^(write|show) me ", r"\1 "),
