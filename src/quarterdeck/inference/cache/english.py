@@ -15,12 +15,16 @@ def _rules(*rules: tuple[str, str]) -> tuple[Rule, ...]:
     return tuple((re.compile(pattern), by) for pattern, by in rules)
 
 
-FIRST_WORDS = frozenset(
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+FIRST_WORDS = _set(
     """what what's how how's who who's when when's where where's why why's which is are does do did can could should
     was were would please hi hello hey give explain tell show list name summarize summarise translate convert calculate
-    compute write describe recommend compose""".split()
+    compute write describe recommend compose"""
 )
-"""First words whose capital letter means only that a sentence begins. Not `will`, `may` or `go`, which are names too."""
+"""First words whose capital letter means only that a sentence begins. Not `will` or `go`, which are names too."""
 
 WITHOUT_MARK = FIRST_WORDS | {"may", "="}
 """With one of these at its beginning, a normalized text needs no question mark. "Delete it?" is not "Delete it."."""
