@@ -52,6 +52,11 @@ class APIError(Exception):
     type: str = "server_error"
     engine_status: int = 0
     """The status of the engine's response, where this error stems from one. 0: there was none."""
+    is_refusal: bool = False
+    """Whether the endpoint works, but takes no requests for now: it is full, or its account has no quota left. Another
+    endpoint may be asked without adding to an outage."""
+    rest_seconds: float | None = None
+    """For how long it takes none, if it said so."""
     default_code: ClassVar[str | None] = None
 
     def __init__(

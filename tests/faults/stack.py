@@ -38,6 +38,7 @@ PRICE = {"input": "3", "cached_input": "0.3", "output": "15"}
 TIMEOUTS: dict[str, Any] = {
     "connect_timeout_seconds": 1,
     "first_token_timeout_seconds": 2,
+    "whole_answer_timeout_seconds": 2,
     "idle_timeout_seconds": 1.5,
     "total_timeout_seconds": 60,
     "client_body_timeout_seconds": 3,

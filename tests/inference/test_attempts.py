@@ -189,7 +189,7 @@ async def test_a_server_elsewhere_is_not_sent_what_only_vllm_knows(bench: Bench)
         bench.add(engine, kind="openai", upstream_model="gpt-x", headers=(("X-Org", "o1"),), api_key="sk-up")
         await bench.ask(by("m", top_k=7, seed=3, max_completion_tokens=9))
         seen = engine.requests[0]
-        assert seen.json == by("gpt-x", seed=3, max_completion_tokens=9)
+        assert seen.json == by("gpt-x", seed=3, max_tokens=9)
         assert (seen.header("x-org"), seen.header("authorization")) == ("o1", "Bearer sk-up")
         change(bench.listed.endpoints[0], kind="ollama")
         await bench.ask(by("m", max_completion_tokens=9))

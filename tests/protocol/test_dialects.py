@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from quarterdeck.protocol.dialects import VLLM_ONLY, Dialect, translate
+from quarterdeck.protocol.dialects import DIALECTS, VLLM_ONLY, Dialect, translate
 
 
 def raw(**values: object) -> dict[str, msgspec.Raw]:
@@ -21,7 +21,10 @@ def test_others_are_not_sent_what_only_vllm_knows(dialect: Dialect) -> None:
     assert translate(members | raw(**dict.fromkeys(VLLM_ONLY, 1)), dialect) == members
 
 
-def test_ollama_knows_one_name_for_the_most_tokens() -> None:
-    assert translate(raw(max_completion_tokens=5), "ollama") == raw(max_tokens=5)
-    assert translate(raw(max_completion_tokens=5, max_tokens=7), "ollama") == raw(max_tokens=7)
-    assert translate(raw(max_completion_tokens=5), "openai") == raw(max_completion_tokens=5)
+def test_a_cap_is_sent_once_as_max_tokens() -> None:
+    chat = raw(messages=[])
+    for dialect in DIALECTS:
+        if dialect != "vllm":
+            assert translate(chat | raw(max_completion_tokens=5), dialect) == chat | raw(max_tokens=5)
+            assert translate(chat | raw(max_completion_tokens=5, max_tokens=7), dialect) == chat | raw(max_tokens=5)
+            assert translate(chat | raw(max_completion_tokens=None, max_tokens=7), dialect) == chat | raw(max_tokens=7)

@@ -6,6 +6,8 @@ The selection picks the endpoints; here a request waits for room, calls them, an
 import time
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from quarterdeck.errors import (
     APIError,
     BadRequestError,
@@ -27,7 +29,7 @@ from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.selection import Choice
 from quarterdeck.inference.streaming.resume import LostStream, ResumedStream, is_resumable, plan_continuation
 from quarterdeck.protocol import requests
-from quarterdeck.protocol.requests import GenerationRequest
+from quarterdeck.protocol.requests import GenerationRequest, choice_count
 from quarterdeck.record import Attempt
 from quarterdeck.settings.config import GatewayConfig
 
@@ -164,6 +166,8 @@ class Attempts:
         has_begun = call.meter.first_token is not None
         if has_begun and isinstance(error, EngineError) and error.code != "request_timeout":
             call.selection.interrupted(endpoint, self._now())
+        if has_begun and error is not None and error.is_refusal:
+            call.selection.balancer.report_refusal(endpoint, self._now(), error.rest_seconds)
         if status is None:
             status = 200 if has_begun else (error.engine_status if error else 0)
         code = error_code(error) if error else code
@@ -176,21 +180,44 @@ class Attempts:
         choice.endpoint.load.begin(call.selection.tokens)
 
     def _call(self, call: Call, choice: Choice, body: bytes, deadline: float) -> Awaitable[EngineAnswer]:
-        endpoint, head = choice.endpoint, call.head
+        endpoint, head, request = choice.endpoint, call.head, call.request
+        if endpoint.spec.kind != "vllm":
+            return self._call_foreign(call, choice, body, deadline)
         name, renamed = choice.served.name, choice.renamed
         call.engine_name = engine_name = endpoint.spec.engine_names.get(name, "")
         if engine_name:
             renamed = engine_name
-        body = adapt_body(body, endpoint, renamed)
         return self._engines.open(
             endpoint,
             head.operation,
-            body,
+            adapt_body(body, endpoint, renamed),
             head.engine_headers,
             limit=deadline,
             timeouts=choice.timeouts,
             public_name=(engine_name, name) if engine_name else None,
+            is_stream=request.is_streaming,
         )
+
+    async def _call_foreign(self, call: Call, choice: Choice, body: bytes, deadline: float) -> EngineAnswer:
+        """Call a server that is not vLLM. What it refuses and the answer doesn't depend on is left out from then on."""
+        endpoint, head, request = choice.endpoint, call.head, call.request
+        while True:
+            sent = adapt_body(body, endpoint, choice.renamed)
+            try:
+                return await self._engines.open(
+                    endpoint,
+                    head.operation,
+                    sent,
+                    head.engine_headers,
+                    limit=deadline,
+                    timeouts=choice.timeouts,
+                    is_stream=request.is_streaming,
+                    choices=choice_count(request.parsed),
+                )
+            except BadRequestError as error:
+                members = msgspec.json.decode(sent, type=dict[str, msgspec.Raw])
+                if not endpoint.learn(members, error.message, error.param):
+                    raise
 
     async def _wait(self, call: Call, served: ServedModel, deadline: float) -> bool:
         """Wait in the model's queue. False: there was no room in time, and the selection has moved to another model."""

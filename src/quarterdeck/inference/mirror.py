@@ -80,6 +80,8 @@ class Mirror:
             except APIError as error:
                 if isinstance(error, EngineError):
                     self._router.balancer.report_failure(endpoint, served, loop.time())
+                if error.is_refusal:
+                    self._router.balancer.report_refusal(endpoint, loop.time(), error.rest_seconds)
                 self._end(meter, body, "error", error)
             except asyncio.CancelledError:
                 self._end(meter, body, "cancelled", None)

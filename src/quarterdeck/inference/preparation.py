@@ -45,7 +45,7 @@ def adapt_body(body: bytes, endpoint: Endpoint, renamed: str | None = None) -> b
     name = endpoint.spec.upstream_model or renamed
     if name is None and endpoint.spec.kind == "vllm":
         return body
-    members = translate(msgspec.json.decode(body, type=dict[str, msgspec.Raw]), endpoint.spec.kind)
+    members = translate(msgspec.json.decode(body, type=dict[str, msgspec.Raw]), endpoint.spec.kind, endpoint.habits)
     return requests.with_members(members, {} if name is None else {"model": name})
 
 

@@ -5,11 +5,16 @@ response that is not read to its end is released by closing its connection, whic
 """
 
 import asyncio
+import socket
 import ssl
 
 from quarterdeck.net.http_connection import FOREVER, HttpConnection, Timeouts, UpstreamError
 from quarterdeck.net.http_origin import Origin
 from quarterdeck.net.write_batching import WriteBatches
+
+KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+"""A server that has vanished from the network is noticed after a minute, though nothing is expected from it before its
+answer is complete."""
 
 
 class HttpClient:
@@ -91,6 +96,7 @@ class HttpClient:
                     origin.port,
                     ssl=self._tls if origin.tls else None,
                 )
+                _keep_alive(connection)
         except TimeoutError as error:
             at_limit = loop.time() >= limit
             raise UpstreamError("timed out connecting", sent=False, timed_out=True, at_limit=at_limit) from error
@@ -111,3 +117,12 @@ class HttpClient:
             if not self._idle[origin]:
                 del self._idle[origin]
         self._sweeper = loop.call_later(self._sweep_seconds, self._sweep) if self._busy or self._idle else None
+
+
+def _keep_alive(connection: HttpConnection) -> None:
+    """Let the operating system probe the server while it is silent."""
+    if (sock := connection.socket) is not None and sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEP_ALIVE:
+            if hasattr(socket, name):  # not on every system
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -53,6 +53,8 @@ class Timeouts:
     connect: float
     first_byte: float
     idle: float
+    whole: "Timeouts | None" = None
+    """For responses that are sent only when they are complete. None: these."""
 
 
 class HttpConnection(asyncio.Protocol):
@@ -178,6 +180,11 @@ class HttpConnection(asyncio.Protocol):
         self.deadline = None
 
     # For the client
+
+    @property
+    def socket(self) -> Any:
+        """The socket, or None."""
+        return None if self._transport is None else self._transport.get_extra_info("socket")
 
     @property
     def is_open(self) -> bool:

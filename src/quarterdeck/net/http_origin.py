@@ -1,8 +1,10 @@
 """Where an HTTP server listens, and the heads of requests to it."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
+
+ProxyUse = Literal["auto", "always", "never"]
 
 
 class Origin(NamedTuple):  # the key of every pool look-up: a tuple's hash is computed in C
@@ -12,12 +14,14 @@ class Origin(NamedTuple):  # the key of every pool look-up: a tuple's hash is co
     port: int
     tls: bool
     prefix: str = ""
+    proxy: ProxyUse = "auto"
+    """Whether it is reached through a proxy: as the environment says, always, or never."""
 
     @classmethod
-    def parse(cls, url: str) -> "Origin":
+    def parse(cls, url: str, proxy: ProxyUse = "auto") -> "Origin":
         parts = urlsplit(url)
         tls = parts.scheme == "https"
-        return cls(parts.hostname or "", parts.port or (443 if tls else 80), tls, parts.path.rstrip("/"))
+        return cls(parts.hostname or "", parts.port or (443 if tls else 80), tls, parts.path.rstrip("/"), proxy)
 
     @property
     def authority(self) -> str:

@@ -1,15 +1,32 @@
 """Error bodies as engines send them, read into one shape.
 
-* OpenAI, vLLM  `{"error": {"message", "type", "param", "code"}}`
-* older vLLM    `{"object": "error", "message", "type", "param", "code"}`
-* Ollama        `{"error": "message"}`
-* FastAPI       `{"detail": "message"}`, `{"detail": [{"loc": [...], "msg": "message"}, ...]}`
+* OpenAI, vLLM, Groq  `{"error": {"message", "type", "param", "code"}}`
+* Gemini              `[{"error": {"message", "status", "code", "details": [{"retryDelay": "7s"}]}}]`
+* Azure's front       `{"statusCode": 429, "message"}`
+* older vLLM, SGLang  `{"object": "error", "message", "type", "param", "code"}`
+* Mistral             `{"object": "error", "message": {"detail": [...]}, "type", "code"}`
+* Ollama, LM Studio   `{"error": "message"}`; TGI adds `error_type`; xAI `code`
+* FastAPI             `{"detail": "message"}`, `{"detail": [{"loc": [...], "msg": "message"}, ...]}`
+
+A code that is missing or a mere number is replaced by the error's type where that is one of `TELLING_TYPES`.
 """
+
+import re
 
 import msgspec
 
 MAX_TEXT = 2000
 """Bytes of a body that is not JSON which are taken for the message."""
+MAX_DEPTH = 4
+"""How deep a message may be wrapped in other messages."""
+TELLING_TYPES = frozenset(
+    {
+        *("insufficient_quota", "billing_not_active", "rate_limit_exceeded", "rate_limit_error", "overloaded_error"),
+        *("overloaded", "service_unavailable_error", "exceed_context_size_error", "requests", "tokens"),
+    }
+)
+"""Error types that say more than the status."""
+_DELAY = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,6}(?:\.\d{1,9})?)s"')
 
 
 class ErrorBody(msgspec.Struct):
@@ -20,31 +37,67 @@ class ErrorBody(msgspec.Struct):
     code: object = None
 
 
-class _Body(msgspec.Struct):
-    """All shapes at once."""
-
-    error: ErrorBody | str | None = None
-    message: str | None = None
-    detail: object = None
-    param: object = None
-    code: object = None
-
-
 def parse_error_body(body: bytes) -> ErrorBody:
     """Read an error body of any shape; a body that is not JSON is the message itself."""
     try:
-        found = msgspec.json.decode(body, type=_Body)
+        found = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ErrorBody(body[:MAX_TEXT].decode("utf-8", "replace"))
-    if isinstance(found.error, ErrorBody):
-        return found.error
-    return ErrorBody(found.error or found.message or _detail(found.detail), found.param, found.code)
+    if isinstance(found, list) and found:
+        found = found[0]
+    if not isinstance(found, dict):
+        return ErrorBody(body[:MAX_TEXT].decode("utf-8", "replace"))
+    error = found.get("error")
+    if isinstance(error, dict):
+        return ErrorBody(_message(error), error.get("param"), _code(error))
+    return ErrorBody(_message(found) or "", found.get("param"), _code(found))
 
 
-def _detail(detail: object) -> str:
-    if isinstance(detail, str):
-        return detail
-    if not isinstance(detail, list):
-        return ""
+def retry_delay(body: bytes) -> str | None:
+    """The seconds after which Gemini says that a request may be repeated. It sends no Retry-After header."""
+    found = _DELAY.search(body)
+    return found[1].decode() if found else None
+
+
+def _code(error: dict[str, object]) -> object:
+    code = error.get("code")
+    if code is None or isinstance(code, int | float) or (isinstance(code, str) and code.isdecimal()):
+        for name in ("type", "error_type"):
+            if (kind := error.get(name)) in TELLING_TYPES:
+                return kind
+    return error.get("statusCode") if code is None else code
+
+
+def _message(error: dict[str, object], depth: int = 0) -> str | None:
+    """The words, however deep they are wrapped: FastAPI's lists, and JSON inside a string."""
+    for name in ("error", "message", "msg", "detail"):
+        value = error.get(name)
+        if isinstance(value, str) and value:
+            if value[:1] in ("{", "[") and depth < MAX_DEPTH and (inner := _inner(value, depth)):
+                return inner
+            return value
+        if isinstance(value, dict) and depth < MAX_DEPTH and (inner := _message(value, depth + 1)):
+            return inner
+        if isinstance(value, list) and (words := _listed(value)):
+            return words
+    return None
+
+
+def _inner(text: str, depth: int) -> str | None:
+    try:
+        found = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if isinstance(found, list) and found:
+        found = found[0]
+    return _message(found, depth + 1) if isinstance(found, dict) else None
+
+
+def _listed(detail: list[object]) -> str:
+    """A list of FastAPI's errors."""
     found = [item for item in detail if isinstance(item, dict) and isinstance(item.get("msg"), str)]
-    return "; ".join(f"{'.'.join(map(str, item.get('loc', ())))}: {item['msg']}" for item in found)
+    return "; ".join(f"{'.'.join(map(str, _list(item.get('loc'))))}: {item['msg']}" for item in found)
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

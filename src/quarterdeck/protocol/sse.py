@@ -39,6 +39,11 @@ class EventSplitter:
         """The bytes after the last whole event."""
         return self._rest
 
+    def finish(self) -> bytes:
+        """The last event, at the end of the body. Some servers omit the blank line after `[DONE]`; any other incomplete
+        event is dropped."""
+        return self.feed(b"\n\n") if self._rest.strip() == DONE.strip() else b""
+
     def feed(self, piece: bytes) -> bytes:
         """The events that this piece completes. b"": none. Raises EventTooLongError."""
         if self._rest:

@@ -59,8 +59,14 @@ class GatewayConfig(BaseModel):
     connect_timeout_seconds: PositiveFloat = 2
     """Timeout for opening a connection to an endpoint. Short: endpoints are nearby, and another can be tried."""
     first_token_timeout_seconds: PositiveFloat = 120
-    """Timeout from the request to the first byte of the response. Long enough for long prompts in long queues; bounds a
+    """Timeout from the request to the first byte of a stream. Long enough for long prompts in long queues; bounds a
     hung engine."""
+    whole_answer_timeout_seconds: PositiveFloat | None = None
+    """How long an endpoint may stay silent while it works on an answer that is not streamed. None: until the request's
+    total timeout.
+
+    None: engines send nothing of such an answer before its end, so a long answer and a hung engine look the same.
+    """
     idle_timeout_seconds: PositiveFloat = 60
     """Timeout between two chunks of a stream. vLLM sends a token every few ms; a minute of silence is a dead engine."""
     total_timeout_seconds: PositiveFloat = 900

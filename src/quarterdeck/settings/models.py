@@ -11,7 +11,9 @@ from quarterdeck.settings.prices import Price
 from quarterdeck.settings.restart import NeedsRestart
 from quarterdeck.settings.routes import HealthCheck, RoutingConfig
 
+ProxyUse = Literal["auto", "always", "never"]
 EndpointKind = Literal["vllm", "openai", "ollama"]
+_QUERY = re.compile(r"[A-Za-z0-9._~=&%-]*")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OWN_HEADERS = frozenset(
     ("host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "authorization", "expect")
@@ -24,7 +26,9 @@ class EndpointConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     url: str
-    """Base URL without `/v1`: `http://10.0.0.7:8000`."""
+    """Base URL: `http://10.0.0.7:8000`; `/v1` may be there or not. A path with a version of its own
+    (`/v1beta/openai`, `/openai/deployments/name`) is kept, and a query (`?api-version=…`) is sent with every request;
+    both for kinds other than vllm."""
     model: str | None = None
     """The model's name on that server. None: the public name."""
     api_key_env: str | None = None
@@ -32,8 +36,20 @@ class EndpointConfig(BaseModel):
     api_key_file: str | None = None
     """File that holds its API key, such as a mounted Kubernetes secret. Read together with the configuration."""
     kind: EndpointKind = "vllm"
-    """vllm: gets all fields and reports usage on request. openai, ollama: vLLM's own fields (`top_k`,
-    `structured_outputs`, …) are removed, and missing token counts are estimated."""
+    """vllm: gets all fields and reports usage on request. openai, ollama: fields that only vLLM or the gateway know
+    (`top_k`, `structured_outputs`, `cache`, …) are removed, the cap of a chat is sent as `max_tokens`, and missing
+    token counts are estimated."""
+    send: tuple[str, ...] = ()
+    """vLLM's own fields that this server knows as well (`top_k` for SGLang or llama.cpp)."""
+    omit: tuple[str, ...] = ()
+    """Fields that this server refuses. `stream_options`, `metadata`, `user` and the like need not be listed: the
+    gateway learns from their refusal."""
+    api_key_header: str | None = None
+    """Header that carries the API key. None: `authorization` with a bearer token, or `api-key` for a deployment of
+    Azure's."""
+    proxy: ProxyUse = "auto"
+    """auto: through the proxy of `HTTPS_PROXY`/`HTTP_PROXY` unless `NO_PROXY` names the host or it is a loopback or
+    cluster address. always: also then. never: directly."""
     headers: dict[str, str] = Field(default_factory=dict)
     """Headers sent with every request (`OpenAI-Organization`). Not for secrets: the file is not secret."""
     health: HealthCheck | None = None
@@ -57,6 +73,36 @@ class EndpointConfig(BaseModel):
             raise ValueError("set only one of `api_key_env` and `api_key_file`")
         return self
 
+    @field_validator("api_key_header")
+    @classmethod
+    def _is_a_key_header(cls, name: str | None) -> str | None:
+        if name is not None and (not _HEADER.fullmatch(name) or name.lower() in _OWN_HEADERS - {"authorization"}):
+            raise ValueError(f"header {name!r} can't carry a key")
+        return name if name is None else name.lower()
+
+    @model_validator(mode="after")
+    def _has_a_query_only_where_it_is_sent(self) -> Self:
+        if self.kind == "vllm" and "?" in self.url:
+            raise ValueError("a query in `url` requires `kind: openai`")
+        return self
+
+    @property
+    def base_url(self) -> str:
+        """The URL without its query."""
+        return self.url.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        """The URL's query without the question mark."""
+        return self.url.partition("?")[2]
+
+    @property
+    def key_header(self) -> str:
+        """The header that carries the key."""
+        if self.api_key_header is not None:
+            return self.api_key_header
+        return "api-key" if "/openai/deployments/" in self.url else "authorization"
+
     @field_validator("url")
     @classmethod
     def _is_a_base_url(cls, url: str) -> str:
@@ -69,12 +115,14 @@ class EndpointConfig(BaseModel):
             port == 0
             or parts.scheme not in ("http", "https")
             or not parts.hostname
-            or parts.query
             or parts.fragment
+            or not _QUERY.fullmatch(parts.query)
             or parts.username
         ):
-            raise ValueError("must be http(s)://host[:port][/path] without user, query or fragment")
-        return url.rstrip("/").removesuffix("/v1")
+            raise ValueError("must be http(s)://host[:port][/path] without user or fragment")
+        base, mark, query = url.partition("?")
+        base = base.rstrip("/").removesuffix("/chat/completions").removesuffix("/v1")
+        return base + mark + query if query else base
 
 
 class ModelConfig(BaseModel):

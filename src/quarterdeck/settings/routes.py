@@ -56,7 +56,9 @@ class RouteTimeouts(_Frozen):
     connect: PositiveFloat | None = None
     """For opening a connection to an endpoint."""
     first_token: PositiveFloat | None = None
-    """From the request to the first byte of the response."""
+    """From the request to the first byte of a stream."""
+    whole_answer: PositiveFloat | None = None
+    """How long an endpoint may stay silent while it works on an answer that is not streamed."""
     idle: PositiveFloat | None = None
     """Between two chunks of a stream."""
     total: PositiveFloat | None = None

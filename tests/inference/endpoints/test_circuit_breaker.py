@@ -135,3 +135,31 @@ def test_a_failed_health_check_ejects_until_one_succeeds() -> None:
     assert not breaker.is_offered(0.0)
     breaker.record_health(is_alive=True)
     assert breaker.is_offered(0.0)
+
+
+def test_an_endpoint_that_is_full_is_left_alone_for_as_long_as_it_says() -> None:
+    breaker = CircuitBreaker()
+    breaker.record_refusal(100.0, 7.0)
+    assert breaker.is_resting(106.9)
+    assert not breaker.is_offered(106.9)
+    assert breaker.is_offered(107.0)
+    assert breaker.failures == breaker.ejections == 0
+
+
+def test_an_endpoint_that_is_full_and_does_not_say_how_long_rests_longer_each_time() -> None:
+    breaker, now, rests = CircuitBreaker(), 100.0, []
+    for _ in range(8):
+        breaker.record_refusal(now, None)
+        breaker.record_refusal(now, None)  # a request that was on its way
+        rests.append(breaker.rests_until - now)
+        now = breaker.rests_until
+    assert rests == [1, 2, 4, 8, 16, 30, 30, 30]
+    breaker.record_success()
+    breaker.record_refusal(now, None)
+    assert breaker.rests_until - now == 1
+
+
+def test_no_rest_lasts_for_ever() -> None:
+    breaker = CircuitBreaker()
+    breaker.record_refusal(0.0, 1e9)
+    assert breaker.rests_until == MAX_OPEN_SECONDS

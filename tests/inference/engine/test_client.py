@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import socket
 from typing import Any
 
 import pytest
 from tests.inference.engine.opening import endpoint, failing
-from tests.net.upstream import Peer, Upstream, answering, response, stream_head, streamed, until
+from tests.net.upstream import Peer, Script, Upstream, answering, response, stream_head, streamed, until
 
 from quarterdeck.errors import (
     BadRequestError,
@@ -17,7 +18,7 @@ from quarterdeck.errors import (
 from quarterdeck.inference.endpoints.endpoint import Endpoint, EndpointSpec
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.net.http_client import HttpClient
-from quarterdeck.net.http_connection import Timeouts
+from quarterdeck.net.http_connection import FOREVER, Timeouts
 from quarterdeck.settings.live import Live
 
 
@@ -54,9 +55,19 @@ async def test_a_200_that_is_no_json_is_an_engines_error(engines: EngineClient, 
         assert (type(error), error.status, error.engine_status) == (EngineError, 502, 200)
 
 
-async def test_what_is_no_json_by_its_own_word_is_passed_on(engines: EngineClient) -> None:
-    async with Upstream(answering(response(b"RIFF", content_type="audio/wav"))) as upstream:
-        assert (await engines.open(endpoint(upstream), "/v1/x", b"{}")).body == b"RIFF"
+@pytest.mark.parametrize("content_type", ["text/html", "text/plain", "application/octet-stream", "audio/wav", ""])
+async def test_the_content_of_a_200_decides_and_not_its_content_type(engines: EngineClient, content_type: str) -> None:
+    answers = (b"<!doctype html><form>Log in</form>", b"", b'{"usage":{"prompt_tokens":1}}', b"RIFF")
+    async with Upstream(answering(*[response(each, content_type=content_type) for each in answers])) as upstream:
+        for body in answers:
+            if body[:1] == b"{":
+                answer = await engines.open(endpoint(upstream), "/v1/x", b"{}")
+                assert (answer.content_type, answer.body) == (b"application/json", body)
+                assert answer.parsed is not None
+                assert answer.parsed.usage is not None
+            else:
+                error = await failing(engines, upstream)
+                assert (type(error), error.status, error.engine_status) == (EngineError, 502, 200)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +114,51 @@ async def test_an_engine_that_stays_silent_is_a_time_out(client: HttpClient) -> 
         error = await failing(EngineClient(client, Live(Timeouts(1.0, 0.05, 5.0))), upstream)
         assert (type(error), error.status, error.engine_status) == (EngineTimeoutError, 504, 0)
         await upstream.closed.wait()
+
+
+def taking(seconds: float, *pieces: bytes) -> Script:
+    """An engine that sends the pieces with a pause before each."""
+
+    async def script(peer: Peer) -> None:
+        for piece in pieces:
+            await asyncio.sleep(seconds)
+            await peer.say(piece)
+
+    return script
+
+
+WHOLE = response(b'{"id":"x"}')
+HEAD_FIRST = WHOLE.partition(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("pieces", [(WHOLE,), (HEAD_FIRST[0] + HEAD_FIRST[1], HEAD_FIRST[2])])
+async def test_a_whole_answer_may_take_longer_than_a_first_token(client: HttpClient, pieces: tuple[bytes, ...]) -> None:
+    timeouts = Timeouts(1.0, 0.05, 0.05, Timeouts(1.0, FOREVER, FOREVER))
+    async with Upstream(answering(taking(0.3, *pieces), taking(0.3, *pieces))) as upstream:
+        engines = EngineClient(client, Live(timeouts))
+        answer = await engines.open(endpoint(upstream), "/v1/x", b"{}", is_stream=False)
+        assert answer.body == b'{"id":"x"}'
+        with pytest.raises(EngineTimeoutError) as caught:
+            await engines.open(endpoint(upstream), "/v1/x", b"{}", is_stream=True)
+        assert caught.value.code == "engine_timeout"
+
+
+async def test_a_whole_answer_has_a_liveness_time_out_of_its_own(client: HttpClient) -> None:
+    timeouts = Timeouts(1.0, 60.0, 60.0, Timeouts(1.0, 0.05, 0.05))
+    async with Upstream(answering()) as upstream:
+        with pytest.raises(EngineTimeoutError) as caught:
+            await EngineClient(client, Live(timeouts)).open(endpoint(upstream), "/v1/x", b"{}", is_stream=False)
+        assert caught.value.code == "engine_timeout"
+
+
+async def test_a_server_that_vanishes_is_noticed_by_the_operating_system(
+    engines: EngineClient, client: HttpClient
+) -> None:
+    async with Upstream(answering(response())) as upstream:
+        await engines.open(endpoint(upstream), "/v1/x", b"{}")
+        ((connection,),) = client._idle.values()
+        assert connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert connection.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
 
 
 async def test_a_caller_who_is_gone_before_the_first_event_stops_the_engine(

@@ -70,7 +70,7 @@ VLLM = {
     "OpenAI's code": (
         429,
         {"error": {"message": "No money.", "type": "x", "param": None, "code": "insufficient_quota"}},
-        (RateLimitError, "No money.", None, "insufficient_quota"),
+        (EngineUnavailableError, "The engine's account has no quota left.", None, "engine_insufficient_quota"),
     ),
     "too many": (429, {"error": {"message": "busy", "code": 429}}, (RateLimitError, "busy", None, "engine_overloaded")),
     "too large": (413, {"error": {"message": "large"}}, (BadRequestError, "large", None, None)),

@@ -48,6 +48,56 @@ def test_an_endpoint_that_is_full_is_not_ill() -> None:
     assert routing.listed.endpoints[0].breaker.failures == 0
 
 
+def full(seconds: float | None = None) -> RateLimitError:
+    error = RateLimitError("full")
+    error.is_refusal, error.rest_seconds = True, seconds
+    return error
+
+
+@pytest.mark.parametrize("policy", ["least_load", "power_of_two", "prefix", "session", "weighted"])
+def test_an_endpoint_that_refuses_at_once_does_not_draw_the_traffic(policy: str) -> None:
+    routing = Routing(f"routes: [{{name: r, targets: [{{model: big}}], routing: {{policy: {policy}}}}}]", big=2)
+    bad, good = routing.listed.serving("big")
+    asked: list[str] = []
+    for number in range(120):
+        selection = routing.begin(tokens=100, metadata={"session_id": str(number)}, messages=[{"role": str(number)}])
+        while (choice := selection.next(number / 100)) is not None:
+            asked.append(choice.endpoint.id)
+            if choice.endpoint is good:
+                selection.succeeded(choice)
+                good.load.begin(100)  # it stays busy, while the other one looks idle
+                break
+            assert selection.failed(choice, full(30.0), number / 100), "the sound one is always tried"
+    assert asked.count(good.id) == 120
+    assert asked.count(bad.id) == 1
+
+
+def test_a_refusal_costs_no_retry_where_another_endpoint_is_offered() -> None:
+    routing = Routing("gateway: {retries: 1}", big=5)
+    assert go(routing.begin("big"), *[full()] * 4) == ["big#0", "big#1", "big#2", "big#3", "big#4"]
+    assert routing.router.retries_denied() == {}
+
+
+def test_where_all_are_full_the_first_one_ready_again_is_asked_once() -> None:
+    routing = Routing("", big=3)
+    assert go(routing.begin("big"), full(9.0), full(3.0), full(6.0)) == ["big#0", "big#1", "big#2"]
+    assert go(routing.begin("big"), full(3.0)) == ["big#1"]
+
+
+def test_a_fallback_for_full_endpoints_is_asked_at_once_while_they_rest() -> None:
+    route = "routes: [{name: r, targets: [{model: big}], fallbacks: [{model: far, after: [rate_limited]}]}]"
+    routing = Routing(route, big=1)
+    assert go(routing.begin(), full(9.0)) == ["big#0", "far#0"]
+    assert go(routing.begin()) == ["far#0"]
+
+
+def test_a_request_that_met_its_own_time_limit_is_no_failure_of_the_endpoint() -> None:
+    routing = Routing("")
+    for _ in range(5):
+        go(routing.begin("big"), EngineTimeoutError("over", code="request_timeout"))
+    assert all(each.breaker.failures == 0 for each in routing.listed.endpoints)
+
+
 def test_in_an_outage_retries_end_with_the_budget() -> None:
     routing = Routing("gateway: {retries: 2}")
     attempts = sum(len(go(routing.begin("big"), *[EngineError("x")] * 3)) for _ in range(1000))

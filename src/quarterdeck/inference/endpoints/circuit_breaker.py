@@ -8,6 +8,9 @@ half-open
     The time is over. One request at a time may go there as a probe; the first success closes the breaker, a failure
     opens it again.
 
+Resting is apart from this: an endpoint that refuses requests for a time of its own (429, or 503 with Retry-After)
+works, so its breaker may stay closed, but it is left alone for that long while others answer.
+
 Errors never eject more than half of a model's endpoints while others answer, as those would be overloaded; one that
 can't be reached at all carries no load and is ejected in any case. A failed health check ejects an endpoint, too, until
 a check succeeds. Times are the event loop's.
@@ -28,6 +31,9 @@ LEARNING_RATE = 0.1
 MAX_FAILURE_SHARE = 0.5
 MIN_CALLS = 10
 """Calls before the failure share counts."""
+REST_SECONDS = 1.0
+"""How long an endpoint rests that refuses requests and doesn't say for how long; twice as long for each refusal after
+such a rest, up to MAX_OPEN_SECONDS / 10."""
 
 
 class CircuitBreaker:
@@ -43,6 +49,8 @@ class CircuitBreaker:
         "open_until",
         "openings",
         "probed_until",
+        "refusals",
+        "rests_until",
     )
 
     def __init__(self) -> None:
@@ -64,6 +72,10 @@ class CircuitBreaker:
         """Until when the endpoint counts as fuller than its load says."""
         self.probed_until = 0.0
         """Until when a probe keeps other requests away."""
+        self.rests_until = 0.0
+        """Until when it is left alone because it said that it is full."""
+        self.refusals = 0
+        """Rests in a row."""
 
     def is_ejected(self, now: float) -> bool:
         """Whether it is open, or health checks fail."""
@@ -71,9 +83,15 @@ class CircuitBreaker:
 
     def is_offered(self, now: float) -> bool:
         """Whether a request may go there while other endpoints are available: closed, or half-open without a probe."""
+        if self.rests_until > now:
+            return False
         if not self.open_until:
             return self.is_alive
         return not self.is_ejected(now) and self.probed_until <= now
+
+    def is_resting(self, now: float) -> bool:
+        """Whether it is left alone only because it is full."""
+        return self.rests_until > now and not self.is_ejected(now)
 
     def begin_probe(self, now: float) -> None:
         """A request goes to an endpoint whose breaker is not closed."""
@@ -88,11 +106,23 @@ class CircuitBreaker:
         self.calls += 1
         if self.failures:
             self.failures = 0
+        if self.refusals:
+            self.refusals = 0
         if self.failure_share:
             self.failure_share *= 1.0 - LEARNING_RATE
         if self.probed_until:
             self.open_until = self.failure_share = self.probed_until = 0.0
             self.calls = 0
+
+    def record_refusal(self, now: float, seconds: float | None) -> None:
+        """It refused a request because it is full, for so many seconds if it said so. Says nothing about failures."""
+        is_first = self.rests_until <= now  # the others were on their way
+        if seconds is None:
+            if not is_first:
+                return
+            seconds = min(REST_SECONDS * 2.0 ** min(self.refusals, 10), MAX_OPEN_SECONDS / 10)
+        self.refusals += is_first
+        self.rests_until = max(self.rests_until, now + min(seconds, MAX_OPEN_SECONDS))
 
     def record_failure(
         self, now: float, siblings: "Sequence[CircuitBreaker]" = (), *, was_reached: bool = True

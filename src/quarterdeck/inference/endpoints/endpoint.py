@@ -8,15 +8,22 @@ Four parts, each changed by one owner:
 * `breaker`  whether it is offered requests; updated by routing and by `health_checks`
 """
 
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from quarterdeck.inference.endpoints.circuit_breaker import CircuitBreaker
-from quarterdeck.net.http_origin import Origin, request_head
+from quarterdeck.net.http_origin import Origin, ProxyUse, request_head
+from quarterdeck.protocol.dialects import Habits, learn
 from quarterdeck.settings.models import EndpointKind
 from quarterdeck.settings.routes import HealthCheck
 
+log = logging.getLogger(__name__)
+
+MAX_LEARNED = 8
+"""How often an endpoint's habits are adapted: a server that contradicts itself must not be asked for ever."""
 State = Literal["starting", "ready", "draining"]
 
 
@@ -48,6 +55,16 @@ class EndpointSpec:
     """Sent with every request beside the key."""
     health: HealthCheck | None = None
     """How its health is checked. None: it isn't."""
+    query: str = ""
+    """Query of every request (`api-version=…`), without the question mark."""
+    key_header: str = "authorization"
+    """The header that carries the key: `authorization`, as a bearer token, or another one."""
+    sends: frozenset[str] = frozenset()
+    """Members of vLLM's that a server of another kind knows as well."""
+    omits: frozenset[str] = frozenset()
+    """Members that it is not sent."""
+    proxy: ProxyUse = "auto"
+    """Whether it is reached through the environment's proxy."""
 
     def serves(self, name: str) -> bool:
         """Whether `name` is its model or one of its adapters."""
@@ -62,19 +79,32 @@ class EndpointSpec:
         return self._identity() == other._identity()
 
     def _identity(self) -> tuple[object, ...]:
-        return self.url, self.upstream_model, self.api_key, self.kind, self.headers
+        return (
+            *(self.url, self.upstream_model, self.api_key, self.kind, self.headers, self.query, self.key_header),
+            *(self.sends, self.omits, self.proxy),
+        )
+
+
+_VERSION = re.compile(r"/v\d+[a-z0-9]*(?:/|$)|/openai/deployments/[^/]+$")
+"""A path that says its version itself: Gemini's `/v1beta/openai`, `/api/paas/v4`, a deployment of Azure's."""
 
 
 class Address:
     """Where an endpoint listens, and the request heads for it, built once for each path."""
 
-    __slots__ = ("headers", "heads", "origin")
+    __slots__ = ("_query", "_states_version", "headers", "heads", "origin")
 
     def __init__(self, spec: EndpointSpec) -> None:
-        self.origin = Origin.parse(spec.url)
+        self.origin = Origin.parse(spec.url, spec.proxy)
+        self._query = f"?{spec.query}" if spec.query else ""
+        self._states_version = spec.kind != "vllm" and _VERSION.search(self.origin.prefix) is not None
         headers = [(name.encode(), value.encode("latin-1")) for name, value in spec.headers]
         if spec.api_key:
-            headers.insert(0, (b"authorization", b"Bearer " + spec.api_key.encode()))
+            key = spec.api_key.encode()
+            is_bearer = spec.key_header == "authorization"
+            headers.insert(0, (spec.key_header.encode(), b"Bearer " + key if is_bearer else key))
+        if spec.kind != "vllm":
+            headers.append((b"accept-encoding", b"identity"))
         self.headers = tuple(headers)
         """The endpoint's key and the headers its spec names."""
         self.heads: dict[str, bytes] = {}
@@ -84,7 +114,8 @@ class Address:
         """Request line and headers of a JSON POST to `path`, without `content-length` and the blank line."""
         if (head := self.heads.get(path)) is None:
             headers = [(b"content-type", b"application/json"), (b"accept", b"*/*"), *self.headers]
-            head = self.heads[path] = request_head("POST", self.origin, path, headers)
+            there = path.removeprefix("/v1") if self._states_version else path
+            head = self.heads[path] = request_head("POST", self.origin, there + self._query, headers)
         return head
 
 
@@ -112,7 +143,7 @@ class Load:
 class Endpoint:
     """One endpoint for as long as its source lists it. Compared by identity."""
 
-    __slots__ = ("address", "breaker", "id", "load", "spec")
+    __slots__ = ("_refusals_learned", "address", "breaker", "habits", "id", "load", "spec")
 
     def __init__(self, spec: EndpointSpec) -> None:
         self.id = spec.id
@@ -120,6 +151,19 @@ class Endpoint:
         self.address = Address(spec)
         self.load = Load()
         self.breaker = CircuitBreaker()
+        self.habits = Habits(spec.sends, spec.omits)
+        """What it is sent beside the rules of its kind."""
+        self._refusals_learned = 0
+
+    def learn(self, members: Mapping[str, object], message: str, param: str | None) -> bool:
+        """Learn from a refusal of these members. Returns whether the request may be repeated in another form."""
+        learned = learn(self.habits, members, message, param)
+        if learned == self.habits or self._refusals_learned >= MAX_LEARNED:
+            return False
+        log.info("endpoint %s refuses %s; adapting", self.id, ", ".join(sorted(learned.refused)) or learned.cap)
+        self.habits = learned
+        self._refusals_learned += 1
+        return True
 
     def __repr__(self) -> str:
         return f"Endpoint({self.id})"

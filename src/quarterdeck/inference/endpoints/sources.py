@@ -112,13 +112,18 @@ class StaticEndpoints:
         return EndpointSpec(
             id=f"{model.name}@{endpoint.url}",
             model=model.name,
-            url=endpoint.url,
+            url=endpoint.base_url,
             max_running=endpoint.max_running,
             upstream_model=endpoint.model,
             api_key=self._api_key(model, endpoint),
             kind=endpoint.kind,
             headers=tuple(endpoint.headers.items()),
             health=endpoint.health,
+            query=endpoint.query,
+            key_header=endpoint.key_header,
+            sends=frozenset(endpoint.send),
+            omits=frozenset(endpoint.omit),
+            proxy=endpoint.proxy,
         )
 
     def _api_key(self, model: ModelConfig, endpoint: EndpointConfig) -> str | None:

@@ -20,11 +20,15 @@ from quarterdeck.inference.engine.error_translation import (
     with_public_name,
 )
 from quarterdeck.inference.engine.stream import EngineStream
+from quarterdeck.net.content_encoding import Decoded
 from quarterdeck.net.http_client import HttpClient
-from quarterdeck.net.http_connection import FOREVER, Timeouts, UpstreamError
+from quarterdeck.net.http_connection import FOREVER, HttpConnection, Timeouts, UpstreamError
+from quarterdeck.protocol.foreign_answers import BOM, ForeignSplitter, NotAnAnswerError, as_events, mend_answer
 from quarterdeck.protocol.usage import ParsedAnswer, parse_answer
 from quarterdeck.settings.live import Live
 
+JSON = b"application/json"
+EVENTS = b"text/event-stream"
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Of a whole answer. The embeddings of a long list come near it; nothing else does."""
 T = TypeVar("T", bound=msgspec.Struct)
@@ -36,7 +40,7 @@ class EngineAnswer(msgspec.Struct, eq=False, gc=False):
     content_type: bytes
     body: bytes = b""
     parsed: ParsedAnswer | None = None
-    """Of a whole JSON answer."""
+    """Of a whole answer."""
     stream: EngineStream | None = None
 
 
@@ -57,12 +61,18 @@ class EngineClient:
         limit: float = FOREVER,
         timeouts: Timeouts | None = None,
         public_name: tuple[str, str] | None = None,
+        is_stream: bool | None = None,
+        choices: int = 1,
     ) -> EngineAnswer:
         """Send a request and wait for the first event or the whole body.
 
         `public_name`: the engine's name of the model, and the one that the answer shows instead. `limit` is the loop's
-        time at which the answer must be complete. Raises EngineUnavailableError where another endpoint may be tried,
-        BadRequestError and the like where the engine refuses the request, else EngineError.
+        time at which the answer must be complete. `is_stream`: what the caller asked for; a whole answer has no first
+        token to wait for, as engines send nothing before its end. None: a call of the gateway's own. `choices`: how
+        many the request asks for.
+
+        Raises EngineUnavailableError where another endpoint may be tried, BadRequestError and the like where the engine
+        refuses the request, else EngineError.
         """
         address = endpoint.address
         head = address.heads.get(path) or address.head(path)
@@ -70,26 +80,43 @@ class EngineClient:
             head += b"%b: %b\r\n" % header
         head += b"content-length: %d\r\n\r\n" % len(body)
         timeouts = timeouts or self._timeouts.current
+        if is_stream is False:
+            timeouts = timeouts.whole or timeouts
         try:
             connection = await self._client.request(address.origin, head, body, timeouts, limit)
         except UpstreamError as error:
             raise error_of_failure(error) from error
         stream = None
         try:
-            content_type = connection.header(b"content-type") or b"application/json"
-            media_type = content_type.lower()
-            if connection.status == 200 and media_type.startswith(b"text/event-stream"):
-                stream = EngineStream(self._client, endpoint, connection, public_name)
-                stream.first = stream.take() or await stream.read()
-                stream.check_first()
-                return EngineAnswer(content_type, stream=stream)
-            body = connection.take() or b"" if connection.done else await connection.read_all(MAX_BODY_BYTES)
-            if connection.status != 200:
-                retry_after = connection.header(b"retry-after")
-                raise error_of_response(connection.status, redacted(body, endpoint), retry_after)
+            status, source, received = connection.status, self._source_of(connection), b""
+            media_type = (connection.header(b"content-type") or JSON).lower()
+            if status == 200 and not media_type.startswith(JSON):
+                has_events = media_type.startswith(EVENTS)
+                if not has_events:  # some servers and proxies name the content wrongly: it decides
+                    received = source.take() or await source.read()
+                    has_events = _are_events(received)
+                if has_events:
+                    stream = self._stream(endpoint, connection, source, path, choices, public_name)
+                    await stream.begin(received)
+                    if is_stream is False:
+                        raise with_engine_status(EngineError("The engine answered with a stream."), 200)
+                    return EngineAnswer(EVENTS, stream=stream)
+            if status == 200 and connection.done and source is connection:
+                body = received + (connection.take() or b"")
+            else:
+                body = received + await source.read_all(MAX_BODY_BYTES)
+            if status != 200:
+                raise error_of_response(status, redacted(body, endpoint), _retry_after(connection), endpoint.spec.kind)
             if public_name is not None:
                 body = with_public_name(body, *public_name)
-            return EngineAnswer(content_type, body, _checked(body, media_type, endpoint))
+            if endpoint.spec.kind != "vllm":
+                body = _mended(body, path, choices)
+            answer = EngineAnswer(JSON, body, _checked(body, endpoint))
+            if is_stream and answer.parsed is not None and answer.parsed.choices:
+                stream = EngineStream(self._client, endpoint, connection)
+                stream.first = as_events(body, path)
+                return EngineAnswer(EVENTS, stream=stream)
+            return answer
         except UpstreamError as error:
             raise error_of_failure(error) from error
         except BaseException:  # the stream is not returned, so its connection is released below
@@ -98,6 +125,25 @@ class EngineClient:
         finally:
             if stream is None:
                 self._client.release(address.origin, connection)
+
+    @staticmethod
+    def _source_of(connection: HttpConnection) -> HttpConnection | Decoded:
+        """What the response's body is read from."""
+        encoding = connection.header(b"content-encoding")
+        return connection if encoding is None or encoding == b"identity" else Decoded(connection, encoding)
+
+    def _stream(
+        self,
+        endpoint: Endpoint,
+        connection: HttpConnection,
+        source: HttpConnection | Decoded,
+        path: str,
+        choices: int,
+        public_name: tuple[str, str] | None,
+    ) -> EngineStream:
+        if endpoint.spec.kind == "vllm":
+            return EngineStream(self._client, endpoint, connection, public_name, source)
+        return EngineStream(self._client, endpoint, connection, None, source, ForeignSplitter(path, choices))
 
     async def count(self, endpoint: Endpoint, body: Mapping[str, object]) -> int | None:
         """The number of tokens, by the endpoint's `/tokenize`. None: it doesn't support that, or failed."""
@@ -127,11 +173,28 @@ class _Tokens(msgspec.Struct):
     tokens: list[int]
 
 
-def _checked(body: bytes, media_type: bytes, endpoint: Endpoint) -> ParsedAnswer | None:
-    """Parse a whole answer. None: its media type is not JSON. Raises APIError for a 200 that is not valid JSON or holds
-    an error."""
-    if not media_type.startswith(b"application/json"):
-        return None
+def _are_events(received: bytes) -> bool:
+    """Whether a body begins like an event stream."""
+    return received.removeprefix(BOM).lstrip().startswith((b"data:", b"event:", b"id:", b"retry:", b":"))
+
+
+def _retry_after(connection: HttpConnection) -> bytes | None:
+    """Retry-After in seconds; OpenAI and Azure also state it in milliseconds."""
+    if (milliseconds := connection.header(b"retry-after-ms")) and milliseconds.isdigit():
+        return b"%d" % -(-int(milliseconds[:12]) // 1000)
+    return connection.header(b"retry-after")
+
+
+def _mended(body: bytes, path: str, choices: int) -> bytes:
+    """The answer of a server that is not vLLM. Raises EngineError for JSON that is not an answer."""
+    try:
+        return mend_answer(body, path, choices)
+    except NotAnAnswerError as error:
+        raise with_engine_status(EngineError(f"The engine's answer can't be used: {error}."), 200) from error
+
+
+def _checked(body: bytes, endpoint: Endpoint) -> ParsedAnswer:
+    """Parse a whole answer. Raises APIError for a 200 that is not valid JSON or holds an error."""
     try:
         if not body.isascii():
             body.decode()  # the parser doesn't look into members that it skips
@@ -141,5 +204,5 @@ def _checked(body: bytes, media_type: bytes, endpoint: Endpoint) -> ParsedAnswer
     if answer is None:
         raise with_engine_status(EngineError("The engine's answer is not JSON."), 200)
     if answer.error or answer.object == "error":
-        raise with_engine_status(error_of_event(redacted(body, endpoint)), 200)
+        raise with_engine_status(error_of_event(redacted(body, endpoint), endpoint.spec.kind), 200)
     return answer

@@ -1,9 +1,13 @@
 """Translates an engine's errors into ours: error responses, errors inside a stream, and failures of the connection.
 
-Engines' error bodies are parsed in `protocol/error_bodies`; which of our errors they become is decided here.
+Engines' error bodies are parsed in `protocol/error_bodies`; which of our errors they become is decided here. The caller
+is blamed for the request only: never for the endpoint's key, its account's quota, its address or its model's name,
+which are the gateway's configuration.
 """
 
 import re
+import time
+from email.utils import parsedate_to_datetime
 
 from quarterdeck.errors import (
     APIError,
@@ -16,31 +20,96 @@ from quarterdeck.errors import (
 )
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.net.http_connection import UpstreamError
-from quarterdeck.protocol.error_bodies import parse_error_body
+from quarterdeck.protocol.error_bodies import parse_error_body, retry_delay
 from quarterdeck.protocol.sse import EventTooLongError
+from quarterdeck.settings.models import EndpointKind
 
 MAX_MESSAGE = 2000
 MAX_PARAM = 200
+ACCOUNT_REST_SECONDS = 60.0
+"""How long an endpoint is left alone whose key is refused or whose account has no quota left. A minute: such things are
+put right by people."""
+QUOTA_CODES = frozenset(
+    {
+        *("insufficient_quota", "insufficient_user_quota", "insufficient_balance", "billing_hard_limit_reached"),
+        *("billing_not_active", "quota_exceeded", "credits_exhausted", "payment_required"),
+    }
+)
+"""The endpoint's account can't pay."""
+FULL_CODES = frozenset(
+    {
+        *("rate_limit_exceeded", "rate_limit_error", "rate_limited", "rate_limit_reached", "requests", "tokens"),
+        *("RESOURCE_EXHAUSTED", "too_many_requests"),
+    }
+)
+OVERLOAD_CODES = frozenset(
+    {
+        *("overloaded", "overloaded_error", "server_is_overloaded", "model_overloaded", "service_unavailable_error"),
+        *("service_unavailable", "UNAVAILABLE", "slow_down"),
+    }
+)
+_OVERLOADED = (498, 529)
+"""Groq's and Anthropic's status for "too much to do"."""
+_PAGE = re.compile(r"\s*<(!doctype|html|head|body|\?xml)", re.IGNORECASE)
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """Codes that are passed on: they become metric labels and are stored in the ledger."""
+_KEY_WORDS = ("api key not valid", "incorrect api key", "invalid api key", "api key is invalid", "api key expired")
+_LENGTH_WORDS = (
+    "maximum context length",
+    "max_model_len",
+    "maximum model length",
+    "maximum prompt length",
+    "exceeds the context length",
+    "exceeds the available context size",
+    "longer than the model's context length",
+    "context length is only",
+    "context the overflows",
+    "exceeds the maximum number of tokens",
+    "too large for model with",
+    "reduce the length of the messages",
+    "`inputs` must have less than",
+    "`max_new_tokens` must be <=",
+    "prompt is too long",
+)
+"""What vLLM, xAI, Ollama, llama.cpp, SGLang, LM Studio, Gemini, Mistral, Groq, TGI and others say of a long prompt."""
 
 
-def error_of_response(status: int, body: bytes, retry_after: bytes | None = None) -> APIError:
+def error_of_response(
+    status: int, body: bytes, retry_after: bytes | None = None, kind: EndpointKind = "vllm"
+) -> APIError:
     """The error for a response whose status is not 200."""
     error = parse_error_body(body)
-    message = (error.message or "")[:MAX_MESSAGE] or f"The engine answered with status {status}."
+    message = (error.message or "")[:MAX_MESSAGE]
+    if not message or _PAGE.match(message):  # a proxy's web page: its words don't concern the caller
+        message = f"The engine answered with status {status}."
     is_word = isinstance(error.code, str) and not error.code.isdecimal() and _CODE.fullmatch(error.code)
     code = str(error.code) if is_word else None
     param = error.param[:MAX_PARAM] if isinstance(error.param, str) else None
-    engines_own = retry_after.decode("latin-1") if retry_after else None
-    return with_engine_status(_by_status(status, message, code, param, engines_own), status)
+    engines_own = retry_after.decode("latin-1") if retry_after else retry_delay(body)
+    if kind != "vllm" and (account := _of_account(status, message, code, body)) is not None:
+        return with_engine_status(account, status)
+    translated = _by_status(status, message, code, param, engines_own)
+    translated.rest_seconds = seconds_of(engines_own)
+    translated.is_refusal = (
+        isinstance(translated, RateLimitError)
+        or status in _OVERLOADED
+        or (status == 503 and translated.rest_seconds is not None)
+        or translated.code == "engine_insufficient_quota"
+    )
+    if status in (401, 402, 403) or translated.code == "engine_insufficient_quota":
+        translated.is_refusal, translated.rest_seconds = True, ACCOUNT_REST_SECONDS
+    return with_engine_status(translated, status)
 
 
-def error_of_event(data: bytes) -> APIError:
-    """The error for an error object inside a 200. Its numeric code stands for the status."""
+def error_of_event(data: bytes, kind: EndpointKind = "vllm") -> APIError:
+    """The error for an error object inside a 200. Its numeric code stands for the status, some words as well."""
     code = parse_error_body(data).code
     status = int(code) if isinstance(code, (int, str)) and str(code).isdecimal() else 500
-    return error_of_response(status if 400 <= status < 600 else 500, data)
+    if code in FULL_CODES or code in QUOTA_CODES:
+        status = 429
+    elif code in OVERLOAD_CODES:
+        status = 529
+    return error_of_response(status if 400 <= status < 600 else 500, data, kind=kind)
 
 
 def error_of_failure(error: UpstreamError | EventTooLongError) -> APIError:
@@ -80,14 +149,37 @@ def with_public_name(data: bytes, engine_name: str, name: str) -> bytes:
     return data.replace(b'"model": "%b"' % engines, b'"model": "%b"' % public)
 
 
+def seconds_of(retry_after: str | None) -> float | None:
+    """Retry-After in seconds: a number or a date. None: it says nothing that can be used."""
+    if not retry_after:
+        return None
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return seconds if 0 <= seconds < float("inf") else None  # not a number is neither
+
+
 def _by_status(status: int, message: str, code: str | None, param: str | None, retry_after: str | None) -> APIError:
+    if status == 402 or code in QUOTA_CODES:
+        # The message speaks to the owner of the account ("check your plan and billing details").
+        return EngineUnavailableError(
+            "The engine's account has no quota left.", code="engine_insufficient_quota", retry_after=retry_after
+        )
     if status == 429:
         return RateLimitError(message, code=code or "engine_overloaded", retry_after=retry_after)
+    if status in _OVERLOADED:
+        return EngineUnavailableError(message, code="engine_overloaded", retry_after=retry_after or 1)
     if status == 404:
         return NotFoundError(message, param=param, code=code or "model_not_found")
     if status in (400, 413, 422):
-        return BadRequestError(message, param=param, code=code or _code_of(message))
-    if status in (408, 504):
+        refused = BadRequestError(message, param=param, code=_code_of(message, code))
+        refused.status = status
+        return refused
+    if status in (408, 504, 522, 524):
         return EngineTimeoutError(message)
     if status == 503:
         return EngineUnavailableError(message, retry_after=retry_after)
@@ -96,9 +188,25 @@ def _by_status(status: int, message: str, code: str | None, param: str | None, r
     return EngineError(f"The engine answered with status {status}." if status in (401, 403) else message)
 
 
-def _code_of(message: str) -> str | None:
-    """OpenAI's code for an error that vLLM describes in its message only."""
+def _of_account(status: int, message: str, code: str | None, body: bytes) -> APIError | None:
+    """The error where a hosted server blames the gateway's configuration, or refuses content, with an odd status."""
     words = message.lower()
-    if "maximum context length" in words or "max_model_len" in words or "maximum model length" in words:
-        return "context_length_exceeded"
+    if status == 403 and (b'"flagged_input"' in body or code == "content_filter"):  # OpenRouter's moderation
+        return BadRequestError(message, code="content_filter")
+    if status == 400 and any(each in words for each in _KEY_WORDS):  # xAI, Gemini
+        error: APIError = EngineError("The engine refused the gateway's credentials.")
+        error.is_refusal, error.rest_seconds = True, ACCOUNT_REST_SECONDS
+        return error
+    if status == 404:  # the configuration names the address and the model
+        return EngineError("The engine does not know the configured model or address.")
     return None
+
+
+def _code_of(message: str, code: str | None) -> str | None:
+    """OpenAI's code for an error that an engine describes in its message only."""
+    words = message.lower()
+    if code == "exceed_context_size_error" or (
+        code in (None, "invalid_request_error") and any(each in words for each in _LENGTH_WORDS)
+    ):
+        return "context_length_exceeded"
+    return code

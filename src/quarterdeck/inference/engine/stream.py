@@ -11,15 +11,26 @@ from quarterdeck.inference.engine.error_translation import (
     with_engine_status,
     with_public_name,
 )
+from quarterdeck.net.content_encoding import Decoded
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.http_connection import HttpConnection, UpstreamError
 from quarterdeck.protocol import sse
+from quarterdeck.protocol.foreign_answers import ForeignSplitter
 
 
 class EngineStream:
     """Must be closed, whether it was read to its end or not. `public_name` as in `EngineClient.open`."""
 
-    __slots__ = ("_client", "_connection", "_endpoint", "_is_closed", "_public_name", "_splitter", "first")
+    __slots__ = (
+        "_client",
+        "_connection",
+        "_endpoint",
+        "_is_closed",
+        "_public_name",
+        "_source",
+        "_splitter",
+        "first",
+    )
 
     def __init__(
         self,
@@ -27,15 +38,30 @@ class EngineStream:
         endpoint: Endpoint,
         connection: HttpConnection,
         public_name: tuple[str, str] | None = None,
+        source: HttpConnection | Decoded | None = None,
+        splitter: sse.EventSplitter | ForeignSplitter | None = None,
     ) -> None:
+        """`source`: what the body is read from, if it is compressed. `splitter`: of a server that is not vLLM."""
         self._client = client
         self._endpoint = endpoint
         self._connection = connection
-        self._splitter = sse.EventSplitter()
+        self._source = source or connection
+        self._splitter = splitter or sse.EventSplitter()
         self._is_closed = False
         self._public_name = public_name
         self.first = b""
         """The first events; set by `EngineClient.open`."""
+
+    async def begin(self, head: bytes = b"") -> None:
+        """Wait for the first event. Comments are none: they say that the server is alive, not that it answers.
+
+        `head`: what has been read already. Raises APIError if there is no event, or it is an error or not JSON.
+        """
+        first = (self._splitter.feed(head) if head else b"") or self.take() or await self.read()
+        while first and not sse.first_object(first):
+            first = await self.read()
+        self.first = first
+        self.check_first()
 
     def check_first(self) -> None:
         """Raises APIError if there are no first events, or the first one is an error or not JSON."""
@@ -43,7 +69,7 @@ class EngineStream:
         if not first:
             error = EngineUnavailableError("The engine ended the stream before its first event.")
             raise with_engine_status(error, 200)
-        event = first[: first.find(b"\n\n") + 2]
+        event = sse.first_object(first)
         if event.endswith(b"}\n\n") and b'"error"' not in event:
             return
         if sse.may_hold_garbage(event) and sse.garbage_at(event) == 0:
@@ -56,22 +82,22 @@ class EngineStream:
     async def read(self) -> bytes:
         """Wait for the next whole events and return all that have arrived; b"" at the end. Raises EngineError."""
         try:
-            while piece := await self._connection.read():
+            while piece := await self._source.read():
                 if whole := self._splitter.feed(piece):
                     return whole if self._public_name is None else with_public_name(whole, *self._public_name)
         except (UpstreamError, sse.EventTooLongError) as error:
             raise error_of_failure(error) from error
-        return self._last()
+        return self._splitter.finish()
 
     def take(self) -> bytes | None:
         """`read` without waiting. None: no whole event has arrived. Raises EngineError."""
         try:
-            while piece := self._connection.take():
+            while piece := self._source.take():
                 if whole := self._splitter.feed(piece):
                     return whole if self._public_name is None else with_public_name(whole, *self._public_name)
         except (UpstreamError, sse.EventTooLongError) as error:
             raise error_of_failure(error) from error
-        return None if piece is None else self._last()
+        return None if piece is None else self._splitter.finish()
 
     def listen(self, listener: Callable[[], None] | None) -> None:
         """Call `listener` as soon as anything arrives, until it is replaced by None. It must not raise."""
@@ -80,7 +106,7 @@ class EngineStream:
 
     def error(self, data: bytes) -> APIError:
         """The error for the data of an error event in this stream."""
-        return error_of_event(redacted(data, self._endpoint))
+        return error_of_event(redacted(data, self._endpoint), self._endpoint.spec.kind)
 
     @property
     def is_complete(self) -> bool:
@@ -94,7 +120,3 @@ class EngineStream:
             self._is_closed = True
             self._connection.listener = None
             self._client.release(self._endpoint.address.origin, self._connection)
-
-    def _last(self) -> bytes:
-        # Some servers omit the blank line after [DONE]. Any other incomplete event at the end is dropped.
-        return self._splitter.feed(b"\n\n") if self._splitter.rest.strip() == sse.DONE.strip() else b""

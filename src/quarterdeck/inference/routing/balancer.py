@@ -68,6 +68,14 @@ class Balancer:
         siblings = [each.breaker for each in self._endpoints.serving(served.name)]
         endpoint.breaker.record_failure(now, siblings, was_reached=was_reached)
 
+    def report_refusal(self, endpoint: Endpoint, now: float, seconds: float | None) -> None:
+        """The endpoint is full; see `CircuitBreaker.record_refusal`."""
+        endpoint.breaker.record_refusal(now, seconds)
+
+    def is_resting(self, served: ServedModel, now: float) -> bool:
+        """Whether one of the model's endpoints would answer if it were not full."""
+        return any(endpoint.breaker.is_resting(now) for endpoint in self._endpoints.serving(served.name))
+
     def _affinity(self, name: str, endpoints: Sequence[Endpoint]) -> policies.Affinity:
         found = self._affinities.get(name)
         if found is None or found.ring.endpoints is not endpoints:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from quarterdeck.accounting.pricing import Rates
 from quarterdeck.inference.bounds import MAX_OUTPUT_TOKENS, UNKNOWN, Bounds, widest
-from quarterdeck.net.http_connection import Timeouts
+from quarterdeck.net.http_connection import FOREVER, Timeouts
 from quarterdeck.settings.config import Config, GatewayConfig
 from quarterdeck.settings.models import ModelConfig
 from quarterdeck.settings.prices import Price
@@ -120,7 +120,12 @@ class Route:
         routing = config.routing or next(keyed, targets[0].routing)
         own = config.timeouts
         usual = timeouts_of(gateway)
-        timeouts = Timeouts(own.connect or usual.connect, own.first_token or usual.first_byte, own.idle or usual.idle)
+        timeouts = _timeouts(
+            own.connect or usual.connect,
+            own.first_token or usual.first_byte,
+            own.idle or usual.idle,
+            own.whole_answer or gateway.whole_answer_timeout_seconds,
+        )
         return cls(
             name=config.name,
             targets=targets,
@@ -134,7 +139,7 @@ class Route:
             routing=routing,
             overrides_routing=config.routing is not None,
             retries=gateway.retries if config.retries is None else config.retries,
-            timeouts=timeouts if own.connect or own.first_token or own.idle else None,
+            timeouts=timeouts if own.connect or own.first_token or own.idle or own.whole_answer else None,
             total_seconds=own.total or gateway.total_timeout_seconds,
             mirror=(names[config.mirror.model], config.mirror.share) if config.mirror else None,
             is_named=True,
@@ -154,7 +159,18 @@ class Route:
 
 def timeouts_of(gateway: GatewayConfig) -> Timeouts:
     """The time-outs of calls to engines whose route has none of its own."""
-    return Timeouts(gateway.connect_timeout_seconds, gateway.first_token_timeout_seconds, gateway.idle_timeout_seconds)
+    return _timeouts(
+        gateway.connect_timeout_seconds,
+        gateway.first_token_timeout_seconds,
+        gateway.idle_timeout_seconds,
+        gateway.whole_answer_timeout_seconds,
+    )
+
+
+def _timeouts(connect: float, first_token: float, idle: float, whole: float | None) -> Timeouts:
+    """`whole`: silence before and within an answer that is not streamed. None: only the request's total ends it."""
+    silence = FOREVER if whole is None else whole
+    return Timeouts(connect, first_token, idle, Timeouts(connect, silence, silence))
 
 
 def _affinity(

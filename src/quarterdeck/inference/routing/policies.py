@@ -32,7 +32,7 @@ def least_loaded(endpoints: Sequence[Endpoint], tokens: int, now: float, tried: 
     lowest = inf
     for endpoint in endpoints:
         breaker = endpoint.breaker
-        if breaker.open_until or not breaker.is_alive:
+        if breaker.open_until or not breaker.is_alive or breaker.rests_until > now:
             if not breaker.is_offered(now):
                 continue
             if endpoint not in tried:
@@ -119,9 +119,14 @@ class Affinity:
 
 
 def last_resort(endpoints: Sequence[Endpoint], tried: Sequence[Endpoint]) -> Endpoint | None:
-    """When no endpoint is offered: one that passes its health checks, if any, and whose breaker opened first."""
+    """When no endpoint is offered: one that passes its health checks, if any, whose breaker opened first and whose rest
+    is over first."""
     left = [endpoint for endpoint in endpoints if endpoint not in tried]
-    return min(left, key=lambda each: (not each.breaker.is_alive, each.breaker.open_until), default=None)
+    return min(
+        left,
+        key=lambda each: (not each.breaker.is_alive, each.breaker.open_until, each.breaker.rests_until),
+        default=None,
+    )
 
 
 def pick(endpoints: Sequence[Endpoint], now: float) -> Endpoint | None:

@@ -17,6 +17,8 @@ from quarterdeck.inference.routing.retry_budget import RetryBudget
 from quarterdeck.net.http_connection import Timeouts
 from quarterdeck.settings.routes import Condition
 
+MAX_REFUSED = 8
+"""Endpoints that one request may be refused by. Each of them is then left alone, so few requests meet more than one."""
 QUEUE_CODES = frozenset({"queue_full", "queue_timeout"})
 
 
@@ -95,12 +97,17 @@ class Selection(msgspec.Struct, eq=False, gc=False):
 
     def failed(self, choice: Choice, error: APIError, now: float) -> bool:
         """An attempt failed before its first event. Returns whether another may follow."""
-        if isinstance(error, EngineError):
+        if isinstance(error, EngineError) and error.code != "request_timeout":
             was_reached = bool(error.engine_status) or isinstance(error, EngineTimeoutError)
             self.balancer.report_failure(choice.endpoint, choice.served, now, was_reached=was_reached)
         elif isinstance(error, BadRequestError):
             choice.endpoint.breaker.record_success()  # it works: it found the caller's mistake
-        if isinstance(error, EngineError | RateLimitError) and self.retries > 0 and self._has_untried(now):
+        if error.is_refusal:
+            self.balancer.report_refusal(choice.endpoint, now, error.rest_seconds)
+            # It did no work, so asking another one that isn't resting costs no retry. Those that rest are left alone.
+            if self.route.retries > 0 and len(self.tried) < MAX_REFUSED and self._has_offered(now):
+                return True
+        elif isinstance(error, EngineError | RateLimitError) and self.retries > 0 and self._has_untried(now):
             self.retries -= 1
             if self.budget.spend(now):
                 return True
@@ -122,12 +129,21 @@ class Selection(msgspec.Struct, eq=False, gc=False):
             for endpoint in self.balancer.serving(self.served)
         )
 
+    def _has_offered(self, now: float) -> bool:
+        """Whether the current model has another endpoint that is offered requests."""
+        return any(
+            endpoint not in self.tried and endpoint.breaker.is_offered(now)
+            for endpoint in self.balancer.serving(self.served)
+        )
+
     def _skip_unavailable(self, now: float) -> None:
-        """Switch to the first fallback for errors that has an available endpoint, if the current model has none."""
+        """If the current model has no available endpoint, switch to the first fallback that has one and is meant for
+        errors or, where the endpoints are only full, for that."""
         if self.balancer.can_serve(self.served, now):
             return
+        condition: Condition = "rate_limited" if self.balancer.is_resting(self.served, now) else "error"
         for each in self._remaining():
-            if "error" in each.after and self.balancer.can_serve(each.served, now):
+            if condition in each.after and self.balancer.can_serve(each.served, now):
                 self._switch(each)
                 return
 
