@@ -83,7 +83,7 @@ class EndpointConfig(BaseModel):
     @model_validator(mode="after")
     def _has_a_query_only_where_it_is_sent(self) -> Self:
         if self.kind == "vllm" and "?" in self.url:
-            raise ValueError("a query in `url` requires `kind: openai`")
+            raise ValueError("`url` must be http(s)://host[:port][/path] without a query, which needs `kind: openai`")
         return self
 
     @property
