@@ -11,6 +11,7 @@ from tests.gateway.fakes import config
 
 from quarterdeck.gateway.composition import compose
 from quarterdeck.gateway.lifecycle import Service
+from quarterdeck.net.descriptors import DescriptorLimit
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
 
@@ -34,7 +35,7 @@ class Bench:
     def __init__(self, state: Path) -> None:
         self.source = FakeSource()
         environment = Environment.read({"QUARTERDECK_STATE": str(state), "QUARTERDECK_PORT": "0"})
-        self.service: Service = compose(environment, self.source, self.source.read())
+        self.service: Service = compose(environment, self.source, self.source.read(), DescriptorLimit(1024, 1024))
 
     async def reload(self, **gateway: Any) -> None:
         reloaded = asyncio.Event()

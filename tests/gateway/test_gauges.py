@@ -15,6 +15,7 @@ from tests.telemetry.scrape import value
 from quarterdeck.accounting.scopes import Scope
 from quarterdeck.errors import EngineUnavailableError, RateLimitError, ServiceUnavailableError
 from quarterdeck.gateway.gauges import watch
+from quarterdeck.gateway.http.connections import Connections
 from quarterdeck.inference.endpoints.circuit_breaker import FAILURES_TO_OPEN
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.redis import Redis
@@ -30,7 +31,15 @@ CALLERS = ["one", "another"]
 def watched(bench: Bench) -> GatewayMetrics:
     metrics, pipeline = GatewayMetrics(), bench.pipeline
     gate, router = pipeline.gate, pipeline.router
-    watch(metrics, endpoints=bench.listed, gate=gate, router=router, queues=pipeline.queues, callers=CALLERS)
+    watch(
+        metrics,
+        endpoints=bench.listed,
+        gate=gate,
+        router=router,
+        queues=pipeline.queues,
+        callers=CALLERS,
+        connections=Connections(1),
+    )
     return metrics
 
 

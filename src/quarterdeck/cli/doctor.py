@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import click
 
 from quarterdeck.cli import process_plan, redis_server, state
 from quarterdeck.cli.up import interpreters
+from quarterdeck.net.descriptors import FEW, MOST, DescriptorLimit
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError, load
 from quarterdeck.settings.packaged import config_path
@@ -129,6 +131,17 @@ def port(variable: str, host: str, number: int) -> Finding:
     return Finding("ok", f"port {number} is free")
 
 
+def descriptors(hard: int) -> Finding:
+    """The hard limit of file descriptors, to which gateway and worker raise theirs."""
+    if hard == resource.RLIM_INFINITY:
+        return Finding("ok", "file descriptors: no limit")
+    allowed = DescriptorLimit(min(hard, MOST), hard).connections
+    text = f"file descriptors: {hard}, so at most {allowed} connections of clients"
+    if hard < FEW:
+        return Finding("note", text, "raise it with `ulimit -Hn 65536`, or LimitNOFILE= of the systemd unit")
+    return Finding("ok", text)
+
+
 def gpu(run: Callable[[], str | None]) -> Finding:
     names = run()
     return Finding("ok", f"GPU: {names}") if names else Finding("ok", "no NVIDIA GPU: engines run on the CPU")
@@ -160,6 +173,7 @@ def check_all(environment: Environment) -> list[Finding]:
         room("free disk for the cache", free_disk_gib(environment.cache), NEEDED_DISK_GIB, "set QUARTERDECK_CACHE"),
         arithmetic(cpu_flags()) if platform.machine() in ("x86_64", "AMD64") else Finding("note", platform.machine()),
         gpu(nvidia_smi),
+        descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
         redis(environment),
         environments(environment),
         models(environment),

@@ -8,6 +8,7 @@ import sys
 import uvloop
 
 from quarterdeck.gateway.composition import compose
+from quarterdeck.net.descriptors import log_limit, raise_limit
 from quarterdeck.net.sockets import listen
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError
@@ -31,12 +32,14 @@ def main() -> int:
         print(f"quarterdeck.gateway: cannot listen: {error}", file=sys.stderr)
         return 1
     configure(environment.log_level, "quarterdeck-gateway")
+    descriptors = raise_limit()
+    log_limit(descriptors)
     for text in environment.ignored:
         log.warning("%s", text)
 
     async def run() -> int:
         try:
-            service = compose(environment, source, config)
+            service = compose(environment, source, config, descriptors)
         except ValueError as error:  # an invalid URL of Redis or of the database
             print(f"quarterdeck.gateway: {error}", file=sys.stderr)
             return 2

@@ -19,6 +19,7 @@ from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.gauges import watch
 from quarterdeck.gateway.http.access_log import AccessLog
 from quarterdeck.gateway.http.callers import Callers
+from quarterdeck.gateway.http.connections import Connections
 from quarterdeck.gateway.http.server import create_server
 from quarterdeck.gateway.lifecycle import Service
 from quarterdeck.gateway.live_config import ConfigReloader
@@ -32,6 +33,7 @@ from quarterdeck.inference.endpoints.sources import EndpointSource, PolledEndpoi
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.pipeline import Pipeline
 from quarterdeck.inference.routing.directory import Directory, timeouts_of
+from quarterdeck.net.descriptors import DescriptorLimit
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.redis import Redis
 from quarterdeck.net.redis_pubsub import Subscription
@@ -57,7 +59,7 @@ SPOOL_POLL_SECONDS = 5.0
 """Between two counts of the records in the spool, for the metrics."""
 
 
-def compose(environment: Environment, source: ConfigSource, config: Config) -> Service:
+def compose(environment: Environment, source: ConfigSource, config: Config, descriptors: DescriptorLimit) -> Service:
     """Build a gateway. `config` is what `source` holds now. Raises ValueError for an invalid URL of Redis or of the
     database."""
     directory = Live(Directory.of(config))
@@ -73,7 +75,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config) -> S
     connectivity = Connectivity(metrics)
     redis = _redis(environment, live_config, connectivity)
     database = Database(environment.database_url, on_state=connectivity.database)
-    client = HttpClient()
+    client = HttpClient(max_connections=descriptors.connections)
 
     spool = Spool(environment.state / "spool")
     settlement = _settlement(redis, spool, live_config, metrics)
@@ -100,6 +102,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config) -> S
     )
 
     callers = Callers()
+    connections = Connections(descriptors.connections)
     access = AccessLog(metrics, LineWriter().write if log.isEnabledFor(logging.INFO) else None)
     readiness = Readiness(
         redis=redis,
@@ -136,22 +139,24 @@ def compose(environment: Environment, source: ConfigSource, config: Config) -> S
         router=pipeline.router,
         queues=pipeline.queues,
         callers=callers,
+        connections=connections,
     )
     return Service(
-        server=create_server(app, environment.host, environment.port),
+        server=create_server(app, environment.host, environment.port, connections=connections),
         config=live_config,
         reloader=reloader,
         callers=callers,
-        jobs=(
-            partial(_migrate, database, connectivity.migrated),
-            settlement.run,
-            reloader.run,
-            partial(_watch_spool, spool, metrics),
-            subscription.run,
-            follower.run,
-            endpoints.run,
-            HealthChecks(endpoints.all, client).run,
-        ),
+        jobs={
+            "migration": partial(_migrate, database, connectivity.migrated),
+            "settlement": settlement.run,
+            "configuration": reloader.run,
+            "spool": partial(_watch_spool, spool, metrics),
+            "subscription": subscription.run,
+            "key changes": follower.run,
+            "endpoints": endpoints.run,
+            "health checks": HealthChecks(endpoints.all, client).run,
+        },
+        on_job_failure=lambda name: metrics.job_failures.add((name,)),
         tasks=tasks,
         settlement=settlement,
         connectivity=connectivity,

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sized
 
+from quarterdeck.gateway.http.connections import Connections
 from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.gate import Gate
 from quarterdeck.inference.routing.queueing import Queues
@@ -13,10 +14,20 @@ from quarterdeck.telemetry.metrics import Labels
 
 
 def watch(
-    metrics: GatewayMetrics, *, endpoints: Endpoints, gate: Gate, router: Router, queues: Queues, callers: Sized
+    metrics: GatewayMetrics,
+    *,
+    endpoints: Endpoints,
+    gate: Gate,
+    router: Router,
+    queues: Queues,
+    callers: Sized,
+    connections: Connections,
 ) -> None:
     """Set what each metric reads. Queue waits are observed as they end: they are rare, and need a histogram."""
     metrics.in_flight.read = lambda: {(): len(callers)}
+    metrics.connections.read = lambda: {(): len(connections)}
+    metrics.connections_refused.read = lambda: {(): connections.refused}
+    metrics.connections_evicted.read = lambda: {(): connections.evicted}
     metrics.endpoints.read = lambda: Counter[Labels]((each.spec.model, each.spec.state) for each in endpoints.all())
     metrics.ejections.read = lambda: _ejections(endpoints)
     metrics.ejected.read = lambda: _ejected(endpoints)

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,11 @@ from quarterdeck.gateway.http.access_log import AccessLog
 from quarterdeck.gateway.http.callers import Callers
 from quarterdeck.gateway.live_config import ConfigReloader
 from quarterdeck.net.signals import on_signals
-from quarterdeck.net.tasks import BackgroundTasks
+from quarterdeck.net.tasks import BackgroundTasks, keep_running
 from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.live import Live
+from quarterdeck.store.migration import MigrationError
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ FLUSH_SECONDS = 10.0
 """For the last records to reach Redis or the disk."""
 
 Job = Callable[[], Coroutine[Any, Any, None]]
-"""Runs until it is cancelled. One that returns or raises ends the process."""
+"""Runs until it is cancelled. One that fails is started again; a MigrationError ends the process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,8 @@ class Service:
     config: Live[Config]
     reloader: ConfigReloader
     callers: Callers
-    jobs: Sequence[Job]
+    jobs: Mapping[str, Job]
+    on_job_failure: Callable[[str], None]
     tasks: BackgroundTasks
     settlement: Settlement
     connectivity: Connectivity
@@ -60,7 +62,10 @@ class Service:
         stop, hurry = asyncio.Event(), asyncio.Event()
         on_signals(lambda: (hurry if stop.is_set() else stop).set())
         on_signals(self.reloader.reload, (signal.SIGHUP,))
-        jobs = [asyncio.create_task(job()) for job in self.jobs]
+        jobs = [
+            asyncio.create_task(keep_running(name, job, fatal=(MigrationError,), on_failure=self.on_job_failure))
+            for name, job in self.jobs.items()
+        ]
         serving = asyncio.create_task(self.server.serve([listener]))
         log.info("listening", extra={"host": self.server.config.host, "port": listener.getsockname()[1]})
         stopping = asyncio.create_task(stop.wait())

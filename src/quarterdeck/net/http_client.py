@@ -7,7 +7,9 @@ response that is not read to its end is released by closing its connection, whic
 import asyncio
 import socket
 import ssl
+import sys
 
+from quarterdeck.net.descriptors import is_own_lack
 from quarterdeck.net.http_connection import FOREVER, HttpConnection, Timeouts, UpstreamError
 from quarterdeck.net.http_origin import Origin
 from quarterdeck.net.write_batching import WriteBatches
@@ -20,12 +22,14 @@ answer is complete."""
 class HttpClient:
     """A pool of connections to any number of origins.
 
-    `max_idle` limits the idle connections of one origin; those in use are limited by admission. Deadlines are checked
+    `max_idle` limits the idle connections of one origin, `max_connections` all of them together. Deadlines are checked
     every `sweep_seconds`.
     """
 
-    def __init__(self, *, max_idle: int = 256, sweep_seconds: float = 0.25) -> None:
+    def __init__(self, *, max_idle: int = 256, max_connections: int = sys.maxsize, sweep_seconds: float = 0.25) -> None:
         self._max_idle = max_idle
+        self._max_connections = max_connections
+        self._connecting = 0
         self._sweep_seconds = sweep_seconds
         self._writes = WriteBatches()
         self._idle: dict[Origin, list[HttpConnection]] = {}
@@ -86,26 +90,57 @@ class HttpClient:
             raise UpstreamError("client is closed", sent=False)
         loop = asyncio.get_running_loop()
         timeout = max(0.0, min(timeout, limit - loop.time()))
-        if origin.tls and self._tls is None:
-            self._tls = ssl.create_default_context()
+        if len(self._busy) + self._connecting + sum(map(len, self._idle.values())) >= self._max_connections:
+            await self._make_room()
+        self._connecting += 1
         try:
             async with asyncio.timeout(timeout):
-                _, connection = await loop.create_connection(
-                    lambda: HttpConnection(loop, self._writes),
-                    origin.host,
-                    origin.port,
-                    ssl=self._tls if origin.tls else None,
-                )
-                _keep_alive(connection)
+                try:
+                    connection = await self._open(origin)
+                except OSError as error:
+                    if not is_own_lack(error) or not self._close_idle():
+                        raise
+                    await asyncio.sleep(0)  # they are closed at the end of this turn
+                    connection = await self._open(origin)
         except TimeoutError as error:
             at_limit = loop.time() >= limit
             raise UpstreamError("timed out connecting", sent=False, timed_out=True, at_limit=at_limit) from error
         except (OSError, UnicodeError) as error:  # refused, unreachable, unknown host, untrusted certificate
             reason = getattr(error, "strerror", None) or error
-            raise UpstreamError(f"connection failed: {reason}", sent=False) from error
+            is_local = isinstance(error, OSError) and is_own_lack(error)
+            raise UpstreamError(f"connection failed: {reason}", sent=False, is_local=is_local) from error
+        finally:
+            self._connecting -= 1
         if self._sweeper is None:
             self._sweeper = loop.call_later(self._sweep_seconds, self._sweep)
         return connection
+
+    async def _open(self, origin: Origin) -> HttpConnection:
+        loop = asyncio.get_running_loop()
+        if origin.tls and self._tls is None:
+            self._tls = ssl.create_default_context()
+        _, connection = await loop.create_connection(
+            lambda: HttpConnection(loop, self._writes),
+            origin.host,
+            origin.port,
+            ssl=self._tls if origin.tls else None,
+        )
+        _keep_alive(connection)
+        return connection
+
+    async def _make_room(self) -> None:
+        """At the bound: close the idle connections of all origins. Raises UpstreamError where none is idle."""
+        if not self._close_idle():
+            raise UpstreamError(f"all {self._max_connections} connections are in use", sent=False, is_local=True)
+        await asyncio.sleep(0)
+
+    def _close_idle(self) -> bool:
+        """Close every idle connection. Returns whether there was one."""
+        idle = [connection for each in self._idle.values() for connection in each]
+        self._idle.clear()
+        for connection in idle:
+            connection.close()
+        return bool(idle)
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

@@ -25,7 +25,8 @@ class UpstreamError(Exception):
     """A request failed.
 
     `sent`: the server may have seen the request. `answered`: its response had begun. `status`: the response's status,
-    0 if unknown. `timed_out`: a time-out expired. `at_limit`: the limit of the whole request.
+    0 if unknown. `timed_out`: a time-out expired. `at_limit`: the limit of the whole request. `is_local`: for a lack of
+    this process (descriptors, ports, memory); it says nothing of the server.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class UpstreamError(Exception):
         status: int = 0,
         timed_out: bool = False,
         at_limit: bool = False,
+        is_local: bool = False,
     ) -> None:
         super().__init__(message)
         self.sent = sent
@@ -44,6 +46,7 @@ class UpstreamError(Exception):
         self.status = status
         self.timed_out = timed_out
         self.at_limit = at_limit
+        self.is_local = is_local
 
 
 @dataclass(frozen=True, slots=True)

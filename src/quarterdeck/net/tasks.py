@@ -1,4 +1,5 @@
-"""Background tasks: work that outlives the request that started it, and is finished before the process exits."""
+"""Background tasks: work that outlives the request that started it, and is finished before the process exits; and jobs
+that run as long as the process."""
 
 import asyncio
 import logging
@@ -48,3 +49,39 @@ class BackgroundTasks:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("post-request task failed", exc_info=error)
+
+
+RESTART_SECONDS = 1.0
+"""Between the failure of a job and its next start."""
+
+
+async def keep_running(
+    name: str,
+    job: Callable[[], Coroutine[Any, Any, None]],
+    *,
+    fatal: tuple[type[Exception], ...] = (),
+    on_failure: Callable[[str], None] = lambda name: None,
+    restart_seconds: float = RESTART_SECONDS,
+) -> None:
+    """Run a job until it returns, and start it again when it fails: a process out of file descriptors, or with a full
+    disk, must not end because a watcher could not open a file.
+
+    An error in `fatal` is raised. This is a door: any other error is logged with its trace, once for failures in a row
+    of the same kind, and `on_failure` is called with the job's name.
+    """
+    logged: type[Exception] | None = None
+    while True:
+        started = asyncio.get_running_loop().time()
+        try:
+            await job()
+            return
+        except fatal:
+            raise
+        except Exception as error:
+            if asyncio.get_running_loop().time() - started > 10 * restart_seconds:
+                logged = None
+            on_failure(name)
+            if type(error) is not logged:
+                log.error("background job failed, starting it again: %s", name, exc_info=error)
+                logged = type(error)
+        await asyncio.sleep(restart_seconds)

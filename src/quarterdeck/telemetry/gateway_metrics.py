@@ -72,6 +72,18 @@ class GatewayMetrics(Metrics):
             "quarterdeck_authentications", "Key checks: cached, found, unknown, revoked, unavailable.", ("outcome",)
         )
         self.in_flight = self.gauge("quarterdeck_requests_in_flight", "Requests in progress in this gateway.")
+        self.connections = self.gauge("quarterdeck_client_connections", "Open connections of clients.")
+        self.connections_refused = self.counter(
+            "quarterdeck_client_connections_refused",
+            "Connections refused because all that the limit of file descriptors allows have a request in flight.",
+        )
+        self.connections_evicted = self.counter(
+            "quarterdeck_client_connections_evicted",
+            "Waiting connections closed for new ones, at the limit of file descriptors.",
+        )
+        self.job_failures = self.counter(
+            "quarterdeck_job_failures", "Failures of background jobs, which are started again.", ("job",)
+        )
         self.redis_up = self.gauge("quarterdeck_redis_up", "1 if Redis is available, else 0.")
         self.database_up = self.gauge("quarterdeck_database_up", "1 if the last database call succeeded, else 0.")
         self.spooled = self.counter(

@@ -5,7 +5,8 @@ import importlib.metadata
 import logging
 import re
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -14,6 +15,7 @@ from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.ids import object_id
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.sockets import BACKLOG, listen
+from quarterdeck.net.tasks import keep_running
 from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.settings.config import ENVIRONMENT_PATTERN, TelemetryConfig
 from quarterdeck.settings.environment import Environment
@@ -22,6 +24,7 @@ from quarterdeck.settings.loading import ConfigError
 from quarterdeck.settings.source import ConfigSource
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.ledger import Ledger
+from quarterdeck.store.migration import MigrationError
 from quarterdeck.store.orgs import DEFAULT_ORG, OrgStore
 from quarterdeck.telemetry.otlp import OTLPExporter
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
@@ -96,16 +99,16 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then finish the batches that were started."""
         server, listening = self._server()
-        loops: list[Coroutine[Any, Any, None]] = [
-            self._keep_books(stop),
-            self._watch_orgs(stop),
-            self._expiry_loop.run(stop),
-        ]
+        loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "books": partial(self._keep_books, stop),
+            "orgs": partial(self._watch_orgs, stop),
+            "expiry": partial(self._expiry_loop.run, stop),
+        }
         if self._trace_loop is not None:
-            loops.append(self._trace_loop.run(stop))
-        following = asyncio.create_task(self._follow_config())
+            loops["traces"] = partial(self._trace_loop.run, stop)
+        following = asyncio.create_task(keep_running("configuration", self._follow_config))
         serving = asyncio.create_task(server.serve(sockets=[listening]))
-        tasks = {asyncio.create_task(loop) for loop in loops}
+        tasks = {asyncio.create_task(keep_running(name, loop, fatal=(MigrationError,))) for name, loop in loops.items()}
         port = listening.getsockname()[1]
         has_sink = self._trace_loop is not None
         log.info("worker started", extra={"consumer": self._name, "port": port, "traces": has_sink})

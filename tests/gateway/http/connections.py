@@ -15,6 +15,7 @@ from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.http.bounded_protocol import HEAD_SECONDS
 from quarterdeck.gateway.http.callers import Callers
+from quarterdeck.gateway.http.connections import Connections
 from quarterdeck.gateway.http.middleware import CRUD_BODY
 from quarterdeck.gateway.http.registry import BodyPolicy, Route
 from quarterdeck.gateway.http.server import create_server
@@ -96,6 +97,7 @@ async def serving(
     routes: Sequence[Route] = (),
     *,
     head_seconds: float = HEAD_SECONDS,
+    connections: Connections | None = None,
     crud_body: BodyPolicy = CRUD_BODY,
     **settings: Any,
 ) -> AsyncIterator[Bench]:
@@ -108,7 +110,7 @@ async def serving(
         made_of = replace(made_of, authenticator=cast(Authenticator, KnowsNoKey(made_of.authenticator)))
     listener = listen("127.0.0.1", 0)
     app = create_app(made_of, more=routes, crud_body=crud_body)
-    subject = create_server(app, "127.0.0.1", 0, head_seconds=head_seconds)
+    subject = create_server(app, "127.0.0.1", 0, head_seconds=head_seconds, connections=connections)
     task = asyncio.create_task(subject.serve([listener]))
     bench = Bench(listener.getsockname()[1], made_of, pipeline)
     try:

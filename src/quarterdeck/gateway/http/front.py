@@ -12,22 +12,39 @@ its parser callbacks (`on_*`) and what `front_exchange` says of cycles.
 import asyncio
 from typing import Any, cast
 
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from quarterdeck.errors import ServiceUnavailableError
+from quarterdeck.gateway.http import error_responses
 from quarterdeck.gateway.http.bounded_protocol import MAX_HEAD_BYTES, BoundedProtocol
+from quarterdeck.gateway.http.connections import MAX_LINGERING, Connections
 from quarterdeck.gateway.http.front_exchange import FrontExchange
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.net.write_batching import WriteBatches
 
 KEEP_ALIVE_SECONDS = 75
 """For an idle connection. Longer than a load balancer's 60 s: a request is lost if it is sent while we close."""
+LINGER_SECONDS = 0.5
+"""For a refused connection, so that its client can read why."""
 MAX_PIPELINED = 16
 """Requests that may wait on one connection while it is still read."""
+TOO_MANY_CONNECTIONS = STATUS_LINE[503] + error_responses.closing(
+    ServiceUnavailableError("The gateway has too many open connections.", code="overloaded")
+)
+"""The answer to a connection that is refused."""
 
 
 class FrontProtocol(BoundedProtocol):
     """One connection. `config.loaded_app` is the RequestLifecycle."""
 
-    def __init__(self, write_batches: WriteBatches, head_seconds: float, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, connections: Connections, write_batches: WriteBatches, head_seconds: float, *args: Any, **kwargs: Any
+    ) -> None:
         super().__init__(head_seconds, *args, **kwargs)
+        self._admitted = connections
+        self._made = 0.0
+        self._is_refused = False
+        self._linger_timer: asyncio.TimerHandle | None = None
         self._write_batches = write_batches
         self._lifecycle: RequestLifecycle = self.config.loaded_app
         self._arriving: FrontExchange | None = None
@@ -43,13 +60,46 @@ class FrontProtocol(BoundedProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(cast(asyncio.Transport, self._write_batches.wrap(transport)))
+        self._made = self.loop.time()
+        if not self._admitted.admit(self):
+            self._refuse_connection()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._admitted.discard(self)
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+            self._admitted.lingering -= 1
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         if self._next_exchange is not None:
             self._next_exchange.cancel()
         super().connection_lost(exc)
+        # References in a circle would keep the bodies and buffers of lost connections until a full garbage collection.
+        self.scope = self.cycle = self._running = None  # type: ignore[assignment]
+        self._arriving = self._answering = None
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_refused:
+            super().data_received(data)
+
+    @property
+    def waiting_since(self) -> tuple[bool, float] | None:
+        """Whether it has had a request with a valid key, and since when it waits. None: a request is being served."""
+        return None if self._is_answering() else (self._task is not None, self._idle_since or self._made)
+
+    def evict(self) -> None:
+        self.transport.abort()
+
+    def _refuse_connection(self) -> None:
+        """Answer before anything is read. Closed while its client writes, a connection is reset and the answer lost."""
+        self._is_refused = True
+        self._end_head_timer()
+        self.transport.write(TOO_MANY_CONNECTIONS)
+        if self._admitted.lingering < MAX_LINGERING:
+            self._admitted.lingering += 1
+            self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        else:
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         """uvicorn's scope is made later, if it turns out to be needed."""

@@ -178,6 +178,7 @@ class FrontExchange:
 
     def close(self) -> None:
         self.caller = None
+        self.pieces = []  # the connection refers to this exchange until the next request
         if self._unread:  # the rest of a streamed body is dropped, so that the next request is read
             self._flow.resume_reading()
         if not self.response_complete and not self.disconnected:

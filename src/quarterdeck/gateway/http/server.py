@@ -1,10 +1,12 @@
 """uvicorn as the gateway runs it."""
 
+import sys
 from functools import partial
 
 import uvicorn
 
 from quarterdeck.gateway.http.bounded_protocol import HEAD_SECONDS
+from quarterdeck.gateway.http.connections import Connections
 from quarterdeck.gateway.http.front import KEEP_ALIVE_SECONDS, FrontProtocol
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.net.sockets import BACKLOG
@@ -12,14 +14,26 @@ from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.net.write_batching import WriteBatches
 
 
-def create_server(app: RequestLifecycle, host: str, port: int, *, head_seconds: float = HEAD_SECONDS) -> EmbeddedServer:
-    """httptools with our protocol class; without uvicorn's access log (`access_log` writes ours) and websockets."""
+def create_server(
+    app: RequestLifecycle,
+    host: str,
+    port: int,
+    *,
+    connections: Connections | None = None,
+    head_seconds: float = HEAD_SECONDS,
+) -> EmbeddedServer:
+    """httptools with our protocol class; without uvicorn's access log (`access_log` writes ours) and websockets.
+
+    `connections` bounds those of clients. None: there is no bound.
+    """
+    if connections is None:
+        connections = Connections(sys.maxsize)
     return EmbeddedServer(
         uvicorn.Config(
             app,
             host=host,
             port=port,
-            http=partial(FrontProtocol, WriteBatches(), head_seconds),  # type: ignore[arg-type]  # it is only called
+            http=partial(FrontProtocol, connections, WriteBatches(), head_seconds),  # type: ignore[arg-type]  # it is only called
             ws="none",
             lifespan="off",
             log_config=None,

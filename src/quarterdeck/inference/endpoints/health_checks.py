@@ -71,7 +71,11 @@ class HealthChecks:
         config = endpoint.spec.health
         if config is None:
             return
-        failure = await self._send(endpoint, config.path, config.timeout_seconds)
+        try:
+            failure = await self._send(endpoint, config.path, config.timeout_seconds)
+        except UpstreamError as error:  # this process has no connection left, which says nothing of the endpoint
+            log.warning("could not check an endpoint: %s", error, extra={"endpoint": endpoint.id})
+            return
         failures = self._failures[endpoint] = 0 if failure is None else self._failures.get(endpoint, 0) + 1
         breaker = endpoint.breaker
         if failure is None and not breaker.is_alive:
@@ -82,7 +86,7 @@ class HealthChecks:
             log.warning("endpoint unhealthy: %s", failure, extra={"endpoint": endpoint.id})
 
     async def _send(self, endpoint: Endpoint, path: str, seconds: float) -> str | None:
-        """Why the check failed. None: it succeeded."""
+        """Why the check failed. None: it succeeded. Raises UpstreamError where no check could be sent."""
         origin = endpoint.address.origin
         head = request_head("GET", origin, path, endpoint.address.headers) + b"\r\n"
         try:
@@ -93,6 +97,8 @@ class HealthChecks:
                 finally:
                     self._client.release(origin, connection)
         except UpstreamError as error:
+            if error.is_local:
+                raise
             return str(error)
         except TimeoutError:
             return f"no answer within {seconds:g} s"

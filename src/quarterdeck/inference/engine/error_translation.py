@@ -17,6 +17,7 @@ from quarterdeck.errors import (
     EngineUnavailableError,
     NotFoundError,
     RateLimitError,
+    ServiceUnavailableError,
 )
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.net.http_connection import UpstreamError
@@ -116,6 +117,8 @@ def error_of_failure(error: UpstreamError | EventTooLongError) -> APIError:
     """The error for a connection that failed, timed out or carried no valid response."""
     if isinstance(error, EventTooLongError):
         return with_engine_status(EngineError(f"The engine's stream is broken: {error}."), 200)
+    if error.is_local:
+        return ServiceUnavailableError("The gateway has no free connection to the model's engine.", code="overloaded")
     message = f"The request to the model's engine failed: {error}."
     if error.at_limit:
         return with_engine_status(EngineTimeoutError("The request timed out.", code="request_timeout"), error.status)
