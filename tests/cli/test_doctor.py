@@ -20,6 +20,12 @@ def test_doctor_says_how_to_get_what_is_missing() -> None:
     assert doctor.python_version((3, 11)).mark == "ok"
 
 
+def test_doctor_tells_how_many_connections_the_descriptors_allow() -> None:
+    few, many = doctor.descriptors(1024), doctor.descriptors(65536)
+    assert (few.mark, many.mark, doctor.descriptors(-1).mark) == ("note", "ok", "ok")
+    assert few.what == "file descriptors: 1024, so at most 472 connections of clients" and "ulimit" in few.how
+
+
 def test_service_links_of_kubernetes_stop_no_command(tmp_path: Path) -> None:
     """`QUARTERDECK_PORT=tcp://…`, in every pod beside a Service that is named quarterdeck."""
     names = ("QUARTERDECK_PORT", "QUARTERDECK_WORKER_PORT", "QUARTERDECK_ENGINE_PORT")

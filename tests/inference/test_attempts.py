@@ -17,6 +17,7 @@ from quarterdeck.errors import (
     EngineError,
     EngineUnavailableError,
     RateLimitError,
+    ServiceUnavailableError,
 )
 from quarterdeck.inference.call import Operation
 from quarterdeck.net.http_client import HttpClient
@@ -204,3 +205,19 @@ async def test_what_only_vllm_can_is_refused_elsewhere(bench: Bench, operation: 
             await bench.ask({"model": "m", "prompt": "a", "tokens": [1]}, operation=operation)
         assert caught.value.code == "unsupported_operation"
         assert engine.requests == []
+
+
+@pytest.mark.parametrize("asked", [CHAT, STREAM], ids=["plain", "stream"])
+async def test_a_gateway_without_a_free_connection_blames_no_endpoint(
+    redis: Redis, tmp_path: Path, asked: dict[str, Any]
+) -> None:
+    full = HttpClient(max_connections=0)
+    bench = Bench(redis, tmp_path, full)
+    async with Upstream(answering()) as one, Upstream(answering()) as other:
+        endpoints = bench.add(one, other)
+        for _ in range(10):
+            error = await refused(ServiceUnavailableError, bench, asked)
+            assert (error.status, error.code) == (503, "overloaded")
+        assert not any(endpoint.breaker.ejections for endpoint in endpoints)
+        assert {record.error_code for record in await bench.records()} == {"overloaded"}
+    await full.close()

@@ -1,6 +1,7 @@
 """Connections are pooled, replaced when a server closes them, and encrypted."""
 
 import asyncio
+import errno
 import gc
 import ssl
 import subprocess
@@ -37,6 +38,31 @@ async def test_no_more_idle_connections_are_kept_than_allowed() -> None:
             client.release(upstream.origin, connection)
         await until(lambda: upstream.open == 1)
         await client.close()
+
+
+async def test_at_the_bound_idle_connections_of_another_server_make_room() -> None:
+    client = HttpClient(max_connections=2)
+    async with Upstream(answering(*[response()] * 3)) as first, Upstream(answering(*[response()] * 3)) as second:
+        await fetch(client, first.origin)
+        held = [await ask(client, second.origin) for _ in range(2)]
+        await until(lambda: first.open == 0)
+        error = await failure(client, first.origin)
+        assert error.is_local and not error.sent and "2 connections" in str(error)
+        for connection in held:
+            client.release(second.origin, connection)
+        await client.close()
+
+
+async def test_without_a_descriptor_the_failure_is_our_own(client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_: object, **__: object) -> object:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with Upstream(answering(response())) as upstream:
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "_open", full)
+            assert (await failure(client, upstream.origin)).is_local
+        await fetch(client, upstream.origin)
+    assert not (await failure(client, upstream.origin)).is_local, "refused, by the server's machine"
 
 
 async def test_a_kept_connection_that_was_closed_is_replaced_unnoticed(client: HttpClient) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.gateway.http.connections import REQUEST, serving
 from tests.net.upstream import until
 
-from quarterdeck.gateway.http.connections import RESCAN_SECONDS, Connections
+from quarterdeck.gateway.http.connections import GRACE_SECONDS, RESCAN_SECONDS, Connections
 from quarterdeck.inference.call import Head, Reply
 
 
@@ -22,7 +22,7 @@ class Fake:
 
 class Clock:
     def __init__(self) -> None:
-        self.now = 0.0
+        self.now = 10.0
 
     def __call__(self) -> float:
         return self.now
@@ -38,7 +38,7 @@ def test_silent_connections_make_room_first_and_then_those_idle_for_longest() ->
     for victim in (silent_for_long, silent, idle_for_long, idle):
         assert connections.admit(Fake(None))
         assert victim.was_evicted and len(connections) == 5
-        clock.now += RESCAN_SECONDS
+        clock.now += 2 * RESCAN_SECONDS
     assert not connections.admit(Fake(None))
     assert not busy.was_evicted
     assert (connections.evicted, connections.refused) == (4, 1)
@@ -53,6 +53,15 @@ def test_one_that_has_begun_a_request_since_the_search_stays() -> None:
     fourth = Fake(None)
     second.waiting_since = None
     assert connections.admit(fourth) and third.was_evicted and not second.was_evicted
+
+
+def test_one_that_was_just_made_is_not_closed_for_another() -> None:
+    clock = Clock()
+    connections = Connections(1, clock=clock)
+    assert connections.admit(Fake((False, clock.now)))
+    assert not connections.admit(Fake(None))
+    clock.now += 2 * GRACE_SECONDS
+    assert connections.admit(Fake(None))
 
 
 def test_one_line_is_logged_per_period(caplog: pytest.LogCaptureFixture) -> None:
@@ -70,7 +79,10 @@ def test_one_line_is_logged_per_period(caplog: pytest.LogCaptureFixture) -> None
 
 async def test_a_silent_connection_is_closed_for_a_new_one(way: str) -> None:
     async with serving(way, connections=Connections(2)) as bench:
-        silent, other, new = await bench.connect(), await bench.connect(), await bench.connect()
+        silent, other = await bench.connect(), await bench.connect()
+        await asyncio.sleep(2 * GRACE_SECONDS)
+        new = await bench.connect()
+        assert await silent.code() == (503, "overloaded"), "its client may be about to send a request"
         assert await silent.is_closed()
         for peer in (other, new):
             await peer.send(REQUEST)

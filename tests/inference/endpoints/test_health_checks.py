@@ -108,3 +108,15 @@ async def test_it_runs_until_it_is_cancelled(client: HttpClient) -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await upstream.closed.wait()
+
+
+async def test_a_check_that_this_process_could_not_send_says_nothing_of_the_endpoint(client: HttpClient) -> None:
+    full = HttpClient(max_connections=0)
+    async with Upstream(answering(BAD, GOOD)) as upstream:
+        endpoint = checked(upstream)
+        for _ in range(3):
+            await HealthChecks(lambda: [endpoint], full).check(endpoint)
+        assert endpoint.breaker.is_alive and not upstream.requests
+        endpoint.breaker.record_health(is_alive=False)
+        await HealthChecks(lambda: [endpoint], full).check(endpoint)
+        assert not endpoint.breaker.is_alive

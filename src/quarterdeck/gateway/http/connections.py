@@ -15,7 +15,10 @@ log = logging.getLogger(__name__)
 
 LOG_SECONDS = 10.0
 """Between two log lines about connections at the bound."""
-RESCAN_SECONDS = 0.1
+GRACE_SECONDS = 0.02
+"""A connection that has waited for less is not closed: its request may be on the way. Short: within it, a burst of
+silent connections keeps clients out."""
+RESCAN_SECONDS = GRACE_SECONDS
 """After a search that found no waiting connection, none is made for this long: it walks all connections."""
 MAX_LINGERING = 16
 """Refused connections that stay open for a moment, so that their clients can read the refusal."""
@@ -75,7 +78,11 @@ class Connections(set[Connection]):
             now = self._clock()
             if now - self._found_none_at < RESCAN_SECONDS:
                 return None
-            found = [(since, connection) for connection in self if (since := connection.waiting_since) is not None]
+            found = [
+                (since, connection)
+                for connection in self
+                if (since := connection.waiting_since) is not None and now - since[1] >= GRACE_SECONDS
+            ]
             found.sort(key=lambda each: each[0])
             self._waiting.extend(connection for _, connection in found)
             if not found:

@@ -88,7 +88,11 @@ class FrontProtocol(BoundedProtocol):
         return None if self._is_answering() else (self._task is not None, self._idle_since or self._made)
 
     def evict(self) -> None:
-        self.transport.abort()
+        """Close it for a new one. Its client may be about to send its first request, and reads why it fails."""
+        if self._task is None and not self._has_begun:
+            self.transport.write(TOO_MANY_CONNECTIONS)
+        self.transport.close()
+        self.loop.call_later(LINGER_SECONDS, self.transport.abort)  # it may still hold an answer that is not read
 
     def _refuse_connection(self) -> None:
         """Answer before anything is read. Closed while its client writes, a connection is reset and the answer lost."""
