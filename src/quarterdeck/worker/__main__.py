@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from quarterdeck.net.descriptors import log_limit, raise_limit
+from quarterdeck.net.descriptors import raise_limit
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.signals import on_signals, restore_signals
 from quarterdeck.settings.config import TelemetryConfig
@@ -38,7 +38,7 @@ async def work(environment: Environment) -> None:
         restore_signals()
 
     on_signals(on_signal)
-    log_limit(raise_limit())
+    raise_limit()
     source = FileSource(config_path(environment))
     await Worker(environment, source, telemetry_of(source)).run(stop)
 
