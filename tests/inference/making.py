@@ -13,6 +13,7 @@ from quarterdeck.inference.call import Head, Operation
 from quarterdeck.inference.endpoints.endpoint import Endpoint, EndpointSpec
 from quarterdeck.inference.estimation import estimate
 from quarterdeck.inference.metering.meter import Meter
+from quarterdeck.inference.preparation import cache_salt
 from quarterdeck.inference.request import InferenceRequest, decode
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.settings.limits import Limits
@@ -40,6 +41,11 @@ def a_head(operation: Operation = Operation.CHAT, **changes: Any) -> Head:
 def a_request(operation: Operation = Operation.CHAT, **asked: Any) -> InferenceRequest:
     """A chat unless the operation says otherwise."""
     return decode(operation, as_json((CHAT if operation is Operation.CHAT else {"model": "m"}) | asked))
+
+
+def salted(asked: dict[str, Any], org: str = "default") -> dict[str, Any]:
+    """What an engine is sent: the request, with the organisation's part of the prefix cache."""
+    return asked | {"cache_salt": cache_salt(a_request(), org, is_isolated=True)}
 
 
 def served(name: str = "m", model: str = "m", price: Price = PRICE) -> ServedModel:

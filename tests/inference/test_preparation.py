@@ -8,7 +8,7 @@ from tests.inference.making import CHAT, an_endpoint, as_json, served
 
 from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.call import Operation
-from quarterdeck.inference.preparation import adapt_body, prepare_body
+from quarterdeck.inference.preparation import adapt_body, cache_salt, prepare_body
 from quarterdeck.inference.request import decode
 from quarterdeck.settings.limits import Limits
 
@@ -93,3 +93,91 @@ def test_an_endpoint_elsewhere_may_call_the_model_otherwise() -> None:
     body = b'{"messages":[ ],"model":"m"}'
     assert adapt_body(body, an_endpoint()) is body
     assert adapt_body(body, an_endpoint(upstream_model="llama3.2")) == b'{"messages":[ ],"model":"llama3.2"}'
+
+
+# cache_salt
+
+
+def salt_of(org: str = "acme", *, isolated: bool = True, operation: Operation = CHATS, **asked: Any) -> str | None:
+    return cache_salt(decode(operation, as_json(CHAT | asked)), org, is_isolated=isolated)
+
+
+def test_each_org_has_its_own_salt() -> None:
+    assert salt_of("acme") == salt_of("acme") != salt_of("other")
+    assert salt_of("acme", isolated=False) is None
+    assert len(salt_of() or "") == 43
+
+
+def test_a_clients_salt_divides_only_its_own_orgs_cache() -> None:
+    others = salt_of("other")
+    for isolated in (True, False):
+        mine = salt_of("acme", isolated=isolated, cache_salt=others)
+        assert mine not in (None, others, salt_of("acme"), salt_of("other", cache_salt=others))
+        assert mine != salt_of("acme", isolated=isolated, cache_salt="x")
+    assert salt_of(cache_salt=None) == salt_of()
+
+
+@pytest.mark.parametrize("salt", ["", "x" * 1025, 5, {}, ["x"], True])
+def test_a_salt_that_vllm_refuses_is_refused(salt: Any) -> None:
+    for isolated in (True, False):
+        with pytest.raises(BadRequestError) as refused:
+            salt_of(isolated=isolated, cache_salt=salt)
+        assert refused.value.param == "cache_salt"
+
+
+def test_the_salt_is_added_and_the_rest_stays_byte_for_byte() -> None:
+    body = b' {"model" : "m", "messages": [], "x" : 1.50}'
+    assert prepare_body(decode(CHATS, body), served(), Limits(), salt="s") == (
+        b' {"cache_salt":"s","model" : "m", "messages": [], "x" : 1.50}'
+    )
+
+
+@pytest.mark.parametrize("asked", [CHAT | {"cache_salt": "mine"}, CHAT | {"model": "alias"}, CHAT | {"stream": True}])
+def test_the_salt_replaces_a_clients_and_joins_other_changes(asked: dict[str, Any]) -> None:
+    ready = msgspec.json.decode(prepare_body(decode(CHATS, as_json(asked)), served(), Limits(), salt="s"))
+    assert (ready["cache_salt"], ready["model"]) == ("s", "m")
+
+
+def test_only_operations_with_a_prefix_cache_are_salted() -> None:
+    bodies = {
+        Operation.COMPLETIONS: COMPLETION,
+        Operation.EMBEDDINGS: {"model": "m", "input": "x"},
+        Operation.SCORE: {"model": "m", "text_1": "x", "text_2": "y"},
+        Operation.TOKENIZE: {"model": "m", "prompt": "x"},
+        Operation.DETOKENIZE: {"model": "m", "tokens": [1]},
+    }
+    salted = {
+        operation.word
+        for operation, body in bodies.items()
+        if b"cache_salt" in prepare_body(decode(operation, as_json(body)), served(), Limits(), salt="s")
+    }
+    assert salted == {"completions", "embeddings", "score"}
+
+
+def test_only_vllm_is_sent_the_salt() -> None:
+    body = prepare_body(decode(CHATS, as_json(CHAT)), served(), Limits(), salt="s")
+    assert b"cache_salt" in adapt_body(body, an_endpoint())
+    for kind in ("openai", "ollama"):
+        assert b"cache_salt" not in adapt_body(body, an_endpoint(kind=kind))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("vllm_xargs", {"kv_transfer_params": "x"}),
+        ("vllm_xargs", {"ec_transfer_params": ["x"]}),
+        ("chat_template_kwargs", {"chat_template": "x"}),
+        ("mm_processor_kwargs", {"images": "/etc/passwd"}),
+        ("mm_processor_kwargs", {"images_kwargs": {"videos": ["http://inside/"]}}),
+        ("ec_transfer_params", {}),
+    ],
+)
+def test_an_argument_that_loads_or_connects_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(BadRequestError) as refused:
+        sent(CHAT | {name: value})
+    assert (refused.value.param, refused.value.code) == (name, "unsupported_parameter")
+
+
+def test_other_arguments_are_forwarded() -> None:
+    asked = CHAT | {"mm_processor_kwargs": {"fps": 2, "x": [1.5, True, None]}, "vllm_xargs": {"my_processor": "on"}}
+    assert sent(asked) == asked

@@ -116,6 +116,39 @@ def test_what_only_an_engines_owner_may_say_is_refused(param: str, fields: Any, 
     assert platform.engine.seen == []
 
 
+PICTURE = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/latest/meta-data"}}
+MESSAGE = {"role": "user", "content": [PICTURE]}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/chat/completions", {"messages": [MESSAGE]}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "prompt_embeds", "data": "g"}]}]}),
+        ("/v1/completions", {"prompt": [MESSAGE]}),
+        ("/v1/embeddings", {"messages": [MESSAGE]}),
+        ("/v1/embeddings", {"input": [MESSAGE]}),
+        ("/tokenize", {"messages": [MESSAGE]}),
+        ("/v1/score", {"queries": {"content": [PICTURE]}, "documents": "x"}),
+        ("/v1/score", {"text_2": [{"content": [{"image_url": PICTURE["image_url"]}]}]}),
+    ],
+)
+def test_no_operation_makes_the_engine_fetch(path: str, fields: Any, platform: Platform) -> None:
+    body = json.dumps({**BODIES[path], **fields})
+    for escaped in (body, body.replace("image_url", "\\u0069mage_\\u0075rl").replace("content", "c\\u006fntent")):
+        answer = platform.ask(path, escaped.encode())
+        assert answer.status == 400, (path, answer)
+    assert platform.engine.seen == []
+
+
+def test_each_org_has_its_own_prefix_cache(platform: Platform) -> None:
+    """Cached tokens and times would show which prompts another organisation has sent."""
+    assert platform.chat().status == 200
+    own = json.loads(platform.engine.seen[-1].body)["cache_salt"]
+    assert platform.chat(cache_salt=own).status == 200
+    assert json.loads(platform.engine.seen[-1].body)["cache_salt"] != own, "a caller can't choose a salt"
+
+
 @pytest.mark.parametrize("arguments", [{"enable_thinking": False}, {}, None, 5, "chat_template", ["chat_template"]])
 def test_a_templates_other_arguments_go_on(arguments: Any, platform: Platform) -> None:
     assert platform.chat(chat_template_kwargs=arguments).status == 200

@@ -27,6 +27,8 @@ RAY_VARIABLES: Mapping[str, str] = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default; the current one warns
     # Otherwise Ray LLM imports vLLM once more in each worker process.
     "RAYLLM_ENABLE_WORKER_PROCESS_SETUP_HOOK": "0",
+    # A host that gateway.media_domains allows could redirect vLLM to any other one.
+    "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
 }
 """Defaults for every Ray."""
 

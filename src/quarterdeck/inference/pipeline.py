@@ -25,12 +25,12 @@ from quarterdeck.inference.engine.client import EngineAnswer, EngineClient
 from quarterdeck.inference.engine.stream import EngineStream
 from quarterdeck.inference.estimation import Estimate, estimate
 from quarterdeck.inference.gate import Gate
-from quarterdeck.inference.media import check_media_urls
+from quarterdeck.inference.media import check_media
 from quarterdeck.inference.metering.meter import Meter
 from quarterdeck.inference.metering.record_templates import RecordTemplates
 from quarterdeck.inference.mirror import MAX_RUNNING as MAX_MIRRORED
 from quarterdeck.inference.mirror import Mirror
-from quarterdeck.inference.preparation import prepare_body
+from quarterdeck.inference.preparation import cache_salt, prepare_body
 from quarterdeck.inference.request import InferenceRequest, decode
 from quarterdeck.inference.routing.directory import Directory, ServedModel
 from quarterdeck.inference.routing.queueing import Queues
@@ -90,7 +90,7 @@ class Pipeline:
         gateway = directory.config.gateway
         request = decode(head.operation, body)
         route = resolve(directory, self._endpoints, request.parsed.model, head.principal)
-        check_media_urls(request, directory.config.gateway.media_domains)
+        check_media(request, gateway.media_domains)
         reserved = estimate(request, route.bounds, head.principal.limits.max_tokens)
         selection = self.router.select(
             route, request, tokens=reserved.total, now=time.monotonic(), headers=head.headers
@@ -114,7 +114,8 @@ class Pipeline:
     ) -> Call:
         """Limits, budgets and the exact cache. What was reserved is renewed until the call is settled."""
         served, route = selection.served, selection.route
-        body = prepare_body(request, served, head.principal.limits)
+        salt = cache_salt(request, head.principal.org, is_isolated=gateway.isolate_prefix_cache)
+        body = prepare_body(request, served, head.principal.limits, salt=salt)
         engine_name = "" if served.name == served.model else self._engine_name(served)
         lookup = self._cache.look_up(head, request, served, engine_name=engine_name)
         admitted = await self.gate.admit(
@@ -132,7 +133,8 @@ class Pipeline:
         is_limited = reserved.limit is None
         if not is_limited and head.principal.scope_set.denies and selection.has_price:
             # Sent to the endpoint, so that no answer costs more than is held for it.
-            body, is_limited = prepare_body(request, served, Limits(max_tokens=reserved.limit)), True
+            body = prepare_body(request, served, Limits(max_tokens=reserved.limit), salt=salt)
+            is_limited = True
         meter = Meter(
             head,
             served,

@@ -3,9 +3,13 @@
 Only members that must differ are set; the others are sent byte for byte.
 """
 
+import hashlib
+from functools import lru_cache
+
 import msgspec
 
 from quarterdeck.errors import BadRequestError
+from quarterdeck.inference.call import FREE
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing.directory import ServedModel
@@ -15,18 +19,29 @@ from quarterdeck.protocol.requests import COMPLETION_MAX_TOKENS, ChatCompletionR
 from quarterdeck.protocol.stream_usage import with_usage
 from quarterdeck.settings.limits import Limits
 
-OPERATOR_ONLY = frozenset(("kv_transfer_params", "chat_template", "prompt_embeds", "logits_processors", "priority"))
+OPERATOR_ONLY = frozenset(
+    {
+        *("kv_transfer_params", "ec_transfer_params", "chat_template", "prompt_embeds", "logits_processors"),
+        "priority",
+    }
+)
 """vLLM parameters that a client may not set: another engine's address, a template that vLLM renders, a pickled tensor,
 code to import, a place at the head of vLLM's queue."""
+_ARGUMENTS = frozenset(("chat_template_kwargs", "vllm_xargs", "mm_processor_kwargs"))
+"""Parameters whose value may hold one of these, or a file to load."""
+_CHECKED = OPERATOR_ONLY | _ARGUMENTS
+_MAX_SALT = 1024
+"""Characters, in vLLM."""
 
 
-def prepare_body(request: InferenceRequest, served: ServedModel, limits: Limits) -> bytes:
+def prepare_body(request: InferenceRequest, served: ServedModel, limits: Limits, *, salt: str | None = None) -> bytes:
     """The body for an engine that serves `served`; the client's own bytes where nothing changes.
 
-    Raises BadRequestError for a parameter that clients may not set and for more tokens than the key allows.
+    `salt`: separates the engine's prefix cache (`cache_salt`). Raises BadRequestError for a parameter that clients may
+    not set and for more tokens than the key allows.
     """
     parsed, members = request.parsed, request.members
-    if not OPERATOR_ONLY.isdisjoint(members) or "chat_template_kwargs" in members:
+    if not _CHECKED.isdisjoint(members):
         _refuse_operator_parameters(members)
     changed: dict[str, object] = {}
     if parsed.model != served.name:
@@ -36,7 +51,37 @@ def prepare_body(request: InferenceRequest, served: ServedModel, limits: Limits)
             changed["stream_options"] = with_usage(members.get("stream_options"))
         if limits.max_tokens is not None:
             changed |= _token_limit(limits.max_tokens, parsed)
+    if salt is not None and request.operation not in FREE:
+        if not changed and "cache_salt" not in members:
+            at = request.body.index(b"{") + 1  # a request has a model, so another member follows
+            return b'%b"cache_salt":"%b",%b' % (request.body[:at], salt.encode(), request.body[at:])
+        changed["cache_salt"] = salt
     return requests.with_members(members, changed) if changed else request.body
+
+
+def cache_salt(request: InferenceRequest, org: str, *, is_isolated: bool) -> str | None:
+    """vLLM's `cache_salt` for a request: prompts share cached blocks only if their salts are equal.
+
+    With `is_isolated` each organisation has its own salt. A client's own salt divides its organisation's cache further;
+    it never selects the blocks of another organisation. Raises BadRequestError for a salt that vLLM refuses.
+    """
+    raw = request.members.get("cache_salt")
+    if raw is None or bytes(raw) == b"null":
+        return _salt_of(org, "") if is_isolated else None
+    given = msgspec.json.decode(raw)
+    if not isinstance(given, str) or not 0 < len(given) <= _MAX_SALT:
+        raise BadRequestError(
+            f"Invalid value for 'cache_salt': expected a string of 1 to {_MAX_SALT} characters.",
+            param="cache_salt",
+            code="invalid_value",
+        )
+    return _salt_of(org, given)
+
+
+@lru_cache(maxsize=4096)
+def _salt_of(org: str, given: str) -> str:
+    """Equal at all gateways and after a restart. It needs no secret, because clients can't choose what is hashed."""
+    return hashlib.sha256(f"quarterdeck\0{org}\0{given}".encode("utf-8", "surrogatepass")).hexdigest()[:43]
 
 
 def adapt_body(body: bytes, endpoint: Endpoint, renamed: str | None = None) -> bytes:
@@ -51,16 +96,26 @@ def adapt_body(body: bytes, endpoint: Endpoint, renamed: str | None = None) -> b
 
 def _refuse_operator_parameters(members: dict[str, msgspec.Raw]) -> None:
     names = sorted(OPERATOR_ONLY & members.keys())
-    arguments = members.get("chat_template_kwargs")
-    if not names and arguments is not None:
-        found = msgspec.json.decode(arguments)
-        names = ["chat_template_kwargs"] if isinstance(found, dict) and "chat_template" in found else []
+    for name in sorted(_ARGUMENTS & members.keys()):
+        found = msgspec.json.decode(members[name])
+        if isinstance(found, dict) and not OPERATOR_ONLY.isdisjoint(found):
+            names.append(name)
+        elif name == "mm_processor_kwargs" and _has_text(found):
+            # Passed to a Hugging Face processor as keyword arguments: it loads `images`, `videos` and `audio` by URL
+            # or path.
+            names.append(name)
     if names:
         raise BadRequestError(
             f"Unsupported parameter: '{names[0]}' can't be set by a request.",
             param=names[0],
             code="unsupported_parameter",
         )
+
+
+def _has_text(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_text, value.values()))
+    return any(map(_has_text, value)) if isinstance(value, list) else isinstance(value, str)
 
 
 def _token_limit(most: int, parsed: GenerationRequest) -> dict[str, object]:

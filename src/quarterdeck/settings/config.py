@@ -22,6 +22,7 @@ from quarterdeck.settings.routes import QueueConfig, RouteConfig, RoutingConfig
 from quarterdeck.settings.tenancy import KeyConfig, OrgConfig, TeamConfig, TeamName
 
 _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_HOST = re.compile(r"(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?", re.ASCII)
 _NEVER_FORWARDED = frozenset(
     {
         # connection and framing headers: the engine client writes its own
@@ -114,15 +115,32 @@ class GatewayConfig(BaseModel):
     2: a rolling restart can hit the second engine too; more failures in one answer are unlikely to be accidental.
     """
     media_domains: tuple[str, ...] = ()
-    """Hosts from which engines may fetch media that a message references by URL (such as `image_url`); `*`: any host.
+    """Hosts from which engines may fetch media that a request references by URL (such as `image_url`).
 
-    Default: none; media must be `data:` URLs. Engines fetch from inside the cluster, so URLs are an attack path.
+    `img.example.com` allows exactly this host on the default port, `img.example.com:8443` this port, and `*` every host
+    name with a dot and every public IPv4 address. Default: none; media must be `data:` URLs. Engines fetch from inside
+    the cluster, so URLs are an attack path.
+    """
+    isolate_prefix_cache: bool = True
+    """Whether each organisation has its own part of vLLM's prefix cache (`cache_salt`).
+
+    On: without it, cached token counts and response times show whether another organisation has sent a prompt. Off:
+    organisations share cached prefixes, such as a common system prompt.
     """
     forward_headers: tuple[str, ...] = ()
     """Client headers forwarded to engines, by name. Default: none; an engine sees only the body.
 
     Example: `x-fault` for the simulated engine's faults, in tests. Connection headers and secrets are refused.
     """
+
+    @field_validator("media_domains")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        lower = tuple(host.lower() for host in hosts)
+        for host in lower:
+            if host != "*" and not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is not a host name, an IP address, or one of them with a port")
+        return lower
 
     @field_validator("forward_headers")
     @classmethod

@@ -26,6 +26,16 @@ async def test_cached_tokens_are_reported() -> None:
     assert cached[2] is not None and cached[1] is not None and cached[2] >= cached[1]
 
 
+async def test_prompts_of_another_salt_are_not_cached() -> None:
+    async with http(create_app(SimulatorConfig())) as client:
+        cached = []
+        for salt in ("a", "b", "a", None):
+            body = {"messages": user("word " * 100), "max_tokens": 1, "cache_salt": salt}
+            answer = (await client.post("/v1/chat/completions", json=body)).json()
+            cached.append(answer["usage"]["prompt_tokens_details"]["cached_tokens"] > 0)
+    assert cached == [False, False, True, False]
+
+
 async def test_without_blocks_a_request_is_preempted_and_ends_all_the_same() -> None:
     config = SimulatorConfig(
         kv_cache_size=8, block_size=16, max_model_len=128, max_num_seqs=4, inter_token_latency=0.0002
