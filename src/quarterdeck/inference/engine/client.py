@@ -89,7 +89,7 @@ class EngineClient:
         stream = None
         try:
             status, source, received = connection.status, self._source_of(connection), b""
-            media_type = (connection.header(b"content-type") or JSON).lower()
+            media_type = connection.header(b"content-type", b"").lower()
             if status == 200 and not media_type.startswith(JSON):
                 has_events = media_type.startswith(EVENTS)
                 if not has_events:  # some servers and proxies name the content wrongly: it decides
@@ -129,7 +129,7 @@ class EngineClient:
     @staticmethod
     def _source_of(connection: HttpConnection) -> HttpConnection | Decoded:
         """What the response's body is read from."""
-        encoding = connection.header(b"content-encoding")
+        encoding = connection.header(b"content-encoding") or connection.header(b"Content-Encoding")
         return connection if encoding is None or encoding == b"identity" else Decoded(connection, encoding)
 
     def _stream(
