@@ -1,8 +1,10 @@
 """A request as one value: bytes, members and parsed fields that agree."""
 
+import json
 from typing import Any
 
 import pytest
+from openai.types.chat import ChatCompletionMessage
 from tests.inference.making import CHAT, a_request, as_json
 
 from quarterdeck.errors import BadRequestError
@@ -63,3 +65,41 @@ def test_a_rewritten_member_must_have_its_type() -> None:
 def test_a_body_that_is_no_request_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequestError):
         decode(Operation.CHAT, body)
+
+
+MESSAGE_FIELDS = ("name", "tool_calls", "tool_call_id", "function_call", "refusal", "audio", "annotations", "reasoning")
+
+
+@pytest.mark.parametrize("field", [*MESSAGE_FIELDS, "reasoning_content"])
+@pytest.mark.parametrize("operation", [Operation.CHAT, Operation.TOKENIZE])
+def test_a_null_that_a_dumped_message_carries_is_dropped(operation: Operation, field: str) -> None:
+    body = b'{"model": "m", "messages": [{"role": "user", "content": "a\\u0020b", "%b": null}]}' % field.encode()
+    request = decode(operation, body)
+    assert request.body == b'{"model":"m","messages":[{"role":"user","content":"a\\u0020b"}]}'
+
+
+def test_an_object_of_the_sdk_as_it_is_dumped_is_taken() -> None:
+    message = ChatCompletionMessage(role="assistant", content="Hi").model_dump()
+    request = decode(Operation.CHAT, json.dumps({"model": "m", "messages": [message], "user": None}).encode())
+    assert json.loads(request.body) == {"model": "m", "messages": [{"role": "assistant", "content": "Hi"}]}
+
+
+def test_a_request_without_absent_members_keeps_its_bytes() -> None:
+    body = b'{ "model": "m",  "messages": [ {"role": "user", "content": null} ], "stop": [] }'
+    assert decode(Operation.CHAT, body).body is body
+
+
+def test_what_is_wrong_beside_a_null_is_still_refused() -> None:
+    body = b'{"model": "m", "messages": [{"role": "user", "name": null}, {"content": "x"}]}'
+    with pytest.raises(BadRequestError) as caught:
+        decode(Operation.CHAT, body)
+    assert caught.value.param == "messages[1].role"
+    with pytest.raises(BadRequestError) as caught:
+        decode(Operation.CHAT, b'{"model": "m", "messages": [7, {"role": "user", "name": null}]}')
+    assert caught.value.param == "messages[0]"
+
+
+def test_null_for_what_is_required_is_refused() -> None:
+    with pytest.raises(BadRequestError) as caught:
+        decode(Operation.EMBEDDINGS, b'{"model": "m", "input": null}')
+    assert (caught.value.param, caught.value.code) == ("input", "missing_required_parameter")

@@ -238,3 +238,28 @@ def test_a_large_body_is_read_once_over_and_not_again_for_every_member() -> None
     """400 KB in a thousand members with white space: quadratic code would take minutes."""
     body = json.dumps({f"member-{n}": "x" * 400 for n in range(1000)}).encode()
     assert len(requests.members(body)) == 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "lone"),
+    [
+        (rb"\ud800", r"\ud800"),
+        (rb"x\udfff.", r"\udfff"),
+        (rb"\ud83d\ude00\uD83D", r"\uD83D"),
+        (rb"\ud800\u0041", r"\ud800"),
+        (rb"\\\udbff", r"\udbff"),
+    ],
+)
+def test_a_lone_surrogate_is_named(text: bytes, lone: str) -> None:
+    error = refused(b'{"model":"m","messages":[{"role":"user","content":"%b"}]}' % text)
+    assert error.code == "invalid_json"
+    assert f"lone surrogate ({lone})" in error.message
+
+
+@pytest.mark.parametrize("text", [rb"\ud83d\ude00", rb"\\ud800", rb"\\\\udfff"])
+def test_a_pair_of_surrogates_and_an_escaped_backslash_are_taken(text: bytes) -> None:
+    requests.decode(b'{"model":"m","messages":[{"role":"user","content":"%b"}]}' % text, ChatCompletionRequest)
+
+
+def test_other_broken_json_has_no_surrogate() -> None:
+    assert "surrogate" not in refused(rb'{"model":"\\ud800","messages":[}').message

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 
 import msgspec
 
+from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.call import Operation
 from quarterdeck.protocol import requests
+from quarterdeck.protocol.absent import has_absent, without_absent
 from quarterdeck.protocol.requests import AnyRequest, GenerationRequest
 from quarterdeck.protocol.stream_usage import includes_usage
 
@@ -48,8 +50,27 @@ class InferenceRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 def decode(operation: Operation, body: bytes) -> InferenceRequest:
-    """Raises BadRequestError naming the field (`param`) and the cause (`code`)."""
-    return _request(operation, body, None)
+    """Without members that OpenAI takes for absent. Raises BadRequestError naming the field (`param`) and the cause
+    (`code`)."""
+    try:
+        request = _request(operation, body, None)
+    except BadRequestError:
+        # A null in a message. Looking for one in each body would cost more than decoding it.
+        cleaned = _without_absent(operation, requests.members(body))
+        if cleaned is None:
+            raise
+        return cleaned
+    return _without_absent(operation, request.members) or request if has_absent(request.members) else request
+
+
+def _without_absent(operation: Operation, members: dict[str, msgspec.Raw]) -> InferenceRequest | None:
+    """None: no member is absent, or the messages have another shape."""
+    try:
+        found = without_absent(members)
+    except msgspec.DecodeError:
+        return None
+    body = msgspec.json.encode(found)
+    return None if body == msgspec.json.encode(members) else _request(operation, body, found)
 
 
 def _request(operation: Operation, body: bytes, members: dict[str, msgspec.Raw] | None) -> InferenceRequest:

@@ -15,6 +15,8 @@ import re
 
 import msgspec
 
+from quarterdeck.protocol import validation_errors
+
 MAX_TEXT = 2000
 """Bytes of a body that is not JSON which are taken for the message."""
 MAX_DEPTH = 4
@@ -49,8 +51,16 @@ def parse_error_body(body: bytes) -> ErrorBody:
         return ErrorBody(body[:MAX_TEXT].decode("utf-8", "replace"))
     error = found.get("error")
     if isinstance(error, dict):
-        return ErrorBody(_message(error), error.get("param"), _code(error))
-    return ErrorBody(_message(found) or "", found.get("param"), _code(found))
+        return _readable(ErrorBody(_message(error), error.get("param"), _code(error)))
+    return _readable(ErrorBody(_message(found) or "", found.get("param"), _code(found)))
+
+
+def _readable(error: ErrorBody) -> ErrorBody:
+    """vLLM's text of pydantic's problems as one sentence."""
+    sentence = validation_errors.from_text(error.message or "")
+    if sentence is None:
+        return error
+    return ErrorBody(sentence.message, sentence.param or error.param, sentence.code or error.code)
 
 
 def retry_delay(body: bytes) -> str | None:

@@ -23,9 +23,22 @@ class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
 
 
+NotNull = bool | int | float | str | list[Any] | dict[str, Any] | msgspec.UnsetType
+"""A field that nothing here reads, of any type but null: a null is found by msgspec (`inference.request.decode`)."""
+
+
 class Message(msgspec.Struct, frozen=True):
     role: str
     content: str | list[dict[str, Any]] | None = None
+    name: NotNull = msgspec.UNSET
+    tool_calls: NotNull = msgspec.UNSET
+    tool_call_id: NotNull = msgspec.UNSET
+    function_call: NotNull = msgspec.UNSET
+    refusal: NotNull = msgspec.UNSET
+    audio: NotNull = msgspec.UNSET
+    annotations: NotNull = msgspec.UNSET
+    reasoning: NotNull = msgspec.UNSET
+    reasoning_content: NotNull = msgspec.UNSET
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -110,6 +123,10 @@ _MISSING = "Object missing required field `"
 _MISMATCH = re.compile(r"Expected `([^`]+)`, got `([^`]+)`")
 _BOUND = re.compile(r"Expected `int` (>=|<=) (-?\d+)")
 _MEMBER = re.compile(rb'[{,\s]*"([^"\\]*(?:\\.[^"\\]*)*)"\s*:\s*')
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
+)
+"""An escape in JSON: a pair of surrogates, or one without the other (a group), or any other."""
 _TYPES = {
     "str": "a string",
     "int": "an integer",
@@ -130,11 +147,23 @@ def decode(body: bytes, kind: type[msgspec.Struct]) -> Any:
     except msgspec.ValidationError as error:
         raise _invalid_field(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _invalid_json(error) from error
+        raise _invalid_json(error, body) from error
 
 
-def _invalid_json(error: Exception) -> BadRequestError:
+def _invalid_json(error: Exception, body: bytes) -> BadRequestError:
+    if (lone := _lone_surrogate(body)) is not None:
+        return BadRequestError(
+            f"We could not parse the JSON body of your request: it has a lone surrogate ({lone}), which is no character. "
+            "Encode a character outside of the basic plane as two escapes, or as UTF-8.",
+            code="invalid_json",
+        )
     return BadRequestError(f"We could not parse the JSON body of your request: {error}", code="invalid_json")
+
+
+def _lone_surrogate(body: bytes) -> str | None:
+    """The first escape of half a character. Escapes are read from left to right: `\\\\ud800` has none."""
+    found = (escape[1] for escape in _ESCAPE.finditer(body) if escape[1])
+    return next((each.decode() for each in found), None)
 
 
 def _invalid_field(problem: str) -> BadRequestError:
@@ -177,7 +206,7 @@ def members(body: bytes) -> dict[str, msgspec.Raw]:
     try:
         found = _decode_members(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _invalid_json(error) from error
+        raise _invalid_json(error, body) from error
     size = 1 + len(b"".join(found.values())) + len("".join(found)) + 4 * len(found)
     if size != len(body) and (name := _repeated(body, found)) is not None:
         raise BadRequestError(f"Duplicate parameter: '{name}'.", param=name, code="duplicate_parameter")

@@ -4,6 +4,8 @@ import pytest
 from tests.simulator.harness import http, user
 
 from quarterdeck.simulator import create_app
+from quarterdeck.simulator.errors import VLLMError
+from quarterdeck.simulator.protocol.validation import check_messages
 
 CHAT = {"messages": user("hello")}
 
@@ -45,3 +47,16 @@ async def test_a_wrong_request_is_refused_in_vllms_words(
     assert error["param"] == param
     assert message in error["message"]
     assert error["type"] == ("NotFoundError" if "model" in change else error["type"])
+
+
+@pytest.mark.parametrize("role", ["developer", "system", "user", "assistant"])
+def test_a_null_for_a_name_is_refused_with_the_problems_of_every_type_of_message(role: str) -> None:
+    with pytest.raises(VLLMError) as caught:
+        check_messages([{"role": role, "content": "x", "name": None}])
+    assert caught.value.message.startswith("13 validation errors:\n  {'type': 'literal_error'")
+    assert "ChatCompletionToolMessageParam" in caught.value.message
+
+
+def test_other_nulls_of_a_message_are_taken() -> None:
+    nulls = dict.fromkeys(("refusal", "audio", "function_call", "tool_calls", "annotations", "tool_call_id"))
+    check_messages([{"role": "assistant", "content": None, **nulls}, {"role": "tool", "content": "x", "name": None}])

@@ -52,10 +52,15 @@ class ChatRequest(Sampling, kw_only=True):
     tool_choice: Any = msgspec.UNSET
     continue_final_message: bool = False
     add_generation_prompt: bool = True
+    echo: bool = False
+    skip_special_tokens: bool = True
+    bad_words: list[str] = []
+    priority: int = 0
 
 
 class CompletionRequest(Sampling, kw_only=True):
     prompt: Prompt
+    n: int = 1
     max_tokens: int | None = 16
     logprobs: int | None = None
     suffix: str | None = None

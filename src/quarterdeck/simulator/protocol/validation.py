@@ -69,6 +69,7 @@ def check_messages(messages: list[dict[str, Any]]) -> None:
                 type="Bad Request",
                 param=f"body.messages.{index}.role",
             )
+        _check_nulls(index, message)
         content = message.get("content")
         listed = isinstance(content, list) and all(isinstance(part, dict | str) for part in content)
         calls = message.get("tool_calls") or []
@@ -89,6 +90,38 @@ def check_messages(messages: list[dict[str, Any]]) -> None:
                 type="Bad Request",
                 param=f"body.messages.{index}.tool_calls",
             )
+
+
+def _check_nulls(index: int, message: dict[str, Any]) -> None:
+    """vLLM takes a null for most members of a message, but not for its name, nor as the content of most roles."""
+    role = message["role"]
+    if "name" in message and message["name"] is None and role not in ("tool", "function"):
+        raise _no_message_of_the_union(index, role, "name")
+    if "content" in message and message["content"] is None and role in ("developer", "system", "user", "tool"):
+        raise _no_message_of_the_union(index, role, "content")
+
+
+def _no_message_of_the_union(index: int, role: str, field: str) -> VLLMError:
+    """pydantic tries each type of a message and reports all problems."""
+    problems: list[str] = []
+    for each in ("Developer", "System", "User", "Assistant", "Tool", "Function"):
+        where = f"('body', 'messages', {index}, 'ChatCompletion{each}MessageParam'"
+        if each.lower() != role:
+            problems.append(
+                f"{{'type': 'literal_error', 'loc': {where}, 'role'), 'msg': \"Input should be '{each.lower()}'\"}}"
+            )
+        problems.append(
+            f"{{'type': 'string_type', 'loc': {where}, '{field}'), 'msg': 'Input should be a valid string', 'input': None}}"
+        )
+    where = f"('body', 'messages', {index}, 'Message'"
+    problems.append(f"{{'type': 'missing', 'loc': {where}, 'author'), 'msg': 'Field required'}}")
+    problems.append(f"{{'type': 'list_type', 'loc': {where}, 'content'), 'msg': 'Input should be a valid list'}}")
+    lines = "".join(f"\n  {problem}" for problem in problems)
+    return VLLMError(
+        f"{len(problems)} validation errors:{lines}",
+        type="Bad Request",
+        param=f"body.messages.{index}.ChatCompletionDeveloperMessageParam.role",
+    )
 
 
 def check_chat(request: ChatRequest) -> None:
