@@ -153,8 +153,8 @@ def decode(body: bytes, kind: type[msgspec.Struct]) -> Any:
 def _invalid_json(error: Exception, body: bytes) -> BadRequestError:
     if (lone := _lone_surrogate(body)) is not None:
         return BadRequestError(
-            f"We could not parse the JSON body of your request: it has a lone surrogate ({lone}), which is no character. "
-            "Encode a character outside of the basic plane as two escapes, or as UTF-8.",
+            f"We could not parse the JSON body of your request: it has a lone surrogate ({lone}), which is no "
+            "character. Encode a character outside of the basic plane as two escapes, or as UTF-8.",
             code="invalid_json",
         )
     return BadRequestError(f"We could not parse the JSON body of your request: {error}", code="invalid_json")

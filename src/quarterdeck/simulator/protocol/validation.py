@@ -111,7 +111,8 @@ def _no_message_of_the_union(index: int, role: str, field: str) -> VLLMError:
                 f"{{'type': 'literal_error', 'loc': {where}, 'role'), 'msg': \"Input should be '{each.lower()}'\"}}"
             )
         problems.append(
-            f"{{'type': 'string_type', 'loc': {where}, '{field}'), 'msg': 'Input should be a valid string', 'input': None}}"
+            f"{{'type': 'string_type', 'loc': {where}, '{field}'), 'msg': 'Input should be a valid string', "
+            "'input': None}"
         )
     where = f"('body', 'messages', {index}, 'Message'"
     problems.append(f"{{'type': 'missing', 'loc': {where}, 'author'), 'msg': 'Field required'}}")
