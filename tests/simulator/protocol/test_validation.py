@@ -53,7 +53,7 @@ async def test_a_wrong_request_is_refused_in_vllms_words(
 def test_a_null_for_a_name_is_refused_with_the_problems_of_every_type_of_message(role: str) -> None:
     with pytest.raises(VLLMError) as caught:
         check_messages([{"role": role, "content": "x", "name": None}])
-    assert caught.value.message.startswith("13 validation errors:\n  {'type': 'literal_error'")
+    assert caught.value.message.startswith("13 validation errors:\n  {'type': '")
     assert "ChatCompletionToolMessageParam" in caught.value.message
 
 
