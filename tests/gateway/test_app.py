@@ -30,7 +30,7 @@ def test_the_walk_sees_the_routes() -> None:
 
 async def test_nothing_is_redirected(app: RequestLifecycle) -> None:
     answer = await Client(app).get("/v1/models/", headers=[("host", "evil.example")])
-    assert answer.status == 404
+    assert answer.status == 200
     assert "location" not in answer.headers
 
 
@@ -38,7 +38,12 @@ async def test_no_other_path_reaches_the_pipeline(made: Parts) -> None:
     pipeline = made.pipeline
     assert isinstance(pipeline, FakePipeline)
     app = create_app(made)
-    for path in ("/v1/chat/completions/", "/V1/chat/completions", "//v1/chat/completions", "/v1/chat/completions%20"):
+    for path in (
+        "/V1/chat/completions",
+        "/v1/x/../chat/completions",
+        "/v1/chat/completions%20",
+        "/v2/chat/completions",
+    ):
         assert (await Client(app).post(path, {})).status == 404
     assert pipeline.calls == []
 

@@ -35,8 +35,8 @@ def test_lines_are_json_and_come_in_order() -> None:
     found = [json.loads(text) for text in written(*[line(status=status) for status in (200, 429, 503)]).splitlines()]
     assert [each["status"] for each in found] == [200, 429, 503]
     assert list(found[0]) == [
-        *("ts", "level", "logger", "message", "service", "request_id", "method", "path", "status", "duration_ms"),
-        *("key", "client_request_id"),
+        *("ts", "level", "logger", "message", "service", "request_id", "method", "path", "status", "error"),
+        *("duration_ms", "key", "client_request_id"),
     ]
 
 

@@ -78,7 +78,8 @@ class Stream(Protocol):
     """A streamed answer: pieces of whole SSE events.
 
     Engine errors are not raised: after the first event a failure is an SSE error event. The owner must call `aclose`,
-    whether the stream was read to its end or not: it stops the engine and completes the record.
+    whether the stream was read to its end or not: it stops the engine and completes the record. One that can send an
+    error event has the APIError in `error` afterwards.
     """
 
     async def pump(self, sink: Sink) -> None:

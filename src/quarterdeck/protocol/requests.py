@@ -233,6 +233,19 @@ def _repeated(body: bytes, found: dict[str, msgspec.Raw]) -> str | None:
     return None if body[at:].strip(b" \t\r\n{") == b"}" else name
 
 
+def with_model(body: bytes, name: str) -> bytes:
+    """The body for the model that a path names. Raises BadRequestError where the body names another one."""
+    found = members(body)
+    raw = found.get("model")
+    if raw is None or bytes(raw) == b"null":
+        return with_members(found, {"model": name})
+    if msgspec.json.decode(raw) != name:
+        raise BadRequestError(
+            "The request's body and its URL name different models.", param="model", code="model_mismatch"
+        )
+    return body
+
+
 def with_members(found: dict[str, msgspec.Raw], changed: dict[str, object]) -> bytes:
     """The body with some members set. The others stay byte for byte."""
     return msgspec.json.encode({**found, **changed})

@@ -26,6 +26,8 @@ class AccessLine(msgspec.Struct, kw_only=True, gc=False):
     method: str
     path: str
     status: int
+    error: str | None = None
+    """The code of the error that the client was sent, also as the last event of a stream."""
     duration_ms: float
     key: str | None
     client_request_id: str | None

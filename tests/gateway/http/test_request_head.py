@@ -1,5 +1,6 @@
 """What is read of a request's headers."""
 
+from quarterdeck.gateway.http.credentials import AMBIGUOUS
 from quarterdeck.gateway.http.request_head import RequestHead
 
 
@@ -19,8 +20,8 @@ def test_each_header_that_counts_is_found() -> None:
     assert (made.content_encoding, made.header(b"content-type"), made.header(b"accept")) == (b"gzip", b"text/csv", None)
 
 
-def test_two_keys_are_none() -> None:
-    assert head((b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")).authorization is None
+def test_two_different_keys_are_ambiguous() -> None:
+    assert head((b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")).authorization == AMBIGUOUS
 
 
 def test_a_length_that_is_no_number_is_unknown() -> None:
@@ -37,3 +38,11 @@ def test_only_listed_headers_are_forwarded_and_cache_control_is_joined() -> None
     )
     assert made.forwarded == ((b"x-fault", b"429"),)
     assert made.cache_control == b"no-cache,max-age=5"
+
+
+def test_a_key_may_come_in_azures_and_in_anthropics_header() -> None:
+    for name in (b"api-key", b"x-api-key"):
+        assert head((name, b"a")).authorization == b"Bearer a"
+        assert head((b"authorization", b"Bearer a"), (name, b"a")).authorization == b"Bearer a"
+        assert head((b"authorization", b"Bearer b"), (name, b"a")).authorization == AMBIGUOUS
+        assert head((name, b"a"), forward=frozenset({b"x-other"})).forwarded == ()

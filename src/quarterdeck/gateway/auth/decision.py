@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import AuthenticationError
+from quarterdeck.gateway.http.credentials import AMBIGUOUS
 from quarterdeck.resources.tenancy.principals import principal_of
 from quarterdeck.settings.config import Config
 from quarterdeck.store.keys import KeyRow
@@ -48,6 +49,11 @@ def secret_of(authorization: bytes | None) -> bytes:
         raise AuthenticationError(
             "You didn't provide an API key. Provide it in an Authorization header: 'Authorization: Bearer YOUR_KEY'.",
             code="missing_api_key",
+        )
+    if authorization == AMBIGUOUS:
+        raise AuthenticationError(
+            "The request has two different API keys. Send one of the headers Authorization, api-key and x-api-key.",
+            code="ambiguous_api_key",
         )
     scheme, _, secret = authorization.partition(b" ")
     secret = secret.strip()

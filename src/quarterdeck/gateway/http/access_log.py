@@ -26,6 +26,9 @@ FLUSH_RECORDS = 128
 PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
 """Polled every second: not worth a line."""
 
+CLIENT_DISCONNECTED = "client_disconnected"
+"""The error of a request whose client did not wait for the answer, or for its end."""
+
 _UNPRINTABLE = re.compile(rb"[^\x21-\x7e]")
 _VERSION = (b"openai-version", b"2020-10-01")
 
@@ -44,6 +47,10 @@ class AccessRecord(msgspec.Struct, eq=False, gc=False):
     key: str | None = None
     """The key's id."""
     status: int = 0
+    error: str | None = None
+    """The code of the error that the client was sent. `client_disconnected`: it did not wait for the answer."""
+    cross_origin: Sequence[tuple[bytes, bytes]] = ()
+    """Headers for a browser's page of another origin (`cors`)."""
     started: float = msgspec.field(default_factory=time.time)
     opened: int = msgspec.field(default_factory=time.perf_counter_ns)
     closed: int = 0
@@ -55,6 +62,7 @@ class AccessRecord(msgspec.Struct, eq=False, gc=False):
             (b"x-request-id", self.request_id.encode()),
             (b"openai-processing-ms", b"%d" % ((time.perf_counter_ns() - self.opened) // 1_000_000)),
             _VERSION,
+            *self.cross_origin,
         ]
 
 
@@ -119,6 +127,7 @@ class AccessLog:
                 method=record.method,
                 path=record.path[:MAX_PATH],
                 status=record.status,
+                error=record.error,
                 duration_ms=(record.closed - record.opened) // 1000 / 1000,
                 key=record.key,
                 client_request_id=record.client_request_id,

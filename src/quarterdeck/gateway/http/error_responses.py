@@ -22,6 +22,8 @@ from quarterdeck.net.asgi import Send, send_response
 
 HeaderList = list[tuple[bytes, bytes]]
 
+RECORD = "quarterdeck.record"
+"""The member of a scope that holds its AccessRecord."""
 JSON = (b"content-type", b"application/json")
 
 _CODES = {
@@ -29,6 +31,16 @@ _CODES = {
     "json_invalid": "invalid_json",
     "extra_forbidden": "unknown_parameter",
 }
+SERVED = (
+    "This gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models, /v1/score, /tokenize and "
+    "/detokenize."
+)
+_ELSEWHERE = re.compile(
+    r"/v1/(?:responses|conversations|files|uploads|batches|fine_tuning|vector_stores|assistants|threads|images|audio"
+    r"|moderations|realtime|evals|containers|videos|organization|messages|rerank|engines|edits|graders|chatkit|skills)"
+    r"(?=/|$)|/api/(?:chat|generate|tags|embed|embeddings|show|version)$|/v2/(?:chat|embed|rerank)$|/rerank$"
+)
+"""Paths of OpenAI's API, of Anthropic's, Ollama's and Cohere's."""
 _NOT_IN_HEADERS = re.compile(r"[^\t\x20-\x7e]")
 
 
@@ -72,16 +84,22 @@ def internal_error(request_id: str) -> APIError:
     )
 
 
-def from_http(error: HTTPException) -> APIError:
-    """Starlette's errors: 404, 405, and others by their status."""
+def from_http(error: HTTPException, path: str = "") -> APIError:
+    """Starlette's errors: 404, 405, and others by their status. `path` is the request's."""
     headers = dict(error.headers or {})
     if error.status_code == 404:
-        return NotFoundError("Unknown request URL. Please check it for typos.", code="unknown_url", headers=headers)
+        return NotFoundError(f"{_unknown(path)} {SERVED}", code="unknown_url", headers=headers)
     if error.status_code == 405:
         return MethodNotAllowedError("Method not allowed.", headers=headers)
     refused = BadRequestError(str(error.detail), headers=headers)
     refused.status = error.status_code
     return refused
+
+
+def _unknown(path: str) -> str:
+    # The path itself is not repeated: a caller chose it.
+    found = _ELSEWHERE.match(path)
+    return f"{found[0]} is not served here yet." if found else "Unknown request URL. Please check it for typos."
 
 
 def from_validation(error: RequestValidationError) -> APIError:
@@ -109,14 +127,17 @@ def _path(parts: Sequence[str | int]) -> str:
 
 
 async def _on_api_error(request: Request, error: Exception) -> Response:
-    headers, body = encode(cast(APIError, error))
-    response = Response(body, cast(APIError, error).status)
+    refused = cast(APIError, error)
+    if (record := request.scope.get(RECORD)) is not None:
+        record.error = refused.code or refused.type
+    headers, body = encode(refused)
+    response = Response(body, refused.status)
     response.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
     return response
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
-    return await _on_api_error(request, from_http(cast(HTTPException, error)))
+    return await _on_api_error(request, from_http(cast(HTTPException, error), request.scope["path"]))
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:

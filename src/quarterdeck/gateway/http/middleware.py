@@ -17,9 +17,11 @@ from typing import Protocol
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import APIError
 from quarterdeck.gateway.http import error_responses
-from quarterdeck.gateway.http.access_log import AccessLog, AccessRecord, printable
+from quarterdeck.gateway.http.access_log import CLIENT_DISCONNECTED, AccessLog, AccessRecord, printable
 from quarterdeck.gateway.http.asgi_exchange import abort_of
 from quarterdeck.gateway.http.callers import Caller, Callers
+from quarterdeck.gateway.http.credentials import credential
+from quarterdeck.gateway.http.error_responses import RECORD
 from quarterdeck.gateway.http.registry import BodyPolicy
 from quarterdeck.gateway.http.request_head import content_length
 from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST
@@ -35,10 +37,9 @@ PUBLIC = frozenset({"/healthz", "/readyz", "/metrics"})
 CRUD_BODY = BodyPolicy(max_bytes=1024 * 1024, seconds=30)
 """For objects of the admin API; the largest of them list a thousand models."""
 
-RECORD = "quarterdeck.record"
 PRINCIPAL = "quarterdeck.principal"
 CALLER = "quarterdeck.caller"
-"""Members of the scope."""
+"""Members of the scope, as RECORD."""
 
 
 class Authenticates(Protocol):
@@ -82,17 +83,21 @@ class ErrorBoundary:
         try:
             await self._app(scope, receive, sender.send)
         except APIError as error:
+            record.error = error.code or error.type
             await error_responses.send(sender.send, error)
         except asyncio.CancelledError:
             if not caller.was_stopped():
                 raise
+            record.error = CLIENT_DISCONNECTED
             if record.status:
                 abort_of(scope)()
             elif (stopped := caller.error()) is not None:
+                record.error = stopped.code
                 await error_responses.send(sender.send, stopped)
         except Exception:
             # The outermost edge: an unexpected exception is logged with its trace, and the client gets a 500.
             log.exception("unhandled error")
+            record.error = "internal_error"
             if record.status:
                 raise  # the answer has begun; uvicorn closes the connection, so that it does not look complete
             await error_responses.send(sender.send, error_responses.internal_error(record.request_id))
@@ -100,7 +105,8 @@ class ErrorBoundary:
             self._callers.leave(caller)
             route = scope.get("route")
             record.route = getattr(route, "path", record.route)
-            record.status = record.status or CLIENT_CLOSED_REQUEST
+            if not record.status:
+                record.status, record.error = CLIENT_CLOSED_REQUEST, CLIENT_DISCONNECTED
             self._access.close(record)
 
 
@@ -131,7 +137,7 @@ class DefaultDeny:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in PUBLIC:
-            principal = await self._authenticator.authenticate(authorization(scope["headers"]))
+            principal = await self._authenticator.authenticate(credential(scope["headers"]))
             scope[PRINCIPAL] = principal
             scope[RECORD].key = principal.key
         await self._app(scope, receive, send)
@@ -170,9 +176,3 @@ class BufferedBody:
             return messages.pop() if messages else await receive()
 
         await self._app(scope, replay, send)
-
-
-def authorization(headers: list[tuple[bytes, bytes]]) -> bytes | None:
-    """The Authorization header. Two of them count as none: a proxy in front may have read the other one."""
-    found = [value for name, value in headers if name == b"authorization"]
-    return found[0] if len(found) == 1 else None

@@ -18,7 +18,7 @@ from quarterdeck.settings.config import GatewayConfig
 
 MIB = 1024 * 1024
 
-_PARAMETER = re.compile(r"\{(\w+)\}")
+_PARAMETER = re.compile(r"\{(\w+)(:path)?\}")
 
 
 class BodyPolicy(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class Route(msgspec.Struct, frozen=True, eq=False):
     """Made by `buffered` and `streamed`."""
 
     path: str
-    """As it stands in the URL; `{name}` is a parameter of one segment."""
+    """As it stands in the URL; `{name}` is a parameter of one segment, `{name:path}` of one or more."""
     handler: Callable[[RequestHead, Any], Awaitable[Reply]]
     body: BodyPolicy
     method: str
@@ -90,6 +90,7 @@ class Registry:
             self._exact[route.method, route.path] = route
             if route.method == "POST":
                 self.posts[route.path.encode("ascii")] = route
+        self._paths = frozenset(path for _, path in self._exact)
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
         """The route of a request and the values of its path's parameters."""
@@ -100,11 +101,15 @@ class Registry:
                 return route, match.groupdict()
         return None
 
+    def knows(self, path: str) -> bool:
+        """Whether a route has this path, for any method."""
+        return path in self._paths or any(pattern.fullmatch(path) for pattern, _ in self._templates)
+
 
 def _pattern(template: str) -> re.Pattern[str]:
-    literals_and_names = _PARAMETER.split(template)
-    parts = [
-        f"(?P<{part}>[^/]+)" if is_name else re.escape(part)
-        for is_name, part in zip([False, True] * len(literals_and_names), literals_and_names, strict=False)
-    ]
-    return re.compile("".join(parts))
+    pattern, at = "", 0
+    for parameter in _PARAMETER.finditer(template):
+        segments = ".+" if parameter[2] else "[^/]+"
+        pattern += f"{re.escape(template[at : parameter.start()])}(?P<{parameter[1]}>{segments})"
+        at = parameter.end()
+    return re.compile(pattern + re.escape(template[at:]))

@@ -1,8 +1,13 @@
 """What a handler learns of a request beside its body."""
 
 from quarterdeck.accounting.principal import Principal
+from quarterdeck.gateway.http.credentials import KEY_HEADERS, one_of
 
 Header = tuple[bytes, bytes]
+
+_READ = frozenset(
+    (b"cache-control", b"content-length", b"content-encoding", b"x-client-request-id", b"authorization", *KEY_HEADERS)
+)
 
 MAX_DIGITS = 20
 """Of a Content-Length: as many as the largest number of 64 bits has."""
@@ -45,24 +50,22 @@ class RequestHead:
         self.content_encoding = b""
         self.forwarded: tuple[Header, ...] = ()
         """Headers that an engine may see."""
-        keys = 0
         for name, value in headers:
-            if name == b"authorization":
-                keys += 1
-                self.authorization = value
-            elif name == b"content-length":
-                self.content_length = content_length(value)
-            elif name == b"x-client-request-id":
-                self.client_id = value
-            elif name == b"content-encoding":
-                self.content_encoding = value
-            else:
-                if name == b"cache-control":
+            if name in _READ:
+                if name == b"authorization":
+                    self.authorization = value if self.authorization is None else one_of(self.authorization, value)
+                elif name == b"content-length":
+                    self.content_length = content_length(value)
+                elif name == b"cache-control":
                     self.cache_control += b"," + value if self.cache_control else value
-                if name in forward:
-                    self.forwarded += ((name, value),)
-        if keys > 1:  # a proxy in front may have read the other one
-            self.authorization = None
+                elif name == b"x-client-request-id":
+                    self.client_id = value
+                elif name == b"content-encoding":
+                    self.content_encoding = value
+                else:
+                    self.authorization = one_of(self.authorization, b"Bearer " + value)
+            if name in forward:
+                self.forwarded += ((name, value),)
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that name."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from quarterdeck.errors import APIError, BadRequestError
 from quarterdeck.gateway.http import error_responses
-from quarterdeck.gateway.http.access_log import AccessLog, AccessRecord, printable
+from quarterdeck.gateway.http.access_log import CLIENT_DISCONNECTED, AccessLog, AccessRecord, printable
 from quarterdeck.gateway.http.asgi_exchange import AsgiExchange
 from quarterdeck.gateway.http.body_stream import BodyStream
 from quarterdeck.gateway.http.callers import Caller, Callers
@@ -20,6 +20,7 @@ from quarterdeck.gateway.http.exchange import Exchange
 from quarterdeck.gateway.http.middleware import Authenticates
 from quarterdeck.gateway.http.registry import Registry, Route
 from quarterdeck.gateway.http.request_head import RequestHead
+from quarterdeck.gateway.http.spellings import spelled
 from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, Reply, Stream
 from quarterdeck.net.asgi import ASGIApp, ClientGoneError, Receive, Scope, Send
 from quarterdeck.protocol import sse
@@ -52,7 +53,14 @@ class RequestLifecycle:
         self._callers = callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (found := self.registry.find(scope["method"], scope["path"])) is not None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        found = self.registry.find(scope["method"], scope["path"])
+        if found is None and (path := spelled(scope["path"], self.registry.knows)) is not None:
+            scope = {**scope, "path": path}
+            found = self.registry.find(scope["method"], path)
+        if found is not None:
             route, parameters = found
             head = RequestHead(scope["path"], scope["headers"], self._forward.current)
             head.parameters, head.query = parameters, scope["query_string"]
@@ -84,15 +92,17 @@ class RequestLifecycle:
         except APIError as error:
             await self._refuse(error, exchange, caller, record)
         except ClientGoneError:
-            pass  # the record says so
+            record.error = CLIENT_DISCONNECTED
         except asyncio.CancelledError:
             if not caller.was_stopped():
                 raise
+            record.error = CLIENT_DISCONNECTED
             if (stopped := caller.error()) is not None:
                 await self._refuse(stopped, exchange, caller, record)
         except Exception:
             # The outermost edge: an unexpected exception is logged with its trace, and the client gets a 500.
             log.exception("unhandled error")
+            record.error = "internal_error"
             if caller.is_answered:
                 exchange.abort()  # an incomplete answer must not look complete
             else:
@@ -158,12 +168,15 @@ class RequestLifecycle:
             await stream.pump(exchange)
         finally:
             await stream.aclose()
+            if (failure := getattr(stream, "error", None)) is not None:
+                record.error = failure.code or failure.type
         caller.is_settled = True
         caller.deadline = monotonic() + write_seconds
         await exchange.end()
 
     async def _refuse(self, error: APIError, exchange: Exchange, caller: Caller, record: AccessRecord) -> None:
         """Send an error: as a response, or as the last event of a stream that has begun."""
+        record.error = error.code or error.type
         if not caller.is_answered:
             headers, body = error_responses.encode(error)
             record.status = error.status

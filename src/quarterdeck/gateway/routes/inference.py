@@ -6,6 +6,10 @@ from typing import Protocol
 from quarterdeck.gateway.http.registry import Route
 from quarterdeck.gateway.http.request_head import RequestHead
 from quarterdeck.inference.call import Head, Operation, Reply
+from quarterdeck.protocol.requests import with_model
+
+DEPLOYMENTS = "/openai/deployments/{name:path}"
+"""Azure's paths name the model; its query (`api-version`) is ignored."""
 
 
 class Pipeline(Protocol):
@@ -15,14 +19,28 @@ class Pipeline(Protocol):
 
 
 def routes(pipeline: Pipeline) -> list[Route]:
-    return [_route(pipeline, operation) for operation in Operation]
+    azure = (Operation.CHAT, Operation.COMPLETIONS, Operation.EMBEDDINGS)
+    return [
+        *(_route(pipeline, operation) for operation in Operation),
+        *(_deployment_route(pipeline, operation) for operation in azure),
+    ]
 
 
 def _route(pipeline: Pipeline, operation: Operation) -> Route:
     # Not a coroutine function: the pipeline's own coroutine is awaited directly.
     def call(head: RequestHead, body: bytes) -> Awaitable[Reply]:
-        return pipeline.call(
-            Head(head.request_id, operation, head.principal, head.started, head.forwarded, head.cache_control), body
-        )
+        return pipeline.call(_head(head, operation), body)
 
     return Route.buffered(operation.path, call)
+
+
+def _deployment_route(pipeline: Pipeline, operation: Operation) -> Route:
+    async def call(head: RequestHead, body: bytes) -> Reply:
+        name = (head.parameters or {})["name"]
+        return await pipeline.call(_head(head, operation), with_model(body, name))
+
+    return Route.buffered(DEPLOYMENTS + operation.path.removeprefix("/v1"), call)
+
+
+def _head(head: RequestHead, operation: Operation) -> Head:
+    return Head(head.request_id, operation, head.principal, head.started, head.forwarded, head.cache_control)

@@ -39,6 +39,13 @@ class Heartbeats:
         self._every = every
         self._reply: Reply | None = None
         self._is_closed = False
+        self._failure: APIError | None = None
+
+    @property
+    def error(self) -> APIError | None:
+        """What the client was sent as the last event."""
+        stream = None if self._reply is None else self._reply.stream
+        return self._failure or getattr(stream, "error", None)
 
     async def pump(self, sink: Sink) -> None:
         if self._is_closed:
@@ -50,6 +57,7 @@ class Heartbeats:
         try:
             reply = self._reply = self._task.result()
         except APIError as error:
+            self._failure = error
             last = sse.error_event(error)
         else:
             if reply.stream is not None:

@@ -46,6 +46,7 @@ class Relay:
         "_seam",
         "_stream",
         "_tap",
+        "error",
     )
 
     def __init__(
@@ -72,6 +73,8 @@ class Relay:
         self._seam: Seam | None = None
         self._failure: APIError | None = None
         self._is_over = False
+        self.error: APIError | None = None
+        """What the client was sent as the last event."""
 
     async def pump(self, sink: Sink) -> None:
         while not self._is_over:
@@ -178,6 +181,7 @@ class Relay:
         self._end("cancelled", None, self._stream.close)
 
     def _fail(self, error: APIError) -> bytes:
+        self.error = error
         self._end("error", error, self._stream.close)
         return sse.error_event(error)
 

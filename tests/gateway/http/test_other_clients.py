@@ -1,0 +1,110 @@
+"""What the clients of other platforms send: Azure's paths, other headers for the key, other spellings of a path."""
+
+import json
+
+import pytest
+from tests.gateway.fakes import ADMIN, USER
+from tests.gateway.http.connections import Bench
+
+from quarterdeck.errors import RateLimitError
+from quarterdeck.inference.call import Operation
+
+KEYS = [f"authorization: Bearer {USER}", f"api-key: {USER}", f"x-api-key: {USER}"]
+
+
+async def post(bench: Bench, path: str, body: bytes = b"{}", *headers: str) -> tuple[int, dict]:  # type: ignore[type-arg]
+    peer = await bench.connect()
+    lines = [f"POST {path} HTTP/1.1", "host: x", f"content-length: {len(body)}", *(headers or KEYS[:1])]
+    await peer.send("\r\n".join([*lines, "", ""]).encode() + body)
+    return await peer.answer()
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/openai/deployments/chat/chat/completions?api-version=1"])
+async def test_a_key_is_taken_from_each_of_the_headers(bench: Bench, path: str, key: str) -> None:
+    assert (await post(bench, path, b"{}", key))[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/nothing", "/admin/keys"])
+async def test_two_different_keys_are_a_401(bench: Bench, path: str) -> None:
+    for other in (f"api-key: {ADMIN}", f"x-api-key: {ADMIN}", f"authorization: Bearer {ADMIN}"):
+        status, answer = await post(bench, path, b"{}", KEYS[0], other)
+        assert (status, answer["error"]["code"]) == (401, "ambiguous_api_key")
+    assert bench.pipeline.calls == []
+
+
+async def test_the_same_key_twice_is_one(bench: Bench) -> None:
+    assert (await post(bench, "/v1/chat/completions", b"{}", *KEYS))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "operation", "model"),
+    [
+        ("/openai/deployments/chat/chat/completions?api-version=2024-10-21", Operation.CHAT, "chat"),
+        ("/openai/deployments/chat/completions", Operation.COMPLETIONS, "chat"),
+        ("/openai/deployments/org/emb/embeddings?api-version=preview", Operation.EMBEDDINGS, "org/emb"),
+        ("/openai/deployments/org%2Femb/embeddings", Operation.EMBEDDINGS, "org/emb"),
+        ("//openai/deployments/chat/chat/completions/", Operation.CHAT, "chat"),
+    ],
+)
+@pytest.mark.parametrize("body", [b'{"a":1}', b'{"model":null,"a":1}'])
+async def test_azures_paths_name_the_model(
+    bench: Bench, path: str, operation: Operation, model: str, body: bytes
+) -> None:
+    assert (await post(bench, path, body))[0] == 200
+    ((head, sent),) = bench.pipeline.calls
+    assert head.operation is operation
+    assert json.loads(sent) == {"a": 1, "model": model}
+
+
+async def test_a_body_that_names_the_same_model_stays_as_it_is(bench: Bench) -> None:
+    body = b'{ "model": "chat" }'
+    assert (await post(bench, "/openai/deployments/chat/chat/completions", body))[0] == 200
+    assert bench.pipeline.calls[0][1] == body
+
+
+async def test_a_body_that_names_another_model_is_a_400(bench: Bench) -> None:
+    status, answer = await post(bench, "/openai/deployments/chat/chat/completions", b'{"model":"other"}')
+    assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, "model_mismatch", "model")
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"nonsense", b'{"model":"a","model":"b"}', b"\xff"])
+async def test_a_bad_body_is_a_400_on_azures_paths(bench: Bench, body: bytes) -> None:
+    status, answer = await post(bench, "/openai/deployments/chat/chat/completions", body)
+    assert (status, answer["error"]["type"]) == (400, "invalid_request_error")
+
+
+@pytest.mark.parametrize("path", ["/openai/v1/chat/completions", "/chat/completions", "//v1/v1/chat/completions/"])
+async def test_other_spellings_reach_the_same_route(bench: Bench, path: str) -> None:
+    assert (await post(bench, path))[0] == 200
+    bench.pipeline.answer = RateLimitError("no")
+    assert (await post(bench, path))[0] == 429
+    assert (await post(bench, path, b"{}", "authorization: Bearer no"))[0] == 401
+
+
+@pytest.mark.parametrize("path", ["/openai/models", "/openai/v1/models", "/models", "/v1/models/"])
+async def test_models_are_listed_under_other_spellings(bench: Bench, path: str) -> None:
+    peer = await bench.connect()
+    await peer.send(f"GET {path} HTTP/1.1\r\nhost: x\r\n{KEYS[1]}\r\n\r\n".encode())
+    status, answer = await peer.answer()
+    assert (status, answer["object"]) == (200, "list")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/responses", "/v1/responses is not served here yet."),
+        ("/v1/files/file_1/content", "/v1/files is not served here yet."),
+        ("/v1/audio/speech", "/v1/audio is not served here yet."),
+        ("/v1/messages", "/v1/messages is not served here yet."),
+        ("/api/chat", "/api/chat is not served here yet."),
+        ("/v1/nothing", "Unknown request URL."),
+        ("/v1/responsesx", "Unknown request URL."),
+    ],
+)
+async def test_an_unknown_path_says_what_is_served(bench: Bench, path: str, said: str) -> None:
+    status, answer = await post(bench, path)
+    assert (status, answer["error"]["code"]) == (404, "unknown_url")
+    assert answer["error"]["message"].startswith(said)
+    assert "This gateway serves /v1/chat/completions" in answer["error"]["message"]
+    assert (await post(bench, path, b"{}", "x: y"))[0] == 401
