@@ -113,7 +113,7 @@ async def test_scripts_that_redis_forgot_run_all_the_same(redis: Redis) -> None:
 
 async def settle_together(redis: Redis, scope_set: ScopeSet, bills: list[RequestRecord]) -> int:
     command = commit.settle_command([commit.arguments_of(bill) for bill in bills], scope_set)
-    return int(await redis.execute(scripts.SETTLE, command))
+    return int(await redis.execute(scripts.SETTLE, command, ORG))
 
 
 async def test_requests_are_settled_together_as_they_are_one_by_one(redis: Redis) -> None:

@@ -183,6 +183,9 @@ class FakeRedis:
         if self.error is not None:
             raise self.error
 
+    async def probe(self) -> None:
+        await self.call("DEL")
+
 
 class FakeDatabase:
     def __init__(self) -> None:

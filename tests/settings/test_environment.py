@@ -44,7 +44,7 @@ def test_an_empty_variable_is_an_unset_one(home: Path) -> None:
 @pytest.mark.parametrize("folder", ["/a b/c", "/100%41/x", "/what?/x", "/number#1/x"])
 def test_a_state_folder_may_have_any_name(folder: str) -> None:
     environment = Environment.read({"QUARTERDECK_STATE": folder})
-    assert RedisAddress.parse(environment.redis_url).path == f"{folder}/redis/redis.sock"
+    assert RedisAddress.parse(environment.redis_url).servers[0].path == f"{folder}/redis/redis.sock"
 
 
 @pytest.mark.parametrize(

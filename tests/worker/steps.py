@@ -56,13 +56,16 @@ class _SteppedRedis:
         self._redis = redis
         self._steps = steps
 
-    async def call(self, *words: Word) -> Any:
-        await self._steps.turn()
-        return await self._redis.call(*words)
+    is_cluster = False
 
-    async def execute(self, script: Script, command: bytes) -> Any:
+    async def call(self, *words: Word, tag: str | None = None) -> Any:
         await self._steps.turn()
-        return await self._redis.execute(script, command)
+        return await self._redis.call(*words, tag=tag)
+
+    async def execute(self, script: Script, command: bytes, tag: str) -> Any:
+        await self._steps.turn()
+        return await self._redis.execute(script, command, tag)
 
     async def run(self, script: Script, keys: list[Word], args: list[Word]) -> Any:
-        return await self.execute(script, script.command(keys, args))
+        await self._steps.turn()
+        return await self._redis.run(script, keys, args)

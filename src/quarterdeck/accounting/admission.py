@@ -72,7 +72,7 @@ class Admission(msgspec.Struct):
 
 async def reserve(redis: Redis, wanted: Reservation) -> Admission:
     """Admit one request. Raises RedisUnavailableError and RedisError."""
-    (answer,) = await redis.execute(RESERVE, reserve_command([wanted]))
+    (answer,) = await redis.execute(RESERVE, reserve_command([wanted]), wanted.scope_set.org)
     return read_admission(answer, wanted.scope_set)
 
 

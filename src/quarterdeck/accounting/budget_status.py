@@ -45,7 +45,7 @@ class BudgetReader:
         if budget is None:
             return None
         try:
-            money, clock = await asyncio.gather(read_money(self._redis, org, scope), self._redis.call("TIME"))
+            money, clock = await asyncio.gather(read_money(self._redis, org, scope), self._redis.call("TIME", tag=org))
         except (RedisUnavailableError, RedisError):  # the rest of the object can be shown all the same
             return None
         return status_of(budget, money, int(clock[0])).as_json()

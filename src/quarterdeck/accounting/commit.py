@@ -40,21 +40,22 @@ class Note(msgspec.Struct, frozen=True):
 async def settle(redis: Redis, record: RequestRecord, scope_set: ScopeSet) -> bool:
     """Commit the record; False where it was committed before. Raises RedisUnavailableError and RedisError: the caller
     still has the record."""
-    return bool(await redis.execute(SETTLE, settle_command([arguments_of(record)], scope_set)))
+    return bool(await redis.execute(SETTLE, settle_command([arguments_of(record)], scope_set), scope_set.org))
 
 
 async def settle_note(redis: Redis, note: Note) -> bool:
     """Commit the record of a note. Returns and raises as `settle`."""
     org = note.record.org
     command = _command(org, [arguments_of(note.record)], *settle_arguments(org, note.scopes))
-    return bool(await redis.execute(SETTLE, command))
+    return bool(await redis.execute(SETTLE, command, org))
 
 
 async def release(redis: Redis, reservation: Reservation) -> None:
     """Return everything but the request, without a record: it was refused after it was admitted. Raises as `settle`."""
     scope_set = reservation.scope_set
     released: Arguments = (reservation.id, SETTLED_SECONDS, "released", b"", 0, 0, 0)
-    await redis.execute(SETTLE, _command(scope_set.org, [released], scope_set.settle_keys, scope_set.settle_plan))
+    command = _command(scope_set.org, [released], scope_set.settle_keys, scope_set.settle_plan)
+    await redis.execute(SETTLE, command, scope_set.org)
 
 
 def arguments_of(record: RequestRecord) -> Arguments:

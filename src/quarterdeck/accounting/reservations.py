@@ -13,7 +13,7 @@ from typing import Any
 from quarterdeck.accounting import commit
 from quarterdeck.accounting.admission import Reservation, reserve_command
 from quarterdeck.accounting.scripts import RESERVE
-from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
+from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, is_to_be_resent
 from quarterdeck.net.redis_batches import TurnBatches
 from quarterdeck.net.tasks import Spawn
 
@@ -50,7 +50,7 @@ class _ReservationBatch:
                 future.set_result(answer)
 
     def set_exception(self, error: Exception, /) -> None:
-        if is_unknown_script(error):
+        if is_to_be_resent(error):
             self._reservations.send_again(self)
             return
         for future in self.futures:
@@ -84,18 +84,19 @@ class Reservations:
         return future
 
     def send_again(self, batch: _ReservationBatch) -> None:
-        """Send it from a task, which can wait for a connection and load the script."""
+        """Send it from a task, which can wait for a connection, load the script and follow a fail-over."""
         self._spawn(self._execute(batch))
 
     def _send(self, batch: _ReservationBatch) -> None:
-        if not self._redis.send(reserve_command(batch.wanted), batch):
+        if not self._redis.send(reserve_command(batch.wanted), batch, batch.wanted[0].scope_set.org):
             self.send_again(batch)
 
     async def _execute(self, batch: _ReservationBatch) -> None:
         batch.drop_cancelled()
         try:
             if batch.wanted:
-                batch.set_result(await self._redis.execute(RESERVE, reserve_command(batch.wanted)))
+                org = batch.wanted[0].scope_set.org
+                batch.set_result(await self._redis.execute(RESERVE, reserve_command(batch.wanted), org))
         except (RedisUnavailableError, RedisError) as error:
             for future in batch.futures:
                 if not future.done():

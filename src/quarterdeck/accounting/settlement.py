@@ -12,7 +12,7 @@ from quarterdeck.accounting.commit import Arguments, Note, arguments_of, settle_
 from quarterdeck.accounting.leases import NOTES_AT_ONCE, Leases
 from quarterdeck.accounting.record_spool import RecordSpool
 from quarterdeck.accounting.scopes import ScopeSet
-from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
+from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, is_to_be_resent
 from quarterdeck.net.redis_batches import TurnBatches
 from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.record import RequestRecord
@@ -98,7 +98,7 @@ class Settlement:
         if error is None:
             for record in batch.records:
                 self._leases.end(record.org, record.id)
-        elif is_unknown_script(error):
+        elif is_to_be_resent(error):
             self._settle_one_by_one(batch)
         else:
             for record in batch.records:
@@ -133,7 +133,7 @@ class Settlement:
 
     def _send(self, batch: _SettlementBatch) -> None:
         # The batch receives the reply itself: a task for it would be a tenth of what a request costs.
-        if self._redis.send(settle_command(batch.arguments, batch.scope_set), batch):
+        if self._redis.send(settle_command(batch.arguments, batch.scope_set), batch, batch.scope_set.org):
             self._sent.add(batch)
         else:
             self._settle_one_by_one(batch)

@@ -25,7 +25,7 @@ PROBE_SECONDS = 1.0
 
 
 class Redis(Protocol):
-    async def call(self, *words: str) -> Any: ...
+    async def probe(self) -> None: ...
 
 
 class Database(Protocol):
@@ -97,9 +97,7 @@ class Readiness:
         if self.clock() >= self._until:
             async with self._probing:
                 if self.clock() >= self._until:  # no other request has probed meanwhile
-                    redis, database = await asyncio.gather(
-                        _probe(lambda: self.redis.call("PING")), _probe(self.database.ping)
-                    )
+                    redis, database = await asyncio.gather(_probe(self.redis.probe), _probe(self.database.ping))
                     self._held = {"redis": redis, "database": database}
                     self._until = self.clock() + HELD_SECONDS
         return self._held

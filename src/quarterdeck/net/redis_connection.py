@@ -25,6 +25,20 @@ class RedisSilentError(RedisUnavailableError):
     """The command was sent and no reply came: a stalled Redis may still execute it when it resumes."""
 
 
+_NOT_SERVING = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "UNBLOCKED")
+"""First words of errors by which a server says that it is not the one to ask: a replica by now, not loaded yet, cut off
+from its primary or its replicas."""
+
+
+def is_not_serving(error: BaseException) -> bool:
+    """Whether a server replied that another one serves, or none: the command was not run and may be sent again."""
+    if not isinstance(error, RedisError):
+        return False
+    text = str(error)
+    # Redis 6 wraps the error of a command inside of a script: `ERR Error running script …: -READONLY You can't …`.
+    return text.startswith(_NOT_SERVING) or any(f" -{word} " in text for word in _NOT_SERVING)
+
+
 class Receiver(Protocol):
     """Takes the reply to one command: a future, or something lighter. Its methods must not raise."""
 
@@ -50,7 +64,9 @@ def pack_arguments(*words: Word) -> bytes:
 class RedisConnection(asyncio.Protocol):
     """An asyncio protocol. `reply_timeout`, in seconds, bounds the silence while replies are due; None: no bound.
 
-    `on_lost` is called once, when the connection is closed from either side.
+    `on_lost` is called once: when the connection is closed from either side, or when the server has replied that it is
+    not the one to ask (`is_not_serving`). Then no new commands are sent, and the connection is closed after the replies
+    that are due.
     """
 
     def __init__(self, on_lost: Callable[["RedisConnection"], None], reply_timeout: float | None) -> None:
@@ -63,6 +79,7 @@ class RedisConnection(asyncio.Protocol):
         self._outgoing: list[bytes] = []
         self._before_flush: deque[Callable[[], None]] = deque()
         self._is_flush_due = False
+        self._is_lost = False
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self.is_open = False
@@ -157,11 +174,16 @@ class RedisConnection(asyncio.Protocol):
                 if receiver.done():  # the caller stopped waiting
                     continue
                 if isinstance(reply, hiredis.ReplyError):
-                    receiver.set_exception(RedisError(str(reply)))
+                    error = RedisError(str(reply))
+                    if is_not_serving(error):
+                        self.retire()
+                    receiver.set_exception(error)
                 else:
                     receiver.set_result(reply)
         except hiredis.ProtocolError:
             self.abort()
+        if self._is_lost:
+            self._close_if_answered()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport, self.is_open = None, False
@@ -173,7 +195,22 @@ class RedisConnection(asyncio.Protocol):
                 receiver.set_exception(RedisSilentError("the connection to Redis was lost"))
                 if isinstance(receiver, asyncio.Future):
                     receiver.exception()  # mark it retrieved: its caller may be cancelled
-        self._on_lost(self)
+        self._lose()
+
+    def retire(self) -> None:
+        """Send no new commands, and close the connection after the replies that are due."""
+        self.is_open = False
+        self._lose()
+        self._loop.call_soon(self._close_if_answered)
+
+    def _close_if_answered(self) -> None:
+        if not self._receivers:
+            self.abort()
+
+    def _lose(self) -> None:
+        if not self._is_lost:
+            self._is_lost = True
+            self._on_lost(self)
 
     def abort(self) -> None:
         """Close at once. Commands in flight fail with RedisSilentError."""

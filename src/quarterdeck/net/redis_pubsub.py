@@ -12,7 +12,8 @@ from typing import Any
 import hiredis
 
 from quarterdeck.net.redis_address import RedisAddress
-from quarterdeck.net.redis_connection import pack
+from quarterdeck.net.redis_connection import RedisUnavailableError, pack
+from quarterdeck.net.redis_topology import locator_of
 
 log = logging.getLogger(__name__)
 
@@ -44,41 +45,57 @@ class Subscription:
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._address = RedisAddress.parse(url)
+        self._locator = locator_of(self._address)
         self._channel = channel
         self._on_state = on_state
         self._on_message = on_message
         self._ping_seconds = ping_seconds
         self._retry_seconds = retry_seconds
         self._is_down = False
+        self._locator.on_change = self._leave
+        self._writer: asyncio.StreamWriter | None = None
 
     async def run(self) -> None:
-        """Subscribe and listen until cancelled; reconnect after a failure."""
-        while True:
-            try:
-                await self._listen()
-            except (OSError, TimeoutError, UnicodeError, _LostError, hiredis.ProtocolError) as error:
-                if not self._is_down:  # logged once, not with each retry
-                    log.warning("lost the subscription to %s: %s", self._channel, str(error) or "no answer in time")
-                    self._is_down = True
-                    self._on_state(False)
-            await asyncio.sleep(self._retry_seconds)
+        """Subscribe and listen until cancelled; reconnect after a failure, to the server that serves by then."""
+        try:
+            while True:
+                await self._attempt()
+                await asyncio.sleep(self._retry_seconds)
+        finally:
+            await self._locator.close()
+
+    async def _attempt(self) -> None:
+        try:
+            await self._listen()
+        except (OSError, TimeoutError, UnicodeError, _LostError, RedisUnavailableError, hiredis.ProtocolError) as error:
+            if not self._is_down:  # logged once, not with each retry
+                log.warning("lost the subscription to %s: %s", self._channel, str(error) or "no answer in time")
+                self._is_down = True
+                self._on_state(False)
 
     async def _listen(self) -> None:
         async with asyncio.timeout(CONNECT_SECONDS):
             reader, writer = await self._connect()
+        self._writer = writer
         try:
             if auth := self._address.auth_command():
                 writer.write(pack(*auth))
             writer.write(pack("SUBSCRIBE", self._channel))
             await self._read(reader, writer)
         finally:
+            self._writer = None
             writer.close()
 
+    def _leave(self) -> None:
+        """Close the connection: another server is the primary by now."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        address = self._address
-        if address.path is not None:
-            return await asyncio.open_unix_connection(address.path)
-        return await asyncio.open_connection(address.host, address.port, ssl=address.ssl_context())
+        server = await self._locator.locate()
+        if server.path is not None:
+            return await asyncio.open_unix_connection(server.path)
+        return await asyncio.open_connection(server.host, server.port, ssl=self._address.ssl_context())
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         parser = hiredis.Reader()

@@ -231,7 +231,7 @@ class Worker:
         return EmbeddedServer(config), listening
 
     async def _check_redis(self) -> None:
-        await self._redis.call("PING")
+        await self._redis.probe()
 
     async def _check_database(self) -> None:
         await self.database.ping()

@@ -56,7 +56,7 @@ async def rebuild(redis: Redis, database: Database, org: str) -> int:
 
 async def _rebuild(redis: Redis, database: Database, org: str, cold: Sequence[ColdBudget], recount: Recount) -> int:
     async with spending(database, timeout=REBUILD_SECONDS / 2) as ledger:
-        second = int((await redis.call("TIME"))[0])
+        second = int((await redis.call("TIME", tag=org))[0])
         since = {period: period_start(period, second) for period in PERIODS[1:]}
         summed = await _sums(ledger, org, cold, since)
         begun = await recount.begin(cold)

@@ -11,13 +11,17 @@ from typing import Any
 
 from quarterdeck.accounting.redis_keys import rebuilding_key, stream_key
 from quarterdeck.net.lua_scripts import PackagedScript
-from quarterdeck.net.redis import Redis, RedisError
+from quarterdeck.net.redis import Redis, RedisError, tag_of
 
 LEDGER_GROUP = "ledger"
 TRACES_GROUP = "traces"
 FIELD = b"record"
 REBUILDING_SECONDS = 0.02
 """Interval at which a commit checks whether a budget rebuild has ended; one takes as long as a sum in the database."""
+
+POLL_SECONDS = 0.05
+POLL_SECONDS_PER_ORG = 0.0005
+"""Pause between two reads of all orgs' streams on a Redis Cluster: a 20th of a core for a thousand orgs."""
 
 
 def traces_key(org: str) -> str:
@@ -88,6 +92,8 @@ class Consumer:
 
     async def read(self, blocking: Redis, orgs: Sequence[str], *, count: int, block_ms: int) -> list[StreamEntry]:
         """Read new entries; [] if none arrived within `block_ms`. `blocking` is a connection for this read alone."""
+        if blocking.is_cluster and len(orgs) > 1:
+            return await self._poll(blocking, orgs, count, block_ms)
         keys = [self._key(org) for org in orgs]
         reply = await blocking.call(
             *("XREADGROUP", "GROUP", self._group, self._name, "COUNT", count, "BLOCK", block_ms),
@@ -95,6 +101,21 @@ class Consumer:
         )
         org_of = dict(zip((key.encode() for key in keys), orgs, strict=True))
         return [entry for key, items in reply or () for entry in _entries(org_of[key], items)]
+
+    async def _poll(self, redis: Redis, orgs: Sequence[str], count: int, block_ms: int) -> list[StreamEntry]:
+        """`read` on a Redis Cluster, where a command can wait for keys of one org only: one read for each, repeated."""
+        pause = max(POLL_SECONDS, POLL_SECONDS_PER_ORG * len(orgs))
+        for _ in range(max(1, round(block_ms / 1000 / pause))):
+            found = await asyncio.gather(*[self._read_now(redis, org, count) for org in orgs])
+            if any(found):
+                return [entry for entries in found for entry in entries]
+            await asyncio.sleep(pause)
+        return []
+
+    async def _read_now(self, redis: Redis, org: str, count: int) -> list[StreamEntry]:
+        key = self._key(org)
+        words = ("XREADGROUP", "GROUP", self._group, self._name, "COUNT", count, "STREAMS", key, ">")
+        return [entry for _, items in await redis.call(*words) or () for entry in _entries(org, items)]
 
     async def claim(self, org: str, *, count: int) -> list[StreamEntry]:
         """Claim entries that a consumer has not acknowledged within `idle_ms`. If it is alive, it finds them done."""
@@ -135,7 +156,7 @@ async def backlog(redis: Redis, key: str) -> Backlog:
     if not entries:
         return Backlog(0, 0.0)
     oldest = await redis.call("XRANGE", key, "-", "+", "COUNT", 1)
-    seconds, micros = await redis.call("TIME")
+    seconds, micros = await redis.call("TIME", tag=tag_of(key))
     born = int(oldest[0][0].split(b"-")[0]) / 1000 if oldest else float(seconds)
     return Backlog(entries, max(0.0, int(seconds) + int(micros) / 1e6 - born))
 

@@ -53,5 +53,6 @@ def kept(entry: Entry | None) -> Entry:
 async def store_entry(redis: Redis, org: str, key: str, entry: Entry, *, ttl_seconds: float, max_mb: float) -> bool:
     """Store one entry. False: there is no room for it."""
     prefix = store.command_prefix(org, entry.model, ttl_seconds, max_mb)
-    (is_stored,) = await redis.execute(store.STORE, store.store_command(prefix, [store.pack_entry(key, entry)]))
+    command = store.store_command(prefix, [store.pack_entry(key, entry)])
+    (is_stored,) = await redis.execute(store.STORE, command, org)
     return bool(is_stored)

@@ -11,7 +11,7 @@ from quarterdeck.inference.cache import store
 from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.cache.key import CacheQuery
 from quarterdeck.inference.cache.semantic import SemanticCache, SemanticQuery
-from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, is_unknown_script
+from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, is_to_be_resent
 from quarterdeck.net.redis_batches import TurnBatches
 from quarterdeck.net.tasks import Spawn
 
@@ -35,7 +35,7 @@ class WriteBehind:
     ) -> None:
         """Store the entry at the end of this turn. `max_mb` is the organisation's limit."""
         batch_key = (org, entry.model, query.policy.settings.ttl_seconds, max_mb)
-        batch = self._batches.batch(batch_key, lambda: _StoreBatch(self, store.command_prefix(*batch_key)))
+        batch = self._batches.batch(batch_key, lambda: _StoreBatch(self, org, store.command_prefix(*batch_key)))
         if semantic_query is not None:
             batch.semantic_queries.append((len(batch.entries), semantic_query, query))
         batch.entries.append((query.key, entry))
@@ -45,7 +45,7 @@ class WriteBehind:
     def _send(self, batch: "_StoreBatch") -> None:
         packed = [store.pack_entry(key, entry) for key, entry in batch.entries]  # cheaper all at once
         batch.command = store.store_command(batch.prefix, packed)
-        if not self.redis.send(batch.command, batch):
+        if not self.redis.send(batch.command, batch, batch.org):
             self.spawn(batch.send())
 
 
@@ -53,6 +53,7 @@ class _StoreBatch(msgspec.Struct, eq=False):
     """Answers that are stored by one command, and the receiver of its reply."""
 
     writes: WriteBehind
+    org: str
     prefix: bytes
     entries: list[tuple[str, Entry]] = []
     semantic_queries: list[tuple[int, SemanticQuery, CacheQuery]] = []
@@ -69,14 +70,14 @@ class _StoreBatch(msgspec.Struct, eq=False):
                 self.writes.semantic.remember(semantic_query, query.key, seconds=seconds)
 
     def set_exception(self, error: Exception, /) -> None:
-        if is_unknown_script(error):
+        if is_to_be_resent(error):
             self.writes.spawn(self.send())
         else:
             log.debug("could not cache answers: %s", error)
 
     async def send(self) -> None:
-        """Send the command when no connection is open, or again when Redis does not know the script."""
+        """Send the command when no connection is open, or again where it was not run."""
         try:
-            self.set_result(await self.writes.redis.execute(store.STORE, self.command))
+            self.set_result(await self.writes.redis.execute(store.STORE, self.command, self.org))
         except (RedisUnavailableError, RedisError) as error:
             log.debug("could not cache answers: %s", error)
