@@ -24,8 +24,8 @@ _REFUSED_BUT_SERVING = ("OOM", "MISCONF", "NOPERM")
 
 
 async def probe(connection: RedisConnection, key: str = PROBE_KEY, *, in_cluster: bool = False) -> None:
-    """Delete a key that is never there: a write without a trace. A replica would answer a PING, and can admit nothing and
-    settle nothing.
+    """Delete a key that is never there: a write without a trace. A replica answers PING, but can admit and settle
+    nothing.
 
     Raises RedisUnavailableError where the server is a replica, loads its file, or is none that we can use. Where it has
     no memory, no disk or no right for this key, it is there, and the commands will meet the same.
