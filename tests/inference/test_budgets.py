@@ -1,0 +1,266 @@
+"""What budgets hold for requests on their way through the pipeline, and what they pay for."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.accounting.spending import ORG, a_scope, money, spent_and_held, trust
+from tests.inference.bench import Bench, refused
+from tests.inference.engines import and_wait
+from tests.inference.making import SAID, STREAM, a_head, a_principal, answer, as_json, by
+from tests.net.upstream import Peer, Upstream, answering, response
+
+from quarterdeck.accounting.principal import Principal
+from quarterdeck.accounting.redis_keys import cold_key
+from quarterdeck.accounting.scopes import Scope
+from quarterdeck.errors import InsufficientQuotaError, RateLimitError, ServiceUnavailableError
+from quarterdeck.inference.call import Operation
+from quarterdeck.net.http_client import HttpClient
+from quarterdeck.net.redis import Redis
+from quarterdeck.settings.limits import Limits
+
+KEY = "key:key_1"
+DOWN = response(b'{"error":{"message":"down"}}', status=503)
+FREE = """
+models:
+  - {name: free, endpoints: [{url: "http://unused"}]}
+  - {name: n, endpoints: [{url: "http://unused"}], price: {input: "10", output: "20"}}
+  - {name: cheap, endpoints: [{url: "http://unused"}], price: {input: "0.01", output: "0.01"}}
+routes:
+  - {name: r, targets: [{model: free}], fallbacks: [{model: n}]}
+  - {name: s, targets: [{model: free}], fallbacks: [{model: n}, {model: cheap}]}
+"""
+
+
+def who(amount: int, *, limits: Limits | None = None, warns: bool = False) -> Principal:
+    return a_principal(limits=limits or Limits(), scopes=(a_scope(KEY, amount, warns=warns),))
+
+
+@pytest.fixture
+def routed(redis: Redis, tmp_path: Path, client: HttpClient) -> Bench:
+    return Bench(redis, tmp_path, client, config=FREE)
+
+
+async def test_a_free_model_is_answered_without_money_and_its_paid_fallback_is_not(routed: Bench) -> None:
+    principal = who(1)
+    await trust(routed.redis, *principal.scopes)
+    async with (
+        Upstream(answering(response(answer()), *[DOWN] * 9)) as free,
+        Upstream(answering(*[response(answer())] * 9)) as n,
+    ):
+        routed.add(free, model="free")
+        routed.add(n, model="n")
+        assert (await routed.ask(by("r"), principal=principal)).status == 200
+        await refused(InsufficientQuotaError, routed, by("r"), principal=principal)
+        assert not n.requests
+        await routed.drain()
+        assert await spent_and_held(routed.redis, KEY) == [(0, 0)]
+        # A budget that has the money pays for the fallback.
+        rich = who(10**6)
+        await trust(routed.redis, *rich.scopes)
+        assert (await routed.ask(by("r"), principal=rich)).status == 200
+        await routed.drain()
+        assert await spent_and_held(routed.redis, KEY) == [(130, 0)]
+
+
+async def test_a_fallback_that_is_too_dear_is_skipped_for_one_that_is_not(routed: Bench) -> None:
+    principal = who(1000)
+    await trust(routed.redis, *principal.scopes)
+    async with (
+        Upstream(answering(*[DOWN] * 3)) as free,
+        Upstream(answering(response(answer()))) as n,
+        Upstream(answering(response(answer()))) as cheap,
+    ):
+        for engine, model in ((free, "free"), (n, "n"), (cheap, "cheap")):
+            routed.add(engine, model=model)
+        assert (await routed.ask(by("s"), principal=principal)).status == 200
+        assert not n.requests
+        assert cheap.requests
+
+
+async def test_a_fallback_of_a_model_without_an_endpoint_is_paid_for_as_well(routed: Bench) -> None:
+    principal = who(1)
+    await trust(routed.redis, *principal.scopes)
+    async with Upstream(answering(response(answer()))) as n:
+        routed.add(n, model="n")
+        await refused(InsufficientQuotaError, routed, by("r"), principal=principal)
+        assert not n.requests
+
+
+async def test_a_budget_that_only_warns_pays_for_the_fallback(routed: Bench) -> None:
+    principal = who(1, warns=True)
+    await trust(routed.redis, *principal.scopes)
+    async with Upstream(answering(DOWN)) as free, Upstream(answering(response(answer()))) as n:
+        routed.add(free, model="free")
+        routed.add(n, model="n")
+        assert (await routed.ask(by("r"), principal=principal)).status == 200
+        await routed.drain()
+        assert await spent_and_held(routed.redis, KEY) == [(130, 0)]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"prompt": ["Say"] * 500, "max_tokens": 1000},
+        {"prompt": [[7, 8]] * 500, "max_tokens": 1000},
+        {"prompt": "Say", "max_tokens": 1000, "best_of": 500},
+        {"prompt": "Say", "max_tokens": 1000, "n": 500},
+    ],
+)
+async def test_every_prompt_and_candidate_is_held(bench: Bench, asked: dict[str, Any]) -> None:
+    principal = who(20_000)
+    await trust(bench.redis, *principal.scopes)
+    async with Upstream(answering(response(answer()))) as engine:
+        bench.add(engine)
+        head = a_head(Operation.COMPLETIONS, principal=principal)
+        await refused(InsufficientQuotaError, bench, {"model": "m", **asked}, head=head)
+        assert not engine.requests
+
+
+async def test_token_ids_count_in_limits(bench: Bench) -> None:
+    limits = Limits(tokens_per_minute=1000)
+    principal = a_principal(limits=limits, scopes=(Scope(KEY, limits),))
+    ids = {"model": "m", "prompt": [7] * 900, "max_tokens": 1}
+    async with Upstream(answering(and_wait())) as engine:
+        bench.add(engine)
+        first = asyncio.create_task(bench.ask(ids, a_head(Operation.COMPLETIONS, principal=principal)))
+        await engine.arrived.wait()
+        await refused(RateLimitError, bench, ids, head=a_head(Operation.COMPLETIONS, principal=principal))
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+    await bench.drain()
+
+
+async def test_a_keys_own_limit_is_what_is_held(bench: Bench) -> None:
+    principal = who(1000, limits=Limits(max_tokens=5))
+    await trust(bench.redis, *principal.scopes)
+    async with Upstream(answering(response(answer()))) as engine:
+        bench.add(engine)
+        assert (await bench.ask(principal=principal)).status == 200
+        assert engine.requests[0].json["max_completion_tokens"] == 5
+
+
+async def test_a_picture_holds_little_and_costs_little_when_its_client_leaves(bench: Bench) -> None:
+    principal = who(500_000)
+    await trust(bench.redis, *principal.scopes)
+    parts = [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "iVBO" * 350_000}},
+    ]
+    asked = {"model": "m", "messages": [{"role": "user", "content": parts}], "max_tokens": 10, "stream": True}
+    async with Upstream(answering(and_wait(*SAID[:1]))) as engine:
+        bench.add(engine, kind="openai")
+        reply = await bench.ask(asked, principal=principal)
+        assert 2048 < (await money(bench.redis, KEY)).held < 5000
+        assert reply.stream is not None
+        await reply.stream.aclose()
+        record = await bench.record()
+        assert (record.status, record.usage_source) == ("cancelled", "estimated")
+        assert 2048 < record.input_tokens < 2500
+
+
+async def test_an_answer_without_a_limit_is_sent_what_is_held_for_it(bench: Bench) -> None:
+    rich, poor = who(10**6), who(1500)
+    async with Upstream(answering(*[response(answer())] * 9)) as engine:
+        bench.add(engine)
+        for principal, least, most in ((rich, 4096, 4096), (poor, 600, 740)):
+            await trust(bench.redis, *principal.scopes)
+            await bench.ask(principal=principal)
+            sent = engine.requests[-1].json["max_completion_tokens"]
+            assert isinstance(sent, int)
+            assert least <= sent <= most
+        unlimited = who(10**6, warns=True)
+        await bench.ask(principal=unlimited)
+        assert "max_completion_tokens" not in engine.requests[-1].json
+        await bench.drain()
+
+
+async def test_a_prompt_is_counted_where_the_upper_bound_is_too_much(bench: Bench) -> None:
+    asked = {"model": "m", "messages": [{"role": "user", "content": "lazy dogs " * 400}], "max_tokens": 10}
+    principal = who(1500)
+    await trust(bench.redis, *principal.scopes)
+
+    async def engine_says(peer: Peer) -> None:
+        while True:
+            seen = await peer.request()
+            counted = {"count": 820, "tokens": []}
+            await peer.say(response(as_json(counted) if seen.path == "/tokenize" else answer()))
+
+    async with Upstream(engine_says) as engine:
+        bench.add(engine)
+        assert (await bench.ask(asked, principal=principal)).status == 200
+        assert [seen.path for seen in engine.requests] == ["/tokenize", "/v1/chat/completions"]
+        # A budget that has too little for any count of the prompt is refused without one.
+        await trust(bench.redis, *who(30).scopes)
+        await refused(InsufficientQuotaError, bench, asked, principal=who(30))
+        assert len(engine.requests) == 2
+        await bench.drain()
+
+
+async def test_a_request_waits_until_a_new_budget_is_counted(bench: Bench) -> None:
+    principal = who(10**6)
+    async with Upstream(answering(response(answer()))) as engine:
+        bench.add(engine)
+        asking = asyncio.create_task(bench.ask(principal=principal))
+        while not await bench.redis.call("SCARD", cold_key(ORG)):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await trust(bench.redis, *principal.scopes)  # as the worker does
+        assert (await asking).status == 200
+        await bench.drain()
+
+
+async def test_a_request_that_leaves_while_it_waits_for_a_budget_holds_nothing(bench: Bench) -> None:
+    principal = who(10**6)
+    asking = asyncio.create_task(bench.ask(principal=principal))
+    await asyncio.sleep(0.05)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await bench.drain()
+    assert await bench.reservations() == 0
+    assert not bench.seen
+
+
+async def test_a_large_stream_of_a_small_key_leaves_its_teams_tokens(bench: Bench) -> None:
+    small, team = Limits(tokens_per_minute=1000), Scope("team:default", Limits(tokens_per_minute=20_000))
+    greedy = a_principal(limits=small, scopes=(Scope(KEY, small), team))
+    mate = a_principal(key="key_2", scopes=(team,))
+    async with Upstream(answering(and_wait(SAID[0]), and_wait(SAID[0]))) as engine:
+        bench.add(engine)
+        reply = await bench.ask({**STREAM, "max_tokens": 2**31 - 1}, principal=greedy)
+        assert reply.stream is not None
+        other = await bench.ask({**STREAM, "max_tokens": 100}, principal=mate)
+        assert other.stream is not None
+        error = await refused(RateLimitError, bench, STREAM, principal=greedy)
+        assert int(error.retry_after or 0) <= 60
+        await reply.stream.aclose()
+        await other.stream.aclose()
+    await bench.drain()
+
+
+async def test_an_overdrawn_bucket_says_to_come_back_within_a_minute(bench: Bench) -> None:
+    limits = Limits(tokens_per_minute=10)
+    principal = a_principal(limits=limits, scopes=(Scope(KEY, limits),))
+    said = answer(usage={"prompt_tokens": 7, "completion_tokens": 100_000, "total_tokens": 100_007})
+    async with Upstream(answering(response(said))) as engine:
+        bench.add(engine)
+        await bench.ask(principal=principal)
+        await bench.drain()
+        error = await refused(RateLimitError, bench, principal=principal)
+        assert error.retry_after == 60
+
+
+async def test_without_redis_no_paid_fallback_is_called_for_a_budget_that_denies(
+    own_redis_server: Any, tmp_path: Path, client: HttpClient
+) -> None:
+    own_redis_server.stop()
+    redis = Redis(own_redis_server.url())
+    bench = Bench(redis, tmp_path, client, config=FREE)
+    async with Upstream(answering(response(answer()), DOWN)) as free, Upstream(answering(response(answer()))) as n:
+        bench.add(free, model="free")
+        bench.add(n, model="n")
+        assert (await bench.ask(by("r"), principal=who(10**6))).status == 200
+        await refused(ServiceUnavailableError, bench, by("r"), principal=who(10**6))
+        assert not n.requests
+    await bench.drain()
+    await redis.close()
