@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from quarterdeck import processes
 from quarterdeck.cli import state
 
@@ -14,11 +16,36 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_the_folder_is_this_users_only(tmp_path: Path) -> None:
+def test_new_folders_are_this_users_only(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    assert state.prepare(folder) == []
+    assert {mode(path) for path in (folder, folder / "redis", folder / "logs", folder / "spool")} == {0o700}
+
+
+def test_a_readable_folder_is_reported_and_not_changed(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     folder.mkdir(mode=0o755)
-    state.prepare(folder)
-    assert {mode(path) for path in (folder, folder / "redis", folder / "logs")} == {0o700}
+    assert state.prepare(folder) == [
+        f"{folder} is readable by other users (mode 0755): run `chmod 700 {folder}`",
+    ]
+    assert (mode(folder), mode(folder / "redis")) == (0o755, 0o700)
+
+
+@pytest.mark.parametrize("where", ["state", "state/redis", "state/logs", "state/spool"])
+def test_a_folder_that_others_can_write_to_is_refused(where: str, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    folder = tmp_path / where
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o777)
+    with pytest.raises(state.StateError, match=r"is writable by other users \(mode 0777\): run `chmod 700 "):
+        state.prepare(tmp_path / "state")
+    assert mode(folder) == 0o777
+
+
+def test_another_users_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(state.StateError, match=r"belongs to another user \(uid \d+\): set QUARTERDECK_STATE"):
+        state.prepare(tmp_path)
 
 
 def test_a_second_up_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ async def test_an_adapter_is_added_and_removed_by_a_name_with_a_slash(
 ) -> None:
     write_adapter(tmp_path)
     order = {"model": "org/chat", "name": "ft:a/b", "path": str(tmp_path)}
-    assert (await client.post("/adapters", content=json.dumps(order))).json() == {"model": "org/chat", "name": "ft:a/b"}
+    assert (await client.post("/adapters", json=order)).json() == {"model": "org/chat", "name": "ft:a/b"}
     assert (await client.delete("/adapters/org%2Fchat/ft:a%2Fb")).json()["deleted"] is True
     assert (await client.delete("/adapters/org%2Fchat/ft:a%2Fb")).status_code == 404
 
@@ -87,4 +87,15 @@ async def test_what_is_not_a_route_is_refused_in_the_envelope(
 
 
 async def test_a_body_has_a_bound(client: httpx.AsyncClient) -> None:
-    assert (await client.post("/adapters", content=b"x" * 70_000)).status_code == 413
+    assert (await client.post("/adapters", json="x" * 70_000)).status_code == 413
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "text/json", "x"])
+async def test_a_body_that_is_not_declared_as_json_is_refused(
+    client: httpx.AsyncClient, kind: str | None, tmp_path: Path
+) -> None:
+    """A web page may send these to another origin without asking."""
+    order = {"model": "org/chat", "name": "a", "path": str(tmp_path)}
+    headers = {} if kind is None else {"content-type": kind}
+    answer = await client.post("/adapters", content=json.dumps(order), headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unsupported_media_type")

@@ -142,6 +142,18 @@ def descriptors(hard: int) -> Finding:
     return Finding("ok", text)
 
 
+def state_folder(folder: Path) -> Finding:
+    try:
+        problem = state.access_problem(folder)
+    except FileNotFoundError:
+        return Finding("ok", f"state folder {folder}: `up` creates it")
+    except OSError as error:
+        return Finding("missing", f"state folder {folder}", error.strerror or str(error))
+    if problem is None:
+        return Finding("ok", f"state folder {folder}")
+    return Finding("missing" if problem.is_fatal else "note", "state folder", str(problem))
+
+
 def gpu(run: Callable[[], str | None]) -> Finding:
     names = run()
     return Finding("ok", f"GPU: {names}") if names else Finding("ok", "no NVIDIA GPU: engines run on the CPU")
@@ -174,6 +186,7 @@ def check_all(environment: Environment) -> list[Finding]:
         arithmetic(cpu_flags()) if platform.machine() in ("x86_64", "AMD64") else Finding("note", platform.machine()),
         gpu(nvidia_smi),
         descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
+        state_folder(environment.state),
         redis(environment),
         environments(environment),
         models(environment),

@@ -7,14 +7,17 @@ Every process of a run has QUARTERDECK_RUN, a hash of the folder, in its environ
 import fcntl
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from quarterdeck import processes
 
 RUN_VARIABLE = "QUARTERDECK_RUN"
+SUBFOLDERS = ("redis", "logs", "spool")
 
 
 class StateError(Exception):
@@ -26,14 +29,50 @@ def run_id(state: Path) -> str:
     return hashlib.sha256(os.fsencode(state.resolve())).hexdigest()[:16]
 
 
-def prepare(state: Path) -> None:
-    """Create the folder and its subfolders with mode 0700. Raises StateError."""
+def prepare(state: Path) -> list[str]:
+    """Create the folder and its subfolders with mode 0700. Returns warnings about those that exist.
+
+    Raises StateError if another user owns one or can write to it. The mode of an existing folder is not changed: it may
+    be shared on purpose, and others may have read it already.
+    """
+    warnings = []
     try:
-        for folder in (state, state / "redis", state / "logs", state / "spool"):
+        for folder in (state, *(state / name for name in SUBFOLDERS)):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            folder.chmod(0o700)
+            problem = access_problem(folder)
+            if problem is not None and problem.is_fatal:
+                raise StateError(f"{problem}. Nothing was changed")
+            if problem is not None:
+                warnings.append(str(problem))
     except OSError as error:
         raise StateError(f"cannot create the state folder: {error}") from error
+    return warnings
+
+
+@dataclass(frozen=True, slots=True)
+class AccessProblem:
+    """Why other users can reach a folder of this one."""
+
+    text: str
+    is_fatal: bool
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def access_problem(folder: Path) -> AccessProblem | None:
+    """Who else can use the folder. Raises OSError if it does not exist."""
+    status = folder.stat()
+    mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
+    if status.st_uid != os.geteuid():
+        return AccessProblem(
+            f"{folder} belongs to another user (uid {status.st_uid}): set QUARTERDECK_STATE to another folder", True
+        )
+    if status.st_mode & 0o022:
+        return AccessProblem(f"{folder} is writable by other users ({mode}): run `chmod 700 {folder}`", True)
+    if status.st_mode & 0o055:
+        return AccessProblem(f"{folder} is readable by other users ({mode}): run `chmod 700 {folder}`", False)
+    return None
 
 
 @contextmanager

@@ -75,7 +75,8 @@ def _up(environment: Environment, kind: EngineKind, terminal: Terminal) -> int:
     if kind == "vllm" and any(m.engine for m in config.models) and not pythons.engine.exists():
         raise StartError(f"no engine environment at {pythons.engine}: run `make setup`, or use --engine sim")
     processes.become_subreaper()
-    state.prepare(environment.state)
+    for text in state.prepare(environment.state):
+        terminal.step("state", text)
     with state.locked(environment.state):
         if ended := state.stop_leftovers(environment.state):
             terminal.step("clean-up", f"stopped {ended} process{'es' if ended > 1 else ''} of an earlier run")

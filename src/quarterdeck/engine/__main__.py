@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,10 @@ import uvicorn
 from quarterdeck import processes
 from quarterdeck.engine import shared_memory
 from quarterdeck.engine.machine import read_machine
+from quarterdeck.engine.private_folders import FolderInUseError, UnsafeFolderError, ray_folder
 from quarterdeck.engine.process_guard import run_guarded
 from quarterdeck.engine.ray_variables import set_variables
+from quarterdeck.net.browser_guard import BrowserGuard
 from quarterdeck.net.signals import on_signals
 from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.settings.config import Config
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("quarterdeck.engine")
 
+USAGE_STATUS = 2
+"""`up` does not start a process again that ends with it."""
 _END_S = 15.0
 """Added to drain and stop time, to kill the processes that remain on a busy machine."""
 
@@ -41,7 +46,7 @@ def main() -> int:
         config = load(config_path(environment))
     except (ConfigError, ValueError) as error:
         print(error, file=sys.stderr)
-        return 2
+        return USAGE_STATUS
     configure(environment.log_level, "engine")
     for text in environment.ignored:
         log.warning("%s", text)
@@ -62,7 +67,11 @@ def run(environment: Environment, settings: EngineDoorSettings, config: Config) 
     """Run the door in this process, then end every descendant. Returns the exit status."""
     status = 0
     try:
-        asyncio.run(serve(environment, settings, config))
+        with ray_folder(environment.state, os.environ) if settings.ray_address is None else nullcontext() as folder:
+            asyncio.run(serve(environment, settings, config, folder))
+    except (UnsafeFolderError, FolderInUseError) as error:
+        log.error("%s", error)
+        return USAGE_STATUS if isinstance(error, UnsafeFolderError) else 1
     # The door's outermost edge: any error is logged with its traceback, ends the tree and sets the status.
     except Exception:
         log.exception("engine door failed")
@@ -75,7 +84,8 @@ def run(environment: Environment, settings: EngineDoorSettings, config: Config) 
     return status
 
 
-async def serve(environment: Environment, settings: EngineDoorSettings, config: Config) -> None:
+async def serve(environment: Environment, settings: EngineDoorSettings, config: Config, folder: Path | None) -> None:
+    """`folder`: for the sessions of a local Ray."""
     # Ray reads its environment variables at import, so it is imported after they are set.
     from quarterdeck.engine.app import App
     from quarterdeck.engine.cluster import Cluster
@@ -87,14 +97,14 @@ async def serve(environment: Environment, settings: EngineDoorSettings, config: 
             config.models,
             settings,
             read_machine(),
-            Cluster(settings, environment.state / "ray"),
+            Cluster(settings, folder),
             ReplicaClient(client),
             base=config_path(environment).parent,
             cache=environment.cache,
         )
         server = EmbeddedServer(
             uvicorn.Config(
-                App(door),
+                BrowserGuard(App(door), is_loopback=settings.is_loopback),
                 host=settings.host,
                 port=environment.engine_port,
                 log_config=None,

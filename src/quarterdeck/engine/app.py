@@ -1,7 +1,8 @@
 """The control port, plain ASGI: `GET /endpoints`, `GET /healthz`, `POST /adapters`, `DELETE /adapters/{model}/{name}`.
 
 It listens on loopback without authentication: a client that can reach it can reach the replicas as well. Its clients
-are the gateway and the operator.
+are the gateway and the operator; `net/browser_guard.py` refuses web pages, and a body must be declared as JSON, which a
+page can't do without asking first.
 """
 
 import json
@@ -11,7 +12,7 @@ from urllib.parse import unquote
 
 from quarterdeck.engine.adapters import parse_adapter_request
 from quarterdeck.engine.door import Door
-from quarterdeck.errors import APIError, MethodNotAllowedError, NotFoundError, envelope
+from quarterdeck.errors import APIError, BadRequestError, MethodNotAllowedError, NotFoundError, envelope
 from quarterdeck.net.asgi import ClientGoneError, Receive, Scope, Send, read_body, send_response
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ class App:
             case ("GET", "healthz"):
                 return (200, {"status": "ok"}) if self._door.is_healthy else (503, {"status": "Ray is not ready"})
             case ("POST", "adapters"):
+                if not is_json(scope):
+                    raise BadRequestError("The Content-Type must be application/json.", code="unsupported_media_type")
                 model, name, path = parse_adapter_request(await read_body(receive, _BODY_LIMIT))
                 await self._door.adapters.add(model, name, path, self._door.serving(model))
                 return 200, {"model": model, "name": name}
@@ -59,3 +62,8 @@ class App:
                 raise MethodNotAllowedError(f"Method {scope['method']} is not allowed for {scope['path']}.")
             case _:
                 raise NotFoundError(f"Unknown URL: {scope['path']}", code="not_found")
+
+
+def is_json(scope: Scope) -> bool:
+    types = [value for name, value in scope["headers"] if name == b"content-type"]
+    return [each.partition(b";")[0].strip().lower() for each in types] == [b"application/json"]

@@ -4,14 +4,10 @@ A local Ray is bounded: it gets this process's cores, a small object store (noth
 directly to the replicas' ports), no dashboard, no usage report, and the state folder instead of /tmp.
 """
 
-import fcntl
-import hashlib
-import os
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import ray
 from ray import serve
@@ -23,21 +19,19 @@ from quarterdeck.settings.engine import EngineDoorSettings
 LOOPBACK = "127.0.0.1"
 
 _OBJECT_STORE_BYTES = 100 << 20
-_SOCKET_PATH_LIMIT = 107
-_SOCKET_TAIL = len("/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.10")
 
 
 class Cluster:
     """A Ray cluster with Serve. Every method blocks: the door calls them in a thread."""
 
-    def __init__(self, settings: EngineDoorSettings, folder: Path) -> None:
+    def __init__(self, settings: EngineDoorSettings, folder: Path | None) -> None:
+        """`folder`: private, for a local Ray's sessions; locked by the caller. None: Ray is joined."""
         self._join = settings.ray_address
         self._listen = settings.host if self._join is None else "0.0.0.0"  # noqa: S104  # from other nodes, too
         self.is_ours = self._join is None
         self.host = LOOPBACK if settings.is_loopback else None
         """The host in replicas' URLs; None: each node's own address."""
         self._folder = folder
-        self._lock: IO[str] | None = None  # held until this process ends
         self.address = ""
         """The address at which the deployer connects."""
 
@@ -61,13 +55,9 @@ class Cluster:
         return details
 
     def _start_local(self, machine: Machine) -> None:
-        folder = session_folder(self._folder)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = (folder / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(f"another engine door uses the same state folder ({self._folder.parent})") from None
+        folder = self._folder
+        if folder is None:
+            raise RuntimeError("a local Ray needs a folder")
         for old in folder.glob("session_*"):
             old.unlink() if old.is_symlink() else shutil.rmtree(old, ignore_errors=True)
         ray.init(
@@ -82,11 +72,3 @@ class Cluster:
             **({"_node_ip_address": self.host} if self.host else {}),
             _temp_dir=str(folder),
         )
-
-
-def session_folder(wanted: Path) -> Path:
-    """Return `wanted`, or a short path in the temporary folder if socket paths below `wanted` would be too long."""
-    if len(str(wanted)) + _SOCKET_TAIL <= _SOCKET_PATH_LIMIT:
-        return wanted
-    digest = hashlib.sha256(str(wanted).encode()).hexdigest()[:8]
-    return Path(tempfile.gettempdir()) / f"quarterdeck-{os.getuid()}-{digest}"

@@ -13,6 +13,7 @@ from ray import serve
 from ray.serve.llm.deployment import LLMServer
 
 from quarterdeck.net.asgi import ASGIApp, Receive, Scope, Send
+from quarterdeck.net.browser_guard import BrowserGuard
 
 _DISCONNECT_GRACE_S = 1.0
 
@@ -50,7 +51,8 @@ class EngineServer(LLMServer):  # type: ignore[misc]  # ray has no types here
         await self.engine.start()
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        return DisconnectFirst(await super().__serve_build_asgi_app__())
+        # vLLM's own CORS rules let every web page in, and its port can load adapters.
+        return BrowserGuard(DisconnectFirst(await super().__serve_build_asgi_app__()), is_loopback=False)
 
 
 def ingress_class() -> Any:

@@ -13,6 +13,7 @@ import uvicorn
 
 from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.ids import object_id
+from quarterdeck.net.browser_guard import BrowserGuard
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.sockets import BACKLOG, listen
 from quarterdeck.net.tasks import keep_running
@@ -225,8 +226,10 @@ class Worker:
             self._refresh_gauges,
             self.metrics.render,
         )
+        host = self._environment.host
+        guarded = BrowserGuard(app, is_loopback=host in ("127.0.0.1", "localhost", "::1"))
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1, backlog=BACKLOG
+            guarded, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1, backlog=BACKLOG
         )
         return EmbeddedServer(config), listening
 
