@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import click
 import pytest
 from tests.cli.running import running
 
-from quarterdeck.cli import bench
+from quarterdeck.cli import bench, credentials
 
 NOTHING = dict.fromkeys(bench.Options.__slots__) | {"seed": 1}
 
@@ -59,6 +60,15 @@ def test_a_baseline_never_sees_the_targets_key() -> None:
         bench.servers("http://a", options(key_env="A"), {})
 
 
+def test_the_openai_key_is_the_default_except_for_the_local_platform() -> None:
+    variables = {"OPENAI_API_KEY": "sk-1"}
+    both = options(baseline="http://b")
+    main, baseline = bench.servers("http://a", both, variables)
+    assert (main.key, baseline and baseline.key) == ("sk-1", "none")
+    main, _ = bench.servers("http://a", both, variables, is_local=True)
+    assert main.key is None
+
+
 # ---- the whole command -----------------------------------------------------------------------------------------------
 
 
@@ -98,6 +108,21 @@ def test_rounds_are_run_in_order_with_their_keys_and_the_report_is_shown(tmp_pat
     assert "target    9 s  answered 5/s" in program.output
     assert "stream  45" not in program.output, "the rounds' own tables are not shown"
     assert "stream  45" in (fake.out / "2-main.log").read_text(encoding="utf-8")
+
+
+def test_without_a_variable_the_openai_key_is_sent_but_never_to_the_local_platform(tmp_path: Path) -> None:
+    fake = Fake(tmp_path)
+    command, environ = fake.command()
+    environ |= {"OPENAI_API_KEY": "sk-1", "QUARTERDECK_STATE": str(tmp_path / "state")}
+    with running(command, environ) as program:
+        assert program.end() == 0
+    assert [call["key"] for call in fake.calls] == ["sk-1"]
+    (tmp_path / "state").mkdir(mode=0o700)
+    credentials.ensure(tmp_path / "state", "http://a/v1")
+    shutil.rmtree(fake.out)
+    with running(command, environ) as program:
+        assert program.end() == 0
+    assert fake.calls[-1]["key"] is None, "the load test reads this user's key from the state folder"
 
 
 def test_a_target_that_refuses_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:

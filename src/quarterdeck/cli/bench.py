@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from quarterdeck import processes
-from quarterdeck.cli import bench_rounds, load_environment
+from quarterdeck.cli import bench_rounds, credentials, load_environment
 from quarterdeck.cli.bench_rounds import BenchServer, Round
 from quarterdeck.cli.load_environment import LoadEnvironmentError
 from quarterdeck.cli.terminal import Terminal
@@ -27,6 +27,7 @@ from quarterdeck.settings.environment import Environment
 
 KEY_VARIABLE = "QUARTERDECK_LOAD_KEY"
 """Environment variable that passes the key to the load test."""
+DEFAULT_KEY_VARIABLE = "OPENAI_API_KEY"
 NO_KEY = "none"
 ENDED_EARLY = 130
 ERROR_PREFIX = "error: "
@@ -85,7 +86,11 @@ def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 @click.command("bench", short_help="Benchmark an OpenAI-compatible endpoint.")
 @click.argument("url")
 @click.option("--model", help="Model. Default: the first that answers a chat.")
-@click.option("--key-env", metavar="VAR", help="Variable that holds the API key. Default: OPENAI_API_KEY.")
+@click.option(
+    "--key-env",
+    metavar="VAR",
+    help="Variable that holds the API key. Default: this user's key for the local platform, else OPENAI_API_KEY.",
+)
 @click.option("--baseline", metavar="URL", help="Endpoint to compare with, such as the engine behind the first one.")
 @click.option("--baseline-model", metavar="MODEL", help="Model at the baseline. Default: the same.")
 @click.option("--baseline-key-env", metavar="VAR", help="Variable with the baseline's key. Default: no key.")
@@ -118,7 +123,7 @@ def command(url: str, **values: Any) -> None:
     terminal = Terminal()
     try:
         environment = Environment.read()
-        main, baseline = servers(url, options, environment.variables)
+        main, baseline = servers(url, options, environment.variables, is_local=_is_local(url, environment.state))
         installation = load_environment.current()
         python = load_environment.ensure(environment, installation, lambda text: terminal.step("bench", text))
     except (LoadEnvironmentError, ValueError) as error:
@@ -130,14 +135,30 @@ def command(url: str, **values: Any) -> None:
     sys.exit(_bench(planned, python, out.absolute(), load, environment.variables, terminal))
 
 
-def servers(url: str, options: Options, variables: Mapping[str, str]) -> tuple[BenchServer, BenchServer | None]:
-    """The servers to measure, with their keys from the environment. Raises ValueError if one is missing."""
-    main = BenchServer("main", url, options.model, _key(options.key_env, variables))
+def servers(
+    url: str, options: Options, variables: Mapping[str, str], *, is_local: bool = False
+) -> tuple[BenchServer, BenchServer | None]:
+    """The servers to measure, with their keys from the environment. Raises ValueError if one is missing.
+
+    `is_local`: `url` is the platform on this machine, whose key the load test finds.
+    """
+    key = _key(options.key_env, variables)
+    if key is None and not is_local:
+        key = variables.get(DEFAULT_KEY_VARIABLE) or None
+    main = BenchServer("main", url, options.model, key)
     if options.baseline is None:
         return main, None
     # Never send the target's key to the baseline: it may be another provider.
     key = _key(options.baseline_key_env, variables) or NO_KEY
     return main, BenchServer("baseline", options.baseline, options.baseline_model or options.model, key)
+
+
+def _is_local(url: str, state: Path) -> bool:
+    try:
+        base_url = credentials.read(state).base_url
+    except credentials.CredentialsError:
+        return False
+    return url.rstrip("/").removesuffix("/v1") == base_url.removesuffix("/v1")
 
 
 def _key(name: str | None, variables: Mapping[str, str]) -> str | None:
@@ -181,8 +202,10 @@ def _bench(
     terminal.step("bench", f"{len(planned)} run{'s' if len(planned) > 1 else ''}: {order}")
     status = 0
     for one in planned:
-        # Empty if there is none: otherwise the load test would look for a key and could send a wrong one.
-        environ = {**variables, KEY_VARIABLE: one.server.key or ""}
+        # Without a key the load test finds one as documented at --key-env. A baseline always has one, at least NO_KEY.
+        environ = {name: value for name, value in variables.items() if name != KEY_VARIABLE}
+        if one.server.key is not None:
+            environ[KEY_VARIABLE] = one.server.key
         log = out / f"{one.number}-{one.server.name}.log"
         status = follow(
             bench_rounds.command_line(python, one, out, load), environ, log, progress(terminal, _title(one))

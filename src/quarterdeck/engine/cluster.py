@@ -4,7 +4,6 @@ A local Ray is bounded: it gets this process's cores, a small object store (noth
 directly to the replicas' ports), no dashboard, no usage report, and the state folder instead of /tmp.
 """
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ class Cluster:
     """A Ray cluster with Serve. Every method blocks: the door calls them in a thread."""
 
     def __init__(self, settings: EngineDoorSettings, folder: Path | None) -> None:
-        """`folder`: private, for a local Ray's sessions; locked by the caller. None: Ray is joined."""
+        """`folder`: for a local Ray's sessions, empty and inside a private one. None: Ray is joined."""
         self._join = settings.ray_address
         self._listen = settings.host if self._join is None else "0.0.0.0"  # noqa: S104  # from other nodes, too
         self.is_ours = self._join is None
@@ -58,8 +57,6 @@ class Cluster:
         folder = self._folder
         if folder is None:
             raise RuntimeError("a local Ray needs a folder")
-        for old in folder.glob("session_*"):
-            old.unlink() if old.is_symlink() else shutil.rmtree(old, ignore_errors=True)
         ray.init(
             address="local",
             namespace="serve",

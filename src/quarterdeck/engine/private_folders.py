@@ -3,7 +3,7 @@
 Ray's sockets have paths of up to 107 bytes, too short for a session below many state folders. Its folder is then in the
 system's temporary directory, where any user can create names: it has a random name, is created with mode 0700, and is
 recorded in the state folder so that the next start finds it. A folder that is a link, belongs to another user or is
-accessible to others is refused.
+accessible to others is refused. Ray gives its own folder mode 0777, so that is always inside a private one.
 """
 
 import fcntl
@@ -17,7 +17,8 @@ from pathlib import Path
 
 SOCKET_PATH_LIMIT = 107
 """AF_UNIX, without the final zero byte."""
-SOCKET_TAIL = len("/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.10")
+_RAY = "r"
+SOCKET_TAIL = len(f"/{_RAY}") + len("/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.10")
 _PREFIX = "quarterdeck-"
 _RANDOM = 8
 """Characters that mkdtemp adds."""
@@ -39,18 +40,18 @@ def ray_folder(state: Path, environ: MutableMapping[str, str]) -> Iterator[Path]
     vLLM creates sockets, and torch loads compiled code, in the temporary directory. Raises UnsafeFolderError and
     FolderInUseError.
     """
-    base = state / "ray"
+    base = state / "engine"
     make_private(base)
     with open(os.open(base / "lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FolderInUseError(f"another engine door uses the same state folder ({state})") from None
-        folder = session_folder(base)
+        folder = short_folder(base)
         if not environ.get("TMPDIR"):
-            environ["TMPDIR"] = str(temporary_folder(folder))
+            environ["TMPDIR"] = str(emptied(folder / "tmp"))
             tempfile.tempdir = None  # looked up again
-        yield folder
+        yield emptied(folder / _RAY)
 
 
 def make_private(folder: Path) -> None:
@@ -60,15 +61,15 @@ def make_private(folder: Path) -> None:
         raise UnsafeFolderError(f"{folder} {reason}: remove it, or set its mode to 0700")
 
 
-def session_folder(wanted: Path, temporary: Sequence[Path] | None = None) -> Path:
-    """Return `wanted`, or a private folder with a short path if socket paths below `wanted` would be too long.
+def short_folder(wanted: Path, temporary: Sequence[Path] | None = None) -> Path:
+    """Return `wanted`, or another private folder if Ray's socket paths below `wanted` would be too long.
 
     `temporary`: where to create it. Raises UnsafeFolderError.
     """
     make_private(wanted)
     if _fits(wanted):
         return wanted
-    record = wanted / "session_folder"
+    record = wanted / "folder"
     known = _recorded(record)
     if known is not None and _fits(known) and known.name.startswith(_PREFIX) and _why_unsafe(known) is None:
         return known
@@ -83,9 +84,8 @@ def session_folder(wanted: Path, temporary: Sequence[Path] | None = None) -> Pat
     )
 
 
-def temporary_folder(session: Path) -> Path:
-    """Return an empty private folder for temporary files, inside the session folder. Raises UnsafeFolderError."""
-    folder = session / "tmp"
+def emptied(folder: Path) -> Path:
+    """Return the folder without the files of the last run. Raises UnsafeFolderError."""
     if folder.is_symlink():
         raise UnsafeFolderError(f"{folder} is a link: remove it")
     shutil.rmtree(folder, ignore_errors=True)
