@@ -4,7 +4,7 @@ The selection picks the endpoints; here a request waits for room, calls them, an
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -20,6 +20,7 @@ from quarterdeck.inference.call import FREE, Operation
 from quarterdeck.inference.call_state import Call
 from quarterdeck.inference.endpoints.endpoint import Endpoint, Endpoints
 from quarterdeck.inference.engine.client import EngineAnswer, EngineClient
+from quarterdeck.inference.engine.error_translation import with_engine_status
 from quarterdeck.inference.metering.meter import error_code
 from quarterdeck.inference.metering.token_counting import can_be_counted, count_prompt
 from quarterdeck.inference.preparation import adapt_body
@@ -27,7 +28,14 @@ from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.selection import Choice
-from quarterdeck.inference.streaming.resume import LostStream, ResumedStream, is_resumable, plan_continuation
+from quarterdeck.inference.streaming.resume import (
+    Continuation,
+    LostStream,
+    ResumedStream,
+    has_caught_up,
+    is_resumable,
+    plan_continuations,
+)
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.requests import GenerationRequest, choice_count
 from quarterdeck.record import Attempt
@@ -139,19 +147,38 @@ class Attempts:
             meter.engine_started = began  # the seconds of the first engine are paid for as well
             model = endpoint.spec.name_of(choice.served.name) or choice.served.name
             try:
-                continuation = await plan_continuation(self._engines, endpoint, model, members, parsed, lost)
-                if continuation is None:
+                plans = await plan_continuations(self._engines, endpoint, model, members, parsed, lost)
+                if not plans:
                     self.end(call, None, time.time(), code="nothing_left")
                     break
-                answer = await self._call(call, choice, continuation.body, deadline)
+                resumed = await self._continue(call, choice, plans, deadline)
             except APIError as error:
                 self.end(call, error, time.time(), status=error.engine_status)
                 continue
-            if answer.stream is not None:
+            if resumed is not None:
                 call.selection.succeeded(choice)
-                return ResumedStream(answer.stream, continuation.tokens, continuation.repeated)
-            self.end(call, EngineError("The engine did not answer with a stream."), time.time())
+                return resumed
+            self.end(call, None, time.time(), code="resume_diverged")
         meter.endpoint = origin  # the record names the endpoint that answered
+        return None
+
+    async def _continue(
+        self, call: Call, choice: Choice, plans: Sequence[Continuation], deadline: float
+    ) -> ResumedStream | None:
+        """The first stream that repeats what its request left out. None: there is none. Raises APIError."""
+        for plan in plans:
+            stream = (await self._call(call, choice, plan.body, deadline)).stream
+            if stream is None:
+                raise with_engine_status(EngineError("The engine did not answer with a stream."), 200)
+            is_continued = False
+            try:
+                # White space alone may differ: what was sent can't be taken back, and the words are the same.
+                is_continued = not plan.repeated.strip() or await has_caught_up(stream, plan.repeated)
+            finally:
+                if not is_continued:
+                    stream.close()
+            if is_continued:
+                return ResumedStream(stream, plan.tokens, plan.repeated)
         return None
 
     def end(

@@ -1,21 +1,29 @@
 """Which answers can be resumed on another endpoint, and with which request."""
 
+import re
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
-from tests.inference.making import CHAT, an_endpoint, as_json
-from tests.net.upstream import SOON, Upstream, answering, response
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.inference.making import CHAT, DONE, an_endpoint, as_json, delta
+from tests.net.upstream import SOON, Peer, Upstream, answering, response, streamed
 
 from quarterdeck.errors import EngineError
 from quarterdeck.inference.call import Operation
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.streaming.resume import (
+    MAX_REPEATED,
     Continuation,
     LostStream,
     continuation_body,
+    has_caught_up,
     is_resumable,
-    plan_continuation,
+    plan_continuations,
+    stable_ends,
 )
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.protocol import requests
@@ -165,14 +173,36 @@ def test_where_no_token_is_left_nothing_is_asked(tokens: int) -> None:
 # the endpoint's tokenizer
 
 
-async def asked_at(client: HttpClient, asked: dict[str, Any], text: str, *tokens: list[int] | None) -> Any:
-    """The continuation, and the requests to `/tokenize` in order."""
-    script = answering(
-        *[response(as_json({"tokens": each})) if each is not None else response(b"{}", status=500) for each in tokens]
-    )
+def words_of(text: str) -> list[int]:
+    """Tokens as GPT-2's splitting gives them: a word has the space before it, and the last of several spaces."""
+    pieces = re.findall(r" ?\w+| ?[^\w\s]+|\s+(?!\S)|\s", text)
+    assert "".join(pieces) == text
+    return [zlib.crc32(piece.encode()) for piece in pieces]
+
+
+async def plans(
+    client: HttpClient, asked: dict[str, Any], text: str, tokens_of: Callable[[str], list[int] | None] = words_of
+) -> tuple[list[Continuation], list[dict[str, Any]]]:
+    """The continuations, and the requests to `/tokenize`. Chats are tokenized without a template."""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            seen = (await peer.request()).json
+            if "messages" in seen:
+                messages = seen["messages"]
+                assert seen.get("continue_final_message", False) is (len(messages) > 1)
+                prompt = "".join(message["content"] for message in messages[1:])
+                tokens = tokens_of(prompt)
+                tokens = None if tokens is None else [7, *tokens]
+            else:
+                tokens = tokens_of(seen["prompt"])
+            await peer.say(
+                response(b"{}", status=500) if tokens is None else response(as_json({"tokens": tokens, "count": 1}))
+            )
+
     async with Upstream(script) as upstream:
         body = as_json(asked)
-        continuation = await plan_continuation(
+        found = await plan_continuations(
             EngineClient(client, Live(SOON)),
             an_endpoint(url=upstream.url),
             "theirs",
@@ -180,56 +210,105 @@ async def asked_at(client: HttpClient, asked: dict[str, Any], text: str, *tokens
             requests.decode(body, kind_of(asked)),
             LostStream(EngineError("gone"), text, tokens=9),
         )
-        return continuation, [seen.json for seen in upstream.requests]
+        return found, [seen.json for seen in upstream.requests]
 
 
-async def test_the_text_is_as_many_tokens_as_the_prompt_grows_by(client: HttpClient) -> None:
-    found, said = await asked_at(client, COMPLETION | {"max_tokens": 10}, " there", [1, 2, 3], [1, 2, 3])
-    assert found == Continuation(as_json({"model": "m", "prompt": "Hi there", "max_tokens": 10}), 0, "")
-    assert sorted(each["prompt"] for each in said) == ["Hi", "Hi there"]
-    assert {each["model"] for each in said} == {"theirs"}
+async def test_it_goes_on_before_the_last_words_then_with_the_whole_text(client: HttpClient) -> None:
+    asked = COMPLETION | {"max_tokens": 10}
+    (stable, whole), seen = await plans(client, asked, " Dear [Friend],\n\n")
+    assert stable.repeated == " [Friend],\n\n"
+    assert stable.body == as_json({"model": "m", "prompt": "Hi Dear", "max_tokens": 9})
+    assert (whole.repeated, whole.tokens) == ("", 5)
+    assert {each["model"] for each in seen} == {"theirs"}
+
+
+async def test_a_boundary_where_the_tokens_change_is_not_used(client: HttpClient) -> None:
+    """Tokenizers of Llama 3 and Qwen join line breaks to the sign before them."""
+
+    def tokens_of(text: str) -> list[int]:
+        return [zlib.crc32(piece.encode()) for piece in re.findall(r" ?\w+|[^\w\s]+\n*|\s", text)]
+
+    (stable, *_), _ = await plans(client, COMPLETION, " Dear Ann,\n\nIt", tokens_of)
+    assert stable.repeated == " Ann,\n\nIt"
+
+
+async def test_the_first_word_starts_the_answer_again(client: HttpClient) -> None:
+    (stable, _), _ = await plans(client, CHAT, "Hel")
+    assert (stable.body, stable.tokens, stable.repeated) == (as_json(CHAT), 0, "Hel")
+
+
+async def test_a_long_text_without_a_boundary_is_sent_whole(client: HttpClient) -> None:
+    (whole,), _ = await plans(client, CHAT, "x" * (MAX_REPEATED + 1))
+    assert (whole.tokens, whole.repeated) == (1, "")
+
+
+async def test_a_text_without_spaces_ends_at_a_sign(client: HttpClient) -> None:
+    (stable, _), _ = await plans(client, CHAT, "今日" * MAX_REPEATED + "、明日。雨")
+    assert stable.repeated == "。雨"
+
+
+async def test_if_only_the_repeated_tokens_are_left_they_are_asked_for(client: HttpClient) -> None:
+    (only,), _ = await plans(client, COMPLETION | {"max_tokens": 2}, " one two")
+    assert (only.tokens, only.repeated) == (1, " two")
+    assert msgspec.json.decode(only.body)["max_tokens"] == 1
 
 
 async def test_where_nobody_counts_events_are_counted(client: HttpClient) -> None:
-    found, _ = await asked_at(client, COMPLETION | {"max_tokens": 10}, " there", None, None)
-    assert found.tokens == 9
+    (found,), _ = await plans(client, COMPLETION | {"max_tokens": 10}, " there", lambda text: None)
+    assert (found.tokens, found.repeated) == (9, "")
     assert msgspec.json.decode(found.body)["max_tokens"] == 1
 
 
-async def by_text(client: HttpClient, text: str, tokens_of: Any) -> Continuation | None:
-    async def script(peer: Any) -> None:
-        while True:
-            seen = await peer.request()
-            messages = seen.json["messages"]
-            said = messages[1]["content"] if len(messages) > 1 else ""
-            assert seen.json.get("continue_final_message", False) is (len(messages) > 1)
-            await peer.say(response(as_json({"tokens": tokens_of(said)})))
-
-    async with Upstream(script) as upstream:
-        body = as_json(CHAT)
-        return await plan_continuation(
-            EngineClient(client, Live(SOON)),
-            an_endpoint(url=upstream.url),
-            "m",
-            requests.members(body),
-            requests.decode(body, requests.ChatCompletionRequest),
-            LostStream(EngineError("gone"), text, tokens=9),
-        )
-
-
 async def test_white_space_that_a_template_cuts_off_will_be_said_again(client: HttpClient) -> None:
-    found = await by_text(client, "so far \n", lambda said: [7, *said.strip().encode()])
-    assert found is not None
-    assert (found.tokens, found.repeated) == (6, " \n")
+    found, _ = await plans(client, CHAT, "so far \n", lambda text: words_of(text.strip()))
+    assert (found[-1].tokens, found[-1].repeated) == (2, " \n")
 
 
 async def test_white_space_that_a_template_keeps_will_not(client: HttpClient) -> None:
-    found = await by_text(client, "so far \n", lambda said: [7, *said.encode()])
-    assert found is not None
-    assert (found.tokens, found.repeated) == (8, "")
+    found, _ = await plans(client, CHAT, "so far \n")
+    assert (found[-1].tokens, found[-1].repeated) == (3, "")
 
 
 async def test_nothing_but_white_space_is_begun_anew(client: HttpClient) -> None:
-    found, said = await asked_at(client, CHAT, " \n")
-    assert found == Continuation(as_json(CHAT), 0, " \n")
-    assert said == []
+    found, seen = await plans(client, CHAT, " \n")
+    assert found == [Continuation(as_json(CHAT), 0, " \n")]
+    assert seen == []
+
+
+@given(st.text(st.sampled_from("ab .,\n'今、1"), max_size=60), st.text(st.sampled_from("ab .,\n'今、1"), max_size=20))
+def test_the_tokens_before_a_stable_end_are_the_same_whatever_follows(text: str, more: str) -> None:
+    for end in stable_ends(text):
+        before = words_of(text[:end])
+        assert words_of(text + more)[: len(before)] == before
+
+
+# the stream that repeats
+
+
+@pytest.mark.parametrize(
+    ("pieces", "is_same"),
+    [
+        (["there"], True),
+        (["th", "ere, friend"], True),
+        (["", "th", "", "ere"], True),
+        (["that"], False),
+        (["th", "at"], False),
+        (["th"], False),
+        ([], False),
+    ],
+)
+async def test_a_stream_is_taken_if_it_repeats_the_text(client: HttpClient, pieces: list[str], is_same: bool) -> None:
+    events = [delta("", role="assistant"), *map(delta, pieces), delta(finish="stop"), DONE]
+    async with Upstream(answering(streamed(*events))) as upstream:
+        engines = EngineClient(client, Live(SOON))
+        stream = (await engines.open(an_endpoint(url=upstream.url), Operation.CHAT, b"{}")).stream
+        assert stream is not None
+        try:
+            assert await has_caught_up(stream, "there") is is_same
+            if is_same:
+                rest = stream.first
+                while whole := await stream.read():
+                    rest += whole
+                assert rest == b"".join(events)
+        finally:
+            stream.close()

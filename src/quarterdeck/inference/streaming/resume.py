@@ -3,10 +3,11 @@
 The endpoint receives the prompt and the text so far and continues from there: in a chat with `continue_final_message`,
 in a completion with a longer prompt. That is correct only if nothing but its text shapes the rest of the answer. What
 counts or constrains tokens from the start of the answer (tools, a schema, penalties, log-probabilities, …) would start
-over. All functions but `plan_continuation` are pure.
+over. All functions but `plan_continuations` and `has_caught_up` are pure.
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.engine.stream import EngineStream
 from quarterdeck.inference.metering.token_counting import PROMPT_FIELDS
+from quarterdeck.inference.metering.transcript import Transcript
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.requests import (
     COMPLETION_MAX_TOKENS,
@@ -29,6 +31,12 @@ from quarterdeck.protocol.requests import (
 
 COUNT_SECONDS = 2.0
 """Limit for counting the tokens of the text so far. The client waits for it; past it they are estimated."""
+MAX_REPEATED = 200
+"""Characters of the text so far that another endpoint may be made to repeat: some fifty tokens, in a second or two."""
+MAX_ENDS = 3
+"""Ends that are tried; each is a call of the tokenizer."""
+_WORD_END = re.compile(r"(?<=\S)\s+(?=\S)")
+_SIGN = re.compile(r"(?<=\w)[^\w\s](?=.)", re.DOTALL)
 
 SOUND = frozenset(
     {
@@ -147,37 +155,93 @@ def _prompt_with(members: Mapping[str, msgspec.Raw], text: str) -> dict[str, obj
     return {"messages": [*messages, partial], "continue_final_message": True, "add_generation_prompt": False}
 
 
-async def plan_continuation(
+async def plan_continuations(
     engines: EngineClient,
     endpoint: Endpoint,
     model: str,
     members: Mapping[str, msgspec.Raw],
     request: GenerationRequest,
     lost: LostStream,
-) -> Continuation | None:
-    """The request for this endpoint. Its tokenizer counts the text's tokens and shows whether its chat template removes
-    trailing white space (Llama's does). None: no tokens are left."""
-    if not lost.text.strip():  # some templates drop such a message; starting over is equivalent
-        body = continuation_body(members, request, "", 0)
-        return Continuation(body, 0, lost.text) if body is not None else None
-    prompts = ["", lost.text]
-    if lost.text[-1].isspace() and "messages" in members:
-        prompts.append(lost.text.rstrip())
+) -> list[Continuation]:
+    """The requests for this endpoint, in the order in which to try them. Empty: no tokens are left.
+
+    A text that is tokenized anew does not always give the tokens that the first engine had: two line breaks at its end
+    are one token, and two tokens where a word follows. So the first request ends before the last words, at a boundary
+    where the endpoint's tokenizer gives the same tokens whatever follows, and the stream repeats those words. If it
+    says something else, the next request has the whole text. The tokenizer also counts the tokens of the text so far, and
+    shows whether its chat template removes trailing white space (Llama's does).
+    """
+    text = lost.text
+    if not text.strip():  # some templates drop such a message; starting over is equivalent
+        return _continuations(members, request, text, [(0, 0)])
+    ends = stable_ends(text)
+    prompts = ["", text, *(text[:end] for end in ends if end)]
+    has_space = text[-1].isspace() and "messages" in members
+    if has_space:
+        prompts.append(text.rstrip())
     try:
         async with asyncio.timeout(COUNT_SECONDS):
             counted = await asyncio.gather(
-                *[engines.tokenize(endpoint, {"model": model, **_prompt_fields(members, text)}) for text in prompts]
+                *[engines.tokenize(endpoint, {"model": model, **_prompt_fields(members, each)}) for each in prompts]
             )
     except TimeoutError:
         counted = [None]
-    tokens, repeated = lost.tokens, ""
-    if None not in counted:
-        before, after, *trimmed = [found for found in counted if found is not None]
-        tokens = max(0, len(after) - len(before))
-        if trimmed and trimmed[0] == after:
-            repeated = lost.text[len(lost.text.rstrip()) :]
-    body = continuation_body(members, request, lost.text, tokens)
-    return Continuation(body, tokens, repeated) if body is not None else None
+    found = [tokens for tokens in counted if tokens is not None]
+    if len(found) < len(prompts):
+        return _continuations(members, request, text, [(len(text), lost.tokens)])
+    before, whole, *others = found
+    shown = len(text.rstrip()) if has_space and others.pop() == whole else len(text)
+    chosen = [(shown, max(0, len(whole) - len(before)))]
+    shorter = dict(zip([end for end in ends if end], others, strict=True)) | {0: before}
+    for end in ends:
+        tokens = shorter[end]
+        if tokens[: len(before)] == before and whole[: len(tokens)] == tokens:
+            chosen.insert(0, (end, len(tokens) - len(before)))
+            break
+    return _continuations(members, request, text, chosen)
+
+
+def stable_ends(text: str) -> list[int]:
+    """Where a text may end so that its tokens stay the same when it goes on: before white space or a sign after a
+    letter, where another word has begun since. The last first; 0 is the start of the answer, which is always stable."""
+    start = max(0, len(text) - MAX_REPEATED)
+    ends = [found.start() for found in _WORD_END.finditer(text, start) if found.start() > start]
+    ends = ends[: -MAX_ENDS - 1 : -1]
+    if not ends:
+        ends = [found.start() for found in _SIGN.finditer(text, start) if found.start() > start][: -MAX_ENDS - 1 : -1]
+    return [*ends, 0] if start == 0 else ends
+
+
+def _continuations(
+    members: Mapping[str, msgspec.Raw], request: GenerationRequest, text: str, ends: list[tuple[int, int]]
+) -> list[Continuation]:
+    """A request for each end of the text, given with its number of tokens."""
+    found = []
+    for end, tokens in ends:
+        body = continuation_body(members, request, text[:end], tokens)
+        if body is not None:
+            found.append(Continuation(body, tokens, text[end:]))
+    return found
+
+
+async def has_caught_up(stream: EngineStream, repeated: str) -> bool:
+    """Read the stream's first events until it has repeated this text; they are then its `first`. False: it says
+    something else. Raises EngineError."""
+    transcript, whole = Transcript(), stream.first
+    seen = b""
+    while repeated:
+        transcript.add(whole)
+        seen += whole
+        said = transcript.plain_text()
+        if said is None or not (said.startswith(repeated) or repeated.startswith(said)):
+            return False
+        if len(said) >= len(repeated):
+            stream.first = seen
+            break
+        whole = await stream.read()
+        if not whole:
+            return False
+    return True
 
 
 def _prompt_fields(members: Mapping[str, msgspec.Raw], text: str) -> dict[str, object]:
