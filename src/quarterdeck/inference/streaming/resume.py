@@ -168,8 +168,8 @@ async def plan_continuations(
     A text that is tokenized anew does not always give the tokens that the first engine had: two line breaks at its end
     are one token, and two tokens where a word follows. So the first request ends before the last words, at a boundary
     where the endpoint's tokenizer gives the same tokens whatever follows, and the stream repeats those words. If it
-    says something else, the next request has the whole text. The tokenizer also counts the tokens of the text so far, and
-    shows whether its chat template removes trailing white space (Llama's does).
+    says something else, the next request has the whole text. The tokenizer also counts the tokens of the text so far,
+    and shows whether its chat template removes trailing white space (Llama's does).
     """
     text = lost.text
     if not text.strip():  # some templates drop such a message; starting over is equivalent
