@@ -1,0 +1,47 @@
+"""The worker on a Redis Cluster: each org's records in another slot."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.records import a_record
+from tests.redis_deployments import ClusterDeployment, running
+from tests.worker.bench import a_bench, eventually
+from tests.worker.bench import running as running_loops
+
+from quarterdeck.accounting.redis_keys import cold_key, stream_key
+from quarterdeck.store.ledger import LedgerFilter
+from quarterdeck.worker.budget_rebuild import rebuild
+from quarterdeck.worker.streams import replay_dead
+
+
+@pytest.fixture
+def cluster() -> Iterator[ClusterDeployment]:
+    with running(ClusterDeployment) as deployment:
+        yield deployment
+
+
+async def test_records_of_many_orgs_reach_the_ledger(cluster: ClusterDeployment, sqlite_url: str) -> None:
+    async with a_bench(cluster.url, sqlite_url) as bench:
+        bench.orgs[:] = ["default", *[f"org{number}" for number in range(20)]]
+        records = [a_record(org=org) for org in bench.orgs for _ in range(3)]
+        await bench.append(*records)
+        async with running_loops(bench.ledger_loop(), bench.ledger_loop("worker_b")):
+            for org in bench.orgs:
+
+                async def is_empty(org: str = org) -> bool:
+                    return await bench.waiting(stream_key(org)) == 0
+
+                await eventually(is_empty)
+            late = a_record(org="org7")  # it arrives while the worker waits
+            await bench.append(late)
+
+            async def has_come() -> bool:
+                return await bench.waiting(stream_key("org7")) == 0
+
+            await eventually(has_come)
+        for org in bench.orgs:
+            rows = {row.id for row in await bench.ledger.list(LedgerFilter(org=org), limit=100)}
+            assert rows == {record.id for record in [*records, late] if record.org == org}
+            await bench.redis.call("SADD", cold_key(org), "4 org")
+            assert await rebuild(bench.redis, bench.database, org) == 1
+            assert await replay_dead(bench.redis, org) == 0
