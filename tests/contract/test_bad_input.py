@@ -67,6 +67,7 @@ CASES: list[tuple[str, str, bytes, int, str | None, str]] = [
     ("an empty model", CHAT, body(model=""), 404, "model", "model_not_found"),
     ("a model that is a path", CHAT, body(model="../../etc/passwd"), 404, "model", "model_not_found"),
     ("a model that is SQL", CHAT, body(model="' OR 1=1 --"), 404, "model", "model_not_found"),
+    ("a chat model that embeds", EMBEDDINGS, body(EMBEDDINGS, model="chat"), 400, "model", "unsupported_model"),
     ("an embedding model that chats", CHAT, body(model="org/emb"), 400, "model", "unsupported_model"),
 ]
 
@@ -117,7 +118,7 @@ def test_a_context_that_is_too_long_has_openais_code(wire: Wire) -> None:
         ("nonsense", 401, "invalid_api_key"),
         (REVOKED, 401, "invalid_api_key"),
         (EXPIRED, 401, "invalid_api_key"),
-        (NARROW, 403, "model_not_allowed"),
+        (NARROW, 404, "model_not_found"),
     ],
 )
 def test_a_key_that_does_not_fit_is_refused(key: str | None, status: int, code: str, platform: Platform) -> None:

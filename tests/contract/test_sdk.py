@@ -188,7 +188,7 @@ def test_scores_come_back(client: openai.OpenAI) -> None:
         ("sk-qd-nobody", "chat", openai.AuthenticationError, 401, "invalid_api_key"),
         ("sk-qd-revoked", "chat", openai.AuthenticationError, 401, "invalid_api_key"),
         ("sk-qd-expired", "chat", openai.AuthenticationError, 401, "invalid_api_key"),
-        ("sk-qd-narrow", "chat", openai.PermissionDeniedError, 403, "model_not_allowed"),
+        ("sk-qd-narrow", "chat", openai.NotFoundError, 404, "model_not_found"),
         ("sk-qd-user", "org/emb", openai.BadRequestError, 400, "unsupported_model"),
     ],
 )

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.inference.engine.opening import failing
+from tests.inference.engine.opening import endpoint, failing
 from tests.net.upstream import Upstream, answering, response
 
 from quarterdeck.errors import (
@@ -143,3 +143,27 @@ async def test_when_to_try_again_is_passed_on(engines: EngineClient, status: int
 )
 def test_an_error_inside_a_stream_is_an_error_whatever_it_says(data: bytes) -> None:
     assert error_of_event(data).status == 502
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, b'{"detail":"Not Found"}'),
+        (404, b'{"error":{"message":"Not Found","code":404}}'),
+        (501, b'{"error":{"message":"The model does not support Embeddings API","code":501}}'),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/score"])
+async def test_a_chat_model_that_is_asked_for_embeddings_is_the_callers_error(
+    engines: EngineClient, path: str, status: int, body: bytes
+) -> None:
+    async with Upstream(answering(response(body, status=status))) as engine:
+        with pytest.raises(BadRequestError) as caught:
+            await engines.open(endpoint(engine), path, b"{}")
+    assert (caught.value.code, caught.value.param, caught.value.engine_status) == ("unsupported_model", "model", status)
+
+
+async def test_a_route_that_every_model_has_is_not_the_callers_error(engines: EngineClient) -> None:
+    async with Upstream(answering(response(b'{"detail":"Not Found"}', status=404))) as engine:
+        with pytest.raises(NotFoundError):
+            await engines.open(endpoint(engine), "/v1/chat/completions", b"{}")

@@ -7,10 +7,7 @@ from tests.inference.bench import BACKED, Bench, refused
 from tests.inference.making import CHAT, a_principal, answer, by, change
 from tests.net.upstream import Upstream, answering, response
 
-from quarterdeck.errors import (
-    NotFoundError,
-    PermissionDeniedError,
-)
+from quarterdeck.errors import NotFoundError
 
 
 async def test_an_adapter_that_was_loaded_at_run_time_is_found_where_it_is(bench: Bench) -> None:
@@ -43,8 +40,10 @@ async def test_a_key_may_use_what_it_is_allowed_to(bench: Bench, allowed: set[st
 
 @pytest.mark.parametrize("allowed", [set(), {"other"}])
 async def test_a_key_may_not_use_another_model(bench: Bench, allowed: set[str]) -> None:
-    error = await refused(PermissionDeniedError, bench, principal=a_principal(models=frozenset(allowed)))
-    assert (error.param, error.code) == ("model", "model_not_allowed")
+    error = await refused(NotFoundError, bench, principal=a_principal(models=frozenset(allowed)))
+    unknown = await refused(NotFoundError, bench, {**CHAT, "model": "nope"})
+    assert (error.status, error.type, error.param, error.code) == (404, unknown.type, "model", "model_not_found")
+    assert error.message == unknown.message.replace("nope", CHAT["model"])
 
 
 @pytest.mark.parametrize(
@@ -60,5 +59,5 @@ async def test_a_key_needs_the_routes_name_or_everybodys_who_may_answer(
         if may:
             await bench.ask(by("r"), principal=principal)
         else:
-            with pytest.raises(PermissionDeniedError):
+            with pytest.raises(NotFoundError):
                 await bench.ask(by("r"), principal=principal)

@@ -10,12 +10,15 @@ from typing import TypeVar
 import msgspec
 
 from quarterdeck.errors import APIError, EngineError
+from quarterdeck.inference.call import Operation
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.engine.error_translation import (
     error_of_event,
     error_of_failure,
     error_of_response,
+    is_unsupported,
     redacted,
+    unsupported_model,
     with_engine_status,
     with_public_name,
 )
@@ -29,6 +32,7 @@ from quarterdeck.settings.live import Live
 
 JSON = b"application/json"
 EVENTS = b"text/event-stream"
+POOLING_PATHS = (Operation.EMBEDDINGS.path, Operation.SCORE.path)
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Of a whole answer. The embeddings of a long list come near it; nothing else does."""
 T = TypeVar("T", bound=msgspec.Struct)
@@ -106,6 +110,8 @@ class EngineClient:
             else:
                 body = received + await source.read_all(MAX_BODY_BYTES)
             if status != 200:
+                if path in POOLING_PATHS and is_unsupported(status, body):
+                    raise unsupported_model(endpoint, path, status)
                 raise error_of_response(status, redacted(body, endpoint), _retry_after(connection), endpoint.spec.kind)
             if public_name is not None:
                 body = with_public_name(body, *public_name)

@@ -52,6 +52,7 @@ OVERLOAD_CODES = frozenset(
 _OVERLOADED = (498, 529)
 """Groq's and Anthropic's status for "too much to do"."""
 _PAGE = re.compile(r"\s*<(!doctype|html|head|body|\?xml)", re.IGNORECASE)
+_NO_SUCH_API = re.compile(r"(?:The|This) model does not support (?:the )?[\w ()]+ API")
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """Codes that are passed on: they become metric labels and are stored in the ledger."""
 _KEY_WORDS = ("api key not valid", "incorrect api key", "invalid api key", "api key is invalid", "api key expired")
@@ -100,6 +101,20 @@ def error_of_response(
     if status in (401, 402, 403) or translated.code == "engine_insufficient_quota":
         translated.is_refusal, translated.rest_seconds = True, ACCOUNT_REST_SECONDS
     return with_engine_status(translated, status)
+
+
+def is_unsupported(status: int, body: bytes) -> bool:
+    """Whether an engine says that it has no such route, or that its model has not. No model is missing."""
+    if status not in (400, 404, 501):
+        return False
+    words = (parse_error_body(body).message or "").strip(" .")
+    return words.lower() in ("not found", "404 page not found") or _NO_SUCH_API.fullmatch(words) is not None
+
+
+def unsupported_model(endpoint: Endpoint, path: str, status: int) -> APIError:
+    """A model that generates has no embeddings. vLLM has the routes of pooling only where it serves a pooling model."""
+    message = f"The model '{endpoint.spec.model}' does not support {path}."
+    return with_engine_status(BadRequestError(message, param="model", code="unsupported_model"), status)
 
 
 def error_of_event(data: bytes, kind: EndpointKind = "vllm") -> APIError:
