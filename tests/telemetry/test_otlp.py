@@ -1,12 +1,17 @@
 """Exported spans are accepted, refused for good, or kept for a retry."""
 
+import http.client
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from urllib.parse import urlsplit
 
 import pytest
+from tests.quiet_server import QuietHTTPServer
 from tests.records import a_record
 from tests.telemetry.otlp_sink import OTLPSink
 
+from quarterdeck.net.proxies import Proxies
 from quarterdeck.telemetry.otlp import OTLPError, OTLPExporter, Outcome
 from quarterdeck.telemetry.spans import Span, span_of
 
@@ -148,3 +153,55 @@ def test_closing_ends_a_request_under_way(sink: OTLPSink, exporter: OTLPExporter
 def test_what_is_no_url_is_refused_at_the_start(endpoint: str) -> None:
     with pytest.raises(ValueError, match="OTLP endpoint"):
         OTLPExporter(endpoint, headers={}, service_name="x", environment="x")
+
+
+def test_spans_go_through_the_environments_proxy(sink: OTLPSink) -> None:
+    seen: list[tuple[str, str | None, str | None]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            seen.append((self.path, self.headers["host"], self.headers["proxy-authorization"]))
+            there = http.client.HTTPConnection("127.0.0.1", urlsplit(sink.endpoint).port)
+            headers = {name: value for name, value in self.headers.items() if name != "proxy-authorization"}
+            there.request("POST", urlsplit(self.path).path, body, headers)
+            answer = there.getresponse()
+            words = answer.read()
+            there.close()
+            self.send_response(answer.status)
+            self.send_header("content-length", str(len(words)))
+            self.end_headers()
+            self.wfile.write(words)
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with QuietHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        proxies = Proxies({"http_proxy": f"http://u:p@127.0.0.1:{server.server_port}"})
+        path = urlsplit(sink.endpoint).path
+        subject = OTLPExporter(
+            f"http://otel.example.com{path}",
+            headers=sink.headers,
+            service_name="quarterdeck",
+            environment="test",
+            proxies=proxies,
+        )
+        assert subject.export(spans(2)) == Outcome(2)
+        subject.close()
+        subject.disconnect()
+        server.shutdown()
+        thread.join()
+    assert seen == [(f"http://otel.example.com{path}", "otel.example.com", "Basic dTpw")]
+
+
+def test_a_proxy_that_can_not_be_used_is_a_failure_of_the_export() -> None:
+    subject = OTLPExporter(
+        "https://otel.example.com",
+        headers={},
+        service_name="x",
+        environment="x",
+        proxies=Proxies({"https_proxy": "socks5://p"}),
+    )
+    with pytest.raises(OTLPError, match="https_proxy names a socks5 proxy"):
+        subject.export(spans(1))

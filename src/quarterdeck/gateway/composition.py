@@ -35,6 +35,7 @@ from quarterdeck.inference.pipeline import Pipeline
 from quarterdeck.inference.routing.directory import Directory, timeouts_of
 from quarterdeck.net.descriptors import DescriptorLimit
 from quarterdeck.net.http_client import HttpClient
+from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis import Redis
 from quarterdeck.net.redis_pubsub import Subscription
 from quarterdeck.net.tasks import BackgroundTasks
@@ -75,7 +76,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
     connectivity = Connectivity(metrics)
     redis = _redis(environment, live_config, connectivity)
     database = Database(environment.database_url, on_state=connectivity.database)
-    client = HttpClient(max_connections=descriptors.connections)
+    client = HttpClient(max_connections=descriptors.connections, proxies=Proxies(environment.variables))
 
     spool = Spool(environment.state / "spool")
     settlement = _settlement(redis, spool, live_config, metrics)

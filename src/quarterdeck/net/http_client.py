@@ -12,6 +12,8 @@ import sys
 from quarterdeck.net.descriptors import is_own_lack
 from quarterdeck.net.http_connection import FOREVER, HttpConnection, Timeouts, UpstreamError
 from quarterdeck.net.http_origin import Origin
+from quarterdeck.net.proxies import Proxies, Proxy, ProxyError
+from quarterdeck.net.proxy_tunnel import Tunnel
 from quarterdeck.net.write_batching import WriteBatches
 
 KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
@@ -26,11 +28,19 @@ class HttpClient:
     every `sweep_seconds`.
     """
 
-    def __init__(self, *, max_idle: int = 256, max_connections: int = sys.maxsize, sweep_seconds: float = 0.25) -> None:
+    def __init__(
+        self,
+        *,
+        max_idle: int = 256,
+        max_connections: int = sys.maxsize,
+        sweep_seconds: float = 0.25,
+        proxies: Proxies | None = None,
+    ) -> None:
         self._max_idle = max_idle
         self._max_connections = max_connections
         self._connecting = 0
         self._sweep_seconds = sweep_seconds
+        self._proxies = proxies or None
         self._writes = WriteBatches()
         self._idle: dict[Origin, list[HttpConnection]] = {}
         self._busy: set[HttpConnection] = set()
@@ -53,6 +63,8 @@ class HttpClient:
             connection = idle.pop() if idle else await self._connect(origin, timeouts.connect, limit)
             self._busy.add(connection)
             try:
+                if connection.proxy is not None:
+                    data = _for_proxy(head, origin, connection.proxy) + body
                 await connection.send(data, timeouts, limit)
             except UpstreamError as error:
                 self.release(origin, connection)
@@ -108,7 +120,8 @@ class HttpClient:
         except (OSError, UnicodeError) as error:  # refused, unreachable, unknown host, untrusted certificate
             reason = getattr(error, "strerror", None) or error
             is_local = isinstance(error, OSError) and is_own_lack(error)
-            raise UpstreamError(f"connection failed: {reason}", sent=False, is_local=is_local) from error
+            through = " through the proxy" if self._proxy_of(origin) is not None else ""
+            raise UpstreamError(f"connection{through} failed: {reason}", sent=False, is_local=is_local) from error
         finally:
             self._connecting -= 1
         if self._sweeper is None:
@@ -117,14 +130,18 @@ class HttpClient:
 
     async def _open(self, origin: Origin) -> HttpConnection:
         loop = asyncio.get_running_loop()
-        if origin.tls and self._tls is None:
+        proxy = self._proxy_of(origin)
+        if (origin.tls or (proxy is not None and proxy.tls)) and self._tls is None:
             self._tls = ssl.create_default_context()
-        _, connection = await loop.create_connection(
-            lambda: HttpConnection(loop, self._writes),
-            origin.host,
-            origin.port,
-            ssl=self._tls if origin.tls else None,
-        )
+        if proxy is not None:
+            connection = await self._open_through(proxy, origin)
+        else:
+            _, connection = await loop.create_connection(
+                lambda: HttpConnection(loop, self._writes),
+                origin.host,
+                origin.port,
+                ssl=self._tls if origin.tls else None,
+            )
         _keep_alive(connection)
         return connection
 
@@ -142,6 +159,35 @@ class HttpClient:
             connection.close()
         return bool(idle)
 
+    def _proxy_of(self, origin: Origin) -> Proxy | None:
+        if self._proxies is None:
+            return None
+        try:
+            return self._proxies.of(origin)
+        except ProxyError as error:
+            raise UpstreamError(str(error), sent=False) from error
+
+    async def _open_through(self, proxy: Proxy, origin: Origin) -> HttpConnection:
+        """A connection to the proxy that requests go over in absolute form, or a tunnel through it for TLS."""
+        loop = asyncio.get_running_loop()
+        connection = HttpConnection(loop, self._writes)
+        tls = self._tls if proxy.tls else None
+        if not origin.tls:
+            await loop.create_connection(lambda: connection, proxy.host, proxy.port, ssl=tls)
+            connection.proxy = proxy
+            return connection
+        transport, tunnel = await loop.create_connection(Tunnel, proxy.host, proxy.port, ssl=tls)
+        try:
+            await tunnel.open(origin, proxy)
+            secured = await loop.start_tls(transport, connection, self._tls, server_hostname=origin.host)  # type: ignore[arg-type]  # made above
+        except BaseException:
+            transport.abort()
+            raise
+        if secured is None:  # closed meanwhile
+            raise UpstreamError("the proxy closed the tunnel", sent=False)
+        connection.connection_made(secured)
+        return connection
+
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
@@ -152,6 +198,13 @@ class HttpClient:
             if not self._idle[origin]:
                 del self._idle[origin]
         self._sweeper = loop.call_later(self._sweep_seconds, self._sweep) if self._busy or self._idle else None
+
+
+def _for_proxy(head: bytes, origin: Origin, proxy: Proxy) -> bytes:
+    """A request in the absolute form that a proxy expects."""
+    method, _, rest = head.partition(b" ")
+    line, _, headers = rest.partition(b"\r\n")
+    return b"%b http://%b%b\r\n%b%b" % (method, origin.authority.encode(), line, proxy.header, headers)
 
 
 def _keep_alive(connection: HttpConnection) -> None:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import httptools
 
+from quarterdeck.net.proxies import Proxy
 from quarterdeck.net.write_batching import BatchedTransport, WriteBatches
 
 HIGH_WATER = 256 * 1024
@@ -93,6 +94,7 @@ class HttpConnection(asyncio.Protocol):
         "on_body",
         "on_header",
         "on_message_begin",
+        "proxy",
         "status",
         "uses",
     )
@@ -122,6 +124,8 @@ class HttpConnection(asyncio.Protocol):
         """The loop's time at which the connection times out. None: nothing is awaited from the server."""
         self.has_received = False
         """Whether data has arrived since `is_late` was called last."""
+        self.proxy: Proxy | None = None
+        """The proxy that requests are sent to in absolute form."""
         self.listener: Callable[[], None] | None = None
         """Called as soon as anything arrives, instead of waking `read`. It must not raise."""
         self._parser: Any = httptools.HttpResponseParser(self)

@@ -21,6 +21,8 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Status
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as Message
 
+from quarterdeck.net.http_origin import Origin
+from quarterdeck.net.proxies import Proxies, ProxyError
 from quarterdeck.telemetry.spans import AttributeValue, Span
 
 SCOPE = "quarterdeck"
@@ -69,6 +71,7 @@ class OTLPExporter:
         service_version: str = "",
         attributes: Mapping[str, str] = {},
         timeout: float = 10.0,
+        proxies: Proxies | None = None,
     ) -> None:
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -76,6 +79,7 @@ class OTLPExporter:
         self._secure, self._host, self._port = parts.scheme == "https", parts.hostname, parts.port
         self._path = (parts.path or "/v1/traces") + (f"?{parts.query}" if parts.query else "")
         self._timeout = timeout
+        self._origin, self._proxies = Origin.parse(endpoint), proxies
         self._headers = {
             "content-type": "application/x-protobuf",
             "content-encoding": "gzip",
@@ -89,6 +93,8 @@ class OTLPExporter:
         self.set_labels(service_name=service_name, environment=environment)
         self._connection: http.client.HTTPConnection | None = None
         self._closed = False
+        self._target = self._path
+        self._proxy_headers: dict[str, str] = {}
 
     def set_labels(self, *, service_name: str, environment: str) -> None:
         """The resource attributes of exports from now on. Callable from any thread."""
@@ -158,14 +164,37 @@ class OTLPExporter:
 
     def _send(self, body: bytes) -> tuple[int, bytes, float | None]:
         if self._connection is None:
-            kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-            self._connection = kind(self._host, self._port, timeout=self._timeout)
-        self._connection.request("POST", self._path, body=body, headers=self._headers)
+            self._connect()
+        assert self._connection is not None  # noqa: S101  # narrows the type
+        self._connection.request("POST", self._target, body=body, headers={**self._headers, **self._proxy_headers})
         response = self._connection.getresponse()
         words = response.read(MAX_RESPONSE)
         if response.will_close or not response.isclosed():
             self.disconnect()
         return response.status, words, _seconds(response.headers.get("retry-after"))
+
+    def _connect(self) -> None:
+        """Make the connection that requests open, to the sink or to its proxy."""
+        self._target, self._proxy_headers = self._path, {}
+        host, port, is_tls = self._host, self._port, self._secure
+        try:
+            proxy = self._proxies.of(self._origin) if self._proxies is not None else None
+        except ProxyError as error:
+            raise OTLPError(str(error)) from error
+        if proxy is None:
+            kind = http.client.HTTPSConnection if is_tls else http.client.HTTPConnection
+            self._connection = kind(host, port, timeout=self._timeout)
+            return
+        headers = {"proxy-authorization": proxy.authorization.decode()} if proxy.authorization else {}
+        if is_tls:
+            if proxy.tls:
+                raise OTLPError("an https proxy is not supported for an https endpoint")
+            self._connection = http.client.HTTPSConnection(proxy.host, proxy.port, timeout=self._timeout)
+            self._connection.set_tunnel(host, port or 443, headers)
+            return
+        kind = http.client.HTTPSConnection if proxy.tls else http.client.HTTPConnection
+        self._connection = kind(proxy.host, proxy.port, timeout=self._timeout)
+        self._target, self._proxy_headers = f"http://{self._origin.authority}{self._path}", headers
 
     def disconnect(self) -> None:
         """Close the connection; the next export opens another. Called by the exporting thread."""

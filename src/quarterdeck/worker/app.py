@@ -14,6 +14,7 @@ import uvicorn
 from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.ids import object_id
 from quarterdeck.net.browser_guard import BrowserGuard
+from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.sockets import BACKLOG, listen
 from quarterdeck.net.tasks import keep_running
@@ -205,6 +206,7 @@ class Worker:
             service_version=_version(),
             environment=telemetry.environment,
             attributes={k: v for k, v in self._environment.otel_attributes.items() if k != "service.name"},
+            proxies=Proxies(self._environment.variables),
         )
         self._telemetry.subscribe(
             lambda new: exporter.set_labels(service_name=new.service_name, environment=new.environment)
