@@ -1,6 +1,7 @@
 """What budgets hold for requests on their way through the pipeline, and what they pay for."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,13 @@ import pytest
 from tests.accounting.spending import ORG, a_scope, money, spent_and_held, trust
 from tests.inference.bench import Bench, refused
 from tests.inference.engines import and_wait
-from tests.inference.making import SAID, STREAM, a_head, a_principal, answer, as_json, by
-from tests.net.upstream import Peer, Upstream, answering, response
+from tests.inference.making import CHAT, DONE, SAID, STREAM, a_head, a_principal, answer, as_json, by, usage
+from tests.net.upstream import Peer, Upstream, answering, response, streamed
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.redis_keys import cold_key
 from quarterdeck.accounting.scopes import Scope
-from quarterdeck.errors import InsufficientQuotaError, RateLimitError, ServiceUnavailableError
+from quarterdeck.errors import EngineError, InsufficientQuotaError, RateLimitError, ServiceUnavailableError
 from quarterdeck.inference.call import Operation
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.redis import Redis
@@ -198,6 +199,27 @@ async def test_a_prompt_is_counted_where_the_upper_bound_is_too_much(bench: Benc
         await bench.drain()
 
 
+async def test_a_stream_that_is_left_has_the_price_of_its_cached_prompt(bench: Bench) -> None:
+    """The price of `m`: 1 for the prompt, 0.5 where it is cached, 2 for the answer."""
+    counted = response(as_json({"count": 100, "tokens": []}))
+    whole = usage(100, 50, prompt_tokens_details={"cached_tokens": 96})
+    async with Upstream(
+        answering(streamed(*SAID, whole, DONE), and_wait(SAID[0]), counted, and_wait(SAID[0]), counted)
+    ) as engine:
+        bench.add(engine)
+        await bench.stream()
+        other = {"messages": [{"role": "user", "content": "another prompt"}]}
+        for asked in ({}, other):
+            reply = await bench.ask({**STREAM, **asked})
+            assert reply.stream is not None
+            await reply.stream.aclose()
+            await bench.drain()
+        read, left, unknown = await bench.records()
+        assert (left.status, left.input_tokens, left.cached_tokens) == ("cancelled", 100, 96)
+        assert left.cost <= read.cost
+        assert unknown.cached_tokens == 0
+
+
 async def test_a_request_waits_until_a_new_budget_is_counted(bench: Bench) -> None:
     principal = who(10**6)
     async with Upstream(answering(response(answer()))) as engine:
@@ -264,3 +286,41 @@ async def test_without_redis_no_paid_fallback_is_called_for_a_budget_that_denies
         assert not n.requests
     await bench.drain()
     await redis.close()
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/octet-stream", "text/html"])
+async def test_an_answer_of_another_content_type_is_billed_by_its_content(bench: Bench, content_type: str) -> None:
+    principal = who(10**6)
+    await trust(bench.redis, *principal.scopes)
+    async with Upstream(answering(response(answer(), content_type=content_type))) as engine:
+        bench.add(engine, kind="openai")
+        reply = await bench.ask(principal=principal)
+        assert json.loads(reply.body)["usage"]["completion_tokens"] == 3
+        record = await bench.record()
+        assert (record.input_tokens, record.output_tokens, record.usage_source) == (7, 3, "engine")
+        assert await spent_and_held(bench.redis, KEY) == [(13, 0)]
+
+
+@pytest.mark.parametrize("asked", [CHAT, STREAM])
+async def test_a_page_instead_of_an_answer_is_an_engines_error_and_costs_nothing(
+    bench: Bench, asked: dict[str, Any]
+) -> None:
+    principal = who(10**6)
+    await trust(bench.redis, *principal.scopes)
+    page = response(b"<!doctype html><title>Log in</title>", content_type="text/html")
+    async with Upstream(answering(page, page)) as engine:
+        bench.add(engine, kind="openai")
+        await refused(EngineError, bench, asked, principal=principal)
+        record = await bench.record()
+        assert (record.status, record.http_status, record.cost) == ("error", 502, 0)
+        assert await spent_and_held(bench.redis, KEY) == [(0, 0)]
+
+
+async def test_a_stream_of_another_content_type_is_billed_by_its_content(bench: Bench) -> None:
+    async with Upstream(
+        answering(streamed(*SAID, usage(), DONE).replace(b"text/event-stream", b"text/plain"))
+    ) as engine:
+        bench.add(engine, kind="openai")
+        assert (await bench.stream()).endswith(DONE)
+        record = await bench.record()
+        assert (record.input_tokens, record.output_tokens) == (7, 3)

@@ -14,6 +14,7 @@ from quarterdeck.inference.call_state import Call
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.gate import Gate
+from quarterdeck.inference.metering.cached_prompts import CachedPrompts
 from quarterdeck.inference.metering.meter import error_code
 from quarterdeck.inference.metering.token_counting import count_received_tokens, estimate_received_tokens
 from quarterdeck.net.tasks import Spawn
@@ -46,6 +47,7 @@ class Closing:
         self._spawn = spawn
         self._on_record = on_record
         self._counting = asyncio.Semaphore(MAX_COUNTING)
+        self._cached = CachedPrompts()
         self._to_count = 0
         self._max_to_count = max_to_count
 
@@ -64,6 +66,9 @@ class Closing:
                 self._spawn(self._count_and_settle(call, meter.endpoint, status, now, http_status, code))
                 return
             estimate_received_tokens(meter)
+            self._cached.discount(call.request, meter)
+        else:
+            self._cached.note(call.request, meter)
         self._settle(call, meter.record(status, now, http_status=http_status, error=code))
 
     def finish_from_cache(self, call: Call, found: Entry, now: float) -> None:
@@ -81,6 +86,7 @@ class Closing:
             self._to_count -= 1
             if call.meter.usage is None:
                 estimate_received_tokens(call.meter)
+            self._cached.discount(call.request, call.meter)
             self._settle(call, call.meter.record(status, ended, http_status=http_status, error=error))
 
     def _settle(self, call: Call, record: RequestRecord) -> None:

@@ -21,16 +21,27 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 
 
 class Counts(msgspec.Struct, frozen=True, gc=False):
-    """A `usage` object as received, not validated."""
+    """A `usage` object as received, not validated: OpenAI's members, and those of other servers (`parse_usage`)."""
 
     prompt_tokens: Any = msgspec.UNSET
     completion_tokens: Any = msgspec.UNSET
+    total_tokens: Any = None
     prompt_tokens_details: Any = None
     completion_tokens_details: Any = None
     input_tokens: Any = None
     output_tokens: Any = 0
     input_tokens_details: Any = None
     output_tokens_details: Any = None
+    # DeepSeek
+    prompt_cache_hit_tokens: Any = None
+    # Anthropic, and gateways before it
+    cache_read_input_tokens: Any = None
+    cache_creation_input_tokens: Any = None
+    # Moonshot, Together, Mistral
+    cached_tokens: Any = None
+    num_cached_tokens: Any = None
+    # Perplexity, older xAI
+    reasoning_tokens: Any = None
 
 
 class Choice(msgspec.Struct, frozen=True, gc=False):
@@ -72,7 +83,17 @@ def parse_answer(body: bytes) -> ParsedAnswer | None:
 
 
 def parse_usage(value: object) -> Usage | None:
-    """Read a `usage` object. None if it is absent or its counts are invalid."""
+    """Read a `usage` object. None if it is absent or its counts are invalid.
+
+    Servers agree on the names of the two counts, not on what is in them; the total decides:
+
+    * total = prompt + completion: both are complete (OpenAI, vLLM, DeepSeek, OpenRouter, Mistral, Groq)
+    * total = prompt + completion + reasoning: the reasoning was generated as well (xAI)
+    * a larger total, without a count of reasoning: the rest was generated, unseen (Gemini's thoughts)
+    * total = prompt + completion + what was read from or written to the cache: the prompt was more (Anthropic)
+
+    Without a total, more reasoning than completion can only be beside it.
+    """
     if isinstance(value, dict):
         value = msgspec.convert(value, Counts)
     if not isinstance(value, Counts):
@@ -85,11 +106,36 @@ def parse_usage(value: object) -> Usage | None:
         return None
     of_prompt = value.prompt_tokens_details or value.input_tokens_details
     of_output = value.completion_tokens_details or value.output_tokens_details
-    cached = _detail(of_prompt, "cached_tokens", prompt) if of_prompt else 0
-    reasoning = _detail(of_output, "reasoning_tokens", output) if of_output else 0
-    return Usage(prompt, cached, output, reasoning)
+    cached = _detail(of_prompt, "cached_tokens") or _first(
+        value.prompt_cache_hit_tokens, value.cache_read_input_tokens, value.cached_tokens, value.num_cached_tokens
+    )
+    reasoning = _detail(of_output, "reasoning_tokens") or _count(value.reasoning_tokens)
+    written = _count(value.cache_creation_input_tokens)
+    total = value.total_tokens
+    if type(total) is int and 0 <= total <= MAX_COUNT:
+        if (beside := total - prompt - output) > 0:
+            if value.cache_read_input_tokens is not None and beside == cached + written:
+                prompt = total - output
+            else:
+                output = total - prompt
+    else:
+        # Anthropic's own form has no total.
+        is_beside = value.prompt_tokens is msgspec.UNSET or cached > prompt
+        if value.cache_read_input_tokens is not None and is_beside:
+            prompt += cached + written
+        if reasoning > output:
+            output += reasoning
+    return Usage(prompt, min(cached, prompt), output, min(reasoning, output))
 
 
-def _detail(details: object, field: str, whole: int) -> int:
-    count = details.get(field) if isinstance(details, dict) else None
-    return min(count, whole) if type(count) is int and 0 < count <= MAX_COUNT else 0
+def _detail(details: object, field: str) -> int:
+    return _count(details.get(field)) if isinstance(details, dict) else 0
+
+
+def _first(*counts: object) -> int:
+    return next((count for each in counts if (count := _count(each))), 0)
+
+
+def _count(count: object) -> int:
+    """0 for anything that is no count."""
+    return count if type(count) is int and 0 < count <= MAX_COUNT else 0
