@@ -66,6 +66,10 @@ class Admission(msgspec.Struct):
     """A scope whose budget is exhausted and only warns."""
     money_left: int = 0
     """Of the budget that refused, in 10⁻⁶ $."""
+    money_held: int = 0
+    """What requests in flight hold of that budget, in 10⁻⁶ $."""
+    granted: int = 0
+    """What this gateway grants of the limit that refused, while Redis is away. 0: all of it."""
     cached: bytes | None = None
     """The cached answer: nothing is reserved, only a request taken."""
 
@@ -81,12 +85,14 @@ async def extend(redis: Redis, scope_set: ScopeSet, request_id: str, money: int)
     RedisUnavailableError and RedisError."""
     org, scopes = scope_set.org, scope_set.scopes
     keys = (reservations_key(org), cold_key(org), *[money_key(org, scope.id) for scope in scopes])
-    word, scope, left = await redis.run(EXTEND, keys, (request_id, scope_set.reserve_plan, money))
+    word, scope, left, held = await redis.run(EXTEND, keys, (request_id, scope_set.reserve_plan, money))
     if word == b"ok":
         return Admission(None, 0)
     # Without a reservation the request was settled as lost: nothing would be held for what it costs from here on.
     refused: Refusal = "money" if word == b"money" else "cold"
-    return Admission(refused, 0, scopes[scope - 1].id if scope else "org", retry_after_ms=1000, money_left=left)
+    return Admission(
+        refused, 0, scopes[scope - 1].id if scope else "org", retry_after_ms=1000, money_left=left, money_held=held
+    )
 
 
 def reserve_command(wanted: Sequence[Reservation]) -> bytes:
@@ -123,7 +129,7 @@ def read_admission(answer: Any, scope_set: ScopeSet) -> Admission:
         return admitted
     admitted.refused = cast(Refusal, word.decode())
     if admitted.refused == "money":
-        admitted.money_left = retry
+        admitted.money_left, admitted.money_held = retry, warned
     else:
         admitted.retry_after_ms = retry
     if scope:

@@ -41,13 +41,18 @@ class LocalLimits:
             need = min(tokens, level)  # as in Redis: an estimate beyond the bucket may run when that is full
             places = _share(limits.concurrent_requests, share)
             if bucket.running >= places:
-                return Admission("concurrent", 0, scope.id, places=int(places), retry_after_ms=1000)
+                most = limits.concurrent_requests or 0
+                return Admission("concurrent", 0, scope.id, places=most, granted=int(places), retry_after_ms=1000)
             if bucket.requests < 1:
                 wait = (1 - bucket.requests) * 60_000 / requests
-                return Admission("requests", 0, scope.id, requests_limit=int(requests), retry_after_ms=int(wait) + 1)
+                refused = Admission("requests", 0, scope.id, granted=int(requests), retry_after_ms=int(wait) + 1)
+                refused.requests_limit = limits.requests_per_minute or 0
+                return refused
             if bucket.tokens < need:
                 wait = (need - bucket.tokens) * 60_000 / level
-                return Admission("tokens", 0, scope.id, tokens_limit=int(level), retry_after_ms=int(wait) + 1)
+                refused = Admission("tokens", 0, scope.id, granted=int(level), retry_after_ms=int(wait) + 1)
+                refused.tokens_limit = limits.tokens_per_minute or 0
+                return refused
             taken.append(bucket)
         for bucket in taken:
             bucket.requests -= 1

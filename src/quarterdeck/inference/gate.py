@@ -133,7 +133,7 @@ class Gate:
                     if smaller is not None:
                         reserved = smaller
                         continue
-                raise self._refusal(admitted)
+                raise self._refusal(admitted, asked=wanted.money)
             if admitted.revision != principal.revision:  # also smaller: a Redis that lost its data counts from 0
                 try:
                     await self._reread(principal, admitted.revision)
@@ -175,7 +175,7 @@ class Gate:
                 raise self._refusal(Admission("cold", 0, "org", retry_after_ms=1000)) from error
             return
         if extended.refused is not None:
-            raise self._refusal(extended)
+            raise self._refusal(extended, asked=money - call.held)
         call.held = money
 
     async def _wait_for_budget(self, gateway: GatewayConfig, until: float) -> bool:
@@ -220,13 +220,13 @@ class Gate:
             self._reserving.release(wanted)
         raise self._refusal(refused) from error
 
-    def _refusal(self, admitted: Admission | None) -> APIError:
+    def _refusal(self, admitted: Admission | None, *, asked: int = 0) -> APIError:
         """The error of a refused request. None: Redis is unavailable and `on_redis_down` denies."""
         if admitted is None:
             self.refused["redis", "org"] += 1
             return limits_unavailable()
         self.refused[admitted.refused or "", kind_of(admitted.scope)] += 1
-        return refusal_of(admitted)
+        return refusal_of(admitted, asked=asked)
 
     def _reservation(
         self,

@@ -4,7 +4,7 @@
 -- The plan has six doubles a scope (layouts.pack_plan); looks 1: the next cache key is this request's.
 -- Returns for each request a plain number, the org's revision: admitted, and nothing is counted; or
 -- {word revision scope requests_left requests_scope tokens_left tokens_scope retry_ms warned [blob]}, scopes from 1;
--- where the budget is exhausted, retry_ms is the money that is left of it.
+-- where the budget has no room, retry_ms is the money that is left of it, and warned is what requests in flight hold.
 -- All values are read by one MGET, and a request that is counted nowhere skips everything else: Redis runs this on one
 -- core, ten thousand times a second.
 --include clock.lua
@@ -88,7 +88,9 @@ local function admit(id, note, tokens, money, blob)
         if scope.deny then return {'cold', revision, i, -1, 0, -1, 0, 1000, 0} end
       elseif scope.spent + scope.held + money > scope.amount then
         if scope.deny then
-          return {'money', revision, i, -1, 0, -1, 0, math.max(0, math.floor(scope.amount - scope.spent - scope.held)), 0}
+          local unspent = math.max(0, scope.amount - scope.spent)
+          local held = math.min(scope.held, unspent)
+          return {'money', revision, i, -1, 0, -1, 0, math.floor(unspent - held), math.ceil(held)}
         end
         warned = i
       end
