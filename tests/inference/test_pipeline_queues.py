@@ -1,19 +1,23 @@
 """Requests that wait for room, through the whole pipeline."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from tests.inference.bench import BACKED, Bench
 from tests.inference.engines import Held
 from tests.inference.making import DONE, SAID, STREAM, answer, by, usage
 from tests.inference.reading import Pieces
-from tests.net.upstream import Upstream, answering, response, streamed, until
+from tests.net.upstream import Peer, Script, Upstream, answering, response, streamed, until
 
 from quarterdeck.errors import (
     EngineUnavailableError,
     RateLimitError,
 )
+from quarterdeck.inference.call import Reply
 from quarterdeck.inference.streaming.heartbeats import WAITING
+from quarterdeck.net.http_client import HttpClient
+from quarterdeck.net.redis import Redis
 from quarterdeck.protocol import sse
 
 FULL = "queue: {max_waiting: 1, heartbeat_after_seconds: 0.001, heartbeat_seconds: 0.001}\n"
@@ -110,3 +114,56 @@ async def test_when_it_was_held_for_long_enough_nobody_is_there(bench: Bench) ->
     error = sse.parse(list(sse.events(said.replace(WAITING, b"")))[-1])
     assert error is not None
     assert error["error"]["code"] == "model_not_ready"
+
+
+def reads_its_prompt(gate: asyncio.Event, *events: bytes) -> Script:
+    """An engine that answers once the gate is open."""
+
+    async def script(peer: Peer) -> None:
+        await gate.wait()
+        await peer.say(streamed(*events))
+
+    return script
+
+
+async def begun(reply: Reply, gate: asyncio.Event) -> bytes:
+    """The whole stream; the gate opens after its first piece."""
+    assert reply.stream is not None
+    async with Pieces(reply.stream) as pieces:
+        said = [await anext(aiter(pieces))]
+        gate.set()
+        said += [piece async for piece in pieces]
+    return b"".join(said)
+
+
+async def test_comments_keep_a_stream_open_while_the_engine_reads_the_prompt(
+    redis: Redis, tmp_path: Path, client: HttpClient
+) -> None:
+    gate = asyncio.Event()
+    bench = Bench(redis, tmp_path, client, prefill_heartbeat_seconds=0.01)
+    async with Upstream(answering(reads_its_prompt(gate, *SAID, usage(), DONE))) as engine:
+        bench.add(engine)
+        said = await begun(await bench.ask(STREAM), gate)
+        assert said.replace(WAITING, b"") == b"".join(SAID) + DONE
+        assert said.startswith(WAITING)
+        record = await bench.record()
+        assert (record.status, record.output_tokens) == ("ok", 3)
+
+
+async def test_after_a_comment_another_endpoint_is_still_tried_and_the_last_error_is_an_event(
+    redis: Redis, tmp_path: Path, client: HttpClient
+) -> None:
+    gate = asyncio.Event()
+    bench = Bench(redis, tmp_path, client, prefill_heartbeat_seconds=0.01)
+    broken = reads_its_prompt(gate, b'data: {"error":{"message":"boom","code":500}}\n\n')
+    async with Upstream(answering(broken, broken)) as bad, Upstream(answering(streamed(*SAID, usage(), DONE))) as good:
+        bench.add(bad, good)
+        said = await begun(await bench.ask(STREAM), gate)
+        assert said.endswith(b"".join(SAID) + DONE)
+        gate.clear()
+        bench.listed.endpoints.pop()
+        said = await begun(await bench.ask(STREAM), gate)
+        assert said.startswith(WAITING)
+        assert b"engine_error" in said
+        assert DONE not in said
+        assert [each.status for each in await bench.records()] == ["ok", "error"]

@@ -99,15 +99,17 @@ class Pipeline:
         if call.found is not None:
             return self._replay(call, call.found)
         self._mirror.consider(call)
-        if not request.is_streaming or not self.queues.must_wait(selection.served):
+        if not request.is_streaming:
             return await self._answer(call, gateway)
-        queue = directory.config.queue
-        return await with_heartbeats(
-            self._answer(call, gateway),
-            after=queue.heartbeat_after_seconds,
-            every=queue.heartbeat_seconds,
-            headers=sse.HEADERS + call.headers,
-        )
+        if self.queues.must_wait(selection.served):
+            queue = directory.config.queue
+            after, every = queue.heartbeat_after_seconds, queue.heartbeat_seconds
+        elif gateway.prefill_heartbeat_seconds:
+            after = every = gateway.prefill_heartbeat_seconds
+        else:
+            return await self._answer(call, gateway)
+        headers = sse.HEADERS + call.headers
+        return await with_heartbeats(self._answer(call, gateway), after=after, every=every, headers=headers)
 
     async def _admit(
         self, gateway: GatewayConfig, head: Head, request: InferenceRequest, reserved: Estimate, selection: Selection

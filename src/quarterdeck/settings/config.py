@@ -62,6 +62,12 @@ class GatewayConfig(BaseModel):
     first_token_timeout_seconds: PositiveFloat = 120
     """Timeout from the request to the first byte of a stream. Long enough for long prompts in long queues; bounds a
     hung engine."""
+    prefill_heartbeat_seconds: NonNegativeFloat = 0
+    """Seconds without a first token after which a stream begins with SSE comments, and between two of them. 0: never.
+
+    For prompts that an engine reads for minutes behind a load balancer that closes a silent connection after 60 s: 20.
+    Off by default: after the first comment the status is 200, and an error can only be an event.
+    """
     whole_answer_timeout_seconds: PositiveFloat | None = None
     """How long an endpoint may stay silent while it works on an answer that is not streamed. None: until the request's
     total timeout.

@@ -1,4 +1,5 @@
-"""SSE comments for a streaming request that waits in a queue, so that no proxy on the way times out.
+"""SSE comments for a streaming request that waits in a queue or for its first token, so that no proxy on the way times
+out.
 
 Once a comment has been sent the status is 200, and an error becomes an SSE error event.
 """
