@@ -2,7 +2,7 @@
 
 import pytest
 
-from quarterdeck.protocol.error_bodies import MAX_TEXT, ErrorBody, parse_error_body
+from quarterdeck.protocol.error_bodies import MAX_TEXT, ErrorBody, parse_error_body, retry_delay
 
 BODIES = {
     "vLLM": (b'{"error":{"message":"no","type":"x","param":"n","code":400}}', ErrorBody("no", "n", 400)),
@@ -14,6 +14,23 @@ BODIES = {
         ErrorBody("body.n: not an int; : no", None, None),
     ),
     "another object": (b"{}", ErrorBody("", None, None)),
+    "Gemini": (b'[{"error":{"code":429,"message":"no","status":"X"}}]', ErrorBody("no", None, 429)),
+    "Mistral": (
+        b'{"object":"error","message":{"detail":[{"loc":["body","n"],"msg":"extra"}]},"code":null}',
+        ErrorBody("body.n: extra", None, None),
+    ),
+    "older Mistral": (
+        b'{"object":"error","message":"{\\"detail\\":\\"no\\"}","code":"1000"}',
+        ErrorBody("no", None, "1000"),
+    ),
+    "Azure's front": (b'{"statusCode":429,"message":"no"}', ErrorBody("no", None, 429)),
+    "xAI": (b'{"code":"Client error","error":"no"}', ErrorBody("no", None, "Client error")),
+    "TGI": (b'{"error":"no","error_type":"overloaded"}', ErrorBody("no", None, "overloaded")),
+    "llama.cpp": (
+        b'{"error":{"code":400,"message":"no","type":"exceed_context_size_error"}}',
+        ErrorBody("no", None, "exceed_context_size_error"),
+    ),
+    "wrapped for ever": (b'{"error":' * 30 + b'"no"' + b"}" * 30, ErrorBody(None, None, None)),
     "text": (b"Internal Server Error", ErrorBody("Internal Server Error", None, None)),
     "not UTF-8": (b"\xff", ErrorBody("\ufffd", None, None)),
 }
@@ -29,3 +46,8 @@ def test_of_a_long_text_a_part_is_the_message(body: bytes) -> None:
     message = parse_error_body(body).message
     assert message is not None
     assert len(message) <= MAX_TEXT
+
+
+def test_the_delay_that_gemini_asks_for_is_in_its_details() -> None:
+    assert retry_delay(b'[{"error":{"details":[{"retryDelay": "36.2s"}]}}]') == "37"
+    assert retry_delay(b"{}") is None

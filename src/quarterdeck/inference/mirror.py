@@ -22,6 +22,7 @@ from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.inference.routing.router import Router
 from quarterdeck.inference.streaming.relay import Relay
 from quarterdeck.net.tasks import Spawn
+from quarterdeck.protocol.requests import GenerationRequest, choice_count
 from quarterdeck.record import MIRROR, Attempt, RequestRecord, Status
 from quarterdeck.settings.limits import Limits
 
@@ -78,7 +79,7 @@ class Mirror:
                 name = endpoint.spec.name_of(served.name) or served.name
                 await self._call(meter, adapt_body(body, endpoint, name), loop.time() + seconds)
             except APIError as error:
-                if isinstance(error, EngineError):
+                if isinstance(error, EngineError) and error.code != "request_timeout":
                     self._router.balancer.report_failure(endpoint, served, loop.time())
                 if error.is_refusal:
                     self._router.balancer.report_refusal(endpoint, loop.time(), error.rest_seconds)
@@ -96,7 +97,15 @@ class Mirror:
         endpoint, head = meter.endpoint, meter.head
         if endpoint is None:
             return
-        answer = await self._engines.open(endpoint, head.operation, body, head.engine_headers, limit=deadline)
+        answer = await self._engines.open(
+            endpoint,
+            head.operation,
+            body,
+            head.engine_headers,
+            limit=deadline,
+            is_stream=isinstance(meter.request, GenerationRequest) and bool(meter.request.stream),
+            choices=choice_count(meter.request),
+        )
         meter.first_token = time.time()
         endpoint.breaker.record_success()
         if answer.stream is None:

@@ -113,7 +113,7 @@ def learn(habits: Habits, members: Mapping[str, object], message: str, param: st
     cap = habits.cap
     if "max_tokens" in members and "max_completion_tokens" in message and is_unknown:
         cap = "max_completion_tokens"
-    elif "max_completion_tokens" in names and is_unknown:
+    elif "max_completion_tokens" in names and is_unknown and param != "max_tokens":
         cap = "max_tokens"
     refused = habits.refused | (names & DROPPABLE if is_unknown else frozenset())
     if cap == habits.cap and refused == habits.refused:

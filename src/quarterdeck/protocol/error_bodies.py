@@ -11,6 +11,7 @@
 A code that is missing or a mere number is replaced by the error's type where that is one of `TELLING_TYPES`.
 """
 
+import math
 import re
 
 import msgspec
@@ -66,7 +67,7 @@ def _readable(error: ErrorBody) -> ErrorBody:
 def retry_delay(body: bytes) -> str | None:
     """The seconds after which Gemini says that a request may be repeated. It sends no Retry-After header."""
     found = _DELAY.search(body)
-    return found[1].decode() if found else None
+    return str(math.ceil(float(found[1]))) if found else None
 
 
 def _code(error: dict[str, object]) -> object:

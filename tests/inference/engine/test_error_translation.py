@@ -1,6 +1,8 @@
 """Every error of an engine has one of ours."""
 
 import json
+import time
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from quarterdeck.errors import (
     RateLimitError,
 )
 from quarterdeck.inference.engine.client import EngineClient
-from quarterdeck.inference.engine.error_translation import error_of_event, error_of_response
+from quarterdeck.inference.engine.error_translation import error_of_event, error_of_response, seconds_of
 
 VLLM = {
     "a bad request": (
@@ -167,3 +169,60 @@ async def test_a_route_that_every_model_has_is_not_the_callers_error(engines: En
     async with Upstream(answering(response(b'{"detail":"Not Found"}', status=404))) as engine:
         with pytest.raises(NotFoundError):
             await engines.open(endpoint(engine), "/v1/chat/completions", b"{}")
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [
+        ("7", 7.0),
+        ("1.5", 1.5),
+        ("", None),
+        ("soon", None),
+        ("nan", None),
+        ("inf", None),
+        ("-1", None),
+        ("9" * 400, None),
+    ],
+)
+def test_retry_after_is_read_in_seconds(retry_after: str, seconds: float | None) -> None:
+    assert seconds_of(retry_after) == seconds
+
+
+def test_retry_after_may_be_a_date() -> None:
+    seconds = seconds_of(formatdate(time.time() + 30, usegmt=True))
+    assert seconds is not None
+    assert 25 < seconds <= 30
+    assert seconds_of(formatdate(time.time() - 30, usegmt=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "is_refusal", "seconds"),
+    [
+        (429, ["retry-after: 7"], True, 7.0),
+        (429, ["retry-after-ms: 6100", "retry-after: 9"], True, 7.0),
+        (429, [], True, None),
+        (503, ["retry-after: 7"], True, 7.0),
+        (503, [], False, None),
+        (529, [], True, None),
+        (401, [], True, 60.0),
+        (402, [], True, 60.0),
+        (403, [], True, 60.0),
+        (500, ["retry-after: 7"], False, 7.0),
+        (422, [], False, None),
+    ],
+)
+async def test_a_refusal_says_how_long_to_leave_the_endpoint_alone(
+    engines: EngineClient, status: int, headers: list[str], is_refusal: bool, seconds: float | None
+) -> None:
+    async with Upstream(answering(response(b"{}", status=status, headers=headers))) as upstream:
+        error = await failing(engines, upstream)
+    assert (error.is_refusal, error.rest_seconds) == (is_refusal, seconds)
+
+
+@pytest.mark.parametrize("status", [413, 422])
+def test_a_refusal_of_the_request_keeps_its_status(status: int) -> None:
+    assert error_of_response(status, b'{"error":{"message":"no"}}').status == status
+
+
+def test_the_words_of_a_proxys_page_are_not_the_message() -> None:
+    assert error_of_response(502, b"\n<!DOCTYPE html><p>nginx").message == "The engine answered with status 502."

@@ -1,6 +1,7 @@
 """Requests wait for a bounded time, are granted each free place once, and leave no trace when they give up."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -73,6 +74,20 @@ async def test_whoever_waits_goes_when_another_is_done(waiting: Waiting) -> None
     waiting.leave()
     await tasks[1]
     assert waiting.queues.waiting() == {}
+
+
+async def test_the_places_of_an_endpoint_that_rests_are_not_free() -> None:
+    full, resting = an_endpoint("e#1", max_running=1), an_endpoint("e#2", max_running=5)
+    waiting = Waiting(full, resting)
+    resting.breaker.record_refusal(time.monotonic(), 0.05)
+    await waiting.enter()
+    assert waiting.queues.must_wait(served())
+    task = waiting.task("b")
+    await waiting.are_waiting(1)
+    await task  # the rest is over
+    full.breaker.record_refusal(time.monotonic(), 60)
+    resting.breaker.record_refusal(time.monotonic(), 60)
+    assert not waiting.queues.must_wait(served()), "where all rest, one of them is asked"
 
 
 async def test_who_comes_later_does_not_overtake(waiting: Waiting) -> None:

@@ -6,7 +6,7 @@ fair order (`fair_queue`) as places become free.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from quarterdeck.errors import RateLimitError, ServiceUnavailableError
@@ -122,7 +122,7 @@ class Queues:
         if not config.max_waiting:
             return None
         if served.model not in self._queues:
-            for each in endpoints:
+            for each in _usable(endpoints):
                 if each.load.requests < each.spec.max_running:
                     return None
         return _Wait(config.max_wait_seconds, config.max_waiting, False)
@@ -170,7 +170,7 @@ class Queues:
     def _grant(self, model: str) -> None:
         """Grant the places that are free."""
         queue = self._queues[model]
-        endpoints = self._endpoints.serving(model)
+        endpoints = _usable(self._endpoints.serving(model))
         free = sum([max(0, each.spec.max_running - each.load.requests) for each in endpoints]) - queue.granted
         while free > 0 and (ticket := queue.tickets.take()) is not None:
             free -= ticket.grant()
@@ -189,3 +189,10 @@ class Queues:
             self._grant(model)
         if self._queues:
             self._start_tick(loop)
+
+
+def _usable(endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
+    """The endpoints whose places count: those that are offered requests, or all if none is. The places of one that is
+    ejected or rests would be filled at the others, beyond what they run at once."""
+    now = time.monotonic()
+    return [each for each in endpoints if each.breaker.is_offered(now)] or endpoints
