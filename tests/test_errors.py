@@ -56,6 +56,7 @@ def test_an_error_has_the_status_of_its_kind() -> None:
         "RequestTimeoutError": 408,
         "RequestTooLargeError": 413,
         "ServiceUnavailableError": 503,
+        "UnsupportedMediaTypeError": 415,
     }
 
 

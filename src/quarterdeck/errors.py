@@ -4,6 +4,7 @@
   - BadRequestError            400  invalid_request_error
     + RequestTimeoutError      408
     + RequestTooLargeError     413
+    + UnsupportedMediaTypeError 415
   - AuthenticationError        401  authentication_error
   - PermissionDeniedError      403  permission_error
   - NotFoundError              404  invalid_request_error
@@ -86,6 +87,10 @@ class RequestTimeoutError(BadRequestError):
 
 class RequestTooLargeError(BadRequestError):
     status, default_code = 413, "request_too_large"
+
+
+class UnsupportedMediaTypeError(BadRequestError):
+    status, default_code = 415, "unsupported_media_type"
 
 
 class AuthenticationError(APIError):

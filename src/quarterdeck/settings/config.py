@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from quarterdeck.settings.cache import CacheConfig
+from quarterdeck.settings.cors import CorsConfig
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.models import ModelConfig
 from quarterdeck.settings.routes import QueueConfig, RouteConfig, RoutingConfig
@@ -138,6 +139,14 @@ class GatewayConfig(BaseModel):
 
     Example: `x-fault` for the simulated engine's faults, in tests. Connection headers and secrets are refused.
     """
+
+    keep_alive_seconds: float = Field(default=75, ge=0, le=3600)
+    """How long a client's connection may stay idle between two requests. 0: it is closed after each response.
+
+    75: longer than the 60 s of most load balancers, as a request is lost if it is sent while the gateway closes.
+    """
+    cors: CorsConfig = CorsConfig()
+    """Pages of other origins that may call this gateway from a browser."""
 
     @field_validator("media_domains")
     @classmethod

@@ -1,13 +1,15 @@
 """What the clients of other platforms send: Azure's paths, other headers for the key, other spellings of a path."""
 
+import asyncio
 import json
 
 import pytest
-from tests.gateway.fakes import ADMIN, USER
-from tests.gateway.http.connections import Bench
+from tests.gateway.fakes import ADMIN, USER, FakeStream
+from tests.gateway.http.connections import REQUEST, Bench
 
-from quarterdeck.errors import RateLimitError
-from quarterdeck.inference.call import Operation
+from quarterdeck.errors import EngineError, RateLimitError
+from quarterdeck.inference.call import Operation, Reply
+from quarterdeck.telemetry.access_lines import AccessLine
 
 KEYS = [f"authorization: Bearer {USER}", f"api-key: {USER}", f"x-api-key: {USER}"]
 
@@ -108,3 +110,67 @@ async def test_an_unknown_path_says_what_is_served(bench: Bench, path: str, said
     assert answer["error"]["message"].startswith(said)
     assert "This gateway serves /v1/chat/completions" in answer["error"]["message"]
     assert (await post(bench, path, b"{}", "x: y"))[0] == 401
+
+
+# the access log
+
+
+class FailingStream(FakeStream):
+    error = EngineError("broken")
+
+
+async def hang(*_: object) -> Reply:
+    return await asyncio.Event().wait()  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "key", "status", "code"),
+    [
+        ("/v1/chat/completions", b"{}", KEYS[0], 200, None),
+        ("/v1/chat/completions", b"{}", "x: y", 401, "missing_api_key"),
+        ("/openai/deployments/chat/embeddings", b"[]", KEYS[0], 400, "invalid_json"),
+        ("/v1/nothing", b"{}", KEYS[0], 404, "unknown_url"),
+        ("/v1/nothing", b"{}", "x: y", 401, "missing_api_key"),
+        ("/v1/models", b"{}", KEYS[0], 405, "method_not_allowed"),
+        ("/admin/keys", b"{}", KEYS[0], 403, "admin_key_required"),
+    ],
+)
+async def test_the_access_log_has_the_code_of_the_error(
+    bench: Bench, path: str, body: bytes, key: str, status: int, code: str | None
+) -> None:
+    lines = logged(bench)
+    await post(bench, path, body, key)
+    bench.parts.access.flush()
+    assert [(line.status, line.error) for line in lines] == [(status, code)]
+
+
+async def test_the_access_log_has_the_error_of_a_stream(bench: Bench) -> None:
+    lines = logged(bench)
+    bench.pipeline.answer = Reply(
+        200, ((b"content-type", b"text/event-stream"),), stream=FailingStream([b"data: 1\n\n"])
+    )
+    peer = await bench.connect()
+    await peer.send(REQUEST)
+    await peer.reader.readuntil(b"0\r\n\r\n")
+    bench.parts.access.flush()
+    assert [(line.status, line.error) for line in lines] == [(200, "engine_error")]
+
+
+async def test_the_access_log_says_that_a_client_did_not_wait(bench: Bench) -> None:
+    lines = logged(bench)
+    bench.pipeline.answer = hang
+    peer = await bench.connect()
+    await peer.send(REQUEST)
+    await bench.pipeline.was_called.wait()
+    peer.writer.close()
+    await bench.parts.callers.empty()
+    await asyncio.sleep(0)
+    bench.parts.access.flush()
+    assert [(line.status, line.error) for line in lines] == [(499, "client_disconnected")]
+
+
+def logged(bench: Bench) -> list[AccessLine]:
+    """Lines of the access log from now on."""
+    lines: list[AccessLine] = []
+    bench.parts.access._write = lines.extend
+    return lines

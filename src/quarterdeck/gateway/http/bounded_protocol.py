@@ -6,6 +6,7 @@
 * An offer to upgrade the connection (h2c, websocket) is ignored, as RFC 9110 allows: the request is served over
   HTTP/1.1. httptools skips the body of such a request and leaves its bytes to the caller, who would parse them as the
   next request. CONNECT is refused.
+* A client of HTTP/1.0 is sent no chunks.
 * A body in a transfer coding other than `chunked` is refused: llhttp would hand it out still encoded.
 * A connection can be closed without sending what is buffered (`asgi_exchange.ABORT`); a normal close would wait for the
   client.
@@ -17,7 +18,7 @@ import asyncio
 from typing import Any
 
 import httptools
-from uvicorn._types import ASGI3Application
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from quarterdeck.errors import APIError, BadRequestError, RequestTimeoutError
@@ -159,7 +160,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        is_chunk_free = cycle.scope["http_version"] != "1.1"
+        super()._start_asgi_task(cycle, _without_chunks(cycle, app) if is_chunk_free else app)
 
     def _is_answering(self) -> bool:
         """Whether a request is being served: nothing else may be written until its answer is complete."""
@@ -199,6 +201,27 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self.transport.write(STATUS_LINE[error.status] + error_responses.closing(error))
         self.transport.close()
+
+
+def _without_chunks(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
+    """For a client of HTTP/1.0, which does not know chunks: a body without a length ends with the connection."""
+
+    async def respond(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        is_measured = False
+
+        async def send_unchunked(message: ASGISendEvent) -> None:
+            nonlocal is_measured
+            if message["type"] == "http.response.start":
+                is_measured = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+                if not is_measured:
+                    cycle.chunked_encoding = False
+            elif message["type"] == "http.response.body" and not is_measured:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, send_unchunked)
+
+    return respond
 
 
 def _head_too_large() -> BadRequestError:

@@ -12,7 +12,8 @@ its parser callbacks (`on_*`) and what `front_exchange` says of cycles.
 import asyncio
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from quarterdeck.errors import ServiceUnavailableError
 from quarterdeck.gateway.http import error_responses
@@ -22,8 +23,6 @@ from quarterdeck.gateway.http.front_exchange import FrontExchange
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.net.write_batching import WriteBatches
 
-KEEP_ALIVE_SECONDS = 75
-"""For an idle connection. Longer than a load balancer's 60 s: a request is lost if it is sent while we close."""
 LINGER_SECONDS = 0.5
 """For a refused connection, so that its client can read why."""
 MAX_PIPELINED = 16
@@ -168,10 +167,11 @@ class FrontProtocol(BoundedProtocol):
             return
         self._idle_since = self.loop.time()
         if self._idle_timer is None:  # one timer per connection, not per request
-            self._idle_timer = self.loop.call_later(KEEP_ALIVE_SECONDS, self._close_if_idle)
+            self._idle_timer = self.loop.call_later(self._lifecycle.keep_alive_seconds, self._close_if_idle)
 
     def on_response_complete(self) -> None:
         self._idle_since = self.loop.time()
+        self.timeout_keep_alive = self._lifecycle.keep_alive_seconds  # type: ignore[assignment]  # only call_later's
         super().on_response_complete()
 
     def _take(self) -> FrontExchange | None:
@@ -189,7 +189,10 @@ class FrontProtocol(BoundedProtocol):
         ):
             return None
         head = self._lifecycle.ordinary(route, self.headers)
-        return None if head is None else FrontExchange(self, route, head, keep_alive=parser.should_keep_alive())
+        if head is None:
+            return None
+        keep_alive = parser.should_keep_alive() and self._lifecycle.keep_alive_seconds > 0
+        return FrontExchange(self, route, head, keep_alive=keep_alive)
 
     def _start(self, exchange: FrontExchange) -> None:
         self._answering = exchange
@@ -210,6 +213,10 @@ class FrontProtocol(BoundedProtocol):
                 self._next_exchange = self.loop.create_future()
                 await self._next_exchange
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        cycle.keep_alive = cycle.keep_alive and self._lifecycle.keep_alive_seconds > 0
+        super()._start_asgi_task(cycle, app)
+
     def _is_answering(self) -> bool:
         return self._answering is not None or super()._is_answering()
 
@@ -222,7 +229,7 @@ class FrontProtocol(BoundedProtocol):
         self._idle_timer = None
         if self.transport.is_closing():
             return
-        left = self._idle_since + KEEP_ALIVE_SECONDS - self.loop.time()
+        left = self._idle_since + self._lifecycle.keep_alive_seconds - self.loop.time()
         is_busy = self._arriving is not None or (self.cycle is not None and not self.cycle.response_complete)
         if left <= 0 and not is_busy:
             self.transport.close()

@@ -187,4 +187,6 @@ class FrontExchange:
     def _head(self, status: int, headers: Headers) -> list[bytes]:
         if CLOSE in headers:
             self.keep_alive = False
+        elif not self.keep_alive:
+            headers = (*headers, CLOSE)
         return [STATUS_LINE[status], *[b"%b: %b\r\n" % each for each in (*self._state.default_headers, *headers)]]

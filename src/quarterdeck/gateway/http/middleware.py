@@ -16,10 +16,11 @@ from typing import Protocol
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import APIError
-from quarterdeck.gateway.http import error_responses
+from quarterdeck.gateway.http import content_coding, error_responses
 from quarterdeck.gateway.http.access_log import CLIENT_DISCONNECTED, AccessLog, AccessRecord, printable
 from quarterdeck.gateway.http.asgi_exchange import abort_of
 from quarterdeck.gateway.http.callers import Caller, Callers
+from quarterdeck.gateway.http.cors import cors_of
 from quarterdeck.gateway.http.credentials import credential
 from quarterdeck.gateway.http.error_responses import RECORD
 from quarterdeck.gateway.http.registry import BodyPolicy
@@ -62,6 +63,7 @@ class ErrorBoundary:
         self._access = access
         self._callers = callers
         self._config = config
+        self._cors = config.select(lambda gateway: cors_of(gateway.cors))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -73,6 +75,8 @@ class ErrorBoundary:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = self._access.open(scope["method"], scope["path"])
         scope[RECORD] = record
+        if (cors := self._cors.current) is not None and scope["path"] not in PUBLIC:
+            record.cross_origin = cors.headers(scope["headers"])
         for name, value in scope["headers"]:
             if name == b"x-client-request-id":
                 record.client_request_id = printable(value)
@@ -170,6 +174,8 @@ class BufferedBody:
         except ClientGoneError:
             return
         caller.deadline = 0.0
+        coding = next((value for name, value in scope["headers"] if name == b"content-encoding"), b"")
+        body = await content_coding.decoded(body, coding, limit)
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:

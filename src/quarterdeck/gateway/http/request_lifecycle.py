@@ -10,14 +10,15 @@ import logging
 from time import monotonic
 from typing import Any
 
-from quarterdeck.errors import APIError, BadRequestError
-from quarterdeck.gateway.http import error_responses
+from quarterdeck.errors import APIError
+from quarterdeck.gateway.http import content_coding, error_responses
 from quarterdeck.gateway.http.access_log import CLIENT_DISCONNECTED, AccessLog, AccessRecord, printable
 from quarterdeck.gateway.http.asgi_exchange import AsgiExchange
 from quarterdeck.gateway.http.body_stream import BodyStream
 from quarterdeck.gateway.http.callers import Caller, Callers
+from quarterdeck.gateway.http.cors import cors_of
 from quarterdeck.gateway.http.exchange import Exchange
-from quarterdeck.gateway.http.middleware import Authenticates
+from quarterdeck.gateway.http.middleware import PUBLIC, Authenticates
 from quarterdeck.gateway.http.registry import Registry, Route
 from quarterdeck.gateway.http.request_head import RequestHead
 from quarterdeck.gateway.http.spellings import spelled
@@ -48,6 +49,7 @@ class RequestLifecycle:
         self._config = config
         self._forward = config.select(_forwarded)
         self._bounds = config.select(lambda gateway: {each: each.body.bounds(gateway) for each in registry.routes})
+        self._cors = config.select(lambda gateway: cors_of(gateway.cors))
         self._authenticator = authenticator
         self._access = access
         self._callers = callers
@@ -55,6 +57,8 @@ class RequestLifecycle:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if scope["method"] == "OPTIONS" and await self._answer_preflight(scope, send):
             return
         found = self.registry.find(scope["method"], scope["path"])
         if found is None and (path := spelled(scope["path"], self.registry.knows)) is not None:
@@ -69,6 +73,24 @@ class RequestLifecycle:
             await self.serve(route, head, AsgiExchange(scope, receive, send, head.content_length), task)
             return
         await self._app(scope, receive, send)
+
+    async def _answer_preflight(self, scope: Scope, send: Send) -> bool:
+        """Answer a browser that asks whether a page may send a request. It has no key. False: it is not that."""
+        cors = self._cors.current
+        headers = None if cors is None or scope["path"] in PUBLIC else cors.preflight(scope["headers"])
+        if headers is None:
+            return False
+        record = self._access.open("OPTIONS", scope["path"], "preflight")
+        record.status = 204
+        await send({"type": "http.response.start", "status": 204, "headers": [*headers, *record.headers()]})
+        await send({"type": "http.response.body", "body": b""})
+        self._access.close(record)
+        return True
+
+    @property
+    def keep_alive_seconds(self) -> float:
+        """The setting in force."""
+        return self._config.current.keep_alive_seconds
 
     def ordinary(self, route: Route, headers: list[tuple[bytes, bytes]]) -> RequestHead | None:
         """The request's head, if `front` may take the request: size known and within bounds, key in memory. `headers`
@@ -86,6 +108,8 @@ class RequestLifecycle:
     async def serve(self, route: Route, head: RequestHead, exchange: Exchange, task: "asyncio.Task[Any]") -> None:
         """Answer one request. `task` is the current one; it is cancelled when the request has to stop."""
         record = self._access.open(route.method, head.path, route.path)
+        if (cors := self._cors.current) is not None:
+            record.cross_origin = cors.headers(head.headers)
         exchange.caller = caller = self._callers.enter(task)
         try:
             await self._answer(route, head, exchange, caller, record)
@@ -122,12 +146,14 @@ class RequestLifecycle:
         head.principal = head.principal or await self._authenticator.authenticate(head.authorization)
         record.key = head.principal.key
         self._callers.admit(gateway.max_in_flight)
-        if head.content_encoding not in (b"", b"identity"):
-            raise BadRequestError("Compressed request bodies are not supported.", code="unsupported_content_encoding")
+        if head.content_encoding:
+            content_coding.check(head.content_encoding)
         head.request_id, head.started = record.request_id, record.started
         limit, seconds = self._bounds.current[route]
         body: bytes | BodyStream
         if is_streamed := route.body.is_streamed:
+            if not content_coding.is_plain(head.content_encoding):
+                raise content_coding.unsupported("identity")
             body = BodyStream(exchange, caller, limit=limit, seconds=seconds)
             if head.content_length is not None and head.content_length > limit:
                 await body.refuse()
@@ -135,6 +161,8 @@ class RequestLifecycle:
             caller.deadline = monotonic() + seconds
             body = await exchange.read(limit)
             caller.deadline = 0.0
+            if head.content_encoding:
+                body = await content_coding.decoded(body, head.content_encoding, limit)
         reply = await route.handler(head, body)
         if is_streamed:
             exchange.watch()

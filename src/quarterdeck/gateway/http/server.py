@@ -7,7 +7,7 @@ import uvicorn
 
 from quarterdeck.gateway.http.bounded_protocol import HEAD_SECONDS
 from quarterdeck.gateway.http.connections import Connections
-from quarterdeck.gateway.http.front import KEEP_ALIVE_SECONDS, FrontProtocol
+from quarterdeck.gateway.http.front import FrontProtocol
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.net.sockets import BACKLOG
 from quarterdeck.net.uvicorn_server import EmbeddedServer
@@ -40,7 +40,6 @@ def create_server(
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             # Requests in flight were drained before the server is asked to exit.
             timeout_graceful_shutdown=2,
             backlog=BACKLOG,
