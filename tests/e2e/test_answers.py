@@ -1,6 +1,9 @@
 """The real model through the whole platform, with the official SDK."""
 
 import json
+import shutil
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -168,6 +171,66 @@ def test_an_adapter_loaded_at_run_time_changes_the_answer(platform: Stack, refer
         assert say("loud") != before
         assert say(CHAT) == before
         assert http.delete(f"{platform.engine_url}/adapters/{CHAT}/loud").status_code == 200
+
+
+def test_an_adapter_is_its_content_whatever_becomes_of_its_folder(platform: Stack, reference: dict[str, Any]) -> None:
+    """Replaced under its name it answers by its new weights, from no block of the old ones; moved away it answers on."""
+    client = platform.client()
+    system: Any = {
+        "role": "system",
+        "content": "You are a helpful assistant. " * 20,
+    }  # fills blocks of the prefix cache
+
+    def ask(model: str) -> tuple[str, str, int]:
+        answer = client.chat.completions.create(
+            model=model,
+            messages=[system, *QUESTION],
+            temperature=0,
+            max_tokens=16,
+        )
+        assert answer.usage is not None
+        details = answer.usage.prompt_tokens_details
+        cached = details.cached_tokens if details else None
+        return answer.choices[0].message.content or "", answer.model, cached or 0
+
+    loud, folder = Path(reference["adapter"]), Path(reference["adapter"]).with_name("changing")
+    shutil.copytree(loud, folder)
+    weights = folder / "adapter_model.safetensors"
+    with platform.http() as http:
+
+        def load() -> None:
+            order = {"model": CHAT, "name": "changing", "path": str(folder)}
+            loaded = http.post(f"{platform.engine_url}/adapters", json=order)
+            assert loaded.status_code == 200, loaded.text
+
+        load()
+        platform.wait(lambda: True if "changing" in {model.id for model in client.models.list()} else None)
+        first = ask("changing")
+        assert first[1] == "changing"
+        assert ask("changing")[2] > 0
+        # The same file with its numbers negated: the sign bit of each float32.
+        content = bytearray(weights.read_bytes())
+        for at in range(8 + int.from_bytes(content[:8], "little") + 3, len(content), 4):
+            content[at] ^= 0x80
+        half = len(content) // 2
+        weights.write_bytes(weights.read_bytes()[:half] + bytes(content[half:]))
+        load()
+        time.sleep(3)  # gateways poll the engine's list once a second
+        text, model, cached = ask("changing")
+        assert (model, cached) == ("changing", 0)
+        assert text != first[0]
+        shutil.rmtree(folder)
+        assert ask("changing")[0] == text
+        assert ask(CHAT)[1] == CHAT
+        assert http.delete(f"{platform.engine_url}/adapters/{CHAT}/changing").status_code == 200
+
+
+def test_an_embedding_of_more_than_the_model_reads_is_that_of_its_beginning(platform: Stack) -> None:
+    client = platform.client()
+    words = [f"word{number}" for number in range(400)]
+    long, longer = (client.embeddings.create(model=EMBED, input=" ".join(words[:count])) for count in (350, 400))
+    assert long.usage.prompt_tokens == longer.usage.prompt_tokens == 256
+    assert long.data[0].embedding == pytest.approx(longer.data[0].embedding, abs=1e-5)
 
 
 def test_a_cancelled_stream_stops_the_engine_and_is_counted(platform: Stack) -> None:

@@ -1,5 +1,6 @@
 """The body that an engine is sent: what changes, and nothing else."""
 
+import dataclasses
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.call import Operation
 from quarterdeck.inference.preparation import adapt_body, cache_salt, prepare_body
 from quarterdeck.inference.request import decode
+from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.settings.limits import Limits
 
 CHATS = Operation.CHAT
@@ -182,3 +184,27 @@ def test_an_argument_that_loads_or_connects_is_refused(name: str, value: Any) ->
 def test_other_arguments_are_forwarded() -> None:
     asked = CHAT | {"mm_processor_kwargs": {"fps": 2, "x": [1.5, True, None]}, "vllm_xargs": {"my_processor": "on"}}
     assert sent(asked) == asked
+
+
+EMBED = {"model": "m", "input": "long " * 1000}
+SCORE = {"model": "m", "text_1": "a", "text_2": ["b"]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "operation"), [(EMBED, Operation.EMBEDDINGS), (SCORE, Operation.SCORE)], ids=["embeddings", "score"]
+)
+def test_an_embedding_model_that_truncates_reads_the_beginning(asked: dict[str, Any], operation: Operation) -> None:
+    truncating = dataclasses.replace(served(), truncates=True)
+
+    def ready(asked: dict[str, Any], to: ServedModel = truncating) -> dict[str, Any]:
+        body = prepare_body(decode(operation, as_json(asked)), to, Limits())
+        return msgspec.json.decode(body, type=dict[str, Any])
+
+    assert ready(asked) == ready(asked | {"truncate_prompt_tokens": None}) == asked | {"truncate_prompt_tokens": -1}
+    assert ready(asked | {"truncate_prompt_tokens": 5}) == asked | {"truncate_prompt_tokens": 5}
+    assert ready(asked, served()) == asked
+
+
+def test_a_chat_is_never_truncated() -> None:
+    body = as_json(CHAT)
+    assert prepare_body(decode(CHATS, body), dataclasses.replace(served(), truncates=True), Limits()) is body

@@ -1,33 +1,24 @@
-"""Models and their external endpoints."""
+"""Models: what the configuration leaves out."""
 
 import pytest
-from pydantic import ValidationError
 
-from quarterdeck.settings.models import EndpointConfig, ModelConfig
+from quarterdeck.settings.models import ModelConfig
 
-
-@pytest.mark.parametrize(
-    ("url", "base"),
-    [("http://h:1/v1", "http://h:1"), ("https://h/prefix/v1/", "https://h/prefix"), ("http://h", "http://h")],
-)
-def test_a_url_is_the_base_without_v1(url: str, base: str) -> None:
-    assert EndpointConfig(url=url).url == base
+MINILM = {"source": "packaged:all-minilm-l6-v2", "task": "embed"}
+OWN = {"source": "./embedder", "task": "embed"}
+CHAT = {"source": "packaged:smollm2-135m-instruct"}
 
 
 @pytest.mark.parametrize(
-    "url", ["h:1", "ftp://h", "http://", "http://u@h", "http://h?q", "http://h#f", "http://h:99999"]
+    ("engine", "too_long", "truncates"),
+    [
+        (MINILM, None, True),
+        (MINILM, "refuse", False),
+        (OWN, None, False),
+        (OWN, "truncate", True),
+        (CHAT, None, False),
+    ],
 )
-def test_other_urls_are_refused(url: str) -> None:
-    with pytest.raises(ValidationError, match=r"must be http\(s\)://host"):
-        EndpointConfig(url=url)
-
-
-@pytest.mark.parametrize("headers", [{"Authorization": "x"}, {"Host": "h"}, {"a b": "x"}, {"x": "\n"}, {"x": "é"}])
-def test_headers_that_the_gateway_writes_itself_or_that_are_malformed_are_refused(headers: dict[str, str]) -> None:
-    with pytest.raises(ValidationError, match=r"header '.*'"):
-        EndpointConfig(url="http://h", headers=headers)
-
-
-def test_a_model_requires_an_engine_or_an_endpoint() -> None:
-    with pytest.raises(ValidationError, match="model 'a' requires an `engine` or at least one entry in `endpoints`"):
-        ModelConfig(name="a")
+def test_the_packaged_embedding_model_truncates(engine: dict[str, str], too_long: str | None, truncates: bool) -> None:
+    model = ModelConfig.model_validate({"name": "m", "engine": engine, "too_long": too_long})
+    assert model.truncates is truncates

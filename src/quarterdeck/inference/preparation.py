@@ -15,7 +15,13 @@ from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.dialects import translate
-from quarterdeck.protocol.requests import COMPLETION_MAX_TOKENS, ChatCompletionRequest, GenerationRequest
+from quarterdeck.protocol.requests import (
+    COMPLETION_MAX_TOKENS,
+    ChatCompletionRequest,
+    EmbeddingRequest,
+    GenerationRequest,
+    ScoreRequest,
+)
 from quarterdeck.protocol.stream_usage import with_usage
 from quarterdeck.settings.limits import Limits
 
@@ -51,6 +57,12 @@ def prepare_body(request: InferenceRequest, served: ServedModel, limits: Limits,
             changed["stream_options"] = with_usage(members.get("stream_options"))
         if limits.max_tokens is not None:
             changed |= _token_limit(limits.max_tokens, parsed)
+    elif (
+        served.truncates
+        and isinstance(parsed, EmbeddingRequest | ScoreRequest)
+        and bytes(members.get("truncate_prompt_tokens", b"null")) == b"null"
+    ):
+        changed["truncate_prompt_tokens"] = -1  # as many as the model reads
     if salt is not None and request.operation not in FREE:
         if not changed and "cache_salt" not in members:
             at = request.body.index(b"{") + 1  # a request has a model, so another member follows

@@ -149,8 +149,22 @@ class ModelConfig(BaseModel):
     image_tokens: PositiveInt = 2048
     """Prompt tokens that are reserved for one picture of a request, whatever its size. 2048: most models scale pictures
     down to fewer."""
+    too_long: Literal["refuse", "truncate"] | None = None
+    """What an embedding model does with an input that is longer than it reads: `refuse` (400
+    `context_length_exceeded`, as OpenAI), or `truncate` (only its beginning is embedded).
+
+    None: truncate for the packaged embedding model, else refuse. The packaged one reads 256 tokens, and the default
+    chunks of RAG clients are longer. Only vLLM can truncate; a request may choose by `truncate_prompt_tokens`.
+    """
     routing: RoutingConfig = RoutingConfig()
     """How an endpoint is chosen."""
+
+    @property
+    def truncates(self) -> bool:
+        """Whether inputs that are too long to be embedded are truncated."""
+        if self.too_long is not None:
+            return self.too_long == "truncate"
+        return self.engine is not None and self.engine.is_packaged and self.engine.task == "embed"
 
     @model_validator(mode="after")
     def _is_answered_for(self) -> Self:

@@ -37,3 +37,12 @@ async def test_scores() -> None:
     assert [each["index"] for each in answer["data"]] == [0, 1]
     assert answer["data"][0]["score"] == pytest.approx(1) and answer["data"][1]["score"] < 0.5
     assert wrong.status_code == 400
+
+
+async def test_a_long_input_is_truncated_where_the_request_says_so() -> None:
+    async with http(create_app(SimulatorConfig(task="embed", max_model_len=32))) as client:
+        long = "x " * 100
+        for path, body in (("embeddings", {"input": long}), ("score", {"text_1": long, "text_2": "y"})):
+            assert (await client.post(f"/v1/{path}", json=body)).status_code == 400
+            answer = (await client.post(f"/v1/{path}", json=body | {"truncate_prompt_tokens": -1})).json()
+            assert answer["usage"]["prompt_tokens"] == 32

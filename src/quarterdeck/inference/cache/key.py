@@ -231,7 +231,7 @@ def _stream_part(request: AnyRequest, members: Mapping[str, msgspec.Raw]) -> str
 
 _UNKNOWN = object()
 _encode = msgspec.json.Encoder().encode
-_SERVED_BY = {"engine", "endpoints"}
+_SERVED_BY = {"engine", "endpoints", "too_long"}
 
 
 def _object(member: msgspec.Raw | None) -> dict[str, Any]:

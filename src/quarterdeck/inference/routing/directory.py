@@ -35,6 +35,8 @@ class ServedModel:
     """How one of the model's endpoints is chosen."""
     bounds: Bounds = UNKNOWN
     """The most tokens that a request may have."""
+    truncates: bool = False
+    """Whether it embeds the beginning of an input that is too long."""
 
     @property
     def has_price(self) -> bool:
@@ -197,7 +199,9 @@ class Directory:
         names: dict[str, ServedModel] = {}
         for model in config.models:
             version, rates, bounds = model.price.version, Rates.of(model.price), _bounds(model)
-            served = ServedModel(model.name, model.name, model.price, version, rates, model.routing, bounds)
+            served = ServedModel(
+                model.name, model.name, model.price, version, rates, model.routing, bounds, model.truncates
+            )
             for name in (model.name, *model.aliases):
                 names[name] = served
             for adapter in _adapters(model):

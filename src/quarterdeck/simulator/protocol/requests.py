@@ -78,6 +78,7 @@ class ScoreRequest(msgspec.Struct, kw_only=True):
     model: str | None = None
     text_1: Any = None
     text_2: Any = None
+    truncate_prompt_tokens: int | None = None
     queries: Any = None
     documents: Any = None
     data_1: Any = None

@@ -30,9 +30,8 @@ async def create_embedding(connection: ClientConnection, engine: Engine, faults:
     if not 1 <= dimensions <= MAX_DIMENSIONS:
         raise invalid_request(f"dimensions must be between 1 and {MAX_DIMENSIONS}, got {dimensions}.", "dimensions")
     texts, prompts = prompts_of(request.input)
-    keep = request.truncate_prompt_tokens
-    if keep is not None:
-        prompts = [prompt[: engine.config.max_model_len if keep < 0 else keep] for prompt in prompts]
+    if request.truncate_prompt_tokens is not None:
+        prompts = _truncated(prompts, request.truncate_prompt_tokens, engine)
         texts = ["".join(prompt) for prompt in prompts]
     usage = await prefill(connection, engine, prompts, faults)
     data = []
@@ -60,7 +59,10 @@ async def create_score(connection: ClientConnection, engine: Engine, faults: Fau
     if len(left) not in (1, len(right)):
         raise invalid_request("Input lengths must be either 1:1, 1:N or N:N")
     pairs = list(zip(left * len(right) if len(left) == 1 else left, right, strict=True))
-    usage = await prefill(connection, engine, [split(one + other) for one, other in pairs], faults)
+    prompts = [split(one + other) for one, other in pairs]
+    if request.truncate_prompt_tokens is not None:
+        prompts = _truncated(prompts, request.truncate_prompt_tokens, engine)
+    usage = await prefill(connection, engine, prompts, faults)
     size = engine.config.default_embedding_dimensions
     data = [
         {"index": index, "object": "score", "score": cosine(embed(one, size), embed(other, size))}
@@ -69,6 +71,11 @@ async def create_score(connection: ClientConnection, engine: Engine, faults: Fau
     body = {"id": response_id(connection, "score"), "object": "list", "created": int(time.time())}
     body |= {"model": hosted.name, "data": data} | usage
     await send(connection, engine, encode(body), faults)
+
+
+def _truncated(prompts: list[list[str]], keep: int, engine: Engine) -> list[list[str]]:
+    """Each prompt's first `keep` tokens; a negative number keeps as many as the model reads."""
+    return [prompt[: engine.config.max_model_len if keep < 0 else keep] for prompt in prompts]
 
 
 def _texts_of(value: Any) -> list[str]:
