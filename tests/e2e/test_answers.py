@@ -174,7 +174,7 @@ def test_an_adapter_loaded_at_run_time_changes_the_answer(platform: Stack, refer
 
 
 def test_an_adapter_is_its_content_whatever_becomes_of_its_folder(platform: Stack, reference: dict[str, Any]) -> None:
-    """Replaced under its name it answers by its new weights, from no block of the old ones; moved away it answers on."""
+    """Replaced, it answers by its new weights, from no block of the old ones; moved away, it answers on."""
     client = platform.client()
     system: Any = {
         "role": "system",
