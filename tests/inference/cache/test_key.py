@@ -70,7 +70,7 @@ _matters = st.fixed_dictionaries(
         "max_tokens": st.integers(0, 100),
         "top_k": st.integers(0, 3),
         "stop": st.text(max_size=3),
-        "x": _values,
+        "x": _values.filter(lambda value: value is not None),
     },
 )
 _handling = st.fixed_dictionaries(
