@@ -97,7 +97,7 @@ async def test_a_wordings_vector_is_made_once(cache: SemanticCache, vectors: Vec
     "around",
     [
         {"max_tokens": 5},
-        {"tools": []},
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
         {"stream": True},
         {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": RESET}]},
         {"messages": [{"role": "user", "content": RESET, "name": "bob"}]},
