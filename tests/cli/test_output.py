@@ -1,5 +1,7 @@
 """Tables and objects in the terminal."""
 
+import json
+
 import pytest
 from tests.cli.admin_api import KEY
 
@@ -25,3 +27,32 @@ def test_a_budgets_state_is_shown_in_a_line() -> None:
     assert output.status_text(status) == "$3.2 spent, $0.1 held, $6.7 left, since 2027-01-01 UTC"
     text = output.status_text({**status, "period_start": None, "is_counting": True})
     assert text == "$3.2 spent, $0.1 held, $6.7 left, earlier spending is still being counted"
+
+
+HOSTILE = "a\x1b]0;pwned\x07\x1b[2J\r\n\x9b31m\u202eevil\u200b\x7f"
+"""Sets the window's title, clears the screen, forges a line, reorders and hides text."""
+
+
+def is_harmless(text: str) -> bool:
+    return all(char.isprintable() or char == "\n" for char in text)
+
+
+def test_a_callers_text_is_printed_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    table = output.columns(("USER", "COST"), [(HOSTILE, "$1"), ("größe 日本", "$2")])
+    assert is_harmless(table)
+    assert len(table.splitlines()) == 3
+    assert "a\\x1b]0;pwned\\x07" in table
+    assert "größe 日本" in table
+    output.show({"name": HOSTILE, "tags": [HOSTILE]})
+    assert is_harmless(capsys.readouterr().out)
+
+
+def test_json_is_printed_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_json({"user": HOSTILE, "name": "größe"})
+    text = capsys.readouterr().out
+    assert is_harmless(text)
+    assert json.loads(text) == {"user": HOSTILE, "name": "größe"}
+
+
+def test_a_models_answer_keeps_its_lines_and_emojis() -> None:
+    assert output.answer_text("a\r\n\tb 👩\u200d💻 \x1b[2J\x9b") == "a\n\tb 👩\u200d💻 \\x1b[2J\\x9b"

@@ -22,3 +22,12 @@ def test_usage_is_a_table(admin: AdminAPI) -> None:
     assert "$0.1 " in line
     admin.answers["GET", "/admin/usage"] = {"data": []}
     assert admin.run("usage").stdout == ""
+
+
+def test_a_callers_user_can_not_write_to_the_terminal(admin: AdminAPI) -> None:
+    row = {"object": "usage", "user": "\x1b[2J\nforged", "end": 3600, **dict.fromkeys(usage.COUNTS, 7)}
+    admin.answers["GET", "/admin/usage"] = {"data": [row]}
+    text = admin.run("usage", "--by", "user").stdout
+    assert "\x1b" not in text
+    assert len(text.splitlines()) == 2
+    assert "\\x1b[2J\\x0aforged" in text

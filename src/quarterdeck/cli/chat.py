@@ -9,6 +9,7 @@ import click
 import httpx
 
 from quarterdeck.cli.client import error_message, gateway_client, json_object, readiness, user_credentials
+from quarterdeck.cli.output import answer_text, printable
 
 Message = dict[str, str]
 
@@ -77,7 +78,7 @@ def _send(client: httpx.Client, body: dict[str, Any], messages: list[Message], p
         if response.is_error:
             json_object(response)
         for text in texts(response.iter_lines()):
-            click.echo(text, nl=False)
+            click.echo(answer_text(text), nl=False)
             sys.stdout.flush()
             if pieces is not None:
                 pieces.append(text)
@@ -94,7 +95,7 @@ def texts(lines: Iterable[str]) -> Iterator[str]:
             return
         event = json.loads(data)
         if message := error_message(event):
-            raise click.ClickException(message)
+            raise click.ClickException(printable(message, keep="\n"))
         for choice in event.get("choices") or ():
             if text := (choice.get("delta") or {}).get("content"):
                 yield text

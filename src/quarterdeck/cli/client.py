@@ -10,6 +10,7 @@ import httpx
 
 from quarterdeck.cli import credentials
 from quarterdeck.cli.credentials import Credentials
+from quarterdeck.cli.output import printable
 from quarterdeck.settings.environment import Environment
 
 
@@ -70,7 +71,8 @@ def json_object(response: httpx.Response) -> dict[str, Any]:
     except json.JSONDecodeError:
         body = None
     if response.is_error:
-        raise click.ClickException(f"{error_message(body) or response.reason_phrase} (status {response.status_code})")
+        message = printable(error_message(body) or response.reason_phrase, keep="\n")
+        raise click.ClickException(f"{message} (status {response.status_code})")
     if not isinstance(body, dict):
         raise click.ClickException(f"{response.url} did not return a JSON object")
     return body

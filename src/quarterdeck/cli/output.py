@@ -1,6 +1,7 @@
 """Terminal output of the commands: tables, objects, limits, budgets and times."""
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -9,13 +10,36 @@ import click
 
 from quarterdeck.cli.limit_options import LIMITS
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_UNPRINTABLE = re.compile(r"[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+"""What JSON leaves as it is: C1 controls, and marks that hide or reorder text."""
 _UNITS = ("requests/min", "tokens/min", "at once", "tokens each")
 
 as_json = click.option("--json", "is_json", is_flag=True, help="Print the admin API's JSON response.")
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Text of a caller's or a model's, safe for a terminal: an escape sequence could rewrite the screen, rename the
+    window or fill the clipboard. What can't be printed becomes an escape such as `\\x1b`, but for `keep`."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in keep else _escaped(char) for char in text)
+
+
+def answer_text(text: str) -> str:
+    """A part of a model's answer: without control characters but for new lines and tabs. Marks that join emojis or
+    direct the text stay."""
+    return _CONTROLS.sub(lambda match: _escaped(match[0]), text.replace("\r", ""))
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A left-aligned table with minimal column widths."""
+    """A left-aligned table with minimal column widths. Cells are made printable."""
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows])
     return "\n".join(line.rstrip() for line in lines)
@@ -58,11 +82,12 @@ def show(found: dict[str, Any]) -> None:
     }
     width = max(len(name) for name in shown)
     for name, value in shown.items():
-        click.echo(f"{name.ljust(width)}  {value}")
+        click.echo(f"{name.ljust(width)}  {printable(value)}")
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    click.echo(_UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
 def _field_text(name: str, value: Any) -> str:
