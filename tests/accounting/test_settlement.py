@@ -261,9 +261,28 @@ async def test_with_redis_away_and_the_disk_full_records_wait_in_memory_and_this
     await subject.drain()
     assert [record.levelno for record in caplog.records][-1] == logging.CRITICAL
     assert "5 records are in memory only" in caplog.text
+    assert subject.unsaved == 5
     own_redis_server.start()
     async with running(subject):
         await arrived(own, records)
+        await until(lambda: subject.unsaved == 0)
+
+
+async def test_records_count_as_unsaved_until_redis_or_the_disk_has_them(
+    own_redis_server: RedisServer, own: Redis, tmp_path: Path
+) -> None:
+    subject = a_settlement(own, Spool(tmp_path))
+    settle_all(subject, 60)  # a full batch is sent at once, the rest at the end of the turn
+    assert subject.unsaved == 60
+    await asyncio.sleep(0)
+    assert subject.unsaved == 60
+    await subject.drain()
+    assert subject.unsaved == 0
+    own_redis_server.stop()
+    settle_all(subject, 60)
+    assert subject.unsaved == 60
+    await subject.drain()
+    assert (subject.unsaved, Spool(tmp_path).waiting()) == (0, 60)
 
 
 async def test_what_is_in_memory_goes_to_disk_at_the_end_if_there_is_room(

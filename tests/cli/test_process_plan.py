@@ -5,6 +5,13 @@ from pathlib import Path
 from quarterdeck.cli import process_plan, state
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import parse
+from quarterdeck.settings.shutdown import (
+    CANCEL_SECONDS,
+    CLOSE_SECONDS,
+    FLUSH_SECONDS,
+    SERVER_SECONDS,
+    WORK_SECONDS,
+)
 
 CONFIG = """
 models:
@@ -41,6 +48,12 @@ def test_without_an_engine_the_users_own_engine_is_kept() -> None:
     plan = planned("none")
     assert plan.engine is None
     assert plan.gateway.environ["QUARTERDECK_ENGINE_URL"] == "http://e:1"
+
+
+def test_a_gateway_is_not_killed_before_its_shutdown_can_have_ended() -> None:
+    drained = 30 + CANCEL_SECONDS + SERVER_SECONDS  # drain_seconds is 30
+    assert planned("sim").gateway.grace_s >= drained + FLUSH_SECONDS + CLOSE_SECONDS
+    assert WORK_SECONDS < FLUSH_SECONDS
 
 
 def test_only_packaged_models_are_prepared_and_only_generating_ones_make_it_usable() -> None:

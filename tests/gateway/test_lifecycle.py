@@ -175,6 +175,24 @@ def test_who_is_still_there_at_the_end_of_the_drain_is_told_and_recorded(
     wait_until(lambda: simulator.running() == 0, seconds=1)
 
 
+def test_a_gateway_that_can_save_a_record_nowhere_exits_with_1_and_counts_it(
+    start: Start, call: Callable[..., Call], own_redis_server: RedisServer, folder: Path
+) -> None:
+    gateway = start(QUARTERDECK_REDIS_URL=own_redis_server.url())
+    client = call(gateway)
+    assert client.chat()[0] == 200
+    own_redis_server.stop()
+    spool = folder / "state" / "spool"
+    spool.parent.mkdir(exist_ok=True)
+    spool.write_text("a file where the folder should be: every write fails")
+    assert [client.chat()[0] for _ in range(3)] == [200] * 3
+    assert gateway.process is not None
+    gateway.process.send_signal(signal.SIGTERM)
+    assert end(gateway) == 1
+    lost = [line["message"] for line in gateway.log_lines() if line["level"] == "critical"]
+    assert lost[-1] == "3 records are lost: they are neither in Redis nor on disk"
+
+
 def test_a_second_signal_ends_the_waiting(start: Start, call: Callable[..., Call]) -> None:
     gateway = start(drain=60)
     stream = call(gateway).stream(4000)

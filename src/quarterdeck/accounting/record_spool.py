@@ -22,7 +22,13 @@ class RecordSpool:
         self._spool = spool
         self._on_spooled = on_spooled
         self._unwritten: list[bytes] = []
+        self._being_written = 0
         self._writing = asyncio.Lock()
+
+    @property
+    def in_memory(self) -> int:
+        """The number of records that are not on disk yet."""
+        return len(self._unwritten) + self._being_written
 
     async def add(self, note: Note) -> None:
         """Write the note to disk. Where the disk refuses, it stays in memory for the next `write` or `replay`."""
@@ -35,6 +41,7 @@ class RecordSpool:
             lines, self._unwritten = self._unwritten, []
             if not lines:
                 return
+            self._being_written = len(lines)
             try:
                 await asyncio.to_thread(self._spool.append, lines)
             except OSError as error:
@@ -43,6 +50,8 @@ class RecordSpool:
                     "could not write to the spool, %d records are in memory only: %s", len(self._unwritten), error
                 )
                 return
+            finally:
+                self._being_written = 0
             self._on_spooled(len(lines))
 
     async def replay(self, settle: Callable[[Note], object]) -> None:

@@ -5,7 +5,8 @@ Records that are settled in one turn of the event loop go to Redis in one script
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from quarterdeck.accounting.admission import LEASE_SECONDS
 from quarterdeck.accounting.commit import Arguments, Note, arguments_of, settle_command, settle_note
@@ -21,13 +22,17 @@ from quarterdeck.store.spool import Spool
 log = logging.getLogger(__name__)
 
 REPLAY_SECONDS = 1.0
-"""Between two looks at the spool."""
+"""Between two attempts to replay the spool."""
 SETTLED_AT_ONCE = 50
 """Records committed by one script."""
 
 
 class _SettlementBatch:
-    """Records of one principal that go to Redis together, and the receiver of its reply."""
+    """Records of one principal that go to Redis together.
+
+    It stands in for a Future that receives the reply (`redis_connection.Receiver`): a task for it would be a tenth of
+    what a request costs.
+    """
 
     __slots__ = ("_settlement", "arguments", "records", "scope_set")
 
@@ -41,17 +46,18 @@ class _SettlementBatch:
         return False
 
     def set_result(self, reply: object, /) -> None:
-        self._settlement.settled(self, None)
+        self._settlement.batch_replied(self, None)
 
     def set_exception(self, error: Exception, /) -> None:
-        self._settlement.settled(self, error)
+        self._settlement.batch_replied(self, error)
 
 
 class Settlement:
     """Commits the records of one gateway and renews the reservations of its requests in flight.
 
-    `lease_seconds`: a request counts as lost when its reservation was not renewed for so long; it is renewed every
-    `renew_seconds`, by default a third of that. `on_spooled` is called with the number of records that went to disk.
+    `lease_seconds`: a request whose reservation was not renewed for so long counts as lost. `renew_seconds`: the time
+    between two renewals, by default a third of `lease_seconds`. `on_spooled` is called with the number of records that
+    were written to disk.
     """
 
     def __init__(
@@ -70,12 +76,23 @@ class Settlement:
         self._renew_seconds = lease_seconds / 3 if renew_seconds is None else renew_seconds
         self._replay_seconds = replay_seconds
         self._leases = Leases(redis, seconds=lease_seconds, notes_at_once=notes_at_once)
-        self.begin = self._leases.begin
         self._spool = RecordSpool(redis, spool, on_spooled)
         self._tasks = BackgroundTasks()
+        self._in_tasks = 0
+        """Records that a task commits. One whose task failed stays counted."""
         self._batches = TurnBatches(redis, self._send)
         self._sent: set[_SettlementBatch] = set()
         self._all_answered = asyncio.Event()
+
+    @property
+    def unsaved(self) -> int:
+        """The number of records that are neither in Redis nor on disk."""
+        in_batches = sum(len(batch.records) for batch in (*self._batches, *self._sent))
+        return in_batches + self._in_tasks + self._spool.in_memory
+
+    def begin(self, org: str, request_id: str, note: Callable[[], Note]) -> None:
+        """The request is in flight: its reservation is renewed until its record is settled (`Leases.begin`)."""
+        self._leases.begin(org, request_id, note)
 
     def set_lease(self, seconds: float) -> None:
         """Change the lease of reservations made or renewed from now on; they are renewed every third of it."""
@@ -83,7 +100,7 @@ class Settlement:
         self._renew_seconds = seconds / 3
 
     def settle(self, record: RequestRecord, scope_set: ScopeSet) -> None:
-        """Commit the record; returns at once. `drain` waits for it."""
+        """Commit the record. Returns at once; `drain` waits until it is in Redis or on disk."""
         arguments = arguments_of(record)
         principal = id(scope_set)  # one object for all requests of a principal
         batch = self._batches.batch(principal, lambda: _SettlementBatch(scope_set, self))
@@ -92,8 +109,8 @@ class Settlement:
         if len(batch.records) == SETTLED_AT_ONCE:
             self._batches.send(principal)
 
-    def settled(self, batch: _SettlementBatch, error: Exception | None) -> None:
-        """Redis has replied to the batch, or the connection was lost."""
+    def batch_replied(self, batch: _SettlementBatch, error: Exception | None) -> None:
+        """Handle the end of a batch that was sent: Redis committed it (None), refused it, or the connection was lost."""
         self._sent.discard(batch)
         if error is None:
             for record in batch.records:
@@ -102,7 +119,7 @@ class Settlement:
             self._settle_one_by_one(batch)
         else:
             for record in batch.records:
-                self._tasks.spawn(self._add_to_spool(Note(record, batch.scope_set.noted), error))
+                self._spawn(self._add_to_spool(Note(record, batch.scope_set.noted), error))
         if not self._sent:
             self._all_answered.set()
 
@@ -116,15 +133,18 @@ class Settlement:
             if loop.time() - renewed > self._renew_seconds and await self._leases.renew():
                 renewed = loop.time()
             try:
-                await self._spool.replay(lambda note: self._tasks.spawn(self._settle(note)))
+                await self._spool.replay(lambda note: self._spawn(self._settle(note)))
             except OSError as error:
                 log.error("could not read the spool: %s", error)
 
     async def drain(self) -> None:
-        """Wait until every record passed to `settle` so far is in Redis or on disk."""
+        """Wait until every record passed to `settle` so far is in Redis or on disk.
+
+        Those that the disk refuses stay in memory: `unsaved`.
+        """
         while self._batches or self._tasks or self._sent:
             self._batches.send_all()
-            if self._sent:  # Redis replies, or the connection is lost after its time-out: each batch is told
+            if self._sent:  # each ends: Redis replies, or the connection is closed after its timeout
                 self._all_answered.clear()
                 await self._all_answered.wait()
                 continue
@@ -132,7 +152,6 @@ class Settlement:
         await self._spool.write()  # what is still in memory: the disk may have room by now
 
     def _send(self, batch: _SettlementBatch) -> None:
-        # The batch receives the reply itself: a task for it would be a tenth of what a request costs.
         if self._redis.send(settle_command(batch.arguments, batch.scope_set), batch, batch.scope_set.org):
             self._sent.add(batch)
         else:
@@ -140,13 +159,20 @@ class Settlement:
 
     def _settle_one_by_one(self, batch: _SettlementBatch) -> None:
         for record in batch.records:
-            self._tasks.spawn(self._settle(Note(record, batch.scope_set.noted)))
+            self._spawn(self._settle(Note(record, batch.scope_set.noted)))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start a task that commits one record."""
+        self._in_tasks += 1
+        self._tasks.spawn(work)
 
     async def _settle(self, note: Note) -> None:
         try:
             await settle_note(self._redis, note)
         except (RedisUnavailableError, RedisError) as error:
             await self._add_to_spool(note, error)
+        else:
+            self._in_tasks -= 1
         finally:
             self._leases.end(note.record.org, note.record.id)
 
@@ -154,6 +180,7 @@ class Settlement:
         """Redis is away, or refuses (out of memory, read-only after a fail-over, a script killed): the record waits."""
         if isinstance(error, RedisError):
             log.error("Redis refused a record; it waits in the spool: %s", error)
+        self._in_tasks -= 1  # the spool counts it from here on
         try:
             await self._spool.add(note)
         finally:

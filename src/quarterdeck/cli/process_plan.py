@@ -9,6 +9,7 @@ from quarterdeck.cli.state import RUN_VARIABLE, run_id
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.engine import PACKAGED, Task
 from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.shutdown import SHUTDOWN_SECONDS
 
 EngineKind = Literal["vllm", "sim", "none"]
 
@@ -94,7 +95,7 @@ def make_plan(
             environ,
             f"http://{local}:{environment.port}/healthz",
             start_s=60,
-            grace_s=config.gateway.drain_seconds + 10,
+            grace_s=config.gateway.drain_seconds + SHUTDOWN_SECONDS,
         ),
     )
 

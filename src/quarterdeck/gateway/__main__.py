@@ -1,4 +1,7 @@
-"""`python -m quarterdeck.gateway`: reads the settings, serves, and exits with status 0 after SIGTERM."""
+"""`python -m quarterdeck.gateway`: reads the settings, serves, and exits after SIGTERM.
+
+Status 0: every record is in Redis or on disk. 1: some are not, or it could not listen. 2: a malformed setting.
+"""
 
 import asyncio
 import gc
@@ -44,8 +47,7 @@ def main() -> int:
             print(f"quarterdeck.gateway: {error}", file=sys.stderr)
             return 2
         _tune_garbage_collection()
-        await service.run(listener)
-        return 0
+        return 0 if await service.run(listener) else 1
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run())

@@ -26,15 +26,10 @@ from quarterdeck.net.tasks import BackgroundTasks, keep_running
 from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.live import Live
+from quarterdeck.settings.shutdown import CLOSE_SECONDS, FLUSH_SECONDS, WORK_SECONDS
 from quarterdeck.store.migration import MigrationError
 
 log = logging.getLogger(__name__)
-
-WORK_SECONDS = 5.0
-"""For post-request tasks (counting tokens) at shutdown. Then they are cancelled, and their records carry estimates:
-Kubernetes kills after 30 s in all."""
-FLUSH_SECONDS = 10.0
-"""For the last records to reach Redis or the disk."""
 
 Job = Callable[[], Coroutine[Any, Any, None]]
 """Runs until it is cancelled. One that fails is started again; a MigrationError ends the process."""
@@ -57,8 +52,11 @@ class Service:
     """What closes them, in this order."""
     access: AccessLog
 
-    async def run(self, listener: socket.socket) -> None:
-        """Serve until SIGTERM or SIGINT, then shut down in order."""
+    async def run(self, listener: socket.socket) -> bool:
+        """Serve until SIGTERM or SIGINT, then shut down in order.
+
+        Returns whether every record is in Redis or on disk; those that are not are lost with the process.
+        """
         stop, hurry = asyncio.Event(), asyncio.Event()
         on_signals(lambda: (hurry if stop.is_set() else stop).set())
         on_signals(self.reloader.reload, (signal.SIGHUP,))
@@ -78,9 +76,10 @@ class Service:
         finally:
             stopping.cancel()
             await self._stop(serving, jobs)
-            await self._flush()
+            is_safe = await self._flush()
             await self._close()
             log.info("stopped")
+        return is_safe
 
     async def _stop(self, serving: "asyncio.Task[None]", jobs: "list[asyncio.Task[None]]") -> None:
         self.server.should_exit = True
@@ -89,19 +88,28 @@ class Service:
             task.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
 
-    async def _flush(self) -> None:
-        """Bring every record to Redis or to disk."""
+    async def _flush(self) -> bool:
+        """Bring every record to Redis or to disk. Returns whether all of them are there."""
+        is_drained = False
         try:
             async with asyncio.timeout(FLUSH_SECONDS):
                 # Tasks first: they settle records, which the settlement then brings to Redis or to disk.
                 await self.tasks.drain(cancel_after=WORK_SECONDS)
                 await self.settlement.drain()
+                is_drained = True
                 await self.tasks.drain(cancel_after=WORK_SECONDS)  # writes to the cache that the last responses began
         except TimeoutError:
-            log.error("could not write all records to Redis or to disk within %g s", FLUSH_SECONDS)
+            log.error("post-request tasks and records were not completed within %g s", FLUSH_SECONDS)
+        if unsaved := self.settlement.unsaved:
+            log.critical("%d records are lost: they are neither in Redis nor on disk", unsaved)
+        return is_drained and not unsaved
 
     async def _close(self) -> None:
         self.connectivity.stop()
-        for close in self.connections:
-            await close()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                for close in self.connections:
+                    await close()
+        except TimeoutError:
+            log.warning("connections were not closed within %g s", CLOSE_SECONDS)
         self.access.flush()

@@ -1,6 +1,6 @@
 """Batches for Redis: items of one event-loop turn are grouped by key and sent at the end of the turn."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
 from quarterdeck.net.redis import Redis
@@ -24,6 +24,10 @@ class TurnBatches(Generic[Batch]):
     def __bool__(self) -> bool:
         """Whether a batch is waiting to be sent."""
         return bool(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches that are waiting to be sent."""
+        return iter(self._batches.values())
 
     def batch(self, key: Hashable, make: Callable[[], Batch]) -> Batch:
         """The open batch of `key`; `make` makes it if there is none."""

@@ -25,6 +25,7 @@ _DRIVERS = {
     "postgres": "postgresql+asyncpg",
     "postgresql": "postgresql+asyncpg",
 }
+_BAD_URL = "a database URL begins with sqlite+aiosqlite:/// or postgresql+asyncpg://"
 _MIGRATION_LOCK = 0x71_64_65_63_6B  # "qdeck": any key that no other program uses for advisory locks here
 _MIGRATION_SECONDS = 600.0
 
@@ -173,14 +174,19 @@ class Database:
 
 
 def _normalized(url: str) -> URL:
-    """Add the driver where the URL names only the database, as the `postgres://` URLs of hosting providers do."""
+    """Add the driver where the URL names only the database, as the `postgres://` URLs of hosting providers do.
+
+    Raises ValueError, without the URL, which may contain a password.
+    """
     try:
         parsed = make_url(url)
+    except exc.ArgumentError:
+        raise ValueError(_BAD_URL) from None
     except ValueError:  # its message repeats the port, which may be a part of a password
         raise ValueError("the port of a database URL is a number; a password's / : and @ are percent-encoded") from None
     parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
     if parsed.drivername not in _DRIVERS.values():
-        raise ValueError("a database URL begins with sqlite+aiosqlite:/// or postgresql+asyncpg://")
+        raise ValueError(_BAD_URL)
     return parsed
 
 

@@ -16,14 +16,13 @@ from typing import Any, Literal
 import msgspec
 
 from quarterdeck.errors import APIError, RequestTimeoutError, ServiceUnavailableError
+from quarterdeck.settings.shutdown import CANCEL_SECONDS
 
 log = logging.getLogger(__name__)
 
 Reason = Literal["gone", "slow", "shutting_down"]
 
 SWEEP_SECONDS = 1.0
-CANCEL_SECONDS = 5.0
-"""For requests cancelled at the end of the drain: to be answered and settled."""
 
 
 class Caller(msgspec.Struct, eq=False):

@@ -12,6 +12,7 @@ from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.net.sockets import BACKLOG
 from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.net.write_batching import WriteBatches
+from quarterdeck.settings.shutdown import SERVER_SECONDS
 
 
 def create_server(
@@ -41,7 +42,7 @@ def create_server(
             server_header=False,
             proxy_headers=False,
             # Requests in flight were drained before the server is asked to exit.
-            timeout_graceful_shutdown=2,
+            timeout_graceful_shutdown=SERVER_SECONDS,
             backlog=BACKLOG,
         )
     )
