@@ -48,6 +48,17 @@ async def test_many_may_migrate_at_once(database_url: str) -> None:
     await asyncio.gather(*(database.close() for database in databases))
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["nonsense", "", "sqlite", "mysql://u:s3cret@h/x", "://u:s3cret@h", "u:s3cret@h/x", "postgres://u:s3cret@h:pw/x"],
+)
+def test_a_malformed_url_is_a_value_error_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="database URL") as raised:
+        Database(url)
+    assert "s3cret" not in str(raised.value)
+    assert raised.value.__suppress_context__ or raised.value.__context__ is None
+
+
 async def test_a_database_of_a_newer_program_is_left_alone(database: Database) -> None:
     async with database.begin() as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))

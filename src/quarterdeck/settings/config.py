@@ -84,7 +84,11 @@ class GatewayConfig(BaseModel):
     client_write_timeout_seconds: PositiveFloat = 60
     """Timeout for a client that reads nothing; then its connection is closed. Memory is bounded meanwhile."""
     drain_seconds: NonNegativeFloat = 30
-    """How long requests in flight may continue after SIGTERM. `/readyz` returns 503 immediately."""
+    """How long requests in flight may continue after SIGTERM. `/readyz` returns 503 immediately.
+
+    The gateway exits at most 22 s later (`settings/shutdown.py`); a pod's `terminationGracePeriodSeconds` must be as
+    long, 52 with the default.
+    """
     redis_timeout_seconds: PositiveFloat = 0.25
     """Timeout for admission in Redis; then `on_redis_down` applies."""
     on_redis_down: str = Field(default="allow", pattern="^(allow|deny)$")
