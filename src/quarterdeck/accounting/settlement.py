@@ -110,7 +110,7 @@ class Settlement:
             self._batches.send(principal)
 
     def batch_replied(self, batch: _SettlementBatch, error: Exception | None) -> None:
-        """Handle the end of a batch that was sent: Redis committed it (None), refused it, or the connection was lost."""
+        """Handle the end of a batch: Redis committed it (`error` is None) or refused it, or the connection was lost."""
         self._sent.discard(batch)
         if error is None:
             for record in batch.records:
