@@ -5,6 +5,7 @@ the worker keeps its records and retries. Errors in our own statements are raise
 
 import asyncio
 import fcntl
+import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,12 +20,13 @@ from sqlalchemy.pool import NullPool
 
 from quarterdeck.errors import ServiceUnavailableError
 from quarterdeck.store.migration import upgrade
+from quarterdeck.store.postgres_url import SCHEMES as POSTGRES_SCHEMES
+from quarterdeck.store.postgres_url import PostgresTarget, read_postgres_url
 
-_DRIVERS = {
-    "sqlite": "sqlite+aiosqlite",
-    "postgres": "postgresql+asyncpg",
-    "postgresql": "postgresql+asyncpg",
-}
+log = logging.getLogger(__name__)
+
+_POSTGRES = URL.create("postgresql+asyncpg")
+"""For SQLAlchemy; asyncpg gets the address itself (`postgres_url`)."""
 _BAD_URL = "a database URL begins with sqlite+aiosqlite:/// or postgresql+asyncpg://"
 _MIGRATION_LOCK = 0x71_64_65_63_6B  # "qdeck": any key that no other program uses for advisory locks here
 _MIGRATION_SECONDS = 600.0
@@ -54,7 +56,9 @@ class Database:
         pool_size: int = 5,
         on_state: Callable[[bool], None] = lambda up: None,
     ) -> None:
-        self._url = _normalized(url)
+        self._url, self._postgres = _normalized(url)
+        for note in self._postgres.notes if self._postgres is not None else ():
+            log.warning("%s", note)
         self._timeout = timeout
         self._pool_size = pool_size
         self._on_state = on_state
@@ -146,10 +150,19 @@ class Database:
             engine = create_async_engine(self._url, connect_args={"timeout": timeout}, **pool)
             event.listen(engine.sync_engine, "connect", _prepare_sqlite)
             return engine
+        assert self._postgres is not None  # noqa: S101  # set for every URL that is not SQLite's
+        target = self._postgres
+
+        async def connect() -> asyncpg.Connection:
+            arguments = target.arguments(connect_timeout=min(timeout, 10.0), command_timeout=timeout)
+            return await asyncpg.connect(**arguments)
+
         arguments = {
-            "timeout": min(timeout, 10.0),
-            "command_timeout": timeout,
-            "server_settings": {"application_name": "quarterdeck"},
+            "async_creator_fn": connect,
+            # Unnamed statements, because a pooler's transactions do not share named ones. asyncpg prepares them anew
+            # each time, which the store's few statements can afford.
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: "",
         }
         return create_async_engine(self._url, connect_args=arguments, **pool)
 
@@ -173,21 +186,19 @@ class Database:
             self._on_state(up)
 
 
-def _normalized(url: str) -> URL:
-    """Add the driver where the URL names only the database, as the `postgres://` URLs of hosting providers do.
-
-    Raises ValueError, without the URL, which may contain a password.
-    """
+def _normalized(url: str) -> tuple[URL, PostgresTarget | None]:
+    """SQLAlchemy's URL, and where it is PostgreSQL's, what asyncpg takes. Raises ValueError without any secret."""
+    if url.partition("://")[0] in POSTGRES_SCHEMES:
+        return _POSTGRES, read_postgres_url(url)
     try:
         parsed = make_url(url)
     except exc.ArgumentError:
         raise ValueError(_BAD_URL) from None
     except ValueError:  # its message repeats the port, which may be a part of a password
         raise ValueError("the port of a database URL is a number; a password's / : and @ are percent-encoded") from None
-    parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
-    if parsed.drivername not in _DRIVERS.values():
+    if parsed.drivername not in ("sqlite", "sqlite+aiosqlite"):
         raise ValueError(_BAD_URL)
-    return parsed
+    return parsed.set(drivername="sqlite+aiosqlite"), None
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:
