@@ -369,7 +369,7 @@ class Client:
             "http_version": "1.1",
             "method": method,
             "path": path,
-            "raw_path": path.encode(),
+            "raw_path": path.encode(errors="surrogateescape"),
             "query_string": query.encode(),
             "root_path": "",
             "scheme": "http",

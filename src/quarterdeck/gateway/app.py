@@ -8,7 +8,7 @@ from starlette.routing import Route as TableRoute
 
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.http import error_responses
-from quarterdeck.gateway.http.middleware import CRUD_BODY, BufferedBody, DefaultDeny, ErrorBoundary
+from quarterdeck.gateway.http.middleware import CRUD_BODY, BufferedBody, DefaultDeny, ErrorBoundary, StorableText
 from quarterdeck.gateway.http.registry import BodyPolicy, Registry, Route
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.gateway.routes import (
@@ -55,6 +55,7 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
         middleware=[
             Middleware(ErrorBoundary, access=parts.access, callers=parts.callers, config=gateway),
             Middleware(DefaultDeny, authenticator=parts.authenticator),
+            Middleware(StorableText),
             Middleware(BufferedBody, callers=parts.callers, config=gateway, policy=crud_body),
         ],
     )

@@ -3,6 +3,7 @@
 * `ErrorBoundary`: request id, log line, count; the place where an error becomes a response. Requests in flight are
   drained at shutdown and slow clients are cut off, as in the request lifecycle.
 * `DefaultDeny`: no route is reached without a key, except the three in PUBLIC. This comes before routing.
+* `StorableText`: a path or query with a NUL names nothing that exists; PostgreSQL stores none.
 * `BufferedBody`: a body is bounded in size and time; FastAPI reads any, before it checks whether the key may use the
   route.
 
@@ -13,9 +14,10 @@ import asyncio
 import logging
 from time import monotonic
 from typing import Protocol
+from urllib.parse import unquote_to_bytes
 
 from quarterdeck.accounting.principal import Principal
-from quarterdeck.errors import APIError
+from quarterdeck.errors import APIError, BadRequestError, NotFoundError
 from quarterdeck.gateway.http import content_coding, error_responses
 from quarterdeck.gateway.http.access_log import CLIENT_DISCONNECTED, AccessLog, AccessRecord, printable
 from quarterdeck.gateway.http.asgi_exchange import abort_of
@@ -145,6 +147,33 @@ class DefaultDeny:
             scope[PRINCIPAL] = principal
             scope[RECORD].key = principal.key
         await self._app(scope, receive, send)
+
+
+class StorableText:
+    """Refuses paths and queries with text that no database can store, before a route passes it on as an id.
+
+    The fields of bodies have patterns of their own.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["path"]
+            if "\0" in path or not _is_unicode(path):
+                raise NotFoundError("Unknown request URL. Please check it for typos.", code="unknown_url")
+            if b"\0" in unquote_to_bytes(scope["query_string"]):
+                raise BadRequestError("The query string contains a NUL character.", code="invalid_value")
+        await self._app(scope, receive, send)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class BufferedBody:

@@ -12,7 +12,7 @@ from quarterdeck.settings.tenancy import Priority, Tags, TeamName
 from quarterdeck.store.orgs import DEFAULT_TEAM
 
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
-ModelName = Annotated[str, Field(min_length=1, max_length=256)]
+ModelName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Models = Annotated[list[ModelName], Field(max_length=1000)]
 Days = Annotated[float, Field(gt=0, le=36_500)]
 
