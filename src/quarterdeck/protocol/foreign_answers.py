@@ -56,6 +56,7 @@ class ForeignSplitter:
         "_has_begun",
         "_has_final_usage",
         "_head",
+        "_indices",
         "_is_done",
         "_path",
         "_splitter",
@@ -68,6 +69,7 @@ class ForeignSplitter:
         self._path = path
         self._count = choices
         self._choices: dict[int, _Choice] = {}
+        self._indices: dict[int, int] = {}
         self._head: dict[str, Any] = {}
         self._usage: dict[str, Any] | None = None
         self._has_final_usage = self._is_done = self._failed = self._has_begun = False
@@ -126,8 +128,8 @@ class ForeignSplitter:
             # OpenAI has such chunks for the usage only. A client that did not ask for it reads the first choice.
             self._has_final_usage |= usage is not None and bool(self._choices)
             return b""
-        chunk["choices"] = [self._choice(each) for each in choices]
-        return sse.event({**chunk, **self._head})
+        chunk["choices"] = mended = [found for each in choices if (found := self._choice(each)) is not None]
+        return sse.event({**chunk, **self._head}) if mended else b""
 
     def _learn_head(self, chunk: dict[str, Any]) -> None:
         """One id for the whole answer, and the members that a client's types require."""
@@ -141,9 +143,23 @@ class ForeignSplitter:
                 if chunk.get(name):
                     head[name] = chunk[name]
 
-    def _choice(self, choice: dict[str, Any]) -> dict[str, Any]:
-        index = choice.get("index")
-        index = index if type(index) is int and index >= 0 and self._count > 1 else 0
+    def _index(self, index: object) -> int:
+        """Counted from 0. The choices of a chat are alike, so the first one to come is 0; that of a completion says
+        which prompt it belongs to."""
+        if self._count == 1:
+            return 0
+        index = index if type(index) is int else 0
+        if self._path != CHAT_PATH:
+            return index if 0 <= index < self._count else 0
+        if index not in self._indices and len(self._indices) > self._count:
+            return self._count
+        return self._indices.setdefault(index, len(self._indices))
+
+    def _choice(self, choice: dict[str, Any]) -> dict[str, Any] | None:
+        """The choice, mended. None: one that was not asked for."""
+        index = self._index(choice.get("index"))
+        if index >= self._count:
+            return None
         known = self._choices.get(index)
         if known is None:
             known = self._choices[index] = _Choice(tool_ids=[])
@@ -174,7 +190,7 @@ class ForeignSplitter:
         return sse.event({**self._head, "choices": [{"index": index, **text, "finish_reason": finish}]})
 
 
-def mend_answer(body: bytes, path: str, choices: int = 1) -> bytes:
+def mend_answer(body: bytes, path: str) -> bytes:
     """A whole answer as OpenAI would send it; the same bytes where nothing is to be mended, or the body is not JSON.
 
     Raises NotAnAnswerError for JSON that is not an answer to a request of this path.
@@ -191,7 +207,7 @@ def mend_answer(body: bytes, path: str, choices: int = 1) -> bytes:
     if path == EMBEDDINGS_PATH:
         mended = _embeddings(answer)
     elif path in (CHAT_PATH, COMPLETIONS_PATH):
-        mended = _completion(answer, path, choices)
+        mended = _completion(answer, path)
     else:
         return body
     return body if mended == found else msgspec.json.encode(mended)
@@ -219,13 +235,16 @@ def as_events(body: bytes, path: str) -> bytes:
     return b"".join([*events, sse.DONE])
 
 
-def _completion(answer: dict[str, Any], path: str, count: int) -> dict[str, Any]:
+def _completion(answer: dict[str, Any], path: str) -> dict[str, Any]:
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(each, dict) for each in choices):
         raise NotAnAnswerError("it has no choices")
     if (failure := _failure(answer)) is not None:
         return {"error": failure}
-    mended = {**answer, "choices": [_whole_choice(each, at, path, count) for at, each in enumerate(choices)]}
+    mended = {
+        **answer,
+        "choices": [_whole_choice(*each, path) for each in zip(choices, _indices(choices), strict=True)],
+    }
     if (usage := _take_usage(mended)) is not None:
         mended["usage"] = usage
     mended["id"] = answer.get("id") or _new_id(path)
@@ -234,9 +253,17 @@ def _completion(answer: dict[str, Any], path: str, count: int) -> dict[str, Any]
     return mended
 
 
-def _whole_choice(choice: dict[str, Any], at: int, path: str, count: int) -> dict[str, Any]:
-    index = choice.get("index")
-    choice = {**choice, "index": index if type(index) is int and 0 <= index < count else at}
+def _indices(choices: list[dict[str, Any]]) -> list[int]:
+    """The indices of whole choices from 0 on; their places where they have none that can be used."""
+    found = [each["index"] for each in choices if type(each.get("index")) is int]
+    for first in (0, 1):
+        if sorted(found) == list(range(first, first + len(choices))):
+            return [index - first for index in found]
+    return list(range(len(choices)))
+
+
+def _whole_choice(choice: dict[str, Any], index: int, path: str) -> dict[str, Any]:
+    choice = {**choice, "index": index}
     calls: list[Any] = []
     if path == CHAT_PATH:
         message = choice.get("message")

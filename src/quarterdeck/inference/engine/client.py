@@ -116,7 +116,7 @@ class EngineClient:
             if public_name is not None:
                 body = with_public_name(body, *public_name)
             if endpoint.spec.kind != "vllm":
-                body = _mended(body, path, choices)
+                body = _mended(body, path)
             answer = EngineAnswer(JSON, body, _checked(body, endpoint))
             if is_stream and answer.parsed is not None and answer.parsed.choices:
                 stream = EngineStream(self._client, endpoint, connection)
@@ -191,10 +191,10 @@ def _retry_after(connection: HttpConnection) -> bytes | None:
     return connection.header(b"retry-after")
 
 
-def _mended(body: bytes, path: str, choices: int) -> bytes:
+def _mended(body: bytes, path: str) -> bytes:
     """The answer of a server that is not vLLM. Raises EngineError for JSON that is not an answer."""
     try:
-        return mend_answer(body, path, choices)
+        return mend_answer(body, path)
     except NotAnAnswerError as error:
         raise with_engine_status(EngineError(f"The engine's answer can't be used: {error}."), 200) from error
 
