@@ -201,9 +201,11 @@ class FakeDatabase:
 class FakePublisher:
     def __init__(self) -> None:
         self.published: list[Change] = []
+        self.unspent: list[Budget | None] = []
 
     async def publish(self, change: Change, *, unspent: Budget | None = None) -> None:
         self.published.append(change)
+        self.unspent.append(unspent)
 
 
 class FakeKeyStore(FakeKeys):

@@ -86,12 +86,16 @@ async def test_a_team_with_keys_is_not_deleted(teams: TeamStore, keys: KeyStore)
 
 
 async def test_a_team_that_is_made_again_begins_bare(teams: TeamStore, keys: KeyStore) -> None:
-    for _ in range(2):
-        assert (await teams.create("red", org="default", limits=LIMITS)).terms.budget is None
+    for again in (False, True):
+        made = await teams.create("red", org="default", limits=LIMITS)
+        assert made.terms.budget is None
+        assert made.remade == (made.created if again else None)
         await teams.update("red", org="default", budget=BUDGET)
         await teams.delete("red", org="default")
+    assert (await keys.create(secret=ids.api_key(), name="x", team="blue")).team_remade is None
     key = await keys.create(secret=ids.api_key(), name="x", team="red")
     assert key.of_team == Terms()
+    assert key.team_remade is not None
     assert (await teams.retrieve("red", org="default")).terms == Terms()
 
 

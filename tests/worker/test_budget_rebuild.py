@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from tests.worker.steps import Steps
 from quarterdeck.accounting import commit
 from quarterdeck.accounting.periods import period_start
 from quarterdeck.accounting.redis_keys import cold_key, money_key, rebuilding_key, stream_key
-from quarterdeck.accounting.scopes import Scope, ScopeSet
+from quarterdeck.accounting.scopes import Scope, ScopeSet, team_scope
 from quarterdeck.money import microdollars
 from quarterdeck.net.redis import Redis
 from quarterdeck.record import MIRROR, RequestRecord, decode, encode
@@ -95,6 +96,17 @@ async def test_what_was_spent_is_ledger_and_stream_each_request_rounded_up_and_o
     assert (await reserve(books.redis, scopes, 1))[1].refused is None
     assert await books.rebuild() == 0
     assert await books.redis.call("EXISTS", rebuilding_key(ORG), cold_key(ORG)) == 0
+
+
+async def test_a_team_of_a_deleted_ones_name_has_spent_nothing_of_it(books: Books) -> None:
+    made = int(time.time()) - 10
+    scopes = [a_scope(team_scope("red", float(made)), 10**6), a_scope("team:red", 10**6)]
+    await books.enter(spent("0.000100", started=made - 1.0), spent("0.000020", started=made + 1.0))
+    await books.append(spent("0.001000", started=made - 1.0), spent("0.000003", started=made + 1.0))
+    for scope, expected in zip(scopes, (23, 1123), strict=True):
+        assert (await reserve(books.redis, [scope], 1))[1].refused == "cold"
+        assert await books.rebuild() == 1
+        assert (await money(books.redis, scope.id)).spent == expected
 
 
 async def test_mirrored_requests_are_on_nobodys_budget_after_a_recount_either(books: Books) -> None:

@@ -27,6 +27,8 @@ class Principal:
     """The org's revision when the key was read: an admission that sees a newer one has the key read again."""
     scopes: tuple[Scope, ...] = ()
     """Those with a limit or a budget: the key, then the team, then the org."""
+    team_remade: float | None = None
+    """When its team was made of a deleted one of the same name, whose cached answers are not its own. Unix seconds."""
     priority: int = 0
     """0 to 9; under saturation the higher is served first."""
     tags: tuple[str, ...] = ()

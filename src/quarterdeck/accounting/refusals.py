@@ -7,6 +7,7 @@ moment is 503 `limits_unavailable`.
 
 from quarterdeck.accounting.admission import Admission
 from quarterdeck.accounting.rate_headers import rate_headers
+from quarterdeck.accounting.scopes import split_scope
 from quarterdeck.errors import APIError, InsufficientQuotaError, RateLimitError, ServiceUnavailableError
 
 MAX_RETRY_MS = 60_000
@@ -72,5 +73,5 @@ def _dollars(money: int) -> str:
 
 
 def _subject(scope: str) -> str:
-    kind, _, name = scope.partition(":")
+    kind, name, _ = split_scope(scope)
     return {"key": "this API key", "team": f"the team '{name}'"}.get(kind, "this organisation")

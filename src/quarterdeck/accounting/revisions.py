@@ -19,8 +19,8 @@ async def bump_revision(
 ) -> None:
     """Count the revision up and publish `<revision> <message>` on the channel, once a change of `scope` is committed.
 
-    Its budget is recounted, because it may have been removed and set again. `unspent` is the budget of a new key, which
-    needs no recount. Raises RedisUnavailableError and RedisError.
+    Its budget is recounted, because it may have been removed and set again. `unspent` is the budget of a new key, team
+    or organisation, which needs no recount. Raises RedisUnavailableError and RedisError.
     """
     keys = (revision_key(org), money_key(org, scope), cold_key(org))
     kind = 0 if unspent is None else period_kind(unspent.period)

@@ -24,12 +24,25 @@ ANY_TOKENS = 2**53
 """No limit: more than Redis' Lua counts exactly."""
 
 
+def team_scope(team: str, remade: float | None) -> str:
+    """The scope id of a team. `remade`: when it was made of a deleted team of the same name, whose spending is not its
+    own; Unix seconds."""
+    return f"team:{team}" if remade is None else f"team:{team}@{round(remade * 1000)}"
+
+
+def split_scope(scope: str) -> tuple[str, str, float]:
+    """The kind of a scope (key, team, org), its name, and since when (Unix seconds) requests count in it."""
+    kind, _, name = scope.partition(":")
+    name, _, remade = name.partition("@")
+    return kind, name, int(remade) / 1000 if remade else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What requests are counted for: a key, a team or an organisation, with its limits and budget."""
 
     id: str
-    """`key:<id>`, `team:<id>`, `org`."""
+    """`key:<id>`, `team:<id>`, `org`. See `team_scope`."""
     limits: Limits
     budget: Budget | None = None
 

@@ -1,9 +1,13 @@
 """Limits of a key, team or organisation: requests, tokens, concurrency, money. None means no limit."""
 
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_LIMIT = 10**12
+"""More than any platform serves in a minute; Redis' Lua counts in doubles, which are exact below 2⁵³."""
+Limit = Annotated[int, Field(gt=0, le=MAX_LIMIT)]
 
 
 class Limits(BaseModel):
@@ -11,13 +15,13 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    requests_per_minute: PositiveInt | None = None
+    requests_per_minute: Limit | None = None
     """Requests admitted per minute, by Redis' clock. None: unlimited, as on a laptop."""
-    tokens_per_minute: PositiveInt | None = None
+    tokens_per_minute: Limit | None = None
     """Prompt and completion tokens per minute. A request reserves its estimate and returns what it does not use."""
-    concurrent_requests: PositiveInt | None = None
+    concurrent_requests: Limit | None = None
     """Requests in flight at once, including streams."""
-    max_tokens: PositiveInt | None = None
+    max_tokens: Limit | None = None
     """Maximum `max_tokens` of a request. Also applied to requests that set none."""
 
 

@@ -49,6 +49,8 @@ class KeyRow:
     expires: float | None = None
     revoked: float | None = None
     of_team: Terms = NO_TERMS
+    team_remade: float | None = None
+    """`TeamRow.remade`."""
     of_org: Terms = NO_TERMS
 
 
@@ -192,6 +194,7 @@ def _select() -> Select[Any]:
         teams.c.limits.label("team_limits"),
         teams.c.budget.label("team_budget"),
         teams.c.priority.label("team_priority"),
+        teams.c.remade.label("team_remade"),
         orgs.c.limits.label("org_limits"),
         orgs.c.budget.label("org_budget"),
     )
@@ -234,6 +237,7 @@ def _key_of(row: Row[Any]) -> KeyRow:
         expires=row.expires,
         revoked=row.revoked,
         of_team=Terms(limits_of(row.team_limits), budget_of(row.team_budget), row.team_priority),
+        team_remade=row.team_remade,
         of_org=Terms(limits_of(row.org_limits), budget_of(row.org_budget)),
     )
 

@@ -102,7 +102,7 @@ async def ensure_team(connection: AsyncConnection, org: str, team: str) -> None:
     await connection.execute(
         statement.on_conflict_do_update(
             index_elements=["org", "id"],
-            set_={"created": statement.excluded.created, "deleted": None},
+            set_={"created": statement.excluded.created, "deleted": None, "remade": statement.excluded.created},
             where=teams.c.deleted.is_not(None),
         )
     )

@@ -28,6 +28,18 @@ class LedgerEntry:
     cost: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerScope:
+    """What is summed: the requests of a key, a team or an organisation."""
+
+    id: str
+    kind: str
+    """key, team, org."""
+    name: str
+    since: float = 0.0
+    """Unix seconds: earlier requests are another team's of the same name."""
+
+
 class Spending:
     """Reads from one snapshot."""
 
@@ -35,18 +47,20 @@ class Spending:
         self._connection = connection
         self._is_sqlite = is_sqlite
 
-    async def of(self, org: str, scopes: Sequence[str], since: float) -> dict[str, int]:
-        """What each scope (`key:…`, `team:…`, `org`) spent on requests that began at `since` (Unix seconds) or later.
+    async def of(self, org: str, scopes: Sequence[LedgerScope], since: float) -> dict[str, int]:
+        """What each scope spent on requests that began at `since` (Unix seconds) or later, by the scope's id.
 
         Mirrored requests count against no budget.
         """
-        spent = dict.fromkeys(scopes, 0)
+        spent = {scope.id: 0 for scope in scopes}
         for kind, column in (("key", ledger.c.key), ("team", ledger.c.team), ("org", ledger.c.org)):
-            ids = {id.partition(":")[2] or org: id for id in scopes if id.partition(":")[0] == kind}
-            names = list(ids)
-            for start in range(0, len(names), AT_ONCE):
-                sums = await self._sums(org, column, names[start : start + AT_ONCE], since)
-                spent |= {ids[name]: amount for name, amount in sums.items()}
+            of_kind = [scope for scope in scopes if scope.kind == kind]
+            for began in {max(since, scope.since) for scope in of_kind}:
+                ids = {scope.name or org: scope.id for scope in of_kind if max(since, scope.since) == began}
+                names = list(ids)
+                for start in range(0, len(names), AT_ONCE):
+                    sums = await self._sums(org, column, names[start : start + AT_ONCE], began)
+                    spent |= {ids[name]: amount for name, amount in sums.items()}
         return spent
 
     async def entries(self, org: str, ids: Sequence[str]) -> dict[str, LedgerEntry]:

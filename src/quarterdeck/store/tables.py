@@ -49,6 +49,7 @@ teams = Table(
     Column("budget", JSON(none_as_null=True), nullable=True),
     Column("priority", Integer, nullable=True),
     Column("deleted", Double, nullable=True),  # revoked keys still refer to it
+    Column("remade", Double, nullable=True),  # when the name of a deleted team was used again
 )
 
 api_keys = Table(

@@ -27,6 +27,8 @@ class TeamRow:
     id: str
     created: float
     terms: Terms = NO_TERMS
+    remade: float | None = None
+    """When it was made of a deleted team of the same name, in Unix seconds."""
 
 
 class TeamChanges(TypedDict, total=False):
@@ -55,16 +57,18 @@ class TeamStore:
         """Create a team, and its organisation where that is new. Raises ConflictError where the team exists."""
         insert = insert_sqlite if self._database.is_sqlite else insert_postgres
         row = TeamRow(org, id, time.time(), Terms(limits, budget, priority))
+        again = {"remade": row.created}
         values = {"created": row.created, **_columns(limits=limits, budget=budget, priority=priority), "deleted": None}
         statement = insert(teams).values(org=org, id=id, **values)
         statement = statement.on_conflict_do_update(
-            index_elements=["org", "id"], set_=values, where=teams.c.deleted.is_not(None)
+            index_elements=["org", "id"], set_=values | again, where=teams.c.deleted.is_not(None)
         )
         async with self._database.begin() as connection:
             await connection.execute(insert(orgs).values(id=org, created=row.created).on_conflict_do_nothing())
-            if (await connection.execute(statement.returning(teams.c.id))).one_or_none() is None:
+            made = (await connection.execute(statement.returning(teams))).one_or_none()
+            if made is None:
                 raise ConflictError(f"The team '{id}' already exists.", param="id", code="team_exists")
-        return row
+            return _team_of(made)
 
     async def retrieve(self, id: str, *, org: str) -> TeamRow:
         """Raises NotFoundError."""
@@ -118,4 +122,5 @@ def _columns(**changes: Any) -> dict[str, Any]:
 
 
 def _team_of(row: Row[Any]) -> TeamRow:
-    return TeamRow(row.org, row.id, row.created, Terms(limits_of(row.limits), budget_of(row.budget), row.priority))
+    terms = Terms(limits_of(row.limits), budget_of(row.budget), row.priority)
+    return TeamRow(row.org, row.id, row.created, terms, row.remade)

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from quarterdeck.settings.limits import Budget, Limits
+from quarterdeck.settings.limits import MAX_LIMIT, Budget, Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,10 @@ def to_column(terms: BaseModel | None) -> dict[str, Any] | None:
 
 
 def limits_of(column: Any) -> Limits | None:
-    """Limits from a JSON column."""
-    return None if column is None else Limits.model_validate(column)
+    """Limits from a JSON column. One that was stored before there was a largest limit counts as that."""
+    if column is None:
+        return None
+    return Limits.model_validate({name: min(value, MAX_LIMIT) for name, value in column.items()})
 
 
 def budget_of(column: Any) -> Budget | None:

@@ -23,12 +23,13 @@ import msgspec
 from quarterdeck.accounting.periods import PERIODS, period_start
 from quarterdeck.accounting.recount import ColdBudget, Recount
 from quarterdeck.accounting.redis_keys import stream_key
+from quarterdeck.accounting.scopes import split_scope
 from quarterdeck.ids import object_id
 from quarterdeck.money import microdollars
 from quarterdeck.net.redis import Redis
 from quarterdeck.record import MIRROR, RequestRecord, decode
 from quarterdeck.store.database import Database
-from quarterdeck.store.spending import LedgerEntry, Spending, spending
+from quarterdeck.store.spending import LedgerEntry, LedgerScope, Spending, spending
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.org_loop import OrgLoop, Orgs
 
@@ -89,8 +90,8 @@ def is_counted_in(record: RequestRecord, scope: str) -> bool:
     """Whether a request is counted in a scope. A mirrored one is counted in none."""
     if record.key == MIRROR:
         return False
-    kind, _, name = scope.partition(":")
-    return kind == "org" or (record.key if kind == "key" else record.team) == name
+    kind, name, since = split_scope(scope)
+    return kind == "org" or ((record.key if kind == "key" else record.team) == name and record.started >= since)
 
 
 async def _sums(
@@ -101,7 +102,8 @@ async def _sums(
     for period, start in since.items():
         of_period = {budget.scope: budget for budget in cold if budget.period == period}
         if of_period:
-            sums = await ledger.of(org, list(of_period), start)
+            scopes = [LedgerScope(scope, *split_scope(scope)) for scope in of_period]
+            sums = await ledger.of(org, scopes, start)
             spent |= {of_period[scope]: amount for scope, amount in sums.items()}
     return spent
 

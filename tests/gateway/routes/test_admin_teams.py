@@ -9,6 +9,7 @@ from tests.gateway.routes.admin_api import KEYS, ORGS, STRANGER, TEAMS, WORKER, 
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.resources.tenancy.changes import Change
+from quarterdeck.settings.limits import Budget
 from quarterdeck.store.database import Database
 from quarterdeck.store.teams import TeamStore
 
@@ -23,7 +24,15 @@ async def test_a_team_is_made_found_changed_and_deleted(app: RequestLifecycle, p
     assert changed == {**team, "priority": 4, "budget": None}
     assert await ask(app, "DELETE", f"{TEAMS}/blue") == {"id": "blue", "object": "team", "deleted": True}
     assert (await ask(app, "GET", f"{TEAMS}/blue", status=404))["code"] == "team_not_found"
-    assert publisher.published == [Change("default", team="blue")]
+    assert publisher.published == [Change("default", team="blue")] * 2
+    assert publisher.unspent == [Budget.model_validate(budget), None], "a new team has spent nothing"
+
+
+@pytest.mark.parametrize("count", [int("9" * 400), 10**12 + 1, 0, -1])
+async def test_a_limit_is_a_number_that_can_be_counted(app: RequestLifecycle, count: int) -> None:
+    for name in ("requests_per_minute", "tokens_per_minute", "concurrent_requests", "max_tokens"):
+        await ask(app, "POST", TEAMS, {"id": "blue", "limits": {name: count}}, status=400)
+    assert (await ask(app, "GET", f"{TEAMS}/blue", status=404))["code"] == "team_not_found"
 
 
 async def test_a_team_is_made_once_and_not_deleted_with_keys(app: RequestLifecycle) -> None:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from quarterdeck.accounting.scopes import team_scope
 from quarterdeck.errors import NotFoundError
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
 from quarterdeck.gateway.http.responses import json_response
@@ -31,6 +32,7 @@ async def create_team(body: TeamRequest, parts: PartsDep, admin: AdminDep) -> Re
     row = await parts.teams.create(
         body.id, org=admin.org, limits=body.limits, budget=body.budget, priority=body.priority
     )
+    await parts.changes.announce(Change(admin.org, team=row.id, remade=row.remade), unspent=row.terms.budget)
     return json_response(team_object(row, parts.config), 201)
 
 
@@ -57,7 +59,7 @@ async def retrieve_team(team: str, parts: PartsDep, admin: AdminDep) -> Response
             raise
         row = TeamRow(admin.org, team, 0.0)
     terms = team_terms(row.org, row.id, row.terms, parts.config)
-    status = await parts.budgets.status(row.org, f"team:{row.id}", terms.budget)
+    status = await parts.budgets.status(row.org, team_scope(row.id, row.remade), terms.budget)
     return json_response({**team_object(row, parts.config), "budget_status": status})
 
 
@@ -67,7 +69,7 @@ async def update_team(team: str, body: TeamUpdate, parts: PartsDep, admin: Admin
     if is_team_in_config(parts.config, admin.org, team):
         raise managed(f"teams.{team}")
     row = await parts.teams.update(team, org=admin.org, **given(body))
-    await parts.changes.announce(Change(admin.org, team=team))
+    await parts.changes.announce(Change(admin.org, team=team, remade=row.remade))
     return json_response(team_object(row, parts.config))
 
 

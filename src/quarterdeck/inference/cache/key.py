@@ -56,9 +56,16 @@ _IGNORED = frozenset(
 _FORBIDDING = "kv_transfer_params"
 """Ties an answer to another engine's memory."""
 _MAX_AGE = re.compile(r"\bmax-age\s*=\s*\"?(\d{1,9})")
+
+
+def _team_of(principal: Principal) -> tuple[object, ...]:
+    team = principal.org, principal.team
+    return team if principal.team_remade is None else (*team, principal.team_remade)
+
+
 _SCOPES: dict[str, Callable[[Principal], object]] = {
     "key": attrgetter("org", "key"),
-    "team": attrgetter("org", "team"),
+    "team": _team_of,
     "org": attrgetter("org"),
 }
 

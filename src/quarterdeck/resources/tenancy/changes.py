@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from quarterdeck.accounting.revisions import Redis, bump_revision
+from quarterdeck.accounting.scopes import team_scope
 from quarterdeck.errors import ServiceUnavailableError
 from quarterdeck.net.redis import RedisError, RedisUnavailableError
 from quarterdeck.settings.limits import Budget
@@ -27,6 +28,8 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     org: str
     key: str | None = None
     team: str | None = None
+    remade: float | None = None
+    """The team's `TeamRow.remade`."""
     revision: int = 0
     """The organisation's after the change was published. 0: not published."""
 
@@ -50,9 +53,9 @@ class RedisPublisher:
         self._redis = redis
 
     async def publish(self, change: Change, *, unspent: Budget | None = None) -> None:
-        """Called once the change is committed. `unspent`: the budget of a new key. Never fails: gateways read their
+        """Called once the change is committed. `unspent`: the budget of a new object. Never fails: gateways read their
         keys again in any case."""
-        scope = f"key:{change.key}" if change.key else f"team:{change.team}" if change.team else "org"
+        scope = f"key:{change.key}" if change.key else team_scope(change.team, change.remade) if change.team else "org"
         message = msgspec.json.encode(change)
         try:
             await bump_revision(self._redis, change.org, scope, channel=CHANNEL, message=message, unspent=unspent)
@@ -78,7 +81,7 @@ class Announcer:
         self._publisher = publisher
 
     async def announce(self, change: Change, *, unspent: Budget | None = None) -> None:
-        """`unspent`: the budget of a new key, whose spending needs no recount."""
+        """`unspent`: the budget of a new key, team or organisation, whose spending needs no recount."""
         try:
             await self._cached_keys.catch_up([change])
         except ServiceUnavailableError:  # the database went away after the commit: the cached key is stale

@@ -5,6 +5,7 @@ or a budget. Computed when a key is read or the configuration changes, never per
 """
 
 from quarterdeck.accounting.principal import Principal, Scope
+from quarterdeck.accounting.scopes import team_scope
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.limits import Limits
 from quarterdeck.store.keys import KeyRow
@@ -19,7 +20,7 @@ def principal_of(row: KeyRow, config: Config, revision: int) -> Principal:
     key, tags = key_terms(row, config)
     team, org = team_terms(row.org, row.team, row.of_team, config), org_terms(row.org, row.of_org, config)
     scopes: tuple[Scope, ...] = (Scope(f"key:{row.id}", key.limits or config.limits, key.budget),)
-    for id, terms in ((f"team:{row.team}", team), ("org", org)):
+    for id, terms in ((team_scope(row.team, row.team_remade), team), ("org", org)):
         scopes += (Scope(id, terms.limits or UNLIMITED, terms.budget),)
     priority = key.priority if key.priority is not None else team.priority
     return Principal(
@@ -33,6 +34,7 @@ def principal_of(row: KeyRow, config: Config, revision: int) -> Principal:
         expires=row.expires,
         revision=revision,
         scopes=tuple(scope for scope in scopes if is_counted(scope)),
+        team_remade=row.team_remade,
         priority=priority or 0,
         tags=tags,
     )
