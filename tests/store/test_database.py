@@ -17,7 +17,8 @@ from sqlalchemy import Connection, exc, text
 from sqlalchemy.engine import make_url
 from tests.servers import PostgresServer
 
-from quarterdeck.errors import APIError
+from quarterdeck.errors import APIError, ServiceUnavailableError
+from quarterdeck.store import database as database_module
 from quarterdeck.store import migration
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.ledger import Ledger, LedgerFilter
@@ -278,4 +279,48 @@ async def test_a_worker_of_the_version_before_may_go_on_writing(sqlite_url: str)
         await connection.execute(text(statement), values)
     (record,) = await Ledger(database).list(LedgerFilter(org="0"))
     assert (record.route, record.saved, record.resumed, record.priority, record.tags) == ("", 0, 0, 0, ())
+    await database.close()
+
+
+async def test_reports_hold_up_no_other_read(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fourteen at once: two run, the others wait, and keys are looked up meanwhile."""
+    monkeypatch.setattr(database_module, "REPORT_WAIT_SECONDS", 0.2)
+    may_end = asyncio.Event()
+    began = 0
+
+    async def report() -> None:
+        nonlocal began
+        async with database.report() as connection:
+            await connection.execute(text("SELECT count(*) FROM ledger"))
+            began += 1
+            await may_end.wait()
+
+    reports = [asyncio.create_task(report()) for _ in range(14)]
+    async with asyncio.timeout(10):
+        while sum(task.done() for task in reports) < 12 or began < 2:  # other threads answer
+            await database.ping()
+            await asyncio.sleep(0.01)
+    may_end.set()
+    ended = await asyncio.gather(*reports, return_exceptions=True)
+    refused = [error for error in ended if error is not None]
+    assert len(refused) == 12
+    assert all(isinstance(error, ServiceUnavailableError) for error in refused)
+    assert {getattr(error, "code", None) for error in refused} == {"too_many_reports"}
+    async with database.report() as connection:
+        await connection.execute(text("SELECT 1"))
+
+
+async def test_a_report_that_takes_too_long_is_no_outage(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "REPORT_SECONDS", 0.2)
+    states: list[bool] = []
+    database = Database(database_url, on_state=states.append)
+    await database.migrate()
+    with pytest.raises(ServiceUnavailableError, match="shorter range") as caught:
+        async with database.report() as connection:
+            await connection.execute(text("SELECT 1"))
+            await asyncio.Event().wait()
+    assert caught.value.code == "report_timeout"
+    assert states == []
+    async with database.report() as connection:
+        await connection.execute(text("SELECT 1"))
     await database.close()

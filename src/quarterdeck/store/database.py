@@ -31,6 +31,12 @@ _BAD_URL = "a database URL begins with sqlite+aiosqlite:/// or postgresql+asyncp
 _MIGRATION_LOCK = 0x71_64_65_63_6B  # "qdeck": any key that no other program uses for advisory locks here
 _MIGRATION_SECONDS = 600.0
 
+MAX_REPORTS = 2
+"""Reports at once: a third would make none of them faster, and SQLite's are summed on this process' core."""
+REPORT_SECONDS = 60.0
+REPORT_WAIT_SECONDS = 10.0
+"""How long a report waits for another to end."""
+
 _AWAY = ("08", "25006", "28", "3D", "40", "42P01", "42703", "53", "55", "57", "58", "XX")
 """Prefixes of SQLSTATEs after which a retry may succeed: connection, read only, password, no such database,
 serialization, tables missing (migrations have not run), resources, locks, shutdown, I/O, internal."""
@@ -60,10 +66,11 @@ class Database:
         for note in self._postgres.notes if self._postgres is not None else ():
             log.warning("%s", note)
         self._timeout = timeout
-        self._pool_size = pool_size
         self._on_state = on_state
         self._is_up: bool | None = None
-        self._engine = self._make_engine(timeout, pooled=True)
+        self._engine = self._make_engine(timeout, pool_size=pool_size)
+        self._report_engine = self._make_engine(REPORT_SECONDS, pool_size=MAX_REPORTS)
+        self._reports = asyncio.Semaphore(MAX_REPORTS)
 
     @property
     def is_sqlite(self) -> bool:
@@ -76,6 +83,35 @@ class Database:
         with self._translated():
             async with asyncio.timeout(timeout or self._limit), self._engine.connect() as connection:
                 yield connection
+
+    @asynccontextmanager
+    async def report(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for a read over many rows, for up to REPORT_SECONDS. Reports have their own connections, so that
+        look-ups of keys do not wait for them.
+
+        Raises ServiceUnavailableError where too many run, or where it takes too long; the database is not away then.
+        """
+        try:
+            async with asyncio.timeout(REPORT_WAIT_SECONDS):
+                await self._reports.acquire()
+        except TimeoutError:
+            raise ServiceUnavailableError(
+                "Too many reports are being made. Please try again later.", code="too_many_reports", retry_after=10
+            ) from None
+        try:
+            async with asyncio.timeout(REPORT_SECONDS) as limit:
+                with self._translated():
+                    async with self._report_engine.connect() as connection:
+                        yield connection
+        except (TimeoutError, DatabaseUnavailableError):
+            if not limit.expired():
+                raise
+            raise ServiceUnavailableError(
+                f"The report took longer than {REPORT_SECONDS:g} seconds. Please ask for a shorter range.",
+                code="report_timeout",
+            ) from None
+        finally:
+            self._reports.release()
 
     @asynccontextmanager
     async def begin(self, timeout: float | None = None) -> AsyncIterator[AsyncConnection]:
@@ -96,7 +132,7 @@ class Database:
         All or nothing: both databases change tables inside a transaction. Raises MigrationError where a newer program
         migrated the tables.
         """
-        engine = self._make_engine(_MIGRATION_SECONDS, pooled=False)
+        engine = self._make_engine(_MIGRATION_SECONDS)
         try:
             with self._translated():
                 if self.is_sqlite:
@@ -111,6 +147,7 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+        await self._report_engine.dispose()
 
     @property
     def _limit(self) -> float:
@@ -135,11 +172,11 @@ class Database:
             if lock is not None:
                 os.close(lock)
 
-    def _make_engine(self, timeout: float, *, pooled: bool) -> AsyncEngine:
+    def _make_engine(self, timeout: float, *, pool_size: int | None = None) -> AsyncEngine:
         pool: dict[str, Any] = {"poolclass": NullPool}
-        if pooled:
+        if pool_size is not None:
             pool = {
-                "pool_size": self._pool_size,
+                "pool_size": pool_size,
                 "max_overflow": 0,
                 "pool_timeout": timeout,
                 "pool_recycle": 1800,
