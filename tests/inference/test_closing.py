@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tests.inference.bench import Bench
 from tests.inference.engines import and_wait, counting, silence
-from tests.inference.making import CHAT, DONE, SAID, STREAM, usage
+from tests.inference.making import CHAT, DONE, SAID, STREAM, answer, usage
 from tests.inference.reading import Collected, Pieces
-from tests.net.upstream import Peer, Upstream, answering, streamed, until
+from tests.net.upstream import Peer, Upstream, answering, response, streamed, until
 
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.redis import Redis
@@ -146,3 +146,27 @@ async def test_at_the_end_nobody_waits_long_to_be_counted(bench: Bench) -> None:
             records = await bench.records()
         assert {record.usage_source for record in records} == {"estimated"}
         assert len(records) == 20
+
+
+@pytest.mark.parametrize("has_usage", [True, False])
+async def test_a_large_whole_answer_holds_its_slot_until_it_is_taken(bench: Bench, has_usage: bool) -> None:
+    large = answer("x" * 100_000)
+    if not has_usage:
+        large = large.replace(b'"usage"', b'"other"')
+    async with Upstream(answering(response(large), counting(3), counting(3))) as engine:
+        (endpoint,) = bench.add(engine)
+        reply = await bench.ask()
+        assert reply.on_end is not None and reply.body == large
+        assert endpoint.load.requests == 0, "the endpoint is done with it"
+        await bench.settlement.drain()
+        assert await bench.reservations() == 1 and bench.seen == []
+        reply.on_end()
+        reply.on_end()
+        assert (await bench.record()).status == "ok"
+
+
+async def test_a_small_whole_answer_is_settled_at_once(bench: Bench) -> None:
+    async with Upstream(answering(response(answer()))) as engine:
+        bench.add(engine)
+        assert (await bench.ask()).on_end is None
+        assert (await bench.record()).status == "ok"

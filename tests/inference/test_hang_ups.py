@@ -65,7 +65,7 @@ def engine(chance: random.Random, *, breaks: float) -> Callable[[Peer], Awaitabl
                 return
             try:
                 if not seen.json.get("stream"):
-                    await peer.say(response(answer()))
+                    await peer.say(response(answer("x" * chance.choice((5, 100_000)))))
                     continue
                 await peer.say(stream_head())
                 for event in (*SAID, usage(), DONE):
@@ -89,6 +89,8 @@ async def request(bench: Bench, operation: Operation, asked: dict[str, Any]) -> 
             await reply.stream.pump(Collected())
         finally:
             await reply.stream.aclose()
+    elif reply.on_end is not None:
+        reply.on_end()
 
 
 async def hang_up(chance: random.Random, task: "asyncio.Task[None]") -> None:

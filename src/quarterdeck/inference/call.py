@@ -3,6 +3,7 @@
 The gateway makes a `Head` of an HTTP request and sends the `Reply`. A running request is a `call_state.Call`.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol
 
@@ -98,3 +99,13 @@ class Reply(msgspec.Struct):
     headers: Headers
     body: bytes = b""
     stream: Stream | None = None
+    on_end: Callable[[], None] | None = None
+    """Of a large complete answer: called once the client has taken it, or will not. The key's slot is held until
+    then."""
+
+    async def discard(self) -> None:
+        """End an answer that no client takes."""
+        if self.stream is not None:
+            await self.stream.aclose()
+        if self.on_end is not None:
+            self.on_end()

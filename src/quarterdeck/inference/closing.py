@@ -71,6 +71,33 @@ class Closing:
             self._cached.note(call.request, meter)
         self._settle(call, meter.record(status, now, http_status=http_status, error=code))
 
+    def finish_whole(self, call: Call, *, is_large: bool) -> Callable[[], None] | None:
+        """End a call with a whole answer. Of a large one the endpoint's place is free at once; it is settled, which
+        frees its key's slot, when the returned function is called. Further calls have no effect."""
+        if not is_large:
+            self.finish(call, "ok", None)
+            return None
+        now = time.time()
+        self._attempts.end(call, None, now)
+        record = None
+        if call.meter.usage is not None or call.head.operation in FREE:
+            record = call.meter.record("ok", now)
+            if call.lookup is not None:  # equal requests do not wait until this client has read
+                call.lookup.end(record)
+        is_over = False
+
+        def settle() -> None:
+            nonlocal is_over
+            if is_over:
+                return
+            is_over = True
+            if record is None:
+                self.finish(call, "ok", None)
+            else:
+                self._commit(call, record)
+
+        return settle
+
     def finish_from_cache(self, call: Call, found: Entry, now: float) -> None:
         """End a call that was answered from the cache."""
         self._settle(call, hit_record(call.meter.record("ok", now), found, now))
@@ -90,11 +117,14 @@ class Closing:
             self._settle(call, call.meter.record(status, ended, http_status=http_status, error=error))
 
     def _settle(self, call: Call, record: RequestRecord) -> None:
+        if call.lookup is not None:
+            call.lookup.end(record)
+        self._commit(call, record)
+
+    def _commit(self, call: Call, record: RequestRecord) -> None:
         scope_set = call.head.principal.scope_set
         if call.is_local:
             taken = min(call.reserved.total, scope_set.most_tokens)
             self._gate.give_back(scope_set, taken - record.input_tokens - record.output_tokens)
-        if call.lookup is not None:
-            call.lookup.end(record)
         self._settlement.settle(record, scope_set)
         self._on_record(record)

@@ -47,6 +47,9 @@ from quarterdeck.settings.config import GatewayConfig
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.live import Live
 
+LARGE_BYTES = 64 * 1024
+"""A larger whole answer holds its key's slot until the client has taken it. Others fit into a connection's buffers."""
+
 
 class Pipeline:
     """A request keeps the snapshot of `directory` that it started with.
@@ -192,8 +195,9 @@ class Pipeline:
         call.meter.take_answer(answer.parsed, answer.body)
         if call.lookup is not None:
             call.lookup.take(answer.body, answer.content_type)
-        self._closing.finish(call, "ok", None)
-        return Reply(200, ((b"content-type", answer.content_type), *call.headers), answer.body)
+        on_end = self._closing.finish_whole(call, is_large=len(answer.body) > LARGE_BYTES)
+        headers = ((b"content-type", answer.content_type), *call.headers)
+        return Reply(200, headers, answer.body, on_end=on_end)
 
     def _streamed_reply(self, call: Call, stream: EngineStream, gateway: GatewayConfig, deadline: float) -> Reply:
         relay = Relay(

@@ -39,6 +39,11 @@ class BatchedTransport:
         self.resume_reading = transport.resume_reading
 
     def write(self, data: bytes) -> None:
+        if len(data) > self.MAX_BYTES:  # without a copy
+            self.flush()
+            if not self.is_closing():
+                self._transport.write(data)
+            return
         waits = bool(self._pieces) or self._writes.add(self)
         self._pieces.append(data)
         self._size += len(data)

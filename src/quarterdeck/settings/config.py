@@ -117,7 +117,24 @@ class GatewayConfig(BaseModel):
     60: a gateway that pauses for less keeps its requests. Gateways renew the lease every third of this time.
     """
     max_in_flight: PositiveInt = 2048
-    """Requests in flight per gateway; the next one gets 503 with Retry-After. Bounds memory."""
+    """Requests with a valid key in flight per gateway; the next one gets 503 with Retry-After. Bounds memory."""
+    max_in_flight_per_key: PositiveInt = 1024
+    """Requests in flight of one key per gateway; the next one gets 429.
+
+    1024: half of `max_in_flight`, so that one key, whatever its other limits, leaves room for the others.
+    """
+    max_body_mb_in_flight: PositiveInt = 1024
+    """Memory of all request bodies in flight per gateway, in MiB, and of whole answers that clients have not read yet;
+    the next request gets 503. A body is held as long as its request: another endpoint may need it.
+
+    1024: some five hundred of the largest bodies by default. Lower it where the gateway has less than 4 GiB.
+    """
+    max_body_mb_in_flight_per_key: PositiveInt = 256
+    """The same of one key, by the content-lengths its requests state; the next request gets 429. A single body within
+    `max_body_mb` is always taken.
+
+    256: a quarter of `max_body_mb_in_flight`.
+    """
     retries: int = Field(default=2, ge=0, le=5)
     """How many other endpoints are tried when one fails before its first byte."""
     resumes: int = Field(default=2, ge=0, le=5)

@@ -67,7 +67,8 @@ class Bench:
         self.pipeline.directory.replace(Directory.of(config(**settings)))
 
     async def connect(self, **options: Any) -> Peer:
-        peer = Peer(*await asyncio.open_connection("127.0.0.1", self.port, **options))
+        place: dict[str, Any] = {} if "sock" in options else {"host": "127.0.0.1", "port": self.port}
+        peer = Peer(*await asyncio.open_connection(**place, **options))
         self._peers.append(peer)
         return peer
 

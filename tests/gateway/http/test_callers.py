@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from quarterdeck.errors import RequestTimeoutError, ServiceUnavailableError
-from quarterdeck.gateway.http.callers import Caller, Callers
+from quarterdeck.errors import RateLimitError, RequestTimeoutError, ServiceUnavailableError
+from quarterdeck.gateway.http.callers import MIB, Caller, Callers
+from quarterdeck.settings.config import GatewayConfig
 
 
 async def wait_for_an_answer(callers: Callers) -> Caller:
@@ -81,13 +82,16 @@ async def test_more_than_the_limit_are_refused() -> None:
     callers = Callers()
     tasks = [asyncio.create_task(wait_for_an_answer(callers)) for _ in range(2)]
     await asyncio.sleep(0)
-    callers.admit(2)
-    callers.admit(None)
+    first, second = callers
+    bounds = GatewayConfig(max_in_flight=1)
+    callers.admit(first, "key_1", None, bounds)
     with pytest.raises(ServiceUnavailableError) as refused:
-        callers.admit(1)
+        callers.admit(second, "key_2", None, bounds)
     assert refused.value.code == "overloaded"
+    callers.admit(second, "key_2", None, bounds, counts=False)
     callers.stop_all()
     await asyncio.gather(*tasks, return_exceptions=True)
+    assert callers.admitted == 0
 
 
 async def test_a_drain_waits_then_cancels_and_admits_nothing() -> None:
@@ -97,7 +101,7 @@ async def test_a_drain_waits_then_cancels_and_admits_nothing() -> None:
     draining = asyncio.create_task(callers.drain(60, hurry))
     await asyncio.sleep(0)
     with pytest.raises(ServiceUnavailableError):
-        callers.admit(None)
+        callers.admit(Caller(task), "key", None, GatewayConfig())
     assert not task.cancelling()
     hurry.set()
     await draining
@@ -125,3 +129,74 @@ async def test_a_request_that_does_not_end_does_not_hold_up_a_drain_for_ever() -
     assert len(callers) == 1
     may_end.set()
     await task
+
+
+async def entered(callers: Callers, count: int) -> list[Caller]:
+    task = asyncio.current_task()
+    assert task is not None
+    return [callers.enter(task) for _ in range(count)]
+
+
+async def test_a_key_has_a_share_of_the_requests_in_flight() -> None:
+    callers, bounds = Callers(), GatewayConfig(max_in_flight_per_key=2)
+    first, second, third, other = await entered(callers, 4)
+    callers.admit(first, "greedy", None, bounds)
+    callers.admit(second, "greedy", None, bounds)
+    with pytest.raises(RateLimitError) as refused:
+        callers.admit(third, "greedy", None, bounds)
+    assert (refused.value.status, refused.value.retry_after) == (429, 1)
+    callers.admit(other, "modest", None, bounds)
+    callers.leave(first)
+    callers.admit(third, "greedy", None, bounds)
+    for each in (second, third, other):
+        callers.leave(each)
+    assert (callers.admitted, callers.held, callers._uses) == (0, 0, {})
+
+
+async def test_the_stated_sizes_of_bodies_count_for_their_key_alone() -> None:
+    callers = Callers()
+    bounds = GatewayConfig(max_body_mb_in_flight=4, max_body_mb_in_flight_per_key=2)
+    big, second, small, other = await entered(callers, 4)
+    callers.admit(big, "greedy", 3 * MIB, bounds)  # a single one is always taken
+    with pytest.raises(RateLimitError):
+        callers.admit(second, "greedy", 1, bounds)
+    callers.admit(small, "greedy", 0, bounds)
+    callers.admit(other, "modest", 2 * MIB, bounds)
+    assert callers.held == 0
+    for each in (big, small, other):
+        callers.leave(each)
+    assert callers._uses == {}
+
+
+async def test_what_has_arrived_counts_for_all() -> None:
+    callers, bounds = Callers(), GatewayConfig(max_body_mb_in_flight=4)
+    first, second = await entered(callers, 2)
+    for each, key in ((first, "a"), (second, "b")):
+        callers.admit(each, key, 3 * MIB, bounds)
+    callers.hold(first, 3 * MIB, bounds)
+    with pytest.raises(ServiceUnavailableError) as refused:
+        callers.hold(second, 3 * MIB, bounds)
+    assert refused.value.code == "overloaded"
+    callers.leave(first)
+    callers.hold(second, 3 * MIB, bounds)
+    callers.leave(second)
+    assert callers.held == 0
+
+
+async def test_a_body_of_unstated_size_counts_as_it_arrives_and_is_stopped() -> None:
+    callers = Callers()
+    bounds = GatewayConfig(max_body_mb_in_flight_per_key=2)
+    tasks = [asyncio.create_task(wait_for_an_answer(callers)) for _ in range(2)]
+    await asyncio.sleep(0)
+    first, second = callers
+    for each in (first, second):
+        callers.admit(each, "key", None, bounds)
+    callers.arrive(first, 2 * MIB, bounds)
+    assert first.reason is None
+    callers.arrive(second, MIB, bounds)
+    assert second.reason == "overloaded"
+    error = second.error()
+    assert error is not None and (error.status, error.headers) == (503, {"connection": "close"})
+    callers.stop_all()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (callers.held, callers._uses) == (0, {})

@@ -1,25 +1,39 @@
 """An exchange over ASGI: what the front leaves to uvicorn, and any other ASGI server."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from quarterdeck.gateway.http.callers import Caller
 from quarterdeck.gateway.http.exchange import Headers
-from quarterdeck.net.asgi import ClientGoneError, Receive, Scope, Send, read_body, send_response
+from quarterdeck.net.asgi import ClientGoneError, Message, Receive, Scope, Send, read_body, send_response
 
 ABORT = "quarterdeck.abort"
-"""ASGI extension of our server: `call` closes the connection and drops what it has not sent."""
+"""ASGI extension of our server: `call` closes the connection and drops what it has not sent; `drain` waits until the
+client has taken it."""
 
 
 class AsgiExchange:
     """Once the body is read, a task waits for `http.disconnect`: ASGI reports a hang-up only to `receive`."""
 
-    __slots__ = ("_content_length", "_has_whole_body", "_piece", "_receive", "_send", "_watcher", "abort", "caller")
+    __slots__ = (
+        "_content_length",
+        "_has_whole_body",
+        "_piece",
+        "_receive",
+        "_send",
+        "_watcher",
+        "abort",
+        "caller",
+        "count",
+        "drain",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, content_length: int | None) -> None:
         self.caller: Caller | None = None
+        self.count: Callable[[int], None] | None = None
         self.abort = abort_of(scope)
+        self.drain = drain_of(scope)
         self._receive = receive
         self._send = send
         self._content_length = content_length
@@ -29,7 +43,7 @@ class AsgiExchange:
         self._watcher: asyncio.Task[None] | None = None
 
     async def read(self, limit: int) -> bytes:
-        body = await read_body(self._receive, limit, self._content_length)
+        body = await read_body(counted(self._receive, self.count), limit, self._content_length)
         self.watch()
         return body
 
@@ -52,6 +66,7 @@ class AsgiExchange:
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         await send_response(self._send, status, body, headers)
+        await self.drain()
 
     async def begin(self, status: int, headers: Headers) -> None:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
@@ -72,8 +87,10 @@ class AsgiExchange:
         await self._send({"type": "http.response.body", "body": b""})
 
     def close(self) -> None:
+        self.count = None
         if self._watcher is not None:
             self._watcher.cancel()
+            self._watcher = None  # it keeps its exception, whose frame refers to this exchange
 
     async def _watch(self, caller: Caller) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -87,4 +104,29 @@ def abort_of(scope: Scope) -> Callable[[], None]:
     return abort
 
 
+def drain_of(scope: Scope) -> Callable[[], Awaitable[None]]:
+    """Our server's wait until the client has taken what was sent: the last `send` of an answer returns before that.
+
+    Another server's is unknown.
+    """
+    drain: Callable[[], Awaitable[None]] = (scope.get("extensions") or {}).get(ABORT, {}).get("drain", _return)
+    return drain
+
+
+def counted(receive: Receive, count: Callable[[int], None] | None) -> Receive:
+    """`receive`, which calls `count` with the size of each piece of the body."""
+    if count is None:
+        return receive
+
+    async def counting() -> Message:
+        message = await receive()
+        count(len(message.get("body", b"")))
+        return message
+
+    return counting
+
+
 def _ignore() -> None: ...
+
+
+async def _return() -> None: ...

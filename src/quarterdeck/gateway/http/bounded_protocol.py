@@ -115,7 +115,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._is_in_head = self._has_begun = True
         super().on_message_begin()
-        self.scope["extensions"] = {ABORT: {"call": self._abort}}
+        self.scope["extensions"] = {ABORT: {"call": self._abort, "drain": self.flow.drain}}
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():

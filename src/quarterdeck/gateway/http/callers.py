@@ -1,4 +1,8 @@
-"""Requests in flight: counted, bounded, timed, drained.
+"""Requests in flight: counted, bounded in number and in memory, timed, drained.
+
+The bounds hold for requests with a valid key, in all and for each key: a client without one takes no place. Of a key
+the stated size of its bodies counts, of all keys together what has arrived: a client that states a size and sends
+nothing only uses up its own share.
 
 A request stops early when its caller hangs up, sends or reads too slowly, or when the gateway shuts down. In each case
 the task that serves it is cancelled, which stops the engine and settles the request. Time-outs need no timer per piece:
@@ -15,14 +19,27 @@ from typing import Any, Literal
 
 import msgspec
 
-from quarterdeck.errors import APIError, RequestTimeoutError, ServiceUnavailableError
+from quarterdeck.errors import APIError, RateLimitError, RequestTimeoutError, ServiceUnavailableError
+from quarterdeck.settings.config import GatewayConfig
 from quarterdeck.settings.shutdown import CANCEL_SECONDS
 
 log = logging.getLogger(__name__)
 
-Reason = Literal["gone", "slow", "shutting_down"]
+Reason = Literal["gone", "slow", "shutting_down", "overloaded"]
+
+MIB = 1024 * 1024
+LARGE_BYTES = 256 * 1024
+"""Larger bodies are counted while they arrive, others when they are complete."""
 
 SWEEP_SECONDS = 1.0
+
+
+class KeyUse(msgspec.Struct, eq=False):
+    """What the requests of one key use."""
+
+    key: str
+    requests: int = 0
+    bytes: int = 0
 
 
 class Caller(msgspec.Struct, eq=False):
@@ -41,6 +58,14 @@ class Caller(msgspec.Struct, eq=False):
     """Of a streamed answer that has begun."""
     reason: Reason | None = None
     """Why the task was cancelled. None: it was not, or not by this class."""
+    use: KeyUse | None = None
+    """Set by `Callers.admit`."""
+    counts: bool = False
+    """Whether it is one of `max_in_flight`."""
+    stated: int = 0
+    """Bytes counted for its key."""
+    held: int = 0
+    """Bytes counted for all keys."""
 
     def hang_up(self) -> None:
         """The client closed the connection."""
@@ -64,6 +89,8 @@ class Caller(msgspec.Struct, eq=False):
         """The error for the client of a stopped request. None: it is gone."""
         if self.reason == "gone":
             return None
+        if self.reason == "overloaded":
+            return too_much_memory(closes=True)
         return body_timeout() if self.reason == "slow" else shutting_down()
 
 
@@ -74,6 +101,11 @@ class Callers(set[Caller]):
         super().__init__()
         self.is_draining = False
         """Requests in flight may end; no further one is admitted."""
+        self.admitted = 0
+        """Requests that count toward `max_in_flight`."""
+        self.held = 0
+        """Bytes of bodies in memory."""
+        self._uses: dict[str, KeyUse] = {}
         self._sweep_seconds = sweep_seconds
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
@@ -89,18 +121,69 @@ class Callers(set[Caller]):
 
     def leave(self, caller: Caller) -> None:
         self.discard(caller)
+        if (use := caller.use) is not None:
+            caller.use = None
+            use.requests -= 1
+            use.bytes -= caller.stated
+            self.admitted -= caller.counts
+            self.held -= caller.held
+            self._forget_unused(use)
         if not self:
             self._empty.set()
 
-    def admit(self, max_in_flight: int | None) -> None:
-        """Check that a request that has entered may go on. None: however many there are.
+    def admit(self, caller: Caller, key: str, size: int | None, bounds: GatewayConfig, *, counts: bool = True) -> None:
+        """Check that a request that has entered may go on, and count it for its key. `size`: of its body, if stated.
 
-        Raises ServiceUnavailableError.
+        `counts`: it is one of `max_in_flight`. Raises RateLimitError and ServiceUnavailableError.
         """
         if self.is_draining:
             raise shutting_down()
-        if max_in_flight is not None and len(self) > max_in_flight:
+        use = self._uses.get(key)
+        if use is None:
+            use = self._uses[key] = KeyUse(key)
+        elif use.requests >= bounds.max_in_flight_per_key:
+            raise RateLimitError(
+                f"This API key has too many requests in flight: at most {bounds.max_in_flight_per_key}.", retry_after=1
+            )
+        elif size and use.bytes and use.bytes + size > bounds.max_body_mb_in_flight_per_key * MIB:
+            raise RateLimitError(
+                "The request bodies in flight of this API key are too large: at most "
+                f"{bounds.max_body_mb_in_flight_per_key} MiB together.",
+                retry_after=1,
+            )
+        if counts and self.admitted >= bounds.max_in_flight:
+            self._forget_unused(use)
             raise ServiceUnavailableError("The gateway has too many requests in flight.", code="overloaded")
+        caller.use, use.requests = use, use.requests + 1
+        if counts:
+            caller.counts = True
+            self.admitted += 1
+        if size:
+            caller.stated = size
+            use.bytes += size
+
+    def hold(self, caller: Caller, size: int, bounds: GatewayConfig) -> None:
+        """Count the bytes of a body that has arrived. Raises ServiceUnavailableError where they are too many."""
+        size -= caller.held
+        if self.held and self.held + size > bounds.max_body_mb_in_flight * MIB:
+            raise too_much_memory()
+        self.count(caller, size)
+
+    def arrive(self, caller: Caller, size: int, bounds: GatewayConfig) -> None:
+        """Count the next bytes of a body. Stops the request where they are too many."""
+        self.count(caller, size)
+        if self.held > size and self.held > bounds.max_body_mb_in_flight * MIB:
+            caller.stop("overloaded")
+        elif (use := caller.use) is not None and caller.held > caller.stated:  # its size was not stated
+            use.bytes += size
+            caller.stated += size
+            if use.bytes > caller.stated and use.bytes > bounds.max_body_mb_in_flight_per_key * MIB:
+                caller.stop("overloaded")
+
+    def count(self, caller: Caller, size: int) -> None:
+        """Count bytes held for the request, without a bound: new requests are refused for them."""
+        caller.held += size
+        self.held += size
 
     async def empty(self) -> None:
         """Wait until no request is in flight."""
@@ -130,6 +213,10 @@ class Callers(set[Caller]):
         for caller in tuple(self):
             caller.stop("shutting_down")
 
+    def _forget_unused(self, use: KeyUse) -> None:
+        if not use.requests:
+            self._uses.pop(use.key, None)
+
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
@@ -149,3 +236,9 @@ def shutting_down() -> ServiceUnavailableError:
 def body_timeout() -> RequestTimeoutError:
     # The rest of the body would be taken for the next request.
     return RequestTimeoutError("The request body was not received in time.", headers={"connection": "close"})
+
+
+def too_much_memory(*, closes: bool = False) -> ServiceUnavailableError:
+    """`closes`: a part of the body is still in the connection."""
+    headers = {"connection": "close"} if closes else None
+    return ServiceUnavailableError("The gateway holds too many request bodies.", code="overloaded", headers=headers)

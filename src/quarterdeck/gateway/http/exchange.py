@@ -3,7 +3,7 @@
 Two implementations: `front_exchange.FrontExchange` on the connection itself, `asgi_exchange.AsgiExchange` over ASGI.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from quarterdeck.gateway.http.callers import Caller
@@ -14,13 +14,17 @@ Headers = Sequence[tuple[bytes, bytes]]
 class Exchange(Protocol):
     """Read the body with `read` or with `next_piece`. Then `answer`, or `begin`, any number of `put`, `end`.
 
-    Each of the asynchronous methods returns when the connection has room again. Written to a client that is gone, an
-    answer is dropped.
+    Each of the asynchronous methods returns when the connection has room again: of a whole answer, when all of it but
+    some KiB has left this process. Written to a client that is gone, an answer is dropped.
     """
 
     caller: Caller | None
     """Set by the lifecycle before the body is read. A hang-up cancels it; a body being read over ASGI is an exception:
     there it is a ClientGoneError."""
+
+    count: Callable[[int], None] | None
+    """Called with the size of each piece of the body as it arrives. Set by the lifecycle for a body that may be large;
+    None: its size is not counted before it is complete."""
 
     async def read(self, limit: int) -> bytes:
         """The whole body, of at most `limit` bytes. Raises RequestTooLargeError and ClientGoneError."""

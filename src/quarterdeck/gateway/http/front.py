@@ -71,7 +71,8 @@ class FrontProtocol(BoundedProtocol):
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         if self._next_exchange is not None:
-            self._next_exchange.cancel()
+            self._next_exchange.set_result(None)  # not cancelled: a task would keep the exception, and that its frame
+            self._next_exchange = None
         super().connection_lost(exc)
         # References in a circle would keep the bodies and buffers of lost connections until a full garbage collection.
         self.scope = self.cycle = self._running = None  # type: ignore[assignment]
@@ -139,6 +140,8 @@ class FrontProtocol(BoundedProtocol):
             return
         self._framing = 0
         exchange.pieces.append(body)
+        if exchange.count is not None:
+            exchange.count(len(body))
         if exchange.route.body.is_streamed:
             exchange.piece_arrived(len(body))
 

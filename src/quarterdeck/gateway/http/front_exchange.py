@@ -7,6 +7,7 @@ test_front.py fails where a later version reads more.
 """
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
@@ -21,6 +22,8 @@ from quarterdeck.gateway.http.request_head import RequestHead
 from quarterdeck.net.asgi import ClientGoneError
 
 CLOSE = (b"connection", b"close")
+LARGE_BYTES = 64 * 1024
+"""Larger answers are written apart from their heads."""
 
 
 class Connection(Protocol):
@@ -47,6 +50,7 @@ class FrontExchange:
         "_unread",
         "_waiter",
         "caller",
+        "count",
         "disconnected",
         "has_whole_body",
         "head",
@@ -70,6 +74,7 @@ class FrontExchange:
         self.pieces: list[bytes] = []
         """Of the body, as they arrive."""
         self.caller: Caller | None = None
+        self.count: Callable[[int], None] | None = None
         self._connection = connection
         self._flow = connection.flow
         self._state = connection.server_state
@@ -141,8 +146,12 @@ class FrontExchange:
             return
         lines = self._head(status, headers)
         lines.append(b"content-length: %d\r\n\r\n" % len(body))
-        lines.append(body)
-        self.transport.write(b"".join(lines))
+        if len(body) <= LARGE_BYTES:
+            lines.append(body)
+            self.transport.write(b"".join(lines))
+        else:  # without a copy
+            self.transport.write(b"".join(lines))
+            self.transport.write(body)
         if self._flow.write_paused:
             await self._flow.drain()
         self._connection.end(self)
@@ -177,7 +186,7 @@ class FrontExchange:
         self.transport.abort()
 
     def close(self) -> None:
-        self.caller = None
+        self.caller = self.count = None
         self.pieces = []  # the connection refers to this exchange until the next request
         if self._unread:  # the rest of a streamed body is dropped, so that the next request is read
             self._flow.resume_reading()

@@ -12,6 +12,7 @@ Nothing here reads the Host header or anything made of it: decisions are made on
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
@@ -20,7 +21,7 @@ from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import APIError, BadRequestError, NotFoundError
 from quarterdeck.gateway.http import content_coding, error_responses
 from quarterdeck.gateway.http.access_log import CLIENT_DISCONNECTED, AccessLog, AccessRecord, printable
-from quarterdeck.gateway.http.asgi_exchange import abort_of
+from quarterdeck.gateway.http.asgi_exchange import abort_of, drain_of
 from quarterdeck.gateway.http.callers import Caller, Callers
 from quarterdeck.gateway.http.cors import cors_of
 from quarterdeck.gateway.http.credentials import credential
@@ -85,7 +86,8 @@ class ErrorBoundary:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # narrows the type; a running coroutine has one
         scope[CALLER] = caller = Caller(task) if scope["path"] in PUBLIC else self._callers.enter(task)
-        sender = _Sender(send, record, caller, self._config.current.client_write_timeout_seconds)
+        seconds = self._config.current.client_write_timeout_seconds
+        sender = _Sender(send, None if scope["path"] in PUBLIC else drain_of(scope), record, caller, seconds)
         try:
             await self._app(scope, receive, sender.send)
         except APIError as error:
@@ -119,8 +121,17 @@ class ErrorBoundary:
 class _Sender:
     """Records the status, adds the headers of every response, and bounds the time of a write."""
 
-    def __init__(self, send: Send, record: AccessRecord, caller: Caller, seconds: float) -> None:
+    def __init__(
+        self,
+        send: Send,
+        drain: Callable[[], Awaitable[None]] | None,
+        record: AccessRecord,
+        caller: Caller,
+        seconds: float,
+    ) -> None:
+        """`drain`: called after each write. None: of a public route, whose clients have no time-out."""
         self._send = send
+        self._drain = drain
         self._record = record
         self._caller = caller
         self._seconds = seconds
@@ -131,6 +142,8 @@ class _Sender:
             message["headers"] = [*message.get("headers", ()), *self._record.headers()]
         self._caller.deadline = monotonic() + self._seconds
         await self._send(message)
+        if self._drain is not None:
+            await self._drain()
         self._caller.deadline = 0.0
 
 
@@ -179,7 +192,8 @@ def _is_unicode(text: str) -> bool:
 class BufferedBody:
     """Admits a request and reads its body, after its key was checked: without a key no body is read.
 
-    The bound on requests in flight does not hold here: an overloaded gateway must still accept the revocation of a key.
+    Of the bounds on requests in flight only those of each key hold here: an overloaded gateway must still accept the
+    revocation of a key.
     """
 
     def __init__(
@@ -187,24 +201,28 @@ class BufferedBody:
     ) -> None:
         self._app = app
         self._callers = callers
+        self._config = config
         self._bounds = config.select(policy.bounds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in PUBLIC:  # a public route reads no body
             await self._app(scope, receive, send)
             return
-        self._callers.admit(None)
-        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        stated = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        length = content_length(stated)
         caller: Caller = scope[CALLER]
+        gateway = self._config.current
+        self._callers.admit(caller, scope[PRINCIPAL].key, length, gateway, counts=False)
         limit, seconds = self._bounds.current
         caller.deadline = monotonic() + seconds
         try:
-            body = await read_body(receive, limit, content_length(length))
+            body = await read_body(receive, limit, length)
         except ClientGoneError:
             return
         caller.deadline = 0.0
         coding = next((value for name, value in scope["headers"] if name == b"content-encoding"), b"")
         body = await content_coding.decoded(body, coding, limit)
+        self._callers.hold(caller, len(body), gateway)
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:

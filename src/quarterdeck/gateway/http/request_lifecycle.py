@@ -15,7 +15,7 @@ from quarterdeck.gateway.http import content_coding, error_responses
 from quarterdeck.gateway.http.access_log import CLIENT_DISCONNECTED, AccessLog, AccessRecord, printable
 from quarterdeck.gateway.http.asgi_exchange import AsgiExchange
 from quarterdeck.gateway.http.body_stream import BodyStream
-from quarterdeck.gateway.http.callers import Caller, Callers
+from quarterdeck.gateway.http.callers import LARGE_BYTES, Caller, Callers
 from quarterdeck.gateway.http.cors import cors_of
 from quarterdeck.gateway.http.exchange import Exchange
 from quarterdeck.gateway.http.middleware import PUBLIC, Authenticates
@@ -29,6 +29,9 @@ from quarterdeck.settings.config import GatewayConfig
 from quarterdeck.settings.live import Live
 
 log = logging.getLogger(__name__)
+
+STREAMED_BYTES = 320 * 1024
+"""Memory of a body that is read piece by piece (`BodyStream`)."""
 
 
 class RequestLifecycle:
@@ -145,24 +148,30 @@ class RequestLifecycle:
             record.client_request_id = printable(head.client_id)
         head.principal = head.principal or await self._authenticator.authenticate(head.authorization)
         record.key = head.principal.key
-        self._callers.admit(gateway.max_in_flight)
+        length = head.content_length
+        is_streamed = route.body.is_streamed
+        self._callers.admit(caller, head.principal.key, STREAMED_BYTES if is_streamed else length, gateway)
         if head.content_encoding:
             content_coding.check(head.content_encoding)
         head.request_id, head.started = record.request_id, record.started
         limit, seconds = self._bounds.current[route]
         body: bytes | BodyStream
-        if is_streamed := route.body.is_streamed:
+        if is_streamed:
             if not content_coding.is_plain(head.content_encoding):
                 raise content_coding.unsupported("identity")
+            self._callers.hold(caller, STREAMED_BYTES, gateway)
             body = BodyStream(exchange, caller, limit=limit, seconds=seconds)
-            if head.content_length is not None and head.content_length > limit:
+            if length is not None and length > limit:
                 await body.refuse()
         else:
             caller.deadline = monotonic() + seconds
+            if length is None or length > LARGE_BYTES:
+                exchange.count = lambda size: self._callers.arrive(caller, size, gateway)
             body = await exchange.read(limit)
             caller.deadline = 0.0
             if head.content_encoding:
                 body = await content_coding.decoded(body, head.content_encoding, limit)
+            self._callers.hold(caller, len(body), gateway)
         reply = await route.handler(head, body)
         if is_streamed:
             exchange.watch()
@@ -174,7 +183,13 @@ class RequestLifecycle:
         record.status = reply.status
         caller.deadline = monotonic() + write_seconds
         caller.is_answered = True
-        await exchange.answer(reply.status, [*reply.headers, *record.headers()], reply.body)
+        if len(reply.body) > LARGE_BYTES:
+            self._callers.count(caller, len(reply.body))
+        try:
+            await exchange.answer(reply.status, [*reply.headers, *record.headers()], reply.body)
+        finally:
+            if reply.on_end is not None:
+                reply.on_end()
 
     async def _stream(
         self,

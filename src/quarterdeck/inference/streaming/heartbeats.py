@@ -73,8 +73,8 @@ class Heartbeats:
         self._is_closed = True
         if self._reply is None:
             await _abandon(self._task)
-        elif self._reply.stream is not None:
-            await self._reply.stream.aclose()
+        else:
+            await self._reply.discard()
 
 
 async def _abandon(task: "asyncio.Task[Reply]") -> None:
@@ -90,7 +90,7 @@ async def _abandon(task: "asyncio.Task[Reply]") -> None:
             await asyncio.wait({task})
         except asyncio.CancelledError as error:
             cancelled = error
-    if not task.cancelled() and task.exception() is None and (stream := task.result().stream) is not None:
-        await stream.aclose()
+    if not task.cancelled() and task.exception() is None:
+        await task.result().discard()
     if cancelled is not None:
         raise cancelled
