@@ -68,7 +68,7 @@ async def test_a_body_that_breaks_off_is_freed_without_a_garbage_collection(
                 await until(lambda: len(bench.parts.callers) == 0)
             del peer
             bench._peers.clear()
-            await until(lambda: protocols() == 0, seconds=2)
+            await until(lambda: protocols() == 0)
         assert bench.parts.callers.held == 0 and bench.parts.callers.admitted == 0
 
 
@@ -85,7 +85,7 @@ async def test_a_connection_that_ends_is_freed_without_a_garbage_collection(
                 peer.writer.close()
             del peer
             bench._peers.clear()
-            await until(lambda: protocols() == 0, seconds=2)
+            await until(lambda: protocols() == 0)
 
 
 async def test_a_whole_answer_ends_when_its_client_has_taken_it(bench: Bench) -> None:

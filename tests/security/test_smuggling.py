@@ -12,6 +12,7 @@ from tests.gateway.fakes import USER
 from tests.gateway.http.connections import HEAD, REQUEST, Bench, Peer
 
 from quarterdeck.gateway.http.bounded_protocol import MAX_HEAD_BYTES
+from quarterdeck.settings.config import GatewayConfig
 
 SECOND = b"GET /admin/keys HTTP/1.1\r\nhost: x\r\n\r\n"
 """A smuggled request, without a key."""
@@ -159,6 +160,7 @@ async def test_to_a_request_refused_before_its_body_there_is_one_answer(bench: B
     bench.configure(max_in_flight=1)
     task = asyncio.create_task(asyncio.Event().wait())
     other = bench.parts.callers.enter(task)
+    bench.parts.callers.admit(other, "another", None, GatewayConfig())
     peer = await bench.connect()
     await peer.send(HEAD + b"content-length: 6\r\n\r\n")
     assert await peer.code() == (503, "overloaded")
