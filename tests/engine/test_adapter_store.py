@@ -59,7 +59,7 @@ def test_a_folder_without_config_or_weights_is_refused(store: AdapterStore, tmp_
         store.take("pirate", tmp_path / "none")
     source = write_adapter(tmp_path / "a")
     (source / "adapter_config.json").write_text("[1]")
-    with pytest.raises(AdapterFilesError, match="no readable"):
+    with pytest.raises(AdapterFilesError, match="not a JSON object"):
         store.take("pirate", source)
     (source / "adapter_model.safetensors").unlink()
     with pytest.raises(AdapterFilesError, match=r"no adapter_model\.safetensors"):

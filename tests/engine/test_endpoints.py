@@ -48,6 +48,7 @@ def test_a_running_replica_is_ready_at_its_own_port() -> None:
         "model": "org/chat",
         "adapters": {"pirate": "pirate@1f"},
         "failed_adapters": {"late": "no files"},
+        "version": "",
         "url": "http://127.0.0.1:30000/org-chat-1a2b3c",
         "state": "ready",
         "max_running": 64,

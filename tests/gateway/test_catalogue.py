@@ -45,3 +45,13 @@ def test_a_route_is_ready_while_anybody_answers_for_it() -> None:
 
 def test_one_that_does_not_answer_its_health_check_rests() -> None:
     assert availability("m", [endpoint("m#1", "m", is_alive=False)], 0.0).state == "resting"
+
+
+def test_an_adapter_that_could_not_be_loaded_is_listed_with_the_reason() -> None:
+    broken = endpoint("m#1", "m", failed_adapters={"pirate": "its folder has no adapter_config.json"})
+    assert names(DIRECTORY, [broken])["pirate"].model == "m"
+    found = availability("pirate", [broken], 0.0)
+    assert (found.state, found.detail) == ("unavailable", "its folder has no adapter_config.json")
+    loaded = endpoint("m#2", "m", adapters=frozenset({"pirate"}))
+    assert availability("pirate", [broken, loaded], 0.0).is_ready
+    assert availability("m", [broken], 0.0).is_ready

@@ -102,3 +102,21 @@ async def test_an_answer_is_not_continued_by_other_weights(bench: Bench) -> None
         assert b"engine_error" in said
         assert not said.endswith(DONE)
         assert other.requests == []
+
+
+async def test_a_model_whose_files_were_replaced_is_not_answered_from_the_cache(bench: Bench) -> None:
+    asked = {**COLD, "model": "m"}
+    async with Upstream(answering(*[response(answer(text)) for text in ("old", "new")])) as engine:
+        (endpoint,) = bench.add(engine, version="01d")
+        assert [cache_of(await ask(bench, asked)) for _ in range(2)] == ["miss", "hit"]
+        change(endpoint, version="4e3")
+        assert (await ask(bench, asked)).body == answer("new")
+
+
+@pytest.mark.parametrize("asked", [COLD, {**COLD, "model": "m"}], ids=["adapter", "model"])
+async def test_cached_answers_outlive_an_outage_of_the_engine(bench: Bench, asked: dict[str, Any]) -> None:
+    async with Upstream(answering(response(answer()))) as engine:
+        (endpoint,) = bench.add(engine, version="01d", **loaded(OLD))
+        await ask(bench, asked)
+        change(endpoint, state="starting")
+        assert cache_of(await ask(bench, asked)) == "hit"

@@ -32,7 +32,8 @@ _INCOMING = ".incoming-"
 
 
 class AdapterFilesError(Exception):
-    """The folder has no adapter that can be loaded; the message gives the reason in one line."""
+    """The folder has no adapter that can be loaded. The message gives the reason in one line, without the path: callers
+    of the gateway see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +63,14 @@ class AdapterStore:
             files = [source / CONFIG, _weights(source)]
             for file in files:
                 if roots and not any(file.resolve().is_relative_to(root) for root in roots):
-                    raise AdapterFilesError(f"{file} is a link to a file outside the adapter roots")
+                    raise AdapterFilesError(f"its {file.name} is a link to a file outside the adapter roots")
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             incoming = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=self._folder))
             try:
                 digest = hashlib.sha256()
                 for file in files:
                     _copy(file, incoming / file.name, digest)
-                _validate(incoming, source)
+                _validate(incoming)
                 path = self._folder / digest.hexdigest()[:_HASH_DIGITS]
                 if not _is_complete(path):
                     shutil.rmtree(path, ignore_errors=True)
@@ -78,8 +79,7 @@ class AdapterStore:
             finally:
                 shutil.rmtree(incoming, ignore_errors=True)
         except OSError as error:
-            where = error.filename or source
-            raise AdapterFilesError(f"can't copy the adapter: {where}: {error.strerror or error}") from error
+            raise AdapterFilesError(f"its files can't be copied: {error.strerror or type(error).__name__}") from error
         return Adapter(name, f"{name}{MARK}{path.name}", path)
 
     def has(self, adapter: Adapter) -> bool:
@@ -108,11 +108,11 @@ def public_name(engine_name: str) -> str:
 
 def _weights(source: Path) -> Path:
     if not (source / CONFIG).is_file():
-        raise AdapterFilesError(f"{source} is not an adapter: it has no {CONFIG}")
+        raise AdapterFilesError(f"its folder has no {CONFIG}")
     for name in WEIGHTS:
         if (source / name).is_file():
             return source / name
-    raise AdapterFilesError(f"{source} is not an adapter: it has no {WEIGHTS[0]}")
+    raise AdapterFilesError(f"its folder has no {WEIGHTS[0]}")
 
 
 def _is_complete(path: Path) -> bool:
@@ -133,7 +133,7 @@ def _copy(source: Path, target: Path, digest: "hashlib._Hash") -> None:
         os.fsync(writing.fileno())
 
 
-def _validate(folder: Path, source: Path) -> None:
+def _validate(folder: Path) -> None:
     """Refuse what the engine could not read: a folder may be copied while its files are still being written."""
     config = folder / CONFIG
     try:
@@ -141,10 +141,10 @@ def _validate(folder: Path, source: Path) -> None:
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
-        raise AdapterFilesError(f"{source} is not an adapter: it has no readable {CONFIG}")
+        raise AdapterFilesError(f"its {CONFIG} is not a JSON object")
     weights = folder / WEIGHTS[0]
     if weights.is_file() and not _is_safetensors(weights):
-        raise AdapterFilesError(f"{source / WEIGHTS[0]} is damaged or incomplete")
+        raise AdapterFilesError(f"its {WEIGHTS[0]} is damaged or incomplete")
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -227,7 +227,7 @@ class Adapters:
             desired.failure = None
         except APIError as error:
             if desired.failure is None or desired.failure.reason != error.message:
-                log.error("can't load adapter %s of %s: %s", desired.name, model, error.message)
+                log.error("can't load adapter %s of %s from %s: %s", desired.name, model, desired.source, error.message)
             desired.failure = Retry.after(desired.failure, error.message, self._now())
             for replica in replicas:
                 loaded = self._loaded.get(replica.key, _Loaded())
@@ -242,8 +242,9 @@ class Adapters:
         try:
             await self._replicas.load(replica.url, adapter)
         except EngineError as error:
-            loaded.refused[adapter.engine_name] = Retry.after(failure, error.message, self._now())
-            if failure is None or failure.reason != error.message:
+            reason = error.message.replace(str(adapter.path), "its folder")
+            loaded.refused[adapter.engine_name] = Retry.after(failure, reason, self._now())
+            if failure is None or failure.reason != reason:
                 log.error("can't load adapter %s of %s: %s", adapter.engine_name, model, error.message)
             return
         log.info("loaded adapter %s of %s into %s", adapter.engine_name, model, replica.key)
@@ -277,9 +278,11 @@ class Adapters:
         try:
             return await in_thread(take, COPY_SECONDS)
         except AdapterFilesError as error:
-            raise BadRequestError(f"{error}.", param="path") from error
+            raise BadRequestError(f"The adapter can't be loaded: {error}.", param="path") from error
         except TimeoutError:
-            raise BadRequestError(f"Copying {desired.source} took more than {COPY_SECONDS:.0f} s.") from None
+            raise BadRequestError(
+                f"The adapter can't be loaded: copying it took more than {COPY_SECONDS:.0f} s.", param="path"
+            ) from None
 
     async def _prune(self) -> None:
         if self._now() < self._pruned + PRUNE_SECONDS:

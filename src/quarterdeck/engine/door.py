@@ -20,6 +20,7 @@ from quarterdeck.engine.adapter_store import AdapterStore
 from quarterdeck.engine.adapters import Adapters, Replica
 from quarterdeck.engine.deployer import Deployer, deployment_request
 from quarterdeck.engine.endpoints import DeployedModel, EndpointRow, endpoint_rows, replica_urls
+from quarterdeck.engine.fingerprint import fingerprint
 from quarterdeck.engine.machine import Machine
 from quarterdeck.engine.profile import max_running, slug
 from quarterdeck.engine.replica_client import ReplicaClient
@@ -34,6 +35,7 @@ _READY_POLL_S = 1.0
 """Poll interval while every endpoint is ready: a poll costs the door and Serve's controller a few milliseconds."""
 _RAY_START_S = 240.0
 """On a busy machine with cold caches, Ray's start has taken a minute."""
+_FINGERPRINT_S = 60.0
 _ANSWER_S = 10.0
 """Timeout of a call to Serve's controller; a dead Ray never answers."""
 _RAY_AWAY_S = 20.0
@@ -80,6 +82,7 @@ class Door:
         self._base, self._cache = base, cache
         self._details: dict[str, Any] = {}
         self._urls: dict[str, str] = {}
+        self._versions: dict[str, str] = {}
         self._progress = {model.name: "waiting for Ray" for model in self._models}
         self._is_draining = False
         self.is_healthy = False
@@ -114,6 +117,7 @@ class Door:
         machine = await in_thread(partial(self._cluster.with_gpus, self._machine), _ANSWER_S)
         log.info("Ray started after %.1f s", time.monotonic() - began, extra={"address": self._cluster.address})
         self.is_healthy = True
+        await self._read_versions()
         for name in self._progress:
             self._progress[name] = "waiting for deployment"
         request = deployment_request(
@@ -163,6 +167,17 @@ class Door:
                 await in_thread(end_orphans, 60)
             await asyncio.sleep(_READY_POLL_S if all(row.state == "ready" for row in self.endpoints()) else _POLL_S)
 
+    async def _read_versions(self) -> None:
+        """Fingerprint the models' files as they are deployed. A model that can't be read has none, and fails later."""
+        for model in self._models:
+            if model.engine is not None:
+                try:
+                    version = await in_thread(partial(fingerprint, model.engine, self._base), _FINGERPRINT_S)
+                except (OSError, TimeoutError) as error:
+                    log.warning("can't read the files of %s: %s", model.name, str(error) or type(error).__name__)
+                else:
+                    self._versions[model.name] = version
+
     async def _keep_adapters(self) -> None:
         """Reconcile apart from `_watch`: loading an adapter may take a minute."""
         while True:
@@ -183,7 +198,12 @@ class Door:
     def _rows(self, incomplete: Collection[str] = ()) -> list[EndpointRow]:
         models = [
             DeployedModel(
-                model.name, slug(model.name), model.engine.task, max_running(model.engine), self._progress[model.name]
+                model.name,
+                slug(model.name),
+                model.engine.task,
+                max_running(model.engine),
+                self._progress[model.name],
+                self._versions.get(model.name, ""),
             )
             for model in self._models
             if model.engine is not None

@@ -26,6 +26,7 @@ class DeployedModel:
     max_running: int
     detail: str = ""
     """The deployment's progress until Serve lists it, or why it failed."""
+    version: str = ""
 
 
 class AdapterStates(Protocol):
@@ -55,6 +56,8 @@ class EndpointRow:
     """The engine's names of the loaded adapters, by public name. Equal names are equal contents."""
     failed_adapters: Mapping[str, str] = field(default_factory=dict)
     """Why adapters are missing, by public name."""
+    version: str = ""
+    """The fingerprint of the model's files. Empty: not known."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -62,6 +65,7 @@ class EndpointRow:
             "model": self.model,
             "adapters": dict(self.adapters),
             "failed_adapters": dict(self.failed_adapters),
+            "version": self.version,
             "url": self.url,
             "state": self.state,
             "max_running": self.max_running,
@@ -166,6 +170,7 @@ def _row(
         detail=detail,
         adapters=adapters.loaded(replica["actor_name"]),
         failed_adapters=adapters.failures(model.name, replica["actor_name"]),
+        version=model.version,
     )
 
 

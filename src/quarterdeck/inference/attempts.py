@@ -137,9 +137,9 @@ class Attempts:
         if not is_resumable(call.head.operation, members, parsed, lost.text):
             return None
         self.end(call, lost.error, time.time())
-        tried = [origin]
+        tried, weights = [origin], call.weights
         while len(tried) <= 1 + gateway.retries and self._now() < deadline:
-            if (choice := call.selection.replacement(tried, call.engine_name, self._now())) is None:
+            if (choice := call.selection.replacement(tried, weights, self._now())) is None:
                 break
             endpoint = choice.endpoint
             tried.append(endpoint)
@@ -211,7 +211,8 @@ class Attempts:
         if endpoint.spec.kind != "vllm":
             return self._call_foreign(call, choice, body, deadline)
         name, renamed = choice.served.name, choice.renamed
-        call.engine_name = engine_name = endpoint.spec.engine_names.get(name, "")
+        call.weights = endpoint.spec.weights_of(name)
+        engine_name = endpoint.spec.engine_names.get(name)
         if engine_name:
             renamed = engine_name
         return self._engines.open(

@@ -36,8 +36,8 @@ class Call(msgspec.Struct, eq=False):
     """Headers of the answer beside its own: rate limits, the cache."""
     is_local: bool
     """Admitted without Redis."""
-    engine_name: str = ""
-    """The name of the adapter at the endpoint that was called last, with its content's hash. Empty for a model."""
+    weights: str = ""
+    """What identifies the weights at the endpoint that was called last. Empty: not known."""
     held: int = 0
     """Money that budgets hold for it, in 10⁻⁶ $."""
     attempt: float | None = None

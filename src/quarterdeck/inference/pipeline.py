@@ -121,8 +121,9 @@ class Pipeline:
         served, route = selection.served, selection.route
         salt = cache_salt(request, head.principal.org, is_isolated=gateway.isolate_prefix_cache)
         body = prepare_body(request, served, head.principal.limits, salt=salt)
-        engine_name = "" if served.name == served.model else self._engine_name(served)
-        lookup = self._cache.look_up(head, request, served, engine_name=engine_name)
+        lookup = (
+            self._cache.look_up(head, request, served, weights=self._weights(served)) if self._cache.is_on else None
+        )
         admitted = await self.gate.admit(
             head,
             request,
@@ -186,7 +187,7 @@ class Pipeline:
             raise
         call.meter.first_token = time.time()
         if call.lookup is not None:
-            call.lookup.check_adapter(call.engine_name)
+            call.lookup.check_weights(call.weights)
         if answer.stream is None:
             return self._whole_reply(call, answer)
         return self._streamed_reply(call, answer.stream, gateway, deadline)
@@ -218,10 +219,12 @@ class Pipeline:
         self._closing.finish_from_cache(call, found, now)
         return call.lookup.replay(found, now, shows_usage=call.request.shows_usage, headers=call.headers)
 
-    def _engine_name(self, served: ServedModel) -> str:
-        """The name of an adapter at its endpoints. While it is replaced they differ, and the first one counts."""
-        endpoints = self._endpoints.serving(served.name)
-        return endpoints[0].spec.engine_names.get(served.name, "") if endpoints else ""
+    def _weights(self, served: ServedModel) -> str:
+        """What identifies a model's weights. While it is replaced its endpoints differ, and the first one counts."""
+        for endpoint in self._endpoints.serving(served.name):
+            if weights := endpoint.spec.weights_of(served.name):
+                return weights
+        return ""
 
     def _has_engine(self, model: str) -> bool:
         return any(each.name == model and each.engine is not None for each in self._directory.current.config.models)

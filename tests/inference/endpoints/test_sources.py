@@ -6,12 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.inference.making import as_json
 from tests.net.upstream import Peer, Upstream, answering, response, until
 
 from quarterdeck.inference.endpoints.endpoint import Endpoint
-from quarterdeck.inference.endpoints.sources import ListedEndpoint, PolledEndpoints, StaticEndpoints, indexed, listed
+from quarterdeck.inference.endpoints.sources import (
+    ListedEndpoint,
+    Listing,
+    PolledEndpoints,
+    StaticEndpoints,
+    indexed,
+    listed,
+)
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.live import Live
@@ -215,3 +223,12 @@ def test_ready_endpoints_are_indexed_by_each_name_they_serve() -> None:
     ]
     index = indexed(listed([], rows))
     assert {name: ids(found) for name, found in index.items()} == {"a": ["a#1", "a#2"], "x": ["a#1"], "b": ["b#1"]}
+
+
+def test_an_endpoint_knows_its_adapters_by_the_names_of_their_content() -> None:
+    row = b'{"id":"a#1","model":"a","state":"ready","url":"http://h:1","version":"7f","adapters":{"x":"x@1f"},'
+    body = b'{"endpoints":[' + row + b'"failed_adapters":{"y":"no files"}}]}'
+    (endpoint,) = listed([], msgspec.json.decode(body, type=Listing).endpoints)
+    spec = endpoint.spec
+    assert (spec.serves("x"), spec.name_of("x"), spec.name_of("a")) == (True, "x@1f", None)
+    assert (spec.weights_of("x"), spec.weights_of("a"), dict(spec.failed_adapters)) == ("x@1f", "7f", {"y": "no files"})

@@ -128,9 +128,9 @@ class Lookup(msgspec.Struct, eq=False):
         """Keep an engine's answer that is not a stream."""
         self.body, self.content_type = body, content_type
 
-    def check_adapter(self, engine_name: str) -> None:
-        """The adapter that answers. An answer of other weights than those of the key is not stored."""
-        if self.query is not None and self.query.policy.engine_name != engine_name:
+    def check_weights(self, weights: str) -> None:
+        """The weights that answer, where they are known. An answer of others than those of the key is not stored."""
+        if weights and self.query is not None and self.query.policy.weights not in (weights, ""):
             self.give_up()
 
     def give_up(self) -> None:
@@ -171,6 +171,8 @@ class AnswerCache:
     def _adopt(self, config: Config) -> None:
         """Requests in progress keep their policies; the semantic index is emptied."""
         self._policies = PolicyResolver(config)
+        self.is_on = not self._policies.is_off
+        """Whether any model's answers are cached."""
         self.max_mb = config.cache.max_mb
         self.semantic.max_entries = config.cache.semantic_entries
         self.semantic.clear()
@@ -181,12 +183,12 @@ class AnswerCache:
         request: InferenceRequest,
         served: ServedModel,
         *,
-        engine_name: str = "",
+        weights: str = "",
         prompt_version: str = "",
     ) -> Lookup | None:
-        """The lookup of a request. None: its model is not cached. `engine_name`: an adapter's name at its endpoints."""
+        """The lookup of a request. None: its model is not cached. `weights`: what identifies them at the endpoints."""
         parsed, members = request.parsed, request.members
-        policy = self._policies.resolve(parsed.model, served, engine_name)
+        policy = self._policies.resolve(parsed.model, served, weights)
         if policy is None:
             return None
         control = UNRESTRICTED

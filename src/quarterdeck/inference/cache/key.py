@@ -3,7 +3,7 @@
 The key is a SHA-256 of everything that could change the answer, or who may see it (`cache_key`):
 
 * the key format (`FORMAT`);
-* the served model, a digest of its engine and endpoints, and the hash of an adapter's content;
+* the served model, a digest of its engine and endpoints, and the hash of its weights (`ResolvedPolicy.weights`);
 * the policy's scope, and the ids of the organisation and the key or team that share an answer in it;
 * the operation, the prompt version, and whether the answer is a stream, with its `stream_options`;
 * the API key's `max_tokens`, which is written into requests that set none;
@@ -76,9 +76,9 @@ class ResolvedPolicy:
 
     settings: CachePolicy
     model_identity: str
-    """The served model, a digest of its engine and endpoints, and the engine's name of an adapter, which has its
-    content's hash: a change of any changes every key."""
-    engine_name: str = ""
+    """The served model, a digest of its engine and endpoints, and its weights: a change of any changes every key."""
+    weights: str = ""
+    """An adapter's name with its content's hash, or the fingerprint of a model's files. Empty: not known."""
     scope: Callable[[Principal], object] = field(init=False)
     """The ids of those who share an answer."""
     only_repeatable: bool = field(init=False)
@@ -101,28 +101,28 @@ class PolicyResolver:
         cache = config.cache
         self._policies = cache.policies
         self._default = cache.default
-        self._is_off = not any(policy.exact for policy in (cache.default, *cache.policies.values()))
+        self.is_off = not any(policy.exact for policy in (cache.default, *cache.policies.values()))
         self._versions = {model.name: _digest(model.model_dump_json(include=_SERVED_BY)) for model in config.models}
         self._resolved: dict[tuple[str, str], ResolvedPolicy | None] = {}
 
-    def resolve(self, name: str, served: ServedModel, engine_name: str = "") -> ResolvedPolicy | None:
-        """The policy for requests to `name`. None: they are not cached. `engine_name`: an adapter's name at its
-        endpoints."""
-        if self._is_off:
+    def resolve(self, name: str, served: ServedModel, weights: str = "") -> ResolvedPolicy | None:
+        """The policy for requests to `name`. None: they are not cached. Without `weights`, as no endpoint is ready, the
+        last ones count: cached answers outlive an outage."""
+        if self.is_off:
             return None
         found = self._resolved.get((name, served.name), _UNKNOWN)
-        if found is _UNKNOWN or (isinstance(found, ResolvedPolicy) and found.engine_name != engine_name):
+        if found is _UNKNOWN or (isinstance(found, ResolvedPolicy) and weights and found.weights != weights):
             # Names that were resolved before, so there are no more of them than served models.
-            found = self._resolved[name, served.name] = self._make(name, served, engine_name)
+            found = self._resolved[name, served.name] = self._make(name, served, weights)
         return found  # type: ignore[return-value]  # narrowed by identity with a sentinel
 
-    def _make(self, name: str, served: ServedModel, engine_name: str) -> ResolvedPolicy | None:
+    def _make(self, name: str, served: ServedModel, weights: str) -> ResolvedPolicy | None:
         names = (name, served.name, served.model)
         policy = next((self._policies[n] for n in names if n in self._policies), self._default)
         if not policy.exact:
             return None
         version = self._versions.get(served.model, "")
-        return ResolvedPolicy(policy, f"{served.name}@{version}@{engine_name}", engine_name)
+        return ResolvedPolicy(policy, f"{served.name}@{version}@{weights}", weights)
 
 
 @dataclass(frozen=True, slots=True)

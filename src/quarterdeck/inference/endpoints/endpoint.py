@@ -39,6 +39,8 @@ class EndpointSpec:
     """Names of the adapters it has loaded."""
     engine_names: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Its names of those adapters, where they differ. They carry the content's hash: equal names are equal weights."""
+    version: str = ""
+    """The fingerprint of its model's files. Empty: not known."""
     failed_adapters: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Why it lacks other adapters, by name."""
     max_running: int = 64
@@ -73,6 +75,10 @@ class EndpointSpec:
     def name_of(self, name: str) -> str | None:
         """Its name of a model or adapter. None: the same."""
         return self.upstream_model or (self.engine_names.get(name) if self.engine_names else None)
+
+    def weights_of(self, name: str) -> str:
+        """What identifies the weights behind a model or an adapter here. Empty: not known."""
+        return self.engine_names.get(name, self.version) if self.engine_names else self.version
 
     def is_same_server(self, other: "EndpointSpec") -> bool:
         """Whether both name the same server, called in the same way: load and failures then carry over."""

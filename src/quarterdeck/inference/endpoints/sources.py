@@ -153,6 +153,7 @@ class ListedEndpoint(msgspec.Struct, frozen=True):
     adapters: list[str] | dict[str, str] = []
     """Names, or the engine's names by public name."""
     failed_adapters: dict[str, str] = {}
+    version: str = ""
     max_running: Annotated[int, msgspec.Meta(ge=1)] = 64
     task: str = "generate"
     detail: str = ""
@@ -166,6 +167,7 @@ class ListedEndpoint(msgspec.Struct, frozen=True):
             adapters=frozenset(self.adapters),
             engine_names=self.adapters if isinstance(self.adapters, dict) else {},
             failed_adapters=self.failed_adapters,
+            version=self.version,
             max_running=self.max_running,
             task=self.task,
             detail=self.detail,

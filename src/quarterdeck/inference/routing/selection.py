@@ -76,14 +76,14 @@ class Selection(msgspec.Struct, eq=False, gc=False):
         self.tried.append(endpoint)
         return Choice(endpoint, served, route.timeouts, None if served is self.target else served.name)
 
-    def replacement(self, tried: Sequence[Endpoint], engine_name: str, now: float) -> Choice | None:
+    def replacement(self, tried: Sequence[Endpoint], weights: str, now: float) -> Choice | None:
         """An endpoint of the current model that can resume an answer another one has begun. Only vLLM can, and only
-        with the same weights: an adapter that has the name `engine_name` there."""
+        with the same `weights`, where they are known."""
         served, route = self.served, self.route
         unable = [
             endpoint
             for endpoint in self.balancer.serving(served)
-            if endpoint.spec.kind != "vllm" or endpoint.spec.engine_names.get(served.name, "") != engine_name
+            if endpoint.spec.kind != "vllm" or (weights and endpoint.spec.weights_of(served.name) not in (weights, ""))
         ]
         routing = route.routing if route.overrides_routing else served.routing
         endpoint = self.balancer.choose(served, routing, self.tokens, self.key, now, [*tried, *unable])
