@@ -34,9 +34,11 @@ class Environment:
     cache: Path
     """QUARTERDECK_CACHE: folder of data that can be rebuilt: environments, models."""
     redis_url: str
-    """QUARTERDECK_REDIS_URL: redis://, rediss:// or unix://. Default: the socket of the server started by `up`."""
+    """QUARTERDECK_REDIS_URL: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://
+    (docs/operations/README.md). Default: the socket of the server started by `up`."""
     database_url: str
-    """QUARTERDECK_DATABASE_URL: sqlite+aiosqlite:///… (default, in the state folder) or postgresql+asyncpg://…"""
+    """QUARTERDECK_DATABASE_URL: sqlite+aiosqlite:///… (default, in the state folder), or postgresql://… as libpq reads
+    it."""
     engine_url: str | None
     """QUARTERDECK_ENGINE_URL: engine control URL, polled for `GET /endpoints`. Unset: only the file's endpoints."""
     host: str
