@@ -234,16 +234,16 @@ def _repeated(body: bytes, found: dict[str, msgspec.Raw]) -> str | None:
 
 
 def with_model(body: bytes, name: str) -> bytes:
-    """The body for the model that a path names. Raises BadRequestError where the body names another one."""
+    """The body for the model that a path names. Raises BadRequestError for a body that is not an object.
+
+    As at Azure the body's own model does not count: clients put any name there, such as LangChain's
+    `text-embedding-ada-002` for a deployment of another model.
+    """
     found = members(body)
     raw = found.get("model")
-    if raw is None or bytes(raw) == b"null":
-        return with_members(found, {"model": name})
-    if msgspec.json.decode(raw) != name:
-        raise BadRequestError(
-            "The request's body and its URL name different models.", param="model", code="model_mismatch"
-        )
-    return body
+    if raw is not None and bytes(raw) == msgspec.json.encode(name):
+        return body
+    return with_members(found, {"model": name})
 
 
 def with_members(found: dict[str, msgspec.Raw], changed: dict[str, object]) -> bytes:
