@@ -36,9 +36,9 @@ SERVED = (
     "/detokenize."
 )
 _ELSEWHERE = re.compile(
-    r"/v1/(?:responses|conversations|files|uploads|batches|fine_tuning|vector_stores|assistants|threads|images|audio"
-    r"|moderations|realtime|evals|containers|videos|organization|messages|rerank|engines|edits|graders|chatkit|skills)"
-    r"(?=/|$)|/api/(?:chat|generate|tags|embed|embeddings|show|version)$|/v2/(?:chat|embed|rerank)$|/rerank$"
+    r"(?:/openai)?(?:/v1)*/(?P<name>responses|conversations|files|uploads|batches|fine_tuning|vector_stores|assistants"
+    r"|threads|images|audio|moderations|realtime|evals|containers|videos|organization|messages|rerank|engines|edits"
+    r"|graders|chatkit|skills)(?=/|$)|/api/(?:chat|generate|tags|embed|embeddings|show|version)$|/v2/(?:chat|embed|rerank)$"
 )
 """Paths of OpenAI's API, of Anthropic's, Ollama's and Cohere's."""
 _NOT_IN_HEADERS = re.compile(r"[^\t\x20-\x7e]")
@@ -99,7 +99,10 @@ def from_http(error: HTTPException, path: str = "") -> APIError:
 def _unknown(path: str) -> str:
     # The path itself is not repeated: a caller chose it.
     found = _ELSEWHERE.match(path)
-    return f"{found[0]} is not served here yet." if found else "Unknown request URL. Please check it for typos."
+    if found is None:
+        return "Unknown request URL. Please check it for typos."
+    name = f"/v1/{found['name']}" if found["name"] else found[0]
+    return f"{name} is not served here yet."
 
 
 def from_validation(error: RequestValidationError) -> APIError:
