@@ -25,7 +25,14 @@ MAX_DEPTH = 4
 TELLING_TYPES = frozenset(
     {
         *("insufficient_quota", "billing_not_active", "rate_limit_exceeded", "rate_limit_error", "overloaded_error"),
-        *("overloaded", "service_unavailable_error", "exceed_context_size_error", "requests", "tokens"),
+        *(
+            "overloaded",
+            "service_unavailable_error",
+            "exceed_context_size_error",
+            "requests",
+            "tokens",
+            "invalid_model",
+        ),
     }
 )
 """Error types that say more than the status."""

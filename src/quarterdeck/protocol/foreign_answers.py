@@ -39,6 +39,7 @@ class _Choice(msgspec.Struct):
 
     is_finished: bool = False
     has_role: bool = False
+    has_delta: bool = False
     tool_ids: list[str | None] = []
 
 
@@ -102,6 +103,7 @@ class ForeignSplitter:
             data = event.strip()
             if data[:1] not in (b"{", b"["):  # a comment, or an event without data
                 return event if data[:1] == b":" else b""
+        data = data.removeprefix(b"data: ")  # some proxies write it twice
         if data.strip() == b"[DONE]":
             return self._complete() if self._choices else b""
         try:
@@ -165,7 +167,11 @@ class ForeignSplitter:
             known = self._choices[index] = _Choice(tool_ids=[])
         choice = {**choice, "index": index}
         if self._path == CHAT_PATH:
-            choice["delta"] = _delta(choice.pop("message", None) or choice.get("delta"), known)
+            message = choice.pop("message", None)
+            # MiniMax repeats the whole message in its last chunk. Where it is the first one, it is all of the text.
+            delta = choice.get("delta") if "delta" in choice or known.has_delta else message
+            known.has_delta |= bool(delta)
+            choice["delta"] = _delta(delta, known)
         elif not isinstance(choice.get("text"), str):
             choice["text"] = ""
         finish = _finish_reason(choice.get("finish_reason"), has_tools=bool(known.tool_ids))
@@ -195,6 +201,7 @@ def mend_answer(body: bytes, path: str) -> bytes:
 
     Raises NotAnAnswerError for JSON that is not an answer to a request of this path.
     """
+    body = body.removeprefix(BOM)
     try:
         found = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -318,6 +325,11 @@ def _take_usage(chunk: dict[str, Any]) -> dict[str, Any] | None:
     if isinstance(groq := chunk.get("x_groq"), dict) and isinstance(groq.get("usage"), dict):
         chunk["x_groq"] = {name: value for name, value in groq.items() if name != "usage"}
         usage = usage or groq["usage"]
+    if isinstance(choices := chunk.get("choices"), list):  # Moonshot's
+        for choice in choices:
+            if isinstance(choice, dict) and "usage" in choice:
+                usage = usage or choice["usage"]
+                del choice["usage"]
     return usage if isinstance(usage, dict) and usage else None
 
 

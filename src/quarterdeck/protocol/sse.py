@@ -53,7 +53,7 @@ class EventSplitter:
         if b"\r" in piece:  # JSON has no raw carriage returns, so these are line ends
             if piece.endswith(b"\r"):  # its line feed may be in the next piece
                 held, piece = b"\r", piece[:-1]
-            piece = piece.replace(b"\r\n", b"\n")
+            piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if piece.endswith(b"\n\n") and not held:
             return piece
         end = piece.rfind(b"\n\n") + 2

@@ -73,6 +73,14 @@ class EndpointConfig(BaseModel):
             raise ValueError("set only one of `api_key_env` and `api_key_file`")
         return self
 
+    @field_validator("omit")
+    @classmethod
+    def _leaves_a_request(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name in ("model", "messages", "prompt", "input", "stream"):
+                raise ValueError(f"a request without {name!r} is none")
+        return names
+
     @field_validator("api_key_header")
     @classmethod
     def _is_a_key_header(cls, name: str | None) -> str | None:

@@ -118,6 +118,13 @@ def parts(message: Json) -> Json:
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": '{"a": 1}'}}
 
 
+def with_message(found: list[Json]) -> Json:
+    """The last choice, with the whole message in place of a delta."""
+    text = "".join(choice["delta"].get("content", "") for each in found for choice in each["choices"])
+    message = {"role": "assistant", "content": text}
+    return {"index": 0, "finish_reason": found[-2]["choices"][0]["finish_reason"], "message": message}
+
+
 def calls(**changes: Any) -> Callable[[Json], Json]:
     return lambda message: {**message, "content": None, "tool_calls": [{**CALL, **changes}]}
 
@@ -293,6 +300,12 @@ ROWS: dict[str, Row] = {
     "xAI's usage in each chunk": Row(
         Habit(chunks=lambda found: [{**each, "usage": USAGE} for each in found if each["choices"]])
     ),
+    "Moonshot's usage": Row(
+        Habit(chunks=lambda f: usage_moved(f, lambda chunk, usage: chunk["choices"][0].update(usage=usage)))
+    ),
+    "MiniMax's last chunk": Row(
+        Habit(chunks=lambda found: [*found[:-2], {**found[-2], "choices": [with_message(found)]}, found[-1]])
+    ),
     "Mistral's null usage": Row(Habit(chunks=lambda found: [{"usage": None, **each} for each in found])),
     # how a stream is written
     "OpenRouter's comments": Row(
@@ -309,6 +322,9 @@ ROWS: dict[str, Row] = {
     "data of several lines": Row(Habit(write=multi_line)),
     "a byte order mark": Row(Habit(write=lambda chunks: b"\xef\xbb\xbf" + as_events(chunks))),
     "a byte order mark on its own": Row(Habit(write=lambda chunks: b"\xef\xbb\xbf" + as_events(chunks), pieces=1)),
+    "CR": Row(Habit(write=lambda chunks: as_events(chunks).replace(b"\n", b"\r"))),
+    "data twice": Row(Habit(write=lambda chunks: as_events(chunks).replace(b"data: ", b"data: data: "))),
+    "a byte order mark before JSON": Row(Habit(whole=lambda answer: b"\xef\xbb\xbf" + dump(answer))),
     "no [DONE]": Row(Habit(write=lambda chunks: as_events(chunks).removesuffix(b"data: [DONE]\n\n"))),
     "no [DONE] and no blank line": Row(Habit(write=lambda c: as_events(c).removesuffix(b"\n\ndata: [DONE]\n\n"))),
     "[DONE] without a blank line": Row(Habit(write=lambda chunks: as_events(chunks).removesuffix(b"\n\n"))),
@@ -562,9 +578,29 @@ ROWS: dict[str, Row] = {
         stream="event engine_error",
         moves=False,
     ),
-    "Mistral: flat": an_error(
+    "Mistral: wrong model": an_error(
         400,
-        {"object": "error", "message": "Invalid model", "type": "invalid_model", "param": None, "code": "1500"},
+        {"object": "error", "message": "Invalid model: x", "type": "invalid_model", "param": None, "code": "1500"},
+        FAILED,
+    ),
+    "DeepSeek: wrong model": an_error(
+        400,
+        {"error": {"message": "Model Not Exist", "code": "invalid_request_error"}},
+        FAILED,
+    ),
+    "Groq: decommissioned": an_error(
+        400, {"error": {"message": "The model `x` has been decommissioned", "code": "model_decommissioned"}}, FAILED
+    ),
+    "OpenRouter: wrong model": an_error(400, {"error": {"code": 400, "message": "x is not a valid model ID"}}, FAILED),
+    "Gemini: location": an_error(
+        400, [{"error": {"code": 400, "message": "User location is not supported for the API use."}}], FAILED
+    ),
+    "Gemini: billing": an_error(
+        400, [{"error": {"code": 400, "message": "Please enable billing on your project."}}], POOR
+    ),
+    "flat": an_error(
+        400,
+        {"object": "error", "message": "Bad value", "type": "invalid_request", "param": None, "code": "3000"},
         "400 None",
         moves=False,
     ),

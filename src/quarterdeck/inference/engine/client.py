@@ -93,8 +93,9 @@ class EngineClient:
         stream = None
         try:
             status, source, received = connection.status, self._source_of(connection), b""
+            is_ok = 200 <= status < 300
             media_type = connection.header(b"content-type", b"").lower()
-            if status == 200 and not media_type.startswith(JSON):
+            if is_ok and not media_type.startswith(JSON):
                 has_events = media_type.startswith(EVENTS)
                 if not has_events:  # some servers and proxies name the content wrongly: it decides
                     received = source.take() or await source.read()
@@ -105,11 +106,11 @@ class EngineClient:
                     if is_stream is False:
                         raise with_engine_status(EngineError("The engine answered with a stream."), 200)
                     return EngineAnswer(EVENTS, stream=stream)
-            if status == 200 and connection.done and source is connection:
+            if is_ok and connection.done and source is connection:
                 body = received + (connection.take() or b"")
             else:
                 body = received + await source.read_all(MAX_BODY_BYTES)
-            if status != 200:
+            if not is_ok:
                 if path in POOLING_PATHS and is_unsupported(status, body):
                     raise unsupported_model(endpoint, path, status)
                 raise error_of_response(status, redacted(body, endpoint), _retry_after(connection), endpoint.spec.kind)

@@ -55,7 +55,18 @@ _PAGE = re.compile(r"\s*<(!doctype|html|head|body|\?xml)", re.IGNORECASE)
 _NO_SUCH_API = re.compile(r"(?:The|This) model does not support (?:the )?[\w ()]+ API")
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """Codes that are passed on: they become metric labels and are stored in the ledger."""
-_KEY_WORDS = ("api key not valid", "incorrect api key", "invalid api key", "api key is invalid", "api key expired")
+KEY_CODES = frozenset({"invalid_api_key", "api_key_invalid", "account_deactivated"})
+MODEL_CODES = frozenset({"model_not_found", "model_not_exist", "invalid_model", "model_decommissioned"})
+"""The configured model is not there. A refusal of the whole request names it as if the caller had."""
+_KEY_WORDS = (
+    *("api key not valid", "incorrect api key", "invalid api key", "api key is invalid", "api key expired"),
+    "user location is not supported",
+)
+_QUOTA_WORDS = ("enable billing", "insufficient balance", "insufficient credit")
+_MODEL_WORDS = re.compile(
+    "model not exist|not a valid model|invalid model|model .{1,200} (?:does not exist|not found|not supported)"
+    "|decommissioned"
+)
 _LENGTH_WORDS = (
     "maximum context length",
     "max_model_len",
@@ -211,11 +222,16 @@ def _of_account(status: int, message: str, code: str | None, body: bytes) -> API
     words = message.lower()
     if status == 403 and (b'"flagged_input"' in body or code == "content_filter"):  # OpenRouter's moderation
         return BadRequestError(message, code="content_filter")
-    if status == 400 and any(each in words for each in _KEY_WORDS):  # xAI, Gemini
-        error: APIError = EngineError("The engine refused the gateway's credentials.")
+    error: APIError | None = None
+    if status == 400 and (code in KEY_CODES or any(each in words for each in _KEY_WORDS)):  # xAI, Gemini
+        error = EngineError("The engine refused the gateway's credentials.")
+    elif status == 400 and any(each in words for each in _QUOTA_WORDS):
+        error = EngineUnavailableError("The engine's account has no quota left.", code="engine_insufficient_quota")
+    if error is not None:
         error.is_refusal, error.rest_seconds = True, ACCOUNT_REST_SECONDS
         return error
-    if status == 404:  # the configuration names the address and the model
+    # The configuration names the address and the model.
+    if status == 404 or (status in (400, 422) and (code in MODEL_CODES or _MODEL_WORDS.search(words))):
         return EngineError("The engine does not know the configured model or address.")
     return None
 

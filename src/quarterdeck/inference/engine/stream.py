@@ -57,7 +57,10 @@ class EngineStream:
 
         `head`: what has been read already. Raises APIError if there is no event, or it is an error or not JSON.
         """
-        first = (self._splitter.feed(head) if head else b"") or self.take() or await self.read()
+        first = self._splitter.feed(head) if head else b""
+        if first and self._public_name is not None:
+            first = with_public_name(first, *self._public_name)
+        first = first or self.take() or await self.read()
         while first and not sse.first_object(first):
             first = await self.read()
         self.first = first
