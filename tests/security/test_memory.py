@@ -21,7 +21,7 @@ BROKEN = {
     "a model": HEAD + b"content-length: %d\r\n\r\n" % (4 * MIB),
     "a model, chunked": HEAD + b"transfer-encoding: chunked\r\n\r\n%x\r\n" % (4 * MIB),
     "an upload": HEAD.replace(b"/v1/chat/completions", b"/v1/files") + b"content-length: %d\r\n\r\n" % (4 * MIB),
-    "the admin API": HEAD.replace(b"/v1/chat/completions", b"/admin/keys") + b"content-length: %d\r\n\r\n" % MIB,
+    "the admin API": HEAD.replace(b"/v1/chat/completions", b"/admin/keys") + b"content-length: %d\r\n\r\n" % (MIB + 1),
 }
 
 
