@@ -35,3 +35,20 @@ def test_service_links_of_kubernetes_stop_no_command(tmp_path: Path) -> None:
     shown = CliRunner().invoke(status.command, env=variables)
     assert shown.exit_code in (0, 3)
     assert "QUARTERDECK_PORT=tcp://10.96.12.7:80 is a Kubernetes service link" in shown.stderr
+
+
+def test_urls_that_are_not_understood_are_named(tmp_path: Path) -> None:
+    variables = {
+        "QUARTERDECK_STATE": str(tmp_path),
+        "QUARTERDECK_REDIS_URL": "redis://:canary@h?socket_timeout=1",
+        "QUARTERDECK_DATABASE_URL": "postgres://u:canary@h/db?schema=public",
+    }
+    shown = CliRunner().invoke(doctor.command, env=variables)
+    assert shown.exit_code == 1
+    assert "'socket_timeout'" in shown.output
+    assert "'schema'" in shown.output
+    assert "canary" not in shown.output
+    variables["QUARTERDECK_REDIS_URL"] = "redis+cluster://h:7000"
+    variables["QUARTERDECK_DATABASE_URL"] = "postgres://u:canary@h/db?sslmode=require&channel_binding=require"
+    environment = Environment.read(variables)
+    assert (doctor.redis(environment).mark, doctor.database(environment).mark) == ("ok", "note")

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -127,6 +129,50 @@ async def test_an_address_that_names_another_server_by_now_is_resolved_anew(
     await asyncio.to_thread(wait_until, lambda: first.info("replication").get("master_link_status") == "up")
     current[0] = second
     assert await asyncio.gather(*[client.run(COUNT, ["n"], [1]) for _ in range(20)]) == list(range(1, 21))
+
+
+# TLS
+
+
+@pytest.fixture
+async def behind_tls(pair: tuple[TCPRedis, TCPRedis], tmp_path: Path) -> AsyncIterator[tuple[int, Path]]:
+    """A port on which TLS ends in front of a server, and the certificate of its authority."""
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    request += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=localhost"]
+    await asyncio.to_thread(
+        subprocess.run, [*request, "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to, back = await asyncio.open_connection("127.0.0.1", pair[0].port)
+
+        async def pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError):
+                while data := await source.read(65536):
+                    sink.write(data)
+            sink.close()
+
+        await asyncio.gather(pipe(reader, back), pipe(to, writer))
+
+    server = await asyncio.start_server(forward, "127.0.0.1", 0, ssl=context)
+    yield server.sockets[0].getsockname()[1], certificate
+    server.close()
+
+
+async def test_certificates_are_verified(behind_tls: tuple[int, Path], make: Make) -> None:
+    port, authority = behind_tls
+    assert await make(f"rediss://localhost:{port}?ssl_ca_certs={authority}").call("PING") == b"PONG"
+    assert await make(f"rediss://127.0.0.1:{port}?ssl_cert_reqs=none").call("PING") == b"PONG"
+    unverified = f"rediss://127.0.0.1:{port}?ssl_ca_certs={authority}&ssl_check_hostname=false"
+    assert await make(unverified).call("PING") == b"PONG"
+    for refused in (f"rediss://localhost:{port}", f"rediss://127.0.0.1:{port}?ssl_ca_certs={authority}"):
+        with pytest.raises(RedisUnavailableError, match="certificate verify failed"):
+            await make(refused).call("PING")
+    with pytest.raises(RedisUnavailableError, match="No such file"):
+        await make(f"rediss://localhost:{port}?ssl_ca_certs=/no/such.pem").call("PING")
 
 
 # Sentinel

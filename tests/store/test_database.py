@@ -324,3 +324,25 @@ async def test_a_report_that_takes_too_long_is_no_outage(database_url: str, monk
     async with database.report() as connection:
         await connection.execute(text("SELECT 1"))
     await database.close()
+
+
+async def test_connections_to_a_former_primary_are_left(postgres_url: str) -> None:
+    """A standby answers SELECT 1, so a pool would keep its connections to a primary that was demoted."""
+    database = Database(postgres_url, pool_size=1)
+    await database.migrate()
+    async with database.connect() as connection:
+        await connection.execute(text("SET SESSION default_transaction_read_only = on"))
+        await connection.commit()
+    with pytest.raises(DatabaseUnavailableError, match="read-only"):
+        await database.ping()
+    await database.ping()
+    async with database.connect() as connection:
+        await connection.execute(text("SET SESSION default_transaction_read_only = on"))
+        await connection.commit()
+    insert = text("INSERT INTO orgs (id, created) VALUES ('a', 1)")
+    with pytest.raises(DatabaseUnavailableError, match="read-only"):
+        async with database.begin() as connection:
+            await connection.execute(insert)
+    async with database.begin() as connection:
+        await connection.execute(insert)
+    await database.close()

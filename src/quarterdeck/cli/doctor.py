@@ -17,9 +17,11 @@ import click
 from quarterdeck.cli import process_plan, redis_server, state
 from quarterdeck.cli.up import interpreters
 from quarterdeck.net.descriptors import FEW, MOST, DescriptorLimit
+from quarterdeck.net.redis_address import RedisAddress
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError, load
 from quarterdeck.settings.packaged import config_path
+from quarterdeck.store.postgres_url import read_postgres_url
 
 Mark = Literal["ok", "note", "missing"]
 GIB = 2**30
@@ -89,7 +91,11 @@ def free_disk_gib(folder: Path) -> float:
 
 
 def redis(environment: Environment) -> Finding:
-    if "QUARTERDECK_REDIS_URL" in environment.variables:
+    if environment.variables.get("QUARTERDECK_REDIS_URL"):
+        try:
+            RedisAddress.parse(environment.redis_url)
+        except ValueError as error:
+            return Finding("missing", "a valid QUARTERDECK_REDIS_URL", str(error))
         return Finding("ok", "Redis: external (QUARTERDECK_REDIS_URL)")
     try:
         server = redis_server.find(redis_server.wheel_binary())
@@ -99,6 +105,19 @@ def redis(environment: Environment) -> Finding:
         return Finding("ok", f"redis-server {server.version} ({server.path})")
     how = "sufficient on a laptop; `apt install redis-server` installs 7.0 or newer"
     return Finding("note", f"redis-server {server.version}, from the wheel", how)
+
+
+def database(environment: Environment) -> Finding:
+    """The URL only: nothing is connected to."""
+    if environment.database_url.startswith("sqlite"):
+        return Finding("ok", "database: SQLite")
+    try:
+        target = read_postgres_url(environment.database_url)
+    except ValueError as error:
+        return Finding("missing", "a valid QUARTERDECK_DATABASE_URL", str(error))
+    if target.notes:
+        return Finding("note", "database: external (QUARTERDECK_DATABASE_URL)", "; ".join(target.notes))
+    return Finding("ok", "database: external (QUARTERDECK_DATABASE_URL)")
 
 
 def environments(environment: Environment) -> Finding:
@@ -188,6 +207,7 @@ def check_all(environment: Environment) -> list[Finding]:
         descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
         state_folder(environment.state),
         redis(environment),
+        database(environment),
         environments(environment),
         models(environment),
     ]

@@ -138,7 +138,8 @@ class Redis:
 
     async def run(self, script: Script, keys: Sequence[Word], args: Sequence[Word]) -> Any:
         """Run a script by its SHA-1; load it first where Redis does not know it. Raises as `call`."""
-        return await self._request(script.command(keys, args), tag_of(keys[0]) if keys else None, script)
+        tag = tag_of(keys[0]) if self._cluster is not None and keys else None
+        return await self._request(script.command(keys, args), tag, script)
 
     async def execute(self, script: Script, command: bytes, tag: str) -> Any:
         """Run a script by a command that is packed already. Raises as `call`."""

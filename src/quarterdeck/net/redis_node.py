@@ -5,6 +5,7 @@ connection, whether it shows by silence, by a lost connection or by a reply (`is
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from quarterdeck.net.redis_address import RedisAddress, RedisServer
@@ -15,6 +16,8 @@ from quarterdeck.net.redis_connection import (
     Word,
     pack,
 )
+
+log = logging.getLogger(__name__)
 
 Locate = Callable[[], Awaitable[RedisServer]]
 PROBE_KEY = "quarterdeck:probe"
@@ -38,6 +41,8 @@ async def probe(connection: RedisConnection, key: str = PROBE_KEY, *, in_cluster
             return
         if text.startswith("MOVED"):
             text = "it is a Redis Cluster, whose URL is redis+cluster://host:port"
+        elif text.startswith("ERR unknown command"):
+            text = f"{text}; the URL of a Sentinel is redis+sentinel://host:port/name"
         raise RedisUnavailableError(f"Redis does not serve: {text}") from error
 
 
@@ -134,8 +139,11 @@ class RedisNode:
                 await self._open(connection)
         except (OSError, UnicodeError, TimeoutError, RedisError, RedisUnavailableError) as error:
             connection.abort()
+            reason = f"Redis cannot be reached: {str(error) or 'no reply in time'}"
+            if not self._failures:  # logged once, not with each retry
+                log.warning("%s", reason)
             self._failed()
-            raise RedisUnavailableError(f"Redis cannot be reached: {str(error) or 'no reply in time'}") from error
+            raise RedisUnavailableError(reason) from error
         except asyncio.CancelledError as error:  # by `close`: waiting callers are refused, not cancelled
             connection.abort()
             raise RedisUnavailableError("the connection to Redis was closed") from error

@@ -37,6 +37,8 @@ REPORT_SECONDS = 60.0
 REPORT_WAIT_SECONDS = 10.0
 """How long a report waits for another to end."""
 
+_READ_ONLY = "25006"
+"""The SQLSTATE of a write on a standby: the primary has failed over, and pooled connections are still to the former."""
 _AWAY = ("08", "25006", "28", "3D", "40", "42P01", "42703", "53", "55", "57", "58", "XX")
 """Prefixes of SQLSTATEs after which a retry may succeed: connection, read only, password, no such database,
 serialization, tables missing (migrations have not run), resources, locks, shutdown, I/O, internal."""
@@ -119,12 +121,21 @@ class Database:
         transaction that has read cannot always become a writer."""
         with self._translated():
             async with asyncio.timeout(timeout or self._limit), self._engine.begin() as connection:
-                yield connection
+                try:
+                    yield connection
+                except exc.DBAPIError as error:
+                    if getattr(error.orig, "sqlstate", None) == _READ_ONLY:
+                        await connection.invalidate()  # the next one is opened to the server that is primary by then
+                    raise
 
     async def ping(self) -> None:
-        """Raises DatabaseUnavailableError where the database does not answer."""
+        """Raises DatabaseUnavailableError where the database does not answer, or is a standby that takes no writes."""
         async with self.connect() as connection:
-            await connection.execute(text("SELECT 1"))
+            if self.is_sqlite:
+                await connection.execute(text("SELECT 1"))
+            elif await connection.scalar(text("SELECT current_setting('transaction_read_only')")) == "on":
+                await connection.invalidate()
+                raise DatabaseUnavailableError("The database is not available: it is read-only")
 
     async def migrate(self) -> None:
         """Migrate the tables to this program's version. Any number of processes may call it at once.
