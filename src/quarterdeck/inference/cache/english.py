@@ -34,49 +34,58 @@ _REQUESTS = "tell me|give me|show me|write me|write an?|explain|list|summari[sz]
 """With them, "can you …" is a request. "Could you sell the house?" and "Can you write Chinese?" are none."""
 _VERBS = "tell|give|show|write|explain|list|name|summari[sz]e|calculate|compute|recommend|translate|convert|describe"
 
+_ABOUT_TEXT = (
+    "say|says|saying|spell\\w*|word|words|phrase\\w*|sentence\\w*|grammar|writ\\w*|abbreviat\\w*|symbol|pronounc\\w*|print\\w*"
+    "|type|typed|typing|reply|replies|text\\w*|message\\w*|note|quote\\w*|rhym\\w*|correct|translat\\w*|match\\w*|regex\\w*|pattern"
+    "|glob|string\\w*|code|path|command|call|called"
+)
+ABOUT_TEXT = re.compile(rf"\b(?:{_ABOUT_TEXT})\b", re.IGNORECASE)
+"""A question with one of these words may be about the spelling of its own end: "How do I say hello, please?"."""
+ABOUT_PATTERNS = re.compile(r"\b(?:match\w*|regex\w*|patterns?|globs?)\b", re.IGNORECASE)
+"""Here even the last question mark may be part of what is asked about."""
+
 COURTESY = _rules(
     (rf"^(?:[Hh]i|[Hh]ello|[Hh]ey)(?: there)?[,.!] (?={_WORD})", ""),
     (rf"^[Pp]lease,? (?={_WORD})", ""),
-    (r", (?:please|thanks|thank you)$", ""),  # with a comma: "How do I say please?"
     (rf"^(?:can|could) you (?=(?:please )?(?:{_REQUESTS}) )", ""),
     (rf"^(?:can|could|would|will) you please (?=(?:{_VERBS}) )", ""),
 )
 """Applied until nothing changes."""
+THANKS = re.compile(r", (?:please|thanks|thank you)$")
 
 _NAME = r"(?:[A-Z][a-z]+ )*[A-Z][a-z]+"
+_DONE = (
+    "reset|install|uninstall|sort|cancel|delete|remove|create|add|open|close|connect|disconnect|encrypt|decrypt|convert|update"
+    "|upgrade|configure|enable|disable|undo|export|import|download|upload|make|get|fix|cook|boil|fry|bake|copy|move|rename"
+    "|merge|reverse|build|send|share|save|pay|contact|order|book|clean|replace|calculate|compute|parse|split|join|deploy"
+    "|start|stop|restart|lower|raise|renew|dispute|mount|migrate|subtract|cut|clear|count|filter"
+)
+"""What is done with an object. "How do I look?" does not ask how to look."""
 BEGINNINGS = _rules(
-    (r"^(what|who|where|when|how|why)'s ", r"\1 is "),
-    (r"^((?:(?:how|what|where|when|why) )?(?:do|can|should|could|am) )i ", r"\1I "),
+    (r"^(what|who|where|when|how|why)['’]s ", r"\1 is "),
     (r"^[Ii]n ([\w+#]+), (how|what|which|who|when|where|why) (.+)$", r"\2 \3 in \1"),
-    (r"^(?:i|I) (?:need|want) to ([a-z]+ .+?)(?:,|\. [Hh]ow|, how) (?:how )?do I do (?:that|this|it)$", r"how to \1"),
+    (rf"^I (?:need|want) to ((?:{_DONE}) .+?)(?:,|\. [Hh]ow|, how) (?:how )?do I do (?:that|this|it)$", r"how to \1"),
     (r"^explain how to ", "how to "),
-    (r"^how (?:do|can) I ", "how to "),
-    (r"^what (?:is the way|are the steps) to (?!the |a |an |my )", "how to "),
+    (rf"^how (?:do|can) I (?=(?:{_DONE}) )", "how to "),
+    (rf"^what (?:is the way|are the steps) to (?=(?:{_DONE}) )", "how to "),
     (r"^tell me (?=(?:what|who|where|when|why|how|which) )", ""),
     (r"^what (the .+) (?:is|are)$", r"what is \1"),
     (r"^who (the .+) is$", r"who is \1"),
     (r"^where ([A-Z][\w .'-]*) was born$", r"where was \1 born"),
     (r"^tell me (?=the )", "what is "),
     (r"^(?:what are|which is|which are) (?=the )", "what is "),
-    (rf"^what is ({_NAME})'s ((?:[a-z]+ ){{0,2}}[a-z]+)$", r"what is the \2 of \1"),
-    (rf"^who is ({_NAME})'s ((?:[a-z]+ ){{0,2}}[a-z]+)$", r"who is the \2 of \1"),
     (r"^what is the capital city of ", "what is the capital of "),
     (r"^who is the author of ", "who wrote "),
-    (r"^who (?:is|was) the winner of ", "who won "),
+    (r"^who (?:is|was) the winner of (?=the )", "who won "),
     (r"^(?:what is|explain) the meaning of (\x00\d+)$", r"what does \1 mean"),
     (r"^translate (\x00\d+) to (?=[A-Z])", r"translate \1 into "),
-    (r"^how (?:do you say|to say) (\x00\d+) in ([A-Z][a-z]+)$", r"translate \1 into \2"),
-    (
-        r"^(?:calculate|compute|how much is|what is) (?=-?\d[\d.,]* ?(?:plus|minus|times|divided|percent|[-+*/×÷%]) ?)",
-        "= ",
-    ),
+    (r"^how (?:do you say|do I say|to say) (\x00\d+) in ([A-Z][a-z]+)$", r"translate \1 into \2"),
+    (r"^(?:calculate|compute|how much is|what is) (?=-?\d[\d.]*(?: plus| minus| times| divided| percent|% of) )", "= "),
     (r"^(?:calculate|compute) ", "calculate "),
     (r"^(?:summarise|give me a summary of) ", "summarize "),
-    (r"^(write|show) me ", r"\1 "),
+    (r"^(write|show) me (?=an? |the |some )", r"\1 "),
     (r"^what is the number of ([a-z]+) in ", r"how many \1 are in "),
     (rf"^how many people live in ({_NAME})$", r"what is the population of \1"),
-    (rf"^how tall is ((?:the )?{_NAME})$", r"what is the height of \1"),
-    (rf"^how old is ({_NAME})$", r"what is the age of \1"),
     (r"^(?:am I allowed to|May I) ", "may I "),
 )
 """Applied once each, in this order. \\x00 and a number stand for a quotation."""
@@ -100,8 +109,6 @@ SPELLINGS = _rules(
     (r"^convert (\d[\d.]* \S+) into ", r"convert \1 to "),
 )
 """One spelling of the same number and unit."""
-THOUSANDS = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\w,]|\.\w)")
-"""A number with commas between thousands."""
 
 
 def apply(rules: Iterable[Rule], text: str) -> str:

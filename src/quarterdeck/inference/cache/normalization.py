@@ -16,11 +16,10 @@ MIN_WORDS = 4
 """Words of the normalized form. "Who is she?" has too few to be matched without its context."""
 
 _QUOTED = re.compile(r"`[^`]*`|\"[^\"]*\"|«[^»]*»|(?<!\w)'(?:[^']|(?<=\w)'(?=\w))+'(?!\w)")
-_APOSTROPHE = re.compile(r"(?<=[^\W\d_])’(?=[^\W\d_])")
 _LAYOUT = re.compile(r"[^\S ]|  |```")
 """Line breaks, tabs, double spaces: code and tables, where white space has a meaning."""
-_END = re.compile(r"(?<=\w)([.?])$")
-"""Not after another sign: `cd ..` is not `cd`."""
+_END = re.compile(r"(?<=\w)\?$|(?<=[^\W\d_]{2})\.$|(?<=\x00\d)\.$")
+"""Not after another sign, a letter or a number: `cd ..` is not `cd`, and `1.` is not `1`."""
 _PLACE = re.compile(r"\x00(\d+)")
 
 
@@ -30,7 +29,7 @@ def normalize(text: str) -> str | None:
         return None
     text = text.strip()
     if _LAYOUT.search(text) is None:
-        text = _rewrite(_APOSTROPHE.sub("'", text))
+        text = _rewrite(text)
     return text if text.count(" ") + 1 >= MIN_WORDS else None
 
 
@@ -42,14 +41,19 @@ def _rewrite(text: str) -> str:
         return f"\x00{len(quotes) - 1}"
 
     plain = _QUOTED.sub(set_aside, text)
+    is_about_text = english.ABOUT_TEXT.search(plain) is not None
     end = _END.search(plain)
-    plain = _lower_first(_END.sub("", plain))
+    if english.ABOUT_PATTERNS.search(plain) is not None:
+        end = None
+    if end is not None and (end[0] == "?" or not is_about_text or quotes):
+        plain = plain[:-1]
+    plain = _lower_first(plain if is_about_text else english.THANKS.sub("", plain))
     while (shorter := _lower_first(english.apply(english.COURTESY, plain))) != plain:
         plain = shorter
     plain = english.apply(english.BEGINNINGS, plain)
-    plain = english.THOUSANDS.sub(lambda found: found[0].replace(",", ""), plain)
-    plain = english.apply(english.SPELLINGS, plain)
-    if end is not None and end[1] == "?" and plain.partition(" ")[0] not in english.WITHOUT_MARK:
+    if not is_about_text:
+        plain = english.apply(english.SPELLINGS, plain)
+    if end is not None and end[0] == "?" and plain.partition(" ")[0] not in english.WITHOUT_MARK:
         plain += "?"
     return _PLACE.sub(lambda found: quotes[int(found[1])], plain)
 
@@ -57,4 +61,6 @@ def _rewrite(text: str) -> str:
 def _lower_first(text: str) -> str:
     first, space, rest = text.partition(" ")
     lower = first.lower()
-    return f"{lower}{space}{rest}" if lower in english.FIRST_WORDS and not first[1:].isupper() else text
+    return (
+        f"{lower}{space}{rest}" if lower.replace("’", "'") in english.FIRST_WORDS and not first[1:].isupper() else text
+    )
