@@ -11,6 +11,9 @@ from quarterdeck.net.http_connection import HttpConnection, UpstreamError
 MAX_PIECE_BYTES = 16 * 1024 * 1024
 """What one piece from the network (at most a quarter of a MiB) may become. More is an attack or a fault."""
 
+MAX_MEMBERS = 64
+"""Parts of a gzip body in one piece. There is mostly one; thousands of empty ones would cost more than they carry."""
+
 
 class Decoded:
     """A connection whose response is compressed with gzip or deflate."""
@@ -23,7 +26,7 @@ class Decoded:
         if self._encoding not in (b"gzip", b"x-gzip", b"deflate"):
             raise self._error(connection, "a content-encoding that was not asked for")
         self._connection = connection
-        self._decoder = zlib.decompressobj(zlib.MAX_WBITS | (0 if self._encoding == b"deflate" else 16))
+        self._decoder: zlib._Decompress | None = None
 
     @property
     def done(self) -> bool:
@@ -34,7 +37,7 @@ class Decoded:
         while piece := self._connection.take():
             if data := self._decode(piece):
                 return data
-        if piece is not None and not self._decoder.eof:
+        if piece is not None and not self._is_whole():
             raise self._error(self._connection, "a compressed body that is cut off")
         return piece
 
@@ -43,7 +46,7 @@ class Decoded:
         while piece := await self._connection.read():
             if data := self._decode(piece):
                 return data
-        if not self._decoder.eof:
+        if not self._is_whole():
             raise self._error(self._connection, "a compressed body that is cut off")
         return b""
 
@@ -57,6 +60,9 @@ class Decoded:
                 raise self._error(self._connection, f"a response of more than {limit} bytes")
         return b"".join(pieces)
 
+    def _is_whole(self) -> bool:
+        return self._decoder is None or self._decoder.eof
+
     @property
     def listener(self) -> Callable[[], None] | None:
         return self._connection.listener
@@ -66,13 +72,29 @@ class Decoded:
         self._connection.listener = listener
 
     def _decode(self, piece: bytes) -> bytes:
-        try:
-            data = self._decoder.decompress(piece, MAX_PIECE_BYTES)
-        except zlib.error as error:
-            raise self._error(self._connection, "a compressed body that is invalid") from error
-        if self._decoder.unconsumed_tail:
-            raise self._error(self._connection, f"a compressed body of more than {MAX_PIECE_BYTES} bytes")
+        if self._decoder is None:
+            self._decoder = self._new_decoder(piece)
+        data, left, members = b"", MAX_PIECE_BYTES, 0
+        while piece:
+            members += 1
+            if members > MAX_MEMBERS:
+                raise self._error(self._connection, "a compressed body of too many parts")
+            if self._decoder.eof:  # gzip may have several members
+                self._decoder = self._new_decoder(piece)
+            try:
+                data += self._decoder.decompress(piece, left + 1 - len(data))
+            except zlib.error as error:
+                raise self._error(self._connection, "a compressed body that is invalid") from error
+            if len(data) > left:
+                raise self._error(self._connection, f"a compressed body of more than {MAX_PIECE_BYTES} bytes")
+            piece = self._decoder.unused_data
         return data
+
+    def _new_decoder(self, piece: bytes) -> "zlib._Decompress":
+        if self._encoding != b"deflate":
+            return zlib.decompressobj(zlib.MAX_WBITS | 16)
+        has_header = piece[0] & 0x0F == 8  # some servers send deflate without zlib's header
+        return zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
 
     @staticmethod
     def _error(connection: HttpConnection, what: str) -> UpstreamError:

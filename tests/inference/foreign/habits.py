@@ -352,6 +352,15 @@ ROWS: dict[str, Row] = {
     "gzip": Row(Habit(headers=("content-encoding: gzip",), encode=zipped)),
     "gzip byte by byte": Row(Habit(headers=("Content-Encoding: gzip",), encode=zipped, pieces=1)),
     "deflate": Row(Habit(headers=("content-encoding: deflate",), encode=zlib.compress)),
+    "deflate without a header": Row(
+        Habit(headers=("content-encoding: deflate",), encode=lambda body: zlib.compress(body)[2:-4])
+    ),
+    "gzip in two members": Row(
+        Habit(headers=("content-encoding: gzip",), encode=lambda body: zipped(body[:50]) + zipped(body[50:]), pieces=7)
+    ),
+    "gzip of empty members": Row(
+        Habit(headers=("content-encoding: gzip",), encode=lambda body: zipped(b"") * 200), FAILED, FAILED
+    ),
     "brotli": Row(Habit(headers=("content-encoding: br",)), FAILED, FAILED),
     "a bomb": Row(
         Habit(headers=("content-encoding: gzip",), encode=lambda body: zipped(bytes(64 * 1024 * 1024))), FAILED, FAILED
@@ -366,6 +375,7 @@ ROWS: dict[str, Row] = {
         moves=True,
     ),
     "text/plain": Row(Habit(content_type="text/plain", stream_type="text/plain")),
+    "text/plain byte by byte": Row(Habit(stream_type="text/plain", pieces=1)),
     "octet-stream": Row(Habit(content_type="application/octet-stream", stream_type="application/octet-stream")),
     "no content type": Row(Habit(content_type="", stream_type="")),
     "JSON with a charset": Row(Habit(content_type="application/json; charset=utf-8")),
@@ -451,8 +461,14 @@ ROWS: dict[str, Row] = {
     ),
     "OpenAI: rate limit": an_error(
         429,
-        {"error": {"message": "Rate limit reached", "type": "tokens", "code": "rate_limit_exceeded"}},
-        "429 rate_limit_exceeded",
+        {
+            "error": {
+                "message": "Rate limit reached in organization org-secret",
+                "type": "tokens",
+                "code": "rate_limit_exceeded",
+            }
+        },
+        FULL,
         "retry-after: 2",
     ),
     "OpenAI: wrong key": an_error(

@@ -32,6 +32,8 @@ from quarterdeck.settings.live import Live
 
 JSON = b"application/json"
 EVENTS = b"text/event-stream"
+MIN_TELLING_BYTES = 16
+"""Of a body whose content type says nothing: enough to see whether it is an event stream."""
 POOLING_PATHS = (Operation.EMBEDDINGS.path, Operation.SCORE.path)
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Of a whole answer. The embeddings of a long list come near it; nothing else does."""
@@ -99,6 +101,8 @@ class EngineClient:
                 has_events = media_type.startswith(EVENTS)
                 if not has_events:  # some servers and proxies name the content wrongly: it decides
                     received = source.take() or await source.read()
+                    while 0 < len(received) < MIN_TELLING_BYTES and (more := await source.read()):
+                        received += more
                     has_events = _are_events(received)
                 if has_events:
                     stream = self._stream(endpoint, connection, source, path, choices, public_name)

@@ -99,7 +99,7 @@ def error_of_response(
     code = str(error.code) if is_word else None
     param = error.param[:MAX_PARAM] if isinstance(error.param, str) else None
     engines_own = retry_after.decode("latin-1") if retry_after else retry_delay(body)
-    if kind != "vllm" and (account := _of_account(status, message, code, body)) is not None:
+    if kind != "vllm" and (account := _of_account(status, message, code, body, engines_own)) is not None:
         return with_engine_status(account, status)
     translated = _by_status(status, message, code, param, engines_own)
     translated.rest_seconds = seconds_of(engines_own)
@@ -217,12 +217,20 @@ def _by_status(status: int, message: str, code: str | None, param: str | None, r
     return EngineError(f"The engine answered with status {status}." if status in (401, 403) else message)
 
 
-def _of_account(status: int, message: str, code: str | None, body: bytes) -> APIError | None:
+def _of_account(status: int, message: str, code: str | None, body: bytes, retry_after: str | None) -> APIError | None:
     """The error where a hosted server blames the gateway's configuration, or refuses content, with an odd status."""
     words = message.lower()
     if status == 403 and (b'"flagged_input"' in body or code == "content_filter"):  # OpenRouter's moderation
         return BadRequestError(message, code="content_filter")
     error: APIError | None = None
+    if status == 429 and code not in QUOTA_CODES:  # the message may name our organization and its limits
+        error = RateLimitError(
+            "The model's endpoint is at its rate limit. Try again later.",
+            code="engine_overloaded",
+            retry_after=retry_after,
+        )
+        error.is_refusal, error.rest_seconds = True, seconds_of(retry_after)
+        return error
     if status == 400 and (code in KEY_CODES or any(each in words for each in _KEY_WORDS)):  # xAI, Gemini
         error = EngineError("The engine refused the gateway's credentials.")
     elif status == 400 and any(each in words for each in _QUOTA_WORDS):
