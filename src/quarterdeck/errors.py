@@ -4,6 +4,7 @@
   - BadRequestError            400  invalid_request_error
     + RequestTimeoutError      408
     + RequestTooLargeError     413
+    + (headers too large)      431
     + UnsupportedMediaTypeError 415
   - AuthenticationError        401  authentication_error
   - PermissionDeniedError      403  permission_error
@@ -17,8 +18,9 @@
     + EngineUnavailableError   503
     + EngineTimeoutError       504
 
-The names are the OpenAI SDK's: we raise NotFoundError, the caller catches `openai.NotFoundError`. Each door translates
-the tree once: the gateway into an envelope or a stream event, the worker into a job's error.
+The names are the OpenAI SDK's: we raise NotFoundError, the caller catches `openai.NotFoundError`. A door
+translates the tree once: the gateway into an envelope or a stream event, the engine door into an envelope. An engine's
+400, 413 or 422 is a BadRequestError with that status.
 """
 
 from collections.abc import Mapping

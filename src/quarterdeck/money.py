@@ -1,8 +1,8 @@
 """Rounding of money: dollars are exact `Decimal`s in records and prices, whole 10⁻⁶ $ (microdollars) in budgets.
 
 A request's cost is rounded up and a budget's amount down, so that rounding never lets a budget be exceeded. In SQL the
-same is `ceil(cost * 1_000_000)` (`store/spending`). It stands on the ground floor, because records, store and
-accounting round alike.
+same is `ceil(cost * 1_000_000)` (`store/spending`). It is in the lowest layer, because records, store and
+accounting use it.
 """
 
 import math

@@ -63,7 +63,7 @@ class Bench:
             Condition("the ledger"),
             ledger=self.ledger,
             metrics=self.metrics,
-            traces=traces,
+            max_waiting_traces=traces,
             block_ms=BLOCK_MS,
         )
 

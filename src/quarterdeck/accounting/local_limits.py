@@ -1,8 +1,9 @@
 """Admission while Redis is away: each gateway admits a share of every limit, from token buckets of its own.
 
-A limit holds over n gateways as long as `redis_down_share` is at most 1/n. Money cannot be shared out like that,
-because what other gateways spend meanwhile is unknown: a budget that denies refuses, and one that warns admits. Pure:
-the clock is an argument."""
+A limit holds over n gateways as long as `redis_down_share` is at most 1/n and the share at least 1: each gateway grants
+1 of every limit, so that no key is locked out. Money cannot be shared out like that, because what other gateways spend
+meanwhile is unknown: a budget that denies refuses requests with a price, and one that warns admits. Pure: the clock is
+an argument."""
 
 from quarterdeck.accounting.admission import Admission
 from quarterdeck.accounting.scopes import ScopeSet, is_limited

@@ -1,4 +1,4 @@
-"""Who sends a request: what a valid API key stands for. Built by `gateway/auth`, read by every floor below."""
+"""Who sends a request: the meaning of a valid API key. Built by `gateway/auth`, used by all layers below."""
 
 from dataclasses import dataclass, field
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 REPLAY_SECONDS = 1.0
 """Between two attempts to replay the spool."""
 SETTLED_AT_ONCE = 50
-"""Records committed by one script."""
+"""Records committed by one script, which blocks Redis meanwhile."""
 
 
 class _SettlementBatch:
@@ -129,7 +129,7 @@ class Settlement:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(self._replay_seconds, self._renew_seconds))
-            # Renewing first: after an outage of Redis the worker waits GRACE_SECONDS for it, and a spool may be long.
+            # Renew before the replay, which may take long: after an outage the worker waits only GRACE_SECONDS for it.
             if loop.time() - renewed > self._renew_seconds and await self._leases.renew():
                 renewed = loop.time()
             try:

@@ -1,4 +1,4 @@
-"""The state machine of `up`: starting → up → stopping.
+"""Runs the processes of `up`: starting → up → stopping.
 
     starting   Redis and database → worker and gateway; in parallel models → engine
     up         a process that exits is restarted with back-off
@@ -27,9 +27,9 @@ BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before the first, second, … restart. Resets after a process has run for STEADY_S."""
 STEADY_S = 60.0
 USAGE_STATUS = 2
-"""Exit status of a wrong configuration; a restart would fail again."""
+"""Exit status for a wrong configuration. An engine that exits with it before it has served is not restarted."""
 FIRST_TRIES = 3
-"""Start attempts of the engine before it has served once: Ray allows its own processes 30 s to start, which a busy
+"""Start attempts of the engine before a model has served: Ray allows its own processes 30 s to start, which a busy
 machine sometimes exceeds."""
 POLL_S = 0.5
 MAINTENANCE_S = 10.0
@@ -71,7 +71,7 @@ class Supervisor:
         self._is_started = False
         """Gateway and worker are serving."""
         self._is_up = False
-        """A chat model is ready as well."""
+        """The user has been shown how to use the platform: a chat model is ready as well, or there is none."""
         plan = platform.plan
         self._redis = self._child(plan.redis) if plan.redis else None
         self._engine = self._child(plan.engine) if plan.engine else None
@@ -268,7 +268,7 @@ class Supervisor:
         return [child for child in (self._redis, self._engine, self._worker, self._gateway) if child]
 
     def _pids(self) -> set[int | None]:
-        """Processes that only asyncio may wait for."""
+        """The pids of the processes that asyncio waits for; `_reap` must not. None: one that was never started."""
         return {child.pid for child in [*self._children(), *self._steps]}
 
     def _child(self, spec: ProcessSpec) -> ManagedProcess:

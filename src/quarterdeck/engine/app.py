@@ -53,10 +53,10 @@ class App:
                 if not is_json(scope):
                     raise BadRequestError("The Content-Type must be application/json.", code="unsupported_media_type")
                 model, name, path = parse_adapter_request(await read_body(receive, _BODY_LIMIT))
-                await self._door.adapters.add(model, name, path, self._door.serving(model))
+                await self._door.adapters.add(model, name, path, self._door.generating(model))
                 return 200, {"model": model, "name": name}
             case ("DELETE", "adapters", model, name):
-                await self._door.adapters.remove(model, name, self._door.serving(model))
+                await self._door.adapters.remove(model, name, self._door.generating(model))
                 return 200, {"model": model, "name": name, "deleted": True}
             case (_, "endpoints" | "healthz" | "adapters", *_):
                 raise MethodNotAllowedError(f"Method {scope['method']} is not allowed for {scope['path']}.")

@@ -1,8 +1,8 @@
-"""The engine door: starts Ray, has the models deployed, watches them, and ends the whole process tree.
+"""The engine door: starts Ray, has the models deployed, watches and drains them. `__main__` ends the process tree.
 
 start    HTTP at once (endpoints are "starting") · the deployer's imports and Ray in parallel · then the models in order
 watch    once or twice a second: the state of Serve's replicas, missing adapters, orphaned processes
-stop     endpoints are "draining", active requests finish, then Ray and every descendant end
+stop     endpoints are "draining", active requests finish; then `__main__` ends Ray and every descendant
 """
 
 import asyncio
@@ -97,18 +97,19 @@ class Door:
     def endpoints(self) -> list[EndpointRow]:
         incomplete = {
             replica.key
-            for model, replicas in self._serving().items()
+            for model, replicas in self._generating().items()
             for replica in replicas
             if self.adapters.lacks_adapters(model, replica)
         }
         return self._rows(incomplete)
 
-    def serving(self, model: str) -> list[Replica]:
-        """Return the ready replicas of a model, whether or not they have all adapters."""
-        return self._serving().get(model, [])
+    def generating(self, model: str) -> list[Replica]:
+        """Return a model's ready replicas, whether or not they have all adapters. Of an embedding model: none, because
+        only models that generate have adapters."""
+        return self._generating().get(model, [])
 
     async def run(self, *, on_ray_started: Callable[[], None]) -> None:
-        """Serve until cancelled. Raises RayLostError."""
+        """Serve until cancelled. Raises an ExceptionGroup if a part fails: of RayLostError if Ray has ended."""
         deployer = Deployer(self._progress.__setitem__)
         await deployer.start()
         began = time.monotonic()
@@ -140,8 +141,8 @@ class Door:
             return
         deadline = time.monotonic() + self._settings.drain_seconds
         while time.monotonic() < deadline:
-            ready = [row.url for row in self.endpoints() if row.state == "draining" and row.url]
-            active = sum(await asyncio.gather(*map(self._replicas.active_requests, ready)))
+            draining_urls = [row.url for row in self.endpoints() if row.state == "draining" and row.url]
+            active = sum(await asyncio.gather(*map(self._replicas.active_requests, draining_urls)))
             if active == 0:
                 return
             await asyncio.sleep(0.2)
@@ -182,7 +183,7 @@ class Door:
         """Reconcile apart from `_watch`: loading an adapter may take a minute."""
         while True:
             if self.is_healthy and not self._is_draining:
-                await self.adapters.reconcile(self._serving())
+                await self.adapters.reconcile(self._generating())
             await asyncio.sleep(_READY_POLL_S)
 
     def _remember_urls(self) -> None:
@@ -217,7 +218,7 @@ class Door:
             is_draining=self._is_draining,
         )
 
-    def _serving(self) -> dict[str, list[Replica]]:
+    def _generating(self) -> dict[str, list[Replica]]:
         keys = {url: name for name, url in self._urls.items()}
         found: dict[str, list[Replica]] = {}
         for row in self._rows():

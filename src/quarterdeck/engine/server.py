@@ -22,7 +22,7 @@ class DisconnectFirst:
     """Lets the app receive a disconnect before it is cancelled.
 
     When Serve cancels because of a disconnect, that message is the next one of `receive`. So the app runs as a shielded
-    task: it reads the message and ends by its own rules. If it has not ended within a second (a time-out has no
+    task: it reads the message and ends by its own rules. If it has not ended within a second (a timeout has no
     message), it is cancelled.
     """
 

@@ -1,4 +1,4 @@
-"""The gateway's composition root: every object is built here, once, and handed to those that need it.
+"""The gateway's composition root: builds the long-lived parts once and wires them together.
 
 The configuration's cell comes first. A reload replaces its value, and everything that depends on it follows.
 """
@@ -167,7 +167,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
 
 
 def _redis(environment: Environment, config: Live[Config], connectivity: Connectivity) -> Redis:
-    """The client of the request path; a reload changes its time-out."""
+    """The client of everything but the subscription. Its timeout follows the configuration."""
     redis = Redis(
         environment.redis_url,
         reply_timeout=config.current.gateway.redis_timeout_seconds,
@@ -178,7 +178,7 @@ def _redis(environment: Environment, config: Live[Config], connectivity: Connect
 
 
 def _settlement(redis: Redis, spool: Spool, config: Live[Config], metrics: GatewayMetrics) -> Settlement:
-    """A reload changes its lease."""
+    """The settlement. Its lease follows the configuration."""
     settlement = Settlement(
         redis,
         spool,

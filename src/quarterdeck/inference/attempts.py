@@ -1,6 +1,7 @@
-"""Calls endpoints: one after the other until one begins to answer, and another where a stream is lost.
+"""Calls endpoints: one after another until one begins to answer, and another one when a stream is lost.
 
-The selection picks the endpoints; here a request waits for room, calls them, and each attempt is counted and noted.
+`routing/selection` picks the endpoints. Here a request waits for a place, and each attempt is counted in the endpoint's
+load and noted for the record.
 """
 
 import time
@@ -46,7 +47,8 @@ VLLM_ONLY = (*FREE, Operation.SCORE)
 
 
 class Attempts:
-    """Deadlines are the event loop's time at which the whole request must be over."""
+    """Opens answers and resumes lost streams. `deadline`: when the whole request must have ended, in the event loop's
+    time."""
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class Attempts:
         self._endpoints = endpoints
         self._queues = queues
         self._afford = afford
-        # A loop's time is this clock's; asking the loop for it costs a system call to find the loop.
+        # The event loop uses this clock too; to ask it, it has to be found first, which costs a system call.
         self._now = time.monotonic
 
     async def open(self, call: Call, deadline: float) -> EngineAnswer:
@@ -128,7 +130,10 @@ class Attempts:
     async def resume(
         self, call: Call, gateway: GatewayConfig, deadline: float, lost: LostStream
     ) -> ResumedStream | None:
-        """Continue a lost stream on another endpoint of the same model. None: it can't be resumed."""
+        """Continue a lost stream on another endpoint of the same model.
+
+        None: it can't be resumed, or no other endpoint could.
+        """
         meter, members = call.meter, requests.members(call.body)
         origin, began = meter.endpoint, meter.engine_started
         parsed = call.request.parsed
@@ -144,7 +149,7 @@ class Attempts:
             endpoint = choice.endpoint
             tried.append(endpoint)
             self._begin(call, choice)
-            meter.engine_started = began  # the seconds of the first engine are paid for as well
+            meter.engine_started = began  # engine seconds count from the first attempt: they are billed as well
             model = endpoint.spec.name_of(choice.served.name) or choice.served.name
             try:
                 plans = await plan_continuations(self._engines, endpoint, model, members, parsed, lost)

@@ -33,7 +33,7 @@ class Call(msgspec.Struct, eq=False):
     found: Entry | None
     """The cached answer that admission found."""
     headers: Headers
-    """Headers of the answer beside its own: rate limits, the cache."""
+    """Headers of the answer besides its own: rate limits, the cache."""
     is_local: bool
     """Admitted without Redis."""
     weights: str = ""

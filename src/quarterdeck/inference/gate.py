@@ -61,7 +61,8 @@ class Admitted(msgspec.Struct, frozen=True, eq=False, gc=False):
 class Gate:
     """Admits requests.
 
-    `reread` reads a key again whose org has changed; it raises AuthenticationError where the key was revoked.
+    `reread` re-reads a key after its organisation's revision has changed. It raises AuthenticationError if the key was
+    revoked.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Gate:
         self._reread = reread
         self._local = LocalLimits()
         self.refused: Counter[tuple[str, ...]] = Counter()
-        """Refused requests by reason and kind of scope. They leave no record; metrics read these scope_set."""
+        """Refused requests by reason and kind of scope. They leave no record; the metrics read these counters."""
         self.warned: Counter[tuple[str, ...]] = Counter()
         self.admitted_locally = 0
         self._counting = asyncio.Semaphore(MAX_COUNTING)
@@ -216,7 +217,7 @@ class Gate:
                 self.admitted_locally += 1
                 return Admitted(principal, is_local=True, reserved=reserved)
         if isinstance(error, RedisSilentError):
-            # Redis may make it when it answers again. There are as many of these as requests that waited at that time.
+            # Redis has the command and may still run it. Only requests that waited when it fell silent come here.
             self._reserving.release(wanted)
         raise self._refusal(refused) from error
 

@@ -2,7 +2,7 @@
 
 Knows neither ASGI nor a socket. Until the first event of an answer another endpoint may be tried; after it, another may
 resume the answer where that is sound; else the failure is an error event, never a silent end. However a request ends,
-it is settled once. Pick and call are one loop (`attempts`), meter begins with the answer and ends in `closing`.
+it is settled once. Pick and call are one loop (`attempts`); the meter starts at admission and ends in `closing`.
 """
 
 import asyncio
@@ -54,7 +54,8 @@ LARGE_BYTES = 64 * 1024
 class Pipeline:
     """A request keeps the snapshot of `directory` that it started with.
 
-    `reread` reads a key again whose org has changed; it raises AuthenticationError where the key was revoked.
+    `reread` re-reads a key after its organisation's revision has changed. It raises AuthenticationError if the key was
+    revoked.
     `on_record` is called with each settled record.
     """
 
@@ -117,7 +118,10 @@ class Pipeline:
     async def _admit(
         self, gateway: GatewayConfig, head: Head, request: InferenceRequest, reserved: Estimate, selection: Selection
     ) -> Call:
-        """Limits, budgets and the exact cache. What was reserved is renewed until the call is settled."""
+        """Admit the request and make its call. Raises APIError.
+
+        The reservation is renewed until the call is settled.
+        """
         served, route = selection.served, selection.route
         salt = cache_salt(request, head.principal.org, is_isolated=gateway.isolate_prefix_cache)
         body = prepare_body(request, served, head.principal.limits, salt=salt)
@@ -168,7 +172,7 @@ class Pipeline:
         return call
 
     async def _answer(self, call: Call, gateway: GatewayConfig) -> Reply:
-        """Recall, pick, call, meter: the answer of an equal request in flight, of another wording, or of an engine."""
+        """Recall, pick and call: from an identical request in flight, the semantic cache, or an engine."""
         deadline = time.monotonic() + call.selection.route.total_seconds
         try:
             if (lookup := call.lookup) is not None:

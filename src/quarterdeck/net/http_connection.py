@@ -1,6 +1,6 @@
 """One HTTP/1.1 connection of the client: httptools parses, asyncio reads and writes.
 
-A response is read in pieces as it arrives. Time-outs need no timer per token: a connection has a deadline, and the
+A response is read in pieces as it arrives. Timeouts need no timer per token: a connection has a deadline, and the
 client's sweep checks all connections.
 """
 
@@ -26,7 +26,7 @@ class UpstreamError(Exception):
     """A request failed.
 
     `sent`: the server may have seen the request. `answered`: its response had begun. `status`: the response's status,
-    0 if unknown. `timed_out`: a time-out expired. `at_limit`: the limit of the whole request. `is_local`: for a lack of
+    0 if unknown. `timed_out`: a timeout expired. `at_limit`: the limit of the whole request. `is_local`: for a lack of
     this process (descriptors, ports, memory); it says nothing of the server.
     """
 
@@ -296,7 +296,7 @@ class HttpConnection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         self._is_paused = False
-        if not self.done:  # the server could not send: its idle time-out starts now
+        if not self.done:  # the server could not send: its idle timeout starts now
             self.deadline, self.has_received = self._limit, True
         self._transport.resume_reading()
 

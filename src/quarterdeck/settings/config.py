@@ -1,7 +1,7 @@
 """The shape of quarterdeck.yaml. `loading.py` reads the file and reports problems by line."""
 
 import re
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -57,7 +57,7 @@ class GatewayConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     max_body_mb: PositiveInt = 4
-    """Maximum request body in MiB; a larger one is rejected with 413. 4: room for a 128k-token prompt."""
+    """Maximum request body in MiB (2²⁰ bytes); a larger one is rejected with 413. 4: room for a 128k-token prompt."""
     connect_timeout_seconds: PositiveFloat = 2
     """Timeout for opening a connection to an endpoint. Short: endpoints are nearby, and another can be tried."""
     first_token_timeout_seconds: PositiveFloat = 120
@@ -90,29 +90,36 @@ class GatewayConfig(BaseModel):
     long, 52 with the default.
     """
     redis_timeout_seconds: PositiveFloat = 0.25
-    """Timeout for admission in Redis; then `on_redis_down` applies."""
-    on_redis_down: str = Field(default="allow", pattern="^(allow|deny)$")
+    """Timeout for each reply of Redis to the gateway. If admission takes longer, `on_redis_down` applies.
+
+    0.25: several hundred times what Redis needs; a request waits so long when Redis hangs.
+    """
+    on_redis_down: Literal["allow", "deny"] = "allow"
     """allow: requests are admitted within `redis_down_share` and recorded in the spool. deny: 503.
 
-    A request under a budget with `on_exhausted: deny` gets 503 in both cases, because spending is unknown meanwhile.
+    A request with a price under a budget with `on_exhausted: deny` gets 503 in both cases, because spending is unknown
+    meanwhile.
     """
     redis_down_share: float = Field(default=0.1, gt=0, le=1)
     """Share of each limit that one gateway grants while Redis is unavailable, at least 1.
 
-    0.1: no limit is exceeded with up to ten gateways. Use 1 with a single gateway.
+    0.1: up to ten gateways together exceed no limit of at least ten; of a smaller limit each grants 1. Use 1 with a
+    single gateway.
     """
     budget_wait_seconds: NonNegativeFloat = 5
     """How long a request waits for a budget that is not counted yet, before it gets 503 `limits_unavailable`.
 
-    5: the worker counts a new budget within a second, and has started by then beside a new gateway. 0: no wait.
+    5: the worker counts a new budget within a second, and has started by then if it is started with the gateway. 0:
+    no wait.
     """
     max_waiting_records: NonNegativeInt = 100_000
-    """Records that may wait for the worker (about 100 MB in Redis) before requests with a budget get 503. 0: no limit.
+    """Records that may wait for the worker (about 100 MB in Redis) before requests with a budget and a price get
+    503. 0: no limit.
 
     Remaining budgets are rebuilt from ledger and stream, so the stream must stay readable. Records are never dropped.
     """
     reservation_lease_seconds: float = Field(default=60, ge=1, le=900)
-    """How long after its gateway's last heartbeat a request in flight is settled as lost. At most 900.
+    """How long after its gateway's last heartbeat a request in flight is settled as lost.
 
     60: a gateway that pauses for less keeps its requests. Gateways renew the lease every third of this time.
     """

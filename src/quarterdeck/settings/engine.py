@@ -211,7 +211,7 @@ class EngineConfig(_Frozen):
 
 @dataclass(frozen=True, slots=True)
 class EngineDoorSettings:
-    """Environment variables of the engine process, beside the common ones (`environment.py`)."""
+    """Environment variables of the engine process, besides the common ones (`environment.py`)."""
 
     host: str
     """QUARTERDECK_ENGINE_HOST, 127.0.0.1: address of the control port and the replicas.

@@ -56,6 +56,11 @@ class Fault:
     value: float | None = None
 
 
+FOREVER = 86_400.0
+"""A day: a hang or a stall without a duration lasts until the client disconnects."""
+HUGE_BYTES = 1_000_000
+"""Size of a `huge` fault without a value."""
+
 Faults = dict[str, Fault]
 NONE: Faults = {}
 

@@ -88,7 +88,7 @@ class Worker:
             Condition("the ledger"),
             ledger=Ledger(self.database),
             metrics=metrics,
-            traces=TRACES_MOST if has_sink else 0,
+            max_waiting_traces=TRACES_MOST if has_sink else 0,
         )
         self._trace_loop = self._make_trace_loop() if has_sink else None
         self._budget_loop = BudgetLoop(self._redis, self.database, self.orgs, Condition("recounting budgets"))

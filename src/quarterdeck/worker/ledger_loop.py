@@ -1,6 +1,7 @@
 """Inserts finished requests' records into the ledger.
 
-Rows are committed first and acknowledged after: no record is lost, and a second delivery meets the primary key.
+Rows are committed before their entries are acknowledged, so no record is lost. A record that is delivered twice is
+inserted once (`on conflict do nothing`).
 """
 
 import asyncio
@@ -20,6 +21,11 @@ log = logging.getLogger(__name__)
 
 
 class LedgerLoop(StreamLoop):
+    """Moves records from Redis into the ledger, and passes them on to the trace loop's stream.
+
+    At most `max_waiting_traces` records may wait there; the oldest are dropped and counted. 0: no trace backend.
+    """
+
     def __init__(
         self,
         consumer: Consumer,
@@ -29,14 +35,13 @@ class LedgerLoop(StreamLoop):
         *,
         ledger: Ledger,
         metrics: WorkerMetrics,
-        traces: int = 0,
+        max_waiting_traces: int = 0,
         block_ms: int = BLOCK_MS,
     ) -> None:
-        """`traces`: how many records may wait for the trace sink; 0 without a sink."""
         super().__init__(consumer, blocking, orgs, condition, block_ms=block_ms)
         self._ledger = ledger
         self._metrics = metrics
-        self._traces = traces
+        self._max_waiting_traces = max_waiting_traces
 
     async def _handle(self, entries: list[StreamEntry], stop: asyncio.Event) -> None:
         clock = asyncio.get_running_loop().time
@@ -50,13 +55,14 @@ class LedgerLoop(StreamLoop):
                 readable.append((entry, record))
         inserted = await self._insert(readable)
         for org, ids in ids_by_org(inserted).items():
-            dropped = await self._consumer.commit(org, ids, traces=self._traces)
+            dropped = await self._consumer.commit(org, ids, traces=self._max_waiting_traces)
             if dropped:
                 self._metrics.traces_dropped.add(("overflow",), dropped)
         self._metrics.batch_seconds.observe(clock() - started)
 
     async def _insert(self, batch: Sequence[tuple[StreamEntry, RequestRecord]]) -> list[StreamEntry]:
-        """Insert the batch. A record that the database refuses is found by halving and moved to the dead stream.
+        """Insert the batch. If the database refuses it, halve it until the bad record is found and move that to the dead
+        stream.
 
         Returns the entries whose rows exist.
         """

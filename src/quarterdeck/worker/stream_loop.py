@@ -1,7 +1,7 @@
 """The loop of a consumer of Redis streams: takes batches, handles them, survives outages.
 
-A batch that could not be handled stays in its stream and is retried. The loop is a door: an unexpected error is caught
-here, logged with its traceback, and retried too, because the entries are still there and its cause may be fixed.
+A batch that could not be handled stays in its stream and is retried. The loop is an error boundary: an unexpected error
+is caught here, logged with its traceback, and retried too: the entries are still there, and its cause may be fixed.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ class StreamLoop:
         except OTLPError as error:
             self._condition.failed(str(error))
             return error.retry_after or 1.0
-        except Exception as error:  # the loop is a door: see the module docstring
+        except Exception as error:  # an error boundary: see the module docstring
             self._condition.failed(f"{type(error).__name__}: {error}", trace=error)
             return 1.0
         return None

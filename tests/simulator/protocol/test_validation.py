@@ -23,6 +23,8 @@ CHAT = {"messages": user("hello")}
         ({"stream_options": {"include_usage": True}}, "stream_options", "Stream options can only be defined"),
         ({"top_logprobs": 2}, "top_logprobs", "when using `top_logprobs`, `logprobs` must be set"),
         ({"logprobs": True, "top_logprobs": 21}, "logprobs", "greater than max allowed: 20"),
+        ({"logprobs": True, "top_logprobs": -1}, "logprobs", "sample logprobs of 49152, which is greater than max"),
+        ({"logprobs": True, "top_logprobs": -2}, "top_logprobs", "`top_logprobs` must be a positive value or -1."),
         ({"stop": ["a", ""]}, None, "stop cannot contain an empty string"),
         ({"tools": []}, "tools", "`tools` must not be an empty array"),
         ({"tool_choice": "auto"}, "tool_choice", "When using `tool_choice`, `tools` must be set."),

@@ -5,7 +5,7 @@ the stated size of its bodies counts, of all keys together what has arrived: a c
 nothing only uses up its own share.
 
 A request stops early when its caller hangs up, sends or reads too slowly, or when the gateway shuts down. In each case
-the task that serves it is cancelled, which stops the engine and settles the request. Time-outs need no timer per piece:
+the task that serves it is cancelled, which stops the engine and settles the request. Timeouts need no timer per piece:
 each caller has a deadline, and one sweep per second checks all of them.
 
 Whether a hang-up stops a request is decided in `Caller.hang_up`. It is detected in two places: `front` (the connection

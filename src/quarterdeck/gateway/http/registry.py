@@ -1,7 +1,7 @@
 """Routes that the request lifecycle serves: whatever may run long, stream, or take a large body.
 
 A route is a method, a path and a handler: `handler(head, body) → Reply`, whole or streamed. Drain, cancellation on
-disconnect, time-outs, back-pressure, request ids, counts and errors are the lifecycle's, so a handler only raises
+disconnect, timeouts, back-pressure, request ids, counts and errors are the lifecycle's, so a handler only raises
 APIError or returns. A new one is added in `app.create_app`. Routes of plain objects (CRUD) stay with FastAPI.
 """
 

@@ -1,4 +1,4 @@
-"""What a handler learns of a request beside its body."""
+"""What a handler learns of a request besides its body."""
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.gateway.http.credentials import KEY_HEADERS, one_of

@@ -1,6 +1,6 @@
 """The life of a request to a registered route: authenticate, admit, read the body, call the handler, send its reply.
 
-Stands in front of FastAPI, which serves all other paths. A client's hang-up, a time-out and a shutdown cancel the
+Stands in front of FastAPI, which serves all other paths. A client's hang-up, a timeout and a shutdown cancel the
 handler (`callers`); errors become OpenAI's error object (`error_responses`). Requests arrive over ASGI, or from `front`
 past ASGI: model requests come a thousand times a second, and a framework's request costs more than all of this.
 """
@@ -218,7 +218,10 @@ class RequestLifecycle:
         await exchange.end()
 
     async def _refuse(self, error: APIError, exchange: Exchange, caller: Caller, record: AccessRecord) -> None:
-        """Send an error: as a response, or as the last event of a stream that has begun."""
+        """Send an error: as a response, or as the last event of a stream that has begun.
+
+        Close the connection instead if the answer that has begun is not an event stream, or its client does not read.
+        """
         record.error = error.code or error.type
         if not caller.is_answered:
             headers, body = error_responses.encode(error)

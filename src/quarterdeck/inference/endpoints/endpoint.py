@@ -54,7 +54,7 @@ class EndpointSpec:
     api_key: str | None = field(default=None, repr=False)
     kind: EndpointKind = "vllm"
     headers: tuple[tuple[str, str], ...] = ()
-    """Sent with every request beside the key."""
+    """Sent with every request besides the key."""
     health: HealthCheck | None = None
     """How its health is checked. None: it isn't."""
     query: str = ""
@@ -158,7 +158,7 @@ class Endpoint:
         self.load = Load()
         self.breaker = CircuitBreaker()
         self.habits = Habits(spec.sends, spec.omits)
-        """What it is sent beside the rules of its kind."""
+        """What it is sent besides the rules of its kind."""
         self._refusals_learned = 0
 
     def learn(self, members: Mapping[str, object], message: str, param: str | None) -> bool:

@@ -16,7 +16,7 @@ from quarterdeck.net.http_origin import request_head
 log = logging.getLogger(__name__)
 
 MAX_CONCURRENT = 16
-"""Checks in progress. A hundred dead endpoints cost a hundred time-outs of waiting, but no more work than this."""
+"""Checks in progress. A hundred dead endpoints cost a hundred timeouts of waiting, but no more work than this."""
 TICK_SECONDS = 0.1
 """Between two looks for endpoints that are due."""
 MAX_BYTES = 64 * 1024

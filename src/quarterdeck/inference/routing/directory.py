@@ -160,7 +160,7 @@ class Route:
 
 
 def timeouts_of(gateway: GatewayConfig) -> Timeouts:
-    """The time-outs of calls to engines whose route has none of its own."""
+    """The timeouts of calls to engines whose route has none of its own."""
     return _timeouts(
         gateway.connect_timeout_seconds,
         gateway.first_token_timeout_seconds,

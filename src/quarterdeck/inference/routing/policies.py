@@ -119,8 +119,8 @@ class Affinity:
 
 
 def last_resort(endpoints: Sequence[Endpoint], tried: Sequence[Endpoint]) -> Endpoint | None:
-    """When no endpoint is offered: one that passes its health checks, if any, whose breaker opened first and whose rest
-    is over first."""
+    """When no endpoint is offered: one that passes its health checks, if any, and whose ejection, then whose rest, ends
+    first."""
     left = [endpoint for endpoint in endpoints if endpoint not in tried]
     return min(
         left,

@@ -26,11 +26,11 @@ BODY_END_SECONDS = 5.0
 class Relay:
     """A `Stream` of whole events. A failure is an error event, and no `[DONE]` follows it.
 
-    `deadline` is the loop's time by which the stream must have ended. It is checked after each wait; while pieces flow
-    without one, the engine's connection enforces it, as it was opened with the same limit.
+    `deadline`: when the stream must have ended, in the event loop's time. It is checked whenever `pump` runs; while
+    pieces flow in callbacks only, the engine's connection enforces it, as it was opened with the same limit.
     `on_end` is called once with the outcome, whether the stream was read to its end or closed.
     `collector` receives all events, including those hidden from the client.
-    `resume` opens a stream that continues a lost one. It returns None if there is none.
+    `resume` opens a stream that continues a lost one. It returns None if no endpoint can. None: no stream is resumed.
     """
 
     __slots__ = (
@@ -132,7 +132,10 @@ class Relay:
         return has_room
 
     def _process(self, whole: bytes) -> bytes:
-        """What the client sees of these events. b"" is the end of the engine's stream. Sets `_failure` on a loss."""
+        """Meter these events and return what the client sees of them.
+
+        b"" is the end of the engine's stream. Sets `_failure` if the stream is lost, and ends the relay after `[DONE]`.
+        """
         if not whole:
             self._failure = EngineError("The engine ended the stream before it was complete.")
             return b""
@@ -150,13 +153,13 @@ class Relay:
         return visible
 
     def _find_failure(self) -> APIError | None:
-        """Why the stream can't continue. None: it can. A lost stream comes before an exceeded deadline."""
+        """Return why the stream can't continue, a loss before an exceeded deadline. None: it can."""
         if self._failure is None and monotonic() > self._deadline:
             self._failure = EngineTimeoutError("The request timed out.", code="request_timeout")
         return self._failure
 
     async def _try_resume(self, failure: APIError) -> bool:
-        """Continue on another endpoint, if the answer can be continued and an endpoint is available."""
+        """Continue on another endpoint. Returns False if the answer can't be continued, or no endpoint can do it."""
         meter = self._meter
         if self._resume is None or not isinstance(failure, EngineError) or failure.code == "request_timeout":
             return False

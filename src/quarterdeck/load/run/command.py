@@ -140,7 +140,7 @@ def _run_master(options: argparse.Namespace, profile: Profile, environment: Envi
         web_port=options.web,
         master_port=options.master_port if options.expect_workers else None,
         expect_workers=options.expect_workers or options.workers,
-        finished=lambda folder: finished(folder, state=state),
+        on_finished=lambda folder: finished(folder, state=state),
     )
     workers = None
     if options.workers:

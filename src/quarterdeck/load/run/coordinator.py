@@ -1,7 +1,7 @@
 """Coordinates a run from start to result folder: locust's master (with or without workers) and the recording.
 
-Locust starts and stops users and aggregates its tables; its load shape ends the run. Our schedule uses locust's
-messages: `start` and `stop_arrivals` to each worker, samples and `finished` back.
+Locust starts and stops users and aggregates its tables; its load shape ends the run. Coordinator and workers exchange
+locust's messages: `start` and `stop_arrivals` to each worker, samples and `finished` back.
 """
 
 import csv
@@ -36,11 +36,22 @@ LEAD_SECONDS = 1.0
 """From the start message to the schedule's first second, while locust spawns users."""
 LINE_SECONDS = 10
 LATE_SECONDS = 3.0
-"""How long after its end a ramp's step is evaluated, because its last answers are still arriving."""
+"""From the end of a ramp's step to its evaluation: its last answers are still arriving."""
+MASTER_PORT = 5557
+"""Locust's default."""
+LOCAL_WORKERS_SECONDS = 60
+REMOTE_WORKERS_SECONDS = 600
+"""How long to wait for workers to connect. Those on other machines are started by hand."""
+WEB_STOP_SECONDS = 1.5
+"""From a stop in the web UI to the end of the recording: workers report once a second."""
+OVERRUN_SECONDS = 10
+"""After length and drain of the profile: a run that has not ended by then is ended."""
+REPORT_MARGIN_SECONDS = 0.5
+"""For a worker's last report, beyond its interval."""
 
 
-class _Clock(LoadTestShape):
-    """Asks the coordinator for the number of users; None ends the run."""
+class _CoordinatedShape(LoadTestShape):
+    """Locust asks it every second for the number of users, and it asks the coordinator. None ends the run."""
 
     abstract = False
 
@@ -55,7 +66,7 @@ class _Clock(LoadTestShape):
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Settings of a run beside its profile."""
+    """Settings of a run besides its profile."""
 
     folder: Callable[[], Path]
     """Returns a new folder for each run; the web UI can start several."""
@@ -67,7 +78,7 @@ class RunOptions:
     master_port: int | None
     """Where workers on other machines connect. None: local workers only, if any."""
     expect_workers: int
-    finished: Callable[[Path], int]
+    on_finished: Callable[[Path], int]
     """Called with each complete folder; its result is the exit status."""
 
 
@@ -87,7 +98,7 @@ class Coordinator:
         self._stopped_at: float | None = None
         self._interrupted = False
         self._status = 0
-        self._shape = _Clock(self._users)
+        self._shape = _CoordinatedShape(self._users)
         is_headless = options.web_port is None
         self._env = locust_process.environment(profile, target.url, self._shape, is_headless=is_headless)
 
@@ -96,7 +107,7 @@ class Coordinator:
         events = self._env.events
         if self._is_distributed:
             host = "*" if self._options.master_port else "127.0.0.1"
-            port = self._options.master_port or (self._workers.port if self._workers else 5557)
+            port = self._options.master_port or (self._workers.port if self._workers else MASTER_PORT)
             runner = self._env.create_master_runner(host, port)
             runner.register_message("finished", self._worker_finished)
             events.worker_report.add_listener(lambda client_id, data: self._record(data.get("quarterdeck")))
@@ -111,7 +122,7 @@ class Coordinator:
                 return 130
             if self._options.web_port is not None:
                 self._open_web(self._options.web_port)
-                events.test_stop.add_listener(lambda environment: gevent.spawn_later(1.5, self._finish))
+                events.test_stop.add_listener(lambda environment: gevent.spawn_later(WEB_STOP_SECONDS, self._finish))
             gevent.spawn(locust_stats.stats_history, runner)
             runner.start_shape()
             runner.greenlet.join()
@@ -126,7 +137,7 @@ class Coordinator:
             return
         if self._workers:
             self._workers.start()
-        deadline = time.monotonic() + (60 if self._workers else 600)
+        deadline = time.monotonic() + (LOCAL_WORKERS_SECONDS if self._workers else REMOTE_WORKERS_SECONDS)
         while len(runner.clients.ready) < self._processes and not self._interrupted:
             if self._workers and (ended := self._workers.ended()):
                 raise WorkersError(f"a worker exited before it was ready: {ended}")
@@ -167,7 +178,7 @@ class Coordinator:
         if assignment is None or (self._recording is None and self._env.runner.state in ("ready", "stopped")):
             return self._processes if is_open else math.ceil(self._profile.shape.at(0))
         elapsed = now() - assignment.start
-        is_late = elapsed > self._profile.length + self._profile.drain + 10
+        is_late = elapsed > self._profile.length + self._profile.drain + OVERRUN_SECONDS
         if is_open:
             return None if is_late or self._is_over() else self._processes
         if elapsed < self._profile.length and not self._interrupted:
@@ -180,7 +191,8 @@ class Coordinator:
             return self._env.generator is not None and self._env.generator.is_over.is_set()
         alive = {client.id for client in self._env.runner.clients.all if client.state != "missing"}
         waiting = alive - set(self._finished_at)
-        return not waiting and now() - max(self._finished_at.values(), default=0) > locust_process.REPORT_SECONDS + 0.5
+        last = max(self._finished_at.values(), default=0)
+        return not waiting and now() - last > locust_process.REPORT_SECONDS + REPORT_MARGIN_SECONDS
 
     def _stop_arrivals(self) -> None:
         """Send no more requests; those in flight are still answered."""
@@ -191,7 +203,7 @@ class Coordinator:
             self._env.generator.stop_arrivals = True
 
     def _interrupt(self) -> None:
-        """Ctrl-C: the first one ends the schedule, the second one quits."""
+        """Handle Ctrl-C or SIGTERM: the first ends the schedule, the second quits."""
         is_first, self._interrupted = not self._interrupted, True
         if not is_first or self._recording is None:
             self._env.runner.quit()
@@ -283,7 +295,7 @@ class Coordinator:
         workers = self._options.expect_workers
         about = recording.about(self._profile, self._target, started, ended_at, locust_process.VERSION, workers)
         recorded.close(about)
-        self._status = self._options.finished(recorded.folder) or (1 if lost else 0)
+        self._status = self._options.on_finished(recorded.folder) or (1 if lost else 0)
         if self._interrupted and self._options.web_port is not None:
             self._env.runner.quit()
 

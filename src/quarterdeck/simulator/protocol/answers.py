@@ -42,7 +42,7 @@ class AnswerWriter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AnswerContext:
-    """What a writer needs beside the prepared request."""
+    """What a writer needs besides the prepared request."""
 
     id: str
     model: str

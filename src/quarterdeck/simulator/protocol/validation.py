@@ -9,6 +9,8 @@ from quarterdeck.simulator.protocol.requests import ChatRequest, Sampling, stop_
 
 MAX_LOGPROBS = 20
 MAX_N = 128
+VOCABULARY = 49_152
+"""Tokens that SmolLM2 knows."""
 
 
 def check_sampling(request: Sampling) -> None:
@@ -140,6 +142,8 @@ def check_chat(request: ChatRequest) -> None:
 
 
 def check_logprobs(count: int) -> None:
+    """-1 stands for the whole vocabulary, which is more than vLLM's default maximum."""
+    count = VOCABULARY if count == -1 else count
     if count > MAX_LOGPROBS:
         raise invalid_request(
             f"Requested sample logprobs of {count}, which is greater than max allowed: {MAX_LOGPROBS}", "logprobs"

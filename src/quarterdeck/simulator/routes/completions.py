@@ -17,7 +17,7 @@ async def create_completion(connection: ClientConnection, engine: Engine, faults
     request = await receive(connection, engine, CompletionRequest)
     check_sampling(request)
     if request.logprobs is not None:
-        if request.logprobs < 0:
+        if request.logprobs < -1:
             raise invalid_request("`logprobs` must be a positive value or -1.", "logprobs")
         check_logprobs(request.logprobs)
     hosted = engine.hosted_model(request.model, "generate")

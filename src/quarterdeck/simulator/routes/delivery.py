@@ -5,15 +5,15 @@ from msgspec.json import encode
 from quarterdeck.simulator.client_connection import ClientConnection
 from quarterdeck.simulator.engine import Engine
 from quarterdeck.simulator.errors import VLLMError
-from quarterdeck.simulator.faults import AT_TOKEN, Fault, Faults
+from quarterdeck.simulator.faults import AT_TOKEN, FOREVER, HUGE_BYTES, Fault, Faults
 from quarterdeck.simulator.protocol.answers import DONE, AnswerWriter, event
 from quarterdeck.simulator.scheduling.decoding import Decoding
 
 PLAIN_STRIDE = 16
 """Tokens per wait of an answer that is not streamed: the client cannot see when each was generated."""
 
-OUT_OF_MEMORY = 137
-"""Exit code of a process that the out-of-memory killer ended."""
+OOM_EXIT_CODE = 137
+"""Of a process that the out-of-memory killer ended: 128 + SIGKILL."""
 
 GARBAGE = b'data: {"id":"chatcmpl-garbage","object":"chat.comp\n\n'
 
@@ -73,7 +73,7 @@ async def apply_fault(connection: ClientConnection, engine: Engine, fault: Fault
         await connection.write(before + GARBAGE)
         return True
     if fault.kind == "huge":
-        size = 1_000_000 if fault.value is None else int(fault.value)
+        size = HUGE_BYTES if fault.value is None else int(fault.value)
         choice = {"index": 0, "delta": {"content": "x" * size}, "logprobs": None, "finish_reason": None}
         chunk = {"id": "chatcmpl-huge", "object": "chat.completion.chunk", "created": engine.created}
         await connection.write(before + event(encode(chunk | {"model": engine.config.model, "choices": [choice]})))
@@ -84,7 +84,7 @@ async def apply_fault(connection: ClientConnection, engine: Engine, fault: Fault
         await stall(engine, fault)
         return True
     if fault.kind == "crash":
-        engine.exit_process(OUT_OF_MEMORY)
+        engine.exit_process(OOM_EXIT_CODE)
         return False
     await connection.cut(reset=fault.kind == "reset", half=after[: len(after) // 2])
     return False
@@ -102,7 +102,7 @@ async def plain(
             if fault is not None and (decoding.done >= fault.token or decoding.is_finished()):
                 engine.faults.count(kind)
                 if kind == "crash":
-                    engine.exit_process(OUT_OF_MEMORY)
+                    engine.exit_process(OOM_EXIT_CODE)
                     return
                 await stall(engine, fault)
                 faults = {name: each for name, each in faults.items() if name != kind}
@@ -124,7 +124,7 @@ async def send(connection: ClientConnection, engine: Engine, body: bytes, faults
     elif "cut" in faults or "reset" in faults:
         await connection.respond_half(body, reset="reset" in faults)
     elif "huge" in faults:
-        size = 1_000_000 if faults["huge"].value is None else int(faults["huge"].value)
+        size = HUGE_BYTES if faults["huge"].value is None else int(faults["huge"].value)
         await connection.respond(body[:-1] + b',"padding":"' + b"x" * size + b'"}')
     else:
         await connection.respond(body)
@@ -132,4 +132,4 @@ async def send(connection: ClientConnection, engine: Engine, body: bytes, faults
 
 async def stall(engine: Engine, fault: Fault) -> None:
     """Send nothing for the fault's duration; without one, until the client disconnects."""
-    await engine.clock.sleep(86400.0 if fault.value is None else fault.value)
+    await engine.clock.sleep(FOREVER if fault.value is None else fault.value)

@@ -43,7 +43,9 @@ async def prefill(
 ) -> dict[str, Any]:
     """Run prompts that generate nothing. Returns their `usage` field, {} where a fault omits it."""
     for prompt in prompts:
-        completion_limit(engine.config, len(prompt) - 1, None)
+        completion_limit(
+            engine.config, len(prompt) - 1, None
+        )  # -1: nothing is generated, so the prompt may fill the context
     request = EngineRequest(prompts, [])
     decoding = Decoding(engine, request)
     try:
