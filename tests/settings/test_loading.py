@@ -70,7 +70,7 @@ MISTAKES = {
     "a limit in words": (GOOD.replace("minute: 60", "minute: many"), 12, "limits.requests_per_minute: Input should be"),
     "an empty block": ("models: []\nlimits:\n", 2, "limits: Input should be a valid dictionary"),
     "a deep limit": (GOOD.replace("1000", "-5"), 15, "keys.laptop.limits.tokens_per_minute: Input should be"),
-    "an unknown word": (GOOD.replace("deny", "maybe"), 17, "gateway.on_redis_down: String should match"),
+    "an unknown word": (GOOD.replace("deny", "maybe"), 17, "gateway.on_redis_down: Input should be 'allow' or 'deny'"),
     "a model without an endpoint": (
         "models:\n  - name: a\n  - name: b\n",
         2,

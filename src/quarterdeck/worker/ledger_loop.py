@@ -61,8 +61,8 @@ class LedgerLoop(StreamLoop):
         self._metrics.batch_seconds.observe(clock() - started)
 
     async def _insert(self, batch: Sequence[tuple[StreamEntry, RequestRecord]]) -> list[StreamEntry]:
-        """Insert the batch. If the database refuses it, halve it until the bad record is found and move that to the dead
-        stream.
+        """Insert the batch. If the database refuses it, halve it until the bad record is found, which is moved to the
+        dead stream.
 
         Returns the entries whose rows exist.
         """
