@@ -129,7 +129,7 @@ class _Sender:
         caller: Caller,
         seconds: float,
     ) -> None:
-        """`drain`: called after each write. None: of a public route, whose clients have no time-out."""
+        """`drain`: called after each write. None: of a public route, whose clients have no timeout."""
         self._send = send
         self._drain = drain
         self._record = record
