@@ -139,12 +139,12 @@ class SentinelDeployment:
 
 
 class ClusterDeployment:
-    """A Cluster of primaries, each with a third of the slots; with replicas, one for each."""
+    """A Cluster of primaries, each with its share of the slots; with replicas, one for each."""
 
-    def __init__(self, folder: Path, *, has_replicas: bool = False) -> None:
+    def __init__(self, folder: Path, *, nodes: int = 3, has_replicas: bool = False) -> None:
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1500", *MEMORY_ONLY)
-        self.nodes = [TCPRedis(folder, *options) for _ in range(3)]
-        self.replicas = [TCPRedis(folder, *options) for _ in range(3 if has_replicas else 0)]
+        self.nodes = [TCPRedis(folder, *options) for _ in range(nodes)]
+        self.replicas = [TCPRedis(folder, *options) for _ in range(nodes if has_replicas else 0)]
 
     @property
     def all(self) -> list[TCPRedis]:
@@ -158,7 +158,7 @@ class ClusterDeployment:
         for node in self.all:
             node.start()
         for number, node in enumerate(self.nodes):
-            slots = range(number * SLOTS // 3, (number + 1) * SLOTS // 3)
+            slots = range(number * SLOTS // len(self.nodes), (number + 1) * SLOTS // len(self.nodes))
             assert ask(node.port, "CLUSTER", "ADDSLOTS", *slots) == "OK"
         for node in self.all[1:]:
             ask(node.port, "CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)

@@ -316,6 +316,22 @@ async def test_a_blocking_client_waits_without_end(own_redis_server: RedisServer
     await blocking.close()
 
 
+async def test_a_connection_that_was_closed_while_idle_costs_no_call(
+    own_redis_server: RedisServer, states: States
+) -> None:
+    """As a managed Redis or a load balancer does after some minutes."""
+    client = Redis(own_redis_server.url(), reply_timeout=5, retry_seconds=0.01, on_state=states.append)
+    other = Redis(own_redis_server.url())
+    await client.call("PING")
+    await asyncio.sleep(0.02)  # older than a retry
+    await other.call("CLIENT", "KILL", "TYPE", "normal")
+    await until(lambda: states == [False])
+    assert await asyncio.gather(*[client.call("ECHO", n) for n in range(50)]) == [b"%d" % n for n in range(50)]
+    assert states == [False, True]
+    await client.close()
+    await other.close()
+
+
 # a Redis that is none
 
 ODD = {

@@ -89,6 +89,31 @@ async def test_a_primary_that_became_a_replica_is_left(pair: tuple[TCPRedis, TCP
     assert int(str(await eventually(client, "INCR", "m"))) == 1
 
 
+async def test_a_primary_that_lost_its_replicas_is_left_until_it_has_them(
+    pair: tuple[TCPRedis, TCPRedis], make: Make
+) -> None:
+    """`min-replicas-to-write`: an isolated primary refuses writes, which would be lost."""
+    client = make(f"redis://127.0.0.1:{pair[0].port}")
+    await client.call("SET", "n", 1)
+    ask(pair[0].port, "CONFIG", "SET", "min-replicas-to-write", "1")
+    with pytest.raises(RedisUnavailableError):  # Redis 6 checks this for commands, and for scripts since 7
+        await client.call("INCR", "n")
+    with pytest.raises(RedisUnavailableError):
+        await client.probe()
+    ask(pair[0].port, "CONFIG", "SET", "min-replicas-to-write", "0")
+    assert await eventually(client, "INCR", "n") == 2
+
+
+async def test_a_server_without_memory_is_there(pair: tuple[TCPRedis, TCPRedis], make: Make) -> None:
+    """It refuses writes that need memory, and takes those that free it."""
+    client = make(f"redis://127.0.0.1:{pair[0].port}")
+    ask(pair[0].port, "CONFIG", "SET", "maxmemory", "1")
+    with pytest.raises(RedisError, match="OOM"):
+        await client.call("SET", "n", 1)
+    await client.probe()
+    assert await client.call("GET", "n") is None
+
+
 @pytest.mark.parametrize("script", [COUNT, Script("local r = redis.pcall('INCR', KEYS[1]) return r")])
 async def test_a_scripts_refused_write_is_known_as_a_fail_over(
     pair: tuple[TCPRedis, TCPRedis], make: Make, script: Script

@@ -20,6 +20,21 @@ def cluster() -> Iterator[ClusterDeployment]:
         yield deployment
 
 
+async def test_a_cluster_that_looks_like_one_server_is_read_too(sqlite_url: str) -> None:
+    """One node, or a proxy that hides several: only a command over several orgs tells (CROSSSLOT)."""
+    with running(ClusterDeployment, nodes=1) as one:
+        async with a_bench(f"redis://127.0.0.1:{one.nodes[0].port}", sqlite_url) as bench:
+            bench.orgs[:] = ["default", "acme", "umbrella"]
+            await bench.append(*[a_record(org=org) for org in bench.orgs])
+            async with running_loops(bench.ledger_loop()):
+                for org in bench.orgs:
+
+                    async def is_empty(org: str = org) -> bool:
+                        return await bench.waiting(stream_key(org)) == 0
+
+                    await eventually(is_empty)
+
+
 async def test_records_of_many_orgs_reach_the_ledger(cluster: ClusterDeployment, sqlite_url: str) -> None:
     async with a_bench(cluster.url, sqlite_url) as bench:
         bench.orgs[:] = ["default", *[f"org{number}" for number in range(20)]]

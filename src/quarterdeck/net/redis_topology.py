@@ -99,7 +99,7 @@ class Sentinels:
                 if self._try_own_password():
                     return await self._discover()
                 continue
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, ValueError) as error:  # away, or none that can be read
                 reasons.append(f"Sentinel {server}: {error}")
                 continue
             if primary is None:
@@ -162,7 +162,7 @@ async def cluster_slots(address: RedisAddress, known: Sequence[RedisServer]) -> 
             if ranges:
                 return ranges
             reasons.append(f"{server} serves no slots")
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, ValueError) as error:
             reasons.append(f"{server}: {error}")
         finally:
             await _close(client)

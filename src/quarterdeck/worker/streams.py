@@ -79,6 +79,8 @@ class Consumer:
         self._idle_ms = idle_ms
         self._rebuilding_seconds = rebuilding_seconds
         self._cursors: dict[str, bytes] = {}
+        self._is_sharded = False
+        """Whether Redis refused a command with keys of several orgs."""
         self._key = stream_key if group == LEDGER_GROUP else traces_key
 
     async def join(self, orgs: Sequence[str]) -> None:
@@ -92,13 +94,17 @@ class Consumer:
 
     async def read(self, blocking: Redis, orgs: Sequence[str], *, count: int, block_ms: int) -> list[StreamEntry]:
         """Read new entries; [] if none arrived within `block_ms`. `blocking` is a connection for this read alone."""
-        if blocking.is_cluster and len(orgs) > 1:
+        if len(orgs) > 1 and (blocking.is_cluster or self._is_sharded):
             return await self._poll(blocking, orgs, count, block_ms)
         keys = [self._key(org) for org in orgs]
-        reply = await blocking.call(
-            *("XREADGROUP", "GROUP", self._group, self._name, "COUNT", count, "BLOCK", block_ms),
-            *("STREAMS", *keys, *([">"] * len(keys))),
-        )
+        words = ("XREADGROUP", "GROUP", self._group, self._name, "COUNT", count, "BLOCK", block_ms)
+        try:
+            reply = await blocking.call(*words, "STREAMS", *keys, *([">"] * len(keys)))
+        except RedisError as error:
+            if not str(error).startswith("CROSSSLOT"):
+                raise
+            self._is_sharded = True  # a Cluster of one node, or behind a proxy that hides it
+            return []
         org_of = dict(zip((key.encode() for key in keys), orgs, strict=True))
         return [entry for key, items in reply or () for entry in _entries(org_of[key], items)]
 
