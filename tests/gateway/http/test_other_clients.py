@@ -155,6 +155,18 @@ async def test_the_access_log_has_the_error_of_a_stream(bench: Bench) -> None:
     assert [(line.status, line.error) for line in lines] == [(200, "engine_error")]
 
 
+async def test_the_access_log_has_what_never_became_a_request(bench: Bench) -> None:
+    lines = logged(bench)
+    for data in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000 + b"\r\n\r\n"):
+        peer = await bench.connect()
+        await peer.send(data)
+        await peer.code()
+        assert await peer.is_closed()
+    bench.parts.access.flush()
+    found = [(line.method, line.path, line.status, line.error) for line in lines]
+    assert found == [("-", "-", 400, "invalid_http"), ("-", "-", 431, "request_headers_too_large")]
+
+
 async def test_the_access_log_says_that_a_client_did_not_wait(bench: Bench) -> None:
     lines = logged(bench)
     bench.pipeline.answer = hang

@@ -62,3 +62,10 @@ def test_a_null_for_a_name_is_refused_with_the_problems_of_every_type_of_message
 def test_other_nulls_of_a_message_are_taken() -> None:
     nulls = dict.fromkeys(("refusal", "audio", "function_call", "tool_calls", "annotations", "tool_call_id"))
     check_messages([{"role": "assistant", "content": None, **nulls}, {"role": "tool", "content": "x", "name": None}])
+
+
+@pytest.mark.parametrize("arguments", [None, {}, 7])
+def test_the_arguments_of_a_call_are_a_string(arguments: Any) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    with pytest.raises(VLLMError, match="arguments"):
+        check_messages([{"role": "assistant", "content": None, "tool_calls": [call]}])

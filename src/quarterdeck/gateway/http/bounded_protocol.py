@@ -201,6 +201,10 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self.transport.write(STATUS_LINE[error.status] + error_responses.closing(error))
         self.transport.close()
+        self._refused(error)
+
+    def _refused(self, error: APIError) -> None:
+        """Called for what never became a request, once it is answered."""
 
 
 def _without_chunks(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:

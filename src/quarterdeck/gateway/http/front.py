@@ -15,7 +15,7 @@ from typing import Any, cast
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from quarterdeck.errors import ServiceUnavailableError
+from quarterdeck.errors import APIError, ServiceUnavailableError
 from quarterdeck.gateway.http import error_responses
 from quarterdeck.gateway.http.bounded_protocol import MAX_HEAD_BYTES, BoundedProtocol
 from quarterdeck.gateway.http.connections import MAX_LINGERING, Connections
@@ -215,6 +215,9 @@ class FrontProtocol(BoundedProtocol):
             if self._answering is None:
                 self._next_exchange = self.loop.create_future()
                 await self._next_exchange
+
+    def _refused(self, error: APIError) -> None:
+        self._lifecycle.log_refusal(error)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         cycle.keep_alive = cycle.keep_alive and self._lifecycle.keep_alive_seconds > 0

@@ -90,6 +90,12 @@ class RequestLifecycle:
         self._access.close(record)
         return True
 
+    def log_refusal(self, error: APIError) -> None:
+        """A line for what the server refused before it was a request: a head that is malformed, too large or late."""
+        record = self._access.open("-", "-")
+        record.status, record.error = error.status, error.code
+        self._access.close(record)
+
     @property
     def keep_alive_seconds(self) -> float:
         """The setting in force."""

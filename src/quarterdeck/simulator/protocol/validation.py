@@ -92,6 +92,7 @@ def check_messages(messages: list[dict[str, Any]]) -> None:
                 type="Bad Request",
                 param=f"body.messages.{index}.tool_calls",
             )
+        _check_calls(message)
 
 
 def _check_nulls(index: int, message: dict[str, Any]) -> None:
@@ -101,6 +102,22 @@ def _check_nulls(index: int, message: dict[str, Any]) -> None:
         raise _no_message_of_the_union(index, role, "name")
     if "content" in message and message["content"] is None and role in ("developer", "system", "user", "tool"):
         raise _no_message_of_the_union(index, role, "content")
+
+
+def _check_calls(message: dict[str, Any]) -> None:
+    """vLLM reads an assistant's calls late, and names their place in the list only."""
+    for index, call in enumerate(message.get("tool_calls") or ()):
+        function = call.get("function")
+        if call.get("type", "function") != "function" or not isinstance(function, dict):
+            continue
+        if "arguments" in function and not isinstance(function["arguments"], str):
+            where = f"('body', {index}, 'ChatCompletionMessageFunctionToolCallParam', 'function', 'arguments')"
+            raise VLLMError(
+                f"1 validation error:\n  {{'type': 'string_type', 'loc': {where}, "
+                "'msg': 'Input should be a valid string'}",
+                type="Bad Request",
+                param=f"body.{index}.ChatCompletionMessageFunctionToolCallParam.function",
+            )
 
 
 def _no_message_of_the_union(index: int, role: str, field: str) -> VLLMError:
@@ -156,6 +173,13 @@ def check_tools(request: ChatRequest) -> None:
             "`tools` must not be an empty array. Either provide at least one tool or omit the field entirely.", "tools"
         )
     for index, tool in enumerate(request.tools or ()):
+        if tool.get("type") != "function":
+            raise VLLMError(
+                f"1 validation error:\n  {{'type': 'literal_error', 'loc': ('body', 'tools', {index}, 'type'), "
+                "'msg': \"Input should be 'function'\"}",
+                type="Bad Request",
+                param=f"body.tools.{index}.type",
+            )
         if not isinstance(tool.get("function"), dict) or not isinstance(tool["function"].get("name"), str):
             raise VLLMError(
                 f"1 validation error:\n  {{'type': 'missing', 'loc': ('body', 'tools', {index}, 'function', 'name'), "
