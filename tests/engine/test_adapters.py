@@ -129,6 +129,16 @@ async def test_an_adapter_without_files_never_reaches_the_engine_and_is_loaded_o
     assert adapters.failures("chat", "a") == {}
 
 
+async def test_the_copy_is_made_while_the_model_still_loads(
+    adapters: Adapters, replicas: FakeReplicas, folder: str
+) -> None:
+    adapters.desire("chat", "pirate", Path(folder))
+    await adapters.reconcile({})
+    shutil.rmtree(folder)
+    await adapters.reconcile({"chat": [A]})
+    assert replicas.names() == ["load a pirate"]
+
+
 async def test_a_source_that_is_moved_away_changes_nothing(
     adapters: Adapters, replicas: FakeReplicas, folder: str
 ) -> None:

@@ -101,11 +101,6 @@ class AdapterStore:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def public_name(engine_name: str) -> str:
-    """The name that callers use."""
-    return engine_name.partition(MARK)[0]
-
-
 def _weights(source: Path) -> Path:
     if not (source / CONFIG).is_file():
         raise AdapterFilesError(f"its folder has no {CONFIG}")

@@ -188,13 +188,15 @@ class Adapters:
                     await self._unload(replica, adapter.engine_name)
 
     async def reconcile(self, replicas: Mapping[str, Sequence[Replica]]) -> None:
-        """Load missing adapters into each replica, unload replaced ones, forget ended replicas."""
+        """Load missing adapters into each replica, unload replaced ones, forget ended replicas. Copies are made while a
+        model still loads."""
         async with self._changing:
             alive = {replica.key for of_model in replicas.values() for replica in of_model}
             self._loaded = {key: loaded for key, loaded in self._loaded.items() if key in alive}
             await self._notice_missing_copies()
-            for model, of_model in replicas.items():
-                for desired in list(self._desired.get(model, {}).values()):
+            for model, wanted in self._desired.items():
+                of_model = replicas.get(model, ())
+                for desired in list(wanted.values()):
                     await self._keep_copy(model, desired, of_model)
                     if desired.copy is not None:
                         for replica in of_model:
