@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -87,3 +88,31 @@ async def test_a_setting_that_needs_a_restart_is_logged_once(bench: Bench, caplo
     bench.path.write_text(GOOD.format("one") + "    engine: {source: ./one}\nlimits: {max_tokens: 5}\n")
     assert await bench.outcome() == "applied"
     assert caplog.messages.count(line) == 1
+
+
+async def test_a_part_that_refuses_a_configuration_keeps_the_gateway_as_it_was(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever its error is: none may end the gateway, or leave half of a file in force."""
+    apply = bench.subject._apply
+
+    def refuse_other(config: Config) -> None:
+        apply(config)
+        if config.models[0].name == "other":
+            raise ValueError("embedded null byte")
+
+    bench.subject._apply = refuse_other
+    bench.path.write_text(GOOD.format("other"))
+    assert await bench.outcome() == "refused"
+    assert bench.subject.error == "embedded null byte"
+    assert [config.models[0].name for config in bench.applied] == ["other", "one"]
+    bench.path.write_text(GOOD.format("third"))
+    assert await bench.outcome() == "applied"
+    assert bench.subject.error is None and bench.applied[-1].models[0].name == "third"
+
+
+async def test_a_pipe_in_place_of_the_file_is_refused(bench: Bench) -> None:
+    bench.path.unlink()
+    os.mkfifo(bench.path)
+    assert await bench.outcome() == "refused"
+    assert "not a regular file" in (bench.subject.error or "")

@@ -1,5 +1,6 @@
 """Reading quarterdeck.yaml: values, and errors with their lines."""
 
+import os
 from decimal import Decimal
 from pathlib import Path
 
@@ -148,6 +149,61 @@ def test_a_missing_field_is_named_with_the_line_of_its_block() -> None:
 )
 def test_what_is_no_yaml_for_us_is_a_config_error_as_well(text: str) -> None:
     with pytest.raises(ConfigError, match=r"quarterdeck\.yaml"):
+        parse(text)
+
+
+LAUGHS = {
+    "lists": "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+    + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 20)),
+    "merges": "a0: &a0 {x: 1}\n"
+    + "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 20)),
+    "models": "x: &x [1, 2, 3, 4, 5, 6, 7, 8, 9]\ny: &y [*x, *x, *x, *x, *x, *x, *x, *x, *x]\n"
+    + "z: &z [*y, *y, *y, *y, *y, *y, *y, *y, *y]\nmodels: ["
+    + ", ".join(["*z"] * 500)
+    + "]\n",
+}
+
+
+@pytest.mark.parametrize("text", LAUGHS.values(), ids=LAUGHS.keys())
+@pytest.mark.timeout(10)
+def test_aliases_that_stand_for_a_billion_values_are_refused_unexpanded(text: str) -> None:
+    with pytest.raises(ConfigError, match="once its aliases are expanded"):
+        parse(text)
+
+
+def test_an_alias_may_be_used_often() -> None:
+    config = parse(
+        "models:\n"
+        + "  - {name: m0, price: &price {input: '1', output: '2'}, endpoints: &where [{url: 'http://h'}]}\n"
+        + "".join(f"  - {{name: m{n}, price: *price, endpoints: *where}}\n" for n in range(1, 300))
+    )
+    assert len(config.models) == 300
+
+
+def test_of_many_problems_the_first_are_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse("models:\n" + "  - {name: a, endpoints: [{url: 'http://h', no: 1}]}\n" * 5000)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 51 and lines[-1].endswith("more problems")
+
+
+def test_only_a_regular_file_of_bounded_size_is_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    (tmp_path / "large.yaml").write_text("# " + "x" * 1024 * 1024)
+    for path, why in (
+        (pipe, "not a regular file"),
+        (tmp_path / "large.yaml", "larger than"),
+        (Path("/dev/zero"), "not a regular file"),
+        (Path("a\0b"), "null byte"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            load(path)
+
+
+def test_a_path_with_a_nul_is_refused_with_its_line() -> None:
+    text = 'models:\n  - name: a\n    endpoints:\n      - {url: "http://h", api_key_file: "/run/\\0key"}\n'
+    with pytest.raises(ConfigError, match=r"quarterdeck\.yaml:4: .*NUL"):
         parse(text)
 
 

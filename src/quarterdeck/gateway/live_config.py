@@ -40,15 +40,26 @@ class ConfigReloader:
         while True:
             try:
                 config = await self._source.changed()
-            except ConfigError as error:
-                self.error = str(error)
+                self._put_in_force(config)
+            except Exception as error:  # a door: whatever is wrong with a file, the gateway goes on with the one it has
+                self.error = str(error) or type(error).__name__
                 self._on_outcome("refused")
-                log.error("invalid configuration refused, keeping the previous one: %s", error)
+                is_expected = isinstance(error, ConfigError)
+                log.error(
+                    "invalid configuration refused, keeping the previous one: %s", error, exc_info=not is_expected
+                )
                 continue
             before, self._config = self._config, config
-            self._apply(config)
             self.error = None
             self._on_outcome("applied")
             log.info("configuration reloaded: %d models", len(config.models))
             for change in changes_needing_restart(before, config):
                 log.warning("setting %s changed; needs a restart of the %s", change.setting, change.process)
+
+    def _put_in_force(self, config: Config) -> None:
+        """Whole, or not at all: where a part refuses it, the parts that have adopted it get the previous one back."""
+        try:
+            self._apply(config)
+        except Exception:
+            self._apply(self._config)
+            raise

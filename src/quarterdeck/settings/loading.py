@@ -11,6 +11,14 @@ import yaml
 from pydantic import ValidationError
 
 from quarterdeck.settings.config import Config, DuplicateNameError, MisplacedValueError
+from quarterdeck.settings.files import read_file
+
+MAX_BYTES = 1024 * 1024
+"""Of the file: as much as a ConfigMap holds."""
+MAX_NODES = 200_000
+"""Values in the file, with its aliases expanded: more than a megabyte of text can hold without them."""
+MAX_PROBLEMS = 50
+"""Problems that are reported by line."""
 
 
 class ConfigError(ValueError):
@@ -20,7 +28,7 @@ class ConfigError(ValueError):
 def load(path: Path) -> Config:
     """Read and validate the file. Raises ConfigError with a line `file:line: location: problem` for each problem."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, MAX_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     return parse(text, path.name)
@@ -29,8 +37,13 @@ def load(path: Path) -> Config:
 def parse(text: str, filename: str = "quarterdeck.yaml") -> Config:
     """Validate the text of a quarterdeck.yaml; `filename` appears in messages only. Raises ConfigError."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if _size(node, {}) > MAX_NODES:  # before anything walks it: ten lines of aliases can stand for a billion nodes
+            raise ConfigError(f"{filename}: more than {MAX_NODES} values once its aliases are expanded")
+        data = loader.construct_document(node) if node is not None else None
+    except ConfigError:
+        raise
     except (ValueError, RecursionError) as error:  # an impossible date; a recursive document
         raise ConfigError(f"{filename}: {error}") from error
     except yaml.YAMLError as error:
@@ -40,7 +53,7 @@ def parse(text: str, filename: str = "quarterdeck.yaml") -> Config:
     if not isinstance(data, dict):
         raise ConfigError(f"{filename}:1: expected a mapping with `models:`")
     try:
-        duplicates = _duplicate_keys(node)
+        duplicates = _duplicate_keys(node, set())
     except RecursionError as error:
         raise ConfigError(f"{filename}: the document is recursive or nested too deeply") from error
     if duplicates:
@@ -48,22 +61,46 @@ def parse(text: str, filename: str = "quarterdeck.yaml") -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError("\n".join(_line_of(problem, node, filename) for problem in error.errors())) from error
+        problems = error.errors(include_url=False)
+        lines = [_line_of(problem, node, filename) for problem in problems[:MAX_PROBLEMS]]
+        if len(problems) > MAX_PROBLEMS:
+            lines.append(f"{filename}: and {len(problems) - MAX_PROBLEMS} more problems")
+        raise ConfigError("\n".join(lines)) from error
+    except RecursionError as error:
+        raise ConfigError(f"{filename}: the document is recursive or nested too deeply") from error
 
 
-def _duplicate_keys(node: yaml.Node | None) -> list[tuple[str, int]]:
+def _size(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """How many nodes this one stands for, aliases expanded. `known`: sizes by the node's identity; -1 while it is being
+    counted. Raises ValueError for a node that contains itself."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    size = known.get(id(node))
+    if size is None:
+        known[id(node)] = -1
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        size = known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    elif size < 0:
+        raise ValueError("the document is recursive")
+    return size
+
+
+def _duplicate_keys(node: yaml.Node | None, seen_nodes: set[int]) -> list[tuple[str, int]]:
     """Return duplicate keys with their lines. YAML itself silently keeps the last of two equal keys."""
     found: list[tuple[str, int]] = []
+    if id(node) in seen_nodes:  # an alias
+        return found
+    seen_nodes.add(id(node))
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
             if key.value in seen:
                 found.append((key.value, key.start_mark.line + 1))
             seen.add(key.value)
-            found += _duplicate_keys(value)
+            found += _duplicate_keys(value, seen_nodes)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            found += _duplicate_keys(value)
+            found += _duplicate_keys(value, seen_nodes)
     return found
 
 

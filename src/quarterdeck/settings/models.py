@@ -69,6 +69,8 @@ class EndpointConfig(BaseModel):
 
     @model_validator(mode="after")
     def _has_one_key(self) -> Self:
+        if self.api_key_file and "\0" in self.api_key_file:
+            raise ValueError("`api_key_file` contains a NUL character")
         if self.api_key_env and self.api_key_file:
             raise ValueError("set only one of `api_key_env` and `api_key_file`")
         return self

@@ -5,16 +5,22 @@ mounted from a ConfigMap.
 """
 
 import asyncio
+import contextlib
+import errno
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from quarterdeck.settings.config import Config
-from quarterdeck.settings.loading import load
+from quarterdeck.settings.loading import ConfigError, load
 
 POLL_SECONDS = 1.0
 """Between two looks at the file's modification time. A reload within a second needs no inotify."""
 
+_TRANSIENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
+"""Errors after which the same file may be readable."""
 _Stamp = tuple[int, int, int]
 
 
@@ -46,14 +52,18 @@ class FileSource:
 
     def read(self) -> Config:
         self._seen = _stamp(self._path)  # before the file is read: a change in between is seen by the next poll
-        return load(self._path)
+        try:
+            return load(self._path)
+        except ConfigError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _TRANSIENT:
+                self._seen = None  # for the next poll
+            raise
 
     async def changed(self) -> Config:
         while not await self._refreshed():
             if await asyncio.to_thread(_stamp, self._path) != self._seen:
                 break
-        # In a thread: parsing a long file would hold up every stream of this loop.
-        return await asyncio.to_thread(self.read)
+        return await _in_thread(self.read)
 
     def refresh(self) -> None:
         self._is_due.set()
@@ -67,6 +77,30 @@ class FileSource:
             return False
         self._is_due.clear()
         return True
+
+
+async def _in_thread(read: Callable[[], Config]) -> Config:
+    """Read in a thread: parsing a long file would hold up every stream of this loop. The thread is a daemon, unlike
+    those of `asyncio.to_thread`, so that the process can exit while a file system does not answer."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[Config] = loop.create_future()
+
+    def finish(set_it: Callable[[Any], None], value: Any) -> None:
+        if not result.done():  # cancelled
+            set_it(value)
+
+    def run() -> None:
+        # Broad: whatever it is, the caller gets it.
+        outcome: tuple[Callable[[Any], None], Any]
+        try:
+            outcome = (result.set_result, read())
+        except Exception as error:
+            outcome = (result.set_exception, error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is about to exit
+            loop.call_soon_threadsafe(finish, *outcome)
+
+    threading.Thread(target=run, name="configuration", daemon=True).start()
+    return await result
 
 
 def _stamp(path: Path) -> _Stamp | None:

@@ -10,7 +10,6 @@ that stays in the set keeps its load and its breaker.
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Protocol
 
 import msgspec
@@ -20,6 +19,7 @@ from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.http_connection import Timeouts, UpstreamError
 from quarterdeck.net.http_origin import Origin, request_head
 from quarterdeck.settings.config import Config
+from quarterdeck.settings.files import read_file
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.models import EndpointConfig, ModelConfig
 
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 POLL_TIMEOUTS = Timeouts(connect=2.0, first_byte=5.0, idle=5.0)
+MAX_KEY_BYTES = 64 * 1024
+"""Of an `api_key_file`."""
 MAX_LISTING_BYTES = 4 * 1024 * 1024
 
 Index = Mapping[str, tuple[Endpoint, ...]]
@@ -130,7 +132,7 @@ class StaticEndpoints:
         """Stripped: a secret read from a file often ends with a line break."""
         if endpoint.api_key_file is not None:
             try:
-                return Path(endpoint.api_key_file).read_text(encoding="ascii").strip() or None
+                return read_file(endpoint.api_key_file, MAX_KEY_BYTES).decode("ascii").strip() or None
             except (OSError, UnicodeDecodeError) as error:
                 # Never the decoding error itself: it quotes the file's content.
                 why = error.strerror if isinstance(error, OSError) else "not ASCII"
