@@ -100,3 +100,17 @@ async def test_the_best_endpoint_of_a_model_speaks_for_it(state: Any) -> None:
     bench.endpoints.endpoints = [endpoint("a", state="draining"), endpoint("b", state=state, detail="why")]
     model = (await bench.subject.report()).models["chat"]
     assert (model.state, model.detail) == (state, "why")
+
+
+async def test_a_report_is_held_for_a_second_unless_a_drain_or_a_reload_comes() -> None:
+    bench = Bench()
+    first = await bench.subject.held_report()
+    bench.endpoints.endpoints = []
+    assert await bench.subject.held_report() is first
+    bench.error = "quarterdeck.yaml:1: wrong"
+    assert (await bench.subject.held_report()).parts["config"].startswith("invalid")
+    bench.is_draining = True
+    assert (await bench.subject.held_report()).status == "draining"
+    bench.is_draining, bench.error = False, None
+    bench.now += 1
+    assert (await bench.subject.held_report()).status == "starting"

@@ -46,6 +46,12 @@ async def test_metrics_are_refreshed_before_they_are_rendered() -> None:
     assert answer.headers["content-type"].startswith("text/plain")
 
 
+async def test_metrics_are_refreshed_once_a_second() -> None:
+    async with client_of() as client:
+        answers = await asyncio.gather(*[client.get("/metrics") for _ in range(20)])
+    assert {answer.text for answer in answers} == {"refreshed 1\n"}
+
+
 async def test_other_paths_and_methods() -> None:
     async with client_of() as client:
         assert (await client.get("/nowhere")).status_code == 404

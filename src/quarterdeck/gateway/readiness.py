@@ -65,6 +65,17 @@ class Readiness:
     _until: float = 0.0
     _probing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _have_answered: bool = False
+    _report: tuple[float, tuple[bool, str | None], Report] | None = None
+
+    async def held_report(self) -> Report:
+        """The last report, if it is at most HELD_SECONDS old and neither a drain nor a reload has come since: the route
+        needs no key, and a report walks all models and endpoints."""
+        state = (self.is_draining(), self.config_error())
+        held = self._report
+        if held is None or self.clock() >= held[0] or held[1] != state:
+            report = await self.report()
+            held = self._report = (self.clock() + HELD_SECONDS, state, report)
+        return held[2]
 
     async def report(self) -> Report:
         stores = await self._stores()

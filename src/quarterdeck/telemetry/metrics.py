@@ -6,6 +6,7 @@ because a label may come from a caller; further ones are summed under `other`.
 """
 
 import collections
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
@@ -20,6 +21,8 @@ Number = int | float
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Content type of `Metrics.render`."""
 
+HELD_SECONDS = 1.0
+"""How long a rendered scrape is reused. Prometheus scrapes every 15 s or so."""
 MAX_SERIES = 2000
 """Most label sets of a family; a histogram of fifteen buckets then holds 0.6 MB."""
 
@@ -154,6 +157,8 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self._families: list[Counter | Gauge | Histogram] = []
         self._flushers: list[Callable[[], None]] = []
+        self._held: bytes | None = None
+        self._held_at = 0.0
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
@@ -194,6 +199,14 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         return (family.collect() for family in self._families)
 
+    def scrape(self) -> bytes:
+        """Return the body of `GET /metrics`, which needs no key: rendered at most once in HELD_SECONDS, as it takes
+        milliseconds in which no request is served."""
+        now = time.monotonic()
+        if self._held is None or now - self._held_at >= HELD_SECONDS:
+            self._held, self._held_at = self.render(), now
+        return self._held
+
     def render(self) -> bytes:
-        """Return the body of `GET /metrics`."""
+        """Render all families in the text format, now."""
         return generate_latest(self._registry)

@@ -1,12 +1,13 @@
 """The worker's own port: liveness, readiness and metrics. Plain ASGI, without authentication."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
 from quarterdeck.net.asgi import Receive, Scope, Send, send_response
-from quarterdeck.telemetry.metrics import CONTENT_TYPE
+from quarterdeck.telemetry.metrics import CONTENT_TYPE, HELD_SECONDS
 
 CHECK_SECONDS = 2.0
 """A part whose check takes longer counts as unavailable."""
@@ -27,6 +28,9 @@ class StatusApp:
         self._refresh = refresh
         self._render = render
         self._check_seconds = check_seconds
+        self._refreshing = asyncio.Lock()
+        self._held: bytes | None = None
+        self._held_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,10 +44,18 @@ class StatusApp:
             is_ready = all(state == "ok" for state in parts.values())
             await _send(send, 200 if is_ready else 503, _json({"ready": is_ready, "parts": parts}))
         elif scope["path"] == "/metrics":
-            await self._refresh()
-            await _send(send, 200, self._render(), CONTENT_TYPE)
+            await _send(send, 200, await self._metrics(), CONTENT_TYPE)
         else:
             await _send(send, 404, _json({"status": "not_found"}))
+
+    async def _metrics(self) -> bytes:
+        """At most once in HELD_SECONDS, whoever asks: a refresh calls Redis for every organisation."""
+        async with self._refreshing:
+            now = time.monotonic()
+            if self._held is None or now - self._held_at >= HELD_SECONDS:
+                await self._refresh()
+                self._held, self._held_at = self._render(), now
+            return self._held
 
     async def _parts(self) -> dict[str, str]:
         states = await asyncio.gather(*(self._state(check) for check in self._checks.values()))

@@ -3,6 +3,7 @@
 from tests.gateway.fakes import Client, parts
 
 from quarterdeck.gateway.app import create_app
+from quarterdeck.telemetry.metrics import HELD_SECONDS
 
 
 async def test_health_asks_nobody() -> None:
@@ -31,6 +32,19 @@ async def test_metrics_are_prometheus_text() -> None:
     answer = await Client(app, key=None).get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert b'quarterdeck_http_requests_total{http_status="200",route="/healthz"} 1.0' in answer.body
+
+
+async def test_metrics_are_rendered_once_a_second_however_often_they_are_scraped() -> None:
+    made = parts()
+    app = create_app(made)
+    renders = []
+    render = made.metrics.render
+    made.metrics.render = lambda: renders.append(1) or render()  # type: ignore[method-assign,func-returns-value]
+    answers = [await Client(app, key=None).get("/metrics") for _ in range(50)]
+    assert len(renders) <= 2, "the test may take longer than a second"
+    made.metrics._held_at -= HELD_SECONDS
+    later = await Client(app, key=None).get("/metrics")
+    assert b'route="/metrics"' in later.body and answers[0].body != later.body
 
 
 async def test_a_head_request_is_answered() -> None:

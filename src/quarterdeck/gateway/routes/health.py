@@ -18,11 +18,11 @@ async def retrieve_health() -> Response:
 @router.api_route("/readyz", methods=["GET", "HEAD"])
 async def retrieve_readiness(parts: PartsDep) -> Response:
     """Readiness: 200 if this gateway can serve requests, else 503; with the state of each part and model."""
-    report = await parts.readiness.report()
+    report = await parts.readiness.held_report()
     return json_response(report.as_dict(), 200 if report.is_ready else 503)
 
 
 @router.api_route("/metrics", methods=["GET", "HEAD"])
 async def retrieve_metrics(parts: PartsDep) -> Response:
     """Metrics in Prometheus' text format."""
-    return Response(parts.metrics.render(), media_type=CONTENT_TYPE)
+    return Response(parts.metrics.scrape(), media_type=CONTENT_TYPE)
