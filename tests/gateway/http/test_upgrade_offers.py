@@ -1,6 +1,7 @@
 """Offers to upgrade a connection are ignored, and no byte of a body is parsed as a request."""
 
 import asyncio
+import random
 import shutil
 from pathlib import Path
 
@@ -145,3 +146,47 @@ async def test_the_jdk_client_posts_with_its_default_settings(bench: Bench) -> N
     output, _ = await process.communicate()
     assert output.decode().split() == ["200", "HTTP_1_1", '{"ok":true}'] * 3
     assert [len(body) for _, body in bench.pipeline.calls] == [2, 200_000, 2]
+
+
+async def test_an_offer_over_http_1_0_keeps_its_body(bench: Bench) -> None:
+    peer = await bench.connect()
+    offer = b"connection: upgrade\r\nupgrade: h2c\r\ncontent-length: %d\r\n\r\n" % len(SMUGGLED)
+    await peer.send(HEAD.replace(b"HTTP/1.1", b"HTTP/1.0") + offer + SMUGGLED)
+    answer = await peer.reader.read()
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert [body for _, body in bench.pipeline.calls] == [SMUGGLED]
+
+
+async def test_a_head_with_an_offer_is_bounded_like_any(bench: Bench, offer: bytes) -> None:
+    peer = await bench.connect()
+    await peer.send(HEAD + offer + b"x-a: " + b"a" * 70_000 + b"\r\ncontent-length: 2\r\n\r\n{}")
+    assert await peer.code() == (431, "request_headers_too_large")
+    assert await peer.is_closed()
+
+
+async def test_hundreds_of_offers_in_one_piece_are_answered_in_order(bench: Bench, offer: bytes) -> None:
+    peer = await bench.connect()
+    bodies = [b'{"n":%d}' % n for n in range(500)]
+    await peer.send(b"".join(request_with(offer, body, chunked=n % 3 == 0) for n, body in enumerate(bodies)))
+    for _ in bodies:
+        assert await peer.answer() == (200, {"ok": True})
+    assert [body for _, body in bench.pipeline.calls] == bodies
+
+
+async def test_any_mix_of_requests_in_any_pieces_is_read_as_without_the_offers(bench: Bench) -> None:
+    pick = random.Random(7)
+    for _ in range(10):
+        bodies = [pick.choice([SMUGGLED, REQUEST, b"{}", b"x" * pick.randrange(1, 5000)]) for _ in range(6)]
+        offers = [pick.choice([b"", *OFFERS.values()]) for _ in bodies]
+        requests = zip(offers, bodies, strict=True)
+        data = b"".join(request_with(offer, body, chunked=pick.random() < 0.5) for offer, body in requests)
+        peer = await bench.connect()
+        while data:
+            size = pick.choice([1, 10, 200, 4000, 100_000])
+            await peer.send(data[:size])
+            data = data[size:]
+            await asyncio.sleep(0)
+        for _ in bodies:
+            assert await peer.answer() == (200, {"ok": True})
+        assert [body for _, body in bench.pipeline.calls] == bodies
+        bench.pipeline.calls.clear()
