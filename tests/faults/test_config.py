@@ -51,8 +51,8 @@ async def test_a_time_out_that_is_changed_holds_from_then_on(stack: Stack) -> No
     await stack.configure(stack.configuration(first_token_timeout_seconds=0.3))
     async with stack.client(key) as client:
         await stack.fault(stack.a, "slow=1s", count=1)
-        answer = await ask(client, Shape("chat"), "mixed-one")
-    # Under the time-out before (2 s) the answer would have arrived after a second.
+        answer = await ask(client, Shape("chat", stream=True), "mixed-one")
+    # With the previous value (2 s) the first event would have arrived after a second.
     assert answer.outcome == "504 engine_timeout"
     await stack.all_settled()
     ledger_check.check([answer], await stack.rows(key))
