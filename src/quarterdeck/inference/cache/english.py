@@ -56,9 +56,9 @@ THANKS = re.compile(r", (?:please|thanks|thank you)$")
 _NAME = r"(?:[A-Z][a-z]+ )*[A-Z][a-z]+"
 _DONE = (
     "reset|install|uninstall|sort|cancel|delete|remove|create|add|open|close|connect|disconnect|encrypt|decrypt|convert|update"
-    "|upgrade|configure|enable|disable|undo|export|import|download|upload|make|get|fix|cook|boil|fry|bake|copy|move|rename"
+    "|upgrade|configure|enable|disable|undo|export|import|download|upload|make|fix|cook|boil|fry|bake|copy|move|rename"
     "|merge|reverse|build|send|share|save|pay|contact|order|book|clean|replace|calculate|compute|parse|split|join|deploy"
-    "|start|stop|restart|lower|raise|renew|dispute|mount|migrate|subtract|cut|clear|count|filter"
+    "|start|stop|restart|lower|raise|renew|dispute|mount|migrate|subtract|clear|filter"
 )
 """What is done with an object. "How do I look?" does not ask how to look."""
 BEGINNINGS = _rules(
