@@ -102,9 +102,27 @@ def test_too_little_and_too_much_is_not_known_again(text: str) -> None:
     assert normalize(text) is None
 
 
-@given(st.text(max_size=200))
+@pytest.mark.parametrize("text", ["`a`1 is what it says", "'a' '1'2 and more", 'what is "a"\u0661 in Rome?'])
+def test_a_digit_after_a_quotation_is_part_of_the_text(text: str) -> None:
+    assert normalize(text) == text.rstrip("?")
+
+
+_PARTS = st.sampled_from(
+    ["`", "'", '"', "1", "a", " ", "what is ", "how do I add ", "?", ".", "please, ", "5 km", "’s "]
+)
+
+
+@given(st.text(max_size=200) | st.lists(_PARTS).map("".join))
 def test_normalizing_is_deterministic(text: str) -> None:
     assert normalize(text) == normalize(text)
+
+
+@given(st.lists(_PARTS).map("".join))
+def test_what_is_normalized_keeps_its_numbers_and_quotations(text: str) -> None:
+    found = normalize(text)
+    if found is not None:
+        for sign in '`"1':
+            assert found.count(sign) == text.count(sign)
 
 
 @given(st.text(st.characters(categories=["Ll"]), min_size=3, max_size=10), st.integers(), st.integers())

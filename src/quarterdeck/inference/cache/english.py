@@ -77,9 +77,9 @@ BEGINNINGS = _rules(
     (r"^what is the capital city of ", "what is the capital of "),
     (r"^who is the author of ", "who wrote "),
     (r"^who (?:is|was) the winner of (?=the )", "who won "),
-    (r"^(?:what is|explain) the meaning of (\x00\d+)$", r"what does \1 mean"),
-    (r"^translate (\x00\d+) to (?=[A-Z])", r"translate \1 into "),
-    (r"^how (?:do you say|do I say|to say) (\x00\d+) in ([A-Z][a-z]+)$", r"translate \1 into \2"),
+    (r"^(?:what is|explain) the meaning of (\x00\d+\x01)$", r"what does \1 mean"),
+    (r"^translate (\x00\d+\x01) to (?=[A-Z])", r"translate \1 into "),
+    (r"^how (?:do you say|do I say|to say) (\x00\d+\x01) in ([A-Z][a-z]+)$", r"translate \1 into \2"),
     (r"^(?:calculate|compute|how much is|what is) (?=-?\d[\d.]*(?: plus| minus| times| divided| percent|% of) )", "= "),
     (r"^(?:calculate|compute) ", "calculate "),
     (r"^(?:summarise|give me a summary of) ", "summarize "),
@@ -88,7 +88,7 @@ BEGINNINGS = _rules(
     (rf"^how many people live in ({_NAME})$", r"what is the population of \1"),
     (r"^(?:am I allowed to|May I) ", "may I "),
 )
-"""Applied once each, in this order. \\x00 and a number stand for a quotation."""
+"""Applied once each, in this order. A number between \\x00 and \\x01 stands for a quotation."""
 
 _NUMBER = r"(?<![\w.,/^-])(\d+(?:\.\d+)?)"
 SPELLINGS = _rules(

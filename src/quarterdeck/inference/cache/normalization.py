@@ -18,14 +18,14 @@ MIN_WORDS = 4
 _QUOTED = re.compile(r"`[^`]*`|\"[^\"]*\"|«[^»]*»|(?<!\w)'(?:[^']|(?<=\w)'(?=\w))+'(?!\w)")
 _LAYOUT = re.compile(r"[^\S ]|  |```")
 """Line breaks, tabs, double spaces: code and tables, where white space has a meaning."""
-_END = re.compile(r"(?<=\w)\?$|(?<=[^\W\d_]{2})\.$|(?<=\x00\d)\.$")
+_END = re.compile(r"(?<=[\w\x01])\?$|(?<=[^\W\d_]{2})\.$|(?<=\x01)\.$")
 """Not after another sign, a letter or a number: `cd ..` is not `cd`, and `1.` is not `1`."""
-_PLACE = re.compile(r"\x00(\d+)")
+_PLACE = re.compile(r"\x00(\d+)\x01")
 
 
 def normalize(text: str) -> str | None:
     """The question in its normalized form. None: the text is too long or too short to be matched."""
-    if len(text) > MAX_CHARACTERS or "\x00" in text:
+    if len(text) > MAX_CHARACTERS or "\x00" in text or "\x01" in text:
         return None
     text = text.strip()
     if _LAYOUT.search(text) is None:
@@ -38,7 +38,7 @@ def _rewrite(text: str) -> str:
 
     def set_aside(match: re.Match[str]) -> str:
         quotes.append(match[0])
-        return f"\x00{len(quotes) - 1}"
+        return f"\x00{len(quotes) - 1}\x01"
 
     plain = _QUOTED.sub(set_aside, text)
     is_about_text = english.ABOUT_TEXT.search(plain) is not None
