@@ -33,6 +33,7 @@ RETRY_AFTER_SECONDS: Mapping[str, int] = {
     "engine_unavailable": 1,
     "limits_unavailable": 1,
     "overloaded": 1,
+    "records_unavailable": 1,
     "shutting_down": 1,
     # A model has to start, or a queue has to move.
     "model_not_ready": 5,

@@ -114,3 +114,13 @@ async def test_a_report_is_held_for_a_second_unless_a_drain_or_a_reload_comes() 
     bench.is_draining, bench.error = False, None
     bench.now += 1
     assert (await bench.subject.held_report()).status == "starting"
+
+
+async def test_a_gateway_whose_records_could_be_saved_nowhere_is_not_ready() -> None:
+    bench = Bench()
+    assert (await bench.status())[0]
+    bench.subject.can_record = lambda: False
+    bench.now += 2
+    report = await bench.subject.report()
+    assert not report.is_ready
+    assert report.parts["spool"].startswith("full")

@@ -24,6 +24,11 @@ class RecordSpool:
         self._unwritten: list[bytes] = []
         self._being_written = 0
         self._writing = asyncio.Lock()
+        self.is_full = False
+        """The disk has no room for records, and Redis does not take them either: what comes now could be recorded
+        nowhere but in space that is reserved for requests in flight."""
+        self.failures = 0
+        """How often the disk has refused records."""
 
     @property
     def in_memory(self) -> int:
@@ -43,9 +48,11 @@ class RecordSpool:
                 return
             self._being_written = len(lines)
             try:
-                await asyncio.to_thread(self._spool.append, lines)
+                if not await asyncio.to_thread(self._spool.append, lines):
+                    self._fill("%d records were written to reserved space", len(lines))
             except OSError as error:
                 self._unwritten = lines + self._unwritten
+                self._fill("%d records are in memory only", len(self._unwritten))
                 log.critical(
                     "could not write to the spool, %d records are in memory only: %s", len(self._unwritten), error
                 )
@@ -54,12 +61,36 @@ class RecordSpool:
                 self._being_written = 0
             self._on_spooled(len(lines))
 
+    def _fill(self, what: str, count: int) -> None:
+        self.failures += 1
+        if not self.is_full:
+            log.critical("the spool's disk is full, new requests are refused until there is room; " + what, count)
+        self.is_full = True
+
+    async def close(self) -> None:
+        """Give reserved space back."""
+        async with self._writing:
+            await asyncio.to_thread(self._spool.close)
+
+    async def reserve(self) -> None:
+        """Keep space on the disk for when it is full."""
+        if not await asyncio.to_thread(self._spool.reserve):
+            log.warning("no space could be reserved for the spool: its disk is nearly full")
+
     async def replay(self, settle: Callable[[Note], object]) -> None:
         """Pass what is in memory to `settle`, which returns at once; then settle what is on disk, file by file.
 
         Returns where Redis is away; lines settled by then are recognised the next time. Raises OSError where the folder
         cannot be read.
         """
+        was_full = self.is_full
+        if was_full:
+            try:  # a Redis that is out of memory or of disk answers, but writes nothing
+                await self._redis.call("SET", "quarterdeck:spool", "1", "EX", "10")
+            except (RedisUnavailableError, RedisError):
+                return
+            async with self._writing:
+                await asyncio.to_thread(self._spool.release_reserve)
         lines, self._unwritten = self._unwritten, []
         for line in lines:
             settle(msgspec.json.decode(line, type=Note))
@@ -73,6 +104,10 @@ class RecordSpool:
                     self._spool.put_back(taken)  # does nothing once it is removed
         except (RedisUnavailableError, RedisError):
             return
+        if was_full and not lines and not self._unwritten:  # else the next look shows whether they have arrived
+            self.is_full = False
+            await self.reserve()
+            log.info("all spooled records are in Redis, requests are admitted again")
 
     async def _replay_file(self, taken: Path) -> None:
         lines = await asyncio.to_thread(lambda: list(self._spool.read(taken)))

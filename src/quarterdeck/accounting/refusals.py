@@ -72,6 +72,13 @@ def _dollars(money: int) -> str:
     return f"${whole}.{part.rstrip('0').ljust(2, '0')}"
 
 
+def records_unavailable() -> ServiceUnavailableError:
+    """Neither Redis nor the spool's disk takes records: a request could be served, but not accounted for."""
+    return ServiceUnavailableError(
+        "Requests cannot be recorded at the moment. Please retry.", code="records_unavailable"
+    )
+
+
 def _subject(scope: str) -> str:
     kind, name, _ = split_scope(scope)
     return {"key": "this API key", "team": f"the team '{name}'"}.get(kind, "this organisation")

@@ -90,6 +90,21 @@ class Settlement:
         in_batches = sum(len(batch.records) for batch in (*self._batches, *self._sent))
         return in_batches + self._in_tasks + self._spool.in_memory
 
+    @property
+    def can_record(self) -> bool:
+        """Whether the record of another request would be safe: Redis or the disk has room for it."""
+        return not self._spool.is_full
+
+    @property
+    def spool_failures(self) -> int:
+        """How often the disk has refused records."""
+        return self._spool.failures
+
+    @property
+    def in_memory(self) -> int:
+        """Records that neither Redis nor the disk has taken."""
+        return self._spool.in_memory
+
     def begin(self, org: str, request_id: str, note: Callable[[], Note]) -> None:
         """The request is in flight: its reservation is renewed until its record is settled (`Leases.begin`)."""
         self._leases.begin(org, request_id, note)
@@ -126,6 +141,7 @@ class Settlement:
     async def run(self) -> None:
         """Renew reservations and replay the spool, until cancelled."""
         renewed = 0.0
+        await self._spool.reserve()
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(self._replay_seconds, self._renew_seconds))
@@ -136,6 +152,10 @@ class Settlement:
                 await self._spool.replay(lambda note: self._spawn(self._settle(note)))
             except OSError as error:
                 log.error("could not read the spool: %s", error)
+
+    async def close(self) -> None:
+        """Give the spool's reserved space back, after `drain`."""
+        await self._spool.close()
 
     async def drain(self) -> None:
         """Wait until every record passed to `settle` so far is in Redis or on disk.

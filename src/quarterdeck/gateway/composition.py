@@ -112,6 +112,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
         endpoints=endpoints,
         is_draining=lambda: callers.is_draining,
         config_error=lambda: reloader.error,
+        can_record=lambda: settlement.can_record,
     )
     app = create_app(
         Parts(
@@ -151,7 +152,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
             "migration": partial(_migrate, database, connectivity.migrated),
             "settlement": settlement.run,
             "configuration": reloader.run,
-            "spool": partial(_watch_spool, spool, metrics),
+            "spool": partial(_watch_spool, spool, settlement, metrics),
             "subscription": subscription.run,
             "key changes": follower.run,
             "endpoints": endpoints.run,
@@ -161,7 +162,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
         tasks=tasks,
         settlement=settlement,
         connectivity=connectivity,
-        connections=(authenticator.close, client.close, redis.close, database.close),
+        connections=(settlement.close, authenticator.close, client.close, redis.close, database.close),
         access=access,
     )
 
@@ -226,7 +227,10 @@ async def _migrate(database: Database, on_migrated: Callable[[], None]) -> None:
     await asyncio.Event().wait()
 
 
-async def _watch_spool(spool: Spool, metrics: GatewayMetrics) -> None:
+async def _watch_spool(spool: Spool, settlement: Settlement, metrics: GatewayMetrics) -> None:
+    failures = 0
     while True:
-        metrics.spool_waiting.set(await asyncio.to_thread(spool.waiting))
+        metrics.spool_waiting.set(await asyncio.to_thread(spool.waiting) + settlement.in_memory)
+        metrics.spool_failures.add((), settlement.spool_failures - failures)
+        failures = settlement.spool_failures
         await asyncio.sleep(SPOOL_POLL_SECONDS)

@@ -60,6 +60,7 @@ class Readiness:
     endpoints: Endpoints
     is_draining: Callable[[], bool]
     config_error: Callable[[], str | None]
+    can_record: Callable[[], bool] = lambda: True
     clock: Callable[[], float] = time.monotonic
     _held: dict[str, str] = field(default_factory=dict)
     _until: float = 0.0
@@ -87,10 +88,13 @@ class Readiness:
             self._have_answered
             and any(model.is_ready for model in models.values())
             and not (redis_is_needed and stores["redis"] != "ready")
+            and self.can_record()
         )
         error = self.config_error()
         config = "ready" if error is None else f"refused, keeping the previous one: {error.splitlines()[0]}"
         parts = {**stores, "config": config}
+        if not self.can_record():
+            parts["spool"] = "full: requests are refused, because their records could be saved nowhere"
         if self.is_draining():
             return Report(False, "draining", parts, models)
         is_whole = all(state == "ready" for state in parts.values()) and all(m.is_ready for m in models.values())

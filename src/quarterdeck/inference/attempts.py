@@ -258,6 +258,7 @@ class Attempts:
         try:
             await self._queues.enter(
                 served,
+                org=principal.org,
                 team=principal.team,
                 priority=principal.priority,
                 tokens=call.reserved.total,

@@ -16,7 +16,7 @@ from quarterdeck.accounting.local_limits import LocalLimits
 from quarterdeck.accounting.pricing import estimated_cost
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.rate_headers import rate_headers
-from quarterdeck.accounting.refusals import limits_unavailable, refusal_of
+from quarterdeck.accounting.refusals import limits_unavailable, records_unavailable, refusal_of
 from quarterdeck.accounting.reservations import Reservations
 from quarterdeck.accounting.scopes import ScopeSet
 from quarterdeck.accounting.settlement import Settlement
@@ -102,6 +102,9 @@ class Gate:
         `count_prompt` has the model's tokenizer count the prompt. It is called where the budget has no room for the
         upper bound, but may have for the exact count.
         """
+        if not self._settlement.can_record:
+            self.refused["records", "org"] += 1
+            raise records_unavailable()
         principal, may_count, until = head.principal, True, 0.0
         cache_key = lookup.redis_key if lookup is not None else None
         while True:

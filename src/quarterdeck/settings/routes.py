@@ -121,7 +121,7 @@ class HealthCheck(_Frozen):
 class QueueConfig(_Frozen):
     """The gateway's queue for models whose endpoints are all full.
 
-    Higher priorities go first. Within a priority, teams get their share regardless of how much they send. Every eighth
+    Higher priorities go first. Within a priority, each team of each organisation gets its share regardless of how much it sends. Every eighth
     slot goes to the request that has waited longest.
     """
 
@@ -139,4 +139,7 @@ class QueueConfig(_Frozen):
     heartbeat_seconds: PositiveFloat = 5
     """Seconds between two comments. Proxies close silent connections."""
     weights: dict[str, PositiveFloat] = Field(default_factory=dict)
-    """Relative share of a team, by team name; 1 if unset."""
+    """Relative share of a team, by team name; 1 if unset. Teams of other organisations are named `org/team`."""
+    max_org_priority: int = Field(default=0, ge=0, le=9)
+    """The highest priority of requests of other organisations than the platform's own, whose admins set priorities
+    themselves. 0: they go in turn with the platform's requests of priority 0."""

@@ -5,32 +5,134 @@ the same file; the lock ends with the process, so another can take the file of o
 removal replays a line twice, which the reader must recognise: records are idempotent by id.
 """
 
+import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
-WRITING, TAKEN, UNREADABLE = ".lines", ".taken", ".unreadable"
+WRITING, TAKEN, UNREADABLE, RESERVE = ".lines", ".taken", ".unreadable", ".reserve"
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
 """A file of this size is not appended to, because a replay reads it into memory whole."""
+RESERVED_BYTES = 4 * 1024 * 1024
+"""Kept free for the records of requests that are in flight when the disk fills up: 2,048 of them, and some to spare."""
+LEAST_RESERVED_BYTES = 16 * 1024
+"""On a disk that has no room for RESERVED_BYTES, a quarter is tried as long as it is no less than this."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Spool:
     """The spool folder, as one process uses it. All methods block: call them in a thread."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, reserved_bytes: int = RESERVED_BYTES) -> None:
         self._folder = folder
         self._path = self._new(WRITING)
         self._locks: dict[Path, int] = {}
+        self._reserved_bytes = reserved_bytes
+        self._reserve: int | None = None
+        """The descriptor of the file that keeps space free. It is locked for as long as this process lives."""
+        self._reserve_path = self._new(RESERVE)
+        self._reserve_left = self._reserve_at = 0
 
-    def append(self, lines: Sequence[bytes]) -> None:
-        """Write the lines and wait until they are on disk. A line contains no newline. Raises OSError."""
+    def append(self, lines: Sequence[bytes]) -> bool:
+        """Write the lines and wait until they are on disk. A line contains no newline. Raises OSError.
+
+        Returns False where the disk is full and they went into reserved space.
+        """
         data = b"".join(line + b"\n" for line in lines)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        while not self._append(data):
-            self._path = self._new(WRITING)
+        try:
+            while not self._append(data):
+                self._path = self._new(WRITING)
+        except OSError as error:
+            if error.errno not in _FULL or not self._append_reserved(data):
+                raise
+            return False
+        return True
+
+    def reserve(self) -> bool:
+        """Keep space for records that come when the disk is full, unless that is done already. Returns whether there
+        is any."""
+        if self._reserve is not None and self._reserve_path.suffix == RESERVE:
+            return True
+        self._forget_reserve()
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._drop_old_reserves()
+        try:
+            disk = os.statvfs(self._folder)
+        except OSError:
+            return False
+        # The database and Redis may be on the same disk.
+        size = min(self._reserved_bytes, disk.f_bavail * disk.f_frsize // 4)
+        while size >= max(1, min(LEAST_RESERVED_BYTES, self._reserved_bytes)):
+            path = self._new(RESERVE)
+            try:
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except OSError:
+                return False
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.posix_fallocate(descriptor, 0, size)
+            except OSError:
+                os.close(descriptor)
+                path.unlink(missing_ok=True)
+                size //= 4
+                continue
+            self._reserve, self._reserve_path, self._reserve_left, self._reserve_at = descriptor, path, size, 0
+            return True
+        return False
+
+    def _append_reserved(self, data: bytes) -> bool:
+        """Write into the reserved space, which becomes a file of lines. False: there is too little left."""
+        if self._reserve is None or len(data) > self._reserve_left:
+            return False
+        if self._reserve_path.suffix == RESERVE:
+            path = self._new(WRITING)
+            self._reserve_path.rename(path)
+            self._reserve_path = path
+        written = 0
+        while written < len(data):
+            written += os.pwrite(self._reserve, data[written:], self._reserve_at + written)
+        os.fsync(self._reserve)
+        self._sync_folder()
+        self._reserve_at += len(data)
+        self._reserve_left -= len(data)
+        return True
+
+    def release_reserve(self) -> None:
+        """Let the reserved space be replayed, where records were written to it. It takes no more of them."""
+        if self._reserve is not None and self._reserve_path.suffix != RESERVE:
+            self._forget_reserve()
+
+    def close(self) -> None:
+        """Give the reserved space back."""
+        if self._reserve is not None and self._reserve_path.suffix == RESERVE:
+            self._reserve_path.unlink(missing_ok=True)
+        self._forget_reserve()
+
+    def _forget_reserve(self) -> None:
+        if self._reserve is not None:
+            os.close(self._reserve)
+        self._reserve, self._reserve_left = None, 0
+
+    def _drop_old_reserves(self) -> None:
+        """Remove the reserved space of processes that died."""
+        for path in self._folder.glob(f"*{RESERVE}"):
+            try:
+                descriptor = os.open(path, os.O_WRONLY)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+            except BlockingIOError:  # its process lives
+                pass
+            finally:
+                os.close(descriptor)
 
     def _append(self, data: bytes) -> bool:
         """False where the file cannot be appended to: it is full, or taken."""
@@ -84,7 +186,8 @@ class Spool:
         return taken
 
     def read(self, taken: Path) -> Iterator[bytes]:
-        """The lines of a claimed file. A last line cut off by a crash was never confirmed and is skipped."""
+        """The lines of a claimed file. A last line cut off by a crash was never confirmed and is skipped, as are the
+        zeros of reserved space."""
         with taken.open("rb") as file:
             for line in file:
                 if line.endswith(b"\n") and len(line) > 1:
@@ -113,7 +216,7 @@ class Spool:
         for path in [*self._folder.glob(f"*{WRITING}"), *self._folder.glob(f"*{TAKEN}")]:
             try:
                 with path.open("rb") as file:
-                    count += sum(1 for _ in file)
+                    count += sum(line.endswith(b"\n") for line in file)
             except FileNotFoundError:  # it was replayed in between
                 continue
         return count

@@ -90,7 +90,10 @@ class GatewayMetrics(Metrics):
             "quarterdeck_spooled_records", "Records written to the spool while Redis was unavailable."
         )
         self.spool_waiting = self.gauge(
-            "quarterdeck_spool_waiting_records", "Records in the spool that are not replayed yet."
+            "quarterdeck_spool_waiting_records", "Records in the spool or in memory that are not in Redis yet."
+        )
+        self.spool_failures = self.counter(
+            "quarterdeck_spool_write_failures", "Writes to the spool that its disk had no room for."
         )
         self.config_reloads = self.counter(
             "quarterdeck_config_reloads", "Reloads of quarterdeck.yaml: applied, refused.", ("outcome",)

@@ -15,6 +15,7 @@ from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.inference.routing.fair_queue import FairQueue
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.routes import QueueConfig
+from quarterdeck.store.orgs import DEFAULT_ORG
 
 TICK_SECONDS = 0.1
 """Between two looks for new endpoints while requests wait."""
@@ -74,7 +75,9 @@ class Queues:
             return False
         return self._wait_for(served, config) is not None
 
-    async def enter(self, served: ServedModel, *, team: str, priority: int, tokens: int, until: float) -> None:
+    async def enter(
+        self, served: ServedModel, *, team: str, priority: int, tokens: int, until: float, org: str = DEFAULT_ORG
+    ) -> None:
         """Wait for a free place. The caller must take it (`Load.begin`) before it awaits anything else.
 
         `until`: the loop's time at which the request ends in any case. Raises RateLimitError (`queue_full`) and
@@ -98,6 +101,8 @@ class Queues:
             )
         began, outcome = time.monotonic(), "cancelled"
         try:
+            if org != DEFAULT_ORG:  # its admins name its teams and set their priorities
+                team, priority = f"{org}/{team}", min(priority, config.max_org_priority)
             was_granted = await self._wait(served.model, queue, team, priority, tokens, wait.seconds, until)
             outcome = "served" if was_granted else "timeout"
         finally:
