@@ -91,14 +91,19 @@ def settle_all(subject: Settlement, count: int) -> list[RequestRecord]:
     return records
 
 
+def files(folder: Path) -> list[Path]:
+    """Of records; not the space that is reserved for them."""
+    return [path for path in folder.iterdir() if path.suffix != ".reserve"]
+
+
 def contents(folder: Path) -> bytes:
     """The contents of the only file."""
-    (file,) = folder.iterdir()
+    (file,) = files(folder)
     return file.read_bytes()
 
 
 def cut_off_the_end(folder: Path) -> None:
-    (file,) = folder.iterdir()
+    (file,) = files(folder)
     file.write_bytes(file.read_bytes()[:-50])
 
 
@@ -138,7 +143,7 @@ async def test_with_redis_away_records_wait_on_disk_and_are_replayed(
         assert len(spooled) < 20, "what came while the disk was busy went with the next write"
         own_redis_server.start()
         await arrived(own, records)
-        await until(lambda: list(tmp_path.iterdir()) == [])
+        await until(lambda: files(tmp_path) == [])
 
 
 async def test_records_of_a_gateway_that_is_gone_are_anothers_to_bring(
@@ -151,7 +156,7 @@ async def test_records_of_a_gateway_that_is_gone_are_anothers_to_bring(
     own_redis_server.start()
     async with running(a_settlement(own, Spool(tmp_path)), a_settlement(own, Spool(tmp_path))):
         await arrived(own, records)
-        await until(lambda: list(tmp_path.iterdir()) == [])
+        await until(lambda: files(tmp_path) == [])
 
 
 async def test_a_crash_in_the_middle_of_a_write_loses_only_what_was_not_confirmed(redis: Redis, tmp_path: Path) -> None:
@@ -160,7 +165,7 @@ async def test_a_crash_in_the_middle_of_a_write_loses_only_what_was_not_confirme
     cut_off_the_end(tmp_path)
     async with running(a_settlement(redis, Spool(tmp_path))):
         await arrived(redis, records[:2])
-        await until(lambda: list(tmp_path.iterdir()) == [])
+        await until(lambda: files(tmp_path) == [])
 
 
 async def test_a_crash_between_replay_and_removal_doubles_nothing(redis: Redis, tmp_path: Path) -> None:
@@ -183,7 +188,7 @@ async def test_a_line_that_nobody_can_read_is_set_aside_and_stops_nothing(
     Spool(tmp_path).append([b"{}", b"\xff", msgspec.json.encode(Note(record, LIMITED.noted)), b'{"reserved":1}'])
     async with running(a_settlement(redis, Spool(tmp_path))):
         await arrived(redis, [record])
-        await until(lambda: [path.suffix for path in tmp_path.iterdir()] == [".unreadable"])
+        await until(lambda: [path.suffix for path in files(tmp_path)] == [".unreadable"])
     assert contents(tmp_path) == b'{}\n\xff\n{"reserved":1}\n'
     assert "3 unreadable records in the spool were moved" in caplog.text
 
@@ -220,7 +225,7 @@ async def test_records_settled_all_through_an_outage_arrive_once(
         loading.cancel()
         await subject.drain()
         await arrived(own, records)
-        await until(lambda: list(tmp_path.iterdir()) == [])
+        await until(lambda: files(tmp_path) == [])
 
 
 async def test_a_redis_that_refuses_to_write_is_as_good_as_away(

@@ -64,7 +64,7 @@ class RecordSpool:
     def _fill(self, what: str, count: int) -> None:
         self.failures += 1
         if not self.is_full:
-            log.critical("the spool's disk is full, new requests are refused until there is room; " + what, count)
+            log.critical("the spool cannot be written, new requests are refused until it can: " + what, count)
         self.is_full = True
 
     async def close(self) -> None:
