@@ -121,8 +121,8 @@ class HealthCheck(_Frozen):
 class QueueConfig(_Frozen):
     """The gateway's queue for models whose endpoints are all full.
 
-    Higher priorities go first. Within a priority, each team of each organisation gets its share regardless of how much it sends. Every eighth
-    slot goes to the request that has waited longest.
+    Higher priorities go first. Within a priority, each team of each organisation gets its share regardless of how much
+    it sends. Every eighth slot goes to the request that has waited longest.
     """
 
     max_waiting: int = Field(default=0, ge=0, le=100_000)

@@ -27,9 +27,11 @@ class Waiting:
         self.queues = Queues(self.listed, Live(self.config), lambda model: has_engine, tick_seconds=0.001)
         self.went: list[str] = []
 
-    async def enter(self, team: str = "a", priority: int = 0, until: float = float("inf")) -> None:
-        await self.queues.enter(served(), team=team, priority=priority, tokens=10, until=until)
-        self.went.append(team)
+    async def enter(
+        self, team: str = "a", priority: int = 0, until: float = float("inf"), org: str = "default"
+    ) -> None:
+        await self.queues.enter(served(), org=org, team=team, priority=priority, tokens=10, until=until)
+        self.went.append(team if org == "default" else f"{org}/{team}")
         self.listed.endpoints[0].load.begin(10)
 
     def leave(self) -> None:
@@ -239,3 +241,33 @@ async def test_there_are_never_more_than_places_and_nobody_is_forgotten(events: 
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert waiting.queues.waiting() == {}
+
+
+async def entered_in_turn(waiting: Waiting, first: list[tuple[str, str, int]]) -> list[str]:
+    """The order in which requests of (org, team, priority) get the places of an endpoint that two requests fill."""
+    await waiting.enter()
+    await waiting.enter()
+    tasks = []
+    for number, (org, team, priority) in enumerate(first, start=1):
+        tasks.append(waiting.task(team, priority, float("inf"), org))
+        await waiting.are_waiting(number)
+    waiting.went.clear()
+    for number in range(len(first)):
+        waiting.leave()
+        await until(lambda went=number + 1: len(waiting.went) == went)
+    await asyncio.gather(*tasks)
+    return waiting.went
+
+
+async def test_teams_of_one_name_in_two_organisations_have_a_share_each() -> None:
+    waiting = Waiting(an_endpoint(max_running=2), max_waiting=20)
+    flood = [("acme", "default", 0)] * 5
+    assert (await entered_in_turn(waiting, [*flood, ("default", "default", 0)])).index("default") <= 1
+
+
+async def test_another_organisations_priority_is_capped_by_the_platform() -> None:
+    waiting = Waiting(an_endpoint(max_running=2), max_waiting=20)
+    urgent = [("acme", "red", 9)] * 4
+    assert (await entered_in_turn(waiting, [*urgent, ("default", "blue", 0)])).index("blue") <= 1
+    waiting = Waiting(an_endpoint(max_running=2), max_waiting=20, max_org_priority=9)
+    assert (await entered_in_turn(waiting, [("default", "blue", 0), ("acme", "red", 9)]))[0] == "acme/red"
