@@ -141,7 +141,7 @@ class RedisNode:
             connection.abort()
             reason = f"Redis cannot be reached: {str(error) or 'no reply in time'}"
             if not self._failures:  # logged once, not with each retry
-                log.warning("%s", reason)
+                log.info("%s", reason)
             self._failed()
             raise RedisUnavailableError(reason) from error
         except asyncio.CancelledError as error:  # by `close`: waiting callers are refused, not cancelled
