@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from types import TracebackType
 from typing import Self
 
@@ -46,10 +47,9 @@ class ForwardProxy:
                 writer.write(b"HTTP/1.1 %d X\r\nx-proxy: 1\r\n\r\n" % self._status)
                 if self._status >= 300:
                     return
+                await asyncio.gather(_copy(reader, upstream), _copy(source, writer))
             else:
-                method, target, rest = head.split(b" ", 2)
-                upstream.write(b"%b /%b %b" % (method, target.removeprefix(b"http://").split(b"/", 1)[1], rest))
-            await asyncio.gather(_copy(reader, upstream), _copy(source, writer))
+                await asyncio.gather(self._forward(head, reader, upstream), _copy(source, writer))
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # either side has disconnected
         except asyncio.CancelledError:
@@ -61,6 +61,20 @@ class ForwardProxy:
                     each.close()
                     with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                         await each.wait_closed()
+
+    async def _forward(self, head: bytes, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter) -> None:
+        """Forward this request and those that follow on the connection, each to its path."""
+        while True:
+            method, target, rest = head.split(b" ", 2)
+            length = int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index]  # each has one
+            upstream.write(b"%b /%b %b" % (method, target.removeprefix(b"http://").split(b"/", 1)[1], rest))
+            upstream.write(await reader.readexactly(length))
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                upstream.close()
+                return
+            self.heads.append(head)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
