@@ -12,8 +12,8 @@ from quarterdeck.load.run.profile import Profile, ProfileError, make
 
 
 def profile(**values: Any) -> Profile:
-    values = {"scenarios": {"stream": {"weight": 3}, "chat": {"weight": 1}}, "duration": 60}
-    return make({**values, **values}, "test")
+    defaults = {"scenarios": {"stream": {"weight": 3}, "chat": {"weight": 1}}, "duration": 60}
+    return make({**defaults, **values}, "test")
 
 
 def test_constant_arrivals_are_even() -> None:
