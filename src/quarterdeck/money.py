@@ -10,6 +10,8 @@ from decimal import Context, Decimal
 
 EXACT = Context(prec=80)
 """Python's default context rounds at 28 digits: a price of 18 digits times a count of 10 just fits, a sum does not."""
+SUM_DIGITS = 200
+"""Precision for sums and splits of many costs: every sum of the ledger's costs is exact."""
 MAX_MICRODOLLARS = 2**53 - 1
 """Nine billion dollars. Redis' Lua counts in doubles, which are exact up to here."""
 _PICODOLLAR = Decimal("1e-12")

@@ -22,7 +22,7 @@ def test_a_share_of_the_requests_passes_and_fills_again() -> None:
     taken = [subject.take(scope_set, 10, 0, share=0.1, now=5).refused for _ in range(11)]
     assert taken == [None] * 10 + ["requests"]
     refused = subject.take(scope_set, 10, 0, share=0.1, now=5)
-    assert (refused.scope, refused.retry_after_ms) == ("key:key_1", 6001)
+    assert (refused.scope, refused.retry_after_ms) == ("key:key_1", 6000)
     assert subject.take(scope_set, 10, 0, share=0.1, now=11).refused is None
 
 

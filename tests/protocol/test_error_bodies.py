@@ -2,7 +2,7 @@
 
 import pytest
 
-from quarterdeck.protocol.error_bodies import MAX_TEXT, ErrorBody, parse_error_body, retry_delay
+from quarterdeck.protocol.error_bodies import MAX_MESSAGE, ErrorBody, parse_error_body, retry_delay
 
 BODIES = {
     "vLLM": (b'{"error":{"message":"no","type":"x","param":"n","code":400}}', ErrorBody("no", "n", 400)),
@@ -45,7 +45,7 @@ def test_an_error_body_is_read(body: bytes, expected: ErrorBody) -> None:
 def test_of_a_long_text_a_part_is_the_message(body: bytes) -> None:
     message = parse_error_body(body).message
     assert message is not None
-    assert len(message) <= MAX_TEXT
+    assert len(message) <= MAX_MESSAGE
 
 
 def test_the_delay_that_gemini_asks_for_is_in_its_details() -> None:

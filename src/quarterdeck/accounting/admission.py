@@ -62,6 +62,7 @@ class Admission(msgspec.Struct):
     places: int = 0
     """The limit on concurrent requests, where that refused."""
     retry_after_ms: int = 0
+    """Of a refusal by a limit. Other errors have a Retry-After by their code."""
     warned: str = ""
     """A scope whose budget is exhausted and only warns."""
     money_left: int = 0
@@ -90,9 +91,7 @@ async def extend(redis: Redis, scope_set: ScopeSet, request_id: str, money: int)
         return Admission(None, 0)
     # Without a reservation the request was settled as lost: nothing would be held for what it costs from here on.
     refused: Refusal = "money" if word == b"money" else "cold"
-    return Admission(
-        refused, 0, scopes[scope - 1].id if scope else "org", retry_after_ms=1000, money_left=left, money_held=held
-    )
+    return Admission(refused, 0, scopes[scope - 1].id if scope else "org", money_left=left, money_held=held)
 
 
 def reserve_command(wanted: Sequence[Reservation]) -> bytes:

@@ -5,6 +5,8 @@ A limit holds over n gateways as long as `redis_down_share` is at most 1/n and t
 meanwhile is unknown: a budget that denies refuses requests with a price, and one that warns admits. Pure: the clock is
 an argument."""
 
+from math import ceil
+
 from quarterdeck.accounting.admission import Admission
 from quarterdeck.accounting.scopes import ScopeSet, is_limited
 
@@ -32,7 +34,7 @@ class LocalLimits:
         taken = []
         for scope in scope_set.scopes:
             if scope.budget is not None and scope.budget.on_exhausted == "deny" and money:
-                return Admission("cold", 0, scope.id, retry_after_ms=1000)
+                return Admission("cold", 0, scope.id)
             if not is_limited(scope.limits):
                 continue
             limits = scope.limits
@@ -46,12 +48,12 @@ class LocalLimits:
                 return Admission("concurrent", 0, scope.id, places=most, granted=int(places), retry_after_ms=1000)
             if bucket.requests < 1:
                 wait = (1 - bucket.requests) * 60_000 / requests
-                refused = Admission("requests", 0, scope.id, granted=int(requests), retry_after_ms=int(wait) + 1)
+                refused = Admission("requests", 0, scope.id, granted=int(requests), retry_after_ms=ceil(wait))
                 refused.requests_limit = limits.requests_per_minute or 0
                 return refused
             if bucket.tokens < need:
                 wait = (need - bucket.tokens) * 60_000 / level
-                refused = Admission("tokens", 0, scope.id, granted=int(level), retry_after_ms=int(wait) + 1)
+                refused = Admission("tokens", 0, scope.id, granted=int(level), retry_after_ms=ceil(wait))
                 refused.tokens_limit = limits.tokens_per_minute or 0
                 return refused
             taken.append(bucket)

@@ -12,7 +12,7 @@ from typing import Any
 
 from quarterdeck.accounting import commit
 from quarterdeck.accounting.admission import Reservation, reserve_command
-from quarterdeck.accounting.scripts import RESERVE
+from quarterdeck.accounting.scripts import REQUESTS_AT_ONCE, RESERVE
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, is_to_be_resent
 from quarterdeck.net.redis_batches import TurnBatches
 from quarterdeck.net.tasks import Spawn
@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 
 RELEASE_SECONDS = 0.5
 """Between two attempts to release a reservation. Redis' own reconnects are no faster."""
-RESERVED_AT_ONCE = 50
-"""Requests reserved by one script, which blocks Redis meanwhile."""
 
 
 class _ReservationBatch:
@@ -79,7 +77,7 @@ class Reservations:
         future: asyncio.Future[Any] = self._loop.create_future()
         batch.wanted.append(wanted)
         batch.futures.append(future)
-        if len(batch.wanted) == RESERVED_AT_ONCE:
+        if len(batch.wanted) == REQUESTS_AT_ONCE:
             self._batches.send(principal)
         return future
 

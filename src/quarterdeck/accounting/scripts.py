@@ -4,6 +4,9 @@ from quarterdeck.net.lua_scripts import PackagedScript
 
 PACKAGE = "quarterdeck.accounting"
 
+REQUESTS_AT_ONCE = 50
+"""Requests of one principal that one script reserves or settles; it blocks Redis meanwhile."""
+
 RESERVE = PackagedScript(PACKAGE, "reserve")
 SETTLE = PackagedScript(PACKAGE, "settle")
 EXTEND = PackagedScript(PACKAGE, "extend")

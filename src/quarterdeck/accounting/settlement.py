@@ -13,6 +13,7 @@ from quarterdeck.accounting.commit import Arguments, Note, arguments_of, settle_
 from quarterdeck.accounting.leases import NOTES_AT_ONCE, Leases
 from quarterdeck.accounting.record_spool import RecordSpool
 from quarterdeck.accounting.scopes import ScopeSet
+from quarterdeck.accounting.scripts import REQUESTS_AT_ONCE
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, is_to_be_resent
 from quarterdeck.net.redis_batches import TurnBatches
 from quarterdeck.net.tasks import BackgroundTasks
@@ -23,8 +24,6 @@ log = logging.getLogger(__name__)
 
 REPLAY_SECONDS = 1.0
 """Between two attempts to replay the spool."""
-SETTLED_AT_ONCE = 50
-"""Records committed by one script, which blocks Redis meanwhile."""
 
 
 class _SettlementBatch:
@@ -121,7 +120,7 @@ class Settlement:
         batch = self._batches.batch(principal, lambda: _SettlementBatch(scope_set, self))
         batch.records.append(record)
         batch.arguments.append(arguments)
-        if len(batch.records) == SETTLED_AT_ONCE:
+        if len(batch.records) == REQUESTS_AT_ONCE:
             self._batches.send(principal)
 
     def batch_replied(self, batch: _SettlementBatch, error: Exception | None) -> None:

@@ -170,13 +170,13 @@ class Gate:
             return
         if call.is_local:  # as in `LocalLimits.take`: a budget that denies is not known without Redis
             if scope_set.denies:
-                raise self._refusal(Admission("cold", 0, "org", retry_after_ms=1000))
+                raise self._refusal(Admission("cold", 0, "org"))
             return
         try:
             extended = await admission.extend(self._redis, scope_set, call.head.request_id, money)
         except (RedisUnavailableError, RedisError) as error:
             if scope_set.denies:
-                raise self._refusal(Admission("cold", 0, "org", retry_after_ms=1000)) from error
+                raise self._refusal(Admission("cold", 0, "org")) from error
             return
         if extended.refused is not None:
             raise self._refusal(extended, asked=money - call.held)

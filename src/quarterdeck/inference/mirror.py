@@ -11,7 +11,7 @@ from collections.abc import Callable
 from quarterdeck import ids
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.settlement import Settlement
-from quarterdeck.errors import APIError, EngineError
+from quarterdeck.errors import APIError
 from quarterdeck.inference.call import Head
 from quarterdeck.inference.call_state import Call
 from quarterdeck.inference.engine.client import EngineClient
@@ -79,10 +79,7 @@ class Mirror:
                 name = endpoint.spec.name_of(served.name) or served.name
                 await self._call(meter, adapt_body(body, endpoint, name), loop.time() + seconds)
             except APIError as error:
-                if isinstance(error, EngineError) and error.code != "request_timeout":
-                    self._router.balancer.report_failure(endpoint, served, loop.time())
-                if error.is_refusal:
-                    self._router.balancer.report_refusal(endpoint, loop.time(), error.rest_seconds)
+                self._router.balancer.report_error(endpoint, served, error, loop.time())
                 self._end(meter, body, "error", error)
             except asyncio.CancelledError:
                 self._end(meter, body, "cancelled", None)

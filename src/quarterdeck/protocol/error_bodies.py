@@ -18,8 +18,8 @@ import msgspec
 
 from quarterdeck.protocol import validation_errors
 
-MAX_TEXT = 2000
-"""Bytes of a body that is not JSON which are taken for the message."""
+MAX_MESSAGE = 2000
+"""Characters of an engine's message that are passed on; bytes of a body that is not JSON."""
 MAX_DEPTH = 4
 """How deep a message may be wrapped in other messages."""
 TELLING_TYPES = frozenset(
@@ -47,16 +47,21 @@ class ErrorBody(msgspec.Struct):
     code: object = None
 
 
+def is_error(answer: dict[str, object]) -> bool:
+    """Whether the object of a 200, or of an event, is an error."""
+    return bool(answer.get("error")) or answer.get("object") == "error"
+
+
 def parse_error_body(body: bytes) -> ErrorBody:
     """Read an error body of any shape; a body that is not JSON is the message itself."""
     try:
         found = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ErrorBody(body[:MAX_TEXT].decode("utf-8", "replace"))
+        return ErrorBody(body[:MAX_MESSAGE].decode("utf-8", "replace"))
     if isinstance(found, list) and found:
         found = found[0]
     if not isinstance(found, dict):
-        return ErrorBody(body[:MAX_TEXT].decode("utf-8", "replace"))
+        return ErrorBody(body[:MAX_MESSAGE].decode("utf-8", "replace"))
     error = found.get("error")
     if isinstance(error, dict):
         return _readable(ErrorBody(_message(error), error.get("param"), _code(error)))

@@ -17,6 +17,7 @@ from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck.errors import NotFoundError
+from quarterdeck.money import SUM_DIGITS
 from quarterdeck.record import Attempt, RequestRecord
 from quarterdeck.store.database import Database, is_unacceptable
 from quarterdeck.store.exact import exact_text
@@ -30,7 +31,7 @@ MAX_TEXT = 512
 _INT64 = 2**63
 _TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 # An addition that is not exact raises instead of rounding: 200 digits are more than any sum of money has.
-_EXACT = Context(prec=200, traps=[Inexact])
+_EXACT = Context(prec=SUM_DIGITS, traps=[Inexact])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from quarterdeck.money import SUM_DIGITS
 from quarterdeck.record import RequestRecord
 
 AttributeValue = str | bool | int | float | tuple[str, ...]
@@ -27,7 +28,7 @@ MAX_ID = 200
 
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _MILLION = Decimal(1_000_000)
-_EXACT = Context(prec=200)  # the default of 28 digits would round large sums
+_EXACT = Context(prec=SUM_DIGITS)
 
 _CALLS = {
     # Operation: gen_ai's name for it, Langfuse's observation type.

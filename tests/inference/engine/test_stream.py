@@ -113,6 +113,7 @@ async def test_a_stream_that_ends_before_its_first_event_may_be_tried_elsewhere(
         (b'{"error":{"message":"oops","code":"server_error"}}', EngineError, "engine_error"),
         (b'{"error":{"message":"gone","code":503}}', EngineUnavailableError, "engine_unavailable"),
         (b'{"error":"oops"}', EngineError, "engine_error"),
+        (b'{"object":"error","message":"bad","type":"BadRequestError","code":400}', BadRequestError, None),
     ],
 )
 async def test_an_error_as_first_event_is_a_status(

@@ -83,6 +83,16 @@ def test_an_error_that_comes_with_choices_is_an_error() -> None:
     assert tap.error is not None
 
 
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_the_error_of_an_older_vllm_is_an_error(pieces: int) -> None:
+    event = b'data: {"object":"error","message":"boom","type":"InternalServerError","param":null,"code":500}\n\n'
+    tap = StreamTap(a_meter(), shows_usage=False)
+    seen = b"".join(map(tap.look, [delta("a") + event + DONE] if pieces == 1 else [delta("a"), event]))
+    assert seen == delta("a")
+    assert json.loads(tap.error or b"")["message"] == "boom"
+    assert not tap.is_done
+
+
 @pytest.mark.parametrize("garbage", [b"data: {oops\n\n", b"data: <html>\n\n", b"data: 7\n\n", b"data: {\xff\n\n"])
 def test_what_no_client_can_read_is_not_passed_on(garbage: bytes) -> None:
     tap = StreamTap(a_meter(), shows_usage=False)

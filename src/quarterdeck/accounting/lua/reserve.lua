@@ -85,7 +85,7 @@ local function admit(id, note, tokens, money, blob)
       costs = true
       if scope.cold > COUNTED then
         redis.call('SADD', KEYS[5], scope.kind .. ' ' .. string.match(KEYS[5 + 2 * i], '}:(.*)$'))
-        if scope.deny then return {'cold', revision, i, -1, 0, -1, 0, 1000, 0} end
+        if scope.deny then return {'cold', revision, i, -1, 0, -1, 0, 0, 0} end
       elseif scope.spent + scope.held + money > scope.amount then
         if scope.deny then
           local unspent = math.max(0, scope.amount - scope.spent)
@@ -98,7 +98,7 @@ local function admit(id, note, tokens, money, blob)
   end
   if costs and most_waiting > 0 then
     waiting = waiting or redis.call('XLEN', KEYS[4])
-    if waiting >= most_waiting then return {'full', revision, 0, -1, 0, -1, 0, 1000, 0} end
+    if waiting >= most_waiting then return {'full', revision, 0, -1, 0, -1, 0, 0, 0} end
   end
   -- It is admitted.
   if not blob then

@@ -8,8 +8,8 @@ A request stops early when its caller hangs up, sends or reads too slowly, or wh
 the task that serves it is cancelled, which stops the engine and settles the request. Timeouts need no timer per piece:
 each caller has a deadline, and one sweep per second checks all of them.
 
-Whether a hang-up stops a request is decided in `Caller.hang_up`. It is detected in two places: `front` (the connection
-is lost) and `asgi_exchange` (`http.disconnect`).
+Whether a hang-up stops a request is decided in `Caller.hang_up`. It is detected in two places:
+`bounded_protocol` (the connection is lost) and `asgi_exchange` (`http.disconnect`).
 """
 
 import asyncio

@@ -21,11 +21,10 @@ from quarterdeck.errors import (
 )
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.net.http_connection import UpstreamError
-from quarterdeck.protocol.error_bodies import parse_error_body, retry_delay
+from quarterdeck.protocol.error_bodies import MAX_MESSAGE, parse_error_body, retry_delay
 from quarterdeck.protocol.sse import EventTooLongError
 from quarterdeck.settings.models import EndpointKind
 
-MAX_MESSAGE = 2000
 MAX_PARAM = 200
 ACCOUNT_REST_SECONDS = 60.0
 """How long an endpoint is left alone whose key is refused or whose account has no quota left. A minute: such things are

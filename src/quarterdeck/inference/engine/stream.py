@@ -15,6 +15,7 @@ from quarterdeck.net.content_encoding import Decoded
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.http_connection import HttpConnection, UpstreamError
 from quarterdeck.protocol import sse
+from quarterdeck.protocol.error_bodies import is_error
 from quarterdeck.protocol.foreign_answers import ForeignSplitter
 
 
@@ -79,7 +80,7 @@ class EngineStream:
             raise with_engine_status(EngineError("The engine's stream is broken: its first event is not JSON."), 200)
         if sse.may_hold_error(event):
             chunk = sse.parse(event)
-            if chunk and chunk.get("error"):
+            if chunk and is_error(chunk):
                 raise with_engine_status(self.error(sse.data(event)), 200)
 
     async def read(self) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from quarterdeck.errors import APIError, BadRequestError, EngineError, EngineTimeoutError
 from quarterdeck.inference.endpoints.endpoint import Endpoint, Endpoints
 from quarterdeck.inference.routing import policies
 from quarterdeck.inference.routing.directory import ServedModel
@@ -62,6 +63,16 @@ class Balancer:
         if found is not None and found.breaker.open_until:
             found.breaker.begin_probe(now)
         return found
+
+    def report_error(self, endpoint: Endpoint, served: ServedModel, error: APIError, now: float) -> None:
+        """A call failed before its first event. Counts if it is the endpoint's fault."""
+        if isinstance(error, EngineError) and error.code != "request_timeout":
+            was_reached = bool(error.engine_status) or isinstance(error, EngineTimeoutError)
+            self.report_failure(endpoint, served, now, was_reached=was_reached)
+        elif isinstance(error, BadRequestError):
+            endpoint.breaker.record_success()  # it works: it found the caller's mistake
+        if error.is_refusal:
+            self.report_refusal(endpoint, now, error.rest_seconds)
 
     def report_failure(self, endpoint: Endpoint, served: ServedModel, now: float, *, was_reached: bool = True) -> None:
         """A call for the model failed by the endpoint's fault; see `CircuitBreaker.record_failure`."""

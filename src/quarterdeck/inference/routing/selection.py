@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from quarterdeck.errors import APIError, BadRequestError, EngineError, EngineTimeoutError, RateLimitError
+from quarterdeck.errors import APIError, EngineError, EngineTimeoutError, RateLimitError
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.routing.balancer import Balancer
 from quarterdeck.inference.routing.directory import Fallback, Route, ServedModel
@@ -97,13 +97,8 @@ class Selection(msgspec.Struct, eq=False, gc=False):
 
     def failed(self, choice: Choice, error: APIError, now: float) -> bool:
         """An attempt failed before its first event. Returns whether another may follow."""
-        if isinstance(error, EngineError) and error.code != "request_timeout":
-            was_reached = bool(error.engine_status) or isinstance(error, EngineTimeoutError)
-            self.balancer.report_failure(choice.endpoint, choice.served, now, was_reached=was_reached)
-        elif isinstance(error, BadRequestError):
-            choice.endpoint.breaker.record_success()  # it works: it found the caller's mistake
+        self.balancer.report_error(choice.endpoint, choice.served, error, now)
         if error.is_refusal:
-            self.balancer.report_refusal(choice.endpoint, now, error.rest_seconds)
             # It did no work, so asking another one that isn't resting costs no retry. Those that rest are left alone.
             if self.route.retries > 0 and len(self.tried) < MAX_REFUSED and self._has_offered(now):
                 return True

@@ -11,6 +11,7 @@ from quarterdeck.inference.metering.meter import Meter
 from quarterdeck.inference.metering.transcript import Transcript
 from quarterdeck.inference.streaming.collector import Collector
 from quarterdeck.protocol import sse
+from quarterdeck.protocol.error_bodies import is_error
 from quarterdeck.protocol.requests import choice_count
 from quarterdeck.protocol.stream_usage import split_usage
 
@@ -119,7 +120,7 @@ class StreamTap:
                 if (chunk := sse.parse_json(data)) is None:
                     self.is_broken = True
                     return whole[:start]
-                if chunk.get("error"):
+                if is_error(chunk):
                     self.error = data
                     return whole[:start]
             start += len(event)
@@ -131,7 +132,7 @@ class StreamTap:
         for event in sse.events(whole):
             if b'"error"' in event:
                 chunk = sse.parse(event)
-                if chunk is not None and chunk.get("error"):
+                if chunk is not None and is_error(chunk):
                     self.error, self.is_done = sse.data(event), False
                     return whole[:start]
             start += len(event)
