@@ -123,3 +123,12 @@ async def test_log_lines_of_the_task_carry_the_request_id() -> None:
     assert request_id.get() == record.request_id
     assert re.fullmatch("req_[0-9a-f]{32}", record.request_id)
     assert record.headers()[0] == (b"x-request-id", record.request_id.encode())
+
+
+async def test_a_path_can_not_write_to_a_terminal() -> None:
+    pages = Pages()
+    log = AccessLog(GatewayMetrics(), pages.write)
+    serve(log, 404, "/v1/größe\x1b[2J\x9b31m\u202e\n", "unmatched")
+    log.flush()
+    assert pages[0][0].path == "/v1/größe%1B[2J%C2%9B31m%E2%80%AE%0A"
+    assert pages[0][0].message == f"POST {pages[0][0].path} 404"

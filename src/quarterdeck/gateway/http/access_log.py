@@ -8,6 +8,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Sequence
+from urllib.parse import quote
 
 import msgspec
 
@@ -122,10 +123,10 @@ class AccessLog:
         return [
             AccessLine(
                 ts=self._timestamps.of((wall + record.closed) / 1e9),
-                message=f"{record.method} {record.path[:MAX_PATH]} {record.status}",
+                message=f"{record.method} {(path := _visible(record.path[:MAX_PATH]))} {record.status}",
                 request_id=record.request_id,
                 method=record.method,
-                path=record.path[:MAX_PATH],
+                path=path,
                 status=record.status,
                 error=record.error,
                 duration_ms=(record.closed - record.opened) // 1000 / 1000,
@@ -135,6 +136,12 @@ class AccessLog:
             for record in closed
             if record.route not in PROBED
         ]
+
+
+def _visible(path: str) -> str:
+    """JSON leaves C1 controls and marks that hide or reorder text as they are, which a terminal obeys: they are shown
+    as they were sent, percent-encoded."""
+    return path if path.isprintable() else "".join(each if each.isprintable() else quote(each) for each in path)
 
 
 def printable(value: bytes) -> str:
