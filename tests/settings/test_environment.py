@@ -99,6 +99,15 @@ def test_opentelemetrys_resource_is_read_by_its_rules() -> None:
     assert Environment.read({}).otel_service_name is None
 
 
+@pytest.mark.parametrize("off", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}], ids=str)
+def test_opentelemetrys_switches_are_followed(off: dict[str, str]) -> None:
+    sink = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://sink:4318"}
+    assert Environment.read(sink | off).otlp_endpoint is None
+    grpc = Environment.read(sink | {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+    assert grpc.otlp_endpoint == "http://sink:4318/v1/traces"
+    assert "http/protobuf" in grpc.ignored[0]
+
+
 @pytest.mark.parametrize("value", ["a", "a=1,b", "=1"])
 def test_malformed_resource_attributes_are_ignored_as_a_whole(value: str) -> None:
     environment = Environment.read({"OTEL_RESOURCE_ATTRIBUTES": value})

@@ -50,7 +50,8 @@ class Environment:
     engine_port: int
     """QUARTERDECK_ENGINE_PORT: the engine's control port, 8011, on loopback."""
     otlp_endpoint: str | None
-    """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or OTEL_EXPORTER_OTLP_ENDPOINT plus /v1/traces. Unset: no traces."""
+    """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or OTEL_EXPORTER_OTLP_ENDPOINT plus /v1/traces. Unset: no traces. Neither with
+    OTEL_SDK_DISABLED=true or OTEL_TRACES_EXPORTER=none. The protocol is http/protobuf."""
     otlp_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """OTEL_EXPORTER_OTLP_HEADERS: `name=value,…`, such as Langfuse's Basic authorization. Never shown."""
     otel_service_name: str | None = None
@@ -83,7 +84,7 @@ class Environment:
             port=_port(environ, "QUARTERDECK_PORT", 8000, ignored),
             worker_port=_port(environ, "QUARTERDECK_WORKER_PORT", 8012, ignored),
             engine_port=_port(environ, "QUARTERDECK_ENGINE_PORT", 8011, ignored),
-            otlp_endpoint=_otlp_endpoint(environ),
+            otlp_endpoint=_otlp_endpoint(environ, ignored),
             otlp_headers=_otlp_headers(environ),
             otel_service_name=environ.get("OTEL_SERVICE_NAME") or attributes.get("service.name"),
             otel_attributes=attributes,
@@ -113,8 +114,15 @@ def _log_level(environ: Mapping[str, str]) -> str:
     return level
 
 
-def _otlp_endpoint(environ: Mapping[str, str]) -> str | None:
+def _otlp_endpoint(environ: Mapping[str, str], ignored: list[str]) -> str | None:
     """OpenTelemetry's rule: the traces variable is used as is; /v1/traces is appended to the general one."""
+    is_off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none"
+    if is_off:
+        return None
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if environ.get(name) == "grpc":
+            ignored.append(f"{name}=grpc is not supported: traces are sent by http/protobuf (mostly port 4318)")
+            break
     if traces := environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         return traces
     if general := environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
