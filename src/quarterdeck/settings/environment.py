@@ -50,8 +50,8 @@ class Environment:
     engine_port: int
     """QUARTERDECK_ENGINE_PORT: the engine's control port, 8011, on loopback."""
     otlp_endpoint: str | None
-    """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or OTEL_EXPORTER_OTLP_ENDPOINT plus /v1/traces. Unset: no traces. Neither with
-    OTEL_SDK_DISABLED=true or OTEL_TRACES_EXPORTER=none. The protocol is http/protobuf."""
+    """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or OTEL_EXPORTER_OTLP_ENDPOINT plus /v1/traces. Unset, or with
+    OTEL_SDK_DISABLED=true or OTEL_TRACES_EXPORTER=none: no traces. The protocol is http/protobuf."""
     otlp_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """OTEL_EXPORTER_OTLP_HEADERS: `name=value,…`, such as Langfuse's Basic authorization. Never shown."""
     otel_service_name: str | None = None
