@@ -1,10 +1,14 @@
 """quarterdeck.yaml as a source of configurations: what counts as a change."""
 
 import asyncio
+import errno
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from quarterdeck.settings.config import Config
 from quarterdeck.settings.loading import ConfigError
 from quarterdeck.settings.source import FileSource
 
@@ -77,3 +81,40 @@ async def test_a_refresh_reads_the_file_even_if_it_did_not_change(tmp_path: Path
     bench = Bench(tmp_path / "quarterdeck.yaml", poll_seconds=3600)
     bench.source.refresh()
     assert await bench.changed() == "one"
+
+
+def test_a_read_that_does_not_end_keeps_no_process_from_exiting(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SIGTERM must work while a file system does not answer."""
+    reading, never = threading.Event(), threading.Event()
+
+    def read() -> Config:
+        reading.set()
+        never.wait()
+        raise ConfigError("too late")
+
+    async def reload() -> None:
+        monkeypatch.setattr(bench.source, "read", read)
+        bench.write("other")
+        changed = asyncio.create_task(bench.source.changed())
+        await asyncio.to_thread(reading.wait)
+        changed.cancel()
+        await asyncio.gather(changed, return_exceptions=True)
+
+    started = time.monotonic()
+    asyncio.run(reload())  # waits for the threads of `asyncio.to_thread`
+    assert time.monotonic() - started < 20
+    never.set()
+
+
+async def test_a_file_that_could_not_be_opened_for_lack_of_descriptors_is_read_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("quarterdeck.settings.loading.read_file", full)
+        bench.write("other")
+        with pytest.raises(ConfigError, match="Too many open files"):
+            await bench.changed()
+    assert await bench.changed() == "other"

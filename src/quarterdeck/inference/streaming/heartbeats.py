@@ -84,13 +84,13 @@ async def _abandon(task: "asyncio.Task[Reply]") -> None:
     it is closed. A further cancellation of the caller does not cut this short.
     """
     task.cancel()
-    cancelled: asyncio.CancelledError | None = None
+    was_cancelled = False
     while not task.done():
         try:
             await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
+        except asyncio.CancelledError:
+            was_cancelled = True
     if not task.cancelled() and task.exception() is None:
         await task.result().discard()
-    if cancelled is not None:
-        raise cancelled
+    if was_cancelled:
+        raise asyncio.CancelledError
