@@ -1,6 +1,6 @@
 """A fake process for tests: answers health and readiness, exits on SIGTERM, and misbehaves on request.
 
-fake_process.py NAME PORT JOURNAL [--dies] [--late-ready] [--orphan] [--deaf]
+fake_process.py NAME PORT JOURNAL [--dies] [--late-ready] [--orphan] [--deaf] [--ends-badly]
 """
 
 import http.server
@@ -40,7 +40,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def end(*_: object) -> None:
     if "--deaf" not in options:
         note("ends")
-        os._exit(0)
+        os._exit(1 if "--ends-badly" in options else 0)
 
 
 signal.signal(signal.SIGTERM, end)

@@ -111,6 +111,14 @@ def test_forgotten_grandchildren_are_ended_at_the_end(tmp_path: Path) -> None:
     assert not processes.is_alive(orphan)
 
 
+def test_a_gateway_that_lost_records_at_its_end_is_named_and_sets_the_exit_status(tmp_path: Path) -> None:
+    with supervised(tmp_path, gateway=["--ends-badly"]) as program:
+        program.until("usable: m")
+        assert program.interrupt() == 1
+    assert f"gateway   exited with status 1 ({tmp_path}/gateway.log)" in program.output
+    assert "worker    stopped" in program.output
+
+
 def test_a_second_interrupt_does_not_wait_for_a_process_that_does_not_listen(tmp_path: Path) -> None:
     with supervised(tmp_path, gateway=["--deaf"]) as program:
         program.until("usable: m")

@@ -68,6 +68,7 @@ class Supervisor:
         self._terminal = terminal
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
+        self._status = 0
         self._is_started = False
         """Gateway and worker are serving."""
         self._is_up = False
@@ -86,26 +87,26 @@ class Supervisor:
         self._stop.set()
 
     async def run(self) -> int:
-        """Start, watch, stop. Returns 0 if stopped by a signal, 1 if a part did not start."""
+        """Start, watch, stop. Returns 0 if stopped by a signal, 1 if a part did not start, or the gateway exited with an
+        error status when it was stopped."""
         tasks = [
             asyncio.create_task(self._start_and_watch()),
             asyncio.create_task(self._stop.wait()),
             asyncio.create_task(self._maintain()),
         ]
-        status = 0
         try:
             await asyncio.wait(tasks[:2], return_when=asyncio.FIRST_COMPLETED)
             if tasks[0].done() and (error := tasks[0].exception()):
                 raise error
         except* StartError as failed:
-            status = 1
+            self._status = 1
             self._terminal.step("error", str(_first(failed)))
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._shut_down()
-        return status
+        return self._status
 
     # ---- starting ----------------------------------------------------------------------------------------------------
 
@@ -262,7 +263,9 @@ class Supervisor:
         was_running = child.is_running
         await child.stop(self._stop_now)
         if was_running:
-            self._terminal.step(child.spec.name, "stopped")
+            self._terminal.step(child.spec.name, f"{child.outcome} ({child.log})" if child.status else "stopped")
+        if was_running and child is self._gateway and (child.status or 0) > 0:  # it could not save all records
+            self._status = 1
 
     def _children(self) -> list[ManagedProcess]:
         return [child for child in (self._redis, self._engine, self._worker, self._gateway) if child]
