@@ -87,8 +87,8 @@ class Supervisor:
         self._stop.set()
 
     async def run(self) -> int:
-        """Start, watch, stop. Returns 0 if stopped by a signal, 1 if a part did not start, or the gateway exited with an
-        error status when it was stopped."""
+        """Start, watch, stop. Returns 0 if stopped by a signal, 1 if a part did not start, or if the gateway
+        exited with an error status when it was stopped."""
         tasks = [
             asyncio.create_task(self._start_and_watch()),
             asyncio.create_task(self._stop.wait()),
