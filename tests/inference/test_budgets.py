@@ -15,7 +15,13 @@ from tests.net.upstream import Peer, Upstream, answering, response, streamed
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.redis_keys import cold_key
 from quarterdeck.accounting.scopes import Scope
-from quarterdeck.errors import EngineError, InsufficientQuotaError, RateLimitError, ServiceUnavailableError
+from quarterdeck.errors import (
+    EngineError,
+    InsufficientQuotaError,
+    RateLimitError,
+    RequestTooLargeError,
+    ServiceUnavailableError,
+)
 from quarterdeck.inference.call import Operation
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.redis import Redis
@@ -159,6 +165,22 @@ async def test_a_picture_holds_little_and_costs_little_when_its_client_leaves(be
         record = await bench.record()
         assert (record.status, record.usage_source) == ("cancelled", "estimated")
         assert 2048 < record.input_tokens < 2500
+
+
+async def test_a_body_is_bounded_without_its_pictures(bench: Bench) -> None:
+    def asked(text: str, url: str) -> dict[str, Any]:
+        parts = [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": url}}]
+        return {"model": "m", "messages": [{"role": "user", "content": parts}]}
+
+    picture = "data:image/png;base64," + "iVBO" * 1_300_000
+    async with Upstream(answering(response(answer()))) as engine:
+        bench.add(engine)
+        assert (await bench.ask(asked("What is this?", picture))).status == 200
+        assert len(engine.requests[0].body) > 5_000_000
+        await refused(RequestTooLargeError, bench, asked("x" * 5_000_000, picture))
+        await refused(RequestTooLargeError, bench, asked(picture, "data:,"))
+        await refused(RequestTooLargeError, bench, CHAT | {"metadata": {"a": picture}})
+        await bench.drain()
 
 
 async def test_an_answer_without_a_limit_is_sent_what_is_held_for_it(bench: Bench) -> None:

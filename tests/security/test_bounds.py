@@ -40,7 +40,7 @@ async def test_a_body_that_comes_too_slowly_is_a_408_and_the_end(bench: Bench) -
 
 
 async def test_a_body_past_the_limit_is_a_413(bench: Bench) -> None:
-    bench.configure(max_body_mb=1)
+    bench.configure(max_body_mb=1, max_media_body_mb=1)
     peer = await bench.connect()
     await peer.send(HEAD + b"content-length: %d\r\n\r\n" % (2 * MIB) + b" " * 2 * MIB)
     assert await peer.code() == (413, "request_too_large")

@@ -223,6 +223,16 @@ def _parts(given: object) -> list[dict[str, Any]]:
     return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
 
 
+def text_bytes(request: InferenceRequest) -> int:
+    """The size of a request without its pictures, audio and files."""
+    parsed, size = request.parsed, len(request.body)
+    if isinstance(parsed, ChatCompletionRequest):
+        size -= media_of([each for message in parsed.messages for each in message.content or () if type(each) is dict])[
+            0
+        ]
+    return size
+
+
 def media_of(parts: Sequence[Mapping[str, Any]], image_tokens: int = IMAGE_TOKENS) -> tuple[int, int]:
     """The bytes that media take in these content parts, and the tokens they count for."""
     length = tokens = 0

@@ -23,7 +23,7 @@ from quarterdeck.inference.closing import MAX_TO_COUNT, Closing
 from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.engine.client import EngineAnswer, EngineClient
 from quarterdeck.inference.engine.stream import EngineStream
-from quarterdeck.inference.estimation import Estimate, estimate
+from quarterdeck.inference.estimation import Estimate, estimate, text_bytes
 from quarterdeck.inference.gate import Gate
 from quarterdeck.inference.media import check_media
 from quarterdeck.inference.metering.meter import Meter
@@ -39,6 +39,7 @@ from quarterdeck.inference.routing.router import Router
 from quarterdeck.inference.routing.selection import Selection
 from quarterdeck.inference.streaming.heartbeats import with_heartbeats
 from quarterdeck.inference.streaming.relay import Relay
+from quarterdeck.net.asgi import too_large
 from quarterdeck.net.redis import Redis
 from quarterdeck.net.tasks import Spawn
 from quarterdeck.protocol import sse
@@ -49,6 +50,8 @@ from quarterdeck.settings.live import Live
 
 LARGE_BYTES = 64 * 1024
 """A larger whole answer holds its key's slot until the client has taken it. Others fit into a connection's buffers."""
+
+MIB = 1024 * 1024
 
 
 class Pipeline:
@@ -93,6 +96,8 @@ class Pipeline:
         directory = self._directory.current
         gateway = directory.config.gateway
         request = decode(head.operation, body)
+        if len(body) > gateway.max_body_mb * MIB and text_bytes(request) > gateway.max_body_mb * MIB:
+            raise too_large(gateway.max_body_mb * MIB, unread=False)
         route = resolve(directory, self._endpoints, request.parsed.model, head.principal)
         check_media(request, gateway.media_domains)
         reserved = estimate(request, route.bounds, head.principal.limits.max_tokens)

@@ -20,7 +20,7 @@ def raw(data: bytes) -> bytes:
 
 @pytest.fixture
 async def bench(way: str) -> AsyncIterator[Bench]:
-    async with serving(way, max_body_mb=1) as made:
+    async with serving(way, max_body_mb=1, max_media_body_mb=1) as made:
         yield made
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from quarterdeck.gateway.http.body_stream import BodyStream
-from quarterdeck.gateway.http.registry import MIB, Registry, Route
+from quarterdeck.gateway.http.registry import MIB, BodyPolicy, Registry, Route
 from quarterdeck.gateway.http.request_head import RequestHead
 from quarterdeck.inference.call import Reply
 from quarterdeck.settings.config import GatewayConfig
@@ -53,3 +53,5 @@ def test_bounds_of_a_body_are_the_routes_or_the_settings() -> None:
     gateway = GatewayConfig(max_body_mb=7, client_body_timeout_seconds=9)
     assert CREATE.body.bounds(gateway) == (7 * MIB, 9)
     assert UPLOAD.body.bounds(gateway) == (512 * MIB, 5)
+    assert BodyPolicy(takes_media=True).bounds(gateway) == (50 * MIB, 9)
+    assert BodyPolicy(takes_media=True).bounds(GatewayConfig(max_body_mb=70))[0] == 70 * MIB

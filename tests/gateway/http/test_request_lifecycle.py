@@ -170,10 +170,13 @@ async def test_a_body_that_does_not_come_is_a_408(pipeline: FakePipeline) -> Non
 
 
 @pytest.mark.parametrize("said", [True, False])
-async def test_a_body_that_is_too_large_is_a_413(said: bool, app: RequestLifecycle, pipeline: FakePipeline) -> None:
-    pieces = [b"x" * 1024 * 1024] * 5
-    headers = [("content-length", str(5 * 1024 * 1024))] if said else []
-    answer = await Client(app).post(CHAT, b"", pieces=pieces, headers=headers)
+@pytest.mark.parametrize(("path", "mib"), [(CHAT, 51), ("/v1/completions", 5), ("/v1/embeddings", 5)])
+async def test_a_body_that_is_too_large_is_a_413(
+    said: bool, path: str, mib: int, app: RequestLifecycle, pipeline: FakePipeline
+) -> None:
+    pieces = [b"x" * 1024 * 1024] * mib
+    headers = [("content-length", str(mib * 1024 * 1024))] if said else []
+    answer = await Client(app).post(path, b"", pieces=pieces, headers=headers)
     assert (answer.status, answer.error["code"]) == (413, "request_too_large")
     assert "connection" not in answer.headers  # all of it was read
     assert pipeline.calls == []

@@ -28,12 +28,17 @@ class BodyPolicy(msgspec.Struct, frozen=True):
     """None: the setting `max_body_mb`. A larger body is a 413."""
     seconds: float | None = None
     """For the whole body, or for each piece of a streamed one. None: the setting `client_body_timeout_seconds`."""
+    takes_media: bool = False
+    """It may have pictures, audio and files, which the handler tells from the rest: `max_media_body_mb` bounds it."""
     is_streamed: bool = False
     """The handler reads it piece by piece; else it is read into memory before the handler is called."""
 
     def bounds(self, gateway: GatewayConfig) -> tuple[int, float]:
         """Bytes and seconds, where `gateway` is in force."""
-        return self.max_bytes or gateway.max_body_mb * MIB, self.seconds or gateway.client_body_timeout_seconds
+        most = gateway.max_body_mb
+        if self.takes_media:
+            most = max(most, gateway.max_media_body_mb)
+        return self.max_bytes or most * MIB, self.seconds or gateway.client_body_timeout_seconds
 
 
 class Route(msgspec.Struct, frozen=True, eq=False):
@@ -54,9 +59,10 @@ class Route(msgspec.Struct, frozen=True, eq=False):
         method: str = "POST",
         max_bytes: int | None = None,
         seconds: float | None = None,
+        takes_media: bool = False,
     ) -> "Route":
         """A route whose handler gets the whole body."""
-        return cls(path, handler, BodyPolicy(max_bytes, seconds), method)
+        return cls(path, handler, BodyPolicy(max_bytes, seconds, takes_media), method)
 
     @classmethod
     def streamed(
@@ -69,7 +75,7 @@ class Route(msgspec.Struct, frozen=True, eq=False):
         seconds: float | None = None,
     ) -> "Route":
         """A route whose handler reads the body piece by piece, as for an upload."""
-        return cls(path, handler, BodyPolicy(max_bytes, seconds, True), method)
+        return cls(path, handler, BodyPolicy(max_bytes, seconds, is_streamed=True), method)
 
 
 class Registry:

@@ -31,7 +31,7 @@ def _route(pipeline: Pipeline, operation: Operation) -> Route:
     def call(head: RequestHead, body: bytes) -> Awaitable[Reply]:
         return pipeline.call(_head(head, operation), body)
 
-    return Route.buffered(operation.path, call)
+    return Route.buffered(operation.path, call, takes_media=operation is Operation.CHAT)
 
 
 def _deployment_route(pipeline: Pipeline, operation: Operation) -> Route:
@@ -39,7 +39,8 @@ def _deployment_route(pipeline: Pipeline, operation: Operation) -> Route:
         name = (head.parameters or {})["name"]
         return await pipeline.call(_head(head, operation), with_model(body, name))
 
-    return Route.buffered(DEPLOYMENTS + operation.path.removeprefix("/v1"), call)
+    path = DEPLOYMENTS + operation.path.removeprefix("/v1")
+    return Route.buffered(path, call, takes_media=operation is Operation.CHAT)
 
 
 def _head(head: RequestHead, operation: Operation) -> Head:
