@@ -149,6 +149,13 @@ async def test_endpoints_put_to_rest_are_counted(bench: Bench) -> None:
     assert value(metrics, "quarterdeck_requests_in_flight") == len(CALLERS)
 
 
+async def test_endpoints_that_are_left_alone_are_counted_apart_from_ejected_ones(bench: Bench) -> None:
+    metrics, endpoint = watched(bench), bench.listed.endpoints[0]
+    endpoint.breaker.record_refusal(time.monotonic(), 60)
+    assert value(metrics, "quarterdeck_endpoints_resting", model="m") == 1
+    assert value(metrics, "quarterdeck_endpoints_ejected", model="m") == 0
+
+
 async def test_retries_that_a_route_has_not_left_are_counted(bench: Bench) -> None:
     metrics = watched(bench)
     bench.listed.endpoints = [an_endpoint(f"dead#{number}") for number in range(2)]

@@ -117,6 +117,20 @@ def test_a_whole_answer_as_a_stream_says_the_same() -> None:
     assert found[-1] is None
 
 
+def test_a_streamed_completion_is_mended_as_a_chat_is() -> None:
+    chunks = [{"choices": [{"text": "a"}]}, {"choices": [{"text": None}]}, {"choices": [{"text": "b"}]}]
+    found = run(*chunks, path=COMPLETIONS_PATH)
+    assert [each["choices"][0]["text"] for each in found if each] == ["a", "", "b", ""]
+    assert found[-2] is not None
+    assert (found[-2]["object"], found[-2]["choices"][0]["finish_reason"]) == ("text_completion", "stop")
+
+
+def test_the_index_of_a_completion_keeps_its_prompt() -> None:
+    chunks = [{"choices": [{"text": "b", "index": 1}]}, {"choices": [{"text": "a", "index": 0}]}]
+    found = run(*chunks, path=COMPLETIONS_PATH, choices=2)
+    assert [each["choices"][0]["index"] for each in found[:2] if each] == [1, 0]
+
+
 NAMES = (
     *("id", "choices", "delta", "message", "content", "index", "finish_reason", "tool_calls", "function", "arguments"),
     *("usage", "x_groq", "error", "text", "type", "thinking", "data", "embedding", "role", "name", "object"),

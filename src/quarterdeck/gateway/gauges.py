@@ -2,9 +2,10 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sized
+from collections.abc import Callable, Mapping, Sized
 
 from quarterdeck.gateway.http.connections import Connections
+from quarterdeck.inference.endpoints.circuit_breaker import CircuitBreaker
 from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.gate import Gate
 from quarterdeck.inference.routing.queueing import Queues
@@ -30,7 +31,8 @@ def watch(
     metrics.connections_evicted.read = lambda: {(): connections.evicted}
     metrics.endpoints.read = lambda: Counter[Labels]((each.spec.model, each.spec.state) for each in endpoints.all())
     metrics.ejections.read = lambda: _ejections(endpoints)
-    metrics.ejected.read = lambda: _ejected(endpoints)
+    metrics.ejected.read = lambda: _count(endpoints, CircuitBreaker.is_ejected)
+    metrics.resting.read = lambda: _count(endpoints, CircuitBreaker.is_resting)
     metrics.refused.read = lambda: gate.refused
     metrics.warned.read = lambda: gate.warned
     metrics.admitted_locally.read = lambda: {(): gate.admitted_locally}
@@ -44,10 +46,11 @@ def _ejections(endpoints: Endpoints) -> Mapping[Labels, int]:
     return {labels: count for labels, count in counts.items() if count}
 
 
-def _ejected(endpoints: Endpoints) -> Mapping[Labels, int]:
+def _count(endpoints: Endpoints, is_so: Callable[[CircuitBreaker, float], bool]) -> Mapping[Labels, int]:
+    """By model, how many endpoints' breakers are so now."""
     now = time.monotonic()  # the loop's clock
     counts: dict[Labels, int] = {}
     for endpoint in endpoints.all():
         labels = (endpoint.spec.model,)
-        counts[labels] = counts.get(labels, 0) + endpoint.breaker.is_ejected(now)
+        counts[labels] = counts.get(labels, 0) + is_so(endpoint.breaker, now)
     return counts

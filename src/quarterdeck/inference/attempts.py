@@ -199,7 +199,7 @@ class Attempts:
         if has_begun and isinstance(error, EngineError) and error.code != "request_timeout":
             call.selection.interrupted(endpoint, self._now())
         if has_begun and error is not None and error.is_refusal:
-            call.selection.balancer.report_refusal(endpoint, self._now(), error.rest_seconds)
+            call.selection.balancer.report_refusal(endpoint, error, self._now())
         if status is None:
             status = 200 if has_begun else (error.engine_status if error else 0)
         code = error_code(error) if error else code

@@ -147,6 +147,11 @@ class GatewayMetrics(Metrics):
             "Endpoints currently ejected, for failures or failed health checks.",
             ("model",),
         )
+        self.resting = self.gauge(
+            "quarterdeck_endpoints_resting",
+            "Endpoints currently left alone because they are full or refuse the gateway's account.",
+            ("model",),
+        )
         self.resumes = self.counter(
             "quarterdeck_stream_resumes", "Streams resumed on another endpoint, counted at each resume.", ("model",)
         )

@@ -47,13 +47,20 @@ async def run(bench: Bench) -> list[str]:
 @pytest.mark.parametrize("policy", ["least_load", "power_of_two", "prefix", "session", "weighted"])
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS.keys())
 async def test_the_sound_account_serves(
-    redis: Redis, tmp_path: Path, client: HttpClient, policy: str, refusal: Refusal
+    redis: Redis,
+    tmp_path: Path,
+    client: HttpClient,
+    policy: str,
+    refusal: Refusal,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     config = f"models: [{{name: m, endpoints: [{{url: 'http://unused'}}], routing: {{policy: {policy}}}}}]"
     bench = Bench(redis, tmp_path, client, config=config)
     async with Upstream(serving(Habit(refuse=refusal))) as bad, Upstream(serving(Habit())) as good:
         bench.add(bad, good, kind="openai")
         assert set(await run(bench)) == {"200"}
+        lines = [line for line in caplog.records if "refuses requests" in line.getMessage()]
+        assert 1 <= len(lines) <= 3, "a line for each rest, not for each request"
         assert len(good.requests) == REQUESTS
         assert len(bad.requests) <= 2 * CONCURRENT, "it is left alone"
 

@@ -114,15 +114,17 @@ class CircuitBreaker:
             self.open_until = self.failure_share = self.probed_until = 0.0
             self.calls = 0
 
-    def record_refusal(self, now: float, seconds: float | None) -> None:
-        """It refused a request because it is full, for so many seconds if it said so. Says nothing about failures."""
+    def record_refusal(self, now: float, seconds: float | None) -> bool:
+        """It refused a request because it is full, for so many seconds if it said so. Says nothing about failures.
+        Returns whether a rest has begun."""
         is_first = self.rests_until <= now  # the others were on their way
         if seconds is None:
             if not is_first:
-                return
+                return False
             seconds = min(REST_SECONDS * 2.0 ** min(self.refusals, 10), MAX_OPEN_SECONDS / 10)
         self.refusals += is_first
         self.rests_until = max(self.rests_until, now + min(seconds, MAX_OPEN_SECONDS))
+        return is_first
 
     def record_failure(
         self, now: float, siblings: "Sequence[CircuitBreaker]" = (), *, was_reached: bool = True

@@ -1,5 +1,6 @@
 """Chooses one of a model's endpoints by the model's or route's policy, and reports outcomes to the circuit breakers."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 from quarterdeck.errors import APIError, BadRequestError, EngineError, EngineTimeoutError
@@ -7,6 +8,8 @@ from quarterdeck.inference.endpoints.endpoint import Endpoint, Endpoints
 from quarterdeck.inference.routing import policies
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.settings.routes import RoutingConfig
+
+log = logging.getLogger(__name__)
 
 MAX_RINGS = 4096
 """Names that a ring is kept for; far more than a configuration holds."""
@@ -72,16 +75,26 @@ class Balancer:
         elif isinstance(error, BadRequestError):
             endpoint.breaker.record_success()  # it works: it found the caller's mistake
         if error.is_refusal:
-            self.report_refusal(endpoint, now, error.rest_seconds)
+            self.report_refusal(endpoint, error, now)
 
     def report_failure(self, endpoint: Endpoint, served: ServedModel, now: float, *, was_reached: bool = True) -> None:
         """A call for the model failed by the endpoint's fault; see `CircuitBreaker.record_failure`."""
         siblings = [each.breaker for each in self._endpoints.serving(served.name)]
         endpoint.breaker.record_failure(now, siblings, was_reached=was_reached)
 
-    def report_refusal(self, endpoint: Endpoint, now: float, seconds: float | None) -> None:
-        """The endpoint is full; see `CircuitBreaker.record_refusal`."""
-        endpoint.breaker.record_refusal(now, seconds)
+    def report_refusal(self, endpoint: Endpoint, error: APIError, now: float) -> None:
+        """The endpoint takes no requests for now; see `CircuitBreaker.record_refusal`.
+
+        Each rest is logged: where the gateway's key or account is at fault, callers don't see it.
+        """
+        if endpoint.breaker.record_refusal(now, error.rest_seconds):
+            log.warning(
+                "endpoint refuses requests (status %d, %s); left alone for %.0f s while others answer",
+                error.engine_status,
+                error.code,
+                endpoint.breaker.rests_until - now,
+                extra={"endpoint": endpoint.id},
+            )
 
     def is_resting(self, served: ServedModel, now: float) -> bool:
         """Whether one of the model's endpoints would answer if it were not full."""
