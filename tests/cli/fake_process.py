@@ -27,7 +27,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         polls["count"] += 1
         state = "starting" if "--late-ready" in options and polls["count"] < 4 else "ready"
         endpoint = {"id": "m#1", "model": "m", "url": "http://127.0.0.1:1", "state": state, "detail": "loading weights"}
-        body = json.dumps({"endpoints": [endpoint], "models": {"m": {"state": state}}}).encode()
+        found = {"endpoints": [endpoint], "models": {"m": {"state": state}}}
+        if Path(f"{journal}.{name}.parts").exists():
+            found["parts"] = json.loads(Path(f"{journal}.{name}.parts").read_text(encoding="utf-8"))
+        body = json.dumps(found).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

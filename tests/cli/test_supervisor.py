@@ -138,3 +138,17 @@ def test_the_doors_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
             assert select.select([pidfd], [], [], 10)[0], "still alive"
             os.close(pidfd)
     assert not any(processes.is_alive(pid) for pid in specs)
+
+
+def test_what_gateway_and_worker_say_is_not_ready_is_shown_once_and_when_it_is_over(tmp_path: Path) -> None:
+    with supervised(tmp_path) as program:
+        program.until("usable: m")
+        told = tmp_path / "journal.gateway.parts"
+        told.write_text(json.dumps({"redis": "away", "config": "refused, keeping the previous one: x:3: y"}))
+        (tmp_path / "journal.worker.parts").write_text(json.dumps({"database": "timed out"}))
+        program.until("gateway   config: refused, keeping the previous one: x:3: y")
+        program.until("worker    database: timed out")
+        told.write_text(json.dumps({"redis": "ready", "config": "ready"}))
+        program.until("gateway   redis: ready again")
+        assert program.interrupt() == 0
+    assert program.output.count("redis: away") == 1

@@ -101,6 +101,11 @@ def test_status_says_what_runs(platform: Running, environ: Mapping[str, str]) ->
     assert done.returncode == 0
     assert "`quarterdeck up` is running" in done.stdout
     assert "no response" not in done.stdout
+    assert [line.split()[:2] for line in done.stdout.splitlines()[2:5]] == [
+        ["gateway", "ready"],
+        ["worker", "ready"],
+        ["engine", "ready"],
+    ]
 
 
 def test_status_asks_where_the_gateway_is_and_not_where_it_would_be(

@@ -44,7 +44,15 @@ def test_a_route_is_ready_while_anybody_answers_for_it() -> None:
 
 
 def test_one_that_does_not_answer_its_health_check_rests() -> None:
-    assert availability("m", [endpoint("m#1", "m", is_alive=False)], 0.0).state == "resting"
+    found = availability("m", [endpoint("m#1", "m", is_alive=False, health_error="connection failed")], 0.0)
+    assert (found.state, found.detail) == ("resting", "connection failed")
+
+
+def test_one_without_its_key_is_unavailable_and_says_why() -> None:
+    keyless = endpoint("m#1", "m", problem="environment variable X is not set")
+    found = availability("m", [keyless], 0.0)
+    assert (found.state, found.detail) == ("unavailable", "environment variable X is not set")
+    assert availability("m", [keyless, endpoint("m#2", "m")], 0.0).state == "ready"
 
 
 def test_an_adapter_that_could_not_be_loaded_is_listed_with_the_reason() -> None:

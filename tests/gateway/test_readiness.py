@@ -10,6 +10,8 @@ from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import RedisUnavailableError
 from quarterdeck.settings.live import Live
 
+ONE = "models: [{name: chat, engine: {source: ./chat}}]"
+
 
 class Bench:
     def __init__(self, **gateway: Any) -> None:
@@ -113,7 +115,7 @@ async def test_a_report_is_held_for_a_second_unless_a_drain_or_a_reload_comes() 
     assert (await bench.subject.held_report()).status == "draining"
     bench.is_draining, bench.error = False, None
     bench.now += 1
-    assert (await bench.subject.held_report()).status == "starting"
+    assert (await bench.subject.held_report()).status == "unavailable"
 
 
 async def test_a_gateway_whose_records_could_be_saved_nowhere_is_not_ready() -> None:
@@ -124,3 +126,28 @@ async def test_a_gateway_whose_records_could_be_saved_nowhere_is_not_ready() -> 
     report = await bench.subject.report()
     assert not report.is_ready
     assert report.parts["spool"].startswith("full")
+
+
+async def test_records_that_wait_in_the_spool_degrade() -> None:
+    bench = Bench()
+    bench.subject.directory.replace(Directory.of(config(ONE)))
+    assert await bench.status() == (True, "ready")
+    assert "spool" not in (await bench.subject.report()).parts
+    bench.subject.spooled = lambda: 3
+    assert await bench.status() == (True, "degraded")
+    assert (await bench.subject.report()).parts["spool"] == "3 records wait for Redis"
+
+
+async def test_a_gateway_whose_models_are_gone_is_unavailable_and_not_starting() -> None:
+    bench = Bench()
+    assert (await bench.status())[0]
+    bench.endpoints.endpoints[0].breaker.record_health(is_alive=False, error="connection failed")
+    assert await bench.status() == (False, "unavailable")
+    assert (await bench.subject.report()).as_dict()["models"]["chat"]["detail"] == "connection failed"
+
+
+async def test_a_key_that_is_not_set_is_visible() -> None:
+    bench = Bench()
+    bench.endpoints.endpoints.append(endpoint("emb#1", "org/emb", problem="environment variable X is not set"))
+    report = await bench.subject.report()
+    assert (report.status, report.models["org/emb"].detail) == ("degraded", "environment variable X is not set")

@@ -1,4 +1,4 @@
-"""`quarterdeck doctor`: checks this machine for what `up` requires. Changes nothing."""
+"""`quarterdeck doctor`: checks this machine for what `up` requires, and says what it can't check. Changes nothing."""
 
 import os
 import platform
@@ -52,13 +52,17 @@ def python_version(version: tuple[int, int]) -> Finding:
     return Finding("ok", text)
 
 
-def room(what: str, found: float, needed: float, how: str) -> Finding:
-    """Compare GiB found with GiB required."""
+def room(what: str, found: float | None, needed: float, how: str) -> Finding:
+    """Compare GiB found with GiB required. None: it can't be found out."""
+    if found is None:
+        return Finding("note", f"{what}: unknown", f"could not be checked: {how}")
     return Finding("ok" if found >= needed else "missing", f"{what}: {found:.0f} GiB", "" if found >= needed else how)
 
 
-def arithmetic(flags: frozenset[str]) -> Finding:
-    """The number type that engines use on this CPU (settings/engine.py: dtype auto)."""
+def arithmetic(flags: frozenset[str] | None) -> Finding:
+    """The number type that engines use on this CPU (settings/engine.py: dtype auto). None: its flags are unknown."""
+    if flags is None:
+        return Finding("note", "CPU: unknown instructions", "could not be checked: vLLM requires AVX2 on a CPU")
     if flags & {"avx512_bf16", "amx_bf16"}:
         return Finding("ok", "CPU with bfloat16 instructions: engines use bfloat16")
     if flags & {"avx512f", "avx2"}:
@@ -66,28 +70,32 @@ def arithmetic(flags: frozenset[str]) -> Finding:
     return Finding("missing", "no AVX2", "vLLM requires it on a CPU; `--engine sim` and external endpoints work")
 
 
-def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str] | None:
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return frozenset()
-    return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
+        return None
+    flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), None)
+    return None if flags is None else frozenset(flags.split())
 
 
-def memory_gib(meminfo: Path = Path("/proc/meminfo")) -> float:
+def memory_gib(meminfo: Path = Path("/proc/meminfo")) -> float | None:
     try:
         lines = meminfo.read_text(encoding="utf-8").splitlines()
     except OSError:
-        return 0.0
-    kib = next((line.split()[1] for line in lines if line.startswith("MemTotal:")), "0")
-    return int(kib) / 2**20
+        return None
+    kib = next((line.split()[1] for line in lines if line.startswith("MemTotal:")), None)
+    return None if kib is None else int(kib) / 2**20
 
 
-def free_disk_gib(folder: Path) -> float:
+def free_disk_gib(folder: Path) -> float | None:
     """Free space at the folder, or where it will be created."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free / GIB
+    try:
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free / GIB
+    except OSError:
+        return None
 
 
 def redis(environment: Environment) -> Finding:
@@ -96,7 +104,8 @@ def redis(environment: Environment) -> Finding:
             RedisAddress.parse(environment.redis_url)
         except ValueError as error:
             return Finding("missing", "a valid QUARTERDECK_REDIS_URL", str(error))
-        return Finding("ok", "Redis: external (QUARTERDECK_REDIS_URL)")
+        how = "only its URL is checked here; `quarterdeck status` shows whether it is reached"
+        return Finding("note", "Redis: external (QUARTERDECK_REDIS_URL)", how)
     try:
         server = redis_server.find(redis_server.wheel_binary())
     except redis_server.RedisServerError as error:
@@ -115,9 +124,27 @@ def database(environment: Environment) -> Finding:
         target = read_postgres_url(environment.database_url)
     except ValueError as error:
         return Finding("missing", "a valid QUARTERDECK_DATABASE_URL", str(error))
-    if target.notes:
-        return Finding("note", "database: external (QUARTERDECK_DATABASE_URL)", "; ".join(target.notes))
-    return Finding("ok", "database: external (QUARTERDECK_DATABASE_URL)")
+    how = ["only its URL is checked here; `quarterdeck status` shows whether it is reached", *target.notes]
+    return Finding("note", "database: external (QUARTERDECK_DATABASE_URL)", "; ".join(how))
+
+
+def endpoints(environment: Environment) -> list[Finding]:
+    """External endpoints of the configuration: their keys are checked, the servers are not called."""
+    try:
+        configured = [(m.name, each) for m in load(config_path(environment)).models for each in m.endpoints]
+    except ConfigError:
+        return []  # `models` reports it
+    found = []
+    for name, endpoint in configured:
+        variable, file = endpoint.api_key_env, endpoint.api_key_file
+        if variable is not None and not environment.variables.get(variable, "").strip():
+            found.append(Finding("note", f"model {name}: no API key", f"environment variable {variable} is not set"))
+        if file is not None and not os.access(file, os.R_OK):
+            found.append(Finding("note", f"model {name}: no API key", f"api_key_file {file} can't be read"))
+    if configured:
+        how = "not called here; `quarterdeck models` shows whether they can be reached"
+        found.append(Finding("note", f"external endpoints: {len(configured)}", how))
+    return found
 
 
 def environments(environment: Environment) -> Finding:
@@ -173,9 +200,14 @@ def state_folder(folder: Path) -> Finding:
     return Finding("missing" if problem.is_fatal else "note", "state folder", str(problem))
 
 
-def gpu(run: Callable[[], str | None]) -> Finding:
+def gpu(run: Callable[[], str | None], devices: Path = Path("/dev")) -> Finding:
+    """`run` returns the names of the GPUs, or None if nvidia-smi is missing or fails."""
     names = run()
-    return Finding("ok", f"GPU: {names}") if names else Finding("ok", "no NVIDIA GPU: engines run on the CPU")
+    if names:
+        return Finding("ok", f"GPU: {names}")
+    if names is None and any(devices.glob("nvidia[0-9]*")):
+        return Finding("note", "NVIDIA GPU: unknown", "there is a device, but nvidia-smi is missing or fails")
+    return Finding("ok", "no NVIDIA GPU: engines run on the CPU")
 
 
 def nvidia_smi() -> str | None:
@@ -210,6 +242,7 @@ def check_all(environment: Environment) -> list[Finding]:
         database(environment),
         environments(environment),
         models(environment),
+        *endpoints(environment),
     ]
     if state.is_locked(environment.state):
         return [*findings, Finding("ok", "the platform is running and uses its ports")]
@@ -224,7 +257,10 @@ def check_all(environment: Environment) -> list[Finding]:
 
 @click.command("doctor", short_help="Check this machine for missing requirements.")
 def command() -> None:
-    """Check what `up` requires and show how to get what is missing. Exits with status 1 if something is missing."""
+    """Check what `up` requires and show how to get what is missing. What can't be checked is a note.
+
+    Exits with status 1 if something is missing.
+    """
     try:
         findings = check_all(Environment.read())
     except ValueError as error:

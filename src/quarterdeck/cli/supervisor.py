@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from quarterdeck import processes
-from quarterdeck.cli import health, model_readiness
+from quarterdeck.cli import health, model_readiness, readiness
 from quarterdeck.cli.managed_process import LOG_BYTES, ManagedProcess, StartError, last_lines, rotate
 from quarterdeck.cli.process_plan import ProcessPlan, ProcessSpec
 from quarterdeck.cli.terminal import Terminal
@@ -32,6 +32,7 @@ FIRST_TRIES = 3
 """Start attempts of the engine before a model has served: Ray allows its own processes 30 s to start, which a busy
 machine sometimes exceeds."""
 POLL_S = 0.5
+PROBLEMS_POLL_S = 2.0
 MAINTENANCE_S = 10.0
 
 
@@ -116,6 +117,7 @@ class Supervisor:
             if self._engine:
                 group.create_task(self._start_engine(self._engine, group))
             group.create_task(self._report_models())
+            group.create_task(self._report_problems())
 
     async def _start_data_plane(self, group: asyncio.TaskGroup) -> None:
         async with asyncio.TaskGroup() as stores:
@@ -229,6 +231,39 @@ class Supervisor:
                             self._terminal.step("model", f"{name}: {known[name].detail}, not ready yet")
             await asyncio.sleep(POLL_S)
 
+    async def _report_problems(self) -> None:
+        """Print what the gateway and the worker say is not ready, when it begins and when it is over.
+
+        Only once the platform is usable: while it starts, other lines show how far it is.
+        """
+        parts = {self._gateway: readiness.gateway_problems, self._worker: readiness.worker_problems}
+        shown: dict[tuple[str, str], str] = {}
+        before: dict[tuple[str, str], str] = {}
+        while True:
+            await asyncio.sleep(PROBLEMS_POLL_S)
+            if not self._is_up:
+                continue
+            now: dict[tuple[str, str], str] = {}
+            for child, problems_of in parts.items():
+                part, response = child.spec.name, await health.get(_readyz(child.spec.health))
+                if response.status == 0 and not child.is_running:  # reported when it exited
+                    now |= {key: text for key, text in shown.items() if key[0] == part}
+                    continue
+                problems = problems_of(response) if response.status else {"": "does not respond"}
+                now |= {(part, name): text for name, text in problems.items() if name not in self._own_models()}
+            # Twice in a row: a probe that was late is no news.
+            for key in [key for key in now if key in before and shown.get(key) != now[key]]:
+                shown[key] = now[key]
+                self._terminal.step(key[0], f"{key[1]}: {now[key]}" if key[1] else now[key])
+            for key in [key for key in shown if key not in now]:
+                del shown[key]
+                self._terminal.step(key[0], f"{key[1]}: ready again" if key[1] else "responds again")
+            before = now
+
+    def _own_models(self) -> set[str]:
+        """Names of models whose state other lines show."""
+        return {f"model {name}" for name in self._platform.models}
+
     async def _is_routable(self, url: str, ready: Sequence[str]) -> bool:
         """Whether the gateway would route a chat to a ready model now: it polls the engine once a second."""
         answer = await health.get(f"{url}/readyz")
@@ -288,6 +323,10 @@ class Supervisor:
 
 def _never() -> Coroutine[Any, Any, bool]:
     return asyncio.sleep(0, result=False)
+
+
+def _readyz(health_url: str | None) -> str:
+    return f"{(health_url or '').removesuffix('/healthz')}/readyz"
 
 
 def _is_ready(model: Any) -> bool:

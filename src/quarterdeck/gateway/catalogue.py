@@ -13,7 +13,8 @@ class Availability:
     """Whether a model can serve requests."""
 
     state: str
-    """ready, starting, draining, resting (its endpoints are ejected for failures) or unavailable (it has none)."""
+    """ready, starting, draining, resting (its endpoints are ejected for failures) or unavailable (it has none, or they
+    can't serve as they are configured)."""
     detail: str = ""
     task: str | None = None
     """generate or embed. None: not known, as no endpoint is."""
@@ -61,9 +62,14 @@ def availability(name: str, endpoints: Sequence[Endpoint], now: float) -> Availa
             if (reason := spec.failed_adapters.get(name)) and best.state == "unavailable":
                 best = Availability("unavailable", reason, spec.task)
             continue
-        state = "resting" if spec.state == "ready" and endpoint.breaker.is_ejected(now) else spec.state
-        if _RANK[state] > _RANK[best.state]:
-            best = Availability(state, spec.detail, spec.task)
+        state: str = spec.state
+        detail = spec.detail
+        if spec.problem:
+            state, detail = "unavailable", spec.problem
+        elif spec.state == "ready" and endpoint.breaker.is_ejected(now):
+            state, detail = "resting", endpoint.breaker.health_error or "recent requests failed"
+        if _RANK[state] > _RANK[best.state] or (spec.problem and best.state == "unavailable"):
+            best = Availability(state, detail, spec.task)
     return best
 
 

@@ -113,6 +113,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
         is_draining=lambda: callers.is_draining,
         config_error=lambda: reloader.error,
         can_record=lambda: settlement.can_record,
+        spooled=lambda: metrics.spool_waiting.values.get((), 0),
     )
     app = create_app(
         Parts(

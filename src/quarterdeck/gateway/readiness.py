@@ -38,7 +38,7 @@ class Report:
 
     is_ready: bool
     status: str
-    """ready, degraded (serves, but a part or a model is not ready), starting or draining."""
+    """ready, degraded (serves, but a part or a model is not ready), starting, unavailable (was ready) or draining."""
     parts: dict[str, str]
     models: dict[str, Availability]
 
@@ -61,11 +61,14 @@ class Readiness:
     is_draining: Callable[[], bool]
     config_error: Callable[[], str | None]
     can_record: Callable[[], bool] = lambda: True
+    spooled: Callable[[], float] = lambda: 0
+    """Records that wait in the spool, as counted last."""
     clock: Callable[[], float] = time.monotonic
     _held: dict[str, str] = field(default_factory=dict)
     _until: float = 0.0
     _probing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _have_answered: bool = False
+    _was_ready: bool = False
     _report: tuple[float, tuple[bool, str | None], Report] | None = None
 
     async def held_report(self) -> Report:
@@ -95,10 +98,16 @@ class Readiness:
         parts = {**stores, "config": config}
         if not self.can_record():
             parts["spool"] = "full: requests are refused, because their records could be saved nowhere"
+        elif spooled := self.spooled():
+            parts["spool"] = f"{spooled:.0f} records wait for Redis"
         if self.is_draining():
             return Report(False, "draining", parts, models)
         is_whole = all(state == "ready" for state in parts.values()) and all(m.is_ready for m in models.values())
-        status = ("ready" if is_whole else "degraded") if can_serve else "starting"
+        self._was_ready = self._was_ready or can_serve
+        if can_serve:
+            status = "ready" if is_whole else "degraded"
+        else:
+            status = "unavailable" if self._was_ready else "starting"
         return Report(can_serve, status, parts, models)
 
     def models(self) -> dict[str, Availability]:

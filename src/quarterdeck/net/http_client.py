@@ -76,6 +76,11 @@ class HttpClient:
                 raise
             return connection
 
+    async def reach(self, origin: Origin, timeout: float) -> None:
+        """Check that a connection can be opened; it is closed again. Raises UpstreamError."""
+        if not any(connection.is_open for connection in self._idle.get(origin, ())):
+            (await self._connect(origin, timeout, FOREVER)).close()
+
     def release(self, origin: Origin, connection: HttpConnection) -> None:
         """Keep the connection if its response is complete, else close it. Idempotent."""
         if connection not in self._busy:

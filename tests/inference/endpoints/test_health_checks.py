@@ -6,10 +6,12 @@ import logging
 import pytest
 from tests.inference.making import an_endpoint
 from tests.net.upstream import Peer, Upstream, answering, response, until
+from tests.platform import free_port
 
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.endpoints.health_checks import MAX_CONCURRENT, HealthChecks
 from quarterdeck.net.http_client import HttpClient
+from quarterdeck.net.http_connection import UpstreamError
 from quarterdeck.settings.routes import HealthCheck
 
 GOOD, BAD = response(b""), response(b"", status=503)
@@ -120,3 +122,61 @@ async def test_a_check_that_this_process_could_not_send_says_nothing_of_the_endp
         endpoint.breaker.record_health(is_alive=False)
         await HealthChecks(lambda: [endpoint], full).check(endpoint)
         assert not endpoint.breaker.is_alive
+
+
+# endpoints without `health:`
+
+
+async def test_an_endpoint_that_refuses_connections_is_dead_until_it_accepts_one(client: HttpClient) -> None:
+    unused_tcp_port = free_port()
+    endpoint = an_endpoint(url=f"http://127.0.0.1:{unused_tcp_port}", is_probed=True)
+    checks = HealthChecks(lambda: [endpoint], client)
+    await checks.check(endpoint)
+    assert not endpoint.breaker.is_alive
+    assert "refused" in endpoint.breaker.health_error
+    async with await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", unused_tcp_port):
+        await checks.check(endpoint)
+    assert (endpoint.breaker.is_alive, endpoint.breaker.health_error) == (True, "")
+
+
+async def test_an_unknown_host_is_dead(client: HttpClient) -> None:
+    endpoint = an_endpoint(url="http://no-such-host.invalid:1", is_probed=True)
+    await HealthChecks(lambda: [endpoint], client).check(endpoint)
+    assert not endpoint.breaker.is_alive
+
+
+async def test_a_probe_sends_nothing_and_is_skipped_while_requests_succeed(client: HttpClient) -> None:
+    async with Upstream(answering(*[GOOD] * 9)) as upstream:
+        endpoint = an_endpoint(url=upstream.url, is_probed=True)
+        checks = HealthChecks(lambda: [endpoint], client)
+        await checks.check(endpoint)
+        await until(lambda: upstream.connections == 1)
+        endpoint.breaker.record_success()
+        await checks.check(endpoint)
+        assert (upstream.connections, upstream.requests) == (1, [])
+        await checks.check(endpoint)
+        await until(lambda: upstream.connections == 2)
+        endpoint.breaker.record_failure(0.0)
+        await checks.check(endpoint)
+        await until(lambda: upstream.connections == 3)
+
+
+async def test_the_lack_of_our_own_connections_is_not_the_endpoints_fault() -> None:
+    client = HttpClient(max_connections=0)
+    endpoint = an_endpoint(is_probed=True)
+    await HealthChecks(lambda: [endpoint], client).check(endpoint)
+    assert endpoint.breaker.is_alive
+    await client.close()
+
+
+async def test_a_probe_that_times_out_once_changes_nothing(client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def late(origin: object, timeout: float) -> None:
+        raise UpstreamError("timed out connecting", sent=False, timed_out=True)
+
+    monkeypatch.setattr(client, "reach", late)
+    endpoint = an_endpoint(is_probed=True)
+    checks = HealthChecks(lambda: [endpoint], client)
+    await checks.check(endpoint)
+    assert endpoint.breaker.is_alive
+    await checks.check(endpoint)
+    assert not endpoint.breaker.is_alive

@@ -98,6 +98,25 @@ def test_a_key_may_stand_in_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert "can't read api_key_file" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("key", "problem"),
+    [
+        ("api_key_env: NO_KEY", "environment variable NO_KEY is not set"),
+        ("api_key_env: EMPTY", "environment variable EMPTY is not set"),
+        ("api_key_env: A_KEY", ""),
+        ("api_key_file: /nowhere", "can't read api_key_file /nowhere: No such file or directory"),
+        ('api_key_file: "/now\\0here"', "can't read api_key_file /now\0here: not ASCII, or an invalid path"),
+        ("api_key_file: /dev/null", "api_key_file /dev/null is empty"),
+        ("model: x", ""),
+    ],
+)
+def test_a_key_that_is_configured_and_missing_is_the_endpoints_problem(key: str, problem: str) -> None:
+    config = parse(f"models: [{{name: a, endpoints: [{{url: 'http://h', {key}}}]}}]")
+    (endpoint,) = StaticEndpoints(Live(config), {"A_KEY": "k", "EMPTY": " "}).all()
+    assert endpoint.spec.problem == problem
+    assert endpoint.spec.is_probed
+
+
 def test_a_key_that_was_changed_in_its_file_is_taken_by_a_reload(tmp_path: Path) -> None:
     secret = tmp_path / "key"
     secret.write_text("one")

@@ -45,6 +45,7 @@ class CircuitBreaker:
         "ejections",
         "failure_share",
         "failures",
+        "health_error",
         "is_alive",
         "open_until",
         "openings",
@@ -56,6 +57,8 @@ class CircuitBreaker:
     def __init__(self) -> None:
         self.is_alive = True
         """Result of the last health checks. True where there are none."""
+        self.health_error = ""
+        """Why the last checks failed."""
         self.failures = 0
         """In a row."""
         self.calls = 0
@@ -97,9 +100,9 @@ class CircuitBreaker:
         """A request goes to an endpoint whose breaker is not closed."""
         self.probed_until = now + PROBE_SECONDS
 
-    def record_health(self, *, is_alive: bool) -> None:
-        """Note the result of health checks."""
-        self.is_alive = is_alive
+    def record_health(self, *, is_alive: bool, error: str = "") -> None:
+        """Note the result of health checks; `error`: why they failed."""
+        self.is_alive, self.health_error = is_alive, error
 
     def record_success(self) -> None:
         """A call was answered. When the breaker isn't closed, only an answer to a probe closes it."""

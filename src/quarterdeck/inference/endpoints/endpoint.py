@@ -57,6 +57,10 @@ class EndpointSpec:
     """Sent with every request besides the key."""
     health: HealthCheck | None = None
     """How its health is checked. None: it isn't."""
+    is_probed: bool = False
+    """Whether it is checked that connections can be opened, where `health` is None."""
+    problem: str = ""
+    """Why it can't serve as it is configured, such as a key that is not set."""
     query: str = ""
     """Query of every request (`api-version=…`), without the question mark."""
     key_header: str = "authorization"
@@ -176,8 +180,8 @@ class Endpoint:
 
     def update(self, spec: EndpointSpec) -> None:
         """Replace the spec by a newer one of the same server (`is_same_server`)."""
-        self.spec = spec
-        if spec.health is None:
+        was_checked, self.spec = self.spec.health is not None, spec
+        if was_checked and spec.health is None:
             self.breaker.record_health(is_alive=True)
 
 

@@ -1,7 +1,7 @@
 """Active health checks of endpoints, so that a dead one is known before a request fails there.
 
-One task checks all endpoints, a few at a time, and reports changes to their breakers. An endpoint without `health:` is
-judged by failed requests only.
+One task checks all endpoints, a few at a time, and reports changes to their breakers. Of a configured endpoint without
+`health:` it only checks that a connection can be opened, and only while no request succeeds there.
 """
 
 import asyncio
@@ -15,6 +15,11 @@ from quarterdeck.net.http_origin import request_head
 
 log = logging.getLogger(__name__)
 
+PROBE_SECONDS = 5.0
+"""Between two checks of an endpoint without `health:`."""
+PROBE_TIMEOUT_SECONDS = 2.0
+PROBE_FAILURES = 2
+"""Consecutive time-outs that make it unhealthy. One refused connection or unknown host does."""
 MAX_CONCURRENT = 16
 """Checks in progress. A hundred dead endpoints cost a hundred timeouts of waiting, but no more work than this."""
 TICK_SECONDS = 0.1
@@ -36,6 +41,8 @@ class HealthChecks:
         """The loop's time of the next check."""
         self._failures: dict[Endpoint, int] = {}
         """In a row."""
+        self._calls: dict[Endpoint, int] = {}
+        """Calls that the breaker had counted at the last probe."""
         self._running: dict[Endpoint, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -50,29 +57,34 @@ class HealthChecks:
 
     def start_due(self, now: float) -> None:
         """Start the checks that are due, up to `MAX_CONCURRENT`."""
-        checked = [endpoint for endpoint in self._endpoints() if endpoint.spec.health is not None]
+        checked = [
+            endpoint for endpoint in self._endpoints() if endpoint.spec.health is not None or endpoint.spec.is_probed
+        ]
         if self._due.keys() - set(checked):
             self._due = {endpoint: self._due[endpoint] for endpoint in checked if endpoint in self._due}
             self._failures = {endpoint: self._failures[endpoint] for endpoint in checked if endpoint in self._failures}
+            self._calls = {endpoint: self._calls[endpoint] for endpoint in checked if endpoint in self._calls}
         due = [each for each in checked if self._due.get(each, 0.0) <= now and each not in self._running]
         due.sort(key=lambda each: self._due.get(each, 0.0))  # the longest overdue first, so that none starves
         for endpoint in due[: MAX_CONCURRENT - len(self._running)]:
             self._start(endpoint, now)
 
     def _start(self, endpoint: Endpoint, now: float) -> None:
-        if endpoint.spec.health is None:
-            return
-        self._due[endpoint] = now + endpoint.spec.health.interval_seconds
+        config = endpoint.spec.health
+        self._due[endpoint] = now + (PROBE_SECONDS if config is None else config.interval_seconds)
         task = self._running[endpoint] = asyncio.get_running_loop().create_task(self.check(endpoint))
         task.add_done_callback(lambda _: self._running.pop(endpoint, None))
 
     async def check(self, endpoint: Endpoint) -> None:
         """Send one check and report a change of the endpoint's health to its breaker."""
         config = endpoint.spec.health
-        if config is None:
-            return
+        needed = PROBE_FAILURES if config is None else config.failures
         try:
-            failure = await self._send(endpoint, config.path, config.timeout_seconds)
+            if config is not None:
+                failure = await self._send(endpoint, config.path, config.timeout_seconds)
+            else:
+                failure, is_certain = await self._probe(endpoint)
+                needed = 1 if is_certain else needed
         except UpstreamError as error:  # this process has no connection left, which says nothing of the endpoint
             log.warning("could not check an endpoint: %s", error, extra={"endpoint": endpoint.id})
             return
@@ -81,9 +93,23 @@ class HealthChecks:
         if failure is None and not breaker.is_alive:
             breaker.record_health(is_alive=True)
             log.info("endpoint healthy again", extra={"endpoint": endpoint.id})
-        elif failures >= config.failures and breaker.is_alive:
-            breaker.record_health(is_alive=False)
+        elif failure is not None and failures >= needed and breaker.is_alive:
+            breaker.record_health(is_alive=False, error=failure)
             log.warning("endpoint unhealthy: %s", failure, extra={"endpoint": endpoint.id})
+
+    async def _probe(self, endpoint: Endpoint) -> tuple[str | None, bool]:
+        """Why no connection could be opened, and whether that is certain. Raises UpstreamError where none was tried."""
+        breaker = endpoint.breaker
+        before, self._calls[endpoint] = self._calls.get(endpoint, 0), breaker.calls
+        if breaker.calls != before and not breaker.failures:
+            return None, True
+        try:
+            await self._client.reach(endpoint.address.origin, PROBE_TIMEOUT_SECONDS)
+        except UpstreamError as error:
+            if error.is_local:
+                raise
+            return str(error), not error.timed_out
+        return None, True
 
     async def _send(self, endpoint: Endpoint, path: str, seconds: float) -> str | None:
         """Why the check failed. None: it succeeded. Raises UpstreamError where no check could be sent."""

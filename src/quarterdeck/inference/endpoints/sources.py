@@ -87,7 +87,8 @@ def joined(parts: Sequence[Index], before: Index) -> Index:
 
 
 class StaticEndpoints:
-    """The endpoints that the configuration names. They are taken to be ready; failures and health checks eject them."""
+    """The endpoints that the configuration names. They are taken to be ready; failures and health checks eject them,
+    and `problem` says what their configuration lacks."""
 
     def __init__(self, config: Live[Config], variables: Mapping[str, str]) -> None:
         """`variables`: the environment, for `api_key_env`."""
@@ -111,13 +112,18 @@ class StaticEndpoints:
         await asyncio.Event().wait()
 
     def _spec(self, model: ModelConfig, endpoint: EndpointConfig) -> EndpointSpec:
+        key, problem = self._api_key(endpoint)
+        if problem:
+            log.warning("%s: %s", model.name, problem)
         return EndpointSpec(
             id=f"{model.name}@{endpoint.url}",
             model=model.name,
             url=endpoint.base_url,
             max_running=endpoint.max_running,
             upstream_model=endpoint.model,
-            api_key=self._api_key(model, endpoint),
+            api_key=key,
+            problem=problem,
+            is_probed=True,
             kind=endpoint.kind,
             headers=tuple(endpoint.headers.items()),
             health=endpoint.health,
@@ -128,21 +134,21 @@ class StaticEndpoints:
             proxy=endpoint.proxy,
         )
 
-    def _api_key(self, model: ModelConfig, endpoint: EndpointConfig) -> str | None:
-        """Stripped: a secret read from a file often ends with a line break."""
+    def _api_key(self, endpoint: EndpointConfig) -> tuple[str | None, str]:
+        """The key, and why there is none although one is configured. Stripped: a secret read from a file often ends
+        with a line break."""
         if endpoint.api_key_file is not None:
             try:
-                return read_file(endpoint.api_key_file, MAX_KEY_BYTES).decode("ascii").strip() or None
-            except (OSError, UnicodeDecodeError) as error:
-                # Never the decoding error itself: it quotes the file's content.
-                why = error.strerror if isinstance(error, OSError) else "not ASCII"
-                log.warning("%s: can't read api_key_file %s: %s", model.name, endpoint.api_key_file, why)
-                return None
+                key = read_file(endpoint.api_key_file, MAX_KEY_BYTES).decode("ascii").strip()
+            except (OSError, ValueError) as error:
+                # Never a decoding error itself: it quotes the file's content.
+                why = error.strerror if isinstance(error, OSError) else "not ASCII, or an invalid path"
+                return None, f"can't read api_key_file {endpoint.api_key_file}: {why}"
+            return key or None, "" if key else f"api_key_file {endpoint.api_key_file} is empty"
         if endpoint.api_key_env is None:
-            return None
-        if not self._variables.get(endpoint.api_key_env):
-            log.warning("%s: environment variable %s is not set", model.name, endpoint.api_key_env)
-        return self._variables.get(endpoint.api_key_env, "").strip() or None
+            return None, ""
+        key = self._variables.get(endpoint.api_key_env, "").strip()
+        return key or None, "" if key else f"environment variable {endpoint.api_key_env} is not set"
 
 
 class ListedEndpoint(msgspec.Struct, frozen=True):

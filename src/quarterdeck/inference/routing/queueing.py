@@ -108,8 +108,11 @@ class Queues:
         finally:
             self.on_wait(served.model, cause, outcome, time.monotonic() - began)
         if not was_granted and not wait.is_cold:
+            waited = round(
+                time.monotonic() - began, 1
+            )  # less than `max_wait_seconds` where the request timed out first
             raise ServiceUnavailableError(
-                f"No capacity for the model '{served.name}' within {wait.seconds:g} s.", code="queue_timeout"
+                f"No capacity for the model '{served.name}' within {waited:g} s.", code="queue_timeout"
             )
 
     def released(self, endpoint: Endpoint) -> None:
