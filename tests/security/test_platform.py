@@ -49,7 +49,8 @@ def test_a_key_that_may_spend_nothing_reaches_no_engine_by_any_route(platform: P
     paths = every_route() + [("POST", path + end) for path in BODIES for end in ("/", "//", "?a", "%20", ";x", "/../x")]
     paths += [("POST", f"/{more}{path}") for path in BODIES for more in ("v1", "proxy", "chat", "openai", "v1/proxy")]
     for method, path in paths:
-        body = BODIES.get(path.partition("?")[0], {"model": "chat"})
+        name = "/v1/" + path.removeprefix("/openai/deployments/chat/") if path.startswith("/openai/") else path
+        body = BODIES.get(name.partition("?")[0], {"model": "chat"})
         answer = platform.ask(path, body if method != "GET" else None, key=BROKE, method=method)
         free = path.startswith(("/tokenize", "/detokenize", "/healthz", "/readyz", "/metrics", "/v1/models"))
         assert free or answer.status in (403, 404, 405, 429), (method, path, answer)
