@@ -29,8 +29,8 @@ REDIS_PASSWORD, DATABASE_PASSWORD = "rediscanary71c0e2", "databasecanary5d81aa"
 UNKNOWN_KEY = "unknowncanary0c9d3e1f"
 HEADERS = {
     "cookie": "cookiecanary5e2f7a",
-    "x_api_key": "xapikeycanary3b9c1d",
-    "api_key": "apikeycanary8d4e2f",
+    "x_goog_api_key": "xapikeycanary3b9c1d",
+    "ocp_apim_subscription_key": "apikeycanary8d4e2f",
     "proxy_authorization": "Basic proxycanary6a1b3c",
     "x_allowed": "allowedcanary4f5e6d",
     "x_portkey_custom_host": "http://hostcanary7c8d9e/",

@@ -49,8 +49,9 @@ def test_a_key_that_may_spend_nothing_reaches_no_engine_by_any_route(platform: P
     paths = every_route() + [("POST", path + end) for path in BODIES for end in ("/", "//", "?a", "%20", ";x", "/../x")]
     paths += [("POST", f"/{more}{path}") for path in BODIES for more in ("v1", "proxy", "chat", "openai", "v1/proxy")]
     for method, path in paths:
-        name = "/v1/" + path.removeprefix("/openai/deployments/chat/") if path.startswith("/openai/") else path
-        body = BODIES.get(name.partition("?")[0], {"model": "chat"})
+        plain = path.partition("?")[0].rstrip("/")
+        ends = [operation for operation in BODIES if plain.endswith(operation.removeprefix("/v1"))]
+        body = BODIES[max(ends, key=len)] if ends else {"model": "chat"}
         answer = platform.ask(path, body if method != "GET" else None, key=BROKE, method=method)
         free = path.startswith(("/tokenize", "/detokenize", "/healthz", "/readyz", "/metrics", "/v1/models"))
         assert free or answer.status in (403, 404, 405, 429), (method, path, answer)
@@ -150,7 +151,7 @@ def test_each_org_has_its_own_prefix_cache(platform: Platform) -> None:
     assert json.loads(platform.engine.seen[-1].body)["cache_salt"] != own, "a caller can't choose a salt"
 
 
-@pytest.mark.parametrize("arguments", [{"enable_thinking": False}, {}, None, 5, "chat_template", ["chat_template"]])
+@pytest.mark.parametrize("arguments", [{"enable_thinking": False}, {}, 5, "chat_template", ["chat_template"]])
 def test_a_templates_other_arguments_go_on(arguments: Any, platform: Platform) -> None:
     assert platform.chat(chat_template_kwargs=arguments).status == 200
     assert json.loads(platform.engine.seen[-1].body)["chat_template_kwargs"] == arguments
@@ -185,7 +186,7 @@ def test_nothing_of_a_request_is_a_template(platform: Platform) -> None:
             platform.ask("/v1/chat/completions", {text: 1}),
             platform.ask("/admin/keys", {"name": text, text: text}, key=ADMIN),
             platform.ask("/admin/keys/{{7*191}}", key=ADMIN, method="GET"),
-            platform.ask(f"/v1/models/{text}".replace(" ", "").replace("%", ""), method="GET"),
+            platform.ask(f"/v1/models/x{text}".replace(" ", "").replace("%", "").replace("#", ""), method="GET"),
         ):
             assert 400 <= refused.status < 500, (text, refused)
             assert b"1337" not in refused.body
@@ -231,7 +232,7 @@ def test_of_a_callers_headers_an_engine_sees_those_that_are_allowed(platform: Pl
         "x_allowed": "yes",
         "x_other": "no",
         "cookie": "no",
-        "x_api_key": "no",
+        "x_goog_api_key": "no",
         "proxy_authorization": "Basic no",
         "x_request_id": "no",
         "x_forwarded_for": "10.0.0.1",

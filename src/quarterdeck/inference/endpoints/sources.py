@@ -140,9 +140,9 @@ class StaticEndpoints:
         if endpoint.api_key_file is not None:
             try:
                 key = read_file(endpoint.api_key_file, MAX_KEY_BYTES).decode("ascii").strip()
-            except (OSError, ValueError) as error:
+            except (OSError, UnicodeDecodeError) as error:
                 # Never a decoding error itself: it quotes the file's content.
-                why = error.strerror if isinstance(error, OSError) else "not ASCII, or an invalid path"
+                why = error.strerror if isinstance(error, OSError) else "not ASCII"
                 return None, f"can't read api_key_file {endpoint.api_key_file}: {why}"
             return key or None, "" if key else f"api_key_file {endpoint.api_key_file} is empty"
         if endpoint.api_key_env is None:
