@@ -198,6 +198,28 @@ def test_a_gateway_that_can_save_a_record_nowhere_exits_with_1_and_counts_it(
     assert lost[-1] == f"{answered} records are lost: they are neither in Redis nor on disk"
 
 
+def test_a_configured_endpoint_that_is_down_or_without_its_key_is_not_called_ready(start: Start) -> None:
+    gateway = start()
+    port = free_port()
+    gateway.config.write_text(
+        CONFIG.format(drain=1).replace(
+            "gateway:",
+            f"""  - {{name: down, endpoints: [{{url: "http://127.0.0.1:{port}"}}]}}
+  - {{name: keyless, endpoints: [{{url: "{gateway.url}", api_key_env: NO_SUCH_KEY}}]}}
+gateway:""",
+        )
+    )
+    wait_until(lambda: gateway.get("/readyz")[1]["models"].get("down", {}).get("state") == "resting")
+    status, report = gateway.get("/readyz")
+    assert (status, report["status"]) == (200, "degraded")
+    assert "refused" in report["models"]["down"]["detail"] or "failed" in report["models"]["down"]["detail"]
+    assert report["models"]["keyless"] == {
+        "state": "unavailable",
+        "detail": "environment variable NO_SUCH_KEY is not set",
+        "task": "generate",
+    }
+
+
 def test_a_second_signal_ends_the_waiting(start: Start, call: Callable[..., Call]) -> None:
     gateway = start(drain=60)
     stream = call(gateway).stream(4000)
