@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from quarterdeck.net.descriptors import LEAST_CONNECTIONS, RESERVED, DescriptorLimit, is_own_lack
+from quarterdeck.net.descriptors import LEAST_CONNECTIONS, MOST_CONNECTIONS, RESERVED, DescriptorLimit, is_own_lack
 
 RAISE = (
     "from quarterdeck.net.descriptors import raise_limit; import resource; "
@@ -21,7 +21,7 @@ def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "connections"), [(64, LEAST_CONNECTIONS), (256, (256 - RESERVED) // 2), (65536, (65536 - RESERVED) // 2)]
+    ("limit", "connections"), [(64, LEAST_CONNECTIONS), (256, (256 - RESERVED) // 2), (65536, MOST_CONNECTIONS)]
 )
 def test_clients_and_engines_share_what_is_not_reserved(limit: int, connections: int) -> None:
     assert DescriptorLimit(limit, limit).connections == connections

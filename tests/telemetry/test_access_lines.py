@@ -1,5 +1,6 @@
 """Access lines have the format of log lines, are written in batches, and hold no secrets."""
 
+import errno
 import io
 import json
 
@@ -77,3 +78,14 @@ def test_a_timestamp_is_utc_to_the_millisecond() -> None:
     assert stamps.of(1_700_000_000.0419) == "2023-11-14T22:13:20.041+00:00"
     assert stamps.of(1_700_000_000.9999) == "2023-11-14T22:13:20.999+00:00"
     assert stamps.of(1_700_000_001.0) == "2023-11-14T22:13:21.000+00:00"
+
+
+def test_a_stream_that_takes_nothing_loses_lines_and_nothing_else() -> None:
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = LineWriter(Full())
+    writer.write([line(), line()])
+    writer.write([line()])
+    assert writer.lost == 3

@@ -104,7 +104,9 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
 
     callers = Callers()
     connections = Connections(descriptors.connections)
-    access = AccessLog(metrics, LineWriter().write if log.isEnabledFor(logging.INFO) else None)
+    lines = LineWriter()
+    metrics.access_lines_lost.read = lambda: {(): lines.lost}
+    access = AccessLog(metrics, lines.write if log.isEnabledFor(logging.INFO) else None)
     readiness = Readiness(
         redis=redis,
         database=database,

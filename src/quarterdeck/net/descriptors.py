@@ -22,6 +22,8 @@ MOST = 1_048_576
 FEW = 4096
 """Below this a limit is worth a warning: it serves fewer connections than `max_in_flight` requests need."""
 LEAST_CONNECTIONS = 8
+MOST_CONNECTIONS = 16_384
+"""However high the limit is: each takes some 10 KiB of memory, and up to 64 KiB while a head arrives."""
 OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 _OWN_LACK = OUT_OF_DESCRIPTORS | {errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, socket.EAI_SYSTEM}
 
@@ -36,7 +38,7 @@ class DescriptorLimit:
     @property
     def connections(self) -> int:
         """How many connections to clients may be open; as many may be open to engines."""
-        return max(LEAST_CONNECTIONS, (self.limit - RESERVED) // 2)
+        return min(MOST_CONNECTIONS, max(LEAST_CONNECTIONS, (self.limit - RESERVED) // 2))
 
 
 def raise_limit() -> DescriptorLimit:

@@ -8,6 +8,9 @@ import os
 import stat
 from pathlib import Path
 
+TRANSIENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
+"""Errors that say nothing of the file: it may be read a moment later."""
+
 
 def read_file(path: str | Path, most: int) -> bytes:
     """The content of a regular file of at most `most` bytes. Raises OSError, also for any other kind of path."""

@@ -6,7 +6,6 @@ mounted from a ConfigMap.
 
 import asyncio
 import contextlib
-import errno
 import os
 import threading
 from collections.abc import Callable
@@ -14,13 +13,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from quarterdeck.settings.config import Config
+from quarterdeck.settings.files import TRANSIENT
 from quarterdeck.settings.loading import ConfigError, load
 
 POLL_SECONDS = 1.0
 """Between two looks at the file's modification time. A reload within a second needs no inotify."""
 
-_TRANSIENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
-"""Errors after which the same file may be readable."""
 _Stamp = tuple[int, int, int]
 
 
@@ -55,7 +53,7 @@ class FileSource:
         try:
             return load(self._path)
         except ConfigError as error:
-            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _TRANSIENT:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in TRANSIENT:
                 self._seen = None  # for the next poll
             raise
 

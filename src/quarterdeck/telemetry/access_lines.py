@@ -54,6 +54,8 @@ class LineWriter:
     def __init__(self, stream: BinaryIO | None = None) -> None:
         self._stream = stream or sys.stderr.buffer
         self._encoder = msgspec.json.Encoder()
+        self.lost = 0
+        """Lines that could not be written."""
 
     def write(self, lines: Sequence[AccessLine]) -> None:
         encoded = self._encoder.encode_lines(lines)
@@ -62,5 +64,8 @@ class LineWriter:
         chosen = {(line.method, line.path, line.key, line.client_request_id) for line in lines}
         if may_hold_secrets(self._encoder.encode(chosen).decode()):
             encoded = "\n".join(map(redact, encoded.decode().split("\n"))).encode()
-        self._stream.write(encoded)
-        self._stream.flush()
+        try:
+            self._stream.write(encoded)
+            self._stream.flush()
+        except OSError:  # a full disk, or a pipe that is closed: requests go on without their lines
+            self.lost += len(lines)

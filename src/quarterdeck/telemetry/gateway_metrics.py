@@ -81,6 +81,9 @@ class GatewayMetrics(Metrics):
             "quarterdeck_client_connections_evicted",
             "Waiting connections closed for new ones, at the limit of file descriptors.",
         )
+        self.access_lines_lost = self.counter(
+            "quarterdeck_access_lines_lost", "Lines of the access log that could not be written."
+        )
         self.job_failures = self.counter(
             "quarterdeck_job_failures", "Failures of background jobs, which are started again.", ("job",)
         )

@@ -1,6 +1,7 @@
 """Where endpoints come from: the configuration, and the engine door, which may fail."""
 
 import asyncio
+import errno
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from quarterdeck.inference.endpoints.sources import (
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.live import Live
-from quarterdeck.settings.loading import parse
+from quarterdeck.settings.loading import ConfigError, parse
 
 CONFIG = parse("""
 models:
@@ -125,6 +126,22 @@ def test_a_key_that_was_changed_in_its_file_is_taken_by_a_reload(tmp_path: Path)
     config.replace(config.current)
     (endpoint,) = source.all()
     assert b"Bearer two" in endpoint.address.head("/v1/x")
+
+
+def test_a_reload_without_a_free_descriptor_takes_no_key_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = tmp_path / "key"
+    secret.write_text("one")
+    config = Live(parse(f"models: [{{name: a, endpoints: [{{url: 'http://h', api_key_file: {secret}}}]}}]"))
+    source = StaticEndpoints(config, {})
+
+    def full(*_: object) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("quarterdeck.inference.endpoints.sources.read_file", full)
+    with pytest.raises(ConfigError, match="Too many open files"):
+        config.replace(config.current)
+    (endpoint,) = source.all()
+    assert b"Bearer one" in endpoint.address.head("/v1/x")
 
 
 def test_a_foreign_endpoint_is_sent_the_configured_headers() -> None:

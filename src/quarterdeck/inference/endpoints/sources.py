@@ -19,8 +19,9 @@ from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.http_connection import Timeouts, UpstreamError
 from quarterdeck.net.http_origin import Origin, request_head
 from quarterdeck.settings.config import Config
-from quarterdeck.settings.files import read_file
+from quarterdeck.settings.files import TRANSIENT, read_file
 from quarterdeck.settings.live import Live
+from quarterdeck.settings.loading import ConfigError
 from quarterdeck.settings.models import EndpointConfig, ModelConfig
 
 log = logging.getLogger(__name__)
@@ -136,13 +137,16 @@ class StaticEndpoints:
 
     def _api_key(self, endpoint: EndpointConfig) -> tuple[str | None, str]:
         """The key, and why there is none although one is configured. Stripped: a secret read from a file often ends
-        with a line break."""
+        with a line break. Raises ConfigError where the file can't be read at the moment: a reload must not take a key
+        away for that."""
         if endpoint.api_key_file is not None:
             try:
                 key = read_file(endpoint.api_key_file, MAX_KEY_BYTES).decode("ascii").strip()
             except (OSError, UnicodeDecodeError) as error:
                 # Never a decoding error itself: it quotes the file's content.
                 why = error.strerror if isinstance(error, OSError) else "not ASCII"
+                if isinstance(error, OSError) and error.errno in TRANSIENT:
+                    raise ConfigError(f"can't read api_key_file {endpoint.api_key_file}: {why}") from error
                 return None, f"can't read api_key_file {endpoint.api_key_file}: {why}"
             return key or None, "" if key else f"api_key_file {endpoint.api_key_file} is empty"
         if endpoint.api_key_env is None:
