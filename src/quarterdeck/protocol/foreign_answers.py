@@ -89,8 +89,15 @@ class ForeignSplitter:
                 last = self._event(rest + b"\n\n")
         if self._is_done or self._failed or not self._choices:
             return last
+        return last + self._complete() if self.is_finished else last
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the answer is complete, although `[DONE]` has not come."""
+        if self._is_done or self._failed or not self._choices:
+            return False
         all_finished = len(self._choices) >= self._count and all(each.is_finished for each in self._choices.values())
-        return last + self._complete() if all_finished or self._has_final_usage else last
+        return all_finished or self._has_final_usage
 
     def _event(self, event: bytes) -> bytes:
         if not self._has_begun:

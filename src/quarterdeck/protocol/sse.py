@@ -31,6 +31,9 @@ class EventSplitter:
 
     __slots__ = ("_rest",)
 
+    is_finished = False
+    """Whether the answer is known to be complete without `[DONE]`: never, for an engine that sends it."""
+
     def __init__(self) -> None:
         self._rest = b""
 

@@ -159,6 +159,12 @@ def test_an_endpoint_that_is_full_and_does_not_say_how_long_rests_longer_each_ti
     assert breaker.rests_until - now == 1
 
 
+def test_a_rest_of_no_time_is_a_second() -> None:
+    breaker = CircuitBreaker()
+    breaker.record_refusal(100.0, 0.0)
+    assert breaker.rests_until == 101.0
+
+
 def test_no_rest_lasts_for_ever() -> None:
     breaker = CircuitBreaker()
     breaker.record_refusal(0.0, 1e9)

@@ -91,6 +91,8 @@ class Habit:
     path: str = "/v1/chat/completions"
     prefix: str = ""
     """The path in the configuration."""
+    ends_body: bool = True
+    """Whether the chunked body of a stream has its end."""
     includes_usage: bool = True
     """Whether a stream that asks for it has usage."""
     message: Callable[[Json], Json] = as_is
@@ -193,7 +195,10 @@ def serving(habit: Habit) -> Callable[[Peer], Any]:
             head = "\r\n".join(["HTTP/1.1 200 OK", "transfer-encoding: chunked", *habit.headers]).encode()
             if habit.stream_type:
                 head += b"\r\ncontent-type: " + habit.stream_type.encode()
-            await peer.say(head + b"\r\n\r\n", *[b"%x\r\n%b\r\n" % (len(each), each) for each in pieces], b"0\r\n\r\n")
+            await peer.say(head + b"\r\n\r\n", *[b"%x\r\n%b\r\n" % (len(each), each) for each in pieces])
+            if not habit.ends_body:
+                return
+            await peer.say(b"0\r\n\r\n")
 
     return script
 

@@ -121,7 +121,7 @@ class CircuitBreaker:
         """It refused a request because it is full, for so many seconds if it said so. Says nothing about failures.
         Returns whether a rest has begun."""
         is_first = self.rests_until <= now  # the others were on their way
-        if seconds is None:
+        if not seconds:
             if not is_first:
                 return False
             seconds = min(REST_SECONDS * 2.0 ** min(self.refusals, 10), MAX_OPEN_SECONDS / 10)

@@ -90,7 +90,7 @@ class EngineStream:
                 if whole := self._splitter.feed(piece):
                     return whole if self._public_name is None else with_public_name(whole, *self._public_name)
         except (UpstreamError, sse.EventTooLongError) as error:
-            raise error_of_failure(error) from error
+            return self._completed(error)
         return self._splitter.finish()
 
     def take(self) -> bytes | None:
@@ -100,8 +100,15 @@ class EngineStream:
                 if whole := self._splitter.feed(piece):
                     return whole if self._public_name is None else with_public_name(whole, *self._public_name)
         except (UpstreamError, sse.EventTooLongError) as error:
-            raise error_of_failure(error) from error
+            return self._completed(error)
         return None if piece is None else self._splitter.finish()
+
+    def _completed(self, error: UpstreamError | sse.EventTooLongError) -> bytes:
+        """The end of an answer whose connection is lost after its last word, as some servers don't close it properly.
+        Raises APIError where more was to come."""
+        if self._splitter.is_finished and (last := self._splitter.finish()):
+            return last
+        raise error_of_failure(error) from error
 
     def listen(self, listener: Callable[[], None] | None) -> None:
         """Call `listener` as soon as anything arrives, until it is replaced by None. It must not raise."""
