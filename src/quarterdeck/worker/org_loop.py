@@ -31,7 +31,7 @@ class OrgLoop:
             self._condition.ok()
         except (RedisUnavailableError, RedisError, DatabaseUnavailableError) as error:
             self._condition.failed(str(error))
-        except Exception as error:  # a door, as in stream_loop: an unexpected error must not end the worker
+        except Exception as error:  # an error boundary, as in stream_loop: an unexpected error must not end the worker
             self._condition.failed(f"{type(error).__name__}: {error}", trace=error)
 
     async def _visit(self, org: str) -> None:
