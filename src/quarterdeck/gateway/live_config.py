@@ -41,7 +41,7 @@ class ConfigReloader:
             try:
                 config = await self._source.changed()
                 self._put_in_force(config)
-            except Exception as error:  # an error boundary: whatever is wrong with a file, the gateway goes on with the one it has
+            except Exception as error:  # an error boundary: the configuration in force stays, whatever is wrong
                 self.error = str(error) or type(error).__name__
                 self._on_outcome("refused")
                 is_expected = isinstance(error, ConfigError)

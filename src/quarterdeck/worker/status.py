@@ -67,7 +67,7 @@ class StatusApp:
                 await check()
         except TimeoutError:
             return "timed out"
-        except Exception as error:  # an error boundary: a failed check is the part's state, not a failure of this request
+        except Exception as error:  # an error boundary: a failed check is the state of its part
             return str(error) or type(error).__name__
         return "ok"
 
