@@ -66,8 +66,8 @@ async def keep_running(
     """Run a job until it returns, and start it again when it fails: a process out of file descriptors, or with a full
     disk, must not end because a watcher could not open a file.
 
-    An error in `fatal` is raised. This is an error boundary: any other error is logged with its trace, once for failures in a row
-    of the same kind, and `on_failure` is called with the job's name.
+    An error in `fatal` is raised. This is an error boundary: any other error is logged with its trace, once for
+    failures in a row of the same kind, and `on_failure` is called with the job's name.
     """
     logged: type[Exception] | None = None
     while True:
