@@ -8,7 +8,7 @@ from tests.inference.making import a_request
 from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.call import Operation
 from quarterdeck.inference.media import PART_TYPES, check_media, is_allowed_url
-from quarterdeck.inference.request import InferenceRequest
+from quarterdeck.inference.request import InferenceRequest, decode
 
 METADATA = "http://169.254.169.254/latest/meta-data"
 
@@ -179,6 +179,22 @@ def test_a_prompt_has_no_objects(prompt: Any) -> None:
     with pytest.raises(BadRequestError) as refused:
         check_media(a_request(Operation.COMPLETIONS, prompt=[prompt]), ())
     assert (refused.value.code, refused.value.param) == ("invalid_type", "prompt")
+
+
+@pytest.mark.parametrize("depth", [30, 300, 900, 990, 5000])
+@pytest.mark.parametrize(
+    ("operation", "text"),
+    [
+        (Operation.SCORE, '{"model":"m","text_1":DEEP}'),
+        (Operation.EMBEDDINGS, '{"model":"m","input":DEEP}'),
+        (Operation.EMBEDDINGS, '{"model":"m","input":"x","messages":DEEP}'),
+        (Operation.COMPLETIONS, '{"model":"m","prompt":DEEP}'),
+    ],
+)
+def test_a_deeply_nested_value_is_refused(operation: Operation, text: str, depth: int) -> None:
+    deep = "[" * depth + '{"image_url":"http://inside/"}' + "]" * depth
+    with pytest.raises(BadRequestError):
+        check_media(decode(operation, text.replace("DEEP", deep).encode()), ())
 
 
 def test_only_the_listed_hosts_are_allowed() -> None:

@@ -1,5 +1,6 @@
 """The body that an engine is sent: what changes, and nothing else."""
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -179,6 +180,15 @@ def test_an_argument_that_loads_or_connects_is_refused(name: str, value: Any) ->
     with pytest.raises(BadRequestError) as refused:
         sent(CHAT | {name: value})
     assert (refused.value.param, refused.value.code) == (name, "unsupported_parameter")
+
+
+@pytest.mark.parametrize("name", ["mm_processor_kwargs", "vllm_xargs", "chat_template_kwargs"])
+@pytest.mark.parametrize("depth", [900, 990, 5000])
+def test_a_deeply_nested_argument_is_no_error_of_ours(name: str, depth: int) -> None:
+    deep = '{"a":' * depth + "1" + "}" * depth
+    body = f'{{"model":"m","messages":[],"{name}":{deep}}}'.encode()
+    with contextlib.suppress(BadRequestError):
+        assert prepare_body(decode(CHATS, body), served(), Limits()) == body
 
 
 def test_other_arguments_are_forwarded() -> None:

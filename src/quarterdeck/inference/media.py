@@ -19,7 +19,7 @@ import msgspec
 from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.call import Operation
 from quarterdeck.inference.request import InferenceRequest
-from quarterdeck.protocol.requests import ChatCompletionRequest, TokenizeRequest
+from quarterdeck.protocol.requests import ChatCompletionRequest, TokenizeRequest, decode_value, has_any
 
 ANY = "*"
 
@@ -35,6 +35,8 @@ CONTENT_MEMBERS: Mapping[Operation, tuple[str, ...]] = {
 }
 """Where vLLM reads content parts in operations without typed messages. It has no objects in a completion's prompt."""
 
+MAX_PLACE = 64
+"""Characters of a place in a request, such as `input[0][17]`: a list deeper than that is none of vLLM's inputs."""
 _WITH_MESSAGES = (ChatCompletionRequest, TokenizeRequest)
 _OBJECT_URLS = ("url", "file_url", "image_url")
 _OBJECT_DATA = ("data", "file_data")
@@ -64,10 +66,10 @@ def check_media(request: InferenceRequest, domains: Collection[str]) -> None:
     for name in CONTENT_MEMBERS.get(request.operation, ()):
         raw = request.members.get(name)
         if raw is not None and b"{" in bytes(raw):
-            value = msgspec.json.decode(raw)
+            value = decode_value(raw)
             if request.operation is not Operation.COMPLETIONS:
                 _check_items(value, name, domains)
-            elif _has_object(value):
+            elif has_any(value, dict):
                 raise _invalid(name, "expected one of a string or an array, but got an object instead")
 
 
@@ -93,26 +95,30 @@ def _is_public(host: str) -> bool:
         return _PUBLIC_NAME.fullmatch(host) is not None and not host.endswith(".localhost")
 
 
-def _has_object(value: object) -> bool:
-    return any(map(_has_object, value)) if isinstance(value, list) else isinstance(value, dict)
-
-
-def _check_items(value: object, where: str, domains: Collection[str]) -> None:
+def _check_items(value: object, name: str, domains: Collection[str]) -> None:
     """Check texts, messages, conversations and `{content: [parts]}`, alone or in lists of any depth."""
-    if isinstance(value, list):
-        for index, each in enumerate(value):
-            if isinstance(each, dict | list):
-                _check_items(each, f"{where}[{index}]", domains)
-    elif isinstance(value, dict):
-        names = {name.lower(): name for name in value}
-        if "content" in names:
-            content = value[names["content"]]
-            if isinstance(content, dict):
-                raise _invalid(f"{where}.content", "expected one of a string or an array, but got an object instead")
-            if isinstance(content, list):
-                _check_parts(content, f"{where}.content", domains)
-        if "type" in names or not {"content", "role"} & names.keys():
-            _check_part(value, where, domains)
+    waiting = [(value, name)]
+    while waiting:
+        item, where = waiting.pop()
+        if isinstance(item, list):
+            inner = [(each, f"{where}[{index}]") for index, each in enumerate(item) if isinstance(each, dict | list)]
+            if inner and len(where) > MAX_PLACE:
+                raise _invalid(name, "it is nested too deeply")
+            waiting += inner
+        elif isinstance(item, dict):
+            _check_item(item, where, domains)
+
+
+def _check_item(item: dict[str, Any], where: str, domains: Collection[str]) -> None:
+    names = {name.lower(): name for name in item}
+    if "content" in names:
+        content = item[names["content"]]
+        if isinstance(content, dict):
+            raise _invalid(f"{where}.content", "expected one of a string or an array, but got an object instead")
+        if isinstance(content, list):
+            _check_parts(content, f"{where}.content", domains)
+    if "type" in names or not {"content", "role"} & names.keys():
+        _check_part(item, where, domains)
 
 
 def _check_parts(parts: list[Any], where: str, domains: Collection[str]) -> None:

@@ -80,7 +80,7 @@ def cache_salt(request: InferenceRequest, org: str, *, is_isolated: bool) -> str
     raw = request.members.get("cache_salt")
     if raw is None or bytes(raw) == b"null":
         return _salt_of(org, "") if is_isolated else None
-    given = msgspec.json.decode(raw)
+    given = requests.decode_value(raw)
     if not isinstance(given, str) or not 0 < len(given) <= _MAX_SALT:
         raise BadRequestError(
             f"Invalid value for 'cache_salt': expected a string of 1 to {_MAX_SALT} characters.",
@@ -109,10 +109,10 @@ def adapt_body(body: bytes, endpoint: Endpoint, renamed: str | None = None) -> b
 def _refuse_operator_parameters(members: dict[str, msgspec.Raw]) -> None:
     names = sorted(OPERATOR_ONLY & members.keys())
     for name in sorted(_ARGUMENTS & members.keys()):
-        found = msgspec.json.decode(members[name])
+        found = requests.decode_value(members[name])
         if isinstance(found, dict) and not OPERATOR_ONLY.isdisjoint(found):
             names.append(name)
-        elif name == "mm_processor_kwargs" and _has_text(found):
+        elif name == "mm_processor_kwargs" and requests.has_any(found, str):
             # Passed to a Hugging Face processor as keyword arguments: it loads `images`, `videos` and `audio` by URL
             # or path.
             names.append(name)
@@ -122,12 +122,6 @@ def _refuse_operator_parameters(members: dict[str, msgspec.Raw]) -> None:
             param=names[0],
             code="unsupported_parameter",
         )
-
-
-def _has_text(value: object) -> bool:
-    if isinstance(value, dict):
-        return any(map(_has_text, value.values()))
-    return any(map(_has_text, value)) if isinstance(value, list) else isinstance(value, str)
 
 
 def _token_limit(most: int, parsed: GenerationRequest) -> dict[str, object]:

@@ -214,6 +214,28 @@ def members(body: bytes) -> dict[str, msgspec.Raw]:
     return found
 
 
+def decode_value(raw: msgspec.Raw) -> Any:
+    """A member's value. Raises BadRequestError where it is nested too deeply."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _invalid_json(error, bytes(raw)) from error
+
+
+def has_any(value: object, kind: type) -> bool:
+    """Whether a value of this type is in a JSON value, at any depth. Without recursion: a client chooses the depth."""
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, kind):
+            return True
+        if isinstance(each, dict):
+            waiting += each.values()
+        elif isinstance(each, list):
+            waiting += each
+    return False
+
+
 def _repeated(body: bytes, found: dict[str, msgspec.Raw]) -> str | None:
     """The name of a repeated member.
 
