@@ -119,6 +119,12 @@ def test_media_count_a_bounded_number_of_tokens(part: dict[str, Any], most: int)
     assert 2048 <= found.most_prompt - text.most_prompt <= most + 200
 
 
+def test_a_picture_that_is_read_at_any_size_counts_as_much_as_a_file() -> None:
+    asked = with_parts({"type": "image_url", "image_url": {"url": PICTURE}})
+    assert of(asked | {"mm_processor_kwargs": {"max_pixels": 10**9}}).most_prompt > 131_072
+    assert of(asked | {"mm_processor_kwargs": {}}, bounds=Bounds(context=4096)).most_prompt == 4096
+
+
 def test_text_that_only_looks_like_a_picture_is_text() -> None:
     assert of(with_parts({"type": "text", "text": PICTURE})).most_prompt > 1_000_000
 

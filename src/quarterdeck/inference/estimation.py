@@ -37,6 +37,8 @@ TOOLS_TOKENS = 512
 """What it adds where the request has tools: how to call them."""
 BYTES_PER_AUDIO_TOKEN = 40
 """Base64 bytes of audio at 8 kbit/s, the lowest common rate, for each of the 32 tokens that models make of a second."""
+MEDIA_SETTINGS = frozenset(("mm_processor_kwargs", "media_io_kwargs"))
+"""vLLM's members that say how media are read."""
 MAX_AUDIO_TOKENS = 65_536
 MAX_BYTES_PER_TOKEN = 16
 """Of a whole prompt: longer tokens exist, but no text consists of them."""
@@ -166,7 +168,9 @@ def _prompt(request: InferenceRequest, bounds: Bounds) -> tuple[int, int, int]:
         added = TEMPLATE_TOKENS + (TOOLS_TOKENS if parsed.tools else 0)
         media = [each for message in parsed.messages if type(message.content) is list for each in message.content]
         if media:
-            length, tokens = media_of(media, bounds.image)
+            # With these members a client can have a picture read at any size.
+            is_scaled = MEDIA_SETTINGS.isdisjoint(request.members)
+            length, tokens = media_of(media, bounds.image if is_scaled else MAX_FILE_TOKENS)
             if length:
                 text = max(size - length, 0)
                 return 1, -(-text // CHARACTERS_PER_TOKEN) + tokens, text + tokens + added
