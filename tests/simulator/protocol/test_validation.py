@@ -69,3 +69,17 @@ def test_the_arguments_of_a_call_are_a_string(arguments: Any) -> None:
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
     with pytest.raises(VLLMError, match="arguments"):
         check_messages([{"role": "assistant", "content": None, "tool_calls": [call]}])
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "message"),
+    [
+        (-2, "`logprobs` must be a positive value or -1."),
+        (-1, "Requested sample logprobs of 49152, which is greater than max allowed: 20"),
+        (21, "Requested sample logprobs of 21, which is greater than max allowed: 20"),
+    ],
+)
+async def test_too_many_logprobs_of_a_completion_are_refused_in_vllms_words(logprobs: int, message: str) -> None:
+    async with http(create_app()) as client:
+        answer = await client.post("/v1/completions", json={"prompt": "hello", "logprobs": logprobs})
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, message)
