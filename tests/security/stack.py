@@ -17,6 +17,7 @@ from tests.security.engine import RecordingEngine
 from tests.servers import short_folder
 from tests.telemetry.otlp_sink import OTLPSink
 
+from quarterdeck.accounting.redis_keys import reservations_key
 from quarterdeck.inference.call import Operation
 from quarterdeck.net.redis import Redis
 from quarterdeck.record import RequestRecord
@@ -91,6 +92,18 @@ class Platform:
 
     def chat(self, **fields: Any) -> Answer:
         return self.ask("/v1/chat/completions", {**BODIES["/v1/chat/completions"], **fields})
+
+    def reservations(self) -> int:
+        """Requests that hold a slot of their key."""
+
+        async def read() -> int:
+            redis = Redis(self.redis_url)
+            try:
+                return int(await redis.call("HLEN", reservations_key("default")))
+            finally:
+                await redis.close()
+
+        return asyncio.run(read())
 
     def rows(self) -> list[RequestRecord]:
         """The ledger's rows, newest first."""

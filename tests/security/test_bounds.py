@@ -10,7 +10,7 @@ import socket
 
 from tests.faults.stack import resident_mib
 from tests.gateway.http.connections import HEAD, Bench
-from tests.security.engine import delta, events
+from tests.security.engine import chat, delta, events, http
 from tests.security.stack import BODIES, USER, Platform
 from tests.servers import wait_until
 
@@ -80,3 +80,30 @@ def test_readers_that_take_nothing_stop_the_fastest_engine(platform: Platform) -
     # Four sockets have kernel buffers of some MiB each; nothing else grows.
     assert sum(platform.engine.taken) < 40 * MIB
     assert most - before < 8, f"{most - before:.1f} MiB for two clients that read nothing"
+
+
+def test_unread_whole_answers_hold_their_slots_and_bounded_memory(platform: Platform) -> None:
+    """Until the client has taken the answer, or is disconnected after `client_write_timeout_seconds`."""
+    size, count = 4 * MIB, 8
+    platform.engine.answer = http(200, chat("x" * size))
+    body = json.dumps(BODIES["/v1/chat/completions"]).encode()
+    request = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {USER}\r\n".encode()
+    request += b"content-length: %d\r\n\r\n" % len(body) + body
+    platform.ask("/v1/models", method="GET")  # puts the key into memory
+    before = most = resident_mib(platform.gateway)
+    held = 0
+    with contextlib.ExitStack() as callers:
+        for _ in range(count):
+            caller = callers.enter_context(socket.socket())
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            caller.connect(("127.0.0.1", platform.gateway.port))
+            caller.sendall(request)
+
+        def are_hung_up_on() -> bool:
+            nonlocal most, held
+            most = max(most, resident_mib(platform.gateway))
+            held = max(held, platform.reservations())
+            return held == count and platform.reservations() == 0
+
+        wait_until(are_hung_up_on, what=lambda: f"held at most: {held}")
+    assert most - before < 2 * count * size / MIB, f"{most - before:.1f} MiB for {count} answers of {size / MIB} MiB"
