@@ -5,6 +5,7 @@ import contextlib
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ from tests.redis_deployments import (
 from tests.servers import wait_until
 
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, Script, is_to_be_resent
+from quarterdeck.net.redis_address import RedisAddress, RedisServer
 from quarterdeck.net.redis_cluster import hash_slot, tag_of, tag_of_command
 from quarterdeck.net.redis_pubsub import Subscription
+from quarterdeck.net.redis_topology import cluster_slots, locator_of
 
 COUNT = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 BOTH = Script("redis.call('INCR', KEYS[1]) return redis.call('INCR', KEYS[2])")
@@ -140,8 +143,6 @@ async def test_an_address_that_names_another_server_by_now_is_resolved_anew(
     client = make("redis://primary.example:6379")
     node = client._node
     assert node is not None
-    from quarterdeck.net.redis_address import RedisServer
-
     current = [first]
 
     async def locate() -> RedisServer:
@@ -160,44 +161,85 @@ async def test_an_address_that_names_another_server_by_now_is_resolved_anew(
 
 
 @pytest.fixture
-async def behind_tls(pair: tuple[TCPRedis, TCPRedis], tmp_path: Path) -> AsyncIterator[tuple[int, Path]]:
-    """A port on which TLS ends in front of a server, and the certificate of its authority."""
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+def certificate(tmp_path: Path) -> Path:
+    """A certificate of localhost, which is its own authority, with its key beside it."""
+    path = tmp_path / "cert.pem"
     request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    request += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=localhost"]
-    await asyncio.to_thread(
-        subprocess.run, [*request, "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True
-    )
+    request += ["-keyout", str(path.with_suffix(".key")), "-out", str(path), "-days", "2", "-subj", "/CN=localhost"]
+    subprocess.run([*request, "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+    return path
+
+
+@asynccontextmanager
+async def behind_tls(port: int, certificate: Path) -> AsyncIterator[int]:
+    """A port on which TLS ends in front of a server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+
+    forwarded: set[asyncio.Task[None]] = set()
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        to, back = await asyncio.open_connection("127.0.0.1", pair[0].port)
+        task = asyncio.current_task()
+        assert task is not None
+        forwarded.add(task)
+        to, back = await asyncio.open_connection("127.0.0.1", port)
 
         async def pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError):
+            try:
                 while data := await source.read(65536):
                     sink.write(data)
-            sink.close()
+            except OSError:
+                return
+            finally:
+                sink.close()
 
         await asyncio.gather(pipe(reader, back), pipe(to, writer))
 
     server = await asyncio.start_server(forward, "127.0.0.1", 0, ssl=context)
-    yield server.sockets[0].getsockname()[1], certificate
+    yield server.sockets[0].getsockname()[1]
     server.close()
+    for task in forwarded:
+        task.cancel()
+    await asyncio.gather(*forwarded, return_exceptions=True)
 
 
-async def test_certificates_are_verified(behind_tls: tuple[int, Path], make: Make) -> None:
-    port, authority = behind_tls
-    assert await make(f"rediss://localhost:{port}?ssl_ca_certs={authority}").call("PING") == b"PONG"
-    assert await make(f"rediss://127.0.0.1:{port}?ssl_cert_reqs=none").call("PING") == b"PONG"
-    unverified = f"rediss://127.0.0.1:{port}?ssl_ca_certs={authority}&ssl_check_hostname=false"
-    assert await make(unverified).call("PING") == b"PONG"
-    for refused in (f"rediss://localhost:{port}", f"rediss://127.0.0.1:{port}?ssl_ca_certs={authority}"):
+async def test_certificates_are_verified(pair: tuple[TCPRedis, TCPRedis], certificate: Path, make: Make) -> None:
+    async with behind_tls(pair[0].port, certificate) as port:
+        assert await make(f"rediss://localhost:{port}?ssl_ca_certs={certificate}").call("PING") == b"PONG"
+        assert await make(f"rediss://127.0.0.1:{port}?ssl_cert_reqs=none").call("PING") == b"PONG"
+        unchecked = f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}&ssl_check_hostname=false"
+        assert await make(unchecked).call("PING") == b"PONG"
+        for refused in (f"rediss://localhost:{port}", f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}"):
+            with pytest.raises(RedisUnavailableError, match="certificate verify failed"):
+                await make(refused).call("PING")
+        with pytest.raises(RedisUnavailableError, match="No such file"):
+            await make(f"rediss://localhost:{port}?ssl_ca_certs=/no/such.pem").call("PING")
+
+
+async def test_sentinels_and_nodes_are_asked_by_tls(
+    tmp_path: Path, certificate: Path, cluster: ClusterDeployment
+) -> None:
+    config = "sentinel monitor mymaster 127.0.0.1 7777 1\nsentinel down-after-milliseconds mymaster 60000\n"
+    sentinel = TCPRedis(tmp_path, "--sentinel", config=config)
+    sentinel.start()
+    words = f"ssl_ca_certs={certificate}"
+    try:
+        async with behind_tls(sentinel.port, certificate) as port:
+            found = locator_of(RedisAddress.parse(f"rediss+sentinel://localhost:{port}/mymaster?{words}"))
+            assert await found.locate() == RedisServer("127.0.0.1", 7777)
+            await found.close()
+            strange = locator_of(RedisAddress.parse(f"rediss+sentinel://localhost:{port}/mymaster"))
+            with pytest.raises(RedisUnavailableError, match="certificate verify failed"):
+                await strange.locate()
+            await strange.close()
+    finally:
+        sentinel.stop()
+    async with behind_tls(cluster.nodes[0].port, certificate) as port:
+        address = RedisAddress.parse(f"rediss+cluster://localhost:{port}?{words}")
+        ranges = await cluster_slots(address, address.servers)
+        assert {each.server.port for each in ranges} == {node.port for node in cluster.nodes}
         with pytest.raises(RedisUnavailableError, match="certificate verify failed"):
-            await make(refused).call("PING")
-    with pytest.raises(RedisUnavailableError, match="No such file"):
-        await make(f"rediss://localhost:{port}?ssl_ca_certs=/no/such.pem").call("PING")
+            await cluster_slots(RedisAddress.parse(f"rediss+cluster://localhost:{port}"), address.servers)
 
 
 # Sentinel
