@@ -103,9 +103,3 @@ def test_null_for_what_is_required_is_refused() -> None:
     with pytest.raises(BadRequestError) as caught:
         decode(Operation.EMBEDDINGS, b'{"model": "m", "input": null}')
     assert (caught.value.param, caught.value.code) == ("input", "missing_required_parameter")
-
-
-def test_a_byte_order_mark_is_dropped() -> None:
-    assert decode(Operation.CHAT, b"\xef\xbb\xbf" + as_json(CHAT)).body == as_json(CHAT)
-    with pytest.raises(BadRequestError):
-        decode(Operation.CHAT, b"\xef\xbb\xbf" * 100_000)

@@ -4,7 +4,6 @@ Decoded once, when the body is complete. What rewrites a request (a prompt versi
 `with_members`, so that the three always agree.
 """
 
-from codecs import BOM_UTF8
 from collections.abc import Mapping
 
 import msgspec
@@ -56,8 +55,6 @@ def decode(operation: Operation, body: bytes) -> InferenceRequest:
     try:
         request = _request(operation, body, None)
     except BadRequestError:
-        if body.startswith(BOM_UTF8) and not body.startswith(2 * BOM_UTF8):  # .NET writes one, and vLLM takes it
-            return decode(operation, body.removeprefix(BOM_UTF8))
         # A null in a message. Looking for one in each body would cost more than decoding it.
         cleaned = _without_absent(operation, requests.members(body))
         if cleaned is None:

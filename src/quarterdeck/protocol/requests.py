@@ -5,7 +5,6 @@ members, so that what does not change is forwarded byte for byte.
 """
 
 import re
-from codecs import BOM_UTF8
 from typing import Annotated, Any
 
 import msgspec
@@ -262,7 +261,6 @@ def with_model(body: bytes, name: str) -> bytes:
     As at Azure the body's own model does not count: clients put any name there, such as LangChain's
     `text-embedding-ada-002` for a deployment of another model.
     """
-    body = body.removeprefix(BOM_UTF8)
     found = members(body)
     raw = found.get("model")
     if raw is not None and bytes(raw) == msgspec.json.encode(name):
