@@ -136,7 +136,8 @@ class GatewayConfig(BaseModel):
     """
     max_body_mb_in_flight: PositiveInt = 1024
     """Memory of all request bodies in flight per gateway, in MiB, and of whole answers that clients have not read yet;
-    the next request gets 503. A body is held as long as its request: another endpoint may need it.
+    the next request gets 503. A body is held as long as its request: another endpoint may need it. Those of 64 KiB and
+    less are not counted.
 
     1024: some five hundred of the largest bodies by default. Lower it where the gateway has less than 4 GiB.
     """

@@ -131,6 +131,10 @@ async def test_a_request_that_does_not_end_does_not_hold_up_a_drain_for_ever() -
     await task
 
 
+def in_use(callers: Callers) -> bool:
+    return any(use.requests or use.bytes for use in callers._uses.values())
+
+
 async def entered(callers: Callers, count: int) -> list[Caller]:
     task = asyncio.current_task()
     assert task is not None
@@ -150,7 +154,7 @@ async def test_a_key_has_a_share_of_the_requests_in_flight() -> None:
     callers.admit(third, "greedy", None, bounds)
     for each in (second, third, other):
         callers.leave(each)
-    assert (callers.admitted, callers.held, callers._uses) == (0, 0, {})
+    assert (callers.admitted, callers.held, in_use(callers)) == (0, 0, False)
 
 
 async def test_the_stated_sizes_of_bodies_count_for_their_key_alone() -> None:
@@ -159,13 +163,13 @@ async def test_the_stated_sizes_of_bodies_count_for_their_key_alone() -> None:
     big, second, small, other = await entered(callers, 4)
     callers.admit(big, "greedy", 3 * MIB, bounds)  # a single one is always taken
     with pytest.raises(RateLimitError):
-        callers.admit(second, "greedy", 1, bounds)
+        callers.admit(second, "greedy", MIB, bounds)
     callers.admit(small, "greedy", 0, bounds)
     callers.admit(other, "modest", 2 * MIB, bounds)
     assert callers.held == 0
     for each in (big, small, other):
         callers.leave(each)
-    assert callers._uses == {}
+    assert not in_use(callers)
 
 
 async def test_what_has_arrived_counts_for_all() -> None:
@@ -199,4 +203,4 @@ async def test_a_body_of_unstated_size_counts_as_it_arrives_and_is_stopped() -> 
     assert error is not None and (error.status, error.headers) == (503, {"connection": "close"})
     callers.stop_all()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert (callers.held, callers._uses) == (0, {})
+    assert (callers.held, in_use(callers)) == (0, False)

@@ -28,8 +28,10 @@ log = logging.getLogger(__name__)
 Reason = Literal["gone", "slow", "shutting_down", "overloaded"]
 
 MIB = 1024 * 1024
-LARGE_BYTES = 256 * 1024
-"""Larger bodies are counted while they arrive, others when they are complete."""
+LARGE_BYTES = 64 * 1024
+"""Only the bytes of larger bodies are counted: of others there are no more than requests in flight."""
+MAX_KEYS = 4096
+"""Keys whose use is remembered although they have no request in flight."""
 
 SWEEP_SECONDS = 1.0
 
@@ -37,7 +39,6 @@ SWEEP_SECONDS = 1.0
 class KeyUse(msgspec.Struct, eq=False):
     """What the requests of one key use."""
 
-    key: str
     requests: int = 0
     bytes: int = 0
 
@@ -124,10 +125,11 @@ class Callers(set[Caller]):
         if (use := caller.use) is not None:
             caller.use = None
             use.requests -= 1
-            use.bytes -= caller.stated
-            self.admitted -= caller.counts
-            self.held -= caller.held
-            self._forget_unused(use)
+            if caller.counts:
+                self.admitted -= 1
+            if caller.held or caller.stated:
+                use.bytes -= caller.stated
+                self.held -= caller.held
         if not self:
             self._empty.set()
 
@@ -140,27 +142,28 @@ class Callers(set[Caller]):
             raise shutting_down()
         use = self._uses.get(key)
         if use is None:
-            use = self._uses[key] = KeyUse(key)
-        elif use.requests >= bounds.max_in_flight_per_key:
+            use = self._first_use(key)
+        if (requests := use.requests) >= bounds.max_in_flight_per_key:
             raise RateLimitError(
                 f"This API key has too many requests in flight: at most {bounds.max_in_flight_per_key}.", retry_after=1
             )
-        elif size and use.bytes and use.bytes + size > bounds.max_body_mb_in_flight_per_key * MIB:
+        large = size if size is not None and size > LARGE_BYTES else 0
+        if large and use.bytes and use.bytes + large > bounds.max_body_mb_in_flight_per_key * MIB:
             raise RateLimitError(
                 "The request bodies in flight of this API key are too large: at most "
                 f"{bounds.max_body_mb_in_flight_per_key} MiB together.",
                 retry_after=1,
             )
-        if counts and self.admitted >= bounds.max_in_flight:
-            self._forget_unused(use)
-            raise ServiceUnavailableError("The gateway has too many requests in flight.", code="overloaded")
-        caller.use, use.requests = use, use.requests + 1
         if counts:
+            if self.admitted >= bounds.max_in_flight:
+                raise ServiceUnavailableError("The gateway has too many requests in flight.", code="overloaded")
             caller.counts = True
             self.admitted += 1
-        if size:
-            caller.stated = size
-            use.bytes += size
+        caller.use = use
+        use.requests = requests + 1
+        if large:
+            caller.stated = large
+            use.bytes += large
 
     def hold(self, caller: Caller, size: int, bounds: GatewayConfig) -> None:
         """Count the bytes of a body that has arrived. Raises ServiceUnavailableError where they are too many."""
@@ -213,9 +216,12 @@ class Callers(set[Caller]):
         for caller in tuple(self):
             caller.stop("shutting_down")
 
-    def _forget_unused(self, use: KeyUse) -> None:
-        if not use.requests:
-            self._uses.pop(use.key, None)
+    def _first_use(self, key: str) -> KeyUse:
+        """Kept after the key's last request: most keys come again."""
+        if len(self._uses) >= MAX_KEYS:
+            self._uses = {key: use for key, use in self._uses.items() if use.requests}
+        use = self._uses[key] = KeyUse()
+        return use
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

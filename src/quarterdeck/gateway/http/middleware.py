@@ -22,7 +22,7 @@ from quarterdeck.errors import APIError, BadRequestError, NotFoundError
 from quarterdeck.gateway.http import content_coding, error_responses
 from quarterdeck.gateway.http.access_log import CLIENT_DISCONNECTED, AccessLog, AccessRecord, printable
 from quarterdeck.gateway.http.asgi_exchange import abort_of, drain_of
-from quarterdeck.gateway.http.callers import Caller, Callers
+from quarterdeck.gateway.http.callers import LARGE_BYTES, Caller, Callers
 from quarterdeck.gateway.http.cors import cors_of
 from quarterdeck.gateway.http.credentials import credential
 from quarterdeck.gateway.http.error_responses import RECORD
@@ -222,7 +222,8 @@ class BufferedBody:
         caller.deadline = 0.0
         coding = next((value for name, value in scope["headers"] if name == b"content-encoding"), b"")
         body = await content_coding.decoded(body, coding, limit)
-        self._callers.hold(caller, len(body), gateway)
+        if len(body) > LARGE_BYTES:
+            self._callers.hold(caller, len(body), gateway)
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:

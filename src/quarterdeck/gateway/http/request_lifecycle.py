@@ -177,7 +177,8 @@ class RequestLifecycle:
             caller.deadline = 0.0
             if head.content_encoding:
                 body = await content_coding.decoded(body, head.content_encoding, limit)
-            self._callers.hold(caller, len(body), gateway)
+            if len(body) > LARGE_BYTES:
+                self._callers.hold(caller, len(body), gateway)
         reply = await route.handler(head, body)
         if is_streamed:
             exchange.watch()
