@@ -48,7 +48,6 @@ CASES: list[tuple[str, str, bytes, int, str | None, str]] = [
     ("nested beyond reason", CHAT, body()[:-1] + b',"deep":' + b"[" * 10**5 + b"]" * 10**5 + b"}", 400, None, DEEP),
     ("nested without an end", CHAT, body()[:-1] + b', "deep": ' + b'[{"a":' * 10**5, 400, None, DEEP),
     ("invalid UTF-8", CHAT, body().replace(b"hi", b"\xff\xfe"), 400, None, "invalid_json"),
-    ("a byte order mark", CHAT, b"\xef\xbb\xbf" + body(), 400, None, "invalid_json"),
     ("UTF-16", CHAT, body().decode().encode("utf-16"), 400, None, "invalid_json"),
     ("a lone surrogate", CHAT, body(user="x").replace(b'"x"', b'"\\ud800"'), 400, None, "invalid_json"),
     ("a form", CHAT, b"model=chat&messages=hi", 400, None, "invalid_json"),
