@@ -175,3 +175,25 @@ def test_a_wrong_config_is_refused_with_its_line(tmp_path_factory: pytest.TempPa
     done = say(mine, "up", "--config", str(config))
     assert done.returncode == 1
     assert "quarterdeck.yaml:3:" in done.stderr
+
+
+def test_an_endpoint_that_is_down_and_a_refused_configuration_are_shown(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    environ = fresh(tmp_path_factory)
+    config = tmp_path / "quarterdeck.yaml"
+    dead = f"http://127.0.0.1:{free_ports(1)[0]}"
+    text = f"models:\n  - name: away\n    endpoints: [{{url: '{dead}', api_key_env: NO_SUCH_KEY}}]\n"
+    config.write_text(text.replace(", api_key_env: NO_SUCH_KEY", ""), encoding="utf-8")
+    command = [*QUARTERDECK, "up", "--engine", "none", "--config", str(config)]
+    with running(command, environ, patience=60) as program:
+        program.until("gateway   model away: resting, connection failed")
+        done = say(environ, "status")
+        assert done.returncode == 1
+        assert "gateway: model away: resting" in done.stdout
+        config.write_text(text + "nonsense: 1\n", encoding="utf-8")
+        program.until("gateway   config: refused, keeping the previous one")
+        assert "gateway: config: refused" in say(environ, "status").stdout
+        config.write_text(text, encoding="utf-8")
+        program.until("gateway   model away: unavailable, environment variable NO_SUCH_KEY is not set")
+        program.until("gateway   config: ready again")

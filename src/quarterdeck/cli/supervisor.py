@@ -234,14 +234,15 @@ class Supervisor:
     async def _report_problems(self) -> None:
         """Print what the gateway and the worker say is not ready, when it begins and when it is over.
 
-        Only once the platform is usable: while it starts, other lines show how far it is.
+        While the platform starts, other lines show how far its own engine is: of the models, only those with endpoints
+        elsewhere are printed then.
         """
         parts = {self._gateway: readiness.gateway_problems, self._worker: readiness.worker_problems}
         shown: dict[tuple[str, str], str] = {}
         before: dict[tuple[str, str], str] = {}
         while True:
             await asyncio.sleep(PROBLEMS_POLL_S)
-            if not self._is_up:
+            if not self._is_started:
                 continue
             now: dict[tuple[str, str], str] = {}
             for child, problems_of in parts.items():
@@ -250,7 +251,7 @@ class Supervisor:
                     now |= {key: text for key, text in shown.items() if key[0] == part}
                     continue
                 problems = problems_of(response) if response.status else {"": "does not respond"}
-                now |= {(part, name): text for name, text in problems.items() if name not in self._own_models()}
+                now |= {(part, name): text for name, text in problems.items() if self._is_news(name)}
             # Twice in a row: a probe that was late is no news.
             for key in [key for key in now if key in before and shown.get(key) != now[key]]:
                 shown[key] = now[key]
@@ -260,9 +261,12 @@ class Supervisor:
                 self._terminal.step(key[0], f"{key[1]}: ready again" if key[1] else "responds again")
             before = now
 
-    def _own_models(self) -> set[str]:
-        """Names of models whose state other lines show."""
-        return {f"model {name}" for name in self._platform.models}
+    def _is_news(self, name: str) -> bool:
+        """Whether no other line shows the state of this part or model."""
+        model = name.removeprefix("model ")
+        if model == name:
+            return True
+        return model not in self._platform.models and (self._is_up or model in self._platform.chat_models)
 
     async def _is_routable(self, url: str, ready: Sequence[str]) -> bool:
         """Whether the gateway would route a chat to a ready model now: it polls the engine once a second."""
