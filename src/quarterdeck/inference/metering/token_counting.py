@@ -31,6 +31,10 @@ PROMPT_MEMBERS = frozenset(
         *("messages", "prompt", "input", "model", "stream", "stream_options", "n", "best_of", "max_tokens"),
         *("max_completion_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "tools"),
         *("tool_choice", "parallel_tool_calls", "response_format", "logprobs", "top_logprobs", "user", "metadata"),
+        *("ignore_eos", "stop_token_ids", "repetition_penalty", "length_penalty", "bad_words", "allowed_token_ids"),
+        *("skip_special_tokens", "spaces_between_special_tokens", "include_stop_str_in_output", "use_beam_search"),
+        *("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"),
+        *("service_tier", "prompt_cache_key", "prompt_cache_retention", "cache_salt", "request_id", "return_token_ids"),
         *("safety_identifier", "frequency_penalty", "presence_penalty", "logit_bias", "store", "cache", "echo"),
         *("add_generation_prompt", "continue_final_message", "chat_template_kwargs", "encoding_format", "dimensions"),
     }
