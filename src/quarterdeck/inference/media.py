@@ -46,13 +46,18 @@ _TENSORS = frozenset(("image_embeds", "audio_embeds", "video_embeds", "prompt_em
 _REFERENCES = frozenset(("uuid", "file_id"))
 """Names of media that were sent before, by any caller."""
 _URL = re.compile(
-    r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?(?:[/?#][!-\[\]-~]*)?",
+    r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?(?:/[!-\[\]-~]*)?",
     re.IGNORECASE | re.ASCII,
 )
-"""Every parser finds the same host in these: no user name, backslash, white space, control or non-ASCII character."""
+"""Every parser finds the same host in these: no user name, backslash, white space, control or non-ASCII character, and
+a slash before a query or fragment."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PUBLIC_NAME = re.compile(r"(?:[a-z0-9_-]+\.)+(?!0x|[0-9]+$)[a-z0-9-]+", re.ASCII)
 """At least two labels, the last one not a number: no form of an IP address, no `localhost`, no trailing dot."""
+_PRIVATE_SUFFIXES = (
+    *(".localhost", ".local", ".internal", ".svc", ".lan", ".home", ".corp", ".intranet", ".private", ".arpa"),
+)
+"""Of names that are never public: clusters, clouds' metadata servers, home and office networks."""
 
 
 def check_media(request: InferenceRequest, domains: Collection[str]) -> None:
@@ -92,7 +97,7 @@ def _is_public(host: str) -> bool:
     try:
         return IPv4Address(host).is_global
     except ValueError:
-        return _PUBLIC_NAME.fullmatch(host) is not None and not host.endswith(".localhost")
+        return _PUBLIC_NAME.fullmatch(host) is not None and not host.endswith(_PRIVATE_SUFFIXES)
 
 
 def _check_items(value: object, name: str, domains: Collection[str]) -> None:

@@ -158,8 +158,8 @@ class GatewayConfig(BaseModel):
     """Hosts from which engines may fetch media that a request references by URL (such as `image_url`).
 
     `img.example.com` allows exactly this host on the default port, `img.example.com:8443` this port, and `*` every host
-    name with a dot and every public IPv4 address. Default: none; media must be `data:` URLs. Engines fetch from inside
-    the cluster, so URLs are an attack path.
+    name with a dot that has no private suffix (`.local`, `.internal`, `.svc`, …) and every public IPv4 address.
+    Default: none; media must be `data:` URLs. Engines fetch from inside the cluster, so URLs are an attack path.
     """
     isolate_prefix_cache: bool = True
     """Whether each organisation has its own part of vLLM's prefix cache (`cache_salt`).
