@@ -15,7 +15,7 @@ from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger, LedgerFilter
 from quarterdeck.store.orgs import OrgStore
-from quarterdeck.store.spending import spending
+from quarterdeck.store.spending import LedgerScope, spending
 
 ALL = LedgerFilter(org="default")
 
@@ -63,17 +63,19 @@ async def test_more_clients_than_server_connections_read_and_write(pooled_url: s
         assert await ledger.insert([record]) == 0
         assert len(await ledger.list(LedgerFilter(org="default", key=row.id), limit=10)) == 2
         async with spending(database, timeout=5) as snapshot:
-            spent = await snapshot.of("default", [f"key:{row.id}"], 0.0)
-            assert spent[f"key:{row.id}"] > 0
+            spent = await snapshot.of("default", [LedgerScope("mine", "key", row.id)], 0.0)
+            assert spent["mine"] > 0
         await keys.revoke(row.id)
         await database.ping()
         return row.id
 
-    made = await asyncio.gather(*[work(number) for number in range(40)])
+    try:
+        made = await asyncio.gather(*[work(number) for number in range(40)])
+    finally:
+        for database in databases[1:]:
+            await database.close()
     assert len(set(made)) == 40
     assert len(await Ledger(pooled).list(ALL, limit=1000)) == 80
-    for database in databases[1:]:
-        await database.close()
 
 
 async def test_a_pooler_that_is_restarted_is_found_again(bouncer: PgBouncer, pooled: Database) -> None:
