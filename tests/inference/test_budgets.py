@@ -39,6 +39,13 @@ routes:
   - {name: s, targets: [{model: free}], fallbacks: [{model: n}, {model: cheap}]}
 """
 
+HOSTED = """
+models:
+  - name: m
+    endpoints: [{url: "http://unused", kind: openai}]
+    price: {input: "1", cached_input: "0.5", output: "2"}
+"""
+
 
 def who(amount: int, *, limits: Limits | None = None, warns: bool = False) -> Principal:
     return a_principal(limits=limits or Limits(), scopes=(a_scope(KEY, amount, warns=warns),))
@@ -183,19 +190,33 @@ async def test_a_body_is_bounded_without_its_pictures(bench: Bench) -> None:
         await bench.drain()
 
 
-async def test_an_answer_without_a_limit_is_sent_what_is_held_for_it(bench: Bench) -> None:
+async def test_an_answer_without_a_limit_is_sent_what_is_held_for_it(
+    redis: Redis, tmp_path: Path, client: HttpClient
+) -> None:
+    bench = Bench(redis, tmp_path, client, config=HOSTED)
     rich, poor = who(10**6), who(1500)
     async with Upstream(answering(*[response(answer())] * 9)) as engine:
-        bench.add(engine)
+        bench.add(engine, kind="openai")
         for principal, least, most in ((rich, 4096, 4096), (poor, 600, 740)):
             await trust(bench.redis, *principal.scopes)
             await bench.ask(principal=principal)
-            sent = engine.requests[-1].json["max_completion_tokens"]
+            asked = engine.requests[-1].json
+            sent = asked.get("max_completion_tokens") or asked.get("max_tokens")
             assert isinstance(sent, int)
             assert least <= sent <= most
         unlimited = who(10**6, warns=True)
         await bench.ask(principal=unlimited)
         assert "max_completion_tokens" not in engine.requests[-1].json
+        await bench.drain()
+
+
+async def test_vllm_of_unknown_context_is_sent_no_limit_that_it_might_refuse(bench: Bench) -> None:
+    principal = who(10**6)
+    await trust(bench.redis, *principal.scopes)
+    async with Upstream(answering(response(answer()))) as engine:
+        bench.add(engine)
+        await bench.ask(principal=principal)
+        assert "max_completion_tokens" not in engine.requests[0].json
         await bench.drain()
 
 

@@ -33,10 +33,17 @@ from quarterdeck.settings.limits import Limits
 
 CONFIG = """
 models:
-  - {name: m, endpoints: [{url: "http://unused"}], context: 2048, price: {input: "3", cached_input: "0.3", output: "9"}}
-  - {name: n, endpoints: [{url: "http://unused"}], price: {input: "30", cached_input: "40", output: "90"}}
+  - name: m
+    endpoints: [{url: "http://unused"}]
+    context: 2048
+    max_output_tokens: 2048
+    price: {input: "3", cached_input: "0.3", output: "9"}
+  - name: n
+    endpoints: [{url: "http://unused"}]
+    max_output_tokens: 4096
+    price: {input: "30", cached_input: "40", output: "90"}
   - {name: o, endpoints: [{url: "http://unused", kind: openai}], price: {input: "0.7", output: "70"}}
-  - {name: free, endpoints: [{url: "http://unused"}], context: 4096}
+  - {name: free, endpoints: [{url: "http://unused"}], context: 4096, max_output_tokens: 4096}
 routes:
   - {name: free-then-dear, targets: [{model: free}], fallbacks: [{model: n, after: [error, rate_limited]}]}
   - {name: split, targets: [{model: m, weight: 5}, {model: n, weight: 5}], fallbacks: [{model: o}]}

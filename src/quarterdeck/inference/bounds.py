@@ -15,6 +15,9 @@ class Bounds(msgspec.Struct, frozen=True, gc=False):
     """Tokens of prompt and answer together. None: unknown."""
     output: int = MAX_OUTPUT_TOKENS
     """Output tokens of a request that sets no limit."""
+    is_sent: bool = True
+    """Whether `output` may be sent to the endpoint as the request's limit. vLLM refuses a limit that its context has no
+    room for, so it is not sent where the context is unknown."""
     image: int = IMAGE_TOKENS
     """Tokens of one picture."""
 
@@ -28,5 +31,6 @@ def widest(each: Sequence[Bounds]) -> Bounds:
     return Bounds(
         max(contexts) if len(contexts) == len(each) else None,
         max(bounds.output for bounds in each),
+        all(bounds.is_sent for bounds in each),
         max(bounds.image for bounds in each),
     )

@@ -94,6 +94,8 @@ def estimate(request: InferenceRequest, bounds: Bounds = UNKNOWN, most: int | No
         if limit is not None and limit >= context:
             limit = None
         longest = min(longest, context)
+    if limit is not None and not bounds.is_sent and isinstance(parsed, ChatCompletionRequest):
+        limit = None
     choices = prompts * max(parsed.n or 1, getattr(parsed, "best_of", None) or 1)
     most_output = longest * choices
     usual = longest if given is not None else min(longest, DEFAULT_OUTPUT_TOKENS)

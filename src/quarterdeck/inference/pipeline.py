@@ -145,8 +145,8 @@ class Pipeline:
         if admitted.principal is not head.principal:
             head = msgspec.structs.replace(head, principal=admitted.principal)
         reserved = admitted.reserved or reserved
-        is_limited = reserved.limit is None
-        if not is_limited and head.principal.scope_set.denies and selection.has_price:
+        is_limited = not reserved.is_open or route.bounds.context is not None
+        if reserved.limit is not None and head.principal.scope_set.denies and selection.has_price:
             # Sent to the endpoint, so that no answer costs more than is held for it.
             body = prepare_body(request, served, Limits(max_tokens=reserved.limit), salt=salt)
             is_limited = True

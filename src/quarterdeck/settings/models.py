@@ -155,7 +155,8 @@ class ModelConfig(BaseModel):
     for a request. None: the engine's `context`; unknown for external endpoints."""
     max_output_tokens: PositiveInt | None = None
     """Output tokens that a budget with `on_exhausted: deny` holds for a request that sets no limit, and that such a
-    request may then generate: the endpoint is sent it as the limit. None: `context`, which needs no limit, or 4096."""
+    request may then generate: the endpoint is sent it as the limit. None: `context`, which needs no limit, or 4096,
+    which vLLM is not sent, as it refuses a limit that does not fit into its context: set one of the two for vLLM."""
     image_tokens: PositiveInt = 2048
     """Prompt tokens that are reserved for one picture of a request, whatever its size. 2048: most models scale pictures
     down to fewer."""

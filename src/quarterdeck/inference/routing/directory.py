@@ -221,7 +221,9 @@ class Directory:
 
 def _bounds(model: ModelConfig) -> Bounds:
     context = model.context or (model.engine.context if model.engine and not model.endpoints else None)
-    return Bounds(context, model.max_output_tokens or context or MAX_OUTPUT_TOKENS, model.image_tokens)
+    is_vllm = model.engine is not None or any(endpoint.kind == "vllm" for endpoint in model.endpoints)
+    is_sent = model.max_output_tokens is not None or not is_vllm
+    return Bounds(context, model.max_output_tokens or context or MAX_OUTPUT_TOKENS, is_sent, model.image_tokens)
 
 
 def _adapters(model: ModelConfig) -> list[str]:
