@@ -52,11 +52,11 @@ class Pieces:
         self._task: asyncio.Task[None] | None = None
 
     def put(self, piece: bytes) -> bool:
+        self._room.clear()  # here and not in `room`: the reader may take the piece, and ask for the next, before it
         self._queue.put_nowait(piece)
         return False
 
     async def room(self) -> None:
-        self._room.clear()
         await self._room.wait()
 
     def __aiter__(self) -> Self:
