@@ -49,7 +49,7 @@ class StatusApp:
             await _send(send, 404, _json({"status": "not_found"}))
 
     async def _metrics(self) -> bytes:
-        """At most once in HELD_SECONDS, whoever asks: a refresh calls Redis for every organisation."""
+        """At most once in HELD_SECONDS: a refresh calls Redis for every organisation."""
         async with self._refreshing:
             now = time.monotonic()
             if self._held is None or now - self._held_at >= HELD_SECONDS:
