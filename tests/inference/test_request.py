@@ -103,3 +103,19 @@ def test_null_for_what_is_required_is_refused() -> None:
     with pytest.raises(BadRequestError) as caught:
         decode(Operation.EMBEDDINGS, b'{"model": "m", "input": null}')
     assert (caught.value.param, caught.value.code) == ("input", "missing_required_parameter")
+
+
+@pytest.mark.parametrize("operation", list(Operation))
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model": "chat", "tokens": [1], "messages": [{"\x80ole": "user", "content": null}]}',
+        b'{"model": "chat", "prompt": "a", "messages": [{"role": "user", "\xff": null}]}',
+        b'{"\x80": null, "model": "chat"}',
+    ],
+    ids=["a name in a message", "a null in a message", "a name"],
+)
+def test_names_that_are_no_utf8_are_refused_beside_nulls(operation: Operation, body: bytes) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        decode(operation, body)
+    assert caught.value.code == "invalid_json"

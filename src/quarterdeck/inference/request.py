@@ -64,10 +64,10 @@ def decode(operation: Operation, body: bytes) -> InferenceRequest:
 
 
 def _without_absent(operation: Operation, members: dict[str, msgspec.Raw]) -> InferenceRequest | None:
-    """None: no member is absent, or the messages have another shape."""
+    """None: no member is absent, or the messages have another shape or are no UTF-8."""
     try:
         found = without_absent(members)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     body = msgspec.json.encode(found)
     return None if body == msgspec.json.encode(members) else _request(operation, body, found)
