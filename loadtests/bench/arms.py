@@ -168,9 +168,9 @@ class Platform:
         """Counts by status."""
 
         async def read() -> list[Usage]:
-            database = Database(self.database_url)
+            database = Database(self.database_url, report_seconds=300)
             try:
-                return await Ledger(database).sum(LedgerFilter(org=DEFAULT_ORG), by=["status"], timeout=300)
+                return await Ledger(database).sum(LedgerFilter(org=DEFAULT_ORG), by=["status"])
             finally:
                 await database.close()
 

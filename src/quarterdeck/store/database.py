@@ -62,6 +62,7 @@ class Database:
         *,
         timeout: float = 5.0,
         pool_size: int = 5,
+        report_seconds: float = REPORT_SECONDS,
         on_state: Callable[[bool], None] = lambda up: None,
     ) -> None:
         self._url, self._postgres = _normalized(url)
@@ -71,7 +72,8 @@ class Database:
         self._on_state = on_state
         self._is_up: bool | None = None
         self._engine = self._make_engine(timeout, pool_size=pool_size)
-        self._report_engine = self._make_engine(REPORT_SECONDS, pool_size=MAX_REPORTS)
+        self._report_seconds = report_seconds
+        self._report_engine = self._make_engine(report_seconds, pool_size=MAX_REPORTS)
         self._reports = asyncio.Semaphore(MAX_REPORTS)
 
     @property
@@ -88,8 +90,8 @@ class Database:
 
     @asynccontextmanager
     async def report(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for a read over many rows, for up to REPORT_SECONDS. Reports have their own connections, so that
-        look-ups of keys do not wait for them.
+        """A connection for a read over many rows, for up to `report_seconds`. Reports have their own connections, so
+        that look-ups of keys do not wait for them.
 
         Raises ServiceUnavailableError where too many run, or where it takes too long; the database is not away then.
         """
@@ -101,7 +103,7 @@ class Database:
                 "Too many reports are being made. Please try again later.", code="too_many_reports", retry_after=10
             ) from None
         try:
-            async with asyncio.timeout(REPORT_SECONDS) as limit:
+            async with asyncio.timeout(self._report_seconds) as limit:
                 with self._translated():
                     async with self._report_engine.connect() as connection:
                         yield connection
@@ -109,7 +111,7 @@ class Database:
             if not limit.expired():
                 raise
             raise ServiceUnavailableError(
-                f"The report took longer than {REPORT_SECONDS:g} seconds. Please ask for a shorter range.",
+                f"The report took longer than {self._report_seconds:g} seconds. Please ask for a shorter range.",
                 code="report_timeout",
             ) from None
         finally:
