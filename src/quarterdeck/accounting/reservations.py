@@ -1,8 +1,8 @@
 """Requests that arrive in one turn of the event loop are reserved together: one script for each principal.
 
 A gateway under load has some ten of them a turn, and a script's start and end cost Redis as much as several requests.
-Whoever cancels a reservation releases it as well. The release follows it on the connection; only where the reservation
-waits for a connection or a script it may be overtaken, and is released again after Redis' reply.
+A caller that cancels a reservation releases it as well. The release follows it on the connection; only where the
+reservation waits for a connection or a script it may be overtaken, and is released again after Redis' reply.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ class Reservations:
     def reserve(self, wanted: Reservation) -> asyncio.Future[Any]:
         """RESERVE's answer for the request (`read_admission`). Raises RedisUnavailableError and RedisError.
 
-        Whoever cancels the future calls `release`.
+        A caller that cancels the future must call `release`.
         """
         principal = id(wanted.scope_set)  # one object for all requests of a principal
         batch = self._batches.batch(principal, lambda: _ReservationBatch(self))

@@ -53,8 +53,8 @@ class PostgresTarget:
     connect_timeout: float | None = None
     """In seconds; None: the URL has none."""
     authorities: Literal["", "system", "default"] = ""
-    """By whom the server's certificate is verified, where the URL names no file. system: `sslrootcert=system`; default:
-    libpq's file where there is one, else the system's."""
+    """The authority that verifies the server's certificate if the URL names no file. system: `sslrootcert=system`;
+    default: libpq's file where there is one, else the system's."""
     checks_hostname: bool = True
     notes: tuple[str, ...] = ()
     """What of the URL is not followed, a sentence each, for the log."""
