@@ -71,9 +71,11 @@ async def _stream(gateway: Limited, key: Key) -> tuple[int, str]:
     body = json.dumps(asked | {"messages": [{"role": "user", "content": "hi"}]}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key.secret}\r\n"
     head += f"content-type: application/json\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    # Sent as soon as it is connected: a connection that is silent for longer may have to make room for others.
+    connected = socket.create_connection(("127.0.0.1", gateway.port), timeout=5)
+    connected.sendall(head.encode() + body)
+    reader, writer = await asyncio.open_connection(sock=connected)
     try:
-        writer.write(head.encode() + body)
         answer = await reader.read()
         while more := await reader.read():
             answer += more

@@ -1,8 +1,9 @@
+import asyncio
 import socket
 
 import pytest
 
-from quarterdeck.net.sockets import listen
+from quarterdeck.net.sockets import discard_unread, has_unread, listen
 
 
 def test_a_connection_is_accepted_at_once() -> None:
@@ -19,3 +20,21 @@ def test_a_port_in_use_is_an_error() -> None:
 def test_an_ipv6_address_is_bound() -> None:
     with listen("::1", 0) as listener:
         assert listener.family == socket.AF_INET6
+
+
+async def test_a_close_after_unread_bytes_are_discarded_is_no_reset() -> None:
+    here, there = socket.socketpair()
+    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=here)
+    transport.pause_reading()
+    assert not has_unread(transport)
+    with there:
+        there.sendall(b"x" * 100_000)
+        assert has_unread(transport)
+        discard_unread(transport)
+        assert not has_unread(transport)
+        transport.close()
+        await asyncio.sleep(0)  # it is closed in the next turn
+        there.settimeout(5)
+        assert there.recv(1) == b""
+    assert not has_unread(transport), "a closed transport has no socket"
+    discard_unread(transport)

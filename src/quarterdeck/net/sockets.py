@@ -1,6 +1,11 @@
-"""Listening sockets."""
+"""Sockets: listening ones, and closing one without a reset."""
 
+import asyncio
+import fcntl
+import os
 import socket
+import struct
+import termios
 
 BACKLOG = 2048
 """Connections that the kernel keeps until they are accepted; it caps this at net.core.somaxconn."""
@@ -13,3 +18,33 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+def has_unread(transport: asyncio.BaseTransport) -> bool:
+    """Whether the peer has sent bytes that were not read from the socket yet."""
+    descriptor = _descriptor(transport)
+    if descriptor is None:
+        return False
+    waiting: int = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))[0]
+    return waiting > 0
+
+
+def discard_unread(transport: asyncio.BaseTransport) -> None:
+    """Read what the peer has sent, and drop it. The kernel answers a close over unread bytes with a reset, and a peer
+    that is reset may lose what was sent to it before. At most 1 MiB: a peer that writes for ever is reset."""
+    descriptor = _descriptor(transport)
+    if descriptor is None:
+        return
+    try:
+        for _ in range(16):
+            if not os.read(descriptor, 64 * 1024):
+                return
+    except OSError:
+        return  # nothing more to read, or the peer has closed
+
+
+def _descriptor(transport: asyncio.BaseTransport) -> int | None:
+    """None: the transport is closed, or has no socket."""
+    sock = transport.get_extra_info("socket")
+    number: int = -1 if sock is None else sock.fileno()
+    return number if number >= 0 else None

@@ -2,18 +2,20 @@
 
 import asyncio
 import logging
+import socket
 
 import pytest
 from tests.gateway.http.connections import REQUEST, serving
 from tests.net.upstream import until
 
-from quarterdeck.gateway.http.connections import GRACE_SECONDS, RESCAN_SECONDS, Connections
+from quarterdeck.gateway.http.connections import GRACE_SECONDS, MAX_LINGERING, RESCAN_SECONDS, Connections
 from quarterdeck.inference.call import Head, Reply
 
 
 class Fake:
     def __init__(self, since: tuple[bool, float] | None) -> None:
         self.waiting_since = since
+        self.has_unread = False
         self.was_evicted = False
 
     def evict(self) -> None:
@@ -77,6 +79,16 @@ def test_one_line_is_logged_per_period(caplog: pytest.LogCaptureFixture) -> None
     assert "refused 100 new ones" in caplog.messages[1]
 
 
+def test_one_whose_request_has_arrived_but_was_not_read_stays() -> None:
+    clock = Clock()
+    connections = Connections(2, clock=clock)
+    arrived, silent = Fake((False, 1.0)), Fake((False, 2.0))
+    arrived.has_unread = True
+    for each in (arrived, silent, Fake(None)):
+        assert connections.admit(each)
+    assert silent.was_evicted and not arrived.was_evicted
+
+
 async def test_a_silent_connection_is_closed_for_a_new_one(way: str) -> None:
     async with serving(way, connections=Connections(2)) as bench:
         silent, other = await bench.connect(), await bench.connect()
@@ -110,3 +122,27 @@ async def test_a_connection_too_many_is_refused_with_an_error_of_ours(way: str) 
         for peer in busy:
             assert (await peer.answer())[0] == 200
         await until(lambda: connections.lingering == 0)
+
+
+async def test_of_a_burst_of_clients_each_reads_why_it_is_refused(way: str) -> None:
+    gate = asyncio.Event()
+
+    async def held(head: Head, body: bytes) -> Reply:
+        await gate.wait()
+        return Reply(200, (), b"{}")
+
+    async with serving(way, connections=Connections(1)) as bench:
+        bench.pipeline.answer = held
+        busy = await bench.connect()
+        await busy.send(REQUEST)
+        await until(lambda: len(bench.pipeline.calls) == 1)
+        sockets = []
+        for _ in range(4 * MAX_LINGERING):
+            sockets.append(socket.create_connection(("127.0.0.1", bench.port)))
+            sockets[-1].sendall(REQUEST)  # before the gateway accepts
+        for each in sockets:
+            peer = await bench.connect(sock=each)
+            assert await peer.code() == (503, "overloaded")
+            assert await peer.reader.read() == b"", "closed, not reset"
+        gate.set()
+        assert (await busy.answer())[0] == 200

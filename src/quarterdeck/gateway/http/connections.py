@@ -32,6 +32,11 @@ class Connection(Protocol):
         """Whether it has had a request with a valid key, and since when it waits. None: a request is being served."""
         ...
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether its client has sent what was not read yet."""
+        ...
+
     def evict(self) -> None:
         """Close it now."""
         ...
@@ -73,7 +78,7 @@ class Connections(set[Connection]):
         while True:
             while self._waiting:
                 connection = self._waiting.popleft()
-                if connection in self and connection.waiting_since is not None:
+                if connection in self and connection.waiting_since is not None and not connection.has_unread:
                     return connection
             now = self._clock()
             if now - self._found_none_at < RESCAN_SECONDS:

@@ -21,6 +21,7 @@ from quarterdeck.gateway.http.bounded_protocol import MAX_HEAD_BYTES, BoundedPro
 from quarterdeck.gateway.http.connections import MAX_LINGERING, Connections
 from quarterdeck.gateway.http.front_exchange import FrontExchange
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
+from quarterdeck.net.sockets import discard_unread, has_unread
 from quarterdeck.net.write_batching import WriteBatches
 
 LINGER_SECONDS = 0.5
@@ -83,6 +84,11 @@ class FrontProtocol(BoundedProtocol):
             super().data_received(data)
 
     @property
+    def has_unread(self) -> bool:
+        """Whether its client has sent what was not read yet."""
+        return has_unread(self.transport)
+
+    @property
     def waiting_since(self) -> tuple[bool, float] | None:
         """Whether it has had a request with a valid key, and since when it waits. None: a request is being served."""
         return None if self._is_answering() else (self._task is not None, self._idle_since or self._made)
@@ -91,11 +97,13 @@ class FrontProtocol(BoundedProtocol):
         """Close it for a new one. Its client may be about to send its first request, and reads why it fails."""
         if self._task is None and not self._has_begun:
             self.transport.write(TOO_MANY_CONNECTIONS)
+            discard_unread(self.transport)
         self.transport.close()
         self.loop.call_later(LINGER_SECONDS, self.transport.abort)  # it may still hold an answer that is not read
 
     def _refuse_connection(self) -> None:
-        """Answer before anything is read. Closed while its client writes, a connection is reset and the answer lost."""
+        """Answer before anything is read. A connection that is closed before its request was read is reset, and its
+        client may lose the answer: some stay open for a moment, and from the others what has arrived is read."""
         self._is_refused = True
         self._end_head_timer()
         self.transport.write(TOO_MANY_CONNECTIONS)
@@ -103,6 +111,7 @@ class FrontProtocol(BoundedProtocol):
             self._admitted.lingering += 1
             self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
         else:
+            discard_unread(self.transport)
             self.transport.close()
 
     def on_message_begin(self) -> None:
