@@ -54,7 +54,12 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     """The endpoint that answered. Empty: none did."""
     route: str = ""
     """The route's name, if one was requested. Empty: the model was requested by its own name."""
+    prompt: str | None = None
+    """The name of the prompt that was rendered. None: the request used none."""
     prompt_version: str | None = None
+    """The number of its version, as text."""
+    prompt_label: str | None = None
+    """The label that led to the version. None: the request named the version."""
     stream: bool = False
     started: float
     first_token: float | None = None

@@ -57,6 +57,22 @@ def test_a_chat_is_a_generation_with_everything_on_it() -> None:
     }
 
 
+def test_a_generation_is_linked_to_its_prompt_by_name_and_number() -> None:
+    row = observed(a_record(prompt="greeting", prompt_version="3", prompt_label="production"))
+    assert row.prompt == ("greeting", 3)
+    assert [row.metadata[key] for key in ("prompt", "prompt_version", "prompt_label")] == [
+        "greeting",
+        "3",
+        "production",
+    ]
+    assert observed(a_record()).prompt is None
+
+
+def test_a_version_that_is_no_number_links_nothing() -> None:
+    span = span_of(a_record(prompt="greeting", prompt_version="three"))
+    assert not [key for key in span.attributes if key.startswith("langfuse.observation.prompt.")]
+
+
 def test_usage_and_cost_come_in_buckets_that_do_not_overlap() -> None:
     record = a_record()
     row = observed(record)

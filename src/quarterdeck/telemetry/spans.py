@@ -29,6 +29,7 @@ MAX_ID = 200
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _MILLION = Decimal(1_000_000)
 _EXACT = Context(prec=SUM_DIGITS)
+_MAX_DIGITS = 18  # of a number that an attribute holds: 64 bits
 
 _CALLS = {
     # Operation: gen_ai's name for it, Langfuse's observation type.
@@ -81,6 +82,8 @@ def span_of(record: RequestRecord, *, environment: str = "default") -> Span:
     }
     if is_call:
         attributes |= _usage(record)
+    if observation == "generation":
+        attributes |= _prompt(record)
     return Span(
         name=name,
         # In the conventions a call to a model is a client span; counting tokens is not one.
@@ -187,7 +190,9 @@ def _metadata(record: RequestRecord) -> dict[str, AttributeValue | None]:
         "http_status": record.http_status,
         "usage_source": record.usage_source,
         "price_version": record.price_version or None,
+        "prompt": record.prompt,
         "prompt_version": record.prompt_version,
+        "prompt_label": record.prompt_label,
         "cache": record.cache,
         "cache_age": record.cache_age,
         "saved": format(record.saved, "f") if record.saved else None,
@@ -198,6 +203,14 @@ def _metadata(record: RequestRecord) -> dict[str, AttributeValue | None]:
         **{f"langfuse.trace.metadata.{key}": value for key, value in trace_metadata.items()},
         **{f"langfuse.observation.metadata.{key}": value for key, value in observation_metadata.items()},
     }
+
+
+def _prompt(record: RequestRecord) -> dict[str, AttributeValue | None]:
+    """Langfuse links an observation to the prompt of this name and version in its project: both, or neither."""
+    version = record.prompt_version or ""
+    if not record.prompt or not (version.isascii() and version.isdecimal()) or len(version) > _MAX_DIGITS:
+        return {}
+    return {"langfuse.observation.prompt.name": record.prompt, "langfuse.observation.prompt.version": int(version)}
 
 
 def _usage(record: RequestRecord) -> dict[str, AttributeValue | None]:
