@@ -26,7 +26,7 @@ from quarterdeck import ids
 from quarterdeck.accounting import redis_keys
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.processes import descendants
-from quarterdeck.record import RequestRecord
+from quarterdeck.record import RequestRecord, decode
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
@@ -289,6 +289,18 @@ class Stack:
     async def left(self) -> dict[str, int]:
         """Counts of reservations, and of records in stream and spool, that have not reached the ledger."""
         return await left_in(self.redis_url, self.spooled())
+
+    async def lose_redis(self) -> set[str]:
+        """Kill Redis and remove its files. Returns the tags of the records that it held, which may be lost."""
+        redis = Redis(self.redis_url)
+        try:
+            await redis.call("CLIENT", "PAUSE", "60000", "WRITE")  # so that none comes after they were read
+            entries = await redis.call("XRANGE", redis_keys.stream_key(ORG), "-", "+")
+        finally:
+            await redis.close()
+        self.redis.kill()
+        self.forget_redis()
+        return {decode(fields[1]).user or "" for _, fields in entries}
 
     def forget_redis(self) -> None:
         """Remove the files of a stopped Redis, so that it starts empty."""
