@@ -65,8 +65,8 @@ class Callers:
         return tuple(set(traffic.outcomes()) for traffic in self.all)
 
     async def agree(self, sink: OTLPSink, *, emptied: float = 0.0, held: Set[str] = frozenset()) -> list[RequestRecord]:
-        """Assert that all totals agree. Returns the ledger's rows. `emptied`: when Redis lost its pending traces, and with
-        them the records of the answers tagged `held`."""
+        """Assert that all totals agree. Returns the ledger's rows. `emptied`: when Redis lost its pending traces, and
+        with them the records of the answers tagged `held`."""
         stack = self.stack
         await stack.all_settled(seconds=60)
         every = list[RequestRecord]()
