@@ -10,12 +10,14 @@ from tests.accounting.spending import ORG, a_scope, money, spent_and_held, trust
 from tests.inference.bench import Bench, refused
 from tests.inference.engines import and_wait
 from tests.inference.making import CHAT, DONE, SAID, STREAM, a_head, a_principal, answer, as_json, by, usage
+from tests.inference.reading import read
 from tests.net.upstream import Peer, Upstream, answering, response, streamed
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.redis_keys import cold_key
 from quarterdeck.accounting.scopes import Scope
 from quarterdeck.errors import (
+    BadRequestError,
     EngineError,
     InsufficientQuotaError,
     RateLimitError,
@@ -367,3 +369,102 @@ async def test_a_stream_of_another_content_type_is_billed_by_its_content(bench: 
         assert (await bench.stream()).endswith(DONE)
         record = await bench.record()
         assert (record.input_tokens, record.output_tokens) == (7, 3)
+
+
+MIXED = """
+models:
+  - {name: m, endpoints: [{url: "http://unused"}], price: {input: "1", output: "2"}}
+  - {name: hosted, endpoints: [{url: "http://unused", kind: openai}], price: {input: "1", output: "2"}}
+routes:
+  - {name: r, targets: [{model: m}], fallbacks: [{model: hosted}]}
+"""
+
+
+async def test_an_answer_without_a_limit_is_held_up_to_the_context_that_the_engine_states(
+    redis: Redis, tmp_path: Path, client: HttpClient
+) -> None:
+    bench = Bench(redis, tmp_path, client, config=MIXED)
+    long = response(answer(usage={"prompt_tokens": 10, "completion_tokens": 30_000, "total_tokens": 30_010}))
+    async with Upstream(answering(long)) as engine:
+        bench.add(engine)[0].context = 40_000
+        small = who(50_000)
+        await trust(redis, *small.scopes)
+        assert (await bench.ask(principal=small)).status == 200
+        # What is left pays for fewer tokens, so the engine is sent that limit.
+        assert engine.requests[0].json["max_completion_tokens"] < 25_000
+
+
+async def test_a_hosted_fallback_of_an_engine_is_sent_a_limit_and_the_engine_is_not(
+    redis: Redis, tmp_path: Path, client: HttpClient
+) -> None:
+    bench = Bench(redis, tmp_path, client, config=MIXED)
+    rich = who(10**7)
+    await trust(redis, *rich.scopes)
+    async with Upstream(answering(DOWN)) as engine, Upstream(answering(response(answer()))) as hosted:
+        bench.add(engine)[0].context = 40_000
+        bench.add(hosted, model="hosted", kind="openai")
+        assert (await bench.ask(by("r"), principal=rich)).status == 200
+        assert not {"max_tokens", "max_completion_tokens"} & engine.requests[0].json.keys()
+        assert hosted.requests[0].json["max_tokens"] == 4096
+
+
+async def test_a_prompt_counted_by_one_tokenizer_is_held_anew_for_a_fallback_with_another(
+    redis: Redis, tmp_path: Path, client: HttpClient
+) -> None:
+    """A tokenizer without Chinese makes several times the tokens of one with it."""
+    bench = Bench(redis, tmp_path, client, config=MIXED)
+    asked = {"model": "r", "max_tokens": 1, "messages": [{"role": "user", "content": "中" * 1000}]}
+    poor = who(1500)
+    await trust(redis, *poor.scopes)
+    counted = response(as_json({"count": 700, "tokens": [], "max_model_len": 40_000}))
+    async with Upstream(answering(counted, DOWN)) as engine, Upstream(answering(response(answer()))) as hosted:
+        bench.add(engine)
+        bench.add(hosted, model="hosted", kind="openai")
+        await refused(InsufficientQuotaError, bench, asked, principal=poor)
+        assert len(engine.requests) == 2  # counted, and called
+        assert not hosted.requests
+        await bench.drain()
+        assert await spent_and_held(redis, KEY) == [(0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("extra", "listed"),
+    [
+        ({"return_token_ids": True}, {"token_ids": [7, 8]}),
+        ({"logprobs": True}, {"logprobs": {"content": [{"token": "a"}, {"token": "b"}]}}),
+    ],
+)
+async def test_tokens_are_billed_whose_text_a_long_stop_string_holds_back(
+    bench: Bench, extra: dict[str, Any], listed: dict[str, Any]
+) -> None:
+    principal = who(10**6)
+    await trust(bench.redis, *principal.scopes)
+    silent = [b"data: " + as_json({"choices": [{"index": 0, "delta": {"content": ""}, **listed}]}) + b"\n\n"] * 5
+    count = response(as_json({"count": 3, "tokens": []}))
+    async with Upstream(answering(streamed(*silent), count)) as engine:
+        bench.add(engine)
+        await bench.stream({"stop": ["x" * 10_000], **extra}, principal=principal)
+        record = await bench.record()
+        assert record.output_tokens == 10
+
+
+async def test_an_echoed_prompt_is_billed_once(bench: Bench) -> None:
+    chunk = b"data: " + as_json({"choices": [{"index": 0, "text": "Say it. Yes"}]}) + b"\n\n"
+    counts = [response(as_json({"count": count, "tokens": []})) for count in (3, 4)]
+    async with Upstream(answering(streamed(chunk), *counts)) as engine:
+        bench.add(engine)
+        reply = await bench.ask(
+            {"model": "m", "prompt": "Say it.", "stream": True, "echo": True}, operation=Operation.COMPLETIONS
+        )
+        assert reply.stream is not None
+        await read(reply.stream)
+        await reply.stream.aclose()
+        record = await bench.record()
+        assert (record.input_tokens, record.output_tokens) == (3, 1)
+
+
+@pytest.mark.parametrize("limit", [{"max_tokens": 0}, {"max_completion_tokens": 0}])
+async def test_a_chat_with_a_limit_of_0_is_refused(bench: Bench, limit: dict[str, int]) -> None:
+    """Some servers take it for no limit, past that of the key."""
+    error = await refused(BadRequestError, bench, CHAT | limit, principal=who(10**6, limits=Limits(max_tokens=5)))
+    assert error.code == "integer_below_min_value"

@@ -1,7 +1,9 @@
 """What is reserved for a request before it runs."""
 
 import base64
+import json
 import random
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -10,7 +12,15 @@ from tests.inference.making import CHAT, as_json
 from quarterdeck.accounting.pricing import Rates, estimated_cost
 from quarterdeck.inference.bounds import Bounds, widest
 from quarterdeck.inference.call import Operation
-from quarterdeck.inference.estimation import MAX_ESTIMATE, Estimate, estimate, fit, likely_tokens
+from quarterdeck.inference.estimation import (
+    MAX_ESTIMATE,
+    Estimate,
+    estimate,
+    fit,
+    for_any_tokenizer,
+    likely_tokens,
+    with_prompt,
+)
 from quarterdeck.inference.request import decode
 from quarterdeck.money import MAX_MICRODOLLARS
 from quarterdeck.settings.prices import Price
@@ -150,3 +160,44 @@ def test_an_open_answer_is_shortened_to_what_is_left_of_a_budget() -> None:
 def test_a_route_is_bounded_by_the_widest_of_its_models() -> None:
     assert widest([Bounds(1000, 500), Bounds(2000, 100)]) == Bounds(2000, 500)
     assert widest([Bounds(1000, 500), Bounds(None, 100)]).context is None
+
+
+def nested(depth: int) -> list[dict[str, Any]]:
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(depth):
+        schema = {"a": schema}
+    return [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+
+
+@pytest.mark.parametrize("times", [1, 40])
+@pytest.mark.parametrize("depth", [50, 400])
+def test_tools_are_held_as_a_template_prints_them(depth: int, times: int) -> None:
+    tools = nested(depth) * times
+    printed = len(json.dumps(tools, indent=4))
+    assert of(CHAT | {"tools": tools}).most_prompt >= printed
+    usual = nested(2) * 3
+    assert of(CHAT | {"tools": usual}).most_prompt <= len(as_json(CHAT | {"tools": usual})) + 1000
+
+
+def test_large_tools_are_not_written_out_to_be_counted() -> None:
+    request = decode(Operation.CHAT, as_json(CHAT | {"tools": nested(900) * 200}))
+    tracemalloc.start()
+    try:
+        assert estimate(request).most_prompt >= 200 * 4 * 900 * 900
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_picture_is_held_in_a_part_without_a_type_that_has_a_text_as_well() -> None:
+    url = {"url": "https://img.example.com/a.png"}
+    parts = [{"text": "Hi", "image_url": url}, {"type": "text", "text": "Hi", "image_url": url}]
+    for part in parts:
+        assert of(with_parts(part)).most_prompt >= 2048
+
+
+def test_a_prompt_that_one_models_tokenizer_has_counted_is_an_upper_bound_for_that_model_only() -> None:
+    reserved = of(CHAT | {"max_tokens": 10})
+    counted = with_prompt(reserved, 3)
+    assert counted.most_prompt < counted.any_prompt == reserved.most_prompt
+    assert for_any_tokenizer(counted).most_prompt == reserved.most_prompt

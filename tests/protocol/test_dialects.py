@@ -72,3 +72,23 @@ def test_a_refusal_teaches_the_name_of_the_cap() -> None:
     assert translate(chat | raw(max_tokens=5), "openai", habits) == chat | raw(max_completion_tokens=5)
     assert translate(raw(prompt="x", max_tokens=5), "openai", habits) == raw(prompt="x", max_tokens=5)
     assert learn(habits, {"max_completion_tokens": 1}, message, "max_tokens") == habits
+
+
+@pytest.mark.parametrize("dialect", ["openai", "ollama"])
+@pytest.mark.parametrize(
+    "name",
+    ["MAX_TOKENS", "Max_Tokens", "Model", "max_to\u212aens", "me\u017f\u017fages", "n_predict", "max_new_tokens"],
+)
+def test_no_other_spelling_of_a_member_reaches_a_server_that_might_read_it(dialect: Dialect, name: str) -> None:
+    members = raw(model="m", messages=[], max_tokens=5)
+    assert translate(members | raw(**{name: 10**6}), dialect) == members
+
+
+@pytest.mark.parametrize("dialect", ["openai", "ollama"])
+def test_a_client_names_no_other_models(dialect: Dialect) -> None:
+    assert translate(raw(model="m", models=["dear"], fallbacks=["dear"]), dialect) == raw(model="m")
+
+
+def test_a_limit_of_0_is_no_limit_for_ollama_so_it_is_sent_1() -> None:
+    assert translate(raw(model="m", prompt="a", max_tokens=0), "ollama") == raw(model="m", prompt="a", max_tokens=1)
+    assert translate(raw(model="m", prompt="a", max_tokens=0), "openai") == raw(model="m", prompt="a", max_tokens=0)

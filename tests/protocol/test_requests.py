@@ -88,7 +88,7 @@ def test_a_wrong_field_is_named(body: bytes, param: str | None, code: str) -> No
             "Invalid type for 'stop': expected one of a string or an array, but got an integer instead.",
         ),
         (chat(b'"max_tokens":"5"'), "Invalid type for 'max_tokens': expected an integer, but got a string instead."),
-        (chat(b'"max_tokens":-1'), "Invalid 'max_tokens': integer below minimum value. Expected a value >= 0."),
+        (chat(b'"max_tokens":-1'), "Invalid 'max_tokens': integer below minimum value. Expected a value >= 1."),
         (chat(b'"n":2147483648'), "Invalid 'n': integer above maximum value. Expected a value <= 2147483647."),
         (chat(b'"temperature":1e999'), "Invalid type for 'temperature': number out of range."),
         (b'{"model":null}', "Invalid type for 'model': expected a string, but got null instead."),

@@ -27,6 +27,7 @@ from quarterdeck.gateway.org_cache import OrgCache
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.inference.cache.answers import AnswerCache
 from quarterdeck.inference.cache.embedding import Embedder
+from quarterdeck.inference.endpoints.contexts import ContextReader
 from quarterdeck.inference.endpoints.health_checks import HealthChecks
 from quarterdeck.inference.endpoints.registry import EndpointRegistry
 from quarterdeck.inference.endpoints.sources import EndpointSource, PolledEndpoints, StaticEndpoints
@@ -160,6 +161,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
             "key changes": follower.run,
             "endpoints": endpoints.run,
             "health checks": HealthChecks(endpoints.all, client).run,
+            "contexts": ContextReader(endpoints.all, client).run,
         },
         on_job_failure=lambda name: metrics.job_failures.add((name,)),
         tasks=tasks,

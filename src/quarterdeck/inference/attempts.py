@@ -234,8 +234,10 @@ class Attempts:
     async def _call_foreign(self, call: Call, choice: Choice, body: bytes, deadline: float) -> EngineAnswer:
         """Call a server that is not vLLM. What it refuses and the answer doesn't depend on is left out from then on."""
         endpoint, head, request = choice.endpoint, call.head, call.request
+        bounds = choice.served.bounds
+        cap = bounds.output if call.caps_others and bounds.context is None else None
         while True:
-            sent = adapt_body(body, endpoint, choice.renamed)
+            sent = adapt_body(body, endpoint, choice.renamed, cap=cap)
             try:
                 return await self._engines.open(
                     endpoint,

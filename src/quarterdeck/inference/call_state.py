@@ -38,6 +38,8 @@ class Call(msgspec.Struct, eq=False):
     """Admitted without Redis."""
     weights: str = ""
     """What identifies the weights at the endpoint that was called last. Empty: not known."""
+    caps_others: bool = False
+    """Endpoints other than vLLM are sent a limit: neither the request nor the contexts of all models have one."""
     held: int = 0
     """Money that budgets hold for it, in 10⁻⁶ $."""
     attempt: float | None = None

@@ -35,6 +35,13 @@ TEMPLATE_TOKENS = 64
 """What a chat template adds to the messages: its own system prompt, and the head of the answer."""
 TOOLS_TOKENS = 512
 """What it adds where the request has tools: how to call them."""
+INDENT = 4
+"""Spaces by which chat templates indent JSON, at most."""
+FLAT = 32
+"""Objects and arrays of tools whose indentation is within TOOLS_TOKENS: tokenizers join spaces."""
+MAX_FORMATTED = 32 * 1024
+MAX_DEPTH = 1000
+"""Deeper JSON is refused by the decoder."""
 BYTES_PER_AUDIO_TOKEN = 40
 """Base64 bytes of audio at 8 kbit/s, the lowest common rate, for each of the 32 tokens that models make of a second."""
 MEDIA_SETTINGS = frozenset(("mm_processor_kwargs", "media_io_kwargs"))
@@ -63,7 +70,9 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
     total: int
     """Prompt and output."""
     most_prompt: int = 0
-    """At most. For budgets, as is the one below."""
+    """At most. For budgets, as are the two below."""
+    any_prompt: int = 0
+    """At most, whichever tokenizer reads it. More than `most_prompt` where one model's has counted it."""
     most_output: int = 0
     """Of all choices, if `limit` is kept."""
     choices: int = 1
@@ -83,7 +92,7 @@ def estimate(request: InferenceRequest, bounds: Bounds = UNKNOWN, most: int | No
         likely, bound = min(likely, prompts * context), min(bound, prompts * context)
     likely, bound = min(likely, bound, MAX_ESTIMATE), min(bound, MAX_ESTIMATE)
     if not isinstance(parsed, GenerationRequest):
-        return Estimate(likely, 0, likely, bound)
+        return Estimate(likely, 0, likely, bound, bound)
     given, limit = _output_limit(parsed) or most, None
     longest = given
     if longest is None:
@@ -101,7 +110,7 @@ def estimate(request: InferenceRequest, bounds: Bounds = UNKNOWN, most: int | No
     usual = longest if given is not None else min(longest, DEFAULT_OUTPUT_TOKENS)
     output = min(usual * choices, MAX_ESTIMATE - likely)
     is_open = given is None and not isinstance(parsed, CompletionRequest)
-    return Estimate(likely, output, likely + output, bound, most_output, choices, is_open, limit)
+    return Estimate(likely, output, likely + output, bound, bound, most_output, choices, is_open, limit)
 
 
 def fit(reserved: Estimate, money: int, rates: Rates) -> Estimate | None:
@@ -131,6 +140,11 @@ def fits_at_best(reserved: Estimate, money: int, rates: Rates) -> bool:
 def with_prompt(reserved: Estimate, tokens: int) -> Estimate:
     """The estimate of a request whose prompt was counted."""
     return msgspec.structs.replace(reserved, most_prompt=min(reserved.most_prompt, tokens + COUNTED_MARGIN))
+
+
+def for_any_tokenizer(reserved: Estimate) -> Estimate:
+    """The estimate for another model than the one that counted the prompt."""
+    return msgspec.structs.replace(reserved, most_prompt=reserved.any_prompt)
 
 
 def _with_limit(reserved: Estimate, longest: int) -> Estimate:
@@ -167,7 +181,9 @@ def _prompt(request: InferenceRequest, bounds: Bounds) -> tuple[int, int, int]:
     """The number of prompts, their likely tokens and the most they can have."""
     parsed, size = request.parsed, len(request.body)
     if isinstance(parsed, ChatCompletionRequest):
-        added = TEMPLATE_TOKENS + (TOOLS_TOKENS if parsed.tools else 0)
+        added = TEMPLATE_TOKENS
+        if parsed.tools:
+            added += TOOLS_TOKENS + _indentation(request.members["tools"])
         media = [each for message in parsed.messages if type(message.content) is list for each in message.content]
         if media:
             # With these members a client can have a picture read at any size.
@@ -190,6 +206,20 @@ def _prompt(request: InferenceRequest, bounds: Bounds) -> tuple[int, int, int]:
     if isinstance(parsed, ScoreRequest):
         return _scored(request, bounds)
     return 1, likely_tokens(request.body), size
+
+
+def _indentation(tools: msgspec.Raw) -> int:
+    """Bytes that templates which print the tools in lines (Llama's) add to them. They grow as the square of a schema's
+    depth: 3 KB become 1 MB. Little for few objects, which is not worth a look; at most, for large ones, which are not
+    worth the memory."""
+    compact = bytes(tools)
+    opened = compact.count(b"{") + compact.count(b"[")
+    if opened <= FLAT:
+        return 0
+    if len(compact) <= MAX_FORMATTED:
+        return max(0, len(msgspec.json.format(compact, indent=INDENT)) - len(compact))
+    lines = 2 * opened + compact.count(b",")
+    return lines * INDENT * min(opened, MAX_DEPTH)
 
 
 def _token_ids(given: list[Any]) -> int | None:
@@ -244,8 +274,8 @@ def media_of(parts: Sequence[Mapping[str, Any]], image_tokens: int = IMAGE_TOKEN
     length = tokens = 0
     for part in parts:
         kind = part.get("type")
-        if kind == "text" or (kind is None and "text" in part):
-            continue
+        if (kind == "text" and len(part) == 2) or (kind is None and len(part) == 1 and "text" in part):
+            continue  # nothing else: vLLM reads the picture of a part without a type that has a text as well
         size = 0
         is_medium = False
         for name, value in part.items():

@@ -25,7 +25,7 @@ from quarterdeck.inference.cache.answers import Lookup
 from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.call import Head, Headers
 from quarterdeck.inference.call_state import Call
-from quarterdeck.inference.estimation import Estimate, fit, fits_at_best, with_prompt
+from quarterdeck.inference.estimation import Estimate, fit, fits_at_best, for_any_tokenizer, with_prompt
 from quarterdeck.inference.metering.record_templates import RecordTemplates
 from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing.directory import ServedModel
@@ -165,6 +165,8 @@ class Gate:
         admission: a key without money may use a free model whose fallback is not.
         """
         scope_set = call.head.principal.scope_set
+        if call.reserved.any_prompt > call.reserved.most_prompt:
+            call.reserved = call.meter.reserved = for_any_tokenizer(call.reserved)
         money = estimated_cost(call.reserved.most_prompt, call.reserved.most_output, served.rates)
         if money <= call.held or not scope_set.has_budget:
             return

@@ -15,6 +15,7 @@ from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.errors import APIError
 from quarterdeck.inference.attempts import Attempts
+from quarterdeck.inference.bounds import Bounds
 from quarterdeck.inference.cache.answers import AnswerCache
 from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, Head, Reply
@@ -25,6 +26,7 @@ from quarterdeck.inference.engine.client import EngineAnswer, EngineClient
 from quarterdeck.inference.engine.stream import EngineStream
 from quarterdeck.inference.estimation import Estimate, estimate, text_bytes
 from quarterdeck.inference.gate import Gate
+from quarterdeck.inference.learned_bounds import LearnedBounds
 from quarterdeck.inference.media import check_media
 from quarterdeck.inference.metering.meter import Meter
 from quarterdeck.inference.metering.record_templates import RecordTemplates
@@ -81,6 +83,7 @@ class Pipeline:
         self._endpoints = endpoints
         self.queues = Queues(endpoints, directory.select(lambda each: each.config.queue), self._has_engine)
         self.router = Router(endpoints)
+        self._learned = LearnedBounds(endpoints)
         self._cache = cache
         self._settlement = settlement
         self._templates = RecordTemplates()
@@ -100,11 +103,12 @@ class Pipeline:
             raise too_large(gateway.max_body_mb * MIB, unread=False)
         route = resolve(directory, self._endpoints, request.parsed.model, head.principal)
         check_media(request, gateway.media_domains)
-        reserved = estimate(request, route.bounds, head.principal.limits.max_tokens)
-        selection = self.router.select(
-            route, request, tokens=reserved.total, now=time.monotonic(), headers=head.headers
-        )
-        call = await self._admit(gateway, head, request, reserved, selection)
+        now, bounds = time.monotonic(), route.bounds
+        if bounds.context is None:
+            bounds = self._learned.of(route, now)
+        reserved = estimate(request, bounds, head.principal.limits.max_tokens)
+        selection = self.router.select(route, request, tokens=reserved.total, now=now, headers=head.headers)
+        call = await self._admit(gateway, head, request, reserved, selection, bounds)
         if call.found is not None:
             return self._replay(call, call.found)
         self._mirror.consider(call)
@@ -121,7 +125,13 @@ class Pipeline:
         return await with_heartbeats(self._answer(call, gateway), after=after, every=every, headers=headers)
 
     async def _admit(
-        self, gateway: GatewayConfig, head: Head, request: InferenceRequest, reserved: Estimate, selection: Selection
+        self,
+        gateway: GatewayConfig,
+        head: Head,
+        request: InferenceRequest,
+        reserved: Estimate,
+        selection: Selection,
+        bounds: Bounds,
     ) -> Call:
         """Admit the request and make its call. Raises APIError.
 
@@ -145,11 +155,15 @@ class Pipeline:
         if admitted.principal is not head.principal:
             head = msgspec.structs.replace(head, principal=admitted.principal)
         reserved = admitted.reserved or reserved
-        is_limited = not reserved.is_open or route.bounds.context is not None
-        if reserved.limit is not None and head.principal.scope_set.denies and selection.has_price:
-            # Sent to the endpoint, so that no answer costs more than is held for it.
-            body = prepare_body(request, served, Limits(max_tokens=reserved.limit), salt=salt)
-            is_limited = True
+        is_limited = not reserved.is_open or bounds.context is not None
+        caps_others = False
+        if head.principal.scope_set.denies and selection.has_price:
+            # An answer may not cost more than is held for it.
+            if reserved.limit is not None:
+                body = prepare_body(request, served, Limits(max_tokens=reserved.limit), salt=salt)
+                is_limited = True
+            else:
+                caps_others = not is_limited
         meter = Meter(
             head,
             served,
@@ -170,6 +184,7 @@ class Pipeline:
             admitted.found,
             admitted.headers,
             admitted.is_local,
+            caps_others=caps_others,
             held=admitted.held,
         )
         if call.found is None and not call.is_local:

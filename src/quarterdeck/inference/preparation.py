@@ -96,13 +96,17 @@ def _salt_of(org: str, given: str) -> str:
     return hashlib.sha256(f"quarterdeck\0{org}\0{given}".encode("utf-8", "surrogatepass")).hexdigest()[:43]
 
 
-def adapt_body(body: bytes, endpoint: Endpoint, renamed: str | None = None) -> bytes:
+def adapt_body(body: bytes, endpoint: Endpoint, renamed: str | None = None, *, cap: int | None = None) -> bytes:
     """A prepared body for one endpoint: the endpoint's name for the model, and without vLLM's own parameters where the
-    endpoint is not vLLM. `renamed`: the engine's name where it is not the one that the body was prepared for."""
+    endpoint is not vLLM. `renamed`: the engine's name where it is not the one that the body was prepared for. `cap`:
+    the limit of a chat that has none."""
     name = endpoint.spec.upstream_model or renamed
     if name is None and endpoint.spec.kind == "vllm":
         return body
-    members = translate(msgspec.json.decode(body, type=dict[str, msgspec.Raw]), endpoint.spec.kind, endpoint.habits)
+    members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    if cap is not None and "messages" in members:
+        members["max_tokens"] = msgspec.Raw(b"%d" % cap)
+    members = translate(members, endpoint.spec.kind, endpoint.habits)
     return requests.with_members(members, {} if name is None else {"model": name})
 
 

@@ -38,6 +38,12 @@ VLLM_ONLY = frozenset(
     }
 )
 """Fields of vLLM's protocol that OpenAI's does not have."""
+OTHER_CAPS = frozenset({"n_predict", "num_predict", "max_new_tokens", "max_output_tokens", "max_length", "max_gen_len"})
+"""Other servers' words for the limit of an answer. llama.cpp reads `n_predict` before `max_tokens`, so a client could
+lift its key's limit with one."""
+OTHER_MODELS = frozenset({"models", "fallbacks"})
+"""Where routers (OpenRouter, LiteLLM) are told of further models: which one answers, and at what price, is not the
+client's choice."""
 OWN = frozenset({"cache"})
 """Fields of the gateway's own protocol. `metadata.session_id` is one, too: only the rest of `metadata` is sent."""
 DROPPABLE = frozenset(
@@ -62,14 +68,16 @@ class Rules(msgspec.Struct, frozen=True):
     """Members that are not sent."""
     cap: Cap | None = None
     """The member that caps the output of a chat. None: whatever the request says."""
+    lowest_cap: int = 0
 
 
 DIALECTS: Mapping[Dialect, Rules] = {
     "vllm": Rules(),
     # Every compatible server reads `max_tokens`. `max_completion_tokens` is refused by some and ignored by others; only
     # OpenAI's own reasoning models insist on it, and they say so (see `learn`).
-    "openai": Rules(VLLM_ONLY | OWN, "max_tokens"),
-    "ollama": Rules(VLLM_ONLY | OWN, "max_tokens"),
+    "openai": Rules(VLLM_ONLY | OWN | OTHER_CAPS | OTHER_MODELS, "max_tokens"),
+    # Ollama takes a limit of 0 for none.
+    "ollama": Rules(VLLM_ONLY | OWN | OTHER_CAPS | OTHER_MODELS | {"options"}, "max_tokens", 1),
 }
 
 
@@ -88,18 +96,24 @@ USUAL = Habits()
 
 
 def translate(members: Mapping[str, msgspec.Raw], dialect: Dialect, habits: Habits = USUAL) -> dict[str, msgspec.Raw]:
-    """The members that a server of this dialect accepts."""
+    """The members that a server of this dialect accepts.
+
+    Names that are not in lower case are left out: no API has any, and servers in Go read `MAX_TOKENS` and `Model` as
+    `max_tokens` and `model`, past the key's limits.
+    """
     if dialect == "vllm":
         return dict(members)
     rules = DIALECTS[dialect]
     removed = (rules.removed - habits.sent) | habits.refused
-    found = {name: raw for name, raw in members.items() if name not in removed}
+    found = {name: raw for name, raw in members.items() if name not in removed and name == name.casefold()}
     if "metadata" in found:
         found = _without_session(found)
     caps = {name: found.pop(name) for name in CAPS if name in found}
     if (cap := lowest(caps.values())) is not None:
         # Only a chat has two names for it.
         name = habits.cap or rules.cap if "messages" in members else None
+        if rules.lowest_cap and msgspec.json.decode(cap) < rules.lowest_cap:
+            cap = msgspec.Raw(b"%d" % rules.lowest_cap)
         found[name or next(iter(caps))] = cap
     return found
 

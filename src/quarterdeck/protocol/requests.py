@@ -13,6 +13,8 @@ from quarterdeck.errors import BadRequestError
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 """A number of tokens or choices. A negative one would pass every limit, and some engines take it as unlimited."""
+Least = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+"""A count of which OpenAI refuses 0: engines differ in whether it is none or no limit."""
 COMPLETION_MAX_TOKENS = 16
 """OpenAI's `max_tokens` of a completion that sets none. A chat has no such default."""
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -64,7 +66,8 @@ class GenerationRequest(Request, frozen=True):
 
 class ChatCompletionRequest(GenerationRequest, frozen=True, kw_only=True):
     messages: list[Message]
-    max_completion_tokens: Count | None = None
+    max_tokens: Least | None = None
+    max_completion_tokens: Least | None = None
     response_format: dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None

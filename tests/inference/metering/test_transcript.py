@@ -121,3 +121,39 @@ def test_two_choices_in_one_chunk_are_not_plain_and_are_counted() -> None:
     transcript.add(event({"choices": [{"index": 0, "text": "a"}, {"index": 1, "text": "b"}]}))
     assert transcript.plain_text() is None
     assert transcript.text() == "ab"
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        [{"index": 0, "delta": {"content": ""}, "token_ids": [1, 2]}],
+        [{"index": 0, "delta": {"content": ""}, "logprobs": {"content": [{"token": "a"}, {"token": "b"}]}}],
+        [{"index": 0, "text": "", "logprobs": {"tokens": ["a", "b"]}}],
+        [{"index": 0, "text": "", "token_ids": [1]}, {"index": 1, "text": "", "token_ids": [1]}],
+        [{"index": 1, "text": "a", "token_ids": [1, 2], "logprobs": {"tokens": ["a", "b"]}}],
+    ],
+)
+def test_tokens_that_are_ahead_of_the_text_are_counted(choices: list[dict[str, Any]]) -> None:
+    transcript = Transcript()
+    for _ in range(3):
+        transcript.add(event({"choices": choices}))
+    assert transcript.tokens_listed() == 6
+
+
+def test_an_ordinary_stream_lists_no_tokens() -> None:
+    transcript = Transcript()
+    transcript.add(delta("a", logprobs=None) + delta("b") + delta(finish="stop") + usage() + DONE)
+    assert transcript.tokens_listed() == 0
+    assert transcript.plain_text() == "ab"
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ({"refusal": "No."}, "No."),
+        ({"function_call": {"name": "f", "arguments": "{}"}}, "f{}"),
+        ({"tool_calls": [{"type": "custom", "custom": {"name": "f", "input": "x"}}]}, "fx"),
+    ],
+)
+def test_refusals_and_older_and_newer_tool_calls_are_text(said: dict[str, Any], text: str) -> None:
+    assert generated_text({"choices": [{"delta": said}]}) == text

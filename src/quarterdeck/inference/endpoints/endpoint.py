@@ -1,11 +1,12 @@
 """An endpoint: a server that answers for a model, and what this gateway knows about it.
 
-Four parts, each changed by one owner:
+Five parts, each changed by one owner:
 
 * `spec`     what its source says about it; replaced by `sources`
 * `address`  where it listens and the request heads for it; never changes
 * `load`     this gateway's running requests there; counted by `attempts` and `mirror`
 * `breaker`  whether it is offered requests; updated by routing and by `health_checks`
+* `context`  its model's context in tokens; read by `contexts`
 """
 
 import logging
@@ -153,7 +154,7 @@ class Load:
 class Endpoint:
     """One endpoint for as long as its source lists it. Compared by identity."""
 
-    __slots__ = ("_refusals_learned", "address", "breaker", "habits", "id", "load", "spec")
+    __slots__ = ("_refusals_learned", "address", "breaker", "context", "habits", "id", "load", "spec")
 
     def __init__(self, spec: EndpointSpec) -> None:
         self.id = spec.id
@@ -161,6 +162,8 @@ class Endpoint:
         self.address = Address(spec)
         self.load = Load()
         self.breaker = CircuitBreaker()
+        self.context: int | None = None
+        """Prompt and answer together. None: not known."""
         self.habits = Habits(spec.sends, spec.omits)
         """What it is sent besides the rules of its kind."""
         self._refusals_learned = 0

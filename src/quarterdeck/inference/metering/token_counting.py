@@ -72,6 +72,7 @@ async def count_received_tokens(
     """Set the meter's usage: the tokens of the request `body` and of the received text, counted within `seconds` or
     else estimated."""
     text = meter.transcript.text() if meter.transcript else ""
+    listed = meter.transcript.tokens_listed() if meter.transcript else 0
     prompt = output = None
     try:
         async with asyncio.timeout(seconds):
@@ -81,6 +82,7 @@ async def count_received_tokens(
     except TimeoutError:
         pass  # estimated below
     if prompt is not None and output is not None:
+        output = _without_echo(meter, max(output, listed), prompt)
         meter.usage, meter.usage_source = meter.bounded(prompt, output), "counted"
         return
     estimate_received_tokens(meter, prompt=prompt)
@@ -92,8 +94,16 @@ def estimate_received_tokens(meter: Meter, *, prompt: int | None = None) -> None
     if (transcript := meter.transcript) is not None:
         text = transcript.text()
         output = transcript.tokens_seen() if text is None else estimate_tokens(len(text))
-    meter.usage = meter.bounded(meter.likely_prompt if prompt is None else prompt, output)
+        output = max(output, transcript.tokens_listed())
+    prompt = meter.likely_prompt if prompt is None else prompt
+    meter.usage = meter.bounded(prompt, _without_echo(meter, output, prompt))
     meter.usage_source = "estimated"
+
+
+def _without_echo(meter: Meter, output: int, prompt: int) -> int:
+    """The generated tokens of an answer that begins with its prompt."""
+    has_echo = isinstance(meter.request, CompletionRequest) and meter.request.echo
+    return max(0, output - prompt) if has_echo else output
 
 
 async def _output(engines: EngineClient, endpoint: Endpoint, name: str, text: str) -> int | None:

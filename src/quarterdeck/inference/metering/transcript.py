@@ -23,11 +23,20 @@ class _Delta(msgspec.Struct, gc=False):
     tool_calls: Any = None
 
 
+class _Logprobs(msgspec.Struct, gc=False):
+    content: list[Any] | None = None
+    """Of a chat."""
+    tokens: list[Any] | None = None
+    """Of a completion."""
+
+
 class _Choice(msgspec.Struct, gc=False):
     index: int = 0
     text: str | None = None
     delta: _Delta | None = None
     message: Any = None
+    token_ids: list[Any] | None = None
+    logprobs: _Logprobs | None = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -43,13 +52,14 @@ _NO_DELTA = _Delta()
 class Transcript:
     """The text of one answer, of all its choices."""
 
-    __slots__ = ("_events", "_is_plain", "_pieces", "_size", "_text")
+    __slots__ = ("_events", "_is_plain", "_listed", "_pieces", "_size", "_text")
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._size = 0
         self._text: str | None = ""
         self._events = 0
+        self._listed = 0
         self._is_plain = True
 
     def add(self, whole: bytes) -> None:
@@ -73,6 +83,12 @@ class Transcript:
         (reasoning, a tool call, a refusal, another choice)."""
         self._fold()
         return self._text if self._is_plain else None
+
+    def tokens_listed(self) -> int:
+        """Tokens that were received one by one, as ids or with their log-probabilities. They may be ahead of the text:
+        an engine holds back as much of it as a stop string is long, and the text of special tokens."""
+        self._fold()
+        return self._listed
 
     def tokens_seen(self) -> int:
         """Estimated tokens: the number of events with text. Called often, so it parses nothing."""
@@ -121,6 +137,8 @@ class Transcript:
                 continue
             if len(choices) == 1:
                 choice = choices[0]
+                if choice.token_ids or choice.logprobs is not None:
+                    self._listed += _listed_in(choice)
                 delta = choice.delta or _NO_DELTA
                 text = delta.content if choice.text is None else choice.text
                 if (
@@ -132,6 +150,8 @@ class Transcript:
                     if text:
                         texts.append(text)
                     continue
+            if len(choices) > 1:
+                self._listed += sum(map(_listed_in, choices))
             self._is_plain = False
             if text := generated_text(msgspec.to_builtins(chunk)):
                 texts.append(text)
@@ -144,8 +164,14 @@ class Transcript:
                 self._text = None
 
 
+def _listed_in(choice: _Choice) -> int:
+    logprobs = choice.logprobs
+    with_logprobs = len(logprobs.content or logprobs.tokens or ()) if logprobs is not None else 0
+    return max(len(choice.token_ids or ()), with_logprobs)
+
+
 def generated_text(answer: dict[str, Any] | None) -> str:
-    """The text of an answer or a chunk: content, reasoning, names and arguments of tool calls."""
+    """The text of an answer or a chunk: content, reasoning, refusal, names and arguments of tool calls."""
     texts: list[str] = []
     for choice in _list(answer, "choices"):
         if isinstance(choice.get("text"), str):
@@ -155,11 +181,15 @@ def generated_text(answer: dict[str, Any] | None) -> str:
             continue
         # Some engines send the reasoning twice, under its old name and its new one.
         reasoning = message.get("reasoning_content") or message.get("reasoning")
-        texts += [text for text in (reasoning, message.get("content")) if isinstance(text, str)]
-        for call in _list(message, "tool_calls"):
-            function = call.get("function")
-            if isinstance(function, dict):
-                texts += [function[name] for name in ("name", "arguments") if isinstance(function.get(name), str)]
+        said = (reasoning, message.get("content"), message.get("refusal"))
+        texts += [text for text in said if isinstance(text, str)]
+        calls = [
+            *(call.get(kind) for call in _list(message, "tool_calls") for kind in ("function", "custom")),
+            message.get("function_call"),  # OpenAI's first form of a tool call
+        ]
+        for call in calls:
+            if isinstance(call, dict):
+                texts += [call[name] for name in ("name", "arguments", "input") if isinstance(call.get(name), str)]
     return "".join(texts)
 
 
