@@ -14,7 +14,7 @@ from tests.accounting.spending import (
     trust,
 )
 
-from quarterdeck.accounting import layouts, redis_keys
+from quarterdeck.accounting import admission, layouts, redis_keys
 from quarterdeck.accounting.admission import Admission
 from quarterdeck.accounting.redis_keys import cold_key, reservations_key, stream_key
 from quarterdeck.accounting.scopes import Scope
@@ -336,3 +336,18 @@ async def test_where_too_many_records_wait_budgets_are_refused_and_others_are_no
     assert (await reserve(redis, [scope], 1, most_waiting=4))[1].refused is None
     limited = Scope("key:other", Limits(requests_per_minute=5))
     assert (await reserve(redis, [limited], 1, most_waiting=3))[1].refused is None
+
+
+@pytest.mark.parametrize(("spent", "refused"), [(0, None), (95, "money")])
+async def test_a_request_of_a_period_that_is_over_holds_more_only_within_the_present_one(
+    redis: Redis, spent: int, refused: str | None
+) -> None:
+    daily = a_scope("key:a", 100, period="day")
+    today = int((await redis.call("TIME"))[0]) // 86400
+    await trust(redis, daily, period=today)
+    wanted, admitted = await reserve(redis, [daily], 1)
+    assert admitted.refused is None
+    await trust(redis, daily, period=today + 1, spent=spent)  # midnight has passed
+    extended = await admission.extend(redis, wanted.scope_set, wanted.id, 10)
+    assert extended.refused == refused
+    assert await spent_and_held(redis, "key:a") == [(spent, 0)]

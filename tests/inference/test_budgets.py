@@ -468,3 +468,72 @@ async def test_a_chat_with_a_limit_of_0_is_refused(bench: Bench, limit: dict[str
     """Some servers take it for no limit, past that of the key."""
     error = await refused(BadRequestError, bench, CHAT | limit, principal=who(10**6, limits=Limits(max_tokens=5)))
     assert error.code == "integer_below_min_value"
+
+
+@pytest.mark.parametrize("early", [{"completion_tokens": 0}, {"completion_tokens": 1}])
+async def test_a_usage_that_came_before_the_last_tokens_is_not_what_a_left_stream_costs(
+    bench: Bench, early: dict[str, int]
+) -> None:
+    principal = who(10**6)
+    await trust(bench.redis, *principal.scopes)
+    first = {"choices": [{"index": 0, "delta": {"content": "a"}}], "usage": {"prompt_tokens": 5, **early}}
+    rest = [b"data: " + as_json({"choices": [{"index": 0, "delta": {"content": "b"}}]}) + b"\n\n"] * 20
+    counts = [response(as_json({"count": count, "tokens": []})) for count in (5, 21)]
+    async with Upstream(answering(streamed(b"data: " + as_json(first) + b"\n\n", *rest), *counts)) as engine:
+        bench.add(engine)
+        await bench.stream(principal=principal)
+        record = await bench.record()
+        assert (record.input_tokens, record.output_tokens, record.usage_source) == (5, 21, "counted")
+
+
+async def test_a_usage_with_each_event_is_what_a_left_stream_costs(bench: Bench) -> None:
+    events = [
+        b"data: "
+        + as_json(
+            {
+                "choices": [{"index": 0, "delta": {"content": "b"}}],
+                "usage": {"prompt_tokens": 5, "completion_tokens": 3 * (count + 1)},
+            }
+        )
+        + b"\n\n"
+        for count in range(4)
+    ]
+    async with Upstream(answering(streamed(*events))) as engine:
+        bench.add(engine)
+        await bench.stream()
+        record = await bench.record()
+        assert (record.input_tokens, record.output_tokens, record.usage_source) == (5, 12, "engine")
+
+
+TIMED = """
+gateway: {total_timeout_seconds: 360}
+models:
+  - {name: m, endpoints: [{url: "http://unused"}], price: {gpu_hour: "10"}}
+  - {name: free, endpoints: [{url: "http://unused"}]}
+routes:
+  - {name: r, targets: [{model: free}], fallbacks: [{model: m}]}
+"""
+
+
+@pytest.mark.parametrize("name", ["m", "r"])
+async def test_time_at_the_engine_is_held_until_the_request_times_out(
+    redis: Redis, tmp_path: Path, client: HttpClient, name: str
+) -> None:
+    """360 s of $10 an hour, shared by ten: $0.10."""
+    bench = Bench(redis, tmp_path, client, config=TIMED)
+    poor, rich = who(99_999), who(100_000)
+    async with (
+        Upstream(answering(*[response(answer())] * 9)) as engine,
+        Upstream(answering(*[DOWN] * 9)) as free,
+    ):
+        bench.add(engine, max_running=10)
+        bench.add(free, model="free")
+        await trust(redis, *poor.scopes)
+        await refused(InsufficientQuotaError, bench, by(name), principal=poor)
+        assert not engine.requests
+        await trust(redis, *rich.scopes)
+        assert (await bench.ask(by(name), principal=rich)).status == 200
+        await bench.drain()
+        ((spent, held),) = await spent_and_held(redis, KEY)
+        assert held == 0
+        assert spent < 20_000  # the few milliseconds that it took

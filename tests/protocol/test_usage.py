@@ -35,6 +35,11 @@ from quarterdeck.protocol.usage import MAX_COUNT, Counts, ParsedAnswer, Usage, p
         ({"prompt_tokens": -1, "completion_tokens": 3}, None),
         ({"prompt_tokens": 7, "completion_tokens": -3}, None),
         ({"prompt_tokens": True, "completion_tokens": 3}, None),
+        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, None),  # a server that does not count
+        ({"prompt_tokens": 5.0, "completion_tokens": 3.0, "total_tokens": 8.0}, Usage(5, 0, 3, 0)),
+        ({"prompt_tokens": 5.5, "completion_tokens": 3}, None),
+        ({"prompt_tokens": float("inf"), "completion_tokens": 3}, None),
+        ({"prompt_tokens": 1e300, "completion_tokens": 3}, None),
         ({"prompt_tokens": 7.5, "completion_tokens": 3}, None),
         ({"prompt_tokens": "7", "completion_tokens": 3}, None),
         ({"prompt_tokens": 7, "completion_tokens": None}, None),

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from decimal import Decimal
 
-from quarterdeck.money import EXACT, MAX_MICRODOLLARS, microdollars_of_units, picodollars
+from quarterdeck.money import EXACT, MAX_MICRODOLLARS, microdollars, microdollars_of_units, picodollars
 from quarterdeck.protocol.usage import Usage
 from quarterdeck.settings.prices import Price
 
 MILLISECONDS_PER_HOUR = Decimal(3_600_000)
+NO_TOKENS = Usage(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,13 @@ def cost(usage: Usage, rates: Rates, *, engine_seconds: float = 0.0, shared_by: 
     return total
 
 
-def estimated_cost(prompt_tokens: int, output_tokens: int, rates: Rates) -> int:
-    """What a budget holds for a request, in 10⁻⁶ $, rounded up: the whole prompt at the higher of its two prices, and
-    the longest answer. 0: it is free.
-
-    Time at the engine (`gpu_hour`) is not known in advance: such a request holds at least one millionth.
+def estimated_cost(prompt_tokens: int, output_tokens: int, rates: Rates, *, engine_seconds: float = 0.0) -> int:
+    """What a budget holds for a request, in 10⁻⁶ $, rounded up: the whole prompt at the higher of its two prices, the
+    longest answer, and its share of the longest time at the engine. 0: it is free.
     """
     units = max(rates.input, rates.cached) * prompt_tokens + rates.output * output_tokens
     money = min(microdollars_of_units(units, rates.exponent), MAX_MICRODOLLARS)
-    return max(money, 1) if rates.gpu_hour else money
+    if rates.gpu_hour:
+        seconds = cost(NO_TOKENS, rates, engine_seconds=engine_seconds)
+        return max(min(money + microdollars(seconds), MAX_MICRODOLLARS), 1)
+    return money

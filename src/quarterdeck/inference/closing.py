@@ -56,6 +56,8 @@ class Closing:
         if call.lookup is not None and status != "ok":
             call.lookup.give_up()
         meter, now = call.meter, time.time()
+        if status != "ok":
+            meter.drop_stale_usage()
         self._attempts.end(call, error, now, code="cancelled" if status == "cancelled" else None)
         if http_status is None:
             http_status = error.status if error else 200

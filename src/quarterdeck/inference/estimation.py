@@ -78,6 +78,8 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
     choices: int = 1
     is_open: bool = False
     """Neither the request nor the key limits its answer."""
+    engine_seconds: float = 0.0
+    """Its share of an engine's time, at most: until the request times out. 0: no model of its route bills time."""
     limit: int | None = None
     """The output limit of one choice that neither the request nor the key sets: the endpoint must be sent it if the
     answer may not cost more than is held. None: there is one already, or the model's context is it."""
@@ -110,17 +112,22 @@ def estimate(request: InferenceRequest, bounds: Bounds = UNKNOWN, most: int | No
     usual = longest if given is not None else min(longest, DEFAULT_OUTPUT_TOKENS)
     output = min(usual * choices, MAX_ESTIMATE - likely)
     is_open = given is None and not isinstance(parsed, CompletionRequest)
-    return Estimate(likely, output, likely + output, bound, bound, most_output, choices, is_open, limit)
+    return Estimate(likely, output, likely + output, bound, bound, most_output, choices, is_open, limit=limit)
+
+
+def most_cost(reserved: Estimate, rates: Rates) -> int:
+    """What the request can cost at most at these rates, in 10⁻⁶ $."""
+    return estimated_cost(reserved.most_prompt, reserved.most_output, rates, engine_seconds=reserved.engine_seconds)
 
 
 def fit(reserved: Estimate, money: int, rates: Rates) -> Estimate | None:
     """The estimate with a shorter answer, so that it costs at most `money`, in 10⁻⁶ $. None: it can't be shortened to
     an answer of a usual length, because the request sets its length, or too little is left."""
-    if estimated_cost(reserved.most_prompt, reserved.most_output, rates) <= money:
+    if most_cost(reserved, rates) <= money:
         return reserved
     if not reserved.is_open or not rates.output:
         return None
-    left = money - estimated_cost(reserved.most_prompt, 0, rates)
+    left = money - estimated_cost(reserved.most_prompt, 0, rates, engine_seconds=reserved.engine_seconds)
     # In whole millionths: each side is rounded up, so the sum is within `money`.
     longest = rates.tokens_for(left) // reserved.choices
     if longest < DEFAULT_OUTPUT_TOKENS:
@@ -134,7 +141,7 @@ def fits_at_best(reserved: Estimate, money: int, rates: Rates) -> bool:
     if reserved.is_open:
         output = min(output, DEFAULT_OUTPUT_TOKENS * reserved.choices)
     prompt = reserved.most_prompt // MAX_BYTES_PER_TOKEN
-    return estimated_cost(prompt, output, rates) <= money
+    return estimated_cost(prompt, output, rates, engine_seconds=reserved.engine_seconds) <= money
 
 
 def with_prompt(reserved: Estimate, tokens: int) -> Estimate:

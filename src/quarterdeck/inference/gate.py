@@ -13,7 +13,6 @@ import msgspec
 from quarterdeck.accounting import admission
 from quarterdeck.accounting.admission import Admission, Reservation, read_admission
 from quarterdeck.accounting.local_limits import LocalLimits
-from quarterdeck.accounting.pricing import estimated_cost
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.rate_headers import rate_headers
 from quarterdeck.accounting.refusals import limits_unavailable, records_unavailable, refusal_of
@@ -25,7 +24,7 @@ from quarterdeck.inference.cache.answers import Lookup
 from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.call import Head, Headers
 from quarterdeck.inference.call_state import Call
-from quarterdeck.inference.estimation import Estimate, fit, fits_at_best, for_any_tokenizer, with_prompt
+from quarterdeck.inference.estimation import Estimate, fit, fits_at_best, for_any_tokenizer, most_cost, with_prompt
 from quarterdeck.inference.metering.record_templates import RecordTemplates
 from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing.directory import ServedModel
@@ -167,7 +166,7 @@ class Gate:
         scope_set = call.head.principal.scope_set
         if call.reserved.any_prompt > call.reserved.most_prompt:
             call.reserved = call.meter.reserved = for_any_tokenizer(call.reserved)
-        money = estimated_cost(call.reserved.most_prompt, call.reserved.most_output, served.rates)
+        money = most_cost(call.reserved, served.rates)
         if money <= call.held or not scope_set.has_budget:
             return
         if call.is_local:  # as in `LocalLimits.take`: a budget that denies is not known without Redis
@@ -248,7 +247,7 @@ class Gate:
         template = self._templates.get(principal, served, head.operation)
         money = 0
         if scope_set.has_budget:
-            money = estimated_cost(reserved.most_prompt, reserved.most_output, served.rates)
+            money = most_cost(reserved, served.rates)
         return Reservation(
             head.request_id,
             scope_set,

@@ -34,7 +34,7 @@ from quarterdeck.inference.mirror import MAX_RUNNING as MAX_MIRRORED
 from quarterdeck.inference.mirror import Mirror
 from quarterdeck.inference.preparation import cache_salt, prepare_body
 from quarterdeck.inference.request import InferenceRequest, decode
-from quarterdeck.inference.routing.directory import Directory, ServedModel
+from quarterdeck.inference.routing.directory import Directory, Route, ServedModel
 from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.resolution import resolve
 from quarterdeck.inference.routing.router import Router
@@ -107,6 +107,8 @@ class Pipeline:
         if bounds.context is None:
             bounds = self._learned.of(route, now)
         reserved = estimate(request, bounds, head.principal.limits.max_tokens)
+        if route.bills_time:
+            reserved = msgspec.structs.replace(reserved, engine_seconds=self._engine_seconds(route))
         selection = self.router.select(route, request, tokens=reserved.total, now=now, headers=head.headers)
         call = await self._admit(gateway, head, request, reserved, selection, bounds)
         if call.found is not None:
@@ -249,6 +251,11 @@ class Pipeline:
             if weights := endpoint.spec.weights_of(served.name):
                 return weights
         return ""
+
+    def _engine_seconds(self, route: Route) -> float:
+        """A request's share of an engine's time at most: until it times out, among the fewest that share one."""
+        shared_by = [each.spec.max_running for served in route.models for each in self._endpoints.serving(served.name)]
+        return route.total_seconds / min(shared_by, default=1)
 
     def _has_engine(self, model: str) -> bool:
         return any(each.name == model and each.engine is not None for each in self._directory.current.config.models)

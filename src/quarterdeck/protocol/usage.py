@@ -83,7 +83,7 @@ def parse_answer(body: bytes) -> ParsedAnswer | None:
 
 
 def parse_usage(value: object) -> Usage | None:
-    """Read a `usage` object. None if it is absent or its counts are invalid.
+    """Read a `usage` object. None if it is absent, says 0 of everything, or its counts are invalid.
 
     Servers agree on the names of the two counts, not on what is in them; the total decides:
 
@@ -100,8 +100,9 @@ def parse_usage(value: object) -> Usage | None:
         return None
     prompt = value.input_tokens if value.prompt_tokens is msgspec.UNSET else value.prompt_tokens
     output = value.output_tokens if value.completion_tokens is msgspec.UNSET else value.completion_tokens
-    if type(prompt) is not int or type(output) is not int:  # True is an int, and no count
-        return None
+    prompt, output = _whole(prompt), _whole(output)
+    if prompt is None or output is None or not (prompt or output):
+        return None  # nothing was counted: servers that don't count say 0
     if not 0 <= prompt <= MAX_COUNT or not 0 <= output <= MAX_COUNT:
         return None
     of_prompt = value.prompt_tokens_details or value.input_tokens_details
@@ -111,8 +112,8 @@ def parse_usage(value: object) -> Usage | None:
     )
     reasoning = _detail(of_output, "reasoning_tokens") or _count(value.reasoning_tokens)
     written = _count(value.cache_creation_input_tokens)
-    total = value.total_tokens
-    if type(total) is int and 0 <= total <= MAX_COUNT:
+    total = _whole(value.total_tokens)
+    if total is not None and 0 <= total <= MAX_COUNT:
         if (beside := total - prompt - output) > 0:
             if value.cache_read_input_tokens is not None and beside == cached + written:
                 prompt = total - output
@@ -128,6 +129,13 @@ def parse_usage(value: object) -> Usage | None:
     return Usage(prompt, min(cached, prompt), output, min(reasoning, output))
 
 
+def _whole(count: object) -> int | None:
+    """Also of a float, as some servers write one. True is an int, and no count."""
+    if type(count) is float and count.is_integer():
+        return int(count)
+    return count if type(count) is int else None
+
+
 def _detail(details: object, field: str) -> int:
     return _count(details.get(field)) if isinstance(details, dict) else 0
 
@@ -138,4 +146,5 @@ def _first(*counts: object) -> int:
 
 def _count(count: object) -> int:
     """0 for anything that is no count."""
-    return count if type(count) is int and 0 < count <= MAX_COUNT else 0
+    whole = _whole(count)
+    return whole if whole is not None and 0 < whole <= MAX_COUNT else 0

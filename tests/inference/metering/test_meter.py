@@ -3,14 +3,29 @@
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
-from tests.inference.making import CHAT, a_head, a_meter, a_principal, an_endpoint, answer, as_json, delta, usage
+from tests.inference.making import (
+    CHAT,
+    a_head,
+    a_meter,
+    a_principal,
+    a_request,
+    an_endpoint,
+    answer,
+    as_json,
+    delta,
+    served,
+    usage,
+)
 
 from quarterdeck.errors import EngineError
+from quarterdeck.inference.estimation import estimate
 from quarterdeck.inference.metering.meter import MAX_TEXT, Meter, error_code
 from quarterdeck.inference.streaming.tap import StreamTap
 from quarterdeck.protocol.usage import Usage, parse_answer
 from quarterdeck.record import Attempt
+from quarterdeck.settings.prices import Price
 
 
 def read(meter: Meter, body: bytes) -> None:
@@ -111,3 +126,12 @@ def test_a_note_guesses_what_a_gateway_that_dies_now_could_not_count() -> None:
 def test_an_error_has_a_word() -> None:
     assert error_code(EngineError("x", code="because")) == "because"
     assert error_code(EngineError("x")) == "engine_error"
+
+
+def test_no_more_time_is_billed_than_was_held() -> None:
+    timed = served(price=Price(gpu_hour=Decimal(36)))
+    reserved = msgspec.structs.replace(estimate(a_request()), engine_seconds=2.0)
+    meter = a_meter(reserved=reserved, engine_started=1000.0, endpoint=an_endpoint(max_running=4))
+    meter.served = timed
+    assert meter.record("ok", 1004.0).cost == Decimal("0.01")
+    assert meter.record("ok", 1008.0).cost == meter.record("ok", 2000.0).cost == Decimal("0.02")

@@ -23,7 +23,11 @@ for i = 1, #plan / 48 do
     if state then was_kind, period, spent, held, cold = unpack_money(state) end
     if was_kind ~= kind then period, spent, held, cold = current, 0, held or 0, COLD
     elseif period < current then period, spent, held = current, 0, 0 end
-    if period == current then -- else the request belongs to a period that is over
+    if period > current then -- the request belongs to a period that is over: it is counted in none, within this one
+      if deny == 1 and cold == COUNTED and spent + held + wanted > amount then
+        return {'money', i, math.floor(math.max(0, amount - spent - held)), math.ceil(held)}
+      end
+    else
       if cold > COUNTED then
         redis.call('SADD', KEYS[2], kind .. ' ' .. string.match(key, '}:(.*)$'))
         if deny == 1 then return {'cold', i, 0, 0} end

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from quarterdeck.accounting.pricing import cost
+from quarterdeck.accounting.pricing import NO_TOKENS, cost
 from quarterdeck.errors import APIError
 from quarterdeck.inference.call import Head
 from quarterdeck.inference.endpoints.endpoint import Endpoint
@@ -20,7 +20,6 @@ from quarterdeck.protocol.requests import AnyRequest, ChatCompletionRequest, Gen
 from quarterdeck.protocol.usage import ParsedAnswer, Usage, parse_usage
 from quarterdeck.record import Attempt, RequestRecord, Status, UsageSource
 
-NO_TOKENS = Usage(0, 0, 0, 0)
 MAX_TEXT = 512
 """Characters kept of strings that clients and engines choose: records are held in Redis' memory."""
 
@@ -66,6 +65,16 @@ class Meter(msgspec.Struct, eq=False):
     def take_usage(self, usage: Usage | None) -> None:
         if usage is not None:
             self.usage, self.usage_source = usage, "engine"
+
+    def drop_stale_usage(self) -> None:
+        """Forget a usage that a stream stated before its last tokens: some servers send one with the first event, too.
+        Called where the stream has not come to its end."""
+        transcript = self.transcript
+        if self.usage is None or transcript is None:
+            return
+        transcript.text()
+        if max(transcript.tokens_seen(), transcript.tokens_listed()) > self.usage.output:
+            self.usage, self.usage_source = None, "none"
 
     @property
     def likely_prompt(self) -> int:
@@ -114,6 +123,8 @@ class Meter(msgspec.Struct, eq=False):
             record.endpoint = endpoint.id
         if self.engine_started:
             seconds, shared_by = now - self.engine_started, endpoint.spec.max_running if endpoint else 1
+            if self.reserved is not None and (most := self.reserved.engine_seconds):
+                seconds = min(seconds, most * shared_by)  # a budget was charged no more
             record.cost = cost(usage or NO_TOKENS, self.served.rates, engine_seconds=seconds, shared_by=shared_by)
         if user := request.safety_identifier or request.user:
             record.user = _shortened(user)

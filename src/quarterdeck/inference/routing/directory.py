@@ -83,6 +83,8 @@ class Route:
     """For the whole request, all attempts and waiting included."""
     mirror: tuple[ServedModel, float] | None = None
     """A model that a share of the requests is copied to."""
+    bills_time: bool = False
+    """Whether a model that may answer has a price for time at the engine."""
     is_named: bool = False
     """Whether it is one of `routes:`."""
     bounds: Bounds = UNKNOWN
@@ -104,6 +106,7 @@ class Route:
             retries=gateway.retries,
             timeouts=None,
             total_seconds=gateway.total_timeout_seconds,
+            bills_time=bool(served.rates.gpu_hour),
             bounds=served.bounds,
         )
 
@@ -144,6 +147,7 @@ class Route:
             timeouts=timeouts if own.connect or own.first_token or own.idle or own.whole_answer else None,
             total_seconds=own.total or gateway.total_timeout_seconds,
             mirror=(names[config.mirror.model], config.mirror.share) if config.mirror else None,
+            bills_time=any(each.rates.gpu_hour for each in (*targets, *(each.served for each in fallbacks))),
             is_named=True,
             bounds=widest([each.bounds for each in (*targets, *(each.served for each in fallbacks))]),
         )
