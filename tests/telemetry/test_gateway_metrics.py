@@ -1,13 +1,16 @@
 """The gateway's metrics are projections of finished requests' records."""
 
 import sys
+from collections import defaultdict
 from decimal import Decimal
 
 import pytest
 from tests.records import a_record
 from tests.telemetry.scrape import scraped, value
 
+from quarterdeck.record import Attempt
 from quarterdeck.telemetry.gateway_metrics import BATCH, GatewayMetrics
+from quarterdeck.telemetry.metrics import MAX_SERIES
 
 
 def test_a_finished_request_is_projected_from_its_record() -> None:
@@ -90,6 +93,30 @@ def test_only_so_many_requests_wait_to_be_entered() -> None:
 
 def test_every_family_has_a_help_line_and_the_prefix() -> None:
     for name, _, help_text, _ in GatewayMetrics().describe():
-        assert name.startswith("quarterdeck_")
+        assert name.startswith(("quarterdeck_", "gen_ai_"))
         assert not name.endswith("_total")
         assert help_text.endswith(".")
+
+
+def test_requests_tokens_and_cost_are_counted_by_team() -> None:
+    subject = GatewayMetrics()
+    for team, status in (("red", "ok"), ("red", "error"), ("blue", "ok")):
+        made = a_record(org="acme", team=team, status=status, input_tokens=10, output_tokens=5, cost=Decimal("0.25"))
+        subject.observe(made)
+    assert value(subject, "quarterdeck_team_requests_total", org="acme", team="red", status="error") == 1
+    assert value(subject, "quarterdeck_team_tokens_total", org="acme", team="red", kind="input") == 20
+    assert value(subject, "quarterdeck_team_tokens_total", org="acme", team="blue", kind="output") == 5
+    assert value(subject, "quarterdeck_team_cost_dollars_total", org="acme", team="red") == 0.5
+
+
+def test_ten_thousand_models_teams_codes_and_endpoints_make_a_bounded_number_of_series() -> None:
+    subject = GatewayMetrics()
+    for n in range(10_000):
+        attempts = (Attempt(f"endpoint-{n}", 0.0, 1.0),)
+        subject.observe(a_record(model=f"m{n}", org=f"o{n}", team=f"t{n}", key=f"k{n}", attempts=attempts))
+    series = defaultdict[str, set[tuple[tuple[str, str], ...]]](set)
+    for (name, labels), _ in (found := scraped(subject)).items():
+        series[name].add(tuple(label for label in labels if label[0] != "le"))
+    # `other` comes once per histogram of tokens and kind beside the bounded ones.
+    assert max(map(len, series.values())) <= MAX_SERIES + 2
+    assert sum(count for (name, _), count in found.items() if name == "quarterdeck_requests_total") == 10_000

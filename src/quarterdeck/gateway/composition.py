@@ -37,7 +37,7 @@ from quarterdeck.inference.routing.directory import Directory, timeouts_of
 from quarterdeck.net.descriptors import DescriptorLimit
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.proxies import Proxies
-from quarterdeck.net.redis import Redis
+from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.redis_pubsub import Subscription
 from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.resources.tenancy.changes import CHANNEL, Announcer, RedisPublisher
@@ -53,6 +53,7 @@ from quarterdeck.store.spool import Spool
 from quarterdeck.store.teams import TeamStore
 from quarterdeck.telemetry.access_lines import LineWriter
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
+from quarterdeck.telemetry.saturation import sample
 
 log = logging.getLogger(__name__)
 
@@ -161,6 +162,12 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
             "key changes": follower.run,
             "endpoints": endpoints.run,
             "health checks": HealthChecks(endpoints.all, client).run,
+            "saturation": partial(
+                sample,
+                metrics.saturation,
+                {"redis": redis.probe, "database": database.ping},
+                (RedisError, RedisUnavailableError, DatabaseUnavailableError),
+            ),
             "contexts": ContextReader(endpoints.all, client).run,
         },
         on_job_failure=lambda name: metrics.job_failures.add((name,)),

@@ -3,7 +3,9 @@
 from collections import defaultdict
 
 from quarterdeck.record import RequestRecord
+from quarterdeck.telemetry.gen_ai_metrics import GenAIMetrics
 from quarterdeck.telemetry.metrics import DURATION_BUCKETS, TOKEN_BUCKETS, TTFT_BUCKETS, Metrics
+from quarterdeck.telemetry.saturation import SaturationMetrics
 
 WAIT_BUCKETS = (0.01, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
 """Seconds in the queue, up to an engine's start of some minutes."""
@@ -104,6 +106,9 @@ class GatewayMetrics(Metrics):
         self.endpoints = self.gauge("quarterdeck_endpoints", "Known endpoints, by state.", ("model", "state"))
         self._admission()
         self._routing()
+        self._teams()
+        self.saturation = SaturationMetrics(self)
+        self._gen_ai = GenAIMetrics(self, duration=self.duration, time_to_first_token=self.time_to_first_token)
 
     def _admission(self) -> None:
         self.refused = self.counter(
@@ -159,6 +164,21 @@ class GatewayMetrics(Metrics):
             "quarterdeck_stream_resumes", "Streams resumed on another endpoint, counted at each resume.", ("model",)
         )
 
+    def _teams(self) -> None:
+        self.team_requests = self.counter(
+            "quarterdeck_team_requests",
+            "Finished requests to models by the organisation and team of their key, and the record's status.",
+            ("org", "team", "status"),
+        )
+        self.team_tokens = self.counter(
+            "quarterdeck_team_tokens",
+            "Tokens by organisation and team: input (cached ones included), output (including reasoning).",
+            ("org", "team", "kind"),
+        )
+        self.team_cost = self.counter(
+            "quarterdeck_team_cost_dollars", "Cost in dollars, by organisation and team.", ("org", "team")
+        )
+
     def waited(self, model: str, cause: str, outcome: str, seconds: float) -> None:
         """Count a request that leaves the queue or was refused by it. `seconds`: its wait."""
         self.queue_waits.add((model, cause, outcome))
@@ -179,6 +199,8 @@ class GatewayMetrics(Metrics):
         for (operation, model), those in by_route.items():
             self._count_times(operation, model, those)
             self._count_usage(model, those)
+            self._gen_ai.count(operation, model, those)
+        self._count_teams(records)
         self.errors.add_each([(record.error_code,) for record in records if record.error_code is not None])
         self.attempts.add_each(
             [(attempt.endpoint, attempt.error or "ok") for record in records for attempt in record.attempts]
@@ -200,6 +222,19 @@ class GatewayMetrics(Metrics):
             self.inter_token_latency.observe_all(
                 [seconds / gaps for seconds, gaps in gaps], route, [gaps for _, gaps in gaps]
             )
+
+    def _count_teams(self, records: list[RequestRecord]) -> None:
+        by_team: defaultdict[tuple[str, str], list[RequestRecord]] = defaultdict(list)
+        for record in records:
+            by_team[record.org, record.team].append(record)
+        for (org, team), those in by_team.items():
+            self.team_requests.add_each([(org, team, record.status) for record in those])
+            if prompt := sum([record.input_tokens for record in those]):
+                self.team_tokens.add((org, team, "input"), prompt)
+            if output := sum([record.output_tokens for record in those]):
+                self.team_tokens.add((org, team, "output"), output)
+            if cost := sum([record.cost for record in those]):
+                self.team_cost.add((org, team), float(cost))
 
     def _count_usage(self, model: str, records: list[RequestRecord]) -> None:
         """Count tokens, costs, savings, resumes and cancellations."""

@@ -30,6 +30,8 @@ DURATION_BUCKETS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56,
 """Seconds; OpenTelemetry's gen_ai buckets, from a cache hit to a long answer."""
 TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Seconds to the first token; OpenTelemetry's and vLLM's buckets, so that both can share a graph."""
+TOKEN_COUNT_BUCKETS = tuple(4.0**power for power in range(14))
+"""Tokens of a request: 1 to 67,108,864, OpenTelemetry's buckets of gen_ai.client.token.usage."""
 TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 1.0, 2.5)
 """Seconds between two tokens."""
 
@@ -140,22 +142,42 @@ class Histogram:
         self._sums[labels] += total
 
     def collect(self) -> Metric:
-        family = HistogramMetricFamily(self.name, self.help, labels=self.labels)
+        return self.collect_as(self.name, self.help, self.labels, lambda labels: labels)
+
+    def collect_as(self, name: str, help: str, label_names: Labels, relabel: Callable[[Labels], Labels]) -> Metric:
+        """The samples under a name and with labels of the caller's."""
+        family = HistogramMetricFamily(name, help, labels=label_names)
         names = [str(bound) for bound in self.bounds] + ["+Inf"]
         for labels, counts in self.counts.items():
             total, buckets = 0, []
             for name, count in zip(names, counts, strict=True):
                 total += count
                 buckets.append((name, float(total)))
-            family.add_metric(labels, buckets, self._sums[labels])
+            family.add_metric(relabel(labels), buckets, self._sums[labels])
         return family
+
+
+class HistogramView:
+    """A histogram under another name, with other labels: it costs nothing until it is scraped."""
+
+    def __init__(
+        self, name: str, help: str, source: Histogram, labels: Sequence[str], relabel: Callable[[Labels], Labels]
+    ) -> None:
+        self.name, self.help, self.labels = name, help, tuple(labels)
+        self._source, self._relabel = source, relabel
+
+    def collect(self) -> Metric:
+        return self._source.collect_as(self.name, self.help, self.labels, self._relabel)
+
+
+_KINDS = {Counter: "counter", Gauge: "gauge", Histogram: "histogram", HistogramView: "histogram"}
 
 
 class Metrics(Collector):
     """The metric families of one process. Subclasses name them (`gateway_metrics`, `worker_metrics`)."""
 
     def __init__(self) -> None:
-        self._families: list[Counter | Gauge | Histogram] = []
+        self._families: list[Counter | Gauge | Histogram | HistogramView] = []
         self._flushers: list[Callable[[], None]] = []
         self._held: bytes | None = None
         self._held_at = 0.0
@@ -184,6 +206,12 @@ class Metrics(Collector):
         self._families.append(family)
         return family
 
+    def view(
+        self, name: str, help: str, source: Histogram, labels: Sequence[str], relabel: Callable[[Labels], Labels]
+    ) -> None:
+        """Publish `source` once more, under another name; `relabel` makes its label values."""
+        self._families.append(HistogramView(name, help, source, labels, relabel))
+
     def before_reading(self, flush: Callable[[], None]) -> None:
         """Register a callback that flushes buffered counts. Called before a counter or a histogram is read."""
         self._flushers.append(flush)
@@ -194,7 +222,7 @@ class Metrics(Collector):
 
     def describe(self) -> list[tuple[str, str, str, Labels]]:
         """Return (name, type, help, labels) of every family, for the generated reference."""
-        return [(f.name, type(f).__name__.lower(), f.help, f.labels) for f in self._families]
+        return [(f.name, _KINDS[type(f)], f.help, f.labels) for f in self._families]
 
     def collect(self) -> Iterator[Metric]:
         return (family.collect() for family in self._families)

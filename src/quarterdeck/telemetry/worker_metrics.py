@@ -1,6 +1,7 @@
 """The worker's metrics."""
 
 from quarterdeck.telemetry.metrics import Metrics
+from quarterdeck.telemetry.saturation import SaturationMetrics
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -44,3 +45,8 @@ class WorkerMetrics(Metrics):
         self.traces_up = self.gauge("quarterdeck_traces_up", "1 if the trace sink accepted the last batch, else 0.")
         self.redis_up = self.gauge("quarterdeck_redis_up", "1 if Redis is available, else 0.")
         self.database_up = self.gauge("quarterdeck_database_up", "1 if the last database call succeeded, else 0.")
+        self.redis_memory = self.gauge("quarterdeck_redis_memory_bytes", "Memory that Redis uses.")
+        self.redis_memory_limit = self.gauge(
+            "quarterdeck_redis_memory_limit_bytes", "Redis' maxmemory; 0: it has none."
+        )
+        self.saturation = SaturationMetrics(self)

@@ -29,6 +29,7 @@ from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.migration import MigrationError
 from quarterdeck.store.orgs import DEFAULT_ORG, OrgStore
 from quarterdeck.telemetry.otlp import OTLPExporter
+from quarterdeck.telemetry.saturation import sample
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.budget_rebuild import BudgetLoop
 from quarterdeck.worker.conditions import Backoff, Condition, pause
@@ -108,32 +109,36 @@ class Worker:
         }
         if self._trace_loop is not None:
             loops["traces"] = partial(self._trace_loop.run, stop)
-        following = asyncio.create_task(keep_running("configuration", self._follow_config))
+        endless = {
+            asyncio.create_task(keep_running("configuration", self._follow_config)),
+            asyncio.create_task(keep_running("saturation", self._sample)),
+        }
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         tasks = {asyncio.create_task(keep_running(name, loop, fatal=(MigrationError,))) for name, loop in loops.items()}
         port = listening.getsockname()[1]
         has_sink = self._trace_loop is not None
         log.info("worker started", extra={"consumer": self._name, "port": port, "traces": has_sink})
         try:
-            await self._until(stop, tasks, following)
+            await self._until(stop, tasks, endless)
         finally:
             stop.set()
             server.should_exit = True
-            for task in (following, *tasks):
+            for task in (*endless, *tasks):
                 task.cancel()
-            await asyncio.gather(following, *tasks, serving, return_exceptions=True)
+            await asyncio.gather(*endless, *tasks, serving, return_exceptions=True)
             await self._close()
             log.info("worker stopped")
 
     async def _until(
-        self, stop: asyncio.Event, tasks: "set[asyncio.Task[None]]", following: "asyncio.Task[None]"
+        self, stop: asyncio.Event, tasks: "set[asyncio.Task[None]]", endless: "set[asyncio.Task[None]]"
     ) -> None:
         """Wait for `stop`, then for the loops. Raises what a task raised before."""
         stopping = asyncio.create_task(_wait(stop))
-        await asyncio.wait({stopping, following, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stopping, *endless, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        if following.done():
-            following.result()
+        for task in endless:
+            if task.done():
+                task.result()
         if stop.is_set():
             await asyncio.wait(tasks, timeout=STOP_SECONDS)
         for task in tasks:
@@ -168,6 +173,10 @@ class Worker:
                     log.debug("could not read organisations: %s", error)  # the ledger loop's condition logs the outage
             await pause(stop, ORGS_SECONDS if self._is_migrated.is_set() else 0.5)
 
+    async def _sample(self) -> None:
+        probes = {"redis": self._redis.probe, "database": self.database.ping}
+        await sample(self.metrics.saturation, probes, (RedisError, RedisUnavailableError, DatabaseUnavailableError))
+
     async def _refresh_gauges(self) -> None:
         """Called before a scrape. While Redis is unavailable the values are old, and `quarterdeck_redis_up` is 0."""
         metrics = self.metrics
@@ -179,8 +188,16 @@ class Worker:
                     metrics.lag_seconds.set(ledger.age_seconds, (org,))
                     metrics.dead_waiting.set((await backlog(self._redis, dead_key(org))).entries, (org,))
                     metrics.traces_waiting.set((await backlog(self._redis, traces_key(org))).entries, (org,))
+                if not self._redis.is_cluster:  # its nodes have one each
+                    await self._read_redis_memory()
         except (TimeoutError, RedisUnavailableError, RedisError) as error:
             log.debug("could not read the backlog: %s", error)
+
+    async def _read_redis_memory(self) -> None:
+        lines = bytes(await self._redis.call("INFO", "memory")).decode().splitlines()
+        found = dict(line.split(":", 1) for line in lines if ":" in line)
+        self.metrics.redis_memory.set(int(found["used_memory"]))
+        self.metrics.redis_memory_limit.set(int(found["maxmemory"]))
 
     async def _follow_config(self) -> None:
         """Apply changed labels of traces; nothing else in quarterdeck.yaml concerns the worker."""
