@@ -1,5 +1,11 @@
 """Metrics are dictionaries until they are scraped."""
 
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 from tests.telemetry.scrape import value
 
 from quarterdeck.telemetry import metrics
@@ -70,3 +76,46 @@ def test_an_increment_flushes_nothing_and_a_read_does() -> None:
     assert flushes == []
     assert counter.values["a",] == 100
     assert len(flushes) == 1
+
+
+def test_the_text_is_read_as_prometheus_clients_own() -> None:
+    hostile = ('quote " back\\slash \n line', "Ünïcode {}=,")
+    subject = Metrics()
+    subject.counter("quarterdeck_things", "Things: a \\ and \n more.", ("kind", "name")).add(hostile, 3)
+    subject.gauge("quarterdeck_now", "Now.").set(0.25)
+    histogram = subject.histogram("quarterdeck_seconds", "Seconds.", (0.001, 1.0, 5.0), ("kind", "name"))
+    for seconds in (0.0001, 0.5, 2.0, 30.0):
+        histogram.observe(seconds, hostile)
+    subject.view("quarterdeck_view", "A view.", histogram, ("name",), lambda labels: (labels[1],))
+    plain = subject.histogram("quarterdeck_plain", "Without labels.", (1.0,))
+    plain.observe(2.0)
+
+    counter = CounterMetricFamily("quarterdeck_things", "Things: a \\ and \n more.", labels=("kind", "name"))
+    counter.add_metric(hostile, 3)
+    gauge = GaugeMetricFamily("quarterdeck_now", "Now.", value=0.25)
+    buckets = [("0.001", 1.0), ("1.0", 2.0), ("5.0", 3.0), ("+Inf", 4.0)]
+    seconds = HistogramMetricFamily("quarterdeck_seconds", "Seconds.", labels=("kind", "name"))
+    seconds.add_metric(hostile, buckets, 32.5001)
+    view = HistogramMetricFamily("quarterdeck_view", "A view.", labels=("name",))
+    view.add_metric(hostile[1:], buckets, 32.5001)
+    alone = HistogramMetricFamily("quarterdeck_plain", "Without labels.", [("1.0", 0.0), ("+Inf", 1.0)], 2.0)
+
+    class Library(Collector):
+        def collect(self) -> Iterable[Metric]:
+            return [counter, gauge, seconds, view, alone]
+
+    registry = CollectorRegistry()
+    registry.register(Library())
+    expected = families(generate_latest(registry))
+    assert {name: found for name, found in families(subject.render()).items() if name in expected} == expected
+
+
+def families(text: bytes) -> dict[str, tuple[str, str, list[tuple[str, dict[str, str], float]]]]:
+    return {
+        family.name: (
+            family.type,
+            family.documentation,
+            sorted(((each.name, each.labels, each.value) for each in family.samples), key=str),
+        )
+        for family in text_string_to_metric_families(text.decode())
+    }
