@@ -13,6 +13,7 @@ class Wire:
 
     def __init__(self, name: str, events: list[str]) -> None:
         self._name, self._events, self._closing = name, events, False
+        self.unsent = 0
 
     def get_extra_info(self, name: str) -> object:
         return f"{self._name}'s {name}"
@@ -28,6 +29,9 @@ class Wire:
 
     def write(self, data: bytes) -> None:
         self._events.append(f"{self._name} {data.decode()[:20]}")
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def close(self) -> None:
         self._closing = True
@@ -138,3 +142,12 @@ async def test_all_else_is_the_transports_own(writes: WriteBatches, events: list
     assert events == ["a pauses", "a resumes"]
     assert a.get_extra_info("peername") == "a's peername"
     assert not a.is_closing()
+
+
+async def test_a_close_reports_bytes_that_the_peer_has_not_taken(writes: WriteBatches, events: list[str]) -> None:
+    for unsent in (0, 1):
+        subject, wire = made(writes, "a", events)
+        wire.unsent = unsent
+        subject.on_unsent = lambda: events.append("unsent")
+        subject.close()
+    assert events == ["a closes", "a closes", "unsent"]

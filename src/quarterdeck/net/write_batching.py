@@ -7,6 +7,7 @@ one write each, it is sent at once.
 """
 
 import asyncio
+from collections.abc import Callable
 
 
 class BatchedTransport:
@@ -19,6 +20,7 @@ class BatchedTransport:
         "_writes",
         "get_extra_info",
         "is_closing",
+        "on_unsent",
         "pause_reading",
         "resume_reading",
     )
@@ -28,6 +30,9 @@ class BatchedTransport:
     time."""
 
     def __init__(self, transport: asyncio.Transport, writes: "WriteBatches") -> None:
+        self.on_unsent: Callable[[], None] | None = None
+        """Called if bytes are left that the peer has not taken when the transport is closed: it stays open until then,
+        however long that takes."""
         self._transport = transport
         self._writes = writes
         self._pieces: list[bytes] = []
@@ -62,6 +67,8 @@ class BatchedTransport:
         """Close once everything written has been sent."""
         self.flush()
         self._transport.close()
+        if self.on_unsent is not None and self._transport.get_write_buffer_size():
+            self.on_unsent()
 
     def abort(self) -> None:
         """Close now; unsent bytes are dropped."""

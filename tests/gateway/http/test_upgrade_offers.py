@@ -9,6 +9,7 @@ import pytest
 from tests.gateway.fakes import USER, FakeStream
 from tests.gateway.http.connections import HEAD, REQUEST, Bench, Peer
 
+from quarterdeck.gateway.http.front import MAX_WAITING
 from quarterdeck.inference.call import Reply
 
 OFFERS = {
@@ -164,9 +165,9 @@ async def test_a_head_with_an_offer_is_bounded_like_any(bench: Bench, offer: byt
     assert await peer.is_closed()
 
 
-async def test_hundreds_of_offers_in_one_piece_are_answered_in_order(bench: Bench, offer: bytes) -> None:
+async def test_many_offers_in_one_piece_are_answered_in_order(bench: Bench, offer: bytes) -> None:
     peer = await bench.connect()
-    bodies = [b'{"n":%d}' % n for n in range(500)]
+    bodies = [b'{"n":%d}' % n for n in range(MAX_WAITING)]
     await peer.send(b"".join(request_with(offer, body, chunked=n % 3 == 0) for n, body in enumerate(bodies)))
     for _ in bodies:
         assert await peer.answer() == (200, {"ok": True})

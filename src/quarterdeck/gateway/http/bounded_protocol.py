@@ -28,7 +28,8 @@ from quarterdeck.gateway.http.asgi_exchange import ABORT
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers together. 64 KiB: eight times nginx's default, more than any key or cookie needs."""
 HEAD_SECONDS = 20.0
-"""From the connection, or from a request's first byte, to the end of its headers."""
+"""From the connection, or from a request's first byte, to the end of its headers. And for the rest of a body whose
+request was answered before it arrived."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -77,6 +78,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse(_head_too_large())
             elif self._head_timer is None:
                 self._start_head_timer()
+        elif not self._is_in_head and self._head_timer is None and not self._is_answering():
+            self._start_head_timer()  # a body that is dropped, because its request was answered before it arrived
 
     def _parse(self, data: bytes) -> None:
         pieces: list[bytes | memoryview] = [data]
@@ -148,6 +151,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _end_message(self) -> None:
         self._is_in_head, self._has_begun = True, False
         self._head_bytes = self._framing = 0
+        if self._head_timer is not None:
+            self._end_head_timer()
 
     def on_body(self, body: bytes) -> None:
         self._framing = 0
@@ -182,9 +187,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _head_timed_out(self) -> None:
         self._head_timer = None
-        if not self._is_in_head or self.transport.is_closing():
+        if self.transport.is_closing():
             return
-        if self._head_bytes or self._has_begun:
+        if not self._is_in_head:
+            self._abort()
+        elif self._head_bytes or self._has_begun:
             self._refuse(RequestTimeoutError("The request headers were not received in time."))
         else:
             self.transport.close()

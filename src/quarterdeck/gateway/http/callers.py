@@ -107,7 +107,7 @@ class Callers(set[Caller]):
         self.held = 0
         """Bytes of bodies in memory."""
         self._uses: dict[str, KeyUse] = {}
-        self._sweep_seconds = sweep_seconds
+        self.sweep_seconds = sweep_seconds
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         """Cleared by `empty` only."""
@@ -117,7 +117,7 @@ class Callers(set[Caller]):
         caller = Caller(task)
         self.add(caller)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._sweep_seconds, self._sweep)
+            self._timer = asyncio.get_running_loop().call_later(self.sweep_seconds, self._sweep)
         return caller
 
     def leave(self, caller: Caller) -> None:
@@ -230,7 +230,7 @@ class Callers(set[Caller]):
             if caller.deadline and caller.deadline < now:
                 caller.stop("slow")
         # One sweep runs after the last request has left: on a busy gateway the next one follows at once.
-        self._timer = loop.call_later(self._sweep_seconds, self._sweep) if self else None
+        self._timer = loop.call_later(self.sweep_seconds, self._sweep) if self else None
 
 
 def shutting_down() -> ServiceUnavailableError:

@@ -22,16 +22,23 @@ from quarterdeck.gateway.http.connections import MAX_LINGERING, Connections
 from quarterdeck.gateway.http.front_exchange import FrontExchange
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.net.sockets import discard_unread, has_unread
-from quarterdeck.net.write_batching import WriteBatches
+from quarterdeck.net.write_batching import BatchedTransport, WriteBatches
 
 LINGER_SECONDS = 0.5
 """For a refused connection, so that its client can read why."""
 MAX_PIPELINED = 16
 """Requests that may wait on one connection while it is still read."""
+MAX_WAITING = 64
+"""Requests that may wait on one connection: a piece of 256 KiB could hold ten thousand, of some 6 KB each. The
+connection is closed when these are answered; its client sends the others again, as RFC 9112 has it."""
 TOO_MANY_CONNECTIONS = STATUS_LINE[503] + error_responses.closing(
     ServiceUnavailableError("The gateway has too many open connections.", code="overloaded")
 )
 """The answer to a connection that is refused."""
+
+
+class TooManyPipelinedError(Exception):
+    """Stops the parser."""
 
 
 class FrontProtocol(BoundedProtocol):
@@ -43,7 +50,8 @@ class FrontProtocol(BoundedProtocol):
         super().__init__(head_seconds, *args, **kwargs)
         self._admitted = connections
         self._made = 0.0
-        self._is_refused = False
+        self._is_input_dropped = False
+        """Nothing more is read: the connection is refused, or about to be closed."""
         self._linger_timer: asyncio.TimerHandle | None = None
         self._write_batches = write_batches
         self._lifecycle: RequestLifecycle = self.config.loaded_app
@@ -59,7 +67,9 @@ class FrontProtocol(BoundedProtocol):
         """uvicorn sets it to wake a cycle; an exchange does not wait for it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(cast(asyncio.Transport, self._write_batches.wrap(transport)))
+        wrapped = self._write_batches.wrap(transport)
+        wrapped.on_unsent = self._bound_close
+        super().connection_made(cast(asyncio.Transport, wrapped))
         self._made = self.loop.time()
         if not self._admitted.admit(self):
             self._refuse_connection()
@@ -78,9 +88,10 @@ class FrontProtocol(BoundedProtocol):
         # References in a circle would keep the bodies and buffers of lost connections until a full garbage collection.
         self.scope = self.cycle = self._running = None  # type: ignore[assignment]
         self._arriving = self._answering = None
+        cast(BatchedTransport, self.transport).on_unsent = None
 
     def data_received(self, data: bytes) -> None:
-        if not self._is_refused:
+        if not self._is_input_dropped:
             super().data_received(data)
 
     @property
@@ -104,7 +115,7 @@ class FrontProtocol(BoundedProtocol):
     def _refuse_connection(self) -> None:
         """Answer before anything is read. A connection that is closed before its request was read is reset, and its
         client may lose the answer: some stay open for a moment, and from the others what has arrived is read."""
-        self._is_refused = True
+        self._is_input_dropped = True
         self._end_head_timer()
         self.transport.write(TOO_MANY_CONNECTIONS)
         if self._admitted.lingering < MAX_LINGERING:
@@ -125,6 +136,10 @@ class FrontProtocol(BoundedProtocol):
         if self.parser.should_upgrade():
             self._set_offer_aside()
             return
+        if len(self.pipeline) >= MAX_WAITING:
+            self._is_input_dropped = True
+            self.pipeline[0][0].keep_alive = False  # the latest
+            raise TooManyPipelinedError
         exchange = self._take()
         if exchange is not None:
             self._is_in_head = False
@@ -225,6 +240,10 @@ class FrontProtocol(BoundedProtocol):
                 self._next_exchange = self.loop.create_future()
                 await self._next_exchange
 
+    def send_400_response(self, msg: str) -> None:
+        if not self._is_input_dropped:
+            super().send_400_response(msg)
+
     def _refused(self, error: APIError) -> None:
         self._lifecycle.log_refusal(error)
 
@@ -239,6 +258,10 @@ class FrontProtocol(BoundedProtocol):
         if self._answering is not None:
             self._answering.hang_up()
         super()._hang_up()
+
+    def _bound_close(self) -> None:
+        """The connection was closed with an answer that its client has not read."""
+        self.loop.call_later(self._lifecycle.write_seconds, self.transport.abort)
 
     def _close_if_idle(self) -> None:
         self._idle_timer = None

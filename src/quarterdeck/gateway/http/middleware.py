@@ -58,7 +58,8 @@ class ErrorBoundary:
     """Outermost.
 
     A hang-up does not cancel a request here, as it does in the request lifecycle: a committed write must still be
-    announced to the other gateways. Requests of PUBLIC are not counted as in flight, and work during a drain.
+    announced to the other gateways. Requests of PUBLIC are not counted as in flight, and work during a drain; their
+    writes are timed like all others.
     """
 
     def __init__(self, app: ASGIApp, access: AccessLog, callers: Callers, config: Live[GatewayConfig]) -> None:
@@ -67,6 +68,8 @@ class ErrorBoundary:
         self._callers = callers
         self._config = config
         self._cors = config.select(lambda gateway: cors_of(gateway.cors))
+        self._probes = Callers(sweep_seconds=callers.sweep_seconds)
+        """Requests of PUBLIC."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -85,15 +88,24 @@ class ErrorBoundary:
                 record.client_request_id = printable(value)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # narrows the type; a running coroutine has one
-        scope[CALLER] = caller = Caller(task) if scope["path"] in PUBLIC else self._callers.enter(task)
+        callers = self._probes if scope["path"] in PUBLIC else self._callers
+        scope[CALLER] = caller = callers.enter(task)
         seconds = self._config.current.client_write_timeout_seconds
-        sender = _Sender(send, None if scope["path"] in PUBLIC else drain_of(scope), record, caller, seconds)
+        sender = _Sender(send, drain_of(scope), record, caller, seconds)
         try:
-            await self._app(scope, receive, sender.send)
-        except APIError as error:
-            record.error = error.code or error.type
-            await error_responses.send(sender.send, error)
-        except asyncio.CancelledError:
+            try:
+                await self._app(scope, receive, sender.send)
+            except APIError as error:
+                record.error = error.code or error.type
+                await error_responses.send(sender.send, error)
+            except Exception:
+                # The outermost edge: an unexpected exception is logged with its trace, and the client gets a 500.
+                log.exception("unhandled error")
+                record.error = "internal_error"
+                if record.status:
+                    raise  # the answer has begun; uvicorn closes the connection, so that it does not look complete
+                await error_responses.send(sender.send, error_responses.internal_error(record.request_id))
+        except asyncio.CancelledError:  # of the request, or of its error's answer
             if not caller.was_stopped():
                 raise
             record.error = CLIENT_DISCONNECTED
@@ -101,16 +113,13 @@ class ErrorBoundary:
                 abort_of(scope)()
             elif (stopped := caller.error()) is not None:
                 record.error = stopped.code
-                await error_responses.send(sender.send, stopped)
-        except Exception:
-            # The outermost edge: an unexpected exception is logged with its trace, and the client gets a 500.
-            log.exception("unhandled error")
-            record.error = "internal_error"
-            if record.status:
-                raise  # the answer has begun; uvicorn closes the connection, so that it does not look complete
-            await error_responses.send(sender.send, error_responses.internal_error(record.request_id))
+                try:
+                    async with asyncio.timeout(seconds):  # its deadline counts no more: it is stopped only once
+                        await error_responses.send(sender.send, stopped)
+                except TimeoutError:
+                    abort_of(scope)()
         finally:
-            self._callers.leave(caller)
+            callers.leave(caller)
             route = scope.get("route")
             record.route = getattr(route, "path", record.route)
             if not record.status:
@@ -124,12 +133,12 @@ class _Sender:
     def __init__(
         self,
         send: Send,
-        drain: Callable[[], Awaitable[None]] | None,
+        drain: Callable[[], Awaitable[None]],
         record: AccessRecord,
         caller: Caller,
         seconds: float,
     ) -> None:
-        """`drain`: called after each write. None: of a public route, whose clients have no timeout."""
+        """`drain`: called after each write."""
         self._send = send
         self._drain = drain
         self._record = record
@@ -142,8 +151,7 @@ class _Sender:
             message["headers"] = [*message.get("headers", ()), *self._record.headers()]
         self._caller.deadline = monotonic() + self._seconds
         await self._send(message)
-        if self._drain is not None:
-            await self._drain()
+        await self._drain()
         self._caller.deadline = 0.0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from quarterdeck.errors import APIError
 from quarterdeck.gateway.http import content_coding, error_responses
 from quarterdeck.gateway.http.access_log import CLIENT_DISCONNECTED, AccessLog, AccessRecord, printable
-from quarterdeck.gateway.http.asgi_exchange import AsgiExchange
+from quarterdeck.gateway.http.asgi_exchange import AsgiExchange, abort_of
 from quarterdeck.gateway.http.body_stream import BodyStream
 from quarterdeck.gateway.http.callers import LARGE_BYTES, Caller, Callers
 from quarterdeck.gateway.http.cors import cors_of
@@ -85,8 +85,12 @@ class RequestLifecycle:
             return False
         record = self._access.open("OPTIONS", scope["path"], "preflight")
         record.status = 204
-        await send({"type": "http.response.start", "status": 204, "headers": [*headers, *record.headers()]})
-        await send({"type": "http.response.body", "body": b""})
+        try:
+            async with asyncio.timeout(self.write_seconds):  # earlier answers on its connection may not be read
+                await send({"type": "http.response.start", "status": 204, "headers": [*headers, *record.headers()]})
+                await send({"type": "http.response.body", "body": b""})
+        except TimeoutError:
+            abort_of(scope)()
         self._access.close(record)
         return True
 
@@ -100,6 +104,11 @@ class RequestLifecycle:
     def keep_alive_seconds(self) -> float:
         """The setting in force."""
         return self._config.current.keep_alive_seconds
+
+    @property
+    def write_seconds(self) -> float:
+        """The setting in force: how long a client may take to read."""
+        return self._config.current.client_write_timeout_seconds
 
     def ordinary(self, route: Route, headers: list[tuple[bytes, bytes]]) -> RequestHead | None:
         """The request's head, if `front` may take the request: size known and within bounds, key in memory. `headers`
@@ -121,25 +130,26 @@ class RequestLifecycle:
             record.cross_origin = cors.headers(head.headers)
         exchange.caller = caller = self._callers.enter(task)
         try:
-            await self._answer(route, head, exchange, caller, record)
-        except APIError as error:
-            await self._refuse(error, exchange, caller, record)
-        except ClientGoneError:
-            record.error = CLIENT_DISCONNECTED
-        except asyncio.CancelledError:
+            try:
+                await self._answer(route, head, exchange, caller, record)
+            except APIError as error:
+                await self._refuse(error, exchange, caller, record)
+            except ClientGoneError:
+                record.error = CLIENT_DISCONNECTED
+            except Exception:
+                # The outermost edge: an unexpected exception is logged with its trace, and the client gets a 500.
+                log.exception("unhandled error")
+                record.error = "internal_error"
+                if caller.is_answered:
+                    exchange.abort()  # an incomplete answer must not look complete
+                else:
+                    await self._refuse(error_responses.internal_error(record.request_id), exchange, caller, record)
+        except asyncio.CancelledError:  # of the request, or of its error's answer
             if not caller.was_stopped():
                 raise
             record.error = CLIENT_DISCONNECTED
             if (stopped := caller.error()) is not None:
-                await self._refuse(stopped, exchange, caller, record)
-        except Exception:
-            # The outermost edge: an unexpected exception is logged with its trace, and the client gets a 500.
-            log.exception("unhandled error")
-            record.error = "internal_error"
-            if caller.is_answered:
-                exchange.abort()  # an incomplete answer must not look complete
-            else:
-                await self._refuse(error_responses.internal_error(record.request_id), exchange, caller, record)
+                await self._refuse_stopped(stopped, exchange, caller, record)
         finally:
             exchange.close()
             self._callers.leave(caller)
@@ -234,6 +244,7 @@ class RequestLifecycle:
             headers, body = error_responses.encode(error)
             record.status = error.status
             caller.is_answered = True
+            caller.deadline = monotonic() + self.write_seconds
             await exchange.answer(error.status, headers + record.headers(), body)
         elif caller.deadline or not _is_event_stream(caller.headers):
             exchange.abort()  # the client does not read, or could not tell an error from the answer
@@ -241,6 +252,14 @@ class RequestLifecycle:
             if not exchange.put(sse.error_event(error)):
                 await exchange.room()
             await exchange.end()
+
+    async def _refuse_stopped(self, error: APIError, exchange: Exchange, caller: Caller, record: AccessRecord) -> None:
+        """`_refuse` for a request that was stopped, whose deadline counts no more: it is stopped only once."""
+        try:
+            async with asyncio.timeout(self.write_seconds):
+                await self._refuse(error, exchange, caller, record)
+        except TimeoutError:
+            exchange.abort()
 
 
 def _forwarded(gateway: GatewayConfig) -> frozenset[bytes]:
