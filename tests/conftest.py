@@ -6,10 +6,15 @@ from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.servers import CONSERVATION, PostgresServer, RedisServer, short_folder
 
 from quarterdeck.net.redis import Redis
 from quarterdeck.store.database import Database
+
+# Hypothesis' limits of time judge the machine: on a busy one, a correct example takes a second.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 _indexes = itertools.count()
 _redis_databases = itertools.cycle(range(1, CONSERVATION))  # 0 is for tests that need a second one

@@ -178,9 +178,7 @@ _step = st.one_of(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(_step, min_size=10, max_size=60))
 def test_money_is_conserved_and_no_budget_admits_beyond_its_amount(
     redis_server: RedisServer, steps: list[tuple[Any, ...]]

@@ -200,7 +200,7 @@ def check(wire: Wire, made: tuple[str, bytes]) -> None:
         json.loads(answer.body)
 
 
-quick = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=200, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @quick

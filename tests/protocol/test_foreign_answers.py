@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quarterdeck.protocol import sse
@@ -145,7 +145,7 @@ VALUES = st.recursive(
 CHUNKS = st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=5) | VALUES
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(st.lists(CHUNKS, max_size=6), st.integers(1, 3), st.sampled_from([CHAT_PATH, COMPLETIONS_PATH]), st.data())
 def test_whatever_a_stream_holds_and_however_it_is_cut_whole_events_come_out(
     chunks: list[Any], choices: int, path: str, data: st.DataObject
@@ -165,7 +165,7 @@ def test_whatever_a_stream_holds_and_however_it_is_cut_whole_events_come_out(
     assert splitter.finish() == b""
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(CHUNKS, st.sampled_from([CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH]))
 def test_whatever_a_whole_answer_holds_it_is_mended_or_refused(answer: Any, path: str) -> None:
     try:

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import msgspec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.simulator.harness import http
 
@@ -73,7 +73,7 @@ REQUESTS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(REQUESTS)
 def test_whatever_comes_is_answered(request: tuple[str, dict[str, Any]]) -> None:
     path, body = request

@@ -37,7 +37,6 @@ async def test_the_row_has_a_column_for_every_field_of_the_record() -> None:
 # Not shrunk: every example is a transaction, and the first failure says enough.
 @settings(
     max_examples=20,
-    deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

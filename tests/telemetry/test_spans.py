@@ -111,7 +111,7 @@ def test_a_cache_hit_costs_nothing_and_says_so() -> None:
     assert (row.metadata["cache"], row.metadata["cache_age"], row.metadata["saved"]) == ("hit", 2.5, "0.10")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(record=records)
 def test_for_any_record_the_server_shows_the_ledgers_cost_and_tokens(record: RequestRecord) -> None:
     record.cached_tokens = min(record.cached_tokens, record.input_tokens)

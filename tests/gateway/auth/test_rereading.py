@@ -156,7 +156,7 @@ class World:
         await asyncio.sleep(0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps=STEPS, seed=st.integers(0, 10**6))
 def test_in_the_end_each_key_is_what_the_database_says(steps: list[tuple[str, int]], seed: int) -> None:
     async def run() -> None:

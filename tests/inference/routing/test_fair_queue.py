@@ -62,7 +62,7 @@ def test_those_who_left_do_not_pile_up() -> None:
     assert sum(len(level.heap) for level in queue._levels.values()) < 500
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(TEAMS), st.integers(0, 9), st.integers(1, 10**6)), max_size=120))
 def test_everybody_goes_once_and_nobody_starves(asked: list[tuple[str, int, int]]) -> None:
     """The request that has waited longest is served with the eighth place at the latest."""
@@ -80,7 +80,7 @@ def test_everybody_goes_once_and_nobody_starves(asked: list[tuple[str, int, int]
     assert len(set(went)) == len(asked)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.tuples(*[st.integers(1, 8)] * 3), st.integers(1, 500))
 def test_weights_are_honoured_among_those_who_always_have_somebody_waiting(
     weights: tuple[int, int, int], cost: int

@@ -154,7 +154,7 @@ def test_one_that_was_tried_is_left_out() -> None:
     assert affinity.choose(KEYS[0], 1.25, 10, 0.0, candidates) is None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(2, 12),
     st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5000)), min_size=50, max_size=300),

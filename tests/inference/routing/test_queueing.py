@@ -217,7 +217,7 @@ async def test_a_model_that_nobody_will_start_is_not_waited_for() -> None:
     assert not Waiting(cold_wait_seconds=0).queues.must_wait(served())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(["enter", "leave", "cancel"]), max_size=60))
 async def test_there_are_never_more_than_places_and_nobody_is_forgotten(events: list[str]) -> None:
     waiting = Waiting(an_endpoint(max_running=2), max_waiting=1000)

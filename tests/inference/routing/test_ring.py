@@ -19,7 +19,7 @@ def homes(ring: Ring) -> list[Endpoint]:
     return [next(ring.walk(key)) for key in KEYS]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(2, 20), st.data())
 def test_where_an_endpoint_leaves_only_its_own_keys_move(count: int, data: st.DataObject) -> None:
     endpoints = some(count)

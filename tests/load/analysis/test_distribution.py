@@ -3,14 +3,13 @@
 import statistics
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterdeck.load.analysis.distribution import LatencyHistogram, merged, quantile, slope
 
 values = st.lists(st.floats(0, 1e6), min_size=1, max_size=200)
 shares = st.floats(0, 1)
-no_deadline = settings(deadline=None)
 
 
 @st.composite
@@ -22,7 +21,6 @@ def histograms(draw: st.DrawFn, edges: tuple[float, ...] | None = None) -> Laten
     return LatencyHistogram(edges, tuple(counts))
 
 
-@no_deadline
 @given(values, shares, shares)
 def test_percentiles_stay_in_range_and_never_cross(values: list[float], a: float, b: float) -> None:
     ordered = sorted(values)
@@ -31,7 +29,6 @@ def test_percentiles_stay_in_range_and_never_cross(values: list[float], a: float
     assert ordered[0] <= low <= high <= ordered[-1]
 
 
-@no_deadline
 @given(values)
 def test_the_middle_is_the_median(values: list[float]) -> None:
     assert quantile(sorted(values), 0.5) == pytest.approx(statistics.median(values))
@@ -43,7 +40,6 @@ def test_of_nothing_there_is_no_percentile() -> None:
     assert merged([]) is None
 
 
-@no_deadline
 @given(st.lists(st.floats(0.2, 900), min_size=1, max_size=300), shares)
 def test_a_histograms_percentile_is_within_a_bucket_of_the_true_one(values: list[float], q: float) -> None:
     edges = tuple(0.1 * 1.1**i for i in range(100))
@@ -57,7 +53,6 @@ def test_a_histograms_percentile_is_within_a_bucket_of_the_true_one(values: list
     assert sorted(values)[rank] / 1.101 <= estimate <= sorted(values)[rank] * 1.101
 
 
-@no_deadline
 @given(st.data(), st.integers(1, 5))
 def test_merging_keeps_every_count(data: st.DataObject, number: int) -> None:
     parts = [data.draw(histograms()) for _ in range(number)]
@@ -66,7 +61,6 @@ def test_merging_keeps_every_count(data: st.DataObject, number: int) -> None:
     assert together.total == sum(part.total for part in parts)
 
 
-@no_deadline
 @given(st.data())
 def test_merging_histograms_of_the_same_edges_is_adding_their_counts_in_any_order(data: st.DataObject) -> None:
     edges = (0.5, 1.0, 2.0, 4.0)
@@ -83,7 +77,6 @@ def test_edges_that_end_sooner_lose_nothing() -> None:
     assert merged([long, short]) == merged([short, long]) == LatencyHistogram(long.edges, (6, 2, 3))
 
 
-@no_deadline
 @given(histograms(), histograms(), shares)
 def test_a_merged_percentile_lies_between_those_of_its_parts(
     a: LatencyHistogram, b: LatencyHistogram, q: float
@@ -99,7 +92,6 @@ def test_a_merged_percentile_lies_between_those_of_its_parts(
         assert min(values) * (1 - 1e-9) <= whole <= max(values) * (1 + 1e-9)
 
 
-@no_deadline
 @given(histograms())
 def test_the_drawn_distribution_rises_to_one(histogram: LatencyHistogram) -> None:
     points = histogram.cumulative()
@@ -127,7 +119,6 @@ def test_a_histogram_that_makes_no_sense_is_refused(
         LatencyHistogram(edges, counts)
 
 
-@no_deadline
 @given(st.floats(-100, 100), st.lists(st.floats(0, 1000), min_size=1, max_size=5))
 def test_a_restart_at_another_height_does_not_change_a_slope(rise: float, heights: list[float]) -> None:
     lives = [

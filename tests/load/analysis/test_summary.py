@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.load.folders import START, request, steady, write_run
 
@@ -73,7 +73,6 @@ def test_two_rounds_fill_a_stretch_twice_and_do_not_double_its_rate(tmp_path: Pa
     assert {step.part.answered_per_second for step in steps} == {10}
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0.5, 500), min_size=2, max_size=60, unique=True))
 def test_by_rate_every_request_is_in_one_step_and_steps_rise(rates: list[float]) -> None:
     rows = tuple(

@@ -4,7 +4,7 @@ import itertools
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterdeck.load.report import plots
@@ -16,7 +16,6 @@ def drawn(*lines: Line, **more: object) -> ElementTree.Element:
     return ElementTree.fromstring(draw(plot, "p1"))  # noqa: S314  # our own text
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(1e-3, 1e9), min_size=1, max_size=50), st.booleans(), st.booleans())
 def test_an_axis_holds_all_its_values_in_their_order(values: list[float], is_log: bool, from_zero: bool) -> None:
     made = axis(values, 0, 100, is_log=is_log, from_zero=from_zero)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
@@ -38,7 +38,6 @@ class Ship(BaseModel):
     optional: str = "x"
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_an_instance_of_a_pydantic_model_validates(start: int) -> None:
     ship = Ship.model_validate(example_value(Ship.model_json_schema(), start))

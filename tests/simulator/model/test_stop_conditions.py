@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterdeck.simulator.model.stop_conditions import StopConditions, generate_output
@@ -51,7 +51,6 @@ def test_a_stop_token_ends() -> None:
     assert (written.text, written.stop_reason) == ("One two", token_id(" three"))
 
 
-@settings(deadline=None)
 @given(st.text(min_size=1), st.text(min_size=1, max_size=3))
 def test_an_answer_never_holds_its_stop_string(text: str, stop: str) -> None:
     written = generate_output(replay_tokens(text, repeat=False), StopConditions(10_000, stop=(stop,)))

@@ -1,6 +1,6 @@
 from itertools import islice
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterdeck.simulator.model.stop_conditions import StopConditions, generate_output
@@ -13,7 +13,6 @@ def test_a_word_is_one_token() -> None:
     assert all(len(split(" " + word)) == 1 for word in WORDS)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=40), st.integers(0, 80))
 def test_what_comes_next_depends_on_the_text_alone(prompt: str, place: int) -> None:
     start = seed_of(0)
@@ -23,7 +22,6 @@ def test_what_comes_next_depends_on_the_text_alone(prompt: str, place: int) -> N
     assert list(islice(resumed, len(tail))) == tail
 
 
-@settings(deadline=None)
 @given(st.text(max_size=40), st.integers(1, 200), st.booleans())
 def test_an_answer_has_as_many_tokens_as_its_text(prompt: str, most: int, ignore_end: bool) -> None:
     written = generate_output(generate_tokens(prompt, 0), StopConditions(most, ignore_eos=ignore_end))

@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.simulator.harness import token_ids
 
@@ -7,13 +7,11 @@ from quarterdeck.simulator.model.tokenizer import SPECIAL, decode, piece_of, spl
 texts = st.text() | st.lists(st.sampled_from([*SPECIAL, " word", "\n", "<|", "longerword", "日本", " 😀"])).map("".join)
 
 
-@settings(deadline=None)
 @given(texts)
 def test_a_text_comes_back_from_its_ids(text: str) -> None:
     assert decode(token_ids(text)) == text
 
 
-@settings(deadline=None)
 @given(texts, st.data())
 def test_a_cut_between_two_tokens_changes_neither_side(text: str, data: st.DataObject) -> None:
     pieces = split(text)
@@ -22,13 +20,11 @@ def test_a_cut_between_two_tokens_changes_neither_side(text: str, data: st.DataO
     assert split("".join(pieces[place:])) == pieces[place:]
 
 
-@settings(deadline=None)
 @given(texts)
 def test_ids_are_exact_in_json_everywhere(text: str) -> None:
     assert all(0 <= token < 2**53 for token in token_ids(text))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**63 - 1))
 def test_every_number_has_a_text(token: int) -> None:
     assert isinstance(piece_of(token), str)

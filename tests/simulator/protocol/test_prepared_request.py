@@ -9,7 +9,7 @@ from tests.simulator.harness import http, sdk, user
 from quarterdeck.simulator import SimulatorConfig, create_app
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.text(min_size=1, max_size=30),
     st.integers(0, 400),

@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterdeck.simulator.scheduling.block_pool import BlockAllocation, BlockPool, block_hashes
@@ -57,7 +57,6 @@ def test_a_salt_shares_nothing() -> None:
     assert block_hashes(pieces(8), SIZE, "one")[0] != block_hashes(pieces(8), SIZE, "two")[0]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 40), st.sampled_from("abc"), st.booleans()), max_size=40))
 def test_the_books_balance(steps: list[tuple[int, str, bool]]) -> None:
     blocks = BlockPool(16, SIZE)
