@@ -212,23 +212,28 @@ class Attempts:
         choice.endpoint.load.begin(call.selection.tokens)
 
     def _call(self, call: Call, choice: Choice, body: bytes, deadline: float) -> Awaitable[EngineAnswer]:
-        endpoint, head, request = choice.endpoint, call.head, call.request
-        if endpoint.spec.kind != "vllm":
+        endpoint, head = choice.endpoint, call.head
+        spec, renamed, public_name = endpoint.spec, choice.renamed, None
+        if spec.kind != "vllm":
             return self._call_foreign(call, choice, body, deadline)
-        name, renamed = choice.served.name, choice.renamed
-        call.weights = endpoint.spec.weights_of(name)
-        engine_name = endpoint.spec.engine_names.get(name)
-        if engine_name:
-            renamed = engine_name
+        call.weights = spec.version
+        if spec.engine_names:
+            name = choice.served.name
+            call.weights = spec.weights_of(name)
+            if engine_name := spec.engine_names.get(name):
+                renamed, public_name = engine_name, (engine_name, name)
+        there = spec.upstream_model or renamed
+        if there is not None and there != call.selection.target.name:  # which the body was prepared for
+            body = adapt_body(body, endpoint, renamed)
         return self._engines.open(
             endpoint,
             head.operation,
-            adapt_body(body, endpoint, renamed),
+            body,
             head.engine_headers,
             limit=deadline,
             timeouts=choice.timeouts,
-            public_name=(engine_name, name) if engine_name else None,
-            is_stream=request.is_streaming,
+            public_name=public_name,
+            is_stream=call.request.is_streaming,
         )
 
     async def _call_foreign(self, call: Call, choice: Choice, body: bytes, deadline: float) -> EngineAnswer:

@@ -69,16 +69,16 @@ class Closing:
                 return
             estimate_received_tokens(meter)
             self._cached.discount(call.request, meter)
-        else:
+        elif (rates := meter.served.rates).cached != rates.input:
             self._cached.note(call.request, meter)
-        self._settle(call, meter.record(status, now, http_status=http_status, error=code))
+        record = meter.record(status, now, http_status=http_status, error=code)
+        if call.lookup is not None:
+            call.lookup.end(record)
+        self._commit(call, record)
 
-    def finish_whole(self, call: Call, *, is_large: bool) -> Callable[[], None] | None:
-        """End a call with a whole answer. Of a large one the endpoint's place is free at once; it is settled, which
-        frees its key's slot, when the returned function is called. Further calls have no effect."""
-        if not is_large:
-            self.finish(call, "ok", None)
-            return None
+    def finish_large(self, call: Call) -> Callable[[], None]:
+        """End a call with a large whole answer. The endpoint's place is free at once; it is settled, which frees its
+        key's slot, when the returned function is called. Further calls have no effect."""
         now = time.time()
         self._attempts.end(call, None, now)
         record = None

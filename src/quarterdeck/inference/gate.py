@@ -94,12 +94,13 @@ class Gate:
         *,
         lookup: Lookup | None,
         gateway: GatewayConfig,
-        count_prompt: Callable[[], Awaitable[int | None]],
+        body: bytes,
+        count_prompt: Callable[[InferenceRequest, ServedModel, bytes], Awaitable[int | None]],
     ) -> Admitted:
         """Reserve `reserved` in the key's scopes, or find the cached answer. Raises APIError where it is refused.
 
-        `count_prompt` has the model's tokenizer count the prompt. It is called where the budget has no room for the
-        upper bound, but may have for the exact count.
+        `count_prompt` has the model's tokenizer count the prompt of `body`, which the engine is sent. It is called
+        where the budget has no room for the upper bound, but may have for the exact count.
         """
         if not self._settlement.can_record:
             self.refused["records", "org"] += 1
@@ -129,7 +130,7 @@ class Gate:
                     if smaller is None and may_count and fits_at_best(reserved, admitted.money_left, served.rates):
                         may_count = False
                         async with self._counting:
-                            prompt = await count_prompt()
+                            prompt = await count_prompt(request, served, body)
                         if prompt is not None:
                             reserved = with_prompt(reserved, prompt)
                             smaller = fit(reserved, admitted.money_left, served.rates)

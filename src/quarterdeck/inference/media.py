@@ -64,9 +64,10 @@ def check_media(request: InferenceRequest, domains: Collection[str]) -> None:
     """Raises BadRequestError for a part that may not be sent, and for a URL whose host is not in `domains`."""
     parsed = request.parsed
     if isinstance(parsed, _WITH_MESSAGES):
-        for index, message in enumerate(parsed.messages or ()):
-            if isinstance(message.content, list):
-                _check_parts(message.content, f"messages[{index}].content", domains)
+        if request.has_parts:
+            for index, message in enumerate(parsed.messages or ()):
+                if isinstance(message.content, list):
+                    _check_parts(message.content, f"messages[{index}].content", domains)
         return
     for name in CONTENT_MEMBERS.get(request.operation, ()):
         raw = request.members.get(name)

@@ -152,7 +152,8 @@ class Pipeline:
             reserved,
             lookup=lookup,
             gateway=gateway,
-            count_prompt=lambda: self._attempts.count_prompt(request, served, body),
+            body=body,
+            count_prompt=self._attempts.count_prompt,
         )
         if admitted.principal is not head.principal:
             head = msgspec.structs.replace(head, principal=admitted.principal)
@@ -212,7 +213,7 @@ class Pipeline:
             self._closing.finish(call, "error", APIError("The gateway failed.", code="internal_error"))
             raise
         call.meter.first_token = time.time()
-        if call.lookup is not None:
+        if call.weights and call.lookup is not None:
             call.lookup.check_weights(call.weights)
         if answer.stream is None:
             return self._whole_reply(call, answer)
@@ -222,7 +223,11 @@ class Pipeline:
         call.meter.take_answer(answer.parsed, answer.body)
         if call.lookup is not None:
             call.lookup.take(answer.body, answer.content_type)
-        on_end = self._closing.finish_whole(call, is_large=len(answer.body) > LARGE_BYTES)
+        on_end = None
+        if len(answer.body) > LARGE_BYTES:
+            on_end = self._closing.finish_large(call)
+        else:
+            self._closing.finish(call, "ok", None)
         headers = ((b"content-type", answer.content_type), *call.headers)
         return Reply(200, headers, answer.body, on_end=on_end)
 
@@ -248,7 +253,8 @@ class Pipeline:
     def _weights(self, served: ServedModel) -> str:
         """What identifies a model's weights. While it is replaced its endpoints differ, and the first one counts."""
         for endpoint in self._endpoints.serving(served.name):
-            if weights := endpoint.spec.weights_of(served.name):
+            spec = endpoint.spec
+            if (spec.version or spec.engine_names) and (weights := spec.weights_of(served.name)):
                 return weights
         return ""
 

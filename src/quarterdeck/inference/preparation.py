@@ -38,6 +38,7 @@ _ARGUMENTS = frozenset(("chat_template_kwargs", "vllm_xargs", "mm_processor_kwar
 _CHECKED = OPERATOR_ONLY | _ARGUMENTS
 _MAX_SALT = 1024
 """Characters, in vLLM."""
+_BRACE = ord("{")
 
 
 def prepare_body(request: InferenceRequest, served: ServedModel, limits: Limits, *, salt: str | None = None) -> bytes:
@@ -65,8 +66,9 @@ def prepare_body(request: InferenceRequest, served: ServedModel, limits: Limits,
         changed["truncate_prompt_tokens"] = -1  # as many as the model reads
     if salt is not None and request.operation not in FREE:
         if not changed and "cache_salt" not in members:
-            at = request.body.index(b"{") + 1  # a request has a model, so another member follows
-            return b'%b"cache_salt":"%b",%b' % (request.body[:at], salt.encode(), request.body[at:])
+            body = request.body
+            # A request has a model, so another member follows.
+            return _salted(salt) + body[1 if body[0] == _BRACE else body.index(b"{") + 1 :]
         changed["cache_salt"] = salt
     return requests.with_members(members, changed) if changed else request.body
 
@@ -88,6 +90,12 @@ def cache_salt(request: InferenceRequest, org: str, *, is_isolated: bool) -> str
             code="invalid_value",
         )
     return _salt_of(org, given)
+
+
+@lru_cache(maxsize=4096)
+def _salted(salt: str) -> bytes:
+    """The beginning of a body with this salt."""
+    return b'{"cache_salt":"%b",' % salt.encode()
 
 
 @lru_cache(maxsize=4096)

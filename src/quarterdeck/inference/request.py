@@ -11,7 +11,7 @@ import msgspec
 from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.call import Operation
 from quarterdeck.protocol import requests
-from quarterdeck.protocol.absent import has_absent, without_absent
+from quarterdeck.protocol.absent import NULL, has_absent, without_absent
 from quarterdeck.protocol.requests import AnyRequest, GenerationRequest
 from quarterdeck.protocol.stream_usage import includes_usage
 
@@ -25,6 +25,9 @@ TYPES: dict[Operation, type[AnyRequest]] = {
 }
 
 
+_WITH_MESSAGES = (requests.ChatCompletionRequest, requests.TokenizeRequest)
+
+
 class InferenceRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A decoded request, as the client sent it or as it was rewritten since."""
 
@@ -36,6 +39,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
     """All members of the body, as raw JSON."""
     is_streaming: bool
     """The client asked for a stream."""
+    has_parts: bool
+    """A message's content is a list: it may have pictures, audio and files."""
 
     @property
     def shows_usage(self) -> bool:
@@ -60,7 +65,10 @@ def decode(operation: Operation, body: bytes) -> InferenceRequest:
         if cleaned is None:
             raise
         return cleaned
-    return _without_absent(operation, request.members) or request if has_absent(request.members) else request
+    members = request.members
+    if NULL in members.values() or "tools" in members or "functions" in members:
+        return _without_absent(operation, members) or request if has_absent(members) else request
+    return request
 
 
 def _without_absent(operation: Operation, members: dict[str, msgspec.Raw]) -> InferenceRequest | None:
@@ -78,4 +86,10 @@ def _request(operation: Operation, body: bytes, members: dict[str, msgspec.Raw] 
     if members is None:
         members = requests.members(body)
     is_streaming = isinstance(parsed, GenerationRequest) and bool(parsed.stream)
-    return InferenceRequest(operation, body, parsed, members, is_streaming)
+    has_parts = False
+    if isinstance(parsed, _WITH_MESSAGES):
+        for message in parsed.messages or ():
+            if type(message.content) is list:
+                has_parts = True
+                break
+    return InferenceRequest(operation, body, parsed, members, is_streaming, has_parts)

@@ -44,16 +44,25 @@ class BatchedTransport:
         self.resume_reading = transport.resume_reading
 
     def write(self, data: bytes) -> None:
-        if len(data) > self.MAX_BYTES:  # without a copy
-            self.flush()
-            if not self.is_closing():
-                self._transport.write(data)
+        pieces = self._pieces
+        self._size = size = self._size + len(data)
+        if size > self.MAX_BYTES:
+            self._write_large(data)
             return
-        waits = bool(self._pieces) or self._writes.add(self)
-        self._pieces.append(data)
-        self._size += len(data)
-        if not waits or self._size > self.MAX_BYTES:
+        waits = pieces or self._writes.add(self)
+        pieces.append(data)
+        if not waits:
             self.flush()
+
+    def _write_large(self, data: bytes) -> None:
+        """Send at once; what is large by itself, without a copy."""
+        if len(data) <= self.MAX_BYTES:
+            self._pieces.append(data)
+            self.flush()
+            return
+        self.flush()
+        if not self.is_closing():
+            self._transport.write(data)
 
     def flush(self) -> None:
         """Send what is held, now."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-_NULL = msgspec.Raw(b"null")
+NULL = msgspec.Raw(b"null")
 _WITH_TOOLS = {"tools": ("tool_choice", "parallel_tool_calls"), "functions": ("function_call",)}
 """Members that say nothing without the tools."""
 
@@ -21,12 +21,12 @@ _decode_objects = msgspec.json.Decoder(list[_Object]).decode
 
 def has_absent(members: Mapping[str, msgspec.Raw]) -> bool:
     """Whether a member of the request itself is to be dropped."""
-    return _NULL in members.values() or _is_empty(members, "tools") or _is_empty(members, "functions")
+    return NULL in members.values() or _is_empty(members, "tools") or _is_empty(members, "functions")
 
 
 def without_absent(members: Mapping[str, msgspec.Raw]) -> _Object:
     """The members that count. Others stay byte for byte. Raises msgspec.DecodeError for messages of another shape."""
-    found = {name: raw for name, raw in members.items() if raw != _NULL}
+    found = {name: raw for name, raw in members.items() if raw != NULL}
     for name, others in _WITH_TOOLS.items():
         if _is_empty(found, name):
             for each in (name, *others):
@@ -37,10 +37,10 @@ def without_absent(members: Mapping[str, msgspec.Raw]) -> _Object:
 
 
 def _message(message: _Object) -> _Object:
-    found = {name: raw for name, raw in message.items() if raw != _NULL or name == "content"}
+    found = {name: raw for name, raw in message.items() if raw != NULL or name == "content"}
     if "tool_calls" in found and b"null" in bytes(found["tool_calls"]):
         calls = _decode_objects(found["tool_calls"])
-        found["tool_calls"] = _raw([{key: raw for key, raw in call.items() if raw != _NULL} for call in calls])
+        found["tool_calls"] = _raw([{key: raw for key, raw in call.items() if raw != NULL} for call in calls])
     return found
 
 

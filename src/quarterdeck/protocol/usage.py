@@ -100,33 +100,42 @@ def parse_usage(value: object) -> Usage | None:
         return None
     prompt = value.input_tokens if value.prompt_tokens is msgspec.UNSET else value.prompt_tokens
     output = value.output_tokens if value.completion_tokens is msgspec.UNSET else value.completion_tokens
-    prompt, output = _whole(prompt), _whole(output)
+    if type(prompt) is not int or type(output) is not int:
+        prompt, output = _whole(prompt), _whole(output)
     if prompt is None or output is None or not (prompt or output):
         return None  # nothing was counted: servers that don't count say 0
     if not 0 <= prompt <= MAX_COUNT or not 0 <= output <= MAX_COUNT:
         return None
-    of_prompt = value.prompt_tokens_details or value.input_tokens_details
-    of_output = value.completion_tokens_details or value.output_tokens_details
-    cached = _detail(of_prompt, "cached_tokens") or _first(
-        value.prompt_cache_hit_tokens, value.cache_read_input_tokens, value.cached_tokens, value.num_cached_tokens
-    )
-    reasoning = _detail(of_output, "reasoning_tokens") or _count(value.reasoning_tokens)
-    written = _count(value.cache_creation_input_tokens)
-    total = _whole(value.total_tokens)
+    # Most members are absent in most answers, and this is read for each of them.
+    cached = reasoning = written = 0
+    if of_prompt := value.prompt_tokens_details or value.input_tokens_details:
+        cached = _detail(of_prompt, "cached_tokens")
+    hit, read = value.prompt_cache_hit_tokens, value.cache_read_input_tokens
+    if not cached and (hit or read or value.cached_tokens or value.num_cached_tokens):
+        cached = _first(hit, read, value.cached_tokens, value.num_cached_tokens)
+    if of_output := value.completion_tokens_details or value.output_tokens_details:
+        reasoning = _detail(of_output, "reasoning_tokens")
+    if not reasoning and value.reasoning_tokens:
+        reasoning = _count(value.reasoning_tokens)
+    if value.cache_creation_input_tokens:
+        written = _count(value.cache_creation_input_tokens)
+    total = value.total_tokens
+    if type(total) is not int:
+        total = _whole(total)
     if total is not None and 0 <= total <= MAX_COUNT:
         if (beside := total - prompt - output) > 0:
-            if value.cache_read_input_tokens is not None and beside == cached + written:
+            if read is not None and beside == cached + written:
                 prompt = total - output
             else:
                 output = total - prompt
     else:
         # Anthropic's own form has no total.
         is_beside = value.prompt_tokens is msgspec.UNSET or cached > prompt
-        if value.cache_read_input_tokens is not None and is_beside:
+        if read is not None and is_beside:
             prompt += cached + written
         if reasoning > output:
             output += reasoning
-    return Usage(prompt, min(cached, prompt), output, min(reasoning, output))
+    return Usage(prompt, cached if cached < prompt else prompt, output, reasoning if reasoning < output else output)
 
 
 def _whole(count: object) -> int | None:

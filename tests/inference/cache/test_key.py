@@ -67,7 +67,7 @@ _matters = st.fixed_dictionaries(
     {"temperature": st.just(0), "messages": st.lists(st.builds(lambda c: {"role": "user", "content": c}, st.text()))},
     optional={
         "tools": st.lists(st.dictionaries(st.text(max_size=5), _values, max_size=3), min_size=1, max_size=2),
-        "max_tokens": st.integers(0, 100),
+        "max_tokens": st.integers(1, 100),
         "top_k": st.integers(0, 3),
         "stop": st.text(max_size=3),
         "x": _values.filter(lambda value: value is not None),

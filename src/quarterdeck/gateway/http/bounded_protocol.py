@@ -60,17 +60,23 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._piece = len(data)
+        self._piece = size = len(data)
         if self._is_in_head:
-            self._head_bytes += len(data)
+            before = self._head_bytes
+            self._head_bytes = before + size
             # A piece has at most 256 KiB, so one with the end of a head and a body after it may pass once.
-            if self._head_bytes - len(data) > MAX_HEAD_BYTES:
+            if before > MAX_HEAD_BYTES:
                 self._refuse(_head_too_large())
                 return
         else:
-            self._framing += len(data)
+            self._framing += size
         self._unset_keepalive_if_required()
-        self._parse(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._parse_on(data, offer)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
         if self._framing > MAX_HEAD_BYTES:  # trailers; the answer may have been sent, so there is no error to send
             self._abort()
         elif self._is_in_head and (self._head_bytes or self._has_begun):  # most heads come whole and need no timer
@@ -81,22 +87,28 @@ class BoundedProtocol(HttpToolsProtocol):
         elif not self._is_in_head and self._head_timer is None and not self._is_answering():
             self._start_head_timer()  # a body that is dropped, because its request was answered before it arrived
 
-    def _parse(self, data: bytes) -> None:
-        pieces: list[bytes | memoryview] = [data]
+    def _parse_on(self, data: bytes, offer: httptools.HttpParserUpgrade) -> None:
+        """Parse the head again without the offer, and what follows it."""
+        pieces: list[bytes | memoryview] = self._without_offer(data, offer)
         while pieces:
             piece = pieces.pop()
             try:
                 self.parser.feed_data(piece)
-            except httptools.HttpParserUpgrade as offer:
-                self._is_offering = False
-                if self.transport.is_closing():
-                    return
-                # A memoryview: a piece may hold thousands of small requests.
-                pieces += [memoryview(piece)[offer.args[0] :], self._head_without_offer()]
-                self._replace_parser()
+            except httptools.HttpParserUpgrade as another:
+                pieces += self._without_offer(piece, another)
             except httptools.HttpParserError:
                 self.send_400_response("Invalid HTTP request received.")
                 return
+
+    def _without_offer(self, data: bytes | memoryview, offer: httptools.HttpParserUpgrade) -> list[bytes | memoryview]:
+        """What is to be parsed, the last piece first. Nothing if the connection is closing."""
+        self._is_offering = False
+        if self.transport.is_closing():
+            return []
+        # A memoryview: a piece may hold thousands of small requests.
+        pieces: list[bytes | memoryview] = [memoryview(data)[offer.args[0] :], self._head_without_offer()]
+        self._replace_parser()
+        return pieces
 
     def _set_offer_aside(self) -> None:
         """The head is complete and offers an upgrade. What the parser reports from here to HttpParserUpgrade is not

@@ -140,25 +140,21 @@ class Callers(set[Caller]):
         """
         if self.is_draining:
             raise shutting_down()
-        use = self._uses.get(key)
-        if use is None:
-            use = self._first_use(key)
-        if (requests := use.requests) >= bounds.max_in_flight_per_key:
+        use = self._uses.get(key) or self._first_use(key)
+        requests = use.requests
+        if requests >= bounds.max_in_flight_per_key:
             raise RateLimitError(
                 f"This API key has too many requests in flight: at most {bounds.max_in_flight_per_key}.", retry_after=1
             )
         large = size if size is not None and size > LARGE_BYTES else 0
-        if large and use.bytes and use.bytes + large > bounds.max_body_mb_in_flight_per_key * MIB:
-            raise RateLimitError(
-                "The request bodies in flight of this API key are too large: at most "
-                f"{bounds.max_body_mb_in_flight_per_key} MiB together.",
-                retry_after=1,
-            )
+        if large:
+            _check_size(use, large, bounds)
         if counts:
-            if self.admitted >= bounds.max_in_flight:
+            admitted = self.admitted
+            if admitted >= bounds.max_in_flight:
                 raise ServiceUnavailableError("The gateway has too many requests in flight.", code="overloaded")
             caller.counts = True
-            self.admitted += 1
+            self.admitted = admitted + 1
         caller.use = use
         use.requests = requests + 1
         if large:
@@ -231,6 +227,16 @@ class Callers(set[Caller]):
                 caller.stop("slow")
         # One sweep runs after the last request has left: on a busy gateway the next one follows at once.
         self._timer = loop.call_later(self.sweep_seconds, self._sweep) if self else None
+
+
+def _check_size(use: KeyUse, size: int, bounds: GatewayConfig) -> None:
+    """One body may have any size that its route allows, whatever the bound on several is."""
+    if use.bytes and use.bytes + size > bounds.max_body_mb_in_flight_per_key * MIB:
+        raise RateLimitError(
+            "The request bodies in flight of this API key are too large: at most "
+            f"{bounds.max_body_mb_in_flight_per_key} MiB together.",
+            retry_after=1,
+        )
 
 
 def shutting_down() -> ServiceUnavailableError:

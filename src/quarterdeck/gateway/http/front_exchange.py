@@ -22,6 +22,7 @@ from quarterdeck.gateway.http.request_head import RequestHead
 from quarterdeck.net.asgi import ClientGoneError
 
 CLOSE = (b"connection", b"close")
+_with_colon = b": ".join
 LARGE_BYTES = 64 * 1024
 """Larger answers are written apart from their heads."""
 
@@ -198,4 +199,5 @@ class FrontExchange:
             self.keep_alive = False
         elif not self.keep_alive:
             headers = (*headers, CLOSE)
-        return [STATUS_LINE[status], *[b"%b: %b\r\n" % each for each in (*self._state.default_headers, *headers)]]
+        lines = b"\r\n".join(map(_with_colon, (*self._state.default_headers, *headers)))  # without a loop of ours
+        return [STATUS_LINE[status], lines, b"\r\n"]

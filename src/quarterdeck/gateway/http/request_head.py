@@ -50,6 +50,8 @@ class RequestHead:
         self.content_encoding = b""
         self.forwarded: tuple[Header, ...] = ()
         """Headers that an engine may see."""
+        if forward:
+            self.forwarded = tuple([header for header in headers if header[0] in forward])
         for name, value in headers:
             if name in _READ:
                 if name == b"authorization":
@@ -64,8 +66,6 @@ class RequestHead:
                     self.content_encoding = value
                 else:
                     self.authorization = one_of(self.authorization, b"Bearer " + value)
-            if name in forward:
-                self.forwarded += ((name, value),)
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that name."""

@@ -181,14 +181,11 @@ class RequestLifecycle:
                 await body.refuse()
         else:
             caller.deadline = monotonic() + seconds
-            if length is None or length > LARGE_BYTES:
-                exchange.count = lambda size: self._callers.arrive(caller, size, gateway)
-            body = await exchange.read(limit)
-            caller.deadline = 0.0
-            if head.content_encoding:
-                body = await content_coding.decoded(body, head.content_encoding, limit)
-            if len(body) > LARGE_BYTES:
-                self._callers.hold(caller, len(body), gateway)
+            if length is None or length > LARGE_BYTES or head.content_encoding:
+                body = await self._read_large(head, exchange, caller, limit, gateway)
+            else:
+                body = await exchange.read(limit)
+                caller.deadline = 0.0
         reply = await route.handler(head, body)
         if is_streamed:
             exchange.watch()
@@ -233,6 +230,20 @@ class RequestLifecycle:
         caller.is_settled = True
         caller.deadline = monotonic() + write_seconds
         await exchange.end()
+
+    async def _read_large(
+        self, head: RequestHead, exchange: Exchange, caller: Caller, limit: int, gateway: GatewayConfig
+    ) -> bytes:
+        """Read a body that may be large: it is counted as it arrives."""
+        if head.content_length is None or head.content_length > LARGE_BYTES:
+            exchange.count = lambda size: self._callers.arrive(caller, size, gateway)
+        body = await exchange.read(limit)
+        caller.deadline = 0.0
+        if head.content_encoding:
+            body = await content_coding.decoded(body, head.content_encoding, limit)
+        if len(body) > LARGE_BYTES:
+            self._callers.hold(caller, len(body), gateway)
+        return body
 
     async def _refuse(self, error: APIError, exchange: Exchange, caller: Caller, record: AccessRecord) -> None:
         """Send an error: as a response, or as the last event of a stream that has begun.

@@ -29,7 +29,9 @@ def routes(pipeline: Pipeline) -> list[Route]:
 def _route(pipeline: Pipeline, operation: Operation) -> Route:
     # Not a coroutine function: the pipeline's own coroutine is awaited directly.
     def call(head: RequestHead, body: bytes) -> Awaitable[Reply]:
-        return pipeline.call(_head(head, operation), body)
+        return pipeline.call(
+            Head(head.request_id, operation, head.principal, head.started, head.forwarded, head.cache_control), body
+        )
 
     return Route.buffered(operation.path, call, takes_media=operation is Operation.CHAT)
 

@@ -12,8 +12,8 @@ class EndpointRegistry:
 
     def __init__(self, sources: Sequence[EndpointSource]) -> None:
         self._sources = sources
-        self._parts: list[Index] = []
-        """The sources' indexes that `_index` was built from."""
+        self._parts: list[tuple[EndpointSource, Index | None]] = [(source, None) for source in sources]
+        """The sources with their indexes that `_index` was built from."""
         self._index: Index = {}
 
     def all(self) -> Sequence[Endpoint]:
@@ -22,16 +22,19 @@ class EndpointRegistry:
 
     def serving(self, name: str) -> Sequence[Endpoint]:
         """The endpoints that are ready for a model or an adapter. The same object as long as the set is the same."""
-        sources, parts = self._sources, self._parts
-        at = 0
-        for source in sources:
-            if at == len(parts) or source.index is not parts[at]:
+        parts = self._parts
+        if len(parts) != len(self._sources):
+            self._join()
+        for source, index in parts:
+            if source.index is not index:
+                self._join()
                 break
-            at += 1
-        if at != len(sources) or at != len(parts):
-            self._parts = [source.index for source in sources]
-            self._index = joined(self._parts, self._index)
         return self._index.get(name, ())
+
+    def _join(self) -> None:
+        indexes = [source.index for source in self._sources]
+        self._parts = list(zip(self._sources, indexes, strict=True))
+        self._index = joined(indexes, self._index)
 
     async def run(self) -> None:
         """Follow all sources until cancelled."""

@@ -94,7 +94,11 @@ class EngineClient:
             raise error_of_failure(error) from error
         stream = None
         try:
-            status, source, received = connection.status, self._source_of(connection), b""
+            status, received = connection.status, b""
+            source: HttpConnection | Decoded = connection
+            encoding = connection.header(b"content-encoding") or connection.header(b"Content-Encoding")
+            if encoding is not None and encoding != b"identity":
+                source = Decoded(connection, encoding)
             is_ok = 200 <= status < 300
             media_type = connection.header(b"content-type", b"").lower()
             if is_ok and not media_type.startswith(JSON):
@@ -111,7 +115,9 @@ class EngineClient:
                         raise with_engine_status(EngineError("The engine answered with a stream."), 200)
                     return EngineAnswer(EVENTS, stream=stream)
             if is_ok and connection.done and source is connection:
-                body = received + (connection.take() or b"")
+                body = connection.take() or b""
+                if received:
+                    body = received + body
             else:
                 body = received + await source.read_all(MAX_BODY_BYTES)
             if not is_ok:
@@ -136,12 +142,6 @@ class EngineClient:
         finally:
             if stream is None:
                 self._client.release(address.origin, connection)
-
-    @staticmethod
-    def _source_of(connection: HttpConnection) -> HttpConnection | Decoded:
-        """What the response's body is read from."""
-        encoding = connection.header(b"content-encoding") or connection.header(b"Content-Encoding")
-        return connection if encoding is None or encoding == b"identity" else Decoded(connection, encoding)
 
     def _stream(
         self,

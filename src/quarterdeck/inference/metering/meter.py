@@ -111,9 +111,17 @@ class Meter(msgspec.Struct, eq=False):
         record = self.templates.get(head.principal, self.served, head.operation).record()
         record.id, record.started, record.ended = head.request_id, head.started, now
         record.first_token, record.status, record.http_status = self.first_token, status, http_status
-        record.error_code = error
-        record.finish_reason, record.response_id = _shortened(self.finish_reason), _shortened(self.response_id)
-        record.route, record.resumed, record.attempts = self.route, self.resumed, tuple(self.attempts)
+        if error is not None:
+            record.error_code = error
+        if self.finish_reason is not None:
+            record.finish_reason = self.finish_reason[:MAX_TEXT]
+        if self.response_id is not None:
+            record.response_id = self.response_id[:MAX_TEXT]
+        if self.route:
+            record.route = self.route
+        if self.resumed:
+            record.resumed = self.resumed
+        record.attempts = tuple(self.attempts)
         usage = self.usage or seen
         if usage is not None:
             record.input_tokens, record.cached_tokens = usage.input, usage.cached
@@ -127,9 +135,9 @@ class Meter(msgspec.Struct, eq=False):
                 seconds = min(seconds, most * shared_by)  # a budget was charged no more
             record.cost = cost(usage or NO_TOKENS, self.served.rates, engine_seconds=seconds, shared_by=shared_by)
         if user := request.safety_identifier or request.user:
-            record.user = _shortened(user)
+            record.user = user[:MAX_TEXT]
         if request.metadata:
-            record.session = _shortened(_session(request.metadata))
+            record.session = _session(request.metadata)
         if isinstance(request, GenerationRequest):
             record.stream, record.max_tokens = bool(request.stream), _max_tokens(request)
             record.temperature, record.top_p, record.seed = request.temperature, request.top_p, request.seed
@@ -140,13 +148,9 @@ def error_code(error: APIError) -> str:
     return error.code or error.type
 
 
-def _shortened(text: str | None) -> str | None:
-    return text if text is None or len(text) <= MAX_TEXT else text[:MAX_TEXT]
-
-
 def _session(metadata: dict[str, Any]) -> str | None:
     value = metadata.get("session_id")
-    return value if isinstance(value, str) else None
+    return value[:MAX_TEXT] if isinstance(value, str) else None
 
 
 def _max_tokens(request: GenerationRequest) -> int | None:
