@@ -38,7 +38,6 @@ _ARGUMENTS = frozenset(("chat_template_kwargs", "vllm_xargs", "mm_processor_kwar
 _CHECKED = OPERATOR_ONLY | _ARGUMENTS
 _MAX_SALT = 1024
 """Characters, in vLLM."""
-_BRACE = ord("{")
 
 
 def prepare_body(request: InferenceRequest, served: ServedModel, limits: Limits, *, salt: str | None = None) -> bytes:
@@ -68,7 +67,8 @@ def prepare_body(request: InferenceRequest, served: ServedModel, limits: Limits,
         if not changed and "cache_salt" not in members:
             body = request.body
             # A request has a model, so another member follows.
-            return _salted(salt) + body[1 if body[0] == _BRACE else body.index(b"{") + 1 :]
+            before, _, rest = body.partition(b"{")
+            return before + _salted(salt) + rest
         changed["cache_salt"] = salt
     return requests.with_members(members, changed) if changed else request.body
 
