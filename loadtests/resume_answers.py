@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
-from resume import TASKS
+from resume import TASKS  # type: ignore[import-not-found]  # beside it: this is a script
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 TOKENS = 64

@@ -35,7 +35,8 @@ class Stream(asyncio.Protocol):
         self.transport = transport
 
     def ask(self, request: bytes, due: float) -> asyncio.Future[None]:
-        self.due, self.rest, self.times = due, b"", []
+        self.due, self.rest = due, b""
+        self.times: list[float] = []
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.transport.write(request)  # type: ignore[attr-defined]
         return self.done
@@ -177,7 +178,7 @@ def main() -> int:
         port = int(engine.stdout.readline().rsplit(":", 1)[1])
         rounds: list[dict[str, dict[str, float]]] = []
         for number in range(options.rounds):
-            found = {}
+            found: dict[str, dict[str, float]] = {}
             for who in ("witness", "locust") if number % 2 else ("locust", "witness"):
                 if who == "locust":
                     found[who] = locust(port, options.rate, options.seconds, options.tokens)

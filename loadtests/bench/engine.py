@@ -130,7 +130,15 @@ def bare(folder: Path, *, pinned: bool) -> Iterator[Arm]:
     (engine,) = (m.engine for m in load_config(folder / "quarterdeck.yaml").models)
     assert engine is not None
     profile = make_profile(engine, read_machine(), thread_binding="0" if pinned else "0-1")
-    argv = [ENGINE_PYTHON, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port)]
+    argv: list[str | Path] = [
+        ENGINE_PYTHON,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     argv += ["--model", Environment.read().cache / "models" / MODEL, "--served-model-name", MODEL]
     for name, value in profile.engine_kwargs.items():
         flag = "--" + name.replace("_", "-")

@@ -49,3 +49,9 @@ def test_an_engine_is_ready_with_all_of_its_endpoints() -> None:
     ready, starting = {"state": "ready"}, {"state": "starting"}
     assert readiness.engine_state(HealthResponse(200, {"endpoints": [ready, ready]})) == "ready"
     assert readiness.engine_state(HealthResponse(200, {"endpoints": [ready, starting]})) == "1 of 2 endpoints ready"
+
+
+def test_a_worker_whose_job_fails_is_degraded() -> None:
+    response = HealthResponse(200, {"ready": True, "parts": {"redis": "ok", "database": "ok", "traces": "HTTP 401"}})
+    assert readiness.worker_state(response) == "degraded"
+    assert readiness.worker_problems(response) == {"traces": "HTTP 401"}

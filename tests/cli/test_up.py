@@ -168,6 +168,29 @@ def test_a_port_that_is_taken_is_said_before_anything_starts(tmp_path_factory: p
     assert f"127.0.0.1:{port} is already in use" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("QUARTERDECK_REDIS_URL", "redis://:a/b@h"), ("QUARTERDECK_DATABASE_URL", "postgresql://u:a/b@h/d")],
+)
+def test_a_malformed_address_is_refused_before_anything_starts(
+    tmp_path_factory: pytest.TempPathFactory, name: str, value: str
+) -> None:
+    environ = fresh(tmp_path_factory) | {name: value}
+    done = say(environ, "up", "--engine", "sim")
+    assert done.returncode == 1
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert done.stderr.startswith(f"Error: {name}: ")
+    assert list(folder(environ).iterdir()) == []
+
+
+def test_a_state_folder_may_have_a_space_in_its_name(tmp_path_factory: pytest.TempPathFactory) -> None:
+    environ = fresh(tmp_path_factory)
+    state = Path(environ["QUARTERDECK_STATE"]) / "a ü"
+    with up(environ | {"QUARTERDECK_STATE": str(state)}) as program:
+        program.until("Press Ctrl-C to stop")
+        assert any("on a unix socket" in line for line in program.lines)
+
+
 def test_a_wrong_config_is_refused_with_its_line(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
     config = tmp_path / "quarterdeck.yaml"
     config.write_text("models:\n  - name: m\n    enginee: {}\n", encoding="utf-8")

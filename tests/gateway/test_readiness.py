@@ -7,7 +7,7 @@ from tests.gateway.fakes import FakeDatabase, FakeEndpoints, FakeRedis, config, 
 
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.inference.routing.directory import Directory
-from quarterdeck.net.redis import RedisUnavailableError
+from quarterdeck.net.redis import RedisRefusesError, RedisUnavailableError
 from quarterdeck.settings.live import Live
 
 ONE = "models: [{name: chat, engine: {source: ./chat}}]"
@@ -66,6 +66,24 @@ async def test_redis_and_the_database_must_have_answered_once() -> None:
     assert await bench.status() == (True, "degraded")
     report = await bench.subject.report()
     assert (report.parts["redis"], report.parts["database"]) == ("away", "away")
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (RedisUnavailableError("WRONGPASS … at 10.0.0.7", "WRONGPASS"), "away (WRONGPASS)"),
+        (RedisRefusesError("OOM command not allowed", "OOM"), "refuses commands (OOM)"),
+    ],
+    ids=str,
+)
+async def test_why_redis_does_not_serve_is_one_word(error: RedisUnavailableError, state: str) -> None:
+    """The route needs no key: an error may name addresses and users."""
+    bench = Bench()
+    await bench.status()
+    bench.redis.error = error
+    bench.now += 2
+    report = await bench.subject.report()
+    assert (report.is_ready, report.status, report.parts["redis"]) == (True, "degraded", state)
 
 
 async def test_redis_is_needed_where_the_file_says_deny() -> None:

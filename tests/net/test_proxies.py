@@ -154,3 +154,11 @@ async def test_a_proxy_that_is_away_or_misnamed_is_named_as_the_cause() -> None:
         assert words in str(error)
         assert not error.sent
         await client.close()
+
+
+def test_a_variable_that_names_no_usable_proxy_is_a_line_for_the_log() -> None:
+    (text,) = Proxies({"ALL_PROXY": "socks5h://me:secret@p:1080"}).problems()
+    assert text.startswith("ALL_PROXY names a socks5h proxy; only http and https are supported")
+    assert "secret" not in text
+    assert Proxies({"HTTPS_PROXY": "http://p:3128", "http_proxy": "p"}).problems() == []
+    assert Proxies({}).problems() == []

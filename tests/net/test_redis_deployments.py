@@ -19,7 +19,7 @@ from tests.redis_deployments import (
 )
 from tests.servers import wait_until
 
-from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError, Script, is_to_be_resent
+from quarterdeck.net.redis import Redis, RedisError, RedisRefusesError, RedisUnavailableError, Script, is_to_be_resent
 from quarterdeck.net.redis_address import RedisAddress, RedisServer
 from quarterdeck.net.redis_cluster import hash_slot, tag_of, tag_of_command
 from quarterdeck.net.redis_pubsub import Subscription
@@ -113,7 +113,9 @@ async def test_a_server_without_memory_is_there(pair: tuple[TCPRedis, TCPRedis],
     ask(pair[0].port, "CONFIG", "SET", "maxmemory", "1")
     with pytest.raises(RedisError, match="OOM"):
         await client.call("SET", "n", 1)
-    await client.probe()
+    with pytest.raises(RedisRefusesError) as refused:
+        await client.probe()
+    assert refused.value.code == "OOM"
     assert await client.call("GET", "n") is None
 
 

@@ -88,3 +88,16 @@ async def test_a_password_is_said_before_anything_else(own_redis_server: RedisSe
     for listener in (right, wrong):
         await listener.close()
     await client.close()
+
+
+async def test_a_user_who_may_not_subscribe_is_logged_with_the_reason(
+    redis_url: str, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    await redis.call("ACL", "SETUSER", "deaf", "on", ">pw", "~*", "resetchannels", "+@all")
+    listener = Listener(redis_url.replace("unix://", "unix://deaf:pw@"))
+    try:
+        assert await listener.next() is False
+        assert "cannot subscribe to news: NOPERM" in caplog.text
+    finally:
+        await listener.close()
+        await redis.call("ACL", "DELUSER", "deaf")

@@ -68,7 +68,7 @@ def test_opentelemetrys_own_variables_are_read_by_its_rules() -> None:
     assert Environment.read(general).otlp_endpoint == "http://sink:4318/v1/traces"
     traces = general | {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://sink/traces"}
     assert Environment.read(traces).otlp_endpoint == "http://sink/traces"
-    headers = {"OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Basic%20YTpi, x-a = 1=2 ,, broken"}
+    headers = {"OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Basic%20YTpi, x-a = 1=2 ,, "}
     assert Environment.read(headers).otlp_headers == {"authorization": "Basic YTpi", "x-a": "1=2"}
 
 
@@ -119,3 +119,40 @@ def test_no_secret_is_shown() -> None:
     environment = Environment.read({"OTEL_EXPORTER_OTLP_HEADERS": "authorization=canary", "CHAT_KEY": "canary"})
     assert "canary" not in repr(environment)
     assert environment.variables["CHAT_KEY"] == "canary"
+
+
+@pytest.mark.parametrize("url", ["collector:4317", "localhost", "grpc://collector:4317", "http://h:port", "http://"])
+def test_traces_that_can_be_sent_nowhere_end_no_process(url: str) -> None:
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        environment = Environment.read({name: url})
+        assert environment.otlp_endpoint is None
+        assert environment.ignored == (
+            f"{name} is ignored and no traces are sent: it must be an http:// or https:// URL",
+        )
+
+
+@pytest.mark.parametrize("pair", ["authorization=Basic%0Acanary", "canary", "a b=canary", "x=canary\u20ac", "=canary"])
+def test_a_pair_that_is_no_header_is_ignored_and_not_shown(pair: str) -> None:
+    environment = Environment.read({"OTEL_EXPORTER_OTLP_HEADERS": f"x-a=1,{pair}"})
+    assert environment.otlp_headers == {"x-a": "1"}
+    (text,) = environment.ignored
+    assert "pair 2 is ignored" in text
+    assert "canary" not in text
+
+
+def test_white_space_around_a_value_is_no_part_of_it(home: Path) -> None:
+    """A Secret made of a file ends with a new line."""
+    told = {
+        "QUARTERDECK_REDIS_URL": "redis://r:1\n",
+        "QUARTERDECK_DATABASE_URL": " postgresql://p/q\n",
+        "QUARTERDECK_ENGINE_URL": " ",
+        "QUARTERDECK_HOST": "\t",
+        "QUARTERDECK_PORT": " 8001 ",
+        "QUARTERDECK_LOG_LEVEL": "debug\n",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://sink:4318\n",
+        "OTEL_SDK_DISABLED": " False ",
+    }
+    read = Environment.read(told)
+    assert (read.redis_url, read.database_url, read.engine_url) == ("redis://r:1", "postgresql://p/q", None)
+    assert (read.host, read.port, read.log_level) == ("127.0.0.1", 8001, "DEBUG")
+    assert read.otlp_endpoint == "http://sink:4318/v1/traces"

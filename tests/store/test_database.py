@@ -345,3 +345,68 @@ async def test_connections_to_a_former_primary_are_left(postgres_url: str) -> No
     async with database.begin() as connection:
         await connection.execute(insert)
     await database.close()
+
+
+async def test_a_role_that_lost_its_rights_is_an_outage_and_no_mistake_of_ours(postgres_url: str) -> None:
+    """A key that cannot be looked up is 503, as while the database is away."""
+    database = Database(postgres_url, pool_size=1)
+    await database.migrate()
+    async with database.begin() as connection:
+        await connection.execute(text("CREATE ROLE poor"))
+    try:
+        with pytest.raises(DatabaseUnavailableError, match="permission denied"):
+            async with database.begin() as connection:
+                await connection.execute(text("SET LOCAL ROLE poor"))
+                await connection.execute(text("SELECT * FROM api_keys"))
+    finally:
+        async with database.begin() as connection:
+            await connection.execute(text("DROP ROLE poor"))
+        await database.close()
+
+
+@pytest.mark.parametrize("setting", ["idle_in_transaction_session_timeout", "search_path"])
+async def test_what_the_server_ends_or_hides_is_an_outage(postgres_url: str, setting: str) -> None:
+    database = Database(postgres_url, pool_size=1)
+    value = {"search_path": "nowhere", "idle_in_transaction_session_timeout": "1ms"}[setting]
+    with pytest.raises(DatabaseUnavailableError):
+        async with database.begin() as connection:
+            await connection.execute(text(f"SET LOCAL {setting} = '{value}'"))
+            if setting == "search_path":
+                await connection.execute(text("CREATE TABLE t (id int)"))
+            while True:
+                await connection.execute(text("SELECT 1"))
+                await asyncio.sleep(0.05)
+    await database.close()
+
+
+async def test_a_read_only_database_is_reported(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    states: list[bool] = []
+    database = Database(postgres_url, pool_size=1, on_state=states.append)
+    async with database.connect() as connection:
+        await connection.execute(text("SET SESSION default_transaction_read_only = on"))
+        await connection.commit()
+    with pytest.raises(DatabaseUnavailableError, match="read-only"):
+        await database.ping()
+    assert states == [False]
+    assert [record.message for record in caplog.records] == ["the database is not available: it is read-only"]
+    await database.ping()
+    assert states == [False, True]
+    await database.close()
+
+
+async def test_a_migration_is_not_bound_by_the_roles_time_outs(postgres_url: str) -> None:
+    """It waits for another process' migration, and may change a large table."""
+    name = make_url(postgres_url).database
+    holder, database = Database(postgres_url, pool_size=1), Database(postgres_url)
+    async with holder.begin() as connection:
+        for setting in ("statement_timeout", "lock_timeout"):
+            await connection.execute(text(f'ALTER DATABASE "{name}" SET {setting} = 200'))
+    async with holder.begin() as connection:
+        lock = text("SELECT pg_advisory_xact_lock(:key)")
+        await connection.execute(lock, {"key": database_module._MIGRATION_LOCK})
+        migrating = asyncio.create_task(database.migrate())
+        done, _ = await asyncio.wait([migrating], timeout=1)
+        assert not done
+    await migrating
+    for each in (holder, database):
+        await each.close()

@@ -158,10 +158,8 @@ async def test_started_before_redis_and_database_it_waits_for_both(
     record = a_record()
     await append(redis, record)
     await until_empty(redis)
-    assert await asyncio.to_thread(get, port, "/readyz") == (
-        200,
-        '{"ready":true,"parts":{"redis":"ok","database":"ok"}}',
-    )
+    whole = (200, '{"ready":true,"parts":{"redis":"ok","database":"ok"}}')
+    await asyncio.to_thread(wait_until, lambda: get(port, "/readyz") == whole)
     assert await asyncio.to_thread(worker.terminate) == 0
     database = Database(postgres_url)
     assert (await Ledger(database).retrieve(record.id, org="default")) == record

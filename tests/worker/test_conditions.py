@@ -16,6 +16,7 @@ def test_an_outage_is_two_lines_however_long(caplog: pytest.LogCaptureFixture) -
     for i in range(100):
         condition.failed(f"no answer {i}")
     assert states == [True, False]
+    assert condition.reason == "no answer 99"
     for _ in range(100):
         condition.ok()
     assert [record.message for record in caplog.records] == [
@@ -23,6 +24,7 @@ def test_an_outage_is_two_lines_however_long(caplog: pytest.LogCaptureFixture) -
         "the database: recovered",
     ]
     assert states == [True, False, True]
+    assert condition.reason == ""
 
 
 def test_an_unexpected_error_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:

@@ -39,6 +39,23 @@ async def test_a_failed_part_is_named_and_liveness_is_unaffected() -> None:
     assert (answer.status_code, answer.json()["parts"]) == (503, {"redis": "ok", "database": "refused"})
 
 
+async def test_a_job_that_fails_is_named_and_has_no_effect_on_readiness() -> None:
+    reasons = {"traces": "HTTP 401 wrong key", "ledger": ""}
+    optional = {name: (lambda name=name: reasons[name]) for name in reasons}  # type: ignore[misc]
+
+    async def refresh() -> None:
+        return None
+
+    for check, expected in (
+        (fine, (200, {"ready": True, "parts": {"redis": "ok", "traces": "HTTP 401 wrong key"}})),
+        (broken, (503, {"ready": False, "parts": {"redis": "refused"}})),
+    ):
+        app = StatusApp({"redis": check}, refresh, lambda: b"", optional=optional)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
+            answer = await client.get("/readyz")
+        assert (answer.status_code, answer.json()) == expected
+
+
 async def test_metrics_are_refreshed_before_they_are_rendered() -> None:
     async with client_of() as client:
         answer = await client.get("/metrics")

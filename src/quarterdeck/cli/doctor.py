@@ -17,6 +17,7 @@ import click
 from quarterdeck.cli import process_plan, redis_server, state
 from quarterdeck.cli.up import interpreters
 from quarterdeck.net.descriptors import FEW, MOST, DescriptorLimit
+from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis_address import RedisAddress
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError, load
@@ -244,11 +245,12 @@ def check_all(environment: Environment) -> list[Finding]:
         models(environment),
         *endpoints(environment),
     ]
+    warnings = (*environment.ignored, *Proxies(environment.variables).problems())
+    findings += [Finding("note", text) for text in warnings]
     if state.is_locked(environment.state):
         return [*findings, Finding("ok", "the platform is running and uses its ports")]
     return [
         *findings,
-        *(Finding("note", text) for text in environment.ignored),
         port("QUARTERDECK_PORT", environment.host, environment.port),
         port("QUARTERDECK_WORKER_PORT", environment.host, environment.worker_port),
         port("QUARTERDECK_ENGINE_PORT", "127.0.0.1", environment.engine_port),

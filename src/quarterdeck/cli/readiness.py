@@ -27,8 +27,9 @@ def gateway_problems(response: HealthResponse) -> dict[str, str]:
 
 
 def worker_state(response: HealthResponse) -> str:
+    """ready, degraded (it is ready, but one of its jobs fails), not ready."""
     if response.status == 200:
-        return READY
+        return "degraded" if worker_problems(response) else READY
     return "not ready" if response.status == 503 else _plain_state(response)
 
 

@@ -19,10 +19,13 @@ from quarterdeck.cli.managed_process import StartError
 from quarterdeck.cli.process_plan import EngineKind, Interpreters, ProcessPlan, ProcessSpec
 from quarterdeck.cli.supervisor import Platform, Preparation, Supervisor
 from quarterdeck.cli.terminal import Terminal
+from quarterdeck.net.redis_address import RedisAddress
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import load
 from quarterdeck.settings.packaged import config_path
+from quarterdeck.store.postgres_url import SCHEMES as POSTGRES_SCHEMES
+from quarterdeck.store.postgres_url import read_postgres_url
 
 REFUSALS = (ValueError, StartError, state.StateError, redis_server.RedisServerError, credentials.CredentialsError)
 """Errors reported as one line. (ConfigError is a ValueError.)"""
@@ -71,6 +74,7 @@ def command(engine: str, config: Path | None, port: int | None) -> None:
 def _up(environment: Environment, kind: EngineKind, terminal: Terminal) -> int:
     file = config_path(environment)
     config = load(file)
+    _check_urls(environment)
     pythons = interpreters(environment)
     if kind == "vllm" and any(m.engine for m in config.models) and not pythons.engine.exists():
         raise StartError(f"no engine environment at {pythons.engine}: run `make setup`, or use --engine sim")
@@ -142,12 +146,26 @@ def interpreters(environment: Environment) -> Interpreters:
 
 def _redis_argv(environment: Environment, terminal: Terminal) -> tuple[str, ...] | None:
     folder = environment.state / "redis"
-    if environment.redis_url != f"unix://{folder}/redis.sock":
+    if RedisAddress.parse(environment.redis_url).servers[0].path != f"{folder}/redis.sock":
         terminal.step("redis", "external (QUARTERDECK_REDIS_URL)")
         return None
     server = redis_server.find(redis_server.wheel_binary())
     terminal.step("redis", f"{server.path} {server.version}, on a unix socket")
     return redis_server.arguments(server.path, folder)
+
+
+def _check_urls(environment: Environment) -> None:
+    """Refuse a malformed address before anything starts: an engine takes minutes. Raises StartError."""
+    url = environment.database_url
+    try:
+        RedisAddress.parse(environment.redis_url)
+    except ValueError as error:
+        raise StartError(f"QUARTERDECK_REDIS_URL: {error}") from None
+    try:
+        if url.partition("://")[0] in POSTGRES_SCHEMES:
+            read_postgres_url(url)
+    except ValueError as error:
+        raise StartError(f"QUARTERDECK_DATABASE_URL: {error}") from None
 
 
 def _check_ports(environment: Environment, planned: ProcessPlan) -> None:

@@ -12,6 +12,7 @@ import uvloop
 
 from quarterdeck.gateway.composition import compose
 from quarterdeck.net.descriptors import log_limit, raise_limit
+from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.sockets import listen
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError
@@ -37,7 +38,7 @@ def main() -> int:
     configure(environment.log_level, "quarterdeck-gateway")
     descriptors = raise_limit()
     log_limit(descriptors)
-    for text in environment.ignored:
+    for text in (*environment.ignored, *Proxies(environment.variables).problems()):
         log.warning("%s", text)
 
     async def run() -> int:

@@ -192,11 +192,16 @@ def _redis(environment: Environment, config: Live[Config], connectivity: Connect
 
 def _settlement(redis: Redis, spool: Spool, config: Live[Config], metrics: GatewayMetrics) -> Settlement:
     """The settlement. Its lease follows the configuration."""
+
+    def on_spooled(count: int) -> None:
+        metrics.spooled.add((), count)
+        metrics.spool_waiting.set(metrics.spool_waiting.values.get((), 0) + count)  # until the next count
+
     settlement = Settlement(
         redis,
         spool,
         lease_seconds=config.current.gateway.reservation_lease_seconds,
-        on_spooled=lambda count: metrics.spooled.add((), count),
+        on_spooled=on_spooled,
     )
     config.subscribe(lambda new: settlement.set_lease(new.gateway.reservation_lease_seconds))
     return settlement

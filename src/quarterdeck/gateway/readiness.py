@@ -15,13 +15,14 @@ from quarterdeck.gateway import catalogue
 from quarterdeck.gateway.catalogue import Availability
 from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.routing.directory import Directory
-from quarterdeck.net.redis import RedisError, RedisUnavailableError
+from quarterdeck.net.redis import RedisError, RedisRefusesError, RedisUnavailableError
 from quarterdeck.settings.live import Live
 from quarterdeck.store.database import DatabaseUnavailableError
 
 HELD_SECONDS = 1.0
 """How long a probe's result is reused: the route needs no key, so it must be cheap."""
 PROBE_SECONDS = 1.0
+AWAY = "away"
 
 
 class Redis(Protocol):
@@ -83,7 +84,7 @@ class Readiness:
 
     async def report(self) -> Report:
         stores = await self._stores()
-        if all(state == "ready" for state in stores.values()):
+        if not any(state.startswith(AWAY) for state in stores.values()):
             self._have_answered = True
         models = self.models()
         redis_is_needed = self.directory.current.config.gateway.on_redis_down == "deny"
@@ -128,9 +129,15 @@ class Readiness:
 
 
 async def _probe(call: Callable[[], Awaitable[Any]]) -> str:
+    """The state, with the first word of Redis' error. No more of it: the route needs no key, and an error may name
+    addresses and users. The log has it whole."""
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             await call()
-    except (RedisUnavailableError, RedisError, DatabaseUnavailableError, TimeoutError):
-        return "away"
+    except RedisRefusesError as error:
+        return f"refuses commands ({error.code})" if error.code else "refuses commands"
+    except RedisUnavailableError as error:
+        return f"{AWAY} ({error.code})" if error.code else AWAY
+    except (RedisError, DatabaseUnavailableError, TimeoutError):
+        return AWAY
     return "ready"

@@ -60,6 +60,17 @@ class Proxies:
     def __bool__(self) -> bool:
         return any(name for name, _ in self._urls.values())
 
+    def problems(self) -> list[str]:
+        """Why variables can't be used, a sentence each, for the log. Requests that need such a proxy fail."""
+        found = []
+        for name, url in dict(self._urls.values()).items():
+            try:
+                _parse(name, url)
+            except ProxyError as error:
+                if url:
+                    found.append(f"{error}; addresses that need it can't be reached (NO_PROXY, or `proxy: never`)")
+        return found
+
     def of(self, origin: Origin) -> Proxy | None:
         """The proxy for an origin. None: it is reached directly. Raises ProxyError."""
         name, url = self._urls["https" if origin.tls else "http"]

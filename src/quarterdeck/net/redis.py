@@ -21,6 +21,7 @@ from quarterdeck.net.redis_cluster import RedisCluster, tag_of, tag_of_command
 from quarterdeck.net.redis_connection import (
     Receiver,
     RedisError,
+    RedisRefusesError,
     RedisSilentError,
     RedisUnavailableError,
     Word,
@@ -35,6 +36,7 @@ __all__ = [
     "Receiver",
     "Redis",
     "RedisError",
+    "RedisRefusesError",
     "RedisSilentError",
     "RedisUnavailableError",
     "Script",
@@ -171,7 +173,8 @@ class Redis:
             asyncio.get_running_loop().call_soon(callback)
 
     async def probe(self) -> None:
-        """Raises RedisUnavailableError, with the reason, where a command could not be run now."""
+        """Raises RedisUnavailableError, with the reason, where a script that writes could not be run now; its subclass
+        RedisRefusesError where the server is there."""
         if self._node is not None:
             await self._node.probe()
         elif self._cluster is not None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from quarterdeck.net.redis_address import RedisAddress, RedisServer
 from quarterdeck.net.redis_connection import RedisUnavailableError, Word
 from quarterdeck.net.redis_node import RedisNode
+from quarterdeck.net.redis_state import ReportedState
 from quarterdeck.net.redis_topology import SLOTS, SlotRange, cluster_slots
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class RedisCluster:
         self._make_node = make_node
         self._connect_timeout = connect_timeout
         self._retry_seconds = retry_seconds
-        self._on_state = on_state
+        self._state = ReportedState(on_state)
         self._nodes: dict[RedisServer, RedisNode] = {}
         self._owners: list[RedisNode | None] = [None] * SLOTS
         self._slots: dict[str, int] = {}
@@ -85,7 +86,6 @@ class RedisCluster:
         self._idle: set[RedisServer] = set()
         """Nodes that served none in the map before: a slot may be on its way to them (ASK)."""
         self._away: set[RedisServer] = set()
-        self._is_up: bool | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._retry_at = 0.0
         self._has_map = False
@@ -167,7 +167,7 @@ class RedisCluster:
     async def _refresh(self) -> None:
         loop = asyncio.get_running_loop()
         if self._refreshing is None:
-            if self._is_up is False and loop.time() < self._retry_at:
+            if self._state.is_up is False and loop.time() < self._retry_at:
                 raise RedisUnavailableError("the Redis Cluster is away")
             self._retry_at = 0.0
             self.refresh_soon()
@@ -186,7 +186,7 @@ class RedisCluster:
                 ranges = await cluster_slots(self._address, list(dict.fromkeys(known)))
         except (RedisUnavailableError, TimeoutError) as error:
             if not self._has_map:
-                self._set_state(up=False)
+                self._state.set(up=False)
             raise RedisUnavailableError(f"Redis cannot be reached: {str(error) or 'no reply in time'}") from error
         self._apply(ranges)
 
@@ -226,14 +226,7 @@ class RedisCluster:
         self._tell_state()
 
     def _tell_state(self) -> None:
-        self._set_state(up=not self._away & self._served)
-
-    def _set_state(self, *, up: bool) -> None:
-        if self._is_up is not up:
-            is_news = self._is_up is not None or not up
-            self._is_up = up
-            if is_news:
-                self._on_state(up)
+        self._state.set(up=not self._away & self._served)
 
 
 def _tag_within(first: int, last: int) -> str:

@@ -4,6 +4,7 @@ All commands of one turn of the event loop leave in one write. hiredis packs com
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, cast
@@ -20,14 +21,25 @@ class RedisError(Exception):
 class RedisUnavailableError(Exception):
     """There is no connection, or no reply came in time. The command may or may not have been executed."""
 
+    def __init__(self, message: str, code: str = "") -> None:
+        """`code`: the first word of the server's error, such as WRONGPASS. Empty: it did not reply with one."""
+        super().__init__(message)
+        self.code = code
+
+
+class RedisRefusesError(RedisUnavailableError):
+    """The server is there and refuses our commands: no memory, no disk, no right for them."""
+
 
 class RedisSilentError(RedisUnavailableError):
     """The command was sent and no reply came: a stalled Redis may still execute it when it resumes."""
 
 
-_NOT_SERVING = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "UNBLOCKED")
+_NOT_SERVING = ("READONLY ", "LOADING ", "MASTERDOWN ", "CLUSTERDOWN ", "NOREPLICAS ", "UNBLOCKED ", "BUSY ")
 """First words of errors by which a server says that it is not the one to ask: a replica by now, not loaded yet, cut off
-from its primary or its replicas."""
+from its primary or its replicas, or busy with a script. With the space: BUSYGROUP is another error."""
+_CODE = re.compile(r"[A-Z]{2,20}(?= |$)")
+_WRAPPED_CODE = re.compile(r" -([A-Z]{2,20}) ")
 
 
 def is_not_serving(error: BaseException) -> bool:
@@ -36,7 +48,18 @@ def is_not_serving(error: BaseException) -> bool:
         return False
     text = str(error)
     # Redis 6 wraps the error of a command inside of a script: `ERR Error running script …: -READONLY You can't …`.
-    return text.startswith(_NOT_SERVING) or any(f" -{word} " in text for word in _NOT_SERVING)
+    return text.startswith(_NOT_SERVING) or any(f" -{word}" in text for word in _NOT_SERVING)
+
+
+def error_code(error: BaseException) -> str:
+    """The first word of a server's error: `NOAUTH`; of one inside of a script as well. Empty where it has none."""
+    if not isinstance(error, RedisError):
+        return ""
+    text = str(error)
+    if (wrapped := _WRAPPED_CODE.search(text)) is not None:
+        return wrapped[1]
+    found = _CODE.match(text)
+    return found[0] if found else ""
 
 
 class Receiver(Protocol):

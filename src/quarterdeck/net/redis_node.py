@@ -12,10 +12,14 @@ from quarterdeck.net.redis_address import RedisAddress, RedisServer
 from quarterdeck.net.redis_connection import (
     RedisConnection,
     RedisError,
+    RedisRefusesError,
     RedisUnavailableError,
     Word,
+    error_code,
+    is_not_serving,
     pack,
 )
+from quarterdeck.net.redis_state import ReportedState
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +28,8 @@ PROBE_KEY = "quarterdeck:probe"
 
 
 _REFUSED_BUT_SERVING = ("OOM", "MISCONF", "NOPERM")
+_WRITE = "return redis.call('SET', KEYS[1], '1', 'PX', 1)"
+"""What admission needs: a script that writes."""
 
 
 async def probe(connection: RedisConnection, key: str = PROBE_KEY, *, in_cluster: bool = False) -> None:
@@ -43,7 +49,21 @@ async def probe(connection: RedisConnection, key: str = PROBE_KEY, *, in_cluster
             text = "it is a Redis Cluster, whose URL is redis+cluster://host:port"
         elif text.startswith("ERR unknown command"):
             text = f"{text}; the URL of a Sentinel is redis+sentinel://host:port/name"
-        raise RedisUnavailableError(f"Redis does not serve: {text}") from error
+        raise RedisUnavailableError(f"Redis does not serve: {text}", error_code(error)) from error
+
+
+async def write_probe(connection: RedisConnection, key: str, *, in_cluster: bool) -> None:
+    """Run a script that writes a key for a millisecond. Raises as `probe`, and RedisRefusesError where the server
+    refuses such commands: it has no memory or no disk, or our user has no right for them."""
+    try:
+        await connection.request(pack("EVAL", _WRITE, 1, key))
+    except RedisError as error:
+        text = str(error)
+        if in_cluster and text.startswith(("MOVED", "ASK", "TRYAGAIN")):
+            return
+        if is_not_serving(error):
+            raise RedisUnavailableError(f"Redis does not serve: {text}", error_code(error)) from error
+        raise RedisRefusesError(f"Redis refuses commands: {text}", error_code(error)) from error
 
 
 class RedisNode:
@@ -70,14 +90,15 @@ class RedisNode:
         self._connect_timeout = connect_timeout
         self._reply_timeout = reply_timeout
         self._retry_seconds = retry_seconds
-        self._on_state = on_state
+        self._state = ReportedState(on_state)
         self._probe_key = probe_key
         self._connecting: asyncio.Task[RedisConnection] | None = None
         self._failures = 0
         """Attempts to connect that have failed since the server was last there."""
         self._retry_at = 0.0
         self._opened_at = 0.0
-        self._is_up: bool | None = None
+        self._failure = RedisUnavailableError("Redis is away")
+        """Why the last attempt to connect failed."""
         self.connection: RedisConnection | None = None
         """The connection in use. It may be closed: then `connected` opens another."""
 
@@ -88,7 +109,7 @@ class RedisNode:
             return connection
         loop = asyncio.get_running_loop()
         if self._failures and (self._connecting is not None or loop.time() < self._retry_at):
-            raise RedisUnavailableError("Redis is away")
+            raise RedisUnavailableError(str(self._failure), self._failure.code)
         is_first = self._connecting is None
         if self._connecting is None:
             self._connecting = loop.create_task(self._connect())
@@ -102,8 +123,10 @@ class RedisNode:
         return done.pop().result()
 
     async def probe(self) -> None:
-        """Raises RedisUnavailableError where the server cannot be reached or does not serve."""
-        await probe(await self.connected(), self._probe_key(), in_cluster=self._address.kind == "cluster")
+        """Raises RedisUnavailableError where the server cannot be reached or does not serve, RedisRefusesError where it
+        refuses scripts that write."""
+        connection = await self.connected()
+        await write_probe(connection, self._probe_key(), in_cluster=self._address.kind == "cluster")
 
     def set_reply_timeout(self, seconds: float | None) -> None:
         """Bound replies by `seconds` from now on, those of the open connection included."""
@@ -139,18 +162,20 @@ class RedisNode:
                 await self._open(connection)
         except (OSError, UnicodeError, TimeoutError, RedisError, RedisUnavailableError) as error:
             connection.abort()
-            reason = f"Redis cannot be reached: {str(error) or 'no reply in time'}"
-            if not self._failures:  # logged once, not with each retry
-                log.info("%s", reason)
+            code = error.code if isinstance(error, RedisUnavailableError) else error_code(error)
+            reason = str(error) or "no reply in time"
+            if not self._failures or code != self._failure.code:  # logged once, not with each retry
+                log.warning("Redis cannot be reached: %s", reason)
+            self._failure = RedisUnavailableError(f"Redis is away: {reason}", code)
             self._failed()
-            raise RedisUnavailableError(reason) from error
+            raise RedisUnavailableError(f"Redis cannot be reached: {reason}", code) from error
         except asyncio.CancelledError as error:  # by `close`: waiting callers are refused, not cancelled
             connection.abort()
             raise RedisUnavailableError("the connection to Redis was closed") from error
         self.connection = connection
         self._failures = 0
         self._opened_at = asyncio.get_running_loop().time()
-        self._set_state(up=True)
+        self._state.set(up=True)
         return connection
 
     async def _open(self, connection: RedisConnection) -> None:
@@ -175,16 +200,9 @@ class RedisNode:
             if asyncio.get_running_loop().time() - self._opened_at < self._retry_seconds:
                 self._failed()  # one that accepts connections and closes them is not there
             else:
-                self._set_state(up=False)
+                self._state.set(up=False)
 
     def _failed(self) -> None:
         self._failures += 1
         self._retry_at = asyncio.get_running_loop().time() + self._retry_seconds
-        self._set_state(up=False)
-
-    def _set_state(self, *, up: bool) -> None:
-        if self._is_up is not up:
-            is_news = self._is_up is not None or not up
-            self._is_up = up
-            if is_news:
-                self._on_state(up)
+        self._state.set(up=False)

@@ -51,7 +51,9 @@ class Subscription:
         self._on_message = on_message
         self._ping_seconds = ping_seconds
         self._retry_seconds = retry_seconds
-        self._is_down = False
+        self._is_down = self._was_up = False
+        self._reason = ""
+        """Why it is down, as logged."""
         self._locator.on_change = self._leave
         self._writer: asyncio.StreamWriter | None = None
 
@@ -68,8 +70,12 @@ class Subscription:
         try:
             await self._listen()
         except (OSError, TimeoutError, UnicodeError, _LostError, RedisUnavailableError, hiredis.ProtocolError) as error:
-            if not self._is_down:  # logged once, not with each retry
-                log.warning("lost the subscription to %s: %s", self._channel, str(error) or "no answer in time")
+            reason = str(error) or "no answer in time"
+            if reason != self._reason:  # logged once, not with each retry
+                what = "lost the subscription" if self._reason == "" and self._was_up else "cannot subscribe"
+                log.warning("%s to %s: %s", what, self._channel, reason)
+                self._reason = reason
+            if not self._is_down:
                 self._is_down = True
                 self._on_state(False)
 
@@ -126,5 +132,5 @@ class Subscription:
         elif kind == b"subscribe":
             if self._is_down:
                 log.info("subscribed to %s again", self._channel)
-            self._is_down = False
+            self._is_down, self._was_up, self._reason = False, True, ""
             self._on_state(True)

@@ -9,11 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S*")
 """What Kubernetes puts into `<SERVICE>_PORT` for each Service of the namespace: `tcp://10.96.12.7:8000`."""
+
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
+
+
+def _text(environ: Mapping[str, str], name: str) -> str:
+    """A variable without white space around it: secrets made of files end with a new line."""
+    return environ.get(name, "").strip()
 
 
 def _folder(environ: Mapping[str, str], name: str, xdg: str, fallback: str) -> Path:
@@ -77,16 +86,16 @@ class Environment:
             config=Path(config).expanduser().absolute() if config else None,
             state=state,
             cache=_folder(environ, "QUARTERDECK_CACHE", "XDG_CACHE_HOME", ".cache"),
-            redis_url=environ.get("QUARTERDECK_REDIS_URL") or f"unix://{quote(str(state))}/redis/redis.sock",
-            database_url=environ.get("QUARTERDECK_DATABASE_URL") or f"sqlite+aiosqlite:///{state}/quarterdeck.db",
-            engine_url=environ.get("QUARTERDECK_ENGINE_URL") or None,
-            host=environ.get("QUARTERDECK_HOST") or "127.0.0.1",
+            redis_url=_text(environ, "QUARTERDECK_REDIS_URL") or f"unix://{quote(str(state))}/redis/redis.sock",
+            database_url=_text(environ, "QUARTERDECK_DATABASE_URL") or f"sqlite+aiosqlite:///{state}/quarterdeck.db",
+            engine_url=_text(environ, "QUARTERDECK_ENGINE_URL") or None,
+            host=_text(environ, "QUARTERDECK_HOST") or "127.0.0.1",
             port=_port(environ, "QUARTERDECK_PORT", 8000, ignored),
             worker_port=_port(environ, "QUARTERDECK_WORKER_PORT", 8012, ignored),
             engine_port=_port(environ, "QUARTERDECK_ENGINE_PORT", 8011, ignored),
             otlp_endpoint=_otlp_endpoint(environ, ignored),
-            otlp_headers=_otlp_headers(environ),
-            otel_service_name=environ.get("OTEL_SERVICE_NAME") or attributes.get("service.name"),
+            otlp_headers=_otlp_headers(environ, ignored),
+            otel_service_name=_text(environ, "OTEL_SERVICE_NAME") or attributes.get("service.name"),
             otel_attributes=attributes,
             log_level=_log_level(environ),
             ignored=tuple(ignored),
@@ -95,7 +104,7 @@ class Environment:
 
 
 def _port(environ: Mapping[str, str], name: str, default: int, ignored: list[str]) -> int:
-    text = environ.get(name) or str(default)
+    text = _text(environ, name) or str(default)
     if _SERVICE_LINK.fullmatch(text):
         ignored.append(
             f"{name}={text} is a Kubernetes service link and not a setting: port {default} is used"
@@ -108,33 +117,66 @@ def _port(environ: Mapping[str, str], name: str, default: int, ignored: list[str
 
 
 def _log_level(environ: Mapping[str, str]) -> str:
-    level = (environ.get("QUARTERDECK_LOG_LEVEL") or "INFO").upper()
+    level = (_text(environ, "QUARTERDECK_LOG_LEVEL") or "INFO").upper()
     if level not in LOG_LEVELS:
         raise ValueError(f"QUARTERDECK_LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}, not {level!r}")
     return level
 
 
 def _otlp_endpoint(environ: Mapping[str, str], ignored: list[str]) -> str | None:
-    """OpenTelemetry's rule: the traces variable is used as is; /v1/traces is appended to the general one."""
-    is_off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none"
-    if is_off:
+    """OpenTelemetry's rules: the traces variable is used as is; /v1/traces is appended to the general one; a value that
+    can't be used is ignored with a warning, because no process may end for want of traces."""
+    if (
+        _text(environ, "OTEL_SDK_DISABLED").lower() == "true"
+        or _text(environ, "OTEL_TRACES_EXPORTER").lower() == "none"
+    ):
         return None
-    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        if environ.get(name) == "grpc":
-            ignored.append(f"{name}=grpc is not supported: traces are sent by http/protobuf (mostly port 4318)")
+    name = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+    url = _text(environ, name)
+    if not url:
+        name = "OTEL_EXPORTER_OTLP_ENDPOINT"
+        if not (general := _text(environ, name)):
+            return None
+        url = general.rstrip("/") + "/v1/traces"
+    if not _is_http_url(url):
+        ignored.append(f"{name} is ignored and no traces are sent: it must be an http:// or https:// URL")
+        return None
+    for protocol in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if _text(environ, protocol).lower() == "grpc":
+            ignored.append(f"{protocol}=grpc is not supported: traces are sent by http/protobuf (mostly port 4318)")
             break
-    if traces := environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
-        return traces
-    if general := environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        return general.rstrip("/") + "/v1/traces"
-    return None
+    for certificate in ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"):
+        if _text(environ, certificate):
+            ignored.append(f"{certificate} is not supported: SSL_CERT_FILE names the authorities")
+            break
+    return url
 
 
-def _otlp_headers(environ: Mapping[str, str]) -> dict[str, str]:
-    text = environ.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or environ.get("OTEL_EXPORTER_OTLP_HEADERS") or ""
-    pairs = (pair.partition("=") for pair in text.split(",") if "=" in pair)
-    # OpenTelemetry percent-encodes the values: `authorization=Basic%20…`.
-    return {name.strip().lower(): unquote(value.strip()) for name, _, value in pairs}
+def _is_http_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isprintable()
+    except ValueError:  # the port is no number
+        return False
+
+
+def _otlp_headers(environ: Mapping[str, str], ignored: list[str]) -> dict[str, str]:
+    """`name=value,…`, percent-decoded as OpenTelemetry writes them: `authorization=Basic%20…`. A pair that can't be a
+    header is ignored; its value is never shown."""
+    name = "OTEL_EXPORTER_OTLP_TRACES_HEADERS"
+    if not _text(environ, name):
+        name = "OTEL_EXPORTER_OTLP_HEADERS"
+    headers = {}
+    for number, pair in enumerate(_text(environ, name).split(","), start=1):
+        header, equals, value = (part.strip() for part in pair.partition("="))
+        if not header and not equals:
+            continue
+        value = unquote(value).strip()
+        if equals and _HEADER_NAME.fullmatch(header) and _HEADER_VALUE.fullmatch(value):
+            headers[header.lower()] = value
+        else:
+            ignored.append(f"{name}: pair {number} is ignored: it is not name=value, or no valid header")
+    return headers
 
 
 def _resource_attributes(environ: Mapping[str, str], ignored: list[str]) -> dict[str, str]:

@@ -39,9 +39,16 @@ REPORT_WAIT_SECONDS = 10.0
 
 _READ_ONLY = "25006"
 """The SQLSTATE of a write on a standby: the primary has failed over, and pooled connections are still to the former."""
-_AWAY = ("08", "25006", "28", "3D", "40", "42P01", "42703", "53", "55", "57", "58", "XX")
-"""Prefixes of SQLSTATEs after which a retry may succeed: connection, read only, password, no such database,
-serialization, tables missing (migrations have not run), resources, locks, shutdown, I/O, internal."""
+_AWAY = (
+    *("08", "25", "26", "28", "3D", "3F", "40", "42501", "42P01", "42P05", "42703", "53", "55", "57", "58"),
+    *("F0", "XX"),
+)
+"""Prefixes of SQLSTATEs after which a retry may succeed: connection, read only or an idle transaction ended by the
+server, statements lost behind a pooler, password, no such database, no schema, serialization, no privilege, tables
+missing (migrations have not run), resources, locks, shutdown, I/O, configuration, internal."""
+_UNBOUNDED = text("SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true)")
+"""For this transaction: a migration of a large ledger takes longer than what a role is allowed per statement, and the
+lock is waited for."""
 
 
 class DatabaseUnavailableError(ServiceUnavailableError):
@@ -137,6 +144,7 @@ class Database:
                 await connection.execute(text("SELECT 1"))
             elif await connection.scalar(text("SELECT current_setting('transaction_read_only')")) == "on":
                 await connection.invalidate()
+                self._mark(up=False, reason="it is read-only")
                 raise DatabaseUnavailableError("The database is not available: it is read-only")
 
     async def migrate(self) -> None:
@@ -152,6 +160,7 @@ class Database:
                     await self._migrate_sqlite(engine)
                 else:
                     async with engine.begin() as connection:
+                        await connection.execute(_UNBOUNDED)
                         # Waits for a process that migrates now; released by commit, rollback or the end of the process.
                         await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
                         await connection.run_sync(upgrade)
@@ -223,15 +232,17 @@ class Database:
         except (OSError, TimeoutError, exc.TimeoutError, exc.DBAPIError, asyncpg.PostgresError) as error:
             if not _is_away(error):
                 raise
-            self._mark(up=False)
+            self._mark(up=False, reason=_reason(error))
             raise DatabaseUnavailableError(f"The database is not available: {_reason(error)}") from error
         except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-            self._mark(up=False)
+            self._mark(up=False, reason=_reason(error))
             raise DatabaseUnavailableError(f"The database is not available: {_reason(error)}") from error
         self._mark(up=True)
 
-    def _mark(self, *, up: bool) -> None:
+    def _mark(self, *, up: bool, reason: str = "") -> None:
         was, self._is_up = self._is_up, up
+        if not up and was is not False:  # logged once, not with each call
+            log.warning("the database is not available: %s", reason)
         if was is not up and (was is not None or not up):
             self._on_state(up)
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from quarterdeck.net.descriptors import raise_limit
+from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.signals import on_signals, restore_signals
 from quarterdeck.settings.config import TelemetryConfig
@@ -88,7 +89,7 @@ def main() -> int:
     try:
         environment = Environment.read()
         logs.configure(environment.log_level, "worker")
-        for text in environment.ignored:
+        for text in (*environment.ignored, *Proxies(environment.variables).problems()):
             log.warning("%s", text)
         if arguments.replay_dead:
             asyncio.run(replay(environment, arguments.org))

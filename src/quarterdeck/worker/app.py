@@ -82,18 +82,24 @@ class Worker:
         self._ledger_reads = Redis(environment.redis_url, reply_timeout=REPLY_SECONDS)
         self._trace_reads = Redis(environment.redis_url, reply_timeout=REPLY_SECONDS)
         has_sink = environment.otlp_endpoint is not None
+        self._sink_condition = Condition(
+            "the trace sink", lambda up: metrics.traces_up.set(int(up)) if has_sink else None
+        )
+        self._ledger_condition = Condition("the ledger")
+        self._budgets_condition = Condition("recounting budgets")
+        self._expiry_condition = Condition("settling lost requests")
         self._ledger_loop = LedgerLoop(
             Consumer(self._redis, LEDGER_GROUP, self._name, idle_ms=IDLE_MS),
             self._ledger_reads,
             self.orgs,
-            Condition("the ledger"),
+            self._ledger_condition,
             ledger=Ledger(self.database),
             metrics=metrics,
             max_waiting_traces=TRACES_MOST if has_sink else 0,
         )
         self._trace_loop = self._make_trace_loop() if has_sink else None
-        self._budget_loop = BudgetLoop(self._redis, self.database, self.orgs, Condition("recounting budgets"))
-        self._expiry_loop = ExpiryLoop(self._redis, self.orgs, Condition("settling lost requests"), metrics)
+        self._budget_loop = BudgetLoop(self._redis, self.database, self.orgs, self._budgets_condition)
+        self._expiry_loop = ExpiryLoop(self._redis, self.orgs, self._expiry_condition, metrics)
 
     def orgs(self) -> tuple[str, ...]:
         """The organisations, as last read from the database."""
@@ -232,7 +238,7 @@ class Worker:
             Consumer(self._redis, TRACES_GROUP, self._name, idle_ms=3 * IDLE_MS),
             self._trace_reads,
             self.orgs,
-            Condition("the trace sink", lambda up: self.metrics.traces_up.set(int(up))),
+            self._sink_condition,
             exporter=exporter,
             telemetry=self._telemetry,
             metrics=self.metrics,
@@ -244,6 +250,12 @@ class Worker:
             {"redis": self._check_redis, "database": self._check_database},
             self._refresh_gauges,
             self.metrics.render,
+            optional={
+                "ledger": lambda: self._ledger_condition.reason,
+                "budgets": lambda: self._budgets_condition.reason,
+                "lost requests": lambda: self._expiry_condition.reason,
+                "traces": self._trace_problem,
+            },
         )
         host = self._environment.host
         guarded = BrowserGuard(app, is_loopback=host in ("127.0.0.1", "localhost", "::1"))
@@ -251,6 +263,11 @@ class Worker:
             guarded, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1, backlog=BACKLOG
         )
         return EmbeddedServer(config), listening
+
+    def _trace_problem(self) -> str:
+        if self._sink_condition.reason or self._trace_loop is None:
+            return self._sink_condition.reason
+        return self._trace_loop.refusal
 
     async def _check_redis(self) -> None:
         await self._redis.probe()

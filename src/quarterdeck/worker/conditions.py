@@ -17,9 +17,12 @@ class Condition:
         self._part = part
         self._on_change = on_change
         self._is_ok = True
+        self.reason = ""
+        """Why it is not ok. Empty: it is."""
         on_change(True)
 
     def ok(self) -> None:
+        self.reason = ""
         if not self._is_ok:
             self._is_ok = True
             self._on_change(True)
@@ -27,6 +30,7 @@ class Condition:
 
     def failed(self, reason: str, *, trace: BaseException | None = None) -> None:
         """Only the first of several failures is logged. `trace`: an unexpected error, logged with its traceback."""
+        self.reason = reason
         if self._is_ok:
             self._is_ok = False
             self._on_change(False)

@@ -14,7 +14,10 @@ CHECK_SECONDS = 2.0
 
 
 class StatusApp:
-    """`checks` raise if a part is unavailable; `refresh` updates gauges before `render` is called."""
+    """`checks` raise if a part is unavailable; `refresh` updates gauges before `render` is called.
+
+    `optional` have no effect on readiness: each returns why its part does not work, or "".
+    """
 
     def __init__(
         self,
@@ -22,9 +25,11 @@ class StatusApp:
         refresh: Callable[[], Awaitable[None]],
         render: Callable[[], bytes],
         *,
+        optional: Mapping[str, Callable[[], str]] = {},
         check_seconds: float = CHECK_SECONDS,
     ) -> None:
         self._checks = checks
+        self._optional = optional
         self._refresh = refresh
         self._render = render
         self._check_seconds = check_seconds
@@ -42,6 +47,8 @@ class StatusApp:
         elif scope["path"] == "/readyz":
             parts = await self._parts()
             is_ready = all(state == "ok" for state in parts.values())
+            if is_ready:  # else the checks say why
+                parts |= {name: reason for name, reason_of in self._optional.items() if (reason := reason_of())}
             await _send(send, 200 if is_ready else 503, _json({"ready": is_ready, "parts": parts}))
         elif scope["path"] == "/metrics":
             await _send(send, 200, await self._metrics(), CONTENT_TYPE)

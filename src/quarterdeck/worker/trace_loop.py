@@ -46,6 +46,11 @@ class TraceLoop(StreamLoop):
         self._pool = ThreadPoolExecutor(1, "otlp")
         self._acceptance = Condition("trace sink accepts spans")
 
+    @property
+    def refusal(self) -> str:
+        """Why the sink refused spans of the last batch. Empty: it took them."""
+        return self._acceptance.reason
+
     async def run(self, stop: asyncio.Event) -> None:
         try:
             await super().run(stop)
