@@ -251,9 +251,9 @@ def test_a_changed_file_is_in_force_within_seconds_and_a_bad_one_is_not(
 
 def test_metrics_tell_whether_changes_are_heard(start: Start, own_redis_server: RedisServer) -> None:
     gateway = start(QUARTERDECK_REDIS_URL=own_redis_server.url())
-    wait_until(lambda: "quarterdeck_subscription_up 1.0" in gateway.get("/metrics")[1])
+    wait_until(lambda: "quarterdeck_subscription_up 1\n" in gateway.get("/metrics")[1])
     own_redis_server.stop()
-    wait_until(lambda: "quarterdeck_subscription_up 0.0" in gateway.get("/metrics")[1])
+    wait_until(lambda: "quarterdeck_subscription_up 0\n" in gateway.get("/metrics")[1])
 
 
 def test_a_key_revoked_at_one_gateway_is_refused_by_the_other_at_once(start: Start, call: Callable[..., Call]) -> None:
