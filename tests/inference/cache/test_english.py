@@ -22,7 +22,7 @@ from quarterdeck.inference.cache.normalization import MAX_CHARACTERS, normalize
         ("How do I say please?", "how do I say please"),
         ("Show the whole list, please.", "show the whole list"),
         ("How do you say hello, please?", "how do you say hello, please"),
-        ("Which names match ab?", "which names match ab?"),
+        ("Which names match ab?", "what names match ab?"),
         ("Explain the regex ab.", "explain the regex ab."),
         ("What is 24/7 for you?", "what is 24/7 for you"),
         ("What is 24 divided by 7?", "= 24 divided by 7"),

@@ -1,8 +1,9 @@
 """English wordings that never change what is asked, as rewriting rules for `normalization`.
 
-A rule is here only if no two questions that it equates could have different answers. So nothing rewrites a word inside
-a question: no articles, no word endings, no synonyms, no case. The rules change how a question begins and ends, and
-spellings of numbers and units.
+A rule is here only if no two questions that it equates could have different answers. So no rule drops an article or a
+word's ending, or changes case, and each names the words to which it applies. The rules change how a question begins and
+ends, forms of the same question ("France's capital", "the capital of France"), contractions, and spellings of numbers
+and units. `english_forms` has the forms.
 """
 
 import re
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 Rule = tuple[re.Pattern[str], str]
 
 
-def _rules(*rules: tuple[str, str]) -> tuple[Rule, ...]:
+def rules_of(*rules: tuple[str, str]) -> tuple[Rule, ...]:
     return tuple((re.compile(pattern), by) for pattern, by in rules)
 
 
@@ -22,7 +23,7 @@ def _set(words: str) -> frozenset[str]:
 FIRST_WORDS = _set(
     """what what's how how's who who's when when's where where's why why's which is are does do did can could should
     was were would please hi hello hey give explain tell show list name summarize summarise translate convert calculate
-    compute write describe recommend compose"""
+    compute write describe recommend compose at in am has have had whose whom define compare create generate find"""
 )
 """First words whose capital letter means only that a sentence begins. Not `will` or `go`, which are names too."""
 
@@ -41,57 +42,60 @@ _ABOUT_TEXT = (
 )
 ABOUT_TEXT = re.compile(rf"\b(?:{_ABOUT_TEXT})\b", re.IGNORECASE)
 """A question with one of these words may be about the spelling of its own end: "How do I say hello, please?"."""
+WRITE_ONE = re.compile(
+    r"^(?:(?:[Pp]lease|[Cc]an you|[Cc]ould you|[Ww]ould you) )*[Ww]rite (?:me )?an? "
+    r"(?=poem|haiku|sonnet|limerick|essay|story)"
+)
+"""Here writing is what is asked for, not what the question is about."""
 ABOUT_PATTERNS = re.compile(r"\b(?:match\w*|regex\w*|patterns?|globs?)\b", re.IGNORECASE)
 """Here even the last question mark may be part of what is asked about."""
 
-COURTESY = _rules(
+_QUESTION = "what|who|whose|where|when|why|how|which"
+_WONDERING = (
+    "do you know|does any(?:one|body) know|I (?:want|need|would like) to know|I['’]d like to know|I['’]m wondering"
+    "|I am wondering|I was wondering|I wonder|let me know|(?:can|could|would) you tell me|tell me|quick question[:,]"
+)
+
+COURTESY = rules_of(
     (rf"^(?:[Hh]i|[Hh]ello|[Hh]ey)(?: there)?[,.!] (?={_WORD})", ""),
+    (rf"^(?:[Oo]k|[Oo]kay|[Ww]ell|[Ss]o|[Aa]nd), (?={_WORD})", ""),
     (rf"^[Pp]lease,? (?={_WORD})", ""),
+    (rf"^(?i:{_WONDERING}) (?=(?i:{_QUESTION})\b)", ""),
     (rf"^(?:can|could) you (?=(?:please )?(?:{_REQUESTS}) )", ""),
     (rf"^(?:can|could|would|will) you please (?=(?:{_VERBS}) )", ""),
 )
 """Applied until nothing changes."""
-THANKS = re.compile(r", (?:please|thanks|thank you)$")
+_THANKS = "thanks|thank you|thanks in advance|thank you in advance|thanks a lot|many thanks"
+THANKS = re.compile(rf", (?:please|{_THANKS})$")
+CLOSING = re.compile(rf"(?<=[.?!]) (?i:{_THANKS})[.!]?$")
+"""A sentence of its own."""
 
-_NAME = r"(?:[A-Z][a-z]+ )*[A-Z][a-z]+"
-_DONE = (
-    "reset|install|uninstall|sort|cancel|delete|remove|create|add|open|close|connect|disconnect|encrypt|decrypt|convert|update"
-    "|upgrade|configure|enable|disable|undo|export|import|download|upload|make|fix|cook|boil|fry|bake|copy|move|rename"
-    "|merge|reverse|build|send|share|save|pay|contact|order|book|clean|replace|calculate|compute|parse|split|join|deploy"
-    "|start|stop|restart|lower|raise|renew|dispute|mount|migrate|subtract|clear|filter"
+_COUNTS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+NUMBERS = rules_of(
+    *((rf"{word} (?=[a-z]+s\b)(?<=\b{word} )", f"{count} ") for count, word in enumerate(_COUNTS, 2)),
+    (
+        r"(?<![\w.,/^$€£-])(\d{1,3}),(\d{3})"
+        r"(?= (?:dollars|euros|pounds|people|users|words|km|kg|miles|meters|metres)\b)",
+        r"\1\2",
+    ),
 )
-"""What is done with an object. "How do I look?" does not ask how to look."""
-BEGINNINGS = _rules(
-    (r"^(what|who|where|when|how|why)['’]s ", r"\1 is "),
-    (r"^[Ii]n ([\w+#]+), (how|what|which|who|when|where|why) (.+)$", r"\2 \3 in \1"),
-    (rf"^I (?:need|want) to ((?:{_DONE}) .+?)(?:,|\. [Hh]ow|, how) (?:how )?do I do (?:that|this|it)$", r"how to \1"),
-    (r"^explain how to ", "how to "),
-    (rf"^how (?:do|can) I (?=(?:{_DONE}) )", "how to "),
-    (rf"^what (?:is the way|are the steps) to (?=(?:{_DONE}) )", "how to "),
-    (r"^tell me (?=(?:what|who|where|when|why|how|which) )", ""),
-    (r"^what (the .+) (?:is|are)$", r"what is \1"),
-    (r"^who (the .+) is$", r"who is \1"),
-    (r"^where ([A-Z][\w .'-]*) was born$", r"where was \1 born"),
-    (r"^tell me (?=the )", "what is "),
-    (r"^(?:what are|which is|which are) (?=the )", "what is "),
-    (r"^what is the capital city of ", "what is the capital of "),
-    (r"^who is the author of ", "who wrote "),
-    (r"^who (?:is|was) the winner of (?=the )", "who won "),
-    (r"^(?:what is|explain) the meaning of (\x00\d+\x01)$", r"what does \1 mean"),
-    (r"^translate (\x00\d+\x01) to (?=[A-Z])", r"translate \1 into "),
-    (r"^how (?:do you say|do I say|to say) (\x00\d+\x01) in ([A-Z][a-z]+)$", r"translate \1 into \2"),
-    (r"^(?:calculate|compute|how much is|what is) (?=-?\d[\d.]*(?: plus| minus| times| divided| percent|% of) )", "= "),
-    (r"^(?:calculate|compute) ", "calculate "),
-    (r"^(?:summarise|give me a summary of) ", "summarize "),
-    (r"^(write|show) me (?=an? |the |some )", r"\1 "),
-    (r"^what is the number of ([a-z]+) in ", r"how many \1 are in "),
-    (rf"^how many people live in ({_NAME})$", r"what is the population of \1"),
-    (r"^(?:am I allowed to|May I) ", "may I "),
+"""Applied before the forms. Not "one": it is a pronoun as well."""
+CONTRACTIONS = rules_of(
+    (r"\b([Cc])an['’]t\b", r"\1annot"),
+    (r"\b([Cc])an not\b(?! only)", r"\1annot"),
+    (r"\b([Ww])on['’]t\b", r"\1ill not"),
+    (
+        r"\b((?:[Dd]o|[Dd]oes|[Dd]id|[Ii]s|[Aa]re|[Ww]as|[Ww]ere|[Cc]ould|[Ss]hould|[Ww]ould|[Hh]ave|[Hh]as|[Hh]ad))n['’]t\b",
+        r"\1 not",
+    ),
+    (r"\bI['’]m\b", "I am"),
+    (r"\bI['’]ve\b", "I have"),
+    (r"\b([Yy]ou|[Ww]e|[Tt]hey)['’]re\b", r"\1 are"),
 )
-"""Applied once each, in this order. A number between \\x00 and \\x01 stands for a quotation."""
+"""Those with one expansion: "it's" is "it is" or "it has"."""
 
 _NUMBER = r"(?<![\w.,/^-])(\d+(?:\.\d+)?)"
-SPELLINGS = _rules(
+SPELLINGS = rules_of(
     *(
         (rf"{_NUMBER} ?(?:{words})(?![\w/^²³*-])", rf"\1 {unit}")
         for unit, words in (
@@ -109,10 +113,22 @@ SPELLINGS = _rules(
     (r"^convert (\d[\d.]* \S+) into ", r"convert \1 to "),
 )
 """One spelling of the same number and unit."""
+WORDS = rules_of(
+    (r"\b(colo|favo|behavio|flavo|neighbo|labo)ur(s?)\b", r"\1r\2"),
+    (r"\bfavourite(s?)\b", r"favorite\1"),
+    (r"\b(organi|recogni|optimi|minimi|maximi|normali|summari|analy)s(e[sd]?|ing)\b", r"\1z\2"),
+    (r"\b(travel|cancel|model)l(ed|ing)\b", r"\1\2"),
+    (r"\be-mail(s?)\b", r"email\1"),
+    (r"\b(?:WiFi|Wifi|wifi|wi-fi)\b", "Wi-Fi"),
+)
+"""One spelling of the same word."""
 
 
 def apply(rules: Iterable[Rule], text: str) -> str:
     """The text after each rule in turn."""
     for pattern, by in rules:
-        text = pattern.sub(by, text)
+        if pattern.pattern[0] != "^":
+            text = pattern.sub(by, text)
+        elif (found := pattern.match(text)) is not None:  # `sub` would look for a beginning everywhere
+            text = found.expand(by) + text[found.end() :]
     return text

@@ -9,6 +9,7 @@ normalized form are compared by cosine. A wording that no rule covers costs a mi
 import re
 
 from quarterdeck.inference.cache import english
+from quarterdeck.inference.cache.english_forms import FORMS
 
 MAX_CHARACTERS = 500
 """Longer texts are not normalized: they are more than a question, and a few rules can't tell that two are equal."""
@@ -18,8 +19,9 @@ MIN_WORDS = 4
 _QUOTED = re.compile(r"`[^`]*`|\"[^\"]*\"|«[^»]*»|(?<!\w)'(?:[^']|(?<=\w)'(?=\w))+'(?!\w)")
 _LAYOUT = re.compile(r"[^\S ]|  |```")
 """Line breaks, tabs, double spaces: code and tables, where white space has a meaning."""
-_END = re.compile(r"(?<=[\w\x01])\?$|(?<=[^\W\d_]{2})\.$|(?<=\x01)\.$")
-"""Not after another sign, a letter or a number: `cd ..` is not `cd`, and `1.` is not `1`."""
+_END = re.compile(r"(?<=[\w\x01])\?$|(?<=[^\W\d_]{2})\.$|(?<=\x01)\.$|(?<= [0-9]{4})\.$")
+"""Not after another sign, a letter or a number other than a year: `cd ..` is not `cd`, and `1.` is not `1`."""
+_DIGIT = re.compile(r"[0-9]")
 _PLACE = re.compile(r"\x00(\d+)\x01")
 
 
@@ -41,7 +43,9 @@ def _rewrite(text: str) -> str:
         return f"\x00{len(quotes) - 1}\x01"
 
     plain = _QUOTED.sub(set_aside, text)
-    is_about_text = english.ABOUT_TEXT.search(plain) is not None
+    is_about_text = english.ABOUT_TEXT.search(english.WRITE_ONE.sub("", plain)) is not None
+    if not is_about_text:
+        plain = english.CLOSING.sub("", plain)
     end = _END.search(plain)
     if english.ABOUT_PATTERNS.search(plain) is not None:
         end = None
@@ -50,9 +54,13 @@ def _rewrite(text: str) -> str:
     plain = _lower_first(plain if is_about_text else english.THANKS.sub("", plain))
     while (shorter := _lower_first(english.apply(english.COURTESY, plain))) != plain:
         plain = shorter
-    plain = english.apply(english.BEGINNINGS, plain)
     if not is_about_text:
-        plain = english.apply(english.SPELLINGS, plain)
+        plain = english.apply(english.CONTRACTIONS, english.apply(english.NUMBERS, plain))
+    plain = english.apply(FORMS, plain)
+    if not is_about_text:
+        plain = english.apply(english.WORDS, plain)
+        if _DIGIT.search(plain) is not None:
+            plain = english.apply(english.SPELLINGS, plain)
     if end is not None and end[0] == "?" and plain.partition(" ")[0] not in english.WITHOUT_MARK:
         plain += "?"
     return _PLACE.sub(lambda found: quotes[int(found[1])], plain)
