@@ -6,8 +6,11 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
 
 class SemanticPolicy(BaseModel):
-    """Also answer rephrased questions from the cache. Experimental, and English only. It finds 31 % of the paraphrases
-    of a held-out set, and took none of its 1,008 near misses for the same question (less than 0.3 %): docs/caching.md."""
+    """Also answer rephrased questions from the cache. Experimental, English only.
+
+    It finds 31 % of the paraphrases of a held-out set, and took none of its 1,008 near misses for the same question
+    (less than 0.3 %): docs/caching.md.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
