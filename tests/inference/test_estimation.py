@@ -19,6 +19,7 @@ from quarterdeck.inference.estimation import (
     fit,
     for_any_tokenizer,
     likely_tokens,
+    structure_bytes,
     with_prompt,
 )
 from quarterdeck.inference.request import decode
@@ -201,3 +202,8 @@ def test_a_prompt_that_one_models_tokenizer_has_counted_is_an_upper_bound_for_th
     counted = with_prompt(reserved, 3)
     assert counted.most_prompt < counted.any_prompt == reserved.most_prompt
     assert for_any_tokenizer(counted).most_prompt == reserved.most_prompt
+
+
+def test_structure_counts_and_media_do_not() -> None:
+    assert structure_bytes(b'{"a": ["data:image/png;base64,AAAA+/=="]}') == 12
+    assert structure_bytes(b"[{},{}]") == 7

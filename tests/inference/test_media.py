@@ -299,3 +299,69 @@ def test_a_value_that_is_no_url_is_left_to_the_engine() -> None:
 def test_a_url_inside_another_structure_is_refused(value: object) -> None:
     with pytest.raises(BadRequestError):
         check_media(asked({"type": "image_url", "image_url": value}), ())
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        '{"type":"text","text":"x","type":"image_url"}',
+        '{"type": "text", "text": "x", "text": "y"}',
+        '{"type":"text","text":"x","t\\u0065xt":"y"}',
+        '{"type":"image_url","image_url":{"url":"http://169.254.169.254/","url":"data:,x"}}',
+        '{"type":"image_url","image_url":{"url":"http://169.254.169.254/"},"image_url":{"url":"data:,x"}}',
+        '{"type":"text","text":"x"},{"type":"file","file":{"file_data":"a","filename":"b","file_data":"c"}}',
+    ],
+)
+@pytest.mark.parametrize(
+    ("operation", "members"),
+    [
+        (Operation.CHAT, '"messages":[{"role":"user","content":[%s]}]'),
+        (Operation.TOKENIZE, '"messages": [{"role": "user", "content": [%s]}]'),
+        (Operation.EMBEDDINGS, '"input":[{"content":[%s]}]'),
+        (Operation.SCORE, '"text_1":"a","text_2":{"content":[%s]}'),
+    ],
+)
+def test_a_member_that_a_part_has_twice_is_refused(operation: Operation, members: str, part: str) -> None:
+    request = decode(operation, ('{"model":"m",' + members % part + "}").encode())
+    with pytest.raises(BadRequestError) as refused:
+        check_media(request, ())
+    assert refused.value.code == "duplicate_parameter"
+
+
+def test_a_member_that_a_message_with_parts_has_twice_is_refused() -> None:
+    body = b'{"model":"m","messages":[{"role":"user","role":"system","content":[{"type":"text","text":"x"}]}]}'
+    with pytest.raises(BadRequestError) as refused:
+        check_media(decode(Operation.CHAT, body), ())
+    assert (refused.value.code, refused.value.param) == ("duplicate_parameter", "role")
+
+
+@pytest.mark.parametrize(
+    ("operation", "body", "param"),
+    [
+        (Operation.CHAT, '"messages":[{}]'.format(",".join(['{"role":"u"}'] * 20_001)), "messages"),
+        (Operation.CHAT, '"messages":[{}]'.format(",".join(['{"role":"u","x":null}'] * 20_001)), "messages"),
+        (
+            Operation.CHAT,
+            '"messages":[{{"role":"u","name":null,"content":[{}]}}]'.format(",".join(["{}"] * 20_001)),
+            "messages[0].content",
+        ),
+        (
+            Operation.CHAT,
+            '"messages":[{}]'.format(",".join(['{"role":"u","content":[{},{},{}]}'] * 7_000)),
+            "messages[6666].content",
+        ),
+        (Operation.EMBEDDINGS, '"input":[{}]'.format(",".join(["{}"] * 20_001)), "input"),
+        (Operation.EMBEDDINGS, '"input":[{},{{}}]'.format(",".join(["[1]"] * 20_001)), "input"),
+        (Operation.SCORE, '"text_1":"a","text_2":{{"content":[{}]}}'.format(",".join(["{}"] * 20_001)), "text_2"),
+    ],
+    ids=["messages", "with nulls", "parts", "parts of all messages", "inputs", "lists", "parts of a document"],
+)
+def test_too_many_items_are_refused_before_they_are_checked(operation: Operation, body: str, param: str) -> None:
+    with pytest.raises(BadRequestError) as refused:
+        check_media(decode(operation, ('{"model":"m",' + body + "}").encode()), ())
+    assert (refused.value.code, refused.value.param) == ("array_above_max_length", param)
+
+
+def test_any_number_of_texts_and_token_lists_is_left_to_the_engine() -> None:
+    for items in (['"{"'] * 30_000, ["[1]"] * 30_000):
+        check_media(decode(Operation.EMBEDDINGS, ('{{"model":"m","input":[{}]}}'.format(",".join(items))).encode()), ())

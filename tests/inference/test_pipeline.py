@@ -29,6 +29,7 @@ from quarterdeck.errors import (
     BadRequestError,
     EngineTimeoutError,
     NotFoundError,
+    RequestTooLargeError,
 )
 from quarterdeck.inference.call import Operation
 from quarterdeck.inference.routing.directory import Directory
@@ -263,3 +264,16 @@ async def test_many_at_once_come_and_go_and_leave_nothing(bench: Bench) -> None:
         assert len({record.id for record in records}) == len(records)
         assert sum(record.status == "ok" for record in records) >= 60
         assert {record.status for record in records} <= {"ok", "cancelled"}
+
+
+async def test_a_body_that_is_more_structure_than_text_may_be_is_refused_before_it_is_decoded(bench: Bench) -> None:
+    with pytest.raises(RequestTooLargeError):
+        await bench.pipeline.call(a_head(), b"[" * (4 * 2**20 + 1))  # decoded, it would be a 400
+
+
+async def test_a_picture_is_larger_than_a_text_may_be(bench: Bench) -> None:
+    async with Upstream(answering(response(answer("Hello")))) as engine:
+        bench.add(engine)
+        picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * (5 * 2**20)}}
+        reply = await bench.ask(as_json({**CHAT, "messages": [{"role": "user", "content": [picture]}]}))
+        assert reply.status == 200

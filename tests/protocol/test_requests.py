@@ -240,6 +240,13 @@ def test_a_large_body_is_read_once_over_and_not_again_for_every_member() -> None
     assert len(requests.members(body)) == 1000
 
 
+def test_more_members_than_any_request_has_are_refused() -> None:
+    body = json.dumps({f"member-{n}": n for n in range(1001)}).encode()
+    with pytest.raises(BadRequestError) as error:
+        requests.members(body)
+    assert error.value.code == "too_many_parameters"
+
+
 @pytest.mark.parametrize(
     ("text", "lone"),
     [
@@ -248,6 +255,10 @@ def test_a_large_body_is_read_once_over_and_not_again_for_every_member() -> None
         (rb"\ud83d\ude00\uD83D", r"\uD83D"),
         (rb"\ud800\u0041", r"\ud800"),
         (rb"\\\udbff", r"\udbff"),
+        (rb"\ud83d\ude00\ude00, and more", r"\ude00"),
+        (rb"\ud83d\ude00\ud800\ud800, and more", r"\ud800"),
+        (rb"\ud800\n, and more", r"\ud800"),
+        (rb"\ud800, and more", r"\ud800"),
     ],
 )
 def test_a_lone_surrogate_is_named(text: bytes, lone: str) -> None:

@@ -19,7 +19,15 @@ import msgspec
 from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.call import Operation
 from quarterdeck.inference.request import InferenceRequest
-from quarterdeck.protocol.requests import ChatCompletionRequest, TokenizeRequest, decode_value, has_any
+from quarterdeck.protocol.repeated import refuse_repeated
+from quarterdeck.protocol.requests import (
+    MAX_ITEMS,
+    ChatCompletionRequest,
+    TokenizeRequest,
+    decode_value,
+    has_any,
+    too_many,
+)
 
 ANY = "*"
 
@@ -51,6 +59,7 @@ _URL = re.compile(
 )
 """Every parser finds the same host in these: no user name, backslash, white space, control or non-ASCII character, and
 a slash before a query or fragment."""
+_CONTAINERS = frozenset((dict, list))
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PUBLIC_NAME = re.compile(r"(?:[a-z0-9_-]+\.)+(?!0x|[0-9]+$)[a-z0-9-]+", re.ASCII)
 """At least two labels, the last one not a number: no form of an IP address, no `localhost`, no trailing dot."""
@@ -64,10 +73,19 @@ def check_media(request: InferenceRequest, domains: Collection[str]) -> None:
     """Raises BadRequestError for a part that may not be sent, and for a URL whose host is not in `domains`."""
     parsed = request.parsed
     if isinstance(parsed, _WITH_MESSAGES):
+        messages = parsed.messages or ()
+        if len(messages) > MAX_ITEMS:
+            raise too_many("messages", len(messages))
         if request.has_parts:
-            for index, message in enumerate(parsed.messages or ()):
+            parts = 0
+            for index, message in enumerate(messages):
                 if isinstance(message.content, list):
-                    _check_parts(message.content, f"messages[{index}].content", domains)
+                    where = f"messages[{index}].content"
+                    parts += len(message.content)
+                    if parts > MAX_ITEMS:
+                        raise too_many(where, parts)
+                    _check_parts(message.content, where, domains)
+            refuse_repeated(request.members["messages"])
         return
     for name in CONTENT_MEMBERS.get(request.operation, ()):
         raw = request.members.get(name)
@@ -75,6 +93,7 @@ def check_media(request: InferenceRequest, domains: Collection[str]) -> None:
             value = decode_value(raw)
             if request.operation is not Operation.COMPLETIONS:
                 _check_items(value, name, domains)
+                refuse_repeated(raw)
             elif has_any(value, dict):
                 raise _invalid(name, "expected one of a string or an array, but got an object instead")
 
@@ -104,15 +123,23 @@ def _is_public(host: str) -> bool:
 def _check_items(value: object, name: str, domains: Collection[str]) -> None:
     """Check texts, messages, conversations and `{content: [parts]}`, alone or in lists of any depth."""
     waiting = [(value, name)]
+    count = 0
     while waiting:
         item, where = waiting.pop()
         if isinstance(item, list):
-            inner = [(each, f"{where}[{index}]") for index, each in enumerate(item) if isinstance(each, dict | list)]
+            inner = sum(type(each) in _CONTAINERS for each in item)
             if inner and len(where) > MAX_PLACE:
                 raise _invalid(name, "it is nested too deeply")
-            waiting += inner
+            count += inner
+            if count <= MAX_ITEMS:
+                waiting += [(each, f"{where}[{index}]") for index, each in enumerate(item) if type(each) in _CONTAINERS]
         elif isinstance(item, dict):
-            _check_item(item, where, domains)
+            content = item.get("content")
+            count += len(content) if isinstance(content, list) else 0
+            if count <= MAX_ITEMS:
+                _check_item(item, where, domains)
+        if count > MAX_ITEMS:
+            raise too_many(name, count)
 
 
 def _check_item(item: dict[str, Any], where: str, domains: Collection[str]) -> None:

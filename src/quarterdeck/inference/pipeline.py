@@ -24,7 +24,7 @@ from quarterdeck.inference.closing import MAX_TO_COUNT, Closing
 from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.engine.client import EngineAnswer, EngineClient
 from quarterdeck.inference.engine.stream import EngineStream
-from quarterdeck.inference.estimation import Estimate, estimate, text_bytes
+from quarterdeck.inference.estimation import Estimate, estimate, structure_bytes, text_bytes
 from quarterdeck.inference.gate import Gate
 from quarterdeck.inference.learned_bounds import LearnedBounds
 from quarterdeck.inference.media import check_media
@@ -98,9 +98,12 @@ class Pipeline:
         """Answer a request. Raises APIError until the answer begins."""
         directory = self._directory.current
         gateway = directory.config.gateway
+        limit = gateway.max_body_mb * MIB
+        if len(body) > limit and structure_bytes(body) > limit:
+            raise too_large(limit, unread=False)
         request = decode(head.operation, body)
-        if len(body) > gateway.max_body_mb * MIB and text_bytes(request) > gateway.max_body_mb * MIB:
-            raise too_large(gateway.max_body_mb * MIB, unread=False)
+        if len(body) > limit and text_bytes(request) > limit:
+            raise too_large(limit, unread=False)
         route = resolve(directory, self._endpoints, request.parsed.model, head.principal)
         check_media(request, gateway.media_domains)
         now, bounds = time.monotonic(), route.bounds

@@ -59,7 +59,9 @@ def decode(operation: Operation, body: bytes) -> InferenceRequest:
     (`code`)."""
     try:
         request = _request(operation, body, None)
-    except BadRequestError:
+    except BadRequestError as error:
+        if error.code == "too_many_parameters":
+            raise
         # A null in a message. Looking for one in each body would cost more than decoding it.
         cleaned = _without_absent(operation, requests.members(body))
         if cleaned is None:

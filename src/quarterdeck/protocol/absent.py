@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from quarterdeck.protocol.requests import MAX_ITEMS, too_many
+
 NULL = msgspec.Raw(b"null")
 _WITH_TOOLS = {"tools": ("tool_choice", "parallel_tool_calls"), "functions": ("function_call",)}
 """Members that say nothing without the tools."""
@@ -25,14 +27,18 @@ def has_absent(members: Mapping[str, msgspec.Raw]) -> bool:
 
 
 def without_absent(members: Mapping[str, msgspec.Raw]) -> _Object:
-    """The members that count. Others stay byte for byte. Raises msgspec.DecodeError for messages of another shape."""
+    """The members that count. Others stay byte for byte. Raises msgspec.DecodeError for messages of another shape,
+    and BadRequestError for too many of them."""
     found = {name: raw for name, raw in members.items() if raw != NULL}
     for name, others in _WITH_TOOLS.items():
         if _is_empty(found, name):
             for each in (name, *others):
                 found.pop(each, None)
     if "messages" in found and b"null" in bytes(found["messages"]):
-        found["messages"] = _raw([_message(each) for each in _decode_objects(found["messages"])])
+        messages = _decode_objects(found["messages"])
+        if len(messages) > MAX_ITEMS:
+            raise too_many("messages", len(messages))
+        found["messages"] = _raw([_message(each) for each in messages])
     return found
 
 

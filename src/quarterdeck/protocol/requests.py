@@ -15,6 +15,11 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 """A number of tokens or choices. A negative one would pass every limit, and some engines take it as unlimited."""
 Least = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 """A count of which OpenAI refuses 0: engines differ in whether it is none or no limit."""
+MAX_MEMBERS = 1000
+"""Of a request. They are compared one by one, which blocks all other requests: OpenAI and vLLM know a tenth of them."""
+MAX_ITEMS = 20_000
+"""Messages, content parts or items of a request. Each costs the gateway a microsecond or two, and a body has room for
+two million empty ones. OpenAI takes 2,048 messages and inputs."""
 COMPLETION_MAX_TOKENS = 16
 """OpenAI's `max_tokens` of a completion that sets none. A chat has no such default."""
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -122,14 +127,16 @@ def choice_count(request: AnyRequest) -> int:
 
 
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_TRUNCATED = "Input data was truncated"
 _MISSING = "Object missing required field `"
 _MISMATCH = re.compile(r"Expected `([^`]+)`, got `([^`]+)`")
 _BOUND = re.compile(r"Expected `int` (>=|<=) (-?\d+)")
 _MEMBER = re.compile(rb'[{,\s]*"([^"\\]*(?:\\.[^"\\]*)*)"\s*:\s*')
-_ESCAPE = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
-)
-"""An escape in JSON: a pair of surrogates, or one without the other (a group), or any other."""
+_HIGH = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}")
+_LOW = re.compile(rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+"""Escapes in JSON that are half of a character."""
+_AT = re.compile(r"(?:surrogate|hex escape).*\(byte (\d+)\)")
+"""Where msgspec found one half without the other."""
 _TYPES = {
     "str": "a string",
     "int": "an integer",
@@ -154,7 +161,7 @@ def decode(body: bytes, kind: type[msgspec.Struct]) -> Any:
 
 
 def _invalid_json(error: Exception, body: bytes) -> BadRequestError:
-    if (lone := _lone_surrogate(body)) is not None:
+    if (lone := _lone_surrogate(error, body)) is not None:
         return BadRequestError(
             f"We could not parse the JSON body of your request: it has a lone surrogate ({lone}), which is no "
             "character. Encode a character outside of the basic plane as two escapes, or as UTF-8.",
@@ -163,10 +170,32 @@ def _invalid_json(error: Exception, body: bytes) -> BadRequestError:
     return BadRequestError(f"We could not parse the JSON body of your request: {error}", code="invalid_json")
 
 
-def _lone_surrogate(body: bytes) -> str | None:
-    """The first escape of half a character. Escapes are read from left to right: `\\\\ud800` has none."""
-    found = (escape[1] for escape in _ESCAPE.finditer(body) if escape[1])
-    return next((each.decode() for each in found), None)
+def _lone_surrogate(error: Exception, body: bytes) -> str | None:
+    """The escape of half a character at which decoding failed. Only there is it looked for: a body may have millions of
+    escapes."""
+    message = str(error)
+    if (found := _AT.search(message)) is not None:
+        end = int(found[1])
+        places = [end - 12, *range(end - 6, end - 9, -1)]  # before another escape, or right before the error
+    elif message == _TRUNCATED:
+        places = [len(body) - back for back in range(6, 12) if not _is_escaped(body, len(body) - back)]
+    else:
+        return None
+    for at in places:
+        if at < 0:
+            continue
+        high = _HIGH.match(body, at)
+        if high is not None and _LOW.match(body, high.end()) is None:
+            return high[0].decode()
+        if high is None and at != places[0] and (low := _LOW.match(body, at)) is not None:
+            return low[0].decode()
+    return None
+
+
+def _is_escaped(body: bytes, at: int) -> bool:
+    """Whether the character at this place follows a backslash that is not escaped itself."""
+    before = body[max(at - 64, 0) : max(at, 0)]
+    return (len(before) - len(before.rstrip(b"\\"))) % 2 == 1
 
 
 def _invalid_field(problem: str) -> BadRequestError:
@@ -202,16 +231,20 @@ def members(body: bytes) -> dict[str, msgspec.Raw]:
     """The body's top-level members as raw JSON. Raises BadRequestError if one of them is repeated.
 
     The gateway and the engine could each read a different one of two members, so a repeated one is refused. This holds
-    for the top level, which the gateway decides by. Deeper members are only read by engines, which all take the last.
-    In compact JSON the members' lengths add up to the body's, which leaves no room for another one; only if they don't
-    are they compared one by one.
+    for the top level, which the gateway decides by; messages with content parts are compared in `repeated`. In compact
+    JSON the members' lengths add up to the body's, which leaves no room for another one; only if they don't are they
+    compared one by one.
     """
     try:
         found = _decode_members(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _invalid_json(error, body) from error
-    size = 1 + len(b"".join(found.values())) + len("".join(found)) + 4 * len(found)
-    if size != len(body) and (name := _repeated(body, found)) is not None:
+    if len(found) > MAX_MEMBERS:
+        raise BadRequestError(
+            f"The request has {len(found)} parameters, more than the maximum of {MAX_MEMBERS}.",
+            code="too_many_parameters",
+        )
+    if (name := first_repeated(body, found)) is not None:
         raise BadRequestError(f"Duplicate parameter: '{name}'.", param=name, code="duplicate_parameter")
     return found
 
@@ -222,6 +255,16 @@ def decode_value(raw: msgspec.Raw) -> Any:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
         raise _invalid_json(error, bytes(raw)) from error
+
+
+def too_many(what: str, count: int) -> BadRequestError:
+    """The error for more than MAX_ITEMS."""
+    return BadRequestError(
+        f"Invalid '{what}': array too long. Expected an array with maximum length {MAX_ITEMS}, but got an array with "
+        f"length {count} instead.",
+        param=what,
+        code="array_above_max_length",
+    )
 
 
 def has_any(value: object, kind: type) -> bool:
@@ -236,6 +279,12 @@ def has_any(value: object, kind: type) -> bool:
         elif isinstance(each, list):
             waiting += each
     return False
+
+
+def first_repeated(body: bytes | msgspec.Raw, found: dict[str, msgspec.Raw]) -> str | None:
+    """The name of a member that the object `body` has twice; `found` is what was decoded of it."""
+    size = 1 + len(b"".join(found.values())) + len("".join(found)) + 4 * len(found)
+    return None if size == memoryview(body).nbytes else _repeated(bytes(body), found)
 
 
 def _repeated(body: bytes, found: dict[str, msgspec.Raw]) -> str | None:
