@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from quarterdeck.content import Level
+
 MIRROR = "mirror"
 """Key, team and tag of mirrored requests, which count against no limit or budget. API keys' ids are `key_…`."""
 
@@ -105,6 +107,8 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     tags: tuple[str, ...] = ()
     """The key's tags, for reports."""
     attempts: tuple[Attempt, ...] = ()
+    content: Level = "off"
+    """What was captured of its input and output, which travel beside the record (`content.py`)."""
 
     @property
     def trace_id(self) -> str:

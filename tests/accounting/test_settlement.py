@@ -251,10 +251,10 @@ class FullSpool(Spool):
 
     is_full = True
 
-    def append(self, lines: Sequence[bytes]) -> None:
+    def append(self, lines: Sequence[bytes], short: Sequence[bytes] | None = None) -> bool:
         if self.is_full:
             raise OSError(errno.ENOSPC, "No space left on device")
-        super().append(lines)
+        return super().append(lines, short)
 
 
 async def test_with_redis_away_and_the_disk_full_records_wait_in_memory_and_this_is_said(
@@ -426,3 +426,23 @@ async def test_what_was_spooled_is_asked_no_more(own_redis_server: RedisServer, 
     subject.settle(record, LIMITED)
     await subject.drain()
     await subject._leases.renew()
+
+
+async def test_what_was_captured_goes_where_its_record_goes_and_is_dropped_first_where_space_is_short(
+    redis: Redis, tmp_path: Path
+) -> None:
+    away = Redis("redis://127.0.0.1:1/0")
+    spool = FullSpool(tmp_path)
+    subject = Settlement(away, spool)
+    with_room, without = a_record(content="full"), a_record(content="full")
+    subject.settle(without, LIMITED, b"first content")
+    await subject.drain()  # the disk is full: it stays in memory, without its content
+    spool.is_full = False
+    subject.settle(with_room, LIMITED, b"second content")
+    await subject.drain()
+    await away.close()
+    again = Settlement(redis, spool)
+    await again._spool.replay(lambda note: None)
+    keys = [redis_keys.content_key("default", record.id) for record in (without, with_room)]
+    assert await redis.call("MGET", *keys) == [None, b"second content"]
+    assert await redis.call("XLEN", redis_keys.stream_key("default")) == 2

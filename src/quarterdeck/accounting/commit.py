@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from quarterdeck.accounting.admission import Reservation
-from quarterdeck.accounting.redis_keys import settled_key
+from quarterdeck.accounting.redis_keys import content_key, settled_key
 from quarterdeck.accounting.scopes import ScopeSet, settle_arguments
 from quarterdeck.accounting.scripts import SETTLE
 from quarterdeck.money import microdollars
@@ -25,28 +25,40 @@ LOST_SECONDS = 86_400
 """How long one settled as `lost` is remembered: the spool of its gateway may turn up after a long outage and replaces
 the estimate. There are few of them."""
 
+CONTENT_SECONDS = 86_400
+"""How long a captured content waits for the worker, which redacts it. A day: an outage of the worker over a night loses
+none, and a forgotten one does not keep prompts in Redis."""
+MAX_WAITING_CONTENTS = 5000
+"""`content.max_waiting`, where a process other than the gateway settles."""
+
 Arguments = tuple[Any, ...]
 
 
-class Note(msgspec.Struct, frozen=True):
+class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     """A request by which any process can settle it: in Redis while it is in flight, in a spool when it is over."""
 
     record: RequestRecord
     """In flight: with status `lost` and the tokens seen so far."""
     scopes: Mapping[str, str] = {}
     """`ScopeSet.noted`."""
+    content: bytes | None = None
+    """What was captured (`content.encode`). Only of a request that is over."""
 
 
-async def settle(redis: Redis, record: RequestRecord, scope_set: ScopeSet) -> bool:
-    """Commit the record; False where it was committed before. Raises RedisUnavailableError and RedisError: the caller
-    still has the record."""
-    return bool(await redis.execute(SETTLE, settle_command([arguments_of(record)], scope_set), scope_set.org))
+async def settle(redis: Redis, record: RequestRecord, scope_set: ScopeSet, content: bytes | None = None) -> bool:
+    """Commit the record, and what was captured beside it; False where it was committed before.
+
+    Raises RedisUnavailableError and RedisError: the caller still has the record.
+    """
+    return bool(
+        await redis.execute(SETTLE, settle_command([arguments_of(record)], scope_set, _only(content)), scope_set.org)
+    )
 
 
 async def settle_note(redis: Redis, note: Note) -> bool:
     """Commit the record of a note. Returns and raises as `settle`."""
     org = note.record.org
-    command = _command(org, [arguments_of(note.record)], *settle_arguments(org, note.scopes))
+    command = _command(org, [arguments_of(note.record)], *settle_arguments(org, note.scopes), _only(note.content))
     return bool(await redis.execute(SETTLE, command, org))
 
 
@@ -66,14 +78,41 @@ def arguments_of(record: RequestRecord) -> Arguments:
     return (record.id, seconds, record.status, encode(record), used, money, int(record.started))
 
 
-def settle_command(requests: Sequence[Arguments], scope_set: ScopeSet) -> bytes:
+def settle_command(
+    requests: Sequence[Arguments],
+    scope_set: ScopeSet,
+    contents: Mapping[int, bytes] | None = None,
+    *,
+    max_waiting: int = MAX_WAITING_CONTENTS,
+) -> bytes:
     """The packed command that settles requests (`arguments_of`) of one principal. If Redis fails in the middle, those
-    before are settled; a repetition settles the others."""
-    return _command(scope_set.org, requests, scope_set.settle_keys, scope_set.settle_plan)
+    before are settled; a repetition settles the others.
+
+    `contents`: what was captured of some of them, by position from 1. It is dropped while `max_waiting` records wait
+    for the worker.
+    """
+    return _command(scope_set.org, requests, scope_set.settle_keys, scope_set.settle_plan, contents, max_waiting)
 
 
-def _command(org: str, requests: Sequence[Arguments], keys: tuple[str, ...], plan: str) -> bytes:
-    arguments: list[Any] = [plan]
+def _only(content: bytes | None) -> Mapping[int, bytes] | None:
+    return None if content is None else {1: content}
+
+
+def _command(
+    org: str,
+    requests: Sequence[Arguments],
+    keys: tuple[str, ...],
+    plan: str,
+    contents: Mapping[int, bytes] | None = None,
+    max_waiting: int = MAX_WAITING_CONTENTS,
+) -> bytes:
+    arguments: list[Any] = [plan if contents is None else plan + "c"]
     for each in requests:
         arguments += each
-    return SETTLE.command((*keys, *[settled_key(org, each[0]) for each in requests]), arguments)
+    keys = (*keys, *[settled_key(org, each[0]) for each in requests])
+    if contents is not None:
+        keys += tuple([content_key(org, requests[position - 1][0]) for position in contents])
+        for position_and_content in contents.items():
+            arguments += position_and_content
+        arguments += (len(contents), CONTENT_SECONDS, max_waiting)
+    return SETTLE.command(keys, arguments)

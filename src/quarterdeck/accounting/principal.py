@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from quarterdeck.accounting.scopes import Scope, ScopeSet, is_limited
+from quarterdeck.content import Level
 from quarterdeck.settings.limits import Limits
 
 __all__ = ["Principal", "Scope"]
@@ -32,6 +33,8 @@ class Principal:
     priority: int = 0
     """0 to 9; under saturation the higher is served first."""
     tags: tuple[str, ...] = ()
+    content: Level | None = None
+    """What is kept of its inputs and outputs: the strictest of what key, team and org say. None: none of them says."""
     scope_set: ScopeSet = field(init=False, repr=False, compare=False)
     """The scopes as arguments of admission's scripts."""
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +15,20 @@ from quarterdeck.store.spool import Spool
 log = logging.getLogger(__name__)
 
 
+class _Line(NamedTuple):
+    """A note as a line of the spool, and without its content, as it goes into space that is short."""
+
+    whole: bytes
+    short: bytes
+
+
+def _line(note: Note) -> _Line:
+    whole = msgspec.json.encode(note)
+    if note.content is None:
+        return _Line(whole, whole)
+    return _Line(whole, msgspec.json.encode(msgspec.structs.replace(note, content=None)))
+
+
 class RecordSpool:
     """The spool of one gateway. `on_spooled` is called with the number of records written to disk."""
 
@@ -21,7 +36,7 @@ class RecordSpool:
         self._redis = redis
         self._spool = spool
         self._on_spooled = on_spooled
-        self._unwritten: list[bytes] = []
+        self._unwritten: list[_Line] = []
         self._being_written = 0
         self._writing = asyncio.Lock()
         self.is_full = False
@@ -37,7 +52,7 @@ class RecordSpool:
 
     async def add(self, note: Note) -> None:
         """Write the note to disk. Where the disk refuses, it stays in memory for the next `write` or `replay`."""
-        self._unwritten.append(msgspec.json.encode(note))
+        self._unwritten.append(_line(note))
         await self.write()
 
     async def write(self) -> None:
@@ -48,10 +63,12 @@ class RecordSpool:
                 return
             self._being_written = len(lines)
             try:
-                if not await asyncio.to_thread(self._spool.append, lines):
+                whole, short = [line.whole for line in lines], [line.short for line in lines]
+                if not await asyncio.to_thread(self._spool.append, whole, short):
                     self._fill("%d records were written to reserved space", len(lines))
             except OSError as error:
-                self._unwritten = lines + self._unwritten
+                # Without contents: memory must last until the disk has room.
+                self._unwritten = [_Line(line.short, line.short) for line in lines] + self._unwritten
                 self._fill("%d records are in memory only", len(self._unwritten))
                 log.critical(
                     "could not write to the spool, %d records are in memory only: %s", len(self._unwritten), error
@@ -93,7 +110,7 @@ class RecordSpool:
                 await asyncio.to_thread(self._spool.release_reserve)
         lines, self._unwritten = self._unwritten, []
         for line in lines:
-            settle(msgspec.json.decode(line, type=Note))
+            settle(msgspec.json.decode(line.whole, type=Note))
         try:
             while (taken := await asyncio.to_thread(self._spool.take)) is not None:
                 try:

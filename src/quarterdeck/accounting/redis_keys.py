@@ -29,6 +29,11 @@ def settled_key(org: str, request_id: str) -> str:
     return f"settled:{{{org}}}:{request_id}"
 
 
+def content_key(org: str, request_id: str) -> str:
+    """The captured input and output of a request, until the worker has stored it."""
+    return f"content:{{{org}}}:{request_id}"
+
+
 def cold_key(org: str) -> str:
     """Budgets to be recounted from the ledger: `<kind of period> <scope id>`."""
     return f"cold:{{{org}}}"

@@ -5,11 +5,18 @@ Records that are settled in one turn of the event loop go to Redis in one script
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from quarterdeck.accounting.admission import LEASE_SECONDS
-from quarterdeck.accounting.commit import Arguments, Note, arguments_of, settle_command, settle_note
+from quarterdeck.accounting.commit import (
+    MAX_WAITING_CONTENTS,
+    Arguments,
+    Note,
+    arguments_of,
+    settle_command,
+    settle_note,
+)
 from quarterdeck.accounting.leases import NOTES_AT_ONCE, Leases
 from quarterdeck.accounting.record_spool import RecordSpool
 from quarterdeck.accounting.scopes import ScopeSet
@@ -33,13 +40,20 @@ class _SettlementBatch:
     what a request costs.
     """
 
-    __slots__ = ("_settlement", "arguments", "records", "scope_set")
+    __slots__ = ("_settlement", "arguments", "contents", "records", "scope_set")
 
     def __init__(self, scope_set: ScopeSet, settlement: "Settlement") -> None:
         self.scope_set = scope_set
         self.records: list[RequestRecord] = []
         self.arguments: list[Arguments] = []
+        self.contents: dict[int, bytes] | None = None
+        """What was captured, by the record's position from 1. None: nothing."""
         self._settlement = settlement
+
+    def notes(self) -> Iterator[Note]:
+        contents = self.contents or {}
+        for position, record in enumerate(self.records, 1):
+            yield Note(record, self.scope_set.noted, contents.get(position))
 
     def done(self) -> bool:
         return False
@@ -71,6 +85,8 @@ class Settlement:
         on_spooled: Callable[[int], None] = lambda count: None,
     ) -> None:
         self.lease_seconds = lease_seconds
+        self.max_waiting_contents = MAX_WAITING_CONTENTS
+        """Records that may wait for the worker before captured contents are dropped."""
         self._redis = redis
         self._renew_seconds = lease_seconds / 3 if renew_seconds is None else renew_seconds
         self._replay_seconds = replay_seconds
@@ -113,13 +129,20 @@ class Settlement:
         self.lease_seconds = self._leases.seconds = seconds
         self._renew_seconds = seconds / 3
 
-    def settle(self, record: RequestRecord, scope_set: ScopeSet) -> None:
-        """Commit the record. Returns at once; `drain` waits until it is in Redis or on disk."""
+    def settle(self, record: RequestRecord, scope_set: ScopeSet, content: bytes | None = None) -> None:
+        """Commit the record, and what was captured beside it (`content.encode`).
+
+        Returns at once; `drain` waits until it is in Redis or on disk.
+        """
         arguments = arguments_of(record)
         principal = id(scope_set)  # one object for all requests of a principal
         batch = self._batches.batch(principal, lambda: _SettlementBatch(scope_set, self))
         batch.records.append(record)
         batch.arguments.append(arguments)
+        if content is not None:
+            if batch.contents is None:
+                batch.contents = {}
+            batch.contents[len(batch.records)] = content
         if len(batch.records) == REQUESTS_AT_ONCE:
             self._batches.send(principal)
 
@@ -132,8 +155,8 @@ class Settlement:
         elif is_to_be_resent(error):
             self._settle_one_by_one(batch)
         else:
-            for record in batch.records:
-                self._spawn(self._add_to_spool(Note(record, batch.scope_set.noted), error))
+            for note in batch.notes():
+                self._spawn(self._add_to_spool(note, error))
         if not self._sent:
             self._all_answered.set()
 
@@ -171,14 +194,17 @@ class Settlement:
         await self._spool.write()  # what is still in memory: the disk may have room by now
 
     def _send(self, batch: _SettlementBatch) -> None:
-        if self._redis.send(settle_command(batch.arguments, batch.scope_set), batch, batch.scope_set.org):
+        command = settle_command(
+            batch.arguments, batch.scope_set, batch.contents, max_waiting=self.max_waiting_contents
+        )
+        if self._redis.send(command, batch, batch.scope_set.org):
             self._sent.add(batch)
         else:
             self._settle_one_by_one(batch)
 
     def _settle_one_by_one(self, batch: _SettlementBatch) -> None:
-        for record in batch.records:
-            self._spawn(self._settle(Note(record, batch.scope_set.noted)))
+        for note in batch.notes():
+            self._spawn(self._settle(note))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Start a task that commits one record."""

@@ -203,7 +203,9 @@ def _settlement(redis: Redis, spool: Spool, config: Live[Config], metrics: Gatew
         lease_seconds=config.current.gateway.reservation_lease_seconds,
         on_spooled=on_spooled,
     )
+    settlement.max_waiting_contents = config.current.content.max_waiting
     config.subscribe(lambda new: settlement.set_lease(new.gateway.reservation_lease_seconds))
+    config.subscribe(lambda new: setattr(settlement, "max_waiting_contents", new.content.max_waiting))
     return settlement
 
 

@@ -12,6 +12,7 @@ from quarterdeck.accounting.commit import Note
 from quarterdeck.inference.cache.answers import Lookup
 from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.call import Head, Headers
+from quarterdeck.inference.capture.capture import Capture
 from quarterdeck.inference.estimation import Estimate
 from quarterdeck.inference.metering.meter import Meter
 from quarterdeck.inference.request import InferenceRequest
@@ -42,6 +43,8 @@ class Call(msgspec.Struct, eq=False):
     """Endpoints other than vLLM are sent a limit: neither the request nor the contexts of all models have one."""
     held: int = 0
     """Money that budgets hold for it, in 10⁻⁶ $."""
+    capture: Capture | None = None
+    """Its input and output. None: they are not captured."""
     attempt: float | None = None
     """Start of the running attempt, Unix seconds. None: no attempt is running."""
 

@@ -1,16 +1,20 @@
 """The end of a call: its attempt ends, its tokens are known, its record is settled. Once, however it ends."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
+from quarterdeck.accounting.scopes import ScopeSet
 from quarterdeck.accounting.settlement import Settlement
+from quarterdeck.content import Level
 from quarterdeck.errors import APIError
 from quarterdeck.inference.attempts import Attempts
 from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.cache.replay import hit_record
 from quarterdeck.inference.call import FREE
 from quarterdeck.inference.call_state import Call
+from quarterdeck.inference.capture.capture import Capture
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.gate import Gate
@@ -19,6 +23,8 @@ from quarterdeck.inference.metering.meter import error_code
 from quarterdeck.inference.metering.token_counting import count_received_tokens, estimate_received_tokens
 from quarterdeck.net.tasks import Spawn
 from quarterdeck.record import RequestRecord, Status
+
+log = logging.getLogger(__name__)
 
 MAX_COUNTING = 8
 """Calls whose tokens are counted at the same time: counting takes the engine's time from running requests."""
@@ -102,6 +108,11 @@ class Closing:
 
     def finish_from_cache(self, call: Call, found: Entry, now: float) -> None:
         """End a call that was answered from the cache."""
+        if call.capture is not None:
+            if found.is_stream:
+                call.capture.take_stream(found.body)
+            else:
+                call.capture.take(found.body)
         self._settle(call, hit_record(call.meter.record("ok", now), found, now))
 
     async def _count_and_settle(
@@ -128,5 +139,31 @@ class Closing:
         if call.is_local:
             taken = min(call.reserved.total, scope_set.most_tokens)
             self._gate.give_back(scope_set, taken - record.input_tokens - record.output_tokens)
-        self._settlement.settle(record, scope_set)
+        if call.capture is None:
+            self._settlement.settle(record, scope_set)
+        elif call.capture.is_large:
+            self._spawn(self._settle_large(call.capture, record, scope_set))
+        else:
+            self._settle_captured(record, scope_set, _encoded(call.capture), call.capture.level)
         self._on_record(record)
+
+    async def _settle_large(self, capture: Capture, record: RequestRecord, scope_set: ScopeSet) -> None:
+        """The reservation is renewed meanwhile, as the record is not settled."""
+        content = None
+        try:
+            content = await asyncio.to_thread(_encoded, capture)
+        finally:
+            self._settle_captured(record, scope_set, content, capture.level)
+
+    def _settle_captured(self, record: RequestRecord, scope_set: ScopeSet, content: bytes | None, level: Level) -> None:
+        if content is not None:
+            record.content = level
+        self._settlement.settle(record, scope_set, content)
+
+
+def _encoded(capture: Capture) -> bytes | None:
+    try:
+        return capture.encoded()
+    except Exception:  # a bug: the record must reach the ledger, with its content or without
+        log.exception("could not capture a request's content")
+        return None

@@ -20,6 +20,7 @@ from quarterdeck.inference.cache.answers import AnswerCache
 from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, Head, Reply
 from quarterdeck.inference.call_state import Call
+from quarterdeck.inference.capture.capture import CAPTURED, Capture, level_of
 from quarterdeck.inference.closing import MAX_TO_COUNT, Closing
 from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.engine.client import EngineAnswer, EngineClient
@@ -39,6 +40,7 @@ from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.resolution import resolve
 from quarterdeck.inference.routing.router import Router
 from quarterdeck.inference.routing.selection import Selection
+from quarterdeck.inference.streaming.collector import Collects
 from quarterdeck.inference.streaming.heartbeats import with_heartbeats
 from quarterdeck.inference.streaming.relay import Relay
 from quarterdeck.net.asgi import too_large
@@ -114,6 +116,11 @@ class Pipeline:
             reserved = msgspec.structs.replace(reserved, engine_seconds=self._engine_seconds(route))
         selection = self.router.select(route, request, tokens=reserved.total, now=now, headers=head.headers)
         call = await self._admit(gateway, head, request, reserved, selection, bounds)
+        content, own = directory.config.content, call.head.principal.content
+        if own is not None or route.content is not None or content.capture != "off":
+            level = level_of(content, own, route.content)
+            if level != "off" and head.operation in CAPTURED:
+                call.capture = Capture(level, content, request)
         if call.found is not None:
             return self._replay(call, call.found)
         self._mirror.consider(call)
@@ -226,6 +233,8 @@ class Pipeline:
         call.meter.take_answer(answer.parsed, answer.body)
         if call.lookup is not None:
             call.lookup.take(answer.body, answer.content_type)
+        if call.capture is not None:
+            call.capture.take(answer.body)
         on_end = None
         if len(answer.body) > LARGE_BYTES:
             on_end = self._closing.finish_large(call)
@@ -235,13 +244,16 @@ class Pipeline:
         return Reply(200, headers, answer.body, on_end=on_end)
 
     def _streamed_reply(self, call: Call, stream: EngineStream, gateway: GatewayConfig, deadline: float) -> Reply:
+        collector: Collects | None = call.lookup.collect() if call.lookup else None
+        if call.capture is not None:
+            collector = call.capture.collect(collector)
         relay = Relay(
             stream,
             call.meter,
             shows_usage=call.request.shows_usage,
             deadline=deadline,
             on_end=lambda status, error: self._closing.finish(call, status, error, http_status=200),
-            collector=call.lookup.collect() if call.lookup else None,
+            collector=collector,
             resume=lambda lost: self._attempts.resume(call, gateway, deadline, lost),
         )
         return Reply(200, sse.HEADERS + call.headers, stream=relay)

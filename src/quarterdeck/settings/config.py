@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from quarterdeck.settings.cache import CacheConfig
+from quarterdeck.settings.content import ContentConfig
 from quarterdeck.settings.cors import CorsConfig
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.models import ModelConfig
@@ -240,6 +241,8 @@ class Config(BaseModel):
     """Labels of traces."""
     cache: CacheConfig = CacheConfig()
     """Response caching."""
+    content: ContentConfig = ContentConfig()
+    """Capture of inputs and outputs."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

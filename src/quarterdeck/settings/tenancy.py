@@ -7,8 +7,9 @@ organisation, `default`; other organisations exist only in the database.
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
+from quarterdeck.content import Level
 from quarterdeck.settings.limits import Budget, Limits
 
 Priority = Annotated[int, Field(ge=0, le=9)]
@@ -30,6 +31,9 @@ class KeyConfig(BaseModel):
     """0 to 9; higher priorities go first in queues. None: the team's priority."""
     tags: Tags = ()
     """Tags on every record and trace of the key, for reports."""
+    content: Level | None = None
+    """What is kept of its inputs and outputs. The strictest of key, team, organisation, route and model applies. None:
+    the key does not say."""
 
 
 class TeamConfig(BaseModel):
@@ -43,6 +47,8 @@ class TeamConfig(BaseModel):
     """Budget of all keys together. None: no limit."""
     priority: Priority = 0
     """Priority of keys without their own."""
+    content: Level | None = None
+    """What is kept of inputs and outputs of its keys. None: the team does not say."""
 
 
 class OrgConfig(BaseModel):
@@ -54,3 +60,8 @@ class OrgConfig(BaseModel):
     """Limits counted over all keys; `max_tokens` applies to each request."""
     budget: Budget | None = None
     """Budget of all keys together. None: no limit."""
+    content: Level | None = None
+    """What is kept of inputs and outputs. No team, key or route can turn on what this turns off. None:
+    `content.capture` applies to those who don't say."""
+    content_days: PositiveFloat | None = None
+    """Days after which contents are deleted. None: `content.retention_days`."""

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck import ids
+from quarterdeck.content import Level
 from quarterdeck.errors import ConflictError, NotFoundError
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.database import Database
@@ -44,6 +45,8 @@ class KeyRow:
     priority: int | None = None
     """None: its team's."""
     tags: tuple[str, ...] = ()
+    content: Level | None = None
+    """What is kept of its inputs and outputs. None: it does not say."""
     is_admin: bool = False
     created: float
     expires: float | None = None
@@ -64,6 +67,7 @@ class KeyFields(TypedDict, total=False):
     models: Sequence[str] | None
     priority: int | None
     tags: Sequence[str]
+    content: Level | None
     expires: float | None
 
 
@@ -195,8 +199,10 @@ def _select() -> Select[Any]:
         teams.c.budget.label("team_budget"),
         teams.c.priority.label("team_priority"),
         teams.c.remade.label("team_remade"),
+        teams.c.content.label("team_content"),
         orgs.c.limits.label("org_limits"),
         orgs.c.budget.label("org_budget"),
+        orgs.c.content.label("org_content"),
     )
     of_team = (teams.c.org == api_keys.c.org) & (teams.c.id == api_keys.c.team)
     return select(api_keys, *terms).join(teams, of_team).join(orgs, orgs.c.id == api_keys.c.org)
@@ -232,13 +238,14 @@ def _key_of(row: Row[Any]) -> KeyRow:
         models=None if row.models is None else frozenset(row.models),
         priority=row.priority,
         tags=tuple(row.tags),
+        content=row.content,
         is_admin=row.is_admin,
         created=row.created,
         expires=row.expires,
         revoked=row.revoked,
-        of_team=Terms(limits_of(row.team_limits), budget_of(row.team_budget), row.team_priority),
+        of_team=Terms(limits_of(row.team_limits), budget_of(row.team_budget), row.team_priority, row.team_content),
         team_remade=row.team_remade,
-        of_org=Terms(limits_of(row.org_limits), budget_of(row.org_budget)),
+        of_org=Terms(limits_of(row.org_limits), budget_of(row.org_budget), content=row.org_content),
     )
 
 

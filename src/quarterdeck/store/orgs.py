@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_postgres
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from quarterdeck.content import Level
 from quarterdeck.errors import ConflictError, NotFoundError
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.database import Database
@@ -27,6 +28,8 @@ class OrgRow:
     id: str
     created: float
     terms: Terms = NO_TERMS
+    content_days: float | None = None
+    """Days after which contents are deleted. None: the platform's."""
 
 
 class OrgChanges(TypedDict, total=False):
@@ -34,6 +37,8 @@ class OrgChanges(TypedDict, total=False):
 
     limits: Limits | None
     budget: Budget | None
+    content: Level | None
+    content_days: float | None
 
 
 class OrgStore:
@@ -47,11 +52,20 @@ class OrgStore:
         async with self._database.begin() as connection:
             await ensure_team(connection, org, team)
 
-    async def create(self, id: str, *, limits: Limits | None = None, budget: Budget | None = None) -> OrgRow:
+    async def create(
+        self,
+        id: str,
+        *,
+        limits: Limits | None = None,
+        budget: Budget | None = None,
+        content: Level | None = None,
+        content_days: float | None = None,
+    ) -> OrgRow:
         """Create an organisation with its default team. Raises ConflictError where it exists."""
-        row = OrgRow(id, time.time(), Terms(limits, budget))
+        row = OrgRow(id, time.time(), Terms(limits, budget, content=content), content_days)
         insert = insert_sqlite(orgs) if self._database.is_sqlite else insert_postgres(orgs)
-        statement = insert.values(id=id, created=row.created, limits=to_column(limits), budget=to_column(budget))
+        values = {"limits": to_column(limits), "budget": to_column(budget), "content": content}
+        statement = insert.values(id=id, created=row.created, content_days=content_days, **values)
         async with self._database.begin() as connection:
             made = await connection.execute(statement.on_conflict_do_nothing().returning(orgs.c.id))
             if made.one_or_none() is None:
@@ -69,7 +83,8 @@ class OrgStore:
 
     async def update(self, id: str, **changes: Unpack[OrgChanges]) -> OrgRow:
         """Raises NotFoundError. The caller notifies the gateways afterwards (`resources/tenancy`)."""
-        values = {name: to_column(terms) for name, terms in changes.items()}  # type: ignore[arg-type]  # all are settings
+        values: dict[str, Any] = dict(changes)
+        values |= {name: to_column(values[name]) for name in ("limits", "budget") if name in values}
         async with self._database.begin() as connection:
             if values:
                 await connection.execute(update(orgs).where(orgs.c.id == id).values(**values))
@@ -109,7 +124,8 @@ async def ensure_team(connection: AsyncConnection, org: str, team: str) -> None:
 
 
 def _org_of(row: Row[Any]) -> OrgRow:
-    return OrgRow(row.id, row.created, Terms(limits_of(row.limits), budget_of(row.budget)))
+    terms = Terms(limits_of(row.limits), budget_of(row.budget), content=row.content)
+    return OrgRow(row.id, row.created, terms, row.content_days)
 
 
 def _no_such_org(id: str) -> NotFoundError:

@@ -37,18 +37,18 @@ class Spool:
         self._reserve_path = self._new(RESERVE)
         self._reserve_left = self._reserve_at = 0
 
-    def append(self, lines: Sequence[bytes]) -> bool:
+    def append(self, lines: Sequence[bytes], short: Sequence[bytes] | None = None) -> bool:
         """Write the lines and wait until they are on disk. A line contains no newline. Raises OSError.
 
-        Returns False where the disk is full and they went into reserved space.
+        Returns False where the disk is full and they went into reserved space, as `short` if there is that.
         """
-        data = b"".join(line + b"\n" for line in lines)
+        data = _joined(lines)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             while not self._append(data):
                 self._path = self._new(WRITING)
         except OSError as error:
-            if error.errno not in _FULL or not self._append_reserved(data):
+            if error.errno not in _FULL or not self._append_reserved(_joined(short or lines)):
                 raise
             return False
         return True
@@ -240,3 +240,7 @@ def _is_at(path: Path, descriptor: int) -> bool:
         return False
     opened = os.fstat(descriptor)
     return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
+
+
+def _joined(lines: Sequence[bytes]) -> bytes:
+    return b"".join(line + b"\n" for line in lines)

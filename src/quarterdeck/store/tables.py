@@ -14,9 +14,11 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
+    text,
 )
 
 from quarterdeck.store.exact import ExactDecimal
@@ -30,6 +32,12 @@ metadata = MetaData(
     }
 )
 
+
+def _index_of(*columns: str, where: str) -> Index:
+    """A partial index: rows that don't meet the condition cost it nothing."""
+    return Index(None, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
 orgs = Table(
     "orgs",
     metadata,
@@ -37,6 +45,8 @@ orgs = Table(
     Column("created", Double, nullable=False),
     Column("limits", JSON(none_as_null=True), nullable=True),
     Column("budget", JSON(none_as_null=True), nullable=True),
+    Column("content", Text, nullable=True),  # off, hashed or full; null: it does not say
+    Column("content_days", Double, nullable=True),
 )
 
 teams = Table(
@@ -49,6 +59,7 @@ teams = Table(
     Column("budget", JSON(none_as_null=True), nullable=True),
     Column("priority", Integer, nullable=True),
     Column("deleted", Double, nullable=True),  # revoked keys still refer to it
+    Column("content", Text, nullable=True),
     Column("remade", Double, nullable=True),  # when the name of a deleted team was used again
 )
 
@@ -66,6 +77,7 @@ api_keys = Table(
     Column("models", JSON(none_as_null=True), nullable=True),
     Column("priority", Integer, nullable=True),
     Column("tags", JSON, nullable=False, server_default="[]"),
+    Column("content", Text, nullable=True),
     Column("is_admin", Boolean, nullable=False),
     Column("created", Double, nullable=False),
     Column("expires", Double, nullable=True),
@@ -123,7 +135,46 @@ ledger = Table(
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("tags", JSON, nullable=False, server_default="[]"),
     Column("attempts", JSON, nullable=False),
+    Column("content", Text, nullable=False, server_default="off"),
     Index(None, "org", "started", "id"),
     Index(None, "org", "key", "started"),
     Index(None, "org", "team", "started"),
+)
+
+# Inputs and outputs, redacted and compressed, for as long as `content.retention_days` says. No foreign key: the ledger
+# may be cleaned up on its own.
+contents = Table(
+    "contents",
+    metadata,
+    Column("id", Text, primary_key=True),  # of the request
+    Column("org", Text, nullable=False),
+    Column("user", Text, nullable=True),
+    Column("session", Text, nullable=True),
+    Column("started", Double, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("input", LargeBinary, nullable=True),
+    Column("output", LargeBinary, nullable=True),
+    Column("input_bytes", BigInteger, nullable=False),
+    Column("output_bytes", BigInteger, nullable=False),
+    Column("input_hash", Text, nullable=False),
+    Column("output_hash", Text, nullable=False),
+    Column("is_input_cut", Boolean, nullable=False),
+    Column("is_output_cut", Boolean, nullable=False),
+    Column("redacted", JSON, nullable=False),
+    Index(None, "org", "started"),
+    _index_of("org", "user", where='"user" IS NOT NULL'),
+    _index_of("org", "session", where='"session" IS NOT NULL'),
+)
+
+# Deletions of contents. What was captured before one and turns up after it (from Redis, a spool) is not stored.
+content_deletions = Table(
+    "content_deletions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("org", Text, nullable=False),
+    Column("by", Text, nullable=False),  # request, user or session
+    Column("value", Text, nullable=False),
+    Column("key", Text, nullable=False),  # the admin key that asked for it
+    Column("at", Double, nullable=False),
+    Index(None, "org", "at"),
 )

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_postgres
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from quarterdeck.content import Level
 from quarterdeck.errors import ConflictError, NotFoundError
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.database import Database
@@ -37,6 +38,7 @@ class TeamChanges(TypedDict, total=False):
     limits: Limits | None
     budget: Budget | None
     priority: int | None
+    content: Level | None
 
 
 class TeamStore:
@@ -53,12 +55,14 @@ class TeamStore:
         limits: Limits | None = None,
         budget: Budget | None = None,
         priority: int | None = None,
+        content: Level | None = None,
     ) -> TeamRow:
         """Create a team, and its organisation where that is new. Raises ConflictError where the team exists."""
         insert = insert_sqlite if self._database.is_sqlite else insert_postgres
-        row = TeamRow(org, id, time.time(), Terms(limits, budget, priority))
+        row = TeamRow(org, id, time.time(), Terms(limits, budget, priority, content))
         again = {"remade": row.created}
-        values = {"created": row.created, **_columns(limits=limits, budget=budget, priority=priority), "deleted": None}
+        values = {"created": row.created, **_columns(limits=limits, budget=budget, priority=priority, content=content)}
+        values["deleted"] = None
         statement = insert(teams).values(org=org, id=id, **values)
         statement = statement.on_conflict_do_update(
             index_elements=["org", "id"], set_=values | again, where=teams.c.deleted.is_not(None)
@@ -93,7 +97,7 @@ class TeamStore:
     async def delete(self, id: str, *, org: str) -> None:
         """Raises NotFoundError, and ConflictError while the team has keys that are not revoked."""
         alive = select(func.count()).where(api_keys.c.org == org, api_keys.c.team == id, api_keys.c.revoked.is_(None))
-        bare = _columns(limits=None, budget=None, priority=None)
+        bare = _columns(limits=None, budget=None, priority=None, content=None)
         async with self._database.begin() as connection:
             # The write comes first, so that a key created meanwhile waits for it and finds the team deleted.
             await connection.execute(update(teams).where(_is(id, org)).values(deleted=teams.c.deleted))
@@ -118,9 +122,9 @@ async def _one(connection: AsyncConnection, id: str, org: str) -> TeamRow:
 
 
 def _columns(**changes: Any) -> dict[str, Any]:
-    return {name: value if name == "priority" else to_column(value) for name, value in changes.items()}
+    return {name: value if name in ("priority", "content") else to_column(value) for name, value in changes.items()}
 
 
 def _team_of(row: Row[Any]) -> TeamRow:
-    terms = Terms(limits_of(row.limits), budget_of(row.budget), row.priority)
+    terms = Terms(limits_of(row.limits), budget_of(row.budget), row.priority, row.content)
     return TeamRow(row.org, row.id, row.created, terms, row.remade)

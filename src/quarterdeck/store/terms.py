@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from quarterdeck.content import Level
 from quarterdeck.settings.limits import MAX_LIMIT, Budget, Limits
 
 
@@ -15,6 +16,8 @@ class Terms:
     limits: Limits | None = None
     budget: Budget | None = None
     priority: int | None = None
+    content: Level | None = None
+    """What is kept of inputs and outputs."""
 
 
 NO_TERMS = Terms()

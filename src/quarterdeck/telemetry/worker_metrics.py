@@ -33,6 +33,12 @@ class WorkerMetrics(Metrics):
             "quarterdeck_ledger_dead_waiting_records", "Records on the dead stream, which need an operator.", ("org",)
         )
         self.lost = self.counter("quarterdeck_lost_requests", "Requests settled as lost because their gateway died.")
+        self.contents = self.counter(
+            "quarterdeck_contents",
+            "Captured inputs and outputs: stored, missing (dropped or expired before the worker saw them), deleted, or"
+            " failed (could not be redacted or stored).",
+            ("outcome",),
+        )
         self.traces_exported = self.counter("quarterdeck_traces_exported", "Spans accepted by the trace sink.")
         self.traces_dropped = self.counter(
             "quarterdeck_traces_dropped",

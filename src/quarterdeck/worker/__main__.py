@@ -12,7 +12,7 @@ from quarterdeck.net.descriptors import raise_limit
 from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.signals import on_signals, restore_signals
-from quarterdeck.settings.config import TelemetryConfig
+from quarterdeck.settings.config import Config, TelemetryConfig
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError
 from quarterdeck.settings.packaged import config_path
@@ -41,7 +41,7 @@ async def work(environment: Environment) -> None:
     on_signals(on_signal)
     raise_limit()
     source = FileSource(config_path(environment))
-    await Worker(environment, source, telemetry_of(source)).run(stop)
+    await Worker(environment, source, telemetry_of(source), config_of(source)).run(stop)
 
 
 async def replay(environment: Environment, org: str) -> None:
@@ -59,6 +59,15 @@ def telemetry_of(source: ConfigSource) -> TelemetryConfig:
     except ConfigError as error:
         log.error("invalid configuration, labelling traces with defaults: %s", error)
         return TelemetryConfig()
+
+
+def config_of(source: ConfigSource) -> Config | None:
+    """The configuration; None where it is invalid: records must reach the ledger, and contents must not (they could
+    not be redacted)."""
+    try:
+        return source.read()
+    except ConfigError:  # logged by `telemetry_of`
+        return None
 
 
 def _yield_the_processor() -> None:

@@ -19,11 +19,13 @@ from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.sockets import BACKLOG, listen
 from quarterdeck.net.tasks import keep_running
 from quarterdeck.net.uvicorn_server import EmbeddedServer
-from quarterdeck.settings.config import ENVIRONMENT_PATTERN, TelemetryConfig
+from quarterdeck.redaction.redactor import Redactor
+from quarterdeck.settings.config import ENVIRONMENT_PATTERN, Config, TelemetryConfig
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.loading import ConfigError
 from quarterdeck.settings.source import ConfigSource
+from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.migration import MigrationError
@@ -33,8 +35,10 @@ from quarterdeck.telemetry.saturation import sample
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.budget_rebuild import BudgetLoop
 from quarterdeck.worker.conditions import Backoff, Condition, pause
+from quarterdeck.worker.contents import ContentIntake
 from quarterdeck.worker.expiry_loop import ExpiryLoop
 from quarterdeck.worker.ledger_loop import LedgerLoop
+from quarterdeck.worker.retention_loop import RetentionLoop
 from quarterdeck.worker.status import StatusApp
 from quarterdeck.worker.streams import (
     LEDGER_GROUP,
@@ -61,12 +65,20 @@ STOP_SECONDS = 15.0
 
 class Worker:
     """One worker process; any number may run at once. `telemetry` is what `source` holds now, or the defaults if it is
-    invalid."""
+    invalid. `config` is all that it holds; None: it is invalid."""
 
-    def __init__(self, environment: Environment, source: ConfigSource, telemetry: TelemetryConfig) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        source: ConfigSource,
+        telemetry: TelemetryConfig,
+        config: Config | None = None,
+    ) -> None:
         self._environment = environment
         self._source = source
         self._telemetry = Live(with_otel(telemetry, environment))
+        self._config = Live(config)
+        self._redactor = self._config.select(lambda each: None if each is None else Redactor(each.content.redaction))
         self._name = object_id("worker")
         self._known_orgs: tuple[str, ...] = (DEFAULT_ORG,)
         self._is_migrated = asyncio.Event()
@@ -88,6 +100,7 @@ class Worker:
         self._ledger_condition = Condition("the ledger")
         self._budgets_condition = Condition("recounting budgets")
         self._expiry_condition = Condition("settling lost requests")
+        contents = ContentStore(self.database)
         self._ledger_loop = LedgerLoop(
             Consumer(self._redis, LEDGER_GROUP, self._name, idle_ms=IDLE_MS),
             self._ledger_reads,
@@ -95,11 +108,16 @@ class Worker:
             self._ledger_condition,
             ledger=Ledger(self.database),
             metrics=metrics,
+            contents=ContentIntake(self._redis, contents, lambda: self._redactor.current, metrics),
             max_waiting_traces=TRACES_MOST if has_sink else 0,
         )
         self._trace_loop = self._make_trace_loop() if has_sink else None
         self._budget_loop = BudgetLoop(self._redis, self.database, self.orgs, self._budgets_condition)
         self._expiry_loop = ExpiryLoop(self._redis, self.orgs, self._expiry_condition, metrics)
+
+        self._retention_loop = RetentionLoop(
+            contents, self._org_store, lambda: self._config.current, self.orgs, Condition("deleting contents")
+        )
 
     def orgs(self) -> tuple[str, ...]:
         """The organisations, as last read from the database."""
@@ -167,7 +185,7 @@ class Worker:
             return
         self._database_condition.ok()
         self._is_migrated.set()
-        await asyncio.gather(self._ledger_loop.run(stop), self._budget_loop.run(stop))
+        await asyncio.gather(self._ledger_loop.run(stop), self._budget_loop.run(stop), self._retention_loop.run(stop))
 
     async def _watch_orgs(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -206,13 +224,14 @@ class Worker:
         self.metrics.redis_memory_limit.set(int(found["maxmemory"]))
 
     async def _follow_config(self) -> None:
-        """Apply changed labels of traces; nothing else in quarterdeck.yaml concerns the worker."""
+        """Apply changed labels of traces, and what is redacted and deleted of contents."""
         while True:
             try:
                 config = await self._source.changed()
             except ConfigError as error:
                 log.error("invalid configuration refused, keeping the previous one: %s", error)
                 continue
+            self._config.replace(config)
             telemetry = with_otel(config.telemetry, self._environment)
             if telemetry != self._telemetry.current:
                 self._telemetry.replace(telemetry)

@@ -13,6 +13,7 @@ from quarterdeck.record import RequestRecord
 from quarterdeck.store.ledger import Ledger, RecordRefusedError
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.conditions import Condition
+from quarterdeck.worker.contents import ContentIntake
 from quarterdeck.worker.org_loop import Orgs
 from quarterdeck.worker.stream_loop import BLOCK_MS, StreamLoop, ids_by_org, read_record
 from quarterdeck.worker.streams import Consumer, StreamEntry
@@ -35,12 +36,14 @@ class LedgerLoop(StreamLoop):
         *,
         ledger: Ledger,
         metrics: WorkerMetrics,
+        contents: ContentIntake | None = None,
         max_waiting_traces: int = 0,
         block_ms: int = BLOCK_MS,
     ) -> None:
         super().__init__(consumer, blocking, orgs, condition, block_ms=block_ms)
         self._ledger = ledger
         self._metrics = metrics
+        self._contents = contents
         self._max_waiting_traces = max_waiting_traces
 
     async def _handle(self, entries: list[StreamEntry], stop: asyncio.Event) -> None:
@@ -54,6 +57,8 @@ class LedgerLoop(StreamLoop):
             else:
                 readable.append((entry, record))
         inserted = await self._insert(readable)
+        if self._contents is not None:
+            await self._contents.store([record for _, record in readable])
         for org, ids in ids_by_org(inserted).items():
             dropped = await self._consumer.commit(org, ids, traces=self._max_waiting_traces)
             if dropped:

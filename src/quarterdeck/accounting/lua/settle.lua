@@ -1,6 +1,8 @@
 -- Settles requests of one principal: ends their reservations, corrects the scopes and appends the records. Idempotent.
--- KEYS reservations deadlines stream (bucket money)* settled*
--- ARGV plan (id settled_seconds status record ('' = none) used cost started)*; the plan has two digits a scope
+-- KEYS reservations deadlines stream (bucket money)* settled* content*
+-- ARGV plan (id settled_seconds status record ('' = none) used cost started)* [contents]; the plan has two digits a scope
+-- A plan that ends with 'c' announces contents: (position bytes)* count seconds most. Position: of the request, from 1.
+-- A content is kept for `seconds` beside its record, unless more than `most` records wait for the worker.
 -- Returns how many of these requests were not settled before.
 -- A request that was settled as lost is settled again when its gateway or its spool turns up: the facts replace the
 -- estimate, which the settled key holds meanwhile as three doubles, `second used cost`.
@@ -9,6 +11,18 @@
 --include money.lua
 --include reservation.lua
 local plan = ARGV[1]
+local contents, count_of_contents, content_seconds = nil, 0, 0
+if string.byte(plan, -1) == 99 then
+  plan = string.sub(plan, 1, -2)
+  count_of_contents, content_seconds = tonumber(ARGV[#ARGV - 2]), ARGV[#ARGV - 1]
+  contents = {}
+  if redis.call('XLEN', KEYS[3]) < tonumber(ARGV[#ARGV]) then
+    for i = 1, count_of_contents do
+      local arg = #ARGV - 4 - 2 * (count_of_contents - i)
+      contents[tonumber(ARGV[arg])] = {KEYS[#KEYS - count_of_contents + i], ARGV[arg + 1]}
+    end
+  end
+end
 local last = 3 + #plan -- the last key of a scope
 local state = #plan > 0 and redis.call('MGET', unpack(KEYS, 4, last))
 local buckets, moneys, count, failed, ended = {}, {}, 0, nil, {}
@@ -24,7 +38,7 @@ if state then
     end
   end
 end
-for key = last + 1, #KEYS do
+for key = last + 1, #KEYS - count_of_contents do
   local arg = 2 + (key - last - 1) * 7
   local id, status, record = ARGV[arg], ARGV[arg + 2], ARGV[arg + 3]
   local was = redis.call('GET', KEYS[key])
@@ -39,6 +53,9 @@ for key = last + 1, #KEYS do
       local added = redis.pcall('XADD', KEYS[3], '*', 'record', record)
       if added.err then failed = added break end
     end
+    local content = contents and contents[key - last]
+    -- A refusal (memory) loses the content, not the record.
+    if content then redis.pcall('SET', content[1], content[2], 'EX', content_seconds) end
     local mark = '1'
     if status == 'lost' then mark = struct.pack('<ddd', second, tonumber(ARGV[arg + 4]), tonumber(ARGV[arg + 5])) end
     redis.call('SET', KEYS[key], mark, 'EX', ARGV[arg + 1])

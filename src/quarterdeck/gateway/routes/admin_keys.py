@@ -41,6 +41,7 @@ async def create_key(body: KeyRequest, parts: PartsDep, admin: AdminDep) -> Resp
         models=body.models,
         priority=body.priority,
         tags=body.tags,
+        content=body.content,
         expires=_expiry(body.expires_in_days),
     )
     terms, _ = key_terms(row, parts.config)

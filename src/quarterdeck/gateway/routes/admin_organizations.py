@@ -25,7 +25,9 @@ router = APIRouter(prefix="/admin/organizations")
 async def create_organization(body: OrgRequest, parts: PartsDep, admin: AdminDep) -> Response:
     """Create an organisation. Create its first admin key by `POST /admin/keys` with `org` and `admin`."""
     _require_platform_admin(admin)
-    row = await parts.orgs.create(body.id, limits=body.limits, budget=body.budget)
+    row = await parts.orgs.create(
+        body.id, limits=body.limits, budget=body.budget, content=body.content, content_days=body.content_days
+    )
     await parts.changes.announce(Change(row.id), unspent=row.terms.budget)
     return json_response(org_object(row, parts.config), 201)
 

@@ -30,7 +30,12 @@ async def create_team(body: TeamRequest, parts: PartsDep, admin: AdminDep) -> Re
     if is_team_in_config(parts.config, admin.org, body.id):
         raise managed(f"teams.{body.id}", param="id")
     row = await parts.teams.create(
-        body.id, org=admin.org, limits=body.limits, budget=body.budget, priority=body.priority
+        body.id,
+        org=admin.org,
+        limits=body.limits,
+        budget=body.budget,
+        priority=body.priority,
+        content=body.content,
     )
     await parts.changes.announce(Change(admin.org, team=row.id, remade=row.remade), unspent=row.terms.budget)
     return json_response(team_object(row, parts.config), 201)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from quarterdeck.accounting.pricing import Rates
+from quarterdeck.content import Level, strictest
 from quarterdeck.inference.bounds import MAX_OUTPUT_TOKENS, UNKNOWN, Bounds, widest
 from quarterdeck.net.http_connection import FOREVER, Timeouts
 from quarterdeck.settings.config import Config, GatewayConfig
@@ -37,6 +38,8 @@ class ServedModel:
     """The most tokens that a request may have."""
     truncates: bool = False
     """Whether it embeds the beginning of an input that is too long."""
+    content: Level | None = None
+    """What is kept of inputs and outputs. None: the model does not say."""
 
     @property
     def has_price(self) -> bool:
@@ -89,6 +92,8 @@ class Route:
     """Whether it is one of `routes:`."""
     bounds: Bounds = UNKNOWN
     """The most tokens that a request may have, whichever model answers."""
+    content: Level | None = None
+    """What is kept of inputs and outputs: the strictest of what the route and the models that may answer say."""
 
     @classmethod
     def of_model(cls, served: ServedModel, gateway: GatewayConfig, *, name: str | None = None) -> "Route":
@@ -108,6 +113,7 @@ class Route:
             total_seconds=gateway.total_timeout_seconds,
             bills_time=bool(served.rates.gpu_hour),
             bounds=served.bounds,
+            content=served.content,
         )
 
     @classmethod
@@ -150,6 +156,9 @@ class Route:
             bills_time=any(each.rates.gpu_hour for each in (*targets, *(each.served for each in fallbacks))),
             is_named=True,
             bounds=widest([each.bounds for each in (*targets, *(each.served for each in fallbacks))]),
+            content=strictest(
+                (config.content, *(each.content for each in (*targets, *(each.served for each in fallbacks))))
+            ),
         )
 
     def is_allowed(self, name: str, allowed: frozenset[str]) -> bool:
@@ -204,12 +213,20 @@ class Directory:
         for model in config.models:
             version, rates, bounds = model.price.version, Rates.of(model.price), _bounds(model)
             served = ServedModel(
-                model.name, model.name, model.price, version, rates, model.routing, bounds, model.truncates
+                model.name,
+                model.name,
+                model.price,
+                version,
+                rates,
+                model.routing,
+                bounds,
+                model.truncates,
+                model.content,
             )
             for name in (model.name, *model.aliases):
                 names[name] = served
             for adapter in _adapters(model):
-                names[adapter] = ServedModel(adapter, model.name, model.price, version, rates, model.routing, bounds)
+                names[adapter] = replace(served, name=adapter, truncates=False)
         routes = {name: Route.of_model(served, config.gateway) for name, served in names.items()}
         for route in config.routes:
             routes[route.name] = Route.of(route, names, config.gateway)

@@ -1,8 +1,15 @@
 """Collects a stream's events for the cache while they pass through the tap."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
+
+
+class Collects(Protocol):
+    """Receives a stream's pieces: for the cache, or for what is captured of the request."""
+
+    def add(self, piece: bytes, /) -> None: ...
 
 
 class Collector(msgspec.Struct, eq=False):

@@ -12,7 +12,7 @@ from quarterdeck.errors import APIError, EngineError, EngineTimeoutError
 from quarterdeck.inference.call import Sink
 from quarterdeck.inference.engine.stream import EngineStream
 from quarterdeck.inference.metering.meter import Meter
-from quarterdeck.inference.streaming.collector import Collector
+from quarterdeck.inference.streaming.collector import Collects
 from quarterdeck.inference.streaming.resume import LostStream, ResumedStream
 from quarterdeck.inference.streaming.seam import Seam
 from quarterdeck.inference.streaming.tap import StreamTap
@@ -58,7 +58,7 @@ class Relay:
         deadline: float,
         on_end: Callable[[Status, APIError | None], None],
         resume: Callable[[LostStream], Awaitable[ResumedStream | None]] | None = None,
-        collector: Collector | None = None,
+        collector: Collects | None = None,
         body_end_seconds: float = BODY_END_SECONDS,
     ) -> None:
         self._stream = stream

@@ -9,7 +9,7 @@ import msgspec
 
 from quarterdeck.inference.metering.meter import Meter
 from quarterdeck.inference.metering.transcript import Transcript
-from quarterdeck.inference.streaming.collector import Collector
+from quarterdeck.inference.streaming.collector import Collects
 from quarterdeck.protocol import sse
 from quarterdeck.protocol.error_bodies import is_error
 from quarterdeck.protocol.requests import choice_count
@@ -38,7 +38,7 @@ class StreamTap:
         "is_unfinished",
     )
 
-    def __init__(self, meter: Meter, *, shows_usage: bool, collector: Collector | None = None) -> None:
+    def __init__(self, meter: Meter, *, shows_usage: bool, collector: Collects | None = None) -> None:
         self._meter = meter
         self._collector = collector
         self._shows_usage = shows_usage

@@ -8,14 +8,14 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from quarterdeck.errors import ConflictError
-from quarterdeck.resources.tenancy.principals import key_terms, org_terms, team_terms
+from quarterdeck.resources.tenancy.principals import key_terms, org_content_days, org_terms, team_terms
 from quarterdeck.settings.config import Config
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.orgs import DEFAULT_ORG, OrgRow
 from quarterdeck.store.teams import TeamRow
 from quarterdeck.store.terms import NO_TERMS, to_column
 
-CONFIG_FIELDS = frozenset({"limits", "budget", "priority", "tags"})
+CONFIG_FIELDS = frozenset({"limits", "budget", "priority", "tags", "content"})
 """What the file manages of an object that it names; the rest of a key (models, expiry, team) is the database's."""
 
 
@@ -33,6 +33,7 @@ def key_object(row: KeyRow, config: Config) -> dict[str, Any]:
         "budget": to_column(terms.budget),
         "priority": terms.priority,
         "tags": list(tags),
+        "content": terms.content,
         "models": None if row.models is None else sorted(row.models),
         "admin": row.is_admin,
         "managed_by": _manager(is_key_in_config(config, row.org, row.name)),
@@ -51,6 +52,7 @@ def team_object(row: TeamRow, config: Config) -> dict[str, Any]:
         "limits": to_column(terms.limits),
         "budget": to_column(terms.budget),
         "priority": terms.priority,
+        "content": terms.content,
         "managed_by": _manager(is_team_in_config(config, row.org, row.id)),
         "created": int(row.created) or None,
     }
@@ -63,6 +65,8 @@ def org_object(row: OrgRow, config: Config) -> dict[str, Any]:
         "object": "organization",
         "limits": to_column(terms.limits),
         "budget": to_column(terms.budget),
+        "content": terms.content,
+        "content_days": org_content_days(row.id, row.content_days, config),
         "managed_by": _manager(is_org_in_config(config, row.id)),
         "created": int(row.created),
     }

@@ -6,6 +6,7 @@ or a budget. Computed when a key is read or the configuration changes, never per
 
 from quarterdeck.accounting.principal import Principal, Scope
 from quarterdeck.accounting.scopes import team_scope
+from quarterdeck.content import strictest
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.limits import Limits
 from quarterdeck.store.keys import KeyRow
@@ -37,6 +38,7 @@ def principal_of(row: KeyRow, config: Config, revision: int) -> Principal:
         team_remade=row.team_remade,
         priority=priority or 0,
         tags=tags,
+        content=strictest((key.content, team.content, org.content)),
     )
 
 
@@ -44,21 +46,26 @@ def key_terms(row: KeyRow, config: Config) -> tuple[Terms, tuple[str, ...]]:
     """The key's own terms and tags. Limits of None: the default limits apply."""
     named = config.keys.get(row.name) if row.org == DEFAULT_ORG else None
     if named is None:
-        return Terms(row.limits, row.budget, row.priority), row.tags
-    return Terms(named.limits, named.budget, named.priority), named.tags
+        return Terms(row.limits, row.budget, row.priority, row.content), row.tags
+    return Terms(named.limits, named.budget, named.priority, named.content), named.tags
 
 
 def team_terms(org: str, team: str, stored: Terms, config: Config) -> Terms:
     """The team's terms; `stored` are the database's."""
     named = config.teams.get(team) if org == DEFAULT_ORG else None
-    return stored if named is None else Terms(named.limits, named.budget, named.priority)
+    return stored if named is None else Terms(named.limits, named.budget, named.priority, named.content)
 
 
 def org_terms(org: str, stored: Terms, config: Config) -> Terms:
     """The organisation's terms; `stored` are the database's."""
     if org != DEFAULT_ORG or config.org is None:
         return stored
-    return Terms(config.org.limits, config.org.budget)
+    return Terms(config.org.limits, config.org.budget, content=config.org.content)
+
+
+def org_content_days(org: str, stored: float | None, config: Config) -> float | None:
+    """Days after which the organisation's contents are deleted; `stored` are the database's. None: the platform's."""
+    return config.org.content_days if org == DEFAULT_ORG and config.org is not None else stored
 
 
 def is_counted(scope: Scope) -> bool:

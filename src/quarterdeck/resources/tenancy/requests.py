@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from quarterdeck.content import Level
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.settings.tenancy import Priority, Tags, TeamName
 from quarterdeck.store.orgs import DEFAULT_TEAM
@@ -30,6 +31,9 @@ class KeyTerms(BaseModel):
     """Model names the key may use. null: all."""
     priority: Priority | None = None
     """0 to 9; when endpoints are full, the higher goes first. null: the team's."""
+    content: Level | None = None
+    """What is kept of inputs and outputs: `off`, `hashed` or `full`. The strictest of key, team, organisation, route
+    and model applies. null: the key does not say."""
     expires_in_days: Days | None = None
     """Days from now after which the key is refused. null: never."""
 
@@ -76,6 +80,11 @@ class OrgUpdate(BaseModel):
     """Shared by all keys; `max_tokens` applies to each request."""
     budget: Budget | None = None
     """Money that all keys may spend together."""
+    content: Level | None = None
+    """What is kept of inputs and outputs: `off`, `hashed` or `full`. No key can turn on what this turns off. null: it
+    does not say."""
+    content_days: Days | None = None
+    """Days after which contents are deleted. null: the platform's setting."""
 
 
 class OrgRequest(OrgUpdate):
@@ -85,9 +94,17 @@ class OrgRequest(OrgUpdate):
     """The organisation's name."""
 
 
-class TeamUpdate(OrgUpdate):
+class TeamUpdate(BaseModel):
     """The body of `POST /admin/teams/{team}`: a field that is left out keeps its value, null removes it."""
 
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    limits: Limits | None = None
+    """Shared by all keys; `max_tokens` applies to each request."""
+    budget: Budget | None = None
+    """Money that all keys may spend together."""
+    content: Level | None = None
+    """What is kept of inputs and outputs: `off`, `hashed` or `full`. null: the team does not say."""
     priority: Priority | None = None
     """0 to 9, for keys that have no priority of their own."""
 

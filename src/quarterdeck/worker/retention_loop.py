@@ -1,0 +1,60 @@
+"""Deletes contents that are too old, and repeats recent deletions.
+
+A deletion is repeated for an hour: a worker that read the deletions just before may have stored what it covers just
+after.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from quarterdeck.errors import NotFoundError
+from quarterdeck.resources.tenancy.principals import org_content_days
+from quarterdeck.settings.config import Config
+from quarterdeck.store.contents import DELETIONS_KEPT_SECONDS, ContentStore
+from quarterdeck.store.orgs import OrgStore
+from quarterdeck.worker.conditions import Condition
+from quarterdeck.worker.org_loop import OrgLoop, Orgs
+
+log = logging.getLogger(__name__)
+
+RETENTION_SECONDS = 60.0
+"""Between two turns. A minute: retention is stated in days, and an empty turn is one indexed look-up for each org."""
+REPEATED_SECONDS = 3600.0
+DAY = 86_400.0
+
+
+class RetentionLoop(OrgLoop):
+    """`config` returns what is in force; None: no valid configuration was read yet, and nothing is deleted by age."""
+
+    def __init__(
+        self,
+        store: ContentStore,
+        org_store: OrgStore,
+        config: Callable[[], Config | None],
+        orgs: Orgs,
+        condition: Condition,
+        *,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(orgs, condition, RETENTION_SECONDS)
+        self._store = store
+        self._org_store = org_store
+        self._config = config
+        self._wall = wall
+
+    async def _visit(self, org: str) -> None:
+        now = self._wall()
+        for deletion in await self._store.deletions([org], since=now - REPEATED_SECONDS):
+            await self._store.apply(deletion)
+        await self._store.forget_deletions(now - DELETIONS_KEPT_SECONDS, org=org)
+        config = self._config()
+        if config is None:
+            return
+        try:
+            stored = (await self._org_store.retrieve(org)).content_days
+        except NotFoundError:  # it has no key yet
+            stored = None
+        days = org_content_days(org, stored, config) or config.content.retention_days
+        if count := await self._store.delete_older(now - days * DAY, org=org):
+            log.info("deleted %d contents older than %g days", count, days, extra={"org": org})
