@@ -38,7 +38,8 @@ from quarterdeck.inference.streaming.resume import (
     plan_continuations,
 )
 from quarterdeck.protocol import requests
-from quarterdeck.protocol.requests import GenerationRequest, choice_count
+from quarterdeck.protocol.foreign.expected import expected_answer
+from quarterdeck.protocol.requests import GenerationRequest
 from quarterdeck.record import Attempt
 from quarterdeck.settings.config import GatewayConfig
 
@@ -239,6 +240,7 @@ class Attempts:
     async def _call_foreign(self, call: Call, choice: Choice, body: bytes, deadline: float) -> EngineAnswer:
         """Call a server that is not vLLM. What it refuses and the answer doesn't depend on is left out from then on."""
         endpoint, head, request = choice.endpoint, call.head, call.request
+        expected = expected_answer(head.operation, request.parsed, choice.served.name)
         bounds = choice.served.bounds
         cap = bounds.output if call.caps_others and bounds.context is None else None
         while True:
@@ -252,11 +254,16 @@ class Attempts:
                     limit=deadline,
                     timeouts=choice.timeouts,
                     is_stream=request.is_streaming,
-                    choices=choice_count(request.parsed),
+                    expected=expected,
                 )
             except BadRequestError as error:
                 members = msgspec.json.decode(sent, type=dict[str, msgspec.Raw])
                 if not endpoint.learn(members, error.message, error.param):
+                    raise
+            except EngineError as error:
+                # Some servers answer a request for base64 with no embeddings.
+                is_answer = error.engine_status == 200 and expected.encoding == "base64"
+                if not (is_answer and endpoint.learn({"encoding_format": 0}, "unsupported", "encoding_format")):
                     raise
 
     async def _wait(self, call: Call, served: ServedModel, deadline: float) -> bool:

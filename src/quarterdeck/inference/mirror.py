@@ -22,7 +22,8 @@ from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.inference.routing.router import Router
 from quarterdeck.inference.streaming.relay import Relay
 from quarterdeck.net.tasks import Spawn
-from quarterdeck.protocol.requests import GenerationRequest, choice_count
+from quarterdeck.protocol.foreign.expected import expected_answer
+from quarterdeck.protocol.requests import GenerationRequest
 from quarterdeck.record import MIRROR, Attempt, RequestRecord, Status
 from quarterdeck.settings.limits import Limits
 
@@ -101,7 +102,7 @@ class Mirror:
             head.engine_headers,
             limit=deadline,
             is_stream=isinstance(meter.request, GenerationRequest) and bool(meter.request.stream),
-            choices=choice_count(meter.request),
+            expected=expected_answer(head.operation, meter.request, endpoint.spec.model),
         )
         meter.first_token = time.time()
         endpoint.breaker.record_success()

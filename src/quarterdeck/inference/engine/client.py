@@ -26,12 +26,18 @@ from quarterdeck.inference.engine.stream import EngineStream
 from quarterdeck.net.content_encoding import Decoded
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.http_connection import FOREVER, HttpConnection, Timeouts, UpstreamError
-from quarterdeck.protocol.foreign_answers import BOM, ForeignSplitter, NotAnAnswerError, as_events, mend_answer
+from quarterdeck.protocol.foreign.answers import mend_answer
+from quarterdeck.protocol.foreign.conversion import as_answer, as_events
+from quarterdeck.protocol.foreign.events import BOM
+from quarterdeck.protocol.foreign.expected import Expected, NotAnAnswerError
+from quarterdeck.protocol.foreign.streams import ForeignSplitter
 from quarterdeck.protocol.usage import ParsedAnswer, parse_answer
 from quarterdeck.settings.live import Live
 
 JSON = b"application/json"
 EVENTS = b"text/event-stream"
+LINES = (b"application/x-ndjson", b"application/jsonl", b"application/stream+json", b"application/x-json-stream")
+"""Streams of JSON lines."""
 MIN_TELLING_BYTES = 16
 """Of a body whose content type says nothing: enough to see whether it is an event stream."""
 POOLING_PATHS = (Operation.EMBEDDINGS.path, Operation.SCORE.path)
@@ -68,14 +74,14 @@ class EngineClient:
         timeouts: Timeouts | None = None,
         public_name: tuple[str, str] | None = None,
         is_stream: bool | None = None,
-        choices: int = 1,
+        expected: Expected | None = None,
     ) -> EngineAnswer:
         """Send a request and wait for the first event or the whole body.
 
         `public_name`: the engine's name of the model, and the one that the answer shows instead. `limit` is the loop's
         time at which the answer must be complete. `is_stream`: what the caller asked for; a whole answer has no first
-        token to wait for, as engines send nothing before its end. None: a call of the gateway's own. `choices`: how
-        many the request asks for.
+        token to wait for, as engines send nothing before its end. None: a call of the gateway's own. `expected`:
+        what the answer of a server that is not vLLM is mended to.
 
         Raises EngineUnavailableError where another endpoint may be tried, BadRequestError and the like where the engine
         refuses the request, else EngineError.
@@ -85,6 +91,8 @@ class EngineClient:
         for header in headers:
             head += b"%b: %b\r\n" % header
         head += b"content-length: %d\r\n\r\n" % len(body)
+        if expected is None and endpoint.spec.kind != "vllm":
+            expected = Expected(path, 0 if path == Operation.EMBEDDINGS.path else 1, endpoint.spec.model)
         timeouts = timeouts or self._timeouts.current
         if is_stream is False:
             timeouts = timeouts.whole or timeouts
@@ -101,19 +109,24 @@ class EngineClient:
                 source = Decoded(connection, encoding)
             is_ok = 200 <= status < 300
             media_type = connection.header(b"content-type", b"").lower()
-            if is_ok and not media_type.startswith(JSON):
+            # Some servers and proxies name the content wrongly: it decides. vLLM's JSON is JSON.
+            if is_ok and (expected is not None or not media_type.startswith(JSON)):
                 has_events = media_type.startswith(EVENTS)
-                if not has_events:  # some servers and proxies name the content wrongly: it decides
+                if not has_events:
                     received = source.take() or await source.read()
                     while 0 < len(received) < MIN_TELLING_BYTES and (more := await source.read()):
                         received += more
-                    has_events = _are_events(received)
+                    has_events = _are_events(received) or (bool(received) and media_type.startswith(LINES))
                 if has_events:
-                    stream = self._stream(endpoint, connection, source, path, choices, public_name)
+                    stream = self._stream(endpoint, connection, source, expected, public_name)
                     await stream.begin(received)
-                    if is_stream is False:
+                    if is_stream is not False:
+                        return EngineAnswer(EVENTS, stream=stream)
+                    if expected is None:
                         raise with_engine_status(EngineError("The engine answered with a stream."), 200)
-                    return EngineAnswer(EVENTS, stream=stream)
+                    body = await _assembled(stream, expected)
+                    stream = None
+                    return EngineAnswer(JSON, body, _checked(body, endpoint))
             if is_ok and connection.done and source is connection:
                 body = connection.take() or b""
                 if received:
@@ -126,8 +139,8 @@ class EngineClient:
                 raise error_of_response(status, redacted(body, endpoint), _retry_after(connection), endpoint.spec.kind)
             if public_name is not None:
                 body = with_public_name(body, *public_name)
-            if endpoint.spec.kind != "vllm":
-                body = _mended(body, path)
+            if expected is not None:
+                body = _mended(body, expected)
             answer = EngineAnswer(JSON, body, _checked(body, endpoint))
             if is_stream and answer.parsed is not None and answer.parsed.choices:
                 stream = EngineStream(self._client, endpoint, connection)
@@ -148,13 +161,12 @@ class EngineClient:
         endpoint: Endpoint,
         connection: HttpConnection,
         source: HttpConnection | Decoded,
-        path: str,
-        choices: int,
+        expected: Expected | None,
         public_name: tuple[str, str] | None,
     ) -> EngineStream:
-        if endpoint.spec.kind == "vllm":
+        if expected is None:
             return EngineStream(self._client, endpoint, connection, public_name, source)
-        return EngineStream(self._client, endpoint, connection, None, source, ForeignSplitter(path, choices))
+        return EngineStream(self._client, endpoint, connection, None, source, ForeignSplitter(expected))
 
     async def count(self, endpoint: Endpoint, body: Mapping[str, object]) -> int | None:
         """The number of tokens, by the endpoint's `/tokenize`. None: it doesn't support that, or failed."""
@@ -196,12 +208,24 @@ def _retry_after(connection: HttpConnection) -> bytes | None:
     return connection.header(b"retry-after")
 
 
-def _mended(body: bytes, path: str) -> bytes:
+def _mended(body: bytes, expected: Expected) -> bytes:
     """The answer of a server that is not vLLM. Raises EngineError for JSON that is not an answer."""
     try:
-        return mend_answer(body, path)
+        return mend_answer(body, expected)
     except NotAnAnswerError as error:
-        raise with_engine_status(EngineError(f"The engine's answer can't be used: {error}."), 200) from error
+        raise _unusable(error) from error
+
+
+async def _assembled(stream: EngineStream, expected: Expected) -> bytes:
+    """The whole answer that a stream amounts to. Raises APIError."""
+    try:
+        return as_answer(await stream.read_all(MAX_BODY_BYTES), expected.path)
+    except NotAnAnswerError as error:
+        raise _unusable(error) from error
+
+
+def _unusable(error: NotAnAnswerError) -> APIError:
+    return with_engine_status(EngineError(f"The engine's answer can't be used: {error}."), 200)
 
 
 def _checked(body: bytes, endpoint: Endpoint) -> ParsedAnswer:

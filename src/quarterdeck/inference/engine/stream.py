@@ -16,7 +16,7 @@ from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.http_connection import HttpConnection, UpstreamError
 from quarterdeck.protocol import sse
 from quarterdeck.protocol.error_bodies import is_error
-from quarterdeck.protocol.foreign_answers import ForeignSplitter
+from quarterdeck.protocol.foreign.streams import ForeignSplitter
 
 
 class EngineStream:
@@ -92,6 +92,16 @@ class EngineStream:
         except (UpstreamError, sse.EventTooLongError) as error:
             return self._completed(error)
         return self._splitter.finish()
+
+    async def read_all(self, limit: int) -> bytes:
+        """All events, once the stream has begun. Raises APIError, also if they exceed `limit` bytes."""
+        pieces, size = [self.first], len(self.first)
+        while piece := await self.read():
+            pieces.append(piece)
+            if (size := size + len(piece)) > limit:
+                error = EngineError(f"The engine's answer exceeds {limit} bytes.")
+                raise with_engine_status(error, 200)
+        return b"".join(pieces)
 
     def take(self) -> bytes | None:
         """`read` without waiting. None: no whole event has arrived. Raises EngineError."""

@@ -8,23 +8,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quarterdeck.protocol import sse
-from quarterdeck.protocol.foreign_answers import (
+from quarterdeck.protocol.foreign.answers import mend_answer
+from quarterdeck.protocol.foreign.conversion import as_events
+from quarterdeck.protocol.foreign.expected import (
     CHAT_PATH,
     COMPLETIONS_PATH,
     EMBEDDINGS_PATH,
-    ForeignSplitter,
+    Expected,
     NotAnAnswerError,
-    as_events,
-    mend_answer,
 )
+from quarterdeck.protocol.foreign.streams import ForeignSplitter
 
 
 def chunk(text: str, index: Any = 0, finish: str | None = None, **more: Any) -> dict[str, Any]:
     return {"id": "x", "choices": [{"index": index, "delta": {"content": text}, "finish_reason": finish}], **more}
 
 
+def counts(output: int) -> dict[str, int]:
+    return {"prompt_tokens": 1, "completion_tokens": output, "total_tokens": 1 + output}
+
+
 def run(*chunks: Any, choices: int = 1, path: str = CHAT_PATH, end: bytes = sse.DONE) -> list[dict[str, Any] | None]:
-    splitter = ForeignSplitter(path, choices)
+    splitter = ForeignSplitter(Expected(path, choices))
     said = splitter.feed(b"".join(map(sse.event, chunks)) + end) + splitter.finish()
     return [sse.parse(event) for event in sse.events(said)]
 
@@ -63,16 +68,16 @@ def test_nothing_follows_the_end_or_an_error() -> None:
 
 
 def test_the_last_usage_counts_and_comes_last() -> None:
-    found = run(chunk("a", usage={"completion_tokens": 1}), chunk("b", usage={"completion_tokens": 2}))
+    found = run(chunk("a", usage=counts(1)), chunk("b", usage=counts(2)))
     assert found[-2] is not None
-    assert (found[-2]["choices"], found[-2]["usage"]) == ([], {"completion_tokens": 2})
+    assert (found[-2]["choices"], found[-2]["usage"]) == ([], counts(2))
     assert all("usage" not in each for each in found[:-2] if each)
 
 
 @pytest.mark.parametrize("indices", [[0, 1], [1, 2], [1, 0], [None, None], [5, 5], ["a", {}]])
 def test_whole_choices_have_indices_from_zero(indices: list[Any]) -> None:
     choices = [{"index": index, "message": {"content": "x"}, "finish_reason": "stop"} for index in indices]
-    mended = json.loads(mend_answer(json.dumps({"choices": choices}).encode(), CHAT_PATH))
+    mended = json.loads(mend_answer(json.dumps({"choices": choices}).encode(), Expected(CHAT_PATH, 0)))
     assert sorted(choice["index"] for choice in mended["choices"]) == [0, 1]
 
 
@@ -81,7 +86,7 @@ def test_embeddings_have_indices_from_zero(indices: list[int | None]) -> None:
     rows = [
         {"embedding": [float(at)]} | ({} if index is None else {"index": index}) for at, index in enumerate(indices)
     ]
-    mended = json.loads(mend_answer(json.dumps({"data": rows}).encode(), EMBEDDINGS_PATH))
+    mended = json.loads(mend_answer(json.dumps({"data": rows}).encode(), Expected(EMBEDDINGS_PATH, 0)))
     assert [row["index"] for row in mended["data"]] == [0, 1]
     assert mended["object"] == "list"
 
@@ -90,14 +95,21 @@ def test_embeddings_have_indices_from_zero(indices: list[int | None]) -> None:
 def test_json_that_is_no_answer_is_an_error(body: bytes) -> None:
     for path in (CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH):
         with pytest.raises(NotAnAnswerError):
-            mend_answer(body, path)
+            mend_answer(body, Expected(path, 0))
 
 
 def test_an_answer_of_openai_is_passed_on_byte_for_byte() -> None:
     choice = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop", "odd": 1}
-    answer = {"id": "x", "object": "chat.completion", "created": 1, "choices": [choice], "usage": {"a": 1}}
+    answer = {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 1,
+        "choices": [choice],
+        "model": "m",
+        "usage": {**counts(1), "a": 1},
+    }
     body = json.dumps(answer, indent=3).encode()
-    assert mend_answer(body, CHAT_PATH) == body
+    assert mend_answer(body, Expected(CHAT_PATH, 0)) == body
 
 
 def test_a_whole_answer_as_a_stream_says_the_same() -> None:
@@ -107,7 +119,9 @@ def test_a_whole_answer_as_a_stream_says_the_same() -> None:
         "message": {"role": "assistant", "content": "hi", "tool_calls": [call]},
         "finish_reason": "stop",
     }
-    body = mend_answer(json.dumps({"id": "x", "choices": [choice], "usage": {"prompt_tokens": 1}}).encode(), CHAT_PATH)
+    body = mend_answer(
+        json.dumps({"id": "x", "choices": [choice], "usage": {"prompt_tokens": 1}}).encode(), Expected(CHAT_PATH, 0)
+    )
     found = [sse.parse(event) for event in sse.events(as_events(body, CHAT_PATH))]
     assert texts(found) == {0: "hi"}
     assert found[0] is not None
@@ -152,9 +166,9 @@ def test_whatever_a_stream_holds_and_however_it_is_cut_whole_events_come_out(
 ) -> None:
     whole = b"".join(map(sse.event, chunks)) + data.draw(st.sampled_from([b"", sse.DONE, b"data: [DONE]", b"data: {"]))
     step = data.draw(st.integers(1, max(1, len(whole))))
-    splitter = ForeignSplitter(path, choices)
+    splitter = ForeignSplitter(Expected(path, choices))
     said = b"".join([splitter.feed(whole[at : at + step]) for at in range(0, len(whole), step)]) + splitter.finish()
-    at_once = ForeignSplitter(path, choices)
+    at_once = ForeignSplitter(Expected(path, choices))
     assert len(list(sse.events(at_once.feed(whole) + at_once.finish()))) == len(list(sse.events(said)))
     assert not said or said.endswith(b"\n\n")
     assert said.count(sse.DONE) <= 1
@@ -169,7 +183,7 @@ def test_whatever_a_stream_holds_and_however_it_is_cut_whole_events_come_out(
 @given(CHUNKS, st.sampled_from([CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH]))
 def test_whatever_a_whole_answer_holds_it_is_mended_or_refused(answer: Any, path: str) -> None:
     try:
-        mended = mend_answer(json.dumps(answer).encode(), path)
+        mended = mend_answer(json.dumps(answer).encode(), Expected(path, 0))
     except NotAnAnswerError:
         return
-    assert mend_answer(mended, path) == mended, "mending twice changes nothing"
+    assert mend_answer(mended, Expected(path, 0)) == mended, "mending twice changes nothing"
