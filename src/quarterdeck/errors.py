@@ -61,6 +61,8 @@ class APIError(Exception):
     endpoint may be asked without adding to an outage."""
     rest_seconds: float | None = None
     """For how long it takes none, if it said so."""
+    is_of_model: bool = False
+    """Whether its refusal is of this model only: other models of its account may be served."""
     default_code: ClassVar[str | None] = None
 
     def __init__(

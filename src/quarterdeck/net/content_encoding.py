@@ -15,10 +15,23 @@ MAX_MEMBERS = 64
 """Parts of a gzip body in one piece. There is mostly one; thousands of empty ones would cost more than they carry."""
 
 
+_NOTHING = (b"identity", b"none", b"utf-8", b"")
+"""What some servers call a body that is not compressed."""
+_TEXT = (b"{", b"[", b"d", b":", b" ", b"\n", b"\r")
+"""How a body of ours begins that is not compressed, whatever its header says: a proxy has decompressed it. gzip
+begins with 1f 8b."""
+
+
+def coding_of(header: bytes) -> bytes | None:
+    """The coding of a Content-Encoding header. None: the body is not compressed."""
+    codings = [each for part in header.lower().split(b",") if (each := part.strip()) not in _NOTHING]
+    return b",".join(codings) or None
+
+
 class Decoded:
     """A connection whose response is compressed with gzip or deflate."""
 
-    __slots__ = ("_connection", "_decoder", "_encoding")
+    __slots__ = ("_connection", "_decoder", "_encoding", "_is_plain")
 
     def __init__(self, connection: HttpConnection, encoding: bytes) -> None:
         """Raises UpstreamError for another encoding."""
@@ -27,6 +40,7 @@ class Decoded:
             raise self._error(connection, "a content-encoding that was not asked for")
         self._connection = connection
         self._decoder: zlib._Decompress | None = None
+        self._is_plain = False
 
     @property
     def done(self) -> bool:
@@ -72,7 +86,12 @@ class Decoded:
         self._connection.listener = listener
 
     def _decode(self, piece: bytes) -> bytes:
+        if self._is_plain:
+            return piece
         if self._decoder is None:
+            if self._encoding != b"deflate" and piece.startswith(_TEXT):
+                self._is_plain = True
+                return piece
             self._decoder = self._new_decoder(piece)
         data, left, members = b"", MAX_PIECE_BYTES, 0
         while piece:

@@ -52,7 +52,8 @@ DROPPABLE = frozenset(
         *("prompt_cache_key", "prompt_cache_retention", "encoding_format"),
     }
 )
-"""Fields that don't shape the answer, or of an answer that is converted here: a server that refuses one is sent none. Others are the caller's to leave out."""
+"""Fields that don't shape the answer, or shape what is converted here: a server that refuses one is sent none. Others
+are the caller's to leave out."""
 CAPS: tuple[Cap, ...] = ("max_tokens", "max_completion_tokens")
 _UNKNOWN = re.compile(
     "unknown|unrecogni[sz]ed|unsupported|not supported|unexpected|extra|additional|not permitted|cannot find"

@@ -7,12 +7,11 @@
 * Mistral             `{"object": "error", "message": {"detail": [...]}, "type", "code"}`
 * Ollama, LM Studio   `{"error": "message"}`; TGI adds `error_type`; xAI `code`
 * FastAPI             `{"detail": "message"}`, `{"detail": [{"loc": [...], "msg": "message"}, ...]}`
+* Cloudflare, Rails   `{"errors": [{"message", "code"}]}`, `{"errors": {"field": ["message"]}}`
+* RFC 9457            `{"title", "detail", "status"}`
 
 A code that is missing or a mere number is replaced by the error's type where that is one of `TELLING_TYPES`.
 """
-
-import math
-import re
 
 import msgspec
 
@@ -36,7 +35,6 @@ TELLING_TYPES = frozenset(
     }
 )
 """Error types that say more than the status."""
-_DELAY = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,6}(?:\.\d{1,9})?)s"')
 
 
 class ErrorBody(msgspec.Struct):
@@ -60,8 +58,10 @@ def parse_error_body(body: bytes) -> ErrorBody:
         return ErrorBody(body[:MAX_MESSAGE].decode("utf-8", "replace"))
     if isinstance(found, list) and found:
         found = found[0]
+    if isinstance(found, str):
+        return ErrorBody(found[:MAX_MESSAGE])
     if not isinstance(found, dict):
-        return ErrorBody(body[:MAX_MESSAGE].decode("utf-8", "replace"))
+        return ErrorBody()
     error = found.get("error")
     if isinstance(error, dict):
         return _readable(ErrorBody(_message(error), error.get("param"), _code(error)))
@@ -76,24 +76,20 @@ def _readable(error: ErrorBody) -> ErrorBody:
     return ErrorBody(sentence.message, sentence.param or error.param, sentence.code or error.code)
 
 
-def retry_delay(body: bytes) -> str | None:
-    """The seconds after which Gemini says that a request may be repeated. It sends no Retry-After header."""
-    found = _DELAY.search(body)
-    return str(math.ceil(float(found[1]))) if found else None
-
-
 def _code(error: dict[str, object]) -> object:
     code = error.get("code")
     if code is None or isinstance(code, int | float) or (isinstance(code, str) and code.isdecimal()):
         for name in ("type", "error_type"):
             if (kind := error.get(name)) in TELLING_TYPES:
                 return kind
+    if code is None and isinstance(kind := error.get("__type"), str):  # AWS
+        return kind.rpartition("#")[2]
     return error.get("statusCode") if code is None else code
 
 
 def _message(error: dict[str, object], depth: int = 0) -> str | None:
     """The words, however deep they are wrapped: FastAPI's lists, and JSON inside a string."""
-    for name in ("error", "message", "msg", "detail"):
+    for name in ("error", "message", "msg", "detail", "errors", "error_message", "error_msg", "text", "title"):
         value = error.get(name)
         if isinstance(value, str) and value:
             if value[:1] in ("{", "[") and depth < MAX_DEPTH and (inner := _inner(value, depth)):
@@ -101,6 +97,8 @@ def _message(error: dict[str, object], depth: int = 0) -> str | None:
             return value
         if isinstance(value, dict) and depth < MAX_DEPTH and (inner := _message(value, depth + 1)):
             return inner
+        if isinstance(value, dict) and name == "errors":
+            return "; ".join(f"{field}: {words}" for field, each in value.items() if (words := _listed(_list(each))))
         if isinstance(value, list) and (words := _listed(value)):
             return words
     return None
@@ -117,9 +115,15 @@ def _inner(text: str, depth: int) -> str | None:
 
 
 def _listed(detail: list[object]) -> str:
-    """A list of FastAPI's errors."""
-    found = [item for item in detail if isinstance(item, dict) and isinstance(item.get("msg"), str)]
-    return "; ".join(f"{'.'.join(map(str, _list(item.get('loc'))))}: {item['msg']}" for item in found)
+    """A list of FastAPI's errors, of objects with a message, or of texts."""
+    found: list[str] = []
+    for item in detail:
+        if isinstance(item, dict):
+            words = item.get("msg") or item.get("message")
+            where = ".".join(map(str, _list(item.get("loc"))))
+            if isinstance(words, str):
+                found.append(f"{where}: {words}" if where else words)
+    return "; ".join(found or [item for item in detail if isinstance(item, str)])
 
 
 def _list(value: object) -> list[object]:

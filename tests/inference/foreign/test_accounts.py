@@ -65,6 +65,33 @@ async def test_the_sound_account_serves(
         assert len(bad.requests) <= 2 * CONCURRENT, "it is left alone"
 
 
+TWO_MODELS = "models: [{name: m, endpoints: [{url: 'http://a'}]}, {name: n, endpoints: [{url: 'http://b'}]}]"
+OF_MODEL = failing(429, {"error": {"message": "Rate limit reached for up-m in organization x."}}, "retry-after: 30")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "key", "rests"),
+    [
+        *((refusal, "sk-up", True) for refusal in REFUSALS.values()),
+        (REFUSALS["429 with Retry-After"], "sk-other", False),
+        (OF_MODEL, "sk-up", False),
+    ],
+    ids=[*REFUSALS, "another key", "a limit of the model"],
+)
+async def test_the_other_models_of_an_account_that_refuses_leave_it_alone_too(
+    redis: Redis, tmp_path: Path, client: HttpClient, refusal: Refusal, key: str, rests: bool
+) -> None:
+    bench = Bench(redis, tmp_path, client, config=TWO_MODELS)
+    async with Upstream(serving(Habit(refuse=refusal))) as bad, Upstream(serving(Habit())) as good:
+        for model, api_key in (("m", "sk-up"), ("n", key)):
+            bench.add(bad, kind="openai", model=model, api_key=api_key, upstream_model=f"up-{model}")
+            bench.add(good, kind="openai", model=model, api_key="sk-good", upstream_model=f"up-{model}")
+        await bench.ask({**CHAT, "model": "m"})
+        assert len(bad.requests) == 1
+        await bench.ask({**CHAT, "model": "n"})
+        assert len(bad.requests) == (1 if rests else 2)
+
+
 async def test_where_both_are_full_the_caller_gets_429_and_each_is_asked_little(bench: Bench) -> None:
     full = serving(Habit(refuse=failing(429, {"error": {"message": "slow down"}}, "retry-after: 30")))
     async with Upstream(full) as one, Upstream(full) as other:

@@ -11,6 +11,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from tests.inference.bench import Bench
 from tests.inference.foreign.habits import ROWS, Row
 from tests.inference.foreign.hosted_server import TEXT, Habit, serving
+from tests.inference.foreign.more_habits import MORE_ROWS
 from tests.inference.making import CHAT, an_endpoint
 from tests.inference.reading import read
 from tests.net.upstream import Upstream
@@ -30,6 +31,7 @@ ASKED = {
     "top_k": 7,
     "user": "u",
 }
+ALL_ROWS = ROWS | MORE_ROWS
 STREAM_ASKED = {**ASKED, "stream": True}
 
 
@@ -107,7 +109,7 @@ def _join_calls(calls: list[dict[str, Any]], fragments: list[dict[str, Any]]) ->
 
 @pytest.mark.parametrize("count", [1, 2], ids=["one", "two"])
 @pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
+@pytest.mark.parametrize("row", ALL_ROWS.values(), ids=ALL_ROWS.keys())
 async def test_a_habit_of_another_server_has_its_outcome(bench: Bench, row: Row, is_stream: bool, count: int) -> None:
     outcome = row.stream if is_stream else row.whole
     async with Upstream(serving(row.habit)) as hosted, Upstream(serving(Habit())) as sound:

@@ -129,6 +129,10 @@ class CircuitBreaker:
         self.rests_until = max(self.rests_until, now + min(seconds, MAX_OPEN_SECONDS))
         return is_first
 
+    def share_rest(self, until: float) -> None:
+        """Another endpoint of its account rests until then."""
+        self.rests_until = max(self.rests_until, until)
+
     def record_failure(
         self, now: float, siblings: "Sequence[CircuitBreaker]" = (), *, was_reached: bool = True
     ) -> None:

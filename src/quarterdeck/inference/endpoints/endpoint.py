@@ -89,6 +89,11 @@ class EndpointSpec:
         """Whether both name the same server, called in the same way: load and failures then carry over."""
         return self._identity() == other._identity()
 
+    @property
+    def account(self) -> tuple[object, ...]:
+        """What shares one allowance at a server that is not vLLM: the address and the key."""
+        return (self.url, self.api_key, self.key_header, self.headers, self.query)
+
     def _identity(self) -> tuple[object, ...]:
         return (
             *(self.url, self.upstream_model, self.api_key, self.kind, self.headers, self.query, self.key_header),

@@ -4,6 +4,7 @@
 may be sent to another endpoint; a later failure can only be an event in the stream.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ from quarterdeck.inference.engine.error_translation import (
     with_public_name,
 )
 from quarterdeck.inference.engine.stream import EngineStream
-from quarterdeck.net.content_encoding import Decoded
+from quarterdeck.net.content_encoding import Decoded, coding_of
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.http_connection import FOREVER, HttpConnection, Timeouts, UpstreamError
 from quarterdeck.protocol.foreign.answers import mend_answer
@@ -31,6 +32,7 @@ from quarterdeck.protocol.foreign.conversion import as_answer, as_events
 from quarterdeck.protocol.foreign.events import BOM
 from quarterdeck.protocol.foreign.expected import Expected, NotAnAnswerError
 from quarterdeck.protocol.foreign.streams import ForeignSplitter
+from quarterdeck.protocol.retry_delays import delay_of_headers
 from quarterdeck.protocol.usage import ParsedAnswer, parse_answer
 from quarterdeck.settings.live import Live
 
@@ -105,7 +107,7 @@ class EngineClient:
             status, received = connection.status, b""
             source: HttpConnection | Decoded = connection
             encoding = connection.header(b"content-encoding") or connection.header(b"Content-Encoding")
-            if encoding is not None and encoding != b"identity":
+            if encoding is not None and (encoding := coding_of(encoding)) is not None:
                 source = Decoded(connection, encoding)
             is_ok = 200 <= status < 300
             media_type = connection.header(b"content-type", b"").lower()
@@ -136,7 +138,8 @@ class EngineClient:
             if not is_ok:
                 if path in POOLING_PATHS and is_unsupported(status, body):
                     raise unsupported_model(endpoint, path, status)
-                raise error_of_response(status, redacted(body, endpoint), _retry_after(connection), endpoint.spec.kind)
+                delay = delay_of_headers(connection.header, time.time(), is_limit=status == 429)
+                raise error_of_response(status, redacted(body, endpoint), delay, endpoint.spec)
             if public_name is not None:
                 body = with_public_name(body, *public_name)
             if expected is not None:
@@ -198,14 +201,7 @@ class _Tokens(msgspec.Struct):
 
 def _are_events(received: bytes) -> bool:
     """Whether a body begins like an event stream."""
-    return received.removeprefix(BOM).lstrip().startswith((b"data:", b"event:", b"id:", b"retry:", b":"))
-
-
-def _retry_after(connection: HttpConnection) -> bytes | None:
-    """Retry-After in seconds; OpenAI and Azure also state it in milliseconds."""
-    if (milliseconds := connection.header(b"retry-after-ms")) and milliseconds.isdigit():
-        return b"%d" % -(-int(milliseconds[:12]) // 1000)
-    return connection.header(b"retry-after")
+    return received[:64].removeprefix(BOM).lstrip().lower().startswith((b"data:", b"event:", b"id:", b"retry:", b":"))
 
 
 def _mended(body: bytes, expected: Expected) -> bytes:
@@ -239,5 +235,5 @@ def _checked(body: bytes, endpoint: Endpoint) -> ParsedAnswer:
     if answer is None:
         raise with_engine_status(EngineError("The engine's answer is not JSON."), 200)
     if answer.error or answer.object == "error":
-        raise with_engine_status(error_of_event(redacted(body, endpoint), endpoint.spec.kind), 200)
+        raise with_engine_status(error_of_event(redacted(body, endpoint), endpoint.spec), 200)
     return answer

@@ -6,8 +6,6 @@ which are the gateway's configuration.
 """
 
 import re
-import time
-from email.utils import parsedate_to_datetime
 
 from quarterdeck.errors import (
     APIError,
@@ -19,11 +17,11 @@ from quarterdeck.errors import (
     RateLimitError,
     ServiceUnavailableError,
 )
-from quarterdeck.inference.endpoints.endpoint import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint, EndpointSpec
 from quarterdeck.net.http_connection import UpstreamError
-from quarterdeck.protocol.error_bodies import MAX_MESSAGE, parse_error_body, retry_delay
+from quarterdeck.protocol.error_bodies import MAX_MESSAGE, parse_error_body
+from quarterdeck.protocol.retry_delays import delay_of_body, header_value
 from quarterdeck.protocol.sse import EventTooLongError
-from quarterdeck.settings.models import EndpointKind
 
 MAX_PARAM = 200
 ACCOUNT_REST_SECONDS = 60.0
@@ -55,13 +53,20 @@ _NO_SUCH_API = re.compile(r"(?:The|This) model does not support (?:the )?[\w ()]
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """Codes that are passed on: they become metric labels and are stored in the ledger."""
 KEY_CODES = frozenset({"invalid_api_key", "api_key_invalid", "account_deactivated"})
+ACCOUNT_CODES = frozenset({"Arrearage", "AllocationQuota.FreeTierOnly"})
+"""DashScope's codes for an account that can't pay."""
+THROTTLE_CODES = frozenset({"ThrottlingException", "Throttling", "Throttling.RateQuota", "Throttling.AllocationQuota"})
+"""Codes of AWS and Alibaba for a rate limit, also with status 400."""
 MODEL_CODES = frozenset({"model_not_found", "model_not_exist", "invalid_model", "model_decommissioned"})
 """The configured model is not there. A refusal of the whole request names it as if the caller had."""
 _KEY_WORDS = (
     *("api key not valid", "incorrect api key", "invalid api key", "api key is invalid", "api key expired"),
     "user location is not supported",
 )
-_QUOTA_WORDS = ("enable billing", "insufficient balance", "insufficient credit")
+_QUOTA_WORDS = (
+    *("enable billing", "insufficient balance", "insufficient credit", "credit balance is too low", "in arrears"),
+    *("account is in good standing", "exceeded your monthly"),
+)
 _MODEL_WORDS = re.compile(
     "model not exist|not a valid model|invalid model|model .{1,200} (?:does not exist|not found|not supported)"
     "|decommissioned"
@@ -87,9 +92,10 @@ _LENGTH_WORDS = (
 
 
 def error_of_response(
-    status: int, body: bytes, retry_after: bytes | None = None, kind: EndpointKind = "vllm"
+    status: int, body: bytes, delay: float | None = None, spec: EndpointSpec | None = None
 ) -> APIError:
-    """The error for a response whose status is not 200."""
+    """The error for a response whose status is not 200. `delay`: the seconds that its headers ask for. `spec`: the
+    endpoint's; None: of vLLM."""
     error = parse_error_body(body)
     message = (error.message or "")[:MAX_MESSAGE]
     if not message or _PAGE.match(message):  # a proxy's web page: its words don't concern the caller
@@ -97,11 +103,15 @@ def error_of_response(
     is_word = isinstance(error.code, str) and not error.code.isdecimal() and _CODE.fullmatch(error.code)
     code = str(error.code) if is_word else None
     param = error.param[:MAX_PARAM] if isinstance(error.param, str) else None
-    engines_own = retry_after.decode("latin-1") if retry_after else retry_delay(body)
-    if kind != "vllm" and (account := _of_account(status, message, code, body, engines_own)) is not None:
-        return with_engine_status(account, status)
-    translated = _by_status(status, message, code, param, engines_own)
-    translated.rest_seconds = seconds_of(engines_own)
+    if delay is None:
+        delay = delay_of_body(body, message)
+    if spec is not None and spec.kind != "vllm":
+        account = _of_account(status, message, code, body, delay)
+        if account is not None:
+            account.is_of_model = status == 429 and (spec.upstream_model or spec.model) in message
+            return with_engine_status(account, status)
+    translated = _by_status(status, message, code, param, header_value(delay))
+    translated.rest_seconds = delay
     translated.is_refusal = (
         isinstance(translated, RateLimitError)
         or status in _OVERLOADED
@@ -127,7 +137,7 @@ def unsupported_model(endpoint: Endpoint, path: str, status: int) -> APIError:
     return with_engine_status(BadRequestError(message, param="model", code="unsupported_model"), status)
 
 
-def error_of_event(data: bytes, kind: EndpointKind = "vllm") -> APIError:
+def error_of_event(data: bytes, spec: EndpointSpec | None = None) -> APIError:
     """The error for an error object inside a 200. Its numeric code stands for the status, some words as well."""
     code = parse_error_body(data).code
     status = int(code) if isinstance(code, (int, str)) and str(code).isdecimal() else 500
@@ -135,7 +145,7 @@ def error_of_event(data: bytes, kind: EndpointKind = "vllm") -> APIError:
         status = 429
     elif code in OVERLOAD_CODES:
         status = 529
-    return error_of_response(status if 400 <= status < 600 else 500, data, kind=kind)
+    return error_of_response(status if 400 <= status < 600 else 500, data, spec=spec)
 
 
 def error_of_failure(error: UpstreamError | EventTooLongError) -> APIError:
@@ -177,21 +187,7 @@ def with_public_name(data: bytes, engine_name: str, name: str) -> bytes:
     return data.replace(b'"model": "%b"' % engines, b'"model": "%b"' % public)
 
 
-def seconds_of(retry_after: str | None) -> float | None:
-    """Retry-After in seconds: a number or a date. None: it says nothing that can be used."""
-    if not retry_after:
-        return None
-    try:
-        seconds = float(retry_after)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return None
-    return seconds if 0 <= seconds < float("inf") else None  # not a number is neither
-
-
-def _by_status(status: int, message: str, code: str | None, param: str | None, retry_after: str | None) -> APIError:
+def _by_status(status: int, message: str, code: str | None, param: str | None, retry_after: int | None) -> APIError:
     if status == 402 or code in QUOTA_CODES:
         # The message speaks to the owner of the account ("check your plan and billing details").
         return EngineUnavailableError(
@@ -216,23 +212,25 @@ def _by_status(status: int, message: str, code: str | None, param: str | None, r
     return EngineError(f"The engine answered with status {status}." if status in (401, 403) else message)
 
 
-def _of_account(status: int, message: str, code: str | None, body: bytes, retry_after: str | None) -> APIError | None:
+def _of_account(status: int, message: str, code: str | None, body: bytes, delay: float | None) -> APIError | None:
     """The error where a hosted server blames the gateway's configuration, or refuses content, with an odd status."""
     words = message.lower()
     if status == 403 and (b'"flagged_input"' in body or code == "content_filter"):  # OpenRouter's moderation
         return BadRequestError(message, code="content_filter")
     error: APIError | None = None
-    if status == 429 and code not in QUOTA_CODES:  # the message may name our organization and its limits
+    is_poor = any(each in words for each in _QUOTA_WORDS) or code in ACCOUNT_CODES
+    is_full = status == 429 or (status == 400 and code in THROTTLE_CODES)
+    if is_full and not is_poor and code not in QUOTA_CODES:  # the message may name our organization and its limits
         error = RateLimitError(
             "The model's endpoint is at its rate limit. Try again later.",
             code="engine_overloaded",
-            retry_after=retry_after,
+            retry_after=header_value(delay),
         )
-        error.is_refusal, error.rest_seconds = True, seconds_of(retry_after)
+        error.is_refusal, error.rest_seconds = True, delay
         return error
     if status == 400 and (code in KEY_CODES or any(each in words for each in _KEY_WORDS)):  # xAI, Gemini
         error = EngineError("The engine refused the gateway's credentials.")
-    elif status == 400 and any(each in words for each in _QUOTA_WORDS):
+    elif status in (400, 429) and is_poor:
         error = EngineUnavailableError("The engine's account has no quota left.", code="engine_insufficient_quota")
     if error is not None:
         error.is_refusal, error.rest_seconds = True, ACCOUNT_REST_SECONDS

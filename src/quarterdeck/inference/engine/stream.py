@@ -127,7 +127,7 @@ class EngineStream:
 
     def error(self, data: bytes) -> APIError:
         """The error for the data of an error event in this stream."""
-        return error_of_event(redacted(data, self._endpoint), self._endpoint.spec.kind)
+        return error_of_event(redacted(data, self._endpoint), self._endpoint.spec)
 
     @property
     def is_complete(self) -> bool:

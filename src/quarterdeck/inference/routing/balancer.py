@@ -83,11 +83,14 @@ class Balancer:
         endpoint.breaker.record_failure(now, siblings, was_reached=was_reached)
 
     def report_refusal(self, endpoint: Endpoint, error: APIError, now: float) -> None:
-        """The endpoint takes no requests for now; see `CircuitBreaker.record_refusal`.
+        """The endpoint takes no requests for now; see `CircuitBreaker.record_refusal`. So do the other models of its
+        account, unless it names this one.
 
         Each rest is logged: where the gateway's key or account is at fault, callers don't see it.
         """
         if endpoint.breaker.record_refusal(now, error.rest_seconds):
+            if endpoint.spec.kind != "vllm" and not error.is_of_model:
+                self._share_rest(endpoint)
             log.warning(
                 "endpoint refuses requests (status %d, %s); left alone for %.0f s while others answer",
                 error.engine_status,
@@ -95,6 +98,13 @@ class Balancer:
                 endpoint.breaker.rests_until - now,
                 extra={"endpoint": endpoint.id},
             )
+
+    def _share_rest(self, endpoint: Endpoint) -> None:
+        """Have the account's other models leave it alone, too: its limits and its money are theirs."""
+        account = endpoint.spec.account
+        for each in self._endpoints.all():
+            if each is not endpoint and each.spec.kind != "vllm" and each.spec.account == account:
+                each.breaker.share_rest(endpoint.breaker.rests_until)
 
     def is_resting(self, served: ServedModel, now: float) -> bool:
         """Whether one of the model's endpoints would answer if it were not full."""

@@ -29,6 +29,14 @@ def encode(value: Any) -> bytes:
         return msgspec.json.encode(_whole_characters(value))
 
 
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values are the same JSON, whatever the order of members: 7.0 is not 7."""
+    try:
+        return one == other and (msgspec.json.encode(one, order="sorted") == msgspec.json.encode(other, order="sorted"))
+    except UnicodeEncodeError:
+        return False
+
+
 def _whole_characters(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -220,16 +220,14 @@ class ForeignSplitter:
 
     def _delta(self, choice: dict[str, Any], known: _Choice) -> dict[str, Any]:
         # MiniMax repeats the whole message in its last chunk. Where it is the first one, it is all of the text.
-        names = ("delta",) if known.has_delta or choice.get("delta") else ("delta", "message", "text")
+        names = ("delta", "text") if known.has_delta or choice.get("delta") else ("delta", "message", "text")
         delta = message_of(choice, *names)
         for name in ("message", "text"):
             choice.pop(name, None)
         known.has_delta |= bool(delta)
-        if "role" in delta:
-            if known.has_role or not isinstance(delta["role"], str) or not delta["role"]:
-                del delta["role"]  # clients that join the fragments of a stream would join the roles, too
-            else:
-                delta["role"], known.has_role = "assistant", True
+        delta.pop("role", None)
+        if not known.has_role:  # once: clients that join the fragments of a stream would join the roles, too
+            delta, known.has_role = {"role": "assistant", **delta}, True
         mend_content(delta)
         _join_halves(delta, known)
         if "tool_calls" in delta:
