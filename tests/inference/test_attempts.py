@@ -89,7 +89,7 @@ async def test_when_to_come_back_is_told_where_all_are_full(bench: Bench) -> Non
     async with Upstream(answering(response(b"{}", status=429, headers=["retry-after: 7"]))) as engine:
         bench.add(engine)
         error = await refused(RateLimitError, bench)
-        assert (error.retry_after, error.code) == ("7", "engine_overloaded")
+        assert (error.retry_after, error.code) == (7, "engine_overloaded")
 
 
 async def test_a_model_that_nobody_serves_yet_is_not_ready(bench: Bench) -> None:
