@@ -192,7 +192,7 @@ class Books:
             self._calls[request_id] = note.__self__
             begin(org, request_id, note)
 
-        bench.settlement.begin = watched  # type: ignore[method-assign]
+        bench.settlement.begin = watched
 
     def held(self, record: RequestRecord) -> int:
         return self._calls[record.id].held

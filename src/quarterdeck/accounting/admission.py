@@ -11,6 +11,7 @@ Money is counted in 10⁻⁶ $, each request rounded up. At every admission spen
 a budget is exceeded by no more than what the requests in flight cost beyond their estimates. A request belongs to the
 period in which it was reserved: settled after that period, it counts in no later one."""
 
+import struct
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
@@ -26,6 +27,10 @@ LEASE_SECONDS = 60.0
 
 Refusal = Literal["requests", "tokens", "concurrent", "money", "cold", "full"]
 """cold: the budget is unknown until the worker has counted it; full: too many records wait for the worker."""
+
+
+_NUMBERS = struct.Struct("<3d").pack
+"""One word for three numbers: each word of a command costs both sides, more than the number does."""
 
 
 class Reservation(msgspec.Struct):
@@ -104,7 +109,7 @@ def reserve_command(wanted: Sequence[Reservation]) -> bytes:
     for each in wanted:
         if each.cache_key is not None:
             cache_keys.append(each.cache_key)
-        arguments += (each.id, each.note, each.tokens, each.money, 0 if each.cache_key is None else 1)
+        arguments += (each.id, each.note, _NUMBERS(each.tokens, each.money, each.cache_key is not None))
     prefix = RESERVE.command_prefix(keys=scope_set.reserve_keys_count + len(cache_keys), args=len(arguments))
     return prefix + scope_set.reserve_keys + pack_arguments(*cache_keys, *arguments)
 

@@ -4,6 +4,7 @@ One atomic script, idempotent by request id: it ends the reservation, returns wh
 budgets and appends the record to `ledger:{org}`, from where the worker projects it.
 """
 
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,9 @@ none, and a forgotten one does not keep prompts in Redis."""
 MAX_WAITING_CONTENTS = 5000
 """`content.max_waiting`, where a process other than the gateway settles."""
 
-Arguments = tuple[Any, ...]
+Arguments = tuple[str, bytes, bytes]
+_NUMBERS = struct.Struct("<5d").pack
+"""One word for five numbers: each word of a command costs both sides, more than the number does."""
 
 
 class Note(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -65,17 +68,18 @@ async def settle_note(redis: Redis, note: Note) -> bool:
 async def release(redis: Redis, reservation: Reservation) -> None:
     """Return everything but the request, without a record: it was refused after it was admitted. Raises as `settle`."""
     scope_set = reservation.scope_set
-    released: Arguments = (reservation.id, SETTLED_SECONDS, "released", b"", 0, 0, 0)
+    released: Arguments = (reservation.id, b"", _NUMBERS(SETTLED_SECONDS, 0, 0, 0, 0))
     command = _command(scope_set.org, [released], scope_set.settle_keys, scope_set.settle_plan)
     await redis.execute(SETTLE, command, scope_set.org)
 
 
 def arguments_of(record: RequestRecord) -> Arguments:
     """A record as SETTLE takes it."""
-    used = record.input_tokens + record.output_tokens
-    seconds = LOST_SECONDS if record.status == "lost" else SETTLED_SECONDS
+    is_lost = record.status == "lost"
+    seconds = LOST_SECONDS if is_lost else SETTLED_SECONDS
     money = microdollars(record.cost) if record.cost else 0
-    return (record.id, seconds, record.status, encode(record), used, money, int(record.started))
+    used = record.input_tokens + record.output_tokens
+    return (record.id, encode(record), _NUMBERS(seconds, is_lost, used, money, int(record.started)))
 
 
 def settle_command(

@@ -91,6 +91,8 @@ class Settlement:
         self._renew_seconds = lease_seconds / 3 if renew_seconds is None else renew_seconds
         self._replay_seconds = replay_seconds
         self._leases = Leases(redis, seconds=lease_seconds, notes_at_once=notes_at_once)
+        self.begin = self._leases.begin  # itself, as it is called for each request
+        """Called when a request is in flight: its reservation is renewed until its record is settled."""
         self._spool = RecordSpool(redis, spool, on_spooled)
         self._tasks = BackgroundTasks()
         self._in_tasks = 0
@@ -119,10 +121,6 @@ class Settlement:
     def in_memory(self) -> int:
         """Records that neither Redis nor the disk has taken."""
         return self._spool.in_memory
-
-    def begin(self, org: str, request_id: str, note: Callable[[], Note]) -> None:
-        """The request is in flight: its reservation is renewed until its record is settled (`Leases.begin`)."""
-        self._leases.begin(org, request_id, note)
 
     def set_lease(self, seconds: float) -> None:
         """Change the lease of reservations made or renewed from now on; they are renewed every third of it."""

@@ -170,7 +170,7 @@ class Pipeline:
         reserved = admitted.reserved or reserved
         is_limited = not reserved.is_open or bounds.context is not None
         caps_others = False
-        if head.principal.scope_set.denies and selection.has_price:
+        if head.principal.scope_set.denies and selection.route.has_price:
             # An answer may not cost more than is held for it.
             if reserved.limit is not None:
                 body = prepare_body(request, served, Limits(max_tokens=reserved.limit), salt=salt)

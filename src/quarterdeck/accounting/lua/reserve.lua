@@ -1,7 +1,8 @@
 -- Admits requests of one principal, one by one: takes a request, tokens, a slot and money from every scope, or nothing.
 -- KEYS revision reservations deadlines stream cold (bucket money)* cache*
--- ARGV plan lease_ms most_waiting (id note tokens money looks)*
--- The plan has six doubles a scope (layouts.pack_plan); looks 1: the next cache key is this request's.
+-- ARGV plan lease_ms most_waiting (id note numbers)*
+-- The plan has six doubles a scope (layouts.pack_plan). The numbers are three doubles, `tokens money looks`; looks 1:
+-- the next cache key is this request's.
 -- Returns for each request a plain number, the org's revision: admitted, and nothing is counted; or
 -- {word revision scope requests_left requests_scope tokens_left tokens_scope retry_ms warned [blob]}, scopes from 1;
 -- where the budget has no room, retry_ms is the money that is left of it, and warned is what requests in flight hold.
@@ -119,13 +120,14 @@ local function admit(id, note, tokens, money, blob)
 end
 
 local answers, cache = {}, 5 + 2 * #scopes
-for arg = 4, #ARGV, 5 do
+for arg = 4, #ARGV, 3 do
+  local tokens, money, looks = struct.unpack('<ddd', ARGV[arg + 2])
   local blob
-  if ARGV[arg + 4] == '1' then
+  if looks == 1 then
     cache = cache + 1
     blob = state[cache]
   end
-  answers[#answers + 1] = admit(ARGV[arg], ARGV[arg + 1], tonumber(ARGV[arg + 2]), tonumber(ARGV[arg + 3]), blob)
+  answers[#answers + 1] = admit(ARGV[arg], ARGV[arg + 1], tokens, money, blob)
 end
 -- Everything is written from here on. Should Redis refuse to write, the first command raises and nothing is taken.
 if #notes > 0 then

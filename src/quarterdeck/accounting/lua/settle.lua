@@ -1,6 +1,7 @@
 -- Settles requests of one principal: ends their reservations, corrects the scopes and appends the records. Idempotent.
 -- KEYS reservations deadlines stream (bucket money)* settled* content*
--- ARGV plan (id settled_seconds status record ('' = none) used cost started)* [contents]; the plan has two digits a scope
+-- ARGV plan (id record ('' = none) numbers)* [contents]; the plan has two digits a scope, the numbers are five doubles:
+-- `settled_seconds is_lost used cost started`
 -- A plan that ends with 'c' announces contents: (position bytes)* count seconds most. Position: of the request, from 1.
 -- A content is kept for `seconds` beside its record, unless more than `most` records wait for the worker.
 -- Returns how many of these requests were not settled before.
@@ -39,13 +40,14 @@ if state then
   end
 end
 for key = last + 1, #KEYS - count_of_contents do
-  local arg = 2 + (key - last - 1) * 7
-  local id, status, record = ARGV[arg], ARGV[arg + 2], ARGV[arg + 3]
+  local arg = 2 + (key - last - 1) * 3
+  local id, record = ARGV[arg], ARGV[arg + 1]
+  local settled_seconds, is_lost, used, cost, started = struct.unpack('<ddddd', ARGV[arg + 2])
   local was = redis.call('GET', KEYS[key])
   local guess = was and #was == 24
-  local is_new = not was or (guess and status ~= 'lost')
+  local is_new = not was or (guess and is_lost == 0)
   local note = not ended[id] and redis.call('HGET', KEYS[1], id)
-  local second, tokens, money = tonumber(ARGV[arg + 6]), 0, 0
+  local second, tokens, money = started, 0, 0
   if note then second, tokens, money = unpack_reservation(note) end
   -- The record first: if Redis refuses it (memory), nothing has been done yet and it may be sent again.
   if is_new then
@@ -57,8 +59,8 @@ for key = last + 1, #KEYS - count_of_contents do
     -- A refusal (memory) loses the content, not the record.
     if content then redis.pcall('SET', content[1], content[2], 'EX', content_seconds) end
     local mark = '1'
-    if status == 'lost' then mark = struct.pack('<ddd', second, tonumber(ARGV[arg + 4]), tonumber(ARGV[arg + 5])) end
-    redis.call('SET', KEYS[key], mark, 'EX', ARGV[arg + 1])
+    if is_lost == 1 then mark = struct.pack('<ddd', second, used, cost) end
+    redis.call('SET', KEYS[key], mark, 'EX', settled_seconds)
     count = count + 1
   end
   -- Also where it was settled before: a reservation that came late (Redis was paused) must not stay.
@@ -67,8 +69,7 @@ for key = last + 1, #KEYS - count_of_contents do
     ended[#ended + 1] = id
   end
   if state and (note or is_new) then
-    local used = tonumber(ARGV[arg + 4])
-    local given, spent_now = tokens - used, is_new and tonumber(ARGV[arg + 5]) or 0
+    local given, spent_now = tokens - used, is_new and cost or 0
     if guess and is_new then
       local at, guessed_tokens, guessed_cost = struct.unpack('<ddd', was)
       spent_now = spent_now - guessed_cost

@@ -195,7 +195,7 @@ class FrontExchange:
             self.transport.abort()  # an incomplete answer must not look complete
 
     def _head(self, status: int, headers: Headers) -> list[bytes]:
-        if CLOSE in headers:
+        if status >= 400 and CLOSE in headers:  # only errors have it
             self.keep_alive = False
         elif not self.keep_alive:
             headers = (*headers, CLOSE)

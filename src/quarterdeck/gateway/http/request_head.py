@@ -57,7 +57,8 @@ class RequestHead:
                 if name == b"authorization":
                     self.authorization = value if self.authorization is None else one_of(self.authorization, value)
                 elif name == b"content-length":
-                    self.content_length = content_length(value)
+                    if len(value) <= MAX_DIGITS and value.isdigit():  # as `content_length`
+                        self.content_length = int(value)
                 elif name == b"cache-control":
                     self.cache_control += b"," + value if self.cache_control else value
                 elif name == b"x-client-request-id":

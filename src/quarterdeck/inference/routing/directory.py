@@ -94,6 +94,11 @@ class Route:
     """The most tokens that a request may have, whichever model answers."""
     content: Level | None = None
     """What is kept of inputs and outputs: the strictest of what the route and the models that may answer say."""
+    has_price: bool = field(init=False)
+    """Whether one of the models that may answer costs anything."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "has_price", any(served.has_price for served in self.models))
 
     @classmethod
     def of_model(cls, served: ServedModel, gateway: GatewayConfig, *, name: str | None = None) -> "Route":

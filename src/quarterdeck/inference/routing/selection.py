@@ -53,11 +53,6 @@ class Selection(msgspec.Struct, eq=False, gc=False):
     remaining: list[Fallback] | None = None
     """Targets and fallbacks not used yet. None: not computed yet."""
 
-    @property
-    def has_price(self) -> bool:
-        """Whether one of the models that may answer costs anything."""
-        return any(served.has_price for served in self.route.models)
-
     def current(self, now: float) -> ServedModel:
         """The model that the next attempt goes to. Before the first attempt, a model without an available endpoint is
         skipped where a fallback has one."""
