@@ -82,9 +82,9 @@ class FakeKeys:
     def put(self, secret: str, row: KeyRow) -> None:
         self.rows[ids.digest(secret)] = replace(row, digest=ids.digest(secret))
 
-    async def find(self, digest: str) -> KeyRow | None:
+    async def find_all(self, digests: Sequence[str]) -> dict[str, KeyRow]:
         await self._answer()
-        return self.rows.get(digest)
+        return {digest: self.rows[digest] for digest in digests if digest in self.rows}
 
     async def retrieve(self, id: str, *, org: str) -> KeyRow:
         await self._answer()

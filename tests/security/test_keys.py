@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -21,7 +21,7 @@ from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.settings.live import Live
 from quarterdeck.store.database import Database
-from quarterdeck.store.keys import KeyStore
+from quarterdeck.store.keys import KeyRow, KeyStore
 
 SECRET = "sk-qd-Zm9vYmFyYmF6cXV4cXV1eGNvcmdlZ3JhdWx0Z2FycGx5"
 INJECTIONS = (
@@ -112,8 +112,9 @@ async def test_only_a_whole_digest_is_ever_asked_for() -> None:
     asked: list[str] = []
 
     class Watched(FakeKeys):
-        async def find(self, digest: str) -> None:
-            asked.append(digest)
+        async def find_all(self, digests: Sequence[str]) -> dict[str, KeyRow]:
+            asked.extend(digests)
+            return {}
 
     subject = authenticator(Watched())
     for secret in ("x", "sk-qd-", *INJECTIONS, SECRET, SECRET[:-1], "\N{SNOWMAN}", "x" * 1000):

@@ -23,7 +23,7 @@ from quarterdeck.store.tables import api_keys, orgs, teams
 from quarterdeck.store.terms import NO_TERMS, Terms, budget_of, limits_of, to_column
 
 _AT_ONCE = 500
-"""Ids per query."""
+"""Ids or digests per query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class KeyPage:
 
 
 class KeyStore:
-    """OpenAI's verbs for keys, scoped to an organisation, except `find`, `retrieve_all`."""
+    """OpenAI's verbs for keys, scoped to an organisation, except `find`, `find_all`, `retrieve_all`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -105,8 +105,16 @@ class KeyStore:
 
     async def find(self, digest: str) -> KeyRow | None:
         """The key with this digest, of any org, valid or not; None: there is none."""
+        return (await self.find_all([digest])).get(digest)
+
+    async def find_all(self, digests: Sequence[str]) -> dict[str, KeyRow]:
+        """The keys with these digests that exist, by digest."""
+        found: dict[str, KeyRow] = {}
         async with self._database.connect() as connection:
-            return await _one(connection, api_keys.c.digest == digest)
+            for start in range(0, len(digests), _AT_ONCE):
+                query = _select().where(api_keys.c.digest.in_(digests[start : start + _AT_ONCE]))
+                found |= {row.digest: _key_of(row) for row in await connection.execute(query)}
+        return found
 
     async def retrieve(self, id: str, *, org: str = DEFAULT_ORG) -> KeyRow:
         """Raises NotFoundError."""

@@ -7,7 +7,7 @@ from tests.gateway.fakes import FakeKeys, key_row
 
 from quarterdeck import ids
 from quarterdeck.errors import ServiceUnavailableError
-from quarterdeck.gateway.auth.key_reader import KeyReader
+from quarterdeck.gateway.auth.key_reader import FIND_AT_ONCE, MAX_FINDS, KeyReader
 
 DIGEST = ids.digest("secret")
 
@@ -62,3 +62,42 @@ async def test_background_work_of_a_name_runs_once_at_a_time_and_close_cancels_i
     assert starts == [1]
     async with asyncio.timeout(10):
         await reader.close()
+
+
+async def test_keys_that_wait_are_read_together(keys: FakeKeys) -> None:
+    reader = KeyReader(keys)
+    keys.gate.clear()
+    first = [asyncio.create_task(reader.find(ids.digest(f"first {n}"))) for n in range(MAX_FINDS)]
+    for _ in first:
+        await asyncio.sleep(0)
+    unknown = [asyncio.create_task(reader.find(ids.digest(f"unknown {n}"))) for n in range(FIND_AT_ONCE - 1)]
+    valid = asyncio.create_task(reader.find(DIGEST))
+    await asyncio.sleep(0)
+    keys.gate.set()
+    number, row = await valid
+    assert row is not None
+    assert row.id == "key_1"
+    assert all(found is None for _, found in await asyncio.gather(*first, *unknown))
+    assert keys.asked == reader.started <= MAX_FINDS + 1
+    assert number == reader.started, "its read started after it was asked for"
+
+
+async def test_a_failed_read_fails_for_all_that_it_was_for(keys: FakeKeys) -> None:
+    reader = KeyReader(keys)
+    keys.is_away = True
+    found = await asyncio.gather(*(reader.find(str(n)) for n in range(FIND_AT_ONCE + 1)), return_exceptions=True)
+    assert all(isinstance(each, ServiceUnavailableError) for each in found)
+    keys.is_away = False
+    assert (await reader.find(DIGEST))[1] is not None
+
+
+async def test_close_cancels_look_ups(keys: FakeKeys) -> None:
+    reader = KeyReader(keys)
+    keys.gate.clear()
+    waiting = asyncio.create_task(reader.find(DIGEST))
+    await keys.is_waited_for.wait()
+    await reader.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    keys.gate.set()
+    assert (await reader.find(DIGEST))[1] is not None

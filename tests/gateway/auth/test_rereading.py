@@ -55,8 +55,8 @@ class SlowKeys(FakeKeys):
         super().__init__()
         self._chance = chance
 
-    async def find(self, digest: str) -> KeyRow | None:
-        return await self._late(self.rows.get(digest))
+    async def find_all(self, digests: object) -> dict[str, KeyRow]:
+        return await self._late(await super().find_all(list(digests)))  # type: ignore[call-overload]
 
     async def retrieve(self, id: str, *, org: str) -> KeyRow:
         return await self._late(await super().retrieve(id, org=org))

@@ -1,16 +1,27 @@
-"""Reads keys from the database: one read for all who wait for the same key, numbered in the order of their start."""
+"""Reads keys from the database: one read for all who wait for the same key, numbered in the order of their start.
+
+Keys that are looked up by digest while others are being looked up wait and are read together: most of them are unknown
+where somebody tries thousands of keys, and a valid key that is not in memory must not wait for a query for each.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from quarterdeck.store.keys import KeyRow
+
+FIND_AT_ONCE = 200
+"""Digests in one query: two or three milliseconds of the loop."""
+MAX_FINDS = 2
+"""Queries for digests at once: a slow one does not hold up all others."""
+_FINDS = tuple(f"find {number}" for number in range(MAX_FINDS))
 
 
 class Keys(Protocol):
     """What is needed of the key store. All raise ServiceUnavailableError where the database is away."""
 
-    async def find(self, digest: str) -> KeyRow | None: ...
+    async def find_all(self, digests: Sequence[str]) -> dict[str, KeyRow]: ...
 
     async def retrieve(self, id: str, *, org: str) -> KeyRow:
         """Raises NotFoundError."""
@@ -25,13 +36,23 @@ class KeyReader:
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
         self._running: dict[str, asyncio.Task[Any]] = {}
-        """By digest, by id and revision, or by the name of a background task."""
+        """By id and revision, or by the name of a background task or of a query for digests."""
+        self._finding: dict[str, asyncio.Future[tuple[int, KeyRow | None]]] = {}
+        """By digest: looked up now, or waiting."""
+        self._waiting: list[str] = []
+        """Digests for the next query."""
         self.started = 0
         """How many reads have started: the number of the latest."""
 
     async def find(self, digest: str) -> tuple[int, KeyRow | None]:
-        number, row = await self._shared(digest, lambda: self._keys.find(digest))
-        return number, row
+        future = self._finding.get(digest)
+        if future is None:
+            future = self._finding[digest] = asyncio.get_running_loop().create_future()
+            self._waiting.append(digest)
+            free = [name for name in _FINDS if name not in self._running]
+            if free:
+                self._start(free[0], self._find_waiting())
+        return await asyncio.shield(future)
 
     async def retrieve(self, key_id: str, *, org: str, revision: int) -> tuple[int, KeyRow]:
         """One read for each revision. Raises NotFoundError."""
@@ -59,6 +80,28 @@ class KeyReader:
     async def idle(self) -> None:
         """Wait until what is running has finished, successfully or not."""
         await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def _find_waiting(self) -> None:
+        while self._waiting:
+            digests, self._waiting = self._waiting[:FIND_AT_ONCE], self._waiting[FIND_AT_ONCE:]
+            futures = {digest: self._finding[digest] for digest in digests}
+            try:
+                number, rows = await self._numbered(partial(self._keys.find_all, digests))
+            except BaseException as error:
+                for future in futures.values():
+                    if isinstance(error, asyncio.CancelledError):
+                        future.cancel()
+                    else:
+                        future.set_exception(error)
+                        future.exception()  # mark it retrieved: every caller may have been cancelled
+                if not isinstance(error, Exception):
+                    raise
+            else:
+                for digest, future in futures.items():
+                    future.set_result((number, rows.get(digest)))
+            finally:
+                for digest in digests:
+                    del self._finding[digest]
 
     async def _shared(self, name: str, read: Callable[[], Coroutine[Any, Any, Any]]) -> tuple[int, Any]:
         """One read for all callers of the same name; a caller that is cancelled does not cancel it for the others."""
