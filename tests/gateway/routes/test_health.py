@@ -31,7 +31,7 @@ async def test_metrics_are_prometheus_text() -> None:
     await Client(app, key=None).get("/healthz")
     answer = await Client(app, key=None).get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert b'quarterdeck_http_requests_total{http_status="200",route="/healthz"} 1.0' in answer.body
+    assert b'quarterdeck_http_requests_total{route="/healthz",http_status="200"} 1\n' in answer.body
 
 
 async def test_metrics_are_rendered_once_a_second_however_often_they_are_scraped() -> None:
