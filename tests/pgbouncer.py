@@ -1,7 +1,4 @@
-"""PgBouncer in front of a test's PostgreSQL: from PATH, or Debian's package unpacked in the user's cache.
-
-`apt-get download` and `dpkg-deb -x` need no root and install nothing.
-"""
+"""PgBouncer in front of a test's PostgreSQL: from PATH, or Debian's package unpacked in the user's cache."""
 
 import os
 import shutil
@@ -12,34 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.debian_packages import unpacked
 from tests.servers import NOBODY, PostgresServer, ServerProcess, short_folder
 
 PACKAGES = ("pgbouncer", "libc-ares2", "libevent-2.1-7")
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
-
-
-def unpacked(folder: Path) -> Path:
-    """PgBouncer and its libraries below `folder`, downloaded at the first call."""
-    root = folder / "root"
-    if not (root / "usr/sbin/pgbouncer").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        private = ["-o", f"Dir::State::lists={folder}/lists", "-o", f"Dir::Cache={folder}/cache"]
-        for options in ([], private):  # the machine's own lists may be empty, and only root may fill them
-            if options:
-                (folder / "lists/partial").mkdir(parents=True, exist_ok=True)
-                (folder / "cache/archives/partial").mkdir(parents=True, exist_ok=True)
-                subprocess.run(["apt-get", *options, "update"], cwd=folder, check=True, capture_output=True)
-            command = ["apt-get", *options, "download", *PACKAGES]
-            if subprocess.run(command, cwd=folder, check=bool(options), capture_output=True).returncode == 0:
-                break
-        new = folder / f"new-{os.getpid()}"
-        for package in folder.glob("*.deb"):
-            subprocess.run(["dpkg-deb", "-x", str(package), str(new)], check=True, capture_output=True)
-        if root.exists():
-            shutil.rmtree(new)  # another test run was faster
-        else:
-            new.rename(root)
-    return root
 
 
 class PgBouncer(ServerProcess):
@@ -53,8 +27,7 @@ class PgBouncer(ServerProcess):
         if (found := shutil.which("pgbouncer")) is not None:
             self._binary = Path(found)
         else:
-            cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quarterdeck/tools/pgbouncer"
-            root = unpacked(cache)
+            root = unpacked(PACKAGES, "usr/sbin/pgbouncer")
             self._binary = folder / "pgbouncer"
             shutil.copy(root / "usr/sbin/pgbouncer", self._binary)
             shutil.copytree(root / LIBRARIES, folder / "lib", ignore=shutil.ignore_patterns("pkgconfig", "*.a"))
