@@ -20,17 +20,18 @@ from typing import Any
 
 import click
 from fastapi.routing import APIRoute
-from observability import rules
 from observability.dashboards import DASHBOARDS
 from observability.grafana import dashboard_json
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from observability import rules
 from quarterdeck.cli.__main__ import cli
 from quarterdeck.gateway.routes import (
     admin_cache,
     admin_keys,
     admin_organizations,
+    admin_scrape_targets,
     admin_teams,
     admin_usage,
     health,
@@ -188,6 +189,7 @@ SECTIONS: dict[str, Any] = {
     "Organisations": admin_organizations,
     "Usage": admin_usage,
     "Cache": admin_cache,
+    "Scrape targets": admin_scrape_targets,
     "Health": health,
 }
 

@@ -92,6 +92,12 @@ def test_prometheus_takes_the_rules(tmp_path: Path) -> None:
         subprocess.run([promtool(), "check", "rules", tmp_path / name], check=True, capture_output=True)
 
 
+def test_prometheus_takes_the_example_configuration() -> None:
+    """Syntax only: the file of the admin key is the operator's."""
+    command = [promtool(), "check", "config", "--syntax-only", ROOT / "observability/prometheus.yml"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
 def test_alerts_fire_and_rest_as_intended() -> None:
     """Simulated series; the clock is promtool's."""
     ran = subprocess.run(

@@ -15,6 +15,7 @@ from quarterdeck.gateway.routes import (
     admin_cache,
     admin_keys,
     admin_organizations,
+    admin_scrape_targets,
     admin_teams,
     admin_usage,
     health,
@@ -60,7 +61,16 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
         ],
     )
     api.state.parts = parts
-    for module in (health, models, admin_keys, admin_teams, admin_organizations, admin_usage, admin_cache):
+    for module in (
+        health,
+        models,
+        admin_keys,
+        admin_teams,
+        admin_organizations,
+        admin_usage,
+        admin_cache,
+        admin_scrape_targets,
+    ):
         # Not include_router: its entries in the table can't be walked, and a test walks every route for its key.
         api.router.routes.extend(module.router.routes)
     for route in registry.routes:
