@@ -523,6 +523,11 @@ STORES = Dashboard(
                     Query(rate("quarterdeck_lost_requests_total"), "lost"),
                 ),
                 lines(
+                    "Captured contents",
+                    "Inputs and outputs: stored, missing, deleted, failed.",
+                    Query(rare("quarterdeck_contents_total", by="outcome"), "{{outcome}}"),
+                ),
+                lines(
                     "Spool",
                     "Records written while Redis was unavailable, and writes for which the disk had no room.",
                     Query(rate("quarterdeck_spooled_records_total"), "written"),
