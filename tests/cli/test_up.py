@@ -169,6 +169,23 @@ def test_a_port_that_is_taken_is_said_before_anything_starts(tmp_path_factory: p
 
 
 @pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"QUARTERDECK_HOST": "192.0.2.1"}, "set QUARTERDECK_HOST to an address of this machine"),
+        ({"QUARTERDECK_WORKER_PORT": "QUARTERDECK_PORT"}, "QUARTERDECK_PORT and QUARTERDECK_WORKER_PORT are both"),
+    ],
+    ids=str,
+)
+def test_an_address_that_cannot_be_used_is_named(
+    tmp_path_factory: pytest.TempPathFactory, changed: dict[str, str], words: str
+) -> None:
+    environ = fresh(tmp_path_factory)
+    done = say(environ | {name: environ.get(value, value) for name, value in changed.items()}, "up", "--engine", "sim")
+    assert done.returncode == 1
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [("QUARTERDECK_REDIS_URL", "redis://:a/b@h"), ("QUARTERDECK_DATABASE_URL", "postgresql://u:a/b@h/d")],
 )

@@ -156,3 +156,17 @@ def test_white_space_around_a_value_is_no_part_of_it(home: Path) -> None:
     assert (read.redis_url, read.database_url, read.engine_url) == ("redis://r:1", "postgresql://p/q", None)
     assert (read.host, read.port, read.log_level) == ("127.0.0.1", 8001, "DEBUG")
     assert read.otlp_endpoint == "http://sink:4318/v1/traces"
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:1"),
+        ("0.0.0.0", "http://127.0.0.1:1"),
+        ("::", "http://127.0.0.1:1"),
+        ("::1", "http://[::1]:1"),
+        ("10.0.0.7", "http://10.0.0.7:1"),
+    ],
+)
+def test_a_client_on_this_machine_finds_our_ports(home: Path, host: str, url: str) -> None:
+    assert Environment.read({"QUARTERDECK_HOST": host}).url_of(1) == url

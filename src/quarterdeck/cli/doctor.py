@@ -4,7 +4,6 @@ import os
 import platform
 import resource
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from quarterdeck.cli.up import interpreters
 from quarterdeck.net.descriptors import FEW, MOST, DescriptorLimit
 from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis_address import RedisAddress
+from quarterdeck.net.sockets import listen_problem
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError, load
 from quarterdeck.settings.packaged import config_path
@@ -169,12 +169,9 @@ def models(environment: Environment) -> Finding:
 
 
 def port(variable: str, host: str, number: int) -> Finding:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, number))
-        except OSError as error:
-            return Finding("note", f"port {number} ({error.strerror})", f"set {variable} to another port")
+    if problem := listen_problem(host, number):
+        change = f"set {variable} to another port" if problem.is_port else "set QUARTERDECK_HOST to one of this machine"
+        return Finding("note", problem.text, change)
     return Finding("ok", f"port {number} is free")
 
 

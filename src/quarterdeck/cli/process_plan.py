@@ -77,7 +77,6 @@ def make_plan(
 ) -> ProcessPlan:
     """Plan the processes. `redis_argv` None: the user's own Redis (QUARTERDECK_REDIS_URL)."""
     environ = variables(environment, config_file, kind)
-    local = "127.0.0.1" if environment.host in ("0.0.0.0", "::", "") else environment.host  # noqa: S104  # compared, not bound
     return ProcessPlan(
         redis=ProcessSpec("redis", redis_argv, environ, None, start_s=60, grace_s=10) if redis_argv else None,
         engine=_engine(environment, config, kind, pythons, environ),
@@ -85,7 +84,7 @@ def make_plan(
             "worker",
             (str(pythons.core), "-m", "quarterdeck.worker"),
             environ,
-            f"http://{local}:{environment.worker_port}/healthz",
+            f"{environment.url_of(environment.worker_port)}/healthz",
             start_s=60,
             grace_s=20,
         ),
@@ -93,7 +92,7 @@ def make_plan(
             "gateway",
             (str(pythons.core), "-m", "quarterdeck.gateway"),
             environ,
-            f"http://{local}:{environment.port}/healthz",
+            f"{environment.url_of(environment.port)}/healthz",
             start_s=60,
             grace_s=config.gateway.drain_seconds + SHUTDOWN_SECONDS,
         ),

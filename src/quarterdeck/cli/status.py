@@ -30,7 +30,7 @@ def command() -> None:
     is_up = state.is_locked(environment.state)
     urls = {
         "gateway": f"{_gateway_url(environment, is_up=is_up)}/readyz",
-        "worker": f"http://{environment.host}:{environment.worker_port}/readyz",
+        "worker": f"{environment.url_of(environment.worker_port)}/readyz",
         "engine": f"{environment.engine_url or f'http://127.0.0.1:{environment.engine_port}'}/endpoints",
     }
     found = asyncio.run(_check(urls))
@@ -57,7 +57,7 @@ def _gateway_url(environment: Environment, *, is_up: bool) -> str:
     if is_up:
         with contextlib.suppress(credentials.CredentialsError):  # not yet written by the first start
             return credentials.read(environment.state).gateway_url
-    return f"http://{environment.host}:{environment.port}"
+    return environment.url_of(environment.port)
 
 
 async def _check(urls: dict[str, str]) -> dict[str, health.HealthResponse]:

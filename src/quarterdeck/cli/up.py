@@ -4,7 +4,6 @@ import asyncio
 import json
 import shlex
 import signal
-import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from quarterdeck.cli.process_plan import EngineKind, Interpreters, ProcessPlan, 
 from quarterdeck.cli.supervisor import Platform, Preparation, Supervisor
 from quarterdeck.cli.terminal import Terminal
 from quarterdeck.net.redis_address import RedisAddress
+from quarterdeck.net.sockets import listen_problem
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import load
@@ -87,8 +87,7 @@ def _up(environment: Environment, kind: EngineKind, terminal: Terminal) -> int:
         redis_argv = _redis_argv(environment, terminal)
         planned = process_plan.make_plan(environment, config, file, kind, pythons, redis_argv)
         _check_ports(environment, planned)
-        local = "127.0.0.1" if environment.host in ("0.0.0.0", "::") else environment.host  # noqa: S104  # compared, not bound
-        user, is_new = credentials.ensure(environment.state, f"http://{local}:{environment.port}/v1")
+        user, is_new = credentials.ensure(environment.state, f"{environment.url_of(environment.port)}/v1")
         terminal.step("keys", f"{'created' if is_new else 'found'} {environment.state / credentials.FILENAME}")
         platform = _platform(environment, config, file, kind, pythons, planned, user)
         return asyncio.run(_supervise(platform, terminal))
@@ -169,15 +168,17 @@ def _check_urls(environment: Environment) -> None:
 
 
 def _check_ports(environment: Environment, planned: ProcessPlan) -> None:
+    taken: dict[int, str] = {}
     for variable, (host, port) in process_plan.ports(environment, planned).items():
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                hint = " (or --port)" if variable == "QUARTERDECK_PORT" else ""
-                raise StartError(f"{host}:{port} is already in use ({error.strerror}): set {variable}{hint}") from None
+        hint = " (or --port)" if variable == "QUARTERDECK_PORT" else ""
+        if port in taken:
+            raise StartError(f"{taken[port]} and {variable} are both {port}: set one of them to another port")
+        taken[port] = variable
+        if problem := listen_problem(host, port):
+            change = (
+                f"set {variable}{hint}" if problem.is_port else "set QUARTERDECK_HOST to an address of this machine"
+            )
+            raise StartError(f"{problem.text}: {change}") from None
 
 
 def usable_text(user: Credentials, model: str | None, environment: Environment, program: Path) -> str:

@@ -1,11 +1,13 @@
 """Sockets: listening ones, and closing one without a reset."""
 
 import asyncio
+import errno
 import fcntl
 import os
 import socket
 import struct
 import termios
+from dataclasses import dataclass
 
 BACKLOG = 2048
 """Connections that the kernel keeps until they are accepted; it caps this at net.core.somaxconn."""
@@ -14,10 +16,34 @@ BACKLOG = 2048
 def listen(host: str, port: int) -> socket.socket:
     """Bind and listen. Raises OSError: bound here and not inside a server library, which would exit the process.
 
-    With port 0 the system chooses one.
+    With port 0 the system chooses one. `::` takes IPv4 as well, where the system has both.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    is_dual = host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=is_dual)
+
+
+@dataclass(frozen=True, slots=True)
+class ListenProblem:
+    """Why a process cannot listen."""
+
+    text: str
+    is_port: bool
+    """Another port may do; else it is the address that is wrong."""
+
+
+def listen_problem(host: str, port: int) -> ListenProblem | None:
+    """Whether `listen` would fail now."""
+    try:
+        listen(host, port).close()
+    except OSError as error:
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        # create_server appends the address to the system's text.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+        if error.errno == errno.EADDRINUSE:
+            return ListenProblem(f"{address} is already in use", True)
+        return ListenProblem(f"cannot listen on {address}: {reason}", error.errno == errno.EACCES)
+    return None
 
 
 def has_unread(transport: asyncio.BaseTransport) -> bool:

@@ -75,6 +75,11 @@ class Environment:
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The whole environment; keys of external endpoints, named in the file, are read from it. Never shown."""
 
+    def url_of(self, port: int) -> str:
+        """The URL of one of our ports, for a client on this machine."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104  # compared, not bound
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Read the current variables. Raises ValueError that names a malformed variable."""
