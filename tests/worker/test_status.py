@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 
+from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.status import StatusApp
 
 
@@ -40,20 +41,31 @@ async def test_a_failed_part_is_named_and_liveness_is_unaffected() -> None:
 
 
 async def test_a_job_that_fails_is_named_and_has_no_effect_on_readiness() -> None:
-    reasons = {"traces": "HTTP 401 wrong key", "ledger": ""}
-    optional = {name: (lambda name=name: reasons[name]) for name in reasons}  # type: ignore[misc]
+    traces, is_away = Condition("traces"), True
 
     async def refresh() -> None:
         return None
 
-    for check, expected in (
-        (fine, (200, {"ready": True, "parts": {"redis": "ok", "traces": "HTTP 401 wrong key"}})),
-        (broken, (503, {"ready": False, "parts": {"redis": "refused"}})),
-    ):
-        app = StatusApp({"redis": check}, refresh, lambda: b"", optional=optional)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
-            answer = await client.get("/readyz")
-        assert (answer.status_code, answer.json()) == expected
+    async def check() -> None:
+        if is_away:
+            raise ConnectionError("refused")
+
+    async def parts() -> dict[str, str]:
+        answer = await client.get("/readyz")
+        assert answer.json()["ready"] is not is_away
+        found: dict[str, str] = answer.json()["parts"]
+        return found
+
+    app = StatusApp({"redis": check}, refresh, lambda: b"", jobs={"traces": traces, "ledger": Condition("ledger")})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
+        traces.failed("Redis is away")
+        assert await parts() == {"redis": "refused"}
+        is_away = False
+        assert await parts() == {"redis": "ok"}  # its failure is of before
+        traces.failed("HTTP 401 wrong key")
+        assert await parts() == {"redis": "ok", "traces": "HTTP 401 wrong key"}
+        traces.ok()
+        assert await parts() == {"redis": "ok"}
 
 
 async def test_metrics_are_refreshed_before_they_are_rendered() -> None:

@@ -52,14 +52,15 @@ def is_not_serving(error: BaseException) -> bool:
 
 
 def error_code(error: BaseException) -> str:
-    """The first word of a server's error: `NOAUTH`; of one inside of a script as well. Empty where it has none."""
+    """The first word of a server's error: `NOAUTH`; of one inside of a script as well. Empty where it has
+    none but the general ERR."""
     if not isinstance(error, RedisError):
         return ""
     text = str(error)
     if (wrapped := _WRAPPED_CODE.search(text)) is not None:
         return wrapped[1]
     found = _CODE.match(text)
-    return found[0] if found else ""
+    return found[0] if found and found[0] != "ERR" else ""
 
 
 class Receiver(Protocol):

@@ -269,11 +269,12 @@ class Worker:
             {"redis": self._check_redis, "database": self._check_database},
             self._refresh_gauges,
             self.metrics.render,
-            optional={
-                "ledger": lambda: self._ledger_condition.reason,
-                "budgets": lambda: self._budgets_condition.reason,
-                "lost requests": lambda: self._expiry_condition.reason,
-                "traces": self._trace_problem,
+            jobs={
+                "ledger": self._ledger_condition,
+                "budgets": self._budgets_condition,
+                "lost requests": self._expiry_condition,
+                "traces": self._sink_condition,
+                **({"spans": self._trace_loop.acceptance} if self._trace_loop is not None else {}),
             },
         )
         host = self._environment.host
@@ -282,11 +283,6 @@ class Worker:
             guarded, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1, backlog=BACKLOG
         )
         return EmbeddedServer(config), listening
-
-    def _trace_problem(self) -> str:
-        if self._sink_condition.reason or self._trace_loop is None:
-            return self._sink_condition.reason
-        return self._trace_loop.refusal
 
     async def _check_redis(self) -> None:
         await self._redis.probe()

@@ -5,6 +5,7 @@ A database that is unavailable for an hour is two log lines: failed and recovere
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,8 @@ class Condition:
         self._is_ok = True
         self.reason = ""
         """Why it is not ok. Empty: it is."""
+        self.failed_at = 0.0
+        """When it failed last, by the monotonic clock."""
         on_change(True)
 
     def ok(self) -> None:
@@ -30,7 +33,7 @@ class Condition:
 
     def failed(self, reason: str, *, trace: BaseException | None = None) -> None:
         """Only the first of several failures is logged. `trace`: an unexpected error, logged with its traceback."""
-        self.reason = reason
+        self.reason, self.failed_at = reason, time.monotonic()
         if self._is_ok:
             self._is_ok = False
             self._on_change(False)

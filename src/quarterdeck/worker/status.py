@@ -1,6 +1,7 @@
 """The worker's own port: liveness, readiness and metrics. Plain ASGI, without authentication."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -8,6 +9,7 @@ import msgspec
 
 from quarterdeck.net.asgi import Receive, Scope, Send, send_response
 from quarterdeck.telemetry.metrics import CONTENT_TYPE, HELD_SECONDS
+from quarterdeck.worker.conditions import Condition
 
 CHECK_SECONDS = 2.0
 """A part whose check takes longer counts as unavailable."""
@@ -16,7 +18,8 @@ CHECK_SECONDS = 2.0
 class StatusApp:
     """`checks` raise if a part is unavailable; `refresh` updates gauges before `render` is called.
 
-    `optional` have no effect on readiness: each returns why its part does not work, or "".
+    `jobs` have no effect on readiness. One that fails is named while all parts are available, unless it failed last
+    before they were: it has not retried yet.
     """
 
     def __init__(
@@ -25,11 +28,13 @@ class StatusApp:
         refresh: Callable[[], Awaitable[None]],
         render: Callable[[], bytes],
         *,
-        optional: Mapping[str, Callable[[], str]] = {},
+        jobs: Mapping[str, Condition] = {},
         check_seconds: float = CHECK_SECONDS,
     ) -> None:
         self._checks = checks
-        self._optional = optional
+        self._jobs = jobs
+        self._available_since: float | None = -math.inf
+        """When all parts were first seen available again. None: they are not."""
         self._refresh = refresh
         self._render = render
         self._check_seconds = check_seconds
@@ -47,8 +52,7 @@ class StatusApp:
         elif scope["path"] == "/readyz":
             parts = await self._parts()
             is_ready = all(state == "ok" for state in parts.values())
-            if is_ready:  # else the checks say why
-                parts |= {name: reason for name, reason_of in self._optional.items() if (reason := reason_of())}
+            parts |= self._failing_jobs(is_available=is_ready)
             await _send(send, 200 if is_ready else 503, _json({"ready": is_ready, "parts": parts}))
         elif scope["path"] == "/metrics":
             await _send(send, 200, await self._metrics(), CONTENT_TYPE)
@@ -63,6 +67,15 @@ class StatusApp:
                 await self._refresh()
                 self._held, self._held_at = self._render(), now
             return self._held
+
+    def _failing_jobs(self, *, is_available: bool) -> dict[str, str]:
+        if not is_available:  # the checks say why
+            self._available_since = None
+            return {}
+        since = self._available_since
+        if since is None:
+            since = self._available_since = time.monotonic()
+        return {name: job.reason for name, job in self._jobs.items() if job.reason and job.failed_at > since}
 
     async def _parts(self) -> dict[str, str]:
         states = await asyncio.gather(*(self._state(check) for check in self._checks.values()))

@@ -44,12 +44,8 @@ class TraceLoop(StreamLoop):
         self._telemetry = telemetry
         self._metrics = metrics
         self._pool = ThreadPoolExecutor(1, "otlp")
-        self._acceptance = Condition("trace sink accepts spans")
-
-    @property
-    def refusal(self) -> str:
-        """Why the sink refused spans of the last batch. Empty: it took them."""
-        return self._acceptance.reason
+        self.acceptance = Condition("trace sink accepts spans")
+        """Whether the sink took every span of the last batch."""
 
     async def run(self, stop: asyncio.Event) -> None:
         try:
@@ -79,9 +75,9 @@ class TraceLoop(StreamLoop):
         self._metrics.traces_exported.add(amount=outcome.delivered)
         if outcome.refused:
             self._metrics.traces_dropped.add(("refused",), outcome.refused)
-            self._acceptance.failed(f"{outcome.refused} of {len(spans)} spans were refused: {outcome.reason}")
+            self.acceptance.failed(f"{outcome.refused} of {len(spans)} spans were refused: {outcome.reason}")
         elif spans:
-            self._acceptance.ok()
+            self.acceptance.ok()
         for org, ids in ids_by_org(entries).items():
             await self._consumer.commit(org, ids)
 
