@@ -37,6 +37,7 @@ from quarterdeck.gateway.routes import (
     health,
     inference,
     models,
+    prompts,
 )
 from quarterdeck.inference.call import Head, Reply
 from quarterdeck.settings.config import Config
@@ -187,6 +188,7 @@ SECTIONS: dict[str, Any] = {
     "Keys": admin_keys,
     "Teams": admin_teams,
     "Organisations": admin_organizations,
+    "Prompts": prompts,
     "Usage": admin_usage,
     "Cache": admin_cache,
     "Scrape targets": admin_scrape_targets,
@@ -200,8 +202,8 @@ def api_page() -> str:
         NOTICE,
         "# The gateway's HTTP API\n",
         "Every route requires `Authorization: Bearer <key>`, except `/healthz`, `/readyz` and `/metrics`; `/admin/…`"
-        " requires an admin key. Requests and responses of the inference routes are OpenAI's (for `/tokenize`,"
-        " `/detokenize` and `/v1/score` vLLM's); unknown fields are passed to the engine unchanged.\n",
+        " and changes of prompts require an admin key. Requests and responses of the inference routes are OpenAI's (for"
+        " `/tokenize`, `/detokenize` and `/v1/score` vLLM's); unknown fields are passed to the engine unchanged.\n",
         "## Inference\n",
         *(f"- `POST {route.path}`" for route in inference.routes(Unreached())),
         "",

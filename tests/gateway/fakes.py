@@ -23,6 +23,7 @@ from quarterdeck.inference.call import Head, Reply, Sink
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import Redis
+from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.tenancy.changes import Announcer, Change
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.limits import Budget
@@ -32,6 +33,7 @@ from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import OrgStore
+from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.teams import TeamStore
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
@@ -250,6 +252,8 @@ def parts(
         keys=keys,
         teams=TeamStore(database),
         orgs=OrgStore(database),
+        prompts=PromptStore(database),
+        prompt_changes=PromptAnnouncer(redis),
         ledger=Ledger(database),
         changes=Announcer(authenticator, publisher or FakePublisher()),
         cache=OrgCache(redis),

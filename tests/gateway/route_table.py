@@ -9,6 +9,7 @@ from quarterdeck.gateway.http.registry import Registry
 from quarterdeck.gateway.routes import inference
 
 PARAMETERS = {"name:path": "chat", "key_id": "key_user", "team": "default", "org": "default"}
+PARAMETERS |= {"prompt": "greet", "version": "1", "label": "production"}
 
 
 def every_route() -> list[tuple[str, str]]:

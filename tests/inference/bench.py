@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 from tests.inference.making import CHAT, a_head, an_endpoint, as_json
+from tests.inference.prompts.stored import StoredPrompts
 from tests.inference.reading import read
 from tests.net.upstream import SOON, Upstream
 
@@ -23,6 +24,7 @@ from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.mirror import MAX_RUNNING
 from quarterdeck.inference.pipeline import Pipeline
+from quarterdeck.inference.prompts.execution import PromptExecutor
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.http_connection import Timeouts
@@ -97,6 +99,7 @@ class Bench:
         live_config = self.directory.select(lambda each: each.config)
         self.engines = engines = EngineClient(client, Live(timeouts))
         self.cache = AnswerCache(live_config, redis, embed=Embedder(self.listed, engines), spawn=self.tasks.spawn)
+        self.prompts = StoredPrompts()
         self.pipeline = Pipeline(
             directory=self.directory,
             endpoints=self.listed,
@@ -105,6 +108,7 @@ class Bench:
             settlement=self.settlement,
             spawn=self.tasks.spawn,
             cache=self.cache,
+            prompts=PromptExecutor(self.prompts.catalogue),
             reread=self._reread,
             on_record=self.seen.append,
             max_mirrored=max_mirrored,

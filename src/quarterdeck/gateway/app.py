@@ -21,6 +21,7 @@ from quarterdeck.gateway.routes import (
     health,
     inference,
     models,
+    prompts,
 )
 from quarterdeck.net.asgi import Receive, Scope, Send
 
@@ -64,6 +65,7 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
     for module in (
         health,
         models,
+        prompts,
         admin_keys,
         admin_teams,
         admin_organizations,

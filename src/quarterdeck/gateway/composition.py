@@ -33,6 +33,8 @@ from quarterdeck.inference.endpoints.registry import EndpointRegistry
 from quarterdeck.inference.endpoints.sources import EndpointSource, PolledEndpoints, StaticEndpoints
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.pipeline import Pipeline
+from quarterdeck.inference.prompts.catalogue import PromptCatalogue
+from quarterdeck.inference.prompts.execution import PromptExecutor
 from quarterdeck.inference.routing.directory import Directory, timeouts_of
 from quarterdeck.net.descriptors import DescriptorLimit
 from quarterdeck.net.http_client import HttpClient
@@ -40,7 +42,9 @@ from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.redis_pubsub import Subscription
 from quarterdeck.net.tasks import BackgroundTasks
-from quarterdeck.resources.tenancy.changes import CHANNEL, Announcer, RedisPublisher
+from quarterdeck.resources.prompts import changes as prompt_changes
+from quarterdeck.resources.prompts.changes import PromptAnnouncer, PromptChange, decode_prompt_change
+from quarterdeck.resources.tenancy.changes import CHANNEL, Announcer, Change, RedisPublisher, decode_change
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.live import Live
@@ -49,6 +53,7 @@ from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import OrgStore
+from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.spool import Spool
 from quarterdeck.store.teams import TeamStore
 from quarterdeck.telemetry.access_lines import LineWriter
@@ -58,6 +63,10 @@ from quarterdeck.telemetry.saturation import sample
 log = logging.getLogger(__name__)
 
 MIGRATE_RETRY_SECONDS = 1.0
+PROMPTS_POLL_SECONDS = 0.5
+"""Between two looks for changed prompts while the channel is lost: an edit takes effect within a second."""
+PROMPTS_REFRESH_SECONDS = 30.0
+"""Between two looks while the channel is subscribed, for what it lost."""
 SPOOL_POLL_SECONDS = 5.0
 """Between two counts of the records in the spool, for the metrics."""
 
@@ -87,8 +96,12 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
     keys = KeyStore(database)
     authenticator = Authenticator(keys, live_config, on_outcome=lambda outcome: metrics.authentications.add((outcome,)))
     metrics.before_reading(partial(_count_cached, authenticator, metrics))
-    follower = Follower(authenticator.catch_up)
+    follower = Follower(authenticator.catch_up, decode_change)
     subscription = _subscription(environment, follower, connectivity)
+
+    prompts = PromptStore(database)
+    catalogue = PromptCatalogue(prompts)
+    prompt_follower, prompt_subscription = _follow_prompts(environment, catalogue)
 
     endpoints = EndpointRegistry(_endpoint_sources(environment, live_config, client))
     engines = EngineClient(client, live_config.select(lambda each: timeouts_of(each.gateway)))
@@ -100,6 +113,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
         settlement=settlement,
         spawn=tasks.spawn,
         cache=AnswerCache(live_config, redis, embed=Embedder(endpoints, engines), spawn=tasks.spawn),
+        prompts=PromptExecutor(catalogue),
         reread=authenticator.reread,
         on_record=metrics.observe,
     )
@@ -128,6 +142,8 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
             keys=keys,
             teams=TeamStore(database),
             orgs=OrgStore(database),
+            prompts=prompts,
+            prompt_changes=PromptAnnouncer(redis, catalogue),
             ledger=Ledger(database),
             changes=Announcer(authenticator, RedisPublisher(redis)),
             cache=OrgCache(redis),
@@ -160,6 +176,8 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
             "spool": partial(_watch_spool, spool, settlement, metrics),
             "subscription": subscription.run,
             "key changes": follower.run,
+            "prompt subscription": prompt_subscription.run,
+            "prompt changes": prompt_follower.run,
             "endpoints": endpoints.run,
             "health checks": HealthChecks(endpoints.all, client).run,
             "saturation": partial(
@@ -217,7 +235,23 @@ def _endpoint_sources(environment: Environment, config: Live[Config], client: Ht
     return sources
 
 
-def _subscription(environment: Environment, follower: Follower, connectivity: Connectivity) -> Subscription:
+def _follow_prompts(
+    environment: Environment, catalogue: PromptCatalogue
+) -> tuple[Follower[PromptChange], Subscription]:
+    """What keeps the prompts in memory up to date: announced changes, and a poll for those that were missed."""
+    follower = Follower(
+        catalogue.catch_up,
+        decode_prompt_change,
+        what="prompts",
+        poll_seconds=PROMPTS_POLL_SECONDS,
+        refresh_seconds=PROMPTS_REFRESH_SECONDS,
+    )
+    follower.read_everything()
+    channel = prompt_changes.CHANNEL
+    return follower, Subscription(environment.redis_url, channel, on_state=follower.listen, on_message=follower.hear)
+
+
+def _subscription(environment: Environment, follower: Follower[Change], connectivity: Connectivity) -> Subscription:
     """Changes that other gateways announce, for the follower."""
 
     def on_state(is_up: bool) -> None:

@@ -20,12 +20,14 @@ from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.gateway.routes.inference import Pipeline
 from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.routing.directory import Directory
+from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.tenancy.changes import Announcer
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.live import Live
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import OrgStore
+from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.teams import TeamStore
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
@@ -41,6 +43,8 @@ class Parts:
     keys: KeyStore
     teams: TeamStore
     orgs: OrgStore
+    prompts: PromptStore
+    prompt_changes: PromptAnnouncer
     ledger: Ledger
     changes: Announcer
     cache: OrgCache
@@ -74,8 +78,15 @@ PartsDep = Annotated[Parts, Depends(_parts)]
 PrincipalDep = Annotated[Principal, Depends(_principal)]
 
 
+async def _member(request: Request, parts: PartsDep, principal: PrincipalDep) -> Principal:
+    """Any key, read from the database: no admission follows that would notice its revocation elsewhere."""
+    principal = await parts.authenticator.confirm(principal)
+    _refuse_unknown(request)
+    return principal
+
+
 async def _admin(request: Request, parts: PartsDep, principal: PrincipalDep) -> Principal:
-    """An admin key, read from the database: no admission follows that would notice its revocation elsewhere."""
+    """An admin key, read as in `_member`."""
     principal = await parts.authenticator.confirm(principal)
     if not principal.is_admin:
         raise PermissionDeniedError("This endpoint requires an admin key.", code="admin_key_required")
@@ -91,4 +102,5 @@ def _refuse_unknown(request: Request) -> None:
             raise BadRequestError(f"Unknown parameter: '{name[:100]}'.", param=name[:100], code="unknown_parameter")
 
 
+MemberDep = Annotated[Principal, Depends(_member)]
 AdminDep = Annotated[Principal, Depends(_admin)]

@@ -34,7 +34,8 @@ from quarterdeck.inference.metering.record_templates import RecordTemplates
 from quarterdeck.inference.mirror import MAX_RUNNING as MAX_MIRRORED
 from quarterdeck.inference.mirror import Mirror
 from quarterdeck.inference.preparation import cache_salt, prepare_body
-from quarterdeck.inference.request import InferenceRequest, decode
+from quarterdeck.inference.prompts.execution import HEADER, PromptExecutor, PromptRequest
+from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing.directory import Directory, Route, ServedModel
 from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.resolution import resolve
@@ -76,6 +77,7 @@ class Pipeline:
         settlement: Settlement,
         spawn: Spawn,
         cache: AnswerCache,
+        prompts: PromptExecutor,
         reread: Callable[[Principal, int], Awaitable[Principal]],
         on_record: Callable[[RequestRecord], None] = lambda record: None,
         max_mirrored: int = MAX_MIRRORED,
@@ -87,6 +89,7 @@ class Pipeline:
         self.router = Router(endpoints)
         self._learned = LearnedBounds(endpoints)
         self._cache = cache
+        self._prompts = prompts
         self._settlement = settlement
         self._templates = RecordTemplates()
         self._mirror = Mirror(self.router, engines, settlement, spawn, on_record, max_running=max_mirrored)
@@ -103,7 +106,10 @@ class Pipeline:
         limit = gateway.max_body_mb * MIB
         if len(body) > limit and structure_bytes(body) > limit:
             raise too_large(limit, unread=False)
-        request = decode(head.operation, body)
+        request = self._prompts.decode(head.operation, body)
+        if isinstance(request, PromptRequest):
+            request = await self._prompts.render(head, request)
+            body = request.body
         if len(body) > limit and text_bytes(request) > limit:
             raise too_large(limit, unread=False)
         route = resolve(directory, self._endpoints, request.parsed.model, head.principal)
@@ -153,7 +159,15 @@ class Pipeline:
         salt = cache_salt(request, head.principal.org, is_isolated=gateway.isolate_prefix_cache)
         body = prepare_body(request, served, head.principal.limits, salt=salt)
         lookup = (
-            self._cache.look_up(head, request, served, weights=self._weights(served)) if self._cache.is_on else None
+            self._cache.look_up(
+                head,
+                request,
+                served,
+                weights=self._weights(served),
+                prompt_version=request.prompt.text if request.prompt is not None else "",
+            )
+            if self._cache.is_on
+            else None
         )
         admitted = await self.gate.admit(
             head,
@@ -185,7 +199,11 @@ class Pipeline:
             templates=self._templates,
             reserved=reserved,
             is_limited=is_limited,
+            prompt=request.prompt,
         )
+        headers = admitted.headers
+        if request.prompt is not None:
+            headers += ((HEADER, request.prompt.text.encode()),)
         call = Call(
             head,
             request,
@@ -195,7 +213,7 @@ class Pipeline:
             selection,
             lookup,
             admitted.found,
-            admitted.headers,
+            headers,
             admitted.is_local,
             caps_others=caps_others,
             held=admitted.held,

@@ -28,6 +28,20 @@ TYPES: dict[Operation, type[AnyRequest]] = {
 _WITH_MESSAGES = (requests.ChatCompletionRequest, requests.TokenizeRequest)
 
 
+class PromptUse(msgspec.Struct, frozen=True):
+    """The version of a prompt that a request was rendered from."""
+
+    name: str
+    version: str
+    """Its number."""
+    label: str | None
+    """The label that led to it. None: the request named the version."""
+
+    @property
+    def text(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
 class InferenceRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A decoded request, as the client sent it or as it was rewritten since."""
 
@@ -41,6 +55,7 @@ class InferenceRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The client asked for a stream."""
     has_parts: bool
     """A message's content is a list: it may have pictures, audio and files."""
+    prompt: PromptUse | None = None
 
     @property
     def shows_usage(self) -> bool:
@@ -51,7 +66,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
         """A request with some members set; the others stay byte for byte. Raises BadRequestError for a wrong type."""
         raw = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in changed.items()}
         members = {**self.members, **raw}
-        return _request(self.operation, msgspec.json.encode(members), members)
+        made = _request(self.operation, msgspec.json.encode(members), members)
+        return made if self.prompt is None else msgspec.structs.replace(made, prompt=self.prompt)
 
 
 def decode(operation: Operation, body: bytes) -> InferenceRequest:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 
@@ -87,6 +88,62 @@ api_keys = Table(
     Index(None, "org", "team"),
 )
 
+prompts = Table(
+    "prompts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("org", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("teams", JSON(none_as_null=True), nullable=True),  # null: all of the organisation
+    Column("latest", Integer, nullable=False),  # the number of its newest version
+    Column("revision", Integer, nullable=False),  # counted up with each change
+    Column("author", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("updated", Double, nullable=False),
+    Column("archived", Double, nullable=True),
+    Column("deleted", Double, nullable=True),  # the ledger still names its versions: their numbers are not used again
+    UniqueConstraint("org", "name"),
+)
+
+prompt_versions = Table(
+    "prompt_versions",
+    metadata,
+    Column("prompt", Text, ForeignKey("prompts.id"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("content", JSON, nullable=False),
+    Column("digest", Text, nullable=False),  # of the content
+    Column("message", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created", Double, nullable=False),
+)
+
+prompt_labels = Table(
+    "prompt_labels",
+    metadata,
+    Column("prompt", Text, ForeignKey("prompts.id"), primary_key=True),
+    Column("label", Text, primary_key=True),
+    Column("target", JSON, nullable=False),
+    Column("is_guarded", Boolean, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("updated", Double, nullable=False),
+)
+
+prompt_events = Table(
+    "prompt_events",
+    metadata,
+    Column("prompt", Text, ForeignKey("prompts.id"), primary_key=True),
+    Column("position", BigInteger, primary_key=True),  # by the prompt's revision
+    Column("id", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("label", Text, nullable=True),
+    Column("before", JSON(none_as_null=True), nullable=True),
+    Column("after", JSON(none_as_null=True), nullable=True),
+    Column("reason", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created", Double, nullable=False),
+)
+
 # No foreign keys: the ledger is a journal. A row must be accepted even if its key or team is gone.
 ledger = Table(
     "ledger",
@@ -139,6 +196,12 @@ ledger = Table(
     Index(None, "org", "started", "id"),
     Index(None, "org", "key", "started"),
     Index(None, "org", "team", "started"),
+    Index(
+        "ix_ledger_org_prompt_started",
+        *("org", "prompt", "started"),
+        sqlite_where=text("prompt IS NOT NULL"),
+        postgresql_where=text("prompt IS NOT NULL"),
+    ),
 )
 
 # Inputs and outputs, redacted and compressed, for as long as `content.retention_days` says. No foreign key: the ledger

@@ -104,6 +104,14 @@ class GatewayMetrics(Metrics):
             "quarterdeck_config_reloads", "Reloads of quarterdeck.yaml: applied, refused.", ("outcome",)
         )
         self.endpoints = self.gauge("quarterdeck_endpoints", "Known endpoints, by state.", ("model", "state"))
+        self.prompt_requests = self.counter(
+            "quarterdeck_prompt_requests",
+            "Finished requests that used a prompt, by its version and their status (ok, error, cancelled).",
+            ("prompt", "version", "status"),
+        )
+        self.prompt_cost = self.counter(
+            "quarterdeck_prompt_cost_dollars", "Cost in dollars of requests that used a prompt.", ("prompt", "version")
+        )
         self._admission()
         self._routing()
         self._teams()
@@ -201,6 +209,10 @@ class GatewayMetrics(Metrics):
             self._count_usage(model, those)
             self._gen_ai.count(operation, model, those)
         self._count_teams(records)
+        prompted = [(record, (record.prompt, record.prompt_version or "")) for record in records if record.prompt]
+        self.prompt_requests.add_each([(*version, record.status) for record, version in prompted])
+        for record, version in prompted:
+            self.prompt_cost.add(version, float(record.cost))
         self.errors.add_each([(record.error_code,) for record in records if record.error_code is not None])
         self.attempts.add_each(
             [(attempt.endpoint, attempt.error or "ok") for record in records for attempt in record.attempts]

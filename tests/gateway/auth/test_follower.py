@@ -8,7 +8,7 @@ import pytest
 
 from quarterdeck.errors import ServiceUnavailableError
 from quarterdeck.gateway.auth.follower import MOST_WAITING, Follower
-from quarterdeck.resources.tenancy.changes import Change
+from quarterdeck.resources.tenancy.changes import Change, decode_change
 
 
 class Desk:
@@ -19,7 +19,7 @@ class Desk:
         self.error: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
-        self.subject = Follower(self._catch_up, **seconds)
+        self.subject = Follower(self._catch_up, decode_change, **seconds)
 
     async def _catch_up(self, changes: Sequence[Change] | None) -> None:
         self.calls.put_nowait(changes)
@@ -102,3 +102,9 @@ async def test_without_the_channel_everything_is_read_again_and_again() -> None:
         while (changes := await desk.next()) is None:  # the last poll, and the read for what was missed
             desk.subject.hear(message(1, "a"))
         assert Change("default", "a", revision=1) in changes
+
+
+async def test_everything_is_read_now_and_then_also_while_the_channel_is_subscribed() -> None:
+    async with running(refresh_seconds=0.01) as desk:
+        desk.subject.listen(True)
+        assert [await desk.next() for _ in range(3)] == [None, None, None]

@@ -1,11 +1,13 @@
-"""Follows the changes that other gateways announce, so that the keys they touch are read again at once."""
+"""Follows the changes that other gateways announce, so that the keys or prompts they touch are read again at once."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
 
 from quarterdeck.errors import ServiceUnavailableError
-from quarterdeck.resources.tenancy.changes import Change, decode_change
+
+Change = TypeVar("Change")
 
 log = logging.getLogger(__name__)
 
@@ -17,22 +19,30 @@ POLL_SECONDS = 1.0
 """While the channel is lost (Redis is away), everything is read again so often, and at most a tenth of the time."""
 
 
-class Follower:
+class Follower(Generic[Change]):
     """Passes changes on in batches, one at a time, so that an older read never comes last.
 
     `catch_up` gets the changes, or None for everything; it raises ServiceUnavailableError where the database is away.
+    `decode` raises ValueError. `what` is followed, for the log. `refresh_seconds`: everything is read so often also
+    while the channel is subscribed; None: never.
     """
 
     def __init__(
         self,
         catch_up: Callable[[Sequence[Change] | None], Awaitable[None]],
+        decode: Callable[[bytes], Change],
         *,
+        what: str = "keys",
         retry_seconds: float = RETRY_SECONDS,
         poll_seconds: float = POLL_SECONDS,
+        refresh_seconds: float | None = None,
     ) -> None:
         self._catch_up = catch_up
+        self._decode = decode
+        self._what = what
         self._retry_seconds = retry_seconds
         self._poll_seconds = poll_seconds
+        self._refresh_seconds = refresh_seconds
         self._waiting: list[Change] | None = []
         """None: everything has to be read."""
         self._has_news = asyncio.Event()
@@ -44,10 +54,10 @@ class Follower:
     def hear(self, message: bytes) -> None:
         """A message of the channel."""
         try:
-            change = decode_change(message)
+            change = self._decode(message)
         except ValueError as error:  # of a newer version
             log.warning("could not decode change, reading everything again: %s", error)
-            self._read_everything()
+            self.read_everything()
             return
         if self._waiting is not None:
             self._waiting.append(change)
@@ -59,7 +69,7 @@ class Follower:
         """The channel is subscribed from now on, and earlier messages may have been missed; or it is lost."""
         self._is_polling = not is_listening
         if is_listening:
-            self._read_everything()
+            self.read_everything()
         self._has_news.set()
 
     async def run(self) -> None:
@@ -75,26 +85,25 @@ class Follower:
             except Exception as error:  # broad: a row that only a newer version can read must not end the gateway
                 if not self._is_behind:
                     is_away = isinstance(error, ServiceUnavailableError)
-                    log.warning("could not read changed keys, retrying: %s", error, exc_info=not is_away)
+                    log.warning("could not read changed %s, retrying: %s", self._what, error, exc_info=not is_away)
                 self._is_behind = True
                 await asyncio.sleep(self._retry_seconds)
-                self._read_everything()  # which includes what was heard meanwhile
+                self.read_everything()  # which includes what was heard meanwhile
             else:
                 self._is_behind = False
                 self._took = loop.time() - started
 
     async def _news(self) -> None:
         """Wait until something has changed, or may have."""
-        if not self._is_polling:
-            await self._has_news.wait()
-        else:
-            try:
-                async with asyncio.timeout(max(self._poll_seconds, 10 * self._took)):
-                    await self._has_news.wait()
-            except TimeoutError:
-                self._waiting = None
+        seconds = max(self._poll_seconds, 10 * self._took) if self._is_polling else self._refresh_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await self._has_news.wait()
+        except TimeoutError:
+            self._waiting = None
         self._has_news.clear()
 
-    def _read_everything(self) -> None:
+    def read_everything(self) -> None:
+        """Read everything again, at once."""
         self._waiting = None
         self._has_news.set()

@@ -15,6 +15,7 @@ from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.estimation import Estimate
 from quarterdeck.inference.metering.record_templates import RecordTemplates
 from quarterdeck.inference.metering.transcript import Transcript
+from quarterdeck.inference.request import PromptUse
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.protocol.requests import AnyRequest, ChatCompletionRequest, GenerationRequest
 from quarterdeck.protocol.usage import ParsedAnswer, Usage, parse_usage
@@ -47,6 +48,8 @@ class Meter(msgspec.Struct, eq=False):
     is_limited: bool = False
     """The answer can have no more tokens than `reserved` says: the request, the key or the model's context limits it,
     or the endpoint was sent that limit."""
+    prompt: PromptUse | None = None
+    """The prompt that the request was rendered from."""
     templates: RecordTemplates = msgspec.field(default_factory=RecordTemplates)
 
     def take_answer(self, answer: ParsedAnswer | None, body: bytes) -> None:
@@ -134,6 +137,8 @@ class Meter(msgspec.Struct, eq=False):
             if self.reserved is not None and (most := self.reserved.engine_seconds):
                 seconds = min(seconds, most * shared_by)  # a budget was charged no more
             record.cost = cost(usage or NO_TOKENS, self.served.rates, engine_seconds=seconds, shared_by=shared_by)
+        if (prompt := self.prompt) is not None:
+            record.prompt, record.prompt_version, record.prompt_label = prompt.name, prompt.version, prompt.label
         if user := request.safety_identifier or request.user:
             record.user = user[:MAX_TEXT]
         if request.metadata:
