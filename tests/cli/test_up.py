@@ -1,6 +1,7 @@
 """`quarterdeck up` with the simulated engine and real Redis, gateway and worker."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.running import Running, free_ports, running
+from tests.small_disk import SmallDisk
 
 from quarterdeck.cli import state
 
@@ -237,3 +239,27 @@ def test_an_endpoint_that_is_down_and_a_refused_configuration_are_shown(
         config.write_text(text, encoding="utf-8")
         program.until("gateway   model away: unavailable, environment variable NO_SUCH_KEY is not set")
         program.until("gateway   config: ready again")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("left", [0, 64 * 1024])
+def test_a_full_disk_is_said_in_words_and_in_the_exit_status(tmp_path: Path, left: int) -> None:
+    disk = SmallDisk(tmp_path / "disk", 600)
+    try:
+        mine = {name: value for name, value in os.environ.items() if not name.startswith(("QUARTERDECK_", "OTEL_"))}
+        ports = ("QUARTERDECK_PORT", "QUARTERDECK_WORKER_PORT", "QUARTERDECK_ENGINE_PORT")
+        mine |= dict(zip(ports, map(str, free_ports(3)), strict=True))
+        mine |= {"QUARTERDECK_STATE": str(disk.folder / "state")}
+        disk.fill(left)
+        done = say(mine, "up", "--engine", "sim")
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        if left == 0:
+            assert done.stderr.splitlines()[-1] == f"Error: No space left on device in {disk.folder}/state"
+        else:
+            assert re.search("no space left|disk is full", done.stdout), done.stdout
+        disk.free()
+        with up(mine) as program:
+            program.until("Press Ctrl-C to stop")
+    finally:
+        disk.close()

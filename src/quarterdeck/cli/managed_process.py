@@ -118,6 +118,10 @@ def _die_with(supervisor: int) -> None:
         os._exit(1)  # `up` has already exited
 
 
+FULL_BYTES = 64 * 1024
+"""A disk with less space is called full where a log is empty: what could not be written took more."""
+
+
 def last_lines(log: Path, count: int) -> str:
     """The last lines of a file, without reading all of it."""
     try:
@@ -126,7 +130,13 @@ def last_lines(log: Path, count: int) -> str:
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return "(no log)"
-    return "\n".join(text.splitlines()[-count:]) or "(empty log)"
+    return "\n".join(text.splitlines()[-count:]) or _why_empty(log.parent)
+
+
+def _why_empty(folder: Path) -> str:
+    disk = os.statvfs(folder)
+    is_full = disk.f_bavail * disk.f_frsize < FULL_BYTES
+    return f"(empty log: there is no space left in {folder})" if is_full else "(empty log)"
 
 
 def rotate(log: Path, limit: int) -> None:

@@ -1,6 +1,7 @@
 """`quarterdeck up`: reads options and configuration, checks the machine, and runs the supervisor."""
 
 import asyncio
+import errno
 import json
 import shlex
 import signal
@@ -30,6 +31,7 @@ from quarterdeck.store.postgres_url import read_postgres_url
 REFUSALS = (ValueError, StartError, state.StateError, redis_server.RedisServerError, credentials.CredentialsError)
 """Errors reported as one line. (ConfigError is a ValueError.)"""
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 QUESTION = "What is the capital of France?"
 
 
@@ -65,7 +67,12 @@ def command(engine: str, config: Path | None, port: int | None) -> None:
             environment = replace(environment, port=port)
         if config is not None:
             environment = replace(environment, config=config.absolute())
-        status = _up(environment, cast("EngineKind", engine), terminal)
+        try:
+            status = _up(environment, cast("EngineKind", engine), terminal)
+        except OSError as error:
+            if error.errno not in FULL_DISK:
+                raise
+            raise StartError(f"{error.strerror} in {environment.state}") from None
     except REFUSALS as error:
         raise click.ClickException(str(error)) from None
     sys.exit(status)

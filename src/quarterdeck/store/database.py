@@ -46,6 +46,7 @@ _AWAY = (
 """Prefixes of SQLSTATEs after which a retry may succeed: connection, read only or an idle transaction ended by the
 server, statements lost behind a pooler, password, no such database, no schema, serialization, no privilege, tables
 missing (migrations have not run), resources, locks, shutdown, I/O, configuration, internal."""
+_DISK_FULL = "53100"
 _UNBOUNDED = text("SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true)")
 """For this transaction: a migration of a large ledger takes longer than what a role is allowed per statement, and the
 lock is waited for."""
@@ -78,6 +79,8 @@ class Database:
         self._timeout = timeout
         self._on_state = on_state
         self._is_up: bool | None = None
+        self._is_full = False
+        """It takes no writes, as its disk is full: reads that succeed do not mean that it is back."""
         self._engine = self._make_engine(timeout, pool_size=pool_size)
         self._report_seconds = report_seconds
         self._report_engine = self._make_engine(report_seconds, pool_size=MAX_REPORTS)
@@ -128,7 +131,7 @@ class Database:
     async def begin(self, timeout: float | None = None) -> AsyncIterator[AsyncConnection]:
         """A transaction: committed at the end, rolled back by an exception. Write in it before you read: a SQLite
         transaction that has read cannot always become a writer."""
-        with self._translated():
+        with self._translated(writes=True):
             async with asyncio.timeout(timeout or self._limit), self._engine.begin() as connection:
                 try:
                     yield connection
@@ -188,7 +191,8 @@ class Database:
                     await raw.run_sync(upgrade)
                     await raw.exec_driver_sql("COMMIT")
                 except BaseException:  # a cancelled migration must release the file as well
-                    await raw.exec_driver_sql("ROLLBACK")
+                    with suppress(exc.DBAPIError):  # SQLite has rolled back by itself where its disk is full
+                        await raw.exec_driver_sql("ROLLBACK")
                     raise
         finally:
             if lock is not None:
@@ -226,18 +230,22 @@ class Database:
         return create_async_engine(self._url, connect_args=arguments, **pool)
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, *, writes: bool = False) -> Iterator[None]:
         try:
             yield
         except (OSError, TimeoutError, exc.TimeoutError, exc.DBAPIError, asyncpg.PostgresError) as error:
             if not _is_away(error):
                 raise
+            self._is_full = self._is_full or _is_full(error)
             self._mark(up=False, reason=_reason(error))
             raise DatabaseUnavailableError(f"The database is not available: {_reason(error)}") from error
         except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             self._mark(up=False, reason=_reason(error))
             raise DatabaseUnavailableError(f"The database is not available: {_reason(error)}") from error
-        self._mark(up=True)
+        if writes:
+            self._is_full = False
+        if not self._is_full:
+            self._mark(up=True)
 
     def _mark(self, *, up: bool, reason: str = "") -> None:
         was, self._is_up = self._is_up, up
@@ -316,6 +324,15 @@ def _is_away(error: BaseException) -> bool:
         wrong = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.NotSupportedError)
         return not isinstance(cause, wrong)
     return not isinstance(error, exc.IntegrityError | exc.DataError | exc.ProgrammingError | exc.NotSupportedError)
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether the database's disk is full, or fails."""
+    cause = error.orig if isinstance(error, exc.DBAPIError) and error.orig is not None else error
+    code = getattr(cause, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+    return getattr(cause, "sqlstate", None) == _DISK_FULL
 
 
 def is_unacceptable(error: BaseException) -> bool:
