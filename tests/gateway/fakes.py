@@ -24,16 +24,19 @@ from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import Redis
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
+from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.resources.tenancy.changes import Announcer, Change
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.limits import Budget
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.loading import parse
+from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import OrgStore
 from quarterdeck.store.prompts import PromptStore
+from quarterdeck.store.request_log import RequestLog
 from quarterdeck.store.teams import TeamStore
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
@@ -255,6 +258,10 @@ def parts(
         prompts=PromptStore(database),
         prompt_changes=PromptAnnouncer(redis),
         ledger=Ledger(database),
+        requests=RequestLog(database),
+        contents=ContentStore(database),
+        content_deletion=ContentDeletion(ContentStore(database), redis),
+        redis=redis,
         changes=Announcer(authenticator, publisher or FakePublisher()),
         cache=OrgCache(redis),
         budgets=BudgetReader(redis),

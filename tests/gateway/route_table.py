@@ -4,18 +4,16 @@ from fastapi.routing import APIRoute
 from starlette.routing import Route
 from tests.gateway.fakes import parts
 
-from quarterdeck.gateway.app import create_api
-from quarterdeck.gateway.http.registry import Registry
-from quarterdeck.gateway.routes import inference
+from quarterdeck.gateway.app import create_api, create_app
 
 PARAMETERS = {"name:path": "chat", "key_id": "key_user", "team": "default", "org": "default"}
-PARAMETERS |= {"prompt": "greet", "version": "1", "label": "production"}
+PARAMETERS |= {"prompt": "greet", "version": "1", "label": "production", "request_id": "req_1", "score_id": "score_1"}
 
 
 def every_route() -> list[tuple[str, str]]:
     """(method, path) of each, with values for path parameters."""
     made, found = parts(), []
-    for route in create_api(made, Registry(inference.routes(made.pipeline))).routes:
+    for route in create_api(made, create_app(made).registry).routes:
         assert isinstance(route, Route | APIRoute), f"{route}: a kind of route that this walk does not know"
         path = route.path
         for parameter, value in PARAMETERS.items():

@@ -34,6 +34,16 @@ def content_key(org: str, request_id: str) -> str:
     return f"content:{{{org}}}:{request_id}"
 
 
+def tailing_key(org: str) -> str:
+    """Exists while somebody follows the org's requests as they reach the ledger."""
+    return f"tailing:{{{org}}}"
+
+
+def tail_key(org: str) -> str:
+    """The latest records that reached the ledger while somebody followed them."""
+    return f"tail:{{{org}}}"
+
+
 def cold_key(org: str) -> str:
     """Budgets to be recounted from the ledger: `<kind of period> <scope id>`."""
     return f"cold:{{{org}}}"

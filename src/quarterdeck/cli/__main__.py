@@ -17,6 +17,7 @@ COMMANDS = {
     "teams": "Create, list, update and delete teams.",
     "orgs": "Create, list and update organisations.",
     "usage": "Show requests, tokens and cost.",
+    "requests": "Search, show, follow and export requests.",
     "cache": "Show or purge the response cache.",
     "models": "List models and their state.",
     "chat": "Chat with a model.",

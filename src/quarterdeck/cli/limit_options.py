@@ -43,6 +43,11 @@ def bounds(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--on-exhausted", type=click.Choice(["deny", "warn"]), help="Action when the budget is spent. [deny]"
             ),
+            click.option(
+                "--content",
+                type=click.Choice(["off", "hashed", "full", "unset"]),
+                help="What is kept of inputs and outputs. [unset]",
+            ),
         )
     ):
         command = option(command)
@@ -56,9 +61,11 @@ def removals(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def limit_fields(options: dict[str, Any], before: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The request fields `limits` and `budget`: the options, merged into the object's current values."""
+    """The request fields `limits`, `budget` and `content`: the options, merged into the object's current values."""
     body: dict[str, Any] = {}
     old = before or {}
+    if content := options.get("content"):
+        body["content"] = None if content == "unset" else content
     limits = {name: options[name] for name in LIMITS if options.get(name)}
     if options.get("no_limits") and not limits:
         body["limits"] = None

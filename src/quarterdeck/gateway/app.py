@@ -15,6 +15,7 @@ from quarterdeck.gateway.routes import (
     admin_cache,
     admin_keys,
     admin_organizations,
+    admin_requests,
     admin_scrape_targets,
     admin_teams,
     admin_usage,
@@ -22,13 +23,16 @@ from quarterdeck.gateway.routes import (
     inference,
     models,
     prompts,
+    request_tail,
 )
 from quarterdeck.net.asgi import Receive, Scope, Send
 
 
 def create_app(parts: Parts, *, more: Sequence[Route] = (), crud_body: BodyPolicy = CRUD_BODY) -> RequestLifecycle:
     """Registered routes, which are the model routes and `more`, and FastAPI behind them."""
-    registry = Registry([*inference.routes(parts.pipeline), *more])
+    registry = Registry(
+        [*inference.routes(parts.pipeline), *request_tail.routes(parts.redis, parts.authenticator.confirm), *more]
+    )
     return RequestLifecycle(
         create_api(parts, registry, crud_body),
         registry,
@@ -72,6 +76,7 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
         admin_usage,
         admin_cache,
         admin_scrape_targets,
+        admin_requests,
     ):
         # Not include_router: its entries in the table can't be walked, and a test walks every route for its key.
         api.router.routes.extend(module.router.routes)

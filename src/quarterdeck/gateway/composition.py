@@ -44,16 +44,19 @@ from quarterdeck.net.redis_pubsub import Subscription
 from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.resources.prompts import changes as prompt_changes
 from quarterdeck.resources.prompts.changes import PromptAnnouncer, PromptChange, decode_prompt_change
+from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.resources.tenancy.changes import CHANNEL, Announcer, Change, RedisPublisher, decode_change
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.source import ConfigSource
+from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import OrgStore
 from quarterdeck.store.prompts import PromptStore
+from quarterdeck.store.request_log import RequestLog
 from quarterdeck.store.spool import Spool
 from quarterdeck.store.teams import TeamStore
 from quarterdeck.telemetry.access_lines import LineWriter
@@ -118,6 +121,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
         on_record=metrics.observe,
     )
 
+    contents = ContentStore(database)
     callers = Callers()
     connections = Connections(descriptors.connections)
     lines = LineWriter()
@@ -145,6 +149,10 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
             prompts=prompts,
             prompt_changes=PromptAnnouncer(redis, catalogue),
             ledger=Ledger(database),
+            requests=RequestLog(database),
+            contents=contents,
+            content_deletion=ContentDeletion(contents, redis),
+            redis=redis,
             changes=Announcer(authenticator, RedisPublisher(redis)),
             cache=OrgCache(redis),
             budgets=BudgetReader(redis),

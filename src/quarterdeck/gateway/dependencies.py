@@ -20,14 +20,18 @@ from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.gateway.routes.inference import Pipeline
 from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.routing.directory import Directory
+from quarterdeck.net.redis import Redis
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
+from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.resources.tenancy.changes import Announcer
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.live import Live
+from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import OrgStore
 from quarterdeck.store.prompts import PromptStore
+from quarterdeck.store.request_log import RequestLog
 from quarterdeck.store.teams import TeamStore
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
@@ -46,6 +50,10 @@ class Parts:
     prompts: PromptStore
     prompt_changes: PromptAnnouncer
     ledger: Ledger
+    requests: RequestLog
+    contents: ContentStore
+    content_deletion: ContentDeletion
+    redis: Redis
     changes: Announcer
     cache: OrgCache
     budgets: BudgetReader

@@ -166,8 +166,8 @@ def _content(row: Row[Any]) -> Content:
     level: Level = row.level
     return Content(
         level=level,
-        input=_unpacked(row.input),
-        output=_unpacked(row.output),
+        input=unpacked(row.input),
+        output=unpacked(row.output),
         input_bytes=row.input_bytes,
         output_bytes=row.output_bytes,
         input_hash=row.input_hash,
@@ -187,5 +187,6 @@ def _packed(side: bytes | None) -> bytes | None:
     return None if side is None else zlib.compress(side, _COMPRESSION)
 
 
-def _unpacked(side: bytes | None) -> bytes | None:
+def unpacked(side: bytes | None) -> bytes | None:
+    """A side as it was before it was compressed."""
     return None if side is None else zlib.decompressobj().decompress(side, _MAX_UNPACKED)

@@ -160,7 +160,8 @@ def row_of(record: RequestRecord) -> dict[str, Any]:
 
 def record_of(row: Row[Any]) -> RequestRecord:
     """The record that a row was projected from."""
-    fields = row._asdict()  # public in spite of its name, as in every namedtuple
+    named = row._asdict()  # public in spite of its name, as in every namedtuple
+    fields = {name: named[name] for name in _FIELDS}
     fields["attempts"] = tuple(msgspec.convert(attempt, Attempt) for attempt in fields["attempts"])
     fields["tags"] = tuple(fields["tags"])
     return RequestRecord(**fields)

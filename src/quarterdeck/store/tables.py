@@ -202,6 +202,13 @@ ledger = Table(
         sqlite_where=text("prompt IS NOT NULL"),
         postgresql_where=text("prompt IS NOT NULL"),
     ),
+    Index(None, "org", "model", "started"),
+    # For the request log. Partial: most requests have none of these, and pay nothing.
+    _index_of("org", "status", "started", where="status <> 'ok'"),
+    _index_of("org", "error_code", "started", where="error_code IS NOT NULL"),
+    _index_of("org", "route", "started", where="route <> ''"),
+    _index_of("org", "user", "started", where='"user" IS NOT NULL'),
+    _index_of("org", "session", "started", where='"session" IS NOT NULL'),
 )
 
 # Inputs and outputs, redacted and compressed, for as long as `content.retention_days` says. No foreign key: the ledger

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quarterdeck.accounting.redis_keys import rebuilding_key, stream_key
+from quarterdeck.accounting.redis_keys import rebuilding_key, stream_key, tail_key, tailing_key
 from quarterdeck.net.lua_scripts import PackagedScript
 from quarterdeck.net.redis import Redis, RedisError, tag_of
 
@@ -139,7 +139,9 @@ class Consumer:
         """
         if not ids:
             return 0
-        keys = (self._key(org), traces_key(org), *((rebuilding_key(org),) if self._group == LEDGER_GROUP else ()))
+        keys: tuple[str, ...] = (self._key(org), traces_key(org))
+        if self._group == LEDGER_GROUP:
+            keys += (rebuilding_key(org), tailing_key(org), tail_key(org))
         # polled: the worker that rebuilds may be dead, and then the key expires
         while (answer := await self._redis.run(_COMMIT, keys, (self._group, traces, *ids)))[0] < 0:  # noqa: ASYNC110
             await asyncio.sleep(self._rebuilding_seconds)
