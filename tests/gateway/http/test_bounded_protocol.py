@@ -7,6 +7,7 @@ import pytest
 from tests.gateway.fakes import FakeStream
 from tests.gateway.http.connections import HEAD, REQUEST, Bench, serving
 
+from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.call import Reply
 
 
@@ -69,9 +70,31 @@ async def test_nothing_is_written_into_an_answer_under_way(way: str) -> None:
         await peer.send(REQUEST)
         await peer.reader.readuntil(b"data: 1\n\n")
         await peer.send(b"nonsense\r\n\r\n")
+        peer.writer.write_eof()
         await stream.closed.wait()
         with contextlib.suppress(ConnectionError):
             assert b"error" not in await peer.reader.read()
+
+
+@pytest.mark.parametrize("surplus", ["é}", "\0", "}", "GET nonsense\r\n\r\n"])
+async def test_a_content_length_that_is_too_small_gets_its_answer_and_ends_the_connection(
+    bench: Bench, surplus: str
+) -> None:
+    """A client that counts characters and sends bytes must be able to read what is wrong."""
+    bench.pipeline.answer = BadRequestError("We could not parse the JSON body of your request.", code="invalid_json")
+    peer = await bench.connect()
+    await peer.send(REQUEST + surplus.encode())
+    assert await peer.code() == (400, "invalid_json")
+    assert await peer.is_closed()
+    assert len(bench.pipeline.calls) == 1
+
+
+async def test_requests_before_the_nonsense_are_answered(bench: Bench) -> None:
+    peer = await bench.connect()
+    await peer.send(REQUEST * 3 + b"nonsense\r\n\r\n" + REQUEST)
+    assert [(await peer.answer())[0] for _ in range(3)] == [200] * 3
+    assert await peer.is_closed()
+    assert len(bench.pipeline.calls) == 3
 
 
 async def test_expect_100_continue_is_answered_before_the_body(bench: Bench) -> None:

@@ -241,8 +241,17 @@ class FrontProtocol(BoundedProtocol):
                 await self._next_exchange
 
     def send_400_response(self, msg: str) -> None:
-        if not self._is_input_dropped:
-            super().send_400_response(msg)
+        if self._is_input_dropped:
+            return
+        if self._is_in_head and self._is_answering() and not self.transport.is_closing():
+            # Bytes after a whole request, mostly of a Content-Length that counts characters: its answer says what is
+            # wrong, and is the connection's last.
+            self._is_input_dropped = True
+            latest = self.pipeline[0][0] if self.pipeline else self._answering or self._running
+            if latest is not None:
+                latest.keep_alive = False
+            return
+        super().send_400_response(msg)
 
     def _refused(self, error: APIError) -> None:
         self._lifecycle.log_refusal(error)
