@@ -218,3 +218,13 @@ def test_an_embedding_model_that_truncates_reads_the_beginning(asked: dict[str, 
 def test_a_chat_is_never_truncated() -> None:
     body = as_json(CHAT)
     assert prepare_body(decode(CHATS, body), dataclasses.replace(served(), truncates=True), Limits()) is body
+
+
+def test_functions_are_refused_where_vllm_would_ignore_them() -> None:
+    asked = as_json({**CHAT, "functions": [{"name": "f", "parameters": {}}], "function_call": "auto"})
+    with pytest.raises(BadRequestError) as caught:
+        prepare_body(decode(CHATS, asked), served(), Limits())
+    assert (caught.value.param, caught.value.code) == ("functions", "unsupported_parameter")
+    assert "'tools'" in caught.value.message
+    hosted = dataclasses.replace(served(), is_vllm=False)
+    assert prepare_body(decode(CHATS, asked), hosted, Limits()) == asked

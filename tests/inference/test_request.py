@@ -40,6 +40,43 @@ def test_a_stream_and_its_usage_are_asked_for(asked: dict[str, Any], is_streamin
     assert (request.is_streaming, request.shows_usage) == (is_streaming, shows_usage)
 
 
+def test_a_byte_order_mark_is_skipped() -> None:
+    request = decode(Operation.CHAT, b"\xef\xbb\xbf" + as_json({**CHAT, "user": None}))
+    assert request.body == as_json(CHAT)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (as_json(CHAT).decode().encode("utf-16"), "UTF-16"),
+        (as_json(CHAT).decode().encode("utf-16-le"), "UTF-16"),
+        (as_json({**CHAT, "user": "é"}).decode().encode("latin-1"), "not valid UTF-8 (byte"),
+        (b"", "empty"),
+        (b" \r\n", "empty"),
+        (b"\xef\xbb\xbf", "empty"),
+    ],
+)
+def test_a_body_in_another_encoding_is_named_as_such(body: bytes, words: str) -> None:
+    with pytest.raises(BadRequestError, match="We could not parse the JSON body") as caught:
+        decode(Operation.CHAT, body)
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize("arguments", [{"a": 1}, None, 7, ["a"]])
+def test_arguments_that_are_no_text_are_refused_at_their_place(arguments: Any) -> None:
+    """vLLM names a place in a list that the request does not have."""
+    calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}]
+    with pytest.raises(BadRequestError) as caught:
+        a_request(messages=[*CHAT["messages"], {"role": "assistant", "content": None, "tool_calls": calls}])
+    assert caught.value.param == "messages[1].tool_calls[0].function.arguments"
+    assert caught.value.code == "invalid_type"
+
+
+def test_a_call_of_another_type_passes() -> None:
+    calls = [{"id": "1", "type": "custom", "custom": {"name": "f", "input": "x"}}]
+    assert a_request(messages=[{"role": "assistant", "content": None, "tool_calls": calls}])
+
+
 def test_a_request_that_generates_nothing_does_not_stream() -> None:
     request = decode(Operation.EMBEDDINGS, as_json({"model": "m", "input": "a", "stream": True}))
     assert (request.is_streaming, request.shows_usage) == (False, False)

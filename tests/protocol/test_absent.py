@@ -47,6 +47,10 @@ def test_an_empty_list_of_tools_is_dropped_with_its_choice(tools: bytes) -> None
     assert msgspec.json.encode(without_absent(requests.members(body))) == b'{"model":"m"}'
 
 
+def test_tools_that_are_null_take_their_choice_with_them() -> None:
+    assert cleaned(model="m", tools=None, tool_choice="auto", functions=None, function_call="none") == {"model": "m"}
+
+
 def test_an_empty_list_of_functions_is_dropped_with_its_choice() -> None:
     assert cleaned(functions=[], function_call="auto", n=1) == {"n": 1}
 

@@ -78,6 +78,8 @@ def decode(operation: Operation, body: bytes) -> InferenceRequest:
     except BadRequestError as error:
         if error.code == "too_many_parameters":
             raise
+        if body.startswith(requests.BOM):
+            return decode(operation, body[len(requests.BOM) :])
         # A null in a message. Looking for one in each body would cost more than decoding it.
         cleaned = _without_absent(operation, requests.members(body))
         if cleaned is None:

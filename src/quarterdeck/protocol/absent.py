@@ -27,11 +27,11 @@ def has_absent(members: Mapping[str, msgspec.Raw]) -> bool:
 
 
 def without_absent(members: Mapping[str, msgspec.Raw]) -> _Object:
-    """The members that count. Others stay byte for byte. Raises msgspec.DecodeError for messages of another shape,
-    and BadRequestError for too many of them."""
+    """The members that count: tools that are null or an empty list take their choice with them. Others stay byte for
+    byte. Raises msgspec.DecodeError for messages of another shape, and BadRequestError for too many of them."""
     found = {name: raw for name, raw in members.items() if raw != NULL}
     for name, others in _WITH_TOOLS.items():
-        if _is_empty(found, name):
+        if _is_empty(found, name) or members.get(name) == NULL:
             for each in (name, *others):
                 found.pop(each, None)
     if "messages" in found and b"null" in bytes(found["messages"]):

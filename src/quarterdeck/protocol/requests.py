@@ -22,6 +22,8 @@ MAX_ITEMS = 20_000
 two million empty ones. OpenAI takes 2,048 messages and inputs."""
 COMPLETION_MAX_TOKENS = 16
 """OpenAI's `max_tokens` of a completion that sets none. A chat has no such default."""
+BOM = b"\xef\xbb\xbf"
+"""The byte order mark that writers of .NET and PowerShell put before UTF-8: skipped where a body can't be decoded."""
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """The range of engines and databases."""
 
@@ -34,11 +36,21 @@ NotNull = bool | int | float | str | list[Any] | dict[str, Any] | msgspec.UnsetT
 """A field that nothing here reads, of any type but null: a null is found by msgspec (`inference.request.decode`)."""
 
 
+class CalledFunction(msgspec.Struct, frozen=True):
+    arguments: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """Only what vLLM refuses without naming its place."""
+
+    function: CalledFunction | msgspec.UnsetType = msgspec.UNSET
+
+
 class Message(msgspec.Struct, frozen=True):
     role: str
     content: str | list[dict[str, Any]] | None = None
     name: NotNull = msgspec.UNSET
-    tool_calls: NotNull = msgspec.UNSET
+    tool_calls: list[ToolCall] | msgspec.UnsetType = msgspec.UNSET
     tool_call_id: NotNull = msgspec.UNSET
     function_call: NotNull = msgspec.UNSET
     refusal: NotNull = msgspec.UNSET
@@ -161,13 +173,20 @@ def decode(body: bytes, kind: type[msgspec.Struct]) -> Any:
 
 
 def _invalid_json(error: Exception, body: bytes) -> BadRequestError:
+    problem = str(error)
+    if b"\0" in body[:4]:
+        problem = "it is UTF-16 or UTF-32. Encode it as UTF-8."
+    elif isinstance(error, UnicodeDecodeError):
+        problem = f"it is not valid UTF-8 (byte {error.start}). Encode it as UTF-8."
+    elif not body.strip():
+        problem = "it is empty."
     if (lone := _lone_surrogate(error, body)) is not None:
         return BadRequestError(
             f"We could not parse the JSON body of your request: it has a lone surrogate ({lone}), which is no "
             "character. Encode a character outside of the basic plane as two escapes, or as UTF-8.",
             code="invalid_json",
         )
-    return BadRequestError(f"We could not parse the JSON body of your request: {error}", code="invalid_json")
+    return BadRequestError(f"We could not parse the JSON body of your request: {problem}", code="invalid_json")
 
 
 def _lone_surrogate(error: Exception, body: bytes) -> str | None:

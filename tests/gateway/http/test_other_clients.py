@@ -47,12 +47,15 @@ async def test_the_same_key_twice_is_one(bench: Bench) -> None:
         ("/openai/deployments/org/emb/embeddings?api-version=preview", Operation.EMBEDDINGS, "org/emb"),
         ("/openai/deployments/org%2Femb/embeddings", Operation.EMBEDDINGS, "org/emb"),
         ("//openai/deployments/chat/chat/completions/", Operation.CHAT, "chat"),
+        ("/v1/engines/chat/completions", Operation.COMPLETIONS, "chat"),
+        ("/v1/engines/chat/chat/completions", Operation.CHAT, "chat"),
+        ("/engines/org%2Femb/embeddings", Operation.EMBEDDINGS, "org/emb"),
     ],
 )
 @pytest.mark.parametrize(
     "body", [b'{"a":1}', b'{"model":null,"a":1}', b'{"model":"gpt-4o","a":1}', b'{"model":7,"a":1}']
 )
-async def test_azures_paths_name_the_model(
+async def test_azures_paths_and_openais_old_ones_name_the_model(
     bench: Bench, path: str, operation: Operation, model: str, body: bytes
 ) -> None:
     assert (await post(bench, path, body))[0] == 200
@@ -79,6 +82,14 @@ async def test_other_spellings_reach_the_same_route(bench: Bench, path: str) -> 
     bench.pipeline.answer = RateLimitError("no")
     assert (await post(bench, path))[0] == 429
     assert (await post(bench, path, b"{}", "authorization: Bearer no"))[0] == 401
+
+
+@pytest.mark.parametrize(("name", "status"), [("", 200), ("/chat", 200), ("/nope", 404)])
+async def test_models_answer_head(bench: Bench, name: str, status: int) -> None:
+    peer = await bench.connect()
+    await peer.send(f"HEAD /v1/models{name} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{KEYS[0]}\r\n\r\n".encode())
+    head, _, body = (await peer.reader.read()).partition(b"\r\n\r\n")
+    assert (int(head.split(b" ")[1]), body) == (status, b"")
 
 
 @pytest.mark.parametrize("path", ["/openai/models", "/openai/v1/models", "/models", "/v1/models/"])

@@ -6,10 +6,10 @@ from typing import Protocol
 from quarterdeck.gateway.http.registry import Route
 from quarterdeck.gateway.http.request_head import RequestHead
 from quarterdeck.inference.call import Head, Operation, Reply
-from quarterdeck.protocol.requests import with_model
+from quarterdeck.protocol.requests import BOM, with_model
 
-DEPLOYMENTS = "/openai/deployments/{name:path}"
-"""Azure's paths name the model; its query (`api-version`) is ignored."""
+NAMING = ("/openai/deployments/{name:path}", "/v1/engines/{name:path}")
+"""Paths that name the model: Azure's, whose query (`api-version`) is ignored, and OpenAI's of before 2022."""
 
 
 class Pipeline(Protocol):
@@ -22,7 +22,7 @@ def routes(pipeline: Pipeline) -> list[Route]:
     azure = (Operation.CHAT, Operation.COMPLETIONS, Operation.EMBEDDINGS)
     return [
         *(_route(pipeline, operation) for operation in Operation),
-        *(_deployment_route(pipeline, operation) for operation in azure),
+        *(_naming_route(pipeline, operation, prefix) for prefix in NAMING for operation in azure),
     ]
 
 
@@ -36,12 +36,12 @@ def _route(pipeline: Pipeline, operation: Operation) -> Route:
     return Route.buffered(operation.path, call, takes_media=operation is Operation.CHAT)
 
 
-def _deployment_route(pipeline: Pipeline, operation: Operation) -> Route:
+def _naming_route(pipeline: Pipeline, operation: Operation, prefix: str) -> Route:
     async def call(head: RequestHead, body: bytes) -> Reply:
         name = (head.parameters or {})["name"]
-        return await pipeline.call(_head(head, operation), with_model(body, name))
+        return await pipeline.call(_head(head, operation), with_model(body.removeprefix(BOM), name))
 
-    path = DEPLOYMENTS + operation.path.removeprefix("/v1")
+    path = prefix + operation.path.removeprefix("/v1")
     return Route.buffered(path, call, takes_media=operation is Operation.CHAT)
 
 

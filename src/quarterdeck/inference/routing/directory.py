@@ -40,6 +40,8 @@ class ServedModel:
     """Whether it embeds the beginning of an input that is too long."""
     content: Level | None = None
     """What is kept of inputs and outputs. None: the model does not say."""
+    is_vllm: bool = True
+    """Whether all its endpoints are."""
 
     @property
     def has_price(self) -> bool:
@@ -227,6 +229,7 @@ class Directory:
                 bounds,
                 model.truncates,
                 model.content,
+                all(endpoint.kind == "vllm" for endpoint in model.endpoints),
             )
             for name in (model.name, *model.aliases):
                 names[name] = served
