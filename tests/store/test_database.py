@@ -410,3 +410,23 @@ async def test_a_migration_is_not_bound_by_the_roles_time_outs(postgres_url: str
     await migrating
     for each in (holder, database):
         await each.close()
+
+
+async def test_a_full_disk_is_one_change_although_reads_succeed_until_a_write_does(tmp_path: Path) -> None:
+    states: list[bool] = []
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/full.db", on_state=states.append)
+    async with database.begin() as connection:
+        await connection.execute(text("CREATE TABLE t (x)"))
+    for _ in range(3):
+        with pytest.raises(DatabaseUnavailableError, match="database or disk is full"):
+            async with database.begin() as connection:
+                pages = (await connection.execute(text("PRAGMA page_count"))).scalar()
+                await connection.execute(text(f"PRAGMA max_page_count={pages}"))
+                await connection.execute(text("INSERT INTO t VALUES (zeroblob(1000000))"))
+        await database.ping()
+    assert states == [False]
+    async with database.begin() as connection:
+        await connection.execute(text("PRAGMA max_page_count=1000000"))
+        await connection.execute(text("INSERT INTO t VALUES (zeroblob(1000000))"))
+    assert states == [False, True]
+    await database.close()

@@ -153,11 +153,11 @@ class ModelConfig(BaseModel):
     """Token and hardware prices. Default: free; the ledger records 0."""
     context: PositiveInt | None = None
     """Tokens of prompt and answer together, as its endpoints accept them. Limits and budgets reserve no more than this
-    for a request. None: the engine's `context`; unknown for external endpoints."""
+    for a request. None: the engine's `context`, or what its vLLM endpoints say; unknown for other servers."""
     max_output_tokens: PositiveInt | None = None
     """Output tokens that a budget with `on_exhausted: deny` holds for a request that sets no limit, and that such a
-    request may then generate: the endpoint is sent it as the limit. None: `context`, which needs no limit, or 4096,
-    which vLLM is not sent, as it refuses a limit that does not fit into its context: set one of the two for vLLM."""
+    request may then generate: the endpoint is sent it as the limit. None: `context`, which needs no limit, or 4096
+    where that is unknown."""
     image_tokens: PositiveInt = 2048
     """Prompt tokens that are reserved for one picture of a request, whatever its size. 2048: most models scale pictures
     down to fewer."""

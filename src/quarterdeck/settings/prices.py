@@ -20,8 +20,8 @@ class Price(BaseModel):
     gpu_hour: Decimal | None = Field(default=None, ge=0, max_digits=18, decimal_places=9)
     """$ per hour of one replica's hardware, to charge by hardware; added to the token prices.
 
-    A request pays for its time at the engine, divided by the endpoint's `max_running`.
-    None: no charge.
+    A request pays for its time at the engine, divided by the endpoint's `max_running`. Budgets hold the most that may
+    be: the total timeout, divided by the smallest `max_running` of the model's endpoints. None: no charge.
     """
 
     @property
