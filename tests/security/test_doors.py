@@ -69,7 +69,10 @@ async def test_no_admin_route_knows_a_users_key(bench: Bench) -> None:
             length = b"content-length: %d\r\n" % len(body)
             json = b"content-type: application/json\r\n"
             await peer.send(f"{method} {path} HTTP/1.1\r\nhost: x\r\n".encode() + KEY + json + length + b"\r\n" + body)
-            assert await peer.code() == (403, "admin_key_required"), (method, path, body)
+            if method == "HEAD":  # without a body
+                assert (await peer.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 403")
+            else:
+                assert await peer.code() == (403, "admin_key_required"), (method, path, body)
 
 
 def _is_for_users(path: str) -> bool:

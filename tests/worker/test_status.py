@@ -91,3 +91,16 @@ async def test_a_check_that_hangs_times_out() -> None:
     app = StatusApp({"redis": asyncio.Event().wait}, fine, lambda: b"", check_seconds=0.01)  # type: ignore[dict-item]  # its result is ignored
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
         assert (await client.get("/readyz")).json()["parts"] == {"redis": "timed out"}
+
+
+async def test_parts_are_checked_once_a_second_however_often_they_are_asked_for() -> None:
+    checks: list[int] = []
+
+    async def check() -> None:
+        checks.append(1)
+        await asyncio.sleep(0)
+
+    async with client_of(redis=check) as client:
+        answers = await asyncio.gather(*(client.get("/readyz") for _ in range(50)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(checks) <= 2, "fifty requests may take more than a second on a busy machine"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 from starlette.routing import Route as TableRoute
 
@@ -79,10 +80,13 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
         admin_requests,
     ):
         # Not include_router: its entries in the table can't be walked, and a test walks every route for its key.
+        for found in module.router.routes:
+            if isinstance(found, APIRoute) and found.methods and "GET" in found.methods:
+                found.methods.add("HEAD")  # the server sends no body
         api.router.routes.extend(module.router.routes)
     for route in registry.routes:
         entry = TableRoute(route.path, _served_before)
-        entry.methods = {route.method}
+        entry.methods = {route.method, "HEAD"} if route.method == "GET" else {route.method}
         api.router.routes.append(entry)
     error_responses.add_handlers(api)
     return api

@@ -161,6 +161,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
             access=access,
             callers=callers,
             started=int(time.time()),
+            is_loopback=environment.is_loopback,
         )
     )
     watch(

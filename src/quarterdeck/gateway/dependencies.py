@@ -63,6 +63,8 @@ class Parts:
     callers: Callers
     started: int
     """Unix seconds. Shown as each model's `created`, for want of a better time."""
+    is_loopback: bool = False
+    """The gateway listens on loopback."""
     max_usage_rows: int = 10_000
     """Rows of one response of `/admin/usage`: 2 to 3 MB of JSON."""
 

@@ -80,6 +80,11 @@ class Environment:
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104  # compared, not bound
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether gateway and worker are reached from this machine alone."""
+        return self.host in ("127.0.0.1", "localhost", "::1")
+
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Read the current variables. Raises ValueError that names a malformed variable."""

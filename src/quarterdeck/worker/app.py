@@ -277,8 +277,7 @@ class Worker:
                 **({"spans": self._trace_loop.acceptance} if self._trace_loop is not None else {}),
             },
         )
-        host = self._environment.host
-        guarded = BrowserGuard(app, is_loopback=host in ("127.0.0.1", "localhost", "::1"))
+        guarded = BrowserGuard(app, is_loopback=self._environment.is_loopback)
         config = uvicorn.Config(
             guarded, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1, backlog=BACKLOG
         )

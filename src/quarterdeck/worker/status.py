@@ -41,6 +41,9 @@ class StatusApp:
         self._refreshing = asyncio.Lock()
         self._held: bytes | None = None
         self._held_at = 0.0
+        self._checking = asyncio.Lock()
+        self._states: dict[str, str] = {}
+        self._states_until = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -78,8 +81,13 @@ class StatusApp:
         return {name: job.reason for name, job in self._jobs.items() if job.reason and job.failed_at > since}
 
     async def _parts(self) -> dict[str, str]:
-        states = await asyncio.gather(*(self._state(check) for check in self._checks.values()))
-        return dict(zip(self._checks, states, strict=True))
+        """Checked at most once in HELD_SECONDS: the port needs no key."""
+        async with self._checking:
+            if time.monotonic() >= self._states_until:
+                states = await asyncio.gather(*(self._state(check) for check in self._checks.values()))
+                self._states = dict(zip(self._checks, states, strict=True))
+                self._states_until = time.monotonic() + HELD_SECONDS
+            return self._states
 
     async def _state(self, check: Callable[[], Awaitable[None]]) -> str:
         try:

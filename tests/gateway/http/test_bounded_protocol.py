@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 import pytest
-from tests.gateway.fakes import FakeStream
+from tests.gateway.fakes import USER, FakeStream
 from tests.gateway.http.connections import HEAD, REQUEST, Bench, serving
 
 from quarterdeck.errors import BadRequestError
@@ -120,3 +120,18 @@ async def test_websockets_are_not_supported(bench: Bench) -> None:
         b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
     )
     assert (await peer.answer())[0] == 401
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/chat", "/healthz", "/readyz"])
+async def test_head_is_get_without_the_body(bench: Bench, path: str) -> None:
+    answers = []
+    for method in ("GET", "HEAD"):
+        peer = await bench.connect()
+        head = f"{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {USER}\r\nconnection: close\r\n\r\n"
+        await peer.send(head.encode())
+        answers.append((await peer.reader.read()).partition(b"\r\n\r\n"))
+    (got, _, body), (asked, _, none) = answers
+    assert got.split(b"\r\n")[0] == asked.split(b"\r\n")[0] == b"HTTP/1.1 200 OK"
+    assert body and not none
+    names = [[line.split(b":")[0] for line in each.split(b"\r\n")[1:]] for each in (got, asked)]
+    assert names[0] == names[1]

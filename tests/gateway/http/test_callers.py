@@ -204,3 +204,24 @@ async def test_a_body_of_unstated_size_counts_as_it_arrives_and_is_stopped() -> 
     callers.stop_all()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert (callers.held, in_use(callers)) == (0, False)
+
+
+async def test_a_decoded_body_counts_for_its_key_with_the_size_that_it_has() -> None:
+    callers, bounds = Callers(), GatewayConfig(max_body_mb_in_flight_per_key=2)
+    task = asyncio.current_task()
+    assert task is not None
+    first, second, other = (callers.enter(task) for _ in range(3))
+    callers.admit(first, "a", MIB // 2, bounds)
+    callers.hold(first, 5 * MIB, bounds)  # one body may have any size that its route allows
+    callers.admit(second, "a", 1000, bounds)
+    with pytest.raises(RateLimitError):
+        callers.hold(second, MIB, bounds)
+    callers.admit(other, "b", None, bounds)
+    callers.hold(other, MIB, bounds)
+    assert callers.held == 6 * MIB
+    for caller in (first, second, other):
+        callers.leave(caller)
+    assert callers.held == 0
+    again = callers.enter(task)
+    callers.admit(again, "a", 2 * MIB, bounds)
+    callers.leave(again)

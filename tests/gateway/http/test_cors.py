@@ -134,3 +134,22 @@ def test_origins_are_one_or_a_list(origins: object) -> None:
 def test_what_is_no_origin_is_refused(origins: object) -> None:
     with pytest.raises(ValidationError):
         CorsConfig.model_validate({"origins": origins})
+
+
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        (b"x-a: " + b"a" * 70_000 + b"\r\n\r\n", 431),
+        (b"content-length: 1\r\ncontent-length: 2\r\n\r\n", 400),
+        (b"transfer-encoding: gzip, chunked\r\n\r\n", 400),
+        (b"x-a: b\r\n", 408),
+    ],
+)
+async def test_a_page_can_read_why_a_head_was_refused(way: str, rest: bytes, status: int) -> None:
+    async with serving(way, cors=CorsConfig(origins=(APP,)), head_seconds=0.5) as bench:
+        for origin, allowed in ((APP, [APP]), (OTHER, [])):
+            peer = await bench.connect()
+            await peer.send(f"{CHAT} HTTP/1.1\r\nhost: x\r\norigin: {origin}\r\nx-b: c\r\n".encode() + rest)
+            lines = (await peer.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            assert lines[0].split(" ")[1] == str(status)
+            assert [line.split(": ")[1] for line in lines if line.startswith("access-control-allow-o")] == allowed

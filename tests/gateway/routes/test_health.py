@@ -1,5 +1,7 @@
 """The routes of probes and scrapers."""
 
+from dataclasses import replace
+
 from tests.gateway.fakes import Client, parts
 
 from quarterdeck.gateway.app import create_app
@@ -50,3 +52,21 @@ async def test_metrics_are_rendered_once_a_second_however_often_they_are_scraped
 async def test_a_head_request_is_answered() -> None:
     for path in ("/healthz", "/readyz", "/metrics"):
         assert (await Client(create_app(parts()), key=None).request("HEAD", path)).status == 200
+
+
+async def test_on_loopback_another_name_than_localhost_learns_only_whether_it_is_ready() -> None:
+    app = create_app(replace(parts(), is_loopback=True))
+    for host, is_shown in {"127.0.0.1:8000": 1, "localhost": 1, "[::1]:8000": 1, "evil.example": 0, "": 0}.items():
+        client = Client(app, key=None)
+        ready = await client.get("/readyz", headers=[("host", host)])
+        metrics = await client.get("/metrics", headers=[("host", host)])
+        assert ready.status == 200
+        assert set(ready.json) == ({"status", "parts", "models"} if is_shown else {"status"})
+        assert metrics.status == (200 if is_shown else 403)
+        assert is_shown or metrics.json["error"]["code"] == "host_not_allowed"
+
+
+async def test_elsewhere_any_name_is_a_service_s_name() -> None:
+    client = Client(create_app(parts()), key=None)
+    assert "models" in (await client.get("/readyz", headers=[("host", "gateway.svc")])).json
+    assert (await client.get("/metrics", headers=[("host", "gateway.svc")])).status == 200

@@ -15,6 +15,7 @@
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import httptools
@@ -218,9 +219,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_answering():
             self._abort()
             return
-        self.transport.write(STATUS_LINE[error.status] + error_responses.closing(error))
+        headers = self._refusal_headers(self.headers or [])
+        self.transport.write(STATUS_LINE[error.status] + error_responses.closing(error, headers))
         self.transport.close()
         self._refused(error)
+
+    def _refusal_headers(self, headers: list[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
+        """Further headers of the answer to what never became a request; `headers` are those that were parsed of it."""
+        return ()
 
     def _refused(self, error: APIError) -> None:
         """Called for what never became a request, once it is answered."""

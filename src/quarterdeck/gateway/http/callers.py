@@ -162,11 +162,17 @@ class Callers(set[Caller]):
             use.bytes += large
 
     def hold(self, caller: Caller, size: int, bounds: GatewayConfig) -> None:
-        """Count the bytes of a body that has arrived. Raises ServiceUnavailableError where they are too many."""
-        size -= caller.held
-        if self.held and self.held + size > bounds.max_body_mb_in_flight * MIB:
+        """Count the bytes of a body that has arrived and is decoded. Raises RateLimitError and ServiceUnavailableError
+        where they are too many."""
+        more = size - caller.held
+        if self.held and self.held + more > bounds.max_body_mb_in_flight * MIB:
             raise too_much_memory()
-        self.count(caller, size)
+        if (use := caller.use) is not None and (unstated := size - caller.stated) > 0:
+            if use.bytes > caller.stated:  # else it is the key's only one
+                _check_size(use, unstated, bounds)
+            use.bytes += unstated
+            caller.stated = size
+        self.count(caller, more)
 
     def arrive(self, caller: Caller, size: int, bounds: GatewayConfig) -> None:
         """Count the next bytes of a body. Stops the request where they are too many."""

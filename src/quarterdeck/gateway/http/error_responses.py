@@ -62,10 +62,10 @@ async def send(send: Send, error: APIError) -> None:
     await send_response(send, error.status, body, headers)
 
 
-def closing(error: APIError) -> bytes:
-    """The response without its status line, for a connection that closes after it."""
+def closing(error: APIError, more: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
+    """The response without its status line and with `more` headers, for a connection that closes after it."""
     headers, body = encode(error)
-    headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+    headers += [*more, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
     return b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n" + body
 
 

@@ -10,6 +10,7 @@ its parser callbacks (`on_*`) and what `front_exchange` says of cycles.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, cast
 
 from uvicorn._types import ASGI3Application
@@ -252,6 +253,9 @@ class FrontProtocol(BoundedProtocol):
                 latest.keep_alive = False
             return
         super().send_400_response(msg)
+
+    def _refusal_headers(self, headers: list[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
+        return self._lifecycle.cross_origin(headers)
 
     def _refused(self, error: APIError) -> None:
         self._lifecycle.log_refusal(error)

@@ -99,7 +99,10 @@ class Registry:
         self._paths = frozenset(path for _, path in self._exact)
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
-        """The route of a request and the values of its path's parameters."""
+        """The route of a request and the values of its path's parameters. HEAD is GET, of whose answer the server sends
+        no body."""
+        if method == "HEAD":
+            method = "GET"
         if (route := self._exact.get((method, path))) is not None:
             return route, {}
         for pattern, route in self._templates:

@@ -7,6 +7,7 @@ past ASGI: model requests come a thousand times a second, and a framework's requ
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
@@ -93,6 +94,10 @@ class RequestLifecycle:
             abort_of(scope)()
         self._access.close(record)
         return True
+
+    def cross_origin(self, headers: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
+        """Headers by which a browser shows its page the answer to a request with these headers."""
+        return () if (cors := self._cors.current) is None else cors.headers(headers)
 
     def log_refusal(self, error: APIError) -> None:
         """A line for what the server refused before it was a request: a head that is malformed, too large or late."""

@@ -1,9 +1,16 @@
-"""`/healthz`, `/readyz` and `/metrics`: for probes and scrapers, without a key."""
+"""`/healthz`, `/readyz` and `/metrics`: for probes and scrapers, without a key.
 
-from fastapi import APIRouter, Response
+A page that a user of this machine visits can read what loopback answers without a key, through a DNS name of its own
+that resolves to 127.0.0.1 (DNS rebinding). Only the Host header shows that. So on loopback a request with another name
+than `localhost` is told whether the gateway is ready, which a proxy on this machine may ask for, and nothing else.
+"""
 
-from quarterdeck.gateway.dependencies import PartsDep
+from fastapi import APIRouter, Request, Response
+
+from quarterdeck.errors import PermissionDeniedError
+from quarterdeck.gateway.dependencies import Parts, PartsDep
 from quarterdeck.gateway.http.responses import json_response
+from quarterdeck.net.browser_guard import is_local_host
 from quarterdeck.telemetry.metrics import CONTENT_TYPE
 
 router = APIRouter()
@@ -16,13 +23,23 @@ async def retrieve_health() -> Response:
 
 
 @router.api_route("/readyz", methods=["GET", "HEAD"])
-async def retrieve_readiness(parts: PartsDep) -> Response:
+async def retrieve_readiness(request: Request, parts: PartsDep) -> Response:
     """Readiness: 200 if this gateway can serve requests, else 503; with the state of each part and model."""
     report = await parts.readiness.held_report()
-    return json_response(report.as_dict(), 200 if report.is_ready else 503)
+    shown = {"status": report.status} if _is_foreign(request, parts) else report.as_dict()
+    return json_response(shown, 200 if report.is_ready else 503)
 
 
 @router.api_route("/metrics", methods=["GET", "HEAD"])
-async def retrieve_metrics(parts: PartsDep) -> Response:
+async def retrieve_metrics(request: Request, parts: PartsDep) -> Response:
     """Metrics in Prometheus' text format."""
+    if _is_foreign(request, parts):
+        raise PermissionDeniedError(
+            "On loopback, the Host header of this route must be an IP address or localhost.", code="host_not_allowed"
+        )
     return Response(parts.metrics.scrape(), media_type=CONTENT_TYPE)
+
+
+def _is_foreign(request: Request, parts: Parts) -> bool:
+    host = request.headers.get("host")
+    return parts.is_loopback and host is not None and not is_local_host(host.encode("latin-1"))
