@@ -56,7 +56,8 @@ async def test_a_job_that_fails_is_named_and_has_no_effect_on_readiness() -> Non
         found: dict[str, str] = answer.json()["parts"]
         return found
 
-    app = StatusApp({"redis": check}, refresh, lambda: b"", jobs={"traces": traces, "ledger": Condition("ledger")})
+    jobs = {"traces": traces, "ledger": Condition("ledger")}
+    app = StatusApp({"redis": check}, refresh, lambda: b"", jobs=jobs, held_seconds=0)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
         traces.failed("Redis is away")
         assert await parts() == {"redis": "refused"}

@@ -30,6 +30,7 @@ class StatusApp:
         *,
         jobs: Mapping[str, Condition] = {},
         check_seconds: float = CHECK_SECONDS,
+        held_seconds: float = HELD_SECONDS,
     ) -> None:
         self._checks = checks
         self._jobs = jobs
@@ -38,6 +39,7 @@ class StatusApp:
         self._refresh = refresh
         self._render = render
         self._check_seconds = check_seconds
+        self._held_seconds = held_seconds
         self._refreshing = asyncio.Lock()
         self._held: bytes | None = None
         self._held_at = 0.0
@@ -55,7 +57,7 @@ class StatusApp:
         elif scope["path"] == "/readyz":
             parts = await self._parts()
             is_ready = all(state == "ok" for state in parts.values())
-            parts |= self._failing_jobs(is_available=is_ready)
+            parts = parts | self._failing_jobs(is_available=is_ready)
             await _send(send, 200 if is_ready else 503, _json({"ready": is_ready, "parts": parts}))
         elif scope["path"] == "/metrics":
             await _send(send, 200, await self._metrics(), CONTENT_TYPE)
@@ -81,12 +83,12 @@ class StatusApp:
         return {name: job.reason for name, job in self._jobs.items() if job.reason and job.failed_at > since}
 
     async def _parts(self) -> dict[str, str]:
-        """Checked at most once in HELD_SECONDS: the port needs no key."""
+        """Checked at most once in `held_seconds`: the port needs no key."""
         async with self._checking:
             if time.monotonic() >= self._states_until:
                 states = await asyncio.gather(*(self._state(check) for check in self._checks.values()))
                 self._states = dict(zip(self._checks, states, strict=True))
-                self._states_until = time.monotonic() + HELD_SECONDS
+                self._states_until = time.monotonic() + self._held_seconds
             return self._states
 
     async def _state(self, check: Callable[[], Awaitable[None]]) -> str:
