@@ -13,20 +13,19 @@ from quarterdeck.inference.call import Operation
 from quarterdeck.inference.preparation import adapt_body, cache_salt, prepare_body
 from quarterdeck.inference.request import decode
 from quarterdeck.inference.routing.directory import ServedModel
-from quarterdeck.settings.limits import Limits
 
 CHATS = Operation.CHAT
 COMPLETION = {"model": "m", "prompt": "Hi"}
 
 
-def sent(asked: dict[str, Any], operation: Operation = CHATS, limits: Limits | None = None) -> dict[str, Any]:
-    ready = prepare_body(decode(operation, as_json(asked)), served(), limits or Limits())
+def sent(asked: dict[str, Any], operation: Operation = CHATS, most: int | None = None) -> dict[str, Any]:
+    ready = prepare_body(decode(operation, as_json(asked)), served(), most)
     return msgspec.json.decode(ready, type=dict[str, Any])
 
 
 def test_what_needs_no_change_is_the_same_bytes() -> None:
     body = b'{"model" : "m", "messages": [], "x" : 1.50}'
-    assert prepare_body(decode(CHATS, body), served(), Limits()) is body
+    assert prepare_body(decode(CHATS, body), served(), None) is body
 
 
 def test_an_alias_becomes_the_models_name() -> None:
@@ -63,11 +62,11 @@ def test_a_request_is_held_to_its_keys_max_tokens(
     asked: dict[str, Any], operation: Operation, added: dict[str, Any]
 ) -> None:
     given = {name: value for name, value in asked.items() if value is not None}
-    assert sent(asked, operation, Limits(max_tokens=100)) == given | added
+    assert sent(asked, operation, 100) == given | added
 
 
 def test_a_completions_own_default_may_be_more_than_a_key_has() -> None:
-    assert sent(COMPLETION, Operation.COMPLETIONS, Limits(max_tokens=5))["max_tokens"] == 5
+    assert sent(COMPLETION, Operation.COMPLETIONS, 5)["max_tokens"] == 5
 
 
 @pytest.mark.parametrize(
@@ -84,13 +83,13 @@ def test_more_than_a_key_has_is_refused_in_whichever_field(
     asked: dict[str, Any], operation: Operation, param: str
 ) -> None:
     with pytest.raises(BadRequestError) as caught:
-        sent(asked, operation, Limits(max_tokens=100))
+        sent(asked, operation, 100)
     assert (caught.value.param, caught.value.code) == (param, "max_tokens_exceeded")
 
 
 def test_a_request_that_generates_nothing_has_no_max_tokens() -> None:
     asked = {"model": "m", "input": "Hi"}
-    assert sent(asked, Operation.EMBEDDINGS, Limits(max_tokens=5)) == asked
+    assert sent(asked, Operation.EMBEDDINGS, 5) == asked
 
 
 def test_an_endpoint_elsewhere_may_call_the_model_otherwise() -> None:
@@ -131,14 +130,14 @@ def test_a_salt_that_vllm_refuses_is_refused(salt: Any) -> None:
 
 def test_the_salt_is_added_and_the_rest_stays_byte_for_byte() -> None:
     body = b' {"model" : "m", "messages": [], "x" : 1.50}'
-    assert prepare_body(decode(CHATS, body), served(), Limits(), salt="s") == (
+    assert prepare_body(decode(CHATS, body), served(), None, salt="s") == (
         b' {"cache_salt":"s","model" : "m", "messages": [], "x" : 1.50}'
     )
 
 
 @pytest.mark.parametrize("asked", [CHAT | {"cache_salt": "mine"}, CHAT | {"model": "alias"}, CHAT | {"stream": True}])
 def test_the_salt_replaces_a_clients_and_joins_other_changes(asked: dict[str, Any]) -> None:
-    ready = msgspec.json.decode(prepare_body(decode(CHATS, as_json(asked)), served(), Limits(), salt="s"))
+    ready = msgspec.json.decode(prepare_body(decode(CHATS, as_json(asked)), served(), None, salt="s"))
     assert (ready["cache_salt"], ready["model"]) == ("s", "m")
 
 
@@ -153,13 +152,13 @@ def test_only_operations_with_a_prefix_cache_are_salted() -> None:
     salted = {
         operation.word
         for operation, body in bodies.items()
-        if b"cache_salt" in prepare_body(decode(operation, as_json(body)), served(), Limits(), salt="s")
+        if b"cache_salt" in prepare_body(decode(operation, as_json(body)), served(), None, salt="s")
     }
     assert salted == {"completions", "embeddings", "score"}
 
 
 def test_only_vllm_is_sent_the_salt() -> None:
-    body = prepare_body(decode(CHATS, as_json(CHAT)), served(), Limits(), salt="s")
+    body = prepare_body(decode(CHATS, as_json(CHAT)), served(), None, salt="s")
     assert b"cache_salt" in adapt_body(body, an_endpoint())
     for kind in ("openai", "ollama"):
         assert b"cache_salt" not in adapt_body(body, an_endpoint(kind=kind))
@@ -188,7 +187,7 @@ def test_a_deeply_nested_argument_is_no_error_of_ours(name: str, depth: int) -> 
     deep = '{"a":' * depth + "1" + "}" * depth
     body = f'{{"model":"m","messages":[],"{name}":{deep}}}'.encode()
     with contextlib.suppress(BadRequestError):
-        assert prepare_body(decode(CHATS, body), served(), Limits()) == body
+        assert prepare_body(decode(CHATS, body), served(), None) == body
 
 
 def test_other_arguments_are_forwarded() -> None:
@@ -207,7 +206,7 @@ def test_an_embedding_model_that_truncates_reads_the_beginning(asked: dict[str, 
     truncating = dataclasses.replace(served(), truncates=True)
 
     def ready(asked: dict[str, Any], to: ServedModel = truncating) -> dict[str, Any]:
-        body = prepare_body(decode(operation, as_json(asked)), to, Limits())
+        body = prepare_body(decode(operation, as_json(asked)), to, None)
         return msgspec.json.decode(body, type=dict[str, Any])
 
     assert ready(asked) == ready(asked | {"truncate_prompt_tokens": None}) == asked | {"truncate_prompt_tokens": -1}
@@ -217,14 +216,14 @@ def test_an_embedding_model_that_truncates_reads_the_beginning(asked: dict[str, 
 
 def test_a_chat_is_never_truncated() -> None:
     body = as_json(CHAT)
-    assert prepare_body(decode(CHATS, body), dataclasses.replace(served(), truncates=True), Limits()) is body
+    assert prepare_body(decode(CHATS, body), dataclasses.replace(served(), truncates=True), None) is body
 
 
 def test_functions_are_refused_where_vllm_would_ignore_them() -> None:
     asked = as_json({**CHAT, "functions": [{"name": "f", "parameters": {}}], "function_call": "auto"})
     with pytest.raises(BadRequestError) as caught:
-        prepare_body(decode(CHATS, asked), served(), Limits())
+        prepare_body(decode(CHATS, asked), served(), None)
     assert (caught.value.param, caught.value.code) == ("functions", "unsupported_parameter")
     assert "'tools'" in caught.value.message
     hosted = dataclasses.replace(served(), is_vllm=False)
-    assert prepare_body(decode(CHATS, asked), hosted, Limits()) == asked
+    assert prepare_body(decode(CHATS, asked), hosted, None) == asked

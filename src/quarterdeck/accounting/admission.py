@@ -104,14 +104,18 @@ def reserve_command(wanted: Sequence[Reservation]) -> bytes:
     for each (`read_admission`)."""
     first = wanted[0]
     scope_set = first.scope_set
-    cache_keys: list[str] = []
-    arguments: list[Any] = [scope_set.reserve_plan, int(first.lease_seconds * 1000), first.most_waiting]
-    for each in wanted:
-        if each.cache_key is not None:
-            cache_keys.append(each.cache_key)
-        arguments += (each.id, each.note, _NUMBERS(each.tokens, each.money, each.cache_key is not None))
-    prefix = RESERVE.command_prefix(keys=scope_set.reserve_keys_count + len(cache_keys), args=len(arguments))
-    return prefix + scope_set.reserve_keys + pack_arguments(*cache_keys, *arguments)
+    cache_keys: list[bytes] = []
+    requests: list[bytes] = []
+    for each in wanted:  # packed by hand: word by word takes twice as long
+        cache_key, id, note = each.cache_key, each.id.encode(), each.note
+        if cache_key is not None:
+            key = cache_key.encode()
+            cache_keys.append(b"$%d\r\n%b\r\n" % (len(key), key))
+        numbers = _NUMBERS(each.tokens, each.money, cache_key is not None)
+        requests.append(b"$%d\r\n%b\r\n$%d\r\n%b\r\n$24\r\n%b\r\n" % (len(id), id, len(note), note, numbers))
+    prefix = RESERVE.command_prefix(keys=scope_set.reserve_keys_count + len(cache_keys), args=3 + 3 * len(wanted))
+    shared = pack_arguments(scope_set.reserve_plan, int(first.lease_seconds * 1000), first.most_waiting)
+    return b"".join((prefix, scope_set.reserve_keys, *cache_keys, shared, *requests))
 
 
 def read_admission(answer: Any, scope_set: ScopeSet) -> Admission:
@@ -122,9 +126,9 @@ def read_admission(answer: Any, scope_set: ScopeSet) -> Admission:
     scopes = scope_set.scopes
     admitted = Admission(None, revision, "", requests_left, 0, tokens_left)
     if requests_scope:
-        admitted.requests_limit = scopes[requests_scope - 1].limits.requests_per_minute or 0
+        admitted.requests_limit = scopes[requests_scope - 1].requests_limit
     if tokens_scope:
-        admitted.tokens_limit = scopes[tokens_scope - 1].limits.tokens_per_minute or 0
+        admitted.tokens_limit = scopes[tokens_scope - 1].tokens_limit
     if word == b"ok":
         if warned:
             admitted.warned = scopes[warned - 1].id

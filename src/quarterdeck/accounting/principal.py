@@ -35,6 +35,8 @@ class Principal:
     tags: tuple[str, ...] = ()
     content: Level | None = None
     """What is kept of its inputs and outputs: the strictest of what key, team and org say. None: none of them says."""
+    max_tokens: int | None = field(init=False, repr=False, compare=False)
+    """`limits.max_tokens`, as `settings.snapshot` says why."""
     scope_set: ScopeSet = field(init=False, repr=False, compare=False)
     """The scopes as arguments of admission's scripts."""
 
@@ -42,4 +44,5 @@ class Principal:
         scopes = self.scopes
         if not scopes and is_limited(self.limits):
             scopes = (Scope(f"key:{self.key}", self.limits),)
+        object.__setattr__(self, "max_tokens", self.limits.max_tokens)
         object.__setattr__(self, "scope_set", ScopeSet(self.org, scopes))

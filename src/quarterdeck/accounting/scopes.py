@@ -45,6 +45,13 @@ class Scope:
     """`key:<id>`, `team:<id>`, `org`. See `team_scope`."""
     limits: Limits
     budget: Budget | None = None
+    requests_limit: int = field(init=False, repr=False, compare=False)
+    tokens_limit: int = field(init=False, repr=False, compare=False)
+    """A minute; 0: none. Each admission reads them (`settings.snapshot`)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "requests_limit", self.limits.requests_per_minute or 0)
+        object.__setattr__(self, "tokens_limit", self.limits.tokens_per_minute or 0)
 
 
 @dataclass(frozen=True, slots=True)

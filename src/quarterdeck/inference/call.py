@@ -56,7 +56,6 @@ class Head(msgspec.Struct, frozen=True):  # a frozen dataclass takes eight times
     cache_control: bytes = b""
     """The client's `cache-control`: whether the answer may be cached or come from the cache."""
 
-    @property
     def engine_headers(self) -> Headers:
         """Headers for the engine. vLLM uses x-request-id as its own id, so one id finds a request in all logs."""
         own = (b"x-request-id", self.request_id.encode())

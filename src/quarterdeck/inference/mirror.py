@@ -99,7 +99,7 @@ class Mirror:
             endpoint,
             head.operation,
             body,
-            head.engine_headers,
+            head.engine_headers(),
             limit=deadline,
             is_stream=isinstance(meter.request, GenerationRequest) and bool(meter.request.stream),
             expected=expected_answer(head.operation, meter.request, endpoint.spec.model),

@@ -50,7 +50,6 @@ from quarterdeck.net.tasks import Spawn
 from quarterdeck.protocol import sse
 from quarterdeck.record import RequestRecord
 from quarterdeck.settings.config import GatewayConfig
-from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.live import Live
 
 LARGE_BYTES = 64 * 1024
@@ -102,7 +101,7 @@ class Pipeline:
     async def call(self, head: Head, body: bytes) -> Reply:
         """Answer a request. Raises APIError until the answer begins."""
         directory = self._directory.current
-        gateway = directory.config.gateway
+        gateway = directory.gateway
         limit = gateway.max_body_mb * MIB
         if len(body) > limit and structure_bytes(body) > limit:
             raise too_large(limit, unread=False)
@@ -117,13 +116,14 @@ class Pipeline:
         now, bounds = time.monotonic(), route.bounds
         if bounds.context is None:
             bounds = self._learned.of(route, now)
-        reserved = estimate(request, bounds, head.principal.limits.max_tokens)
+        reserved = estimate(request, bounds, head.principal.max_tokens)
         if route.bills_time:
             reserved = msgspec.structs.replace(reserved, engine_seconds=self._engine_seconds(route))
         selection = self.router.select(route, request, tokens=reserved.total, now=now, headers=head.headers)
         call = await self._admit(gateway, head, request, reserved, selection, bounds)
-        content, own = directory.config.content, call.head.principal.content
-        if own is not None or route.content is not None or content.capture != "off":
+        own = call.head.principal.content
+        if own is not None or route.content is not None or directory.captures:
+            content = directory.config.content
             level = level_of(content, own, route.content)
             if level != "off" and head.operation in CAPTURED:
                 call.capture = Capture(level, content, request)
@@ -157,7 +157,7 @@ class Pipeline:
         """
         served, route = selection.served, selection.route
         salt = cache_salt(request, head.principal.org, is_isolated=gateway.isolate_prefix_cache)
-        body = prepare_body(request, served, head.principal.limits, salt=salt)
+        body = prepare_body(request, served, head.principal.max_tokens, salt=salt)
         lookup = (
             self._cache.look_up(
                 head,
@@ -187,7 +187,7 @@ class Pipeline:
         if head.principal.scope_set.denies and selection.route.has_price:
             # An answer may not cost more than is held for it.
             if reserved.limit is not None:
-                body = prepare_body(request, served, Limits(max_tokens=reserved.limit), salt=salt)
+                body = prepare_body(request, served, reserved.limit, salt=salt)
                 is_limited = True
             else:
                 caps_others = not is_limited

@@ -23,7 +23,6 @@ from quarterdeck.protocol.requests import (
     ScoreRequest,
 )
 from quarterdeck.protocol.stream_usage import with_usage
-from quarterdeck.settings.limits import Limits
 
 OPERATOR_ONLY = frozenset(
     {
@@ -40,11 +39,12 @@ _MAX_SALT = 1024
 """Characters, in vLLM."""
 
 
-def prepare_body(request: InferenceRequest, served: ServedModel, limits: Limits, *, salt: str | None = None) -> bytes:
+def prepare_body(request: InferenceRequest, served: ServedModel, most: int | None, *, salt: str | None = None) -> bytes:
     """The body for an engine that serves `served`; the client's own bytes where nothing changes.
 
-    `salt`: separates the engine's prefix cache (`cache_salt`). Raises BadRequestError for a parameter that clients may
-    not set and for more tokens than the key allows.
+    `most`: output tokens that the key, or its budget, allows. `salt`: separates the engine's prefix cache
+    (`cache_salt`). Raises BadRequestError for a parameter that clients may not set and for more tokens than the key
+    allows.
     """
     parsed, members = request.parsed, request.members
     if not _CHECKED.isdisjoint(members):
@@ -57,8 +57,8 @@ def prepare_body(request: InferenceRequest, served: ServedModel, limits: Limits,
     if isinstance(parsed, GenerationRequest):
         if parsed.stream and not request.shows_usage:
             changed["stream_options"] = with_usage(members.get("stream_options"))
-        if limits.max_tokens is not None:
-            changed |= _token_limit(limits.max_tokens, parsed)
+        if most is not None:
+            changed |= _token_limit(most, parsed)
     elif (
         served.truncates
         and isinstance(parsed, EmbeddingRequest | ScoreRequest)

@@ -28,6 +28,7 @@ from quarterdeck.net.asgi import ASGIApp, ClientGoneError, Receive, Scope, Send
 from quarterdeck.protocol import sse
 from quarterdeck.settings.config import GatewayConfig
 from quarterdeck.settings.live import Live
+from quarterdeck.settings.snapshot import snapshot
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class RequestLifecycle:
     ) -> None:
         self.registry = registry
         self._app = app
-        self._config = config
+        self._config = config.select(snapshot)
         self._forward = config.select(_forwarded)
         self._bounds = config.select(lambda gateway: {each: each.body.bounds(gateway) for each in registry.routes})
         self._cors = config.select(lambda gateway: cors_of(gateway.cors))

@@ -199,7 +199,7 @@ def cache_key(
     parts = (
         *(head.operation, policy.scope(principal), prompt_version),
         _stream_part(request, members) if "stream" in members else "",
-        principal.limits.max_tokens,
+        principal.max_tokens,
         head.headers,
         *members,
     )

@@ -47,11 +47,10 @@ class Balancer:
         endpoints = self._endpoints.serving(served.name)
         if not endpoints:
             return None
-        policy = routing.policy
         found: Endpoint | None
         if len(endpoints) == 1:  # ejected or not, there is no other
             found = None if endpoints[0] in tried else endpoints[0]
-        elif policy == "least_load":
+        elif (policy := routing.policy) == "least_load":
             found = policies.least_load(endpoints, tokens, now, tried, self._random)
         elif policy == "power_of_two":
             found = policies.power_of_two(endpoints, tokens, now, tried, self._random)

@@ -17,6 +17,7 @@ from quarterdeck.settings.config import Config, GatewayConfig
 from quarterdeck.settings.models import ModelConfig
 from quarterdeck.settings.prices import Price
 from quarterdeck.settings.routes import Condition, RouteConfig, RoutingConfig
+from quarterdeck.settings.snapshot import snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +214,14 @@ class Directory:
     """Models, aliases and adapters; under a route's name, its target with the highest weight."""
     routes: Mapping[str, Route] = field(repr=False)
     """The route of each of the names."""
+    gateway: GatewayConfig = field(init=False, repr=False)
+    """`config.gateway`, as a snapshot."""
+    captures: bool = field(init=False, repr=False)
+    """Whether inputs and outputs are captured where nothing else is said."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gateway", snapshot(self.config.gateway))
+        object.__setattr__(self, "captures", self.config.content.capture != "off")
 
     @classmethod
     def of(cls, config: Config) -> "Directory":

@@ -57,6 +57,7 @@ class Queues:
     ) -> None:
         self._endpoints = endpoints
         self._config = config
+        self._is_on = config.select(lambda queue: bool(queue.max_waiting or queue.cold_wait_seconds))
         self._has_engine = has_engine
         self._tick_seconds = tick_seconds
         self.on_wait: Callable[[str, str, str, float], None] = lambda model, cause, outcome, seconds: None
@@ -70,10 +71,7 @@ class Queues:
 
     def must_wait(self, served: ServedModel) -> bool:
         """Whether a request for the model can't be sent now."""
-        config = self._config.current
-        if not config.max_waiting and not config.cold_wait_seconds:
-            return False
-        return self._wait_for(served, config) is not None
+        return self._is_on.current and self._wait_for(served, self._config.current) is not None
 
     async def enter(
         self, served: ServedModel, *, team: str, priority: int, tokens: int, until: float, org: str = DEFAULT_ORG
