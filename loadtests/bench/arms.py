@@ -25,8 +25,9 @@ from quarterdeck.cli import redis_server
 from quarterdeck.settings.limits import Limits
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
-from quarterdeck.store.ledger import Ledger, LedgerFilter, Usage
+from quarterdeck.store.ledger import Ledger, LedgerFilter
 from quarterdeck.store.orgs import DEFAULT_ORG
+from quarterdeck.store.usage import Usage
 
 HERE = Path(__file__).resolve().parent
 CHUNKS = 64

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from arms import PRICE_INPUT, PRICE_OUTPUT, Platform, fetch, series
 
-from quarterdeck.store.ledger import Usage
+from quarterdeck.store.usage import Usage
 
 _MILLION = Decimal(1_000_000)
 

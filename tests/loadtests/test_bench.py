@@ -19,7 +19,7 @@ from sink import trace_ids
 from tables import between, comparison, ratios, rotated, spread, standalone
 
 from quarterdeck.load.report.plots import Line, Plot
-from quarterdeck.store.ledger import Usage
+from quarterdeck.store.usage import Usage
 
 WRK = """Running 2s test @ http://127.0.0.1:1/v1/chat/completions
   1 threads and 32 connections

@@ -140,6 +140,13 @@ class Database:
                         await connection.invalidate()  # the next one is opened to the server that is primary by then
                     raise
 
+    async def read_snapshot(self, connection: AsyncConnection) -> None:
+        """Let all reads of a new connection see one state, that of the first."""
+        if self.is_sqlite:
+            await connection.exec_driver_sql("BEGIN")  # the driver begins no transaction before a SELECT
+        else:
+            await connection.execution_options(isolation_level="REPEATABLE READ")
+
     async def ping(self) -> None:
         """Raises DatabaseUnavailableError where the database does not answer, or is a standby that takes no writes."""
         async with self.connect() as connection:

@@ -3,13 +3,14 @@
 The stream delivers at least once, so inserting is idempotent by the record's id. `record_of(row_of(r))` is `r`, so
 readers of the ledger need no other type."""
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Context, Decimal, Inexact, localcontext
-from typing import Any, Literal
+from decimal import Decimal
+from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, ColumnElement, Double, Row, cast, func, literal_column, select, tuple_
+from sqlalchemy import Column, ColumnElement, Double, Row, Table, and_, or_, select, true, tuple_
 from sqlalchemy.dialects.postgresql import insert as insert_postgres
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
@@ -17,21 +18,17 @@ from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck.errors import NotFoundError
-from quarterdeck.money import SUM_DIGITS
 from quarterdeck.record import Attempt, RequestRecord
 from quarterdeck.store.database import Database, is_unacceptable
 from quarterdeck.store.exact import exact_text
-from quarterdeck.store.tables import ledger
-
-GroupBy = Literal["org", "team", "key", "model", "route", "operation", "endpoint", "user", "status"]
+from quarterdeck.store.tables import ledger, usage_rollups
+from quarterdeck.store.usage import Group, GroupBy, Sums, Usage, sum_rows, usages
+from quarterdeck.store.usage_rollups import DIMENSIONS, HOUR, LEDGER, ROLLUPS, Split, mark_late, split_for
 
 MAX_TEXT = 512
 """Characters stored of free text from the request: `user`, `session`."""
 
 _INT64 = 2**63
-_TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
-# An addition that is not exact raises instead of rounding: 200 digits are more than any sum of money has.
-_EXACT = Context(prec=SUM_DIGITS, traps=[Inexact])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,25 +46,6 @@ class LedgerFilter:
     until: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Sums over rows."""
-
-    group: tuple[str | None, ...] = ()
-    """The values of the `by` columns, in their order."""
-    bucket: int | None = None
-    """Unix seconds at which the time bucket begins."""
-    requests: int = 0
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    cost: Decimal = Decimal(0)
-    """$, exact."""
-    saved: Decimal = Decimal(0)
-    """$ that cache hits would have cost at the engine, exact."""
-
-
 class RecordRefusedError(Exception):
     """The database cannot store a value of one of the records. A retry would fail as well."""
 
@@ -75,8 +53,9 @@ class RecordRefusedError(Exception):
 class Ledger:
     """The worker inserts; the admin API and the CLI read."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
+        self._clock = clock
         self._enter = _SqliteInsert().enter if database.is_sqlite else _enter_in_postgres
 
     async def insert(self, records: Iterable[RequestRecord]) -> int:
@@ -95,7 +74,9 @@ class Ledger:
         rows = [row_of(once[id]) for id in sorted(once)]
         try:
             async with self._database.begin() as connection:
-                return await self._enter(connection, rows)
+                count = await self._enter(connection, rows)
+                await mark_late(connection, rows, self._clock())
+                return count
         except (StatementError, ValueError, OverflowError) as error:
             if is_unacceptable(error):
                 raise RecordRefusedError(str(error).splitlines()[0][:300]) from error
@@ -117,10 +98,19 @@ class Ledger:
         bucket_seconds: int | None = None,
     ) -> list[Usage]:
         """Requests, tokens and exact cost by group, sorted by bucket and group. Raises as `Database.report`."""
+        can_roll_up = {*by, *_filters(where)} <= {*DIMENSIONS, "org"} and (bucket_seconds or HOUR) % HOUR == 0
+        sums: dict[Group, Sums] = {}
         async with self._database.report() as connection:
-            rows = _sum_in_python if self._database.is_sqlite else _sum_in_sql
-            found = await rows(connection, where, by, bucket_seconds)
-        return sorted(found, key=lambda usage: (usage.bucket or 0, [value or "" for value in usage.group]))
+            await self._database.read_snapshot(connection)
+            ranges = Split(None, (), ((where.since, where.until),))
+            if can_roll_up:
+                ranges = await split_for(connection, where.org, where.since, where.until)
+            if ranges.rolled is not None:
+                await sum_rows(connection, ROLLUPS, _in_rollups(where, ranges), by, bucket_seconds, sums)
+            if ranges.raw:
+                within = or_(*(and_(*_between(ledger.c.started, *each)) for each in ranges.raw))
+                await sum_rows(connection, LEDGER, [*_matching(ledger, where), within], by, bucket_seconds, sums)
+        return usages(sums)
 
     async def list(self, where: LedgerFilter, *, limit: int = 100, after: str | None = None) -> list[RequestRecord]:
         """Newest first; `after` is the last id of the previous page. Raises NotFoundError where that does not exist."""
@@ -167,8 +157,6 @@ def record_of(row: Row[Any]) -> RequestRecord:
     return RequestRecord(**fields)
 
 
-ROWS_AT_ONCE = 200
-"""Rows summed in one turn of the event loop: a few milliseconds."""
 _FIELDS = RequestRecord.__struct_fields__
 _DOUBLES = frozenset(column.name for column in ledger.c if isinstance(column.type, Double))
 _CONTENTS = [column for column in ledger.c if column is not ledger.c.id]
@@ -224,73 +212,34 @@ def _where_lost(new: Any) -> dict[str, Any]:
 
 
 def _conditions(where: LedgerFilter) -> list[ColumnElement[bool]]:
-    columns = ledger.c
-    conditions = [columns.org == where.org]
-    for name in ("key", "team", "model", "operation", "status", "user"):
-        if (value := getattr(where, name)) is not None:
-            conditions.append(columns[name] == value)
-    if where.since is not None:
-        conditions.append(columns.started >= where.since)
-    if where.until is not None:
-        conditions.append(columns.started < where.until)
+    return [*_matching(ledger, where), *_between(ledger.c.started, where.since, where.until)]
+
+
+def _filters(where: LedgerFilter) -> list[str]:
+    """The columns that a filter names, besides the organisation."""
+    names = ("key", "team", "model", "operation", "status", "user")
+    return [name for name in names if getattr(where, name) is not None]
+
+
+def _matching(table: Table, where: LedgerFilter) -> list[ColumnElement[bool]]:
+    """All conditions but those of time."""
+    return [table.c.org == where.org, *(table.c[name] == getattr(where, name) for name in _filters(where))]
+
+
+def _between(time: Column[Any], since: float | None, until: float | None) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [true()]
+    if since is not None:
+        conditions.append(time >= since)
+    if until is not None:
+        conditions.append(time < until)
     return conditions
 
 
-async def _sum_in_sql(
-    connection: AsyncConnection, where: LedgerFilter, by: Sequence[GroupBy], bucket_seconds: int | None
-) -> list[Usage]:
-    groups: list[ColumnElement[Any]] = [ledger.c[name] for name in by]
-    if bucket_seconds is not None:
-        # A literal: in a prepared statement, two expressions with parameters are not recognised as equal in GROUP BY.
-        groups.insert(0, cast(func.floor(ledger.c.started / literal_column(str(int(bucket_seconds)))), BigInteger))
-    sums = [func.sum(ledger.c[name]) for name in _TOKENS]
-    sums += [func.sum(ledger.c.cost), func.sum(ledger.c.saved)]
-    query = select(*groups, func.count(), *sums).where(*_conditions(where)).group_by(*groups)
-    usages = []
-    for row in await connection.execute(query):
-        values = list(row)
-        bucket = None if bucket_seconds is None else values.pop(0) * bucket_seconds
-        group, (count, *tokens, cost, saved) = values[: len(by)], values[len(by) :]
-        if count:  # without a group there is a row even where nothing matches
-            usages.append(_usage(group, bucket, count, [int(n) for n in tokens], cost, saved))
-    return usages
-
-
-async def _sum_in_python(
-    connection: AsyncConnection, where: LedgerFilter, by: Sequence[GroupBy], bucket_seconds: int | None
-) -> list[Usage]:
-    """SQLite stores money as text (`exact`), so it is summed here."""
-    columns = [ledger.c[name] for name in by]
-    tokens = [ledger.c[name] for name in _TOKENS]
-    money = (ledger.c.cost, ledger.c.saved)
-    query = select(*columns, ledger.c.started, *tokens, *money).where(*_conditions(where))
-    totals: dict[tuple[Any, ...], list[Any]] = {}
-    async with connection.stream(query.execution_options(yield_per=ROWS_AT_ONCE)) as result:
-        async for row in result:
-            values = tuple(row)
-            group, (started, *numbers) = values[: len(by)], values[len(by) :]
-            bucket = None if bucket_seconds is None else int(started // bucket_seconds) * bucket_seconds
-            total = totals.setdefault((bucket, *group), [0, 0, 0, 0, 0, Decimal(0), Decimal(0)])
-            with localcontext(_EXACT):
-                for i, number in enumerate((1, *numbers)):
-                    total[i] += number
-    return [
-        _usage(group, bucket, count, tokens, cost, saved)
-        for (bucket, *group), (count, *tokens, cost, saved) in totals.items()
-    ]
-
-
-def _usage(
-    group: Sequence[Any], bucket: int | None, count: int, tokens: Sequence[int], cost: Decimal, saved: Decimal
-) -> Usage:
-    return Usage(
-        group=tuple(group),
-        bucket=bucket,
-        requests=count,
-        cost=cost,
-        saved=saved,
-        **dict(zip(_TOKENS, tokens, strict=True)),
-    )
+def _in_rollups(where: LedgerFilter, ranges: Split) -> list[ColumnElement[bool]]:
+    assert ranges.rolled is not None  # noqa: S101  # the caller's case
+    hour = usage_rollups.c.hour
+    conditions = [*_matching(usage_rollups, where), *_between(hour, *ranges.rolled)]
+    return [*conditions, hour.not_in(ranges.late)] if ranges.late else conditions
 
 
 def _no_such_request(id: str, param: str | None = None) -> NotFoundError:

@@ -93,9 +93,6 @@ class Spending:
 async def spending(database: Database, *, timeout: float) -> AsyncIterator[Spending]:
     """A snapshot, taken by the first read. `timeout` bounds it, in seconds. Raises DatabaseUnavailableError."""
     async with database.connect(timeout) as connection:
-        if database.is_sqlite:
-            await connection.exec_driver_sql("BEGIN")  # the driver begins no transaction before a SELECT
-        else:
-            await connection.execution_options(isolation_level="REPEATABLE READ")
+        await database.read_snapshot(connection)
         yield Spending(connection, is_sqlite=database.is_sqlite)
         await connection.rollback()

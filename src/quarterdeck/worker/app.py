@@ -30,6 +30,7 @@ from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.migration import MigrationError
 from quarterdeck.store.orgs import DEFAULT_ORG, OrgStore
+from quarterdeck.store.usage_rollups import Rollups
 from quarterdeck.telemetry.otlp import OTLPExporter
 from quarterdeck.telemetry.saturation import sample
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
@@ -39,6 +40,7 @@ from quarterdeck.worker.contents import ContentIntake
 from quarterdeck.worker.expiry_loop import ExpiryLoop
 from quarterdeck.worker.ledger_loop import LedgerLoop
 from quarterdeck.worker.retention_loop import RetentionLoop
+from quarterdeck.worker.rollup_loop import RollupLoop
 from quarterdeck.worker.status import StatusApp
 from quarterdeck.worker.streams import (
     LEDGER_GROUP,
@@ -114,7 +116,7 @@ class Worker:
         self._trace_loop = self._make_trace_loop() if has_sink else None
         self._budget_loop = BudgetLoop(self._redis, self.database, self.orgs, self._budgets_condition)
         self._expiry_loop = ExpiryLoop(self._redis, self.orgs, self._expiry_condition, metrics)
-
+        self._rollup_loop = RollupLoop(Rollups(self.database), self.orgs, Condition("rolling up usage"))
         self._retention_loop = RetentionLoop(
             contents, self._org_store, lambda: self._config.current, self.orgs, Condition("deleting contents")
         )
@@ -185,7 +187,8 @@ class Worker:
             return
         self._database_condition.ok()
         self._is_migrated.set()
-        await asyncio.gather(self._ledger_loop.run(stop), self._budget_loop.run(stop), self._retention_loop.run(stop))
+        loops = (self._ledger_loop, self._budget_loop, self._retention_loop, self._rollup_loop)
+        await asyncio.gather(*(loop.run(stop) for loop in loops))
 
     async def _watch_orgs(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Query, Response
 from quarterdeck.errors import BadRequestError
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
 from quarterdeck.gateway.http.responses import json_response
-from quarterdeck.store.ledger import LedgerFilter, Usage
+from quarterdeck.store.ledger import LedgerFilter
+from quarterdeck.store.usage import Usage
 
 router = APIRouter(prefix="/admin/usage")
 
