@@ -476,6 +476,24 @@ COST = Dashboard(
                     ),
                 ),
                 lines(
+                    "Requests by prompt version",
+                    "Finished requests that used a stored prompt.",
+                    Query(
+                        rare("quarterdeck_prompt_requests_total", by="prompt, version, status"),
+                        "{{prompt}} {{version}} {{status}}",
+                    ),
+                    unit="reqps",
+                ),
+                lines(
+                    "Cost per hour by prompt version",
+                    "At the rate of the interval shown.",
+                    Query(
+                        f"3600 * ({rate('quarterdeck_prompt_cost_dollars_total', by='prompt, version')}) or vector(0)",
+                        "{{prompt}} {{version}}",
+                    ),
+                    unit="currencyUSD",
+                ),
+                lines(
                     "Refused for money",
                     "Requests that a budget refused, by whose it is.",
                     Query(rare("quarterdeck_admissions_refused_total", 'reason="money"', by="scope"), "{{scope}}"),
