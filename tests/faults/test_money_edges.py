@@ -1,9 +1,13 @@
 """Budgets at their edge and under change: what is spent is within the amount, and all books agree."""
 
 import asyncio
+import collections
+import json
 import random
 from decimal import Decimal
+from typing import Any
 
+import httpx
 import pytest
 from tests.faults import totals
 from tests.faults.budgeted import counted
@@ -127,3 +131,82 @@ async def test_a_worker_that_is_away_loses_nothing(stack: Stack) -> None:
     rows = await agree(stack, key)
     assert {answer.tag for answer in answers} <= {row.user for row in rows}
     assert rows[0].org == ORG
+
+
+COUNTS = [None, 0, 1, 5, 40, -1, 1.5, 3.0, 1e3, 2**31, 2**31 - 1, 10**30, "5", True, [5]]
+PROMPTS: list[Any] = [
+    *("Say it.", "", ["Say it.", "again"], [""], [], [1, 2, 3], [[1, 2], [3]], [[]], [[[1]]], [1, "a"], ["a", [1]]),
+    *(None, 5, {"prompt": "a"}, "数" * 50, "9" * 200, ["a"] * 30),
+]
+CONTENTS: list[Any] = [
+    *("Say it.", "", "数" * 50, None, [], [{"type": "text", "text": "Hi"}], [{"text": "Hi"}], [{"type": "text"}]),
+    [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 4000}}],
+]
+MEMBERS: dict[str, list[Any]] = {
+    "max_tokens": COUNTS,
+    "n": [None, 1, 2, 3, 0, -1, 1.5, "2", 10**9],
+    "best_of": [None, 1, 3, 5, 0, "2"],
+    "echo": [True, False, None, 1],
+    "logprobs": [None, True, False, 0, 2, 50, "1"],
+    "top_logprobs": [None, 0, 2, 99],
+    "min_tokens": [None, 0, 3, -1, 10**9],
+    "ignore_eos": [True, False, None],
+    "stop": [None, "e", ["a", "b"], [], "x" * 5000, [""], 5],
+    "suffix": [None, "end", 5],
+    "stream_options": [None, {}, {"include_usage": True}, {"include_usage": False, "continuous_usage_stats": True}, 5],
+    "seed": [None, 7, 2**70],
+    "temperature": [None, 0, 2, -1, "hot"],
+    "user": [None, "u", 5],
+    "metadata": [None, {}, {"session_id": "s"}, {"session_id": 5}, 5],
+    "return_token_ids": [True, None],
+    "MAX_TOKENS": [10**6],
+    "n_predict": [10**6],
+}
+
+
+def a_hostile_request(chance: random.Random) -> tuple[str, dict[str, Any]]:
+    kind = chance.choice(["chat", "chat", "completions", "completions", "embeddings", "score", "tokenize"])
+    asked: dict[str, Any] = {"model": "embed-two" if kind in ("embeddings", "score") else "mixed-two"}
+    if chance.random() < 0.5:
+        asked["stream"] = chance.choice([True, True, False, None, 1])
+    for name, values in MEMBERS.items():
+        if chance.random() < 0.12:
+            asked[name] = chance.choice(values)
+    if kind == "chat":
+        roles = chance.choice(["user", "user", "system", "assistant", "tool", "x"])
+        asked["messages"] = [{"role": roles, "content": chance.choice(CONTENTS)}] * chance.choice([1, 1, 1, 2, 0])
+        if chance.random() < 0.2:
+            asked["max_completion_tokens"] = chance.choice(COUNTS)
+    elif kind == "score":
+        asked |= {"text_1": chance.choice(PROMPTS), "text_2": chance.choice(PROMPTS)}
+    else:
+        asked["input" if kind == "embeddings" else "prompt"] = chance.choice(PROMPTS)
+    path = {"score": "/v1/score", "tokenize": "/tokenize"}.get(kind)
+    return path or {"chat": "/v1/chat/completions"}.get(kind, f"/v1/{kind}"), asked
+
+
+@pytest.mark.long
+async def test_whatever_is_asked_costs_no_more_than_is_held_and_leaves_nothing_behind(stack: Stack) -> None:
+    chance = random.Random(12)
+    key = await stack.key("hostile", budget=a_budget("0.5"))
+    statuses: collections.Counter[int] = collections.Counter()
+
+    async def one(client: httpx.AsyncClient) -> None:
+        path, asked = a_hostile_request(chance)
+        leaves = chance.random() < 0.2
+        async with client.stream("POST", path, content=json.dumps(asked), timeout=30) as response:
+            statuses[response.status_code] += 1
+            # 504: it generates up to the context, for longer than a whole answer may take here.
+            assert response.status_code not in (500, 502), (path, asked, await response.aread())
+            async for _ in response.aiter_raw():
+                if leaves:
+                    return
+
+    async with stack.client(key) as client:
+        await counted(client)
+        for _ in range(20):
+            await asyncio.gather(*[one(client) for _ in range(20)])
+    assert statuses[200] > 50 and statuses[400] > 50, statuses
+    assert stack.under_way() == 0
+    rows = await agree(stack, key)
+    assert totals.rounded(rows) <= 500_000
