@@ -35,6 +35,7 @@ from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import OrgStore
+from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.request_log import RequestLog
 from quarterdeck.store.teams import TeamStore
@@ -257,6 +258,7 @@ def parts(
         orgs=OrgStore(database),
         prompts=PromptStore(database),
         prompt_changes=PromptAnnouncer(redis),
+        prompt_results=PromptResults(database),
         ledger=Ledger(database),
         requests=RequestLog(database),
         contents=ContentStore(database),

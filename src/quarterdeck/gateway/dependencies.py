@@ -30,6 +30,7 @@ from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import OrgStore
+from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.request_log import RequestLog
 from quarterdeck.store.teams import TeamStore
@@ -49,6 +50,7 @@ class Parts:
     orgs: OrgStore
     prompts: PromptStore
     prompt_changes: PromptAnnouncer
+    prompt_results: PromptResults
     ledger: Ledger
     requests: RequestLog
     contents: ContentStore

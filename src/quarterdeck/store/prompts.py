@@ -251,15 +251,15 @@ class PromptStore:
                 found += [version_of(row) for row in await connection.execute(query)]
         return found
 
-    async def guarded_labels(self) -> list[LabelRow]:
-        """All labels whose split has a guard, of prompts that are not deleted."""
+    async def guarded_labels(self, *, org: str) -> tuple[LabelRow, ...]:
+        """The labels of an organisation whose split has a guard."""
         query = (
             select(prompt_labels)
             .join(prompts, prompts.c.id == prompt_labels.c.prompt)
-            .where(prompt_labels.c.is_guarded, prompts.c.deleted.is_(None))
+            .where(prompts.c.org == org, prompt_labels.c.is_guarded, prompts.c.deleted.is_(None))
         )
         async with self._database.connect() as connection:
-            return [label_of(row) for row in await connection.execute(query)]
+            return tuple(label_of(row) for row in await connection.execute(query))
 
     async def list(
         self,

@@ -33,6 +33,9 @@ class WorkerMetrics(Metrics):
             "quarterdeck_ledger_dead_waiting_records", "Records on the dead stream, which need an operator.", ("org",)
         )
         self.lost = self.counter("quarterdeck_lost_requests", "Requests settled as lost because their gateway died.")
+        self.prompt_rollbacks = self.counter(
+            "quarterdeck_prompt_rollbacks", "Canaries of prompts that were rolled back because a bound was broken."
+        )
         self.contents = self.counter(
             "quarterdeck_contents",
             "Captured inputs and outputs: stored, missing (dropped or expired before the worker saw them), deleted, or"

@@ -20,6 +20,7 @@ from quarterdeck.net.sockets import BACKLOG, listen
 from quarterdeck.net.tasks import keep_running
 from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.redaction.redactor import Redactor
+from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.settings.config import ENVIRONMENT_PATTERN, Config, TelemetryConfig
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.live import Live
@@ -30,6 +31,8 @@ from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.migration import MigrationError
 from quarterdeck.store.orgs import DEFAULT_ORG, OrgStore
+from quarterdeck.store.prompt_results import PromptResults
+from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.usage_rollups import Rollups
 from quarterdeck.telemetry.otlp import OTLPExporter
 from quarterdeck.telemetry.saturation import sample
@@ -39,6 +42,7 @@ from quarterdeck.worker.conditions import Backoff, Condition, pause
 from quarterdeck.worker.contents import ContentIntake
 from quarterdeck.worker.expiry_loop import ExpiryLoop
 from quarterdeck.worker.ledger_loop import LedgerLoop
+from quarterdeck.worker.prompt_guard_loop import PromptGuardLoop
 from quarterdeck.worker.retention_loop import RetentionLoop
 from quarterdeck.worker.rollup_loop import RollupLoop
 from quarterdeck.worker.status import StatusApp
@@ -120,6 +124,14 @@ class Worker:
         self._retention_loop = RetentionLoop(
             contents, self._org_store, lambda: self._config.current, self.orgs, Condition("deleting contents")
         )
+        self._guard_loop = PromptGuardLoop(
+            PromptStore(self.database),
+            PromptResults(self.database),
+            PromptAnnouncer(self._redis),
+            self.orgs,
+            Condition("guarding canaries of prompts"),
+            metrics,
+        )
 
     def orgs(self) -> tuple[str, ...]:
         """The organisations, as last read from the database."""
@@ -187,7 +199,7 @@ class Worker:
             return
         self._database_condition.ok()
         self._is_migrated.set()
-        loops = (self._ledger_loop, self._budget_loop, self._retention_loop, self._rollup_loop)
+        loops = (self._ledger_loop, self._budget_loop, self._retention_loop, self._rollup_loop, self._guard_loop)
         await asyncio.gather(*(loop.run(stop) for loop in loops))
 
     async def _watch_orgs(self, stop: asyncio.Event) -> None:

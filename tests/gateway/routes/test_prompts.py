@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 from tests.gateway.fakes import Client
 from tests.gateway.routes.admin_api import BOSS, STRANGER, WORKER, ask
+from tests.records import a_record
 
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
+from quarterdeck.store.database import Database
+from quarterdeck.store.ledger import Ledger
 
 PATH = "/v1/prompts"
 GREET: dict[str, Any] = {
@@ -171,6 +174,42 @@ async def test_a_label_that_can_not_be_set_is_refused(
     await create(app)
     error = await ask(app, "POST", f"{PATH}/greet/labels/{label}", body, status=status)
     assert error["code"] == code
+
+
+async def test_versions_are_compared_by_what_their_requests_did(app: RequestLifecycle, database: Database) -> None:
+    await create(app)
+    await ask(app, "POST", f"{PATH}/greet/versions", {"text": "x"}, status=201)
+    split = {"split": [{"version": 1, "weight": 1}, {"version": 2, "weight": 1}]}
+    label = await ask(app, "POST", f"{PATH}/greet/labels/production", split)
+    records = [
+        a_record(
+            id=f"req_{version}_{n}",
+            prompt="greet",
+            prompt_version=str(version),
+            prompt_label="production",
+            started=label["updated"] + 2 + n,
+            ended=label["updated"] + 2 + n + version,
+            status="error" if version == 2 and n % 2 else "ok",
+        )
+        for version in (1, 2)
+        for n in range(80)
+    ]
+    await Ledger(database).insert(records)
+    found = await ask(app, "GET", f"{PATH}/greet/compare?label=production", key=WORKER)
+    assert (found["object"], found["verdict"]) == ("prompt.comparison", "worse")
+    assert (found["baseline"], found["candidate"]) == (
+        {"version": 1, "requests": 80, "errors": 0},
+        {"version": 2, "requests": 80, "errors": 40},
+    )
+    measures = {each["name"]: each for each in found["measures"]}
+    assert measures["error_rate"]["candidate"]["value"] == 0.5
+    assert (measures["latency_p50"]["verdict"], measures["cost"]["verdict"]) == ("worse", "unclear")
+    back = await ask(app, "GET", f"{PATH}/greet/compare?baseline=2&candidate=1")
+    assert back["verdict"] == "better"
+    early = await ask(app, "GET", f"{PATH}/greet/compare?baseline=2&candidate=1&end={label['updated']}")
+    assert (early["verdict"], early["candidate"]["requests"]) == ("unclear", 0)
+    assert (await ask(app, "GET", f"{PATH}/greet/compare?baseline=1", status=400))["param"] == "candidate"
+    assert (await ask(app, "GET", f"{PATH}/greet/compare?baseline=1&candidate=7", status=404))["param"] == "version"
 
 
 async def test_a_misspelt_filter_is_refused(app: RequestLifecycle) -> None:

@@ -16,6 +16,7 @@ from quarterdeck.gateway.dependencies import AdminDep, MemberDep, Parts, PartsDe
 from quarterdeck.gateway.http.responses import json_response
 from quarterdeck.inference.prompts.reference import DEFAULT_LABEL
 from quarterdeck.resources.prompts.changes import PromptChange
+from quarterdeck.resources.prompts.comparison import compare, comparison_object
 from quarterdeck.resources.prompts.files import changes, diff_text
 from quarterdeck.resources.prompts.objects import event_object, label_object, prompt_object, version_object
 from quarterdeck.resources.prompts.requests import (
@@ -27,6 +28,7 @@ from quarterdeck.resources.prompts.requests import (
     VersionCreate,
     check_label,
 )
+from quarterdeck.resources.prompts.sampling import sample_of
 from quarterdeck.resources.tenancy.objects import page
 from quarterdeck.settings.prompts import LABEL_PATTERN
 from quarterdeck.store.orgs import DEFAULT_ORG
@@ -231,6 +233,45 @@ async def list_prompt_events(
     found = await parts.prompts.events(row.id, org=row.org, limit=limit, after=after)
     data = page([event_object(each) for each in found.rows], limit)
     return json_response({**data, "has_more": found.has_more})
+
+
+@router.get("/{prompt}/compare")
+async def compare_prompt_versions(
+    prompt: str,
+    parts: PartsDep,
+    member: MemberDep,
+    baseline: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+    candidate: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+    label: Annotated[str | None, Query(pattern=LABEL_PATTERN)] = None,
+    start: Annotated[int | None, Query(ge=0, le=10**11)] = None,
+    end: Annotated[int | None, Query(ge=0, le=10**11)] = None,
+    org: Org = None,
+) -> Response:
+    """Compare what requests of two versions did: error rate, cost and latency with 95 % confidence intervals, a verdict
+    on `candidate` (better, worse, unclear), and about how many requests would tell where it is unclear. With `label`
+    only requests that it led to count; of a split, its first two versions since it was set are the default."""
+    row = await _readable(parts, prompt, member, org)
+    versions = [baseline, candidate]
+    if label is not None and None in versions:
+        known = {each.label: each for each in (await parts.prompts.labels([row.id])).get(row.id, ())}
+        targets = known[label].spec.targets if label in known else []
+        if len(targets) > 1:
+            versions = [given or each.version for given, each in zip(versions, targets, strict=False)]
+            start = int(known[label].updated) if start is None else start
+    samples = []
+    for name, version in zip(("baseline", "candidate"), versions, strict=True):
+        if version is None:
+            raise BadRequestError(
+                f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter"
+            )
+        await parts.prompts.version(row.id, version, org=row.org)
+        results = await parts.prompt_results.of_version(
+            org=row.org, prompt=row.name, version=version, label=label, since=start or 0, until=end
+        )
+        samples.append(sample_of(version, results))
+    found = await asyncio.to_thread(compare, samples[0], samples[1])
+    shown = {"object": "prompt.comparison", "prompt": row.id, "name": row.name, "label": label}
+    return json_response({**shown, "start": start, "end": end, **comparison_object(found)})
 
 
 @router.post("/{prompt}/render")
