@@ -121,3 +121,14 @@ def test_certificates_are_verified_unless_the_url_says_no() -> None:
     assert context is not None
     assert (context.verify_mode.name, context.check_hostname) == ("CERT_NONE", False)
     assert RedisAddress.parse("redis://h").ssl_context() is None
+
+
+def test_a_user_without_a_password_is_authenticated_as_that_user() -> None:
+    assert RedisAddress.parse("redis://me@h").auth_command() == ("AUTH", "me", "")
+    assert RedisAddress.parse("redis://h").auth_command() is None
+
+
+@pytest.mark.parametrize("words", ["ssl_ca_certs=/no/such.pem", "ssl_certfile=/no/such.pem"])
+def test_a_file_that_cannot_be_read_is_named(words: str) -> None:
+    with pytest.raises(OSError, match=r"/no/such\.pem"):
+        RedisAddress.parse(f"rediss://h?{words}").ssl_context()

@@ -95,3 +95,25 @@ async def test_while_it_is_away_each_refusal_says_why(caplog: pytest.LogCaptureF
             "Redis cannot be reached: WRONGPASS invalid username-password pair or user is disabled"
         ]
         await client.close()
+
+
+async def test_a_server_that_is_no_cluster_is_named_as_such(caplog: pytest.LogCaptureFixture) -> None:
+    def start(folder: object) -> TCPRedis:
+        return TCPRedis(folder, *MEMORY_ONLY)  # type: ignore[arg-type]
+
+    with running(start) as server:
+        client = Redis(f"redis+cluster://127.0.0.1:{server.port}", retry_seconds=60)
+        for _ in range(2):
+            with pytest.raises(RedisUnavailableError, match="cluster support disabled"):
+                await client.call("PING")
+        assert len([each for each in caplog.records if "cluster support disabled" in each.message]) == 1
+        await client.close()
+
+
+async def test_a_server_that_closes_without_a_word_may_need_tls() -> None:
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    async with server:
+        client = Redis(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(RedisUnavailableError, match="rediss://"):
+            await client.call("PING")
+        await client.close()

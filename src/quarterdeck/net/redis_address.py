@@ -56,12 +56,18 @@ class RedisTLS:
     keyfile: str | None = None
 
     def context(self) -> ssl.SSLContext:
-        """Read with each connection, so that renewed certificates are used. Raises OSError."""
-        context = ssl.create_default_context(cafile=self.ca_certs)
+        """Read with each connection, so that renewed certificates are used. Raises OSError that names the file."""
+        try:
+            context = ssl.create_default_context(cafile=self.ca_certs)
+        except OSError as error:
+            raise OSError(f"ssl_ca_certs {self.ca_certs}: {error}") from error
         context.check_hostname = self.check_hostname and self.cert_reqs == "required"
         context.verify_mode = _CERT_REQS[self.cert_reqs]
         if self.certfile is not None:
-            context.load_cert_chain(self.certfile, self.keyfile)
+            try:
+                context.load_cert_chain(self.certfile, self.keyfile)
+            except OSError as error:
+                raise OSError(f"ssl_certfile {self.certfile}, ssl_keyfile {self.keyfile}: {error}") from error
         return context
 
 
@@ -123,9 +129,9 @@ class RedisAddress:
         )
 
     def auth_command(self) -> tuple[str, ...] | None:
-        """AUTH with the credentials; None if there is no password."""
+        """AUTH with the credentials; None if there are none. A user without a password has an empty one."""
         if self.password is None:
-            return None
+            return ("AUTH", self.username, "") if self.username else None
         return ("AUTH", self.username, self.password) if self.username else ("AUTH", self.password)
 
     def ssl_context(self) -> ssl.SSLContext | None:

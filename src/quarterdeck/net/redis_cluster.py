@@ -77,6 +77,8 @@ class RedisCluster:
         self._connect_timeout = connect_timeout
         self._retry_seconds = retry_seconds
         self._state = ReportedState(on_state)
+        self._failure = "the Redis Cluster is away"
+        """Why the map could not be read."""
         self._nodes: dict[RedisServer, RedisNode] = {}
         self._owners: list[RedisNode | None] = [None] * SLOTS
         self._slots: dict[str, int] = {}
@@ -168,7 +170,7 @@ class RedisCluster:
         loop = asyncio.get_running_loop()
         if self._refreshing is None:
             if self._state.is_up is False and loop.time() < self._retry_at:
-                raise RedisUnavailableError("the Redis Cluster is away")
+                raise RedisUnavailableError(self._failure)
             self._retry_at = 0.0
             self.refresh_soon()
         if self._refreshing is not None:
@@ -185,9 +187,13 @@ class RedisCluster:
             async with asyncio.timeout(self._connect_timeout):
                 ranges = await cluster_slots(self._address, list(dict.fromkeys(known)))
         except (RedisUnavailableError, TimeoutError) as error:
+            reason = str(error) or "no reply in time"
             if not self._has_map:
+                if self._state.is_up is not False:  # logged once, not with each retry
+                    log.warning("Redis cannot be reached: %s", reason)
+                self._failure = f"Redis is away: {reason}"
                 self._state.set(up=False)
-            raise RedisUnavailableError(f"Redis cannot be reached: {str(error) or 'no reply in time'}") from error
+            raise RedisUnavailableError(f"Redis cannot be reached: {reason}") from error
         self._apply(ranges)
 
     def _apply(self, ranges: Sequence[SlotRange]) -> None:

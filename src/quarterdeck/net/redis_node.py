@@ -13,6 +13,7 @@ from quarterdeck.net.redis_connection import (
     RedisConnection,
     RedisError,
     RedisRefusesError,
+    RedisSilentError,
     RedisUnavailableError,
     Word,
     error_code,
@@ -163,7 +164,7 @@ class RedisNode:
         except (OSError, UnicodeError, TimeoutError, RedisError, RedisUnavailableError) as error:
             connection.abort()
             code = error.code if isinstance(error, RedisUnavailableError) else error_code(error)
-            reason = str(error) or "no reply in time"
+            reason = self._reason_of(error)
             if not self._failures or code != self._failure.code:  # logged once, not with each retry
                 log.warning("Redis cannot be reached: %s", reason)
             self._failure = RedisUnavailableError(f"Redis is away: {reason}", code)
@@ -177,6 +178,14 @@ class RedisNode:
         self._opened_at = asyncio.get_running_loop().time()
         self._state.set(up=True)
         return connection
+
+    def _reason_of(self, error: Exception) -> str:
+        """In words, with what is mostly wrong where the server says nothing."""
+        if isinstance(error, TimeoutError) and self._address.tls is not None:
+            return "no reply in time (a server without TLS is redis://)"
+        if isinstance(error, RedisSilentError) and self._address.tls is None:
+            return "the server closed the connection before it replied (one with TLS is rediss://)"
+        return str(error) or "no reply in time"
 
     async def _open(self, connection: RedisConnection) -> None:
         address, server = self._address, await self._locate()

@@ -12,10 +12,13 @@ log = logging.getLogger(__name__)
 
 
 class Condition:
-    """One part, ok at first. `on_change` is called with each new state, for a gauge."""
+    """One part, ok at first. `on_change` is called with each new state, for a gauge. `then`: what follows a failure."""
 
-    def __init__(self, part: str, on_change: Callable[[bool], None] = lambda is_ok: None) -> None:
+    def __init__(
+        self, part: str, on_change: Callable[[bool], None] = lambda is_ok: None, *, then: str = "retrying"
+    ) -> None:
         self._part = part
+        self._then = then
         self._on_change = on_change
         self._is_ok = True
         self.reason = ""
@@ -37,7 +40,7 @@ class Condition:
         if self._is_ok:
             self._is_ok = False
             self._on_change(False)
-            log.warning("%s: %s; retrying", self._part, reason, exc_info=trace)
+            log.warning("%s: %s; %s", self._part, reason, self._then, exc_info=trace)
 
 
 class Backoff:

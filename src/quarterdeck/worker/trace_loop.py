@@ -44,7 +44,7 @@ class TraceLoop(StreamLoop):
         self._telemetry = telemetry
         self._metrics = metrics
         self._pool = ThreadPoolExecutor(1, "otlp")
-        self.acceptance = Condition("trace sink accepts spans")
+        self.acceptance = Condition("spans", then="they are dropped")
         """Whether the sink took every span of the last batch."""
 
     async def run(self, stop: asyncio.Event) -> None:
