@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.accounting.spending import a_scope, trust
 from tests.inference.bench import CONFIG, Bench
 from tests.inference.engines import Held
 from tests.inference.making import CHAT, DONE, SAID, a_head, a_principal, answer, as_json, usage
@@ -293,3 +294,30 @@ async def test_the_same_in_other_words_is_answered_from_the_cache(
         assert dict(again.headers)[b"x-cache-key"] == dict(first.headers)[b"x-cache-key"]
         assert len(other.requests) == 1
     assert [(record.cache, record.saved) for record in await bench.records()][1] == ("hit", COST)
+
+
+@pytest.mark.parametrize("reason", ["length", "stop"])
+async def test_an_answer_that_a_budget_has_cut_is_not_kept_for_others(bench: Bench, reason: str) -> None:
+    """The poor key's answer is shortened to what it has money for."""
+    poor = a_principal(key="poor", scopes=(a_scope("key:poor", 2000),))
+    rich = a_principal(key="rich", scopes=(a_scope("key:rich", 10**9),))
+    await trust(bench.redis, *poor.scopes, *rich.scopes)
+    said = answer().replace(b'"finish_reason":"stop"', f'"finish_reason":"{reason}"'.encode())
+    async with Upstream(answering(response(said), response(answer("All of it")))) as engine:
+        bench.add(engine)[0].context = 40_000
+        assert cache_of(await ask(bench, principal=poor)) == "miss"
+        assert engine.requests[0].json["max_completion_tokens"] < 1000
+        second = await ask(bench, principal=rich)
+        assert (cache_of(second), len(engine.requests)) == (("miss", 2) if reason == "length" else ("hit", 1))
+
+
+async def test_a_completion_of_the_usual_length_is_kept_under_a_budget(bench: Bench) -> None:
+    principal = a_principal(scopes=(a_scope("key:key_1", 10**9),))
+    await trust(bench.redis, *principal.scopes)
+    said = as_json({"choices": [{"index": 0, "text": "a", "finish_reason": "length"}], "usage": {"prompt_tokens": 1}})
+    asked = {"model": "m", "prompt": "Say it.", "temperature": 0}
+    async with Upstream(answering(response(said))) as engine:
+        bench.add(engine)
+        for _ in range(2):
+            await ask(bench, asked, head=a_head(Operation.COMPLETIONS, principal=principal))
+        assert len(engine.requests) == 1

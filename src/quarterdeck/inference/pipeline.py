@@ -191,6 +191,8 @@ class Pipeline:
                 is_limited = True
             else:
                 caps_others = not is_limited
+            if lookup is not None:
+                lookup.is_capped = reserved.is_open and (caps_others or reserved.limit is not None)
         meter = Meter(
             head,
             served,

@@ -46,6 +46,9 @@ class Lookup(msgspec.Struct, eq=False):
     headers: Headers = (_BYPASS,)
     """The cache headers if an engine answers. `x-cache-key` is what `DELETE /admin/cache` takes."""
     choices: int = 0
+    is_capped: bool = False
+    """The endpoint was sent a limit that the budget sets. The key knows nothing of it, so an answer that it has ended is
+    not stored for requests with more money."""
     semantic_query: SemanticQuery | None = None
     flight: Flight | None = None
     """The flight that this request leads."""
@@ -149,7 +152,8 @@ class Lookup(msgspec.Struct, eq=False):
         self.flight = None
         body = self.body if self.collector is None else self.collector.body()
         entry = None
-        if body is not None and len(body) <= query.policy.max_bytes and record.model == self.model:
+        is_cut = self.is_capped and (self.choices != 1 or record.finish_reason == "length")
+        if body is not None and len(body) <= query.policy.max_bytes and record.model == self.model and not is_cut:
             entry = entries.make_entry(record, body, self.content_type, choices=self.choices)
         flight.end(entry)
         if entry is not None:
