@@ -179,7 +179,8 @@ async def test_an_endpoint_elsewhere_is_asked_by_its_own_name_for_the_model(benc
 async def test_a_model_that_makes_embeddings_does_not_chat(bench: Bench, operation: Operation) -> None:
     async with Upstream(answering()) as engine:
         bench.add(engine, task="embed")
-        error = await refused(BadRequestError, bench, {**CHAT, **COMPLETION}, operation=operation)
+        asked = CHAT if operation is Operation.CHAT else COMPLETION
+        error = await refused(BadRequestError, bench, asked, operation=operation)
         assert (error.param, error.code) == ("model", "unsupported_model")
         assert engine.requests == []
         assert (await bench.record()).http_status == 400
