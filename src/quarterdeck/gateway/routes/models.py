@@ -15,13 +15,13 @@ from quarterdeck.inference.routing.directory import Directory, ServedModel
 router = APIRouter(prefix="/v1/models")
 
 
-@router.api_route("", methods=["GET", "HEAD"])
+@router.get("")
 async def list_models(parts: PartsDep, principal: PrincipalDep) -> Response:
     """List the models that the key may use."""
     return json_response({"object": "list", "data": list(_allowed(parts, principal).values())})
 
 
-@router.api_route("/{name:path}", methods=["GET", "HEAD"])
+@router.get("/{name:path}")
 async def retrieve_model(name: str, parts: PartsDep, principal: PrincipalDep) -> Response:
     """Retrieve a model. Its id may contain slashes, as Hugging Face's do."""
     model = _allowed(parts, principal).get(name)
