@@ -47,7 +47,7 @@ class Lookup(msgspec.Struct, eq=False):
     """The cache headers if an engine answers. `x-cache-key` is what `DELETE /admin/cache` takes."""
     choices: int = 0
     is_capped: bool = False
-    """The endpoint was sent a limit that the budget sets. The cache key does not have it, so an answer that it has ended
+    """The endpoint was sent a limit that the budget sets. The cache key does not have it, so an answer that it ended
     is not stored for requests with more money."""
     semantic_query: SemanticQuery | None = None
     flight: Flight | None = None
