@@ -442,7 +442,7 @@ async def test_what_was_captured_goes_where_its_record_goes_and_is_dropped_first
     await subject.drain()
     await away.close()
     again = Settlement(redis, spool)
-    await again._spool.replay(lambda note: None)
+    await again.spool.replay(lambda note: None)
     keys = [redis_keys.content_key("default", record.id) for record in (without, with_room)]
     assert await redis.call("MGET", *keys) == [None, b"second content"]
     assert await redis.call("XLEN", redis_keys.stream_key("default")) == 2

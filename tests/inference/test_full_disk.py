@@ -136,7 +136,7 @@ async def test_requests_are_refused_while_their_records_could_be_saved_nowhere(
     """300 chats: each that was answered has a record."""
     redis = Redis(own_redis_server.url(), retry_seconds=0.02)
     bench = Bench(redis, small_disk, client)
-    await bench.settlement._spool.reserve()
+    await bench.settlement.spool.reserve()
     own_redis_server.stop()
     answered, refused = 0, 0
     async with Upstream(answering(*[response(answer())] * 300)) as engine:

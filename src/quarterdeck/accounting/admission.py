@@ -20,7 +20,7 @@ import msgspec
 from quarterdeck.accounting.redis_keys import cold_key, money_key, reservations_key
 from quarterdeck.accounting.scopes import ScopeSet
 from quarterdeck.accounting.scripts import EXTEND, RESERVE
-from quarterdeck.net.redis import Redis, pack_arguments
+from quarterdeck.net.redis import LENGTHS, Redis, pack_arguments
 
 LEASE_SECONDS = 60.0
 """How long a reservation outlives its gateway's last renewal. Gateways renew each third of it."""
@@ -104,18 +104,20 @@ def reserve_command(wanted: Sequence[Reservation]) -> bytes:
     for each (`read_admission`)."""
     first = wanted[0]
     scope_set = first.scope_set
-    cache_keys: list[bytes] = []
+    looking = 0
+    keys: list[bytes] = []
     requests: list[bytes] = []
-    for each in wanted:  # packed by hand: word by word takes twice as long
+    for each in wanted:  # by hand: hiredis takes four times as long for a word
         cache_key, id, note = each.cache_key, each.id.encode(), each.note
         if cache_key is not None:
+            looking += 1
             key = cache_key.encode()
-            cache_keys.append(b"$%d\r\n%b\r\n" % (len(key), key))
+            keys += (LENGTHS[len(key)], key, b"\r\n")
         numbers = _NUMBERS(each.tokens, each.money, cache_key is not None)
-        requests.append(b"$%d\r\n%b\r\n$%d\r\n%b\r\n$24\r\n%b\r\n" % (len(id), id, len(note), note, numbers))
-    prefix = RESERVE.command_prefix(keys=scope_set.reserve_keys_count + len(cache_keys), args=3 + 3 * len(wanted))
+        requests += (LENGTHS[len(id)], id, b"\r\n", LENGTHS[len(note)], note, b"\r\n$24\r\n", numbers, b"\r\n")
+    prefix = RESERVE.command_prefix(keys=scope_set.reserve_keys_count + looking, args=3 + 3 * len(wanted))
     shared = pack_arguments(scope_set.reserve_plan, int(first.lease_seconds * 1000), first.most_waiting)
-    return b"".join((prefix, scope_set.reserve_keys, *cache_keys, shared, *requests))
+    return b"".join((prefix, scope_set.reserve_keys, *keys, shared, *requests))
 
 
 def read_admission(answer: Any, scope_set: ScopeSet) -> Admission:

@@ -16,7 +16,7 @@ from quarterdeck.accounting.redis_keys import content_key, settled_key
 from quarterdeck.accounting.scopes import ScopeSet, settle_arguments
 from quarterdeck.accounting.scripts import SETTLE
 from quarterdeck.money import microdollars
-from quarterdeck.net.redis import Redis, pack_arguments
+from quarterdeck.net.redis import LENGTHS, Redis, pack_arguments
 from quarterdeck.record import RequestRecord, encode
 
 SETTLED_SECONDS = 600
@@ -85,9 +85,10 @@ def arguments_of(record: RequestRecord) -> Arguments:
 
 
 def _packed(id: str, record: bytes, numbers: bytes) -> Arguments:
-    """By hand: word by word takes twice as long."""
+    """By hand: hiredis takes four times as long for a word."""
     name = id.encode()
-    return id, b"$%d\r\n%b\r\n$%d\r\n%b\r\n$40\r\n%b\r\n" % (len(name), name, len(record), record, numbers)
+    words = (LENGTHS[len(name)], name, b"\r\n", LENGTHS[len(record)], record, b"\r\n$40\r\n", numbers, b"\r\n")
+    return id, b"".join(words)
 
 
 def settle_command(
@@ -118,7 +119,7 @@ def _command(
     contents: Mapping[int, bytes] | None = None,
     max_waiting: int = MAX_WAITING_CONTENTS,
 ) -> bytes:
-    of_requests = [settled_key(org, id).encode() for id, _ in requests]
+    of_requests = [(LENGTHS[len(key)], key, b"\r\n") for id, _ in requests if (key := settled_key(org, id).encode())]
     of_contents: list[str] = []
     last: list[Any] = []
     if contents is not None:
@@ -127,7 +128,7 @@ def _command(
     prefix = SETTLE.command_prefix(
         keys=len(keys) + len(requests) + len(of_contents), args=1 + 3 * len(requests) + len(last)
     )
-    pieces = [prefix, pack_arguments(*keys), *[b"$%d\r\n%b\r\n" % (len(key), key) for key in of_requests]]
+    pieces = [prefix, pack_arguments(*keys), *chain.from_iterable(of_requests)]
     pieces += (pack_arguments(*of_contents, plan if contents is None else plan + "c"), *[each for _, each in requests])
     if last:
         pieces.append(pack_arguments(*last))

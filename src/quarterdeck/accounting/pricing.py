@@ -56,8 +56,11 @@ def estimated_cost(prompt_tokens: int, output_tokens: int, rates: Rates, *, engi
     """What a budget holds for a request, in 10⁻⁶ $, rounded up: the whole prompt at the higher of its two prices, the
     longest answer, and its share of the longest time at the engine. 0: it is free.
     """
-    units = max(rates.input, rates.cached) * prompt_tokens + rates.output * output_tokens
-    money = min(microdollars_of_units(units, rates.exponent), MAX_MICRODOLLARS)
+    prompt_rate = rates.input if rates.input > rates.cached else rates.cached
+    units = prompt_rate * prompt_tokens + rates.output * output_tokens
+    money = microdollars_of_units(units, rates.exponent)
+    if money > MAX_MICRODOLLARS:
+        money = MAX_MICRODOLLARS
     if rates.gpu_hour:
         seconds = cost(NO_TOKENS, rates, engine_seconds=engine_seconds)
         return max(min(money + microdollars(seconds), MAX_MICRODOLLARS), 1)

@@ -93,7 +93,8 @@ class Settlement:
         self._leases = Leases(redis, seconds=lease_seconds, notes_at_once=notes_at_once)
         self.begin = self._leases.begin  # itself, as it is called for each request
         """Called when a request is in flight: its reservation is renewed until its record is settled."""
-        self._spool = RecordSpool(redis, spool, on_spooled)
+        self.spool = RecordSpool(redis, spool, on_spooled)
+        """Records until Redis is back."""
         self._tasks = BackgroundTasks()
         self._in_tasks = 0
         """Records that a task commits. One whose task failed stays counted."""
@@ -105,22 +106,22 @@ class Settlement:
     def unsaved(self) -> int:
         """The number of records that are neither in Redis nor on disk."""
         in_batches = sum(len(batch.records) for batch in (*self._batches, *self._sent))
-        return in_batches + self._in_tasks + self._spool.in_memory
+        return in_batches + self._in_tasks + self.spool.in_memory
 
     @property
     def can_record(self) -> bool:
         """Whether the record of another request would be safe: Redis or the disk has room for it."""
-        return not self._spool.is_full
+        return not self.spool.is_full
 
     @property
     def spool_failures(self) -> int:
         """How often the disk has refused records."""
-        return self._spool.failures
+        return self.spool.failures
 
     @property
     def in_memory(self) -> int:
         """Records that neither Redis nor the disk has taken."""
-        return self._spool.in_memory
+        return self.spool.in_memory
 
     def set_lease(self, seconds: float) -> None:
         """Change the lease of reservations made or renewed from now on; they are renewed every third of it."""
@@ -161,7 +162,7 @@ class Settlement:
     async def run(self) -> None:
         """Renew reservations and replay the spool, until cancelled."""
         renewed = 0.0
-        await self._spool.reserve()
+        await self.spool.reserve()
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(self._replay_seconds, self._renew_seconds))
@@ -169,13 +170,13 @@ class Settlement:
             if loop.time() - renewed > self._renew_seconds and await self._leases.renew():
                 renewed = loop.time()
             try:
-                await self._spool.replay(lambda note: self._spawn(self._settle(note)))
+                await self.spool.replay(lambda note: self._spawn(self._settle(note)))
             except OSError as error:
                 log.error("could not read the spool: %s", error)
 
     async def close(self) -> None:
         """Give the spool's reserved space back, after `drain`."""
-        await self._spool.close()
+        await self.spool.close()
 
     async def drain(self) -> None:
         """Wait until every record passed to `settle` so far is in Redis or on disk.
@@ -189,7 +190,7 @@ class Settlement:
                 await self._all_answered.wait()
                 continue
             await self._tasks.drain()
-        await self._spool.write()  # what is still in memory: the disk may have room by now
+        await self.spool.write()  # what is still in memory: the disk may have room by now
 
     def _send(self, batch: _SettlementBatch) -> None:
         command = settle_command(
@@ -225,6 +226,6 @@ class Settlement:
             log.error("Redis refused a record; it waits in the spool: %s", error)
         self._in_tasks -= 1  # the spool counts it from here on
         try:
-            await self._spool.add(note)
+            await self.spool.add(note)
         finally:
             self._leases.end(note.record.org, note.record.id)

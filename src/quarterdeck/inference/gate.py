@@ -102,7 +102,7 @@ class Gate:
         `count_prompt` has the model's tokenizer count the prompt of `body`, which the engine is sent. It is called
         where the budget has no room for the upper bound, but may have for the exact count.
         """
-        if not self._settlement.can_record:
+        if self._settlement.spool.is_full:
             self.refused["records", "org"] += 1
             raise records_unavailable()
         principal, may_count, until = head.principal, True, 0.0
@@ -253,7 +253,7 @@ class Gate:
             head.request_id,
             scope_set,
             template.note(head.request_id, head.started, stream=request.is_streaming),
-            min(reserved.total, scope_set.most_tokens),
+            reserved.total if reserved.total < scope_set.most_tokens else scope_set.most_tokens,
             money,
             self._settlement.lease_seconds,
             cache_key,

@@ -55,12 +55,9 @@ class InferenceRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The client asked for a stream."""
     has_parts: bool
     """A message's content is a list: it may have pictures, audio and files."""
+    shows_usage: bool
+    """The client asked for the usage of a stream."""
     prompt: PromptUse | None = None
-
-    @property
-    def shows_usage(self) -> bool:
-        """The client asked for the usage of a stream."""
-        return includes_usage(self.parsed)
 
     def with_members(self, changed: Mapping[str, object]) -> "InferenceRequest":
         """A request with some members set; the others stay byte for byte. Raises BadRequestError for a wrong type."""
@@ -112,4 +109,5 @@ def _request(operation: Operation, body: bytes, members: dict[str, msgspec.Raw] 
             if type(message.content) is list:
                 has_parts = True
                 break
-    return InferenceRequest(operation, body, parsed, members, is_streaming, has_parts)
+    shows_usage = is_streaming and includes_usage(parsed)
+    return InferenceRequest(operation, body, parsed, members, is_streaming, has_parts, shows_usage)

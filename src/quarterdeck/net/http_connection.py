@@ -214,7 +214,8 @@ class HttpConnection(asyncio.Protocol):
         loop = self._loop
         self.idle_timeout = timeouts.idle
         self._limit = limit
-        self.deadline = min(loop.time() + timeouts.first_byte, limit)
+        deadline = loop.time() + timeouts.first_byte
+        self.deadline = deadline if deadline < limit else limit
         self.has_received = False
         self._expected.append(None)
         transport.write(request)

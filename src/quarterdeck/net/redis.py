@@ -19,6 +19,7 @@ from typing import Any
 from quarterdeck.net.redis_address import RedisAddress, RedisServer
 from quarterdeck.net.redis_cluster import RedisCluster, tag_of, tag_of_command
 from quarterdeck.net.redis_connection import (
+    LENGTHS,
     Receiver,
     RedisError,
     RedisRefusesError,
@@ -33,6 +34,7 @@ from quarterdeck.net.redis_node import RedisNode
 from quarterdeck.net.redis_topology import Servers, locator_of
 
 __all__ = [
+    "LENGTHS",
     "Receiver",
     "Redis",
     "RedisError",

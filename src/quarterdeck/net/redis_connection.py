@@ -79,6 +79,15 @@ def pack(*words: Word) -> bytes:
     return command
 
 
+class _Lengths(dict[int, bytes]):
+    def __missing__(self, size: int) -> bytes:
+        return b"$%d\r\n" % size
+
+
+LENGTHS = _Lengths({size: b"$%d\r\n" % size for size in range(2048)})
+"""What stands before a word of so many bytes, for words that are packed by hand; a line break follows the word."""
+
+
 def pack_arguments(*words: Word) -> bytes:
     """Arguments in the wire format, without the command's array header: for commands with a precomputed part."""
     command = pack(*words)

@@ -195,11 +195,11 @@ class FrontProtocol(BoundedProtocol):
             return
         self._idle_since = self.loop.time()
         if self._idle_timer is None:  # one timer per connection, not per request
-            self._idle_timer = self.loop.call_later(self._lifecycle.keep_alive_seconds, self._close_if_idle)
+            self._idle_timer = self.loop.call_later(self._lifecycle.keep_alive.current, self._close_if_idle)
 
     def on_response_complete(self) -> None:
         self._idle_since = self.loop.time()
-        self.timeout_keep_alive = self._lifecycle.keep_alive_seconds  # type: ignore[assignment]  # only call_later's
+        self.timeout_keep_alive = self._lifecycle.keep_alive.current  # type: ignore[assignment]  # only call_later's
         super().on_response_complete()
 
     def _take(self) -> FrontExchange | None:
@@ -219,7 +219,7 @@ class FrontProtocol(BoundedProtocol):
         head = self._lifecycle.ordinary(route, self.headers)
         if head is None:
             return None
-        keep_alive = parser.should_keep_alive() and self._lifecycle.keep_alive_seconds > 0
+        keep_alive = parser.should_keep_alive() and self._lifecycle.keep_alive.current > 0
         return FrontExchange(self, route, head, keep_alive=keep_alive)
 
     def _start(self, exchange: FrontExchange) -> None:
@@ -261,7 +261,7 @@ class FrontProtocol(BoundedProtocol):
         self._lifecycle.log_refusal(error)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        cycle.keep_alive = cycle.keep_alive and self._lifecycle.keep_alive_seconds > 0
+        cycle.keep_alive = cycle.keep_alive and self._lifecycle.keep_alive.current > 0
         super()._start_asgi_task(cycle, app)
 
     def _is_answering(self) -> bool:
@@ -280,7 +280,7 @@ class FrontProtocol(BoundedProtocol):
         self._idle_timer = None
         if self.transport.is_closing():
             return
-        left = self._idle_since + self._lifecycle.keep_alive_seconds - self.loop.time()
+        left = self._idle_since + self._lifecycle.keep_alive.current - self.loop.time()
         is_busy = self._arriving is not None or (self.cycle is not None and not self.cycle.response_complete)
         if left <= 0 and not is_busy:
             self.transport.close()

@@ -55,6 +55,7 @@ class RequestLifecycle:
         self._forward = config.select(_forwarded)
         self._bounds = config.select(lambda gateway: {each: each.body.bounds(gateway) for each in registry.routes})
         self._cors = config.select(lambda gateway: cors_of(gateway.cors))
+        self.keep_alive = config.select(lambda gateway: gateway.keep_alive_seconds)
         self._authenticator = authenticator
         self._access = access
         self._callers = callers
@@ -105,11 +106,6 @@ class RequestLifecycle:
         record = self._access.open("-", "-")
         record.status, record.error = error.status, error.code
         self._access.close(record)
-
-    @property
-    def keep_alive_seconds(self) -> float:
-        """The setting in force."""
-        return self._config.current.keep_alive_seconds
 
     @property
     def write_seconds(self) -> float:
