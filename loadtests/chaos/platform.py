@@ -46,7 +46,7 @@ PAGE = 1000
 
 
 class CostSink(OTLPSink):
-    """Keeps only the cost of each span: an hour of spans takes hundreds of MiB."""
+    """Keeps only the cost of each trace: an hour of spans takes hundreds of MiB."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,9 @@ class CostSink(OTLPSink):
         with self._counting:
             taken, self.spans = self.spans, []
             for span in taken:
-                self.costs[span.trace_id] = span.observation.total_cost
+                is_call = span.observation.type in ("GENERATION", "EMBEDDING")
+                if is_call or span.trace_id not in self.costs:
+                    self.costs[span.trace_id] = span.observation.total_cost
         return answered
 
 

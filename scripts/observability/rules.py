@@ -310,12 +310,12 @@ ALERTS = (
     Alert(
         name="QuarterdeckTracesDropped",
         severity="warning",
-        expr="sum by (reason) (rate(quarterdeck_traces_dropped_total[5m])) > 0",
+        expr="sum by (sink, reason) (rate(quarterdeck_traces_dropped_total[5m])) > 0",
         wait="5m",
-        summary="Spans are dropped: {{ $labels.reason }}",
-        meaning="overflow: the trace backend takes fewer spans than there are; refused: it answered an error.",
+        summary="Traces to {{ $labels.sink }} are dropped: {{ $labels.reason }}",
+        meaning="overflow: the trace backend takes fewer traces than there are; refused: it answered an error.",
         impact="Traces are missing. The ledger is complete.",
-        checks=("The worker's log names the backend's answer.", "Records, *Spans* and *Sink*."),
+        checks=("The worker's log and `/readyz` name the backend's answer.", "Records, *Traces* and *Sinks*."),
         remedies=("Credentials and address of the backend; its size; sampling.",),
     ),
     Alert(

@@ -1,8 +1,8 @@
 """One record per request: ledger row, span, usage and metrics are projections of it.
 
 `inference/metering` fills it on the hot path (ids and times, nothing expensive), the settle script appends it to the
-stream `ledger:{org}`, and the worker turns it into a row (`store/ledger`) and a span (`telemetry/spans`). It is at the
-bottom of the map so that every layer can read it and no projection needs another one.
+stream `ledger:{org}`, and the worker turns it into a row (`store/ledger`) and a trace (`telemetry/traces`). It is at
+the bottom of the map so that every layer can read it and no projection needs another one.
 """
 
 from decimal import Decimal
@@ -36,13 +36,31 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     """The HTTP status of its response. 0: there was none."""
     error: str | None = None
     """Our error code. None: it succeeded."""
+    model: str = ""
+    """The model it asked for. Empty: the only attempt of its request, which asked for the record's model."""
+
+
+class CallerTrace(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the caller stated for the request's trace: W3C's trace context, and `langfuse_*` members of its metadata."""
+
+    id: str = ""
+    """The trace that the request belongs to, 32 hex digits. Empty: a trace of its own."""
+    parent: str = ""
+    """The caller's span, 16 hex digits. Empty: not stated."""
+    is_sampled: bool = True
+    """The caller's flag: whether it may have recorded its part of the trace."""
+    state: str = ""
+    """W3C's tracestate, passed on as it is."""
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, str] = {}
 
 
 class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     """All that is known of a request at its end. Times are Unix seconds, money is exact dollars."""
 
     id: str
-    """`req_` + 32 hex digits; the digits are the trace id."""
+    """`req_` + 32 hex digits; the digits are the trace id, unless the caller has one (`trace`)."""
     org: str
     team: str
     key: str
@@ -109,11 +127,24 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     attempts: tuple[Attempt, ...] = ()
     content: Level = "off"
     """What was captured of its input and output, which travel beside the record (`content.py`)."""
+    admitted: float | None = None
+    """When its limits and budgets had been reserved. None: not known. This and what follows is for its trace only and
+    not in the ledger."""
+    recalled: float | None = None
+    """When the cache had answered that it has no answer, where that took more than admission itself."""
+    queued: float | None = None
+    """When it began to wait for a place at an endpoint. None: it did not wait."""
+    trace: CallerTrace | None = None
+    """None: the caller stated nothing for it."""
 
     @property
     def trace_id(self) -> str:
-        """W3C trace id: 32 hex digits."""
-        return self.id.removeprefix("req_")
+        """W3C trace id: 32 hex digits. The caller's, if it has one."""
+        return (self.trace.id if self.trace is not None else "") or self.id.removeprefix("req_")
+
+
+TRACE_ONLY = ("admitted", "recalled", "queued", "trace")
+"""Fields of a record that only its spans show."""
 
 
 def encode(record: RequestRecord) -> bytes:

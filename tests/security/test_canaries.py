@@ -156,7 +156,7 @@ def _drive(platform: Platform) -> tuple[list[tuple[str, str]], str]:
     ask("a bad key request", "/admin/keys", sent={"name": "x", "api_key": FIELDS["api_key"]}, key=ADMIN)
     _crash(platform, body)
     wait_until(lambda: any(row.status == "lost" for row in platform.rows()), seconds=20)
-    wait_until(lambda: len(platform.sink.spans) >= len(platform.rows()), seconds=20)
+    wait_until(lambda: len(platform.sink.observations) >= len(platform.rows()), seconds=20)
     for process in (platform.gateway, platform.worker):
         answers.append(("metrics", str(process.get("/metrics")[1])))
     return answers, made

@@ -1,6 +1,6 @@
 """How a Langfuse 4 server interprets a span, re-implemented from its rules: the oracle for exported spans.
 
-For each field, keys are in the server's order; the first one present wins. It must not import `telemetry/spans`, which
+For each field, keys are in the server's order; the first one present wins. It must not import `telemetry/traces`, which
 it checks.
 """
 

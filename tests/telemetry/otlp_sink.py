@@ -5,9 +5,9 @@ opentelemetry-proto and keeps the oracle's interpretation of each span.
 """
 
 import base64
-import gzip
 import threading
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
 from tests.quiet_server import QuietHTTPServer
 from tests.telemetry.langfuse_oracle import Observation, observation_of
@@ -33,11 +34,16 @@ class ReceivedSpan:
     kind: int
     trace_id: str
     span_id: str
+    parent_id: str | None
     attributes: dict[str, Any]
     resource: dict[str, Any]
     events: list[str]
     status: int
     observation: Observation
+    start_ns: int = 0
+    end_ns: int = 0
+    flags: int = 0
+    trace_state: str = ""
 
 
 @dataclass
@@ -88,9 +94,19 @@ class OTLPSink:
 
     @property
     def observations(self) -> dict[str, Observation]:
-        """Observations by trace id; a repeated span is one row."""
+        """The model's call of each trace, or the request where it called none, by trace id. Others cost nothing."""
+        found: dict[str, Observation] = {}
         with self._changed:
-            return {span.trace_id: span.observation for span in self.spans}
+            for span in self.spans:
+                if span.trace_id not in found or span.observation.type in ("GENERATION", "EMBEDDING"):
+                    found[span.trace_id] = span.observation
+        return found
+
+    @property
+    def rows(self) -> dict[str, Observation]:
+        """Every observation, by its id; a repeated span is one row."""
+        with self._changed:
+            return {span.span_id: span.observation for span in self.spans}
 
     def start(self) -> Self:
         self._server = _Server(self, self._port)
@@ -153,7 +169,7 @@ class OTLPSink:
         if headers.get("content-type") != "application/x-protobuf":
             raise _Refusal(400, f"content type {headers.get('content-type')}")
         if headers.get("content-encoding", "identity") == "gzip":
-            body = gzip.decompress(body)
+            body = _only_member(body)
         request = ExportTraceServiceRequest.FromString(body)
         spans = [
             _received(span, _values(group.resource.attributes))
@@ -164,6 +180,15 @@ class OTLPSink:
         if not spans:
             raise _Refusal(400, "an export without spans")
         return spans
+
+
+def _only_member(body: bytes) -> bytes:
+    """Some backends read the first gzip member and ignore others."""
+    reader = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    plain = reader.decompress(body)
+    if not reader.eof or reader.unused_data:
+        raise _Refusal(400, "not one complete gzip member")
+    return plain
 
 
 class _Refusal(Exception):
@@ -213,6 +238,11 @@ def _handler(sink: OTLPSink) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def spans_of(encoded: bytes) -> list[ReceivedSpan]:
+    """Encoded items of `ScopeSpans.spans`, as a sink receives them."""
+    return [_received(span, {}) for span in ScopeSpans.FromString(encoded).spans]
+
+
 def _received(span: ProtoSpan, resource: dict[str, Any]) -> ReceivedSpan:
     # One malformed id refuses the whole export.
     if len(span.trace_id) != 16 or not any(span.trace_id) or len(span.span_id) != 8 or not any(span.span_id):
@@ -236,11 +266,16 @@ def _received(span: ProtoSpan, resource: dict[str, Any]) -> ReceivedSpan:
         span.kind,
         span.trace_id.hex(),
         span.span_id.hex(),
+        span.parent_span_id.hex() or None,
         attributes,
         resource,
         events,
         span.status.code,
         observation,
+        span.start_time_unix_nano,
+        span.end_time_unix_nano,
+        span.flags,
+        span.trace_state,
     )
 
 

@@ -2,24 +2,26 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tests.telemetry.otlp_sink import OTLPSink
 
 from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.net.redis import Redis, RedisUnavailableError
 from quarterdeck.record import RequestRecord, encode
-from quarterdeck.settings.config import TelemetryConfig
 from quarterdeck.settings.live import Live
+from quarterdeck.settings.telemetry import TelemetryConfig
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger, LedgerFilter
-from quarterdeck.telemetry.otlp import OTLPExporter
+from quarterdeck.telemetry.traces.exporter import OTLPExporter
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.ledger_loop import LedgerLoop
-from quarterdeck.worker.streams import Consumer, backlog
-from quarterdeck.worker.trace_loop import TraceLoop
+from quarterdeck.worker.sink_loop import SinkLoop
+from quarterdeck.worker.streams import Consumer, backlog, traces_key, waiting_traces
+from quarterdeck.worker.trace_making import TraceMaker
 
 ORG = "default"
 
@@ -27,7 +29,7 @@ ORG = "default"
 ALL = LedgerFilter(org=ORG)
 
 
-TRACES = 1000
+SINK = "otlp"
 
 
 BLOCK_MS = 50
@@ -55,7 +57,10 @@ class Bench:
     def ledger(self) -> Ledger:
         return Ledger(self.database)
 
-    def ledger_loop(self, name: str = "worker_a", *, traces: int = 0, idle_ms: int = 0) -> LedgerLoop:
+    def ledger_loop(
+        self, name: str = "worker_a", *, sinks: Sequence[str] = (), idle_ms: int = 0, **telemetry: Any
+    ) -> LedgerLoop:
+        config = Live(TelemetryConfig(**({"environment": "test"} | telemetry)))
         return LedgerLoop(
             Consumer(self.redis, "ledger", name, idle_ms=idle_ms),
             self.blocking,
@@ -63,23 +68,25 @@ class Bench:
             Condition("the ledger"),
             ledger=self.ledger,
             metrics=self.metrics,
-            max_waiting_traces=traces,
+            traces=TraceMaker(sinks, config, self.metrics),
             block_ms=BLOCK_MS,
+            linger_seconds=0.0,
         )
 
-    def trace_loop(self, sink: OTLPSink) -> TraceLoop:
+    def sink_loop(self, sink: OTLPSink, name: str = SINK, *, timeout: float = 2.0) -> SinkLoop:
         exporter = OTLPExporter(
-            sink.endpoint, headers=sink.headers, service_name="quarterdeck", environment="test", timeout=2.0
+            sink.endpoint, headers=sink.headers, service_name="quarterdeck", environment="test", timeout=timeout
         )
-        return TraceLoop(
-            Consumer(self.redis, "traces", "worker_a", idle_ms=0),
+        return SinkLoop(
+            name,
+            Consumer(self.redis, "traces", "worker_a", idle_ms=0, key=lambda org: traces_key(org, name)),
             self.blocking,
             lambda: self.orgs,
-            Condition("the trace sink"),
+            Condition(f"the trace sink {name}"),
             exporter=exporter,
-            telemetry=Live(TelemetryConfig(environment="test")),
             metrics=self.metrics,
             block_ms=BLOCK_MS,
+            linger_seconds=0.0,
         )
 
     async def append(self, *records: RequestRecord) -> None:
@@ -88,6 +95,9 @@ class Bench:
 
     async def waiting(self, key: str = stream_key(ORG)) -> int:
         return (await backlog(self.redis, key)).entries
+
+    async def waiting_traces(self, sink: str = SINK) -> int:
+        return await waiting_traces(self.redis, ORG, sink)
 
     async def rows(self) -> set[str]:
         return {record.id for record in await self.ledger.list(ALL, limit=10_000)}
@@ -101,7 +111,7 @@ async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 
 
 
 @contextlib.asynccontextmanager
-async def running(*running_loops: LedgerLoop | TraceLoop) -> AsyncIterator[None]:
+async def running(*running_loops: LedgerLoop | SinkLoop) -> AsyncIterator[None]:
     stop = asyncio.Event()
     tasks = [asyncio.create_task(loop.run(stop)) for loop in running_loops]
     try:
@@ -130,6 +140,10 @@ async def is_empty(bench: Bench, key: str = stream_key(ORG)) -> bool:
         return await bench.waiting(key) == 0
     except RedisUnavailableError:
         return False
+
+
+async def has_no_traces(bench: Bench, sink: str = SINK) -> bool:
+    return await bench.waiting_traces(sink) == 0
 
 
 async def answers(bench: Bench) -> bool:

@@ -85,7 +85,7 @@ async def test_it_keeps_the_books_exports_and_ends_with_0(
     assert await asyncio.to_thread(get, port, "/healthz") == (200, '{"status":"ok"}')
     assert (await asyncio.to_thread(get, port, "/nothing"))[0] == 404
     await until_empty(redis)
-    await until_empty(redis, "traces:{default}")
+    await until_empty(redis, "traces:{default}:otlp")
     _, text = await asyncio.to_thread(get, port, "/metrics")
     figures = {s.name: s.value for f in text_string_to_metric_families(text) for s in f.samples}
     assert figures["quarterdeck_ledger_rows_total"] == 50
@@ -199,7 +199,7 @@ async def test_changed_labels_of_traces_hold_without_a_restart(
     await append(redis, a_record())
     await asyncio.to_thread(sink.wait_for, lambda s: len(s.observations) == 1)
     path.write_text(config.format("production", "other"))
-    line = await asyncio.to_thread(worker.wait_for_line, "trace labels changed")
+    line = await asyncio.to_thread(worker.wait_for_line, "trace settings changed")
     assert (line["environment"], line["service_name"]) == ("production", "other")
     await append(redis, a_record())
     await asyncio.to_thread(sink.wait_for, lambda s: len(s.observations) == 2)

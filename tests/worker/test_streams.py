@@ -3,20 +3,21 @@
 from tests.records import a_record
 from tests.worker.bench import ORG, Bench, eventually, is_empty, running
 
+from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.record import encode
-from quarterdeck.worker.streams import Consumer, dead_key, replay_dead, traces_key
+from quarterdeck.worker.streams import Consumer, dead_key, replay_dead
 
 
 async def test_what_was_trimmed_while_a_dead_worker_had_it_hides_nothing(bench: Bench) -> None:
     """Redis 6.2 keeps such entries pending for ever."""
-    key = traces_key(ORG)
-    dead = Consumer(bench.redis, "traces", "worker_dead", idle_ms=0)
+    key = stream_key(ORG)
+    dead = Consumer(bench.redis, "ledger", "worker_dead", idle_ms=0)
     await dead.join([ORG])
     for _ in range(30):
         await bench.redis.call("XADD", key, "*", "record", encode(a_record()))
     assert len(await dead.read(bench.blocking, [ORG], count=30, block_ms=10)) == 30
     await bench.redis.call("XTRIM", key, "MAXLEN", 1)
-    living = Consumer(bench.redis, "traces", "worker_b", idle_ms=0)
+    living = Consumer(bench.redis, "ledger", "worker_b", idle_ms=0)
     found = [entry for _ in range(5) for entry in await living.claim(ORG, count=10)]
     assert len({entry.id for entry in found}) == 1
 

@@ -21,6 +21,7 @@ from quarterdeck.settings.cors import CorsConfig
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.models import ModelConfig
 from quarterdeck.settings.routes import QueueConfig, RouteConfig, RoutingConfig
+from quarterdeck.settings.telemetry import TelemetryConfig
 from quarterdeck.settings.tenancy import KeyConfig, OrgConfig, TeamConfig, TeamName
 
 _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
@@ -201,21 +202,6 @@ class GatewayConfig(BaseModel):
         return lower
 
 
-ENVIRONMENT_PATTERN = r"^[a-z0-9_-]{1,40}$"
-"""Environments that Langfuse accepts."""
-
-
-class TelemetryConfig(BaseModel):
-    """Labels of traces."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    environment: str = Field(default="default", pattern=ENVIRONMENT_PATTERN)
-    """Langfuse's environment: `production`, `staging`."""
-    service_name: str = "quarterdeck"
-    """OpenTelemetry's `service.name`. The variable OTEL_SERVICE_NAME goes before it."""
-
-
 class Config(BaseModel):
     """quarterdeck.yaml."""
 
@@ -238,7 +224,7 @@ class Config(BaseModel):
     gateway: GatewayConfig = GatewayConfig()
     """Timeouts and bounds of the gateway."""
     telemetry: TelemetryConfig = TelemetryConfig()
-    """Labels of traces."""
+    """Traces: their labels, sampling and sinks."""
     cache: CacheConfig = CacheConfig()
     """Response caching."""
     content: ContentConfig = ContentConfig()

@@ -33,6 +33,16 @@ def _folder(environ: Mapping[str, str], name: str, xdg: str, fallback: str) -> P
 
 
 @dataclass(frozen=True, slots=True)
+class LangfuseProject:
+    """A project of a Langfuse server."""
+
+    url: str
+    """Of the server, without a path of its API."""
+    public_key: str
+    secret_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Environment:
     """Addresses, folders and ports of this process. Every field has a variable (docs/reference/settings.md)."""
 
@@ -62,7 +72,15 @@ class Environment:
     """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or OTEL_EXPORTER_OTLP_ENDPOINT plus /v1/traces. Unset, or with
     OTEL_SDK_DISABLED=true or OTEL_TRACES_EXPORTER=none: no traces. The protocol is http/protobuf."""
     otlp_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """OTEL_EXPORTER_OTLP_HEADERS: `name=value,…`, such as Langfuse's Basic authorization. Never shown."""
+    """OTEL_EXPORTER_OTLP_HEADERS: `name=value,…`, such as an authorization. Never shown."""
+    otlp_timeout_seconds: float = 10.0
+    """OTEL_EXPORTER_OTLP_TIMEOUT, in milliseconds as OpenTelemetry has it: how long an export may take, 10 s."""
+    otlp_compression: str = "gzip"
+    """OTEL_EXPORTER_OTLP_COMPRESSION: gzip (default) or none."""
+    langfuse: LangfuseProject | None = None
+    """LANGFUSE_BASE_URL (or LANGFUSE_HOST), LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY: a Langfuse project that
+    receives every trace. Unset, or with OTEL_SDK_DISABLED=true or LANGFUSE_TRACING_ENABLED=false: none. The secret key
+    is never shown."""
     otel_service_name: str | None = None
     """OTEL_SERVICE_NAME: `service.name` of traces, instead of the file's `telemetry.service_name`."""
     otel_attributes: Mapping[str, str] = field(default_factory=dict)
@@ -105,6 +123,9 @@ class Environment:
             engine_port=_port(environ, "QUARTERDECK_ENGINE_PORT", 8011, ignored),
             otlp_endpoint=_otlp_endpoint(environ, ignored),
             otlp_headers=_otlp_headers(environ, ignored),
+            otlp_timeout_seconds=_otlp_timeout(environ, ignored),
+            otlp_compression=_otlp_compression(environ, ignored),
+            langfuse=_langfuse(environ, ignored),
             otel_service_name=_text(environ, "OTEL_SERVICE_NAME") or attributes.get("service.name"),
             otel_attributes=attributes,
             log_level=_log_level(environ),
@@ -171,13 +192,17 @@ def _is_http_url(url: str) -> bool:
 
 
 def _otlp_headers(environ: Mapping[str, str], ignored: list[str]) -> dict[str, str]:
-    """`name=value,…`, percent-decoded as OpenTelemetry writes them: `authorization=Basic%20…`. A pair that can't be a
-    header is ignored; its value is never shown."""
     name = "OTEL_EXPORTER_OTLP_TRACES_HEADERS"
     if not _text(environ, name):
         name = "OTEL_EXPORTER_OTLP_HEADERS"
+    return header_pairs(name, _text(environ, name), ignored)
+
+
+def header_pairs(variable: str, text: str, ignored: list[str]) -> dict[str, str]:
+    """`name=value,…`, percent-decoded as OpenTelemetry writes them: `authorization=Basic%20…`. A pair that can't be a
+    header is ignored; its value is never shown."""
     headers = {}
-    for number, pair in enumerate(_text(environ, name).split(","), start=1):
+    for number, pair in enumerate(text.split(","), start=1):
         header, equals, value = (part.strip() for part in pair.partition("="))
         if not header and not equals:
             continue
@@ -185,8 +210,47 @@ def _otlp_headers(environ: Mapping[str, str], ignored: list[str]) -> dict[str, s
         if equals and _HEADER_NAME.fullmatch(header) and _HEADER_VALUE.fullmatch(value):
             headers[header.lower()] = value
         else:
-            ignored.append(f"{name}: pair {number} is ignored: it is not name=value, or no valid header")
+            ignored.append(f"{variable}: pair {number} is ignored: it is not name=value, or no valid header")
     return headers
+
+
+def _otlp_timeout(environ: Mapping[str, str], ignored: list[str]) -> float:
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"):
+        if text := _text(environ, name):
+            if text.isdecimal() and 0 < int(text) <= 600_000:
+                return int(text) / 1000
+            ignored.append(f"{name}={text} is ignored: it must be a number of milliseconds, at most 600000")
+    return 10.0
+
+
+def _otlp_compression(environ: Mapping[str, str], ignored: list[str]) -> str:
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"):
+        if text := _text(environ, name).lower():
+            if text in ("gzip", "none"):
+                return text
+            ignored.append(f"{name}={text} is ignored: it must be gzip or none")
+    return "gzip"
+
+
+def _langfuse(environ: Mapping[str, str], ignored: list[str]) -> LangfuseProject | None:
+    """Langfuse's own variables, all three of them. Its SDK's default host is a hosted service, which nothing is sent to
+    unasked."""
+    names = ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY")
+    public, secret = (_text(environ, name) for name in names)
+    url = (_text(environ, "LANGFUSE_BASE_URL") or _text(environ, "LANGFUSE_HOST")).rstrip("/")
+    is_off = _text(environ, "OTEL_SDK_DISABLED").lower() == "true"
+    is_off = is_off or _text(environ, "LANGFUSE_TRACING_ENABLED").lower() in ("false", "0")
+    if is_off or not (public or secret or url):
+        return None
+    missing = [name for name, value in zip(names, (public, secret), strict=True) if not value]
+    missing += ["LANGFUSE_BASE_URL"] * (not url)
+    if missing:
+        ignored.append(f"no traces are sent to Langfuse: {' and '.join(missing)} is not set")
+        return None
+    if not _is_http_url(url) or not (_HEADER_VALUE.fullmatch(public) and _HEADER_VALUE.fullmatch(secret)):
+        ignored.append("no traces are sent to Langfuse: LANGFUSE_BASE_URL or a key is malformed")
+        return None
+    return LangfuseProject(url, public, secret)
 
 
 def _resource_attributes(environ: Mapping[str, str], ignored: list[str]) -> dict[str, str]:

@@ -19,7 +19,8 @@ from quarterdeck import ids
 from quarterdeck.content import Content, Level
 from quarterdeck.record import RequestRecord
 from quarterdeck.store.database import Database, is_unacceptable
-from quarterdeck.store.ledger import MAX_TEXT, RecordRefusedError
+from quarterdeck.store.ledger import RecordRefusedError
+from quarterdeck.store.ledger_insert import MAX_TEXT
 from quarterdeck.store.tables import content_deletions, contents
 
 DeleteBy = Literal["request", "user", "session"]

@@ -1,34 +1,25 @@
 """The ledger: a row for every request, a pure projection of its record.
 
-The stream delivers at least once, so inserting is idempotent by the record's id. `record_of(row_of(r))` is `r`, so
-readers of the ledger need no other type."""
+The stream delivers at least once, so inserting is idempotent by the record's id. A row's record is the one that it was
+made of, without what only its trace shows (`record.TRACE_ONLY`), so readers of the ledger need no other type."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Double, Row, Table, and_, or_, select, true, tuple_
-from sqlalchemy.dialects.postgresql import insert as insert_postgres
-from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+from sqlalchemy import Column, ColumnElement, Row, Table, and_, or_, select, true, tuple_
 from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck.errors import NotFoundError
 from quarterdeck.record import Attempt, RequestRecord
 from quarterdeck.store.database import Database, is_unacceptable
-from quarterdeck.store.exact import exact_text
+from quarterdeck.store.ledger_insert import FIELDS, insert_in_postgres, insert_in_sqlite
 from quarterdeck.store.tables import ledger, usage_rollups
 from quarterdeck.store.usage import Group, GroupBy, Sums, Usage, sum_rows, usages
 from quarterdeck.store.usage_rollups import DIMENSIONS, HOUR, LEDGER, ROLLUPS, Split, mark_late, split_for
-
-MAX_TEXT = 512
-"""Characters stored of free text from the request: `user`, `session`."""
-
-_INT64 = 2**63
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +47,7 @@ class Ledger:
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
-        self._enter = _SqliteInsert().enter if database.is_sqlite else _enter_in_postgres
+        self._enter = insert_in_sqlite if database.is_sqlite else insert_in_postgres
 
     async def insert(self, records: Iterable[RequestRecord]) -> int:
         """Insert records in one transaction. Returns how many were new.
@@ -71,11 +62,11 @@ class Ledger:
         if not once:
             return 0
         # Sorted by id, so that two workers with some of the same records cannot deadlock.
-        rows = [row_of(once[id]) for id in sorted(once)]
+        sorted_records = [once[id] for id in sorted(once)]
         try:
             async with self._database.begin() as connection:
-                count = await self._enter(connection, rows)
-                await mark_late(connection, rows, self._clock())
+                count = await self._enter(connection, sorted_records)
+                await mark_late(connection, sorted_records, self._clock())
                 return count
         except (StatementError, ValueError, OverflowError) as error:
             if is_unacceptable(error):
@@ -129,86 +120,13 @@ class Ledger:
         return (await connection.execute(query)).one_or_none()
 
 
-def row_of(record: RequestRecord) -> dict[str, Any]:
-    """The ledger row of a record. Pure.
-
-    Values that PostgreSQL cannot store are dropped rather than the row: NUL in text, a seed beyond 64 bits.
-    """
-    row = {name: getattr(record, name) for name in _FIELDS}
-    row["attempts"] = [msgspec.to_builtins(attempt) for attempt in record.attempts]
-    row["tags"] = list(record.tags)
-    for name, value in row.items():
-        if isinstance(value, str):
-            row[name] = value.replace("\x00", "�")
-    for name in ("user", "session"):
-        row[name] = row[name][:MAX_TEXT] if row[name] is not None else None
-    for name in ("max_tokens", "seed"):
-        value = row[name]
-        row[name] = value if value is not None and -_INT64 <= value < _INT64 else None
-    return row
-
-
 def record_of(row: Row[Any]) -> RequestRecord:
     """The record that a row was projected from."""
     named = row._asdict()  # public in spite of its name, as in every namedtuple
-    fields = {name: named[name] for name in _FIELDS}
+    fields = {name: named[name] for name in FIELDS}
     fields["attempts"] = tuple(msgspec.convert(attempt, Attempt) for attempt in fields["attempts"])
     fields["tags"] = tuple(fields["tags"])
     return RequestRecord(**fields)
-
-
-_FIELDS = RequestRecord.__struct_fields__
-_DOUBLES = frozenset(column.name for column in ledger.c if isinstance(column.type, Double))
-_CONTENTS = [column for column in ledger.c if column is not ledger.c.id]
-
-
-class _SqliteInsert:
-    """Inserts by the driver's own `executemany`. The statement is SQLAlchemy's; its processing of each value would
-    double the cost of a row."""
-
-    def __init__(self) -> None:
-        insert = insert_sqlite(ledger)
-        statement = insert.on_conflict_do_update(**_where_lost(insert.excluded))
-        compiled = statement.compile(dialect=sqlite_dialect(paramstyle="qmark"))
-        self._text = str(compiled)
-        self._names = tuple(compiled.positiontup or ())
-        self._constants = {name: value for name, value in compiled.params.items() if name not in ledger.c}
-
-    async def enter(self, connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> int:
-        """Returns how many rows were inserted or replaced."""
-        values = []
-        for row in rows:
-            row = self._constants | _plain(row)
-            values.append(tuple([row[name] for name in self._names]))
-        return (await connection.exec_driver_sql(self._text, values)).rowcount
-
-
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """The values as SQLite's driver takes them. `exact` says why money is text there."""
-    for name, value in row.items():
-        kind = type(value)
-        if kind is Decimal:
-            row[name] = exact_text(value)
-        elif kind is list:
-            row[name] = msgspec.json.encode(value).decode()
-        elif name in _DOUBLES and value is not None:
-            row[name] = float(value)  # SQLite would store text in a column of numbers
-    return row
-
-
-async def _enter_in_postgres(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> int:
-    insert = insert_postgres(ledger)
-    statement = insert.on_conflict_do_update(**_where_lost(insert.excluded)).returning(ledger.c.id)
-    return len((await connection.execute(statement, rows)).all())
-
-
-def _where_lost(new: Any) -> dict[str, Any]:
-    """A `lost` row is replaced by one that is not."""
-    return {
-        "index_elements": ["id"],
-        "set_": {column.name: new[column.name] for column in _CONTENTS},
-        "where": (ledger.c.status == "lost") & (new.status != "lost"),
-    }
 
 
 def _conditions(where: LedgerFilter) -> list[ColumnElement[bool]]:

@@ -8,7 +8,7 @@ Workers may roll up and insert at once: who marks an hour holds the organisation
 alone (SQLite has one writer).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_postgres
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from quarterdeck.record import RequestRecord
 from quarterdeck.store.database import Database
 from quarterdeck.store.tables import ledger, usage_late_hours, usage_rolled, usage_rollups
 from quarterdeck.store.usage import TOKENS, Group, Source, Sums, sum_rows
@@ -62,9 +63,10 @@ def split(since: float | None, until: float | None, rolled_until: int, late: Ite
     return Split((start, end), hours, tuple(raw))
 
 
-async def mark_late(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]], now: float) -> None:
-    """Mark the hours of rows that are inserted late, in the transaction that inserts them."""
-    late = sorted({(row["org"], _hour(row["started"])) for row in rows if row["started"] < now - LATE_SECONDS})
+async def mark_late(connection: AsyncConnection, records: Sequence[RequestRecord], now: float) -> None:
+    """Mark the hours of records that are inserted late, in the transaction that inserts them."""
+    before = now - LATE_SECONDS
+    late = sorted({(record.org, _hour(record.started)) for record in records if record.started < before})
     if not late:
         return
     is_sqlite = connection.dialect.name == "sqlite"

@@ -42,16 +42,23 @@ class WorkerMetrics(Metrics):
             " failed (could not be redacted or stored).",
             ("outcome",),
         )
-        self.traces_exported = self.counter("quarterdeck_traces_exported", "Spans accepted by the trace sink.")
+        self.traces_exported = self.counter(
+            "quarterdeck_traces_exported", "Traces of requests accepted by a trace sink.", ("sink",)
+        )
         self.traces_dropped = self.counter(
             "quarterdeck_traces_dropped",
-            "Spans that were not exported: overflow (the backlog was full), refused (by the sink), unreadable.",
-            ("reason",),
+            "Traces that were not exported: overflow (the sink's queue was full), refused (by the sink), unreadable.",
+            ("sink", "reason"),
+        )
+        self.traces_unsampled = self.counter(
+            "quarterdeck_traces_unsampled", "Requests without a trace, by telemetry.sampling or sampling_ratio."
         )
         self.traces_waiting = self.gauge(
-            "quarterdeck_traces_waiting_records", "Records that are not exported yet.", ("org",)
+            "quarterdeck_traces_waiting_records", "Traces that are not exported yet.", ("org", "sink")
         )
-        self.traces_up = self.gauge("quarterdeck_traces_up", "1 if the trace sink accepted the last batch, else 0.")
+        self.traces_up = self.gauge(
+            "quarterdeck_traces_up", "1 if the trace sink accepted the last export, else 0.", ("sink",)
+        )
         self.redis_up = self.gauge("quarterdeck_redis_up", "1 if Redis is available, else 0.")
         self.database_up = self.gauge("quarterdeck_database_up", "1 if the last database call succeeded, else 0.")
         self.redis_memory = self.gauge("quarterdeck_redis_memory_bytes", "Memory that Redis uses.")

@@ -12,11 +12,12 @@ from quarterdeck.net.descriptors import raise_limit
 from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.signals import on_signals, restore_signals
-from quarterdeck.settings.config import Config, TelemetryConfig
+from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError
 from quarterdeck.settings.packaged import config_path
 from quarterdeck.settings.source import ConfigSource, FileSource
+from quarterdeck.settings.telemetry import TelemetryConfig
 from quarterdeck.store.migration import MigrationError
 from quarterdeck.store.orgs import DEFAULT_ORG
 from quarterdeck.telemetry import logging as logs

@@ -14,18 +14,18 @@ import uvicorn
 from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.ids import object_id
 from quarterdeck.net.browser_guard import BrowserGuard
-from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.sockets import BACKLOG, listen
 from quarterdeck.net.tasks import keep_running
 from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
-from quarterdeck.settings.config import ENVIRONMENT_PATTERN, Config, TelemetryConfig
+from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.loading import ConfigError
 from quarterdeck.settings.source import ConfigSource
+from quarterdeck.settings.telemetry import ENVIRONMENT_PATTERN, TelemetryConfig
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.ledger import Ledger
@@ -34,7 +34,6 @@ from quarterdeck.store.orgs import DEFAULT_ORG, OrgStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.usage_rollups import Rollups
-from quarterdeck.telemetry.otlp import OTLPExporter
 from quarterdeck.telemetry.saturation import sample
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.budget_rebuild import BudgetLoop
@@ -45,16 +44,11 @@ from quarterdeck.worker.ledger_loop import LedgerLoop
 from quarterdeck.worker.prompt_guard_loop import PromptGuardLoop
 from quarterdeck.worker.retention_loop import RetentionLoop
 from quarterdeck.worker.rollup_loop import RollupLoop
+from quarterdeck.worker.sinks import sinks_of
 from quarterdeck.worker.status import StatusApp
-from quarterdeck.worker.streams import (
-    LEDGER_GROUP,
-    TRACES_GROUP,
-    Consumer,
-    backlog,
-    dead_key,
-    traces_key,
-)
-from quarterdeck.worker.trace_loop import TRACES_MOST, TraceLoop
+from quarterdeck.worker.streams import LEDGER_GROUP, Consumer, backlog, dead_key
+from quarterdeck.worker.trace_making import TraceMaker
+from quarterdeck.worker.trace_sinks import TraceSinks
 
 log = logging.getLogger(__name__)
 
@@ -98,15 +92,22 @@ class Worker:
         )
         # Connections of their own: a blocking read delays every later command on its connection.
         self._ledger_reads = Redis(environment.redis_url, reply_timeout=REPLY_SECONDS)
-        self._trace_reads = Redis(environment.redis_url, reply_timeout=REPLY_SECONDS)
-        has_sink = environment.otlp_endpoint is not None
-        self._sink_condition = Condition(
-            "the trace sink", lambda up: metrics.traces_up.set(int(up)) if has_sink else None
-        )
         self._ledger_condition = Condition("the ledger")
         self._budgets_condition = Condition("recounting budgets")
         self._expiry_condition = Condition("settling lost requests")
         contents = ContentStore(self.database)
+        self._sinks = TraceSinks(
+            sinks_of(environment, telemetry),
+            redis=self._redis,
+            connect=lambda: Redis(environment.redis_url, reply_timeout=REPLY_SECONDS),
+            consumer=self._name,
+            idle_ms=3 * IDLE_MS,
+            orgs=self.orgs,
+            environment=environment,
+            telemetry=self._telemetry,
+            version=_version(),
+            metrics=metrics,
+        )
         self._ledger_loop = LedgerLoop(
             Consumer(self._redis, LEDGER_GROUP, self._name, idle_ms=IDLE_MS),
             self._ledger_reads,
@@ -115,9 +116,8 @@ class Worker:
             ledger=Ledger(self.database),
             metrics=metrics,
             contents=ContentIntake(self._redis, contents, lambda: self._redactor.current, metrics),
-            max_waiting_traces=TRACES_MOST if has_sink else 0,
+            traces=TraceMaker(self._sinks.names, self._telemetry, metrics),
         )
-        self._trace_loop = self._make_trace_loop() if has_sink else None
         self._budget_loop = BudgetLoop(self._redis, self.database, self.orgs, self._budgets_condition)
         self._expiry_loop = ExpiryLoop(self._redis, self.orgs, self._expiry_condition, metrics)
         self._rollup_loop = RollupLoop(Rollups(self.database), self.orgs, Condition("rolling up usage"))
@@ -145,8 +145,8 @@ class Worker:
             "orgs": partial(self._watch_orgs, stop),
             "expiry": partial(self._expiry_loop.run, stop),
         }
-        if self._trace_loop is not None:
-            loops["traces"] = partial(self._trace_loop.run, stop)
+        for name, loop in self._sinks.loops.items():
+            loops[f"sink {name}"] = partial(loop.run, stop)
         endless = {
             asyncio.create_task(keep_running("configuration", self._follow_config)),
             asyncio.create_task(keep_running("saturation", self._sample)),
@@ -154,8 +154,8 @@ class Worker:
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         tasks = {asyncio.create_task(keep_running(name, loop, fatal=(MigrationError,))) for name, loop in loops.items()}
         port = listening.getsockname()[1]
-        has_sink = self._trace_loop is not None
-        log.info("worker started", extra={"consumer": self._name, "port": port, "traces": has_sink})
+        sinks = self._sinks.names
+        log.info("worker started", extra={"consumer": self._name, "port": port, "trace_sinks": sinks})
         try:
             await self._until(stop, tasks, endless)
         finally:
@@ -226,7 +226,7 @@ class Worker:
                     metrics.waiting.set(ledger.entries, (org,))
                     metrics.lag_seconds.set(ledger.age_seconds, (org,))
                     metrics.dead_waiting.set((await backlog(self._redis, dead_key(org))).entries, (org,))
-                    metrics.traces_waiting.set((await backlog(self._redis, traces_key(org))).entries, (org,))
+                    await self._sinks.refresh_gauges(org)
                 if not self._redis.is_cluster:  # its nodes have one each
                     await self._read_redis_memory()
         except (TimeoutError, RedisUnavailableError, RedisError) as error:
@@ -239,7 +239,7 @@ class Worker:
         self.metrics.redis_memory_limit.set(int(found["maxmemory"]))
 
     async def _follow_config(self) -> None:
-        """Apply changed labels of traces, and what is redacted and deleted of contents."""
+        """Apply changed labels and sampling of traces, and what is redacted and deleted of contents."""
         while True:
             try:
                 config = await self._source.changed()
@@ -250,33 +250,7 @@ class Worker:
             telemetry = with_otel(config.telemetry, self._environment)
             if telemetry != self._telemetry.current:
                 self._telemetry.replace(telemetry)
-                log.info("trace labels changed", extra=telemetry.model_dump())
-
-    def _make_trace_loop(self) -> TraceLoop:
-        endpoint = self._environment.otlp_endpoint
-        assert endpoint is not None  # noqa: S101  # checked by the caller
-        telemetry = self._telemetry.current
-        exporter = OTLPExporter(
-            endpoint,
-            headers=self._environment.otlp_headers,
-            service_name=telemetry.service_name,
-            service_version=_version(),
-            environment=telemetry.environment,
-            attributes={k: v for k, v in self._environment.otel_attributes.items() if k != "service.name"},
-            proxies=Proxies(self._environment.variables),
-        )
-        self._telemetry.subscribe(
-            lambda new: exporter.set_labels(service_name=new.service_name, environment=new.environment)
-        )
-        return TraceLoop(
-            Consumer(self._redis, TRACES_GROUP, self._name, idle_ms=3 * IDLE_MS),
-            self._trace_reads,
-            self.orgs,
-            self._sink_condition,
-            exporter=exporter,
-            telemetry=self._telemetry,
-            metrics=self.metrics,
-        )
+                log.info("trace settings changed", extra=telemetry.model_dump(exclude={"sinks"}))
 
     def _server(self) -> tuple[EmbeddedServer, socket.socket]:
         listening = listen(self._environment.host, self._environment.worker_port)
@@ -288,9 +262,9 @@ class Worker:
                 "ledger": self._ledger_condition,
                 "budgets": self._budgets_condition,
                 "lost requests": self._expiry_condition,
-                "traces": self._sink_condition,
-                **({"spans": self._trace_loop.acceptance} if self._trace_loop is not None else {}),
+                **self._sinks.jobs(),
             },
+            sinks=self._sinks.states,
         )
         guarded = BrowserGuard(app, is_loopback=self._environment.is_loopback)
         config = uvicorn.Config(
@@ -307,7 +281,8 @@ class Worker:
             raise DatabaseUnavailableError("migration pending")
 
     async def _close(self) -> None:
-        for redis in (self._ledger_reads, self._trace_reads, self._redis):
+        await self._sinks.close()
+        for redis in (self._ledger_reads, self._redis):
             await redis.close()
         await self.database.close()
 

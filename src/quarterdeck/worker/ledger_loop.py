@@ -15,17 +15,18 @@ from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.contents import ContentIntake
 from quarterdeck.worker.org_loop import Orgs
-from quarterdeck.worker.stream_loop import BLOCK_MS, StreamLoop, ids_by_org, read_record
+from quarterdeck.worker.stream_loop import BLOCK_MS, LINGER_SECONDS, StreamLoop, read_record
 from quarterdeck.worker.streams import Consumer, StreamEntry
+from quarterdeck.worker.trace_making import TraceMaker
 
 log = logging.getLogger(__name__)
 
 
-class LedgerLoop(StreamLoop):
-    """Moves records from Redis into the ledger, and passes them on to the trace loop's stream.
+Received = tuple[StreamEntry, RequestRecord]
 
-    At most `max_waiting_traces` records may wait there; the oldest are dropped and counted. 0: no trace backend.
-    """
+
+class LedgerLoop(StreamLoop):
+    """Moves records from Redis into the ledger, and their traces into the queues of the trace sinks."""
 
     def __init__(
         self,
@@ -36,20 +37,21 @@ class LedgerLoop(StreamLoop):
         *,
         ledger: Ledger,
         metrics: WorkerMetrics,
+        traces: TraceMaker,
         contents: ContentIntake | None = None,
-        max_waiting_traces: int = 0,
         block_ms: int = BLOCK_MS,
+        linger_seconds: float = LINGER_SECONDS,
     ) -> None:
-        super().__init__(consumer, blocking, orgs, condition, block_ms=block_ms)
+        super().__init__(consumer, blocking, orgs, condition, block_ms=block_ms, linger_seconds=linger_seconds)
         self._ledger = ledger
         self._metrics = metrics
         self._contents = contents
-        self._max_waiting_traces = max_waiting_traces
+        self._traces = traces
 
     async def _handle(self, entries: list[StreamEntry], stop: asyncio.Event) -> None:
         clock = asyncio.get_running_loop().time
         started = clock()
-        readable: list[tuple[StreamEntry, RequestRecord]] = []
+        readable: list[Received] = []
         for entry in entries:
             record, reason = read_record(entry)
             if record is None:
@@ -59,17 +61,18 @@ class LedgerLoop(StreamLoop):
         inserted = await self._insert(readable)
         if self._contents is not None:
             await self._contents.store([record for _, record in readable])
-        for org, ids in ids_by_org(inserted).items():
-            dropped = await self._consumer.commit(org, ids, traces=self._max_waiting_traces)
-            if dropped:
-                self._metrics.traces_dropped.add(("overflow",), dropped)
+        queues = self._traces.queues(len(self._orgs()))
+        for org, each in _by_org(inserted).items():
+            traces = self._traces.make([record for _, record in each])
+            dropped = await self._consumer.commit(org, [entry.id for entry, _ in each], traces=traces, queues=queues)
+            self._traces.count_overflow(dropped)
         self._metrics.batch_seconds.observe(clock() - started)
 
-    async def _insert(self, batch: Sequence[tuple[StreamEntry, RequestRecord]]) -> list[StreamEntry]:
+    async def _insert(self, batch: Sequence[Received]) -> Sequence[Received]:
         """Insert the batch. If the database refuses it, halve it until the bad record is found, which is moved to the
         dead stream.
 
-        Returns the entries whose rows exist.
+        Returns those whose rows exist.
         """
         if not batch:
             return []
@@ -83,7 +86,7 @@ class LedgerLoop(StreamLoop):
             return [*await self._insert(batch[:middle]), *await self._insert(batch[middle:])]
         self._metrics.rows.add(amount=new)
         self._metrics.duplicates.add(amount=len(batch) - new)
-        return [entry for entry, _ in batch]
+        return batch
 
     async def _move_to_dead(self, entry: StreamEntry, kind: str, reason: str) -> None:
         if await self._consumer.move_to_dead(entry, f"{kind}: {reason}"):
@@ -91,3 +94,10 @@ class LedgerLoop(StreamLoop):
             log.error(
                 "record moved to the dead stream: %s", reason, extra={"org": entry.org, "entry": entry.id.decode()}
             )
+
+
+def _by_org(received: Sequence[Received]) -> dict[str, list[Received]]:
+    found: dict[str, list[Received]] = {}
+    for each in received:
+        found.setdefault(each[0].org, []).append(each)
+    return found

@@ -19,7 +19,7 @@ class StatusApp:
     """`checks` raise if a part is unavailable; `refresh` updates gauges before `render` is called.
 
     `jobs` have no effect on readiness. One that fails is named while all parts are available, unless it failed last
-    before they were: it has not retried yet.
+    before they were: it has not retried yet. `sinks` is added to the answer as it is.
     """
 
     def __init__(
@@ -29,6 +29,7 @@ class StatusApp:
         render: Callable[[], bytes],
         *,
         jobs: Mapping[str, Condition] = {},
+        sinks: Callable[[], Mapping[str, object]] = dict,
         check_seconds: float = CHECK_SECONDS,
         held_seconds: float = HELD_SECONDS,
     ) -> None:
@@ -38,6 +39,7 @@ class StatusApp:
         """When all parts were first seen available again. None: they are not."""
         self._refresh = refresh
         self._render = render
+        self._sinks = sinks
         self._check_seconds = check_seconds
         self._held_seconds = held_seconds
         self._refreshing = asyncio.Lock()
@@ -58,7 +60,10 @@ class StatusApp:
             parts = await self._parts()
             is_ready = all(state == "ok" for state in parts.values())
             parts = parts | self._failing_jobs(is_available=is_ready)
-            await _send(send, 200 if is_ready else 503, _json({"ready": is_ready, "parts": parts}))
+            answer: dict[str, object] = {"ready": is_ready, "parts": parts}
+            if sinks := self._sinks():
+                answer["trace_sinks"] = sinks
+            await _send(send, 200 if is_ready else 503, _json(answer))
         elif scope["path"] == "/metrics":
             await _send(send, 200, await self._metrics(), CONTENT_TYPE)
         else:

@@ -6,16 +6,14 @@ is caught here, logged with its traceback, and retried too: the entries are stil
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import Sequence
 
 import msgspec
 
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.record import RequestRecord, decode
 from quarterdeck.store.database import DatabaseUnavailableError
-from quarterdeck.telemetry.otlp import OTLPError
-from quarterdeck.worker.conditions import Backoff, Condition
+from quarterdeck.telemetry.traces.exporter import OTLPError
+from quarterdeck.worker.conditions import Backoff, Condition, pause
 from quarterdeck.worker.org_loop import Orgs
 from quarterdeck.worker.streams import Consumer, StreamEntry
 
@@ -27,13 +25,23 @@ BLOCK_MS = 500
 """How long a read waits for the first record, and so the longest that a stop waits for it."""
 CLAIM_SECONDS = 2.0
 """Interval at which entries of dead workers are claimed."""
+LINGER_SECONDS = 0.05
+"""Pause after a batch that was not full. A batch costs a worker and Redis several times what a record does: without it
+a busy stream would be handled record by record, with all the processor that is free."""
 
 
 class StreamLoop:
     """Takes entries in batches, passes them to `_handle`, and keeps a batch until it is handled."""
 
     def __init__(
-        self, consumer: Consumer, blocking: Redis, orgs: Orgs, condition: Condition, *, block_ms: int = BLOCK_MS
+        self,
+        consumer: Consumer,
+        blocking: Redis,
+        orgs: Orgs,
+        condition: Condition,
+        *,
+        block_ms: int = BLOCK_MS,
+        linger_seconds: float = LINGER_SECONDS,
     ) -> None:
         """`blocking` is a connection for reads that wait; nothing else may use it."""
         self._consumer = consumer
@@ -41,6 +49,9 @@ class StreamLoop:
         self._orgs = orgs
         self._condition = condition
         self._block_ms = block_ms
+        self._linger_seconds = linger_seconds
+        self._is_full = False
+        """The last batch was as large as it may be: more is waiting."""
         self._joined: frozenset[str] = frozenset()
         self._batch: list[StreamEntry] = []
         self._claim_at = 0.0
@@ -52,6 +63,8 @@ class StreamLoop:
             wait = await self._attempt(stop)
             if wait is None:
                 backoff.reset()
+                if not self._is_full and self._linger_seconds:
+                    await pause(stop, self._linger_seconds)
             else:
                 await backoff.pause(wait)
         if not self._batch:
@@ -62,6 +75,7 @@ class StreamLoop:
         try:
             if not self._batch:
                 self._batch = await self._take()
+                self._is_full = len(self._batch) >= self._count(len(self._orgs()))
             if self._batch:
                 await self._handle(self._batch, stop)
                 self._batch = []
@@ -83,16 +97,21 @@ class StreamLoop:
 
     async def _take(self) -> list[StreamEntry]:
         orgs = tuple(self._orgs())
+        count = self._count(len(orgs))
         if not self._joined.issuperset(orgs):
             await self._consumer.join(orgs)
             self._joined = frozenset(orgs)
         now = asyncio.get_running_loop().time()
         if now >= self._claim_at:
             for org in orgs:
-                if entries := await self._consumer.claim(org, count=BATCH):
+                if entries := await self._consumer.claim(org, count=count):
                     return entries
             self._claim_at = now + CLAIM_SECONDS
-        return await self._consumer.read(self._blocking, orgs, count=BATCH, block_ms=self._block_ms)
+        return await self._consumer.read(self._blocking, orgs, count=count, block_ms=self._block_ms)
+
+    def _count(self, orgs: int) -> int:
+        """Entries of each org to take at a time."""
+        return BATCH
 
     async def _handle(self, entries: list[StreamEntry], stop: asyncio.Event) -> None:
         raise NotImplementedError
@@ -113,10 +132,3 @@ def read_record(entry: StreamEntry) -> tuple[RequestRecord | None, str]:
         return decode(entry.data), ""
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return None, str(error)
-
-
-def ids_by_org(entries: Sequence[StreamEntry]) -> dict[str, list[bytes]]:
-    ids: dict[str, list[bytes]] = defaultdict(list)
-    for entry in entries:
-        ids[entry.org].append(entry.id)
-    return ids

@@ -1,23 +1,53 @@
--- Acknowledges and deletes entries; with most > 0, appends them to the traces and trims the oldest of those.
--- KEYS ledger traces [rebuilding tailing tail]
--- ARGV group most id*
--- Returns {done, dropped}, or {-1} while budgets are rebuilt from a consistent view of ledger and stream.
--- Only the worker whose XACK succeeds appends: of two workers with the same entry, one.
-if KEYS[3] and redis.call('EXISTS', KEYS[3]) == 1 then return {-1} end
-local most, done, dropped = tonumber(ARGV[2]), 0, 0
+-- Acknowledges and deletes records, and appends their traces to the queue of each sink, whose oldest are dropped.
+-- KEYS ledger rebuilding tailing tail (traces size)*
+-- ARGV group count id*count most_bytes*queues (traces meta data)*
+-- Returns {done, dropped*queues}, or {-1} while budgets are rebuilt from a consistent view of ledger and stream.
+-- Only the worker whose XACK succeeds appends. If another has acknowledged some, their traces are there twice, with the
+-- same ids.
+if redis.call('EXISTS', KEYS[2]) == 1 then return {-1} end
+local count = tonumber(ARGV[2])
+local done = redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 3, 2 + count))
 -- Somebody follows the requests: their records also go to a short stream, which expires when nobody does any more.
-local tail = KEYS[4] and redis.call('EXISTS', KEYS[4]) == 1 and KEYS[5]
-for i = 3, #ARGV do
-  if redis.call('XACK', KEYS[1], ARGV[1], ARGV[i]) == 1 then
-    done = done + 1
-    if most > 0 or tail then
-      local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
-      if entry and most > 0 then redis.call('XADD', KEYS[2], '*', unpack(entry[2])) end
-      if entry and tail then redis.call('XADD', tail, 'MAXLEN', '~', 1000, '*', unpack(entry[2])) end
-    end
-    redis.call('XDEL', KEYS[1], ARGV[i])
+if done > 0 and redis.call('EXISTS', KEYS[3]) == 1 then
+  for at = 3, 2 + count do
+    local entry = redis.call('XRANGE', KEYS[1], ARGV[at], ARGV[at])[1]
+    if entry then redis.call('XADD', KEYS[4], 'MAXLEN', '~', 1000, '*', unpack(entry[2])) end
   end
+  redis.call('EXPIRE', KEYS[4], 60)
 end
-if tail then redis.call('EXPIRE', tail, 60) end
-if most > 0 then dropped = redis.call('XTRIM', KEYS[2], 'MAXLEN', most) end
-return {done, dropped}
+redis.call('XDEL', KEYS[1], unpack(ARGV, 3, 2 + count))
+local queues = (#KEYS - 4) / 2
+local first = 3 + count + queues -- of the batches
+local answer = {done}
+for queue = 1, queues do
+  local stream, size = KEYS[3 + 2 * queue], KEYS[4 + 2 * queue]
+  local dropped = 0
+  for at = first, #ARGV, 3 do
+    if done == 0 then break end
+    -- The records are in the ledger: without memory for their traces they are dropped, and counted.
+    local added = redis.pcall('XADD', stream, '*', 'meta', ARGV[at + 1], 'data', ARGV[at + 2], 'traces', ARGV[at])
+    if added.err then
+      dropped = dropped + tonumber(ARGV[at])
+    else
+      redis.call('HINCRBY', size, 'traces', ARGV[at])
+      redis.call('HINCRBY', size, 'bytes', #ARGV[at + 2])
+    end
+  end
+  local most = tonumber(ARGV[2 + count + queue])
+  while tonumber(redis.call('HGET', size, 'bytes') or 0) > most do
+    local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+    if not oldest then
+      redis.call('DEL', size)
+      break
+    end
+    redis.call('XDEL', stream, oldest[1])
+    redis.call('HINCRBY', size, 'traces', -oldest[2][6])
+    redis.call('HINCRBY', size, 'bytes', -#oldest[2][4])
+    dropped = dropped + tonumber(oldest[2][6])
+  end
+  -- What waits for a sink that was removed from the configuration is forgotten.
+  redis.call('EXPIRE', stream, 604800)
+  redis.call('EXPIRE', size, 604800)
+  answer[1 + queue] = dropped
+end
+return answer

@@ -12,8 +12,10 @@ from tests.records import a_record
 from tests.telemetry.otlp_sink import OTLPSink
 
 from quarterdeck.net.proxies import Proxies
-from quarterdeck.telemetry.otlp import OTLPError, OTLPExporter, Outcome
-from quarterdeck.telemetry.spans import Span, span_of
+from quarterdeck.record import RequestRecord
+from quarterdeck.telemetry.traces.batches import TraceBatch, pack
+from quarterdeck.telemetry.traces.exporter import OTLPError, OTLPExporter, Outcome
+from quarterdeck.telemetry.traces.projection import TraceProjection
 
 
 @pytest.fixture
@@ -36,29 +38,47 @@ def an_exporter(sink: OTLPSink, **changes: object) -> OTLPExporter:
     return OTLPExporter(sink.endpoint, **(arguments | changes))  # type: ignore[arg-type]
 
 
-def spans(count: int) -> list[Span]:
-    return [span_of(a_record()) for _ in range(count)]
+def batch_of(*records: RequestRecord) -> TraceBatch:
+    encode = TraceProjection("test").encode
+    return pack([encode(record) for record in records])
 
 
-def test_a_span_arrives_as_it_was_made(sink: OTLPSink, exporter: OTLPExporter) -> None:
-    span = span_of(a_record())
-    assert exporter.export([span]) == Outcome(1)
-    (received,) = sink.spans
-    assert (received.name, received.trace_id, received.span_id) == (span.name, span.trace_id, span.span_id)
-    assert received.kind == 3  # CLIENT
-    sent = {key: list(value) if isinstance(value, tuple) else value for key, value in span.attributes.items()}
-    assert received.attributes == sent
-    assert received.events == ["endpoint.failed"]
-    assert received.resource["service.name"] == "quarterdeck"
-    assert received.resource["deployment.environment.name"] == "test"
+def traces(count: int) -> list[TraceBatch]:
+    return [batch_of(*[a_record() for _ in range(count)])]
+
+
+def test_a_trace_arrives_as_it_was_made(sink: OTLPSink, exporter: OTLPExporter) -> None:
+    record = a_record()
+    assert exporter.export([batch_of(record)]) == Outcome(1)
+    names = ["POST /v1/chat/completions", "chat smollm2", "attempt smollm2#0", "attempt smollm2#1"]
+    assert [span.name for span in sink.spans] == names
+    assert {span.trace_id for span in sink.spans} == {record.trace_id}
+    assert [span.kind for span in sink.spans] == [2, 3, 3, 3]  # SERVER, then CLIENT
+    assert sink.spans[0].resource["service.name"] == "quarterdeck"
+    assert sink.spans[0].resource["deployment.environment.name"] == "test"
     assert sink.complaints == []
 
 
+def test_several_batches_are_one_request(sink: OTLPSink, exporter: OTLPExporter) -> None:
+    records = [a_record() for _ in range(9)]
+    assert exporter.export([batch_of(*records[:4]), batch_of(*records[4:8]), batch_of(records[8])]) == Outcome(9)
+    assert sink.observations.keys() == {record.trace_id for record in records}
+    assert sink.exports == 1
+
+
+def test_a_sink_that_takes_no_gzip_gets_none(sink: OTLPSink) -> None:
+    subject = an_exporter(sink, is_compressed=False)
+    assert subject.export([*traces(3), *traces(2)]) == Outcome(5)
+    assert len(sink.observations) == 5
+    assert sink.complaints == []
+    subject.close()
+    subject.disconnect()
+
+
 def test_an_error_is_the_spans_status(sink: OTLPSink, exporter: OTLPExporter) -> None:
-    exporter.export([span_of(a_record(status="error", http_status=503, error_code="engine_unavailable"))])
-    (received,) = sink.spans
-    assert received.status == 2
-    assert received.observation.level == "ERROR"
+    exporter.export([batch_of(a_record(status="error", http_status=503, error_code="engine_unavailable"))])
+    assert sink.spans[0].status == 2
+    assert sink.spans[0].observation.level == "ERROR"
 
 
 def test_nothing_to_send_is_no_request(sink: OTLPSink, exporter: OTLPExporter) -> None:
@@ -66,19 +86,19 @@ def test_nothing_to_send_is_no_request(sink: OTLPSink, exporter: OTLPExporter) -
     assert sink.exports == 0
 
 
-def test_a_span_that_is_refused_does_not_take_the_others_with_it(sink: OTLPSink, exporter: OTLPExporter) -> None:
-    batch = spans(20)
-    sink.behaviour.refuses = lambda span: span.span_id == batch[7].span_id
-    outcome = exporter.export(batch)
+def test_a_trace_that_is_refused_does_not_take_the_others_with_it(sink: OTLPSink, exporter: OTLPExporter) -> None:
+    records = [a_record() for _ in range(20)]
+    sink.behaviour.refuses = lambda span: span.trace_id == records[7].trace_id
+    outcome = exporter.export([batch_of(*records[:5]), batch_of(*records[5:])])
     assert (outcome.delivered, outcome.refused) == (19, 1)
     assert "told to refuse" in outcome.reason
-    assert {span.span_id for span in sink.spans} == {span.span_id for span in batch} - {batch[7].span_id}
+    assert sink.observations.keys() == {record.trace_id for record in records} - {records[7].trace_id}
 
 
 def test_a_partial_success_is_counted_and_not_sent_again(sink: OTLPSink, exporter: OTLPExporter) -> None:
-    batch = spans(3)
-    sink.behaviour.drops = lambda span: span.span_id == batch[1].span_id
-    assert exporter.export(batch) == Outcome(2, 1, "told to drop")
+    records = [a_record() for _ in range(3)]
+    sink.behaviour.drops = lambda span: span.trace_id == records[1].trace_id and span.parent_id is None
+    assert exporter.export([batch_of(*records)]) == Outcome(2, 1, "told to drop")
     assert sink.exports == 1
 
 
@@ -86,46 +106,46 @@ def test_a_partial_success_is_counted_and_not_sent_again(sink: OTLPSink, exporte
 def test_what_may_be_put_right_is_not_now(sink: OTLPSink, exporter: OTLPExporter, status: int) -> None:
     sink.behaviour.status = status
     with pytest.raises(OTLPError, match=str(status)):
-        exporter.export(spans(1))
+        exporter.export(traces(1))
 
 
 def test_the_sink_may_say_when_to_come_back(sink: OTLPSink, exporter: OTLPExporter) -> None:
     sink.behaviour.status, sink.behaviour.retry_after = 503, "7"
     with pytest.raises(OTLPError) as caught:
-        exporter.export(spans(1))
+        exporter.export(traces(1))
     assert caught.value.retry_after == 7.0
 
 
 def test_a_wrong_key_is_not_now_and_is_not_shown(sink: OTLPSink) -> None:
     exporter = an_exporter(sink, headers={"authorization": "Basic c2VjcmV0"})
     with pytest.raises(OTLPError) as caught:
-        exporter.export(spans(1))
+        exporter.export(traces(1))
     assert "401" in str(caught.value)
     assert "c2VjcmV0" not in str(caught.value)
     exporter.disconnect()
 
 
 def test_a_dead_sink_is_not_now_and_then_takes_them(sink: OTLPSink, exporter: OTLPExporter) -> None:
-    exporter.export(spans(1))
+    exporter.export(traces(1))
     sink.stop()
     with pytest.raises(OTLPError):
-        exporter.export(spans(1))
+        exporter.export(traces(1))
     sink.start()
-    assert exporter.export(spans(1)) == Outcome(1)
+    assert exporter.export(traces(1)) == Outcome(1)
 
 
 def test_a_connection_closed_while_idle_costs_nothing(sink: OTLPSink, exporter: OTLPExporter) -> None:
-    exporter.export(spans(1))
+    exporter.export(traces(1))
     sink.stop()
     sink.start()
-    assert exporter.export(spans(1)) == Outcome(1)
+    assert exporter.export(traces(1)) == Outcome(1)
 
 
 def test_a_sink_that_does_not_answer_is_left_after_the_time_out(sink: OTLPSink) -> None:
     sink.behaviour.gate = threading.Event()
     exporter = an_exporter(sink, timeout=0.1)
     with pytest.raises(OTLPError):
-        exporter.export(spans(1))
+        exporter.export(traces(1))
     sink.behaviour.gate.set()
 
 
@@ -135,7 +155,7 @@ def test_closing_ends_a_request_under_way(sink: OTLPSink, exporter: OTLPExporter
 
     def export() -> None:
         try:
-            exporter.export(spans(1))
+            exporter.export(traces(1))
         except OTLPError as error:
             failures.append(error)
 
@@ -187,7 +207,7 @@ def test_spans_go_through_the_environments_proxy(sink: OTLPSink) -> None:
             environment="test",
             proxies=proxies,
         )
-        assert subject.export(spans(2)) == Outcome(2)
+        assert subject.export(traces(2)) == Outcome(2)
         subject.close()
         subject.disconnect()
         server.shutdown()
@@ -204,4 +224,4 @@ def test_a_proxy_that_can_not_be_used_is_a_failure_of_the_export() -> None:
         proxies=Proxies({"https_proxy": "socks5://p"}),
     )
     with pytest.raises(OTLPError, match="https_proxy names a socks5 proxy"):
-        subject.export(spans(1))
+        subject.export(traces(1))

@@ -1,37 +1,29 @@
-"""Exports spans by OTLP/HTTP. It blocks: the worker calls it in a thread.
+"""Exports batches of traces by OTLP/HTTP. It blocks: the worker calls it in a thread.
 
 The SDK's exporter returns only "success" or "failure". Here a refusal (permanent) differs from an outage (temporary),
-and a refused batch is split in halves, so that one bad span does not drop two hundred. Requests use one connection that
-is kept open, and spans are written directly into OTLP messages: through the SDK's objects they cost four times as much.
+and a refused export is split until the trace that is refused is found, so that it takes no other with it. Requests use
+one connection that is kept open. The batches are sent as they are: they were encoded and compressed once for all sinks.
 """
 
-import gzip
 import http.client
 import socket
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
-from opentelemetry.proto.common.v1.common_pb2 import KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Status
-from opentelemetry.proto.trace.v1.trace_pb2 import Span as Message
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from quarterdeck.net.http_origin import Origin
 from quarterdeck.net.proxies import Proxies, ProxyError
-from quarterdeck.telemetry.spans import AttributeValue, Span
+from quarterdeck.telemetry.traces import otlp_encoding as otlp
+from quarterdeck.telemetry.traces.batches import TraceBatch, gzipped, pack
 
 SCOPE = "quarterdeck"
 MAX_RESPONSE = 64 * 1024
 """Most bytes read of a sink's response, which is one sentence."""
 
-_KINDS = {"client": Message.SPAN_KIND_CLIENT, "server": Message.SPAN_KIND_SERVER}
-_SAMPLED = 1
-"""W3C's trace flag, in the low byte of a span's flags."""
 # Permanent: the request itself is invalid. 401, 403 and 404 are temporary: the key or path is misconfigured, and the
 # spans are valid once that is fixed.
 _REFUSED = frozenset({400, 411, 413, 414, 415, 422, 431})
@@ -47,7 +39,7 @@ class OTLPError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of an exported batch."""
+    """The result of an export, in traces."""
 
     delivered: int
     refused: int = 0
@@ -58,7 +50,8 @@ class Outcome:
 class OTLPExporter:
     """Client of one sink. Not thread-safe, except `close`, which ends a running request.
 
-    `attributes` are added to the resource and replace ours of the same name.
+    `attributes` are added to the resource and replace ours of the same name. `is_compressed`: whether the sink takes
+    gzip.
     """
 
     def __init__(
@@ -72,6 +65,7 @@ class OTLPExporter:
         attributes: Mapping[str, str] = {},
         timeout: float = 10.0,
         proxies: Proxies | None = None,
+        is_compressed: bool = True,
     ) -> None:
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -82,13 +76,15 @@ class OTLPExporter:
         self._origin, self._proxies = Origin.parse(endpoint), proxies
         self._headers = {
             "content-type": "application/x-protobuf",
-            "content-encoding": "gzip",
+            **({"content-encoding": "gzip"} if is_compressed else {}),
             "user-agent": "quarterdeck",
             # Langfuse 4's direct ingestion; without it spans appear after minutes. Other sinks ignore it.
             "x-langfuse-ingestion-version": "4",
             **headers,
         }
+        self._is_compressed = is_compressed
         self._version = service_version
+        self._scope = otlp.instrumentation_scope(SCOPE, service_version)
         self._attributes = dict(attributes)
         self.set_labels(service_name=service_name, environment=environment)
         self._connection: http.client.HTTPConnection | None = None
@@ -105,38 +101,37 @@ class OTLPExporter:
             **self._attributes,
         }
 
-    def export(self, spans: Sequence[Span]) -> Outcome:
-        """Send spans. Raises OTLPError if the sink neither accepted nor refused them: the caller retries."""
-        if not spans:
+    def export(self, batches: Sequence[TraceBatch]) -> Outcome:
+        """Send batches in one request. Raises OTLPError if the sink neither accepted nor refused them: the caller
+        retries."""
+        count = sum(batch.traces for batch in batches)
+        if not count:
             return Outcome(0)
-        body = gzip.compress(self.encode(spans), compresslevel=1)
-        status, words, retry_after = self._post(body)
+        status, words, retry_after = self._post(self.encode(batches))
         if 200 <= status < 300:
             refused, reason = _partial_refusal(words)
-            return Outcome(max(0, len(spans) - refused), refused, reason)
+            refused = min(refused, count)  # it counts spans
+            return Outcome(count - refused, refused, reason)
         reason = f"HTTP {status} {_readable(words)}".strip()
         if status not in _REFUSED:
             raise OTLPError(reason, retry_after)
-        if len(spans) == 1:
+        if count == 1:
             return Outcome(0, 1, reason)
-        middle = len(spans) // 2
-        first, second = self.export(spans[:middle]), self.export(spans[middle:])
+        halves = [self.export(half) for half in _halves(batches)]
         return Outcome(
-            first.delivered + second.delivered, first.refused + second.refused, second.reason or first.reason
+            sum(half.delivered for half in halves),
+            sum(half.refused for half in halves),
+            next((half.reason for half in reversed(halves) if half.reason), ""),
         )
 
-    def encode(self, spans: Sequence[Span]) -> bytes:
-        """Encode the request body: OTLP protobuf."""
-        request = ExportTraceServiceRequest()
-        resource_spans = request.resource_spans.add()
-        for name, value in self._resource.items():
-            _set(resource_spans.resource.attributes.add(), name, value)
-        scoped = resource_spans.scope_spans.add()
-        scoped.scope.name, scoped.scope.version = SCOPE, self._version
-        for span in spans:
-            _add(scoped, span)
-        data: bytes = request.SerializeToString()
-        return data
+    def encode(self, batches: Sequence[TraceBatch]) -> bytes:
+        """The request's body: OTLP protobuf, compressed unless the sink does not take that."""
+        resource = b"".join([otlp.resource_attribute(name, value) for name, value in self._resource.items()])
+        head = otlp.export_request(resource, self._scope, sum(batch.size for batch in batches))
+        if self._is_compressed:
+            return gzipped(head, batches)
+        plain = [zlib.decompressobj(-zlib.MAX_WBITS).decompress(batch.data) for batch in batches]
+        return b"".join((head, *plain))
 
     def close(self) -> None:
         """End a running request and refuse further ones. Callable from any thread."""
@@ -203,40 +198,14 @@ class OTLPExporter:
             self._connection = None
 
 
-def _add(scoped: ScopeSpans, span: Span) -> None:
-    message = scoped.spans.add(
-        trace_id=bytes.fromhex(span.trace_id),
-        span_id=bytes.fromhex(span.span_id),
-        flags=_SAMPLED,
-        name=span.name,
-        kind=_KINDS[span.kind],
-        start_time_unix_nano=span.start_ns,
-        end_time_unix_nano=span.end_ns,
-    )
-    for name, value in span.attributes.items():
-        _set(message.attributes.add(), name, value)
-    for event in span.events:
-        added = message.events.add(name=event.name, time_unix_nano=event.time_ns)
-        for name, value in event.attributes.items():
-            _set(added.attributes.add(), name, value)
-    if span.error is not None:
-        message.status.code, message.status.message = Status.STATUS_CODE_ERROR, span.error
-
-
-def _set(pair: KeyValue, name: str, value: AttributeValue) -> None:
-    pair.key = name
-    kind = type(value)
-    if kind is str:
-        pair.value.string_value = value  # type: ignore[assignment]  # narrowed by `type`, which mypy does not support
-    elif kind is bool:
-        pair.value.bool_value = value  # type: ignore[assignment]  # as above
-    elif kind is int:
-        pair.value.int_value = value  # type: ignore[assignment]  # as above
-    elif kind is float:
-        pair.value.double_value = value  # type: ignore[assignment]  # as above
-    else:
-        for item in value:  # type: ignore[union-attr]  # the remaining kind: a tuple of strings
-            pair.value.array_value.values.add(string_value=item)
+def _halves(batches: Sequence[TraceBatch]) -> tuple[Sequence[TraceBatch], Sequence[TraceBatch]]:
+    """Between two batches, or within the only one."""
+    if len(batches) > 1:
+        middle = len(batches) // 2
+        return batches[:middle], batches[middle:]
+    traces = batches[0].unpacked()
+    middle = len(traces) // 2
+    return [pack(traces[:middle])], [pack(traces[middle:])]
 
 
 def _partial_refusal(body: bytes) -> tuple[int, str]:
