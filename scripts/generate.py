@@ -37,6 +37,7 @@ from quarterdeck.gateway.routes import (
     health,
     inference,
     models,
+    organization_usage,
     prompts,
 )
 from quarterdeck.inference.call import Head, Reply
@@ -190,6 +191,7 @@ SECTIONS: dict[str, Any] = {
     "Organisations": admin_organizations,
     "Prompts": prompts,
     "Usage": admin_usage,
+    "Usage and costs in OpenAI's shape": organization_usage,
     "Cache": admin_cache,
     "Scrape targets": admin_scrape_targets,
     "Health": health,

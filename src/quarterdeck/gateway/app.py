@@ -23,6 +23,7 @@ from quarterdeck.gateway.routes import (
     health,
     inference,
     models,
+    organization_usage,
     prompts,
     request_tail,
 )
@@ -78,6 +79,7 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
         admin_cache,
         admin_scrape_targets,
         admin_requests,
+        organization_usage,
     ):
         # Not include_router: its entries in the table can't be walked, and a test walks every route for its key.
         for found in module.router.routes:

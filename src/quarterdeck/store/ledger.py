@@ -22,17 +22,21 @@ from quarterdeck.store.usage import Group, GroupBy, Sums, Usage, sum_rows, usage
 from quarterdeck.store.usage_rollups import DIMENSIONS, HOUR, LEDGER, ROLLUPS, Split, mark_late, split_for
 
 
+Match = str | tuple[str, ...] | None
+"""One value, or any of several. None: every value."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerFilter:
     """Rows of an org that match every field that is set. `since` is inclusive, `until` exclusive; Unix seconds."""
 
     org: str
-    key: str | None = None
-    team: str | None = None
-    model: str | None = None
-    operation: str | None = None
-    status: str | None = None
-    user: str | None = None
+    key: Match = None
+    team: Match = None
+    model: Match = None
+    operation: Match = None
+    status: Match = None
+    user: Match = None
     since: float | None = None
     until: float | None = None
 
@@ -141,7 +145,12 @@ def _filters(where: LedgerFilter) -> list[str]:
 
 def _matching(table: Table, where: LedgerFilter) -> list[ColumnElement[bool]]:
     """All conditions but those of time."""
-    return [table.c.org == where.org, *(table.c[name] == getattr(where, name) for name in _filters(where))]
+    conditions: list[ColumnElement[bool]] = [table.c.org == where.org]
+    for name in _filters(where):
+        wanted = getattr(where, name)
+        column = table.c[name]
+        conditions.append(column == wanted if isinstance(wanted, str) else column.in_(wanted))
+    return conditions
 
 
 def _between(time: Column[Any], since: float | None, until: float | None) -> list[ColumnElement[bool]]:

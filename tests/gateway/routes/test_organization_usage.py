@@ -1,0 +1,136 @@
+"""OpenAI's usage API over the ledger, read by OpenAI's own client."""
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from tests.gateway.fakes import USER, Client, parts
+from tests.records import a_record
+
+from quarterdeck.gateway.app import create_app
+from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
+from quarterdeck.store.database import Database
+from quarterdeck.store.keys import KeyStore
+from quarterdeck.store.ledger import Ledger
+from quarterdeck.store.usage_rollups import Rollups
+
+BOSS = "sk-qd-boss"
+DAY = 86_400
+START = 20_000 * DAY
+COMPLETIONS = "/v1/organization/usage/completions"
+
+
+@pytest.fixture(params=["ledger", "roll-ups"])
+async def app(database: Database, request: pytest.FixtureRequest) -> RequestLifecycle:
+    store = KeyStore(database)
+    await store.create(secret=BOSS, name="boss", is_admin=True)
+    tokens = {"input_tokens": 30, "cached_tokens": 10, "output_tokens": 5}
+    made = [
+        a_record(team="red", key="key_a", model="m", started=START + 10.0, cost=Decimal("0.1"), user="ann", **tokens),
+        a_record(team="red", key="key_b", model="n", started=START + 20.0, cost=Decimal("0.2"), user="bob", **tokens),
+        a_record(team="blue", key="key_c", model="m", started=START + DAY + 1.0, cost=Decimal("0.000001"), **tokens),
+        a_record(team="red", model="e", operation="embeddings", started=START + 5.0, cost=Decimal(1), **tokens),
+        a_record(org="acme", started=START + 5.0, cost=Decimal(9)),
+    ]
+    await Ledger(database, clock=lambda: 0.0).insert(made)
+    if request.param == "roll-ups":
+        rollups = Rollups(database)
+        while await rollups.advance("default", START + 9.0 * DAY):
+            pass
+    return create_app(parts(keys=store, database=database))
+
+
+@pytest.fixture
+async def admin(app: RequestLifecycle) -> AsyncIterator[openai.AsyncOpenAI]:
+    transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]  # it is an ASGI app
+    async with (
+        httpx.AsyncClient(transport=transport) as http,
+        openai.AsyncOpenAI(
+            base_url="http://gateway/v1",
+            api_key="unused",
+            admin_api_key=BOSS,
+            http_client=http,
+            _strict_response_validation=True,
+        ) as client,
+    ):
+        yield client
+
+
+async def test_completions_by_day_project_and_model(admin: openai.AsyncOpenAI) -> None:
+    page = await admin.admin.organization.usage.completions(
+        start_time=START, end_time=START + 3 * DAY, group_by=["project_id", "model"]
+    )
+    assert (page.object, page.has_more, page.next_page) == ("page", False, None)
+    assert [bucket.start_time for bucket in page.data] == [START, START + DAY, START + 2 * DAY]
+    first = [(each.project_id, each.model, each.num_model_requests) for each in _completions(page.data[0])]
+    assert first == [("red", "m", 1), ("red", "n", 1)]
+    (one,) = _completions(page.data[1])
+    assert (one.input_tokens, one.input_cached_tokens, one.output_tokens, one.user_id) == (30, 10, 5, None)
+    assert page.data[2].results == []
+
+
+def _completions(bucket: Any) -> list[Any]:
+    assert all(each.object == "organization.usage.completions.result" for each in bucket.results)
+    return list(bucket.results)
+
+
+async def test_pages_follow_each_other(admin: openai.AsyncOpenAI) -> None:
+    page = await admin.admin.organization.usage.completions(start_time=START, end_time=START + 2 * DAY, limit=1)
+    assert page.has_more and len(page.data) == 1
+    rest = await admin.admin.organization.usage.completions(
+        start_time=START, end_time=START + 2 * DAY, limit=1, page=str(page.next_page)
+    )
+    assert not rest.has_more and rest.data[0].start_time == START + DAY
+
+
+async def test_filters_take_several_values(admin: openai.AsyncOpenAI) -> None:
+    found = await admin.admin.organization.usage.completions(
+        start_time=START, end_time=START + DAY, api_key_ids=["key_a", "key_b"], models=["n", "x"], group_by=["user_id"]
+    )
+    assert [(each.user_id, each.num_model_requests) for each in _completions(found.data[0])] == [("bob", 1)]
+
+
+async def test_embeddings_and_kinds_that_are_not_served(admin: openai.AsyncOpenAI) -> None:
+    usage = admin.admin.organization.usage
+    page = await usage.embeddings(start_time=START, end_time=START + DAY)
+    (one,) = page.data[0].results
+    assert one.object == "organization.usage.embeddings.result" and one.input_tokens == 30
+    assert (await usage.moderations(start_time=START, end_time=START + DAY)).data[0].results == []
+
+
+async def test_costs_are_exact(admin: openai.AsyncOpenAI, app: RequestLifecycle) -> None:
+    page = await admin.admin.organization.usage.costs(
+        start_time=START, end_time=START + 2 * DAY, group_by=["line_item"]
+    )
+    amounts = [{each.line_item: each.amount.value for each in bucket.results} for bucket in page.data]  # type: ignore[union-attr]
+    assert amounts == [{"m": 0.1, "n": 0.2, "e": 1.0}, {"m": 1e-06}]
+    plain = await Client(app, key=BOSS).get(
+        f"/v1/organization/costs?start_time={START + DAY}&end_time={START + 2 * DAY}"
+    )
+    assert b'"value":0.000001,' in plain.body, "every digit, not as a float"
+
+
+@pytest.mark.parametrize(
+    ("path", "param"),
+    [
+        (COMPLETIONS, "start_time"),
+        (f"{COMPLETIONS}?start_time=x", "start_time"),
+        (f"{COMPLETIONS}?start_time=5&bucket_width=1w", "bucket_width"),
+        (f"{COMPLETIONS}?start_time=5&end_time=4", "end_time"),
+        (f"{COMPLETIONS}?start_time=5&group_by=colour", "group_by"),
+        (f"{COMPLETIONS}?start_time=5&limit=99", "limit"),
+        (f"{COMPLETIONS}?start_time=5&projects=red", "projects"),
+        ("/v1/organization/costs?start_time=5&bucket_width=1h", "bucket_width"),
+    ],
+)
+async def test_bad_queries_name_their_parameter(app: RequestLifecycle, path: str, param: str) -> None:
+    refused = await Client(app, key=BOSS).get(path)
+    assert (refused.status, refused.json["error"]["param"]) == (400, param)
+
+
+async def test_only_admins_may_and_unknown_kinds_are_404(app: RequestLifecycle) -> None:
+    assert (await Client(app, key=USER).get(f"{COMPLETIONS}?start_time=5")).status in (401, 403)
+    assert (await Client(app, key=BOSS).get("/v1/organization/usage/dreams?start_time=5")).status == 404
