@@ -21,7 +21,6 @@ from quarterdeck.store.tables import ledger, usage_rollups
 from quarterdeck.store.usage import Group, GroupBy, Sums, Usage, sum_rows, usages
 from quarterdeck.store.usage_rollups import DIMENSIONS, HOUR, LEDGER, ROLLUPS, Split, mark_late, split_for
 
-
 Match = str | tuple[str, ...] | None
 """One value, or any of several. None: every value."""
 
