@@ -537,3 +537,20 @@ async def test_time_at_the_engine_is_held_until_the_request_times_out(
         ((spent, held),) = await spent_and_held(redis, KEY)
         assert held == 0
         assert spent < 20_000  # the few milliseconds that it took
+
+
+@pytest.mark.parametrize(
+    ("operation", "asked"),
+    [(Operation.TOKENIZE, {"prompt": "Say it."}), (Operation.DETOKENIZE, {"tokens": [1, 2, 3]})],
+)
+async def test_a_tokenizer_is_free_and_needs_no_money(
+    bench: Bench, operation: Operation, asked: dict[str, Any]
+) -> None:
+    principal = who(1)
+    await trust(bench.redis, *principal.scopes, spent=1)
+    async with Upstream(answering(response(as_json({"count": 3, "tokens": [1, 2, 3], "prompt": "abc"})))) as engine:
+        bench.add(engine)
+        reply = await bench.ask({"model": "m", **asked}, head=a_head(operation, principal=principal))
+        assert reply.status == 200
+        await bench.drain()
+        assert await spent_and_held(bench.redis, KEY) == [(1, 0)]

@@ -63,5 +63,5 @@ def estimated_cost(prompt_tokens: int, output_tokens: int, rates: Rates, *, engi
         money = MAX_MICRODOLLARS
     if rates.gpu_hour:
         seconds = cost(NO_TOKENS, rates, engine_seconds=engine_seconds)
-        return max(min(money + microdollars(seconds), MAX_MICRODOLLARS), 1)
+        return min(money + microdollars(seconds), MAX_MICRODOLLARS)
     return money

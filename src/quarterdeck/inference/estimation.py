@@ -20,9 +20,11 @@ from quarterdeck.protocol.requests import (
     COMPLETION_MAX_TOKENS,
     ChatCompletionRequest,
     CompletionRequest,
+    DetokenizeRequest,
     EmbeddingRequest,
     GenerationRequest,
     ScoreRequest,
+    TokenizeRequest,
 )
 
 CHARACTERS_PER_TOKEN = 4
@@ -100,6 +102,8 @@ def estimate(request: InferenceRequest, bounds: Bounds = UNKNOWN, most: int | No
         bound = most_of_all
     if likely > bound:
         likely = bound
+    if isinstance(parsed, TokenizeRequest | DetokenizeRequest):
+        return Estimate(likely, 0, likely)  # no model runs, and no tokens are billed
     if not isinstance(parsed, GenerationRequest):
         return Estimate(likely, 0, likely, bound, bound)
     given, limit = _output_limit(parsed) or most, None

@@ -18,7 +18,7 @@ from quarterdeck.inference.attempts import Attempts
 from quarterdeck.inference.bounds import Bounds
 from quarterdeck.inference.cache.answers import AnswerCache
 from quarterdeck.inference.cache.entry import Entry
-from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, Head, Reply
+from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, FREE, Head, Reply
 from quarterdeck.inference.call_state import Call
 from quarterdeck.inference.capture.capture import CAPTURED, Capture, level_of
 from quarterdeck.inference.closing import MAX_TO_COUNT, Closing
@@ -117,7 +117,7 @@ class Pipeline:
         if bounds.context is None:
             bounds = self._learned.of(route, now)
         reserved = estimate(request, bounds, head.principal.max_tokens)
-        if route.bills_time:
+        if route.bills_time and head.operation not in FREE:
             reserved = msgspec.structs.replace(reserved, engine_seconds=self._engine_seconds(route))
         selection = self.router.select(route, request, tokens=reserved.total, now=now, headers=head.headers)
         call = await self._admit(gateway, head, request, reserved, selection, bounds)

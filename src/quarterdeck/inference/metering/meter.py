@@ -10,7 +10,7 @@ import msgspec
 
 from quarterdeck.accounting.pricing import NO_TOKENS, cost
 from quarterdeck.errors import APIError
-from quarterdeck.inference.call import Head
+from quarterdeck.inference.call import FREE, Head
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.estimation import Estimate
 from quarterdeck.inference.metering.record_templates import RecordTemplates
@@ -133,10 +133,12 @@ class Meter(msgspec.Struct, eq=False):
         if endpoint is not None:
             record.endpoint = endpoint.id
         if self.engine_started:
-            seconds, shared_by = now - self.engine_started, endpoint.spec.max_running if endpoint else 1
-            if self.reserved is not None and (most := self.reserved.engine_seconds):
-                seconds = min(seconds, most * shared_by)  # a budget was charged no more
-            record.cost = cost(usage or NO_TOKENS, self.served.rates, engine_seconds=seconds, shared_by=shared_by)
+            rates, seconds, shared_by = self.served.rates, 0.0, 1
+            if rates.gpu_hour and head.operation not in FREE:
+                seconds, shared_by = now - self.engine_started, endpoint.spec.max_running if endpoint else 1
+                if self.reserved is not None and (most := self.reserved.engine_seconds):
+                    seconds = min(seconds, most * shared_by)  # budgets hold no more
+            record.cost = cost(usage or NO_TOKENS, rates, engine_seconds=seconds, shared_by=shared_by)
         if (prompt := self.prompt) is not None:
             record.prompt, record.prompt_version, record.prompt_label = prompt.name, prompt.version, prompt.label
         if user := request.safety_identifier or request.user:
