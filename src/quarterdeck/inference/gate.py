@@ -102,7 +102,7 @@ class Gate:
         `count_prompt` has the model's tokenizer count the prompt of `body`, which the engine is sent. It is called
         where the budget has no room for the upper bound, but may have for the exact count.
         """
-        if self._settlement.spool.is_full:
+        if not self._settlement.can_record:
             self.refused["records", "org"] += 1
             raise records_unavailable()
         principal, may_count, until = head.principal, True, 0.0
