@@ -62,3 +62,25 @@ def test_a_key_is_shown_by_its_name_where_one_key_has_it(admin: AdminAPI) -> Non
     assert admin.requests[-1][1] == "/admin/keys/key_1"
     assert admin.run("keys", "show", "none").stderr == "Error: no key is named 'none'\n"
     assert admin.run("keys", "show", "twice").stderr == "Error: several keys are named 'twice': key_2, key_3\n"
+
+
+def test_a_key_is_rotated_changed_and_revoked_by_its_name(admin: AdminAPI) -> None:
+    admin.answers["GET", "/admin/keys"] = {"data": [KEY], "has_more": False}
+    admin.answers["GET", "/admin/keys/key_1"] = KEY
+    admin.answers["POST", "/admin/keys/key_1"] = KEY
+    admin.answers["POST", "/admin/keys/key_1/rotate"] = {**KEY, "key": "sk-new"}
+    admin.answers["DELETE", "/admin/keys/key_1"] = KEY
+    for words in (["update", "ci", "--priority", "1"], ["rotate", "ci"], ["revoke", "ci"]):
+        assert admin.run("keys", *words).exit_code == 0
+    assert [path for method, path, _ in admin.requests if method != "GET"] == [
+        "/admin/keys/key_1",
+        "/admin/keys/key_1/rotate",
+        "/admin/keys/key_1",
+    ]
+
+
+def test_an_argument_that_is_no_text_is_refused_in_one_line(admin: AdminAPI) -> None:
+    """In a locale that is not UTF-8, Python decodes foreign bytes of arguments to surrogates."""
+    done = admin.run("keys", "create", "\udcd0\udcba")
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "LC_ALL=C.UTF-8" in done.stderr

@@ -42,6 +42,10 @@ def gateway_client(base_url: str, key: str) -> Iterator[httpx.Client]:
             raise click.ClickException(f"cannot connect to {base_url}: is `quarterdeck up` running?") from None
         except httpx.HTTPError as error:
             raise click.ClickException(f"{base_url}: {error or type(error).__name__}") from None
+        except UnicodeEncodeError:  # an argument that the terminal's encoding could not decode
+            raise click.ClickException(
+                "an argument is no UTF-8 text: use a UTF-8 locale, such as LC_ALL=C.UTF-8"
+            ) from None
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def id_of(key: str, client: httpx.Client) -> str:
 
 
 @command.command("update")
-@click.argument("key_id", metavar="ID")
+@click.argument("key", metavar="NAME|ID")
 @click.option("--name", help="New name.")
 @click.option("--team", help="New team. Past usage stays with the old team.")
 @click.option("--model", "models", multiple=True, help="New allowed models; repeatable.")
@@ -106,9 +106,10 @@ def id_of(key: str, client: httpx.Client) -> str:
 @bounds
 @removals
 @as_json
-def update(key_id: str, is_json: bool, **options: Any) -> None:
-    """Update the key ID. Values that are not given stay. Takes effect with its next request."""
+def update(key: str, is_json: bool, **options: Any) -> None:
+    """Update a key. Values that are not given stay. Takes effect with its next request."""
     with admin_client() as client:
+        key_id = id_of(key, client)
         before = json_object(client.get(f"/admin/keys/{key_id}"))
         changed = json_object(client.post(f"/admin/keys/{key_id}", json=changes_of(options, before)))
     (print_json if is_json else show)(changed)
@@ -136,21 +137,22 @@ def changes_of(options: dict[str, Any], before: dict[str, Any]) -> dict[str, Any
 
 
 @command.command("rotate")
-@click.argument("key_id", metavar="ID")
+@click.argument("key", metavar="NAME|ID")
 @as_json
-def rotate(key_id: str, is_json: bool) -> None:
-    """Replace the secret of the key ID. The new one is printed once; the old one stops working immediately."""
+def rotate(key: str, is_json: bool) -> None:
+    """Replace the secret of a key. The new one is printed once; the old one stops working immediately."""
     with admin_client() as client:
-        made = json_object(client.post(f"/admin/keys/{key_id}/rotate"))
+        made = json_object(client.post(f"/admin/keys/{id_of(key, client)}/rotate"))
     _print_secret(made, is_json)
 
 
 @command.command("revoke")
-@click.argument("key_id", metavar="ID")
+@click.argument("key", metavar="NAME|ID")
 @as_json
-def revoke(key_id: str, is_json: bool) -> None:
-    """Revoke the key ID. Takes effect with its next request."""
+def revoke(key: str, is_json: bool) -> None:
+    """Revoke a key. Takes effect with its next request."""
     with admin_client() as client:
+        key_id = id_of(key, client)
         done = json_object(client.delete(f"/admin/keys/{key_id}"))
     if is_json:
         print_json(done)

@@ -54,4 +54,7 @@ def test_rows_that_are_late_are_waited_for(tmp_path: Path) -> None:
     database.close()
     assert books is not None
     assert books.drift == 0.0
-    assert books.line() == "Ledger: 1 of 1 answers, 110 of 110 tokens, $0.000180 of $0.000180; drift 0.000%."
+    assert books.line() == (
+        "Ledger: 1 of 1 answers, 110 of 110 tokens, $0.000180 of $0.000180; drift 0.000%."
+        " (Answers of the warm-up included.)"
+    )

@@ -72,7 +72,10 @@ class LedgerComparison:
         found = self.requests - self.missing
         dollars = f", ${float(self.ledger_cost):.6f} of ${float(self.cost):.6f}" if self.cost else ""
         tokens = f"{self.ledger_tokens:,} of {self.tokens:,} tokens"
-        return f"Ledger: {found:,} of {self.requests:,} answers, {tokens}{dollars}; drift {self.drift:.3%}."
+        return (
+            f"Ledger: {found:,} of {self.requests:,} answers, {tokens}{dollars}; drift {self.drift:.3%}."
+            " (Answers of the warm-up included.)"
+        )
 
 
 def compare(requests: Sequence[Request], rows: Mapping[str, LedgerRow]) -> LedgerComparison:

@@ -1,6 +1,6 @@
 """A run's results as text for a terminal: tables, remarks, budget verdicts. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from quarterdeck.load.analysis import summary
 from quarterdeck.load.analysis.budgets import Verdict
@@ -65,10 +65,27 @@ def remarks(run: Results) -> list[str]:
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> str:
-    """One line per budget; exceeded ones last, where the reader looks first."""
+    """One line per budget; exceeded ones last, where the reader looks first. A budget for each process that was checked
+    of none is one line."""
     order = {"kept": 0, "not judged": 1, "broken": 2}
-    ordered = sorted(verdicts, key=lambda verdict: order[verdict.outcome])
+    ordered = sorted(_joined(verdicts), key=lambda verdict: order[verdict.outcome])
     return "\n".join(f"{v.outcome:<11} {v.name}: {v.text}" for v in ordered) or "no budgets set"
+
+
+def _joined(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
+    groups: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in verdicts:
+        name, bracket, _ = verdict.name.partition("[")
+        why = verdict.text.rpartition(": ")[2]
+        if verdict.outcome == "not judged" and bracket:
+            groups.setdefault((name, why), []).append(verdict)
+        else:
+            yield verdict
+    for (name, why), group in groups.items():
+        if len(group) == 1:
+            yield group[0]
+        else:
+            yield Verdict(name, "not judged", group[0].limit, None, f"{len(group)} processes were not checked: {why}")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
