@@ -6,6 +6,7 @@ import contextlib
 import pytest
 from tests.gateway.fakes import USER, FakeStream
 from tests.gateway.http.connections import HEAD, REQUEST, Bench, serving
+from tests.net.upstream import until
 
 from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.call import Reply
@@ -38,13 +39,25 @@ async def test_a_head_that_is_too_large_is_a_431_and_the_end(head: bytes, bench:
         HEAD + b"content-length: 2\r\ncontent-length: 3\r\n\r\n{}",
         HEAD + b"content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n{}",
         HEAD + b"transfer-encoding: chunked\r\n\r\nnot a size\r\n",
+        HEAD + b"transfer-encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n",
+        HEAD + b"transfer-encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\nabc",
+        HEAD.replace(b"/v1/chat/completions", b"/admin/keys") + b"transfer-encoding: chunked\r\n\r\n-1\r\n",
     ],
 )
-async def test_malformed_http_is_a_400_or_closes_the_connection(data: bytes, bench: Bench) -> None:
+async def test_malformed_http_is_a_400_and_closes_the_connection(data: bytes, bench: Bench) -> None:
     peer = await bench.connect()
     await peer.send(data)
-    with contextlib.suppress(asyncio.IncompleteReadError):  # the request had begun: closed without a response
-        assert await peer.code() == (400, "invalid_http")
+    assert await peer.code() == (400, "invalid_http")
+    assert await peer.is_closed()
+    assert bench.pipeline.calls == []
+
+
+async def test_a_chunk_that_breaks_later_is_a_400_too(bench: Bench) -> None:
+    peer = await bench.connect()
+    await peer.send(HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n")
+    await until(lambda: bool(bench.parts.callers))
+    await peer.send(b"zz\r\n")
+    assert await peer.code() == (400, "invalid_http")
     assert await peer.is_closed()
     assert bench.pipeline.calls == []
 

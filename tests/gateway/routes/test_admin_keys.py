@@ -218,3 +218,19 @@ async def test_a_key_that_the_file_names_is_made_and_ended_here_and_limited_ther
 )
 async def test_a_bad_body_names_its_parameter(path: str, body: Any, param: str, app: RequestLifecycle) -> None:
     assert await refused_body(app, path, body) == param
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b'{"name":"x","admin":false,"admin":true}', "admin"),
+        (b' {"name": "x", "limits": {"max_tokens": 1, "max_t\\u006fkens": 2}} ', "max_tokens"),
+    ],
+)
+async def test_a_member_that_is_there_twice_is_refused(body: bytes, param: str, app: RequestLifecycle) -> None:
+    answer = await Client(app, key=BOSS).request("POST", PATH, body, headers=JSON)
+    assert (answer.status, answer.error["code"], answer.error["param"]) == (400, "duplicate_parameter", param)
+
+
+async def test_white_space_is_no_body(app: RequestLifecycle) -> None:
+    assert (await Client(app, key=BOSS).request("POST", PATH, b" \n", headers=JSON)).status == 400

@@ -216,13 +216,20 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: APIError) -> None:
         """Answer what never became a request, and close the connection."""
-        if self._is_answering():
+        if self._is_awaiting_body():
+            self._hang_up()  # its request gets no other answer
+        elif self._is_answering():
             self._abort()
             return
         headers = self._refusal_headers(self.headers or [])
         self.transport.write(STATUS_LINE[error.status] + error_responses.closing(error, headers))
         self.transport.close()
         self._refused(error)
+
+    def _is_awaiting_body(self) -> bool:
+        """Whether the request being served waits for the body that is being parsed."""
+        running = self._running
+        return running is not None and running is self.cycle and running.more_body and not running.response_started
 
     def _refusal_headers(self, headers: list[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
         """Further headers of the answer to what never became a request; `headers` are those that were parsed of it."""

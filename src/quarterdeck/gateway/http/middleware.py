@@ -13,9 +13,12 @@ Nothing here reads the Host header or anything made of it: decisions are made on
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import APIError, BadRequestError, NotFoundError
@@ -30,6 +33,7 @@ from quarterdeck.gateway.http.registry import BodyPolicy
 from quarterdeck.gateway.http.request_head import content_length
 from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST
 from quarterdeck.net.asgi import ASGIApp, ClientGoneError, Message, Receive, Scope, Send, read_body
+from quarterdeck.protocol.repeated import refuse_repeated
 from quarterdeck.settings.config import GatewayConfig
 from quarterdeck.settings.live import Live
 
@@ -197,6 +201,12 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
+def _refuse_repeated(body: bytes) -> None:
+    """Raises BadRequestError: `{"admin": false, "admin": true}` may mean either to what filters requests in front."""
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # no JSON: the route says so
+        refuse_repeated(msgspec.Raw(body))
+
+
 class BufferedBody:
     """Admits a request and reads its body, after its key was checked: without a key no body is read.
 
@@ -232,6 +242,8 @@ class BufferedBody:
         body = await content_coding.decoded(body, coding, limit)
         if len(body) > LARGE_BYTES:
             self._callers.hold(caller, len(body), gateway)
+        if text := body.strip():
+            _refuse_repeated(text)
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
