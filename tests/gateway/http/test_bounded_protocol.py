@@ -1,6 +1,5 @@
 """Bounds of the server itself, over real sockets."""
 
-import asyncio
 import contextlib
 
 import pytest
