@@ -53,7 +53,8 @@ VALUES = {
 async def fill(database: Database, rows: int) -> None:
     values = {column.name: _empty(column.type) for column in ledger.c if not column.nullable} | VALUES
     columns = ", ".join(f'"{name}"' for name in values)
-    insert = f"INSERT INTO ledger ({columns}) SELECT {', '.join(values.values())} FROM generate_series(CAST(:a AS bigint), CAST(:b AS bigint)) n"  # noqa: S608  # ours
+    series = "generate_series(CAST(:a AS bigint), CAST(:b AS bigint)) n"
+    insert = f"INSERT INTO ledger ({columns}) SELECT {', '.join(values.values())} FROM {series}"  # noqa: S608  # ours
     for first in range(0, rows, ROWS_AT_ONCE):
         async with database.begin(600) as connection:
             last = min(first + ROWS_AT_ONCE, rows) - 1
