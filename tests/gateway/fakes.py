@@ -23,6 +23,7 @@ from quarterdeck.inference.call import Head, Reply, Sink
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import Redis
+from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.resources.tenancy.changes import Announcer, Change
@@ -38,6 +39,7 @@ from quarterdeck.store.orgs import OrgStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.request_log import RequestLog
+from quarterdeck.store.scores import ScoreStore
 from quarterdeck.store.teams import TeamStore
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
@@ -263,6 +265,8 @@ def parts(
         requests=RequestLog(database),
         contents=ContentStore(database),
         content_deletion=ContentDeletion(ContentStore(database), redis),
+        scores=ScoreStore(database),
+        redactor=Live(Redactor()),
         redis=redis,
         changes=Announcer(authenticator, publisher or FakePublisher()),
         cache=OrgCache(redis),

@@ -18,6 +18,7 @@ COMMANDS = {
     "orgs": "Create, list and update organisations.",
     "usage": "Show requests, tokens and cost.",
     "requests": "Search, show, follow and export requests.",
+    "feedback": "Score requests; list and delete scores.",
     "cache": "Show or purge the response cache.",
     "models": "List models and their state.",
     "chat": "Chat with a model.",

@@ -90,7 +90,7 @@ def show_request(request_id: str, is_json: bool) -> None:
         print_json(found)
         return
     for name, value in found.items():
-        if name in ("object", "input", "output", "attempts", "created", "content_details") or value in (
+        if name in ("object", "input", "output", "attempts", "created", "content_details", "scores") or value in (
             None,
             [],
             {},
@@ -103,6 +103,9 @@ def show_request(request_id: str, is_json: bool) -> None:
         seconds = attempt["ended"] - attempt["started"]
         outcome = attempt.get("error") or attempt.get("status") or "no answer"
         click.echo(f"{f'attempt {number}'.ljust(20)}{printable(attempt['endpoint'])}  {seconds:.3f} s  {outcome}")
+    for score in found.get("scores", ()):
+        said = [score[name] for name in ("thumbs", "value", "category", "comment") if score[name] is not None]
+        click.echo(f"{'score'.ljust(20)}{printable(score['name'])}  {printable('  '.join(map(str, said)))}")
     _show_content(found)
 
 

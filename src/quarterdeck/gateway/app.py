@@ -20,6 +20,7 @@ from quarterdeck.gateway.routes import (
     admin_scrape_targets,
     admin_teams,
     admin_usage,
+    feedback,
     health,
     inference,
     models,
@@ -80,6 +81,7 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
         admin_scrape_targets,
         admin_requests,
         organization_usage,
+        feedback,
     ):
         # Not include_router: its entries in the table can't be walked, and a test walks every route for its key.
         for found in module.router.routes:

@@ -42,6 +42,7 @@ from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.redis_pubsub import Subscription
 from quarterdeck.net.tasks import BackgroundTasks
+from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.resources.prompts import changes as prompt_changes
 from quarterdeck.resources.prompts.changes import PromptAnnouncer, PromptChange, decode_prompt_change
 from quarterdeck.resources.requests.deletion import ContentDeletion
@@ -58,6 +59,7 @@ from quarterdeck.store.orgs import OrgStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.request_log import RequestLog
+from quarterdeck.store.scores import ScoreStore
 from quarterdeck.store.spool import Spool
 from quarterdeck.store.teams import TeamStore
 from quarterdeck.telemetry.access_lines import LineWriter
@@ -154,6 +156,8 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
             requests=RequestLog(database),
             contents=contents,
             content_deletion=ContentDeletion(contents, redis),
+            scores=ScoreStore(database),
+            redactor=live_config.select(lambda each: Redactor(each.content.redaction)),
             redis=redis,
             changes=Announcer(authenticator, RedisPublisher(redis)),
             cache=OrgCache(redis),

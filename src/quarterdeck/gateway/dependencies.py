@@ -21,6 +21,7 @@ from quarterdeck.gateway.routes.inference import Pipeline
 from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import Redis
+from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.resources.tenancy.changes import Announcer
@@ -33,6 +34,7 @@ from quarterdeck.store.orgs import OrgStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.request_log import RequestLog
+from quarterdeck.store.scores import ScoreStore
 from quarterdeck.store.teams import TeamStore
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
@@ -55,6 +57,8 @@ class Parts:
     requests: RequestLog
     contents: ContentStore
     content_deletion: ContentDeletion
+    scores: ScoreStore
+    redactor: Live[Redactor]
     redis: Redis
     changes: Announcer
     cache: OrgCache

@@ -285,3 +285,30 @@ usage_late_hours = Table(
     Column("org", Text, primary_key=True),
     Column("hour", BigInteger, primary_key=True),
 )
+
+# Feedback and evaluations. No foreign key: a score may come before its request's row.
+scores = Table(
+    "scores",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("org", Text, nullable=False),
+    Column("team", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("user", Text, nullable=False),  # empty: none was named
+    Column("source", Text, nullable=False),
+    Column("kind", Text, nullable=True),
+    Column("value", Double, nullable=True),
+    Column("category", Text, nullable=True),
+    Column("comment", Text, nullable=True),
+    Column("created", Double, nullable=False),
+    Column("updated", Double, nullable=False),
+    Column("is_confirmed", Boolean, nullable=False),
+    Column("deleted", Double, nullable=True),
+    Column("exported", Double, nullable=True),
+    UniqueConstraint("org", "request", "name", "user"),
+    Index(None, "org", "created", "id"),
+    _index_of("org", "team", where="is_confirmed = false"),
+    _index_of("org", "updated", where="exported IS NULL OR deleted IS NOT NULL"),
+)

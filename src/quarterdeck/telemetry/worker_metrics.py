@@ -42,6 +42,9 @@ class WorkerMetrics(Metrics):
             " failed (could not be redacted or stored).",
             ("outcome",),
         )
+        self.scores_exported = self.counter(
+            "quarterdeck_scores_exported", "Scores that the trace backend took (delivered) or refused.", ("outcome",)
+        )
         self.traces_exported = self.counter(
             "quarterdeck_traces_exported", "Traces of requests accepted by a trace sink.", ("sink",)
         )

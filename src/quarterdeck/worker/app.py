@@ -33,7 +33,9 @@ from quarterdeck.store.migration import MigrationError
 from quarterdeck.store.orgs import DEFAULT_ORG, OrgStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
+from quarterdeck.store.scores import ScoreStore
 from quarterdeck.store.usage_rollups import Rollups
+from quarterdeck.telemetry.langfuse_scores import LangfuseScores
 from quarterdeck.telemetry.saturation import sample
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.budget_rebuild import BudgetLoop
@@ -44,6 +46,7 @@ from quarterdeck.worker.ledger_loop import LedgerLoop
 from quarterdeck.worker.prompt_guard_loop import PromptGuardLoop
 from quarterdeck.worker.retention_loop import RetentionLoop
 from quarterdeck.worker.rollup_loop import RollupLoop
+from quarterdeck.worker.score_loop import ScoreLoop
 from quarterdeck.worker.sinks import sinks_of
 from quarterdeck.worker.status import StatusApp
 from quarterdeck.worker.streams import LEDGER_GROUP, Consumer, backlog, dead_key
@@ -121,6 +124,7 @@ class Worker:
         self._budget_loop = BudgetLoop(self._redis, self.database, self.orgs, self._budgets_condition)
         self._expiry_loop = ExpiryLoop(self._redis, self.orgs, self._expiry_condition, metrics)
         self._rollup_loop = RollupLoop(Rollups(self.database), self.orgs, Condition("rolling up usage"))
+        self._score_loop = self._make_score_loop()
         self._retention_loop = RetentionLoop(
             contents, self._org_store, lambda: self._config.current, self.orgs, Condition("deleting contents")
         )
@@ -131,6 +135,19 @@ class Worker:
             self.orgs,
             Condition("guarding canaries of prompts"),
             metrics,
+        )
+
+    def _make_score_loop(self) -> ScoreLoop:
+        """Scores go to the Langfuse project that the environment names, if it names one."""
+        project = self._environment.langfuse
+        return ScoreLoop(
+            ScoreStore(self.database),
+            self.orgs,
+            Condition("scores"),
+            self.metrics,
+            sink=LangfuseScores(project.url, project.public_key, project.secret_key) if project else None,
+            sink_condition=Condition("scores at Langfuse"),
+            environment=lambda: self._telemetry.current.environment,
         )
 
     def orgs(self) -> tuple[str, ...]:
@@ -199,7 +216,14 @@ class Worker:
             return
         self._database_condition.ok()
         self._is_migrated.set()
-        loops = (self._ledger_loop, self._budget_loop, self._retention_loop, self._rollup_loop, self._guard_loop)
+        loops = (
+            self._ledger_loop,
+            self._budget_loop,
+            self._retention_loop,
+            self._score_loop,
+            self._rollup_loop,
+            self._guard_loop,
+        )
         await asyncio.gather(*(loop.run(stop) for loop in loops))
 
     async def _watch_orgs(self, stop: asyncio.Event) -> None:

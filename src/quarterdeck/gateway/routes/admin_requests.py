@@ -13,8 +13,10 @@ from quarterdeck.errors import BadRequestError
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
 from quarterdeck.gateway.http.responses import json_response
 from quarterdeck.resources.requests.objects import content_fields, request_detail, request_object
+from quarterdeck.resources.scores.requests import score_object
 from quarterdeck.store.contents import DeleteBy
 from quarterdeck.store.request_log import EQUAL, RequestFilter
+from quarterdeck.store.scores import ScoreFilter
 
 router = APIRouter(prefix="/admin")
 
@@ -103,10 +105,12 @@ async def list_requests(
 
 @router.get("/requests/{request_id}")
 async def retrieve_request(request_id: str, parts: PartsDep, admin: AdminDep) -> Response:
-    """Retrieve a request with its attempts, its parameters, and its input and output where they are stored."""
+    """Retrieve a request with its attempts, parameters and scores, and its input and output where they are stored."""
     record = await parts.requests.retrieve(request_id, org=admin.org)
     stored = await parts.contents.retrieve([request_id], org=admin.org)
-    return json_response(request_detail(record, stored.get(request_id)))
+    scores = await parts.scores.list(ScoreFilter(org=admin.org, request=request_id), limit=100)
+    detail = request_detail(record, stored.get(request_id))
+    return json_response({**detail, "scores": [score_object(score) for score in scores]})
 
 
 @router.delete("/contents")

@@ -1,0 +1,79 @@
+"""`quarterdeck feedback`: scores of requests."""
+
+from typing import Any
+
+import click
+
+from quarterdeck.cli.client import admin_client, json_object, list_all
+from quarterdeck.cli.output import as_json, columns, local_time, print_json, show
+
+
+@click.group("feedback", short_help="Score requests; list and delete scores.")
+def command() -> None:
+    """Score requests; list and delete scores."""
+
+
+@command.command("create")
+@click.argument("request_id")
+@click.option("--thumbs", type=click.Choice(["up", "down"]), help="A judgement of yes or no.")
+@click.option("--value", type=float, help="A number.")
+@click.option("--category", help="One of your own categories.")
+@click.option("--comment", help="A text.")
+@click.option("--name", help="What is scored. [feedback]")
+@click.option("--user", help="Who scores.")
+@as_json
+def create(request_id: str, is_json: bool, **options: Any) -> None:
+    """Score a request. The same request, name and user again replaces the score."""
+    body = {"request_id": request_id} | {name: value for name, value in options.items() if value is not None}
+    with admin_client() as client:
+        found = json_object(client.post("/admin/scores", json=body))
+    if is_json:
+        print_json(found)
+    else:
+        show(found)
+
+
+@command.command("list")
+@click.option("--request", "request_id", help="Only of this request.")
+@click.option("--team", help="Only of this team.")
+@click.option("--name", help="Only of this name.")
+@click.option("--user", help="Only of this user.")
+@click.option("--source", type=click.Choice(["feedback", "api"]), help="Only from callers, or from the admin API.")
+@as_json
+def list_scores(is_json: bool, **options: str | None) -> None:
+    """List scores, newest first."""
+    with admin_client() as client:
+        found = list(list_all(client, "/admin/scores", **options))
+    if is_json:
+        print_json({"object": "list", "data": found})
+    elif found:
+        rows = [
+            (
+                each["id"],
+                local_time(each["updated"]),
+                each["request_id"],
+                each["name"],
+                _said(each),
+                each["user"] or "-",
+            )
+            for each in found
+        ]
+        click.echo(columns(("SCORE", "UPDATED", "REQUEST", "NAME", "SCORE", "USER"), rows))
+    else:
+        click.echo("no scores", err=True)
+
+
+@command.command("delete")
+@click.argument("score_id")
+def delete(score_id: str) -> None:
+    """Delete a score, here and at the trace backend."""
+    with admin_client() as client:
+        json_object(client.delete(f"/admin/scores/{score_id}"))
+    click.echo(f"deleted {score_id}")
+
+
+def _said(score: dict[str, Any]) -> str:
+    value = score["thumbs"] or score["category"]
+    if value is None and score["value"] is not None:
+        value = f"{score['value']:g}"
+    return " ".join(str(each) for each in (value, score["comment"]) if each)[:60] or "-"
