@@ -15,7 +15,7 @@ from quarterdeck.net.redis_address import RedisAddress, RedisServer
 from quarterdeck.net.redis_connection import RedisUnavailableError, Word
 from quarterdeck.net.redis_node import RedisNode
 from quarterdeck.net.redis_state import ReportedState
-from quarterdeck.net.redis_topology import SLOTS, SlotRange, cluster_slots
+from quarterdeck.net.redis_topology import SLOTS, SlotRange, cluster_slots, import_client
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ class RedisCluster:
         retry_seconds: float,
         on_state: Callable[[bool], None],
     ) -> None:
+        import_client()
         self._address = address
         self._make_node = make_node
         self._connect_timeout = connect_timeout

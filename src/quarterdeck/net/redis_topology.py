@@ -1,10 +1,11 @@
 """Which server to ask, for each kind of deployment. Discovery is redis-py's: it happens when a connection is opened.
 
 redis-py is imported in the functions that use it: it takes a quarter of a second and 28 MB, and a platform with one
-server does not need it.
+server does not need it. `import_client` does so before a time-out runs.
 """
 
 import asyncio
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -168,6 +169,11 @@ async def cluster_slots(address: RedisAddress, known: Sequence[RedisServer]) -> 
         finally:
             await _close(client)
     raise RedisUnavailableError(f"no node of the Redis Cluster replies: {'; '.join(reasons)}")
+
+
+def import_client() -> None:
+    """Import redis-py, which takes seconds on a busy machine."""
+    importlib.import_module("redis.asyncio")
 
 
 def _ranges(reply: Any, asked: RedisServer) -> list[SlotRange]:
