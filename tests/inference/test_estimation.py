@@ -207,3 +207,4 @@ def test_a_prompt_that_one_models_tokenizer_has_counted_is_an_upper_bound_for_th
 def test_structure_counts_and_media_do_not() -> None:
     assert structure_bytes(b'{"a": ["data:image/png;base64,AAAA+/=="]}') == 12
     assert structure_bytes(b"[{},{}]") == 7
+    assert structure_bytes("aé".encode()) == 2
