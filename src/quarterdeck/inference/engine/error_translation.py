@@ -108,7 +108,7 @@ def error_of_response(
     if spec is not None and spec.kind != "vllm":
         account = _of_account(status, message, code, body, delay)
         if account is not None:
-            account.is_of_model = status == 429 and (spec.upstream_model or spec.model) in message
+            account.is_of_model = account.is_refusal and _names(message, spec.upstream_model or spec.model)
             return with_engine_status(account, status)
     translated = _by_status(status, message, code, param, header_value(delay))
     translated.rest_seconds = delay
@@ -239,6 +239,11 @@ def _of_account(status: int, message: str, code: str | None, body: bytes, delay:
     if status == 404 or (status in (400, 422) and (code in MODEL_CODES or _MODEL_WORDS.search(words))):
         return EngineError("The engine does not know the configured model or address.")
     return None
+
+
+def _names(message: str, model: str) -> bool:
+    """Whether a message names a model, as OpenAI's and Groq's of their rate limits do."""
+    return re.search(rf"(?<![\w.-]){re.escape(model)}(?![\w-])", message) is not None
 
 
 def _code_of(message: str, code: str | None) -> str | None:
