@@ -16,6 +16,7 @@ COMMANDS = {
     "keys": "Create, list, update and revoke API keys.",
     "teams": "Create, list, update and delete teams.",
     "orgs": "Create, list and update organisations.",
+    "prompts": "Manage prompts, versions, labels and rollouts.",
     "usage": "Show requests, tokens and cost.",
     "requests": "Search, show, follow and export requests.",
     "feedback": "Score requests; list and delete scores.",

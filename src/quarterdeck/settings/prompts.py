@@ -4,19 +4,30 @@ Shape and sizes only; templates are checked by `templating/prompt`.
 """
 
 import hashlib
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from quarterdeck.settings.tenancy import TeamName
 
 MAX_BYTES = 256 * 1024
 """Of a version, as JSON: the longest prompts in use have a tenth of it."""
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*$"
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
 LABEL_PATTERN = r"^[a-z][a-z0-9._-]{0,35}$"
 
-PromptName = Annotated[str, Field(max_length=128, pattern=NAME_PATTERN)]
+ID_PATTERN = re.compile(r"prompt_[0-9a-f]{24}")
+
+
+def _is_no_id(name: str) -> str:
+    """A name must not be taken for an id."""
+    if ID_PATTERN.fullmatch(name):
+        raise ValueError("has the form of an id")
+    return name
+
+
+PromptName = Annotated[str, Field(max_length=128, pattern=NAME_PATTERN), AfterValidator(_is_no_id)]
 Label = Annotated[str, Field(pattern=LABEL_PATTERN)]
 VariableName = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 VariableType = Literal["string", "number", "integer", "boolean", "array", "object", "messages"]

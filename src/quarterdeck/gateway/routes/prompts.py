@@ -251,13 +251,13 @@ async def compare_prompt_versions(
     on `candidate` (better, worse, unclear), and about how many requests would tell where it is unclear. With `label`
     only requests that it led to count; of a split, its first two versions since it was set are the default."""
     row = await _readable(parts, prompt, member, org)
-    versions = [baseline, candidate]
+    versions, since = [baseline, candidate], float(start or 0)
     if label is not None and None in versions:
         known = {each.label: each for each in (await parts.prompts.labels([row.id])).get(row.id, ())}
         targets = known[label].spec.targets if label in known else []
         if len(targets) > 1:
             versions = [given or each.version for given, each in zip(versions, targets, strict=False)]
-            start = int(known[label].updated) if start is None else start
+            since = known[label].updated if start is None else since
     samples = []
     for name, version in zip(("baseline", "candidate"), versions, strict=True):
         if version is None:
@@ -266,12 +266,12 @@ async def compare_prompt_versions(
             )
         await parts.prompts.version(row.id, version, org=row.org)
         results = await parts.prompt_results.of_version(
-            org=row.org, prompt=row.name, version=version, label=label, since=start or 0, until=end
+            org=row.org, prompt=row.name, version=version, label=label, since=since, until=end
         )
         samples.append(sample_of(version, results))
     found = await asyncio.to_thread(compare, samples[0], samples[1])
     shown = {"object": "prompt.comparison", "prompt": row.id, "name": row.name, "label": label}
-    return json_response({**shown, "start": start, "end": end, **comparison_object(found)})
+    return json_response({**shown, "start": int(since), "end": end, **comparison_object(found)})
 
 
 @router.post("/{prompt}/render")
