@@ -19,7 +19,14 @@ TEXT = Content(level="full", input=b"{}")
 def a_loop(bench: Bench, config: Config | None, *orgs: str, now: float = NOW) -> RetentionLoop:
     store, org_store = ContentStore(bench.database), OrgStore(bench.database)
     return RetentionLoop(
-        store, org_store, lambda: config, lambda: orgs or (ORG,), Condition("deleting contents"), wall=lambda: now
+        store,
+        org_store,
+        bench.redis,
+        ["tempo"],
+        lambda: config,
+        lambda: orgs or (ORG,),
+        Condition("deleting contents"),
+        wall=lambda: now,
     )
 
 

@@ -45,11 +45,15 @@ class Deletion:
 
     def covers(self, record: RequestRecord) -> bool:
         """Whether the record's content must not be stored."""
-        if record.org != self.org or record.started > self.at:
+        return self.covers_request(record.org, record.id, record.user, record.session, record.started)
+
+    def covers_request(self, org: str, id: str, user: str | None, session: str | None, started: float) -> bool:
+        """Whether the content of this request must not be stored or exported."""
+        if org != self.org or started > self.at:
             return False
         if self.by == "request":
-            return record.id == self.value
-        return _stored(record.user if self.by == "user" else record.session) == self.value
+            return id == self.value
+        return _stored(user if self.by == "user" else session) == self.value
 
 
 class ContentStore:

@@ -126,7 +126,13 @@ class Worker:
         self._rollup_loop = RollupLoop(Rollups(self.database), self.orgs, Condition("rolling up usage"))
         self._score_loop = self._make_score_loop()
         self._retention_loop = RetentionLoop(
-            contents, self._org_store, lambda: self._config.current, self.orgs, Condition("deleting contents")
+            contents,
+            self._org_store,
+            self._redis,
+            self._sinks.names,
+            lambda: self._config.current,
+            self.orgs,
+            Condition("deleting contents"),
         )
         self._guard_loop = PromptGuardLoop(
             PromptStore(self.database),

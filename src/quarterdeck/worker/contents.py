@@ -37,16 +37,21 @@ class ContentIntake:
         self._redactor = redactor
         self._metrics = metrics
 
-    async def store(self, records: Sequence[RequestRecord]) -> None:
-        """Store the contents of those records that have one. Repeatable. Raises as Redis and the database do."""
+    async def store(self, records: Sequence[RequestRecord]) -> dict[str, Content]:
+        """Store the contents of those records that have one, and return them, by request id, for their traces.
+
+        Repeatable. Raises as Redis and the database do.
+        """
+        stored: dict[str, Content] = {}
         by_org: dict[str, dict[str, RequestRecord]] = defaultdict(dict)
         for record in records:
             if record.content != "off":
                 by_org[record.org][record.id] = record
         for org, wanted in by_org.items():
-            await self._store_of(org, list(wanted.values()))
+            stored |= await self._store_of(org, list(wanted.values()))
+        return stored
 
-    async def _store_of(self, org: str, records: Sequence[RequestRecord]) -> None:
+    async def _store_of(self, org: str, records: Sequence[RequestRecord]) -> dict[str, Content]:
         keys = [content_key(org, record.id) for record in records]
         waiting = await self._redis.call("MGET", *keys)
         deletions = await self._store.deletions([org], since=min(record.started for record in records))
@@ -64,6 +69,7 @@ class ContentIntake:
         self._metrics.contents.add(("stored",), await self._insert(found))
         if taken := [key for key, data in zip(keys, waiting, strict=True) if data is not None]:
             await self._redis.call("UNLINK", *taken)
+        return {record.id: content for record, content in found}
 
     def _redacted(self, data: bytes) -> Content | None:
         redactor = self._redactor()

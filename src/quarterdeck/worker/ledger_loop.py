@@ -59,11 +59,10 @@ class LedgerLoop(StreamLoop):
             else:
                 readable.append((entry, record))
         inserted = await self._insert(readable)
-        if self._contents is not None:
-            await self._contents.store([record for _, record in readable])
+        contents = await self._contents.store([record for _, record in readable]) if self._contents else {}
         queues = self._traces.queues(len(self._orgs()))
         for org, each in _by_org(inserted).items():
-            traces = self._traces.make([record for _, record in each])
+            traces = self._traces.make([record for _, record in each], contents)
             dropped = await self._consumer.commit(org, [entry.id for entry, _ in each], traces=traces, queues=queues)
             self._traces.count_overflow(dropped)
         self._metrics.batch_seconds.observe(clock() - started)

@@ -1,4 +1,4 @@
-"""Deletes contents that are too old, and repeats recent deletions.
+"""Deletes contents that are too old, and repeats recent deletions, also in what waits for trace sinks.
 
 A deletion is repeated for an hour: a worker that read the deletions just before may have stored what it covers just
 after.
@@ -6,15 +6,17 @@ after.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from quarterdeck.errors import NotFoundError
+from quarterdeck.net.redis import Redis
 from quarterdeck.resources.tenancy.principals import org_content_days
 from quarterdeck.settings.config import Config
 from quarterdeck.store.contents import DELETIONS_KEPT_SECONDS, ContentStore
 from quarterdeck.store.orgs import OrgStore
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.org_loop import OrgLoop, Orgs
+from quarterdeck.worker.trace_deletion import delete_waiting_traces
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +27,15 @@ DAY = 86_400.0
 
 
 class RetentionLoop(OrgLoop):
-    """`config` returns what is in force; None: no valid configuration was read yet, and nothing is deleted by age."""
+    """`sinks`: the names of the trace sinks. `config` returns what is in force; None: no valid configuration was read
+    yet, and nothing is deleted by age."""
 
     def __init__(
         self,
         store: ContentStore,
         org_store: OrgStore,
+        redis: Redis,
+        sinks: Sequence[str],
         config: Callable[[], Config | None],
         orgs: Orgs,
         condition: Condition,
@@ -40,13 +45,21 @@ class RetentionLoop(OrgLoop):
         super().__init__(orgs, condition, RETENTION_SECONDS)
         self._store = store
         self._org_store = org_store
+        self._redis = redis
+        self._sinks = sinks
         self._config = config
         self._wall = wall
 
     async def _visit(self, org: str) -> None:
         now = self._wall()
-        for deletion in await self._store.deletions([org], since=now - REPEATED_SECONDS):
+        recent = await self._store.deletions([org], since=now - REPEATED_SECONDS)
+        for deletion in recent:
             await self._store.apply(deletion)
+        for sink in self._sinks if recent else ():
+            if count := await delete_waiting_traces(self._redis, org, sink, recent):
+                log.info(
+                    "removed %d traces with deleted contents from a queue", count, extra={"org": org, "sink": sink}
+                )
         await self._store.forget_deletions(now - DELETIONS_KEPT_SECONDS, org=org)
         config = self._config()
         if config is None:

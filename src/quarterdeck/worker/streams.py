@@ -179,7 +179,7 @@ class Consumer:
             keys += (traces_key(org, queue.sink), traces_size_key(org, queue.sink))
             arguments.append(queue.most_bytes)
         for batch in traces:
-            arguments += (batch.traces, batch.meta, batch.data)
+            arguments += (batch.traces, batch.meta, batch.data, batch.about)
         # polled: the worker that rebuilds may be dead, and then the key expires
         while (answer := await self._redis.run(_COMMIT, keys, arguments))[0] < 0:  # noqa: ASYNC110
             await asyncio.sleep(self._rebuilding_seconds)

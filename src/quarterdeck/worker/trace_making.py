@@ -1,12 +1,14 @@
 """Makes the traces of records that are in the ledger: sampled, projected, and compressed once for all sinks."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
+from quarterdeck.content import Content
 from quarterdeck.record import RequestRecord
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.telemetry import TelemetryConfig
-from quarterdeck.telemetry.traces.batches import TraceBatch, pack
+from quarterdeck.telemetry.traces.batches import About, TraceBatch, pack
 from quarterdeck.telemetry.traces.projection import TraceProjection
 from quarterdeck.telemetry.traces.sampling import is_sampled
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
@@ -15,6 +17,9 @@ from quarterdeck.worker.streams import TraceQueue
 log = logging.getLogger(__name__)
 
 MIB = 2**20
+CONTENT_BYTES = MIB
+"""Of one batch of traces with contents, before compression: four of them make an export."""
+_NONE: Mapping[str, Content] = MappingProxyType({})
 
 
 class TraceMaker:
@@ -32,25 +37,33 @@ class TraceMaker:
         most = self._config.max_waiting_mb * MIB // max(1, orgs)
         return [TraceQueue(sink, most) for sink in self._sinks]
 
-    def make(self, records: Sequence[RequestRecord]) -> list[TraceBatch]:
-        """The records' traces. [] where none is exported."""
+    def make(self, records: Sequence[RequestRecord], contents: Mapping[str, Content] = _NONE) -> list[TraceBatch]:
+        """The records' traces, those with contents (by request id) in batches of their own. [] where none is
+        exported."""
         if not self._sinks:
             return []
         config, encode = self._config, self._projection.encode
-        traces, unsampled = [], 0
+        traces: list[bytes] = []
+        with_contents: list[tuple[bytes, About]] = []
+        unsampled = 0
         for record in records:
             if not is_sampled(record, config):
                 unsampled += 1
                 continue
             try:
-                traces.append(encode(record))
+                if (content := contents.get(record.id)) is None:
+                    traces.append(encode(record))
+                else:
+                    about = (record.id, record.user, record.session, record.started)
+                    with_contents.append((encode(record, content), about))
             except Exception:
                 # An error boundary: a record that can't be projected must not stop the ledger.
                 self._dropped("unreadable", 1)
                 log.exception("could not make a trace of a record", extra={"request_id": record.id})
         if unsampled:
             self._metrics.traces_unsampled.add(amount=unsampled)
-        return [pack(traces)] if traces else []
+        batches = [pack(traces)] if traces else []
+        return [*batches, *_packed(with_contents)] if with_contents else batches
 
     def count_overflow(self, dropped: Sequence[int]) -> None:
         """Count what the sinks' queues had no room for."""
@@ -66,3 +79,18 @@ class TraceMaker:
         if config.environment != self._config.environment:
             self._projection = TraceProjection(config.environment)
         self._config = config
+
+
+def _packed(traces: Sequence[tuple[bytes, About]]) -> Iterator[TraceBatch]:
+    """Batches of about CONTENT_BYTES."""
+    begin = size = 0
+    for at, (trace, _) in enumerate(traces):
+        if size and size + len(trace) > CONTENT_BYTES:
+            yield _pack(traces[begin:at])
+            begin, size = at, 0
+        size += len(trace)
+    yield _pack(traces[begin:])
+
+
+def _pack(traces: Sequence[tuple[bytes, About]]) -> TraceBatch:
+    return pack([trace for trace, _ in traces], [about for _, about in traces])

@@ -94,3 +94,24 @@ def test_choices_and_tool_calls_without_text_are_bounded_too() -> None:
         subject.add(event({"choices": [{"index": index, "delta": {"tool_calls": [{"index": index}]}}]}))
     assert len(as_json(subject.choices())) < 5000
     assert subject.is_cut
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["index", "delta", "message", "tool_calls", "function", "function_call", "content", "text", "id"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=15,
+)
+
+
+@given(st.lists(_json, max_size=4))
+def test_no_engines_answer_breaks_the_stream_that_it_is_assembled_from(choices: list[object]) -> None:
+    as_json(assembled(event({"choices": choices}), delta("a")).choices())

@@ -118,7 +118,8 @@ class _Assembled:
             if self._function is None:
                 self._function = {"name": "", "arguments": []}
             self._extend(self._function, function)
-        for call in message.get("tool_calls") or ():
+        calls = message.get("tool_calls")
+        for call in calls if isinstance(calls, list) else ():
             if isinstance(call, dict):
                 self._take_call(call)
 

@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 LEVEL = 1
 """zlib's fastest: spans repeat themselves, so that a higher one gains little."""
 
@@ -16,6 +18,10 @@ _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"  # gzip, deflate, no name 
 _LAST_BLOCK = b"\x03\x00"
 _META = struct.Struct("<III")
 _POLYNOMIAL = 0xEDB88320
+
+
+About = tuple[str, str | None, str | None, float]
+"""Id, user, session and start (Unix seconds) of a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,9 @@ class TraceBatch:
     """The uncompressed size of each trace, 32 bits each, so that a batch can be split."""
     data: bytes
     """Raw deflate without a final block."""
+    about: bytes = b""
+    """Of traces with contents: a list of `About`, in JSON, one for each trace. Contents can be deleted while they
+    wait."""
 
     @property
     def meta(self) -> bytes:
@@ -55,11 +64,18 @@ class TraceBatch:
         return [whole[begin:end] for begin, end in ends]
 
 
-def pack(traces: Sequence[bytes]) -> TraceBatch:
-    """Compress traces."""
+def pack(traces: Sequence[bytes], about: Sequence[About] = ()) -> TraceBatch:
+    """Compress traces. `about`: whose contents they have, one for each."""
     whole = b"".join(traces)
     sizes = struct.pack(f"<{len(traces)}I", *map(len, traces))
-    return TraceBatch(len(traces), len(whole), zlib.crc32(whole), sizes, _deflated(whole))
+    return TraceBatch(
+        len(traces),
+        len(whole),
+        zlib.crc32(whole),
+        sizes,
+        _deflated(whole),
+        msgspec.json.encode(about) if about else b"",
+    )
 
 
 def gzipped(head: bytes, batches: Sequence[TraceBatch]) -> bytes:

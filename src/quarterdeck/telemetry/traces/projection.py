@@ -15,11 +15,13 @@ Only the call has usage and cost, so that a sum over spans is the ledger's.
 
 from collections.abc import Sequence
 
+from quarterdeck.content import Content
 from quarterdeck.record import Attempt, CallerTrace, RequestRecord
 from quarterdeck.telemetry.traces import otlp_encoding as otlp
 from quarterdeck.telemetry.traces import span_ids
 from quarterdeck.telemetry.traces.blocks import Blocks
 from quarterdeck.telemetry.traces.generation import CALLS, GenerationAttributes
+from quarterdeck.telemetry.traces.messages import attributes_of
 
 MAX_ID = 200
 """Most characters of a user or session that Langfuse accepts."""
@@ -79,8 +81,9 @@ class TraceProjection:
         self._details = Blocks()
         self._attempts = Blocks()
 
-    def encode(self, record: RequestRecord) -> bytes:
-        """The record's spans, as items of `ScopeSpans.spans`, the request's first."""
+    def encode(self, record: RequestRecord, content: Content | None = None) -> bytes:
+        """The record's spans, as items of `ScopeSpans.spans`, the request's first. With `content` the call has its
+        input and output."""
         title = _title(record)
         spans = _Spans(record, self._shared(record, title), self._span_names)
         begin, end = _ns(record.started), _ns(record.ended)
@@ -102,6 +105,8 @@ class TraceProjection:
             block = self._generation.encode(record, started) + outcome + details
             if record.session:
                 block += _conversation(record.session[:MAX_ID])
+            if content is not None:
+                block += attributes_of(content)
             parent = spans.add(span_ids.CALL, parent, title, _CLIENT, _ns(started), end, block, status)
         for at, attempt in enumerate(attempts):
             kind = _kind_of(record, at) if at else "first"

@@ -1,6 +1,6 @@
 -- Acknowledges and deletes records, and appends their traces to the queue of each sink, whose oldest are dropped.
 -- KEYS ledger rebuilding tailing tail (traces size)*
--- ARGV group count id*count most_bytes*queues (traces meta data)*
+-- ARGV group count id*count most_bytes*queues (traces meta data about ('' = no contents))*
 -- Returns {done, dropped*queues}, or {-1} while budgets are rebuilt from a consistent view of ledger and stream.
 -- Only the worker whose XACK succeeds appends. If another has acknowledged some, their traces are there twice, with the
 -- same ids.
@@ -22,10 +22,12 @@ local answer = {done}
 for queue = 1, queues do
   local stream, size = KEYS[3 + 2 * queue], KEYS[4 + 2 * queue]
   local dropped = 0
-  for at = first, #ARGV, 3 do
+  for at = first, #ARGV, 4 do
     if done == 0 then break end
     -- The records are in the ledger: without memory for their traces they are dropped, and counted.
-    local added = redis.pcall('XADD', stream, '*', 'meta', ARGV[at + 1], 'data', ARGV[at + 2], 'traces', ARGV[at])
+    local batch = {'meta', ARGV[at + 1], 'data', ARGV[at + 2], 'traces', ARGV[at]}
+    if ARGV[at + 3] ~= '' then batch[7], batch[8] = 'about', ARGV[at + 3] end
+    local added = redis.pcall('XADD', stream, '*', unpack(batch))
     if added.err then
       dropped = dropped + tonumber(ARGV[at])
     else
