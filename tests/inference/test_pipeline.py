@@ -37,7 +37,11 @@ from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.http_connection import Timeouts
 from quarterdeck.net.redis import Redis
 from quarterdeck.protocol import sse
+from quarterdeck.protocol.trace_context import TraceContext
+from quarterdeck.record import CallerTrace
 from quarterdeck.settings.limits import Limits
+from quarterdeck.settings.telemetry import TelemetryConfig
+from quarterdeck.telemetry.traces.span_ids import FIRST_ATTEMPT, span_id, span_seed
 
 
 async def test_a_whole_answer_is_passed_on_and_recorded(bench: Bench) -> None:
@@ -57,6 +61,39 @@ async def test_a_whole_answer_is_passed_on_and_recorded(bench: Bench) -> None:
     assert record.cost == Decimal(7 * 1 + 3 * 2) / 1_000_000
     assert [(attempt.endpoint, attempt.status, attempt.error) for attempt in record.attempts] == [("e#1", 200, None)]
     assert record.started <= record.attempts[0].started <= record.attempts[0].ended <= record.ended
+
+
+async def test_a_callers_trace_goes_on_at_the_engine_and_in_the_record(bench: Bench) -> None:
+    async with Upstream(answering(response(answer("Hello")))) as engine:
+        bench.add(engine)
+        trace = TraceContext("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", False, "vendor=1")
+        await bench.ask(head=a_head(trace=trace, headers=((b"traceparent", b"as the client sent it"), (b"x-a", b"b"))))
+        (seen,) = engine.requests
+        record = await bench.record()
+    span = span_id(span_seed(record.id), FIRST_ATTEMPT).hex()
+    assert seen.header("traceparent") == f"00-{trace.trace_id}-{span}-00"
+    assert (seen.header("tracestate"), seen.header("x-a")) == ("vendor=1", "b")
+    assert record.trace == CallerTrace(trace.trace_id, trace.span_id, False, "vendor=1")
+    assert record.trace_id == trace.trace_id
+    assert record.admitted is not None
+    assert record.started <= record.admitted <= record.attempts[0].started
+
+
+async def test_an_engine_is_told_of_a_request_without_a_callers_trace_only_where_it_traces(bench: Bench) -> None:
+    async with Upstream(answering(response(answer("Hello")), response(answer("Hello")))) as engine:
+        bench.add(engine)
+        await bench.ask()
+        assert engine.requests[-1].header("traceparent") is None
+        assert (await bench.record()).trace is None
+        config = bench.directory.current.config
+        traced = config.model_copy(update={"telemetry": TelemetryConfig(engine_traceparent=True)})
+        bench.directory.replace(Directory.of(traced))
+        await bench.ask()
+        record = (await bench.records())[-1]
+    version, trace, span, flags = (engine.requests[-1].header("traceparent") or "").split("-")
+    assert (version, trace, flags) == ("00", record.trace_id, "01")
+    assert span == span_id(span_seed(record.id), FIRST_ATTEMPT).hex()
+    assert record.trace is None
 
 
 @pytest.mark.parametrize(

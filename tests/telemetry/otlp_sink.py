@@ -185,7 +185,10 @@ class OTLPSink:
 def _only_member(body: bytes) -> bytes:
     """Some backends read the first gzip member and ignore others."""
     reader = zlib.decompressobj(16 + zlib.MAX_WBITS)
-    plain = reader.decompress(body)
+    try:
+        plain = reader.decompress(body)
+    except zlib.error as error:
+        raise _Refusal(400, str(error)) from error
     if not reader.eof or reader.unused_data:
         raise _Refusal(400, "not one complete gzip member")
     return plain

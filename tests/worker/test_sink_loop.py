@@ -7,7 +7,11 @@ import threading
 import pytest
 from tests.records import a_record
 from tests.telemetry.otlp_sink import OTLPSink
-from tests.worker.bench import ALL, SINK, Bench, eventually, has_no_traces, holds, is_empty, running
+from tests.worker.bench import ALL, ORG, SINK, Bench, eventually, has_no_traces, holds, is_empty, running
+
+from quarterdeck import ids
+from quarterdeck.telemetry.traces.batches import pack
+from quarterdeck.worker.streams import traces_key, traces_size_key
 
 
 async def test_without_a_sink_nothing_waits_for_one(bench: Bench) -> None:
@@ -79,3 +83,78 @@ async def test_a_trace_that_is_refused_is_dropped_and_counted_and_the_others_arr
         await eventually(lambda: has_no_traces(bench))
     assert bench.metrics.traces_dropped.values[(SINK, "refused")] == 1
     await bench_b.blocking.close()
+
+
+async def test_a_sink_that_hangs_holds_up_neither_the_ledger_nor_another_sink(
+    bench: Bench, sink: OTLPSink, caplog: pytest.LogCaptureFixture
+) -> None:
+    hung = OTLPSink().start()
+    hung.behaviour.gate = threading.Event()
+    benches = [bench.another(), bench.another()]
+    loops = [
+        bench.ledger_loop(sinks=[SINK, "hung"]),
+        benches[0].sink_loop(sink),
+        benches[1].sink_loop(hung, "hung", timeout=0.2),
+    ]
+    async with running(*loops):
+        await bench.append(*[a_record() for _ in range(600)])
+        await asyncio.to_thread(sink.wait_for, lambda s: len(s.observations) == 600)
+        await eventually(lambda: is_empty(bench))
+        assert len(await bench.rows()) == 600
+        assert await bench.waiting_traces("hung") == 600
+        await eventually(lambda: holds(lambda: "the trace sink hung: " in caplog.text))
+        hung.behaviour.gate.set()
+        hung.behaviour.gate = None
+        await asyncio.to_thread(hung.wait_for, lambda s: len(s.observations) == 600)
+        await eventually(lambda: has_no_traces(bench, "hung"))
+    assert bench.metrics.traces_dropped.values == {}
+    hung.stop()
+    for each in benches:
+        await each.blocking.close()
+
+
+async def test_what_waits_for_a_sink_that_hangs_is_bounded_in_redis(bench: Bench, sink: OTLPSink) -> None:
+    sink.behaviour.status = 503
+    bench_b = bench.another()
+    async with running(bench.ledger_loop(sinks=[SINK], max_waiting_mb=1), bench_b.sink_loop(sink)):
+        for _ in range(5):
+            await bench.append(*[a_record(response_id=ids.object_id("chatcmpl")) for _ in range(3000)])
+            await eventually(lambda: is_empty(bench), 60)
+            size = int(await bench.redis.call("HGET", traces_size_key(ORG, SINK), "bytes"))
+            assert size <= 2**20
+        assert await bench.redis.call("MEMORY", "USAGE", traces_key(ORG, SINK)) < 2 * 2**20
+        dropped = bench.metrics.traces_dropped.values[(SINK, "overflow")]
+        sink.behaviour.status = None
+        await eventually(lambda: has_no_traces(bench), 60)
+    # One batch may have been dropped from the queue while the loop held it: it is sent all the same.
+    assert 15_000 - dropped <= len(sink.observations) <= 15_000 - dropped + 8 * 256
+    assert int(await bench.redis.call("HGET", traces_size_key(ORG, SINK), "bytes")) == 0
+    await bench_b.blocking.close()
+
+
+async def test_large_batches_leave_in_several_requests(bench: Bench, sink: OTLPSink) -> None:
+    await bench.append(*[a_record() for _ in range(1500)])
+    async with running(bench.ledger_loop(sinks=[SINK])):
+        await eventually(lambda: is_empty(bench))
+    async with running(bench.sink_loop(sink)):
+        await asyncio.to_thread(sink.wait_for, lambda s: len(s.observations) == 1500)
+        await eventually(lambda: has_no_traces(bench))
+    assert 2 <= sink.exports <= 6
+
+
+async def test_a_batch_that_is_damaged_is_dropped_and_counted_and_the_others_arrive(
+    bench: Bench, sink: OTLPSink
+) -> None:
+    key, size = traces_key(ORG, SINK), traces_size_key(ORG, SINK)
+    broken = pack([b"x", b"y"])
+    for meta, data, traces in ((b"x", b"y", 3), (broken.meta, b"no deflate", 2)):
+        await bench.redis.call("XADD", key, "*", "meta", meta, "data", data, "traces", traces)
+        await bench.redis.call("HINCRBY", size, "traces", traces)
+    await bench.append(*[a_record() for _ in range(5)])
+    async with running(bench.ledger_loop(sinks=[SINK])):
+        await eventually(lambda: is_empty(bench))
+    async with running(bench.sink_loop(sink)):
+        await eventually(lambda: is_empty(bench, key))
+    assert len(sink.observations) == 5
+    assert bench.metrics.traces_dropped.values == {(SINK, "unreadable"): 3, (SINK, "refused"): 2}
+    assert await bench.waiting_traces() == 0

@@ -83,6 +83,7 @@ class Attempts:
             if served is not waited_for:
                 waited_for = served
                 if self._queues.must_wait(served):
+                    call.meter.queued = call.meter.queued or time.time()
                     if not await self._wait(call, served, deadline):
                         continue
                     now = self._now()
@@ -204,7 +205,9 @@ class Attempts:
         if status is None:
             status = 200 if has_begun else (error.engine_status if error else 0)
         code = error_code(error) if error else code
-        call.meter.attempts.append(Attempt(endpoint.id, call.attempt, now, status, code))
+        attempts = call.meter.attempts
+        model = call.meter.served.name if attempts or code is not None else ""
+        attempts.append(Attempt(endpoint.id, call.attempt, now, status, code, model))
         call.attempt = None
 
     def _begin(self, call: Call, choice: Choice) -> None:
@@ -230,7 +233,7 @@ class Attempts:
             endpoint,
             head.operation,
             body,
-            head.engine_headers(),
+            head.engine_headers() if head.trace is None else head.traced_headers(len(call.meter.attempts)),
             limit=deadline,
             timeouts=choice.timeouts,
             public_name=public_name,

@@ -10,6 +10,8 @@ from typing import Protocol
 import msgspec
 
 from quarterdeck.accounting.principal import Principal
+from quarterdeck.protocol.trace_context import TraceContext
+from quarterdeck.telemetry.traces.span_ids import FIRST_ATTEMPT, span_id, span_seed
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status for a client that hung up before its answer began. It is recorded and logged, never sent."""
@@ -55,11 +57,22 @@ class Head(msgspec.Struct, frozen=True):  # a frozen dataclass takes eight times
     """The client's headers that are forwarded to the engine (`gateway.forward_headers`)."""
     cache_control: bytes = b""
     """The client's `cache-control`: whether the answer may be cached or come from the cache."""
+    trace: TraceContext | None = None
+    """What engines are told of the trace. None: nothing."""
 
     def engine_headers(self) -> Headers:
         """Headers for the engine. vLLM uses x-request-id as its own id, so one id finds a request in all logs."""
         own = (b"x-request-id", self.request_id.encode())
         return (own, *self.headers) if self.headers else (own,)
+
+    def traced_headers(self, attempt: int) -> Headers:
+        """Headers for an engine that takes part in traces: its spans are children of this attempt's."""
+        if (trace := self.trace) is None:
+            return self.engine_headers()
+        span = span_id(span_seed(self.request_id), FIRST_ATTEMPT + attempt).hex()
+        parent = trace.parent_of(self.request_id.removeprefix("req_"), span)
+        names = {name for name, _ in parent}
+        return (*[header for header in self.engine_headers() if header[0] not in names], *parent)
 
 
 class Sink(Protocol):

@@ -48,6 +48,7 @@ from quarterdeck.net.asgi import too_large
 from quarterdeck.net.redis import Redis
 from quarterdeck.net.tasks import Spawn
 from quarterdeck.protocol import sse
+from quarterdeck.protocol.trace_context import OWN
 from quarterdeck.record import RequestRecord
 from quarterdeck.settings.config import GatewayConfig
 from quarterdeck.settings.live import Live
@@ -102,6 +103,8 @@ class Pipeline:
         """Answer a request. Raises APIError until the answer begins."""
         directory = self._directory.current
         gateway = directory.gateway
+        if directory.traces_engines and head.trace is None:
+            head = msgspec.structs.replace(head, trace=OWN)
         limit = gateway.max_body_mb * MIB
         if len(body) > limit and structure_bytes(body) > limit:
             raise too_large(limit, unread=False)
@@ -202,6 +205,7 @@ class Pipeline:
             reserved=reserved,
             is_limited=is_limited,
             prompt=request.prompt,
+            admitted=time.time(),
         )
         headers = admitted.headers
         if request.prompt is not None:
@@ -229,8 +233,11 @@ class Pipeline:
         deadline = time.monotonic() + call.selection.route.total_seconds
         try:
             if (lookup := call.lookup) is not None:
-                if not lookup.lead() and (found := await lookup.recall(time.time())) is not None:
-                    return self._replay(call, found)
+                if not lookup.lead():
+                    found = await lookup.recall(time.time())
+                    call.meter.recalled = time.time()
+                    if found is not None:
+                        return self._replay(call, found)
                 call.headers += lookup.headers
             answer = await self._attempts.open(call, deadline)
         except APIError as error:

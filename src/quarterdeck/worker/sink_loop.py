@@ -6,7 +6,7 @@ ledger nor the others.
 
 import asyncio
 import logging
-import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from quarterdeck.net.redis import Redis
@@ -66,32 +66,28 @@ class SinkLoop(StreamLoop):
     async def _handle(self, entries: list[StreamEntry], stop: asyncio.Event) -> None:
         """Send the entries in requests of EXPORT_BYTES. What was sent leaves the batch, so that a retry repeats one
         request at most."""
+        readable: list[tuple[StreamEntry, TraceBatch]] = []
+        for entry in entries:
+            if (batch := self._read(entry)) is not None:
+                readable.append((entry, batch))
+        if len(readable) < len(entries):
+            good = {entry.id for entry, _ in readable}
+            await self._acknowledge([entry for entry in entries if entry.id not in good])
+            entries[:] = [entry for entry, _ in readable]
+        batches_left = [batch for _, batch in readable]
         while entries:
-            sent, batches = self._next(entries)
+            batches = _fitting(batches_left)
+            sent = len(batches)
             outcome = await self._export(batches, stop)
             self._metrics.traces_exported.add((self._sink,), outcome.delivered)
             if outcome.refused:
                 self._metrics.traces_dropped.add((self._sink, "refused"), outcome.refused)
                 count = sum(batch.traces for batch in batches)
                 self.acceptance.failed(f"{outcome.refused} of {count} traces were refused: {outcome.reason}")
-            elif batches:
+            else:
                 self.acceptance.ok()
             await self._acknowledge(entries[:sent])
-            del entries[:sent]
-
-    def _next(self, entries: list[StreamEntry]) -> tuple[int, list[TraceBatch]]:
-        """How many entries the next request takes, and their batches."""
-        batches: list[TraceBatch] = []
-        size = taken = 0
-        for entry in entries:
-            batch = self._read(entry)
-            if batch is not None:
-                if batches and size + batch.size > EXPORT_BYTES:
-                    break
-                batches.append(batch)
-                size += batch.size
-            taken += 1
-        return taken, batches
+            del entries[:sent], batches_left[:sent]
 
     def _read(self, entry: StreamEntry) -> TraceBatch | None:
         meta, data = entry.field(b"meta"), entry.field(b"data")
@@ -117,10 +113,6 @@ class SinkLoop(StreamLoop):
         closing = asyncio.create_task(self._close_soon_after(stop))
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._exporter.export, batches)
-        except zlib.error as error:
-            self._metrics.traces_dropped.add((self._sink, "unreadable"), sum(batch.traces for batch in batches))
-            log.error("could not read traces: %s", error)
-            return Outcome(0)
         finally:
             closing.cancel()
 
@@ -128,3 +120,13 @@ class SinkLoop(StreamLoop):
         await stop.wait()
         await asyncio.sleep(CLOSE_SECONDS)
         self._exporter.close()
+
+
+def _fitting(batches: Sequence[TraceBatch]) -> list[TraceBatch]:
+    """The first batches, as many as one request may hold; one at least."""
+    size = 0
+    for count, batch in enumerate(batches):
+        size += batch.size
+        if size > EXPORT_BYTES and count:
+            return list(batches[:count])
+    return list(batches)

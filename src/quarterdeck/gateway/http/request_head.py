@@ -6,7 +6,10 @@ from quarterdeck.gateway.http.credentials import KEY_HEADERS, one_of
 Header = tuple[bytes, bytes]
 
 _READ = frozenset(
-    (b"cache-control", b"content-length", b"content-encoding", b"x-client-request-id", b"authorization", *KEY_HEADERS)
+    (
+        *(b"cache-control", b"content-length", b"content-encoding", b"x-client-request-id", b"authorization"),
+        *(b"traceparent", b"tracestate", *KEY_HEADERS),
+    )
 )
 
 MAX_DIGITS = 20
@@ -30,6 +33,8 @@ class RequestHead:
         "query",
         "request_id",
         "started",
+        "traceparent",
+        "tracestate",
     )
 
     def __init__(self, path: str, headers: list[Header], forward: frozenset[bytes]) -> None:
@@ -48,6 +53,9 @@ class RequestHead:
         self.client_id: bytes | None = None
         self.content_length: int | None = None
         self.content_encoding = b""
+        self.traceparent: bytes | None = None
+        """W3C's header. Empty: there were several, which is as if it were malformed."""
+        self.tracestate = b""
         self.forwarded: tuple[Header, ...] = ()
         """Headers that an engine may see."""
         if forward:
@@ -65,6 +73,10 @@ class RequestHead:
                     self.client_id = value
                 elif name == b"content-encoding":
                     self.content_encoding = value
+                elif name == b"traceparent":
+                    self.traceparent = value if self.traceparent is None else b""
+                elif name == b"tracestate":
+                    self.tracestate += b"," + value if self.tracestate else value
                 else:
                     self.authorization = one_of(self.authorization, b"Bearer " + value)
 

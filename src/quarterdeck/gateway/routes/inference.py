@@ -7,6 +7,7 @@ from quarterdeck.gateway.http.registry import Route
 from quarterdeck.gateway.http.request_head import RequestHead
 from quarterdeck.inference.call import Head, Operation, Reply
 from quarterdeck.protocol.requests import BOM, with_model
+from quarterdeck.protocol.trace_context import read_trace_context
 
 NAMING = ("/openai/deployments/{name:path}", "/v1/engines/{name:path}")
 """Paths that name the model: Azure's, whose query (`api-version`) is ignored, and OpenAI's of before 2022."""
@@ -29,6 +30,8 @@ def routes(pipeline: Pipeline) -> list[Route]:
 def _route(pipeline: Pipeline, operation: Operation) -> Route:
     # Not a coroutine function: the pipeline's own coroutine is awaited directly.
     def call(head: RequestHead, body: bytes) -> Awaitable[Reply]:
+        if head.traceparent is not None:
+            return pipeline.call(_head(head, operation), body)
         return pipeline.call(
             Head(head.request_id, operation, head.principal, head.started, head.forwarded, head.cache_control), body
         )
@@ -46,4 +49,5 @@ def _naming_route(pipeline: Pipeline, operation: Operation, prefix: str) -> Rout
 
 
 def _head(head: RequestHead, operation: Operation) -> Head:
-    return Head(head.request_id, operation, head.principal, head.started, head.forwarded, head.cache_control)
+    trace = read_trace_context(head.traceparent, head.tracestate) if head.traceparent is not None else None
+    return Head(head.request_id, operation, head.principal, head.started, head.forwarded, head.cache_control, trace)

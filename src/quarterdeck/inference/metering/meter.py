@@ -4,8 +4,6 @@ On the hot path it only takes timestamps and values that others found. Parsing a
 has ended.
 """
 
-from typing import Any
-
 import msgspec
 
 from quarterdeck.accounting.pricing import NO_TOKENS, cost
@@ -13,6 +11,7 @@ from quarterdeck.errors import APIError
 from quarterdeck.inference.call import FREE, Head
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.estimation import Estimate
+from quarterdeck.inference.metering.caller_trace import caller_trace, session_of, user_of
 from quarterdeck.inference.metering.record_templates import RecordTemplates
 from quarterdeck.inference.metering.transcript import Transcript
 from quarterdeck.inference.request import PromptUse
@@ -50,6 +49,10 @@ class Meter(msgspec.Struct, eq=False):
     or the endpoint was sent that limit."""
     prompt: PromptUse | None = None
     """The prompt that the request was rendered from."""
+    admitted: float | None = None
+    recalled: float | None = None
+    queued: float | None = None
+    """As in the record."""
     templates: RecordTemplates = msgspec.field(default_factory=RecordTemplates)
 
     def take_answer(self, answer: ParsedAnswer | None, body: bytes) -> None:
@@ -141,10 +144,20 @@ class Meter(msgspec.Struct, eq=False):
             record.cost = cost(usage or NO_TOKENS, rates, engine_seconds=seconds, shared_by=shared_by)
         if (prompt := self.prompt) is not None:
             record.prompt, record.prompt_version, record.prompt_label = prompt.name, prompt.version, prompt.label
+        record.admitted = self.admitted
+        if self.queued is not None:
+            record.queued = self.queued
+        if self.recalled is not None:
+            record.recalled = self.recalled
         if user := request.safety_identifier or request.user:
             record.user = user[:MAX_TEXT]
-        if request.metadata:
-            record.session = _session(request.metadata)
+        if (metadata := request.metadata) or head.trace is not None:
+            record.trace = caller_trace(head.trace, metadata)
+        if metadata:
+            if session := session_of(metadata):
+                record.session = session[:MAX_TEXT]
+            if user := user_of(metadata):
+                record.user = user[:MAX_TEXT]
         if isinstance(request, GenerationRequest):
             record.stream, record.max_tokens = bool(request.stream), _max_tokens(request)
             record.temperature, record.top_p, record.seed = request.temperature, request.top_p, request.seed
@@ -153,11 +166,6 @@ class Meter(msgspec.Struct, eq=False):
 
 def error_code(error: APIError) -> str:
     return error.code or error.type
-
-
-def _session(metadata: dict[str, Any]) -> str | None:
-    value = metadata.get("session_id")
-    return value[:MAX_TEXT] if isinstance(value, str) else None
 
 
 def _max_tokens(request: GenerationRequest) -> int | None:

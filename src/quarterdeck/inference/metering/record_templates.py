@@ -8,7 +8,9 @@ import msgspec
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.inference.call import Operation
+from quarterdeck.inference.metering.caller_trace import caller_trace
 from quarterdeck.inference.routing.directory import ServedModel
+from quarterdeck.protocol.trace_context import TraceContext
 from quarterdeck.record import RequestRecord
 
 MAX_TEMPLATES = 10_000
@@ -54,11 +56,15 @@ class RecordTemplate:
         copy: RequestRecord = self._record.__copy__()  # type: ignore[attr-defined]  # its stub lacks it
         return copy
 
-    def note(self, request_id: str, started: float, *, stream: bool = False) -> bytes:
+    def note(
+        self, request_id: str, started: float, *, stream: bool = False, trace: TraceContext | None = None
+    ) -> bytes:
         """The note of one request. Its times are whole microseconds: writing a float takes longer than everything
         else."""
         time = f"{int(started * 1_000_000)}e-6"
         streamed = ',"stream":true' if stream else ""
+        if trace is not None and (stated := caller_trace(trace, None)) is not None:
+            streamed += f',"trace":{msgspec.json.encode(stated).decode()}'
         return self._note + f',"id":"{request_id}","started":{time},"ended":{time}{streamed}}}}}'.encode()
 
 

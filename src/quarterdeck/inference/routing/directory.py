@@ -218,10 +218,13 @@ class Directory:
     """`config.gateway`, as a snapshot."""
     captures: bool = field(init=False, repr=False)
     """Whether inputs and outputs are captured where nothing else is said."""
+    traces_engines: bool = field(init=False, repr=False)
+    """`config.telemetry.engine_traceparent`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gateway", snapshot(self.config.gateway))
         object.__setattr__(self, "captures", self.config.content.capture != "off")
+        object.__setattr__(self, "traces_engines", self.config.telemetry.engine_traceparent)
 
     @classmethod
     def of(cls, config: Config) -> "Directory":

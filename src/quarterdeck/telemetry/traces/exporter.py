@@ -107,7 +107,11 @@ class OTLPExporter:
         count = sum(batch.traces for batch in batches)
         if not count:
             return Outcome(0)
-        status, words, retry_after = self._post(self.encode(batches))
+        try:
+            body = self.encode(batches)
+        except zlib.error as error:
+            return self._apart(batches, f"damaged: {error}")
+        status, words, retry_after = self._post(body)
         if 200 <= status < 300:
             refused, reason = _partial_refusal(words)
             refused = min(refused, count)  # it counts spans
@@ -115,9 +119,18 @@ class OTLPExporter:
         reason = f"HTTP {status} {_readable(words)}".strip()
         if status not in _REFUSED:
             raise OTLPError(reason, retry_after)
-        if count == 1:
-            return Outcome(0, 1, reason)
-        halves = [self.export(half) for half in _halves(batches)]
+        return self._apart(batches, reason)
+
+    def _apart(self, batches: Sequence[TraceBatch], reason: str) -> Outcome:
+        """Send halves of an export that can't be sent as a whole, until what it is about is alone."""
+        count = sum(batch.traces for batch in batches)
+        try:
+            parts = _halves(batches) if count > 1 else ()
+        except zlib.error:
+            parts = ()
+        if not parts:
+            return Outcome(0, count, reason)
+        halves = [self.export(part) for part in parts]
         return Outcome(
             sum(half.delivered for half in halves),
             sum(half.refused for half in halves),
