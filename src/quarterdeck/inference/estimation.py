@@ -187,13 +187,11 @@ def likely_tokens(text: bytes) -> int:
     size = len(text)
     sample = text if size < 2 * SAMPLED else text[:: size // SAMPLED | 1]  # odd: tables have even columns
     rest = sample.translate(None, _PLAIN)
-    if not rest:
-        return -(-size // CHARACTERS_PER_TOKEN)
-    high = 0 if rest.isascii() else len(rest.translate(None, _DIGITS))
-    dense = len(rest)
-    if sample is not text:
-        dense, high = dense * size // len(sample), high * size // len(sample)
-    return -(-(size - dense) // CHARACTERS_PER_TOKEN) + dense - high // 2
+    dense = len(rest) * size // len(sample) if rest else 0
+    likely = -(-(size - dense) // CHARACTERS_PER_TOKEN) + dense
+    if not rest.isascii():
+        likely -= len(rest.translate(None, _DIGITS)) * size // len(sample) // 2
+    return likely
 
 
 def _output_limit(parsed: GenerationRequest) -> int | None:

@@ -263,7 +263,8 @@ def members(body: bytes) -> dict[str, msgspec.Raw]:
             f"The request has {len(found)} parameters, more than the maximum of {MAX_MEMBERS}.",
             code="too_many_parameters",
         )
-    if (name := first_repeated(body, found)) is not None:
+    size = 1 + len(b"".join(found.values())) + len("".join(found)) + 4 * len(found)
+    if size != len(body) and (name := _repeated(body, found)) is not None:  # as `first_repeated`
         raise BadRequestError(f"Duplicate parameter: '{name}'.", param=name, code="duplicate_parameter")
     return found
 

@@ -98,6 +98,10 @@ def parse_usage(value: object) -> Usage | None:
         value = msgspec.convert(value, Counts)
     if not isinstance(value, Counts):
         return None
+    prompt, output, total = value.prompt_tokens, value.completion_tokens, value.total_tokens
+    is_whole = type(prompt) is type(output) is type(total) is int and prompt >= 0 and output >= 0
+    if is_whole and 0 < total <= MAX_COUNT and total == prompt + output and value == Counts(prompt, output, total):
+        return Usage(prompt, 0, output, 0)  # nothing else is stated: most answers
     prompt = value.input_tokens if value.prompt_tokens is msgspec.UNSET else value.prompt_tokens
     output = value.output_tokens if value.completion_tokens is msgspec.UNSET else value.completion_tokens
     if type(prompt) is not int or type(output) is not int:

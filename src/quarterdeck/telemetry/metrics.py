@@ -11,6 +11,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, repeat
+from operator import mul
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
@@ -124,17 +125,21 @@ class Histogram:
         """Count a value, `times` times: for example a stream's mean time between tokens, once per gap."""
         self.observe_all((value,), labels, (times,))
 
-    def observe_all(self, values: Iterable[float], labels: Labels = (), times: Iterable[int] = repeat(1)) -> None:
-        """Count each value as many times as `times` gives."""
+    def observe_all(self, values: Sequence[float], labels: Labels = (), times: Sequence[int] | None = None) -> None:
+        """Count each value, as many times as `times` gives."""
         if labels not in self._counts:
             labels = _bounded(labels, self._counts)
             self._counts.setdefault(labels, [0] * (len(self.bounds) + 1))
             self._sums.setdefault(labels, 0.0)
-        counts, bounds, total = self._counts[labels], self.bounds, 0.0
-        for value, often in zip(values, times, strict=False):
-            counts[bisect_left(bounds, value)] += often
-            total += value * often
-        self._sums[labels] += total
+        counts, buckets = self._counts[labels], map(bisect_left, repeat(self.bounds), values)
+        if times is None:  # without a loop of ours for each value
+            for bucket, often in collections.Counter(buckets).items():
+                counts[bucket] += often
+            self._sums[labels] += sum(values)
+            return
+        for bucket, often in zip(buckets, times, strict=True):
+            counts[bucket] += often
+        self._sums[labels] += sum(map(mul, values, times))
 
     def lines(self) -> list[str]:
         """The family in the text format."""
