@@ -275,3 +275,10 @@ def test_no_known_secret_is_left_in_any_json(before: str, after: str, secret: st
 def test_no_key_of_ours_is_left_whatever_stands_around_it(before: str, after: str) -> None:
     secret = ids.api_key()
     assert secret not in REDACTOR.text(f"{before}{secret}{after}")
+
+
+def test_rules_are_compiled_by_the_first_text() -> None:
+    redactor = Redactor()
+    assert not vars(redactor).keys() & {"_rules", "_any"}
+    redactor.text("a text of some length")
+    assert vars(redactor).keys() >= {"_rules", "_any"}

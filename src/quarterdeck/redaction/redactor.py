@@ -6,6 +6,7 @@ a string, as in the arguments of a tool call. What is encoded otherwise (base64,
 """
 
 from collections import Counter
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -23,23 +24,36 @@ _MAX_MEMORY = 64 * 1024 * 1024
 _DEEPEST = 100
 
 
+def _options() -> Any:
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = _MAX_MEMORY
+    return options
+
+
 class Redactor:
-    """The rules of one configuration."""
+    """The rules of one configuration. They are compiled when the first text comes: that takes 1.5 s of CPU and 130 MiB,
+    which a gateway that redacts nothing does not spend at its start and at each reload."""
 
     def __init__(self, config: RedactionConfig | None = None) -> None:
-        config = RedactionConfig() if config is None else config
+        self._config = RedactionConfig() if config is None else config
+
+    @cached_property
+    def _rules(self) -> list[tuple[Rule, Any]]:
+        config, options = self._config, _options()
         rules = [Rule(each.name, each.pattern) for each in config.patterns]
         rules += SECRETS if config.secrets else ()
         rules += PERSONAL if config.personal else ()
-        options = re2.Options()
-        options.log_errors = False
-        options.max_mem = _MAX_MEMORY
-        self._rules = [(rule, re2.compile(rule.pattern, options)) for rule in rules if rule.name not in config.keep]
-        self._any = re2.Set.SearchSet(options)
+        return [(rule, re2.compile(rule.pattern, options)) for rule in rules if rule.name not in config.keep]
+
+    @cached_property
+    def _any(self) -> Any:
+        found = re2.Set.SearchSet(_options())
         for rule, _ in self._rules:
-            self._any.Add(rule.pattern)
+            found.Add(rule.pattern)
         if self._rules:
-            self._any.Compile()
+            found.Compile()
+        return found
 
     def text(self, text: str, counts: Counter[str] | None = None) -> str:
         """The text without what the rules find, which is counted by rule."""
