@@ -494,6 +494,11 @@ COST = Dashboard(
                     unit="currencyUSD",
                 ),
                 lines(
+                    "Canaries of prompts rolled back",
+                    "By the worker, because a bound of the guard was broken.",
+                    Query(rare("quarterdeck_prompt_rollbacks_total"), "rollbacks"),
+                ),
+                lines(
                     "Refused for money",
                     "Requests that a budget refused, by whose it is.",
                     Query(rare("quarterdeck_admissions_refused_total", 'reason="money"', by="scope"), "{{scope}}"),

@@ -194,6 +194,21 @@ async def test_a_prompt_that_can_not_be_rendered_is_a_400(bench: Bench, prompt: 
     assert (error.param, error.code) == (param, code)
 
 
+async def test_values_nested_too_deeply_are_a_400_and_no_crash(bench: Bench) -> None:
+    bench.prompts.put("deep", {"text": "{{ x }}", "variables": {"x": {"type": "array"}}, "model": "m"}, production=1)
+    await bench.prompts.load()
+    for depth in (100, 500, 900, 990, 2000):
+        body = '{"prompt": {"id": "deep", "variables": {"x": %s}}}' % ("[" * depth + "]" * depth)
+        async with Upstream(answering(response(answer()))) as engine:
+            bench.add(engine)
+            try:
+                await bench.ask(body.encode())
+            except BadRequestError as error:
+                assert error.status == 400
+            await bench.drain()
+            bench.listed.endpoints.clear()
+
+
 @pytest.mark.parametrize(
     ("prompt", "code"),
     [

@@ -120,3 +120,14 @@ def test_ten_thousand_models_teams_codes_and_endpoints_make_a_bounded_number_of_
     # `other` comes once per histogram of tokens and kind beside the bounded ones.
     assert max(map(len, series.values())) <= MAX_SERIES + 2
     assert sum(count for (name, _), count in found.items() if name == "quarterdeck_requests_total") == 10_000
+
+
+def test_versions_of_prompts_are_counted_and_their_number_is_bounded() -> None:
+    metrics = GatewayMetrics()
+    for number in range(10_000):
+        metrics.observe(a_record(prompt=f"p{number}", prompt_version=str(number % 7 + 1), cost=Decimal("0.5")))
+    metrics.observe(a_record(prompt=None))
+    requests, cost = metrics.prompt_requests.values, metrics.prompt_cost.values
+    assert (sum(requests.values()), sum(cost.values())) == (10_000, 5_000)
+    assert requests["p0", "1", "ok"] == 1
+    assert max(len(requests), len(cost)) <= MAX_SERIES + 1

@@ -6,7 +6,7 @@ The configuration's cell comes first. A reload replaces its value, and everythin
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from quarterdeck.accounting.budget_status import BudgetReader
@@ -105,6 +105,12 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
     follower = Follower(authenticator.catch_up, decode_change)
     subscription = _subscription(environment, follower, connectivity)
 
+    migrated = asyncio.Event()
+
+    def on_migrated() -> None:
+        connectivity.migrated()
+        migrated.set()
+
     prompts = PromptStore(database)
     catalogue = PromptCatalogue(prompts)
     prompt_follower, prompt_subscription = _follow_prompts(environment, catalogue)
@@ -185,14 +191,14 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
         reloader=reloader,
         callers=callers,
         jobs={
-            "migration": partial(_migrate, database, connectivity.migrated),
+            "migration": partial(_migrate, database, on_migrated),
             "settlement": settlement.run,
             "configuration": reloader.run,
             "spool": partial(_watch_spool, spool, settlement, metrics),
             "subscription": subscription.run,
             "key changes": follower.run,
             "prompt subscription": prompt_subscription.run,
-            "prompt changes": prompt_follower.run,
+            "prompt changes": partial(_run_after, migrated, prompt_follower.run),
             "endpoints": endpoints.run,
             "health checks": HealthChecks(endpoints.all, client).run,
             "saturation": partial(
@@ -293,6 +299,12 @@ async def _migrate(database: Database, on_migrated: Callable[[], None]) -> None:
             await asyncio.sleep(MIGRATE_RETRY_SECONDS)
     on_migrated()
     await asyncio.Event().wait()
+
+
+async def _run_after(event: asyncio.Event, job: Callable[[], Awaitable[None]]) -> None:
+    """Run a job that reads tables, once they exist."""
+    await event.wait()
+    await job()
 
 
 async def _watch_spool(spool: Spool, settlement: Settlement, metrics: GatewayMetrics) -> None:

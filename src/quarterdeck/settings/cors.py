@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 ANY = "*"
 EXPOSED = (
     *("x-request-id", "retry-after", "openai-processing-ms", "x-cache", "x-cache-key", "x-quarterdeck-budget"),
+    "x-quarterdeck-prompt",
     *("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
     *("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", "x-should-retry"),
 )

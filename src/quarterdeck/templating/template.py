@@ -61,7 +61,13 @@ def _compile(source: str, max_nodes: int | None) -> tuple[Render, frozenset[str]
                 pieces.append(piece)
         except (UndefinedError, SecurityError) as error:
             raise RenderError(str(error)) from None
-        except (ValueError, TypeError) as error:  # unpacking `for a, b in …`, a number of too many digits
+        except RecursionError:
+            raise RenderError("a value is nested too deeply") from None
+        except (
+            ValueError,
+            TypeError,
+            OverflowError,
+        ) as error:  # unpacking `for a, b in …`, a number of too many digits
             raise RenderError(str(error)) from error
         return "".join(pieces)
 

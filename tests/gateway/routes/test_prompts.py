@@ -10,6 +10,7 @@ from tests.records import a_record
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger
+from quarterdeck.store.scores import Score, ScoreStore, new_id
 
 PATH = "/v1/prompts"
 GREET: dict[str, Any] = {
@@ -195,6 +196,11 @@ async def test_versions_are_compared_by_what_their_requests_did(app: RequestLife
         for n in range(80)
     ]
     await Ledger(database).insert(records)
+    given = [("thumbs", f"req_{version}_{n}", float(version == 2)) for version in (1, 2) for n in range(20)]
+    for name, request, value in given:
+        mine = {"org": "default", "team": records[0].team, "key": "key_1", "request": request, "name": name}
+        score = Score(id=new_id(), kind="boolean", value=value, created=1.0, updated=1.0, **mine)
+        await ScoreStore(database).put(score)
     found = await ask(app, "GET", f"{PATH}/greet/compare?label=production", key=WORKER)
     assert (found["object"], found["verdict"]) == ("prompt.comparison", "worse")
     assert (found["baseline"], found["candidate"]) == (
@@ -204,8 +210,9 @@ async def test_versions_are_compared_by_what_their_requests_did(app: RequestLife
     measures = {each["name"]: each for each in found["measures"]}
     assert measures["error_rate"]["candidate"]["value"] == 0.5
     assert (measures["latency_p50"]["verdict"], measures["cost"]["verdict"]) == ("worse", "unclear")
+    assert (measures["score.thumbs"]["verdict"], measures["score.thumbs"]["candidate"]["value"]) == ("better", 1)
     back = await ask(app, "GET", f"{PATH}/greet/compare?baseline=2&candidate=1")
-    assert back["verdict"] == "better"
+    assert {each["name"]: each["verdict"] for each in back["measures"]}["error_rate"] == "better"
     early = await ask(app, "GET", f"{PATH}/greet/compare?baseline=2&candidate=1&end={label['updated']}")
     assert (early["verdict"], early["candidate"]["requests"]) == ("unclear", 0)
     assert (await ask(app, "GET", f"{PATH}/greet/compare?baseline=1", status=400))["param"] == "candidate"

@@ -247,9 +247,10 @@ async def compare_prompt_versions(
     end: Annotated[int | None, Query(ge=0, le=10**11)] = None,
     org: Org = None,
 ) -> Response:
-    """Compare what requests of two versions did: error rate, cost and latency with 95 % confidence intervals, a verdict
-    on `candidate` (better, worse, unclear), and about how many requests would tell where it is unclear. With `label`
-    only requests that it led to count; of a split, its first two versions since it was set are the default."""
+    """Compare what requests of two versions did: error rate, cost, latency and numbers given as feedback, with 95 %
+    confidence intervals, a verdict on `candidate` (better, worse, unclear), and about how many requests would tell
+    where it is unclear. With `label` only requests that it led to count; of a split, its first two versions since it
+    was set are the default."""
     row = await _readable(parts, prompt, member, org)
     versions, since = [baseline, candidate], float(start or 0)
     if label is not None and None in versions:
@@ -265,10 +266,16 @@ async def compare_prompt_versions(
                 f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter"
             )
         await parts.prompts.version(row.id, version, org=row.org)
-        results = await parts.prompt_results.of_version(
-            org=row.org, prompt=row.name, version=version, label=label, since=since, until=end
-        )
-        samples.append(sample_of(version, results))
+        of: dict[str, Any] = {
+            "org": row.org,
+            "prompt": row.name,
+            "version": version,
+            "label": label,
+            "since": since,
+            "until": end,
+        }
+        results = await parts.prompt_results.of_version(**of)
+        samples.append(sample_of(version, results, await parts.prompt_results.scores_of_version(**of)))
     found = await asyncio.to_thread(compare, samples[0], samples[1])
     shown = {"object": "prompt.comparison", "prompt": row.id, "name": row.name, "label": label}
     return json_response({**shown, "start": int(since), "end": end, **comparison_object(found)})

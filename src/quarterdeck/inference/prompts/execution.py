@@ -82,7 +82,14 @@ class PromptExecutor:
         compiled = self._catalogue.held(known, version) or await self._catalogue.read(known, version)
         use = PromptUse(known.row.name, str(version), reference.label or None)
         made = _rendered(operation, members, compiled, reference, use)
-        body = msgspec.json.encode(made)
+        try:
+            body = msgspec.json.encode(made)
+        except RecursionError:  # messages of a placeholder
+            raise BadRequestError(
+                "Invalid 'prompt.variables': a value is nested too deeply.",
+                param="prompt.variables",
+                code="invalid_prompt_variables",
+            ) from None
         return msgspec.structs.replace(decode(operation, body), prompt=use)
 
     def _picked(self, known: KnownPrompt, label: str, members: Members) -> int:
