@@ -569,6 +569,11 @@ STORES = Dashboard(
                     Query(rare("quarterdeck_traces_unsampled_total"), "not sampled"),
                 ),
                 lines(
+                    "Scores",
+                    "Feedback and scores that the trace backend took or refused.",
+                    Query(rare("quarterdeck_scores_exported_total", by="outcome"), "{{outcome}}"),
+                ),
+                lines(
                     "Waiting",
                     "Traces that are not exported yet.",
                     Query("sum by (sink) (quarterdeck_traces_waiting_records)", "{{sink}}"),
