@@ -74,11 +74,7 @@ class ContentStore:
         statement = self._insert(contents).on_conflict_do_nothing(index_elements=["id"]).returning(contents.c.id)
         try:
             async with self._database.begin() as connection:
-                new = 0
-                values = [rows[id] for id in sorted(rows)]
-                for start in range(0, len(values), 50):  # 15 columns: SQLite takes 999 values a statement in old builds
-                    new += len((await connection.execute(statement.values(values[start : start + 50]))).all())
-                return new
+                return len((await connection.execute(statement, [rows[id] for id in sorted(rows)])).all())
         except (StatementError, ValueError, OverflowError) as error:
             if is_unacceptable(error):
                 raise RecordRefusedError(str(error).splitlines()[0][:300]) from error
