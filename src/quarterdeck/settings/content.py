@@ -3,10 +3,28 @@
 import importlib
 import importlib.util
 import re
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from quarterdeck.content import Level
+
+
+def _off(value: Any) -> Any:
+    """YAML reads a bare `off` as false."""
+    return "off" if value is False else value
+
+
+CaptureLevel = Annotated[Level, BeforeValidator(_off)]
 
 MAX_PATTERNS = 50
 RULE_NAME = r"^[a-z][a-z0-9_]{0,31}$"
@@ -80,10 +98,10 @@ class ContentConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    capture: Level = "off"
+    capture: CaptureLevel = "off"
     """Where neither organisation, team, key, route nor model says otherwise. off: nothing is kept. hashed: sizes and
     SHA-256 hashes. full: the text, redacted. Off: prompts are private unless somebody decides otherwise."""
-    most: Level = "full"
+    most: CaptureLevel = "full"
     """The most that organisations, teams, keys, routes and models may ask for. `off` turns capture off everywhere."""
     max_input_kb: PositiveInt = Field(default=64, le=1024)
     """KiB kept of an input. Of a longer one the first message and the latest ones are kept. 64: some 16,000 tokens."""

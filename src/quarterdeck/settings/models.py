@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
-from quarterdeck.content import Level
+from quarterdeck.settings.content import CaptureLevel
 from quarterdeck.settings.engine import EngineConfig
 from quarterdeck.settings.prices import Price
 from quarterdeck.settings.restart import NeedsRestart
@@ -161,7 +161,7 @@ class ModelConfig(BaseModel):
     image_tokens: PositiveInt = 2048
     """Prompt tokens that are reserved for one picture of a request, whatever its size. 2048: most models scale pictures
     down to fewer."""
-    content: Level | None = None
+    content: CaptureLevel | None = None
     """What is kept of inputs and outputs of its requests, whichever route leads here. None: the model does not say."""
     too_long: Literal["refuse", "truncate"] | None = None
     """What an embedding model does with an input that is longer than it reads: `refuse` (400

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from quarterdeck.content import Level
+from quarterdeck.settings.content import CaptureLevel
 
 Condition = Literal["error", "timeout", "rate_limited", "queue", "context_length", "content_filter"]
 """error: an engine failed, or none is ready. rate_limited: the engine is full. queue: no free slot in time."""
@@ -96,7 +96,7 @@ class RouteConfig(_Frozen):
     a route are limited to 20 % of its requests."""
     mirror: MirrorConfig | None = None
     """Mirroring. None: off."""
-    content: Level | None = None
+    content: CaptureLevel | None = None
     """What is kept of inputs and outputs of its requests. None: the route does not say; its models may."""
 
     @model_validator(mode="after")

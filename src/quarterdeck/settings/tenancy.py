@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
-from quarterdeck.content import Level
+from quarterdeck.settings.content import CaptureLevel
 from quarterdeck.settings.limits import Budget, Limits
 
 Priority = Annotated[int, Field(ge=0, le=9)]
@@ -31,7 +31,7 @@ class KeyConfig(BaseModel):
     """0 to 9; higher priorities go first in queues. None: the team's priority."""
     tags: Tags = ()
     """Tags on every record and trace of the key, for reports."""
-    content: Level | None = None
+    content: CaptureLevel | None = None
     """What is kept of its inputs and outputs. The strictest of key, team, organisation, route and model applies. None:
     the key does not say."""
 
@@ -47,7 +47,7 @@ class TeamConfig(BaseModel):
     """Budget of all keys together. None: no limit."""
     priority: Priority = 0
     """Priority of keys without their own."""
-    content: Level | None = None
+    content: CaptureLevel | None = None
     """What is kept of inputs and outputs of its keys. None: the team does not say."""
 
 
@@ -60,7 +60,7 @@ class OrgConfig(BaseModel):
     """Limits counted over all keys; `max_tokens` applies to each request."""
     budget: Budget | None = None
     """Budget of all keys together. None: no limit."""
-    content: Level | None = None
+    content: CaptureLevel | None = None
     """What is kept of inputs and outputs. No team, key or route can turn on what this turns off. None:
     `content.capture` applies to those who don't say."""
     content_days: PositiveFloat | None = None
