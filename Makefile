@@ -10,6 +10,7 @@ PYTHON ?= python3
 ENGINE ?= vllm
 PORT ?=
 CONFIG ?=
+TRACES ?=
 TESTS ?= tests
 ARGS ?=
 PROFILE ?=
@@ -22,8 +23,8 @@ bin := .envs/core/bin
 
 ##@ Run
 .PHONY: run
-run: $(if $(filter vllm,$(ENGINE)),envs,core) ## Start the platform; print its URL, a key and a curl command. Ctrl-C stops it. ENGINE=vllm|sim|none PORT=8000 CONFIG=file
-	@exec $(bin)/quarterdeck up --engine $(ENGINE) $(if $(PORT),--port $(PORT)) $(if $(CONFIG),--config $(CONFIG))
+run: $(if $(filter vllm,$(ENGINE)),envs,core) $(if $(filter phoenix,$(TRACES)),env-phoenix) ## Start the platform; print its URL, a key and a curl command. Ctrl-C stops it. ENGINE=vllm|sim|none PORT=8000 CONFIG=file TRACES=phoenix
+	@exec $(bin)/quarterdeck up --engine $(ENGINE) $(if $(PORT),--port $(PORT)) $(if $(CONFIG),--config $(CONFIG)) $(if $(TRACES),--traces $(TRACES))
 
 .PHONY: doctor
 doctor: core ## Check this machine for missing requirements.
@@ -39,7 +40,7 @@ test: setup ## Run the tests of every commit, including the real engine. Select 
 	@$(bin)/python -m pytest -m "not long" $(TESTS) $(ARGS)
 
 .PHONY: test-all
-test-all: setup ## Run all tests, including long ones.
+test-all: setup env-phoenix ## Run all tests, including long ones.
 	@$(bin)/python -m pytest $(TESTS) $(ARGS)
 
 .PHONY: check
@@ -84,6 +85,10 @@ bench-curves: core env-peers ## Benchmark the cost of a request by number of key
 bench-engine: setup ## Compare tokens per second of the platform with a bare vLLM server. About ten minutes.
 	@$(bin)/python loadtests/bench/engine.py $(ARGS)
 
+.PHONY: bench-worker
+bench-worker: core ## Measure the worker's CPU time for a record, with and without traces. ARGS='--workers 1 2 --rounds 5'
+	@$(bin)/python -m loadtests.bench.worker $(ARGS)
+
 ##@ Environments
 .PHONY: core
 core: # 0.2 s if it exists
@@ -93,11 +98,13 @@ core: # 0.2 s if it exists
 envs:
 	@$(make_env) core engine
 
-.PHONY: env-load env-peers
+.PHONY: env-load env-peers env-phoenix
 env-load: ## Create the environment load (locust).
 	@$(make_env) load
 env-peers: ## Create the environment peers (other gateways to compare with).
 	@$(make_env) peers
+env-phoenix: ## Create the environment phoenix (a trace backend to look at traces with).
+	@$(make_env) phoenix
 
 .PHONY: clean
 clean: ## Remove files created in this checkout. The cache and the state folder stay.

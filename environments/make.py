@@ -87,6 +87,7 @@ RECIPES = {
         Recipe("engine", "engine.txt", extras=("engine-cpu",), also=ENGINE_TOOLS, bare=BARE, remove=UNWANTED),
         Recipe("load", "load.txt", extras=("load",)),
         Recipe("peers", "peers.txt", also=("vllm-router==0.1.17", "litellm[proxy]")),
+        Recipe("phoenix", "phoenix.txt", also=("arize-phoenix==20.26.1",)),
     )
 }
 # On a machine with a GPU: PyPI's vllm and torch. Only this pair is pinned; pip resolves the rest.

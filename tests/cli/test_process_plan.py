@@ -66,3 +66,18 @@ def test_every_process_of_a_run_carries_its_mark() -> None:
     assert plan.engine is not None
     marks = {spec.environ[state.RUN_VARIABLE] for spec in (plan.engine, plan.worker, plan.gateway)}
     assert marks == {state.run_id(Path("/s"))}
+
+
+def test_a_trace_backend_runs_beside_and_every_process_knows_it() -> None:
+    environment = Environment.read({"QUARTERDECK_STATE": "/s", "HOME": "/h", "PHOENIX_WORKING_DIR": "/mine"})
+    pythons = process_plan.Interpreters(Path("/core/python"), Path("/engine/python"))
+    backend = process_plan.TraceBackend(Path("/phoenix/python"), 6007, 40001)
+    plan = process_plan.make_plan(environment, parse(CONFIG), Path("/c.yaml"), "sim", pythons, None, backend)
+    assert plan.traces is not None
+    assert plan.traces.argv == ("/phoenix/python", "-m", "phoenix.server.main", "serve")
+    assert plan.traces.environ["PHOENIX_WORKING_DIR"] == "/s/phoenix"
+    assert plan.traces.environ["PHOENIX_TELEMETRY_ENABLED"] == "false"
+    assert plan.traces.shows == "traces at http://127.0.0.1:6007"
+    assert plan.worker.environ["PHOENIX_COLLECTOR_ENDPOINT"] == "http://127.0.0.1:6007"
+    assert process_plan.ports(environment, plan)["PHOENIX_PORT"] == ("127.0.0.1", 6007)
+    assert planned("sim").traces is None

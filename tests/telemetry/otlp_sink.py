@@ -77,8 +77,12 @@ class OTLPSink:
         self._port = 0
 
     @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._port}/api/public/otel/v1/traces"
+        return f"{self.base_url}/api/public/otel/v1/traces"
 
     @property
     def headers(self) -> dict[str, str]:

@@ -90,8 +90,9 @@ class Bench:
         )
 
     async def append(self, *records: RequestRecord) -> None:
-        for record in records:
-            await self.redis.call("XADD", stream_key(record.org), "*", "record", encode(record))
+        for at in range(0, len(records), 500):
+            entries = [(stream_key(record.org), encode(record)) for record in records[at : at + 500]]
+            await asyncio.gather(*[self.redis.call("XADD", key, "*", "record", data) for key, data in entries])
 
     async def waiting(self, key: str = stream_key(ORG)) -> int:
         return (await backlog(self.redis, key)).entries

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.engine import make_url
 from tests.records import a_record
 from tests.servers import PostgresServer, RedisServer, wait_until
-from tests.telemetry.otlp_sink import OTLPSink
+from tests.telemetry.otlp_sink import PUBLIC_KEY, SECRET_KEY, OTLPSink
 from tests.worker.process import WorkerProcess, get
 
 from quarterdeck.accounting.redis_keys import stream_key
@@ -275,3 +275,34 @@ async def test_set_aside_records_are_put_back_by_hand(start: Start, redis: Redis
     assert await asyncio.to_thread(worker.wait) == 0
     assert worker.lines[-1]["message"] == "records put back into the stream: 1"
     assert await redis.call("XLEN", stream_key("default")) == 1
+
+
+async def test_langfuse_by_its_own_variables_and_a_sink_of_the_file_that_is_away(
+    start: Start, redis: Redis, tmp_path: Path
+) -> None:
+    path = tmp_path / "quarterdeck.yaml"
+    path.write_text(
+        "models: []\ntelemetry: {sinks: [{name: away, url: 'http://127.0.0.1:9/v1/traces', timeout_seconds: 1}]}\n"
+    )
+    sink = OTLPSink().start()
+    variables = {"LANGFUSE_HOST": sink.base_url, "LANGFUSE_PUBLIC_KEY": PUBLIC_KEY, "LANGFUSE_SECRET_KEY": SECRET_KEY}
+    worker = start(QUARTERDECK_CONFIG=str(path), **variables)
+    port = await asyncio.to_thread(worker.wait_until_started)
+    await append(redis, *[a_record() for _ in range(20)])
+    await asyncio.to_thread(sink.wait_for, lambda s: len(s.observations) == 20)
+    assert sink.complaints == []
+    line = await asyncio.to_thread(worker.wait_for_line, "the trace sink away: ")
+    assert line["level"] == "warning"
+    status, body = await asyncio.to_thread(get, port, "/readyz")
+    found = json.loads(body)
+    assert (status, found["ready"]) == (200, True)  # records reach the ledger all the same
+    assert found["trace_sinks"]["langfuse"] == {"exported": 20, "dropped": {}}
+    assert found["trace_sinks"]["away"]["exported"] == 0
+    assert "refused" in found["parts"]["traces to away"]
+    _, text = await asyncio.to_thread(get, port, "/metrics")
+    assert 'quarterdeck_traces_waiting_records{org="default",sink="away"} 20' in text
+    assert 'quarterdeck_traces_up{sink="away"} 0' in text
+    assert 'quarterdeck_traces_up{sink="langfuse"} 1' in text
+    assert SECRET_KEY not in str(worker.lines)
+    assert await asyncio.to_thread(worker.terminate) == 0
+    sink.stop()

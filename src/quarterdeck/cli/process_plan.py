@@ -12,6 +12,7 @@ from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.shutdown import SHUTDOWN_SECONDS
 
 EngineKind = Literal["vllm", "sim", "none"]
+TracesKind = Literal["phoenix"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class ProcessSpec:
     """Seconds from start to the first successful health check."""
     grace_s: float
     """Seconds from SIGTERM to exit."""
+    shows: str = ""
+    """What the user is shown once it serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,22 @@ class ProcessPlan:
     engine: ProcessSpec | None
     worker: ProcessSpec
     gateway: ProcessSpec
+    traces: ProcessSpec | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TraceBackend:
+    """Arize Phoenix on this machine."""
+
+    python: Path
+    """The interpreter of its environment."""
+    port: int
+    grpc_port: int
+    """It opens one in any case; nothing here uses it."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +66,9 @@ class Interpreters:
     engine: Path
 
 
-def variables(environment: Environment, config_file: Path, kind: EngineKind) -> dict[str, str]:
+def variables(
+    environment: Environment, config_file: Path, kind: EngineKind, traces: TraceBackend | None = None
+) -> dict[str, str]:
     """Environment of every process of the run: the user's variables, with ours resolved."""
     engine_url = environment.engine_url if kind == "none" else f"http://127.0.0.1:{environment.engine_port}"
     resolved = {
@@ -64,6 +85,8 @@ def variables(environment: Environment, config_file: Path, kind: EngineKind) -> 
     }
     if engine_url:
         resolved["QUARTERDECK_ENGINE_URL"] = engine_url
+    if traces is not None:
+        resolved["PHOENIX_COLLECTOR_ENDPOINT"] = traces.url
     return {**environment.variables, **resolved}
 
 
@@ -74,10 +97,12 @@ def make_plan(
     kind: EngineKind,
     pythons: Interpreters,
     redis_argv: tuple[str, ...] | None,
+    traces: TraceBackend | None = None,
 ) -> ProcessPlan:
     """Plan the processes. `redis_argv` None: the user's own Redis (QUARTERDECK_REDIS_URL)."""
-    environ = variables(environment, config_file, kind)
+    environ = variables(environment, config_file, kind, traces)
     return ProcessPlan(
+        traces=_phoenix(environment, traces) if traces is not None else None,
         redis=ProcessSpec("redis", redis_argv, environ, None, start_s=60, grace_s=10) if redis_argv else None,
         engine=_engine(environment, config, kind, pythons, environ),
         worker=ProcessSpec(
@@ -97,6 +122,22 @@ def make_plan(
             grace_s=config.gateway.drain_seconds + SHUTDOWN_SECONDS,
         ),
     )
+
+
+def _phoenix(environment: Environment, traces: TraceBackend) -> ProcessSpec:
+    """Its own variables go before the user's: only this process reads them."""
+    environ = {
+        **environment.variables,
+        "PHOENIX_WORKING_DIR": str(environment.state / "phoenix"),
+        "PHOENIX_HOST": "127.0.0.1",
+        "PHOENIX_PORT": str(traces.port),
+        "PHOENIX_GRPC_PORT": str(traces.grpc_port),
+        "PHOENIX_TELEMETRY_ENABLED": "false",  # it would tell its maker of its use
+        "PHOENIX_ALLOW_EXTERNAL_RESOURCES": "false",
+    }
+    argv = (str(traces.python), "-m", "phoenix.server.main", "serve")
+    health, shows = f"{traces.url}/healthz", f"traces at {traces.url}"
+    return ProcessSpec("traces", argv, environ, health, start_s=300, grace_s=10, shows=shows)
 
 
 def _engine(
@@ -146,4 +187,6 @@ def ports(environment: Environment, planned: ProcessPlan) -> dict[str, tuple[str
     }
     if planned.engine:
         wanted["QUARTERDECK_ENGINE_PORT"] = ("127.0.0.1", environment.engine_port)
+    if planned.traces:
+        wanted["PHOENIX_PORT"] = ("127.0.0.1", int(planned.traces.environ["PHOENIX_PORT"]))
     return wanted

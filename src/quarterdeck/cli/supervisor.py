@@ -1,8 +1,8 @@
 """Runs the processes of `up`: starting → up → stopping.
 
-    starting   Redis and database → worker and gateway; in parallel models → engine
+    starting   Redis and database → worker and gateway; in parallel models → engine, and the trace backend
     up         a process that exits is restarted with back-off
-    stopping   gateway (drains) → worker and engine → Redis → remaining processes of the tree
+    stopping   gateway (drains) → worker and engine → traces, Redis → remaining processes of the tree
 
 Each process has its own session, so Ctrl-C reaches only this process, which stops the others in order. It is a
 subreaper: orphans of Ray become its children and end with it.
@@ -79,6 +79,7 @@ class Supervisor:
         self._engine = self._child(plan.engine) if plan.engine else None
         self._worker = self._child(plan.worker)
         self._gateway = self._child(plan.gateway)
+        self._traces = self._child(plan.traces) if plan.traces else None
         self._steps: list[ManagedProcess] = []
 
     def interrupt(self) -> None:
@@ -116,6 +117,8 @@ class Supervisor:
             group.create_task(self._start_data_plane(group))
             if self._engine:
                 group.create_task(self._start_engine(self._engine, group))
+            if self._traces:
+                group.create_task(self._bring_up(self._traces, group))
             group.create_task(self._report_models())
             group.create_task(self._report_problems())
 
@@ -142,7 +145,8 @@ class Supervisor:
         self._terminal.step(child.spec.name, "starting")
         await child.start()
         await child.ready()
-        self._terminal.step(child.spec.name, f"up (pid {child.pid})")
+        shows = f": {child.spec.shows}" if child.spec.shows else ""
+        self._terminal.step(child.spec.name, f"up (pid {child.pid}){shows}")
         group.create_task(self._keep_up(child))
 
     async def _run_step(self, spec: ProcessSpec, *, show: bool = False) -> None:
@@ -290,8 +294,9 @@ class Supervisor:
         self._terminal.step("stopping", "waiting for requests in flight (Ctrl-C again to stop now)")
         await self._stop_child(self._gateway)
         await asyncio.gather(*(self._stop_child(child) for child in (self._worker, self._engine) if child))
-        if self._redis:
-            await self._stop_child(self._redis)
+        for store in (self._traces, self._redis):
+            if store:
+                await self._stop_child(store)
         left = await asyncio.to_thread(processes.end_tree, os.getpid(), grace_s=0.0 if self._stop_now.is_set() else 2.0)
         if left:
             self._terminal.step("stopped", f"still running: {', '.join(f'{p.name} ({p.pid})' for p in left)}")
@@ -307,7 +312,8 @@ class Supervisor:
             self._status = 1
 
     def _children(self) -> list[ManagedProcess]:
-        return [child for child in (self._redis, self._engine, self._worker, self._gateway) if child]
+        parts = (self._redis, self._engine, self._worker, self._gateway, self._traces)
+        return [child for child in parts if child]
 
     def _pids(self) -> set[int | None]:
         """The pids of the processes that asyncio waits for; `_reap` must not. None: one that was never started."""

@@ -16,11 +16,11 @@ from quarterdeck import processes
 from quarterdeck.cli import credentials, process_plan, redis_server, state
 from quarterdeck.cli.credentials import Credentials
 from quarterdeck.cli.managed_process import StartError
-from quarterdeck.cli.process_plan import EngineKind, Interpreters, ProcessPlan, ProcessSpec
+from quarterdeck.cli.process_plan import EngineKind, Interpreters, ProcessPlan, ProcessSpec, TraceBackend, TracesKind
 from quarterdeck.cli.supervisor import Platform, Preparation, Supervisor
 from quarterdeck.cli.terminal import Terminal
 from quarterdeck.net.redis_address import RedisAddress
-from quarterdeck.net.sockets import listen_problem
+from quarterdeck.net.sockets import free_port, listen_problem
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import load
@@ -32,6 +32,8 @@ REFUSALS = (ValueError, StartError, state.StateError, redis_server.RedisServerEr
 """Errors reported as one line. (ConfigError is a ValueError.)"""
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+PHOENIX_PORT = 6006
+"""Its own default; PHOENIX_PORT changes it."""
 QUESTION = "What is the capital of France?"
 
 
@@ -51,7 +53,12 @@ QUESTION = "What is the capital of France?"
 @click.option(
     "--port", type=click.IntRange(1, 65535), help="Port of the gateway. Default: QUARTERDECK_PORT, else 8000."
 )
-def command(engine: str, config: Path | None, port: int | None) -> None:
+@click.option(
+    "--traces",
+    type=click.Choice(["phoenix"]),
+    help="Start a trace backend as well and send every trace to it. phoenix: Arize Phoenix in .envs/phoenix.",
+)
+def command(engine: str, config: Path | None, port: int | None, traces: str | None) -> None:
     """Start Redis, the engine, the worker and the gateway; run them until Ctrl-C.
 
     Prints the base URL, this user's API key and a curl command. Logs, database and credentials are in the state folder
@@ -68,7 +75,7 @@ def command(engine: str, config: Path | None, port: int | None) -> None:
         if config is not None:
             environment = replace(environment, config=config.absolute())
         try:
-            status = _up(environment, cast("EngineKind", engine), terminal)
+            status = _up(environment, cast("EngineKind", engine), cast("TracesKind | None", traces), terminal)
         except OSError as error:
             if error.errno not in FULL_DISK:
                 raise
@@ -78,13 +85,14 @@ def command(engine: str, config: Path | None, port: int | None) -> None:
     sys.exit(status)
 
 
-def _up(environment: Environment, kind: EngineKind, terminal: Terminal) -> int:
+def _up(environment: Environment, kind: EngineKind, traces: TracesKind | None, terminal: Terminal) -> int:
     file = config_path(environment)
     config = load(file)
     _check_urls(environment)
     pythons = interpreters(environment)
     if kind == "vllm" and any(m.engine for m in config.models) and not pythons.engine.exists():
         raise StartError(f"no engine environment at {pythons.engine}: run `make setup`, or use --engine sim")
+    backend = _trace_backend(environment) if traces else None
     processes.become_subreaper()
     for text in state.prepare(environment.state):
         terminal.step("state", text)
@@ -92,7 +100,7 @@ def _up(environment: Environment, kind: EngineKind, terminal: Terminal) -> int:
         if ended := state.stop_leftovers(environment.state):
             terminal.step("clean-up", f"stopped {ended} process{'es' if ended > 1 else ''} of an earlier run")
         redis_argv = _redis_argv(environment, terminal)
-        planned = process_plan.make_plan(environment, config, file, kind, pythons, redis_argv)
+        planned = process_plan.make_plan(environment, config, file, kind, pythons, redis_argv, backend)
         _check_ports(environment, planned)
         user, is_new = credentials.ensure(environment.state, f"{environment.url_of(environment.port)}/v1")
         terminal.step("keys", f"{'created' if is_new else 'found'} {environment.state / credentials.FILENAME}")
@@ -148,6 +156,17 @@ def interpreters(environment: Environment) -> Interpreters:
     named = environment.variables.get("QUARTERDECK_ENGINE_PYTHON")
     beside = Path(sys.prefix).parent / "engine" / "bin" / "python"
     return Interpreters(core=Path(sys.executable), engine=Path(named) if named else beside)
+
+
+def _trace_backend(environment: Environment) -> TraceBackend:
+    """Phoenix, in the environment `phoenix` beside this one. Raises StartError where there is none."""
+    python = Path(sys.prefix).parent / "phoenix" / "bin" / "python"
+    if not python.exists():
+        raise StartError(f"no Phoenix environment at {python}: run `make env-phoenix`")
+    port = environment.variables.get("PHOENIX_PORT") or str(PHOENIX_PORT)
+    if not port.isdecimal() or not 0 < int(port) <= 65535:
+        raise StartError(f"PHOENIX_PORT must be a port number, not {port!r}")
+    return TraceBackend(python, int(port), free_port())
 
 
 def _redis_argv(environment: Environment, terminal: Terminal) -> tuple[str, ...] | None:

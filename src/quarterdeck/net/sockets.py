@@ -74,3 +74,11 @@ def _descriptor(transport: asyncio.BaseTransport) -> int | None:
     sock = transport.get_extra_info("socket")
     number: int = -1 if sock is None else sock.fileno()
     return number if number >= 0 else None
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port

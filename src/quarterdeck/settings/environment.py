@@ -81,6 +81,11 @@ class Environment:
     """LANGFUSE_BASE_URL (or LANGFUSE_HOST), LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY: a Langfuse project that
     receives every trace. Unset, or with OTEL_SDK_DISABLED=true or LANGFUSE_TRACING_ENABLED=false: none. The secret key
     is never shown."""
+    phoenix_url: str | None = None
+    """PHOENIX_COLLECTOR_ENDPOINT: base URL of an Arize Phoenix that receives every trace, such as
+    http://127.0.0.1:6006. `quarterdeck up --traces phoenix` sets it."""
+    phoenix_api_key: str | None = field(default=None, repr=False)
+    """PHOENIX_API_KEY: its key, where it asks for one. Never shown."""
     otel_service_name: str | None = None
     """OTEL_SERVICE_NAME: `service.name` of traces, instead of the file's `telemetry.service_name`."""
     otel_attributes: Mapping[str, str] = field(default_factory=dict)
@@ -126,6 +131,8 @@ class Environment:
             otlp_timeout_seconds=_otlp_timeout(environ, ignored),
             otlp_compression=_otlp_compression(environ, ignored),
             langfuse=_langfuse(environ, ignored),
+            phoenix_url=_phoenix(environ, ignored),
+            phoenix_api_key=_text(environ, "PHOENIX_API_KEY") or None,
             otel_service_name=_text(environ, "OTEL_SERVICE_NAME") or attributes.get("service.name"),
             otel_attributes=attributes,
             log_level=_log_level(environ),
@@ -251,6 +258,17 @@ def _langfuse(environ: Mapping[str, str], ignored: list[str]) -> LangfuseProject
         ignored.append("no traces are sent to Langfuse: LANGFUSE_BASE_URL or a key is malformed")
         return None
     return LangfuseProject(url, public, secret)
+
+
+def _phoenix(environ: Mapping[str, str], ignored: list[str]) -> str | None:
+    name = "PHOENIX_COLLECTOR_ENDPOINT"
+    url = _text(environ, name).rstrip("/").removesuffix("/v1/traces")
+    if not url or _text(environ, "OTEL_SDK_DISABLED").lower() == "true":
+        return None
+    if not _is_http_url(url):
+        ignored.append(f"{name} is ignored: it must be an http:// or https:// URL")
+        return None
+    return url
 
 
 def _resource_attributes(environ: Mapping[str, str], ignored: list[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from quarterdeck.settings.restart import NeedsRestart
 ENVIRONMENT_PATTERN = r"^[a-z0-9_-]{1,40}$"
 """Environments that Langfuse accepts."""
 SINK_NAME = r"^[a-z0-9][a-z0-9_-]{0,31}$"
-RESERVED_NAMES = frozenset({"otlp", "langfuse"})
+RESERVED_NAMES = frozenset({"otlp", "langfuse", "phoenix"})
 """Sinks that environment variables configure."""
 
 
@@ -20,8 +20,8 @@ class SinkConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str = Field(pattern=SINK_NAME)
-    """Its name in metrics, logs and `quarterdeck status`. Not `otlp` and `langfuse`: environment variables name
-    those."""
+    """Its name in metrics, logs and `quarterdeck status`. Not `otlp`, `langfuse` and `phoenix`:
+    environment variables configure those."""
     url: str
     """The full URL that traces are posted to, such as `http://tempo:4318/v1/traces`."""
     headers: dict[str, str] = Field(default_factory=dict)

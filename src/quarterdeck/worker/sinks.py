@@ -38,6 +38,10 @@ def sinks_of(environment: Environment, telemetry: TelemetryConfig) -> list[Sink]
         known = [(sink.url, sink.headers.get("authorization")) for sink in sinks]
         if (langfuse.url, langfuse.headers["authorization"]) not in known:
             sinks.append(langfuse)
+    if environment.phoenix_url is not None:
+        key = environment.phoenix_api_key
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        sinks.append(Sink("phoenix", f"{environment.phoenix_url}/v1/traces", headers))
     ignored: list[str] = []
     sinks += [_of(config, environment, ignored) for config in telemetry.sinks]
     for text in ignored:
