@@ -339,6 +339,7 @@ def test_slots_are_those_of_redis(cluster: ClusterDeployment) -> None:
         (("GET", "x:{a}"), "a"),
         (("xgroup", "CREATE", "x:{a}", "g", "0"), "a"),
         (("XREADGROUP", "GROUP", "g", "n", "COUNT", 1, "STREAMS", b"x:{a}", ">"), "a"),
+        (("XREAD", "COUNT", "200", "STREAMS", b"x:{a}", b"0-0"), "a"),
         (("EVALSHA", "sha", 1, "x:{a}"), "a"),
         (("PING",), None),
     ],

@@ -30,6 +30,8 @@ MAX_COUNTING = 8
 """Calls whose tokens are counted at the same time: counting takes the engine's time from running requests."""
 MAX_TO_COUNT = 256
 """Calls that are counted or wait for it; further ones are estimated. Each keeps its prompt and text in memory."""
+MAX_LARGE = 8
+"""Large contents that are cut in threads at a time; further ones are dropped. Each keeps some MB in memory."""
 
 
 class Closing:
@@ -55,6 +57,7 @@ class Closing:
         self._counting = asyncio.Semaphore(MAX_COUNTING)
         self._cached = CachedPrompts()
         self._to_count = 0
+        self._large = 0
         self._max_to_count = max_to_count
 
     def finish(self, call: Call, status: Status, error: APIError | None, *, http_status: int | None = None) -> None:
@@ -142,7 +145,11 @@ class Closing:
         if call.capture is None:
             self._settlement.settle(record, scope_set)
         elif call.capture.is_large:
-            self._spawn(self._settle_large(call.capture, record, scope_set))
+            if self._large >= MAX_LARGE:
+                self._settlement.settle(record, scope_set)
+            else:
+                self._large += 1
+                self._spawn(self._settle_large(call.capture, record, scope_set))
         else:
             self._settle_captured(record, scope_set, _encoded(call.capture), call.capture.level)
         self._on_record(record)
@@ -153,6 +160,7 @@ class Closing:
         try:
             content = await asyncio.to_thread(_encoded, capture)
         finally:
+            self._large -= 1
             self._settle_captured(record, scope_set, content, capture.level)
 
     def _settle_captured(self, record: RequestRecord, scope_set: ScopeSet, content: bytes | None, level: Level) -> None:

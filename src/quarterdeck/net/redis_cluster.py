@@ -52,7 +52,7 @@ def tag_of_command(words: Sequence[Word]) -> str | None:
     name = str(words[0]).upper()
     if name in _KEYLESS:
         return None
-    if name == "XREADGROUP":
+    if name in ("XREADGROUP", "XREAD"):
         return tag_of(words[words.index("STREAMS") + 1])
     return tag_of(words[2 if name in _SECOND else 3 if name in ("EVAL", "EVALSHA") else 1])
 

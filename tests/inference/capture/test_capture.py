@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from quarterdeck import content as contents
 from quarterdeck.accounting.commit import CONTENT_SECONDS, Note
 from quarterdeck.accounting.redis_keys import content_key, stream_key
 from quarterdeck.content import LEVELS, Content, Level, canonical
+from quarterdeck.inference import closing
 from quarterdeck.inference.call import Operation
 from quarterdeck.inference.capture.assembly import FOLD_BYTES, StreamAssembly
-from quarterdeck.inference.capture.capture import level_of
+from quarterdeck.inference.capture.capture import Capture, level_of
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.redis import Redis
 from quarterdeck.settings.content import ContentConfig
@@ -272,3 +274,36 @@ async def test_contents_of_one_batch_stay_with_their_records(full: Bench) -> Non
         said.append(choice["message"]["content"])
         assert msgspec.json.decode(found.input or b"")["messages"][0]["content"] == said[-1]
     assert sorted(said, key=int) == [str(number) for number in range(60)]
+
+
+async def test_too_many_large_contents_at_a_time_are_dropped_and_their_records_are_not(
+    full: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "MAX_LARGE", 2)
+    started = threading.Event()
+    encoded = closing._encoded
+
+    def held(capture: Capture) -> bytes | None:
+        started.wait(20)
+        return encoded(capture)
+
+    monkeypatch.setattr(closing, "_encoded", held)
+    large = {**CHAT, "messages": [{"role": "user", "content": "x" * 100_000}]}
+    async with Upstream(answering(*[response(answer())] * 5)) as engine:
+        full.add(engine)
+        for _ in range(5):
+            await full.ask(large)
+        started.set()
+        records = await full.records()
+    assert sorted(record.content for record in records) == ["full", "full", "off", "off", "off"]
+
+
+async def test_a_bug_in_the_capture_loses_no_record(full: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Capture) -> bytes:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Capture, "encoded", broken)
+    async with Upstream(answering(response(answer()))) as engine:
+        full.add(engine)
+        await full.ask()
+        assert await captured(full) is None
