@@ -15,6 +15,7 @@ from tests.accounting.spending import (
     spent_and_held,
     trust,
 )
+from tests.records import a_record
 
 from quarterdeck.accounting import admission, commit, redis_keys, scripts
 from quarterdeck.accounting.redis_keys import reservations_key, stream_key
@@ -243,3 +244,36 @@ async def test_what_redis_never_saw_belongs_to_when_it_began(redis: Redis) -> No
     assert await spent_and_held(redis, KEY) == [(0, 0)]
     await settle(redis, a_reservation(scope_set, 0), dollars(5), started=seconds + 3 * DAY + 0.5)
     assert await spent_and_held(redis, KEY) == [(5, 0)]
+
+
+# what was captured
+
+
+async def test_content_is_kept_once_and_not_brought_back_by_a_repetition(redis: Redis) -> None:
+    record = a_record(content="full")
+    key = redis_keys.content_key(ORG, record.id)
+    assert await commit.settle(redis, record, ScopeSet(ORG), b"first")
+    assert not await commit.settle(redis, record, ScopeSet(ORG), b"second")
+    assert await redis.call("GET", key) == b"first"
+    assert commit.CONTENT_SECONDS - 5 < await redis.call("TTL", key) <= commit.CONTENT_SECONDS
+    await redis.call("DEL", key)  # the worker has stored it
+    assert not await commit.settle(redis, record, ScopeSet(ORG), b"third")
+    assert await redis.call("EXISTS", key) == 0
+
+
+async def test_a_record_that_was_lost_gets_its_content_when_its_gateway_turns_up(redis: Redis) -> None:
+    record = a_record(status="lost")
+    assert await commit.settle(redis, record, ScopeSet(ORG))
+    facts = a_record(id=record.id, content="full")
+    assert await commit.settle_note(redis, commit.Note(facts, {}, b"content"))
+    assert await redis.call("GET", redis_keys.content_key(ORG, record.id)) == b"content"
+
+
+async def test_content_beside_scopes_changes_no_count(redis: Redis) -> None:
+    key = Key(redis, TOKENS)
+    reservation, _ = await key.reserve(700)
+    record = a_record(id=reservation.id, key=key.name, input_tokens=50, output_tokens=0, content="full")
+    assert await commit.settle(redis, record, reservation.scope_set, b"content")
+    assert 949 < await key.level() < 960
+    assert await key.running() == 0
+    assert await redis.call("GET", redis_keys.content_key(ORG, reservation.id)) == b"content"

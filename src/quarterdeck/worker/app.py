@@ -98,6 +98,8 @@ class Worker:
         self._ledger_condition = Condition("the ledger")
         self._budgets_condition = Condition("recounting budgets")
         self._expiry_condition = Condition("settling lost requests")
+        self._retention_condition = Condition("deleting contents")
+        self._scores_condition = Condition("scores")
         contents = ContentStore(self.database)
         self._sinks = TraceSinks(
             sinks_of(environment, telemetry),
@@ -132,7 +134,7 @@ class Worker:
             self._sinks.names,
             lambda: self._config.current,
             self.orgs,
-            Condition("deleting contents"),
+            self._retention_condition,
         )
         self._guard_loop = PromptGuardLoop(
             PromptStore(self.database),
@@ -149,7 +151,7 @@ class Worker:
         return ScoreLoop(
             ScoreStore(self.database),
             self.orgs,
-            Condition("scores"),
+            self._scores_condition,
             self.metrics,
             sink=LangfuseScores(project.url, project.public_key, project.secret_key) if project else None,
             sink_condition=Condition("scores at Langfuse"),
@@ -292,6 +294,8 @@ class Worker:
                 "ledger": self._ledger_condition,
                 "budgets": self._budgets_condition,
                 "lost requests": self._expiry_condition,
+                "deleting contents": self._retention_condition,
+                "scores": self._scores_condition,
                 **self._sinks.jobs(),
             },
             sinks=self._sinks.states,
