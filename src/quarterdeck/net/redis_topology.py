@@ -5,7 +5,6 @@ server does not need it. `import_client` does so before a time-out runs.
 """
 
 import asyncio
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -173,7 +172,7 @@ async def cluster_slots(address: RedisAddress, known: Sequence[RedisServer]) -> 
 
 def import_client() -> None:
     """Import redis-py, which takes seconds on a busy machine."""
-    importlib.import_module("redis.asyncio")
+    import redis.asyncio  # noqa: F401
 
 
 def _ranges(reply: Any, asked: RedisServer) -> list[SlotRange]:

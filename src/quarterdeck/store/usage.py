@@ -131,7 +131,7 @@ async def _add_in_sql(
     groups: list[ColumnElement[Any]] = list(columns)
     if bucket_seconds is not None:
         # A literal: in a prepared statement, two expressions with parameters are not recognised as equal in GROUP BY.
-        groups.insert(0, cast(func.floor(source.time / literal_column(f"{int(bucket_seconds)}.0")), BigInteger))
+        groups.insert(0, cast(func.floor(source.time / literal_column(str(float(bucket_seconds)))), BigInteger))
     requests: ColumnElement[Any] = func.count() if source.requests is None else func.sum(source.requests)
     sums = [func.sum(source.table.c[name]) for name in (*TOKENS, "cost", "saved")]
     query = select(*groups, requests, *sums).where(*conditions).group_by(*groups)

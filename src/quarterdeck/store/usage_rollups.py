@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as insert_postgres
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -152,4 +152,4 @@ def _hour(seconds: float) -> int:
 
 async def _lock(connection: AsyncConnection, org: str, function: str) -> None:
     """Held to the end of the transaction. Two organisations may share a lock: they wait for each other."""
-    await connection.execute(text(f"SELECT {function}(:of, hashtext(:org))"), {"of": _LOCK_CLASS, "org": org})
+    await connection.execute(select(getattr(func, function)(_LOCK_CLASS, func.hashtext(org))))
