@@ -1,7 +1,9 @@
 """Templates have variables, loops, conditions and a few filters, and no way to anything else."""
 
+import json
 import string
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -255,14 +257,48 @@ def test_text_without_braces_is_itself_as_jinja_has_it(text: str) -> None:
         "{{ big|indent(1000000) }}",
         "{% for a in x %}{% if x|sort|length %}{% endif %}{% endfor %}",
         "{{ big }}" * 20,
+        "{{ [" + ", ".join(["[" + ", ".join(["big"] * 50) + "]"] * 50) + "]|tojson|length }}",
+        "{{ deep|tojson(8)|length }}",
+        "{{ [deep, deep]|tojson(8)|length }}",
     ],
 )
 def test_work_and_output_are_bounded(source: str) -> None:
-    values = {"x": [str(n) for n in range(2000)], "big": 'a"\\\n' * 25_000, "other": 'a"\\\n' * 24_999 + 'a"\\b'}
+    deep: list[Any] = [1] * 200_000
+    for _ in range(500):
+        deep = [deep]
+    values = {
+        "deep": deep,
+        "x": [str(n) for n in range(2000)],
+        "big": 'a"\\\n' * 25_000,
+        "other": 'a"\\\n' * 24_999 + 'a"\\b',
+    }
     started = time.process_time()
     with pytest.raises(RenderError, match=r"steps|larger than"):
         render(source, **values)
     assert time.process_time() - started < 20  # minutes to for ever without the bounds
+
+
+def test_json_that_is_larger_than_any_output_is_not_made() -> None:
+    deep: list[Any] = [1] * 200_000
+    for _ in range(500):
+        deep = [deep]
+    tracemalloc.start()
+    try:
+        for source in ("{{ deep|tojson(8) }}", "{{ " + "[" + ", ".join(["big"] * 500) + "]" + "|tojson }}"):
+            with pytest.raises(RenderError):
+                render(source, deep=deep, big="a" * 1_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000  # half a gigabyte each
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "value", [[1, [2, {"a": "b", "c": [None, True, 1.5]}], "d"], {"a": {"b": {}}, "c": [[], "é"]}, [], {}, [[[]]]]
+)
+def test_json_of_any_shape_is_whole(value: Any) -> None:
+    assert json.loads(render("{{ value|tojson }}", value=value)) == value
+    assert json.loads(render("{{ value|tojson(2) }}", value=value)) == value
+    assert json.loads(render("{{ value }}", value=value)) == value
 
 
 def test_a_large_document_in_a_loop_of_a_thousand_is_rendered() -> None:
@@ -283,6 +319,13 @@ def test_a_large_document_in_a_loop_of_a_thousand_is_rendered() -> None:
         ("{% for a in x %}" * 5 + "{% endfor %}" * 5, "more than 4 loops"),
         ("{{ x }}" * 3000, "at most 3000"),
         ("x" * MAX_SOURCE + "{{ x }}", "at most 65536 characters"),
+        ("{{ " + "9" * 5000 + " }}", "too many digits"),
+        ("{{ 0x" + "f" * 5000 + " }}", "too many digits"),
+        ("{{ 1e400 }}", "line 1: a number is too large"),
+        ("{% if x < -1e999 %}{% endif %}", "line 1: a number is too large"),
+        ("{{ ﬁx }}", "line 1: the name of a variable has ASCII letters"),
+        ("{{ 𝐱 }}", "line 1: the name of a variable has ASCII letters"),
+        ("{% autoescape true %}{% endautoescape %}", "^templates have no `scope`"),
     ],
 )
 def test_what_is_refused_says_where_and_why(source: str, message: str) -> None:

@@ -12,7 +12,7 @@ from jinja2 import Undefined, pass_context
 from jinja2.exceptions import UndefinedError
 from jinja2.runtime import Context
 
-from quarterdeck.templating.allowance import Allowance
+from quarterdeck.templating.allowance import MAX_BYTES, Allowance
 from quarterdeck.templating.errors import RenderError
 
 ALLOWANCE = "_allowance"
@@ -38,11 +38,43 @@ def _text(context: Context, value: Any) -> str:
 
 def _json(context: Context, value: Any, *, indent: int = 0) -> str:
     _defined(value)
+    if isinstance(value, list | tuple | dict):
+        _check_json(allowance_of(context), value, indent)
     encoded = msgspec.json.encode(value)
     if indent:
         encoded = msgspec.json.format(encoded, indent=indent)
     allowance_of(context).check_size(len(encoded))
     return encoded.decode()
+
+
+def _check_json(allowance: Allowance, value: Any, indent: int) -> None:
+    """Raise RenderError where a value's JSON is larger than any output, before it is made: a list can hold one text a
+    thousand times, and indentation multiplies the elements of a deep list by their depth."""
+    waiting: list[tuple[Any, int]] = [(value, 1)]
+    size = count = 0
+    while waiting:
+        container, depth = waiting.pop()
+        size += len(container) * (1 + indent * depth)
+        count += 1 + len(container) // 8
+        each: Any
+        for each in container:
+            if isinstance(each, str):
+                size += len(each)
+            if isinstance(container, dict):
+                each = container[each]
+                if isinstance(each, str):
+                    size += len(each)
+            if isinstance(each, list | tuple | dict):
+                waiting.append((each, depth + 1))
+        if count >= _COUNTED_AT_ONCE or size >= MAX_BYTES:
+            allowance.work(count)
+            count = 0
+            if size > MAX_BYTES:
+                allowance.check_size(size)
+    allowance.work(count)
+
+
+_COUNTED_AT_ONCE = 1000
 
 
 def _defined(value: Any) -> Any:

@@ -8,6 +8,8 @@ Jinja is imported here and in what imports this module: 0.1 to 0.3 s, which a ga
 """
 
 import inspect
+import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +31,8 @@ MAX_LOOPS = 4
 """Loops inside one another."""
 
 _PLAIN = (nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.CondExpr, nodes.And, nodes.Or, nodes.Not)
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+"""As `settings.prompts.VariableName`."""
 _RESERVED = frozenset(("loop", "self", "super", "caller", "varargs", "kwargs", "cycler", "joiner", "namespace"))
 _WORDS = {
     nodes.Getattr: "attributes (use a subscript: `item['name']`)",
@@ -99,6 +103,10 @@ def parse(environment: Environment, source: str, max_nodes: int) -> tuple[nodes.
         raise TemplateError(f"line {error.lineno}: {error.message}") from None
     except RecursionError:
         raise TemplateError("the template is nested too deeply") from None
+    except TemplateError:
+        raise
+    except ValueError:  # Python's limit for the digits of an integer
+        raise TemplateError("a number has too many digits") from None
     _count_work(tree)
     return tree, names, count
 
@@ -144,6 +152,8 @@ def _check_node(node: nodes.Node) -> None:
     elif isinstance(node, nodes.Const):
         if type(node.value) not in (str, int, float, bool, type(None)):
             raise _refused(node, "a constant is a text, a number, a boolean or none")
+        if isinstance(node.value, float) and not math.isfinite(node.value):  # Jinja would write the name `inf`
+            raise _refused(node, "a number is too large")
     elif isinstance(node, nodes.Neg):
         if not isinstance(node.node, nodes.Const) or type(node.node.value) not in (int, float):
             raise _refused(node, "templates have no arithmetic")
@@ -157,6 +167,8 @@ def _check_name(node: nodes.Name) -> None:
         raise _refused(node, f"the name of a variable can't begin with `_`: `{node.name}`")
     if node.name in _RESERVED:
         raise _refused(node, f"`{node.name}` is no name for a variable")
+    if not _NAME.fullmatch(node.name):  # Python takes `ﬁx` and `fix` for one name, and so would the compiled template
+        raise _refused(node, f"the name of a variable has ASCII letters, digits and `_`: `{node.name[:64]}`")
 
 
 def _check_filter(node: nodes.Filter) -> None:
@@ -212,4 +224,4 @@ def _nodes_of(node: nodes.Node) -> Iterator[nodes.Node]:
 
 
 def _refused(node: nodes.Node, message: str) -> TemplateError:
-    return TemplateError(f"line {node.lineno}: {message}")
+    return TemplateError(f"line {node.lineno}: {message}" if node.lineno else message)

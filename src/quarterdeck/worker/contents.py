@@ -24,6 +24,9 @@ from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
 
+LARGE_BYTES = 8 * 1024
+"""A content that is larger is redacted in a thread: a megabyte of numbers and addresses takes seconds."""
+
 
 class ContentIntake:
     """`redactor` returns the one in force; None while there is no valid configuration, and then nothing is stored:
@@ -61,15 +64,20 @@ class ContentIntake:
                 self._metrics.contents.add(("missing",))
             elif any(deletion.covers(record) for deletion in deletions):
                 self._metrics.contents.add(("deleted",))
-            elif (content := self._redacted(data)) is None:
+            elif (content := await self._redacted_of(data)) is None:
                 self._metrics.contents.add(("failed",))
             else:
                 found.append((record, content))
-            await asyncio.sleep(0)  # one of the largest takes milliseconds
         self._metrics.contents.add(("stored",), await self._insert(found))
         if taken := [key for key, data in zip(keys, waiting, strict=True) if data is not None]:
             await self._redis.call("UNLINK", *taken)
         return {record.id: content for record, content in found}
+
+    async def _redacted_of(self, data: bytes) -> Content | None:
+        if len(data) > LARGE_BYTES:
+            return await asyncio.to_thread(self._redacted, data)
+        await asyncio.sleep(0)
+        return self._redacted(data)
 
     def _redacted(self, data: bytes) -> Content | None:
         redactor = self._redactor()
