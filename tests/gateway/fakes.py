@@ -16,7 +16,7 @@ from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.http.access_log import AccessLog
 from quarterdeck.gateway.http.asgi_exchange import ABORT
-from quarterdeck.gateway.http.callers import Callers
+from quarterdeck.gateway.http.requests_in_flight import RequestsInFlight
 from quarterdeck.gateway.org_cache import OrgCache
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.inference.call import Head, Reply, Sink
@@ -231,7 +231,7 @@ def parts(
     endpoints: Any = None,
     redis: Redis | None = None,
     database: Database | None = None,
-    callers: Callers | None = None,
+    requests_in_flight: RequestsInFlight | None = None,
     publisher: FakePublisher | None = None,
 ) -> Parts:
     """A gateway's parts: its own, and fakes for everything else."""
@@ -281,7 +281,7 @@ def parts(
         ),
         metrics=metrics,
         access=AccessLog(metrics),
-        callers=Callers() if callers is None else callers,
+        requests_in_flight=RequestsInFlight() if requests_in_flight is None else requests_in_flight,
         started=1_700_000_000,
     )
 

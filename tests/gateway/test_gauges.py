@@ -25,7 +25,7 @@ from quarterdeck.settings.routes import QueueConfig
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
 KEY = "key:key_1"
-CALLERS = ["one", "another"]
+IN_FLIGHT = ["one", "another"]
 
 
 def watched(bench: Bench) -> GatewayMetrics:
@@ -37,7 +37,7 @@ def watched(bench: Bench) -> GatewayMetrics:
         gate=gate,
         router=router,
         queues=pipeline.queues,
-        callers=CALLERS,
+        requests_in_flight=IN_FLIGHT,
         connections=Connections(1),
     )
     return metrics
@@ -146,7 +146,7 @@ async def test_endpoints_put_to_rest_are_counted(bench: Bench) -> None:
     assert value(metrics, "quarterdeck_endpoint_ejections_total", endpoint="e#1") == 1
     assert value(metrics, "quarterdeck_endpoints_ejected", model="m") == 1
     assert value(metrics, "quarterdeck_endpoints", model="m", state="ready") == 1
-    assert value(metrics, "quarterdeck_requests_in_flight") == len(CALLERS)
+    assert value(metrics, "quarterdeck_requests_in_flight") == len(IN_FLIGHT)
 
 
 async def test_endpoints_that_are_left_alone_are_counted_apart_from_ejected_ones(bench: Bench) -> None:

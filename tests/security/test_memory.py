@@ -63,13 +63,13 @@ async def test_a_body_that_breaks_off_is_freed_without_a_garbage_collection(
             for _ in range(5):
                 peer = await bench.connect()
                 await peer.send(head + b" " * MIB)
-                await until(lambda: len(bench.parts.callers) == 1)
+                await until(lambda: len(bench.parts.requests_in_flight) == 1)
                 peer.writer.transport.abort()
-                await until(lambda: len(bench.parts.callers) == 0)
+                await until(lambda: len(bench.parts.requests_in_flight) == 0)
             del peer
             bench._peers.clear()
             await until(lambda: protocols() == 0)
-        assert bench.parts.callers.held == 0 and bench.parts.callers.admitted == 0
+        assert bench.parts.requests_in_flight.held == 0 and bench.parts.requests_in_flight.admitted == 0
 
 
 @pytest.mark.parametrize("request_", [REQUEST, HEAD.replace(b"POST /v1/chat/completions", b"GET /v1/models") + b"\r\n"])
@@ -99,14 +99,14 @@ async def test_a_whole_answer_ends_when_its_client_has_taken_it(bench: Bench) ->
     bench.configure(client_write_timeout_seconds=60)
     bench.pipeline.answer = answer
     peer = await _unread(bench)
-    await until(lambda: bench.parts.callers.held >= len(body))
+    await until(lambda: bench.parts.requests_in_flight.held >= len(body))
     await asyncio.sleep(0.05)
-    assert not ended.is_set() and len(bench.parts.callers) == 1
+    assert not ended.is_set() and len(bench.parts.requests_in_flight) == 1
     assert (await peer.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
     assert len(await peer.reader.readexactly(len(body))) == len(body)
     await until(ended.is_set)
-    await until(lambda: len(bench.parts.callers) == 0)
-    assert bench.parts.callers.held == 0
+    await until(lambda: len(bench.parts.requests_in_flight) == 0)
+    assert bench.parts.requests_in_flight.held == 0
 
 
 @pytest.mark.parametrize("end", ["hang-up", "time-out"])
@@ -119,12 +119,12 @@ async def test_a_whole_answer_that_is_not_taken_ends_with_its_connection(bench: 
     bench.configure(client_write_timeout_seconds=60 if end == "hang-up" else 0.2)
     bench.pipeline.answer = answer
     peer = await _unread(bench)
-    await until(lambda: bench.parts.callers.held > 0)
+    await until(lambda: bench.parts.requests_in_flight.held > 0)
     if end == "hang-up":
         peer.writer.transport.abort()
     await until(ended.is_set, seconds=5)
-    await until(lambda: len(bench.parts.callers) == 0)
-    assert bench.parts.callers.held == 0
+    await until(lambda: len(bench.parts.requests_in_flight) == 0)
+    assert bench.parts.requests_in_flight.held == 0
 
 
 async def _unread(bench: Bench) -> Peer:

@@ -159,12 +159,12 @@ async def test_to_a_request_refused_before_its_body_there_is_one_answer(bench: B
     """A second response would be taken for that of the next request, which may be another client's."""
     bench.configure(max_in_flight=1)
     task = asyncio.create_task(asyncio.Event().wait())
-    other = bench.parts.callers.enter(task)
-    bench.parts.callers.admit(other, "another", None, GatewayConfig())
+    other = bench.parts.requests_in_flight.enter(task)
+    bench.parts.requests_in_flight.take_place(other, "another", None, GatewayConfig())
     peer = await bench.connect()
     await peer.send(HEAD + b"content-length: 6\r\n\r\n")
     assert await peer.code() == (503, "overloaded")
-    bench.parts.callers.leave(other)
+    bench.parts.requests_in_flight.leave(other)
     task.cancel()
     await peer.send(b'{"a":')
     await asyncio.sleep(0)  # the first part is read by itself

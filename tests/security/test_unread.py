@@ -48,7 +48,7 @@ async def test_error_answers_that_are_not_read_are_cut_off(way: str, caplog: pyt
     async with serving(way, connections=connections) as bench:
         bench.pipeline.answer = BadRequestError("x" * 8 * KIB * KIB)
         raw = await send_unread(bench.port, REQUEST * 4)
-        await until(lambda: not connections and not bench.parts.callers)
+        await until(lambda: not connections and not bench.parts.requests_in_flight)
         raw.close()
     assert "Exception in ASGI" not in caplog.text
 

@@ -42,7 +42,7 @@ def create_app(parts: Parts, *, more: Sequence[Route] = (), crud_body: BodyPolic
         config=parts.directory.select(lambda directory: directory.config.gateway),
         authenticator=parts.authenticator,
         access=parts.access,
-        callers=parts.callers,
+        requests_in_flight=parts.requests_in_flight,
     )
 
 
@@ -62,10 +62,10 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
         # A redirect would be made of the Host header.
         redirect_slashes=False,
         middleware=[
-            Middleware(ErrorBoundary, access=parts.access, callers=parts.callers, config=gateway),
+            Middleware(ErrorBoundary, access=parts.access, requests_in_flight=parts.requests_in_flight, config=gateway),
             Middleware(DefaultDeny, authenticator=parts.authenticator),
             Middleware(StorableText),
-            Middleware(BufferedBody, callers=parts.callers, config=gateway, policy=crud_body),
+            Middleware(BufferedBody, requests_in_flight=parts.requests_in_flight, config=gateway, policy=crud_body),
         ],
     )
     api.state.parts = parts

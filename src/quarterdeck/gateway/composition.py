@@ -18,8 +18,8 @@ from quarterdeck.gateway.connectivity import Connectivity
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.gauges import watch
 from quarterdeck.gateway.http.access_log import AccessLog
-from quarterdeck.gateway.http.callers import Callers
 from quarterdeck.gateway.http.connections import Connections
+from quarterdeck.gateway.http.requests_in_flight import RequestsInFlight
 from quarterdeck.gateway.http.server import create_server
 from quarterdeck.gateway.lifecycle import Service
 from quarterdeck.gateway.live_config import ConfigReloader
@@ -131,7 +131,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
     )
 
     contents = ContentStore(database)
-    callers = Callers()
+    requests_in_flight = RequestsInFlight()
     connections = Connections(descriptors.connections)
     lines = LineWriter()
     metrics.access_lines_lost.read = lambda: {(): lines.lost}
@@ -141,7 +141,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
         database=database,
         directory=directory,
         endpoints=endpoints,
-        is_draining=lambda: callers.is_draining,
+        is_draining=lambda: requests_in_flight.is_draining,
         config_error=lambda: reloader.error,
         can_record=lambda: settlement.can_record,
         spooled=lambda: metrics.spool_waiting.values.get((), 0),
@@ -171,7 +171,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
             readiness=readiness,
             metrics=metrics,
             access=access,
-            callers=callers,
+            requests_in_flight=requests_in_flight,
             started=int(time.time()),
             is_loopback=environment.is_loopback,
         )
@@ -182,14 +182,14 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
         gate=pipeline.gate,
         router=pipeline.router,
         queues=pipeline.queues,
-        callers=callers,
+        requests_in_flight=requests_in_flight,
         connections=connections,
     )
     return Service(
         server=create_server(app, environment.host, environment.port, connections=connections),
         config=live_config,
         reloader=reloader,
-        callers=callers,
+        requests_in_flight=requests_in_flight,
         jobs={
             "migration": partial(_migrate, database, on_migrated),
             "settlement": settlement.run,

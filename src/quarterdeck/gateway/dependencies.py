@@ -13,8 +13,8 @@ from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import BadRequestError, PermissionDeniedError
 from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.gateway.http.access_log import AccessLog
-from quarterdeck.gateway.http.callers import Callers
 from quarterdeck.gateway.http.middleware import PRINCIPAL
+from quarterdeck.gateway.http.requests_in_flight import RequestsInFlight
 from quarterdeck.gateway.org_cache import OrgCache
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.gateway.routes.inference import Pipeline
@@ -66,7 +66,7 @@ class Parts:
     readiness: Readiness
     metrics: GatewayMetrics
     access: AccessLog
-    callers: Callers
+    requests_in_flight: RequestsInFlight
     started: int
     """Unix seconds. Shown as each model's `created`, for want of a better time."""
     is_loopback: bool = False

@@ -21,11 +21,11 @@ def watch(
     gate: Gate,
     router: Router,
     queues: Queues,
-    callers: Sized,
+    requests_in_flight: Sized,
     connections: Connections,
 ) -> None:
     """Set what each metric reads. Queue waits are observed as they end: they are rare, and need a histogram."""
-    metrics.in_flight.read = lambda: {(): len(callers)}
+    metrics.in_flight.read = lambda: {(): len(requests_in_flight)}
     metrics.connections.read = lambda: {(): len(connections)}
     metrics.connections_refused.read = lambda: {(): connections.refused}
     metrics.connections_evicted.read = lambda: {(): connections.evicted}

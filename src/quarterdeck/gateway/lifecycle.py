@@ -19,7 +19,7 @@ from typing import Any
 from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.gateway.connectivity import Connectivity
 from quarterdeck.gateway.http.access_log import AccessLog
-from quarterdeck.gateway.http.callers import Callers
+from quarterdeck.gateway.http.requests_in_flight import RequestsInFlight
 from quarterdeck.gateway.live_config import ConfigReloader
 from quarterdeck.net.signals import on_signals
 from quarterdeck.net.tasks import BackgroundTasks, keep_running
@@ -42,7 +42,7 @@ class Service:
     server: EmbeddedServer
     config: Live[Config]
     reloader: ConfigReloader
-    callers: Callers
+    requests_in_flight: RequestsInFlight
     jobs: Mapping[str, Job]
     on_job_failure: Callable[[str], None]
     tasks: BackgroundTasks
@@ -72,7 +72,7 @@ class Service:
             for task in (serving, *jobs):
                 if task.done():  # before any signal: its exception ends the process
                     task.result()
-            await self.callers.drain(self.config.current.gateway.drain_seconds, hurry)
+            await self.requests_in_flight.drain(self.config.current.gateway.drain_seconds, hurry)
         finally:
             stopping.cancel()
             await self._stop(serving, jobs)

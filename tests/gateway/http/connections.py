@@ -14,10 +14,10 @@ from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.http.bounded_protocol import HEAD_SECONDS
-from quarterdeck.gateway.http.callers import Callers
 from quarterdeck.gateway.http.connections import Connections
 from quarterdeck.gateway.http.middleware import CRUD_BODY
 from quarterdeck.gateway.http.registry import BodyPolicy, Route
+from quarterdeck.gateway.http.requests_in_flight import RequestsInFlight
 from quarterdeck.gateway.http.server import create_server
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.sockets import listen
@@ -104,7 +104,7 @@ async def serving(
 ) -> AsyncIterator[Bench]:
     """`settings` are those of the gateway."""
     pipeline = FakePipeline(config(**{"client_write_timeout_seconds": 0.2, **settings}))
-    made_of = parts(pipeline, callers=Callers(sweep_seconds=0.01))
+    made_of = parts(pipeline, requests_in_flight=RequestsInFlight(sweep_seconds=0.01))
     if way == "before ASGI":
         await made_of.authenticator.authenticate(f"Bearer {USER}".encode())
     else:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from quarterdeck.gateway.http.asgi_exchange import ABORT, AsgiExchange, abort_of
-from quarterdeck.gateway.http.callers import Caller
+from quarterdeck.gateway.http.requests_in_flight import RequestInFlight
 from quarterdeck.net.asgi import ClientGoneError, Message, Scope
 
 
@@ -34,7 +34,7 @@ def piece(body: bytes, *, more: bool) -> Message:
 
 def exchange(server: Server, task: "asyncio.Task[None] | None" = None) -> AsgiExchange:
     made = AsgiExchange({}, server.receive, server.send, None)
-    made.caller = Caller(task or asyncio.create_task(asyncio.sleep(0)))
+    made.in_flight = RequestInFlight(task or asyncio.create_task(asyncio.sleep(0)))
     return made
 
 
@@ -67,31 +67,31 @@ async def test_a_hang_up_cancels_the_caller(is_read: bool) -> None:
     server.gone.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert made.caller is not None
-    assert made.caller.reason == "gone"
+    assert made.in_flight is not None
+    assert made.in_flight.reason == "gone"
 
 
 async def test_a_piece_is_sent_when_room_is_waited_for_with_a_deadline() -> None:
     server = Server()
     made = exchange(server)
-    caller = made.caller
-    assert caller is not None
-    caller.patience = 60
+    in_flight = made.in_flight
+    assert in_flight is not None
+    in_flight.patience = 60
     deadlines: list[float] = []
 
     async def send(message: Message) -> None:
-        deadlines.append(caller.deadline)
+        deadlines.append(in_flight.deadline)
         server.sent.append(message)
 
     made = AsgiExchange({}, server.receive, send, None)
-    made.caller = caller
+    made.in_flight = in_flight
     await made.begin(200, [(b"a", b"b")])
     assert not made.put(b"x")
     await made.room()
     await made.end()
     assert [message.get("body") for message in server.sent] == [None, b"x", b""]
     assert [bool(deadline) for deadline in deadlines] == [False, True, False]
-    assert not caller.deadline
+    assert not in_flight.deadline
 
 
 def test_another_server_has_no_way_to_drop_a_connection() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from quarterdeck.errors import RequestTooLargeError
 from quarterdeck.gateway.http.body_stream import BodyStream
-from quarterdeck.gateway.http.callers import Caller
 from quarterdeck.gateway.http.exchange import Exchange
+from quarterdeck.gateway.http.requests_in_flight import RequestInFlight
 
 
 class Pieces:
@@ -16,25 +16,25 @@ class Pieces:
 
     def __init__(self, *pieces: bytes) -> None:
         self.left = list(pieces)
-        self.caller: Caller | None = None
+        self.in_flight: RequestInFlight | None = None
         self.deadlines: list[float] = []
 
     async def next_piece(self) -> bytes:
-        assert self.caller is not None
-        self.deadlines.append(self.caller.deadline)
+        assert self.in_flight is not None
+        self.deadlines.append(self.in_flight.deadline)
         return self.left.pop(0) if self.left else b""
 
 
 async def body(pieces: Pieces, *, limit: int = 10) -> BodyStream:
-    pieces.caller = Caller(asyncio.create_task(asyncio.sleep(0)))
-    return BodyStream(cast(Exchange, pieces), pieces.caller, limit=limit, seconds=60)
+    pieces.in_flight = RequestInFlight(asyncio.create_task(asyncio.sleep(0)))
+    return BodyStream(cast(Exchange, pieces), pieces.in_flight, limit=limit, seconds=60)
 
 
 async def test_each_piece_has_a_deadline_and_the_handler_has_none() -> None:
     pieces = Pieces(b"a", b"b")
     async for _ in await body(pieces):
-        assert pieces.caller is not None
-        assert pieces.caller.deadline == 0
+        assert pieces.in_flight is not None
+        assert pieces.in_flight.deadline == 0
     assert len(pieces.deadlines) == 3
     assert all(pieces.deadlines)
 

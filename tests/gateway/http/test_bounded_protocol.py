@@ -54,7 +54,7 @@ async def test_malformed_http_is_a_400_and_closes_the_connection(data: bytes, be
 async def test_a_chunk_that_breaks_later_is_a_400_too(bench: Bench) -> None:
     peer = await bench.connect()
     await peer.send(HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n")
-    await until(lambda: bool(bench.parts.callers))
+    await until(lambda: bool(bench.parts.requests_in_flight))
     await peer.send(b"zz\r\n")
     assert await peer.code() == (400, "invalid_http")
     assert await peer.is_closed()

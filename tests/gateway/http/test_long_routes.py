@@ -88,10 +88,10 @@ async def test_a_stream_of_a_minute_is_counted_while_it_lasts_and_comes_whole(ti
     head = await head_of(peer)
     assert head.startswith(b"HTTP/1.1 200")
     assert b"x-request-id: req_" in head
-    assert len(ticking.parts.callers) == 1
+    assert len(ticking.parts.requests_in_flight) == 1
     assert b"".join(await chunks(peer)) == b"".join(b"data: %d\n\n" % number for number in range(600))
     assert ticks.closed.is_set()
-    await ticking.parts.callers.empty()
+    await ticking.parts.requests_in_flight.empty()
     assert ticking.parts.metrics.http_requests.values == {("/v1/ticks", "200"): 1}
 
 
@@ -99,7 +99,7 @@ async def test_a_drain_waits_for_a_stream_and_admits_nothing_new(ticking: Bench,
     peer, late = await ticking.connect(), await ticking.connect()
     await peer.send(TICKS)
     await head_of(peer)
-    draining = asyncio.create_task(ticking.parts.callers.drain(60, asyncio.Event()))
+    draining = asyncio.create_task(ticking.parts.requests_in_flight.drain(60, asyncio.Event()))
     await asyncio.sleep(0)
     await late.send(TICKS)
     assert await late.code() == (503, "shutting_down")
@@ -120,7 +120,7 @@ async def test_a_stream_that_outlasts_the_drain_ends_with_an_error_event(
     hurry = asyncio.Event()
     if hurries:
         hurry.set()
-    await ticking.parts.callers.drain(60 if hurries else 0.05, hurry)
+    await ticking.parts.requests_in_flight.drain(60 if hurries else 0.05, hurry)
     last = (await chunks(peer))[-1]
     assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "shutting_down"
     assert ticks.closed.is_set()
@@ -133,7 +133,7 @@ async def test_a_hang_up_stops_a_stream(ticking: Bench, ticks: Ticks) -> None:
     await head_of(peer)
     peer.writer.close()
     await ticks.closed.wait()
-    await ticking.parts.callers.empty()
+    await ticking.parts.requests_in_flight.empty()
     assert ticks.sent < 600
 
 
@@ -151,7 +151,7 @@ async def test_a_client_that_does_not_read_a_stream_is_cut_off(way: str) -> None
             with contextlib.suppress(ConnectionError):
                 while await loop.sock_recv(raw, MIB):
                     pass  # what the kernel held; then the connection is closed
-        await bench.parts.callers.empty()
+        await bench.parts.requests_in_flight.empty()
 
 
 async def test_an_error_in_a_stream_is_its_last_event(way: str) -> None:
@@ -290,7 +290,7 @@ async def test_a_hang_up_ends_an_upload(framing: str, way: str, uploads: Uploads
         await uploads.has_begun.wait()
         peer.writer.close()
         await uploads.has_ended.wait()
-        await bench.parts.callers.empty()
+        await bench.parts.requests_in_flight.empty()
         assert bench.parts.metrics.http_requests.values == {("/v1/uploads", "499"): 1}
 
 
@@ -328,7 +328,7 @@ async def test_an_upload_far_above_its_limit_is_not_read_to_its_end(framing: str
         ):  # the connection was closed while the client wrote
             assert await peer.code() == (413, "request_too_large")
         assert await peer.is_closed()
-        await bench.parts.callers.empty()
+        await bench.parts.requests_in_flight.empty()
         assert bench.parts.metrics.http_requests.values == {("/v1/uploads", "413"): 1}
 
 

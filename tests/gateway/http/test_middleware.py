@@ -14,9 +14,9 @@ from tests.gateway.route_table import every_route
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.http.access_log import AccessLog
-from quarterdeck.gateway.http.callers import Callers
 from quarterdeck.gateway.http.middleware import PUBLIC
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
+from quarterdeck.gateway.http.requests_in_flight import RequestsInFlight
 from quarterdeck.telemetry.access_lines import AccessLine
 
 
@@ -135,7 +135,7 @@ async def in_flight(made: Parts, keys: FakeKeyStore, client: Client) -> AsyncIte
     keys.gate.clear()
     task = asyncio.create_task(client.get(ONE_KEY))
     await keys.is_waited_for.wait()
-    assert len(made.callers) == 1
+    assert len(made.requests_in_flight) == 1
     yield task
     keys.gate.set()
 
@@ -144,7 +144,7 @@ async def test_a_drain_waits_for_requests_to_fastapi_and_admits_no_others(keys: 
     made = parts(keys=keys)
     app = create_app(made)
     async with in_flight(made, keys, Client(app, key=ADMIN)) as request:
-        draining = asyncio.create_task(made.callers.drain(60, asyncio.Event()))
+        draining = asyncio.create_task(made.requests_in_flight.drain(60, asyncio.Event()))
         await asyncio.sleep(0)
         assert (await Client(app, key=None).get("/healthz")).status == 200
         assert not draining.done()
@@ -157,9 +157,9 @@ async def test_a_drain_waits_for_requests_to_fastapi_and_admits_no_others(keys: 
 async def test_a_request_to_fastapi_that_outlasts_the_drain_is_a_503(keys: FakeKeyStore) -> None:
     made = parts(keys=keys)
     async with in_flight(made, keys, Client(create_app(made), key=ADMIN)) as request:
-        await made.callers.drain(0, asyncio.Event())
+        await made.requests_in_flight.drain(0, asyncio.Event())
         assert (await request).error["code"] == "shutting_down"
-    assert len(made.callers) == 0
+    assert len(made.requests_in_flight) == 0
 
 
 async def test_a_hang_up_does_not_cancel_a_request_to_fastapi(keys: FakeKeyStore) -> None:
@@ -180,12 +180,12 @@ async def test_an_overloaded_gateway_still_takes_requests_to_fastapi(keys: FakeK
 
 async def test_a_client_that_does_not_read_is_cut_off() -> None:
     pipeline = FakePipeline(config(client_write_timeout_seconds=0.05))
-    made = parts(pipeline, callers=Callers(sweep_seconds=0.01))
+    made = parts(pipeline, requests_in_flight=RequestsInFlight(sweep_seconds=0.01))
     client = Client(create_app(made))
     client.stop_reading_after(0)
     await client.get("/v1/models")
     assert client.was_aborted
-    assert len(made.callers) == 0
+    assert len(made.requests_in_flight) == 0
 
 
 async def test_a_cancel_from_outside_is_raised(keys: FakeKeyStore) -> None:
@@ -194,4 +194,4 @@ async def test_a_cancel_from_outside_is_raised(keys: FakeKeyStore) -> None:
         request.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request
-    assert len(made.callers) == 0
+    assert len(made.requests_in_flight) == 0

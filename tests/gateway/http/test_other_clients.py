@@ -185,7 +185,7 @@ async def test_the_access_log_says_that_a_client_did_not_wait(bench: Bench) -> N
     await peer.send(REQUEST)
     await bench.pipeline.was_called.wait()
     peer.writer.close()
-    await bench.parts.callers.empty()
+    await bench.parts.requests_in_flight.empty()
     await asyncio.sleep(0)
     bench.parts.access.flush()
     assert [(line.status, line.error) for line in lines] == [(499, "client_disconnected")]

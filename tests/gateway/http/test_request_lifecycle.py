@@ -11,8 +11,8 @@ from tests.gateway.fakes import NARROW, USER, Client, FakePipeline, FakeStream, 
 from quarterdeck.errors import BadRequestError, RateLimitError
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.http.access_log import AccessLog
-from quarterdeck.gateway.http.callers import Callers
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
+from quarterdeck.gateway.http.requests_in_flight import RequestsInFlight
 from quarterdeck.inference.call import Operation, Reply
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.telemetry.access_lines import AccessLine
@@ -153,7 +153,7 @@ async def test_a_hang_up_in_mid_body_is_not_answered(app: RequestLifecycle, pipe
 async def test_a_client_that_does_not_read_holds_one_piece_and_is_cut_off(pipeline: FakePipeline) -> None:
     pipeline.directory.replace(Directory.of(config(client_write_timeout_seconds=0.05)))
     made, pipeline.answer = stream(EVENTS * 100)
-    client = Client(create_app(parts(pipeline, callers=Callers(sweep_seconds=0.01))))
+    client = Client(create_app(parts(pipeline, requests_in_flight=RequestsInFlight(sweep_seconds=0.01))))
     client.stop_reading_after(2)
     await client.post(CHAT, {})
     assert client.was_aborted
@@ -163,7 +163,7 @@ async def test_a_client_that_does_not_read_holds_one_piece_and_is_cut_off(pipeli
 
 async def test_a_body_that_does_not_come_is_a_408(pipeline: FakePipeline) -> None:
     pipeline.directory.replace(Directory.of(config(client_body_timeout_seconds=0.05)))
-    app = create_app(parts(pipeline, callers=Callers(sweep_seconds=0.01)))
+    app = create_app(parts(pipeline, requests_in_flight=RequestsInFlight(sweep_seconds=0.01)))
     answer = await Client(app).post(CHAT, b"", pieces=[b"{"], body_ends=False)
     assert (answer.status, answer.error["code"]) == (408, "request_timeout")
     assert answer.headers["connection"] == "close"
@@ -228,7 +228,7 @@ async def test_one_more_than_max_in_flight_is_refused_before_its_body(pipeline: 
 
 async def test_a_draining_gateway_admits_no_requests(pipeline: FakePipeline) -> None:
     made = parts(pipeline)
-    made.callers.is_draining = True
+    made.requests_in_flight.is_draining = True
     answer = await Client(create_app(made)).post(CHAT, {})
     assert (answer.status, answer.error["code"], answer.headers["connection"]) == (503, "shutting_down", "close")
     assert pipeline.calls == []
@@ -245,8 +245,8 @@ async def test_requests_cancelled_at_shutdown_get_an_error(pipeline: FakePipelin
     pipeline.was_called.clear()
     plain = asyncio.create_task(Client(app).post(CHAT, {}))
     await pipeline.was_called.wait()
-    made.callers.stop_all()
-    await made.callers.empty()
+    made.requests_in_flight.stop_all()
+    await made.requests_in_flight.empty()
     assert (await plain).error["code"] == "shutting_down"
     last = (await streaming).body.removeprefix(EVENTS[0])
     assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "shutting_down"
@@ -271,7 +271,7 @@ async def test_no_task_and_no_caller_is_left_behind(pipeline: FakePipeline) -> N
         await Client(app).post(CHAT, {})
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert len(made.callers) == 0
+    assert len(made.requests_in_flight) == 0
     assert len(asyncio.all_tasks()) == before
 
 

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
-from quarterdeck.gateway.http.callers import Caller
 from quarterdeck.gateway.http.exchange import Headers
+from quarterdeck.gateway.http.requests_in_flight import RequestInFlight
 from quarterdeck.net.asgi import ClientGoneError, Message, Receive, Scope, Send, read_body, send_response
 
 ABORT = "quarterdeck.abort"
@@ -24,13 +24,13 @@ class AsgiExchange:
         "_send",
         "_watcher",
         "abort",
-        "caller",
         "count",
         "drain",
+        "in_flight",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, content_length: int | None) -> None:
-        self.caller: Caller | None = None
+        self.in_flight: RequestInFlight | None = None
         self.count: Callable[[int], None] | None = None
         self.abort = abort_of(scope)
         self.drain = drain_of(scope)
@@ -61,8 +61,8 @@ class AsgiExchange:
         return b""
 
     def watch(self) -> None:
-        if self._watcher is None and self.caller is not None:
-            self._watcher = asyncio.get_running_loop().create_task(self._watch(self.caller))
+        if self._watcher is None and self.in_flight is not None:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch(self.in_flight))
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         await send_response(self._send, status, body, headers)
@@ -76,12 +76,12 @@ class AsgiExchange:
         return False
 
     async def room(self) -> None:
-        caller = self.caller
-        if caller is not None:
-            caller.deadline = monotonic() + caller.patience
+        in_flight = self.in_flight
+        if in_flight is not None:
+            in_flight.deadline = monotonic() + in_flight.patience
         await self._send({"type": "http.response.body", "body": self._piece, "more_body": True})
-        if caller is not None:
-            caller.deadline = 0.0
+        if in_flight is not None:
+            in_flight.deadline = 0.0
 
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b""})
@@ -92,10 +92,10 @@ class AsgiExchange:
             self._watcher.cancel()
             self._watcher = None  # it keeps its exception, whose frame refers to this exchange
 
-    async def _watch(self, caller: Caller) -> None:
+    async def _watch(self, in_flight: RequestInFlight) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass  # the rest of a body, or an empty end that a server repeats
-        caller.hang_up()
+        in_flight.hang_up()
 
 
 def abort_of(scope: Scope) -> Callable[[], None]:

@@ -3,8 +3,8 @@
 from time import monotonic
 from typing import NoReturn, Self
 
-from quarterdeck.gateway.http.callers import Caller
 from quarterdeck.gateway.http.exchange import Exchange
+from quarterdeck.gateway.http.requests_in_flight import RequestInFlight
 from quarterdeck.net.asgi import too_large
 
 
@@ -16,11 +16,11 @@ class BodyStream:
     read to the end before it does other long work: until then a hang-up shows only to a read, as ClientGoneError.
     """
 
-    __slots__ = ("_caller", "_exchange", "_limit", "_seconds", "_size")
+    __slots__ = ("_exchange", "_in_flight", "_limit", "_seconds", "_size")
 
-    def __init__(self, exchange: Exchange, caller: Caller, *, limit: int, seconds: float) -> None:
+    def __init__(self, exchange: Exchange, in_flight: RequestInFlight, *, limit: int, seconds: float) -> None:
         self._exchange = exchange
-        self._caller = caller
+        self._in_flight = in_flight
         self._limit = limit
         self._seconds = seconds
         self._size = 0
@@ -48,7 +48,7 @@ class BodyStream:
         raise too_large(self._limit, unread=True)
 
     async def _next(self) -> bytes:
-        self._caller.deadline = monotonic() + self._seconds
+        self._in_flight.deadline = monotonic() + self._seconds
         piece = await self._exchange.next_piece()
-        self._caller.deadline = 0.0
+        self._in_flight.deadline = 0.0
         return piece

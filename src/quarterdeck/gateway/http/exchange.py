@@ -6,7 +6,7 @@ Two implementations: `front_exchange.FrontExchange` on the connection itself, `a
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from quarterdeck.gateway.http.callers import Caller
+from quarterdeck.gateway.http.requests_in_flight import RequestInFlight
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -18,7 +18,7 @@ class Exchange(Protocol):
     some KiB has left this process. Written to a client that is gone, an answer is dropped.
     """
 
-    caller: Caller | None
+    in_flight: RequestInFlight | None
     """Set by the lifecycle before the body is read. A hang-up cancels it; a body being read over ASGI is an exception:
     there it is a ClientGoneError."""
 
@@ -54,7 +54,7 @@ class Exchange(Protocol):
         ...
 
     async def room(self) -> None:
-        """Wait until there is room, with `caller.patience` seconds as the caller's deadline."""
+        """Wait until there is room, with `in_flight.patience` seconds as the caller's deadline."""
         ...
 
     async def end(self) -> None:

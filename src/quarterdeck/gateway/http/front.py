@@ -216,7 +216,7 @@ class FrontProtocol(BoundedProtocol):
             or (self._head_bytes + self._piece > MAX_HEAD_BYTES and self._is_head_too_large())
         ):
             return None
-        head = self._lifecycle.ordinary(route, self.headers)
+        head = self._lifecycle.head_for_front(route, self.headers)
         if head is None:
             return None
         keep_alive = parser.should_keep_alive() and self._lifecycle.keep_alive.current > 0

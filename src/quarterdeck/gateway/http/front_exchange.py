@@ -15,10 +15,10 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
-from quarterdeck.gateway.http.callers import Caller
 from quarterdeck.gateway.http.exchange import Headers
 from quarterdeck.gateway.http.registry import Route
 from quarterdeck.gateway.http.request_head import RequestHead
+from quarterdeck.gateway.http.requests_in_flight import RequestInFlight
 from quarterdeck.net.asgi import ClientGoneError
 
 CLOSE = (b"connection", b"close")
@@ -50,11 +50,11 @@ class FrontExchange:
         "_state",
         "_unread",
         "_waiter",
-        "caller",
         "count",
         "disconnected",
         "has_whole_body",
         "head",
+        "in_flight",
         "keep_alive",
         "message_event",
         "pieces",
@@ -74,7 +74,7 @@ class FrontExchange:
         self.message_event = connection.unused_event
         self.pieces: list[bytes] = []
         """Of the body, as they arrive."""
-        self.caller: Caller | None = None
+        self.in_flight: RequestInFlight | None = None
         self.count: Callable[[int], None] | None = None
         self._connection = connection
         self._flow = connection.flow
@@ -102,8 +102,8 @@ class FrontExchange:
     def hang_up(self) -> None:
         """The connection is lost, or about to be closed."""
         self.disconnected = True
-        if self.caller is not None:
-            self.caller.hang_up()
+        if self.in_flight is not None:
+            self.in_flight.hang_up()
 
     # the body
 
@@ -170,12 +170,12 @@ class FrontExchange:
         return not self._flow.write_paused
 
     async def room(self) -> None:
-        caller = self.caller
-        if caller is not None:
-            caller.deadline = monotonic() + caller.patience
+        in_flight = self.in_flight
+        if in_flight is not None:
+            in_flight.deadline = monotonic() + in_flight.patience
         await self._flow.drain()
-        if caller is not None:
-            caller.deadline = 0.0
+        if in_flight is not None:
+            in_flight.deadline = 0.0
 
     async def end(self) -> None:
         if self.disconnected:
@@ -187,7 +187,7 @@ class FrontExchange:
         self.transport.abort()
 
     def close(self) -> None:
-        self.caller = self.count = None
+        self.in_flight = self.count = None
         self.pieces = []  # the connection refers to this exchange until the next request
         if self._unread:  # the rest of a streamed body is dropped, so that the next request is read
             self._flow.resume_reading()

@@ -25,12 +25,12 @@ from quarterdeck.errors import APIError, BadRequestError, NotFoundError
 from quarterdeck.gateway.http import content_coding, error_responses
 from quarterdeck.gateway.http.access_log import CLIENT_DISCONNECTED, AccessLog, AccessRecord, printable
 from quarterdeck.gateway.http.asgi_exchange import abort_of, drain_of
-from quarterdeck.gateway.http.callers import LARGE_BYTES, Caller, Callers
 from quarterdeck.gateway.http.cors import cors_of
 from quarterdeck.gateway.http.credentials import credential
 from quarterdeck.gateway.http.error_responses import RECORD
 from quarterdeck.gateway.http.registry import BodyPolicy
 from quarterdeck.gateway.http.request_head import content_length
+from quarterdeck.gateway.http.requests_in_flight import LARGE_BYTES, RequestInFlight, RequestsInFlight
 from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST
 from quarterdeck.net.asgi import ASGIApp, ClientGoneError, Message, Receive, Scope, Send, read_body
 from quarterdeck.protocol.repeated import refuse_repeated
@@ -46,7 +46,7 @@ CRUD_BODY = BodyPolicy(max_bytes=1024 * 1024, seconds=30)
 """For objects of the admin API; the largest of them list a thousand models."""
 
 PRINCIPAL = "quarterdeck.principal"
-CALLER = "quarterdeck.caller"
+IN_FLIGHT = "quarterdeck.in_flight"
 """Members of the scope, as RECORD."""
 
 
@@ -66,13 +66,15 @@ class ErrorBoundary:
     writes are timed like all others.
     """
 
-    def __init__(self, app: ASGIApp, access: AccessLog, callers: Callers, config: Live[GatewayConfig]) -> None:
+    def __init__(
+        self, app: ASGIApp, access: AccessLog, requests_in_flight: RequestsInFlight, config: Live[GatewayConfig]
+    ) -> None:
         self._app = app
         self._access = access
-        self._callers = callers
+        self._requests_in_flight = requests_in_flight
         self._config = config
         self._cors = config.select(lambda gateway: cors_of(gateway.cors))
-        self._probes = Callers(sweep_seconds=callers.sweep_seconds)
+        self._probes = RequestsInFlight(sweep_seconds=requests_in_flight.sweep_seconds)
         """Requests of PUBLIC."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,10 +94,10 @@ class ErrorBoundary:
                 record.client_request_id = printable(value)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # narrows the type; a running coroutine has one
-        callers = self._probes if scope["path"] in PUBLIC else self._callers
-        scope[CALLER] = caller = callers.enter(task)
+        requests_in_flight = self._probes if scope["path"] in PUBLIC else self._requests_in_flight
+        scope[IN_FLIGHT] = in_flight = requests_in_flight.enter(task)
         seconds = self._config.current.client_write_timeout_seconds
-        sender = _Sender(send, drain_of(scope), record, caller, seconds)
+        sender = _Sender(send, drain_of(scope), record, in_flight, seconds)
         try:
             try:
                 await self._app(scope, receive, sender.send)
@@ -110,12 +112,12 @@ class ErrorBoundary:
                     raise  # the answer has begun; uvicorn closes the connection, so that it does not look complete
                 await error_responses.send(sender.send, error_responses.internal_error(record.request_id))
         except asyncio.CancelledError:  # of the request, or of its error's answer
-            if not caller.was_stopped():
+            if not in_flight.was_stopped():
                 raise
             record.error = CLIENT_DISCONNECTED
             if record.status:
                 abort_of(scope)()
-            elif (stopped := caller.error()) is not None:
+            elif (stopped := in_flight.error()) is not None:
                 record.error = stopped.code
                 try:
                     async with asyncio.timeout(seconds):  # its deadline counts no more: it is stopped only once
@@ -123,7 +125,7 @@ class ErrorBoundary:
                 except TimeoutError:
                     abort_of(scope)()
         finally:
-            callers.leave(caller)
+            requests_in_flight.leave(in_flight)
             route = scope.get("route")
             record.route = getattr(route, "path", record.route)
             if not record.status:
@@ -139,24 +141,24 @@ class _Sender:
         send: Send,
         drain: Callable[[], Awaitable[None]],
         record: AccessRecord,
-        caller: Caller,
+        in_flight: RequestInFlight,
         seconds: float,
     ) -> None:
         """`drain`: called after each write."""
         self._send = send
         self._drain = drain
         self._record = record
-        self._caller = caller
+        self._in_flight = in_flight
         self._seconds = seconds
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._record.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._record.headers()]
-        self._caller.deadline = monotonic() + self._seconds
+        self._in_flight.deadline = monotonic() + self._seconds
         await self._send(message)
         await self._drain()
-        self._caller.deadline = 0.0
+        self._in_flight.deadline = 0.0
 
 
 class DefaultDeny:
@@ -215,10 +217,14 @@ class BufferedBody:
     """
 
     def __init__(
-        self, app: ASGIApp, callers: Callers, config: Live[GatewayConfig], policy: BodyPolicy = CRUD_BODY
+        self,
+        app: ASGIApp,
+        requests_in_flight: RequestsInFlight,
+        config: Live[GatewayConfig],
+        policy: BodyPolicy = CRUD_BODY,
     ) -> None:
         self._app = app
-        self._callers = callers
+        self._requests_in_flight = requests_in_flight
         self._config = config
         self._bounds = config.select(policy.bounds)
 
@@ -228,20 +234,20 @@ class BufferedBody:
             return
         stated = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         length = content_length(stated)
-        caller: Caller = scope[CALLER]
+        in_flight: RequestInFlight = scope[IN_FLIGHT]
         gateway = self._config.current
-        self._callers.admit(caller, scope[PRINCIPAL].key, length, gateway, counts=False)
+        self._requests_in_flight.take_place(in_flight, scope[PRINCIPAL].key, length, gateway, counts=False)
         limit, seconds = self._bounds.current
-        caller.deadline = monotonic() + seconds
+        in_flight.deadline = monotonic() + seconds
         try:
             body = await read_body(receive, limit, length)
         except ClientGoneError:
             return
-        caller.deadline = 0.0
+        in_flight.deadline = 0.0
         coding = next((value for name, value in scope["headers"] if name == b"content-encoding"), b"")
         body = await content_coding.decoded(body, coding, limit)
         if len(body) > LARGE_BYTES:
-            self._callers.hold(caller, len(body), gateway)
+            self._requests_in_flight.hold(in_flight, len(body), gateway)
         if text := body.strip():
             _refuse_repeated(text)
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]

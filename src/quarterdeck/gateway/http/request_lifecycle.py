@@ -1,8 +1,8 @@
 """The life of a request to a registered route: authenticate, admit, read the body, call the handler, send its reply.
 
 Stands in front of FastAPI, which serves all other paths. A client's hang-up, a timeout and a shutdown cancel the
-handler (`callers`); errors become OpenAI's error object (`error_responses`). Requests arrive over ASGI, or from `front`
-past ASGI: model requests come a thousand times a second, and a framework's request costs more than all of this.
+handler (`requests_in_flight`); errors become OpenAI's error object (`error_responses`). Requests arrive over ASGI, or
+from `front` past ASGI: model requests come a thousand times a second, and a framework's request costs more than this.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from quarterdeck.gateway.http import content_coding, error_responses
 from quarterdeck.gateway.http.access_log import CLIENT_DISCONNECTED, AccessLog, AccessRecord, printable
 from quarterdeck.gateway.http.asgi_exchange import AsgiExchange, abort_of
 from quarterdeck.gateway.http.body_stream import BodyStream
-from quarterdeck.gateway.http.callers import LARGE_BYTES, Caller, Callers
 from quarterdeck.gateway.http.cors import cors_of
 from quarterdeck.gateway.http.exchange import Exchange
 from quarterdeck.gateway.http.middleware import PUBLIC, Authenticates
 from quarterdeck.gateway.http.registry import Registry, Route
 from quarterdeck.gateway.http.request_head import RequestHead
+from quarterdeck.gateway.http.requests_in_flight import LARGE_BYTES, RequestInFlight, RequestsInFlight
 from quarterdeck.gateway.http.spellings import spelled
 from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, Reply, Stream
 from quarterdeck.net.asgi import ASGIApp, ClientGoneError, Receive, Scope, Send
@@ -47,7 +47,7 @@ class RequestLifecycle:
         config: Live[GatewayConfig],
         authenticator: Authenticates,
         access: AccessLog,
-        callers: Callers,
+        requests_in_flight: RequestsInFlight,
     ) -> None:
         self.registry = registry
         self._app = app
@@ -58,7 +58,7 @@ class RequestLifecycle:
         self.keep_alive = config.select(lambda gateway: gateway.keep_alive_seconds)
         self._authenticator = authenticator
         self._access = access
-        self._callers = callers
+        self._requests_in_flight = requests_in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -112,7 +112,7 @@ class RequestLifecycle:
         """The setting in force: how long a client may take to read."""
         return self._config.current.client_write_timeout_seconds
 
-    def ordinary(self, route: Route, headers: list[tuple[bytes, bytes]]) -> RequestHead | None:
+    def head_for_front(self, route: Route, headers: list[tuple[bytes, bytes]]) -> RequestHead | None:
         """The request's head, if `front` may take the request: size known and within bounds, key in memory. `headers`
         have lower-case names."""
         head = RequestHead(route.path, headers, self._forward.current)
@@ -130,36 +130,36 @@ class RequestLifecycle:
         record = self._access.open(route.method, head.path, route.path)
         if (cors := self._cors.current) is not None:
             record.cross_origin = cors.headers(head.headers)
-        exchange.caller = caller = self._callers.enter(task)
+        exchange.in_flight = in_flight = self._requests_in_flight.enter(task)
         try:
             try:
-                await self._answer(route, head, exchange, caller, record)
+                await self._answer(route, head, exchange, in_flight, record)
             except APIError as error:
-                await self._refuse(error, exchange, caller, record)
+                await self._refuse(error, exchange, in_flight, record)
             except ClientGoneError:
                 record.error = CLIENT_DISCONNECTED
             except Exception:
                 # The outermost edge: an unexpected exception is logged with its trace, and the client gets a 500.
                 log.exception("unhandled error")
                 record.error = "internal_error"
-                if caller.is_answered:
+                if in_flight.is_answered:
                     exchange.abort()  # an incomplete answer must not look complete
                 else:
-                    await self._refuse(error_responses.internal_error(record.request_id), exchange, caller, record)
+                    await self._refuse(error_responses.internal_error(record.request_id), exchange, in_flight, record)
         except asyncio.CancelledError:  # of the request, or of its error's answer
-            if not caller.was_stopped():
+            if not in_flight.was_stopped():
                 raise
             record.error = CLIENT_DISCONNECTED
-            if (stopped := caller.error()) is not None:
-                await self._refuse_stopped(stopped, exchange, caller, record)
+            if (stopped := in_flight.error()) is not None:
+                await self._refuse_stopped(stopped, exchange, in_flight, record)
         finally:
             exchange.close()
-            self._callers.leave(caller)
+            self._requests_in_flight.leave(in_flight)
             record.status = record.status or CLIENT_CLOSED_REQUEST
             self._access.close(record)
 
     async def _answer(
-        self, route: Route, head: RequestHead, exchange: Exchange, caller: Caller, record: AccessRecord
+        self, route: Route, head: RequestHead, exchange: Exchange, in_flight: RequestInFlight, record: AccessRecord
     ) -> None:
         gateway = self._config.current
         if head.client_id is not None:
@@ -168,7 +168,9 @@ class RequestLifecycle:
         record.key = head.principal.key
         length = head.content_length
         is_streamed = route.body.is_streamed
-        self._callers.admit(caller, head.principal.key, STREAMED_BYTES if is_streamed else length, gateway)
+        self._requests_in_flight.take_place(
+            in_flight, head.principal.key, STREAMED_BYTES if is_streamed else length, gateway
+        )
         if head.content_encoding:
             content_coding.check(head.content_encoding)
         head.request_id, head.started = record.request_id, record.started
@@ -177,30 +179,30 @@ class RequestLifecycle:
         if is_streamed:
             if not content_coding.is_plain(head.content_encoding):
                 raise content_coding.unsupported("identity")
-            self._callers.hold(caller, STREAMED_BYTES, gateway)
-            body = BodyStream(exchange, caller, limit=limit, seconds=seconds)
+            self._requests_in_flight.hold(in_flight, STREAMED_BYTES, gateway)
+            body = BodyStream(exchange, in_flight, limit=limit, seconds=seconds)
             if length is not None and length > limit:
                 await body.refuse()
         else:
-            caller.deadline = monotonic() + seconds
+            in_flight.deadline = monotonic() + seconds
             if length is None or length > LARGE_BYTES or head.content_encoding:
-                body = await self._read_large(head, exchange, caller, limit, gateway)
+                body = await self._read_large(head, exchange, in_flight, limit, gateway)
             else:
                 body = await exchange.read(limit)
-                caller.deadline = 0.0
+                in_flight.deadline = 0.0
         reply = await route.handler(head, body)
         if is_streamed:
             exchange.watch()
         write_seconds = gateway.client_write_timeout_seconds
         if reply.stream is not None:
-            await self._stream(reply, reply.stream, exchange, caller, record, write_seconds)
+            await self._stream(reply, reply.stream, exchange, in_flight, record, write_seconds)
             return
-        caller.is_settled = True
+        in_flight.is_only_writing = True
         record.status = reply.status
-        caller.deadline = monotonic() + write_seconds
-        caller.is_answered = True
+        in_flight.deadline = monotonic() + write_seconds
+        in_flight.is_answered = True
         if len(reply.body) > LARGE_BYTES:
-            self._callers.count(caller, len(reply.body))
+            self._requests_in_flight.count(in_flight, len(reply.body))
         try:
             await exchange.answer(reply.status, [*reply.headers, *record.headers()], reply.body)
         finally:
@@ -212,65 +214,69 @@ class RequestLifecycle:
         reply: Reply,
         stream: Stream,
         exchange: Exchange,
-        caller: Caller,
+        in_flight: RequestInFlight,
         record: AccessRecord,
         write_seconds: float,
     ) -> None:
         """Piece by piece, as fast as the client reads."""
         record.status = reply.status
-        caller.is_answered, caller.headers = True, reply.headers
+        in_flight.is_answered, in_flight.headers = True, reply.headers
         try:
-            caller.deadline = monotonic() + write_seconds
+            in_flight.deadline = monotonic() + write_seconds
             await exchange.begin(reply.status, [*reply.headers, *record.headers()])
-            caller.deadline = 0.0
-            caller.patience = write_seconds
+            in_flight.deadline = 0.0
+            in_flight.patience = write_seconds
             await stream.pump(exchange)
         finally:
             await stream.aclose()
             if (failure := getattr(stream, "error", None)) is not None:
                 record.error = failure.code or failure.type
-        caller.is_settled = True
-        caller.deadline = monotonic() + write_seconds
+        in_flight.is_only_writing = True
+        in_flight.deadline = monotonic() + write_seconds
         await exchange.end()
 
     async def _read_large(
-        self, head: RequestHead, exchange: Exchange, caller: Caller, limit: int, gateway: GatewayConfig
+        self, head: RequestHead, exchange: Exchange, in_flight: RequestInFlight, limit: int, gateway: GatewayConfig
     ) -> bytes:
         """Read a body that may be large: it is counted as it arrives."""
         if head.content_length is None or head.content_length > LARGE_BYTES:
-            exchange.count = lambda size: self._callers.arrive(caller, size, gateway)
+            exchange.count = lambda size: self._requests_in_flight.arrive(in_flight, size, gateway)
         body = await exchange.read(limit)
-        caller.deadline = 0.0
+        in_flight.deadline = 0.0
         if head.content_encoding:
             body = await content_coding.decoded(body, head.content_encoding, limit)
         if len(body) > LARGE_BYTES:
-            self._callers.hold(caller, len(body), gateway)
+            self._requests_in_flight.hold(in_flight, len(body), gateway)
         return body
 
-    async def _refuse(self, error: APIError, exchange: Exchange, caller: Caller, record: AccessRecord) -> None:
+    async def _refuse(
+        self, error: APIError, exchange: Exchange, in_flight: RequestInFlight, record: AccessRecord
+    ) -> None:
         """Send an error: as a response, or as the last event of a stream that has begun.
 
         Close the connection instead if the answer that has begun is not an event stream, or its client does not read.
         """
         record.error = error.code or error.type
-        if not caller.is_answered:
+        if not in_flight.is_answered:
             headers, body = error_responses.encode(error)
             record.status = error.status
-            caller.is_answered = True
-            caller.deadline = monotonic() + self.write_seconds
+            in_flight.is_answered = True
+            in_flight.deadline = monotonic() + self.write_seconds
             await exchange.answer(error.status, headers + record.headers(), body)
-        elif caller.deadline or not _is_event_stream(caller.headers):
+        elif in_flight.deadline or not _is_event_stream(in_flight.headers):
             exchange.abort()  # the client does not read, or could not tell an error from the answer
         else:
             if not exchange.put(sse.error_event(error)):
                 await exchange.room()
             await exchange.end()
 
-    async def _refuse_stopped(self, error: APIError, exchange: Exchange, caller: Caller, record: AccessRecord) -> None:
+    async def _refuse_stopped(
+        self, error: APIError, exchange: Exchange, in_flight: RequestInFlight, record: AccessRecord
+    ) -> None:
         """`_refuse` for a request that was stopped, whose deadline counts no more: it is stopped only once."""
         try:
             async with asyncio.timeout(self.write_seconds):
-                await self._refuse(error, exchange, caller, record)
+                await self._refuse(error, exchange, in_flight, record)
         except TimeoutError:
             exchange.abort()
 

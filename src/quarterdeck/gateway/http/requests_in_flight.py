@@ -8,7 +8,7 @@ A request stops early when its caller hangs up, sends or reads too slowly, or wh
 the task that serves it is cancelled, which stops the engine and settles the request. Timeouts need no timer per piece:
 each caller has a deadline, and one sweep per second checks all of them.
 
-Whether a hang-up stops a request is decided in `Caller.hang_up`. It is detected in two places:
+Whether a hang-up stops a request is decided in `RequestInFlight.hang_up`. It is detected in two places:
 `bounded_protocol` (the connection is lost) and `asgi_exchange` (`http.disconnect`).
 """
 
@@ -43,7 +43,7 @@ class KeyUse(msgspec.Struct, eq=False):
     bytes: int = 0
 
 
-class Caller(msgspec.Struct, eq=False):
+class RequestInFlight(msgspec.Struct, eq=False):
     """A request in flight and the task that serves it."""
 
     _task: "asyncio.Task[Any]"
@@ -53,14 +53,14 @@ class Caller(msgspec.Struct, eq=False):
     """Seconds that a write may take."""
     is_answered: bool = False
     """The answer has begun."""
-    is_settled: bool = False
+    is_only_writing: bool = False
     """Only writing is left: a hang-up changes nothing any more."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Of a streamed answer that has begun."""
     reason: Reason | None = None
     """Why the task was cancelled. None: it was not, or not by this class."""
     use: KeyUse | None = None
-    """Set by `Callers.admit`."""
+    """Set by `RequestsInFlight.take_place`."""
     counts: bool = False
     """Whether it is one of `max_in_flight`."""
     stated: int = 0
@@ -70,7 +70,7 @@ class Caller(msgspec.Struct, eq=False):
 
     def hang_up(self) -> None:
         """The client closed the connection."""
-        if not self.is_settled:
+        if not self.is_only_writing:
             self.stop("gone")
 
     def stop(self, reason: Reason) -> None:
@@ -95,7 +95,7 @@ class Caller(msgspec.Struct, eq=False):
         return body_timeout() if self.reason == "slow" else shutting_down()
 
 
-class Callers(set[Caller]):
+class RequestsInFlight(set[RequestInFlight]):
     """All requests in flight in one gateway."""
 
     def __init__(self, *, sweep_seconds: float = SWEEP_SECONDS) -> None:
@@ -112,28 +112,30 @@ class Callers(set[Caller]):
         self._empty = asyncio.Event()
         """Cleared by `empty` only."""
 
-    def enter(self, task: "asyncio.Task[Any]") -> Caller:
+    def enter(self, task: "asyncio.Task[Any]") -> RequestInFlight:
         """Count a request. `task` serves it and is the current one."""
-        caller = Caller(task)
-        self.add(caller)
+        in_flight = RequestInFlight(task)
+        self.add(in_flight)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self.sweep_seconds, self._sweep)
-        return caller
+        return in_flight
 
-    def leave(self, caller: Caller) -> None:
-        self.discard(caller)
-        if (use := caller.use) is not None:
-            caller.use = None
+    def leave(self, in_flight: RequestInFlight) -> None:
+        self.discard(in_flight)
+        if (use := in_flight.use) is not None:
+            in_flight.use = None
             use.requests -= 1
-            if caller.counts:
+            if in_flight.counts:
                 self.admitted -= 1
-            if caller.held or caller.stated:
-                use.bytes -= caller.stated
-                self.held -= caller.held
+            if in_flight.held or in_flight.stated:
+                use.bytes -= in_flight.stated
+                self.held -= in_flight.held
         if not self:
             self._empty.set()
 
-    def admit(self, caller: Caller, key: str, size: int | None, bounds: GatewayConfig, *, counts: bool = True) -> None:
+    def take_place(
+        self, in_flight: RequestInFlight, key: str, size: int | None, bounds: GatewayConfig, *, counts: bool = True
+    ) -> None:
         """Check that a request that has entered may go on, and count it for its key. `size`: of its body, if stated.
 
         `counts`: it is one of `max_in_flight`. Raises RateLimitError and ServiceUnavailableError.
@@ -153,41 +155,41 @@ class Callers(set[Caller]):
             admitted = self.admitted
             if admitted >= bounds.max_in_flight:
                 raise ServiceUnavailableError("The gateway has too many requests in flight.", code="overloaded")
-            caller.counts = True
+            in_flight.counts = True
             self.admitted = admitted + 1
-        caller.use = use
+        in_flight.use = use
         use.requests = requests + 1
         if large:
-            caller.stated = large
+            in_flight.stated = large
             use.bytes += large
 
-    def hold(self, caller: Caller, size: int, bounds: GatewayConfig) -> None:
+    def hold(self, in_flight: RequestInFlight, size: int, bounds: GatewayConfig) -> None:
         """Count the bytes of a body that has arrived and is decoded. Raises RateLimitError and ServiceUnavailableError
         where they are too many."""
-        more = size - caller.held
+        more = size - in_flight.held
         if self.held and self.held + more > bounds.max_body_mb_in_flight * MIB:
             raise too_much_memory()
-        if (use := caller.use) is not None and (unstated := size - caller.stated) > 0:
-            if use.bytes > caller.stated:  # else it is the key's only one
+        if (use := in_flight.use) is not None and (unstated := size - in_flight.stated) > 0:
+            if use.bytes > in_flight.stated:  # else it is the key's only one
                 _check_size(use, unstated, bounds)
             use.bytes += unstated
-            caller.stated = size
-        self.count(caller, more)
+            in_flight.stated = size
+        self.count(in_flight, more)
 
-    def arrive(self, caller: Caller, size: int, bounds: GatewayConfig) -> None:
+    def arrive(self, in_flight: RequestInFlight, size: int, bounds: GatewayConfig) -> None:
         """Count the next bytes of a body. Stops the request where they are too many."""
-        self.count(caller, size)
+        self.count(in_flight, size)
         if self.held > size and self.held > bounds.max_body_mb_in_flight * MIB:
-            caller.stop("overloaded")
-        elif (use := caller.use) is not None and caller.held > caller.stated:  # its size was not stated
+            in_flight.stop("overloaded")
+        elif (use := in_flight.use) is not None and in_flight.held > in_flight.stated:  # its size was not stated
             use.bytes += size
-            caller.stated += size
-            if use.bytes > caller.stated and use.bytes > bounds.max_body_mb_in_flight_per_key * MIB:
-                caller.stop("overloaded")
+            in_flight.stated += size
+            if use.bytes > in_flight.stated and use.bytes > bounds.max_body_mb_in_flight_per_key * MIB:
+                in_flight.stop("overloaded")
 
-    def count(self, caller: Caller, size: int) -> None:
+    def count(self, in_flight: RequestInFlight, size: int) -> None:
         """Count bytes held for the request, without a bound: new requests are refused for them."""
-        caller.held += size
+        in_flight.held += size
         self.held += size
 
     async def empty(self) -> None:
@@ -215,8 +217,8 @@ class Callers(set[Caller]):
 
     def stop_all(self) -> None:
         """Cancel all requests because the gateway shuts down."""
-        for caller in tuple(self):
-            caller.stop("shutting_down")
+        for in_flight in tuple(self):
+            in_flight.stop("shutting_down")
 
     def _first_use(self, key: str) -> KeyUse:
         """Kept after the key's last request: most keys come again."""
@@ -228,9 +230,9 @@ class Callers(set[Caller]):
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for caller in self:
-            if caller.deadline and caller.deadline < now:
-                caller.stop("slow")
+        for in_flight in self:
+            if in_flight.deadline and in_flight.deadline < now:
+                in_flight.stop("slow")
         # One sweep runs after the last request has left: on a busy gateway the next one follows at once.
         self._timer = loop.call_later(self.sweep_seconds, self._sweep) if self else None
 
