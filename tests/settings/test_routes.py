@@ -74,6 +74,7 @@ MISTAKES = {
     ),
     "a mirror that is no model": ("mirror: {model: small", "mirror: {model: none", 28, "routes[0].mirror.model:"),
     "a route with a model's name": ("name: assistant", "name: small", 17, "duplicate name 'small'"),
+    "a route with a prompt's name": ("name: assistant", "name: 'prompt:a'", 17, "invalid name 'prompt:a'"),
     "a route with an alias' name": ("name: assistant", "name: tiny", 17, "duplicate name 'tiny'"),
     "a target that is given twice": ("{model: pirate,", "{model: big,", 17, "duplicate model among the targets"),
     "no weight": (

@@ -20,6 +20,7 @@ from quarterdeck.settings.content import ContentConfig
 from quarterdeck.settings.cors import CorsConfig
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.models import ModelConfig
+from quarterdeck.settings.prompts import MODEL_PREFIX
 from quarterdeck.settings.routes import QueueConfig, RouteConfig, RoutingConfig
 from quarterdeck.settings.telemetry import TelemetryConfig
 from quarterdeck.settings.tenancy import KeyConfig, OrgConfig, TeamConfig, TeamName
@@ -43,6 +44,14 @@ class DuplicateNameError(ValueError):
     def __init__(self, name: str) -> None:
         super().__init__(f"duplicate name {name!r} among models, aliases, adapters and routes")
         self.name = name
+
+
+class ReservedNameError(DuplicateNameError):
+    """A name that a request would take for a prompt's."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.args = (f"invalid name {name!r}: `{MODEL_PREFIX}…` names a prompt",)
 
 
 class MisplacedValueError(ValueError):
@@ -238,10 +247,14 @@ class Config(BaseModel):
             for name in (model.name, *model.aliases, *adapters):
                 if name in seen:
                     raise DuplicateNameError(name)
+                if name.startswith(MODEL_PREFIX):
+                    raise ReservedNameError(name)
                 seen.add(name)
         for route in self.routes:
             if route.name in seen:
                 raise DuplicateNameError(route.name)
+            if route.name.startswith(MODEL_PREFIX):
+                raise ReservedNameError(route.name)
             seen.add(route.name)
         return self
 

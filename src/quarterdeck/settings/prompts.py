@@ -14,6 +14,8 @@ from quarterdeck.settings.tenancy import TeamName
 
 MAX_BYTES = 256 * 1024
 """Of a version, as JSON: the longest prompts in use have a tenth of it."""
+MODEL_PREFIX = "prompt:"
+"""Of a model's name that names a prompt: `prompt:NAME@LABEL`."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
 LABEL_PATTERN = r"^[a-z][a-z0-9._-]{0,35}$"
 

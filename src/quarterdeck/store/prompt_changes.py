@@ -21,6 +21,8 @@ from quarterdeck.store.prompt_rows import (
 )
 from quarterdeck.store.tables import prompt_events, prompt_labels, prompt_versions, prompts
 
+MAX_VERSIONS = 10_000
+"""Of a prompt."""
 MAX_LABELS = 50
 """Of a prompt."""
 EVENTS_A_REVISION = 1000
@@ -46,6 +48,8 @@ class PromptChange:
     async def add_version(self, spec: PromptSpec, message: str, number: int | None = None) -> VersionRow:
         """`number`: None for the first one, which the prompt's row names already."""
         number = number or self.prompt.latest
+        if number > MAX_VERSIONS:
+            raise BadRequestError(f"A prompt has at most {MAX_VERSIONS} versions.", code="too_many_versions")
         values = {"prompt": self.prompt.id, "version": number, "content": spec.content(), "digest": spec.digest}
         values |= {"message": message, "author": self._author, "created": self._now}
         row = (

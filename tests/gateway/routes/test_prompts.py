@@ -201,7 +201,8 @@ async def test_versions_are_compared_by_what_their_requests_did(app: RequestLife
         mine = {"org": "default", "team": records[0].team, "key": "key_1", "request": request, "name": name}
         score = Score(id=new_id(), kind="boolean", value=value, created=1.0, updated=1.0, **mine)
         await ScoreStore(database).put(score)
-    found = await ask(app, "GET", f"{PATH}/greet/compare?label=production", key=WORKER)
+    found = await ask(app, "GET", f"{PATH}/greet/compare?label=production")
+    await ask(app, "GET", f"{PATH}/greet/compare?label=production", key=WORKER, status=403)
     assert (found["object"], found["verdict"]) == ("prompt.comparison", "worse")
     assert (found["baseline"], found["candidate"]) == (
         {"version": 1, "requests": 80, "errors": 0},

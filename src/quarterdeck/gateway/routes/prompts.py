@@ -239,7 +239,7 @@ async def list_prompt_events(
 async def compare_prompt_versions(
     prompt: str,
     parts: PartsDep,
-    member: MemberDep,
+    admin: AdminDep,
     baseline: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
     candidate: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
     label: Annotated[str | None, Query(pattern=LABEL_PATTERN)] = None,
@@ -250,8 +250,8 @@ async def compare_prompt_versions(
     """Compare what requests of two versions did: error rate, cost, latency and numbers given as feedback, with 95 %
     confidence intervals, a verdict on `candidate` (better, worse, unclear), and about how many requests would tell
     where it is unclear. With `label` only requests that it led to count; of a split, its first two versions since it
-    was set are the default."""
-    row = await _readable(parts, prompt, member, org)
+    was set are the default. Requires an admin key, as usage does."""
+    row = await _readable(parts, prompt, admin, org)
     versions, since = [baseline, candidate], float(start or 0)
     if label is not None and None in versions:
         known = {each.label: each for each in (await parts.prompts.labels([row.id])).get(row.id, ())}

@@ -14,10 +14,10 @@ import msgspec
 from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.call import Head, Operation
 from quarterdeck.inference.prompts.catalogue import KnownPrompt, PromptCatalogue
-from quarterdeck.inference.prompts.reference import PREFIX, Reference, read_reference
+from quarterdeck.inference.prompts.reference import Reference, read_reference
 from quarterdeck.inference.request import InferenceRequest, PromptUse, decode
 from quarterdeck.protocol import requests
-from quarterdeck.settings.prompts import PromptSpec
+from quarterdeck.settings.prompts import MODEL_PREFIX, PromptSpec
 from quarterdeck.templating.errors import RenderError
 from quarterdeck.templating.prompt import CompiledPrompt
 from quarterdeck.templating.variables import VariablesError
@@ -62,9 +62,9 @@ class PromptExecutor:
                 raise
             return PromptRequest(operation, members)
         if operation is Operation.CHAT:
-            if "prompt" not in request.members and not request.parsed.model.startswith(PREFIX):
+            if "prompt" not in request.members and not request.parsed.model.startswith(MODEL_PREFIX):
                 return request
-        elif operation is not Operation.COMPLETIONS or not request.parsed.model.startswith(PREFIX):
+        elif operation is not Operation.COMPLETIONS or not request.parsed.model.startswith(MODEL_PREFIX):
             return request
         return PromptRequest(operation, request.members)
 
@@ -178,7 +178,7 @@ def _set_model(made: dict[str, Any], spec: PromptSpec, use: PromptUse) -> None:
     given = _text(made.get("model")) if isinstance(made.get("model"), msgspec.Raw) else None
     if "model" in made and given is None:
         return  # of another type: refused when the request is decoded
-    if given and not given.startswith(PREFIX):
+    if given and not given.startswith(MODEL_PREFIX):
         return
     if spec.model is None:
         raise BadRequestError(
@@ -194,7 +194,7 @@ def _names_prompt(operation: Operation, members: Members) -> bool:
     if prompt is not None and prompt != _NULL and (operation is Operation.CHAT or _is_object(prompt)):
         return True
     model = _text(members.get("model"))
-    return model is not None and model.startswith(PREFIX)
+    return model is not None and model.startswith(MODEL_PREFIX)
 
 
 def _who(members: Members, sticky: str) -> str | None:

@@ -7,13 +7,12 @@ import msgspec
 
 from quarterdeck.errors import BadRequestError
 from quarterdeck.protocol.requests import decode_value
+from quarterdeck.settings.prompts import MODEL_PREFIX
 
 DEFAULT_LABEL = "production"
 """Used where a request names neither a version nor a label."""
 LATEST = "latest"
 """A label that every prompt has: its newest version."""
-PREFIX = "prompt:"
-"""Of a model's name that names a prompt."""
 MAX_VARIABLES_BYTES = 1024 * 1024
 """Of the variables as JSON: a longer text could not be part of a rendered prompt anyway."""
 
@@ -51,7 +50,7 @@ def read_reference(model: str | None, member: msgspec.Raw | None) -> Reference:
             code="invalid_value",
         )
     param = "prompt"
-    if model is not None and model.startswith(PREFIX):
+    if model is not None and model.startswith(MODEL_PREFIX):
         found = _MODEL.fullmatch(model)
         if found is None:
             raise BadRequestError(
