@@ -4,7 +4,9 @@ Shape and sizes only; templates are checked by `templating/prompt`.
 """
 
 import hashlib
+import math
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -144,8 +146,11 @@ class PromptSpec(_Strict):
             raise ValueError("a text has a lone surrogate, or a value is nested too deeply") from None
         if len(encoded) > MAX_BYTES:
             raise ValueError(f"a version has at most {MAX_BYTES} bytes as JSON")
-        if b"\\u0000" in encoded and "\0" in _texts(self.content()):
-            raise ValueError("a text has a NUL character")
+        for leaf in _leaves(self.model_dump()):
+            if isinstance(leaf, str) and "\0" in leaf:
+                raise ValueError("a text has a NUL character")
+            if isinstance(leaf, float) and not math.isfinite(leaf):
+                raise ValueError("a number is not finite")
         return self
 
     def content(self) -> dict[str, Any]:
@@ -233,15 +238,14 @@ class LabelSpec(_Strict):
 Teams = Annotated[list[TeamName], Field(min_length=1, max_length=100)]
 
 
-def _texts(value: Any) -> str:
-    """All texts of a JSON value, one after the other."""
-    found, waiting = [], [value]
+def _leaves(value: Any) -> Iterator[Any]:
+    """All keys and values of a JSON value that have none below them."""
+    waiting = [value]
     while waiting:
         each = waiting.pop()
-        if isinstance(each, str):
-            found.append(each)
-        elif isinstance(each, dict):
+        if isinstance(each, dict):
             waiting += [*each, *each.values()]
         elif isinstance(each, list):
             waiting += each
-    return "".join(found)
+        else:
+            yield each

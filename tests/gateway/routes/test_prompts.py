@@ -224,6 +224,14 @@ async def test_a_misspelt_filter_is_refused(app: RequestLifecycle) -> None:
     assert (await ask(app, "GET", f"{PATH}?nam=x", key=WORKER, status=400))["code"] == "unknown_parameter"
 
 
+@pytest.mark.parametrize("value", ["NaN", "1e999", '"\\u0000"', '"\\ud800"'])
+async def test_what_no_database_stores_is_a_400(app: RequestLifecycle, value: str) -> None:
+    variables = '{"v": {"type": "array", "default": [' + value + "]}}"
+    body = '{"name": "a", "text": "x", "variables": ' + variables + "}"
+    answer = await Client(app, key=BOSS).post(PATH, body.encode(), headers=[("content-type", "application/json")])
+    assert (answer.status, answer.error["type"]) == (400, "invalid_request_error")
+
+
 async def test_a_body_of_another_type_is_a_400(app: RequestLifecycle) -> None:
     answer = await Client(app, key=BOSS).post(PATH, b"[]", headers=[("content-type", "application/json")])
     assert answer.status == 400
