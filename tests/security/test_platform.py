@@ -53,7 +53,7 @@ def test_a_key_that_may_spend_nothing_reaches_no_engine_by_any_route(platform: P
         ends = [operation for operation in BODIES if plain.endswith(operation.removeprefix("/v1"))]
         body = BODIES[max(ends, key=len)] if ends else {"model": "chat"}
         answer = platform.ask(path, body if method != "GET" else None, key=BROKE, method=method)
-        open_to_all = ("/healthz", "/readyz", "/metrics", "/v1/models", "/v1/prompts")
+        open_to_all = ("/healthz", "/readyz", "/metrics", "/v1/models", "/v1/prompts", "/v1/feedback")
         free = plain.endswith(("/tokenize", "/detokenize")) or path.startswith(open_to_all)
         # 400: another operation's path, without what that requires.
         assert free or answer.status in (400, 403, 404, 405, 429), (method, path, answer)
@@ -251,7 +251,10 @@ def test_of_a_callers_headers_an_engine_sees_those_that_are_allowed(platform: Pl
         assert platform.ask("/v1/chat/completions", body, **headers).status == 200
         seen = platform.engine.seen[-1]
         own = {"host", "content-type", "content-length", "accept", "authorization", "x-request-id"}
-        assert seen.names == own | {"x-allowed"}
+        assert seen.names == own | {"x-allowed", "traceparent"}
+        # The caller's trace, continued by the span of the call.
+        _, trace, span, flags = dict(seen.headers)["traceparent"].split("-")
+        assert (trace, flags) == ("1" * 32, "01") and span != "2" * 16
         assert dict(seen.headers)["authorization"] == f"Bearer {PROVIDERS_KEY}"
         assert USER not in str(seen)
         assert dict(seen.headers)["x-request-id"].startswith("req_")
