@@ -13,6 +13,8 @@ from tests.records import a_record
 from quarterdeck.cli import requests
 from quarterdeck.cli.__main__ import cli
 from quarterdeck.content import Content
+from quarterdeck.errors import AuthenticationError, ServiceUnavailableError
+from quarterdeck.protocol import sse
 from quarterdeck.resources.requests.objects import request_detail, request_object
 
 RECORD = a_record(status="error", error_code="engine_error", user="u\x1b[2J")
@@ -153,3 +155,19 @@ def test_a_tail_reconnects_where_it_was_and_shows_gaps(monkeypatch: pytest.Monke
     assert "some requests are missing" in result.stderr
     assert "reconnecting" in result.stderr
     assert result.exit_code == 1 and "requires an admin key" in result.stderr
+
+
+def test_a_tail_ends_with_a_revoked_key_and_goes_on_after_a_shutdown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    errors = [ServiceUnavailableError("The gateway is shutting down."), AuthenticationError("The key was revoked.")]
+    left = iter(errors)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=b": following\n\n" + sse.error_event(next(left)))
+
+    monkeypatch.setattr(requests, "RETRY_SECONDS", 0.0)
+    result = Server(handler, monkeypatch, tmp_path).run("requests", "tail")
+    assert "shutting down.; reconnecting" in result.stderr
+    assert result.exit_code == 1 and "The key was revoked." in result.stderr
+    assert result.stdout == ""

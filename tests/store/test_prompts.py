@@ -179,6 +179,9 @@ async def test_prompts_are_listed_by_name_in_pages_for_a_team(prompts: PromptSto
     assert [row.name for row in (await prompts.list(**ORG, after=page.rows[-1].id)).rows] == ["d"]
     page = await prompts.list(**ORG, team="blue", limit=1)
     assert ([row.name for row in page.rows], page.has_more) == (["c/x"], True)
+    for hidden in ("a", "missing"):  # another team's prompt is as one that does not exist
+        with pytest.raises(NotFoundError, match=f"The prompt '{hidden}' does not exist or"):
+            await prompts.list(**ORG, team="blue", after=hidden)
     await prompts.update("d", **MINE, archived=True)
     assert [row.name for row in (await prompts.list(**ORG)).rows] == ["a", "b", "c/x"]
     assert [row.name for row in (await prompts.list(**ORG, archived=True, name="d")).rows] == ["d"]

@@ -152,6 +152,8 @@ def tail(is_json: bool, **options: Any) -> None:
                         click.echo("-- some requests are missing here: the connection was lost for too long", err=True)
                         continue
                     last = event_id or last
+                    if (failure := _failure(data)) is not None:
+                        raise failure
                     if is_json:
                         click.echo(data)
                     else:
@@ -167,6 +169,15 @@ def tail(is_json: bool, **options: Any) -> None:
                 click.echo(f"-- {error.message}; reconnecting", err=True)
             is_waiting = True
         time.sleep(RETRY_SECONDS)
+
+
+def _failure(data: str) -> click.ClickException | None:
+    """The error that ends a stream. None: the event is a request."""
+    found = json.loads(data).get("error")
+    if not isinstance(found, dict):
+        return None
+    is_refused = found.get("type") in ("authentication_error", "permission_error")
+    return click.ClickException(f"{printable(found['message'])}{' (status 401)' if is_refused else ''}")
 
 
 def _is_final(error: click.ClickException) -> bool:

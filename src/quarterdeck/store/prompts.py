@@ -20,7 +20,7 @@ from quarterdeck import ids
 from quarterdeck.errors import BadRequestError, ConflictError, NotFoundError
 from quarterdeck.settings.prompts import LabelSpec, PromptSpec
 from quarterdeck.store.database import Database
-from quarterdeck.store.prompt_changes import PromptChange, begin_change, find_prompt, find_version
+from quarterdeck.store.prompt_changes import PromptChange, begin_change, find_prompt, find_version, no_such_prompt
 from quarterdeck.store.prompt_rows import (
     EventRow,
     LabelRow,
@@ -280,7 +280,12 @@ class PromptStore:
             query = query.where(prompts.c.name == name)
         found: list[PromptRow] = []
         async with self._database.connect() as connection:
-            last = None if after is None else (await find_prompt(connection, after, org, param="after")).name
+            last = None
+            if after is not None:
+                begin = await find_prompt(connection, after, org, param="after")
+                if team is not None and not begin.is_for(team):
+                    raise no_such_prompt(after, param="after")
+                last = begin.name
             while len(found) <= limit:
                 page = query if last is None else query.where(prompts.c.name > last)
                 rows = [

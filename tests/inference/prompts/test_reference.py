@@ -52,6 +52,8 @@ def test_what_names_a_prompt(model: str | None, member: Any, expected: Reference
         ("prompt:a@", None, "model"),
         ("prompt:a#x", None, "model"),
         ("prompt:a@b#1", None, "model"),
+        ("prompt:a#0", None, "model"),
+        ("prompt:a#\N{ARABIC-INDIC DIGIT ONE}", None, "model"),
         ("prompt:a", {"id": "a"}, "prompt.id"),
         ("prompt:a@b", {"version": 1}, "prompt"),
         ("m", {"id": "a", "variables": {"x": "y" * MAX_VARIABLES_BYTES}}, "prompt"),

@@ -118,7 +118,8 @@ def from_validation(error: RequestValidationError) -> APIError:
     elif code == "unknown_parameter":
         message = f"Unknown parameter: '{param}'."
     else:
-        message = f"Invalid value for '{param}': {reason}." if param else f"The body must be a JSON object: {reason}."
+        about = "Invalid request body" if kind == "value_error" else "The body must be a JSON object"
+        message = f"Invalid value for '{param}': {reason}." if param else f"{about}: {reason}."
     return BadRequestError(message, param=param or None, code=code)
 
 

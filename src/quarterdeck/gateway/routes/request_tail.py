@@ -2,11 +2,13 @@
 
 While somebody listens, a key in Redis says so, and the worker also appends the records that it acknowledges to a short
 stream (`worker/lua/commit.lua`), which is read here. Event ids are that stream's, so a client that reconnects within
-half a minute, with `Last-Event-ID`, misses nothing; after that, it is told by an event `gap`.
+half a minute, with `Last-Event-ID`, misses nothing. Where requests are missing, as it was away for longer or reads more
+slowly than they come, there is an event `gap`.
 """
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from urllib.parse import parse_qsl
@@ -15,7 +17,7 @@ import msgspec
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.redis_keys import tail_key, tailing_key
-from quarterdeck.errors import BadRequestError, PermissionDeniedError, RateLimitError
+from quarterdeck.errors import BadRequestError, PermissionDeniedError, RateLimitError, ServiceUnavailableError
 from quarterdeck.gateway.http.registry import Route
 from quarterdeck.gateway.http.request_head import RequestHead
 from quarterdeck.inference.call import Reply, Sink
@@ -27,10 +29,15 @@ from quarterdeck.resources.requests.objects import request_object
 PATH = "/admin/requests/tail"
 MAX_TAILS = 20
 """Listeners of one gateway: each asks Redis twice a second."""
+MAX_TAILS_OF_ORG = 10
+"""So that one organisation's listeners leave room for another's."""
+AT_ONCE = 200
+"""Requests read at once."""
 POLL_SECONDS = 0.5
 TAILING_SECONDS = 30
 """How long after a listener has gone the worker still fills the stream."""
 RENEW_SECONDS = 10.0
+"""How long a key that was revoked still follows."""
 HEARTBEAT_SECONDS = 10.0
 """Between two comments while there are no requests: proxies close a silent connection."""
 _ID = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}")
@@ -47,25 +54,34 @@ class _Tails:
     def __init__(self, redis: Redis, confirm: Callable[[Principal], Awaitable[Principal]]) -> None:
         self._redis = redis
         self._confirm = confirm
-        self._count = 0
+        self._counts: Counter[str] = Counter()
+        """Listeners by organisation."""
 
     async def open(self, head: RequestHead, body: bytes) -> Reply:
         """Answer with a stream. Raises APIError."""
-        principal = await self._confirm(head.principal)
-        if not principal.is_admin:
-            raise PermissionDeniedError("This endpoint requires an admin key.", code="admin_key_required")
+        principal = await self._confirmed(head.principal)
         wanted = _filters(head.query)
         after = head.header(b"last-event-id")
-        if after is not None and not _ID.fullmatch(after):
+        if after is not None and not (_ID.fullmatch(after) and max(_number(after)) < 2**64):
             raise BadRequestError("`Last-Event-ID` is not an id of this stream.", code="invalid_value")
-        if self._count >= MAX_TAILS:
-            raise RateLimitError(f"{MAX_TAILS} clients are following this gateway already.", code="too_many_tails")
-        self._count += 1
-        stream = RequestTail(self._redis, principal.org, wanted, after, self._closed)
+        org = principal.org
+        if self._counts.total() >= MAX_TAILS or self._counts[org] >= MAX_TAILS_OF_ORG:
+            raise RateLimitError("Too many clients are following this gateway already.", code="too_many_tails")
+        self._counts[org] += 1
+        stream = RequestTail(
+            self._redis, org, wanted, after, lambda: self._confirmed(principal), lambda: self._closed(org)
+        )
         return Reply(200, sse.HEADERS, stream=stream)
 
-    def _closed(self) -> None:
-        self._count -= 1
+    async def _confirmed(self, principal: Principal) -> Principal:
+        """The key as it is now. Raises APIError where it is not, or no longer, an admin's."""
+        now = await self._confirm(principal)
+        if not now.is_admin:
+            raise PermissionDeniedError("This endpoint requires an admin key.", code="admin_key_required")
+        return now
+
+    def _closed(self, org: str) -> None:
+        self._counts[org] -= 1
 
 
 class RequestTail:
@@ -77,38 +93,51 @@ class RequestTail:
         org: str,
         wanted: dict[str, str],
         after: bytes | None,
+        confirm: Callable[[], Awaitable[object]],
         on_close: Callable[[], None],
         *,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
+        """`confirm` raises APIError where the listener's key may not follow any more."""
         self._redis = redis
         self._org = org
         self._key = tail_key(org)
         self._wanted = wanted
         self._after = after
+        self._confirm = confirm
         self._on_close = on_close
         self._poll_seconds = poll_seconds
         self._renewed = self._written = 0.0
-        self._has_read = False
+        self._has_read = self._is_behind = False
         self._is_closed = False
 
     async def pump(self, sink: Sink) -> None:
         await self._put(sink, b": following\n\n")
+        confirmed = monotonic()
         while True:
+            if monotonic() - confirmed > RENEW_SECONDS:
+                await self._confirm_again()
+                confirmed = monotonic()
             try:
                 piece = await self._next()
             except (RedisUnavailableError, RedisError):
-                piece = b""  # the worker delivers nothing either; the stream goes on where it was
+                piece, self._is_behind = b"", False  # the worker delivers nothing either; the stream goes on later
             if piece:
                 await self._put(sink, piece)
             elif monotonic() - self._written > HEARTBEAT_SECONDS:
                 await self._put(sink, b": waiting\n\n")
-            await asyncio.sleep(self._poll_seconds)
+            await asyncio.sleep(0 if self._is_behind else self._poll_seconds)
 
     async def aclose(self) -> None:
         if not self._is_closed:
             self._is_closed = True
             self._on_close()
+
+    async def _confirm_again(self) -> None:
+        try:
+            await self._confirm()
+        except ServiceUnavailableError:  # the database is away: as elsewhere, the key stays valid
+            return
 
     async def _put(self, sink: Sink, piece: bytes) -> None:
         self._written = monotonic()
@@ -125,11 +154,13 @@ class RequestTail:
         if self._after is None:
             seconds, micros = await self._redis.call("TIME", tag=tag_of(self._key))
             self._after = b"%d-0" % (int(seconds) * 1000 + int(micros) // 1000)
-        elif not self._has_read and await self._has_gap(self._after):
+        elif (self._is_behind or not self._has_read) and await self._has_gap(self._after):
             pieces.append(b"event: gap\ndata: {}\n\n")
         self._has_read = True
-        reply = await self._redis.call("XREAD", "COUNT", "200", "STREAMS", self._key, self._after)
+        reply = await self._redis.call("XREAD", "COUNT", str(AT_ONCE), "STREAMS", self._key, self._after)
+        self._is_behind = False
         for _, entries in reply or ():
+            self._is_behind = len(entries) == AT_ONCE
             for entry_id, fields in entries:
                 self._after = entry_id
                 if (record := _record(fields)) is not None and _matches(record, self._wanted):

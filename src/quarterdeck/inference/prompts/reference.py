@@ -16,7 +16,7 @@ LATEST = "latest"
 MAX_VARIABLES_BYTES = 1024 * 1024
 """Of the variables as JSON: a longer text could not be part of a rendered prompt anyway."""
 
-_MODEL = re.compile(r"prompt:(?P<name>[^@#\s]{1,128})(?:@(?P<label>[^@#\s]{1,36})|#(?P<version>\d{1,9}))?")
+_MODEL = re.compile(r"prompt:(?P<name>[^@#\s]{1,128})(?:@(?P<label>[^@#\s]{1,36})|#(?P<version>[1-9][0-9]{0,8}))?")
 _MEMBERS = frozenset(("id", "version", "label", "variables"))
 
 
