@@ -56,6 +56,7 @@ async def _database(server: PostgresServer) -> str:
 
 async def _keys(database_url: str, key: str, admin_key: str) -> None:
     database = Database(database_url)
+    await database.migrate()  # a gateway is ready before it has done so
     keys = KeyStore(database)
     await keys.create(secret=key, name="user", team="red")
     await keys.create(secret=admin_key, name="admin", is_admin=True)

@@ -129,6 +129,14 @@ def test_a_version_that_can_not_be_rendered_is_not_stored(spec: dict[str, Any], 
     assert refused.value.param == param
 
 
+def test_templates_that_take_seconds_to_compile_are_not_stored() -> None:
+    parts = [{"type": "text", "text": "{{ x }}"}] * 1000
+    with pytest.raises(SpecError, match="at most 3000"):
+        prompt(messages=[{"role": "user", "content": parts}])
+    plain = [{"type": "text", "text": "x"}] * 1000
+    prompt(messages=[{"role": "user", "content": plain}])
+
+
 @pytest.mark.parametrize(
     "spec",
     [
