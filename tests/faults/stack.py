@@ -126,6 +126,7 @@ class Stack:
             "QUARTERDECK_DATABASE_URL": database_url,
             "QUARTERDECK_LOG_LEVEL": "INFO",
         }
+        self._shared = shared
         self.gateway = GatewayProcess(folder, self.configuration(), shared)
         paths = {"QUARTERDECK_STATE": str(folder / "state"), "QUARTERDECK_CONFIG": str(self.gateway.config)}
         self.worker = WorkerProcess(folder, {**shared, **paths, **(environ or {})})
@@ -145,6 +146,12 @@ class Stack:
     @property
     def parts(self) -> tuple[ServerProcess, ...]:
         return (self.redis, self.a, self.b, self.c, self.worker, self.gateway)
+
+    def another_gateway(self, name: str) -> GatewayProcess:
+        """A gateway of the same platform, with a state folder of its own. Not started."""
+        folder = self.folder / name
+        folder.mkdir()
+        return GatewayProcess(folder, self.gateway.config.read_text(), self._shared, name)
 
     # start, stop
 

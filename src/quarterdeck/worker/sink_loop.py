@@ -48,6 +48,8 @@ class SinkLoop(StreamLoop):
         self._sink = sink
         self._exporter = exporter
         self._metrics = metrics
+        self._held: frozenset[bytes] = frozenset()
+        """Entries whose export failed: they are sent again if they still wait."""
         self._pool = ThreadPoolExecutor(1, f"sink-{sink}")
         self.acceptance = Condition(f"traces to {sink}", then="they are dropped")
         """Whether the sink took every trace of the last export."""
@@ -66,6 +68,9 @@ class SinkLoop(StreamLoop):
     async def _handle(self, entries: list[StreamEntry], stop: asyncio.Event) -> None:
         """Send the entries in requests of EXPORT_BYTES. What was sent leaves the batch, so that a retry repeats one
         request at most."""
+        if self._held.intersection([entry.id for entry in entries]):
+            await self._discard_removed(entries)
+        self._held = frozenset(entry.id for entry in entries)
         readable: list[tuple[StreamEntry, TraceBatch]] = []
         for entry in entries:
             if (batch := self._read(entry)) is not None:
@@ -88,6 +93,14 @@ class SinkLoop(StreamLoop):
                 self.acceptance.ok()
             await self._acknowledge(entries[:sent])
             del entries[:sent], batches_left[:sent]
+
+    async def _discard_removed(self, entries: list[StreamEntry]) -> None:
+        """Forget entries that were removed from the queue while they were held: dropped for newer ones, or replaced
+        because contents were deleted."""
+        waiting = await self._consumer.waiting([(entry.org, entry.id) for entry in entries])
+        removed = [entry for entry, waits in zip(entries, waiting, strict=True) if not waits]
+        await self._acknowledge(removed)
+        entries[:] = [entry for entry, waits in zip(entries, waiting, strict=True) if waits]
 
     def _read(self, entry: StreamEntry) -> TraceBatch | None:
         meta, data = entry.field(b"meta"), entry.field(b"data")

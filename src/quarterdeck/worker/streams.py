@@ -185,6 +185,11 @@ class Consumer:
             await asyncio.sleep(self._rebuilding_seconds)
         return [int(dropped) for dropped in answer[1:]]
 
+    async def waiting(self, entries: Sequence[tuple[str, bytes]]) -> list[bool]:
+        """Whether entries, of an org by id, are still in their streams."""
+        found = await asyncio.gather(*[self._redis.call("XRANGE", self._key(org), id, id) for org, id in entries])
+        return [bool(each) for each in found]
+
     async def acknowledge(self, org: str, sink: str, sent: Sequence[tuple[bytes, int, int]]) -> None:
         """Delete batches that a sink has taken or refused: id, traces and bytes of each."""
         if sent:

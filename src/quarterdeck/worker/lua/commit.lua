@@ -4,6 +4,15 @@
 -- Returns {done, dropped*queues}, or {-1} while budgets are rebuilt from a consistent view of ledger and stream.
 -- Only the worker whose XACK succeeds appends. If another has acknowledged some, their traces are there twice, with the
 -- same ids.
+local function first_unread(stream)
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  local group = not groups.err and groups[1]
+  if not group then return '-' end
+  for at = 1, #group, 2 do
+    if group[at] == 'last-delivered-id' then return '(' .. group[at + 1] end
+  end
+  return '-'
+end
 if redis.call('EXISTS', KEYS[2]) == 1 then return {-1} end
 local count = tonumber(ARGV[2])
 local done = redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 3, 2 + count))
@@ -36,16 +45,22 @@ for queue = 1, queues do
     end
   end
   local most = tonumber(ARGV[2 + count + queue])
+  -- What a worker has read it may be sending: dropped, it would be counted as dropped and arrive all the same. So the
+  -- oldest of those that no worker has read go first.
+  local from = first_unread(stream)
   while tonumber(redis.call('HGET', size, 'bytes') or 0) > most do
-    local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-    if not oldest then
+    local oldest = redis.call('XRANGE', stream, from, '+', 'COUNT', 1)[1]
+    if oldest then
+      redis.call('XDEL', stream, oldest[1])
+      redis.call('HINCRBY', size, 'traces', -oldest[2][6])
+      redis.call('HINCRBY', size, 'bytes', -#oldest[2][4])
+      dropped = dropped + tonumber(oldest[2][6])
+    elseif from ~= '-' then
+      from = '-'
+    else
       redis.call('DEL', size)
       break
     end
-    redis.call('XDEL', stream, oldest[1])
-    redis.call('HINCRBY', size, 'traces', -oldest[2][6])
-    redis.call('HINCRBY', size, 'bytes', -#oldest[2][4])
-    dropped = dropped + tonumber(oldest[2][6])
   end
   -- What waits for a sink that was removed from the configuration is forgotten.
   redis.call('EXPIRE', stream, 604800)
