@@ -34,9 +34,7 @@ Book = dict[tuple[str, str], Sums]
 
 
 def of_rows(rows: Iterable[RequestRecord]) -> Book:
-    return _added(
-        ((r.team, r.model), Sums(1, r.input_tokens, r.cached_tokens, r.output_tokens, r.cost)) for r in rows
-    )
+    return _added(((r.team, r.model), Sums(1, r.input_tokens, r.cached_tokens, r.output_tokens, r.cost)) for r in rows)
 
 
 def of_spans(spans: Mapping[str, ReceivedSpan]) -> Book:
