@@ -242,6 +242,21 @@ def test_a_pattern_that_blows_up_elsewhere_takes_linear_time() -> None:
     assert Redactor(config).text("a" * 50_000 + "b" * 6) == "a" * 50_000 + "b" * 6
 
 
+def test_fifty_large_patterns_find_what_they_should() -> None:
+    text = "".join(chr(97 + n * n % 26) for n in range(5_000))
+    own = tuple(RedactionPattern(name=f"p{n}", pattern=f"[a-z]{{90}}X{n:02}|[a-z0-9]{{90}}Y{n:02}") for n in range(50))
+    found = Redactor(RedactionConfig(patterns=own)).text(f"{text}X07 bob@example.com {text}Y33 {SECRETS['ours']}")
+    assert found == f"{text[:-90]}[p7] [email] {text[:-90]}[p33] [api_key]"
+
+
+def test_the_rules_take_little_memory() -> None:
+    """RE2 makes states for each repetition: a rule with large bounds takes hundreds of megabytes."""
+    sizes = {rule.pattern: pattern.programsize for rule, pattern in REDACTOR._rules}
+    assert max(sizes.values()) < 1500
+    assert sum(sizes.values()) < 10_000
+    assert REDACTOR._any is not None
+
+
 # laws
 
 

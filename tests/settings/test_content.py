@@ -25,7 +25,7 @@ def test_a_wrong_value_is_refused_with_its_line(line: str) -> None:
         parse(f"{MODELS}content:\n  {line}\n")
 
 
-@pytest.mark.parametrize("pattern", [r"(a", r"(?<=x)y", r"(a)\\1(?=b)", r"a*", r"(?:)", r"a{2000}"])
+@pytest.mark.parametrize("pattern", [r"(a", r"(?<=x)y", r"(a)\\1(?=b)", r"a*", r"(?:)", r"a{2000}", r"[a-z]{400}"])
 def test_a_pattern_that_re2_does_not_take_or_that_matches_nothing_is_refused(pattern: str) -> None:
     assert check_pattern(pattern) is not None
     with pytest.raises(ConfigError, match="evil"):

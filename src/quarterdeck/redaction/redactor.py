@@ -19,15 +19,17 @@ from quarterdeck.settings.content import RedactionConfig
 
 PASSES = 4
 """A replacement can uncover what it hid: a text is redacted until nothing changes, at most so often."""
-_MAX_MEMORY = 64 * 1024 * 1024
-"""Of RE2's automaton for all rules together. Above it, RE2 says that any rule may match."""
+SET_MEMORY = 8 * 1024 * 1024
+"""Bytes of RE2's automaton for all rules of this module together: twice what it needs."""
+RULE_MEMORY = 1024 * 1024
+"""Of one rule's automaton. With less than it needs, RE2 is slower, and finds the same."""
 _DEEPEST = 100
 
 
-def _options() -> Any:
+def _options(memory: int) -> Any:
     options = re2.Options()
     options.log_errors = False
-    options.max_mem = _MAX_MEMORY
+    options.max_mem = memory
     return options
 
 
@@ -41,7 +43,7 @@ class Redactor:
 
     @cached_property
     def _rules(self) -> list[tuple[Rule, Any]]:
-        config, options = self._config, _options()
+        config, options = self._config, _options(RULE_MEMORY)
         rules = [Rule(each.name, each.pattern) for each in config.patterns]
         rules += SECRETS if config.secrets else ()
         rules += PERSONAL if config.personal else ()
@@ -49,11 +51,12 @@ class Redactor:
 
     @cached_property
     def _any(self) -> Any:
-        found = re2.Set.SearchSet(_options())
-        for rule, _ in self._rules:
+        """The rules of this module at once. Not an operator's patterns: where those need more memory than there is, a
+        set would find nothing and not say so, while a single pattern is only slower."""
+        found = re2.Set.SearchSet(_options(SET_MEMORY))
+        for rule, _ in self._rules[len(self._config.patterns) :]:
             found.Add(rule.pattern)
-        if self._rules:
-            found.Compile()
+        found.Compile()
         return found
 
     def text(self, text: str, counts: Counter[str] | None = None) -> str:
@@ -124,10 +127,11 @@ class Redactor:
 
     def _once(self, text: str, counts: Counter[str]) -> str:
         data = text.encode("utf-8", "replace")
-        matching = self._any.Match(data)
+        own = len(self._config.patterns)
+        matching = [*range(own), *(own + at for at in sorted(self._any.Match(data) or ()))]
         if not matching:
             return text
-        for at in sorted(matching):
+        for at in matching:
             rule, pattern = self._rules[at]
             data = _replaced(rule, pattern, data, counts)
         found = data.decode("utf-8", "replace")

@@ -1,6 +1,7 @@
 """The rules for secrets and personal data: what each looks like, and how a match is checked.
 
-Patterns are RE2's: they take time in proportion to the text. `(` … `)` marks what is replaced, where that is not the
+Patterns are RE2's: they take time in proportion to the text, and memory in proportion to the bounds of repetitions, so
+these are few and small. `(` … `)` marks what is replaced, where that is not the
 whole match. Secrets go first, as an e-mail address may be part of one.
 """
 
@@ -84,7 +85,7 @@ SECRETS: tuple[Rule, ...] = (
     Rule("azure_key", r"(?i)\b(?:AccountKey|SharedAccessKey|SharedSecret)=([A-Za-z0-9+/=%]{20,})"),
     Rule("azure_key", r"[?&;]sig=([A-Za-z0-9%+/=_-]{20,})"),
     Rule("azure_key", r"\b[A-Za-z0-9_~.]{3}[78]Q~[A-Za-z0-9_~.-]{31,34}"),
-    Rule("password", r"\b[a-zA-Z][a-zA-Z0-9+.-]{0,32}://[^\s:/@\"'<>]{0,256}:([^\s/\"'<>]{1,512})@", _is_unredacted),
+    Rule("password", r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@\"'<>]*:([^\s/\"'<>]+)@", _is_unredacted),
     Rule("bearer_token", r"(?i)\bbearer\s{1,4}([A-Za-z0-9._~+/=-]{8,})", _is_opaque),
     Rule(
         "bearer_token",
@@ -93,9 +94,13 @@ SECRETS: tuple[Rule, ...] = (
     Rule("password", _KEY + r"\\?[\"']?\s{0,4}(?:=>|:=|[:=])\s{0,4}\\?[\"']?([^\s\"'\\,;&]{4,})", _is_secret_value),
 )
 
+# Everything beyond ASCII counts as a letter: \p{L} would make an automaton of some hundred thousand states.
+_LOCAL = r"[A-Za-z0-9._%+'\x{80}-\x{10ffff}-]+"
+_LABEL = r"[A-Za-z0-9\x{80}-\x{10ffff}-]+"
+_TOP = r"[A-Za-z\x{80}-\x{10ffff}]{2,24}"
+
 PERSONAL: tuple[Rule, ...] = (
-    # Without counted repetitions: of classes as large as \p{L} they take RE2 a second and 130 MiB to compile.
-    Rule("email", r"[\p{L}\p{N}._%+'-]+@(?:[\p{L}\p{N}-]+\.)+\p{L}{2,}"),
+    Rule("email", _LOCAL + "@(?:" + _LABEL + r"\.)+" + _TOP),
     Rule("iban", r"(?i)\b[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]{1,4}){3,9}", checksums.iban),
     Rule("card", r"\b[0-9](?:[ -]?[0-9]){12,40}\b", checksums.card),
     Rule("national_id", r"\b[0-9]{3}-[0-9]{2}-[0-9]{4}\b", checksums.us_ssn),

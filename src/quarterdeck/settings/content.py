@@ -27,6 +27,9 @@ def _off(value: Any) -> Any:
 CaptureLevel = Annotated[Level, BeforeValidator(_off)]
 
 MAX_PATTERNS = 50
+MAX_STATES = 300
+"""Of one pattern. RE2's worst case is their number times the length of the text: with 300, a fifth of a second for a
+text of 64 KB."""
 RULE_NAME = r"^[a-z][a-z0-9_]{0,31}$"
 
 
@@ -43,12 +46,14 @@ def check_pattern(pattern: str) -> str | None:
     re2 = importlib.import_module("re2")
     options = re2.Options()
     options.log_errors = False
-    options.max_mem = 1 << 20
+    options.max_mem = 1024 * 1024
     try:
-        re2.compile(pattern, options)
+        size = re2.compile(pattern, options).programsize
     except re2.error as error:
         text = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
         return f"is not supported by RE2: {text}"
+    if size > MAX_STATES:
+        return f"has {size} states, more than {MAX_STATES}: use smaller bounds of repetitions"
     return None
 
 
