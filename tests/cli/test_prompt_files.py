@@ -1,4 +1,4 @@
-"""Files and platform compared: a plan that applied twice changes nothing, and deletes only when told."""
+"""Files and platform compared: a plan that applied twice changes nothing, and deletes only with prune."""
 
 from pathlib import Path
 from typing import Any
@@ -87,19 +87,19 @@ def test_other_content_is_the_next_version_and_takes_the_labels(tmp_path: Path) 
     assert plan.steps[1].diff.startswith("--- team/greet@4\n+++ team/greet@5\n")
 
 
-def test_a_running_canary_is_left_alone_and_said(tmp_path: Path) -> None:
+def test_a_running_canary_is_left_alone_and_noted(tmp_path: Path) -> None:
     split = {"split": [{"version": 1, "weight": 90.0}, {"version": 2, "weight": 10.0}]}
     plan = make_plan([file(tmp_path)], [state(version=2, labels={"production": split}, text="x")], prune=False)
     assert "label" not in [step.kind for step in plan.steps]
     assert plan.notes == ("team/greet: the label production is split (1: 90, 2: 10); it is left alone",)
 
 
-def test_an_archived_prompt_is_said_and_not_changed(tmp_path: Path) -> None:
+def test_an_archived_prompt_is_noted_and_not_changed(tmp_path: Path) -> None:
     plan = make_plan([file(tmp_path, "name: a\ntext: b\n")], [state("a", archived=5, text="x")], prune=False)
     assert (plan.steps, len(plan.notes)) == ((), 1)
 
 
-def test_prompts_without_a_file_are_deleted_only_when_told(tmp_path: Path) -> None:
+def test_prompts_without_a_file_are_deleted_only_with_prune(tmp_path: Path) -> None:
     there = [state("other", text="x")]
     plan = make_plan([file(tmp_path)], there, prune=False)
     assert (words(plan), plan.extra) == (["team/greet: create, labelled production"], ("other",))
@@ -169,7 +169,9 @@ def test_a_folder_is_read_with_its_subfolders_and_without_hidden_ones(tmp_path: 
         ("name: a\ntext: !!python/object/apply:os.system [id]", "could not determine a constructor"),
     ],
 )
-def test_a_file_that_holds_no_prompt_is_said_in_a_line_with_its_name(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_that_holds_no_prompt_is_refused_in_a_line_with_its_name(
+    tmp_path: Path, text: str, message: str
+) -> None:
     with pytest.raises(FileError, match=message) as refused:
         file(tmp_path, text)
     assert str(refused.value).startswith(f"{tmp_path}/a.yaml: ")

@@ -20,7 +20,7 @@ models:
   - name: chat
     engine: {source: ./chat, context: 4096}
     price: {input: "1", cached_input: "0.5", output: "2"}
-gateway: {retries: 0}
+gateway: {retries: 0, forward_headers: [x-fault]}
 """
 
 

@@ -201,6 +201,33 @@ def test_the_same_from_files(platform: Prompted, tmp_path: Path) -> None:
         platform.version_used(who)
 
 
+@pytest.mark.long  # the worker looks every ten seconds
+def test_a_canary_that_fails_is_rolled_back_by_the_worker(platform: Prompted) -> None:
+    made = platform.ask("POST", PATH, {"name": "guarded", "text": "1", "model": "chat"})
+    platform.ask("POST", f"{PATH}/guarded/versions", {"text": "2", "model": "chat"})
+    split = {"split": [{"version": 1, "weight": 50}, {"version": 2, "weight": 50}], "guard": {"max_error_rate": 0.2}}
+    platform.ask("POST", f"{PATH}/guarded/labels/production", split)
+    expected = LabelTargets(made["id"], "production", LabelSpec.model_validate(split))
+    canaries = [f"user-{n}" for n in range(200) if expected.pick(f"user-{n}") == 2][:60]
+    with platform.client() as client:
+        for user in canaries:
+            with pytest.raises(openai.BadRequestError):
+                version_used(client, {"id": "guarded"}, user=user, extra_headers={"x-fault": "400"})
+
+    def label() -> object:
+        return platform.ask("GET", f"{PATH}/guarded")["labels"]["production"]
+
+    wait_until(lambda: label() == {"version": 1}, seconds=60, what=lambda: str(label()))
+    wait_until(lambda: _uses_for(platform, canaries[0]) == "guarded@1", seconds=20, what=lambda: "version 1")
+    event = platform.ask("GET", f"{PATH}/guarded/events?limit=1")["data"][0]
+    assert (event["kind"], event["author"]) == ("label.rolled_back", "worker")
+    assert event["reason"] == "broken bound: max_error_rate 0.2: 60 of 60 requests of version 2 failed"
+
+
+def _uses_for(platform: Prompted, user: str) -> str:
+    return platform.version_used({"id": "guarded"}, gateway=1, user=user)
+
+
 def test_an_edit_at_one_gateway_is_heard_by_the_other(platform: Prompted) -> None:
     platform.ask("POST", PATH, {"name": "shared", "text": "1", "model": "chat"})
     wait_until(lambda: _uses(platform, 1, "shared@1"), seconds=20, what=lambda: "version 1 at the second gateway")

@@ -93,7 +93,7 @@ async def test_while_the_database_is_away_the_last_known_prompts_serve(stored: S
     assert stored.catalogue.held(known, 1) is not None
 
 
-async def test_before_the_first_read_no_prompt_is_said_not_to_exist(stored: StoredPrompts) -> None:
+async def test_before_the_first_read_prompts_are_unavailable_and_not_missing(stored: StoredPrompts) -> None:
     stored.put("greet", HI)
     with pytest.raises(ServiceUnavailableError) as refused:
         find(stored, "greet")

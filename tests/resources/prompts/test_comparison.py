@@ -101,7 +101,7 @@ def guard(**fields: Any) -> RolloutGuard:
         ({"max_latency_ratio": 1.5}, sample(2, 60, seconds=2.0), "max_latency_ratio 1.5"),
     ],
 )
-def test_a_broken_bound_is_said_in_words(bound: dict[str, float], candidate: Sample, words: str) -> None:
+def test_a_broken_bound_is_named(bound: dict[str, float], candidate: Sample, words: str) -> None:
     baseline = sample(1, 500)
     assert words in str(broken_bound(guard(**bound), baseline, candidate))
     assert broken_bound(guard(**bound), baseline, sample(2, 60)) is None
