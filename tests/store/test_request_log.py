@@ -1,5 +1,6 @@
 """The request log finds what matches, page by page, by an index."""
 
+import threading
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +11,8 @@ from tests.records import a_record
 from quarterdeck.content import Content
 from quarterdeck.errors import NotFoundError
 from quarterdeck.record import RequestRecord
-from quarterdeck.store.contents import ContentStore
+from quarterdeck.store import contents, request_log
+from quarterdeck.store.contents import ContentStore, unpacked
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.request_log import RequestFilter, RequestLog
@@ -92,6 +94,23 @@ async def test_failures_and_tags(database: Database) -> None:
 
 def saying(said: str) -> Content:
     return Content(level="full", input=b'{"messages":[]}', output=f'[{{"text":"{said}"}}]'.encode())
+
+
+async def test_contents_are_unpacked_beside_the_event_loop(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [a_record() for _ in range(3)]
+    log, store = await fill(database, *records), ContentStore(database)
+    await store.insert([(record, saying("here")) for record in records])
+    threads = []
+
+    def noted(side: bytes | None) -> bytes | None:
+        threads.append(threading.current_thread())
+        return unpacked(side)
+
+    monkeypatch.setattr(request_log, "unpacked", noted)
+    monkeypatch.setattr(contents, "unpacked", noted)
+    assert len(await ids(log, text="here")) == 3
+    assert len(await store.retrieve([record.id for record in records], org=ORG)) == 3
+    assert threads and threading.main_thread() not in threads
 
 
 async def test_a_text_is_found_in_stored_content_without_regard_to_case(database: Database) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.records import a_record
 
-from quarterdeck.errors import NotFoundError, RateLimitError
+from quarterdeck.errors import BadRequestError, NotFoundError, RateLimitError
 from quarterdeck.store import scores
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger
@@ -105,6 +105,20 @@ async def test_scores_for_guessed_requests_are_bounded(database: Database, monke
     with pytest.raises(RateLimitError):
         await store.put(a_score(request=f"req_{9:032x}"))
     await store.put(a_score(team="blue", request=f"req_{9:032x}"))
+
+
+async def test_scores_of_one_request_are_bounded(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "MAX_OF_REQUEST", 3)
+    await Ledger(database).insert([a_record(id=REQUEST), a_record(id="req_" + "1" * 32)])
+    store = ScoreStore(database)
+    for user in "abc":
+        await store.put(a_score(user=user))
+    with pytest.raises(BadRequestError) as caught:
+        await store.put(a_score(user="d"))
+    assert caught.value.code == "too_many_scores"
+    replaced, is_new = await store.put(a_score(user="a", value=2.0))  # as before
+    assert (replaced.value, is_new) == (2.0, False)
+    await store.put(a_score(user="d", request="req_" + "1" * 32))
 
 
 async def test_an_admins_early_score_counts_for_the_team_of_its_request(database: Database) -> None:

@@ -5,6 +5,7 @@ inserted meanwhile neither repeat nor move anything. Every filter by a value has
 cost, latency and tag look at the rows that the others leave.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -27,9 +28,10 @@ EQUAL = (
     *("user", "session", "cache", "endpoint", "finish_reason"),
 )
 """Columns that a filter may give a value for."""
-TEXTS_AT_ONCE = 200
+TEXTS_AT_ONCE = 50
+"""Contents that are in memory at once: with the largest caps they have 100 MB."""
 MAX_TEXTS = 2000
-"""Contents that a search for a text reads for one page: decompressing them takes a tenth of a second or two. The page
+"""Contents that a search for a text reads for one page: decompressing them takes seconds of a thread at most. The page
 may then be short, and the next one goes on from there."""
 
 
@@ -155,9 +157,10 @@ class RequestLog:
         query = columns.join(contents, contents.c.id == ledger.c.id)
         for _ in range(MAX_TEXTS // TEXTS_AT_ONCE):
             rows = (await connection.execute(self._ordered(query, where, TEXTS_AT_ONCE, start))).all()
-            for row in rows:
+            are_found = await asyncio.to_thread(_which_have, needle, rows)
+            for row, is_found in zip(rows, are_found, strict=True):
                 last = row
-                if any(needle in (unpacked(side) or b"").decode().casefold() for side in (row._input, row._output)):
+                if is_found:
                     found.append(row)
                     if len(found) == limit:
                         return _page(found, last, has_more=True)
@@ -165,6 +168,13 @@ class RequestLog:
                 return _page(found, last, has_more=False)
             start = (rows[-1].started, rows[-1].id)
         return _page(found, last, has_more=True)
+
+
+def _which_have(needle: str, rows: Sequence[Row[Any]]) -> list[bool]:
+    """Whether each row's input or output has the text."""
+    return [
+        any(needle in (unpacked(side) or b"").decode().casefold() for side in (row._input, row._output)) for row in rows
+    ]
 
 
 def _page(rows: Sequence[Row[Any]], last: Row[Any] | None, *, has_more: bool) -> RequestPage:

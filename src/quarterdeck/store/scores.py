@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, not_, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgres
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from quarterdeck import ids
-from quarterdeck.errors import NotFoundError, RateLimitError
+from quarterdeck.errors import BadRequestError, NotFoundError, RateLimitError
 from quarterdeck.store.database import Database
 from quarterdeck.store.tables import ledger, scores
 
@@ -23,6 +23,8 @@ Source = Literal["feedback", "api"]
 
 MAX_PENDING = 10_000
 """Scores of one team whose requests are not in the ledger: more than wait for a worker that is away for a night."""
+MAX_OF_REQUEST = 1000
+"""Scores of one request, by name and user: more than its readers and an evaluation give."""
 AT_ONCE = 200
 
 
@@ -77,8 +79,8 @@ class ScoreStore:
     async def put(self, score: Score, *, is_admin: bool = False) -> tuple[Score, bool]:
         """Store a score, or replace that of the same request, name and user. Returns it and whether it is new.
 
-        Raises NotFoundError where the request is of another team or org (`is_admin`: org), and RateLimitError where too
-        many of the team's scores wait for their requests.
+        Raises NotFoundError where the request is of another team or org (`is_admin`: org), BadRequestError where it has
+        MAX_OF_REQUEST others, and RateLimitError where too many of the team's scores wait for their requests.
         """
         async with self._database.begin() as connection:
             query = select(ledger.c.org, ledger.c.team).where(ledger.c.id == score.request)
@@ -89,6 +91,10 @@ class ScoreStore:
                 raise RateLimitError(
                     f"{MAX_PENDING} scores of this team wait for requests that are not in the ledger.",
                     code="too_many_pending_scores",
+                )
+            if await connection.scalar(_others_of_request(score)) >= MAX_OF_REQUEST:
+                raise BadRequestError(
+                    f"The request has {MAX_OF_REQUEST} scores already.", param="request_id", code="too_many_scores"
                 )
             team = score.team if row is None else row.team
             values = {**_values(score), "team": team, "is_confirmed": row is not None}
@@ -176,6 +182,12 @@ class ScoreStore:
 def _pending_of(score: Score) -> Any:
     pending = select(func.count()).select_from(scores)
     return pending.where(scores.c.org == score.org, scores.c.team == score.team, scores.c.is_confirmed.is_(False))
+
+
+def _others_of_request(score: Score) -> Any:
+    same = and_(scores.c.name == score.name, scores.c.user == score.user)
+    others = select(func.count()).select_from(scores)
+    return others.where(scores.c.org == score.org, scores.c.request == score.request, not_(same))
 
 
 def _of(where: ScoreFilter) -> list[ColumnElement[bool]]:

@@ -4,11 +4,14 @@ An admin sees its own organisation's requests only, admins of the platform too: 
 theirs. Keys that are not admins have no access: one is held by an application, and would show a team's prompts.
 """
 
+import asyncio
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 
+from quarterdeck.content import Content
 from quarterdeck.errors import BadRequestError
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
 from quarterdeck.gateway.http.responses import json_response
@@ -96,11 +99,14 @@ async def list_requests(
     data = [request_object(record) for record in found.records]
     if content:
         stored = await parts.contents.retrieve([record.id for record in found.records], org=admin.org)
-        data = [{**each, **content_fields(stored.get(each["id"]))} for each in data]
+        data = await asyncio.to_thread(_with_contents, data, stored)  # a hundred have megabytes
     first = data[0]["id"] if data else None
-    return json_response(
-        {"object": "list", "data": data, "first_id": first, "last_id": found.last, "has_more": found.has_more}
-    )
+    answer = {"object": "list", "data": data, "first_id": first, "last_id": found.last, "has_more": found.has_more}
+    return await asyncio.to_thread(json_response, answer) if content else json_response(answer)
+
+
+def _with_contents(data: list[dict[str, Any]], stored: Mapping[str, Content]) -> list[dict[str, Any]]:
+    return [{**each, **content_fields(stored.get(each["id"]))} for each in data]
 
 
 @router.get("/requests/{request_id}")
