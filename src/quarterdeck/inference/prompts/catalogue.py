@@ -71,7 +71,7 @@ class PromptCatalogue:
         self._max_bytes = max_bytes
         self._reading = asyncio.Lock()
         self.is_loaded = False
-        """Whether it was read once. Until then no prompt is said not to exist."""
+        """Whether prompts were read once. Until then an unknown prompt is a 503 and not a 404."""
 
     def __len__(self) -> int:
         return len(self._by_id)

@@ -1,8 +1,8 @@
 """Two versions of a prompt compared by what their requests did: a verdict, and when a guard's bound is broken. Pure.
 
-Each measure has a difference with its confidence interval. One that lies on one side of zero tells; else it can't be
-told yet, and the number of requests that would tell is estimated. Measures are judged one by one, at 95 % each: of
-twenty comparisons of equal versions one shows a difference.
+Each measure has a difference with its confidence interval. If the interval excludes zero, the candidate is better or
+worse; otherwise it is unclear, and the number of requests that would decide it is estimated. Measures are judged one by
+one, at 95 % each: of twenty comparisons of equal versions, one shows a difference.
 """
 
 import math
@@ -26,7 +26,7 @@ Verdict = Literal["better", "worse", "unclear"]
 GUARD_CONFIDENCE = 0.997
 """Of a guard: it looks again and again, and would break a bound by chance with a lower one."""
 SMALLEST_EFFECT = 0.05
-"""A relative difference that is worth being told, where none is seen: the basis of how many requests would tell."""
+"""The smallest relative difference that matters: the basis of `requests_to_tell` where none is seen."""
 SMALLEST_RATE = 0.01
 """The same for a share of the requests."""
 
@@ -58,7 +58,7 @@ class Measure:
     """Candidate minus baseline."""
     verdict: Verdict
     requests_to_tell: int | None
-    """About how many requests of each version would tell. None: it is told, or there is no request yet."""
+    """About how many requests of each version would decide it. None: it is decided, or there is no request yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def compare(baseline: Sample, candidate: Sample, confidence: float = CONFIDENCE)
 
 
 def broken_bound(guard: RolloutGuard, baseline: Sample, candidate: Sample) -> str | None:
-    """Which bound the candidate has broken, in words. None: none, as far as can be told."""
+    """The bound that the candidate has broken, with the figures. None: no bound is broken with confidence."""
     if candidate.requests < guard.min_requests:
         return None
     errors = rate(candidate.errors, candidate.requests, GUARD_CONFIDENCE)

@@ -11,7 +11,7 @@ from statistics import NormalDist
 
 CONFIDENCE = 0.95
 POWER = 0.8
-"""How likely a difference is to be seen with the number of requests that is said to tell."""
+"""Probability that `requests_to_tell` requests show a difference that exists."""
 
 
 @dataclass(frozen=True, slots=True)
