@@ -162,6 +162,7 @@ def test_a_folder_is_read_with_its_subfolders_and_without_hidden_ones(tmp_path: 
         ("name: a", "either `text` or `messages`"),
         ("name: a\ntext: '{{ x.y }}'", "text: Invalid template: line 1"),
         ("name: a\ntext: x\nsurprise: 1", "surprise: Extra inputs"),
+        ("name: a\ntext: x\nparameters: {n: many}", "parameters.n: Invalid type for 'n'"),
         ("name: a\ntext: x\nlabels: production", "`labels` is a list"),
         ("name: a\ntext: x\nteams: [1]", "`teams` is a list"),
         ("name: a\ntext: x\ndescription: [1]", "`description` is a text"),

@@ -13,9 +13,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from quarterdeck.resources.prompts.checks import check_version
 from quarterdeck.resources.prompts.files import diff_text, to_yaml
 from quarterdeck.settings.prompts import NAME_PATTERN, PromptSpec
-from quarterdeck.templating.prompt import CompiledPrompt, SpecError
+from quarterdeck.templating.prompt import SpecError
 
 SUFFIXES = (".yaml", ".yml")
 MAX_FILE = 1024 * 1024
@@ -124,7 +125,7 @@ def read_file(path: Path) -> PromptFile:
         raise FileError(f"{path}: `description` is a text")
     try:
         spec = PromptSpec.model_validate({name: each for name, each in value.items() if name not in _OWN})
-        CompiledPrompt(spec)
+        check_version(spec)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -6,8 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.prompts.reference import LATEST
+from quarterdeck.resources.prompts.checks import check_version
 from quarterdeck.settings.prompts import Label, LabelSpec, Number, PromptName, PromptSpec, Teams
-from quarterdeck.templating.prompt import CompiledPrompt, SpecError
+from quarterdeck.templating.prompt import SpecError
 
 Text = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")]
 Labels = Annotated[tuple[Label, ...], Field(max_length=20)]
@@ -91,9 +92,9 @@ class RenderRequest(BaseModel):
 
 
 def checked(spec: PromptSpec) -> PromptSpec:
-    """A version whose templates compile. Raises BadRequestError naming the member and the line."""
+    """A version that can be used. Raises BadRequestError naming the member and the line."""
     try:
-        CompiledPrompt(spec)
+        check_version(spec)
     except SpecError as error:
         raise BadRequestError(str(error), param=error.param, code="invalid_prompt") from None
     return spec
