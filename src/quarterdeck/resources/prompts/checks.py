@@ -1,4 +1,4 @@
-"""What is checked of a version besides its shape before it is stored: its templates, and the types of its parameters."""
+"""Checks of a version before it is stored, besides its shape: its templates, and the types of its parameters."""
 
 import msgspec
 
