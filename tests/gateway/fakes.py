@@ -41,6 +41,8 @@ from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.request_log import RequestLog
 from quarterdeck.store.scores import ScoreStore
 from quarterdeck.store.teams import TeamStore
+from quarterdeck.store.webhook_outbox import WebhookOutbox
+from quarterdeck.store.webhooks import WebhookStore
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
 CONFIG = """
@@ -266,6 +268,8 @@ def parts(
         contents=ContentStore(database),
         content_deletion=ContentDeletion(ContentStore(database), redis),
         scores=ScoreStore(database),
+        webhooks=WebhookStore(database),
+        outbox=WebhookOutbox(database),
         redactor=Live(Redactor()),
         redis=redis,
         changes=Announcer(authenticator, publisher or FakePublisher()),

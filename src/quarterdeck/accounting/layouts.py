@@ -5,6 +5,7 @@ in `lua/bucket.lua` only.
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quarterdeck.accounting.periods import PERIODS, period_kind
@@ -15,6 +16,8 @@ from quarterdeck.settings.limits import Budget, Limits
 
 _MONEY = struct.Struct("<5d")
 _PLAN = struct.Struct("<6d")
+AT_ONCE = 500
+"""Scopes read by one command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +59,12 @@ async def read_money(redis: Redis, org: str, scope: str) -> Money | None:
     `Redis.call`."""
     data = await redis.call("GET", money_key(org, scope))
     return None if data is None else unpack_money(data)
+
+
+async def read_all_money(redis: Redis, org: str, scopes: Sequence[str]) -> list[Money | None]:
+    """`read_money` of each scope. Raises as `Redis.call`."""
+    found: list[Money | None] = []
+    for start in range(0, len(scopes), AT_ONCE):
+        keys = [money_key(org, scope) for scope in scopes[start : start + AT_ONCE]]
+        found += [None if data is None else unpack_money(data) for data in await redis.call("MGET", *keys)]
+    return found

@@ -26,6 +26,14 @@ def period_start(period: str, second: float) -> float:
     return day.timestamp()
 
 
+def period_end(period: str, second: float) -> float:
+    """Unix seconds at which the period (day, week, month) that contains `second` ends."""
+    start = datetime.fromtimestamp(period_start(period, second), UTC)
+    if period == "month":  # day 28 exists in every month, and four days after it is the next one
+        return (start.replace(day=28) + timedelta(days=4)).replace(day=1).timestamp()
+    return (start + timedelta(days=7 if period == "week" else 1)).timestamp()
+
+
 def period_number(period: str, second: float) -> int:
     """The number of the period that contains `second`, as the scripts count them."""
     days = int(second // 86_400)

@@ -20,6 +20,7 @@ from quarterdeck.gateway.routes import (
     admin_scrape_targets,
     admin_teams,
     admin_usage,
+    admin_webhooks,
     feedback,
     health,
     inference,
@@ -82,6 +83,7 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
         admin_requests,
         organization_usage,
         feedback,
+        admin_webhooks,
     ):
         # Not include_router: its entries in the table can't be walked, and a test walks every route for its key.
         for found in module.router.routes:

@@ -62,6 +62,8 @@ from quarterdeck.store.request_log import RequestLog
 from quarterdeck.store.scores import ScoreStore
 from quarterdeck.store.spool import Spool
 from quarterdeck.store.teams import TeamStore
+from quarterdeck.store.webhook_outbox import WebhookOutbox
+from quarterdeck.store.webhooks import WebhookStore
 from quarterdeck.telemetry.access_lines import LineWriter
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 from quarterdeck.telemetry.saturation import sample
@@ -163,6 +165,8 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
             contents=contents,
             content_deletion=ContentDeletion(contents, redis),
             scores=ScoreStore(database),
+            webhooks=WebhookStore(database),
+            outbox=WebhookOutbox(database),
             redactor=live_config.select(lambda each: Redactor(each.content.redaction)),
             redis=redis,
             changes=Announcer(authenticator, RedisPublisher(redis)),

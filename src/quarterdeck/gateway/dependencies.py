@@ -36,6 +36,8 @@ from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.request_log import RequestLog
 from quarterdeck.store.scores import ScoreStore
 from quarterdeck.store.teams import TeamStore
+from quarterdeck.store.webhook_outbox import WebhookOutbox
+from quarterdeck.store.webhooks import WebhookStore
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 
 
@@ -58,6 +60,8 @@ class Parts:
     contents: ContentStore
     content_deletion: ContentDeletion
     scores: ScoreStore
+    webhooks: WebhookStore
+    outbox: WebhookOutbox
     redactor: Live[Redactor]
     redis: Redis
     changes: Announcer

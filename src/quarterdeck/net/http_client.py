@@ -8,6 +8,7 @@ import asyncio
 import socket
 import ssl
 import sys
+from collections.abc import Awaitable, Callable, Sequence
 
 from quarterdeck.net.descriptors import is_own_lack
 from quarterdeck.net.http_connection import FOREVER, HttpConnection, Timeouts, UpstreamError
@@ -21,11 +22,15 @@ KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 answer is complete."""
 
 
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+"""The addresses of a host and port, to be tried in this order. Raises OSError."""
+
+
 class HttpClient:
     """A pool of connections to any number of origins.
 
     `max_idle` limits the idle connections of one origin, `max_connections` all of them together. Deadlines are checked
-    every `sweep_seconds`.
+    every `sweep_seconds`. `resolve` replaces the system's resolver, for connections that don't go through a proxy.
     """
 
     def __init__(
@@ -35,7 +40,9 @@ class HttpClient:
         max_connections: int = sys.maxsize,
         sweep_seconds: float = 0.25,
         proxies: Proxies | None = None,
+        resolve: Resolve | None = None,
     ) -> None:
+        self._resolve = resolve
         self._max_idle = max_idle
         self._max_connections = max_connections
         self._connecting = 0
@@ -140,6 +147,8 @@ class HttpClient:
             self._tls = ssl.create_default_context()
         if proxy is not None:
             connection = await self._open_through(proxy, origin)
+        elif self._resolve is not None:
+            connection = await self._open_resolved(origin, await self._resolve(origin.host, origin.port))
         else:
             _, connection = await loop.create_connection(
                 lambda: HttpConnection(loop, self._writes),
@@ -149,6 +158,24 @@ class HttpClient:
             )
         _keep_alive(connection)
         return connection
+
+    async def _open_resolved(self, origin: Origin, addresses: Sequence[str]) -> HttpConnection:
+        """A connection to the first of these addresses that accepts it. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        failure: OSError = OSError("the host has no address")
+        for address in addresses:
+            try:
+                _, connection = await loop.create_connection(
+                    lambda: HttpConnection(loop, self._writes),
+                    address,
+                    origin.port,
+                    ssl=self._tls if origin.tls else None,
+                    server_hostname=origin.host if origin.tls else None,
+                )
+                return connection
+            except OSError as error:
+                failure = error
+        raise failure
 
     async def _make_room(self) -> None:
         """At the bound: close the idle connections of all origins. Raises UpstreamError where none is idle."""

@@ -24,6 +24,7 @@ from quarterdeck.settings.prompts import MODEL_PREFIX
 from quarterdeck.settings.routes import QueueConfig, RouteConfig, RoutingConfig
 from quarterdeck.settings.telemetry import TelemetryConfig
 from quarterdeck.settings.tenancy import KeyConfig, OrgConfig, TeamConfig, TeamName
+from quarterdeck.settings.webhooks import WebhooksConfig
 
 _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _HOST = re.compile(r"(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?", re.ASCII)
@@ -238,6 +239,8 @@ class Config(BaseModel):
     """Response caching."""
     content: ContentConfig = ContentConfig()
     """Capture of inputs and outputs."""
+    webhooks: WebhooksConfig = WebhooksConfig()
+    """Events posted to URLs of organisations, and alerts of budgets."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import ColumnElement, Row, Select, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgres
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -149,6 +149,13 @@ class KeyStore:
             query = query.order_by(api_keys.c.created.desc(), api_keys.c.id.desc()).limit(limit + 1)
             rows = [_key_of(row) for row in await connection.execute(query)]
         return KeyPage(tuple(rows[:limit]), has_more=len(rows) > limit)
+
+    async def list_budgeted(self, *, org: str, names: Sequence[str] = ()) -> Sequence[KeyRow]:
+        """Keys that are not revoked and have a budget, or one of these names."""
+        is_wanted = or_(api_keys.c.budget.is_not(None), api_keys.c.name.in_(names))
+        query = _select().where(api_keys.c.org == org, api_keys.c.revoked.is_(None), is_wanted)
+        async with self._database.connect() as connection:
+            return [_key_of(row) for row in await connection.execute(query)]
 
     async def update(self, id: str, *, org: str = DEFAULT_ORG, **changes: Unpack[KeyFields]) -> KeyRow:
         """Change a key. Raises NotFoundError, and ConflictError for a revoked key.

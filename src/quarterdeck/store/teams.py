@@ -4,10 +4,11 @@ A deleted team's row stays, because revoked keys refer to it. It is in no list, 
 without terms."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import ColumnElement, Row, func, select, update
+from sqlalchemy import ColumnElement, Row, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgres
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -84,6 +85,13 @@ class TeamStore:
         query = select(teams).where(teams.c.org == org, teams.c.deleted.is_(None)).order_by(teams.c.id).limit(limit)
         if after is not None:
             query = query.where(teams.c.id > after)
+        async with self._database.connect() as connection:
+            return [_team_of(row) for row in await connection.execute(query)]
+
+    async def list_budgeted(self, *, org: str, names: Sequence[str] = ()) -> Sequence[TeamRow]:
+        """Teams that have a budget, or one of these names."""
+        is_wanted = or_(teams.c.budget.is_not(None), teams.c.id.in_(names))
+        query = select(teams).where(teams.c.org == org, teams.c.deleted.is_(None), is_wanted)
         async with self._database.connect() as connection:
             return [_team_of(row) for row in await connection.execute(query)]
 

@@ -45,6 +45,15 @@ class WorkerMetrics(Metrics):
         self.scores_exported = self.counter(
             "quarterdeck_scores_exported", "Scores that the trace backend took (delivered) or refused.", ("outcome",)
         )
+        self.webhook_attempts = self.counter(
+            "quarterdeck_webhook_attempts",
+            "Attempts to deliver a webhook: delivered, retried (failed, and is repeated), failed (for good), and"
+            " deliveries that were dropped because too many wait.",
+            ("outcome",),
+        )
+        self.budget_alerts = self.counter(
+            "quarterdeck_budget_alerts", "Thresholds of budgets that were reached and recorded as events."
+        )
         self.traces_exported = self.counter(
             "quarterdeck_traces_exported", "Traces of requests accepted by a trace sink.", ("sink",)
         )

@@ -14,6 +14,7 @@ import uvicorn
 from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.ids import object_id
 from quarterdeck.net.browser_guard import BrowserGuard
+from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.sockets import BACKLOG, listen
 from quarterdeck.net.tasks import keep_running
@@ -26,18 +27,24 @@ from quarterdeck.settings.live import Live
 from quarterdeck.settings.loading import ConfigError
 from quarterdeck.settings.source import ConfigSource
 from quarterdeck.settings.telemetry import ENVIRONMENT_PATTERN, TelemetryConfig
+from quarterdeck.settings.webhooks import WebhooksConfig
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
+from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.migration import MigrationError
 from quarterdeck.store.orgs import DEFAULT_ORG, OrgStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.scores import ScoreStore
+from quarterdeck.store.teams import TeamStore
 from quarterdeck.store.usage_rollups import Rollups
+from quarterdeck.store.webhook_outbox import WebhookOutbox
+from quarterdeck.store.webhooks import WebhookStore
 from quarterdeck.telemetry.langfuse_scores import LangfuseScores
 from quarterdeck.telemetry.saturation import sample
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
+from quarterdeck.worker.budget_alert_loop import BudgetAlertLoop, Budgets
 from quarterdeck.worker.budget_rebuild import BudgetLoop
 from quarterdeck.worker.conditions import Backoff, Condition, pause
 from quarterdeck.worker.contents import ContentIntake
@@ -52,6 +59,8 @@ from quarterdeck.worker.status import StatusApp
 from quarterdeck.worker.streams import LEDGER_GROUP, Consumer, backlog, dead_key
 from quarterdeck.worker.trace_making import TraceMaker
 from quarterdeck.worker.trace_sinks import TraceSinks
+from quarterdeck.worker.webhook_loop import WebhookLoop
+from quarterdeck.worker.webhook_sender import WebhookSender
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +136,21 @@ class Worker:
         self._expiry_loop = ExpiryLoop(self._redis, self.orgs, self._expiry_condition, metrics)
         self._rollup_loop = RollupLoop(Rollups(self.database), self.orgs, Condition("rolling up usage"))
         self._score_loop = self._make_score_loop()
+        outbox = WebhookOutbox(self.database)
+        self._sender = WebhookSender(
+            proxies=Proxies(environment.variables), allows_private=lambda: self._webhooks().allow_private_addresses
+        )
+        self._webhook_loop = WebhookLoop(outbox, self._sender, self._webhooks, Condition("webhooks"), metrics)
+        self._alert_loop = BudgetAlertLoop(
+            self._redis,
+            Budgets(KeyStore(self.database), TeamStore(self.database), self._org_store),
+            WebhookStore(self.database),
+            outbox,
+            lambda: self._config.current,
+            self.orgs,
+            Condition("budget alerts"),
+            metrics,
+        )
         self._retention_loop = RetentionLoop(
             contents,
             self._org_store,
@@ -157,6 +181,11 @@ class Worker:
             sink_condition=Condition("scores at Langfuse"),
             environment=lambda: self._telemetry.current.environment,
         )
+
+    def _webhooks(self) -> WebhooksConfig:
+        """The settings in force; the defaults while the configuration is invalid."""
+        config = self._config.current
+        return WebhooksConfig() if config is None else config.webhooks
 
     def orgs(self) -> tuple[str, ...]:
         """The organisations, as last read from the database."""
@@ -231,6 +260,8 @@ class Worker:
             self._score_loop,
             self._rollup_loop,
             self._guard_loop,
+            self._webhook_loop,
+            self._alert_loop,
         )
         await asyncio.gather(*(loop.run(stop) for loop in loops))
 
@@ -316,6 +347,7 @@ class Worker:
 
     async def _close(self) -> None:
         await self._sinks.close()
+        await self._sender.close()
         for redis in (self._ledger_reads, self._redis):
             await redis.close()
         await self.database.close()
