@@ -551,6 +551,12 @@ STORES = Dashboard(
                     Query(rare("quarterdeck_contents_total", by="outcome"), "{{outcome}}"),
                 ),
                 lines(
+                    "Webhooks",
+                    "Attempts by outcome, and budgets that reached a threshold.",
+                    Query(rare("quarterdeck_webhook_attempts_total", by="outcome"), "{{outcome}}"),
+                    Query(rare("quarterdeck_budget_alerts_total"), "budget alerts"),
+                ),
+                lines(
                     "Spool",
                     "Records written while Redis was unavailable, and writes for which the disk had no room.",
                     Query(rate("quarterdeck_spooled_records_total"), "written"),

@@ -86,7 +86,6 @@ async def test_what_requests_spend_through_admission_is_seen(bench: Bench) -> No
     await trust(bench.redis, scope)
     loop = a_loop(bench, webhooks={"budget_thresholds": [80]})
     reservation, _ = await reserve(bench.redis, [scope], 900_000)
-    await reserve(bench.redis, reservation)
     await loop.turn()
     assert await alerts(bench) == []
     await settle(bench.redis, reservation, Decimal("0.85"))
@@ -119,7 +118,7 @@ async def test_an_organisation_without_an_endpoint_is_not_watched(bench: Bench) 
     await spend(bench, "org", 10_000_000)
     loop = a_loop(bench)
     await loop.turn()
-    assert bench.metrics.budget_alerts.values == {}
+    assert bench.metrics.budget_alerts.values.get((), 0) == 0
     await subscribe(bench)  # from now on it is, and what is reached already is said
     await loop.turn()
     assert bench.metrics.budget_alerts.values[()] == 3
@@ -129,7 +128,7 @@ async def test_a_budget_that_is_being_counted_is_not_judged(bench: Bench) -> Non
     await subscribe(bench)
     await OrgStore(bench.database).update(ORG, budget=TEN)
     await a_loop(bench).turn()
-    assert bench.metrics.budget_alerts.values == {}
+    assert bench.metrics.budget_alerts.values.get((), 0) == 0
 
 
 def status(spent: int, period: str = "month", at: float = 1_790_000_000) -> BudgetStatus:

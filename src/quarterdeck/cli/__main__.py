@@ -20,6 +20,7 @@ COMMANDS = {
     "usage": "Show requests, tokens and cost.",
     "requests": "Search, show, follow and export requests.",
     "feedback": "Score requests; list and delete scores.",
+    "webhooks": "Send events, such as budget alerts, to URLs.",
     "cache": "Show or purge the response cache.",
     "models": "List models and their state.",
     "chat": "Chat with a model.",
