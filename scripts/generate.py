@@ -34,6 +34,7 @@ from quarterdeck.gateway.routes import (
     admin_scrape_targets,
     admin_teams,
     admin_usage,
+    admin_webhooks,
     health,
     inference,
     models,
@@ -192,6 +193,7 @@ SECTIONS: dict[str, Any] = {
     "Prompts": prompts,
     "Usage": admin_usage,
     "Usage and costs in OpenAI's shape": organization_usage,
+    "Webhooks": admin_webhooks,
     "Cache": admin_cache,
     "Scrape targets": admin_scrape_targets,
     "Health": health,
@@ -212,14 +214,17 @@ def api_page() -> str:
     ]
     for title, module in SECTIONS.items():
         parts.append(f"## {title}\n")
+        shown: set[object] = set()  # a route with a second path is described once
         for route in module.router.routes:
-            if isinstance(route, APIRoute):
+            if isinstance(route, APIRoute) and route.endpoint not in shown:
+                shown.add(route.endpoint)
                 verbs = ", ".join(sorted((route.methods or set()) - {"HEAD"}))
                 parts.append(f"- `{verbs} {route.path}`: {' '.join((route.endpoint.__doc__ or '').split())}")
         parts.append("")
         for route in module.router.routes:
             body = route.body_field if isinstance(route, APIRoute) else None
-            if body is not None and isinstance(route, APIRoute):
+            if body is not None and isinstance(route, APIRoute) and route.endpoint in shown:
+                shown.remove(route.endpoint)
                 model = body.field_info.annotation
                 parts.append(f"Body of `POST {route.path}`:\n")
                 parts += [field_text(name, field) for name, field in getattr(model, "model_fields", {}).items()]
