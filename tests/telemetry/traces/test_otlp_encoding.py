@@ -69,7 +69,7 @@ def test_a_span_in_an_export(
     name: str, message: str, times: tuple[int, int], state: str, has_parent: bool, flags: int
 ) -> None:
     attributes = otlp.text("a")("b")
-    encoded = otlp.span(
+    parts = otlp.span(
         otlp.span_ids(b"t" * 16),
         b"s" * 8,
         otlp.span_parent(b"p" * 8 if has_parent else b"", state.encode()),
@@ -77,10 +77,9 @@ def test_a_span_in_an_export(
         otlp.SPAN_KIND_SERVER,
         *times,
         attributes,
-        otlp.integer("c")(1),
-        otlp.error_status(message),
-        otlp.span_flags(flags),
+        otlp.integer("c")(1) + otlp.error_status(message) + otlp.span_flags(flags),
     )
+    encoded = b"".join(parts)
     scope = ScopeSpans.FromString(encoded)
     assert scope.SerializeToString() == encoded
     (span,) = scope.spans

@@ -133,15 +133,12 @@ def span(
     start_ns: int,
     end_ns: int,
     attributes: bytes,
-    shared: bytes,
-    status: bytes,
-    flags: bytes,
-) -> bytes:
-    """A span, as an item of `ScopeSpans.spans`. Its parts are encoded by the functions above; `shared`: attributes that
-    other spans of the trace have too."""
-    times = _times(0x30, kind, 0x39, start_ns, 0x41, end_ns)
-    body = b"".join((ids, span_id, parent, name, times, attributes, shared, status, flags))
-    return b"\x12" + varint(len(body)) + body
+    rest: bytes,
+) -> tuple[bytes, bytes, bytes]:
+    """A span in three parts, to be joined to an item of `ScopeSpans.spans`. Its fields are encoded by the functions
+    above; `rest`: more attributes, the status and the flags, which other spans have too."""
+    body = b"".join((ids, span_id, parent, name, _times(0x30, kind, 0x39, start_ns, 0x41, end_ns), attributes, rest))
+    return b"\x12", varint(len(body)), body
 
 
 def export_request(resource: bytes, scope: bytes, spans_size: int) -> bytes:

@@ -92,7 +92,9 @@ class TraceProjection:
         status = _status(record) if record.status in ("error", "lost") else b""
         route = self._routes.get(record.operation, _http, record)
         path = PATHS.get(record.operation, record.operation)
-        spans.add_request(f"POST {path}", begin, end, route + (outcome if is_call else outcome + details), status)
+        spans.add_request(
+            record, f"POST {path}", begin, end, route + (outcome if is_call else outcome + details), status
+        )
         if record.prompt:
             name, block = f"prompt {record.prompt}", self._prompt(record)
             spans.add(span_ids.PROMPT, spans.root, name, _INTERNAL, begin, begin, block)
@@ -107,7 +109,8 @@ class TraceProjection:
                 block += _conversation(record.session[:MAX_ID])
             if content is not None:
                 block += attributes_of(content)
-            parent = spans.add(span_ids.CALL, parent, title, _CLIENT, _ns(started), end, block, status)
+            spans.add(span_ids.CALL, parent, title, _CLIENT, _ns(started), end, block, status)
+            parent = spans.parent(span_ids.CALL)
         for at, attempt in enumerate(attempts):
             kind = _kind_of(record, at) if at else "first"
             model = attempt.model or record.model
@@ -199,23 +202,32 @@ class TraceProjection:
 class _Spans:
     """The encoded spans of one trace."""
 
+    __slots__ = ("_ids", "_names", "_rest", "_seed", "_shared", "_state", "encoded", "root")
+
     def __init__(self, record: RequestRecord, shared: bytes, names: Blocks) -> None:
-        self._ids = otlp.span_ids(span_ids.trace_id_of(record))
-        self._seed = span_ids.span_seed(record.id)
+        trace_id, self._seed = span_ids.ids_of(record)
+        self._ids = otlp.span_ids(trace_id)
         self._shared = shared
+        self._rest = shared + _LOCAL
         self._names = names
-        caller = record.trace
-        self._state = caller.state.encode() if caller is not None else b""
-        self._remote = bytes.fromhex(caller.parent) if caller is not None else b""
+        self._state = record.trace.state.encode() if record.trace is not None else b""
         self.encoded: list[bytes] = []
-        self.root = otlp.span_parent(span_ids.span_id(self._seed, span_ids.ROOT), self._state)
+        self.root = self.parent(span_ids.ROOT)
         """The request's own span, as a parent."""
 
-    def add_request(self, name: str, start_ns: int, end_ns: int, attributes: bytes, status: bytes) -> None:
+    def parent(self, number: int) -> bytes:
+        """A span as a parent of others."""
+        return otlp.span_parent(span_ids.span_id(self._seed, number), self._state)
+
+    def add_request(
+        self, record: RequestRecord, name: str, start_ns: int, end_ns: int, attributes: bytes, status: bytes
+    ) -> None:
         """The request's own span, which continues the caller's."""
-        remote = otlp.span_parent(self._remote, self._state)
-        flags = _REMOTE if self._remote else _LOCAL
-        self._add(span_ids.ROOT, remote, name, otlp.SPAN_KIND_SERVER, start_ns, end_ns, attributes, status, flags)
+        parent, flags = b"", _LOCAL
+        if (caller := record.trace) is not None:
+            parent = otlp.span_parent(bytes.fromhex(caller.parent), self._state)
+            flags = _REMOTE if caller.parent else _LOCAL
+        self.add(span_ids.ROOT, parent, name, otlp.SPAN_KIND_SERVER, start_ns, end_ns, attributes, status, flags)
 
     def add(
         self,
@@ -227,32 +239,19 @@ class _Spans:
         end_ns: int,
         attributes: bytes,
         status: bytes = b"",
-    ) -> bytes:
-        """Returns the span as a parent."""
-        id = self._add(number, parent, name, kind, start_ns, end_ns, attributes, status, _LOCAL)
-        return otlp.span_parent(id, self._state)
-
-    def _add(
-        self,
-        number: int,
-        parent: bytes,
-        name: str,
-        kind: int,
-        start_ns: int,
-        end_ns: int,
-        attributes: bytes,
-        status: bytes,
-        flags: bytes,
-    ) -> bytes:
-        id = span_ids.span_id(self._seed, number)
-        end_ns = max(start_ns, end_ns)
-        name_field = self._names.get(name, otlp.span_name, name)
-        self.encoded.append(
-            otlp.span(
-                self._ids, id, parent, name_field, kind, start_ns, end_ns, attributes, self._shared, status, flags
-            )
+        flags: bytes = _LOCAL,
+    ) -> None:
+        self.encoded += otlp.span(
+            self._ids,
+            span_ids.span_id(self._seed, number),
+            parent,
+            self._names.get(name, otlp.span_name, name),
+            kind,
+            start_ns,
+            end_ns if end_ns > start_ns else start_ns,
+            attributes,
+            self._rest if not status and flags is _LOCAL else self._shared + status + flags,
         )
-        return id
 
 
 def error_message(record: RequestRecord) -> str:

@@ -19,6 +19,14 @@ _SPREAD = 0x9E3779B97F4A7C15
 """2⁶⁴ divided by the golden ratio: multiples of it have no bits in common."""
 
 
+def ids_of(record: RequestRecord) -> tuple[bytes, int]:
+    """The record's trace id and the seed of its span ids."""
+    if record.trace is None and _REQUEST_ID.fullmatch(record.id):
+        trace_id = bytes.fromhex(record.id[4:])
+        return trace_id, int.from_bytes(trace_id[8:], "big")
+    return trace_id_of(record), span_seed(record.id)
+
+
 def trace_id_of(record: RequestRecord) -> bytes:
     """16 bytes. Derived from the record's id where that is not a trace id: Langfuse would refuse the whole export."""
     id = record.trace_id
