@@ -60,6 +60,8 @@ async def test_a_request_that_is_not_in_the_ledger_yet_is_pending(app: RequestLi
         ({"thumbs": "up", "value": 1}, None),
         ({"thumbs": "sideways"}, "thumbs"),
         ({"value": "NaN"}, "value"),
+        ({"value": 1.7e308}, "value"),  # a comparison of versions squares it
+        ({"value": True}, "value"),
         ({"comment": "x" * 5000}, "comment"),
         ({"thumbs": "up", "request_id": "chatcmpl-1"}, "request_id"),
         ({"thumbs": "up", "name": "a\nb"}, "name"),

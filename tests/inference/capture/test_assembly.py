@@ -5,6 +5,11 @@ from hypothesis import strategies as st
 from tests.inference.making import DONE, SAID, as_json, delta, event, usage
 
 from quarterdeck.inference.capture.assembly import FOLD_BYTES, OVERHEAD, StreamAssembly
+from quarterdeck.inference.capture.cutting import MAX_BROKEN
+from quarterdeck.redaction.redactor import Redactor
+
+
+REDACTOR = Redactor()
 
 
 def assembled(*events: bytes, most: int = 100_000) -> StreamAssembly:
@@ -82,10 +87,19 @@ def test_a_stream_holds_no_more_than_its_bound_and_one_fold() -> None:
         assert subject._size <= FOLD_BYTES
     subject.add(delta(finish="length"))
     (choice,) = subject.choices()
-    assert len(choice["message"]["content"]) == 1000 - OVERHEAD
+    assert len(choice["message"]["content"]) == 1000 - OVERHEAD - MAX_BROKEN  # no word is known to be whole
     assert subject.is_cut
     assert subject.total == 3000 * 100 + OVERHEAD
     assert choice["finish_reason"] == "length"
+
+
+def test_a_secret_in_which_an_answer_is_cut_is_left_out() -> None:
+    for most in range(80, 120):
+        subject = StreamAssembly(most)
+        for text in ("It is ", "4111 11", "11 1111 1111, mail ", "ann@exa", "mple.com or so."):
+            subject.add(delta(text))
+        text = subject.choices()[0]["message"].get("content", "")
+        assert "4111" not in REDACTOR.text(text) and "ann" not in REDACTOR.text(text), (most, text)
 
 
 def test_choices_and_tool_calls_without_text_are_bounded_too() -> None:

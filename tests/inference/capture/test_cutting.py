@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quarterdeck.inference.capture.cutting import cut, cut_choices, size_of
+from quarterdeck.inference.capture.cutting import cut, cut_choices, shortened, size_of
+from quarterdeck.redaction.redactor import Redactor
 
 SLACK = 400
 """Bytes of marks and of JSON around them."""
@@ -26,6 +28,24 @@ def test_one_long_message_keeps_its_beginning() -> None:
     assert is_cut
     assert found["messages"][0]["content"].startswith("x" * 500)
     assert "characters cut]" in found["messages"][0]["content"]
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        *("ann.smith@example.com", "4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00", "+49 151 2345 6789"),
+        *("password=correct-horse", "123-45-6789", "sk-proj-" + "Ab12_-" * 8),
+    ],
+)
+def test_nothing_is_left_of_a_secret_that_is_cut(secret: str) -> None:
+    redactor = Redactor()
+    for at in range(1, len(secret)):
+        text = "word " * 40 + secret[: len(secret)] + " word" * 100
+        kept = shortened(text, 200 + at)
+        shown = redactor.text(kept)
+        assert not [part for part in secret.split() if part[:4] in shown], (at, shown)
+        assert shown.startswith("word " * 30)
+        assert kept.endswith(f"{len(text) - kept.index('…')} characters cut]")
 
 
 def test_tools_do_not_crowd_out_the_messages() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from quarterdeck.inference.capture.cutting import whole_words
 from quarterdeck.protocol import sse
 
 FOLD_BYTES = 16 * 1024
@@ -146,11 +147,13 @@ class StreamAssembly:
 class _Assembled:
     """One choice."""
 
-    __slots__ = ("_answer", "_calls", "_function", "_role", "_texts", "finish_reason")
+    __slots__ = ("_answer", "_broken", "_calls", "_function", "_role", "_texts", "finish_reason")
 
     def __init__(self, answer: StreamAssembly) -> None:
         self._answer = answer
         self._texts: dict[str, list[str]] = {}
+        self._broken: set[str] = set()
+        """Texts of which not all was kept."""
         self._calls: dict[int, dict[str, Any]] = {}
         self._function: dict[str, Any] | None = None
         self._role: str | None = None
@@ -159,6 +162,8 @@ class _Assembled:
     def add(self, name: str, text: str) -> None:
         if room := self._answer.room(len(text)):
             self._texts.setdefault(name, []).append(text[:room])
+        if room < len(text):
+            self._broken.add(name)
 
     def take_delta(self, delta: _Delta) -> None:
         """Most have only `content`."""
@@ -191,10 +196,10 @@ class _Assembled:
     def whole(self, index: int) -> dict[str, Any]:
         found: dict[str, Any] = {"index": index}
         if "text" in self._texts:
-            found["text"] = "".join(self._texts["text"])
+            found["text"] = self._text("text")
         else:
             message: dict[str, Any] = {"role": self._role or "assistant"}
-            message |= {name: "".join(self._texts[name]) for name in _TEXTS if name in self._texts}
+            message |= {name: self._text(name) for name in _TEXTS if name in self._texts}
             if self._function is not None:
                 message["function_call"] = _joined(self._function)
             if self._calls:
@@ -203,6 +208,10 @@ class _Assembled:
             found["message"] = message
         found["finish_reason"] = self.finish_reason
         return found
+
+    def _text(self, name: str) -> str:
+        text = "".join(self._texts[name])
+        return whole_words(text) if name in self._broken else text
 
     def _take_call(self, call: dict[str, Any]) -> None:
         at = call.get("index")
@@ -223,11 +232,15 @@ class _Assembled:
         if isinstance(name := function.get("name"), str) and name:
             assembled["name"] = (assembled["name"] + name[: self._answer.room(len(name))])[: 4 * OVERHEAD]
         if isinstance(arguments := function.get("arguments"), str) and arguments:
-            assembled["arguments"].append(arguments[: self._answer.room(len(arguments))])
+            room = self._answer.room(len(arguments))
+            assembled["arguments"].append(arguments[:room])
+            if room < len(arguments):
+                assembled["is_broken"] = True
 
 
 def _joined(function: dict[str, Any]) -> dict[str, Any]:
-    return {"name": function["name"], "arguments": "".join(function["arguments"])}
+    arguments = "".join(function["arguments"])
+    return {"name": function["name"], "arguments": whole_words(arguments) if "is_broken" in function else arguments}
 
 
 def _parsed(whole: bytes) -> "list[_Chunk] | list[_LooseChunk]":

@@ -1,7 +1,7 @@
 """Cuts inputs and outputs to a size. Pure, one pass over the value.
 
 Of a conversation the first message, the usual place of the instructions, and the latest ones are kept; of a text its
-beginning.
+beginning, up to a whole word: half of a secret or of an address matches no rule of the redaction, which comes later.
 """
 
 from typing import Any
@@ -11,6 +11,8 @@ import msgspec
 MAIN = ("messages", "prompt", "input")
 """Members that get what the others leave."""
 _LEAST = 64
+MAX_BROKEN = 64
+"""Characters before a cut that may be part of something secret. More of it, and its rule matches the beginning."""
 
 
 def cut(members: dict[str, Any], most: int) -> tuple[dict[str, Any], bool]:
@@ -49,9 +51,12 @@ def shortened(value: Any, most: int) -> Any:
     def walk(value: Any) -> Any:
         nonlocal left
         if isinstance(value, str):
-            taken = value[: max(0, left)]
-            left -= len(taken)
-            return value if len(taken) == len(value) else f"{taken}…[{len(value) - len(taken)} characters cut]"
+            if len(value) <= left:
+                left -= len(value)
+                return value
+            taken = whole_words(value[: max(0, left)])
+            left = 0
+            return f"{taken}…[{len(value) - len(taken)} characters cut]"
         if isinstance(value, list):
             found: list[Any] = []
             for at, item in enumerate(value):
@@ -73,6 +78,17 @@ def shortened(value: Any, most: int) -> Any:
         return value
 
     return walk(value)
+
+
+def whole_words(text: str) -> str:
+    """A text that was cut, without the word in which that happened and the words with digits before it: a number may
+    have groups."""
+    begin = max(0, len(text) - MAX_BROKEN)
+    words = text[begin:].split(" ")
+    size = len(words.pop())
+    while words and (not words[-1] or any(char.isdigit() for char in words[-1])):
+        size += 1 + len(words.pop())
+    return text[: len(text) - size]
 
 
 def _cut_value(value: Any, most: int) -> Any:

@@ -11,6 +11,8 @@ from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.store.scores import Kind, Score, Source, new_id
 
 MAX_COMMENT = 4096
+MAX_VALUE = 1e15
+"""The variance of larger numbers, by which versions of a prompt are compared, would overflow."""
 Label = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -27,8 +29,8 @@ class FeedbackRequest(BaseModel):
     """Who scores, in your own terms."""
     thumbs: Literal["up", "down"] | None = None
     """A judgement of yes or no."""
-    value: float | None = None
-    """A number."""
+    value: float | None = Field(default=None, strict=True, ge=-MAX_VALUE, le=MAX_VALUE)
+    """A number, from -10^15 to 10^15."""
     category: Label | None = None
     """One of your own categories."""
     comment: str | None = Field(default=None, max_length=MAX_COMMENT)
