@@ -8,7 +8,6 @@ from quarterdeck.inference.capture.assembly import FOLD_BYTES, OVERHEAD, StreamA
 from quarterdeck.inference.capture.cutting import MAX_BROKEN
 from quarterdeck.redaction.redactor import Redactor
 
-
 REDACTOR = Redactor()
 
 
