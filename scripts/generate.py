@@ -28,6 +28,7 @@ from pydantic.fields import FieldInfo
 from observability import rules
 from quarterdeck.cli.__main__ import cli
 from quarterdeck.gateway.routes import (
+    admin_budgets,
     admin_cache,
     admin_keys,
     admin_organizations,
@@ -193,6 +194,7 @@ SECTIONS: dict[str, Any] = {
     "Prompts": prompts,
     "Usage": admin_usage,
     "Usage and costs in OpenAI's shape": organization_usage,
+    "Budgets": admin_budgets,
     "Webhooks": admin_webhooks,
     "Cache": admin_cache,
     "Scrape targets": admin_scrape_targets,

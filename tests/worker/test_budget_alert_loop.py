@@ -13,7 +13,8 @@ from tests.worker.bench import ORG, Bench
 from quarterdeck.accounting.budget_status import BudgetStatus
 from quarterdeck.accounting.periods import period_end, period_number, period_start
 from quarterdeck.accounting.redis_keys import revision_key
-from quarterdeck.resources.webhooks.budget_alerts import BudgetedScope, alerts_of
+from quarterdeck.resources.tenancy.budgets import BudgetedScope, Budgets
+from quarterdeck.resources.webhooks.budget_alerts import alerts_of
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.limits import Budget
 from quarterdeck.store.keys import KeyStore
@@ -21,7 +22,7 @@ from quarterdeck.store.orgs import OrgStore
 from quarterdeck.store.teams import TeamStore
 from quarterdeck.store.webhook_outbox import WebhookOutbox
 from quarterdeck.store.webhooks import WebhookStore
-from quarterdeck.worker.budget_alert_loop import BudgetAlertLoop, Budgets
+from quarterdeck.worker.budget_alert_loop import BudgetAlertLoop
 from quarterdeck.worker.conditions import Condition
 
 TEN = Budget(amount=Decimal(10), period="month")

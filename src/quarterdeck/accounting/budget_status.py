@@ -1,9 +1,10 @@
 """The status of budgets for the admin API: what the next admission would find in Redis."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quarterdeck.accounting.layouts import Money, read_money
+from quarterdeck.accounting.layouts import Money, read_all_money, read_money
 from quarterdeck.accounting.periods import period_number, period_start
 from quarterdeck.money import budget_microdollars, dollars_text
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
@@ -49,6 +50,16 @@ class BudgetReader:
         except (RedisUnavailableError, RedisError):  # the rest of the object can be shown all the same
             return None
         return status_of(budget, money, int(clock[0])).as_json()
+
+    async def statuses(self, org: str, budgets: Sequence[tuple[str, Budget]]) -> tuple[int, list[BudgetStatus]]:
+        """The second (Unix, of Redis' clock), and the status of each scope's budget. Raises as `Redis.call`."""
+        scopes = [scope for scope, _ in budgets]
+        moneys, clock = await asyncio.gather(
+            read_all_money(self._redis, org, scopes), self._redis.call("TIME", tag=org)
+        )
+        second = int(clock[0])
+        pairs = zip(budgets, moneys, strict=True)
+        return second, [status_of(budget, money, second) for (_, budget), money in pairs]
 
 
 def status_of(budget: Budget, money: Money | None, second: int) -> BudgetStatus:

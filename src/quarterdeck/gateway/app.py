@@ -13,6 +13,7 @@ from quarterdeck.gateway.http.middleware import CRUD_BODY, BufferedBody, Default
 from quarterdeck.gateway.http.registry import BodyPolicy, Registry, Route
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.gateway.routes import (
+    admin_budgets,
     admin_cache,
     admin_keys,
     admin_organizations,
@@ -84,6 +85,7 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
         organization_usage,
         feedback,
         admin_webhooks,
+        admin_budgets,
     ):
         # Not include_router: its entries in the table can't be walked, and a test walks every route for its key.
         for found in module.router.routes:

@@ -21,6 +21,7 @@ from quarterdeck.net.tasks import keep_running
 from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
+from quarterdeck.resources.tenancy.budgets import Budgets
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.live import Live
@@ -44,7 +45,7 @@ from quarterdeck.store.webhooks import WebhookStore
 from quarterdeck.telemetry.langfuse_scores import LangfuseScores
 from quarterdeck.telemetry.saturation import sample
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
-from quarterdeck.worker.budget_alert_loop import BudgetAlertLoop, Budgets
+from quarterdeck.worker.budget_alert_loop import BudgetAlertLoop
 from quarterdeck.worker.budget_rebuild import BudgetLoop
 from quarterdeck.worker.conditions import Backoff, Condition, pause
 from quarterdeck.worker.contents import ContentIntake

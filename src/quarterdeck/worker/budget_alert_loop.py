@@ -4,24 +4,18 @@ Only organisations with an endpoint that asks for these events are watched. What
 admission sees it; that an alert was sent is recorded in the database, once for all workers and restarts.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from quarterdeck.accounting.budget_status import status_of
-from quarterdeck.accounting.layouts import read_all_money
+from quarterdeck.accounting.budget_status import BudgetReader
 from quarterdeck.accounting.redis_keys import revision_key
-from quarterdeck.accounting.scopes import team_scope
 from quarterdeck.net.redis import Redis
-from quarterdeck.resources.tenancy.principals import key_terms, org_terms, team_terms
-from quarterdeck.resources.webhooks.budget_alerts import Alert, BudgetedScope, alerts_of
+from quarterdeck.resources.tenancy.budgets import BudgetedScope, Budgets
+from quarterdeck.resources.webhooks.budget_alerts import Alert, alerts_of
 from quarterdeck.resources.webhooks.events import BUDGET_THRESHOLD_REACHED, new_event
 from quarterdeck.settings.config import Config
-from quarterdeck.store.keys import KeyStore
-from quarterdeck.store.orgs import OrgStore
-from quarterdeck.store.teams import TeamStore
 from quarterdeck.store.webhook_outbox import WebhookOutbox
 from quarterdeck.store.webhooks import WebhookStore
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
@@ -35,33 +29,6 @@ WATCH_SECONDS = 10.0
 """Between two looks: how late an alert may be. A look reads one small value of Redis for each budget."""
 REREAD_SECONDS = 300.0
 """Between two reads of the budgets themselves, where nothing announced a change."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budgets:
-    """Stores from which the budgets of an organisation are read."""
-
-    keys: KeyStore
-    teams: TeamStore
-    orgs: OrgStore
-
-    async def of(self, org: str, config: Config) -> list[BudgetedScope]:
-        """The budgets in force of an organisation, its teams and its keys."""
-        keys, teams, row = await asyncio.gather(
-            self.keys.list_budgeted(org=org, names=list(config.keys)),
-            self.teams.list_budgeted(org=org, names=list(config.teams)),
-            self.orgs.retrieve(org),
-        )
-        found = []
-        if (budget := org_terms(org, row.terms, config).budget) is not None:
-            found.append(BudgetedScope("org", "organization", org, org, budget))
-        for team in teams:
-            if (budget := team_terms(org, team.id, team.terms, config).budget) is not None:
-                found.append(BudgetedScope(team_scope(team.id, team.remade), "team", team.id, team.id, budget))
-        for key in keys:
-            if (budget := key_terms(key, config)[0].budget) is not None:
-                found.append(BudgetedScope(f"key:{key.id}", "key", key.id, key.name, budget, key.team))
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +57,7 @@ class BudgetAlertLoop(OrgLoop):
     ) -> None:
         super().__init__(orgs, condition, WATCH_SECONDS)
         self._redis = redis
+        self._reader = BudgetReader(redis)
         self._budgets = budgets
         self._endpoints = endpoints
         self._outbox = outbox
@@ -133,12 +101,11 @@ class BudgetAlertLoop(OrgLoop):
         """Alerts of all thresholds that are reached now, by key."""
         if not scopes:
             return {}
-        second = int((await self._redis.call("TIME", tag=org))[0])
-        moneys = await read_all_money(self._redis, org, [each.scope for each in scopes])
+        _, statuses = await self._reader.statuses(org, [(each.scope, each.budget) for each in scopes])
         return {
             alert.key: alert
-            for each, money in zip(scopes, moneys, strict=True)
-            for alert in alerts_of(org, each, status_of(each.budget, money, second), thresholds)
+            for each, status in zip(scopes, statuses, strict=True)
+            for alert in alerts_of(org, each, status, thresholds)
         }
 
     async def _record(self, org: str, alert: Alert, max_waiting: int) -> None:

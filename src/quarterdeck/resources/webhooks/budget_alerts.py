@@ -13,25 +13,10 @@ from typing import Any
 from quarterdeck.accounting.budget_status import BudgetStatus
 from quarterdeck.accounting.periods import period_end
 from quarterdeck.money import budget_microdollars
-from quarterdeck.settings.limits import Budget
+from quarterdeck.resources.tenancy.budgets import BudgetedScope
 
 KEEP_SECONDS = 30 * 86_400.0
 """How long after its period an event stays."""
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetedScope:
-    """A key, a team or an organisation with a budget."""
-
-    scope: str
-    """Its scope id (`accounting.scopes`)."""
-    kind: str
-    """`key`, `team` or `organization`."""
-    id: str
-    name: str
-    budget: Budget
-    team: str | None = None
-    """Of a key."""
 
 
 @dataclass(frozen=True, slots=True)
