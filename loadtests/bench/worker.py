@@ -5,6 +5,9 @@ PostgreSQL, with a trace sink or without. What is measured is the CPU time of th
 of Redis, until every record is in the ledger and every trace with the sink. Wall time is shown and decides nothing:
 the servers share the cores. Arms alternate, and the median of the rounds counts.
 
+With `--rate N` the records arrive while the worker runs, N a second: what it costs at that load, where its batches are
+small, waits and start included.
+
 `--against FOLDER` runs the worker of another checkout in the same rounds, for a comparison.
 """
 
@@ -97,6 +100,19 @@ async def fill(url: str, entries: Sequence[bytes]) -> None:
     await redis.close()
 
 
+async def feed(url: str, entries: Sequence[bytes], rate: int) -> None:
+    """Append `rate` entries a second, in turns of 10 ms."""
+    redis = Redis(url)
+    begun, sent = time.monotonic(), 0
+    while sent < len(entries):
+        due = min(len(entries), int((time.monotonic() - begun) * rate))
+        for entry in entries[sent:due]:
+            await redis.call("XADD", STREAM, "*", "record", entry)
+        sent = max(sent, due)
+        await asyncio.sleep(0.01)
+    await redis.close()
+
+
 async def waiting(url: str) -> int:
     redis = Redis(url)
     entries = await redis.call("XLEN", STREAM)
@@ -161,7 +177,9 @@ class Servers:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def run(arm: Arm, servers: Servers, entries: Sequence[bytes], port: int, wrap: Sequence[str] = ()) -> Found:
+def run(
+    arm: Arm, servers: Servers, entries: Sequence[bytes], port: int, wrap: Sequence[str] = (), rate: int = 0
+) -> Found:
     url = servers.redis.url()
     state = short_folder(in_memory=True)
     database = f"sqlite+aiosqlite:///{state}/quarterdeck.db"
@@ -169,9 +187,10 @@ def run(arm: Arm, servers: Servers, entries: Sequence[bytes], port: int, wrap: S
         assert servers.postgres is not None
         database = asyncio.run(_new_database(servers.postgres))
     sink = Sink(port) if arm.has_sink else None
-    asyncio.run(fill(url, entries))
+    asyncio.run(fill(url, entries if not rate else entries[:1]))
     assert servers.redis.process is not None
-    redis_before = cpu(servers.redis.process.pid)
+    redis_pid = servers.redis.process.pid
+    redis_before = cpu(redis_pid)
     postgres = servers.postgres.process.pid if servers.postgres and servers.postgres.process else None
     database_before = cpu_of_tree(postgres) if postgres else 0.0
     environ = os.environ | {
@@ -192,19 +211,27 @@ def run(arm: Arm, servers: Servers, entries: Sequence[bytes], port: int, wrap: S
     try:
         # CPU of starting (imports, migration) is no record's: subtract what the process had used at the first row.
         started: list[float] | None = None
+        first, is_fed = 0, not rate
         while True:
+            if rate and started is not None and not is_fed:
+                asyncio.run(feed(url, entries[1:], rate))
+                is_fed = True
             left = asyncio.run(waiting(url))
-            if started is None and left < len(entries):
+            if rate and started is None and left == 0:
+                time.sleep(3)  # until the worker has started whole
+                started, first, redis_before = [cpu(worker.pid) for worker in workers], 1, cpu(redis_pid)
+                continue
+            if not rate and started is None and left < len(entries):
                 started = [cpu(worker.pid) for worker in workers]
                 first = len(entries) - left
-            if left == 0 and (sink is None or sink.traces() >= len(entries)):
+            if is_fed and left == 0 and (sink is None or sink.traces() >= len(entries)):
                 break
             if any(worker.poll() is not None for worker in workers):
                 raise RuntimeError(f"{arm.name}: a worker ended")
             time.sleep(0.02 if started is None else 0.2)
         ended = [cpu(worker.pid) for worker in workers]
         seconds = time.monotonic() - began
-        redis_after = cpu(servers.redis.process.pid)
+        redis_after = cpu(redis_pid)
         database_after = cpu_of_tree(postgres) if postgres else 0.0
     finally:
         for worker in workers:
@@ -259,6 +286,7 @@ def main() -> None:
     parser.add_argument("--traces", choices=("on", "off", "both"), default="both")
     parser.add_argument("--against", type=Path, help="another checkout, whose worker runs in the same rounds")
     parser.add_argument("--port", type=int, default=14318, help="of the trace sink")
+    parser.add_argument("--rate", type=int, default=0, help="records a second; 0: all are there at the start")
     parser.add_argument("--wrap", default="", help="a command before the worker's, such as a profiler's")
     options = parser.parse_args()
     sources = {"": CHECKOUT} | ({"before: ": options.against.resolve()} if options.against else {})
@@ -270,7 +298,7 @@ def main() -> None:
     try:
         for number in range(options.rounds):
             for arm in (*chosen[number % len(chosen) :], *chosen[: number % len(chosen)]):
-                found[arm.name].append(run(arm, servers, entries, options.port, options.wrap.split()))
+                found[arm.name].append(run(arm, servers, entries, options.port, options.wrap.split(), options.rate))
                 last = found[arm.name][-1]
                 print(f"round {number + 1} {arm.name}: {last.worker:.1f} µs a record", file=sys.stderr, flush=True)
     finally:

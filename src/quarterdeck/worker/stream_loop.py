@@ -25,9 +25,10 @@ BLOCK_MS = 500
 """How long a read waits for the first record, and so the longest that a stop waits for it."""
 CLAIM_SECONDS = 2.0
 """Interval at which entries of dead workers are claimed."""
-LINGER_SECONDS = 0.05
-"""Pause after a batch that was not full. A batch costs a worker and Redis several times what a record does: without it
-a busy stream would be handled record by record, with all the processor that is free."""
+LINGER_SECONDS = 0.1
+"""Pause after a batch that was not full. A batch costs a worker and Redis many times what a record does: without it a
+busy stream is handled a few records at a time, with all the processor that is free (348 µs of it a record at 500 a
+second, instead of 68)."""
 
 
 class StreamLoop:
