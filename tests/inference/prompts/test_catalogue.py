@@ -1,5 +1,6 @@
 """Prompts are found in memory, follow the database, and outlive its outage."""
 
+import asyncio
 import time
 
 import pytest
@@ -106,6 +107,41 @@ async def test_a_version_that_is_not_held_is_a_503_while_the_database_is_away(st
     stored.is_away = True
     with pytest.raises(ServiceUnavailableError):
         await stored.catalogue.read(find(stored, "greet"), 1)
+
+
+async def test_a_version_is_read_once_for_all_who_wait_for_it(stored: StoredPrompts) -> None:
+    stored.put("greet", HI, HI, HELLO, production=3)
+    await stored.load()
+    known, reads = find(stored, "greet"), stored.reads["contents"]
+    found = await asyncio.gather(*(stored.catalogue.read(known, 1) for _ in range(20)))
+    assert len({id(each) for each in found}) == 1
+    assert stored.reads["contents"] == reads + 1
+
+
+async def test_a_version_that_is_missing_is_asked_for_once(stored: StoredPrompts) -> None:
+    id = stored.put("greet", HI, HI, HELLO, production=3)
+    missing = stored.versions.pop((id, 1))
+    await stored.load()
+    reads = stored.reads["contents"]
+    for _ in range(3):
+        with pytest.raises(NotFoundError, match="has no version 1"):
+            await stored.catalogue.read(find(stored, "greet"), 1)
+    assert stored.reads["contents"] == reads + 1
+    stored.versions[id, 1] = missing
+    stored.touch(id)
+    await stored.load()
+    assert (await stored.catalogue.read(find(stored, "greet"), 1)).declaration.names == ("name",)
+
+
+async def test_a_reader_that_hangs_up_leaves_the_read_to_the_others(stored: StoredPrompts) -> None:
+    stored.put("greet", HI, HI, HELLO, production=3)
+    await stored.load()
+    known = find(stored, "greet")
+    first, second = (asyncio.create_task(stored.catalogue.read(known, 1)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second is stored.catalogue.held(known, 1)
+    assert first.cancelled() or await asyncio.gather(first, return_exceptions=True)
 
 
 async def test_contents_in_memory_are_bounded() -> None:

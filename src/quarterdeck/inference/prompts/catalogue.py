@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 MAX_BYTES = 64 * 1024 * 1024
 """Of the contents in memory, as JSON; compiled they take several times as much for small ones."""
+MAX_MISSING = 10_000
 OVERHEAD = 8 * 1024
 """Bytes that a compiled version takes besides its content."""
 
@@ -70,6 +71,9 @@ class PromptCatalogue:
         self._bytes = 0
         self._max_bytes = max_bytes
         self._reading = asyncio.Lock()
+        self._reads: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._missing: set[tuple[str, int]] = set()
+        """Versions that a request named and the database does not have: a caller can't have it asked again."""
         self.is_loaded = False
         """Whether prompts were read once. Until then an unknown prompt is a 503 and not a 404."""
 
@@ -108,15 +112,32 @@ class PromptCatalogue:
         """The version, from the database where it is not held. Raises NotFoundError and ServiceUnavailableError."""
         if (found := self.held(known, version)) is not None:
             return found
-        if version > known.row.latest:
+        key = (known.row.id, version)
+        if version > known.row.latest or key in self._missing:
             raise _no_such_version(known, version)
         try:
-            await self._load([(known.row.id, version)])
+            await self._read_once(key)
         except ServiceUnavailableError as error:
             raise _unavailable() from error
         if (found := self.held(known, version)) is None:
+            if len(self._missing) >= MAX_MISSING:
+                self._missing.clear()
+            self._missing.add(key)
             raise _no_such_version(known, version)
         return found
+
+    async def _read_once(self, key: tuple[str, int]) -> None:
+        """Read a version, once for all requests that wait for it."""
+        task = self._reads.get(key)
+        if task is None:
+            task = self._reads[key] = asyncio.create_task(self._load([key]))
+            task.add_done_callback(lambda done: self._end_read(key, done))
+        await asyncio.shield(task)
+
+    def _end_read(self, key: tuple[str, int], done: "asyncio.Task[None]") -> None:
+        del self._reads[key]
+        if not done.cancelled():
+            done.exception()  # retrieved here too, as all who waited may have hung up
 
     async def catch_up(self, changes: Sequence[Change] | None) -> None:
         """Read again what changed; None: everything that did. Raises ServiceUnavailableError."""
@@ -153,6 +174,7 @@ class PromptCatalogue:
             self._replace(id, fresh.get(id))
 
     def _replace(self, id: str, known: KnownPrompt | None) -> None:
+        self._missing -= {key for key in self._missing if key[0] == id}
         before = self._by_id.pop(id, None)
         if before is not None:
             self._by_name.pop((before.row.org, before.row.name), None)
