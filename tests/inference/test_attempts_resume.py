@@ -5,13 +5,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.inference.bench import Bench
 from tests.inference.engines import BREAKS, and_wait
-from tests.inference.making import CHAT, COMPLETION, DONE, SAID, as_json, change, delta, event, usage
+from tests.inference.making import CHAT, COMPLETION, DONE, SAID, a_principal, as_json, change, delta, event, usage
 from tests.inference.reading import Pieces, read, text_of
 from tests.net.upstream import Peer, Script, Upstream, answering, chunk, response, stream_head, streamed
 
+from quarterdeck import content as contents
+from quarterdeck.accounting.redis_keys import content_key
 from quarterdeck.inference.call import Operation
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.http_connection import Timeouts
@@ -302,3 +305,20 @@ async def test_a_caller_who_leaves_during_it_leaves_nothing_behind(bench: Bench)
         record = await bench.record()
         assert (record.status, record.resumed) == ("cancelled", 0)
         assert [attempt.endpoint for attempt in record.attempts] == ["e#1", "e#2"]
+
+
+async def test_what_is_captured_of_a_resumed_stream_is_what_the_client_got(bench: Bench) -> None:
+    rest = streamed(*REST, usage(PROMPT_TOKENS + 1, 2), DONE)
+    failure = next(iter(LOSSES.values()))
+    async with Upstream(answering(failure)) as one, Upstream(going_on(rest)) as other:
+        bench.add(one, other)
+        said = await bench.stream({"max_tokens": 9, "seed": 7}, principal=a_principal(content="full"))
+        record = await bench.record()
+    captured = contents.decode(await bench.redis.call("GET", content_key("default", record.id)))
+    (choice,) = msgspec.json.decode(captured.output or b"")
+    assert record.resumed == 1
+    assert choice == {
+        "index": 0,
+        "message": {"role": "assistant", "content": text_of(said)},
+        "finish_reason": "stop",
+    }
