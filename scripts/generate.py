@@ -40,6 +40,7 @@ from quarterdeck.gateway.routes import (
     inference,
     models,
     organization_usage,
+    prompt_links,
     prompts,
 )
 from quarterdeck.inference.call import Head, Reply
@@ -192,6 +193,7 @@ SECTIONS: dict[str, Any] = {
     "Teams": admin_teams,
     "Organisations": admin_organizations,
     "Prompts": prompts,
+    "Prompts at Langfuse": prompt_links,
     "Usage": admin_usage,
     "Usage and costs in OpenAI's shape": organization_usage,
     "Budgets": admin_budgets,

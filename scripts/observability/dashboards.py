@@ -499,6 +499,18 @@ COST = Dashboard(
                     Query(rare("quarterdeck_prompt_rollbacks_total"), "rollbacks"),
                 ),
                 lines(
+                    "Prompts at Langfuse",
+                    "Synchronised prompts, and differences that wait for a decision (`quarterdeck prompts sync`).",
+                    Query("max(quarterdeck_prompt_sync_linked)", "synchronised"),
+                    Query("max(quarterdeck_prompt_sync_conflicts)", "conflicts"),
+                    Query("1 - min(quarterdeck_prompt_sync_up)", "failing"),
+                ),
+                lines(
+                    "Prompt versions and labels carried over",
+                    "To and from Langfuse, by step; refused ones stay where they are.",
+                    Query(rare("quarterdeck_prompt_syncs_total", by="step"), "{{step}}"),
+                ),
+                lines(
                     "Refused for money",
                     "Requests that a budget refused, by whose it is.",
                     Query(rare("quarterdeck_admissions_refused_total", 'reason="money"', by="scope"), "{{scope}}"),

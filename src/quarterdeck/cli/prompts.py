@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import click
 
+from quarterdeck.cli import prompt_sync
 from quarterdeck.cli.client import admin_client, json_object, list_all
 from quarterdeck.cli.output import as_json, columns, local_time, print_json, printable, show
 from quarterdeck.cli.prompt_client import PATH, carry_out, path_of, states_of
@@ -17,6 +18,9 @@ _Folder = click.Path(file_okay=False, path_type=Path)
 @click.group("prompts", short_help="Manage prompts, versions, labels and rollouts.")
 def command() -> None:
     """Manage prompts, their versions, labels and rollouts, here or by files in Git."""
+
+
+command.add_command(prompt_sync.command)
 
 
 @command.command("list")

@@ -27,6 +27,7 @@ from quarterdeck.gateway.routes import (
     inference,
     models,
     organization_usage,
+    prompt_links,
     prompts,
     request_tail,
 )
@@ -75,6 +76,7 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
         health,
         models,
         prompts,
+        prompt_links,
         admin_keys,
         admin_teams,
         admin_organizations,

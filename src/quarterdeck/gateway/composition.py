@@ -56,6 +56,7 @@ from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import OrgStore
+from quarterdeck.store.prompt_links import PromptLinkStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.request_log import RequestLog
@@ -160,6 +161,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
             prompts=prompts,
             prompt_changes=PromptAnnouncer(redis, catalogue),
             prompt_results=PromptResults(database),
+            prompt_links=PromptLinkStore(database),
             ledger=Ledger(database),
             requests=RequestLog(database),
             contents=contents,

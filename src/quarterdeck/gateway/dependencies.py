@@ -31,6 +31,7 @@ from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import OrgStore
+from quarterdeck.store.prompt_links import PromptLinkStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.request_log import RequestLog
@@ -55,6 +56,7 @@ class Parts:
     prompts: PromptStore
     prompt_changes: PromptAnnouncer
     prompt_results: PromptResults
+    prompt_links: PromptLinkStore
     ledger: Ledger
     requests: RequestLog
     contents: ContentStore

@@ -18,6 +18,7 @@ from pydantic import (
 from quarterdeck.settings.cache import CacheConfig
 from quarterdeck.settings.content import ContentConfig
 from quarterdeck.settings.cors import CorsConfig
+from quarterdeck.settings.langfuse import LangfuseConfig
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.models import ModelConfig
 from quarterdeck.settings.prompts import MODEL_PREFIX
@@ -241,6 +242,8 @@ class Config(BaseModel):
     """Capture of inputs and outputs."""
     webhooks: WebhooksConfig = WebhooksConfig()
     """Events posted to URLs of organisations, and alerts of budgets."""
+    langfuse: LangfuseConfig = LangfuseConfig()
+    """Prompts of a Langfuse project."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

@@ -105,6 +105,17 @@ class PromptChange:
         await self._note(kind, label=label, before=before, after=target, reason=reason)
         return await self.label(label)
 
+    async def refuse_changed(self, label: str, since: float) -> None:
+        """Raises ConflictError where the label was changed after `since`; 0: where it exists."""
+        mine = (prompt_labels.c.prompt == self.prompt.id) & (prompt_labels.c.label == label)
+        updated = await self._connection.scalar(select(prompt_labels.c.updated).where(mine))
+        if (updated or 0.0) != since:
+            raise ConflictError(f"The label '{label}' was changed meanwhile.", code="label_changed")
+
+    async def record(self, kind: str, *, label: str | None = None, reason: str = "") -> None:
+        """An event that changes nothing."""
+        await self._note(kind, label=label, reason=reason)
+
     async def delete_label(self, label: str) -> None:
         found = await self.label(label)
         mine = (prompt_labels.c.prompt == self.prompt.id) & (prompt_labels.c.label == label)

@@ -79,7 +79,8 @@ class EventRow:
     id: str
     prompt: str
     kind: str
-    """version.created, updated, archived, unarchived, deleted, label.set, label.deleted or label.rolled_back."""
+    """version.created, updated, archived, unarchived, deleted, label.set, label.deleted,
+    label.rolled_back or sync.conflict."""
     label: str | None
     before: dict[str, Any] | None
     after: dict[str, Any] | None

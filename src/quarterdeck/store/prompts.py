@@ -153,19 +153,42 @@ class PromptStore:
         return Page(tuple(rows[:limit]), has_more=len(rows) > limit)
 
     async def set_label(
-        self, ref: str, label: str, spec: LabelSpec, *, org: str, author: str, reason: str = ""
+        self,
+        ref: str,
+        label: str,
+        spec: LabelSpec,
+        *,
+        org: str,
+        author: str,
+        reason: str = "",
+        since: float | None = None,
     ) -> LabelRow:
-        """Point a label at one version or several. Raises NotFoundError for a version that does not exist."""
+        """Point a label at one version or several. Raises NotFoundError for a version that does not exist.
+
+        `since`: only if the label was not changed after this time; 0: if it does not exist. Raises ConflictError.
+        """
         async with self._database.begin() as connection:
             change = await begin_change(connection, ref, org, author)
             change.refuse_archived()
+            if since is not None:
+                await change.refuse_changed(label, since)
             return await change.set_label(label, spec, reason)
 
-    async def delete_label(self, ref: str, label: str, *, org: str, author: str) -> None:
-        """Raises NotFoundError."""
+    async def delete_label(self, ref: str, label: str, *, org: str, author: str, since: float | None = None) -> None:
+        """Raises NotFoundError; and ConflictError as `set_label`."""
         async with self._database.begin() as connection:
             change = await begin_change(connection, ref, org, author)
+            if since is not None:
+                await change.refuse_changed(label, since)
             await change.delete_label(label)
+
+    async def record_event(
+        self, ref: str, kind: str, *, org: str, author: str, label: str | None = None, reason: str = ""
+    ) -> None:
+        """Record an event that changes nothing. Raises NotFoundError."""
+        async with self._database.begin() as connection:
+            change = await begin_change(connection, ref, org, author)
+            await change.record(kind, label=label, reason=reason)
 
     async def roll_back(
         self,

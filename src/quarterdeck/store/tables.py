@@ -144,6 +144,47 @@ prompt_events = Table(
     Column("created", Double, nullable=False),
 )
 
+# Prompts that are synchronised with another system (a Langfuse project). No foreign key: a prompt may exist there only.
+prompt_links = Table(
+    "prompt_links",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("org", Text, nullable=False),
+    Column("project", Text, nullable=False),  # Langfuse's id
+    Column("name", Text, nullable=False),  # the same on both sides
+    Column("prompt", Text, nullable=True),  # ours, once it exists
+    Column("origin", Text, nullable=True),  # ours or theirs; null: not decided
+    Column("is_detached", Boolean, nullable=False),
+    Column("labels", JSON, nullable=False),  # where they stood on both sides, by our number
+    Column("ignored", JSON, nullable=False),  # versions that stay on their side
+    Column("tags", JSON, nullable=False),
+    Column("conflicts", JSON, nullable=False),
+    Column("notes", JSON, nullable=False),
+    Column("keep", Text, nullable=True),  # what an admin decided, until it is done
+    Column("seen", Text, nullable=False),  # the state of both sides that was synchronised last
+    Column("checked", Double, nullable=False),
+    Column("updated", Double, nullable=False),
+    UniqueConstraint("org", "project", "name"),
+)
+
+prompt_link_versions = Table(
+    "prompt_link_versions",
+    metadata,
+    Column("link", Text, ForeignKey("prompt_links.id"), primary_key=True),
+    Column("theirs", Integer, primary_key=True),
+    Column("ours", Integer, nullable=False),
+    Column("their_id", Text, nullable=False),  # numbers are used again there, ids are not
+)
+
+# Work that one worker does at a time.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until", Double, nullable=False),
+)
+
 # No foreign keys: the ledger is a journal. A row must be accepted even if its key or team is gone.
 ledger = Table(
     "ledger",

@@ -33,6 +33,22 @@ class WorkerMetrics(Metrics):
             "quarterdeck_ledger_dead_waiting_records", "Records on the dead stream, which need an operator.", ("org",)
         )
         self.lost = self.counter("quarterdeck_lost_requests", "Requests settled as lost because their gateway died.")
+        self.prompt_syncs = self.counter(
+            "quarterdeck_prompt_syncs",
+            "Versions and labels of prompts carried over (pushed, pulled, label_here, label_there), and refused ones.",
+            ("step",),
+        )
+        self.prompt_sync_conflicts = self.gauge(
+            "quarterdeck_prompt_sync_conflicts",
+            "Differences between prompts here and at Langfuse that wait for a decision.",
+        )
+        self.prompt_sync_linked = self.gauge(
+            "quarterdeck_prompt_sync_linked", "Prompts that are synchronised with Langfuse."
+        )
+        self.prompt_sync_up = self.gauge(
+            "quarterdeck_prompt_sync_up",
+            "1 if the last synchronisation with Langfuse succeeded or none is set up, else 0.",
+        )
         self.prompt_rollbacks = self.counter(
             "quarterdeck_prompt_rollbacks", "Canaries of prompts that were rolled back because a bound was broken."
         )

@@ -32,9 +32,11 @@ from quarterdeck.settings.webhooks import WebhooksConfig
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyStore
+from quarterdeck.store.leases import LeaseStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.migration import MigrationError
 from quarterdeck.store.orgs import DEFAULT_ORG, OrgStore
+from quarterdeck.store.prompt_links import PromptLinkStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.scores import ScoreStore
@@ -44,14 +46,17 @@ from quarterdeck.store.webhook_outbox import WebhookOutbox
 from quarterdeck.store.webhooks import WebhookStore
 from quarterdeck.telemetry.langfuse_scores import LangfuseScores
 from quarterdeck.telemetry.saturation import sample
+from quarterdeck.telemetry.traces.prompt_numbers import PromptNumbers
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.budget_alert_loop import BudgetAlertLoop
 from quarterdeck.worker.budget_rebuild import BudgetLoop
 from quarterdeck.worker.conditions import Backoff, Condition, pause
 from quarterdeck.worker.contents import ContentIntake
 from quarterdeck.worker.expiry_loop import ExpiryLoop
+from quarterdeck.worker.langfuse_prompts import LangfusePrompts
 from quarterdeck.worker.ledger_loop import LedgerLoop
 from quarterdeck.worker.prompt_guard_loop import PromptGuardLoop
+from quarterdeck.worker.prompt_sync_loop import PromptSyncLoop
 from quarterdeck.worker.retention_loop import RetentionLoop
 from quarterdeck.worker.rollup_loop import RollupLoop
 from quarterdeck.worker.score_loop import ScoreLoop
@@ -111,6 +116,8 @@ class Worker:
         self._retention_condition = Condition("deleting contents")
         self._scores_condition = Condition("scores")
         contents = ContentStore(self.database)
+        is_synchronised = config is not None and config.langfuse.prompts != "off"
+        prompt_numbers = PromptNumbers({} if is_synchronised else None)
         self._sinks = TraceSinks(
             sinks_of(environment, telemetry),
             redis=self._redis,
@@ -131,7 +138,7 @@ class Worker:
             ledger=Ledger(self.database),
             metrics=metrics,
             contents=ContentIntake(self._redis, contents, lambda: self._redactor.current, metrics),
-            traces=TraceMaker(self._sinks.names, self._telemetry, metrics),
+            traces=TraceMaker(self._sinks.names, self._telemetry, metrics, prompt_numbers),
         )
         self._budget_loop = BudgetLoop(self._redis, self.database, self.orgs, self._budgets_condition)
         self._expiry_loop = ExpiryLoop(self._redis, self.orgs, self._expiry_condition, metrics)
@@ -161,6 +168,7 @@ class Worker:
             self.orgs,
             self._retention_condition,
         )
+        self._sync_loop = self._make_sync_loop(prompt_numbers)
         self._guard_loop = PromptGuardLoop(
             PromptStore(self.database),
             PromptResults(self.database),
@@ -187,6 +195,24 @@ class Worker:
         """The settings in force; the defaults while the configuration is invalid."""
         config = self._config.current
         return WebhooksConfig() if config is None else config.webhooks
+
+    def _make_sync_loop(self, numbers: PromptNumbers) -> PromptSyncLoop:
+        """Prompts are those of the Langfuse project that the environment names."""
+        project = self._environment.langfuse
+        self._sync_condition = Condition(
+            "prompts at Langfuse", lambda up: self.metrics.prompt_sync_up.set(int(up)), then="trying again later"
+        )
+        return PromptSyncLoop(
+            partial(LangfusePrompts, project.url, project.public_key, project.secret_key) if project else None,
+            PromptStore(self.database),
+            PromptLinkStore(self.database),
+            LeaseStore(self.database, self._name),
+            PromptAnnouncer(self._redis),
+            numbers,
+            lambda: None if (config := self._config.current) is None else config.langfuse,
+            self._sync_condition,
+            self.metrics,
+        )
 
     def orgs(self) -> tuple[str, ...]:
         """The organisations, as last read from the database."""
@@ -263,6 +289,7 @@ class Worker:
             self._guard_loop,
             self._webhook_loop,
             self._alert_loop,
+            self._sync_loop,
         )
         await asyncio.gather(*(loop.run(stop) for loop in loops))
 
@@ -326,6 +353,7 @@ class Worker:
                 "ledger": self._ledger_condition,
                 "budgets": self._budgets_condition,
                 "lost requests": self._expiry_condition,
+                "prompts at Langfuse": self._sync_condition,
                 "deleting contents": self._retention_condition,
                 "scores": self._scores_condition,
                 **self._sinks.jobs(),

@@ -10,6 +10,7 @@ from quarterdeck.settings.live import Live
 from quarterdeck.settings.telemetry import TelemetryConfig
 from quarterdeck.telemetry.traces.batches import About, TraceBatch, pack
 from quarterdeck.telemetry.traces.projection import TraceProjection
+from quarterdeck.telemetry.traces.prompt_numbers import PromptNumbers
 from quarterdeck.telemetry.traces.sampling import is_sampled
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.streams import TraceQueue
@@ -25,11 +26,18 @@ _NONE: Mapping[str, Content] = MappingProxyType({})
 class TraceMaker:
     """For the sinks of one worker."""
 
-    def __init__(self, sinks: Sequence[str], telemetry: Live[TelemetryConfig], metrics: WorkerMetrics) -> None:
+    def __init__(
+        self,
+        sinks: Sequence[str],
+        telemetry: Live[TelemetryConfig],
+        metrics: WorkerMetrics,
+        prompt_numbers: PromptNumbers | None = None,
+    ) -> None:
+        self._prompt_numbers = prompt_numbers
         self._sinks = tuple(sinks)
         self._metrics = metrics
         self._config = telemetry.current
-        self._projection = TraceProjection(self._config.environment)
+        self._projection = TraceProjection(self._config.environment, prompt_numbers)
         telemetry.subscribe(self._adopt)
 
     def queues(self, orgs: int) -> list[TraceQueue]:
@@ -77,7 +85,7 @@ class TraceMaker:
 
     def _adopt(self, config: TelemetryConfig) -> None:
         if config.environment != self._config.environment:
-            self._projection = TraceProjection(config.environment)
+            self._projection = TraceProjection(config.environment, self._prompt_numbers)
         self._config = config
 
 

@@ -14,6 +14,7 @@ from quarterdeck.money import SUM_DIGITS
 from quarterdeck.record import RequestRecord
 from quarterdeck.telemetry.traces import otlp_encoding as otlp
 from quarterdeck.telemetry.traces.blocks import MOST, Blocks
+from quarterdeck.telemetry.traces.prompt_numbers import PromptNumbers
 
 PROVIDER = "quarterdeck"
 """gen_ai.provider.name: the conventions have no value for vLLM or for a self-hosted platform."""
@@ -58,7 +59,8 @@ _prompt_version = otlp.integer("langfuse.observation.prompt.version")
 class GenerationAttributes:
     """Encodes the attributes of calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, prompt_numbers: PromptNumbers | None = None) -> None:
+        self._prompt_numbers = prompt_numbers or PromptNumbers()
         self._models = Blocks()
         self._parameters = Blocks()
         self._prompts = Blocks()
@@ -76,8 +78,8 @@ class GenerationAttributes:
             given = (record.temperature, record.top_p, record.max_tokens)
             parts.append(self._parameters.get(given, _parameters, record))
         if record.prompt:
-            prompt = (record.operation, record.prompt, record.prompt_version)
-            parts.append(self._prompts.get(prompt, _prompt, record))
+            version = self._prompt_numbers.of(record)
+            parts.append(self._prompts.get((record.operation, record.prompt, version), _prompt, record, version))
         if record.finish_reason:
             parts.append(self._finish_reasons.get(record.finish_reason, _finish_reason, record))
         if record.response_id is not None:
@@ -187,9 +189,9 @@ def _parameters(record: RequestRecord) -> bytes:
     return b"".join(parts)
 
 
-def _prompt(record: RequestRecord) -> bytes:
+def _prompt(record: RequestRecord, version: str) -> bytes:
     """Langfuse links a generation to the prompt of this name and version in its project: both, or neither."""
-    name, version = record.prompt, record.prompt_version or ""
+    name = record.prompt
     is_generation = CALLS[record.operation][1] == "generation"
     if not is_generation or not name or not (version.isascii() and version.isdecimal()) or len(version) > _MAX_DIGITS:
         return b""

@@ -22,6 +22,7 @@ from quarterdeck.telemetry.traces import span_ids
 from quarterdeck.telemetry.traces.blocks import Blocks
 from quarterdeck.telemetry.traces.generation import CALLS, GenerationAttributes
 from quarterdeck.telemetry.traces.messages import attributes_of
+from quarterdeck.telemetry.traces.prompt_numbers import PromptNumbers
 
 MAX_ID = 200
 """Most characters of a user or session that Langfuse accepts."""
@@ -69,10 +70,10 @@ _WARNING, _DEFAULT, _ERROR = _level("WARNING"), _level("DEFAULT"), _level("ERROR
 class TraceProjection:
     """Encodes records as spans, for one environment."""
 
-    def __init__(self, environment: str = "default") -> None:
+    def __init__(self, environment: str = "default", prompt_numbers: PromptNumbers | None = None) -> None:
         self.environment = environment
         """Langfuse's environment."""
-        self._generation = GenerationAttributes()
+        self._generation = GenerationAttributes(prompt_numbers)
         self._callers = Blocks()
         self._names = Blocks()
         self._span_names = Blocks()
