@@ -142,9 +142,14 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
         """W3C trace id: 32 hex digits. The caller's, if it has one."""
         return (self.trace.id if self.trace is not None else "") or self.id.removeprefix("req_")
 
+    @property
+    def caller_trace_id(self) -> str | None:
+        """The trace that the request continues, for the ledger. None: it has its own."""
+        return None if self.trace is None else self.trace.id or None
+
 
 TRACE_ONLY = ("admitted", "recalled", "queued", "trace")
-"""Fields of a record that only its spans show."""
+"""Fields of a record that only its spans show; of `trace` the ledger has `caller_trace_id`."""
 
 
 def encode(record: RequestRecord) -> bytes:

@@ -67,7 +67,7 @@ async def test_a_score_that_is_early_waits_and_counts_when_its_request_arrives(d
     assert await store.to_export(org=ORG) == []
     await Ledger(database).insert([a_record(id=REQUEST)])
     assert await store.confirm(org=ORG, before=0.0) == 1
-    assert [score.id for score in await store.to_export(org=ORG)] == [stored.id]
+    assert [score.id for score, _ in await store.to_export(org=ORG)] == [stored.id]
 
 
 async def test_an_early_score_of_another_teams_request_is_deleted_when_it_arrives(database: Database) -> None:
@@ -155,10 +155,10 @@ async def test_the_outbox_has_what_changed_since_it_was_exported(database: Datab
     await store.mark_exported(stored)
     assert await store.to_export(org=ORG) == []
     changed, _ = await store.put(a_score(updated=20.0, value=0.0))
-    assert await store.to_export(org=ORG) == [changed]
+    assert await store.to_export(org=ORG) == [(changed, "0" * 32)]
     await store.mark_exported(changed)
     await store.delete(stored.id, org=ORG)
-    (gone,) = await store.to_export(org=ORG)
+    ((gone, _),) = await store.to_export(org=ORG)
     assert (gone.exported, gone.deleted is not None) == (20.0, True)
     await store.remove([gone.id], org=ORG)
     assert await store.to_export(org=ORG) == []

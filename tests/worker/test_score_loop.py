@@ -7,6 +7,8 @@ from tests.records import a_record
 from tests.telemetry.langfuse_score_server import ScoreServer
 from tests.worker.bench import ORG, Bench
 
+from quarterdeck.record import CallerTrace
+from quarterdeck.store.request_log import RequestLog
 from quarterdeck.store.scores import Kind, Score, ScoreFilter, ScoreStore, new_id
 from quarterdeck.telemetry.langfuse_scores import LangfuseScores
 from quarterdeck.worker.conditions import Condition
@@ -42,6 +44,17 @@ async def test_a_score_is_exported_once_its_request_is_in_the_ledger(any_bench: 
     assert found["traceId"] == record.trace_id
     assert (found["value"], found["dataType"], found["comment"]) == (1.0, "BOOLEAN", "good")
     assert found["metadata"] == {"source": "feedback", "team": "default", "user": "u"}
+
+
+async def test_a_score_belongs_to_the_callers_trace_that_its_request_continues(any_bench: Bench) -> None:
+    record = a_record(trace=CallerTrace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"))
+    await any_bench.ledger.insert([record])
+    score, _ = await ScoreStore(any_bench.database).put(a_score(record.id))
+    with ScoreServer() as server:
+        await a_loop(any_bench, server).turn()
+        assert server.scores[score.id]["traceId"] == record.trace_id == "4bf92f3577b34da6a3ce929d0e0e4736"
+    stored = await RequestLog(any_bench.database).retrieve(record.id, org=ORG)
+    assert stored.trace_id == record.trace_id
 
 
 async def test_changes_and_deletions_follow(bench: Bench) -> None:
@@ -112,6 +125,6 @@ async def test_without_a_server_deleted_scores_are_removed(bench: Bench) -> None
     ],
 )
 def test_each_kind_has_langfuses_type(kind: Kind | None, fields: dict[str, Any], expected: tuple[Any, str]) -> None:
-    found = langfuse_score(a_score("req_" + "a" * 32, kind=kind, **fields), "staging")
+    found = langfuse_score(a_score("req_" + "a" * 32, kind=kind, **fields), "a" * 32, "staging")
     assert (found["value"], found["dataType"]) == expected
     assert (found["traceId"], found["environment"]) == ("a" * 32, "staging")

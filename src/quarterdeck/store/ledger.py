@@ -14,7 +14,7 @@ from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck.errors import NotFoundError
-from quarterdeck.record import Attempt, RequestRecord
+from quarterdeck.record import Attempt, CallerTrace, RequestRecord
 from quarterdeck.store.database import Database, is_unacceptable
 from quarterdeck.store.ledger_insert import FIELDS, insert_in_postgres, insert_in_sqlite
 from quarterdeck.store.tables import ledger, usage_rollups
@@ -129,7 +129,8 @@ def record_of(row: Row[Any]) -> RequestRecord:
     fields = {name: named[name] for name in FIELDS}
     fields["attempts"] = tuple(msgspec.convert(attempt, Attempt) for attempt in fields["attempts"])
     fields["tags"] = tuple(fields["tags"])
-    return RequestRecord(**fields)
+    trace = fields.pop("caller_trace_id")
+    return RequestRecord(**fields, trace=CallerTrace(trace) if trace else None)
 
 
 def _conditions(where: LedgerFilter) -> list[ColumnElement[bool]]:

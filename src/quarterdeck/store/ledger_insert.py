@@ -18,8 +18,8 @@ from quarterdeck.store.tables import ledger
 
 MAX_TEXT = 512
 """Characters stored of free text from the request: `user`, `session`."""
-FIELDS = tuple(name for name in RequestRecord.__struct_fields__ if name not in TRACE_ONLY)
-"""Fields of a record that the ledger has, in the order of `values_of`."""
+FIELDS = (*(name for name in RequestRecord.__struct_fields__ if name not in TRACE_ONLY), "caller_trace_id")
+"""Attributes of a record that the ledger has, in the order of `values_of`."""
 
 _INT64 = 2**63
 _AT = {name: at for at, name in enumerate(FIELDS)}

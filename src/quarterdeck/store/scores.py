@@ -152,13 +152,16 @@ class ScoreStore:
             await connection.execute(delete(scores).where(pending, or_(other, scores.c.created < before)))
             return confirmed.rowcount
 
-    async def to_export(self, *, org: str) -> Sequence[Score]:
-        """Confirmed scores that the trace backend does not have yet, or has in an older state, or must delete."""
+    async def to_export(self, *, org: str) -> Sequence[tuple[Score, str]]:
+        """Confirmed scores that the trace backend does not have yet, or has in an older state, or must delete, each
+        with the id of its request's trace."""
         is_due = or_(scores.c.exported.is_(None), scores.c.exported < scores.c.updated, scores.c.deleted.is_not(None))
-        query = select(scores).where(scores.c.org == org, scores.c.is_confirmed.is_(True), is_due)
+        query = select(scores, ledger.c.caller_trace_id.label("_trace"))
+        query = query.outerjoin(ledger, ledger.c.id == scores.c.request)
+        query = query.where(scores.c.org == org, scores.c.is_confirmed.is_(True), is_due)
         async with self._database.connect() as connection:
             found = await connection.execute(query.order_by(scores.c.updated).limit(AT_ONCE))
-            return [_score(row) for row in found]
+            return [(_score(row), row._trace or row.request.removeprefix("req_")) for row in found]
 
     async def mark_exported(self, score: Score) -> None:
         """The backend has the score as it is here. It may have changed since, and is exported again then."""
@@ -212,7 +215,7 @@ def _values(score: Score) -> dict[str, Any]:
 
 
 def _score(row: Row[Any]) -> Score:
-    return Score(**row._asdict())  # public in spite of its name, as in every namedtuple
+    return Score(**{name: getattr(row, name) for name in Score.__slots__})
 
 
 def new_id() -> str:

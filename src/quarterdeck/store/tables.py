@@ -234,6 +234,7 @@ ledger = Table(
     Column("tags", JSON, nullable=False, server_default="[]"),
     Column("attempts", JSON, nullable=False),
     Column("content", Text, nullable=False, server_default="off"),
+    Column("caller_trace_id", Text, nullable=True),
     Index(None, "org", "started", "id"),
     Index(None, "org", "key", "started"),
     Index(None, "org", "team", "started"),

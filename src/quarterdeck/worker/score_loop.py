@@ -61,17 +61,17 @@ class ScoreLoop(OrgLoop):
             await self._store.remove_deleted(org=org)
             return
         try:
-            for score in await self._store.to_export(org=org):
-                await self._export(self._sink, score)
+            for score, trace_id in await self._store.to_export(org=org):
+                await self._export(self._sink, score, trace_id)
             self._sink_condition.ok()
         except ScoreSinkError as error:
             self._sink_condition.failed(str(error))
 
-    async def _export(self, sink: ScoreSink, score: Score) -> None:
+    async def _export(self, sink: ScoreSink, score: Score, trace_id: str) -> None:
         """Raises ScoreSinkError. One that the server refuses is not sent again until it changes."""
         try:
             if score.deleted is None:
-                await asyncio.to_thread(sink.put, langfuse_score(score, self._environment()))
+                await asyncio.to_thread(sink.put, langfuse_score(score, trace_id, self._environment()))
             elif score.exported is not None:
                 await asyncio.to_thread(sink.delete, score.id)
             self._metrics.scores_exported.add(("delivered",))
@@ -84,13 +84,13 @@ class ScoreLoop(OrgLoop):
             await self._store.remove([score.id], org=score.org)
 
 
-def langfuse_score(score: Score, environment: str) -> dict[str, Any]:
+def langfuse_score(score: Score, trace_id: str, environment: str) -> dict[str, Any]:
     """A score as Langfuse takes it. Pure. A value is required there: a mere comment has the category `comment`."""
     kinds = {"boolean": "BOOLEAN", "numeric": "NUMERIC"}
     is_number = score.kind in kinds
     found: dict[str, Any] = {
         "id": score.id,
-        "traceId": score.request.removeprefix("req_"),
+        "traceId": trace_id,
         "name": score.name,
         "dataType": kinds.get(score.kind or "", "CATEGORICAL"),
         "value": score.value if is_number else score.category or "comment",

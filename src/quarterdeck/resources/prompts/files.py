@@ -4,6 +4,7 @@ A text of several lines is a block (`|`), so that a change of one line is a chan
 """
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,9 @@ ORDER = (
 )
 
 
+_LINE_ENDS = re.compile("[\\r\\x85\\u2028\\u2029]")
+
+
 class _Dumper(yaml.SafeDumper):
     """Without anchors, and with blocks for texts of several lines."""
 
@@ -26,7 +30,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text else None
+    # Quoted with escapes where YAML would take a character for the end of a line, and read it as another.
+    style = '"' if _LINE_ENDS.search(text) else "|" if "\n" in text else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
