@@ -39,7 +39,6 @@ class Guarded:
             self.store,
             PromptResults(bench.database),
             PromptAnnouncer(redis),
-            lambda: (ORG,),
             self.condition,
             self.metrics,
         )

@@ -274,12 +274,12 @@ class PromptStore:
                 found += [version_of(row) for row in await connection.execute(query)]
         return found
 
-    async def guarded_labels(self, *, org: str) -> tuple[LabelRow, ...]:
-        """The labels of an organisation whose split has a guard."""
+    async def guarded_labels(self) -> tuple[LabelRow, ...]:
+        """The labels of all organisations whose split has a guard."""
         query = (
             select(prompt_labels)
             .join(prompts, prompts.c.id == prompt_labels.c.prompt)
-            .where(prompts.c.org == org, prompt_labels.c.is_guarded, prompts.c.deleted.is_(None))
+            .where(prompt_labels.c.is_guarded, prompts.c.deleted.is_(None))
         )
         async with self._database.connect() as connection:
             return tuple(label_of(row) for row in await connection.execute(query))

@@ -173,7 +173,6 @@ class Worker:
             PromptStore(self.database),
             PromptResults(self.database),
             PromptAnnouncer(self._redis),
-            self.orgs,
             Condition("guarding canaries of prompts"),
             metrics,
         )

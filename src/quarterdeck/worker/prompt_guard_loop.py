@@ -16,7 +16,7 @@ from quarterdeck.store.prompt_rows import LabelRow, PromptRow
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.conditions import Condition
-from quarterdeck.worker.org_loop import OrgLoop, Orgs
+from quarterdeck.worker.org_loop import OrgLoop
 
 log = logging.getLogger(__name__)
 
@@ -29,25 +29,24 @@ AUTHOR = "worker"
 
 
 class PromptGuardLoop(OrgLoop):
-    """A turn without guarded labels is one indexed look-up for each organisation."""
+    """Visits all organisations at once: a turn without guarded labels is one query."""
 
     def __init__(
         self,
         prompts: PromptStore,
         results: PromptResults,
         announcer: PromptAnnouncer,
-        orgs: Orgs,
         condition: Condition,
         metrics: WorkerMetrics,
     ) -> None:
-        super().__init__(orgs, condition, GUARD_SECONDS)
+        super().__init__(lambda: ("*",), condition, GUARD_SECONDS)
         self._prompts = prompts
         self._results = results
         self._announcer = announcer
         self._metrics = metrics
 
     async def _visit(self, org: str) -> None:
-        labels = await self._prompts.guarded_labels(org=org)
+        labels = await self._prompts.guarded_labels()
         if not labels:
             return
         rows = {row.id: row for row in await self._prompts.retrieve_all([each.prompt for each in labels])}
