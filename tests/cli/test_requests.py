@@ -60,6 +60,14 @@ def test_one_request_is_shown_with_its_attempts_and_content(admin: AdminAPI) -> 
     assert "\x1b" not in text
 
 
+def test_an_export_has_no_controls_and_reads_as_it_was(admin: AdminAPI) -> None:
+    found = {**request_object(RECORD), "user": "a\x9b2J\x7f\u202eb"}
+    admin.answers["GET", "/admin/requests"] = a_page(found)
+    text = admin.run("requests", "export", "-").stdout
+    assert not {"\x9b", "\x7f", "\u202e"} & set(text)
+    assert json.loads(text) == json.loads(json.dumps(found))
+
+
 def test_json_is_the_apis_answer(admin: AdminAPI) -> None:
     admin.answers["GET", f"/admin/requests/{RECORD.id}"] = DETAIL
     assert json.loads(admin.run("requests", "show", RECORD.id, "--json").stdout) == json.loads(json.dumps(DETAIL))

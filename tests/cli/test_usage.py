@@ -59,6 +59,17 @@ def test_csv_has_every_bucket_ids_and_names(busy: AdminAPI) -> None:
     assert busy.run("usage", "--csv", "--json").exit_code == 2
 
 
+def test_a_callers_text_is_no_formula_and_no_escape_in_csv(busy: AdminAPI) -> None:
+    users = ['=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "\t=1", "a\nb", "u\x1b[2J", "ann-1"]
+    data = [{**a_row(), "user": user} for user in users]
+    busy.answers["GET", "/admin/usage"] = {"data": data, "start": 0, "end": DAY}
+    text = busy.run("usage", "--by", "user", "--csv").stdout
+    found = [row["user"] for row in csv.DictReader(io.StringIO(text))]
+    expected = ['\'=HYPERLINK("http://x")', "'+1", "'-1", "'@SUM(A1)", "'\\x09=1", "a\\x0ab", "u\\x1b[2J", "ann-1"]
+    assert found == expected
+    assert len(text.splitlines()) == 1 + len(users)
+
+
 def test_json_is_the_apis_answer(busy: AdminAPI) -> None:
     assert json.loads(busy.run("usage", "--json").stdout) == busy.answers["GET", "/admin/usage"]
     assert [path for _, path, _ in busy.requests] == ["/admin/usage"]

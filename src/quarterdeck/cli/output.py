@@ -86,8 +86,17 @@ def show(found: dict[str, Any]) -> None:
 
 
 def print_json(value: Any) -> None:
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    click.echo(_UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
+    click.echo(printable_json(json.dumps(value, indent=2, ensure_ascii=False)))
+
+
+def printable_json(text: str) -> str:
+    """The same JSON, safe for a terminal."""
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def csv_cell(text: str) -> str:
+    """Text of a caller's for a spreadsheet: one line, and never a formula."""
+    return f"'{printable(text)}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else printable(text)
 
 
 def _field_text(name: str, value: Any) -> str:

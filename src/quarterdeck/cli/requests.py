@@ -12,7 +12,7 @@ import click
 import httpx
 
 from quarterdeck.cli.client import admin_client, gateway_client, json_object, user_credentials
-from quarterdeck.cli.output import answer_text, as_json, columns, local_time, print_json, printable
+from quarterdeck.cli.output import answer_text, as_json, columns, local_time, print_json, printable, printable_json
 from quarterdeck.cli.request_table import export_parquet, line_of
 
 FILTERS = (
@@ -155,7 +155,7 @@ def tail(is_json: bool, **options: Any) -> None:
                     if (failure := _failure(data)) is not None:
                         raise failure
                     if is_json:
-                        click.echo(data)
+                        click.echo(printable_json(data))
                     else:
                         names, rows = line_of([json.loads(data)], is_fixed=True)
                         text = columns(names, rows).split("\n")
@@ -228,7 +228,7 @@ def export(path: Path, kind: str | None, content: bool, **options: Any) -> None:
 def _write_lines(found: Iterator[dict[str, Any]], file: TextIO) -> int:
     count = 0
     for each in found:
-        file.write(json.dumps(each, ensure_ascii=False) + "\n")
+        file.write(printable_json(json.dumps(each, ensure_ascii=False)) + "\n")
         count += 1
     return count
 

@@ -16,7 +16,7 @@ import httpx
 from quarterdeck.cli.budget_forecast import METHOD, forecast
 from quarterdeck.cli.client import admin_client, json_object, list_all
 from quarterdeck.cli.keys import id_of
-from quarterdeck.cli.output import as_json, columns, print_json
+from quarterdeck.cli.output import as_json, columns, csv_cell, print_json
 from quarterdeck.cli.usage_table import COUNTS, GROUPS, rows_of, table
 
 BUCKETS = {"hour": 3600, "day": 86_400}
@@ -94,7 +94,7 @@ def csv_text(data: Sequence[Mapping[str, Any]], groups: Sequence[str], names: Ma
     writer.writerow([*head, *times, *COUNTS])
     for row in data:
         values = {**row, "key_name": names.get(str(row.get("key")), "")}
-        cells = ["" if values[name] is None else values[name] for name in head]
+        cells = ["" if values[name] is None else csv_cell(str(values[name])) for name in head]
         writer.writerow([*cells, *(_iso(row[name]) for name in times), *(row[name] for name in COUNTS)])
     return out.getvalue()
 
