@@ -13,6 +13,8 @@ from tests.worker.bench import ORG, Bench
 from quarterdeck.accounting.budget_status import BudgetStatus
 from quarterdeck.accounting.periods import period_end, period_number, period_start
 from quarterdeck.accounting.redis_keys import revision_key
+from quarterdeck.accounting.refusal_notes import RefusalNotes
+from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.resources.tenancy.budgets import BudgetedScope, Budgets
 from quarterdeck.resources.webhooks.budget_alerts import alerts_of
 from quarterdeck.settings.config import Config
@@ -130,6 +132,37 @@ async def test_a_budget_that_is_being_counted_is_not_judged(bench: Bench) -> Non
     await OrgStore(bench.database).update(ORG, budget=TEN)
     await a_loop(bench).turn()
     assert bench.metrics.budget_alerts.values.get((), 0) == 0
+
+
+async def test_a_budget_that_refuses_near_its_end_counts_as_used_up(bench: Bench) -> None:
+    await subscribe(bench)
+    key = await KeyStore(bench.database).create(secret="sk-1", name="ci", budget=TEN)
+    scope = f"key:{key.id}"
+    loop = a_loop(bench, webhooks={"budget_thresholds": [100]})
+    tasks = BackgroundTasks()
+    notes = RefusalNotes(bench.redis, tasks.spawn)
+    for _ in range(3):
+        notes.note(ORG, scope)
+    assert len(tasks) == 1
+    await tasks.drain()
+    await spend(bench, scope, 7_900_000)
+    await loop.turn()
+    assert await alerts(bench) == []
+    await spend(bench, scope, 9_900_000)
+    await loop.turn()
+    await loop.turn()
+    assert await alerts(bench) == [("ci", 100, "9.9")]
+
+
+def test_a_refusal_of_an_earlier_period_or_of_a_budget_that_warns_says_nothing() -> None:
+    warns = Budget(amount=Decimal(10), on_exhausted="warn")
+    found = status(9_900_000)
+    assert found.period_start is not None
+    late = found.period_start + 1
+    for budget, at, reached in ((TEN, late, True), (TEN, found.period_start - 1, False), (warns, late, False)):
+        made = alerts_of(ORG, BudgetedScope("org", "organization", ORG, ORG, budget), found, [100], refused_at=at)
+        assert bool(made) == reached
+        assert all(alert.data["is_refusing"] for alert in made)
 
 
 def status(spent: int, period: str = "month", at: float = 1_790_000_000) -> BudgetStatus:

@@ -62,3 +62,8 @@ def bucket_key(org: str, scope: str) -> str:
 def money_key(org: str, scope: str) -> str:
     """The state of a scope's budget."""
     return f"money:{{{org}}}:{scope}"
+
+
+def refused_key(org: str, scope: str) -> str:
+    """When a scope's budget refused a request last, for alerts."""
+    return f"refused:{{{org}}}:{scope}"

@@ -15,6 +15,7 @@ from quarterdeck.accounting.admission import Admission, Reservation, read_admiss
 from quarterdeck.accounting.local_limits import LocalLimits
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.rate_headers import rate_headers
+from quarterdeck.accounting.refusal_notes import RefusalNotes
 from quarterdeck.accounting.refusals import limits_unavailable, records_unavailable, refusal_of
 from quarterdeck.accounting.reservations import Reservations
 from quarterdeck.accounting.scopes import ScopeSet
@@ -78,6 +79,7 @@ class Gate:
         self._templates = templates
         self._reread = reread
         self._local = LocalLimits()
+        self._notes = RefusalNotes(redis, spawn)
         self.refused: Counter[tuple[str, ...]] = Counter()
         """Refused requests by reason and kind of scope. They leave no record; the metrics read these counters."""
         self.warned: Counter[tuple[str, ...]] = Counter()
@@ -137,6 +139,8 @@ class Gate:
                     if smaller is not None:
                         reserved = smaller
                         continue
+                if admitted.refused == "money":
+                    self._notes.note(principal.org, admitted.scope)
                 raise self._refusal(admitted, asked=wanted.money)
             if admitted.revision != principal.revision:  # also smaller: a Redis that lost its data counts from 0
                 try:

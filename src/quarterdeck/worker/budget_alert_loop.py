@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from quarterdeck.accounting.budget_status import BudgetReader
 from quarterdeck.accounting.redis_keys import revision_key
+from quarterdeck.accounting.refusal_notes import read_refusals
 from quarterdeck.net.redis import Redis
 from quarterdeck.resources.tenancy.budgets import BudgetedScope, Budgets
-from quarterdeck.resources.webhooks.budget_alerts import Alert, alerts_of
+from quarterdeck.resources.webhooks.budget_alerts import Alert, alerts_of, may_be_refusing
 from quarterdeck.resources.webhooks.events import BUDGET_THRESHOLD_REACHED, new_event
 from quarterdeck.settings.config import Config
 from quarterdeck.store.webhook_outbox import WebhookOutbox
@@ -102,10 +103,13 @@ class BudgetAlertLoop(OrgLoop):
         if not scopes:
             return {}
         _, statuses = await self._reader.statuses(org, [(each.scope, each.budget) for each in scopes])
+        pairs = list(zip(scopes, statuses, strict=True))
+        near = [each.scope for each, status in pairs if may_be_refusing(each, status)]
+        refused = dict(zip(near, await read_refusals(self._redis, org, near), strict=True))
         return {
             alert.key: alert
-            for each, status in zip(scopes, statuses, strict=True)
-            for alert in alerts_of(org, each, status, thresholds)
+            for each, status in pairs
+            for alert in alerts_of(org, each, status, thresholds, refused_at=refused.get(each.scope, 0))
         }
 
     async def _record(self, org: str, alert: Alert, max_waiting: int) -> None:
