@@ -17,6 +17,7 @@ from tests.servers import RedisServer
 from quarterdeck.accounting import redis_keys
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.redis_keys import stream_key
+from quarterdeck.accounting.refusal_notes import read_refusals
 from quarterdeck.errors import (
     AuthenticationError,
     EngineUnavailableError,
@@ -152,6 +153,9 @@ async def test_an_exhausted_budget_is_insufficient_quota_and_not_to_be_tried_aga
     assert error.headers == {"x-should-retry": "false"}
     assert "this API key" in error.message
     assert engine.requests == []
+    async with asyncio.timeout(10):  # noted for the alerts of budgets, after the answer
+        while not (await read_refusals(bench.redis, ORG, [KEY]))[0]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     assert await bench.records() == []
 
 

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -102,6 +103,22 @@ async def test_the_reference_library_accepts_a_delivery_of_now(post: Post) -> No
         await post.loop.turn()
         (received,) = receiver.received
     assert Webhook(endpoint.secret).verify(received.body, received.headers) == received.event
+
+
+async def test_the_code_of_the_docs_verifies_a_delivery(post: Post) -> None:
+    page = (Path(__file__).parents[2] / "docs/keys-and-budgets.md").read_text()
+    names: dict[str, Any] = {}
+    exec(next(block for block in page.split("```python\n") if "def verify" in block).split("```")[0], names)  # noqa: S102
+    post.now = time.time()
+    with Receiver() as receiver:
+        endpoint = await post.endpoint(receiver.url)
+        await post.record()
+        await post.loop.turn()
+        (received,) = receiver.received
+    names["verify"](received.body, received.headers, endpoint.secret)
+    for body, secret in ((received.body + b" ", endpoint.secret), (received.body, new_secret())):
+        with pytest.raises(ValueError, match="not signed"):
+            names["verify"](body, received.headers, secret)
 
 
 async def test_several_workers_deliver_each_event_once(any_post: Post) -> None:
