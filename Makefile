@@ -81,6 +81,10 @@ bench: core env-peers ## Benchmark the gateway with all features against vllm-ro
 bench-curves: core env-peers ## Benchmark the cost of a request by number of keys, routes, endpoints and prompt size; latency, streams, memory. ARGS='--only keys --no-write'
 	@$(bin)/python loadtests/bench/curves.py --peers .envs/peers/bin --write $(ARGS)
 
+.PHONY: bench-observability
+bench-observability: core ## Benchmark what traces and captured contents cost the gateway and the worker. Requires gcc and wrk. ARGS=--no-write
+	@$(bin)/python loadtests/bench/observability.py --write $(ARGS)
+
 .PHONY: bench-engine
 bench-engine: setup ## Compare tokens per second of the platform with a bare vLLM server. About ten minutes.
 	@$(bin)/python loadtests/bench/engine.py $(ARGS)

@@ -40,7 +40,8 @@ REDIS_DATABASE = 2
 BUDGET = {"amount": "10000", "period": "total"}
 NEW = "404 prompt_not_found"
 """At a gateway that does not know the prompt yet."""
-REFUSED = {"404 model_not_found", "400 invalid_prompt_variables", NEW}
+REFUSED = {"404 model_not_found", "400 invalid_prompt_variables", "408 request_timeout", NEW}
+"""Before admission. A busy machine may take more than the three seconds that a body has here."""
 
 
 @dataclass
