@@ -2,8 +2,8 @@
 
     python loadtests/bench/observability.py [--rounds 9] [--seconds 2] [--connections 32] [--write]
 
-Each arm is a platform of its own (gateway, Redis, worker, SQLite, trace sink), with everything of `make bench` on and
-its own setting of traces (none, all) and capture (off, hashed, full). Only one is driven at a time; rounds are short and
+Each arm is a platform of its own (gateway, Redis, worker, SQLite, trace sink) with all features of `make bench` and its
+own setting of traces (none, all) and capture (off, hashed, full). Only one is driven at a time; rounds are short and
 alternate. The cost is CPU time, of the gateway for a request and of the worker for a record, until its ledger and its
 sink are complete. `--write` puts the table into docs/benchmarks.md; raw rounds are in results/observability.json.
 """

@@ -18,6 +18,7 @@ import httpx
 import openai
 import pytest
 from tests.cli.running import Running, free_ports, running
+from tests.phoenix import Phoenix
 from tests.records import a_record
 
 from quarterdeck.record import Attempt, CallerTrace, RequestRecord
@@ -28,50 +29,6 @@ from quarterdeck.telemetry.traces.projection import TraceProjection
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 MODEL = "smollm2-135m-instruct"
-SPANS = """
-query { projects { edges { node { name traceCount tokenCountTotal costSummary { total { cost } } spans(first: 1000) {
-  edges { node { name spanId parentId spanKind statusCode tokenCountTotal trace { traceId }
-                 costSummary { total { cost } } attributes } }
-} } } } }
-"""
-PRICE = """
-mutation Price($name: String!, $pattern: String!, $input: Float!, $cached: Float!, $output: Float!) {
-  createModel(input: {name: $name, namePattern: $pattern, costs: [
-    {kind: PROMPT, tokenType: "input", costPerMillionTokens: $input},
-    {kind: PROMPT, tokenType: "cache_read", costPerMillionTokens: $cached},
-    {kind: COMPLETION, tokenType: "output", costPerMillionTokens: $output}]}) { query { __typename } } }
-"""
-
-
-class Phoenix:
-    """Its API."""
-
-    def __init__(self, url: str, client: httpx.Client) -> None:
-        self.url = url
-        self._client = client
-
-    def ask(self, query: str, **variables: Any) -> Any:
-        answer = (
-            self._client.post(f"{self.url}/graphql", json={"query": query, "variables": variables})
-            .raise_for_status()
-            .json()
-        )
-        assert "errors" not in answer, answer
-        return answer["data"]
-
-    def project(self) -> dict[str, Any]:
-        nodes = [edge["node"] for edge in self.ask(SPANS)["projects"]["edges"]]
-        found: dict[str, Any] = next((node for node in nodes if node["name"] == "default"), {})
-        return found
-
-    def spans(self) -> list[dict[str, Any]]:
-        return [edge["node"] for edge in self.project().get("spans", {}).get("edges", [])]
-
-    def price(self, record: RequestRecord) -> None:
-        """Have it price the model's calls by itself, as the record was priced."""
-        prices = {"input": record.price_input, "cached": record.price_cached, "output": record.price_output}
-        numbers = {name: float(price) for name, price in prices.items()}
-        self.ask(PRICE, name=record.model, pattern=f"^{re.escape(record.model)}$", **numbers)
 
 
 @contextmanager

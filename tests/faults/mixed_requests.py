@@ -14,9 +14,9 @@ from tests.faults.stack import KEPT, Key
 AT_ONCE = 24
 PROMPT = "law/greet"
 LABEL = "production"
-USE = {"prompt": {"id": PROMPT, "variables": {"who": "Ann"}}}
+USE: dict[str, Any] = {"prompt": {"id": PROMPT, "variables": {"who": "Ann"}}}
 UNKNOWN = "unknown-model"
-VERSION = {
+VERSION: dict[str, Any] = {
     "variables": {"who": {"type": "string"}},
     "model": "mixed-two",
     "parameters": {"temperature": 0.5},

@@ -11,21 +11,22 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
 import pytest
-from tests.faults import books, ledger_check, totals
+from tests.faults import books, ledger_check, phoenix_check, totals
 from tests.faults.budgeted import AWAY, LIMITED, SHORT
 from tests.faults.client import Answer, ask
 from tests.faults.engine_list import FakeEngineList
 from tests.faults.mixed_requests import LABEL, PROMPT, USE, VERSION, Caller, send
+from tests.faults.observed import Platform
 from tests.faults.random_faults import FAULTS, MAY_BE
-from tests.faults.stack import ORG, Key, Stack, until
-from tests.platform import GatewayProcess, SimulatorProcess
+from tests.faults.stack import ORG, Stack, until
+from tests.phoenix import PhoenixProcess
+from tests.platform import SimulatorProcess
 from tests.prometheus import Prometheus
 from tests.servers import PostgresServer, RedisServer
 from tests.telemetry.otlp_sink import OTLPSink, ReceivedSpan
@@ -42,34 +43,6 @@ NEW = "404 prompt_not_found"
 """At a gateway that does not know the prompt yet."""
 REFUSED = {"404 model_not_found", "400 invalid_prompt_variables", "408 request_timeout", NEW}
 """Before admission. A busy machine may take more than the three seconds that a body has here."""
-
-
-@dataclass
-class Platform:
-    """A platform of its own, so that all its books are this test's."""
-
-    stack: Stack
-    second: GatewayProcess
-    sink: OTLPSink
-    prometheus: Prometheus
-    admin: httpx.AsyncClient
-
-    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        response = await self.admin.post(path, json=dict(body))
-        assert response.status_code < 300, response.text
-        found: dict[str, Any] = response.json()
-        return found
-
-    async def caller(self, name: str, team: str, *, content: str, share: int, **fields: Any) -> Caller:
-        """Create a key for a team."""
-        made = await self.post("/admin/keys", {"name": name, "team": team, "content": content, **fields})
-        key = Key(made["id"], made["key"])
-        clients = []
-        for gateway in (self.stack.gateway, self.second):
-            client = self.stack.client(key)
-            client.base_url = httpx.URL(gateway.url)
-            clients.append(client)
-        return Caller(name, team, content, share, key, clients)
 
 
 @pytest.fixture
@@ -93,10 +66,23 @@ def sink() -> Iterator[OTLPSink]:
 
 
 @pytest.fixture
+def phoenix(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PhoenixProcess | None]:
+    """None, unless the test asks for it."""
+    if not getattr(request, "param", False):
+        yield None
+        return
+    made = PhoenixProcess(tmp_path)
+    made.launch()  # it starts while the platform does
+    yield made
+    made.stop()
+
+
+@pytest.fixture
 async def platform(
     tmp_path: Path,
     new_database: str,
     sink: OTLPSink,
+    phoenix: PhoenixProcess | None,
     fault_redis: RedisServer,
     fault_engines: Mapping[str, SimulatorProcess],
     fault_engine_list: FakeEngineList,
@@ -108,7 +94,7 @@ async def platform(
         fault_engine_list,
         new_database,
         index=REDIS_DATABASE,
-        environ=sink.environment,
+        environ={**sink.environment, **({"PHOENIX_COLLECTOR_ENDPOINT": phoenix.url} if phoenix else {})},
     )
     async with contextlib.AsyncExitStack() as entered:
         entered.callback(stack.stop)
@@ -122,7 +108,7 @@ async def platform(
         entered.callback(prometheus.stop)
         await stack.start(prometheus)
         admin = await entered.enter_async_context(stack.client(await stack.key("admin", is_admin=True)))
-        yield Platform(stack, second, sink, prometheus, admin)
+        yield Platform(stack, second, sink, prometheus, phoenix, admin)
 
 
 async def _empty(stack: Stack) -> None:
@@ -141,7 +127,12 @@ async def test_all_books_of_mixed_requests_agree(platform: Platform) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("new_database", ["sqlite", "postgres"], indirect=True)
+@pytest.mark.parametrize(
+    ("new_database", "phoenix"),
+    [("sqlite", True), ("postgres", False)],
+    indirect=True,
+    ids=["sqlite-phoenix", "postgres"],
+)
 async def test_all_books_of_ten_thousand_mixed_requests_agree(platform: Platform) -> None:
     await _law(platform, 10_000)
 
@@ -151,6 +142,8 @@ async def _law(platform: Platform, count: int) -> None:
     chance = random.Random(13)
     callers = await _callers(platform)
     await _canary(platform, callers[0])
+    if platform.phoenix is not None:
+        await phoenix_check.priced(platform, callers[0])
     async with httpx.AsyncClient() as client:
         for engine in (stack.a, stack.b):
             config = {"failure-injection-rate": 12, "failure-types": FAULTS, "inter-token-latency": "1ms"}
@@ -174,6 +167,8 @@ async def _law(platform: Platform, count: int) -> None:
     await _check_counters(platform, rows)
     await _check_budgets(platform, callers, rows)
     await _check_log(platform, callers, rows)
+    if platform.phoenix is not None:
+        await phoenix_check.check(platform, rows)
     _say(rows)
 
 
@@ -224,7 +219,7 @@ async def _checked_rows(platform: Platform, callers: Sequence[Caller]) -> list[R
                 special.add(answer.tag)
             elif answer.headers.get("x-cache") == "hit":
                 assert row is not None and row.cache == "hit" and answer.outcome == "ok", (answer, row)
-                assert (row.cost, row.input_tokens, row.output_tokens) == (0, 0, 0) and row.saved > 0, row
+                assert not (row.cost or row.input_tokens or row.output_tokens) and row.saved > 0, row
                 special.add(answer.tag)
             else:
                 assert answer.outcome in MAY_BE | {AWAY, LIMITED}, answer
@@ -349,7 +344,7 @@ def _check_content(row: RequestRecord, each: Mapping[str, Any], answer: Answer) 
 
 
 def _say(rows: Sequence[RequestRecord]) -> None:
-    kinds = Counter(row.status for row in rows)
+    kinds = Counter(str(row.status) for row in rows)
     kinds.update({"resumed": sum(row.resumed for row in rows), "hits": sum(row.cache == "hit" for row in rows)})
     kinds.update(f"{row.prompt}@{row.prompt_version}" for row in rows if row.prompt)
     kinds.update(f"content {row.content}" for row in rows)
