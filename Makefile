@@ -83,7 +83,7 @@ bench-curves: core env-peers ## Benchmark the cost of a request by number of key
 
 .PHONY: bench-observability
 bench-observability: core ## Benchmark what traces and captured contents cost the gateway and the worker. Requires gcc and wrk. ARGS=--no-write
-	@$(bin)/python loadtests/bench/observability.py --write $(ARGS)
+	@$(bin)/python loadtests/bench/tracing.py --write $(ARGS)
 
 .PHONY: bench-engine
 bench-engine: setup ## Compare tokens per second of the platform with a bare vLLM server. About ten minutes.

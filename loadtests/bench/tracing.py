@@ -1,11 +1,11 @@
 """`make bench-observability`: what traces and captured contents cost, beside the same platform without them.
 
-    python loadtests/bench/observability.py [--rounds 9] [--seconds 2] [--connections 32] [--write]
+    python loadtests/bench/tracing.py [--rounds 9] [--seconds 2] [--connections 32] [--write]
 
 Each arm is a platform of its own (gateway, Redis, worker, SQLite, trace sink) with all features of `make bench` and its
 own setting of traces (none, all) and capture (off, hashed, full). Only one is driven at a time; rounds are short and
 alternate. The cost is CPU time, of the gateway for a request and of the worker for a record, until its ledger and its
-sink are complete. `--write` puts the table into docs/benchmarks.md; raw rounds are in results/observability.json.
+sink are complete. `--write` puts the table into docs/benchmarks.md; raw rounds are in results/tracing.json.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from parts import machine
 from tables import median, rotated, spread, table, write
 
 MODES = ("plain", "streamed")
-RESULTS = HERE / "results" / "observability.json"
+RESULTS = HERE / "results" / "tracing.json"
 SETTINGS = ((False, "off"), (True, "off"), (True, "hashed"), (True, "full"))
 """Whether requests are traced, and what is captured of them."""
 
