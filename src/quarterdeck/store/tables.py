@@ -34,9 +34,9 @@ metadata = MetaData(
 )
 
 
-def _index_of(*columns: str, where: str) -> Index:
+def _index_of(*columns: str, where: str, name: str | None = None) -> Index:
     """A partial index: rows that don't meet the condition cost it nothing."""
-    return Index(None, *columns, sqlite_where=text(where), postgresql_where=text(where))
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 orgs = Table(
@@ -246,7 +246,7 @@ ledger = Table(
     ),
     Index(None, "org", "model", "started"),
     # For the request log. Partial: most requests have none of these, and pay nothing.
-    _index_of("org", "status", "started", where="status <> 'ok'"),
+    _index_of("org", "started", where="status <> 'ok'", name="ix_ledger_failed_org_started"),
     _index_of("org", "error_code", "started", where="error_code IS NOT NULL"),
     _index_of("org", "route", "started", where="route <> ''"),
     _index_of("org", "user", "started", where='"user" IS NOT NULL'),
