@@ -59,6 +59,13 @@ def test_it_can_be_switched_off(switch: dict[str, str]) -> None:
     assert sinks({**KEYS, "LANGFUSE_HOST": "https://lf.example.com", **switch}) == []
 
 
+def test_opentelemetrys_switch_turns_off_those_of_the_file_too() -> None:
+    configured = SinkConfig(name="tempo", url="http://tempo:4318/v1/traces")
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x:4318", "PHOENIX_COLLECTOR_ENDPOINT": "http://p:6006"}
+    assert len(sinks(variables, configured)) == 3
+    assert sinks({**variables, "OTEL_SDK_DISABLED": "true"}, configured) == []
+
+
 def test_an_otlp_endpoint_that_is_the_same_langfuse_is_one_sink() -> None:
     variables = {
         **KEYS,

@@ -27,7 +27,9 @@ class Sink:
 
 
 def sinks_of(environment: Environment, telemetry: TelemetryConfig) -> list[Sink]:
-    """Each sink once: the OTLP endpoint may be the same Langfuse."""
+    """Each sink once: the OTLP endpoint may be the same Langfuse. None with OpenTelemetry's switch."""
+    if environment.variables.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return []
     sinks = []
     if environment.otlp_endpoint is not None:
         is_compressed = environment.otlp_compression == "gzip"
