@@ -36,6 +36,7 @@ from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.orgs import OrgStore
+from quarterdeck.store.prompt_links import PromptLinkStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.request_log import RequestLog
@@ -261,6 +262,7 @@ def parts(
         teams=TeamStore(database),
         orgs=OrgStore(database),
         prompts=PromptStore(database),
+        prompt_links=PromptLinkStore(database),
         prompt_changes=PromptAnnouncer(redis),
         prompt_results=PromptResults(database),
         ledger=Ledger(database),

@@ -7,7 +7,14 @@ from tests.gateway.fakes import parts
 from quarterdeck.gateway.app import create_api, create_app
 
 PARAMETERS = {"name:path": "chat", "key_id": "key_user", "team": "default", "org": "default", "kind": "completions"}
-PARAMETERS |= {"prompt": "greet", "version": "1", "label": "production", "request_id": "req_1", "score_id": "score_1"}
+PARAMETERS |= {
+    "prompt": "greet",
+    "version": "1",
+    "label": "production",
+    "request_id": "req_1",
+    "score_id": "score_1",
+    "link": "plink_1",
+}
 PARAMETERS |= {"webhook_id": "whk_1"}
 
 
