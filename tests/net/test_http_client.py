@@ -239,6 +239,27 @@ async def test_a_certificate_that_is_trusted_is_spoken_to(
         assert upstream.connections == 1
 
 
+async def test_addresses_that_are_resolved_elsewhere_are_tried_in_order_and_the_name_is_what_a_certificate_must_have(
+    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[1]))
+    asked: list[tuple[str, int]] = []
+
+    async def resolve(host: str, port: int) -> list[str]:
+        asked.append((host, port))
+        return ["127.0.0.2", "127.0.0.1"]  # nothing listens on the first
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate[1], certificate[0])
+    async with Upstream(answering(response(b"a")), tls=context) as upstream:
+        client = HttpClient(resolve=resolve)
+        assert await fetch(client, upstream.origin) == b"a"
+        assert asked == [("127.0.0.1", upstream.port)]
+        error = await failure(client, upstream.origin._replace(host="other.example"))
+        assert "mismatch" in str(error) or "doesn't match" in str(error)
+        await client.close()
+
+
 async def test_plain_http_on_a_tls_port_is_an_error(client: HttpClient) -> None:
     async with Upstream(pieces(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as upstream:
         error = await failure(client, Origin.parse(f"https://127.0.0.1:{upstream.port}"))

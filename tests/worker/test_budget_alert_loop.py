@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import struct
 import time
 from decimal import Decimal
 from typing import Any
@@ -12,7 +13,7 @@ from tests.worker.bench import ORG, Bench
 
 from quarterdeck.accounting.budget_status import BudgetStatus
 from quarterdeck.accounting.periods import period_end, period_number, period_start
-from quarterdeck.accounting.redis_keys import revision_key
+from quarterdeck.accounting.redis_keys import money_key, revision_key
 from quarterdeck.accounting.refusal_notes import RefusalNotes
 from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.resources.tenancy.budgets import BudgetedScope, Budgets
@@ -38,7 +39,6 @@ def a_loop(bench: Bench, **config: Any) -> BudgetAlertLoop:
         WebhookStore(bench.database),
         WebhookOutbox(bench.database),
         lambda: settings,
-        lambda: bench.orgs,
         Condition("budget alerts"),
         bench.metrics,
     )
@@ -125,6 +125,18 @@ async def test_an_organisation_without_an_endpoint_is_not_watched(bench: Bench) 
     await subscribe(bench)  # from now on it is, and what is reached already is said
     await loop.turn()
     assert bench.metrics.budget_alerts.values[()] == 3
+
+
+async def test_every_organisation_with_an_endpoint_is_watched(any_bench: Bench) -> None:
+    for org in ("acme", "blue", ORG):
+        await OrgStore(any_bench.database).ensure(org)
+        await OrgStore(any_bench.database).update(org, budget=Budget(amount=Decimal(10), period="total"))
+        await any_bench.redis.call("SET", money_key(org, "org"), struct.pack("<5d", 4, 0, 6_000_000, 0, 0))
+    await subscribe(any_bench, org="acme")
+    await subscribe(any_bench, org="blue", types=["other"])
+    await subscribe(any_bench)
+    await a_loop(any_bench).turn()
+    assert await alerts(any_bench) == [("acme", 50, "6"), (ORG, 50, "6")]
 
 
 async def test_a_budget_that_is_being_counted_is_not_judged(bench: Bench) -> None:

@@ -290,9 +290,9 @@ async def test_the_queue_of_an_organisation_is_bounded(any_post: Post) -> None:
 
 async def test_only_endpoints_that_ask_for_a_type_get_it(any_post: Post) -> None:
     await any_post.endpoint("http://127.0.0.1:1/", types=["other"])
-    assert not await any_post.store.has_subscriber(ORG, BUDGET_THRESHOLD_REACHED)
+    assert await any_post.store.subscribed_orgs(BUDGET_THRESHOLD_REACHED) == []
     wanted = await any_post.endpoint("http://127.0.0.1:1/", types=[BUDGET_THRESHOLD_REACHED])
-    assert await any_post.store.has_subscriber(ORG, BUDGET_THRESHOLD_REACHED)
+    assert await any_post.store.subscribed_orgs(BUDGET_THRESHOLD_REACHED) == [ORG]
     (made,) = (await any_post.record()).deliveries
     assert (await any_post.only(wanted)).id == made
 

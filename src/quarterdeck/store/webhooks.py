@@ -126,10 +126,13 @@ class WebhookStore:
         if not gone.rowcount:
             raise no_such_endpoint(id)
 
-    async def has_subscriber(self, org: str, event_type: str) -> bool:
-        """Whether an endpoint that is not disabled asks for this type of event."""
+    async def subscribed_orgs(self, event_type: str) -> Sequence[str]:
+        """The organisations with an endpoint that is not disabled and asks for this type of event, sorted."""
+        table = webhook_endpoints.c
+        query = select(table.org, table.event_types).where(table.disabled.is_(None))
         async with self._database.connect() as connection:
-            return bool(await subscribers(connection, org, event_type))
+            found = await connection.execute(query)
+            return sorted({row.org for row in found if row.event_types is None or event_type in row.event_types})
 
     async def _change(self, id: str, org: str, values: dict[str, Any]) -> WebhookEndpoint:
         async with self._database.begin() as connection:

@@ -115,6 +115,8 @@ class Worker:
         self._expiry_condition = Condition("settling lost requests")
         self._retention_condition = Condition("deleting contents")
         self._scores_condition = Condition("scores")
+        self._webhooks_condition = Condition("webhooks")
+        self._alerts_condition = Condition("budget alerts")
         contents = ContentStore(self.database)
         is_synchronised = config is not None and config.langfuse.prompts != "off"
         prompt_numbers = PromptNumbers({} if is_synchronised else None)
@@ -148,15 +150,14 @@ class Worker:
         self._sender = WebhookSender(
             proxies=Proxies(environment.variables), allows_private=lambda: self._webhooks().allow_private_addresses
         )
-        self._webhook_loop = WebhookLoop(outbox, self._sender, self._webhooks, Condition("webhooks"), metrics)
+        self._webhook_loop = WebhookLoop(outbox, self._sender, self._webhooks, self._webhooks_condition, metrics)
         self._alert_loop = BudgetAlertLoop(
             self._redis,
             Budgets(KeyStore(self.database), TeamStore(self.database), self._org_store),
             WebhookStore(self.database),
             outbox,
             lambda: self._config.current,
-            self.orgs,
-            Condition("budget alerts"),
+            self._alerts_condition,
             metrics,
         )
         self._retention_loop = RetentionLoop(
@@ -355,6 +356,8 @@ class Worker:
                 "prompts at Langfuse": self._sync_condition,
                 "deleting contents": self._retention_condition,
                 "scores": self._scores_condition,
+                "webhooks": self._webhooks_condition,
+                "budget alerts": self._alerts_condition,
                 **self._sinks.jobs(),
             },
             sinks=self._sinks.states,

@@ -21,7 +21,7 @@ from quarterdeck.store.webhook_outbox import WebhookOutbox
 from quarterdeck.store.webhooks import WebhookStore
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.conditions import Condition
-from quarterdeck.worker.org_loop import OrgLoop, Orgs
+from quarterdeck.worker.org_loop import OrgLoop
 from quarterdeck.worker.webhook_loop import RETRY_SECONDS
 
 log = logging.getLogger(__name__)
@@ -50,13 +50,12 @@ class BudgetAlertLoop(OrgLoop):
         endpoints: WebhookStore,
         outbox: WebhookOutbox,
         config: Callable[[], Config | None],
-        orgs: Orgs,
         condition: Condition,
         metrics: WorkerMetrics,
         *,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(orgs, condition, WATCH_SECONDS)
+        super().__init__(lambda: ("*",), condition, WATCH_SECONDS)
         self._redis = redis
         self._reader = BudgetReader(redis)
         self._budgets = budgets
@@ -74,10 +73,14 @@ class BudgetAlertLoop(OrgLoop):
         if config is None:
             return  # it is invalid, and is logged where it is read
         thresholds = config.webhooks.budget_thresholds
-        if not thresholds or not await self._endpoints.has_subscriber(org, BUDGET_THRESHOLD_REACHED):
-            self._known.pop(org, None)
-            self._recorded.pop(org, None)
-            return
+        watched = await self._endpoints.subscribed_orgs(BUDGET_THRESHOLD_REACHED) if thresholds else []
+        for gone in self._known.keys() - set(watched):
+            del self._known[gone]
+            self._recorded.pop(gone, None)
+        for each in watched:
+            await self._watch(each, config, thresholds)
+
+    async def _watch(self, org: str, config: Config, thresholds: Sequence[int]) -> None:
         reached = await self._reached(org, await self._scopes(org, config), thresholds)
         known = self._recorded.get(org, set()) & reached.keys()
         known |= await self._outbox.recorded(org, [key for key in reached if key not in known])
