@@ -106,7 +106,7 @@ def _field_text(name: str, value: Any) -> str:
         return budget_text(value)
     if name == "budget_status":
         return status_text(value)
-    if name in ("created", "expires", "revoked", "created_at", "updated_at"):
+    if name in ("created", "updated", "archived", "expires", "revoked", "created_at", "updated_at"):
         return local_time(value)
     if isinstance(value, list):
         return ", ".join(str(item) for item in value)
