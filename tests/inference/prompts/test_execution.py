@@ -1,16 +1,19 @@
 """What a request sets itself stays byte for byte; the version gives the rest."""
 
 import json
+import threading
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.inference.making import a_head
 from tests.inference.prompts.stored import StoredPrompts
 
 from quarterdeck.inference.call import Operation
-from quarterdeck.inference.prompts.execution import PromptExecutor, PromptRequest
+from quarterdeck.inference.prompts import execution
+from quarterdeck.inference.prompts.execution import LARGE_BYTES, PromptExecutor, PromptRequest
 from quarterdeck.inference.request import InferenceRequest
 
 VERSION: dict[str, Any] = {
@@ -73,3 +76,18 @@ async def test_a_request_keeps_what_it_sets_and_gets_the_rest(own: dict[str, Any
 async def test_a_rewritten_request_keeps_its_prompt() -> None:
     found = await rendered(b'{"prompt": {"id": "greet", "variables": {"name": "a"}}}')
     assert found.with_members({"seed": 7}).prompt == found.prompt
+
+
+async def test_large_variables_are_rendered_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+    plain = execution._rendered
+
+    def noted(*arguments: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return plain(*arguments)
+
+    monkeypatch.setattr(execution, "_rendered", noted)
+    for size in (10, LARGE_BYTES):
+        found = await rendered(json.dumps({"prompt": {"id": "greet", "variables": {"name": "a" * size}}}).encode())
+        assert json.loads(found.body)["messages"][0]["content"] == "Greet " + "a" * size
+    assert threads == [True, False]

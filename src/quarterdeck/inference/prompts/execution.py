@@ -5,6 +5,7 @@ The request goes first: what it sets itself (a parameter, `response_format`, `to
 gives the rest. Its messages follow the version's.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from random import random as unseeded
 from typing import Any
@@ -24,6 +25,9 @@ from quarterdeck.templating.variables import VariablesError
 
 Members = dict[str, msgspec.Raw]
 
+LARGE_BYTES = 32 * 1024
+"""Variables that are larger are rendered in a thread: a loop over a megabyte of them takes a tenth of a second, which
+costs its caller nothing and would be everybody's."""
 HEADER = b"x-quarterdeck-prompt"
 """Of an answer: `NAME@VERSION`."""
 
@@ -81,7 +85,10 @@ class PromptExecutor:
         version = reference.version or self._picked(known, reference.label, members)
         compiled = self._catalogue.held(known, version) or await self._catalogue.read(known, version)
         use = PromptUse(known.row.name, str(version), reference.label or None)
-        made = _rendered(operation, members, compiled, reference, use)
+        if is_object and (member := members.get("prompt")) and memoryview(member).nbytes > LARGE_BYTES:
+            made = await asyncio.to_thread(_rendered, operation, members, compiled, reference, use)
+        else:
+            made = _rendered(operation, members, compiled, reference, use)
         try:
             body = msgspec.json.encode(made)
         except RecursionError:  # messages of a placeholder
