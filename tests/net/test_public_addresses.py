@@ -1,7 +1,9 @@
 """Addresses of private networks are recognised in every spelling, and names are checked as they are resolved."""
 
+import asyncio
 import ipaddress
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -47,8 +49,30 @@ async def test_only_public_addresses_of_a_name_are_used(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     answers[:] = ["127.0.0.1", "8.8.8.8", "10.0.0.1"]
-    assert list(await PublicResolver()("example.com", 80)) == ["8.8.8.8"]
-    assert len(await PublicResolver(lambda: True)("example.com", 80)) == 3
+    public, all_of_them = PublicResolver(), PublicResolver(lambda: True)
+    assert list(await public("example.com", 80)) == ["8.8.8.8"]
+    assert len(await all_of_them("example.com", 80)) == 3
     answers[:] = ["10.0.0.1"]
     with pytest.raises(NotPublicError):
-        await PublicResolver()("example.com", 80)
+        await public("example.com", 80)
+    public.close()
+    all_of_them.close()
+
+
+async def test_names_whose_servers_do_not_answer_leave_the_loops_threads_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = threading.Event()
+
+    def hang(*_: Any, **__: Any) -> Any:
+        answer.wait(20)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    resolver = PublicResolver()
+    waiting = [asyncio.create_task(resolver("example.com", 80)) for _ in range(64)]  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    assert await asyncio.to_thread(lambda: "free") == "free"
+    for task in waiting:
+        task.cancel()
+    answer.set()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    resolver.close()

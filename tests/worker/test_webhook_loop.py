@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,29 @@ async def test_a_delivery_that_takes_too_long_fails(bench: Bench) -> None:
             await post.record()
             await post.loop.turn()
             assert "timed out" in ((await post.only(endpoint)).error or "")
+
+
+async def test_an_endless_response_is_not_read_to_its_end(bench: Bench) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"x" * 65_536)
+                await writer.drain()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async for post in a_post(bench):
+        endpoint = await post.endpoint(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        await post.record()
+        await post.loop.turn()
+        assert (await post.only(endpoint)).state == "delivered"
+    server.close()
+
+
+def test_an_event_that_is_too_large_is_not_made() -> None:
+    with pytest.raises(ValueError, match="larger"):
+        new_event("x.y", ORG, {"text": "x" * 20_000}, now=NOW, expires=None)
 
 
 async def test_the_lease_of_a_dead_worker_expires(any_post: Post) -> None:

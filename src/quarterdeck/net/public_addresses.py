@@ -9,7 +9,10 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+THREADS = 8
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -46,21 +49,30 @@ def may_be_public(host: str) -> bool:
 
 
 class PublicResolver:
-    """Resolves hosts to their public addresses. `allows_private`: to all of them."""
+    """Resolves hosts to their public addresses. `allows_private`: to all of them.
+
+    It has threads of its own: a name whose servers do not answer holds a thread for longer than any caller waits, and
+    the loop's own threads have other work.
+    """
 
     def __init__(self, allows_private: Callable[[], bool] = lambda: False) -> None:
         self._allows_private = allows_private
+        self._threads = ThreadPoolExecutor(THREADS, "resolver")
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
         """The addresses to try, in order. Raises OSError, NotPublicError among them."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        resolve = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, resolve)
         addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
         if not self._allows_private():
             addresses = [each for each in addresses if is_public(ipaddress.ip_address(each.partition("%")[0]))]
         if not addresses:
             raise NotPublicError("the host has no public address")
         return addresses
+
+    def close(self) -> None:
+        """Names that are being resolved are not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _is_number(label: str) -> bool:

@@ -33,8 +33,8 @@ class WebhookSender:
 
     def __init__(self, *, proxies: Proxies | None = None, allows_private: Callable[[], bool] = lambda: False) -> None:
         self._allows_private = allows_private
-        resolve = PublicResolver(allows_private)
-        self._client = HttpClient(max_idle=0, proxies=proxies, resolve=resolve)
+        self._resolver = PublicResolver(allows_private)
+        self._client = HttpClient(max_idle=0, proxies=proxies, resolve=self._resolver)
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer:
         """Post JSON. `timeout` bounds all of it, in seconds. Raises WebhookSendError."""
@@ -66,6 +66,7 @@ class WebhookSender:
 
     async def close(self) -> None:
         await self._client.close()
+        self._resolver.close()
 
 
 def _reason(error: UpstreamError) -> str:

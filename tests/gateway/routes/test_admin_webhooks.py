@@ -3,9 +3,11 @@
 import asyncio
 from typing import Any
 
+import httpx
+import openai
 import pytest
 from tests.gateway.fakes import CONFIG, FakePipeline, config, parts
-from tests.gateway.routes.admin_api import STRANGER, WORKER, ask, refused_body
+from tests.gateway.routes.admin_api import BOSS, STRANGER, WORKER, ask, refused_body
 
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.dependencies import Parts
@@ -125,3 +127,23 @@ async def test_a_test_waits_for_the_worker_and_tells_the_outcome(app: RequestLif
     )
     (delivery,) = (await ask(app, "GET", f"{WEBHOOKS}/{id}/deliveries"))["data"]
     assert delivery.items() >= {"event_type": "webhook.test", "status": "failed", "attempts": 1}.items()
+
+
+async def test_openais_sdk_manages_endpoints(app: RequestLifecycle) -> None:
+    transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]  # it is an ASGI app
+    async with (
+        httpx.AsyncClient(transport=transport) as http,
+        openai.AsyncOpenAI(
+            base_url="http://gateway/v1", api_key=BOSS, http_client=http, _strict_response_validation=True
+        ) as client,
+    ):
+        hooks: Any = client.webhooks  # its types name OpenAI's events only
+        made = await hooks.create(name="ops", url=URL, event_types=[THRESHOLD])
+        assert made.signing_secret.startswith("whsec_")
+        assert (await hooks.update(made.id, name="new")).name == "new"
+        assert (await hooks.rotate_secret(made.id)).signing_secret != made.signing_secret
+        assert [each.id async for each in hooks.list(limit=1)] == [made.id]
+        assert (await hooks.event_types.list()).data == [THRESHOLD]
+        assert (await hooks.delete(made.id)).deleted
+        with pytest.raises(openai.NotFoundError):
+            await hooks.retrieve(made.id)

@@ -22,6 +22,8 @@ TEST = "webhook.test"
 """Sent only on request, to one endpoint."""
 EVENT_TYPES = (BUDGET_THRESHOLD_REACHED,)
 """What an endpoint may ask for."""
+MAX_BODY = 20_000
+"""Characters: what Standard Webhooks recommends as the most."""
 SECRET_PREFIX = "whsec_"  # noqa: S105  # the prefix of every secret
 SECRET_BYTES = 32
 """Standard Webhooks: 24 to 64."""
@@ -30,7 +32,8 @@ SECRET_BYTES = 32
 def new_event(
     type: str, org: str, data: Mapping[str, Any], *, now: float, key: str | None = None, expires: float | None
 ) -> Event:
-    """An event of this moment. `key` and `expires`: see `Event`."""
+    """An event of this moment. `key` and `expires`: see `Event`. Raises ValueError where `data` is too large: what is
+    large is for the receiver to fetch by an id."""
     id = ids.object_id("evt")
     body = {
         "id": id,
@@ -41,6 +44,8 @@ def new_event(
         "data": data,
     }
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    if len(text) > MAX_BODY:
+        raise ValueError(f"the data of a {type} event is larger than {MAX_BODY} characters")
     return Event(id=id, org=org, type=type, body=text, created=now, key=key, expires=expires)
 
 
