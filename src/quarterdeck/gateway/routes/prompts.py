@@ -6,6 +6,7 @@ admins of the platform.
 
 import asyncio
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -290,10 +291,7 @@ async def render_prompt(
     version = await _version_for(parts, row, body)
     compiled = await asyncio.to_thread(CompiledPrompt, version.spec)
     try:
-        if compiled.spec.type == "text":
-            rendered: dict[str, Any] = {"text": compiled.text(body.variables)}
-        else:
-            rendered = {"messages": compiled.messages(body.variables)}
+        rendered = await asyncio.to_thread(_rendered, compiled, body.variables)
     except VariablesError as error:
         raise BadRequestError(
             f"Invalid variables for the prompt '{row.name}@{version.version}': {error}.",
@@ -321,6 +319,12 @@ async def render_prompt(
             "tool_choice": spec.tool_choice,
         }
     )
+
+
+def _rendered(compiled: CompiledPrompt, variables: Mapping[str, Any]) -> dict[str, Any]:
+    if compiled.spec.type == "text":
+        return {"text": compiled.text(variables)}
+    return {"messages": compiled.messages(variables)}
 
 
 async def _version_for(parts: Parts, row: PromptRow, body: RenderRequest) -> VersionRow:
