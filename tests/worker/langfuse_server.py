@@ -6,6 +6,7 @@ variables and placeholders with different names, commit messages of 500 characte
 """
 
 import base64
+import gzip
 import itertools
 import json
 import re
@@ -43,6 +44,8 @@ class LangfuseServer:
         self.refuse_labels: set[str] = set()
         """Protected ones."""
         self.calls: list[str] = []
+        self.traces: list[bytes] = []
+        """Exports of traces, as protobuf."""
         self._ids = itertools.count(1)
         self._time = datetime(2026, 1, 1, tzinfo=UTC)
         outer = self
@@ -69,6 +72,11 @@ class LangfuseServer:
                         raise Refusal(401, "Invalid credentials")
                     if outer.status != 200:
                         raise Refusal(outer.status, "no")
+                    if parts.path == "/api/public/otel/v1/traces":
+                        is_gzip = self.headers["content-encoding"] == "gzip"
+                        outer.traces.append(gzip.decompress(raw) if is_gzip else raw)
+                        self._send(200, {})
+                        return
                     answer = outer._answer(method, parts.path, query, json.loads(raw) if raw else None)
                     if method != "GET" and outer.lose_replies:
                         outer.lose_replies -= 1

@@ -389,6 +389,21 @@ async def test_what_cannot_be_mapped_is_a_stated_reason_and_stays_where_it_is(bo
     assert both.condition.reason == ""
 
 
+async def test_one_prompt_that_cannot_be_handled_does_not_stop_the_others(both: Synced) -> None:
+    deep: Any = "x"
+    for _ in range(400):
+        deep = [deep]
+    both.server.create("a", "lone \ud800 surrogate", commitMessage="\ud800")
+    both.server.create("b", "1", config={"response_format": {"deep": deep}})
+    both.server.create("c", "1", ("production",))
+    both.server.create("d" * 200, "1")
+    await both.turn()
+    await both.turn()
+    assert await both.labels("c") == {"production": 1}
+    assert both.server.writes == []
+    assert "lone surrogate" in (await both.link("a")).notes[0]
+
+
 async def test_a_type_that_changes_is_refused_by_langfuse_and_noted(both: Synced) -> None:
     await both.store.create("p", PromptSpec(text="1"), **MINE, labels=["production"])
     chat = PromptSpec.model_validate({"messages": [{"role": "user", "content": "2"}]})

@@ -6,7 +6,6 @@ which the next turn plans what is left.
 
 import dataclasses
 import logging
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,28 +25,24 @@ from quarterdeck.resources.prompts.sync import (
     Ignore,
     Link,
     Mode,
-    Ours,
     Pair,
     Plan,
     Remember,
     SetLabel,
-    Theirs,
     Unpair,
-    Version,
     make_plan,
 )
-from quarterdeck.settings.prompts import LABEL_PATTERN, LabelSpec, PromptName
+from quarterdeck.settings.prompts import LabelSpec, PromptName
 from quarterdeck.store.prompt_links import LinkedVersion, LinkRow, PromptLinkStore
-from quarterdeck.store.prompt_rows import LabelRow, PromptRow, VersionRow
+from quarterdeck.store.prompt_rows import PromptRow
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
-from quarterdeck.templating.mustache import UnmappedError
 from quarterdeck.worker.langfuse_prompts import (
     LangfusePrompt,
     LangfusePrompts,
     LangfuseRefusedError,
-    LangfuseVersion,
 )
+from quarterdeck.worker.prompt_sides import PromptSides
 
 log = logging.getLogger(__name__)
 
@@ -175,14 +170,7 @@ class _Run:
         self._link = link
         self._agreed: dict[str, int] = dict(link.labels) if link is not None else {}
         self._ignored = [list(each) for each in link.ignored] if link is not None else []
-        self._pairs: dict[int, LinkedVersion] = {}
-        self._here: dict[int, VersionRow] = {}
-        self._labels_here: dict[str, LabelRow] = {}
-        self._there: dict[int, LangfuseVersion] = {}
-        """Those that were read."""
-        self._numbers_there: frozenset[int] = frozenset()
-        self._reads_all = False
-        """Also versions with a pair: a decision may copy them again."""
+        self._sides = PromptSides(api, prompts, links, name, link)
         self.notes: list[str] = []
         self.done: dict[str, int] = {}
         """Steps by kind."""
@@ -198,100 +186,25 @@ class _Run:
 
     async def plan(self, listed: LangfusePrompt | None) -> Plan:
         link = self._link
-        if link is not None:
-            self._pairs = {each.theirs: each for each in await self._links.versions(link)}
-            if listed is not None:
-                await self._drop_reused_numbers(link, listed)
-        self._reads_all = link is not None and link.keep is not None
-        theirs = None if listed is None else await self._read_theirs(listed)
-        ours = None if self.prompt is None else await self._read_ours(self.prompt)
-        before = Link()
-        keep = None
-        if link is not None:
-            if link.is_detached:
-                return Plan()
-            keep = link.keep
-            pairs = {each.theirs: each.ours for each in self._pairs.values()}
-            ignored = frozenset((side, number) for side, number in link.ignored)
-            before = Link(link.origin, pairs, ignored, link.labels)
-        return make_plan(ours, theirs, before, self._target.mode, keep)
-
-    async def _drop_reused_numbers(self, link: LinkRow, listed: LangfusePrompt) -> None:
-        """The number of a deleted newest version is used again there. Below a version that is still itself, none is."""
-        for number in sorted(self._pairs.keys() & set(listed.versions), reverse=True):
-            pair = self._pairs[number]
-            found = await self._api.version(self._name, number)
-            if found is None or not found.id or not pair.their_id or found.id == pair.their_id:
-                return
-            self._there[number] = found
-            del self._pairs[number]
-            await self._links.unpair(link, number)
-
-    async def _read_theirs(self, listed: LangfusePrompt) -> Theirs:
-        versions: dict[int, Version] = {}
-        labels: dict[str, int] = {}
-        ignored = {number for side, number in self._ignored if side == "theirs"}
-        for number in listed.versions:
-            if number in ignored or (number in self._pairs and not self._reads_all):
-                versions[number] = Version()
-                continue
-            found = self._there.get(number) or await self._api.version(self._name, number)
-            if found is not None:
-                self._there[number] = found
-                versions[number] = self._version_there(found)
-        for label in listed.labels:
-            if not _is_label(label):
-                self.notes.append(f"the label {label} can't be used here")
-                continue
-            found = await self._api.labelled(self._name, label)
-            if found is not None and found.number in versions:
-                labels[label] = found.number
-        self._numbers_there = frozenset(versions)
-        return Theirs(versions, labels)
-
-    def _version_there(self, found: LangfuseVersion) -> Version:
-        keys = {f"theirs {found.content.fingerprint}"}
-        try:
-            spec, _ = to_quarterdeck(found.content)
-        except UnmappedError as error:
-            return Version(frozenset(keys), str(error))
-        return Version(frozenset(keys | {f"ours {spec.digest}"}))
-
-    async def _read_ours(self, prompt: PromptRow) -> Ours:
-        paired = {each.ours for each in self._pairs.values()}
-        versions: dict[int, Version] = {}
-        after: int | None = None
-        while True:
-            page = await self._prompts.versions(prompt.id, org=prompt.org, limit=PAGE, after=after)
-            for row in page.rows:
-                versions[row.version] = self._version_here(row, is_paired=row.version in paired)
-            if not page.has_more:
-                break
-            after = page.rows[-1].version
-        found = (await self._prompts.labels([prompt.id])).get(prompt.id, ())
-        self._labels_here = {each.label: each for each in found}
-        labels = {each.label: each.spec.version for each in found}
-        return Ours(versions, labels, prompt.archived is not None)
-
-    def _version_here(self, row: VersionRow, *, is_paired: bool) -> Version:
-        keys = {f"ours {row.digest}"}
-        if is_paired and not self._reads_all:
-            return Version(frozenset(keys))
-        self._here[row.version] = row
-        try:
-            keys.add(f"theirs {to_langfuse(row.spec).fingerprint}")
-        except UnmappedError as error:
-            return Version(frozenset(keys), str(error))
-        return Version(frozenset(keys))
+        if link is not None and link.is_detached:
+            return Plan()
+        ours, theirs = await self._sides.read(self.prompt, listed)
+        self.notes += self._sides.notes
+        if link is None:
+            return make_plan(ours, theirs, None, self._target.mode)
+        pairs = {each.theirs: each.ours for each in self._sides.pairs.values()}
+        ignored = frozenset((side, number) for side, number in link.ignored)
+        before = Link(link.origin, pairs, ignored, link.labels)
+        return make_plan(ours, theirs, before, self._target.mode, link.keep)
 
     async def carry_out(self, action: Action) -> None:
         link = await self.linked()
         if isinstance(action, Establish):
             await self._links.save(link, origin=action.origin)
         elif isinstance(action, Pair):
-            await self._pair(action.theirs, action.ours, self._there[action.theirs].id)
+            await self._pair(action.theirs, action.ours, self._sides.there[action.theirs].id)
         elif isinstance(action, Unpair):
-            self._pairs.pop(action.theirs, None)
+            self._sides.pairs.pop(action.theirs, None)
             await self._links.unpair(link, action.theirs)
         elif isinstance(action, Ignore):
             self._ignored.append(list(action.version))
@@ -302,32 +215,32 @@ class _Run:
             await (self._label_here if action.side == "ours" else self._label_there)(action)
         elif isinstance(action, Remember):
             await self._agree(action.label, action.ours)
-        elif isinstance(action, Detach) and self.prompt is None and not self._numbers_there:
+        elif isinstance(action, Detach) and self.prompt is None and not self._sides.numbers_there:
             self.is_removed = True
             await self._links.remove(link)
         else:
             await self._links.save(link, is_detached=True)
 
     async def _pair(self, theirs: int, ours: int, their_id: str) -> None:
-        pair = self._pairs[theirs] = LinkedVersion(theirs, ours, their_id)
+        pair = self._sides.pairs[theirs] = LinkedVersion(theirs, ours, their_id)
         await self._links.pair(await self.linked(), pair)
 
     async def _push(self, number: int) -> None:
-        row = self._here[number]
+        row = self._sides.here[number]
         try:
             made = await self._api.create(self._name, to_langfuse(row.spec), row.message)
         except LangfuseRefusedError as error:
             self.notes.append(f"version {number} here was refused by Langfuse: {error}")
             self._count("refused")
             return
-        self._numbers_there |= {made.number}
+        self._sides.numbers_there |= {made.number}
         await self._pair(made.number, number, made.id)
         self._count("pushed")
 
     async def _pull(self, number: int) -> None:
-        found = self._there[number]
+        found = self._sides.there[number]
         spec, notes = to_quarterdeck(found.content)
-        message = found.message.replace("\0", "")[:MAX_MESSAGE]
+        message = found.message.encode(errors="replace").decode().replace("\0", "")[:MAX_MESSAGE]
         self.notes += [f"version {number} at Langfuse: {note}" for note in notes]
         try:
             if self.prompt is None:
@@ -350,7 +263,7 @@ class _Run:
         self._count("pulled")
 
     async def _label_here(self, action: SetLabel) -> None:
-        before = self._labels_here.get(action.label)
+        before = self._sides.labels_here.get(action.label)
         number = None if action.version is None else self._number_here(action.version)
         if self.prompt is None or (action.version is not None and number is None):
             return  # its version could not be taken, which a note says
@@ -375,8 +288,8 @@ class _Run:
             return
         numbers = [
             each.theirs
-            for each in self._pairs.values()
-            if each.ours == self._number_here(action.version) and each.theirs in self._numbers_there
+            for each in self._sides.pairs.values()
+            if each.ours == self._number_here(action.version) and each.theirs in self._sides.numbers_there
         ]
         if not numbers:
             return  # its version was refused, which a note says
@@ -393,7 +306,7 @@ class _Run:
         side, number = version
         if side == "ours":
             return number
-        pair = self._pairs.get(number)
+        pair = self._sides.pairs.get(number)
         return None if pair is None else pair.ours
 
     async def _agree(self, label: str, number: int | None) -> None:
@@ -413,7 +326,3 @@ def _fault_of_name(name: str) -> str | None:
     except ValidationError:
         return "the name can't be used here: up to 128 letters, digits, '.', '_' and '-', with '/' between parts"
     return None
-
-
-def _is_label(label: str) -> bool:
-    return re.fullmatch(LABEL_PATTERN, label) is not None

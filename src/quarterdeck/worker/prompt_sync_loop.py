@@ -40,6 +40,9 @@ RECHECK_SECONDS = 3600.0
 PAGE = 100
 
 
+_OUTAGES = (LangfuseUnavailableError, DatabaseUnavailableError, RedisUnavailableError, RedisError)
+
+
 class LeaseLostError(Exception):
     """Another worker took over, as this one was too slow."""
 
@@ -129,11 +132,14 @@ class PromptSyncLoop:
         self._renewed = self._clock()
         if now < self._due and not await self._links.has_decisions(org=config.org):
             return
-        await self._synchronise(config)
+        failed = await self._synchronise(config)
         self._failures = 0
         self._due = now + config.interval_seconds
         await self._follow_numbers()
-        self._condition.ok()
+        if failed:
+            self._condition.failed(f"prompts that could not be synchronised: {len(failed)}, such as {failed[0]}")
+        else:
+            self._condition.ok()
 
     async def _client(self, connect: Callable[[], LangfusePrompts]) -> LangfusePrompts:
         if self._api is None:
@@ -141,7 +147,8 @@ class PromptSyncLoop:
             self._api = await asyncio.to_thread(connect)
         return self._api
 
-    async def _synchronise(self, config: LangfuseConfig) -> None:
+    async def _synchronise(self, config: LangfuseConfig) -> list[str]:
+        """Returns the names of prompts that failed."""
         # Jinja is part of the extra, and takes 0.1 s to import.
         from quarterdeck.worker.prompt_sync import PromptSync, Target
 
@@ -160,6 +167,7 @@ class PromptSyncLoop:
         ours = {row.name: row async for row in self._every_prompt(config.org)}
         links = {link.name: link async for link in self._every_link(config.org)}
         sources = {"pull": theirs.keys(), "push": ours.keys(), "both": theirs.keys() | ours.keys()}
+        failed: list[str] = []
         for name in sorted(links.keys() | sources[config.prompts]):
             prompt, listed, link = ours.get(name), theirs.get(name), links.get(name)
             if link is not None and link.keep is None and self._is_done(link, sync.seen(prompt, listed)):
@@ -171,9 +179,16 @@ class PromptSyncLoop:
                 await sync.run(name, prompt, listed, link)
             except LangfuseRefusedError as error:
                 log.warning("prompt %s can't be read at Langfuse: %s", name, error, extra={"org": config.org})
+                failed.append(name)
+            except _OUTAGES:
+                raise
+            except Exception:  # an error boundary: one prompt must not stop the others
+                log.exception("prompt %s could not be synchronised", name, extra={"org": config.org})
+                failed.append(name)
         found = [link async for link in self._every_link(config.org)]
         self._metrics.prompt_sync_conflicts.set(sum(len(link.conflicts) for link in found))
         self._metrics.prompt_sync_linked.set(sum(not link.is_detached for link in found))
+        return failed
 
     def _is_done(self, link: LinkRow, seen: str) -> bool:
         return link.is_detached or (link.seen == seen and self._wall() - link.checked < RECHECK_SECONDS)
