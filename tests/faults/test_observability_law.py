@@ -235,8 +235,6 @@ async def _checked_rows(platform: Platform, callers: Sequence[Caller]) -> list[R
 
 
 def _check_version(answer: Answer, row: RequestRecord) -> None:
-    if answer.status != 200:
-        return  # errors don't state it
     stated = answer.headers.get("x-quarterdeck-prompt")
     assert stated == (f"{row.prompt}@{row.prompt_version}" if row.prompt else None), (answer, row)
 

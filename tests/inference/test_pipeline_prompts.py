@@ -12,7 +12,7 @@ from tests.inference.making import CHAT, DONE, SAID, a_head, a_principal, answer
 from tests.inference.reading import read
 from tests.net.upstream import Upstream, answering, response, streamed
 
-from quarterdeck.errors import BadRequestError, NotFoundError
+from quarterdeck.errors import BadRequestError, EngineError, NotFoundError
 from quarterdeck.inference.call import Operation, Reply
 from quarterdeck.inference.estimation import estimate
 from quarterdeck.inference.request import decode
@@ -130,6 +130,15 @@ async def test_header_and_record_name_the_version(bench: Bench) -> None:
         assert header(reply, b"x-quarterdeck-prompt") == "greet@2"
         found = [(each.prompt, each.prompt_version, each.prompt_label) for each in await bench.records()]
     assert sorted(found, key=str) == [("greet", "1", "production"), ("greet", "2", None)]
+
+
+async def test_an_engines_error_names_the_version(bench: Bench) -> None:
+    async with Upstream(answering(response(b"{}", status=500))) as engine:
+        bench.add(engine)
+        failed = await refused(EngineError, bench, {"prompt": named("short")})
+        record = await bench.record()
+    assert failed.headers["x-quarterdeck-prompt"] == "short@1"
+    assert (record.prompt, record.prompt_version, record.status) == ("short", "1", "error")
 
 
 async def test_a_request_without_a_prompt_has_none(bench: Bench) -> None:

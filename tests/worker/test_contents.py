@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from tests.records import a_record
-from tests.worker.bench import ALL, ORG, Bench, eventually, is_empty, running
+from tests.telemetry.otlp_sink import OTLPSink
+from tests.worker.bench import ALL, ORG, SINK, Bench, eventually, is_empty, running
 
 from quarterdeck.accounting import commit
 from quarterdeck.accounting.redis_keys import content_key, stream_key
@@ -66,7 +67,7 @@ async def test_content_is_stored_redacted_and_leaves_redis(any_bench: Bench) -> 
     assert bench.metrics.contents.values[("stored",)] == 300
 
 
-async def test_a_worker_that_dies_before_it_acknowledges_stores_nothing_twice(bench: Bench) -> None:
+async def test_a_worker_that_dies_before_it_acknowledges_stores_nothing_twice(bench: Bench, sink: OTLPSink) -> None:
     record = await settle(bench)
     dead = Consumer(bench.redis, "ledger", "worker_dead", idle_ms=0)
     await dead.join([ORG])
@@ -74,8 +75,14 @@ async def test_a_worker_that_dies_before_it_acknowledges_stores_nothing_twice(be
     await bench.ledger.insert([record])
     store = ContentStore(bench.database)
     await ContentIntake(bench.redis, store, Redactor, bench.metrics).store([record])  # and here it dies
-    async with running(a_loop(bench, name="worker_b")):
+    other = bench.another()
+    async with running(a_loop(bench, name="worker_b", sinks=[SINK]), other.sink_loop(sink)):
         await eventually(lambda: is_empty(bench))
+        await asyncio.to_thread(sink.wait_for, lambda s: record.trace_id in s.observations)
+    await other.blocking.close()
+    spans = [span.attributes for span in sink.spans]
+    assert any("langfuse.observation.input" in each for each in spans)  # the trace was not made before
+    assert ("missing",) not in bench.metrics.contents.values
     assert await store.count(org=ORG) == 1
     assert (await stored(bench, record))[record.id].redacted == {"api_key": 2}
 

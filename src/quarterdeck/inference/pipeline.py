@@ -242,6 +242,8 @@ class Pipeline:
             answer = await self._attempts.open(call, deadline)
         except APIError as error:
             self._closing.finish(call, "error", error)
+            if call.request.prompt is not None:
+                error.headers.setdefault(HEADER.decode(), call.request.prompt.text)
             raise
         except asyncio.CancelledError:
             self._closing.finish(call, "cancelled", None, http_status=CLIENT_CLOSED_REQUEST)

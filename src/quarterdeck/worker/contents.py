@@ -59,9 +59,10 @@ class ContentIntake:
         waiting = await self._redis.call("MGET", *keys)
         deletions = await self._store.deletions([org], since=min(record.started for record in records))
         found: list[tuple[RequestRecord, Content]] = []
+        absent: list[str] = []
         for record, data in zip(records, waiting, strict=True):
-            if data is None:  # dropped, expired, deleted, or stored by another worker
-                self._metrics.contents.add(("missing",))
+            if data is None:
+                absent.append(record.id)
             elif any(deletion.covers(record) for deletion in deletions):
                 self._metrics.contents.add(("deleted",))
             elif (content := await self._redacted_of(data)) is None:
@@ -71,7 +72,17 @@ class ContentIntake:
         self._metrics.contents.add(("stored",), await self._insert(found))
         if taken := [key for key, data in zip(keys, waiting, strict=True) if data is not None]:
             await self._redis.call("UNLINK", *taken)
-        return {record.id: content for record, content in found}
+        return {record.id: content for record, content in found} | await self._stored_before(org, absent)
+
+    async def _stored_before(self, org: str, absent: Sequence[str]) -> dict[str, Content]:
+        """Contents that a worker stored before it died, so that the trace that it did not make has them too. The others
+        were dropped, are too old, or were deleted."""
+        if not absent:
+            return {}
+        stored = await self._store.retrieve(absent, org=org)
+        if len(stored) < len(absent):
+            self._metrics.contents.add(("missing",), len(absent) - len(stored))
+        return stored
 
     async def _redacted_of(self, data: bytes) -> Content | None:
         if len(data) > LARGE_BYTES:
