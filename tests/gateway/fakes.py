@@ -265,7 +265,6 @@ def parts(
         prompt_links=PromptLinkStore(database),
         prompt_changes=PromptAnnouncer(redis),
         prompt_results=PromptResults(database),
-        prompt_links=PromptLinkStore(database),
         ledger=Ledger(database),
         requests=RequestLog(database),
         contents=ContentStore(database),
