@@ -430,3 +430,14 @@ async def test_a_full_disk_is_one_change_although_reads_succeed_until_a_write_do
         await connection.execute(text("INSERT INTO t VALUES (zeroblob(1000000))"))
     assert states == [False, True]
     await database.close()
+
+
+def test_the_migrations_are_one_line_and_named_by_their_numbers() -> None:
+    """Two branches that add one at the same time are both green."""
+    found = sorted((Path(migration.__file__).parent / "migrations" / "versions").glob("v*.py"))
+    numbers = [path.name[1:5] for path in found]
+    assert numbers == [f"{number:04}" for number in range(1, len(found) + 1)]
+    for path, before in zip(found, [None, *numbers], strict=False):
+        text = path.read_text()
+        assert f'revision = "{path.name[1:5]}"' in text
+        assert f"down_revision = {before!r}".replace("'", '"') in text
