@@ -101,6 +101,20 @@ async def test_embeddings_and_kinds_that_are_not_served(admin: openai.AsyncOpenA
     assert (await usage.moderations(start_time=START, end_time=START + DAY)).data[0].results == []
 
 
+async def test_every_filter_and_group_of_the_sdk_is_known(admin: openai.AsyncOpenAI) -> None:
+    usage, day = admin.admin.organization.usage, {"start_time": START, "end_time": START + DAY}
+    for page in (
+        await usage.images(**day, sizes=["256x256"], sources=["image.generation"], group_by=["size", "source"]),
+        await usage.web_search_calls(**day, context_levels=["low"], group_by=["context_level"]),
+        await usage.file_search_calls(**day, vector_store_ids=["vs_1"], group_by=["vector_store_id"]),
+        await usage.decisions(**day, batch=False),
+        await usage.completions(**day, batch=True),
+    ):
+        assert page.data[0].results == []
+    costs = await usage.costs(**day, line_items=["n", "x"])
+    assert [each.amount.value for each in costs.data[0].results] == [0.2]  # type: ignore[union-attr]
+
+
 async def test_costs_are_exact(admin: openai.AsyncOpenAI, app: RequestLifecycle) -> None:
     page = await admin.admin.organization.usage.costs(
         start_time=START, end_time=START + 2 * DAY, group_by=["line_item"]
@@ -123,6 +137,8 @@ async def test_costs_are_exact(admin: openai.AsyncOpenAI, app: RequestLifecycle)
         (f"{COMPLETIONS}?start_time=5&group_by=colour", "group_by"),
         (f"{COMPLETIONS}?start_time=5&limit=99", "limit"),
         (f"{COMPLETIONS}?start_time=5&projects=red", "projects"),
+        (f"{COMPLETIONS}?start_time=5&sizes[]=256x256", "sizes"),
+        (f"{COMPLETIONS}?start_time=5&group_by=size", "group_by"),
         ("/v1/organization/costs?start_time=5&bucket_width=1h", "bucket_width"),
     ],
 )

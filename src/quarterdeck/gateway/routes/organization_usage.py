@@ -16,6 +16,7 @@ from quarterdeck.resources.usage.objects import (
     COST_GROUPS,
     GROUPS,
     OPERATIONS,
+    OWN_GROUPS,
     SINGLE_VALUED,
     cost_page,
     usage_page,
@@ -54,6 +55,14 @@ async def retrieve_usage(
     api_key_ids: Values = None,
     api_key_ids_list: Annotated[Values, Query(alias="api_key_ids[]")] = None,
     batch: bool | None = None,
+    sizes: Values = None,
+    sizes_list: Annotated[Values, Query(alias="sizes[]")] = None,
+    sources: Values = None,
+    sources_list: Annotated[Values, Query(alias="sources[]")] = None,
+    vector_store_ids: Values = None,
+    vector_store_ids_list: Annotated[Values, Query(alias="vector_store_ids[]")] = None,
+    context_levels: Values = None,
+    context_levels_list: Annotated[Values, Query(alias="context_levels[]")] = None,
 ) -> Response:
     """Usage of the admin's organisation as OpenAI's pages of buckets: `completions` (chats and completions),
     `embeddings`; other kinds are empty. `project_id` is the team, `user_id` the request's `safety_identifier` or
@@ -61,7 +70,16 @@ async def retrieve_usage(
     if kind not in OPERATIONS:
         raise NotFoundError(f"No such kind of usage: '{kind[:64]}'.", code="unknown_usage")
     wanted = page_of(start_time, _end(end_time), WIDTHS[bucket_width], limit, page, LIMITS[bucket_width])
-    names, columns = _groups(_both(group_by, group_by_list), GROUPS)
+    own = OWN_GROUPS.get(kind, frozenset())
+    for name, values in (
+        ("size", sizes or sizes_list),
+        ("source", sources or sources_list),
+        ("vector_store_id", vector_store_ids or vector_store_ids_list),
+        ("context_level", context_levels or context_levels_list),
+    ):
+        if values and name not in own:
+            raise BadRequestError(f"Unknown parameter: '{name}s'.", param=f"{name}s", code="unknown_parameter")
+    names, columns = _groups(_both(group_by, group_by_list), GROUPS, own)
     found = []
     if OPERATIONS[kind] and not batch:  # batches are not served yet
         where = LedgerFilter(
@@ -96,12 +114,15 @@ async def retrieve_costs(
     user_ids_list: Annotated[Values, Query(alias="user_ids[]")] = None,
     api_key_ids: Values = None,
     api_key_ids_list: Annotated[Values, Query(alias="api_key_ids[]")] = None,
+    line_items: Values = None,
+    line_items_list: Annotated[Values, Query(alias="line_items[]")] = None,
 ) -> Response:
     """Cost of the admin's organisation by day, in dollars with every digit; `line_item` is the model."""
     wanted = page_of(start_time, _end(end_time), WIDTHS[bucket_width], limit, page, COST_LIMITS)
     names, columns = _groups(_both(group_by, group_by_list), COST_GROUPS)
     where = LedgerFilter(
         org=admin.org,
+        model=(*(line_items or ()), *(line_items_list or ())) or None,
         team=_both(project_ids, project_ids_list) or None,
         user=_both(user_ids, user_ids_list) or None,
         key=_both(api_key_ids, api_key_ids_list) or None,
@@ -118,12 +139,15 @@ def _both(plain: list[str] | None, bracketed: list[str] | None) -> tuple[str, ..
     return tuple(dict.fromkeys(each for value in [*(plain or ()), *(bracketed or ())] for each in value.split(",")))
 
 
-def _groups(given: tuple[str, ...], known: Mapping[str, GroupBy]) -> tuple[list[str], list[GroupBy]]:
-    """The names that have several values here, and their columns."""
+def _groups(
+    given: tuple[str, ...], known: Mapping[str, GroupBy], own: frozenset[str] = frozenset()
+) -> tuple[list[str], list[GroupBy]]:
+    """The names that have several values here, and their columns. `own`: further names that OpenAI has."""
     for name in given:
-        if name not in known and name not in SINGLE_VALUED:
+        if name not in known and name not in SINGLE_VALUED | own:
+            supported = ", ".join(sorted([*known, *SINGLE_VALUED, *own]))
             raise BadRequestError(
-                f"Invalid value: '{name[:64]}'. Supported values are: {', '.join(sorted([*known, *SINGLE_VALUED]))}.",
+                f"Invalid value: '{name[:64]}'. Supported values are: {supported}.",
                 param="group_by",
                 code="invalid_value",
             )

@@ -20,6 +20,7 @@ OPERATIONS: Mapping[str, tuple[str, ...]] = {
     "code_interpreter_sessions": (),
     "file_search_calls": (),
     "web_search_calls": (),
+    "decisions": (),
 }
 """Operations of the ledger by OpenAI's kind of usage. Kinds that are not served have none."""
 GROUPS: Mapping[str, GroupBy] = {"project_id": "team", "user_id": "user", "api_key_id": "key", "model": "model"}
@@ -31,6 +32,13 @@ COST_GROUPS: Mapping[str, GroupBy] = {
 }
 SINGLE_VALUED = frozenset({"batch", "service_tier", "api_source"})
 """OpenAI's groups that have one value here, which is null."""
+
+OWN_GROUPS: Mapping[str, frozenset[str]] = {
+    "images": frozenset({"size", "source"}),
+    "file_search_calls": frozenset({"vector_store_id"}),
+    "web_search_calls": frozenset({"context_level"}),
+}
+"""Groups that OpenAI has for one kind only. Each has a filter of its name in the plural."""
 
 Groups = Mapping[str, str | None]
 
