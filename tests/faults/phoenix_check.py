@@ -22,7 +22,7 @@ from quarterdeck.record import RequestRecord
 async def priced(platform: Platform, caller: Caller) -> None:
     """Have Phoenix price calls as the platform does, and wait until it does so: it reads prices every few seconds."""
     assert platform.phoenix is not None
-    await until(platform.phoenix.answers, seconds=300, what=platform.phoenix.log)
+    await until(platform.phoenix.answers, seconds=900, what=platform.phoenix.log)
     with httpx.Client(timeout=60) as client:
         api = Phoenix(platform.phoenix.url, client)
         for name in ("mixed-one", "mixed-two", KEPT):
@@ -49,13 +49,13 @@ async def check(platform: Platform, rows: Sequence[RequestRecord]) -> None:
     assert platform.phoenix is not None
     stack = platform.stack
     await until(
-        lambda: stack.metric("quarterdeck_traces_waiting_records", stack.worker, sink="phoenix") == 0, seconds=300
+        lambda: stack.metric("quarterdeck_traces_waiting_records", stack.worker, sink="phoenix") == 0, seconds=900
     )
     by_trace = {row.trace_id: row for row in rows}
     with httpx.Client(timeout=60) as client:
         api = Phoenix(platform.phoenix.url, client)
         await until(
-            lambda: api.traces() >= len(rows), seconds=300, what=lambda: f"{api.traces()} traces of {len(rows)}"
+            lambda: api.traces() >= len(rows), seconds=900, what=lambda: f"{api.traces()} traces of {len(rows)}"
         )
         spans = await asyncio.to_thread(api.counted)
         tokens = Counter(await asyncio.to_thread(api.tokens_of_embeddings))

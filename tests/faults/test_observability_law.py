@@ -35,7 +35,7 @@ from quarterdeck.accounting.layouts import read_money
 from quarterdeck.net.redis import Redis
 from quarterdeck.record import RequestRecord
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(3000)]
 
 REDIS_DATABASE = 2
 BUDGET = {"amount": "10000", "period": "total"}
