@@ -56,7 +56,7 @@ IN_CONTEXT = {
     "environment": ('export API_KEY="{}"', "0123456789abcdef0123456789abcdef"),
 }
 PERSONAL = {
-    "email": ["bob@example.com", "bob.o'hara+x@mail.example.co.uk", "jürgen@müller.de"],
+    "email": ["bob@example.com", "bob.o'hara+x@mail.example.co.uk", "jürgen@müller.de", "ann%40example.com"],
     "phone": [
         "+49 170 1234567",
         "+1 (415) 555-2671",

@@ -100,7 +100,7 @@ _LABEL = r"[A-Za-z0-9\x{80}-\x{10ffff}-]+"
 _TOP = r"[A-Za-z\x{80}-\x{10ffff}]{2,24}"
 
 PERSONAL: tuple[Rule, ...] = (
-    Rule("email", _LOCAL + "@(?:" + _LABEL + r"\.)+" + _TOP),
+    Rule("email", _LOCAL + "(?:@|%40)(?:" + _LABEL + r"\.)+" + _TOP),
     Rule("iban", r"(?i)\b[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]{1,4}){3,9}", checksums.iban),
     Rule("card", r"\b[0-9](?:[ -]?[0-9]){12,40}\b", checksums.card),
     Rule("national_id", r"\b[0-9]{3}-[0-9]{2}-[0-9]{4}\b", checksums.us_ssn),
