@@ -361,6 +361,29 @@ async def test_an_outage_pauses_twice_as_long_each_time(both: Synced) -> None:
     assert [at for at, count in enumerate(calls) if count] == [0, 2, 6, 14, 30, 62]
 
 
+async def test_a_decision_that_cannot_be_carried_out_waits_for_the_next_turn(both: Synced) -> None:
+    both.server.create("bad name", "1")
+    await both.turn()
+    await both.links.decide((await both.link("bad name")).id, "theirs", org=ORG)
+    before = len(both.server.calls)
+    for _ in range(5):
+        both.clock.now += 1
+        await both.loop.turn()
+    assert both.server.calls[before:] == ["GET /api/public/v2/prompts"]
+
+
+async def test_without_the_extra_the_condition_names_it(both: Synced) -> None:
+    def connect() -> LangfusePrompts:
+        raise ModuleNotFoundError("No module named 'langfuse'")
+
+    both.loop._connect = connect
+    await both.turn()
+    assert both.condition.reason == "the extra `langfuse` is not installed (No module named 'langfuse')"
+    both.loop._connect = None
+    await both.turn()
+    assert both.condition.reason.startswith("LANGFUSE_BASE_URL, LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY")
+
+
 async def test_wrong_keys_are_a_condition_and_lose_nothing(both: Synced) -> None:
     both.server.create("p", "1")
     wrong = both.worker("worker_c", "sk-wrong")

@@ -110,8 +110,9 @@ class PromptLinkStore:
             )
         return await self.retrieve(link, org=org)
 
-    async def has_decisions(self, *, org: str) -> bool:
-        query = select(prompt_links.c.id).where(prompt_links.c.org == org, prompt_links.c.keep.is_not(None)).limit(1)
+    async def has_decisions(self, project: str, *, org: str) -> bool:
+        mine = (prompt_links.c.org == org) & (prompt_links.c.project == project)
+        query = select(prompt_links.c.id).where(mine, prompt_links.c.keep.is_not(None)).limit(1)
         async with self._database.connect() as connection:
             return await connection.scalar(query) is not None
 

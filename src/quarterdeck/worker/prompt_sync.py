@@ -36,6 +36,7 @@ from quarterdeck.settings.prompts import LabelSpec, PromptName
 from quarterdeck.store.prompt_links import LinkedVersion, LinkRow, PromptLinkStore
 from quarterdeck.store.prompt_rows import PromptRow
 from quarterdeck.store.prompts import PromptStore
+from quarterdeck.telemetry.traces.prompt_numbers import PromptNumbers
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.langfuse_prompts import (
     LangfusePrompt,
@@ -73,6 +74,7 @@ class PromptSync:
         prompts: PromptStore,
         links: PromptLinkStore,
         announcer: PromptAnnouncer,
+        numbers: PromptNumbers,
         metrics: WorkerMetrics,
         target: Target,
         *,
@@ -82,6 +84,7 @@ class PromptSync:
         self._prompts = prompts
         self._links = links
         self._announcer = announcer
+        self._numbers = numbers
         self._metrics = metrics
         self._target = target
         self._wall = wall
@@ -96,7 +99,7 @@ class PromptSync:
         self, name: str, prompt: PromptRow | None, listed: LangfusePrompt | None, link: LinkRow | None
     ) -> None:
         """Raises LangfuseUnavailableError, and LangfuseRefusedError where a prompt can't be read."""
-        run = _Run(self._api, self._prompts, self._links, self._target, name, prompt, link)
+        run = _Run(self._api, self._prompts, self._links, self._numbers, self._target, name, prompt, link)
         if prompt is None and (fault := _fault_of_name(name)) is not None:
             if link is None or list(link.notes) != [fault]:
                 await self._links.save(await run.linked(), notes=[fault], conflicts=[])
@@ -156,6 +159,7 @@ class _Run:
         api: LangfusePrompts,
         prompts: PromptStore,
         links: PromptLinkStore,
+        numbers: PromptNumbers,
         target: Target,
         name: str,
         prompt: PromptRow | None,
@@ -164,6 +168,7 @@ class _Run:
         self._api = api
         self._prompts = prompts
         self._links = links
+        self._numbers = numbers
         self._target = target
         self._name = name
         self.prompt = prompt
@@ -224,6 +229,7 @@ class _Run:
     async def _pair(self, theirs: int, ours: int, their_id: str) -> None:
         pair = self._sides.pairs[theirs] = LinkedVersion(theirs, ours, their_id)
         await self._links.pair(await self.linked(), pair)
+        self._numbers.add(self._target.org, self._name, ours, theirs)
 
     async def _push(self, number: int) -> None:
         row = self._sides.here[number]

@@ -126,11 +126,12 @@ class PromptSyncLoop:
             if is_paused:
                 return
             self._project = await (await self._client(self._connect)).project()
-        await self._follow_numbers()
+        has_changed = await self._follow_numbers()
         if is_paused or not await self._leases.take(LEASE, LEASE_SECONDS):
             return
         self._renewed = self._clock()
-        if now < self._due and not await self._links.has_decisions(org=config.org):
+        # A decision changes its link. One that can't be carried out does not, and waits for its turn like all else.
+        if now < self._due and not (has_changed and await self._links.has_decisions(self._project, org=config.org)):
             return
         failed = await self._synchronise(config)
         self._failures = 0
@@ -159,6 +160,7 @@ class PromptSyncLoop:
             self._prompts,
             self._links,
             self._announcer,
+            self._numbers,
             self._metrics,
             Target(config.org, self._project, config.prompts),
             wall=self._wall,
@@ -201,12 +203,15 @@ class PromptSyncLoop:
             raise LeaseLostError("another worker took over")
         self._renewed = self._clock()
 
-    async def _follow_numbers(self) -> None:
+    async def _follow_numbers(self) -> bool:
+        """Returns whether anything changed."""
         state = await self._links.state()
-        if state != self._known:
-            found = await self._links.numbers(self._project)
-            self._numbers.replace(_as_text(found))
-            self._known = state
+        if state == self._known:
+            return False
+        found = await self._links.numbers(self._project)
+        self._numbers.replace(_as_text(found))
+        self._known = state
+        return True
 
     async def _every_prompt(self, org: str) -> AsyncIterator[PromptRow]:
         after: str | None = None

@@ -10,10 +10,15 @@ class PromptNumbers:
     synchronised, and a version is expected to have the same number there."""
 
     def __init__(self, numbers: Mapping[tuple[str, str, str], str] | None = None) -> None:
-        self._numbers = numbers
+        self._numbers = None if numbers is None else dict(numbers)
 
     def replace(self, numbers: Mapping[tuple[str, str, str], str] | None) -> None:
-        self._numbers = numbers
+        self._numbers = None if numbers is None else dict(numbers)
+
+    def add(self, org: str, name: str, ours: int, theirs: int) -> None:
+        """A version that was carried over just now, before a label leads requests to it."""
+        if self._numbers is not None:
+            self._numbers[org, name, str(ours)] = str(theirs)
 
     def of(self, record: RequestRecord) -> str:
         """The number of the version that a request used. Empty: it is not there, or the request used none."""
