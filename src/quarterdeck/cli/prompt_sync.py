@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from quarterdeck.cli.client import admin_client, json_object, list_all
-from quarterdeck.cli.output import as_json, columns, local_time, print_json, show
+from quarterdeck.cli.output import as_json, columns, local_time, print_json, printable, show
 
 PATH = "/admin/prompt_links"
 
@@ -63,8 +63,8 @@ def _show(links: list[dict[str, Any]], keep: str | None) -> None:
         pairs = ", ".join(f"{each['ours']}={each['theirs']}" for each in link["versions"])
         show({**shown, "labels": labels, "versions (here=Langfuse)": pairs})
         for conflict in link["conflicts"]:
-            click.echo(f"conflict: {conflict['message']}")
+            click.echo(printable(f"conflict: {conflict['message']}"))
         for note in link["notes"]:
-            click.echo(f"note: {note}")
+            click.echo(printable(f"note: {note}"))
         if keep is not None:
             click.echo(f"keeping {keep}: the worker carries it out within seconds")

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from quarterdeck.resources.prompts.langfuse_version import LangfuseContent
+from quarterdeck.telemetry.logging import redact
 
 LATEST = "latest"
 """A label that Langfuse sets by itself."""
@@ -198,4 +199,4 @@ def _retry_after(headers: Mapping[str, str] | None) -> float:
 
 def _words(body: Any) -> str:
     message = body.get("message") or body.get("error") if isinstance(body, Mapping) else body
-    return " ".join(str(message or "").split())[:300]
+    return redact(" ".join(str(message or "").split())[:300])
