@@ -31,6 +31,9 @@ AT_ONCE = 500
 DELETIONS_KEPT_SECONDS = 30 * 86_400.0
 """How long deletions are remembered: longer than any record waits in Redis or in a spool, and as an answer to "was it
 deleted?" for a month."""
+PAGE = 8
+"""Rows of one INSERT. SQLite's driver keeps 128 statements with the values that they last had, and each number of rows
+is a statement of its own: with any number, hundreds of contents would stay in memory."""
 _COMPRESSION = 6
 _MAX_UNPACKED = 8 * 1024 * 1024
 
@@ -75,7 +78,8 @@ class ContentStore:
         statement = self._insert(contents).on_conflict_do_nothing(index_elements=["id"]).returning(contents.c.id)
         try:
             async with self._database.begin() as connection:
-                return len((await connection.execute(statement, [rows[id] for id in sorted(rows)])).all())
+                sorted_rows, paged = [rows[id] for id in sorted(rows)], {"insertmanyvalues_page_size": PAGE}
+                return len((await connection.execute(statement, sorted_rows, execution_options=paged)).all())
         except (StatementError, ValueError, OverflowError) as error:
             if is_unacceptable(error):
                 raise RecordRefusedError(str(error).splitlines()[0][:300]) from error
