@@ -501,8 +501,8 @@ COST = Dashboard(
                 lines(
                     "Prompts at Langfuse",
                     "Synchronised prompts, and differences that wait for a decision (`quarterdeck prompts sync`).",
-                    Query("max(quarterdeck_prompt_sync_linked)", "synchronised"),
-                    Query("max(quarterdeck_prompt_sync_conflicts)", "conflicts"),
+                    Query("max(quarterdeck_prompt_sync_linked) or vector(0)", "synchronised"),
+                    Query("max(quarterdeck_prompt_sync_conflicts) or vector(0)", "conflicts"),
                     Query("1 - min(quarterdeck_prompt_sync_up)", "failing"),
                 ),
                 lines(

@@ -83,7 +83,7 @@ async def test_each_is_counted_once_read_before_its_line_is_written_or_after() -
     log.flush()
     assert metrics.http_requests.values == {(CHAT, "200"): 2, (CHAT, "429"): 1}
     serve(log)
-    assert b'http_requests_total{http_status="200",route="/v1/chat/completions"} 3.0' in metrics.render()
+    assert b'http_requests_total{route="/v1/chat/completions",http_status="200"} 3\n' in metrics.render()
 
 
 async def test_without_a_writer_requests_are_counted_and_no_lines_kept() -> None:
