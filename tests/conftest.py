@@ -72,13 +72,18 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-async def postgres_url(postgres_server: PostgresServer) -> str:
-    """An empty PostgreSQL database."""
+async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """An empty PostgreSQL database. It is dropped: a migrated one takes 8 MB of memory, and a run has some hundreds."""
     name = f"test_{next(_indexes)}"
-    connection = await asyncpg.connect(postgres_server.dsn())
-    await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    await _execute(postgres_server, f"CREATE DATABASE {name} TEMPLATE template0")
+    yield postgres_server.url(name)
+    await _execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _execute(server: PostgresServer, statement: str) -> None:
+    connection = await asyncpg.connect(server.dsn())
+    await connection.execute(statement)
     await connection.close()
-    return postgres_server.url(name)
 
 
 @pytest.fixture

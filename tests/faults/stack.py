@@ -71,7 +71,7 @@ def engine(folder: Path, name: str) -> SimulatorProcess:
 
 def replica(folder: Path) -> SimulatorProcess:
     """Engine `c`, which drains slowly."""
-    return SimulatorProcess(folder, ["--model", "polled", *LATENCIES, "--drain-delay", "1500ms"], "c")
+    return SimulatorProcess(folder, ["--model", "polled", *LATENCIES, "--drain-delay", "5s"], "c")
 
 
 def mixed(shape: Shape) -> str:

@@ -75,4 +75,5 @@ async def test_bodies_that_break_off_leave_no_memory(stack: Stack) -> None:
             await asyncio.gather(*[asyncio.to_thread(each.sendall, body) for each in opened])
         await until(lambda: stack.under_way() == 0)
         sizes.append(resident_mib(stack.gateway))
-    assert sizes[-1] - sizes[0] < 2 * 3, f"MiB after each round of {BODIES * 3} MiB: {sizes}"
+    # Of the last two: a round may meet work of another kind, and what is not released stays.
+    assert min(sizes[-2:]) - sizes[0] < 2 * 3, f"MiB after each round of {BODIES * 3} MiB: {sizes}"

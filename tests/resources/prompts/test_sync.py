@@ -194,6 +194,14 @@ def test_no_version_is_lost_and_no_number_changes(world: World, mode: Mode, keep
     assert theirs.items() <= (world.theirs or {}).items()
 
 
+def test_a_prompt_that_is_created_again_remembers_no_label_of_the_deleted_one() -> None:
+    link = Link(origin="theirs", pairs={1: 1}, ignored=frozenset(), labels={"x": 1})
+    world = World(ours={1: "a"}, theirs=None, link=link)
+    world.carry_out(world.plan("pull", "ours"))
+    assert world.theirs == {1: "a"}
+    assert world.plan("pull").actions == ()
+
+
 @settings(max_examples=120)
 @given(worlds(), modes)
 def test_without_conflicts_and_reasons_the_sides_become_equal(world: World, mode: Mode) -> None:

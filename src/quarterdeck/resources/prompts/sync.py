@@ -159,6 +159,7 @@ def make_plan(
     source = source_of(mode, origin)
     if is_established and keep is not None and (ours is None or theirs is None):
         # It is created again on the side that deleted it, whatever that side's labels were.
+        first += [Remember(label, None) for label in sorted(link.labels)]
         source, link = keep, replace(link, labels={})
     return _Planner(ours or Ours(), theirs or Theirs(), link, source, keep).plan(first)
 
