@@ -42,3 +42,9 @@ def picodollars(quotient: Decimal) -> Decimal:
 def dollars_text(amount: int) -> str:
     """10⁻⁶ $ as dollars in plain notation, without trailing zeros."""
     return format(Decimal(amount).scaleb(-6).normalize(), "f")
+
+
+def plain_text(amount: Decimal) -> str:
+    """Dollars with every digit and no trailing zeros, so that both databases give the same text."""
+    text = format(amount, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

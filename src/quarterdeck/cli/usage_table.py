@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from quarterdeck.cli.output import printable
-from quarterdeck.money import EXACT
+from quarterdeck.money import EXACT, plain_text
 
 GROUPS = ("key", "team", "model", "route", "operation", "status", "user")
 TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
@@ -128,13 +128,10 @@ def _name(group: str, value: str | None, names: Mapping[str, str]) -> str:
 
 
 def _texts(row: Row, shown: Sequence[str]) -> list[str]:
-    return [f"${_plain(value)}" if isinstance(value := _value(row, name), Decimal) else str(value) for name in shown]
+    return [
+        f"${plain_text(value)}" if isinstance(value := _value(row, name), Decimal) else str(value) for name in shown
+    ]
 
 
 def _value(row: Row, name: str) -> Decimal | int:
     return row.cost if name == "cost" else row.saved if name == "saved" else row.counts[name]
-
-
-def _plain(money: Decimal) -> str:
-    text = format(money, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -2,7 +2,6 @@
 
 import time
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
@@ -10,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 from quarterdeck.errors import BadRequestError
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
 from quarterdeck.gateway.http.responses import json_response
+from quarterdeck.money import plain_text
 from quarterdeck.store.ledger import LedgerFilter
 from quarterdeck.store.usage import Usage
 
@@ -68,8 +68,8 @@ def _usage(usage: Usage, groups: tuple[Group, ...], bucket: Literal["hour", "day
         "cached_tokens": usage.cached_tokens,
         "output_tokens": usage.output_tokens,
         "reasoning_tokens": usage.reasoning_tokens,
-        "cost": _exact(usage.cost),
-        "saved": _exact(usage.saved),
+        "cost": plain_text(usage.cost),
+        "saved": plain_text(usage.saved),
     }
 
 
@@ -82,12 +82,6 @@ def _check(since: int, until: int, bucket: str | None) -> None:
             param="bucket",
             code="invalid_value",
         )
-
-
-def _exact(money: Decimal) -> str:
-    """All digits without trailing zeros, so that both databases give the same text."""
-    text = format(money, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _start_of_the_month(now: float) -> int:

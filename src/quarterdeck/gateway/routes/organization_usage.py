@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 
 from quarterdeck.errors import BadRequestError, NotFoundError
-from quarterdeck.gateway.dependencies import AdminDep, PartsDep
+from quarterdeck.gateway.dependencies import AdminDep, Parts, PartsDep
 from quarterdeck.gateway.http.responses import json_response
 from quarterdeck.resources.usage.objects import (
     COST_GROUPS,
@@ -21,9 +21,9 @@ from quarterdeck.resources.usage.objects import (
     cost_page,
     usage_page,
 )
-from quarterdeck.resources.usage.pages import COST_LIMITS, LIMITS, WIDTHS, page_of
+from quarterdeck.resources.usage.pages import COST_LIMITS, LIMITS, WIDTHS, Page, page_of
 from quarterdeck.store.ledger import LedgerFilter
-from quarterdeck.store.usage import GroupBy
+from quarterdeck.store.usage import GroupBy, Usage
 
 router = APIRouter(prefix="/v1/organization")
 
@@ -92,8 +92,7 @@ async def retrieve_usage(
             since=wanted.since,
             until=wanted.until,
         )
-        found = await parts.ledger.sum(where, by=columns, bucket_seconds=wanted.width)
-        _check_size(len(found), parts.max_usage_rows)
+        found = await _sum(parts, where, columns, wanted)
     return json_response(usage_page(kind, wanted, found, names))
 
 
@@ -129,8 +128,7 @@ async def retrieve_costs(
         since=wanted.since,
         until=wanted.until,
     )
-    found = await parts.ledger.sum(where, by=columns, bucket_seconds=wanted.width)
-    _check_size(len(found), parts.max_usage_rows)
+    found = await _sum(parts, where, columns, wanted)
     return json_response(cost_page(wanted, found, names))
 
 
@@ -159,10 +157,14 @@ def _end(end_time: int | None) -> int:
     return int(time.time()) + 1 if end_time is None else end_time
 
 
-def _check_size(rows: int, most: int) -> None:
-    if rows > most:
+async def _sum(parts: Parts, where: LedgerFilter, columns: list[GroupBy], page: Page) -> list[Usage]:
+    """The rows of a page. Raises BadRequestError for too many."""
+    found = await parts.ledger.sum(where, by=columns, bucket_seconds=page.width)
+    if len(found) > parts.max_usage_rows:
         raise BadRequestError(
-            f"The result has {rows} rows, more than {most}. Use a shorter time range or fewer groups.",
+            f"The result has {len(found)} rows, more than {parts.max_usage_rows}. Use a shorter time range or fewer"
+            " groups.",
             param="group_by",
             code="too_many_rows",
         )
+    return found

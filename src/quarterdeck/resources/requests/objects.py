@@ -1,11 +1,11 @@
 """A request as the request log shows it. Pure."""
 
-from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from quarterdeck.content import Content
+from quarterdeck.money import plain_text
 from quarterdeck.record import RequestRecord
 
 
@@ -40,8 +40,8 @@ def request_object(record: RequestRecord) -> dict[str, Any]:
         "cached_tokens": record.cached_tokens,
         "output_tokens": record.output_tokens,
         "reasoning_tokens": record.reasoning_tokens,
-        "cost": exact(record.cost),
-        "saved": exact(record.saved),
+        "cost": plain_text(record.cost),
+        "saved": plain_text(record.saved),
         "cache": record.cache,
         "resumed": record.resumed,
         "retries": max(0, len(record.attempts) - 1 - record.resumed),
@@ -61,9 +61,9 @@ def request_detail(record: RequestRecord, content: Content | None) -> dict[str, 
         "usage_source": record.usage_source,
         "price": {
             "version": record.price_version,
-            "input": exact(record.price_input),
-            "cached_input": exact(record.price_cached),
-            "output": exact(record.price_output),
+            "input": plain_text(record.price_input),
+            "cached_input": plain_text(record.price_cached),
+            "output": plain_text(record.price_output),
         },
         "cache_age": record.cache_age,
         "parameters": {
@@ -95,9 +95,3 @@ def content_fields(content: Content | None) -> dict[str, Any]:
             "redacted": content.redacted,
         },
     }
-
-
-def exact(money: Decimal) -> str:
-    """All digits without trailing zeros, so that both databases give the same text."""
-    found = format(money, "f")
-    return found.rstrip("0").rstrip(".") if "." in found else found

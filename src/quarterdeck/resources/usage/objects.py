@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from quarterdeck.money import plain_text
 from quarterdeck.resources.usage.pages import Page
 from quarterdeck.store.usage import GroupBy, Usage
 
@@ -82,8 +83,7 @@ def cost_page(page: Page, found: Iterable[Usage], names: Sequence[str]) -> dict[
 
 def exact_number(money: Decimal) -> msgspec.Raw:
     """A JSON number with every digit."""
-    text = format(money, "f")
-    return msgspec.Raw((text.rstrip("0").rstrip(".") if "." in text else text).encode())
+    return msgspec.Raw(plain_text(money).encode())
 
 
 def _page(
