@@ -11,6 +11,7 @@ from quarterdeck.money import (
     microdollars,
     microdollars_of_units,
     picodollars,
+    plain_text,
 )
 
 
@@ -40,3 +41,14 @@ def test_a_quotient_has_twelve_places() -> None:
 )
 def test_microdollars_are_shown_as_dollars(amount: int, text: str) -> None:
     assert dollars_text(amount) == text
+
+
+def test_the_text_of_an_amount_has_every_digit_and_no_trailing_zero() -> None:
+    for text, written in (
+        ("0.100", "0.1"),
+        ("1E-18", "0.000000000000000001"),
+        ("100", "100"),
+        ("2.000", "2"),
+        ("0", "0"),
+    ):
+        assert plain_text(Decimal(text)) == written

@@ -8,12 +8,10 @@ underscores, units a suffix.
 from collections.abc import Sequence
 
 from quarterdeck.record import RequestRecord
+from quarterdeck.telemetry.gen_ai import OPERATIONS, PROVIDER
 from quarterdeck.telemetry.metrics import TOKEN_BUCKETS, TOKEN_COUNT_BUCKETS, Histogram, Labels, Metrics
 
 _LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
-_PROVIDER = "quarterdeck"
-_OPERATIONS = {"completions": "text_completion"}
-"""Ours that the conventions name otherwise."""
 
 
 class GenAIMetrics:
@@ -61,4 +59,4 @@ class GenAIMetrics:
 
 def _relabel(labels: Labels) -> Labels:
     operation, model = labels
-    return (_OPERATIONS.get(operation, operation), _PROVIDER, model)
+    return (OPERATIONS.get(operation, operation), PROVIDER, model)

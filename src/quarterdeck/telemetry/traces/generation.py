@@ -12,16 +12,15 @@ import msgspec
 
 from quarterdeck.money import SUM_DIGITS
 from quarterdeck.record import RequestRecord
+from quarterdeck.telemetry.gen_ai import OPERATIONS, PROVIDER
 from quarterdeck.telemetry.traces import otlp_encoding as otlp
 from quarterdeck.telemetry.traces.blocks import MOST, Blocks
 from quarterdeck.telemetry.traces.prompt_numbers import PromptNumbers
 
-PROVIDER = "quarterdeck"
-"""gen_ai.provider.name: the conventions have no value for vLLM or for a self-hosted platform."""
 CALLS = {
     # Operation: gen_ai's name for it, Langfuse's observation type.
     "chat": ("chat", "generation"),
-    "completions": ("text_completion", "generation"),
+    "completions": (OPERATIONS["completions"], "generation"),
     "embeddings": ("embeddings", "embedding"),
     "score": ("score", "embedding"),  # not in the conventions; computed from embeddings, and priced by tokens
 }
