@@ -41,7 +41,7 @@ def picodollars(quotient: Decimal) -> Decimal:
 
 def dollars_text(amount: int) -> str:
     """10⁻⁶ $ as dollars in plain notation, without trailing zeros."""
-    return format(Decimal(amount).scaleb(-6).normalize(), "f")
+    return plain_text(Decimal(amount).scaleb(-6))
 
 
 def plain_text(amount: Decimal) -> str:
