@@ -1,0 +1,127 @@
+"""The documents that the operator writes into the configuration's ConfigMap and that gateways and the worker read.
+
+* `quarterdeck.yaml`  the configuration, `settings.config.Config`
+* `engines.json`      `EngineIndex`: what a gateway must know of engines beyond the configuration
+
+Both are gzipped in `binaryData` when they are large. Equal inputs have equal bytes, so that the ConfigMap changes only
+when something changed.
+"""
+
+import base64
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from quarterdeck.kube.names import CONFIG_KEY, ENGINES_KEY, MAX_PLAIN_BYTES
+
+EngineState = Literal["Serving", "Zero", "Suspended", "Starting", "Failed"]
+
+
+class _Document(BaseModel):
+    """Unknown members are ignored: a gateway reads what a newer operator writes."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+
+class AdapterEntry(_Document):
+    """An adapter of an engine."""
+
+    engine_name: str
+    """The name by which the engine knows it."""
+    pods: tuple[str, ...] = ()
+    """Pods on which it is loaded and was probed; only these serve it."""
+
+
+class EngineEntry(_Document):
+    """The engine of a Model, or of one revision of it while a canary runs."""
+
+    object: str
+    """Name of the Model object: the label `quarterdeck.dev/model` of its EndpointSlices."""
+    revision: str | None = None
+    """Only endpoints with this label `quarterdeck.dev/revision` belong to the entry. None: all."""
+    model: str
+    """Public name in `quarterdeck.yaml`; `name@revision` while a canary runs."""
+    served_name: str | None = None
+    """The name by which the engine serves the model. None: `model`."""
+    task: Literal["generate", "embed"] = "generate"
+    """What the engine does."""
+    max_running: int = Field(default=64, ge=1)
+    """Requests that one replica runs at once."""
+    adapters: dict[str, AdapterEntry] = Field(default_factory=dict)
+    """Adapters by public name."""
+    state: EngineState = "Starting"
+    """Zero: no replica, the next request starts one. Suspended: none, and none will start."""
+    detail: str = ""
+    """Why it does not serve, in a sentence for a client's error message."""
+
+
+class EngineIndex(_Document):
+    """`engines.json`."""
+
+    engines: dict[str, EngineEntry] = Field(default_factory=dict)
+    """Entries by `object`, or `object@revision` while a canary runs."""
+
+    def encode(self) -> str:
+        """JSON with sorted members."""
+        return json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, text: str) -> "EngineIndex":
+        """Raises ValueError for text that is no index."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ValueError(f"{ENGINES_KEY} is invalid: {error.errors(include_url=False)[0]['msg']}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """Both documents as text."""
+
+    config: str
+    """`quarterdeck.yaml`."""
+    engines: str
+    """`engines.json`."""
+
+
+def to_config_map(documents: Documents) -> dict[str, Any]:
+    """`data` and `binaryData` of the ConfigMap."""
+    texts = {CONFIG_KEY: documents.config, ENGINES_KEY: documents.engines}
+    if sum(len(text.encode()) for text in texts.values()) <= MAX_PLAIN_BYTES:
+        return {"data": texts}
+    return {
+        "binaryData": {
+            f"{key}.gz": base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode() for key, text in texts.items()
+        }
+    }
+
+
+def from_config_map(config_map: Mapping[str, Any]) -> Documents:
+    """The documents of a ConfigMap as the API returns it. Raises ValueError where one is missing or damaged."""
+    return Documents(config=_text(config_map, CONFIG_KEY), engines=_text(config_map, ENGINES_KEY))
+
+
+def _text(config_map: Mapping[str, Any], key: str) -> str:
+    plain = (config_map.get("data") or {}).get(key)
+    if plain is not None:
+        return str(plain)
+    packed = (config_map.get("binaryData") or {}).get(f"{key}.gz")
+    if packed is None:
+        raise ValueError(f"the ConfigMap has no {key}")
+    try:
+        return gzip.decompress(base64.b64decode(packed, validate=True)).decode()
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{key}.gz of the ConfigMap is damaged: {error}") from error

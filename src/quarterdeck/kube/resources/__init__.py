@@ -1,0 +1,1 @@
+"""The custom resources, a module each. `RESOURCES` in `registry` lists them."""

@@ -1,0 +1,61 @@
+"""Team: limits, budget and priority shared by a team's keys. Keys and spend stay in the database."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from quarterdeck.kube.conditions import Condition
+from quarterdeck.kube.resources.embedded import BudgetSpec, LimitsSpec
+from quarterdeck.kube.resources.object import Column, Resource
+from quarterdeck.kube.shape import Shape, StatusShape
+from quarterdeck.settings.content import CaptureLevel
+from quarterdeck.settings.tenancy import Priority, TeamName
+
+
+class TeamSpec(Shape):
+    """Settings shared by all keys of a team."""
+
+    name: TeamName | None = None
+    """Name of the team. Unset: the object's name."""
+    limits: LimitsSpec = LimitsSpec()
+    """Limits counted over all keys; `maxTokens` applies to each request."""
+    budget: BudgetSpec | None = None
+    """Budget of all keys together. Unset: no limit."""
+    priority: Priority = 0
+    """Priority of keys without their own, 0 to 9; higher priorities go first in queues."""
+    content: CaptureLevel | None = None
+    """What is kept of inputs and outputs of its keys. Unset: the team does not say."""
+
+
+class TeamStatus(StatusShape):
+    """What is."""
+
+    observed_generation: int = 0
+    """The generation of the spec that the status describes."""
+    conditions: tuple[Condition, ...] = ()
+    """Accepted, Routable, and Ready as their summary."""
+    message: str = ""
+    """The state in a sentence."""
+
+
+class Team(Resource):
+    """Limits, budget and priority of a team."""
+
+    kind: ClassVar[str] = "Team"
+    plural: ClassVar[str] = "teams"
+    short_names: ClassVar[tuple[str, ...]] = ("tm",)
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+        Column("Reason", '.status.conditions[?(@.type=="Ready")].reason'),
+        Column("Budget", ".spec.budget.amount"),
+        Column("Period", ".spec.budget.period"),
+        Column("Age", ".metadata.creationTimestamp", "date"),
+    )
+
+    spec: TeamSpec = Field(default_factory=TeamSpec)
+    status: TeamStatus = TeamStatus()
+
+    @property
+    def team_name(self) -> str:
+        """Name of the team."""
+        return self.spec.name or self.metadata.name
