@@ -12,14 +12,18 @@ import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from quarterdeck.kube.names import CONFIG_KEY, ENGINES_KEY, MAX_PLAIN_BYTES
 
 EngineState = Literal["Serving", "Zero", "Suspended", "Starting", "Failed"]
+
+
+def _known(state: Any) -> Any:
+    return state if state in get_args(EngineState) else "Starting"
 
 
 class _Document(BaseModel):
@@ -54,16 +58,21 @@ class EngineEntry(_Document):
     """Only endpoints with this label `quarterdeck.dev/revision` belong to the entry. None: all."""
     model: str
     """Public name in `quarterdeck.yaml`; `name@revision` while a canary runs."""
-    served_name: str | None = None
+    engine_name: str | None = None
     """The name by which the engine serves the model. None: `model`."""
+    version: str = ""
+    """Fingerprint of the weights. Endpoints of equal versions may resume each other's streams. Empty: unknown."""
     task: Literal["generate", "embed"] = "generate"
     """What the engine does."""
     max_running: int = Field(default=64, ge=1)
     """Requests that one replica runs at once."""
     adapters: dict[str, AdapterEntry] = Field(default_factory=dict)
     """Adapters by public name."""
-    state: EngineState = "Starting"
-    """Zero: no replica, the next request starts one. Suspended: none, and none will start."""
+    failed_adapters: dict[str, str] = Field(default_factory=dict)
+    """Adapters that no replica can load, with the reason."""
+    state: Annotated[EngineState, BeforeValidator(_known)] = "Starting"
+    """Zero: no replica, the next request starts one. Suspended: none, and none will start. A state that this version
+    does not know is read as Starting."""
     detail: str = ""
     """Why it does not serve, in a sentence for a client's error message."""
 

@@ -143,9 +143,6 @@ class ModelConfig(BaseModel):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")
     """The public name, used as `model` in requests."""
-    revision_of: str | None = None
-    """The model of which this entry is one revision, while the operator runs a canary. Only that model's route leads
-    here: `/v1/models` does not list the entry, and a request that names it gets 404. None: a model of its own."""
     aliases: tuple[str, ...] = ()
     """Other names of the model, for clients with a built-in name (`gpt-4o-mini`)."""
     engine: Annotated[EngineConfig | None, NeedsRestart("engine")] = None
