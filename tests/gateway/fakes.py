@@ -176,6 +176,9 @@ class FakeEndpoints:
     def all(self) -> Sequence[Endpoint]:
         return self.endpoints
 
+    def unavailable(self, name: str) -> str:
+        return ""
+
     def serving(self, name: str) -> Sequence[Endpoint]:
         return [each for each in self.endpoints if each.spec.state == "ready" and each.spec.serves(name)]
 

@@ -60,9 +60,14 @@ class Listed:
     """A fixed list of endpoints."""
 
     endpoints: list[Endpoint] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    """Why no endpoint will become ready, by model."""
 
     def all(self) -> Sequence[Endpoint]:
         return self.endpoints
+
+    def unavailable(self, name: str) -> str:
+        return self.reasons.get(name, "")
 
     def serving(self, name: str) -> Sequence[Endpoint]:
         return [each for each in self.endpoints if each.spec.state == "ready" and each.spec.serves(name)]

@@ -108,7 +108,7 @@ class Attempts:
             else:
                 selection.succeeded(choice)
                 return answer
-        raise failure or _not_ready(call)
+        raise failure or self._not_ready(call)
 
     async def count_prompt(self, request: InferenceRequest, served: ServedModel, body: bytes) -> int | None:
         """The prompt's tokens, by the tokenizer of one of the model's endpoints. None: none can count it."""
@@ -210,6 +210,14 @@ class Attempts:
         attempts.append(Attempt(endpoint.id, call.attempt, now, status, code, model))
         call.attempt = None
 
+    def _not_ready(self, call: Call) -> APIError:
+        served = call.meter.served
+        if reason := self._endpoints.unavailable(served.name):
+            why = f"The model '{served.public_name}' is not available: {reason}"
+        else:
+            why = f"No endpoint of the model '{served.public_name}' is ready."
+        return EngineUnavailableError(why, code="model_not_ready")
+
     def _begin(self, call: Call, choice: Choice) -> None:
         call.attempt = call.meter.engine_started = time.time()
         call.meter.endpoint, call.meter.served = choice.endpoint, choice.served
@@ -302,10 +310,3 @@ def _check_operation(endpoint: Endpoint, operation: Operation) -> None:
             param="model",
             code="unsupported_model",
         )
-
-
-def _not_ready(call: Call) -> APIError:
-    return EngineUnavailableError(
-        f"No endpoint of the model '{call.meter.served.name}' is ready.",
-        code="model_not_ready",
-    )

@@ -41,7 +41,10 @@ class HttpClient:
         sweep_seconds: float = 0.25,
         proxies: Proxies | None = None,
         resolve: Resolve | None = None,
+        tls: ssl.SSLContext | None = None,
+        keep_alive: Sequence[tuple[str, int]] = KEEP_ALIVE,
     ) -> None:
+        """`tls`: for https. None: the system's authorities."""
         self._resolve = resolve
         self._max_idle = max_idle
         self._max_connections = max_connections
@@ -52,7 +55,8 @@ class HttpClient:
         self._idle: dict[Origin, list[HttpConnection]] = {}
         self._busy: set[HttpConnection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
-        self._tls: ssl.SSLContext | None = None
+        self._tls = tls
+        self._keep_alive = keep_alive
         self._is_closed = False
 
     async def request(
@@ -156,7 +160,7 @@ class HttpClient:
                 origin.port,
                 ssl=self._tls if origin.tls else None,
             )
-        _keep_alive(connection)
+        _probe_silence(connection, self._keep_alive)
         return connection
 
     async def _open_resolved(self, origin: Origin, addresses: Sequence[str]) -> HttpConnection:
@@ -239,10 +243,10 @@ def _for_proxy(head: bytes, origin: Origin, proxy: Proxy) -> bytes:
     return b"%b http://%b%b\r\n%b%b" % (method, origin.authority.encode(), line, proxy.header, headers)
 
 
-def _keep_alive(connection: HttpConnection) -> None:
+def _probe_silence(connection: HttpConnection, settings: Sequence[tuple[str, int]]) -> None:
     """Let the operating system probe the server while it is silent."""
     if (sock := connection.socket) is not None and sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in KEEP_ALIVE:
+        for name, value in settings:
             if hasattr(socket, name):  # not on every system
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, field_validator, model_validator
 
 from quarterdeck.settings.content import CaptureLevel
 from quarterdeck.settings.engine import EngineConfig
@@ -141,8 +141,9 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")
-    """The public name, used as `model` in requests."""
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}(@[a-z0-9-]{1,32})?$")
+    """The public name, used as `model` in requests. `name@revision` is a revision of the model or route `name`, as a
+    target of its canary: it is not listed, and keys that may use `name` may use it."""
     aliases: tuple[str, ...] = ()
     """Other names of the model, for clients with a built-in name (`gpt-4o-mini`)."""
     engine: Annotated[EngineConfig | None, NeedsRestart("engine")] = None
@@ -172,6 +173,9 @@ class ModelConfig(BaseModel):
     """
     routing: RoutingConfig = RoutingConfig()
     """How an endpoint is chosen."""
+    cold_wait_seconds: NonNegativeFloat | None = None
+    """How long a request waits while the model's engine has no ready replica, in seconds. 0: it gets 503
+    `model_not_ready` at once. None: `queue.cold_wait_seconds`."""
 
     @property
     def truncates(self) -> bool:

@@ -31,6 +31,9 @@ class Some:
     def all(self) -> tuple[Endpoint, ...]:
         return self.endpoints
 
+    def unavailable(self, name: str) -> str:
+        return ""
+
     def serving(self, name: str) -> tuple[Endpoint, ...]:
         return tuple(found for found in self.endpoints if found.spec.state == "ready" and found.spec.serves(name))
 

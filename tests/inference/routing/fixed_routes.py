@@ -51,6 +51,9 @@ class Listed:
     def all(self) -> Sequence[Endpoint]:
         return self.endpoints
 
+    def unavailable(self, name: str) -> str:
+        return ""
+
     def serving(self, name: str) -> Sequence[Endpoint]:
         return self.index.get(name, ())
 

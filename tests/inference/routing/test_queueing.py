@@ -1,6 +1,7 @@
 """Requests wait for a bounded time, are granted each free place once, and leave no trace when they give up."""
 
 import asyncio
+import dataclasses
 import time
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.inference.bench import Listed
-from tests.inference.making import an_endpoint, served
+from tests.inference.making import an_endpoint, change, served
 from tests.net.upstream import until
 
 from quarterdeck.errors import RateLimitError, ServiceUnavailableError
@@ -215,6 +216,46 @@ async def test_the_held_are_bounded() -> None:
 async def test_a_model_that_nobody_will_start_is_not_waited_for() -> None:
     assert not Waiting(cold_wait_seconds=30, has_engine=False).queues.must_wait(served())
     assert not Waiting(cold_wait_seconds=0).queues.must_wait(served())
+
+
+async def test_a_model_may_have_its_own_wait_for_its_first_endpoint() -> None:
+    patient = dataclasses.replace(served(), cold_wait_seconds=30.0)
+    impatient = dataclasses.replace(served(), cold_wait_seconds=0.0)
+    assert Waiting(cold_wait_seconds=0, max_waiting=0).queues.must_wait(patient)
+    assert not Waiting(cold_wait_seconds=30).queues.must_wait(impatient)
+
+
+async def test_a_model_that_can_not_start_is_not_waited_for_any_longer() -> None:
+    waiting = Waiting(cold_wait_seconds=30)
+    task = waiting.task()
+    await waiting.are_waiting(1)
+    waiting.listed.reasons["m"] = "Its image can't be pulled."
+    with pytest.raises(IndexError):  # it would go to the first endpoint, and there is none
+        await task
+    assert not waiting.queues.must_wait(served())
+
+
+async def test_an_adapter_waits_until_an_endpoint_has_loaded_it() -> None:
+    waiting = Waiting(an_endpoint(max_running=2), cold_wait_seconds=30)
+    adapter = served("pirate", "m")
+    assert waiting.queues.must_wait(adapter)
+    task = asyncio.create_task(waiting.queues.enter(adapter, team="a", priority=0, tokens=1, until=float("inf")))
+    await waiting.are_waiting(1)
+    assert not waiting.queues.must_wait(served()), "its model does not wait"
+    change(waiting.listed.endpoints[0], adapters=frozenset({"pirate"}))
+    await task
+    assert waiting.queues.waiting() == {}
+
+
+async def test_the_first_request_for_a_model_without_endpoints_is_announced() -> None:
+    waiting, models = Waiting(cold_wait_seconds=30), list[str]()
+    waiting.queues.on_cold = models.append
+    tasks = [waiting.task(), waiting.task()]
+    await waiting.are_waiting(2)
+    assert models == ["m"]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @settings(max_examples=30)

@@ -41,7 +41,7 @@ def _allowed(parts: Parts, principal: Principal) -> dict[str, dict[str, Any]]:
             "state": catalogue.best_availability(directory, name, served, endpoints, now).state,
         }
         for name, served in catalogue.names(directory, endpoints).items()
-        if catalogue.is_allowed(directory, name, served, principal)
+        if catalogue.is_allowed(directory, name, served, principal) and "@" not in name
     }
 
 
@@ -53,7 +53,7 @@ def _model(name: str, served: ServedModel, directory: Directory, created: int) -
         "object": "model",
         "created": created,
         "owned_by": "quarterdeck",
-        "root": served.name,
+        "root": served.public_name,
         "parent": served.model if served.name != served.model else None,
         "max_model_len": config.engine.context if config and config.engine else None,
     }

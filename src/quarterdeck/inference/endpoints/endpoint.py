@@ -203,3 +203,7 @@ class Endpoints(Protocol):
     def serving(self, name: str) -> Sequence[Endpoint]:
         """The endpoints that are ready for a model or an adapter. The same object as long as the set is the same."""
         ...
+
+    def unavailable(self, name: str) -> str:
+        """Why no endpoint will become ready for a model or an adapter, in a sentence. Empty: one may."""
+        ...

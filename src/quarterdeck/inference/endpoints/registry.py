@@ -31,6 +31,13 @@ class EndpointRegistry:
                 break
         return self._index.get(name, ())
 
+    def unavailable(self, name: str) -> str:
+        """Why no endpoint will become ready for a model or an adapter, in a sentence. Empty: one may."""
+        for source in self._sources:
+            if reason := source.unavailable.get(name):
+                return reason
+        return ""
+
     def _join(self) -> None:
         indexes = [source.index for source in self._sources]
         self._parts = list(zip(self._sources, indexes, strict=True))

@@ -3,6 +3,8 @@
 * `StaticEndpoints`  the `endpoints:` of the configuration
 * `PolledEndpoints`  the engine door's `GET /endpoints`
 
+In a cluster there is a third one, `gateway/cluster/endpoints`.
+
 A source builds an index by name whenever its set changes, so that a request doesn't scan all endpoints. An endpoint
 that stays in the set keeps its load and its breaker.
 """
@@ -41,6 +43,8 @@ class EndpointSource(Protocol):
 
     index: Index
     """Replaced when the set changes, never modified."""
+    unavailable: Mapping[str, str]
+    """Why no endpoint will become ready, by the name of the model or adapter. Others are waited for."""
 
     def all(self) -> Sequence[Endpoint]:
         """Every endpoint in any state."""
@@ -96,6 +100,7 @@ class StaticEndpoints:
         self._variables = variables
         self._endpoints: list[Endpoint] = []
         self.index: Index = {}
+        self.unavailable: Mapping[str, str] = {}
         self._read(config.current)
         config.subscribe(self._read)
 
@@ -203,6 +208,7 @@ class PolledEndpoints:
         self._interval = interval
         self._endpoints: list[Endpoint] = []
         self.index: Index = {}
+        self.unavailable: Mapping[str, str] = {}
         self._is_reachable = True
 
     def all(self) -> Sequence[Endpoint]:

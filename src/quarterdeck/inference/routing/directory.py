@@ -43,6 +43,13 @@ class ServedModel:
     """What is kept of inputs and outputs. None: the model does not say."""
     is_vllm: bool = True
     """Whether all its endpoints are."""
+    cold_wait_seconds: float | None = None
+    """How long a request waits for its first endpoint. None: the queue's setting."""
+
+    @property
+    def public_name(self) -> str:
+        """The name without a revision."""
+        return self.name.partition("@")[0]
 
     @property
     def has_price(self) -> bool:
@@ -171,8 +178,10 @@ class Route:
 
     def is_allowed(self, name: str, allowed: frozenset[str]) -> bool:
         """Whether a key limited to the models `allowed` may use the route: by its name, or because it may use every
-        model that may answer."""
-        return name in allowed or all(not allowed.isdisjoint((each.name, each.model)) for each in self.models)
+        model that may answer. Who may use a name may use its revisions."""
+        return name in allowed or all(
+            not allowed.isdisjoint((each.name, each.model, each.public_name)) for each in self.models
+        )
 
     @property
     def models(self) -> tuple[ServedModel, ...]:
@@ -242,6 +251,7 @@ class Directory:
                 model.truncates,
                 model.content,
                 all(endpoint.kind == "vllm" for endpoint in model.endpoints),
+                model.cold_wait_seconds,
             )
             for name in (model.name, *model.aliases):
                 names[name] = served

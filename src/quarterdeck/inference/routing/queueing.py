@@ -6,6 +6,7 @@ fair order (`fair_queue`) as places become free.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -33,12 +34,15 @@ class _Wait(NamedTuple):
 class _ModelQueue:
     """The requests that wait for one model."""
 
-    __slots__ = ("granted", "tickets")
+    __slots__ = ("give_up", "granted", "model", "tickets")
 
-    def __init__(self, weights: Mapping[str, float]) -> None:
+    def __init__(self, model: str, weights: Mapping[str, float]) -> None:
+        self.model = model
         self.tickets = FairQueue(weights)
         self.granted = 0
         """Places granted to requests that have not been sent yet."""
+        self.give_up: set[Callable[[], None]] = set()
+        """Ends the wait of each request."""
 
 
 class Queues:
@@ -62,16 +66,23 @@ class Queues:
         self._tick_seconds = tick_seconds
         self.on_wait: Callable[[str, str, str, float], None] = lambda model, cause, outcome, seconds: None
         """Called at the end of each wait: with the model, the cause (busy, cold), the outcome and its duration."""
+        self.on_cold: Callable[[str], None] = lambda model: None
+        """Called with a model that has no endpoint when the first request begins to wait for it."""
         self._queues: dict[str, _ModelQueue] = {}
+        """By model. An adapter that no endpoint has loaded has its own: its model's endpoints can't serve it."""
         self._tick: asyncio.TimerHandle | None = None
 
     def waiting(self) -> dict[str, int]:
         """The number of waiting requests, by model."""
-        return {model: len(each.tickets) for model, each in self._queues.items()}
+        counts: Counter[str] = Counter()
+        for each in self._queues.values():
+            counts[each.model] += len(each.tickets)
+        return dict(counts)
 
     def must_wait(self, served: ServedModel) -> bool:
         """Whether a request for the model can't be sent now."""
-        return self._is_on.current and self._wait_for(served, self._config.current) is not None
+        is_on = self._is_on.current or served.cold_wait_seconds
+        return bool(is_on) and self._wait_for(served, self._config.current) is not None
 
     async def enter(
         self, served: ServedModel, *, team: str, priority: int, tokens: int, until: float, org: str = DEFAULT_ORG
@@ -87,11 +98,14 @@ class Queues:
         if wait is None:
             return
         cause = "cold" if wait.is_cold else "busy"
-        queue = self._queues.get(served.model)
+        name = served.name if wait.is_cold else served.model
+        queue = self._queues.get(name)
         if queue is None:
-            queue = self._queues[served.model] = _ModelQueue(config.weights)
+            queue = self._queues[name] = _ModelQueue(served.model, config.weights)
+            if wait.is_cold:
+                self.on_cold(served.model)
         if len(queue.tickets) >= wait.max_waiting:
-            self._drop_if_empty(served.model, queue)
+            self._drop_if_empty(name, queue)
             self.on_wait(served.model, cause, "full", 0.0)
             raise RateLimitError(
                 f"The queue of the model '{served.name}' is full ({wait.max_waiting} requests). Try again later.",
@@ -101,7 +115,7 @@ class Queues:
         try:
             if org != DEFAULT_ORG:  # its admins name its teams and set their priorities
                 team, priority = f"{org}/{team}", min(priority, config.max_org_priority)
-            was_granted = await self._wait(served.model, queue, team, priority, tokens, wait.seconds, until)
+            was_granted = await self._wait(name, queue, team, priority, tokens, wait.seconds, until)
             outcome = "served" if was_granted else "timeout"
         finally:
             self.on_wait(served.model, cause, outcome, time.monotonic() - began)
@@ -122,8 +136,11 @@ class Queues:
         """How a request for the model would wait. None: it need not."""
         endpoints = self._endpoints.serving(served.name)
         if not endpoints:
-            if config.cold_wait_seconds and self._has_engine(served.model):
-                return _Wait(config.cold_wait_seconds, config.max_cold, True)
+            seconds = served.cold_wait_seconds
+            if seconds is None:
+                seconds = config.cold_wait_seconds
+            if seconds and self._has_engine(served.model) and not self._endpoints.unavailable(served.name):
+                return _Wait(seconds, config.max_cold, True)
             return None
         if not config.max_waiting:
             return None
@@ -154,6 +171,7 @@ class Queues:
                 turn.set_result(False)
 
         ticket.grant = grant
+        queue.give_up.add(give_up)
         timer = loop.call_at(min(loop.time() + seconds, until), give_up)
         self._start_tick(loop)
         self._grant(model)
@@ -168,6 +186,7 @@ class Queues:
             raise
         finally:
             timer.cancel()
+            queue.give_up.discard(give_up)
         if was_granted:
             queue.granted -= 1
         self._drop_if_empty(model, queue)
@@ -191,8 +210,11 @@ class Queues:
 
     def _on_tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self._tick = None
-        for model in list(self._queues):
-            self._grant(model)
+        for name, queue in list(self._queues.items()):
+            self._grant(name)
+            if queue.give_up and self._endpoints.unavailable(name) and not self._endpoints.serving(name):
+                for give_up in tuple(queue.give_up):
+                    give_up()
         if self._queues:
             self._start_tick(loop)
 
