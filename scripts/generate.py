@@ -1,4 +1,4 @@
-"""Generate docs/reference, dashboards, rules and runbooks (`make docs`); `--check` reports outdated pages.
+"""Generate docs/reference, CRDs, dashboards, rules and runbooks (`make docs`); `--check` reports outdated pages.
 
 A page is a function without arguments that returns Markdown, listed in PAGES. All text comes from the source:
 docstrings of settings and routes, help texts of commands and metrics.
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import custom_resources
 from fastapi.routing import APIRoute
 from observability.dashboards import DASHBOARDS
 from observability.grafana import dashboard_json
@@ -46,6 +47,7 @@ from quarterdeck.gateway.routes import (
     prompts,
 )
 from quarterdeck.inference.call import Head, Reply
+from quarterdeck.kube.resources.registry import RESOURCES
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.engine import EngineDoorSettings
 from quarterdeck.settings.environment import Environment
@@ -284,6 +286,12 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/cli.md": cli_page,
     "docs/reference/api.md": api_page,
     "docs/reference/metrics.md": metrics_page,
+    "docs/reference/custom-resources.md": lambda: custom_resources.reference(RESOURCES),
+    **{f"k8s/crds/{each.plural}.yaml": partial(custom_resources.crd, each) for each in RESOURCES},
+    **{
+        f"charts/quarterdeck/templates/crds/{each.plural}.yaml": partial(custom_resources.crd_template, each)
+        for each in RESOURCES
+    },
     **{f"observability/dashboards/{name}.json": partial(dashboard_json, each) for name, each in DASHBOARDS.items()},
     "observability/rules/recording.yaml": lambda: GENERATED + rules.recording_rules(),
     "observability/rules/alerts.yaml": lambda: GENERATED + rules.alert_rules(),

@@ -14,22 +14,24 @@ from pydantic.alias_generators import to_camel
 CAMEL = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 """Of a subclass of a `settings` class: its fields as a cluster's YAML writes them."""
 
+VALIDATIONS = "x-kubernetes-validations"
+
 T = TypeVar("T", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A CEL rule of a class (`x-kubernetes-validations`)."""
+    """A CEL rule (`x-kubernetes-validations`)."""
 
     rule: str
-    """The expression; `self` is the object of the class."""
+    """The expression; `self` is the value that has the rule, `oldSelf` its value before an update."""
     message: str
     """What a person reads when it is false."""
 
 
-def with_rules(*rules: Rule) -> dict[str, Any]:
-    """`json_schema_extra` of a class that has CEL rules."""
-    return {"x-kubernetes-validations": [{"rule": each.rule, "message": each.message} for each in rules]}
+def with_rules(*rules: Rule, **extra: Any) -> dict[str, Any]:
+    """`json_schema_extra` of a class or field that has CEL rules. `extra`: further members of its schema."""
+    return {VALIDATIONS: [{"rule": each.rule, "message": each.message} for each in rules], **extra}
 
 
 class Shape(BaseModel):

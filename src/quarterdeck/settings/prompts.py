@@ -76,9 +76,11 @@ class PromptMessage(_Strict):
     """A message of a chat prompt: a role and its content, or a placeholder for messages of the request."""
 
     role: Literal["system", "developer", "user", "assistant"] | None = None
+    """Whose message it is."""
     content: Content | None = None
     """A template; or content parts, whose texts and URLs are templates."""
     name: str | None = Field(default=None, max_length=64)
+    """Name of the participant, as in a request."""
     placeholder: VariableName | None = None
     """A variable of type `messages`, whose messages stand here."""
 
@@ -119,6 +121,7 @@ class PromptSpec(_Strict):
     tools: list[dict[str, Any]] | None = Field(default=None, min_length=1, max_length=128)
     """Tools, as in a request."""
     tool_choice: str | dict[str, Any] | None = None
+    """Which tool is called, as in a request."""
 
     @property
     def type(self) -> Literal["text", "chat"]:

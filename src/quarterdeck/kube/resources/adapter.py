@@ -1,39 +1,59 @@
 """ModelAdapter: a LoRA adapter of a Model."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
 from quarterdeck.kube.conditions import Condition
 from quarterdeck.kube.resources.embedded import SecretKeyRef
-from quarterdeck.kube.resources.model import PublicName
 from quarterdeck.kube.resources.object import Column, Resource
-from quarterdeck.kube.shape import Shape, StatusShape
+from quarterdeck.kube.resources.texts import AdapterUri, ObjectName, PublicName, is_hub
+from quarterdeck.kube.shape import Rule, Shape, StatusShape, with_rules
 
 
 class ModelRef(Shape):
     """A Model of the same namespace."""
 
-    name: str = Field(min_length=1, max_length=253)
+    name: ObjectName
     """Name of the Model object."""
 
 
 class AdapterSource(Shape):
     """Where an adapter comes from."""
 
-    uri: str = Field(min_length=1, max_length=1024)
+    model_config = ConfigDict(
+        json_schema_extra=with_rules(
+            Rule(
+                "!(self.uri.startsWith('pvc:') || self.uri.startsWith('file:')) || "
+                "!(has(self.revision) || has(self.secretRef))",
+                "revision and secretRef are for sources on the hub (hf://org/name)",
+            ),
+        )
+    )
+
+    uri: AdapterUri
     """`hf://org/name` or `org/name` (Hugging Face), `pvc://claim/path`, or `file:///path` in the engine's container:
     a folder in PEFT's format."""
-    revision: str | None = Field(default=None, max_length=128)
+    revision: str | None = Field(default=None, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
     """Branch, tag or commit of the repository. Unset: its main branch."""
     secret_ref: SecretKeyRef | None = None
     """The Secret's key that holds the hub's access token."""
+
+    @model_validator(mode="after")
+    def _is_downloaded_if_it_says_how(self) -> Self:
+        if not is_hub(self.uri) and (self.revision or self.secret_ref):
+            raise ValueError("revision and secretRef are for sources on the hub (hf://org/name)")
+        return self
 
 
 class ModelAdapterSpec(Shape):
     """What is loaded, and into which engine."""
 
-    model_ref: ModelRef
+    model_ref: ModelRef = Field(
+        json_schema_extra=with_rules(
+            Rule("self == oldSelf", "modelRef can't change: delete the adapter and create it again")
+        )
+    )
     """The Model whose engine loads it."""
     served_name: PublicName | None = None
     """Public name, used as `model` in requests. Unset: the object's name."""
@@ -93,7 +113,9 @@ class ModelAdapter(Resource):
     )
 
     spec: ModelAdapterSpec
+    """What is loaded, and into which engine."""
     status: ModelAdapterStatus = ModelAdapterStatus()
+    """What is."""
 
     @property
     def served_name(self) -> str:

@@ -8,10 +8,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from quarterdeck.kube.names import API_VERSION
-from quarterdeck.kube.shape import StatusShape
+from quarterdeck.kube.shape import Rule, StatusShape
 
 MAX_PROBLEMS = 3
 """Problems of one object that its error names."""
+
+
+FIXED_NAME = Rule(
+    "has(self.name) == has(oldSelf.name) && (!has(self.name) || self.name == oldSelf.name)",
+    "name can't change: create another object, then delete this one",
+)
 
 
 class InvalidObjectError(ValueError):
@@ -65,6 +71,10 @@ class Resource(BaseModel):
     plural: ClassVar[str]
     short_names: ClassVar[tuple[str, ...]]
     columns: ClassVar[tuple[Column, ...]]
+    is_scalable: ClassVar[bool] = False
+    """Whether it has the scale subresource."""
+    schema_rules: ClassVar[tuple[Rule, ...]] = ()
+    """CEL rules of the whole object."""
 
     metadata: Metadata
 

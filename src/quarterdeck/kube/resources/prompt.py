@@ -1,20 +1,25 @@
 """Prompt: the newest version of a prompt and the labels that point at it, as a prompt file in Git has them."""
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from quarterdeck.kube.conditions import Condition
-from quarterdeck.kube.resources.object import Column, Resource
-from quarterdeck.kube.shape import CAMEL, StatusShape
+from quarterdeck.kube.resources.object import FIXED_NAME, Column, Resource
+from quarterdeck.kube.shape import CAMEL, Rule, StatusShape, with_rules
 from quarterdeck.settings import prompts
-from quarterdeck.settings.prompts import Label, PromptName, Teams
+from quarterdeck.settings.prompts import Label, PromptName, Teams, VariableName
 
 
 class PromptMessageSpec(prompts.PromptMessage):
     """A message of a chat prompt: a role and its content, or a placeholder for messages of the request."""
 
-    model_config = CAMEL
+    model_config = ConfigDict(
+        **CAMEL,
+        json_schema_extra=with_rules(
+            Rule("has(self.role) != has(self.placeholder)", "a message has a role and content, or is a placeholder")
+        ),
+    )
 
 
 class PromptVariableSpec(prompts.PromptVariable):
@@ -32,7 +37,24 @@ class PromptExampleSpec(prompts.PromptExample):
 class PromptSpec(prompts.PromptSpec):
     """A version of a prompt, and the labels that point at it."""
 
-    model_config = CAMEL
+    model_config = ConfigDict(
+        **CAMEL,
+        json_schema_extra=with_rules(
+            FIXED_NAME,
+            Rule("has(self.text) != has(self.messages)", "a prompt has either text or messages"),
+            Rule(
+                "!has(self.text) || !(has(self.tools) || (has(self.examples) && self.examples.size() > 0))",
+                "examples and tools belong to a prompt with messages",
+            ),
+        ),
+    )
+
+    messages: Annotated[list[PromptMessageSpec], Field(min_length=1, max_length=200)] | None = None  # type: ignore[assignment] # narrower
+    """The messages of a chat prompt."""
+    examples: list[PromptExampleSpec] = Field(default=[], max_length=100)  # type: ignore[assignment] # narrower
+    """Exchanges that follow a chat prompt's system messages."""
+    variables: dict[VariableName, PromptVariableSpec] = Field(default={}, max_length=100)  # type: ignore[assignment] # narrower
+    """Variables by name. A name that a template uses and that is not listed is a string that each request must give."""
 
     name: PromptName | None = None
     """Name of the prompt: `support/answer`. Unset: the object's name."""
@@ -74,7 +96,9 @@ class Prompt(Resource):
     )
 
     spec: PromptSpec
+    """A version of the prompt, and the labels that point at it."""
     status: PromptStatus = PromptStatus()
+    """What is."""
 
     @property
     def prompt_name(self) -> str:

@@ -1,8 +1,8 @@
 """ModelRoute: a public name that maps to several models."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
 from quarterdeck.kube.conditions import Condition
 from quarterdeck.kube.resources.embedded import (
@@ -13,14 +13,30 @@ from quarterdeck.kube.resources.embedded import (
     RoutingSpec,
     TargetSpec,
 )
-from quarterdeck.kube.resources.model import PublicName
 from quarterdeck.kube.resources.object import Column, Resource
-from quarterdeck.kube.shape import Shape, StatusShape
+from quarterdeck.kube.resources.texts import PublicName
+from quarterdeck.kube.shape import Rule, Shape, StatusShape, with_rules
 from quarterdeck.settings.content import CaptureLevel
+
+SOME_WEIGHT = "at least one target requires a weight above 0"
+UNIQUE_TARGETS = "each model can be a target only once"
+NOT_ITSELF = "a route can't lead to itself"
 
 
 class ModelRouteSpec(Shape):
     """Where requests of a name go."""
+
+    model_config = ConfigDict(
+        json_schema_extra=with_rules(
+            Rule("self.targets.exists(t, t.weight > 0.0)", SOME_WEIGHT),
+            Rule("self.targets.all(t, self.targets.exists_one(u, u.model == t.model))", UNIQUE_TARGETS),
+            Rule(
+                "!has(self.servedName) || !(self.targets.exists(t, t.model == self.servedName) || "
+                "(has(self.fallbacks) && self.fallbacks.exists(f, f.model == self.servedName)))",
+                NOT_ITSELF,
+            ),
+        )
+    )
 
     served_name: PublicName | None = None
     """Public name, used as `model` in requests. Unset: the object's name."""
@@ -42,6 +58,17 @@ class ModelRouteSpec(Shape):
     """Response caching of requests of this name. Unset: the platform's default policy."""
     content: CaptureLevel | None = None
     """What is kept of inputs and outputs. Unset: the route does not say; its models may."""
+
+    @model_validator(mode="after")
+    def _leads_somewhere(self) -> Self:
+        models = [target.model for target in self.targets]
+        if not any(target.weight for target in self.targets):
+            raise ValueError(SOME_WEIGHT)
+        if len(set(models)) < len(models):
+            raise ValueError(UNIQUE_TARGETS)
+        if self.served_name in (*models, *(fallback.model for fallback in self.fallbacks)):
+            raise ValueError(NOT_ITSELF)
+        return self
 
 
 class ModelRouteStatus(StatusShape):
@@ -69,7 +96,9 @@ class ModelRoute(Resource):
     )
 
     spec: ModelRouteSpec
+    """Where requests of the name go."""
     status: ModelRouteStatus = ModelRouteStatus()
+    """What is."""
 
     @property
     def served_name(self) -> str:

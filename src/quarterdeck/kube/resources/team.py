@@ -2,18 +2,20 @@
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from quarterdeck.kube.conditions import Condition
 from quarterdeck.kube.resources.embedded import BudgetSpec, LimitsSpec
-from quarterdeck.kube.resources.object import Column, Resource
-from quarterdeck.kube.shape import Shape, StatusShape
+from quarterdeck.kube.resources.object import FIXED_NAME, Column, Resource
+from quarterdeck.kube.shape import Shape, StatusShape, with_rules
 from quarterdeck.settings.content import CaptureLevel
 from quarterdeck.settings.tenancy import Priority, TeamName
 
 
 class TeamSpec(Shape):
     """Settings shared by all keys of a team."""
+
+    model_config = ConfigDict(json_schema_extra=with_rules(FIXED_NAME))
 
     name: TeamName | None = None
     """Name of the team. Unset: the object's name."""
@@ -53,7 +55,9 @@ class Team(Resource):
     )
 
     spec: TeamSpec = Field(default_factory=TeamSpec)
+    """Settings shared by all keys of the team."""
     status: TeamStatus = TeamStatus()
+    """What is."""
 
     @property
     def team_name(self) -> str:

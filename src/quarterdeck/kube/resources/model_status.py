@@ -1,0 +1,94 @@
+"""Status of a Model, which the operator writes."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from quarterdeck.kube.conditions import Condition
+from quarterdeck.kube.resources.object import Replicas
+from quarterdeck.kube.shape import StatusShape
+
+Edit = Literal["InPlace", "EngineRestart", "NewCluster"]
+State = Literal["Serving", "Zero", "Suspended", "Starting", "Failed"]
+
+
+class Plan(StatusShape):
+    """What the operator decided."""
+
+    image: str = ""
+    """Image of the engine."""
+    accelerator: str = ""
+    """Accelerator profile."""
+    gpus: int = 0
+    """GPUs of one replica."""
+    quantization: str = ""
+    """Quantization method."""
+    edit: Edit | None = None
+    """What the latest change needs. InPlace: nothing restarts. EngineRestart: engines restart in place. NewCluster: a
+    second set of replicas runs meanwhile."""
+    extra_gpus: int = Field(default=0, alias="extraGPUs")
+    """GPUs that the change needs beyond those in use."""
+    source: str = ""
+    """Short form of the weights' source, for `kubectl get`."""
+
+
+class Revision(StatusShape):
+    """A revision of the engine."""
+
+    hash: str
+    """Identifies it: the label `quarterdeck.dev/revision`."""
+    image: str = ""
+    """Image of its engine."""
+    weight: int = 0
+    """Percentage of requests that it gets."""
+    ready: int = 0
+    """Its replicas that answer requests."""
+    created_at: str = ""
+    """When it was created."""
+
+
+class ScalingEvent(StatusShape):
+    """A change of the number of replicas."""
+
+    from_: int = Field(alias="from")
+    """Replicas before."""
+    to: int
+    """Replicas after."""
+    reason: str = ""
+    """Why."""
+    at: str = ""
+    """When."""
+
+
+class Backend(StatusShape):
+    """The object that runs the engine."""
+
+    kind: str = ""
+    """Deployment or RayService."""
+    name: str = ""
+    """Its name."""
+
+
+class ModelStatus(StatusShape):
+    """What is."""
+
+    observed_generation: int = 0
+    """The generation of the spec that the status describes."""
+    conditions: tuple[Condition, ...] = ()
+    """Accepted, Planned, WeightsReady, Scheduled, EngineReady, Routable, and Ready as their summary."""
+    plan: Plan | None = None
+    """What the operator decided."""
+    replicas: Replicas = Replicas()
+    """Replicas."""
+    selector: str = ""
+    """Label selector of the engine's pods, for the scale subresource."""
+    state: State | None = None
+    """Serving, Starting, Zero (no replica, the next request starts one), Suspended or Failed."""
+    revisions: tuple[Revision, ...] = ()
+    """Revisions of the engine that exist."""
+    last_scalings: tuple[ScalingEvent, ...] = ()
+    """The latest changes of the number of replicas, newest first, at most 5."""
+    backend: Backend | None = None
+    """The object that runs the engine."""
+    message: str = ""
+    """The state in a sentence."""
