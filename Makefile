@@ -17,6 +17,8 @@ PROFILE ?=
 MINUTES ?= 60
 RATE ?= 50
 EVERY ?= 30
+TAG ?= dev
+IMAGES ?= default
 
 make_env := $(PYTHON) environments/make.py
 bin := .envs/core/bin
@@ -92,6 +94,11 @@ bench-engine: setup ## Compare tokens per second of the platform with a bare vLL
 .PHONY: bench-worker
 bench-worker: core ## Measure the worker's CPU time for a record, with and without traces. ARGS='--workers 1 2 --rounds 5'
 	@$(bin)/python -m loadtests.bench.worker $(ARGS)
+
+##@ Images and clusters
+.PHONY: images
+images: ## Build the images with docker, podman or buildah. TAG=dev IMAGES='gateway worker' ARGS='--load | --push REGISTRY | --save FILE'
+	@$(PYTHON) scripts/images --tag $(TAG) $(ARGS) $(IMAGES)
 
 ##@ Environments
 .PHONY: core
