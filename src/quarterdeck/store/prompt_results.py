@@ -1,6 +1,6 @@
 """What the requests of a prompt's versions did, from the ledger."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal
 
 from sqlalchemy import ColumnElement, select
@@ -19,6 +19,9 @@ class Result:
 
     id: str
     status: str
+    http_status: int
+    key: str
+    user: str | None
     cache: str
     cost: Decimal
     started: float
@@ -44,11 +47,10 @@ class PromptResults:
     ) -> list[Result]:
         """The newest requests of a version of the prompt with this name, without mirrored ones. `label`: only those
         that it led to. Raises as `Database.report`."""
-        columns = ledger.c
-        query = select(columns.id, columns.status, columns.cache, columns.cost, columns.started, columns.ended)
+        query = select(*[ledger.c[each.name] for each in fields(Result)])
         query = query.where(*_of_version(org, prompt, version, label, since, until))
         async with self._database.report() as connection:
-            found = await connection.execute(query.order_by(columns.started.desc()).limit(limit))
+            found = await connection.execute(query.order_by(ledger.c.started.desc()).limit(limit))
             return [Result(*row) for row in found]
 
     async def scores_of_version(

@@ -17,7 +17,7 @@ from quarterdeck.gateway.dependencies import AdminDep, MemberDep, Parts, PartsDe
 from quarterdeck.gateway.http.responses import json_response
 from quarterdeck.inference.prompts.reference import DEFAULT_LABEL
 from quarterdeck.resources.prompts.changes import PromptChange
-from quarterdeck.resources.prompts.comparison import compare, comparison_object
+from quarterdeck.resources.prompts.comparison import Comparison, compare, comparison_object
 from quarterdeck.resources.prompts.files import changes, diff_text
 from quarterdeck.resources.prompts.objects import event_object, label_object, prompt_object, version_object
 from quarterdeck.resources.prompts.requests import (
@@ -29,11 +29,12 @@ from quarterdeck.resources.prompts.requests import (
     VersionCreate,
     check_label,
 )
-from quarterdeck.resources.prompts.sampling import sample_of
+from quarterdeck.resources.prompts.sampling import samples_of
 from quarterdeck.resources.tenancy.objects import page
 from quarterdeck.settings.prompts import LABEL_PATTERN
 from quarterdeck.store.orgs import DEFAULT_ORG
 from quarterdeck.store.prompt_changes import no_such_prompt
+from quarterdeck.store.prompt_results import Result
 from quarterdeck.store.prompt_rows import PromptRow, VersionRow
 from quarterdeck.templating.errors import RenderError
 from quarterdeck.templating.prompt import CompiledPrompt
@@ -260,7 +261,8 @@ async def compare_prompt_versions(
         if len(targets) > 1:
             versions = [given or each.version for given, each in zip(versions, targets, strict=False)]
             since = known[label].updated if start is None else since
-    samples = []
+    results: list[tuple[int, list[Result]]] = []
+    scores: dict[int, dict[str, list[float]]] = {}
     for name, version in zip(("baseline", "candidate"), versions, strict=True):
         if version is None:
             raise BadRequestError(
@@ -275,11 +277,17 @@ async def compare_prompt_versions(
             "since": since,
             "until": end,
         }
-        results = await parts.prompt_results.of_version(**of)
-        samples.append(sample_of(version, results, await parts.prompt_results.scores_of_version(**of)))
-    found = await asyncio.to_thread(compare, samples[0], samples[1])
+        results.append((version, await parts.prompt_results.of_version(**of)))
+        scores[version] = await parts.prompt_results.scores_of_version(**of)
+    found = await asyncio.to_thread(_compared, results[0], results[1], scores)
     shown = {"object": "prompt.comparison", "prompt": row.id, "name": row.name, "label": label}
     return json_response({**shown, "start": int(since), "end": end, **comparison_object(found)})
+
+
+def _compared(
+    baseline: tuple[int, list[Result]], candidate: tuple[int, list[Result]], scores: dict[int, dict[str, list[float]]]
+) -> Comparison:
+    return compare(*samples_of(baseline, candidate, scores))
 
 
 @router.post("/{prompt}/render")
