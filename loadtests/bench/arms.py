@@ -272,8 +272,7 @@ def platform(folder: Path, engine_port: int, *, is_traced: bool = True, **more: 
         log = folder / "platform.log"
         log.touch()
         server = redis_server.find(redis_server.wheel_binary()).path
-        words = f"--unixsocket {folder}/redis.sock --port 0 --appendonly yes --dir {folder} --save"
-        stack.enter_context(process([server, *words.split(), ""], core=1, log=log))
+        stack.enter_context(process(redis_server.arguments(server, folder), core=1, log=log))
         sink_port, worker_port = free_port(), free_port()
         sink = stack.enter_context(process([sys.executable, HERE / "sink.py", str(sink_port)], core=1, log=log))
         wait_for(f"http://127.0.0.1:{sink_port}/", sink, log)

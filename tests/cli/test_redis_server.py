@@ -13,6 +13,7 @@ def test_redis_has_no_tcp_port_and_never_evicts(tmp_path: Path) -> None:
     assert options["--port"] == "0"
     assert options["--maxmemory-policy"] == "noeviction"
     assert (options["--appendonly"], options["--appendfsync"]) == ("yes", "everysec")
+    assert options["--auto-aof-rewrite-min-size"] == "256mb"
 
 
 def test_a_path_that_the_kernel_would_refuse_is_refused_with_a_way_out() -> None:
