@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 AOF_REWRITE_SIZE = "256mb"
-"""Size of the append-only file from which Redis rewrites it. With Redis' 64 MB a busy platform (3 KB a request) rewrites
-it every few seconds: each time a copy of the process takes a core for a second, and p99 latency rose by half. Redis
-reads as much when it starts: two seconds."""
+"""Size of the append-only file from which Redis rewrites it. With Redis' 64 MB a busy platform (3 KB a request)
+rewrites it every few seconds: each time a copy of the process takes a core for a second, and p99 latency rose by half.
+Redis reads as much when it starts: two seconds."""
 _MAX_SOCKET_PATH = 100  # the kernel's limit is 108 bytes; Redis silently truncates longer paths
 
 
