@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import conditions_page
 import custom_resources
 from fastapi.routing import APIRoute
 from observability.dashboards import DASHBOARDS
@@ -287,6 +288,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/api.md": api_page,
     "docs/reference/metrics.md": metrics_page,
     "docs/reference/custom-resources.md": lambda: custom_resources.reference(RESOURCES),
+    "docs/operations/kubernetes-conditions.md": conditions_page.conditions_page,
     **{f"k8s/crds/{each.plural}.yaml": partial(custom_resources.crd, each) for each in RESOURCES},
     **{
         f"charts/quarterdeck/templates/crds/{each.plural}.yaml": partial(custom_resources.crd_template, each)

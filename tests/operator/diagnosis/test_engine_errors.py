@@ -25,7 +25,7 @@ EXPECTED = {
     "forbidden": (Reason.HUB_UNAUTHORIZED, "Access to model acme/forbidden is restricted"),
     "gated": (Reason.HUB_UNAUTHORIZED, "Access to model acme/gated is restricted"),
     "hub503": (Reason.HUB_UNREACHABLE, "couldn't connect to 'https://huggingface.co'"),
-    "kvtoobig.termination": (None, "Error"),
+    "kvtoobig.termination": (Reason.ACCELERATOR_OUT_OF_MEMORY, "less than requested memory for kv (4000.0 GiB)"),
     "missing": (Reason.SOURCE_NOT_FOUND, "acme/missing is not a local folder"),
     "nodns": (Reason.HUB_UNREACHABLE, "couldn't connect to 'https://huggingface.co'"),
     "nohub": (Reason.HUB_UNREACHABLE, "couldn't connect to 'http://127.0.0.1:1'"),

@@ -75,6 +75,7 @@ _KNOWN = (
         r"No available memory for the cache blocks",
         r"cache is needed, which is larger than the available KV cache",
         r"Free memory on device .* is less than desired GPU memory utilization",
+        r"on kv cache allocation is less than requested memory for kv",
     ),
     _known(
         Reason.HUB_UNAUTHORIZED,
