@@ -1,0 +1,343 @@
+"""The operator's composition root and lifecycle: every object is built here, once, and handed down."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import httpx
+import uvicorn
+
+from quarterdeck.kube.resources.model import Model
+from quarterdeck.kube.resources.object import InvalidObjectError
+from quarterdeck.net.sockets import BACKLOG, listen
+from quarterdeck.net.tasks import BackgroundTasks, keep_running
+from quarterdeck.net.uvicorn_server import EmbeddedServer
+from quarterdeck.operator.apply import Applier
+from quarterdeck.operator.autoscaler import Autoscaler
+from quarterdeck.operator.cache import ObjectCache
+from quarterdeck.operator.cluster import Cluster, ClusterError
+from quarterdeck.operator.demand import DemandReader, gateway_addresses
+from quarterdeck.operator.event_log import EventLog
+from quarterdeck.operator.event_recorder import EventRecorder
+from quarterdeck.operator.health import HealthApp
+from quarterdeck.operator.leader import Leader
+from quarterdeck.operator.manifests import (
+    CONFIG_MAP,
+    CUSTOM,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    ENDPOINT_SLICE,
+    EVENT,
+    POD,
+    RAY_SERVICE,
+    REPLICA_SET,
+    SERVICE,
+    VOLUME_CLAIM,
+    Key,
+    Kind,
+    Manifest,
+    is_deleting,
+)
+from quarterdeck.operator.probe import Capabilities, Probe
+from quarterdeck.operator.publish import Compile, Publisher
+from quarterdeck.operator.reconcile import Diagnose, ModelReconciler
+from quarterdeck.operator.router import Router
+from quarterdeck.operator.settings import OperatorSettings
+from quarterdeck.operator.watch import Watch
+from quarterdeck.operator.work_queue import WorkQueue
+from quarterdeck.telemetry.operator_metrics import OperatorMetrics, outcome_of
+
+log = logging.getLogger(__name__)
+
+WORKERS = 8
+"""Reconciles at once; each waits for the API server most of its time."""
+RELIST_SECONDS = 180.0
+"""Between two lists of all objects, which find what watches have missed."""
+STUCK_SECONDS = 300.0
+"""A leader whose queue has not moved for so long is restarted by its liveness probe."""
+
+Reconcile = Callable[[str], Coroutine[Any, Any, float | None]]
+"""Reconciles the object of a kind with this name; returns the seconds until the next call."""
+
+
+class Operator:
+    """One operator process; any number may run, one leads."""
+
+    def __init__(
+        self,
+        settings: OperatorSettings,
+        cluster: Cluster,
+        metrics: OperatorMetrics,
+        compile: Compile,
+        diagnose: Diagnose = lambda model, pods, events, others: None,
+    ) -> None:
+        self._settings, self._cluster = settings, cluster
+        config, namespace = settings.config, settings.namespace
+        self.metrics = metrics
+        self._tasks = BackgroundTasks()
+        self._events = EventLog()
+        self.queue: WorkQueue[Key] = WorkQueue(
+            self._handle,
+            on_failure=self._on_failure,
+            on_wait=metrics.queue_wait_seconds.observe,
+        )
+        self.cache = ObjectCache()
+        self.router = Router(
+            self.cache,
+            self._events,
+            gateway_service=config.gateway_service,
+            config_map=config.config_map,
+            add=self._add,
+            publish=lambda: self.publisher.mark(),
+            on_gateways=self._follow_gateways,
+        )
+        self.cache.on_change = self.router.on_change
+        self.applier = Applier(cluster, self.cache, namespace)
+        self.publisher = Publisher(
+            compile,
+            self.cache,
+            self.applier,
+            namespace,
+            config.config_map,
+            [kind.name for kind in CUSTOM],
+            self._add,
+        )
+        self.autoscaler = Autoscaler(config.scaling.down_seconds)
+        self.recorder = EventRecorder(cluster, namespace, settings.identity, self._tasks.spawn)
+        self.probe = Probe(cluster, self._on_capabilities)
+        self.models = ModelReconciler(
+            cluster=cluster,
+            cache=self.cache,
+            applier=self.applier,
+            publisher=self.publisher,
+            autoscaler=self.autoscaler,
+            recorder=self.recorder,
+            events=self._events,
+            config=config,
+            namespace=namespace,
+            capabilities=lambda: self.probe.current,
+            diagnose=diagnose,
+        )
+        self.reconcilers: dict[str, Reconcile] = {Model.kind: self.models.reconcile}
+        """By kind of custom resource. Kinds without one are only compiled."""
+        self._http = httpx.AsyncClient()
+        self.demand = DemandReader(
+            self._http, settings.token, self._on_demand, pause_seconds=config.scaling.poll_seconds
+        )
+        self.leader = Leader(cluster, namespace, config.lease, settings.identity, self._on_leader)
+        self._watch = Watch(namespace, self._watched, self._on_event)
+        self._leading: asyncio.Task[None] | None = None
+        self._is_listed = False
+        self._moved_at = time.monotonic()
+        self._demand_changed = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set. Raises ClusterError if the API server can't be reached at the start."""
+        socket = listen(self._settings.host, self._settings.port)
+        app = HealthApp(self._is_alive, self._parts, self._facts, self._render)
+        server = EmbeddedServer(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", backlog=BACKLOG))
+        jobs: list[asyncio.Task[None]] = [asyncio.create_task(server.serve(sockets=[socket]))]
+        try:
+            await self._start(stop)
+            for name, job in (
+                ("watch", self._watch.run),
+                ("probe", self.probe.run),
+                ("relist", self._relist_forever),
+                ("demand", self._scale_forever),
+                ("lead", self.leader.run),
+            ):
+                jobs.append(asyncio.create_task(keep_running(name, job)))
+            log.info("operator is running in namespace %s", self._settings.namespace)
+            await stop.wait()
+        finally:
+            self._stop_leading()
+            server.should_exit = True
+            for task in jobs[1:]:
+                task.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+            self.demand.close()
+            await self._tasks.drain(cancel_after=3)
+            await self._http.aclose()
+            self._cluster.close()
+
+    async def _start(self, stop: asyncio.Event) -> None:
+        """Probe and list. The API server may come later than the operator."""
+        while not stop.is_set():
+            try:
+                await self.probe.once()
+                await self._relist()
+                self._is_listed = True
+                return
+            except ClusterError as error:
+                log.warning("could not list the namespace's objects, trying again: %s", error)
+                await asyncio.sleep(2)
+
+    # ---- what is followed ----
+
+    def _watched(self) -> list[Kind]:
+        kinds = [
+            *CUSTOM,
+            *(
+                DEPLOYMENT,
+                REPLICA_SET,
+                SERVICE,
+                POD,
+                DISRUPTION_BUDGET,
+                VOLUME_CLAIM,
+                CONFIG_MAP,
+                ENDPOINT_SLICE,
+                EVENT,
+            ),
+        ]
+        if self.probe.current.has_kuberay:
+            kinds.append(RAY_SERVICE)
+        return [kind for kind in kinds if not kind.group or kind.api in self.probe.current.groups]
+
+    def _on_event(self, type: str | None, manifest: Manifest) -> None:
+        self.metrics.watch_events.add((manifest["kind"],))
+        self.router.take(type, manifest)
+
+    async def _relist_forever(self) -> None:
+        while True:
+            await asyncio.sleep(RELIST_SECONDS)
+            try:
+                await self._relist()
+            except ClusterError as error:
+                log.warning("could not list the namespace's objects: %s", error)
+
+    async def _relist(self) -> None:
+        for kind in self._watched():
+            if kind == EVENT:
+                continue
+            known = self.cache.keys(kind.name)
+            listed = await self._cluster.list_all(kind, self._settings.namespace)
+            corrections = self.cache.correct(kind.name, filter(self.router.concerns, listed), known)
+            if self._is_listed and corrections:
+                self.metrics.corrections.add((), corrections)
+
+    def _on_capabilities(self, capabilities: Capabilities) -> None:
+        self._watch.restart()
+        for key in self.cache.keys(Model.kind):
+            self._add(key)
+
+    # ---- leading ----
+
+    def _on_leader(self, is_leader: bool) -> None:
+        self.metrics.is_leader.set(int(is_leader))
+        if not is_leader:
+            self._stop_leading()
+            return
+        self._moved_at = time.monotonic()
+        self._leading = asyncio.create_task(self._lead())
+
+    async def _lead(self) -> None:
+        self.publisher.mark()
+        for kind in self.reconcilers:
+            for key in self.cache.keys(kind):
+                self.queue.add(key)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.queue.run(WORKERS))
+            group.create_task(self.publisher.run())
+
+    def _stop_leading(self) -> None:
+        if self._leading is not None:
+            self._leading.cancel()
+            self._leading = None
+
+    def _add(self, key: Key) -> None:
+        if key.kind in self.reconcilers and self.leader.is_leader:
+            self.queue.add(key)
+
+    async def _handle(self, key: Key) -> float | None:
+        started = time.monotonic()
+        again = await self.reconcilers[key.kind](key.name)
+        self._moved_at = time.monotonic()
+        self.metrics.reconciles.add((key.kind, "ok"))
+        self.metrics.reconcile_seconds.observe(self._moved_at - started, (key.kind,))
+        if again is None:
+            self.queue.forget(key)
+        return again
+
+    def _on_failure(self, key: Key, error: Exception) -> None:
+        self._moved_at = time.monotonic()
+        self.metrics.reconciles.add((key.kind, "failed"))
+        if isinstance(error, ClusterError):
+            log.warning("reconcile of %s %s failed, trying again: %s", key.kind, key.name, error)
+        else:
+            log.error("reconcile of %s %s failed, trying again", key.kind, key.name, exc_info=error)
+
+    # ---- demand ----
+
+    def _follow_gateways(self) -> None:
+        config = self._settings.config
+        slices = self.cache.of_kind(ENDPOINT_SLICE.name)
+        self.demand.follow(gateway_addresses(slices, config.gateway_service, config.gateway_port))
+
+    def _on_demand(self) -> None:
+        self._demand_changed.set()
+
+    async def _scale_forever(self) -> None:
+        """Look at the demand after each answer of a gateway, and each second without one."""
+        while True:
+            try:
+                async with asyncio.timeout(1.0):
+                    await self._demand_changed.wait()
+            except TimeoutError:
+                pass
+            self._demand_changed.clear()
+            if self.leader.is_leader:
+                self._scale()
+            await asyncio.sleep(0.05)
+
+    def _scale(self) -> None:
+        models: dict[str, Model] = {}
+        for manifest in self.cache.of_kind(Model.kind):
+            if not is_deleting(manifest):
+                try:
+                    model = self.models.parse(manifest)
+                except InvalidObjectError:
+                    continue
+                models[model.name] = model
+        self.autoscaler.observe(self.demand.by_owner(self.publisher.names), models)
+        for name, model in models.items():
+            if self.models.wants_scaling(model):
+                self.queue.add(Key(Model.kind, name))
+
+    # ---- what it says about itself ----
+
+    def _is_alive(self) -> bool:
+        return not self.leader.is_leader or self.queue.depth == 0 or time.monotonic() - self._moved_at < STUCK_SECONDS
+
+    def _parts(self) -> dict[str, str]:
+        return {
+            "objects": "ok" if self._is_listed else "not listed yet",
+            "watch": "ok" if self._watch.is_running else "not running",
+        }
+
+    def _facts(self) -> dict[str, object]:
+        return {"leader": self.leader.is_leader, "holder": self.leader.holder}
+
+    def _render(self) -> bytes:
+        self.metrics.queue_depth.set(self.queue.depth)
+        self.metrics.gateways.set(self.demand.count)
+        for kind in CUSTOM:
+            self.metrics.objects.set(len(self.cache.keys(kind.name)), (kind.name,))
+        states = dict.fromkeys(("Serving", "Zero", "Suspended", "Starting", "Failed"), 0)
+        for manifest in self.cache.of_kind(Model.kind):
+            state = (manifest.get("status") or {}).get("state", "Starting")
+            states[state] = states.get(state, 0) + 1
+        for state, count in states.items():
+            self.metrics.models.set(count, (state,))
+        return self.metrics.scrape()
+
+
+def observed_cluster(metrics: OperatorMetrics) -> Callable[[str, str, int, float], None]:
+    """`on_call` of a Cluster that counts into `metrics`."""
+
+    def on_call(verb: str, kind: str, status: int, seconds: float) -> None:
+        metrics.api_calls.add((verb, kind, outcome_of(status)))
+        metrics.api_seconds.observe(seconds, (verb,))
+
+    return on_call

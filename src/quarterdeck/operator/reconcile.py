@@ -1,0 +1,293 @@
+"""Makes the cluster agree with one Model. Level-triggered: one function for a creation, an update, a child's event, a
+timer and a restart of the operator; called twice, it changes nothing the second time."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from quarterdeck.kube.conditions import ConditionType, Reason
+from quarterdeck.kube.names import API_VERSION
+from quarterdeck.kube.resources.model import Model
+from quarterdeck.kube.resources.model_status import Backend as BackendStatus
+from quarterdeck.kube.resources.model_status import ModelStatus, Plan
+from quarterdeck.kube.resources.object import InvalidObjectError
+from quarterdeck.operator.apply import Applier, ForeignObjectError, RejectedError
+from quarterdeck.operator.autoscaler import Autoscaler
+from quarterdeck.operator.cache import ObjectCache
+from quarterdeck.operator.cluster import Cluster, ClusterError
+from quarterdeck.operator.event_log import EventLog
+from quarterdeck.operator.event_recorder import EventRecorder
+from quarterdeck.operator.manifests import Key, Manifest, controller_uid, is_deleting, name_of, version_of
+from quarterdeck.operator.plan import make_plan
+from quarterdeck.operator.probe import Capabilities
+from quarterdeck.operator.publish import Publisher, Runtime
+from quarterdeck.operator.render import vllm
+from quarterdeck.operator.render.backends import Backend, backend_of
+from quarterdeck.operator.render.request import Change, RenderError, RenderRequest
+from quarterdeck.operator.settings import OperatorConfig
+from quarterdeck.operator.summarize import Finding, Observation, Problem, summarize
+
+log = logging.getLogger(__name__)
+
+RESYNC_SECONDS = 60.0
+"""After a reconcile without an event. It reads the cache only, so it costs a millisecond."""
+CHILDREN = frozenset({"Deployment", "Service", "PodDisruptionBudget", "PersistentVolumeClaim", "RayService"})
+"""Kinds of which a Model's objects are; those that are not desired any more are deleted."""
+
+Diagnose = Callable[[Model, Sequence[Manifest], Sequence[Manifest], Sequence[Manifest]], Finding | None]
+"""Takes a Model, its pods, their events and the objects around them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A Model's objects as they were last seen."""
+
+    children: tuple[Manifest, ...]
+    """Objects that the Model controls."""
+    pods: tuple[Manifest, ...]
+    others: tuple[Manifest, ...]
+    """ReplicaSets and whatever else carries the Model's label."""
+
+
+class ModelReconciler:
+    """Reconciles Models of one namespace. `capabilities` are read at each call: KubeRay may come later."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        cache: ObjectCache,
+        applier: Applier,
+        publisher: Publisher,
+        autoscaler: Autoscaler,
+        recorder: EventRecorder,
+        events: EventLog,
+        config: OperatorConfig,
+        namespace: str,
+        capabilities: Callable[[], Capabilities],
+        diagnose: Diagnose,
+    ) -> None:
+        self._cluster, self._cache, self._applier, self._publisher = cluster, cache, applier, publisher
+        self._autoscaler, self._recorder, self._events = autoscaler, recorder, events
+        self._config, self._namespace = config, namespace
+        self._capabilities, self._diagnose = capabilities, diagnose
+        self._parsed: dict[str, tuple[int, Model]] = {}
+
+    async def reconcile(self, name: str) -> float | None:
+        """Returns the seconds until the next call, or None for a Model that is gone. Raises ClusterError for what may
+        succeed later."""
+        manifest = self._cache.get(Model.kind, name)
+        if manifest is None or is_deleting(manifest):
+            self._parsed.pop(name, None)
+            self._publisher.set_runtime(name, None)  # its objects are collected by owner references
+            return None
+        try:
+            model = self.parse(manifest)
+        except InvalidObjectError as error:
+            await self._refuse(manifest, str(error))
+            return RESYNC_SECONDS
+        verdict = self._publisher.verdict(Key(Model.kind, name), model.metadata.generation)
+        if verdict is None:
+            self._publisher.mark()  # it calls again when it has compiled this generation
+            return RESYNC_SECONDS
+        refusal = None if verdict.is_accepted else Problem(ConditionType.ACCEPTED, verdict.reason, verdict.message)
+        await self._reconcile(manifest, model, refusal)
+        return RESYNC_SECONDS
+
+    def parse(self, manifest: Manifest) -> Model:
+        """Read a Model; each version of it once. Raises InvalidObjectError."""
+        name, version = name_of(manifest), version_of(manifest)
+        known = self._parsed.get(name)
+        if known is not None and known[0] == version > 0:
+            return known[1]
+        model = Model.parse(manifest)
+        self._parsed[name] = (version, model)
+        return model
+
+    def wants_scaling(self, model: Model) -> bool:
+        """Whether the demand asks for another number of replicas. Called often: it looks at the backend object only."""
+        if not model.has_engine or model.status.state is None:
+            return False
+        try:
+            backend = backend_of(model, self._config, self._capabilities())
+        except RenderError:
+            return False
+        found = self._cache.get(backend.KIND, backend.object_name(model))
+        if found is None:
+            return False
+        seen = self.observe(model)
+        state = backend.replicas(RenderRequest(model, self._namespace, self._config, 0), seen.children, seen.pods)
+        return self._autoscaler.decide(model, current=state.desired, ready=state.ready).replicas != state.desired
+
+    async def _reconcile(self, manifest: Manifest, model: Model, refusal: Problem | None) -> None:
+        seen = self.observe(model)
+        if not model.has_engine:
+            await self._applier.carry_out(make_plan([], seen.children), model.metadata.uid)
+            await self._finish(manifest, model, Observation(problem=refusal, is_published=self._is_published(model)))
+            return
+        try:
+            backend = backend_of(model, self._config, self._capabilities())
+        except RenderError as error:
+            await self._finish(manifest, model, Observation(problem=refusal or _problem(error), finding=None))
+            return
+        observation = await self._carry_out(manifest, model, backend, seen, refusal)
+        await self._finish(manifest, model, observation)
+
+    async def _carry_out(
+        self, manifest: Manifest, model: Model, backend: Backend, seen: Observed, refusal: Problem | None
+    ) -> Observation:
+        before = backend.replicas(RenderRequest(model, self._namespace, self._config, 0), seen.children, seen.pods)
+        exists = any(each["kind"] == backend.KIND for each in seen.children)
+        remembered = model.status.replicas.desired if model.status.state is not None else None
+        current = before.desired if exists else remembered
+        decision = self._autoscaler.decide(model, current=current, ready=before.ready)
+        request = RenderRequest(model, self._namespace, self._config, decision.replicas)
+        problem, plan = refusal, None
+        if refusal is None or seen.children:
+            try:
+                desired = backend.render(request)
+                steps = make_plan(desired, seen.children, self._applier.settled)
+                change = backend.classify(request, desired, seen.children)
+                plan = _plan(request, change, model.status.plan, is_empty=steps.is_empty)
+                if refusal is None and not steps.is_empty:
+                    await self._announce(manifest, model, plan, change)
+                    await self._applier.carry_out(steps, model.metadata.uid)
+            except RenderError as error:
+                problem = problem or _problem(error)
+            except RejectedError as error:
+                problem = problem or _rejection(model, error)
+            except ForeignObjectError as error:
+                problem = problem or Problem(ConditionType.ACCEPTED, Reason.NAME_CONFLICT, str(error))
+        seen = self.observe(model)
+        state = backend.replicas(request, seen.children, seen.pods)
+        # What was asked for last stays in force while the spec has a problem.
+        return Observation(
+            problem=problem,
+            plan=plan,
+            backend=BackendStatus(kind=backend.KIND, name=backend.object_name(model)),
+            decision=decision,
+            replicas=state,
+            previous=current if exists and problem is None else None,
+            finding=self._diagnose(model, seen.pods, self._about(seen), (*seen.children, *seen.others)),
+            is_published=self._is_published(model),
+            is_rolling_out=not state.is_rolled_out,
+        )
+
+    def observe(self, model: Model) -> Observed:
+        """The Model's objects in the cache."""
+        children: list[Manifest] = []
+        pods: list[Manifest] = []
+        others: list[Manifest] = []
+        for each in self._cache.of_model(model.name):
+            if each["kind"] == "Pod":
+                pods.append(each)
+            elif each["kind"] in CHILDREN and controller_uid(each) == model.metadata.uid:
+                children.append(each)
+            else:
+                others.append(each)
+        return Observed(tuple(children), tuple(pods), tuple(others))
+
+    def _about(self, seen: Observed) -> list[Manifest]:
+        return self._events.about((*seen.pods, *seen.children, *seen.others))
+
+    def _is_published(self, model: Model) -> bool:
+        return self._publisher.is_published(Key(Model.kind, model.name))
+
+    async def _announce(self, manifest: Manifest, model: Model, plan: Plan, change: Change) -> None:
+        """State what an edit costs before it is carried out."""
+        if change.edit == "InPlace" or model.status.plan == plan:
+            return
+        extra = f", which needs {change.extra_gpus} more GPUs meanwhile" if change.extra_gpus else ""
+        self._recorder.emit(manifest, "Normal", change.edit, f"Rolling out a new revision{extra}.")
+        await self._write_status(manifest, model, model.status.model_copy(update={"plan": plan}))
+
+    async def _finish(self, manifest: Manifest, model: Model, observation: Observation) -> None:
+        current = self._cache.get(Model.kind, model.name)
+        if current is not None and current is not manifest:
+            model = self.parse(current)  # the status may have been announced meanwhile
+        status = summarize(model, observation, _now())
+        detail = "" if status.state in ("Serving", "Zero") else status.message
+        self._publisher.set_runtime(model.name, Runtime(status.state or "Starting", detail))
+        await self._write_status(manifest, model, status)
+        self._report(manifest, model, observation, status)
+
+    async def _write_status(self, manifest: Manifest, model: Model, status: ModelStatus) -> None:
+        if status == model.status:
+            return
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": Model.kind,
+            "metadata": {"name": model.name, "namespace": self._namespace, "uid": model.metadata.uid},
+            "status": status.model_dump(mode="json", exclude_none=True),
+        }
+        try:
+            answer = await self._cluster.apply(body, self._namespace, status=True)
+        except ClusterError as error:
+            if error.status in (404, 409):  # it was deleted, and perhaps made again, meanwhile
+                return
+            raise
+        self._cache.put(answer, is_own=True)
+
+    def _report(self, manifest: Manifest, model: Model, observation: Observation, status: ModelStatus) -> None:
+        """Write Events for what has changed."""
+        decision, previous = observation.decision, observation.previous
+        if decision is not None and previous is not None and decision.replicas != previous:
+            text = f"From {previous} to {decision.replicas} replicas: {decision.reason}."
+            self._recorder.emit(manifest, "Normal", "Scaled", text, key=f"scaled {_now()}")
+        problem = observation.problem or observation.finding
+        if problem is not None and not problem.is_progress:
+            key = getattr(problem, "key", f"{problem.reason}: {problem.text}")
+            self._recorder.emit(manifest, "Warning", problem.reason, problem.text, key=key)
+        was_ready = any(each.type == "Ready" and each.status == "True" for each in model.status.conditions)
+        is_ready = any(each.type == "Ready" and each.status == "True" for each in status.conditions)
+        if is_ready and not was_ready:
+            self._recorder.emit(manifest, "Normal", "Ready", status.message or "Ready.", key=f"ready {_now()}")
+
+    async def _refuse(self, manifest: Manifest, message: str) -> None:
+        """An object that can't be read, although the API server has validated it: an older CRD, perhaps."""
+        stub = Model.parse(
+            {"apiVersion": API_VERSION, "kind": Model.kind, "metadata": manifest["metadata"], "spec": {}}
+        )
+        try:
+            status = ModelStatus.model_validate(manifest.get("status") or {})
+        except ValueError:
+            status = ModelStatus()
+        model = stub.model_copy(update={"status": status})
+        problem = Problem(ConditionType.ACCEPTED, Reason.INVALID_SPEC, message)
+        await self._finish(manifest, model, Observation(problem=problem))
+
+
+def _plan(request: RenderRequest, change: Change, known: Plan | None, *, is_empty: bool) -> Plan:
+    spec = request.model.spec
+    # The last edit stays in the status until the next one.
+    edit, extra = (known.edit, known.extra_gpus) if is_empty and known is not None else (change.edit, change.extra_gpus)
+    return Plan(
+        image=vllm.image(request),
+        accelerator=spec.resources.accelerator,
+        gpus=spec.resources.gpu_count,
+        quantization=spec.quantization.method,
+        edit=edit,
+        extra_gpus=extra,
+        source=spec.source.uri if spec.source is not None else "",
+    )
+
+
+def _problem(error: RenderError) -> Problem:
+    is_plan = error.reason == Reason.BACKEND_UNAVAILABLE
+    return Problem(ConditionType.PLANNED if is_plan else ConditionType.ACCEPTED, error.reason, error.message)
+
+
+def _rejection(model: Model, error: RejectedError) -> Problem:
+    message = error.error.message
+    if "exceeded quota" in message:
+        return Problem(ConditionType.SCHEDULED, Reason.QUOTA_EXCEEDED, str(error))
+    if error.error.status == 403:
+        return Problem(ConditionType.SCHEDULED, Reason.POD_FORBIDDEN, str(error))
+    if model.spec.pod_template_patch and error.kind in ("Deployment", "RayService"):
+        return Problem(ConditionType.ACCEPTED, Reason.INVALID_POD_TEMPLATE_PATCH, str(error))
+    return Problem(ConditionType.ACCEPTED, Reason.INVALID_SPEC, str(error))
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
