@@ -59,3 +59,16 @@ async def test_an_adapter_is_loaded_once_under_the_name_of_its_content() -> None
 async def test_an_adapter_that_the_replica_has_is_loaded() -> None:
     message = "The lora adapter 'a@1f' has already been loaded. If you want to load the adapter in place, set …"
     await _client(httpx.Response(400, json={"error": {"message": message}})).load("http://r", ADAPTER)
+
+
+async def test_the_adapters_are_the_models_with_a_parent() -> None:
+    models = {"data": [{"id": "m", "parent": None}, {"id": "pirate@1f", "parent": "m"}]}
+    assert await _client(httpx.Response(200, json=models)).adapters("http://r") == ["pirate@1f"]
+
+
+@pytest.mark.parametrize(
+    "answer", [httpx.ConnectError("gone"), httpx.Response(200, json={"data": [1]}), httpx.Response(503, text="busy")]
+)
+async def test_a_replica_that_does_not_list_its_adapters_is_an_error(answer: httpx.Response | Exception) -> None:
+    with pytest.raises(EngineUnavailableError):
+        await _client(answer).adapters("http://r")

@@ -1,6 +1,8 @@
+import pytest
 from tests.simulator.harness import http
 
 from quarterdeck.simulator import create_app
+from quarterdeck.simulator.app import create_app_from_options
 
 
 async def test_routes_and_methods() -> None:
@@ -13,3 +15,11 @@ async def test_routes_and_methods() -> None:
         assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
         assert (await client.get("/v1/models/nobody")).status_code == 404
         assert (await client.post("/v1/chat/completions", content=b"{}")).status_code == 400
+
+
+async def test_options_are_those_of_the_command_line_and_vllms_own_are_ignored() -> None:
+    options = {"model": "m", "time_to_first_token": "0ms", "max-num-seqs": 3, "tensor_parallel_size": 2}
+    app = create_app_from_options(options)
+    assert (app.engine.config.model, app.engine.config.max_num_seqs) == ("m", 3)
+    with pytest.raises(ValueError, match="unknown option 'nonsense'"):
+        create_app_from_options({"nonsense": 1})

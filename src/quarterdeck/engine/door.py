@@ -19,7 +19,7 @@ from quarterdeck.engine import shared_memory
 from quarterdeck.engine.adapter_store import AdapterStore
 from quarterdeck.engine.adapters import Adapters, Replica
 from quarterdeck.engine.deployer import Deployer, deployment_request
-from quarterdeck.engine.endpoints import DeployedModel, EndpointRow, endpoint_rows, replica_urls
+from quarterdeck.engine.endpoints import DeployedModel, EndpointRow, endpoint_rows, remembered_urls
 from quarterdeck.engine.fingerprint import fingerprint
 from quarterdeck.engine.machine import Machine
 from quarterdeck.engine.profile import max_running, slug
@@ -161,7 +161,7 @@ class Door:
                     raise RayLostError(f"Serve has been unreachable for {_RAY_AWAY_S:.0f} s") from error
             else:
                 self.is_healthy, answered = True, time.monotonic()
-                self._remember_urls()
+                self._urls = remembered_urls(self._details, self._urls, self._cluster.host)
             if self._cluster.is_ours:
                 if missing := missing_daemons(processes.descendants(os.getpid())):
                     raise RayLostError(f"Ray has died: {missing} not running")
@@ -185,16 +185,6 @@ class Door:
             if self.is_healthy and not self._is_draining:
                 await self.adapters.reconcile(self._generating())
             await asyncio.sleep(_READY_POLL_S)
-
-    def _remember_urls(self) -> None:
-        listed = {
-            replica["actor_name"]
-            for app in self._details.get("applications", {}).values()
-            for deployment in app["deployments"].values()
-            for replica in deployment["replicas"]
-        }
-        known = {**self._urls, **replica_urls(self._details, self._cluster.host)}
-        self._urls = {name: url for name, url in known.items() if name in listed}
 
     def _rows(self, incomplete: Collection[str] = ()) -> list[EndpointRow]:
         models = [

@@ -88,6 +88,18 @@ def replica_urls(details: Mapping[str, Any], host: str | None) -> dict[str, str]
     return found
 
 
+def remembered_urls(details: Mapping[str, Any], known: Mapping[str, str], host: str | None) -> dict[str, str]:
+    """Return the base URL of every listed replica: its current one, or the known one of a replica that is stopping."""
+    listed = {
+        replica["actor_name"]
+        for app in details.get("applications", {}).values()
+        for deployment in app["deployments"].values()
+        for replica in deployment["replicas"]
+    }
+    urls = {**known, **replica_urls(details, host)}
+    return {name: url for name, url in urls.items() if name in listed}
+
+
 def endpoint_rows(
     models: Sequence[DeployedModel],
     details: Mapping[str, Any],

@@ -177,20 +177,32 @@ def _binding(machine: Machine) -> str:
     return ",".join(map(str, machine.cores)) if len(machine.cores) <= 4 else "auto"
 
 
-def _deployment(engine: EngineConfig, *, num_cpus: int) -> dict[str, Any]:
-    scaling = engine.autoscaling
+def serve_options() -> dict[str, Any]:
+    """Return Serve's options that are equal for every engine."""
     return {
-        "ray_actor_options": {"num_cpus": num_cpus},
-        "max_ongoing_requests": scaling.max_ongoing_requests,
-        "max_queued_requests": scaling.max_ongoing_requests * _QUEUE_PER_SLOT,
-        "autoscaling_config": {
-            "min_replicas": scaling.min_replicas,
-            "max_replicas": scaling.max_replicas,
-            "target_ongoing_requests": scaling.target_ongoing_requests,
-        },
         "health_check_period_s": 2,  # how soon a dead engine is noticed
         "health_check_timeout_s": 30,  # how long a busy engine may take to answer, with all cores computing
         "graceful_shutdown_timeout_s": 30,
         "max_constructor_retry_count": 2,  # a wrong configuration fails each time, and each attempt takes a minute
         "logging_config": {"enable_access_log": False},
+    }
+
+
+def queue_limit(max_ongoing: int) -> int:
+    """Return how many requests may wait in a replica."""
+    return max_ongoing * _QUEUE_PER_SLOT
+
+
+def _deployment(engine: EngineConfig, *, num_cpus: int) -> dict[str, Any]:
+    scaling = engine.autoscaling
+    return {
+        **serve_options(),
+        "ray_actor_options": {"num_cpus": num_cpus},
+        "max_ongoing_requests": scaling.max_ongoing_requests,
+        "max_queued_requests": queue_limit(scaling.max_ongoing_requests),
+        "autoscaling_config": {
+            "min_replicas": scaling.min_replicas,
+            "max_replicas": scaling.max_replicas,
+            "target_ongoing_requests": scaling.target_ongoing_requests,
+        },
     }

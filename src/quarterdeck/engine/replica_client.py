@@ -40,6 +40,15 @@ class ReplicaClient:
             return 0
         return int(sum(float(value) for value in _RUNNING.findall(response.text)))
 
+    async def adapters(self, url: str) -> list[str]:
+        """Return the engine's names of the loaded adapters. Raises EngineError."""
+        try:
+            response = await self._client.get(f"{url}/v1/models", timeout=2)
+            models = response.json()["data"]
+            return [str(model["id"]) for model in models if model.get("parent")]
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EngineUnavailableError(f"The replica does not list its models: {type(error).__name__}") from error
+
     async def _post(self, url: str, body: dict[str, object]) -> None:
         try:
             response = await self._client.post(url, json=body, timeout=60)

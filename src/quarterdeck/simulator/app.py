@@ -1,7 +1,8 @@
 """The ASGI application: the route table, the faults that act before a response, and error responses."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from quarterdeck.net.asgi import Receive, Scope, Send
 from quarterdeck.simulator import errors
@@ -10,6 +11,7 @@ from quarterdeck.simulator.config import SimulatorConfig
 from quarterdeck.simulator.engine import Engine
 from quarterdeck.simulator.errors import VLLMError
 from quarterdeck.simulator.faults import Faults, error_response
+from quarterdeck.simulator.options import IGNORED, from_mapping
 from quarterdeck.simulator.routes import chat, completions, embeddings, management, tokenization
 
 Handler = Callable[[ClientConnection, Engine, Faults], Awaitable[None]]
@@ -49,6 +51,15 @@ MANAGEMENT: dict[str, dict[str, Handler]] = {
 def create_app(config: SimulatorConfig | None = None) -> "App":
     """Build a simulated engine as an ASGI app, for tests in process. Raises ValueError for conflicting options."""
     return App(Engine(config or SimulatorConfig()))
+
+
+def create_app_from_options(options: Mapping[str, Any]) -> "App":
+    """Build it from options by name, as a command line has them. Those of vLLM that mean nothing here are ignored.
+
+    Raises ValueError.
+    """
+    known = {name: value for name, value in options.items() if name.replace("_", "-") not in IGNORED}
+    return create_app(from_mapping(known))
 
 
 class App:
