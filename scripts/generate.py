@@ -8,6 +8,7 @@ import argparse
 import ast
 import inspect
 import itertools
+import json
 import re
 import sys
 import textwrap
@@ -21,6 +22,9 @@ from typing import Any
 import click
 import conditions_page
 import custom_resources
+from chart import readme as chart_readme
+from chart import schema as chart_schema
+from chart import values as chart_values
 from fastapi.routing import APIRoute
 from observability.dashboards import DASHBOARDS
 from observability.grafana import dashboard_json
@@ -282,6 +286,25 @@ def runbook_page(alert: rules.Alert) -> str:
     return NOTICE + rules.runbook(alert)
 
 
+# ---- chart -----------------------------------------------------------------------------------------------------------
+
+CHART = "charts/quarterdeck"
+
+
+def chart_page() -> str:
+    """The values of the chart."""
+    return chart_readme.readme(chart_values.read(ROOT / CHART / "values.yaml"), NOTICE)
+
+
+def chart_schema_file() -> str:
+    return chart_schema.schema(chart_values.read(ROOT / CHART / "values.yaml"))
+
+
+def compact_dashboard(dashboard: Any) -> str:
+    """A dashboard on one line: a release's Secret holds the whole chart, and 1 MiB at most."""
+    return json.dumps(json.loads(dashboard_json(dashboard)), separators=(",", ":"), ensure_ascii=False)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/settings.md": settings_page,
     "docs/reference/cli.md": cli_page,
@@ -299,6 +322,11 @@ PAGES: dict[str, Callable[[], str]] = {
     "observability/rules/alerts.yaml": lambda: GENERATED + rules.alert_rules(),
     "docs/operations/runbooks/README.md": lambda: NOTICE + rules.runbook_index(),
     **{f"docs/operations/runbooks/{alert.name}.md": partial(runbook_page, alert) for alert in rules.ALERTS},
+    f"{CHART}/README.md": chart_page,
+    f"{CHART}/values.schema.json": chart_schema_file,
+    f"{CHART}/files/rules/recording.yaml": lambda: GENERATED + rules.recording_rules(),
+    f"{CHART}/files/rules/alerts.yaml": lambda: GENERATED + rules.alert_rules(),
+    **{f"{CHART}/files/dashboards/{name}.json": partial(compact_dashboard, each) for name, each in DASHBOARDS.items()},
 }
 
 
