@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from quarterdeck.simulator.start_failures import FAILURES
+
 VLLM_VERSION = "0.29.0"
 """The release whose bodies and metric names are simulated."""
 
@@ -53,6 +55,9 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
         Meta(description="generate deterministic text, or echo the last user message"),
     ] = "random"
     seed: Annotated[int, Meta(description="seed of text, jitter and faults")] = 0
+    fail_start: Annotated[
+        str, Meta(description="fail at the start as vLLM does: model-not-found, gated, … (see Failures at the start)")
+    ] = ""
     startup_duration: Annotated[Seconds, Meta(description="time after the start during which requests get 503")] = 0.0
     enable_request_id_headers: Annotated[bool, Meta(description="return the request's x-request-id header")] = False
     enable_prompt_tokens_details: Annotated[bool, Meta(description="report cached tokens in usage")] = True
@@ -158,6 +163,8 @@ SPREADS = (
 
 def validate(config: SimulatorConfig) -> None:
     """Raise ValueError for options that conflict."""
+    if config.fail_start and config.fail_start not in FAILURES:
+        raise ValueError(f"fail-start: '{config.fail_start}' is none of {', '.join(FAILURES)}")
     for spread, mean in SPREADS:
         if getattr(config, spread) > 0.3 * getattr(config, mean) + 1e-12:
             raise ValueError(f"{spread.replace('_', '-')} can't be more than 30% of {mean.replace('_', '-')}")
