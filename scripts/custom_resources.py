@@ -31,7 +31,10 @@ def crd_template(resource: type[Resource]) -> str:
     """The chart's template of it."""
     text = _yaml(definition(resource)).replace("{{", '{{ "{{" }}')
     head, metadata, rest = text.partition("metadata:\n")
-    keep = '  {{- if .Values.crds.keep }}\n  annotations:\n    "helm.sh/resource-policy": keep\n  {{- end }}\n'
+    keep = (
+        '  annotations:\n    "argocd.argoproj.io/sync-options": ServerSideApply=true\n'
+        '    {{- if .Values.crds.keep }}\n    "helm.sh/resource-policy": keep\n    {{- end }}\n'
+    )
     return (
         f"{{{{- /* {NOTICE} */ -}}}}\n{{{{- if .Values.crds.install }}}}\n{head}{metadata}{keep}{rest}{{{{- end }}}}\n"
     )

@@ -26,7 +26,7 @@ BAD_NAME = (
     f"metadata.name must be a lower-case DNS label of at most {MAX_OBJECT_NAME} characters that begins with a letter, "
     "because Services are named after it; servedName can be any name"
 )
-EITHER = "set either source (an engine in the cluster) or endpoints (external servers)"
+EITHER = "set either source (an engine in the cluster; not needed for engine type sim) or endpoints (external servers)"
 NEEDS_ENGINE = "adapters, suspend, backend and podTemplatePatch are for an engine in the cluster, not for endpoints"
 OWN_ALIAS = "servedName must not be among the aliases"
 GENERATES = "toolParser, chatTemplate and adapters are for models that generate; task is embed"
@@ -36,10 +36,14 @@ PACKAGED_EXACT = "awq and gptq require weights made for them; the packaged model
 FP8_GPU = "fp8 needs a GPU: set resources.accelerator"
 
 SPEC_RULES = (
-    Rule("has(self.source) != (has(self.endpoints) && self.endpoints.size() > 0)", EITHER),
     Rule(
-        "has(self.source) || !((has(self.adapters) && self.adapters.max > 0) || self.suspend || "
-        "has(self.podTemplatePatch) || self.backend != 'auto')",
+        "(has(self.source) || (has(self.engine) && self.engine.type == 'sim')) != "
+        "(has(self.endpoints) && self.endpoints.size() > 0)",
+        EITHER,
+    ),
+    Rule(
+        "!(has(self.endpoints) && self.endpoints.size() > 0) || !((has(self.adapters) && self.adapters.max > 0) || "
+        "self.suspend || has(self.podTemplatePatch) || self.backend != 'auto')",
         NEEDS_ENGINE,
     ),
     Rule("!has(self.servedName) || !has(self.aliases) || !(self.servedName in self.aliases)", OWN_ALIAS),
@@ -76,7 +80,7 @@ class ModelSpec(Shape):
     )
     """Other names of the model."""
     source: Source | None = None
-    """Where the weights come from. Unset: `endpoints` serve the model."""
+    """Where the weights come from. Unset: `endpoints` serve the model, or the simulated engine, which has none."""
     engine: Engine = Engine()
     """The server that runs the model."""
     task: Task = "generate"
@@ -108,7 +112,8 @@ class ModelSpec(Shape):
     image_tokens: int = Field(default=2048, ge=1, le=1_000_000)
     """Prompt tokens that are reserved for one picture of a request."""
     too_long: Literal["refuse", "truncate"] | None = None
-    """What an embedding model does with an input that is longer than it reads. Unset: refuse."""
+    """What an embedding model does with an input that is longer than it reads. Unset: truncate for the packaged
+    embedding model, else refuse."""
     endpoints: tuple[EndpointSpec, ...] = Field(default=(), max_length=64)
     """External servers, instead of an engine."""
     backend: BackendKind = "auto"
@@ -118,11 +123,16 @@ class ModelSpec(Shape):
     pod_template_patch: dict[str, Any] | None = None
     """Strategic merge patch of the engine's pod template, for what no field offers."""
 
+    @property
+    def has_engine(self) -> bool:
+        """Whether an engine in the cluster serves the model."""
+        return self.source is not None or self.engine.type == "sim"
+
     @model_validator(mode="after")
     def _is_served_in_one_way(self) -> Self:
-        if (self.source is None) == (not self.endpoints):
+        if self.has_engine == bool(self.endpoints):
             raise ValueError(EITHER)
-        if self.source is None and (
+        if self.endpoints and (
             self.adapters.max or self.suspend or self.pod_template_patch is not None or self.backend != "auto"
         ):
             raise ValueError(NEEDS_ENGINE)
@@ -198,4 +208,4 @@ class Model(Resource):
     @property
     def has_engine(self) -> bool:
         """Whether the operator runs an engine for it."""
-        return self.spec.source is not None
+        return self.spec.has_engine
