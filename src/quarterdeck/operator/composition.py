@@ -19,6 +19,8 @@ from quarterdeck.operator.autoscaler import Autoscaler
 from quarterdeck.operator.cache import ObjectCache
 from quarterdeck.operator.cluster import Cluster, ClusterError
 from quarterdeck.operator.demand import DemandReader, gateway_addresses
+from quarterdeck.operator.diagnosis.diagnose import diagnose
+from quarterdeck.operator.diagnosis.evidence import Evidence
 from quarterdeck.operator.event_log import EventLog
 from quarterdeck.operator.event_recorder import EventRecorder
 from quarterdeck.operator.health import HealthApp
@@ -42,7 +44,7 @@ from quarterdeck.operator.manifests import (
 )
 from quarterdeck.operator.probe import Capabilities, Probe
 from quarterdeck.operator.publish import Compile, Publisher
-from quarterdeck.operator.reconcile import Diagnose, ModelReconciler
+from quarterdeck.operator.reconcile import ModelReconciler
 from quarterdeck.operator.router import Router
 from quarterdeck.operator.settings import OperatorSettings
 from quarterdeck.operator.watch import Watch
@@ -71,7 +73,6 @@ class Operator:
         cluster: Cluster,
         metrics: OperatorMetrics,
         compile: Compile,
-        diagnose: Diagnose = lambda model, pods, events, others: None,
     ) -> None:
         self._settings, self._cluster = settings, cluster
         config, namespace = settings.config, settings.namespace
@@ -103,6 +104,7 @@ class Operator:
             config.config_map,
             [kind.name for kind in CUSTOM],
             self._add,
+            on_write=metrics.published.add,
         )
         self.autoscaler = Autoscaler(config.scaling.down_seconds)
         self.recorder = EventRecorder(cluster, namespace, settings.identity, self._tasks.spawn)
@@ -118,7 +120,7 @@ class Operator:
             config=config,
             namespace=namespace,
             capabilities=lambda: self.probe.current,
-            diagnose=diagnose,
+            diagnose=lambda pods, events, others: diagnose(Evidence(pods, events, others)),
         )
         self.reconcilers: dict[str, Reconcile] = {Model.kind: self.models.reconcile}
         """By kind of custom resource. Kinds without one are only compiled."""

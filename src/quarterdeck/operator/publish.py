@@ -72,17 +72,17 @@ class Publisher:
         kinds: Iterable[str],
         on_verdict: Callable[[Key], None],
         *,
+        on_write: Callable[[], None] = lambda: None,
         owner: Manifest | None = None,
     ) -> None:
         self._compile, self._cache, self._applier = compile, cache, applier
         self._namespace, self._config_map, self._kinds = namespace, config_map, tuple(kinds)
-        self._on_verdict, self._owner = on_verdict, owner
+        self._on_verdict, self._on_write, self._owner = on_verdict, on_write, owner
         self._runtimes: dict[str, Runtime] = {}
         self._verdicts: Mapping[Key, Verdict] = {}
         self._published: frozenset[Key] = frozenset()
         self._dirty = asyncio.Event()
         self.names: Mapping[str, str] = {}
-        self.writes = 0
 
     def mark(self) -> None:
         """Something has changed that may change the documents."""
@@ -135,7 +135,7 @@ class Publisher:
         plan = make_plan([manifest], [observed] if observed is not None else [], self._applier.settled)
         if plan.apply:
             await self._applier.carry_out(plan, owner_uid="", adopt=True)
-            self.writes += 1
+            self._on_write()
         published = frozenset(key for key, verdict in compilation.verdicts.items() if verdict.is_accepted)
         changed, self._published = published ^ self._published, published
         for key in changed:

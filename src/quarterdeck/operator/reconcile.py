@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from quarterdeck.kube.conditions import ConditionType, Reason
-from quarterdeck.kube.names import API_VERSION
+from quarterdeck.kube.names import API_VERSION, MODEL_LABEL
+from quarterdeck.kube.reasons import EXPLANATIONS
 from quarterdeck.kube.resources.model import Model
 from quarterdeck.kube.resources.model_status import Backend as BackendStatus
 from quarterdeck.kube.resources.model_status import ModelStatus, Plan
@@ -18,7 +19,16 @@ from quarterdeck.operator.cache import ObjectCache
 from quarterdeck.operator.cluster import Cluster, ClusterError
 from quarterdeck.operator.event_log import EventLog
 from quarterdeck.operator.event_recorder import EventRecorder
-from quarterdeck.operator.manifests import Key, Manifest, controller_uid, is_deleting, name_of, version_of
+from quarterdeck.operator.manifests import (
+    VOLUME_CLAIM,
+    Key,
+    Manifest,
+    controller_uid,
+    is_deleting,
+    labels_of,
+    name_of,
+    version_of,
+)
 from quarterdeck.operator.plan import make_plan
 from quarterdeck.operator.probe import Capabilities
 from quarterdeck.operator.publish import Publisher, Runtime
@@ -35,8 +45,8 @@ RESYNC_SECONDS = 60.0
 CHILDREN = frozenset({"Deployment", "Service", "PodDisruptionBudget", "PersistentVolumeClaim", "RayService"})
 """Kinds of which a Model's objects are; those that are not desired any more are deleted."""
 
-Diagnose = Callable[[Model, Sequence[Manifest], Sequence[Manifest], Sequence[Manifest]], Finding | None]
-"""Takes a Model, its pods, their events and the objects around them."""
+Diagnose = Callable[[Sequence[Manifest], Sequence[Manifest], Sequence[Manifest]], Finding | None]
+"""Takes a Model's pods, the events about them, and the objects around them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +179,7 @@ class ModelReconciler:
             decision=decision,
             replicas=state,
             previous=current if exists and problem is None else None,
-            finding=self._diagnose(model, seen.pods, self._about(seen), (*seen.children, *seen.others)),
+            finding=self._diagnose(seen.pods, self._about(seen), (*seen.children, *seen.others)),
             is_published=self._is_published(model),
             is_rolling_out=not state.is_rolled_out,
         )
@@ -186,7 +196,15 @@ class ModelReconciler:
                 children.append(each)
             else:
                 others.append(each)
+        others += self._claims(pods)
         return Observed(tuple(children), tuple(pods), tuple(others))
+
+    def _claims(self, pods: Sequence[Manifest]) -> list[Manifest]:
+        """Claims that pods mount and that are not ours."""
+        volumes = [each for pod in pods for each in (pod.get("spec") or {}).get("volumes") or ()]
+        names = {each["persistentVolumeClaim"]["claimName"] for each in volumes if each.get("persistentVolumeClaim")}
+        found = (self._cache.get(VOLUME_CLAIM.name, name) for name in sorted(names))
+        return [each for each in found if each is not None and MODEL_LABEL not in labels_of(each)]
 
     def _about(self, seen: Observed) -> list[Manifest]:
         return self._events.about((*seen.pods, *seen.children, *seen.others))
@@ -274,8 +292,7 @@ def _plan(request: RenderRequest, change: Change, known: Plan | None, *, is_empt
 
 
 def _problem(error: RenderError) -> Problem:
-    is_plan = error.reason == Reason.BACKEND_UNAVAILABLE
-    return Problem(ConditionType.PLANNED if is_plan else ConditionType.ACCEPTED, error.reason, error.message)
+    return Problem(EXPLANATIONS[Reason(error.reason)].condition, error.reason, error.message)
 
 
 def _rejection(model: Model, error: RejectedError) -> Problem:

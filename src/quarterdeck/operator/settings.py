@@ -34,12 +34,6 @@ class Images(_Frozen):
     """imagePullPolicy of engines. IfNotPresent: images are pinned, and nodes without the registry can restart."""
 
 
-class Toleration(BaseModel):
-    """As in a pod's spec."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-
 class Accelerator(_Frozen):
     """A profile that a Model names in `spec.resources.accelerator`."""
 
@@ -68,8 +62,6 @@ class Pod(_Frozen):
     """CPU that a simulated engine requests."""
     sim_memory: str = "96Mi"
     """Memory that a simulated engine requests; its limit is four times as much."""
-    shm: str = "2Gi"
-    """Size of /dev/shm of a vLLM engine: its processes exchange tensors there. A memory volume, counted as memory."""
     start_seconds: Annotated[int, Field(ge=10)] = 3600
     """How long an engine may take to start before it is restarted. An hour: a large model is downloaded meanwhile."""
     annotations: dict[str, str] = Field(default_factory=dict)
@@ -110,6 +102,8 @@ class OperatorConfig(_Frozen):
     """Name of its port."""
     config_map: str = "quarterdeck-config"
     """ConfigMap that gateways and workers follow."""
+    deployment: str | None = None
+    """The operator's own Deployment: owner of the ConfigMap, which is deleted with it. None: no owner."""
     lease: str = "quarterdeck-operator"
     """Lease that the leading operator holds."""
     base_config: dict[str, Any] = Field(default_factory=dict)

@@ -35,7 +35,7 @@ class Finding(Protocol):
     """What keeps an engine from being ready (`diagnosis`)."""
 
     @property
-    def condition(self) -> str: ...
+    def condition(self) -> ConditionType: ...
     @property
     def reason(self) -> str: ...
     @property
@@ -48,7 +48,7 @@ class Finding(Protocol):
 class Problem:
     """Why a step is not done."""
 
-    condition: str
+    condition: ConditionType
     reason: str
     text: str
     is_progress: bool = False
@@ -136,7 +136,7 @@ def _all(reason: Reason, text: str) -> dict[ConditionType, _Step]:
 
 def _with_route(steps: dict[ConditionType, _Step], seen: Observation) -> dict[ConditionType, _Step]:
     if seen.problem is not None:
-        steps[ConditionType(seen.problem.condition)] = ("False", seen.problem.reason, seen.problem.text)
+        steps[seen.problem.condition] = ("False", seen.problem.reason, seen.problem.text)
     if not seen.is_published:
         steps[ConditionType.ROUTABLE] = ("False", Reason.CONFIGURATION_NOT_WRITTEN, "Gateways do not have it yet.")
     return steps
@@ -147,7 +147,7 @@ def _suspended(seen: Observation) -> dict[ConditionType, _Step]:
     steps[ConditionType.ACCEPTED] = ("True", Reason.ACCEPTED, "")
     steps[ConditionType.PLANNED] = ("True", Reason.PLANNED, "")
     if seen.problem is not None:
-        steps[ConditionType(seen.problem.condition)] = ("False", seen.problem.reason, seen.problem.text)
+        steps[seen.problem.condition] = ("False", seen.problem.reason, seen.problem.text)
     text = "spec.suspend is true: the engine is stopped, and requests get 503."
     if seen.replicas.draining:
         text += f" {seen.replicas.draining} replicas finish their requests."
@@ -169,7 +169,7 @@ def _serving(seen: Observation) -> dict[ConditionType, _Step]:
 
 def _stopped_at(problem: Finding | Problem) -> dict[ConditionType, _Step]:
     """Steps before the problem's are done, later ones wait."""
-    at = _STEPS.index(ConditionType(problem.condition)) if problem.condition in _STEPS else 4
+    at = _STEPS.index(problem.condition) if problem.condition in _STEPS else _STEPS.index(ConditionType.ENGINE_READY)
     steps: dict[ConditionType, _Step] = {}
     for number, kind in enumerate(_STEPS):
         if number < at:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from quarterdeck.kube.resources.model import Model
+from quarterdeck.operator import engine_logging
 from quarterdeck.operator.render import pod
 from quarterdeck.operator.render.arguments import command_line, merged_arguments
 from quarterdeck.operator.render.request import RenderError, RenderRequest
@@ -12,7 +13,7 @@ from quarterdeck.operator.settings import Accelerator
 RUNNING_PER_REPLICA = 256
 """Sequences that vLLM runs at once unless `max_num_seqs` says otherwise: its own default on small GPUs."""
 TEMPLATE_ANNOTATION = "quarterdeck.dev/chat-template"
-_FILES = "/etc/quarterdeck/engine"
+_FILES = "/etc/quarterdeck/files"
 _QUANTIZATION = {"bitsandbytes": "bitsandbytes", "int8": "int8_per_channel_weight_only", "fp8": "fp8"}
 """By method. awq, gptq and auto are read from the checkpoint; none is no argument."""
 _RESERVED = {
@@ -38,6 +39,9 @@ def container(request: RenderRequest, profile: Accelerator | None) -> tuple[dict
         )
     volumes, mounts = pod.writable_volumes(pod.shm_size(model))
     files, annotations = _files(model)
+    annotations |= engine_logging.annotations()
+    volumes.append(engine_logging.volume())
+    mounts.append(engine_logging.volume_mount())
     if files:
         volumes.append({"name": "files", "downwardAPI": {"items": files}})
         mounts.append({"name": "files", "mountPath": _FILES, "readOnly": True})
@@ -134,6 +138,7 @@ def _environment(model: Model, weights: Weights) -> dict[str, str]:
         "TORCHINDUCTOR_CACHE_DIR": f"{CACHE}/inductor",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
+        **engine_logging.environment(),
     }
     if not weights.is_remote:
         environment["HF_HUB_OFFLINE"] = "1"  # no request to the hub, and no wait if it is unreachable
