@@ -59,11 +59,9 @@ def test_an_error_of_the_api_server_is_left_to_the_logs_last_lines(logs: Path) -
     assert not logs.exists()
 
 
-def test_the_files_are_mounted_where_the_environment_names_them() -> None:
-    items = engine_logging.volume()["downwardAPI"]["items"]
-    paths = {f"{engine_logging.FOLDER}/{item['path']}" for item in items}
-    assert engine_logging.environment()["VLLM_LOGGING_CONFIG_PATH"] in paths
-    assert engine_logging.volume_mount()["name"] == engine_logging.volume()["name"]
-    for item in items:
+def test_the_environment_names_the_files_of_the_volume() -> None:
+    paths = {f"/etc/engine/{item['path']}" for item in engine_logging.files()}
+    assert engine_logging.environment("/etc/engine")["VLLM_LOGGING_CONFIG_PATH"] in paths
+    for item in engine_logging.files():
         annotation = item["fieldRef"]["fieldPath"].split("'")[1]
         assert engine_logging.annotations()[annotation]

@@ -16,11 +16,9 @@ from typing import Any
 
 from quarterdeck.operator import termination_formatter
 
-FOLDER = "/etc/quarterdeck/engine"
 TERMINATION_LOG = "/dev/termination-log"
 CONFIG_FILE, MODULE_FILE = "logging.json", "quarterdeck_termination.py"
 CONFIG_ANNOTATION, MODULE_ANNOTATION = "quarterdeck.dev/logging", "quarterdeck.dev/logging-module"
-VOLUME = "engine-logging"
 
 MODULE = Path(termination_formatter.__file__).read_text(encoding="utf-8")
 
@@ -72,19 +70,14 @@ def annotations() -> dict[str, str]:
     }
 
 
-def volume() -> dict[str, Any]:
-    """The volume of a vLLM pod that shows the annotations as files."""
-    files = ((CONFIG_FILE, CONFIG_ANNOTATION), (MODULE_FILE, MODULE_ANNOTATION))
-    items = [
-        {"path": path, "fieldRef": {"fieldPath": f"metadata.annotations['{annotation}']"}} for path, annotation in files
+def files() -> list[dict[str, Any]]:
+    """Items of a downward API volume that show the annotations as files."""
+    named = ((CONFIG_FILE, CONFIG_ANNOTATION), (MODULE_FILE, MODULE_ANNOTATION))
+    return [
+        {"path": path, "fieldRef": {"fieldPath": f"metadata.annotations['{annotation}']"}} for path, annotation in named
     ]
-    return {"name": VOLUME, "downwardAPI": {"items": items}}
 
 
-def volume_mount() -> dict[str, Any]:
-    return {"name": VOLUME, "mountPath": FOLDER, "readOnly": True}
-
-
-def environment() -> dict[str, str]:
-    """Environment variables of the engine's container."""
-    return {"VLLM_LOGGING_CONFIG_PATH": f"{FOLDER}/{CONFIG_FILE}", "PYTHONPATH": FOLDER}
+def environment(folder: str) -> dict[str, str]:
+    """Environment variables of a container that has the files in `folder`."""
+    return {"VLLM_LOGGING_CONFIG_PATH": f"{folder}/{CONFIG_FILE}", "PYTHONPATH": folder}

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 RESYNC_SECONDS = 60.0
 """After a reconcile without an event. It reads the cache only, so it costs a millisecond."""
+MAX_CAUSES = 50
+"""Warnings about one Model that are remembered; the engine's words are in them, and may change without end."""
 CHILDREN = frozenset({"Deployment", "Service", "PodDisruptionBudget", "PersistentVolumeClaim", "RayService"})
 """Kinds of which a Model's objects are; those that are not desired any more are deleted."""
 
@@ -83,6 +85,8 @@ class ModelReconciler:
         self._config, self._namespace = config, namespace
         self._capabilities, self._diagnose = capabilities, diagnose
         self._parsed: dict[str, tuple[int, Model]] = {}
+        self._causes: dict[str, set[str]] = {}
+        """Keys of the warnings that were written about each Model since it was last healthy."""
 
     async def reconcile(self, name: str) -> float | None:
         """Returns the seconds until the next call, or None for a Model that is gone. Raises ClusterError for what may
@@ -90,6 +94,7 @@ class ModelReconciler:
         manifest = self._cache.get(Model.kind, name)
         if manifest is None or is_deleting(manifest):
             self._parsed.pop(name, None)
+            self._causes.pop(name, None)
             self._publisher.set_runtime(name, None)  # its objects are collected by owner references
             return None
         try:
@@ -257,8 +262,14 @@ class ModelReconciler:
         if problem is not None and not problem.is_progress:
             key = getattr(problem, "key", f"{problem.reason}: {problem.text}")
             self._recorder.emit(manifest, "Warning", problem.reason, problem.text, key=key)
+            causes = self._causes.setdefault(model.name, set())
+            if len(causes) < MAX_CAUSES:
+                causes.add(key)
         was_ready = any(each.type == "Ready" and each.status == "True" for each in model.status.conditions)
         is_ready = any(each.type == "Ready" and each.status == "True" for each in status.conditions)
+        if is_ready and problem is None:
+            for cause in self._causes.pop(model.name, ()):  # if it comes back, it is an event again
+                self._recorder.forget(manifest, cause)
         if is_ready and not was_ready:
             self._recorder.emit(manifest, "Normal", "Ready", status.message or "Ready.", key=f"ready {_now()}")
 

@@ -1,7 +1,7 @@
 """What keeps a Model's engine from being ready: one finding, the most telling one.
 
-Pure: objects as the API returned them in, a finding out. A finding stays the same while its cause does, through the
-states that a restarting pod passes; it is gone when the pods are ready.
+Pure: objects as the API returned them in, a finding out. A finding stays the same while its cause does,
+through the states that a restarting pod passes; it is gone when the pods are ready.
 """
 
 from collections.abc import Iterable

@@ -13,7 +13,7 @@ from quarterdeck.operator.settings import Accelerator
 RUNNING_PER_REPLICA = 256
 """Sequences that vLLM runs at once unless `max_num_seqs` says otherwise: its own default on small GPUs."""
 TEMPLATE_ANNOTATION = "quarterdeck.dev/chat-template"
-_FILES = "/etc/quarterdeck/files"
+_FILES = "/etc/quarterdeck/engine"
 _QUANTIZATION = {"bitsandbytes": "bitsandbytes", "int8": "int8_per_channel_weight_only", "fp8": "fp8"}
 """By method. awq, gptq and auto are read from the checkpoint; none is no argument."""
 _RESERVED = {
@@ -39,12 +39,8 @@ def container(request: RenderRequest, profile: Accelerator | None) -> tuple[dict
         )
     volumes, mounts = pod.writable_volumes(pod.shm_size(model))
     files, annotations = _files(model)
-    annotations |= engine_logging.annotations()
-    volumes.append(engine_logging.volume())
-    mounts.append(engine_logging.volume_mount())
-    if files:
-        volumes.append({"name": "files", "downwardAPI": {"items": files}})
-        mounts.append({"name": "files", "mountPath": _FILES, "readOnly": True})
+    volumes.append({"name": "files", "downwardAPI": {"items": files}})
+    mounts.append({"name": "files", "mountPath": _FILES, "readOnly": True})
     is_cpu = profile is None
     made = {
         "name": pod.ENGINE,
@@ -138,7 +134,7 @@ def _environment(model: Model, weights: Weights) -> dict[str, str]:
         "TORCHINDUCTOR_CACHE_DIR": f"{CACHE}/inductor",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
-        **engine_logging.environment(),
+        **engine_logging.environment(_FILES),
     }
     if not weights.is_remote:
         environment["HF_HUB_OFFLINE"] = "1"  # no request to the hub, and no wait if it is unreachable
@@ -149,8 +145,7 @@ def _environment(model: Model, weights: Weights) -> dict[str, str]:
 
 def _files(model: Model) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Small files, handed to the container as annotations of its own pod: no ConfigMap to keep in step."""
-    files: list[dict[str, Any]] = []
-    annotations: dict[str, str] = {}
+    files, annotations = engine_logging.files(), engine_logging.annotations()
     if model.spec.chat_template and model.spec.task == "generate":
         annotations[TEMPLATE_ANNOTATION] = model.spec.chat_template
         field = {"fieldPath": f"metadata.annotations['{TEMPLATE_ANNOTATION}']"}
