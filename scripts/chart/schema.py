@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from chart.values import Value
+from quarterdeck.operator.settings import Accelerator, Pod, ScalingDefaults
 from quarterdeck.settings.config import Config
 
 _STRINGS = {"type": "object", "additionalProperties": {"type": "string"}}
@@ -50,27 +51,12 @@ DEFINITIONS: dict[str, dict[str, Any]] = {
             },
         },
     },
-    "accelerators": {
-        "type": "object",
-        "additionalProperties": {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {
-                "resource": {"type": "string"},
-                "nodeSelector": _STRINGS,
-                "tolerations": {"type": "array", "items": {"type": "object"}},
-                "runtimeClass": {"type": "string"},
-                "memoryGiB": {"type": "number", "exclusiveMinimum": 0},
-                "costPerHour": {"type": ["number", "string"]},
-            },
-        },
-    },
 }
 
 
 def schema(values: Value) -> str:
     """The text of values.schema.json."""
-    definitions = {**DEFINITIONS, **_config_definitions()}
+    definitions = {**DEFINITIONS, **_config_definitions(), **_engine_definitions()}
     document = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of charts/quarterdeck",
@@ -114,6 +100,16 @@ def _config_definitions() -> dict[str, Any]:
     inner = found.pop("$defs")
     found.pop("required", None)
     return {"Config": _pruned(found), **{name: _pruned(each) for name, each in inner.items()}}
+
+
+def _engine_definitions() -> dict[str, Any]:
+    """The operator's settings that values hand through."""
+    found = {}
+    for each in (Accelerator, Pod, ScalingDefaults):
+        made = each.model_json_schema(by_alias=True)
+        assert "$defs" not in made, each  # noqa: S101  # it would need to be merged
+        found[each.__name__] = _pruned(made)
+    return found
 
 
 def _pruned(node: Any) -> Any:

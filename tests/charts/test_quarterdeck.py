@@ -11,6 +11,8 @@ import yaml
 from tests.helm import CHART, CI_VALUES, pod_specs, render, template
 from tests.pod_security import violations
 
+from quarterdeck.operator.settings import OperatorConfig
+
 Objects = list[dict[str, Any]]
 ROOT = Path(__file__).resolve().parents[2]
 EVERYTHING = Path(__file__).with_name("everything.yaml")
@@ -129,7 +131,7 @@ def test_one_value_redirects_every_image() -> None:
     objects = render(EVERYTHING, values={"global": {"imageRegistry": "mirror.example.com/qd"}})
     images = {container["image"] for _, container in containers(objects)}
     operator = yaml.safe_load(of_kind(objects, "ConfigMap")["prod-operator"]["data"]["operator.yaml"])
-    images |= set(operator["images"].values())
+    images |= {image for name, image in operator["images"].items() if name != "pullPolicy"}
     assert len(images) >= 7
     assert {image for image in images if not image.startswith("mirror.example.com/qd/")} == set()
 
@@ -153,6 +155,14 @@ def test_a_gateway_has_as_long_to_end_as_its_drain_needs() -> None:
         objects = render(values={"config": {"gateway": {"drain_seconds": drain}}})
         spec = of_kind(objects, "Deployment")["prod-gateway"]["spec"]["template"]["spec"]
         assert spec["terminationGracePeriodSeconds"] == grace
+
+
+def test_the_operator_reads_what_the_chart_writes(objects: Objects) -> None:
+    if config := of_kind(objects, "ConfigMap").get("prod-operator"):
+        read = OperatorConfig.model_validate(yaml.safe_load(config["data"]["operator.yaml"]))
+        (name,) = {each for each in of_kind(objects, "Deployment") if each.endswith("-operator")}
+        assert read.deployment == read.lease == name
+        assert read.gateway_service in of_kind(objects, "Service")
 
 
 def test_settings_reach_the_operator_as_they_are_written() -> None:

@@ -48,7 +48,9 @@ def marked(value: Value, number: int) -> tuple[Any, str]:
     if isinstance(value.default, int | float):
         return 70_000 + number, str(70_000 + number)
     if isinstance(value.default, dict):
-        return {text: {text: text} if kind in ("object", "resources", "accelerators", "Config") else text}, text
+        return {
+            text: {text: text} if kind in ("object", "resources", "Config", "Pod", "ScalingDefaults") else text
+        }, text
     if isinstance(value.default, list):
         return [text if kind == "names" else {"name": text}], text
     return text, text
