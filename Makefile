@@ -96,6 +96,14 @@ bench-worker: core ## Measure the worker's CPU time for a record, with and witho
 	@$(bin)/python -m loadtests.bench.worker $(ARGS)
 
 ##@ Images and clusters
+.PHONY: test-cluster
+test-cluster: core ## Run tests/cluster on the cluster of KUBECONFIG, or on one that shared/cluster starts. ARGS='-k rollout -x'
+	@$(bin)/python -m pytest -m "not vllm" $(if $(filter tests,$(TESTS)),tests/cluster,$(TESTS)) $(ARGS)
+
+.PHONY: test-cluster-vllm
+test-cluster-vllm: core ## Run the cluster tests with real vLLM in a pod. Builds its image; about 10 minutes the first time.
+	@$(bin)/python -m pytest -s -m vllm tests/cluster $(ARGS)
+
 .PHONY: images
 images: ## Build the images with docker, podman or buildah. TAG=dev IMAGES='gateway worker' ARGS='--load | --push REGISTRY | --save FILE'
 	@$(PYTHON) scripts/images --tag $(TAG) $(ARGS) $(IMAGES)

@@ -3,6 +3,7 @@
 import itertools
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -16,8 +17,18 @@ from quarterdeck.store.database import Database
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
+CLUSTER_TESTS = Path(__file__).parent / "cluster"
+
 _indexes = itertools.count()
 _redis_databases = itertools.cycle(range(1, CONSERVATION))  # 0 is for tests that need a second one
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """tests/cluster takes part only where the command line names it: it may start a cluster."""
+    if collection_path != CLUSTER_TESTS:
+        return None
+    named = (config.invocation_params.dir / argument.partition("::")[0] for argument in config.args)
+    return None if any(path.resolve().is_relative_to(CLUSTER_TESTS) for path in named) else True
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ What a cluster has is remembered by the uid of its kube-system namespace, so an 
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from images.programs import BuildError, run, succeeds
@@ -13,9 +14,9 @@ from images.programs import BuildError, run, succeeds
 class Cluster:
     """The cluster of KUBECONFIG, else the one of shared/cluster."""
 
-    def __init__(self, checkout: Path, notes: Path) -> None:
+    def __init__(self, checkout: Path, notes: Path, environ: Mapping[str, str] | None = None) -> None:
         self._script = checkout.parent / "shared/cluster/cluster"
-        self._environ = dict(os.environ)
+        self._environ = dict(environ or os.environ)
         if not self._environ.get("KUBECONFIG") and self._script.exists():
             for assignment in run(str(self._script), "env").removeprefix("export ").split():
                 name, _, value = assignment.partition("=")
