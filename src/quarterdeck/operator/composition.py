@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -120,7 +121,7 @@ class Operator:
             config=config,
             namespace=namespace,
             capabilities=lambda: self.probe.current,
-            diagnose=lambda pods, events, others: diagnose(Evidence(pods, events, others)),
+            diagnose=lambda pods, events, others: diagnose(Evidence(pods, events, others, now=datetime.now(UTC))),
         )
         self.reconcilers: dict[str, Reconcile] = {Model.kind: self.models.reconcile}
         """By kind of custom resource. Kinds without one are only compiled."""
