@@ -8,7 +8,7 @@ import pytest
 
 from quarterdeck.operator.diagnosis.engine_errors import explain
 from quarterdeck.simulator.config import SimulatorConfig, validate
-from quarterdeck.simulator.start_failures import FAILURES, fail_start
+from quarterdeck.simulator.start_failures import FAILURES, fail_start, has_memory_limit
 
 CODES = {"invalid-argument": 2, "killed": 137, "segmentation-fault": 139}
 REASONS = {
@@ -63,6 +63,15 @@ def test_a_gated_model_starts_with_a_token(monkeypatch: pytest.MonkeyPatch) -> N
 def test_no_termination_log_is_created(tmp_path: Path) -> None:
     assert fail_start("adapter-rank", "m", termination_log=str(tmp_path / "log")) == 1
     assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("402653184\n", True), ("max\n", False), ("9223372036854771712\n", False), ("", False)]
+)
+def test_memory_is_used_up_only_under_a_limit(limit: str, expected: bool, tmp_path: Path) -> None:
+    (tmp_path / "limit").write_text(limit)
+    assert has_memory_limit([str(tmp_path / "absent"), str(tmp_path / "limit")]) == expected
+    assert not has_memory_limit([str(tmp_path / "absent")])
 
 
 def test_an_unknown_failure_is_refused() -> None:

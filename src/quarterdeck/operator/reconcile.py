@@ -3,7 +3,7 @@ timer and a restart of the operator; called twice, it changes nothing the second
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from quarterdeck.kube.conditions import ConditionType, Reason
@@ -17,6 +17,7 @@ from quarterdeck.operator.apply import Applier, ForeignObjectError, RejectedErro
 from quarterdeck.operator.autoscaler import Autoscaler
 from quarterdeck.operator.cache import ObjectCache
 from quarterdeck.operator.cluster import Cluster, ClusterError
+from quarterdeck.operator.diagnosis.finding import sentence
 from quarterdeck.operator.event_log import EventLog
 from quarterdeck.operator.event_recorder import EventRecorder
 from quarterdeck.operator.manifests import (
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 
 RESYNC_SECONDS = 60.0
 """After a reconcile without an event. It reads the cache only, so it costs a millisecond."""
+_REASONS = frozenset(Reason)
 MAX_CAUSES = 50
 """Warnings about one Model that are remembered; the engine's words are in them, and may change without end."""
 CHILDREN = frozenset({"Deployment", "Service", "PodDisruptionBudget", "PersistentVolumeClaim", "RayService"})
@@ -229,6 +231,8 @@ class ModelReconciler:
         current = self._cache.get(Model.kind, model.name)
         if current is not None and current is not manifest:
             model = self.parse(current)  # the status may have been announced meanwhile
+        if observation.problem is not None:
+            observation = replace(observation, problem=_with_remedy(observation.problem))
         status = summarize(model, observation, _now())
         detail = "" if status.state in ("Serving", "Zero") else status.message
         self._publisher.set_runtime(model.name, Runtime(status.state or "Starting", detail))
@@ -315,6 +319,14 @@ def _rejection(model: Model, error: RejectedError) -> Problem:
     if model.spec.pod_template_patch and error.kind in ("Deployment", "RayService"):
         return Problem(ConditionType.ACCEPTED, Reason.INVALID_POD_TEMPLATE_PATCH, str(error))
     return Problem(ConditionType.ACCEPTED, Reason.INVALID_SPEC, str(error))
+
+
+def _with_remedy(problem: Problem) -> Problem:
+    """A problem of the spec, and what to do about it. A finding has a hint of its own."""
+    explanation = EXPLANATIONS.get(Reason(problem.reason)) if problem.reason in _REASONS else None
+    if explanation is None or not explanation.remedy or explanation.remedy in problem.text:
+        return problem
+    return replace(problem, text=f"{sentence(problem.text)} {explanation.remedy}")
 
 
 def _now() -> str:

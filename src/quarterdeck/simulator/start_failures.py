@@ -9,13 +9,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 TERMINATION_LOG = "/dev/termination-log"
-CGROUP_LIMIT = "/sys/fs/cgroup/memory.max"
+LIMIT_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""The container's memory limit: cgroup v2, v1."""
+UNLIMITED_BYTES = 1 << 50
+"""A limit above it is none."""
 STEP_BYTES = 16 << 20
 """Allocated at once by `out-of-memory`."""
 
@@ -151,14 +154,21 @@ def _write_cause(cause: str, termination_log: str) -> None:
             file.write(f"{cause}\n")
 
 
-def _allocate(limit_file: str = CGROUP_LIMIT) -> None:
+def _allocate() -> None:
     """Use memory until the kernel ends the process. Without a limit that would end others: exit as if killed."""
-    try:
-        limit = Path(limit_file).read_text().strip()
-    except OSError:
-        limit = "max"
-    if limit == "max":
+    if not has_memory_limit(LIMIT_FILES):
         os._exit(128 + signal.SIGKILL)
     held = []
     while True:
         held.append(bytearray(b"\1" * STEP_BYTES))
+
+
+def has_memory_limit(files: Iterable[str]) -> bool:
+    """Whether one of the files has a limit."""
+    for name in files:
+        try:
+            limit = Path(name).read_text().strip()
+        except OSError:
+            continue
+        return limit.isdigit() and int(limit) < UNLIMITED_BYTES
+    return False

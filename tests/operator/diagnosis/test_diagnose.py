@@ -145,6 +145,38 @@ def test_a_running_engine_that_never_becomes_ready() -> None:
     assert "10.244" not in finding.message, "another pod has another address"
 
 
+def started_engine(failures: int) -> dict[str, Any]:
+    """A container whose startup probe has succeeded, with so many failed readiness probes since."""
+    recorded = load("startup-probe")
+    status = recorded["pods"][0]["status"]["containerStatuses"][0]
+    status |= {"state": {"running": {"startedAt": "2026-11-30T04:00:00Z"}}, "lastState": {}, "started": True}
+    event = next(each for each in recorded["events"] if each["reason"] == "Unhealthy")
+    event |= {"message": "Readiness probe failed: HTTP probe failed with statuscode: 503", "count": failures}
+    event["lastTimestamp"] = "2026-11-30T04:00:09Z"
+    recorded["events"] = [event] if failures else []
+    return recorded
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_a_started_engine_is_not_failing_before_its_first_probes(failures: int) -> None:
+    finding = diagnose(evidence_of(started_engine(failures)))
+    assert finding is not None and finding.reason == Reason.STARTING
+
+
+def test_a_started_engine_that_answers_its_probe_with_503() -> None:
+    finding = diagnose(evidence_of(started_engine(3)))
+    assert finding is not None and finding.reason == Reason.PROBE_FAILING
+    assert "statuscode: 503" in finding.message
+
+
+def test_an_engine_that_is_being_ended_by_its_startup_probe_has_the_reason_at_once() -> None:
+    recorded = load("startup-probe")
+    status = recorded["pods"][0]["status"]["containerStatuses"][0]
+    status |= {"state": {"running": {"startedAt": "2026-11-30T02:00:00Z"}}, "lastState": {}, "started": False}
+    finding = diagnose(evidence_of(recorded))
+    assert finding is not None and finding.reason == Reason.STARTUP_TIMEOUT
+
+
 @pytest.mark.parametrize(
     ("reason", "message", "expected"),
     [  # texts of the kubelet's source: pkg/kubelet/eviction/helpers.go, pkg/kubelet/cm/devicemanager/manager.go

@@ -15,6 +15,8 @@ OUTLIVED = timedelta(seconds=10)
 """A run that is so much longer than the one that failed has passed the point of the failure."""
 UNREADY = timedelta(seconds=60)
 """A container without a startup probe that is not ready for so long fails its readiness probe."""
+FAILURES = 3
+"""Failed readiness probes of a started container after which its probe counts as failing."""
 
 _CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"})
 _MISSING = re.compile(r'(secret|configmap) "([^"]+)" not found', re.IGNORECASE)
@@ -124,13 +126,21 @@ def _explain_running(
     if last is not None and not _has_outlived(running, last, evidence):
         return _explain_end(status, last, pod, evidence)
     container = _spec_of(status, pod)
+    started = str(running.get("startedAt") or "")
+    events = [event for event in evidence.about(pod) if event_time(event)[:19] >= started[:19]]
     if container.get("startupProbe") and not status.get("started"):
+        if matching(events, "Killing", "failed startup probe"):  # it may take its time to end
+            return _startup_timeout(status, "", pod)
         return Finding(Reason.STARTING, "The engine loads the model.", subject=pod)
-    started = parse_time(running.get("startedAt"))
-    is_young = evidence.now is None or started is None or evidence.now - started < UNREADY
-    if is_young and not container.get("startupProbe"):
+    failing = matching(events, "Unhealthy", "Readiness probe")
+    if container.get("startupProbe"):
+        # Between its start and its first successful probe it is neither.
+        is_failing = sum(int(event.get("count") or 1) for event in failing) >= FAILURES
+    else:
+        began = parse_time(started)
+        is_failing = evidence.now is not None and began is not None and evidence.now - began >= UNREADY
+    if not is_failing:
         return Finding(Reason.STARTING, "The engine loads the model.", subject=pod)
-    failing = matching(evidence.about(pod), "Unhealthy", "Readiness probe")
     why = f" {sentence(str(failed_message(failing[-1])))}" if failing else ""
     return Finding(
         Reason.PROBE_FAILING,
