@@ -7,7 +7,6 @@ import sys
 
 from quarterdeck.net.signals import on_signals, restore_signals
 from quarterdeck.operator.cluster import Cluster
-from quarterdeck.operator.compilation import Compiler
 from quarterdeck.operator.composition import Operator, observed_cluster
 from quarterdeck.operator.settings import OperatorSettings
 from quarterdeck.telemetry import logging as logs
@@ -27,7 +26,7 @@ async def operate(settings: OperatorSettings) -> None:
     on_signals(on_signal)
     metrics = OperatorMetrics()
     cluster = Cluster.connect(on_call=observed_cluster(metrics))
-    await Operator(settings, cluster, metrics, Compiler(settings.config)).run(stop)
+    await Operator(settings, cluster, metrics).run(stop)
 
 
 def main() -> int:

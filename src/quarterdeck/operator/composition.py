@@ -12,6 +12,8 @@ import uvicorn
 
 from quarterdeck.kube.resources.model import Model
 from quarterdeck.kube.resources.object import InvalidObjectError
+from quarterdeck.kube.resources.route import ModelRoute
+from quarterdeck.kube.resources.team import Team
 from quarterdeck.net.sockets import BACKLOG, listen
 from quarterdeck.net.tasks import BackgroundTasks, keep_running
 from quarterdeck.net.uvicorn_server import EmbeddedServer
@@ -19,9 +21,11 @@ from quarterdeck.operator.apply import Applier
 from quarterdeck.operator.autoscaler import Autoscaler
 from quarterdeck.operator.cache import ObjectCache
 from quarterdeck.operator.cluster import Cluster, ClusterError
+from quarterdeck.operator.compiled_status import CompiledStatus
 from quarterdeck.operator.demand import DemandReader, gateway_addresses
 from quarterdeck.operator.diagnosis.diagnose import diagnose
 from quarterdeck.operator.diagnosis.evidence import Evidence
+from quarterdeck.operator.endpoint_keys import EndpointKeys
 from quarterdeck.operator.event_log import EventLog
 from quarterdeck.operator.event_recorder import EventRecorder
 from quarterdeck.operator.health import HealthApp
@@ -42,9 +46,10 @@ from quarterdeck.operator.manifests import (
     Kind,
     Manifest,
     is_deleting,
+    uid_of,
 )
 from quarterdeck.operator.probe import Capabilities, Probe
-from quarterdeck.operator.publish import Compile, Publisher
+from quarterdeck.operator.publish import Owner, Publisher
 from quarterdeck.operator.reconcile import ModelReconciler
 from quarterdeck.operator.router import Router
 from quarterdeck.operator.settings import OperatorSettings
@@ -73,7 +78,6 @@ class Operator:
         settings: OperatorSettings,
         cluster: Cluster,
         metrics: OperatorMetrics,
-        compile: Compile,
     ) -> None:
         self._settings, self._cluster = settings, cluster
         config, namespace = settings.config, settings.namespace
@@ -98,13 +102,13 @@ class Operator:
         self.cache.on_change = self.router.on_change
         self.applier = Applier(cluster, self.cache, namespace)
         self.publisher = Publisher(
-            compile,
             self.cache,
             self.applier,
-            namespace,
-            config.config_map,
-            [kind.name for kind in CUSTOM],
-            self._add,
+            EndpointKeys(cluster, namespace, config.endpoint_keys_secret),
+            namespace=namespace,
+            config_map=config.config_map,
+            base=config.base_config,
+            on_verdict=self._add,
             on_write=metrics.published.add,
         )
         self.autoscaler = Autoscaler(config.scaling.down_seconds)
@@ -123,7 +127,11 @@ class Operator:
             capabilities=lambda: self.probe.current,
             diagnose=lambda pods, events, others: diagnose(Evidence(pods, events, others, now=datetime.now(UTC))),
         )
-        self.reconcilers: dict[str, Reconcile] = {Model.kind: self.models.reconcile}
+        self.reconcilers: dict[str, Reconcile] = {
+            Model.kind: self.models.reconcile,
+            ModelRoute.kind: CompiledStatus(ModelRoute, cluster, self.cache, self.publisher, namespace).reconcile,
+            Team.kind: CompiledStatus(Team, cluster, self.cache, self.publisher, namespace).reconcile,
+        }
         """By kind of custom resource. Kinds without one are only compiled."""
         self._http = httpx.AsyncClient()
         self.demand = DemandReader(
@@ -171,11 +179,22 @@ class Operator:
             try:
                 await self.probe.once()
                 await self._relist()
+                await self._find_owner()
                 self._is_listed = True
                 return
             except ClusterError as error:
                 log.warning("could not list the namespace's objects, trying again: %s", error)
                 await asyncio.sleep(2)
+
+    async def _find_owner(self) -> None:
+        name = self._settings.config.operator_deployment
+        if name is None:
+            return
+        found = await self._cluster.get(DEPLOYMENT, self._settings.namespace, name)
+        if found is None:
+            log.warning("there is no Deployment '%s' that could own the configuration", name)
+        else:
+            self.publisher.owner = Owner(name, uid_of(found))
 
     # ---- what is followed ----
 

@@ -6,99 +6,107 @@ so that hundreds of changes make a few writes, and writes only when the document
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from quarterdeck.kube.compiled import Documents, to_config_map
+from quarterdeck.kube.compile.compiler import Compiled, compile_objects
+from quarterdeck.kube.compile.runtime import Canary, Runtime
+from quarterdeck.kube.compile.verdicts import Verdict, refused
+from quarterdeck.kube.compiled import AdapterEntry, Documents, EngineState, to_config_map
+from quarterdeck.kube.conditions import Reason
 from quarterdeck.kube.names import APP_MANAGED_BY, APP_PART_OF, MANAGED_BY, PART_OF
-from quarterdeck.kube.resources.model_status import State
 from quarterdeck.operator.apply import Applier
 from quarterdeck.operator.cache import ObjectCache
-from quarterdeck.operator.manifests import CONFIG_MAP, Key, Manifest
+from quarterdeck.operator.endpoint_keys import EndpointKeys
+from quarterdeck.operator.manifests import CONFIG_MAP, CUSTOM, Key, Manifest, key_of, uid_of
 from quarterdeck.operator.plan import make_plan
 
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.1
 """From a change to its compilation. With the API server's and the gateway's part, a change is in force within 1 s."""
+REPEAT_SECONDS = 60.0
+"""Without a change, what is published is compared and keys of endpoints are read again so often."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether an object is accepted, and if not, why. `reason` is a condition's."""
+class Owner:
+    """The operator's own Deployment: what it publishes is deleted with it."""
 
-    generation: int
-    is_accepted: bool = True
-    reason: str = "Accepted"
-    message: str = ""
+    name: str
+    uid: str
 
-
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """What gateways must know of a Model's engine."""
-
-    state: State = "Starting"
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Compilation:
-    """The documents, and a verdict on every object that was compiled."""
-
-    documents: Documents
-    verdicts: Mapping[Key, Verdict]
-    names: Mapping[str, str]
-    """Public names (of Models, their revisions and adapters) to the name of the Model object."""
-
-
-class Compile(Protocol):
-    """A pure function (`kube/compile`)."""
-
-    def __call__(self, objects: Iterable[Manifest], runtimes: Mapping[str, Runtime]) -> Compilation: ...
+    def reference(self) -> dict[str, Any]:
+        return {"apiVersion": "apps/v1", "kind": "Deployment", "name": self.name, "uid": self.uid}
 
 
 class Publisher:
-    """`on_verdict` is called with the key of each object whose verdict has changed, and after a write with those of
-    all objects that are published since."""
+    """`on_verdict` is called with the key of each object whose verdict has changed, or that is published since, or is
+    not any more."""
 
     def __init__(
         self,
-        compile: Compile,
         cache: ObjectCache,
         applier: Applier,
+        keys: EndpointKeys,
+        *,
         namespace: str,
         config_map: str,
-        kinds: Iterable[str],
+        base: Mapping[str, Any],
         on_verdict: Callable[[Key], None],
-        *,
         on_write: Callable[[], None] = lambda: None,
-        owner: Manifest | None = None,
     ) -> None:
-        self._compile, self._cache, self._applier = compile, cache, applier
-        self._namespace, self._config_map, self._kinds = namespace, config_map, tuple(kinds)
-        self._on_verdict, self._on_write, self._owner = on_verdict, on_write, owner
+        self._cache, self._applier, self._keys = cache, applier, keys
+        self._namespace, self._config_map, self._base = namespace, config_map, base
+        self._on_verdict, self._on_write = on_verdict, on_write
+        self.owner: Owner | None = None
         self._runtimes: dict[str, Runtime] = {}
-        self._verdicts: Mapping[Key, Verdict] = {}
+        self._accepted: dict[Key, Manifest] = {}
+        """The last accepted body of each object: it stays in force while a later one is invalid."""
+        self._verdicts: Mapping[tuple[str, str], Verdict] = {}
         self._published: frozenset[Key] = frozenset()
         self._dirty = asyncio.Event()
+        self.problem: str | None = None
+        """Why nothing can be compiled; the last documents stay in force."""
         self.names: Mapping[str, str] = {}
+        """Public names of engines, their revisions and adapters, with the Model object's name."""
+
+    # ---- what goes in ----
 
     def mark(self) -> None:
         """Something has changed that may change the documents."""
         self._dirty.set()
 
-    def set_runtime(self, model: str, runtime: Runtime | None) -> None:
-        """Take the state of a Model's engine; None: the Model is gone."""
-        if runtime is None:
-            if self._runtimes.pop(model, None) is not None:
-                self.mark()
-        elif self._runtimes.get(model) != runtime:
+    def set_state(self, model: str, state: EngineState, detail: str) -> None:
+        """Take the state of a Model's engine, and why it does not serve."""
+        self._set(model, replace(self._runtimes.get(model, Runtime()), state=state, detail=detail))
+
+    def set_canary(self, model: str, canary: Canary | None) -> None:
+        """Take how requests are split between two revisions of a Model."""
+        self._set(model, replace(self._runtimes.get(model, Runtime()), canary=canary))
+
+    def set_adapters(self, model: str, loaded: Mapping[str, AdapterEntry], failed: Mapping[str, str]) -> None:
+        """Take which adapters (by the ModelAdapter's name) a Model's engine has, and which it can't load, and why."""
+        runtime = self._runtimes.get(model, Runtime())
+        self._set(model, replace(runtime, adapters=dict(loaded), failed_adapters=dict(failed)))
+
+    def forget(self, model: str) -> None:
+        """A Model is gone."""
+        if self._runtimes.pop(model, None) is not None:
+            self.mark()
+
+    def _set(self, model: str, runtime: Runtime) -> None:
+        if self._runtimes.get(model) != runtime:
             self._runtimes[model] = runtime
             self.mark()
 
+    # ---- what comes out ----
+
     def verdict(self, key: Key, generation: int) -> Verdict | None:
         """The verdict on this generation of an object; None: not compiled yet."""
+        if self.problem is not None:
+            return refused(generation, Reason.CONFIGURATION_INVALID, self.problem)
         found = self._verdicts.get(key)
         return found if found is not None and found.generation == generation else None
 
@@ -110,7 +118,11 @@ class Publisher:
         """Publish after each change, until cancelled. A failed write is repeated with growing pauses."""
         failures = 0
         while True:
-            await self._dirty.wait()
+            try:
+                async with asyncio.timeout(REPEAT_SECONDS):
+                    await self._dirty.wait()
+            except TimeoutError:
+                pass
             await asyncio.sleep(PAUSE_SECONDS if not failures else min(2.0**failures, 30.0))
             self._dirty.clear()
             try:
@@ -123,23 +135,60 @@ class Publisher:
 
     async def publish(self) -> None:
         """Compile and write now."""
-        objects = [each for kind in self._kinds for each in self._cache.of_kind(kind)]
-        compilation = self._compile(objects, self._runtimes)
-        before, self._verdicts = self._verdicts, compilation.verdicts
-        self.names = compilation.names
-        for key, verdict in compilation.verdicts.items():
+        compiled = self._compile()
+        if compiled.problem != self.problem:
+            self.problem = compiled.problem
+            if compiled.problem is not None:
+                log.error("nothing can be compiled: %s", compiled.problem)
+            for kind in CUSTOM:
+                for each in self._cache.keys(kind.name):
+                    self._on_verdict(each)
+        before, self._verdicts = self._verdicts, compiled.verdicts
+        for key, verdict in compiled.verdicts.items():
             if before.get(key) != verdict:
-                self._on_verdict(key)
-        manifest = self._manifest(compilation.documents)
+                self._on_verdict(Key(*key))
+        if compiled.documents is None:
+            return
+        self.names = compiled.names
+        await self._keys.copy(compiled.endpoint_keys, self.owner.reference() if self.owner is not None else None)
+        await self._write(compiled.documents)
+        published = frozenset(Key(*key) for key, verdict in compiled.verdicts.items() if verdict.is_compiled)
+        published |= frozenset(key for key in self._accepted if key in compiled.verdicts)
+        changed, self._published = published ^ self._published, published
+        for key in changed:
+            self._on_verdict(key)
+
+    def _compile(self) -> Compiled:
+        """Compile the objects as they are. In place of one whose latest spec is invalid, its last accepted one."""
+        bodies = [each for kind in CUSTOM for each in self._cache.of_kind(kind.name)]
+        compiled = compile_objects(self._base, bodies, self._runtimes)
+        if compiled.problem is not None:
+            return compiled
+        known, self._accepted = self._accepted, {}
+        replaced = False
+        for at, body in enumerate(bodies):
+            key = key_of(body)
+            verdict = compiled.verdicts.get(key)
+            if verdict is None:
+                continue
+            if verdict.is_accepted:
+                self._accepted[key] = body
+            elif verdict.reason == Reason.INVALID_SPEC and (last := known.get(key)) and uid_of(last) == uid_of(body):
+                self._accepted[key] = bodies[at] = last
+                replaced = True
+        if not replaced:
+            return compiled
+        again = compile_objects(self._base, bodies, self._runtimes)
+        invalid = {k: v for k, v in compiled.verdicts.items() if v.reason == Reason.INVALID_SPEC}
+        return replace(again, verdicts={**again.verdicts, **invalid})
+
+    async def _write(self, documents: Documents) -> None:
+        manifest = self._manifest(documents)
         observed = self._cache.get(CONFIG_MAP.name, self._config_map)
         plan = make_plan([manifest], [observed] if observed is not None else [], self._applier.settled)
         if plan.apply:
             await self._applier.carry_out(plan, owner_uid="", adopt=True)
             self._on_write()
-        published = frozenset(key for key, verdict in compilation.verdicts.items() if verdict.is_accepted)
-        changed, self._published = published ^ self._published, published
-        for key in changed:
-            self._on_verdict(key)
 
     def _manifest(self, documents: Documents) -> Manifest:
         metadata: Manifest = {
@@ -147,15 +196,8 @@ class Publisher:
             "namespace": self._namespace,
             "labels": {APP_MANAGED_BY: MANAGED_BY, APP_PART_OF: PART_OF},
         }
-        if self._owner is not None:
-            metadata["ownerReferences"] = [
-                {
-                    "apiVersion": self._owner["apiVersion"],
-                    "kind": self._owner["kind"],
-                    "name": self._owner["metadata"]["name"],
-                    "uid": self._owner["metadata"]["uid"],
-                }
-            ]
+        if self.owner is not None:
+            metadata["ownerReferences"] = [self.owner.reference()]
         return {
             "apiVersion": CONFIG_MAP.api,
             "kind": CONFIG_MAP.name,

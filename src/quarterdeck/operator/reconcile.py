@@ -32,7 +32,7 @@ from quarterdeck.operator.manifests import (
 )
 from quarterdeck.operator.plan import make_plan
 from quarterdeck.operator.probe import Capabilities
-from quarterdeck.operator.publish import Publisher, Runtime
+from quarterdeck.operator.publish import Publisher
 from quarterdeck.operator.render import vllm
 from quarterdeck.operator.render.backends import Backend, backend_of
 from quarterdeck.operator.render.request import Change, RenderError, RenderRequest
@@ -97,7 +97,7 @@ class ModelReconciler:
         if manifest is None or is_deleting(manifest):
             self._parsed.pop(name, None)
             self._causes.pop(name, None)
-            self._publisher.set_runtime(name, None)  # its objects are collected by owner references
+            self._publisher.forget(name)  # its objects are collected by owner references
             return None
         try:
             model = self.parse(manifest)
@@ -235,7 +235,7 @@ class ModelReconciler:
             observation = replace(observation, problem=_with_remedy(observation.problem))
         status = summarize(model, observation, _now())
         detail = "" if status.state in ("Serving", "Zero") else status.message
-        self._publisher.set_runtime(model.name, Runtime(status.state or "Starting", detail))
+        self._publisher.set_state(model.name, status.state or "Starting", detail)
         await self._write_status(manifest, model, status)
         self._report(manifest, model, observation, status)
 

@@ -70,6 +70,14 @@ class Pod(_Frozen):
     """priorityClassName of engine pods."""
 
 
+class RayDefaults(_Frozen):
+    """Ray clusters of the RayService backend."""
+
+    token_secret: str | None = None
+    """Secret with Ray's authentication token (key `auth_token`). None: Ray's ports are guarded by NetworkPolicies only.
+    """
+
+
 class ScalingDefaults(_Frozen):
     """How replicas follow demand."""
 
@@ -96,13 +104,17 @@ class OperatorConfig(_Frozen):
     """Defaults of engine pods."""
     scaling: ScalingDefaults = ScalingDefaults()
     """Scaling."""
+    ray: RayDefaults = RayDefaults()
+    """Ray clusters."""
     gateway_service: str = "quarterdeck-gateway"
     """Service of the gateways, whose pods are asked for demand."""
     gateway_port: str = "http"
     """Name of its port."""
     config_map: str = "quarterdeck-config"
     """ConfigMap that gateways and workers follow."""
-    deployment: str | None = None
+    endpoint_keys_secret: str = "quarterdeck-endpoint-keys"  # noqa: S105 - a name
+    """Secret that gateways mount, with the API keys of external endpoints."""
+    operator_deployment: str | None = None
     """The operator's own Deployment: owner of the ConfigMap, which is deleted with it. None: no owner."""
     lease: str = "quarterdeck-operator"
     """Lease that the leading operator holds."""
