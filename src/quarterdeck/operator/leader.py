@@ -126,13 +126,24 @@ class Leader:
         self._set(False)
         try:
             async with asyncio.timeout(3):
-                lease = await self._cluster.get(LEASE, self._namespace, self._name)
-                if lease is None or (lease.get("spec") or {}).get("holderIdentity") != self._identity:
-                    return
-                lease["spec"]["holderIdentity"] = ""
-                await self._cluster.replace(LEASE, self._namespace, lease, attempts=1)
+                while not await self._is_given_back():
+                    await asyncio.sleep(0.1)
         except (ClusterError, TimeoutError) as error:
             log.warning("could not give the lease '%s' back, it expires: %s", self._name, error or "timed out")
+
+    async def _is_given_back(self) -> bool:
+        """False if a renewal of ours, still on its way, came in between."""
+        lease = await self._cluster.get(LEASE, self._namespace, self._name)
+        if lease is None or (lease.get("spec") or {}).get("holderIdentity") != self._identity:
+            return True
+        lease["spec"]["holderIdentity"] = ""
+        try:
+            await self._cluster.replace(LEASE, self._namespace, lease, attempts=1)
+        except ClusterError as error:
+            if error.status != 409:
+                raise
+            return False
+        return True
 
     def _set(self, is_leader: bool) -> None:
         if is_leader != self.is_leader:
