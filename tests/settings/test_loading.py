@@ -1,10 +1,12 @@
 """Reading quarterdeck.yaml: values, and errors with their lines."""
 
 import os
+import re
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import yaml
 
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError, load, parse
@@ -221,3 +223,22 @@ def test_the_file_that_is_read_is_the_file_that_is_named(tmp_path: Path) -> None
     path.write_text("models: 7\n")
     with pytest.raises(ConfigError, match=r"^mine\.yaml:1: models: "):
         load(path)
+
+
+def test_a_configuration_in_json_is_read_like_one_in_yaml() -> None:
+    text = '{"models": [{"name": "a", "endpoints": [{"url": "http://x"}], "price": {"input": "0.10"}}]}'
+    assert parse(text) == parse(yaml.safe_dump(yaml.safe_load(text)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"models": [],\n "models": []}', "2: models: duplicate key"),
+        ('{"models": [],\n "gateway": {"retries": 9}}', "2: gateway.retries: Input should be less than or equal to 5"),
+        ('{"models": [], "queue": {"max_wait_seconds": NaN}}', "queue.max_wait_seconds"),
+        ("{models: [], nonsense: 1}", "1: nonsense: Extra inputs are not permitted"),
+    ],
+)
+def test_a_problem_of_json_is_reported_by_line(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        parse(text)

@@ -4,6 +4,7 @@ A problem is reported as a compiler does, with file, line and location: `quarter
 The shape of the file is `config.py`.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ def load(path: Path) -> Config:
 
 def parse(text: str, filename: str = "quarterdeck.yaml") -> Config:
     """Validate the text of a quarterdeck.yaml; `filename` appears in messages only. Raises ConfigError."""
+    if text.startswith("{") and (config := _from_json(text)) is not None:
+        return config
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
@@ -68,6 +71,26 @@ def parse(text: str, filename: str = "quarterdeck.yaml") -> Config:
         raise ConfigError("\n".join(lines)) from error
     except RecursionError as error:
         raise ConfigError(f"{filename}: the document is recursive or nested too deeply") from error
+
+
+def _from_json(text: str) -> Config | None:
+    """The operator writes JSON, which is read ten times as fast as YAML: a gateway's streams wait meanwhile. None: the
+    text is not JSON, or not valid, and YAML's reader finds the lines."""
+    try:
+        return Config.model_validate(json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("duplicate key")
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _size(node: yaml.Node | None, known: dict[int, int]) -> int:

@@ -7,7 +7,15 @@ from pydantic import ConfigDict, Field, model_validator
 from quarterdeck.kube.conditions import Condition
 from quarterdeck.kube.resources.embedded import SecretKeyRef
 from quarterdeck.kube.resources.object import Column, Resource
-from quarterdeck.kube.resources.texts import AdapterUri, ObjectName, PublicName, is_hub
+from quarterdeck.kube.resources.texts import (
+    LONG_NAME,
+    MAX_PUBLIC_NAME,
+    SHORT_NAME,
+    AdapterUri,
+    ObjectName,
+    PublicName,
+    is_hub,
+)
 from quarterdeck.kube.shape import Rule, Shape, StatusShape, with_rules
 
 
@@ -112,10 +120,18 @@ class ModelAdapter(Resource):
         Column("Age", ".metadata.creationTimestamp", "date"),
     )
 
+    schema_rules: ClassVar[tuple[Rule, ...]] = (SHORT_NAME,)
+
     spec: ModelAdapterSpec
     """What is loaded, and into which engine."""
     status: ModelAdapterStatus = ModelAdapterStatus()
     """What is."""
+
+    @model_validator(mode="after")
+    def _has_a_short_name(self) -> Self:
+        if len(self.served_name) > MAX_PUBLIC_NAME:
+            raise ValueError(LONG_NAME)
+        return self
 
     @property
     def served_name(self) -> str:

@@ -11,7 +11,7 @@ from quarterdeck.kube.resources.model_status import ModelStatus
 from quarterdeck.kube.resources.object import Column, Metadata, Resource
 from quarterdeck.kube.resources.scaling import Rollout, Scaling
 from quarterdeck.kube.resources.source import Source
-from quarterdeck.kube.resources.texts import OBJECT_NAME, PublicName
+from quarterdeck.kube.resources.texts import OBJECT_NAME, SERVED_NAME, PublicName
 from quarterdeck.kube.shape import Rule, Shape, with_rules
 from quarterdeck.settings.content import CaptureLevel
 from quarterdeck.settings.engine import Task
@@ -28,7 +28,7 @@ BAD_NAME = (
 )
 EITHER = "set either source (an engine in the cluster; not needed for engine type sim) or endpoints (external servers)"
 NEEDS_ENGINE = "adapters, suspend, backend and podTemplatePatch are for an engine in the cluster, not for endpoints"
-OWN_ALIAS = "servedName must not be among the aliases"
+OWN_ALIAS = "the model's own name (servedName, or else metadata.name) must not be among the aliases"
 GENERATES = "toolParser, chatTemplate and adapters are for models that generate; task is embed"
 EMBEDS = "tooLong is for models that embed; task is generate"
 OUTPUT_FITS = "maxOutputTokens must not be more than context"
@@ -46,7 +46,6 @@ SPEC_RULES = (
         "self.suspend || has(self.podTemplatePatch) || self.backend != 'auto')",
         NEEDS_ENGINE,
     ),
-    Rule("!has(self.servedName) || !has(self.aliases) || !(self.servedName in self.aliases)", OWN_ALIAS),
     Rule(
         "self.task != 'embed' || !(has(self.toolParser) || has(self.chatTemplate) || "
         "(has(self.adapters) && self.adapters.max > 0))",
@@ -136,8 +135,6 @@ class ModelSpec(Shape):
             self.adapters.max or self.suspend or self.pod_template_patch is not None or self.backend != "auto"
         ):
             raise ValueError(NEEDS_ENGINE)
-        if self.served_name in self.aliases:
-            raise ValueError(OWN_ALIAS)
         if len(set(self.aliases)) < len(self.aliases):
             raise ValueError("aliases: duplicate name")
         return self
@@ -186,6 +183,7 @@ class Model(Resource):
         Rule(
             f"self.metadata.name.size() <= {MAX_OBJECT_NAME} && self.metadata.name.matches('{OBJECT_NAME}')", BAD_NAME
         ),
+        Rule(f"!has(self.spec.aliases) || !({SERVED_NAME} in self.spec.aliases)", OWN_ALIAS),
     )
 
     spec: ModelSpec
@@ -199,6 +197,12 @@ class Model(Resource):
         if len(metadata.name) > MAX_OBJECT_NAME or not re.fullmatch(OBJECT_NAME.strip("^$"), metadata.name):
             raise ValueError(BAD_NAME)
         return metadata
+
+    @model_validator(mode="after")
+    def _is_not_its_own_alias(self) -> Self:
+        if self.served_name in self.spec.aliases:
+            raise ValueError(OWN_ALIAS)
+        return self
 
     @property
     def served_name(self) -> str:

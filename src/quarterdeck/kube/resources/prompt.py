@@ -1,14 +1,17 @@
 """Prompt: the newest version of a prompt and the labels that point at it, as a prompt file in Git has them."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from quarterdeck.kube.conditions import Condition
 from quarterdeck.kube.resources.object import FIXED_NAME, Column, Resource
 from quarterdeck.kube.shape import CAMEL, Rule, StatusShape, with_rules
 from quarterdeck.settings import prompts
 from quarterdeck.settings.prompts import Label, PromptName, Teams, VariableName
+
+MAX_PROMPT_NAME = 128
+LONG_NAME = "metadata.name is longer than 128 characters: set spec.name"
 
 
 class PromptMessageSpec(prompts.PromptMessage):
@@ -95,10 +98,20 @@ class Prompt(Resource):
         Column("Age", ".metadata.creationTimestamp", "date"),
     )
 
+    schema_rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("has(self.spec.name) || self.metadata.name.size() <= 128", LONG_NAME),
+    )
+
     spec: PromptSpec
     """A version of the prompt, and the labels that point at it."""
     status: PromptStatus = PromptStatus()
     """What is."""
+
+    @model_validator(mode="after")
+    def _has_a_short_name(self) -> Self:
+        if len(self.prompt_name) > MAX_PROMPT_NAME:
+            raise ValueError(LONG_NAME)
+        return self
 
     @property
     def prompt_name(self) -> str:

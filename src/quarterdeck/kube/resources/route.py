@@ -14,7 +14,7 @@ from quarterdeck.kube.resources.embedded import (
     TargetSpec,
 )
 from quarterdeck.kube.resources.object import Column, Resource
-from quarterdeck.kube.resources.texts import PublicName
+from quarterdeck.kube.resources.texts import LONG_NAME, MAX_PUBLIC_NAME, SERVED_NAME, SHORT_NAME, PublicName
 from quarterdeck.kube.shape import Rule, Shape, StatusShape, with_rules
 from quarterdeck.settings.content import CaptureLevel
 
@@ -30,11 +30,6 @@ class ModelRouteSpec(Shape):
         json_schema_extra=with_rules(
             Rule("self.targets.exists(t, t.weight > 0.0)", SOME_WEIGHT),
             Rule("self.targets.all(t, self.targets.exists_one(u, u.model == t.model))", UNIQUE_TARGETS),
-            Rule(
-                "!has(self.servedName) || !(self.targets.exists(t, t.model == self.servedName) || "
-                "(has(self.fallbacks) && self.fallbacks.exists(f, f.model == self.servedName)))",
-                NOT_ITSELF,
-            ),
         )
     )
 
@@ -66,8 +61,6 @@ class ModelRouteSpec(Shape):
             raise ValueError(SOME_WEIGHT)
         if len(set(models)) < len(models):
             raise ValueError(UNIQUE_TARGETS)
-        if self.served_name in (*models, *(fallback.model for fallback in self.fallbacks)):
-            raise ValueError(NOT_ITSELF)
         return self
 
 
@@ -95,10 +88,27 @@ class ModelRoute(Resource):
         Column("Age", ".metadata.creationTimestamp", "date"),
     )
 
+    schema_rules: ClassVar[tuple[Rule, ...]] = (
+        SHORT_NAME,
+        Rule(
+            f"!(self.spec.targets.exists(t, t.model == {SERVED_NAME}) || "
+            f"(has(self.spec.fallbacks) && self.spec.fallbacks.exists(f, f.model == {SERVED_NAME})))",
+            NOT_ITSELF,
+        ),
+    )
+
     spec: ModelRouteSpec
     """Where requests of the name go."""
     status: ModelRouteStatus = ModelRouteStatus()
     """What is."""
+
+    @model_validator(mode="after")
+    def _has_a_name_of_its_own(self) -> Self:
+        if len(self.served_name) > MAX_PUBLIC_NAME:
+            raise ValueError(LONG_NAME)
+        if self.served_name in (each.model for each in (*self.spec.targets, *self.spec.fallbacks)):
+            raise ValueError(NOT_ITSELF)
+        return self
 
     @property
     def served_name(self) -> str:

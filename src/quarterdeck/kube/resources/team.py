@@ -1,15 +1,18 @@
 """Team: limits, budget and priority shared by a team's keys. Keys and spend stay in the database."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from quarterdeck.kube.conditions import Condition
 from quarterdeck.kube.resources.embedded import BudgetSpec, LimitsSpec
 from quarterdeck.kube.resources.object import FIXED_NAME, Column, Resource
-from quarterdeck.kube.shape import Shape, StatusShape, with_rules
+from quarterdeck.kube.shape import Rule, Shape, StatusShape, with_rules
 from quarterdeck.settings.content import CaptureLevel
 from quarterdeck.settings.tenancy import Priority, TeamName
+
+MAX_TEAM_NAME = 64
+LONG_NAME = "metadata.name is longer than 64 characters: set spec.name"
 
 
 class TeamSpec(Shape):
@@ -54,10 +57,20 @@ class Team(Resource):
         Column("Age", ".metadata.creationTimestamp", "date"),
     )
 
+    schema_rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("(has(self.spec) && has(self.spec.name)) || self.metadata.name.size() <= 64", LONG_NAME),
+    )
+
     spec: TeamSpec = Field(default_factory=TeamSpec)
     """Settings shared by all keys of the team."""
     status: TeamStatus = TeamStatus()
     """What is."""
+
+    @model_validator(mode="after")
+    def _has_a_short_name(self) -> Self:
+        if len(self.team_name) > MAX_TEAM_NAME:
+            raise ValueError(LONG_NAME)
+        return self
 
     @property
     def team_name(self) -> str:

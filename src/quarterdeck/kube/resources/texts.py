@@ -11,6 +11,7 @@ from quarterdeck.settings.prompts import MODEL_PREFIX
 MAX_REFERENCE = 256
 """Characters of a name that refers to something; bounds the cost of CEL rules."""
 MAX_URL = 1024
+MAX_PUBLIC_NAME = 128
 
 PUBLIC_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$"
 OBJECT_NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -21,6 +22,13 @@ HUB = r"^(hf://)?[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$"
 CLAIM = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[A-Za-z0-9._/-]*)?$"
 FILE = r"^file:///[A-Za-z0-9._/-]*$"
 PACKAGED = r"^packaged:[a-z0-9][a-z0-9._-]*$"
+
+
+SERVED_NAME = "(has(self.spec.servedName) ? self.spec.servedName : self.metadata.name)"
+"""In a CEL rule of a whole object: its public name."""
+LONG_NAME = "metadata.name is longer than 128 characters: set servedName"
+SHORT_NAME = Rule("has(self.spec.servedName) || self.metadata.name.size() <= 128", LONG_NAME)
+"""Of a whole object whose public name is its own unless the spec has one."""
 
 
 def _is_no_prompt(name: str) -> str:
