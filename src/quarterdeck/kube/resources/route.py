@@ -106,7 +106,8 @@ class ModelRoute(Resource):
     def _has_a_name_of_its_own(self) -> Self:
         if len(self.served_name) > MAX_PUBLIC_NAME:
             raise ValueError(LONG_NAME)
-        if self.served_name in (each.model for each in (*self.spec.targets, *self.spec.fallbacks)):
+        named = [target.model for target in self.spec.targets] + [each.model for each in self.spec.fallbacks]
+        if self.served_name in named:
             raise ValueError(NOT_ITSELF)
         return self
 
