@@ -126,8 +126,9 @@ class Leader:
         self._set(False)
         try:
             async with asyncio.timeout(3):
-                while not await self._is_given_back():
-                    await asyncio.sleep(0.1)
+                for _ in range(3):
+                    if await self._is_given_back():
+                        return
         except (ClusterError, TimeoutError) as error:
             log.warning("could not give the lease '%s' back, it expires: %s", self._name, error or "timed out")
 
