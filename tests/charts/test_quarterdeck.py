@@ -161,8 +161,12 @@ def test_the_operator_reads_what_the_chart_writes(objects: Objects) -> None:
     if config := of_kind(objects, "ConfigMap").get("prod-operator"):
         read = OperatorConfig.model_validate(yaml.safe_load(config["data"]["operator.yaml"]))
         (name,) = {each for each in of_kind(objects, "Deployment") if each.endswith("-operator")}
-        assert read.deployment == read.lease == name
+        assert read.operator_deployment == read.lease == name
         assert read.gateway_service in of_kind(objects, "Service")
+        gateway = of_kind(objects, "Deployment")["prod-gateway"]["spec"]["template"]["spec"]
+        mounted = {each["secret"]["secretName"] for each in gateway["volumes"] if "secret" in each}
+        assert read.endpoint_keys_secret in mounted
+        assert read.config_map == next(each["configMap"]["name"] for each in gateway["volumes"] if "configMap" in each)
 
 
 def test_settings_reach_the_operator_as_they_are_written() -> None:

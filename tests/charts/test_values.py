@@ -95,8 +95,7 @@ def test_every_value_is_used_by_a_template() -> None:
         finished = template(values=values, schema=False)
         assert finished.returncode == 0, finished.stderr
         text += finished.stdout
-    unused = {name for name, (_, mark) in marks.items() if mark not in text}
-    assert unused - {"engines.ray.token.existingSecret"} == set()
+    assert {name for name, (_, mark) in marks.items() if mark not in text} == set()
     templates = "".join(path.read_text() for path in CHART.glob("templates/**/*") if path.is_file())
     assert {name for name in switches if not re.search(rf"\.Values\.{re.escape(name)}\b", templates)} == set()
 

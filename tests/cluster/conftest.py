@@ -112,7 +112,11 @@ def namespace(request: pytest.FixtureRequest, make_namespace: Callable[..., Kube
 
 @pytest.fixture(scope="session")
 def make_release(
-    cluster: provision.Provisioned, kubectl: Kubectl, images: dict[str, str], make_namespace: Callable[..., Kubectl]
+    cluster: provision.Provisioned,
+    kubectl: Kubectl,
+    images: dict[str, str],
+    make_namespace: Callable[..., Kubectl],
+    crds: None,
 ) -> Iterator[Callable[..., Release]]:
     """Install the chart: `make_release({"gateway": {"replicas": 2}})` → Release, ready. A namespace of its own, unless
     `namespace` (a kubectl) is given; `install=False` only prepares it."""

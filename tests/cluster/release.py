@@ -34,6 +34,7 @@ def image_values(images: Mapping[str, str]) -> Object:
             values[service] = {"image": image(images[service])}
     engines = {"simulator": "simulator", "ray": "ray"}
     values["engines"] = {value: image(images[key]) for value, key in engines.items() if key in images}
+    values["crds"] = {"install": False}  # they are the cluster's, so two releases can't own them: fixture `crds`
     return values
 
 
