@@ -12,6 +12,7 @@ import uvicorn
 
 from quarterdeck.kube.resources.model import Model
 from quarterdeck.kube.resources.object import InvalidObjectError
+from quarterdeck.kube.resources.prompt import Prompt
 from quarterdeck.kube.resources.route import ModelRoute
 from quarterdeck.kube.resources.team import Team
 from quarterdeck.net.sockets import BACKLOG, listen
@@ -255,10 +256,10 @@ class Operator:
         self._leading = asyncio.create_task(self._lead())
 
     async def _lead(self) -> None:
-        self.publisher.mark()
-        for kind in self.reconcilers:
-            for key in self.cache.keys(kind):
-                self.queue.add(key)
+        keys = [key for kind in self.reconcilers for key in self.cache.keys(kind)]
+        self.publisher.begin(keys)
+        for key in keys:
+            self.queue.add(key)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.queue.run(WORKERS))
             group.create_task(self.publisher.run())
@@ -276,11 +277,19 @@ class Operator:
         started = time.monotonic()
         again = await self.reconcilers[key.kind](key.name)
         self._moved_at = time.monotonic()
+        if again is None or self.is_compiled(key):
+            self.publisher.seen(key)
         self.metrics.reconciles.add((key.kind, "ok"))
         self.metrics.reconcile_seconds.observe(self._moved_at - started, (key.kind,))
         if again is None:
             self.queue.forget(key)
         return again
+
+    def is_compiled(self, key: Key) -> bool:
+        """Whether the object's present generation was compiled, so that its reconcile was a whole one."""
+        manifest = self.cache.get(*key)
+        generation = int(manifest["metadata"].get("generation", 0)) if manifest is not None else 0
+        return self.publisher.verdict(key, generation) is not None or key.kind == Prompt.kind
 
     def _on_failure(self, key: Key, error: Exception) -> None:
         self._moved_at = time.monotonic()

@@ -5,27 +5,33 @@ so that hundreds of changes make a few writes, and writes only when the document
 """
 
 import asyncio
+import json
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from quarterdeck.kube.compile.compiler import Compiled, compile_objects
 from quarterdeck.kube.compile.runtime import Canary, Runtime
 from quarterdeck.kube.compile.verdicts import Verdict, refused
-from quarterdeck.kube.compiled import AdapterEntry, Documents, EngineState, to_config_map
+from quarterdeck.kube.compiled import AdapterEntry, Documents, EngineState, from_config_map, to_config_map
 from quarterdeck.kube.conditions import Reason
 from quarterdeck.kube.names import APP_MANAGED_BY, APP_PART_OF, MANAGED_BY, PART_OF
+from quarterdeck.kube.resources.adapter import ModelAdapter
+from quarterdeck.kube.resources.model import Model
 from quarterdeck.operator.apply import Applier
 from quarterdeck.operator.cache import ObjectCache
 from quarterdeck.operator.endpoint_keys import EndpointKeys
-from quarterdeck.operator.manifests import CONFIG_MAP, CUSTOM, Key, Manifest, key_of, uid_of
+from quarterdeck.operator.manifests import CONFIG_MAP, CUSTOM, Key, Manifest, key_of, name_of, uid_of
 from quarterdeck.operator.plan import make_plan
 
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.1
 """From a change to its compilation. With the API server's and the gateway's part, a change is in force within 1 s."""
+HOLD_SECONDS = 30.0
+"""Longest that a new leader keeps what its predecessor wrote, until it has looked at each object itself."""
 REPEAT_SECONDS = 60.0
 """Without a change, what is published is compared and keys of endpoints are read again so often."""
 
@@ -56,10 +62,13 @@ class Publisher:
         base: Mapping[str, Any],
         on_verdict: Callable[[Key], None],
         on_write: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cache, self._applier, self._keys = cache, applier, keys
         self._namespace, self._config_map, self._base = namespace, config_map, base
-        self._on_verdict, self._on_write = on_verdict, on_write
+        self._on_verdict, self._on_write, self._clock = on_verdict, on_write, clock
+        self._unseen: set[Key] = set()
+        self._hold_until = 0.0
         self.owner: Owner | None = None
         self._runtimes: dict[str, Runtime] = {}
         self._accepted: dict[Key, Manifest] = {}
@@ -71,6 +80,23 @@ class Publisher:
         """Why nothing can be compiled; the last documents stay in force."""
         self.names: Mapping[str, str] = {}
         """Public names of engines, their revisions and adapters, with the Model object's name."""
+
+    def begin(self, keys: Iterable[Key]) -> None:
+        """A new leader begins: nothing is written until these objects are `seen`, as it does not know yet in which
+        state their engines are and where adapters are loaded."""
+        self._unseen, self._hold_until = set(keys), self._clock() + HOLD_SECONDS
+        self.mark()
+
+    def seen(self, key: Key) -> None:
+        """An object was reconciled."""
+        if key in self._unseen:
+            self._unseen.discard(key)
+            if not self._unseen:
+                self.mark()
+
+    @property
+    def _is_held(self) -> bool:
+        return bool(self._unseen) and self._clock() < self._hold_until
 
     # ---- what goes in ----
 
@@ -119,7 +145,7 @@ class Publisher:
         failures = 0
         while True:
             try:
-                async with asyncio.timeout(REPEAT_SECONDS):
+                async with asyncio.timeout(1.0 if self._is_held else REPEAT_SECONDS):
                     await self._dirty.wait()
             except TimeoutError:
                 pass
@@ -150,10 +176,16 @@ class Publisher:
         if compiled.documents is None:
             return
         self.names = compiled.names
+        observed = self._cache.get(CONFIG_MAP.name, self._config_map)
+        if observed is not None and self._is_held:
+            self._set_published(_published_before(observed, compiled, self._accepted))
+            return
         await self._keys.copy(compiled.endpoint_keys, self.owner.reference() if self.owner is not None else None)
         await self._write(compiled.documents)
         published = frozenset(Key(*key) for key, verdict in compiled.verdicts.items() if verdict.is_compiled)
-        published |= frozenset(key for key in self._accepted if key in compiled.verdicts)
+        self._set_published(published | frozenset(key for key in self._accepted if key in compiled.verdicts))
+
+    def _set_published(self, published: frozenset[Key]) -> None:
         changed, self._published = published ^ self._published, published
         for key in changed:
             self._on_verdict(key)
@@ -161,7 +193,8 @@ class Publisher:
     def _compile(self) -> Compiled:
         """Compile the objects as they are. In place of one whose latest spec is invalid, its last accepted one."""
         bodies = [each for kind in CUSTOM for each in self._cache.of_kind(kind.name)]
-        compiled = compile_objects(self._base, bodies, self._runtimes)
+        runtimes = {name_of(each): _runtime_of(each) for each in bodies if each["kind"] == Model.kind} | self._runtimes
+        compiled = compile_objects(self._base, bodies, runtimes)
         if compiled.problem is not None:
             return compiled
         known, self._accepted = self._accepted, {}
@@ -178,7 +211,7 @@ class Publisher:
                 replaced = True
         if not replaced:
             return compiled
-        again = compile_objects(self._base, bodies, self._runtimes)
+        again = compile_objects(self._base, bodies, runtimes)
         invalid = {k: v for k, v in compiled.verdicts.items() if v.reason == Reason.INVALID_SPEC}
         return replace(again, verdicts={**again.verdicts, **invalid})
 
@@ -204,3 +237,36 @@ class Publisher:
             "metadata": metadata,
             **to_config_map(documents),
         }
+
+
+def _runtime_of(manifest: Manifest) -> Runtime:
+    """What an earlier operator found out about a Model's engine."""
+    status = manifest.get("status") or {}
+    state = status.get("state")
+    if state not in ("Serving", "Zero", "Suspended", "Starting", "Failed"):
+        return Runtime()
+    return Runtime(state=state, detail="" if state in ("Serving", "Zero") else str(status.get("message", "")))
+
+
+def _published_before(observed: Manifest, compiled: Compiled, accepted: Mapping[Key, Manifest]) -> frozenset[Key]:
+    """The objects that the ConfigMap has already."""
+    try:
+        config = json.loads(from_config_map(observed).config)
+        models = config.get("models") or ()
+        names = {each["name"] for part in ("models", "routes") for each in config.get(part) or ()}
+        adapters = {each["name"] for model in models for each in (model.get("engine") or {}).get("adapters") or ()}
+        known = {
+            Model.kind: names,
+            "ModelRoute": names,
+            ModelAdapter.kind: adapters,
+            "Team": set(config.get("teams") or ()),
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return frozenset()
+    found = set()
+    for key, body in accepted.items():
+        spec = body.get("spec") or {}
+        public = spec.get("servedName") or spec.get("teamName") or key.name
+        if key in compiled.verdicts and public in known.get(key.kind, ()):
+            found.add(key)
+    return frozenset(found)

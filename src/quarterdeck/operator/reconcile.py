@@ -34,8 +34,8 @@ from quarterdeck.operator.plan import make_plan
 from quarterdeck.operator.probe import Capabilities
 from quarterdeck.operator.publish import Publisher
 from quarterdeck.operator.render import vllm
-from quarterdeck.operator.render.backends import Backend, backend_of
-from quarterdeck.operator.render.request import Change, RenderError, RenderRequest
+from quarterdeck.operator.render.backends import BACKENDS, Backend, backend_of
+from quarterdeck.operator.render.request import Change, RenderError, RenderRequest, ReplicaState
 from quarterdeck.operator.settings import OperatorConfig
 from quarterdeck.operator.summarize import Finding, Observation, Problem, summarize
 
@@ -279,16 +279,23 @@ class ModelReconciler:
 
     async def _refuse(self, manifest: Manifest, message: str) -> None:
         """An object that can't be read, although the API server has validated it: an older CRD, perhaps."""
-        stub = Model.parse(
-            {"apiVersion": API_VERSION, "kind": Model.kind, "metadata": manifest["metadata"], "spec": {}}
-        )
+        stub = Model.parse({**manifest, "spec": {"engine": {"type": "sim"}}, "status": {}})
         try:
             status = ModelStatus.model_validate(manifest.get("status") or {})
         except ValueError:
             status = ModelStatus()
         model = stub.model_copy(update={"status": status})
         problem = Problem(ConditionType.ACCEPTED, Reason.INVALID_SPEC, message)
-        await self._finish(manifest, model, Observation(problem=problem))
+        seen = self.observe(model)
+        state, kind = ReplicaState(), ""
+        for backend in BACKENDS.values():
+            if self._cache.get(backend.KIND, backend.object_name(model)) is not None:
+                request = RenderRequest(model, self._namespace, self._config, 0)
+                state, kind = backend.replicas(request, seen.children, seen.pods), backend.KIND
+        status_of = BackendStatus(kind=kind, name=f"model-{model.name}") if kind else None
+        is_published = self._is_published(model)
+        observation = Observation(problem=problem, replicas=state, backend=status_of, is_published=is_published)
+        await self._finish(manifest, model, observation)
 
 
 def _plan(request: RenderRequest, change: Change, known: Plan | None, *, is_empty: bool) -> Plan:

@@ -63,11 +63,12 @@ def replicas(request: RenderRequest, observed: Sequence[Manifest], pods: Sequenc
         return ReplicaState(draining=draining)
     spec, status = found.get("spec") or {}, found.get("status") or {}
     desired = int(spec.get("replicas") or 0)
+    ready = int(status.get("readyReplicas") or 0)
     updated = int(status.get("updatedReplicas") or 0)
     is_current = int(status.get("observedGeneration") or 0) >= int(found["metadata"].get("generation") or 0)
     return ReplicaState(
         desired=desired,
-        ready=min(int(status.get("readyReplicas") or 0), _ready_pods(pods)) if pods else 0,
+        ready=min(ready, _ready_pods(pods)) if pods else ready,
         updated=updated,
         draining=draining,
         is_rolled_out=is_current and updated >= desired and int(status.get("replicas") or 0) <= updated,
