@@ -10,14 +10,21 @@ when something changed.
 import base64
 import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from quarterdeck.kube.names import CONFIG_KEY, ENGINES_KEY, MAX_PLAIN_BYTES
+from quarterdeck.settings.files import read_file
+
+MAX_BYTES = 16 * 1024 * 1024
+"""Of an unpacked document."""
+EMPTY_INDEX = "{}"
 
 EngineState = Literal["Serving", "Zero", "Suspended", "Starting", "Failed"]
 
@@ -119,18 +126,51 @@ def to_config_map(documents: Documents) -> dict[str, Any]:
 
 
 def from_config_map(config_map: Mapping[str, Any]) -> Documents:
-    """The documents of a ConfigMap as the API returns it. Raises ValueError where one is missing or damaged."""
-    return Documents(config=_text(config_map, CONFIG_KEY), engines=_text(config_map, ENGINES_KEY))
+    """The documents of a ConfigMap as the API returns it. Raises ValueError where the configuration is missing, or one
+    is damaged. A ConfigMap written by hand, without an operator, has no engines."""
+    config = _text(config_map, CONFIG_KEY)
+    if config is None:
+        raise ValueError(f"the ConfigMap has no {CONFIG_KEY}")
+    return Documents(config=config, engines=_text(config_map, ENGINES_KEY) or EMPTY_INDEX)
 
 
-def _text(config_map: Mapping[str, Any], key: str) -> str:
+def from_folder(folder: Path) -> Documents | None:
+    """The documents of a ConfigMap that is mounted as a folder. None: it was mounted before it existed. Raises
+    ValueError and OSError."""
+    config = _file(folder, CONFIG_KEY)
+    return None if config is None else Documents(config=config, engines=_file(folder, ENGINES_KEY) or EMPTY_INDEX)
+
+
+def _text(config_map: Mapping[str, Any], key: str) -> str | None:
     plain = (config_map.get("data") or {}).get(key)
     if plain is not None:
         return str(plain)
     packed = (config_map.get("binaryData") or {}).get(f"{key}.gz")
     if packed is None:
-        raise ValueError(f"the ConfigMap has no {key}")
+        return None
     try:
-        return gzip.decompress(base64.b64decode(packed, validate=True)).decode()
-    except (ValueError, OSError, EOFError) as error:
+        return _unpacked(base64.b64decode(packed, validate=True))
+    except (ValueError, zlib.error) as error:
         raise ValueError(f"{key}.gz of the ConfigMap is damaged: {error}") from error
+
+
+def _file(folder: Path, key: str) -> str | None:
+    try:
+        return read_file(folder / key, MAX_BYTES).decode()
+    except FileNotFoundError:
+        pass
+    try:
+        return _unpacked(read_file(folder / f"{key}.gz", MAX_BYTES))
+    except FileNotFoundError:
+        return None
+    except zlib.error as error:
+        raise ValueError(f"{folder / key}.gz is damaged: {error}") from error
+
+
+def _unpacked(packed: bytes) -> str:
+    """Raises zlib.error and ValueError. Bounded: a megabyte can stand for a gigabyte."""
+    stream = zlib.decompressobj(wbits=31)
+    text = stream.decompress(packed, MAX_BYTES)
+    if stream.unconsumed_tail or not stream.eof:
+        raise ValueError(f"truncated, or more than {MAX_BYTES} bytes")
+    return text.decode()

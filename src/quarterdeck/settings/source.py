@@ -1,7 +1,7 @@
 """Where the configuration comes from, and how a process learns that it changed.
 
-Gateway and worker depend on `ConfigSource` alone. `FileSource` is the one of today: quarterdeck.yaml, on a laptop or
-mounted from a ConfigMap.
+Gateway and worker depend on `ConfigSource` alone. `FileSource` reads quarterdeck.yaml, on a laptop or mounted;
+in a cluster `kube.config_source.ConfigMapSource` follows a ConfigMap through the API.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.files import TRANSIENT
@@ -19,6 +19,7 @@ from quarterdeck.settings.loading import ConfigError, load
 POLL_SECONDS = 1.0
 """Between two looks at the file's modification time. A reload within a second needs no inotify."""
 
+T = TypeVar("T")
 _Stamp = tuple[int, int, int]
 
 
@@ -61,7 +62,7 @@ class FileSource:
         while not await self._refreshed():
             if await asyncio.to_thread(_stamp, self._path) != self._seen:
                 break
-        return await _in_thread(self.read)
+        return await in_thread(self.read)
 
     def refresh(self) -> None:
         self._is_due.set()
@@ -77,11 +78,11 @@ class FileSource:
         return True
 
 
-async def _in_thread(read: Callable[[], Config]) -> Config:
+async def in_thread(read: Callable[[], T]) -> T:
     """Read in a thread: parsing a long file would hold up every stream of this loop. The thread is a daemon, unlike
     those of `asyncio.to_thread`, so that the process can exit while a file system does not answer."""
     loop = asyncio.get_running_loop()
-    result: asyncio.Future[Config] = loop.create_future()
+    result: asyncio.Future[T] = loop.create_future()
 
     def finish(set_it: Callable[[Any], None], value: Any) -> None:
         if not result.done():  # cancelled
