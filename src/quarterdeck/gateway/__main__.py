@@ -10,6 +10,7 @@ import sys
 
 import uvloop
 
+from quarterdeck.gateway.cluster.membership import Cluster
 from quarterdeck.gateway.composition import compose
 from quarterdeck.net.descriptors import log_limit, raise_limit
 from quarterdeck.net.proxies import Proxies
@@ -17,7 +18,7 @@ from quarterdeck.net.sockets import listen
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError
 from quarterdeck.settings.packaged import config_path
-from quarterdeck.settings.source import FileSource
+from quarterdeck.settings.source import ConfigSource, FileSource
 from quarterdeck.telemetry.logging import configure
 
 log = logging.getLogger("quarterdeck.gateway")
@@ -26,7 +27,8 @@ log = logging.getLogger("quarterdeck.gateway")
 def main() -> int:
     try:
         environment = Environment.read()
-        source = FileSource(config_path(environment))
+        cluster = Cluster.of(environment)
+        source: ConfigSource = FileSource(config_path(environment)) if cluster is None else cluster.source
         config = source.read()
         listener = listen(environment.host, environment.port)
     except (ValueError, ConfigError) as error:
@@ -43,8 +45,8 @@ def main() -> int:
 
     async def run() -> int:
         try:
-            service = compose(environment, source, config, descriptors)
-        except ValueError as error:  # an invalid URL of Redis or of the database
+            service = compose(environment, source, config, descriptors, cluster)
+        except (ValueError, OSError) as error:  # an invalid URL of Redis or of the database, or a secret
             print(f"quarterdeck.gateway: {error}", file=sys.stderr)
             return 2
         _tune_garbage_collection()

@@ -22,6 +22,7 @@ from quarterdeck.gateway.routes import (
     admin_teams,
     admin_usage,
     admin_webhooks,
+    demand,
     feedback,
     health,
     inference,
@@ -74,6 +75,7 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
     api.state.parts = parts
     for module in (
         health,
+        demand,
         models,
         prompts,
         prompt_links,

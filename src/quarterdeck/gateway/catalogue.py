@@ -13,8 +13,8 @@ class Availability:
     """Whether a model can serve requests."""
 
     state: str
-    """ready, starting, draining, resting (its endpoints are ejected for failures) or unavailable (it has none, or they
-    can't serve as they are configured)."""
+    """ready, idle (the next request starts a replica), starting, draining, resting (its endpoints are ejected for
+    failures) or unavailable (it has none, or they can't serve as they are configured)."""
     detail: str = ""
     task: str | None = None
     """generate or embed. None: not known, as no endpoint is."""
@@ -22,6 +22,11 @@ class Availability:
     @property
     def is_ready(self) -> bool:
         return self.state == "ready"
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is amiss: it is ready, or will be when it is asked for."""
+        return self.state in ("ready", "idle")
 
 
 def names(directory: Directory, endpoints: Sequence[Endpoint]) -> dict[str, ServedModel]:
@@ -73,4 +78,4 @@ def availability(name: str, endpoints: Sequence[Endpoint], now: float) -> Availa
     return best
 
 
-_RANK = {"unavailable": 0, "draining": 1, "resting": 2, "starting": 3, "ready": 4}
+_RANK = {"unavailable": 0, "draining": 1, "resting": 2, "starting": 3, "idle": 4, "ready": 5}

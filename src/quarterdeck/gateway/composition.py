@@ -6,7 +6,7 @@ The configuration's cell comes first. A reload replaces its value, and everythin
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from quarterdeck.accounting.budget_status import BudgetReader
@@ -14,8 +14,10 @@ from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.gateway.auth.follower import Follower
+from quarterdeck.gateway.cluster.demand import Demand
+from quarterdeck.gateway.cluster.membership import Cluster
 from quarterdeck.gateway.connectivity import Connectivity
-from quarterdeck.gateway.dependencies import Parts
+from quarterdeck.gateway.dependencies import DemandDoor, Parts
 from quarterdeck.gateway.gauges import watch
 from quarterdeck.gateway.http.access_log import AccessLog
 from quarterdeck.gateway.http.connections import Connections
@@ -42,6 +44,7 @@ from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.redis_pubsub import Subscription
 from quarterdeck.net.tasks import BackgroundTasks
+from quarterdeck.record import RequestRecord
 from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.resources.prompts import changes as prompt_changes
 from quarterdeck.resources.prompts.changes import PromptAnnouncer, PromptChange, decode_prompt_change
@@ -72,6 +75,8 @@ from quarterdeck.telemetry.saturation import sample
 log = logging.getLogger(__name__)
 
 MIGRATE_RETRY_SECONDS = 1.0
+MIN_TOKEN = 16
+"""Characters of the operator's token."""
 PROMPTS_POLL_SECONDS = 0.5
 """Between two looks for changed prompts while the channel is lost: an edit takes effect within a second."""
 PROMPTS_REFRESH_SECONDS = 30.0
@@ -80,9 +85,15 @@ SPOOL_POLL_SECONDS = 5.0
 """Between two counts of the records in the spool, for the metrics."""
 
 
-def compose(environment: Environment, source: ConfigSource, config: Config, descriptors: DescriptorLimit) -> Service:
+def compose(
+    environment: Environment,
+    source: ConfigSource,
+    config: Config,
+    descriptors: DescriptorLimit,
+    cluster: Cluster | None = None,
+) -> Service:
     """Build a gateway. `config` is what `source` holds now. Raises ValueError for an invalid URL of Redis or of the
-    database."""
+    database, and OSError for a secret's file that can't be read."""
     directory = Live(Directory.of(config))
     live_config = directory.select(lambda each: each.config)
     metrics = GatewayMetrics()
@@ -91,6 +102,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
         config,
         apply=lambda new: directory.replace(Directory.of(new)),
         on_outcome=lambda outcome: metrics.config_reloads.add((outcome,)),
+        restarts_engines=cluster is None,
     )
 
     connectivity = Connectivity(metrics)
@@ -118,7 +130,9 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
     catalogue = PromptCatalogue(prompts)
     prompt_follower, prompt_subscription = _follow_prompts(environment, catalogue)
 
-    endpoints = EndpointRegistry(_endpoint_sources(environment, live_config, client))
+    endpoints = EndpointRegistry(_endpoint_sources(environment, live_config, client, cluster))
+    requests_in_flight = RequestsInFlight()
+    demand = _demand(environment, endpoints, lambda: pipeline.queues.waiting(), requests_in_flight)
     engines = EngineClient(client, live_config.select(lambda each: timeouts_of(each.gateway)))
     pipeline = Pipeline(
         directory=directory,
@@ -130,11 +144,12 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
         cache=AnswerCache(live_config, redis, embed=Embedder(endpoints, engines), spawn=tasks.spawn),
         prompts=PromptExecutor(catalogue),
         reread=authenticator.reread,
-        on_record=metrics.observe,
+        on_record=metrics.observe if demand is None else partial(_observe_both, metrics, demand.counts),
     )
+    if demand is not None:
+        pipeline.queues.on_cold = demand.counts.announce
 
     contents = ContentStore(database)
-    requests_in_flight = RequestsInFlight()
     connections = Connections(descriptors.connections)
     lines = LineWriter()
     metrics.access_lines_lost.read = lambda: {(): lines.lost}
@@ -148,6 +163,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
         config_error=lambda: reloader.error,
         can_record=lambda: settlement.can_record,
         spooled=lambda: metrics.spool_waiting.values.get((), 0),
+        cluster=cluster,
     )
     app = create_app(
         Parts(
@@ -180,6 +196,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
             requests_in_flight=requests_in_flight,
             started=int(time.time()),
             is_loopback=environment.is_loopback,
+            demand=demand,
         )
     )
     watch(
@@ -200,6 +217,7 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
             "migration": partial(_migrate, database, on_migrated),
             "settlement": settlement.run,
             "configuration": reloader.run,
+            **({} if cluster is None else cluster.jobs),
             "spool": partial(_watch_spool, spool, settlement, metrics),
             "subscription": subscription.run,
             "key changes": follower.run,
@@ -219,7 +237,10 @@ def compose(environment: Environment, source: ConfigSource, config: Config, desc
         tasks=tasks,
         settlement=settlement,
         connectivity=connectivity,
-        connections=(settlement.close, authenticator.close, client.close, redis.close, database.close),
+        connections=(
+            *(() if cluster is None else (cluster.close,)),
+            *(settlement.close, authenticator.close, client.close, redis.close, database.close),
+        ),
         access=access,
     )
 
@@ -254,12 +275,36 @@ def _settlement(redis: Redis, spool: Spool, config: Live[Config], metrics: Gatew
     return settlement
 
 
-def _endpoint_sources(environment: Environment, config: Live[Config], client: HttpClient) -> list[EndpointSource]:
-    """The endpoints of the configuration, then those of the engine door if there is one."""
+def _endpoint_sources(
+    environment: Environment, config: Live[Config], client: HttpClient, cluster: Cluster | None
+) -> list[EndpointSource]:
+    """The endpoints of the configuration, then those of the engine door and of the cluster, where there are any."""
     sources: list[EndpointSource] = [StaticEndpoints(config, environment.variables)]
     if environment.engine_url:
         sources.append(PolledEndpoints(environment.engine_url, client))
+    if cluster is not None:
+        sources.append(cluster.endpoints(client))
     return sources
+
+
+def _demand(
+    environment: Environment,
+    endpoints: EndpointRegistry,
+    waiting: Callable[[], Mapping[str, int]],
+    requests_in_flight: RequestsInFlight,
+) -> DemandDoor | None:
+    """Raises ValueError for a token that is too short, and OSError."""
+    if environment.operator_token is None:
+        return None
+    token = environment.operator_token.read()
+    if len(token) < MIN_TOKEN:
+        raise ValueError(f"{environment.operator_token.name} must have at least {MIN_TOKEN} characters")
+    return DemandDoor(Demand(endpoints, waiting, lambda: requests_in_flight.is_draining), token)
+
+
+def _observe_both(metrics: GatewayMetrics, demand: Demand, record: RequestRecord) -> None:
+    metrics.observe(record)
+    demand.observe(record)
 
 
 def _follow_prompts(

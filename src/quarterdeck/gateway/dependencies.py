@@ -3,7 +3,7 @@
 No dependency authenticates: `http/middleware.DefaultDeny` has done so before routing, for every path.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -12,6 +12,7 @@ from quarterdeck.accounting.budget_status import BudgetReader
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import BadRequestError, PermissionDeniedError
 from quarterdeck.gateway.auth.authenticator import Authenticator
+from quarterdeck.gateway.cluster.demand import Demand
 from quarterdeck.gateway.http.access_log import AccessLog
 from quarterdeck.gateway.http.middleware import PRINCIPAL
 from quarterdeck.gateway.http.requests_in_flight import RequestsInFlight
@@ -40,6 +41,14 @@ from quarterdeck.store.teams import TeamStore
 from quarterdeck.store.webhook_outbox import WebhookOutbox
 from quarterdeck.store.webhooks import WebhookStore
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class DemandDoor:
+    """What `/demand` reports, and the token that it needs."""
+
+    counts: Demand
+    token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,8 @@ class Parts:
     """Unix seconds. Shown as each model's `created`, for want of a better time."""
     is_loopback: bool = False
     """The gateway listens on loopback."""
+    demand: DemandDoor | None = None
+    """None: there is no operator."""
     max_usage_rows: int = 10_000
     """Rows of one response of `/admin/usage`: 2 to 3 MB of JSON."""
 

@@ -29,7 +29,9 @@ def watch(
     metrics.connections.read = lambda: {(): len(connections)}
     metrics.connections_refused.read = lambda: {(): connections.refused}
     metrics.connections_evicted.read = lambda: {(): connections.evicted}
-    metrics.endpoints.read = lambda: Counter[Labels]((each.spec.model, each.spec.state) for each in endpoints.all())
+    metrics.endpoints.read = lambda: Counter[Labels](
+        (each.spec.model, each.spec.state) for each in endpoints.all() if each.spec.state != "idle"
+    )
     metrics.ejections.read = lambda: _ejections(endpoints)
     metrics.ejected.read = lambda: _count(endpoints, CircuitBreaker.is_ejected)
     metrics.resting.read = lambda: _count(endpoints, CircuitBreaker.is_resting)

@@ -1,5 +1,8 @@
 """Whether this gateway can serve requests, and the state of its parts and models.
 
+In a cluster, models come and go: there a gateway without any is ready, once it has a configuration and its endpoints.
+Elsewhere one model must be.
+
 Redis and the database must have been reachable once. After that an outage is reported but does not make the gateway
 unready: cached keys stay valid and records go to the spool, and it would help no caller if all gateways became unready
 at once. With `on_redis_down: deny` Redis is required.
@@ -7,7 +10,7 @@ at once. With `on_redis_down: deny` Redis is required.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -31,6 +34,20 @@ class Redis(Protocol):
 
 class Database(Protocol):
     async def ping(self) -> None: ...
+
+
+class Cluster(Protocol):
+    """What a gateway follows in a cluster."""
+
+    @property
+    def waiting(self) -> str | None:
+        """What it lacks to begin with. None: nothing."""
+        ...
+
+    @property
+    def stale(self) -> str | None:
+        """Why what it knows may be old. None: it is not."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +79,8 @@ class Readiness:
     is_draining: Callable[[], bool]
     config_error: Callable[[], str | None]
     can_record: Callable[[], bool] = lambda: True
+    cluster: Cluster | None = None
+    """None: no cluster."""
     spooled: Callable[[], float] = lambda: 0
     """Records that wait in the spool, as counted last."""
     clock: Callable[[], float] = time.monotonic
@@ -70,12 +89,12 @@ class Readiness:
     _probing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _have_answered: bool = False
     _was_ready: bool = False
-    _report: tuple[float, tuple[bool, str | None], Report] | None = None
+    _report: tuple[float, tuple[bool, str | None, str | None], Report] | None = None
 
     async def held_report(self) -> Report:
         """The last report, if it is at most HELD_SECONDS old and neither a drain nor a reload has come since: the route
         needs no key, and a report walks all models and endpoints."""
-        state = (self.is_draining(), self.config_error())
+        state = (self.is_draining(), self.config_error(), None if self.cluster is None else self.cluster.waiting)
         held = self._report
         if held is None or self.clock() >= held[0] or held[1] != state:
             report = await self.report()
@@ -90,26 +109,36 @@ class Readiness:
         redis_is_needed = self.directory.current.config.gateway.on_redis_down == "deny"
         can_serve = (
             self._have_answered
-            and any(model.is_ready for model in models.values())
+            and self._has_models(models)
             and not (redis_is_needed and stores["redis"] != "ready")
             and self.can_record()
         )
         error = self.config_error()
         config = "ready" if error is None else f"refused, keeping the previous one: {error.splitlines()[0]}"
-        parts = {**stores, "config": config}
+        parts = {**stores, "config": config, **self._cluster_parts()}
         if not self.can_record():
             parts["spool"] = "full: requests are refused, because their records could be saved nowhere"
         elif spooled := self.spooled():
             parts["spool"] = f"{spooled:.0f} records wait for Redis"
         if self.is_draining():
             return Report(False, "draining", parts, models)
-        is_whole = all(state == "ready" for state in parts.values()) and all(m.is_ready for m in models.values())
+        is_whole = all(state == "ready" for state in parts.values()) and all(m.is_well for m in models.values())
         self._was_ready = self._was_ready or can_serve
         if can_serve:
             status = "ready" if is_whole else "degraded"
         else:
             status = "unavailable" if self._was_ready else "starting"
         return Report(can_serve, status, parts, models)
+
+    def _has_models(self, models: Mapping[str, Availability]) -> bool:
+        if self.cluster is not None:
+            return self.cluster.waiting is None
+        return any(model.is_ready for model in models.values())
+
+    def _cluster_parts(self) -> dict[str, str]:
+        if self.cluster is None:
+            return {}
+        return {"cluster": self.cluster.waiting or self.cluster.stale or "ready"}
 
     def models(self) -> dict[str, Availability]:
         """Each configured model and each adapter, by its own name."""

@@ -8,7 +8,6 @@ restarted goes on with them.
 
 import asyncio
 import logging
-import os
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +16,9 @@ import msgspec
 from quarterdeck.kube.api import KubeApi, Metadata
 from quarterdeck.kube.compiled import Documents, EngineIndex, from_config_map, from_folder
 from quarterdeck.kube.follower import ObjectFollower
+from quarterdeck.kube.saved import read_saved, save
 from quarterdeck.settings.config import Config
-from quarterdeck.settings.files import read_file
+from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.loading import ConfigError, parse
 from quarterdeck.settings.source import in_thread
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 
 NOTHING = Config(models=())
 """In force until there is a configuration."""
-MAX_SAVED_BYTES = 40 * 1024 * 1024
 
 
 class ConfigMap(msgspec.Struct, frozen=True, rename={"binary_data": "binaryData"}):
@@ -162,33 +161,22 @@ class ConfigMapSource:
         return None if self._mounted is None else from_folder(self._mounted)
 
     def _read_saved(self) -> Documents | None:
-        if self._saved is None:
-            return None
-        try:
-            content = read_file(self._saved, MAX_SAVED_BYTES)
-        except FileNotFoundError:
-            return None
-        try:
-            return msgspec.json.decode(content, type=Documents)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{self._saved}: {error}") from error
+        return None if self._saved is None else read_saved(self._saved, Documents)
 
     async def _save(self, documents: Documents) -> None:
-        if (path := self._saved) is None:
-            return
-        try:
-            await in_thread(partial(_write, path, msgspec.json.encode(documents)))
-        except OSError as error:
-            log.warning("could not save the configuration to %s: %s", path, error)
+        if self._saved is not None:
+            await in_thread(partial(save, self._saved, documents))
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all; readable by this user only."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(content)
-    part.replace(path)
+def source_of(api: KubeApi, environment: Environment) -> ConfigMapSource:
+    """The ConfigMap that the environment names; its mounted copy is in the folder of QUARTERDECK_CONFIG."""
+    assert environment.config_map is not None  # noqa: S101  # the caller has asked
+    return ConfigMapSource(
+        api,
+        environment.config_map,
+        mounted=environment.config.parent if environment.config is not None else None,
+        saved=environment.state / "cluster" / "configuration.json",
+    )
 
 
 def _parsed(documents: Documents) -> tuple[Config, EngineIndex]:

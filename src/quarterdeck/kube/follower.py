@@ -7,7 +7,7 @@ jitter, so that the followers of a restarted API server don't all come at once.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import random as unseeded
 from typing import Generic, Protocol, TypeVar
 
@@ -63,6 +63,10 @@ class ObjectFollower(Generic[O]):
         """Whether they have been listed once."""
         self.error: str | None = None
         """Why the last request failed. None: it did not."""
+
+    def seed(self, objects: Iterable[O]) -> None:
+        """What is known from earlier, until the objects have been listed."""
+        self.objects = {each.metadata.name: each for each in objects}
 
     async def run(self) -> None:
         """Follow until cancelled."""

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote, unquote, urlsplit
 
+from quarterdeck.settings.files import read_file
+
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S*")
 """What Kubernetes puts into `<SERVICE>_PORT` for each Service of the namespace: `tcp://10.96.12.7:8000`."""
 
-
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+MAX_SECRET_BYTES = 16 * 1024
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 
@@ -29,7 +32,10 @@ def _folder(environ: Mapping[str, str], name: str, xdg: str, fallback: str) -> P
     if value := environ.get(name):
         return Path(value).expanduser().absolute()
     parent = environ.get(xdg)
-    return (Path(parent) if parent else Path.home() / fallback).absolute() / "quarterdeck"
+    try:
+        return (Path(parent) if parent else Path.home() / fallback).absolute() / "quarterdeck"
+    except RuntimeError:  # no HOME, and a user that the system does not know, as OpenShift has pods run
+        raise ValueError(f"{name} must be set: this process has no home folder") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,25 @@ class LangfuseProject:
     """Of the server, without a path of its API."""
     public_key: str
     secret_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretVariable:
+    """A secret in a variable, or in the file that the variable with `_FILE` names. The file may change."""
+
+    name: str
+    value: str = field(default="", repr=False)
+    file: Path | None = None
+
+    def read(self) -> str:
+        """The secret as it is now, without white space around it. Raises OSError and ValueError, neither of which has
+        any of it."""
+        if self.file is None:
+            return self.value
+        try:
+            return read_file(self.file, MAX_SECRET_BYTES).decode("ascii").strip()
+        except UnicodeDecodeError:
+            raise ValueError(f"{self.name}_FILE: {self.file} is not ASCII") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +120,17 @@ class Environment:
     """QUARTERDECK_LOG_LEVEL: DEBUG, INFO, WARNING or ERROR. Logs are JSON lines on stderr."""
     ignored: tuple[str, ...] = ()
     """Variables that were ignored, a sentence each, for the log."""
+    config_map: str | None = None
+    """QUARTERDECK_CONFIG_MAP: name of the ConfigMap with the configuration, which gateway and worker follow through the
+    Kubernetes API. The folder of QUARTERDECK_CONFIG then is its mounted copy, read at start. Unset: no cluster."""
+    namespace: str | None = None
+    """QUARTERDECK_NAMESPACE: namespace of the ConfigMap and the engines. Default: the pod's own."""
+    operator_token: SecretVariable | None = None
+    """QUARTERDECK_OPERATOR_TOKEN, or QUARTERDECK_OPERATOR_TOKEN_FILE: bearer token of `GET /demand`, at least 16
+    characters. Unset: there is no such route. Never shown."""
+    bootstrap_key: SecretVariable | None = None
+    """QUARTERDECK_BOOTSTRAP_KEY, or QUARTERDECK_BOOTSTRAP_KEY_FILE: an admin key of the platform that gateways make
+    sure of, at least 32 characters of A-Z a-z 0-9 _ -. A new value replaces the former. Unset: none. Never shown."""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The whole environment; keys of external endpoints, named in the file, are read from it. Never shown."""
 
@@ -123,9 +159,9 @@ class Environment:
             database_url=_text(environ, "QUARTERDECK_DATABASE_URL") or f"sqlite+aiosqlite:///{state}/quarterdeck.db",
             engine_url=_text(environ, "QUARTERDECK_ENGINE_URL") or None,
             host=_text(environ, "QUARTERDECK_HOST") or "127.0.0.1",
-            port=_port(environ, "QUARTERDECK_PORT", 8000, ignored),
-            worker_port=_port(environ, "QUARTERDECK_WORKER_PORT", 8012, ignored),
-            engine_port=_port(environ, "QUARTERDECK_ENGINE_PORT", 8011, ignored),
+            port=port_from(environ, "QUARTERDECK_PORT", 8000, ignored),
+            worker_port=port_from(environ, "QUARTERDECK_WORKER_PORT", 8012, ignored),
+            engine_port=port_from(environ, "QUARTERDECK_ENGINE_PORT", 8011, ignored),
             otlp_endpoint=_otlp_endpoint(environ, ignored),
             otlp_headers=_otlp_headers(environ, ignored),
             otlp_timeout_seconds=_otlp_timeout(environ, ignored),
@@ -137,11 +173,30 @@ class Environment:
             otel_attributes=attributes,
             log_level=_log_level(environ),
             ignored=tuple(ignored),
+            config_map=_object_name(environ, "QUARTERDECK_CONFIG_MAP"),
+            namespace=_object_name(environ, "QUARTERDECK_NAMESPACE"),
+            operator_token=_secret(environ, "QUARTERDECK_OPERATOR_TOKEN"),
+            bootstrap_key=_secret(environ, "QUARTERDECK_BOOTSTRAP_KEY"),
             variables=dict(environ),
         )
 
 
-def _port(environ: Mapping[str, str], name: str, default: int, ignored: list[str]) -> int:
+def _object_name(environ: Mapping[str, str], name: str) -> str | None:
+    text = _text(environ, name)
+    if text and (len(text) > 253 or not _OBJECT_NAME.fullmatch(text)):
+        raise ValueError(f"{name} must be the name of a Kubernetes object, not {text[:100]!r}")
+    return text or None
+
+
+def _secret(environ: Mapping[str, str], name: str) -> SecretVariable | None:
+    value, file = _text(environ, name), _text(environ, f"{name}_FILE")
+    if value and file:
+        raise ValueError(f"set only one of {name} and {name}_FILE")
+    return SecretVariable(name, value, Path(file) if file else None) if value or file else None
+
+
+def port_from(environ: Mapping[str, str], name: str, default: int, ignored: list[str]) -> int:
+    """A port number. Raises ValueError. A service link counts as unset; `ignored` gets a sentence for the log."""
     text = _text(environ, name) or str(default)
     if _SERVICE_LINK.fullmatch(text):
         ignored.append(

@@ -34,7 +34,8 @@ def app(made: Parts) -> RequestLifecycle:
 async def test_without_a_key_a_route_is_a_401_or_public(method: str, path: str, app: RequestLifecycle) -> None:
     answer = await Client(app, key=None).request(method, path)
     if path in PUBLIC:
-        assert answer.status in (200, 503)
+        # Without an operator's token in the environment there is no /demand.
+        assert answer.status in ((404,) if path == "/demand" else (200, 503))
     else:
         assert answer.status == 401
         assert answer.error["code"] == "missing_api_key"

@@ -2,7 +2,7 @@
 
 * `ErrorBoundary`: request id, log line, count; the place where an error becomes a response. Requests in flight are
   drained at shutdown and slow clients are cut off, as in the request lifecycle.
-* `DefaultDeny`: no route is reached without a key, except the three in PUBLIC. This comes before routing.
+* `DefaultDeny`: no route is reached without a key, except those in PUBLIC. This comes before routing.
 * `StorableText`: a path or query with a NUL names nothing that exists; PostgreSQL stores none.
 * `BufferedBody`: a body is bounded in size and time; FastAPI reads any, before it checks whether the key may use the
   route.
@@ -39,8 +39,9 @@ from quarterdeck.settings.live import Live
 
 log = logging.getLogger(__name__)
 
-PUBLIC = frozenset({"/healthz", "/readyz", "/metrics"})
-"""For probes and scrapers. They show the process, its models' names and its counters; nothing about a caller."""
+PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/demand"})
+"""For probes and scrapers. They show the process, its models' names and its counters; nothing about a caller. `/demand`
+asks for the operator's token itself."""
 
 CRUD_BODY = BodyPolicy(max_bytes=1024 * 1024, seconds=30)
 """For objects of the admin API; the largest of them list a thousand models."""

@@ -33,7 +33,7 @@ def targets(endpoints: Iterable[EndpointSpec]) -> list[dict[str, Any]]:
     """One group per server: several models may be behind one address."""
     groups: dict[str, dict[str, Any]] = {}
     for spec in endpoints:
-        if spec.kind != "vllm":
+        if spec.kind != "vllm" or not spec.url:  # without a URL, it has not started
             continue
         origin = Origin.parse(spec.url)
         labels = {

@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 MAX_LEARNED = 8
 """How often an endpoint's habits are adapted: a server that contradicts itself must not be asked for ever."""
-State = Literal["starting", "ready", "draining"]
+State = Literal["starting", "ready", "draining", "idle"]
+"""idle: no replica runs, and a request that waits starts one."""
 
 
 @dataclass(frozen=True, slots=True)

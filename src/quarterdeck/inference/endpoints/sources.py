@@ -11,7 +11,7 @@ that stays in the set keeps its load and its breaker.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Protocol
 
 import msgspec
@@ -200,8 +200,19 @@ class Listing(msgspec.Struct, frozen=True):
 class PolledEndpoints:
     """The endpoints that the engine door lists. While it doesn't answer, the last good list stays in force."""
 
-    def __init__(self, url: str, client: HttpClient, *, interval: float = POLL_SECONDS) -> None:
-        """`interval`: seconds between two polls."""
+    def __init__(
+        self,
+        url: str,
+        client: HttpClient,
+        *,
+        interval: float = POLL_SECONDS,
+        translate: Callable[[EndpointSpec], EndpointSpec | None] = lambda spec: spec,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`interval`: seconds between two polls. `translate` makes our spec of a listed one; None: it is left out.
+        `on_change` is called when the index was replaced."""
+        self._translate = translate
+        self._on_change = on_change
         self._origin = Origin.parse(url)
         self._head = request_head("GET", self._origin, "/endpoints", [(b"content-length", b"0")]) + b"\r\n"
         self._client = client
@@ -218,10 +229,11 @@ class PolledEndpoints:
         """Poll until cancelled."""
         while True:
             try:
-                self._endpoints = listed(self._endpoints, await self._fetch())
+                self._endpoints = listed(self._endpoints, await self._fetch(), self._translate)
                 index = indexed(self._endpoints, self.index)
                 if index != self.index:
                     self.index = index
+                    self._on_change()
                 self._log_change(is_reachable=True)
             except (UpstreamError, msgspec.DecodeError, ValueError, RecursionError) as error:
                 # ValueError: bytes that are not UTF-8, or a malformed URL.
@@ -248,6 +260,11 @@ class PolledEndpoints:
                 log.warning("engine door unreachable, keeping its last endpoint list: %s", why)
 
 
-def listed(known: Iterable[Endpoint], rows: Iterable[ListedEndpoint]) -> list[Endpoint]:
+def listed(
+    known: Iterable[Endpoint],
+    rows: Iterable[ListedEndpoint],
+    translate: Callable[[EndpointSpec], EndpointSpec | None] = lambda spec: spec,
+) -> list[Endpoint]:
     """The endpoints of a listing; of rows with the same id, the last counts."""
-    return updated(known, {row.id: row.spec() for row in rows}.values())
+    specs = {row.id: translate(row.spec()) for row in rows}
+    return updated(known, [spec for spec in specs.values() if spec is not None])
