@@ -29,7 +29,7 @@ class AccessError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Bytes:
+class Source:
     """A file, or the same as base64 in a kubeconfig."""
 
     path: Path | None = None
@@ -46,10 +46,10 @@ class ClusterAccess:
 
     url: str
     namespace: str
-    ca: _Bytes | None = None
+    ca: Source | None = None
     """None: the system's authorities."""
-    token: _Bytes | None = None
-    certificate: tuple[_Bytes, _Bytes] | None = None
+    token: Source | None = None
+    certificate: tuple[Source, Source] | None = None
     """A client certificate and its key."""
     is_verified: bool = True
     """False: any certificate of the server is accepted (`insecure-skip-tls-verify` of a kubeconfig)."""
@@ -93,7 +93,7 @@ class ClusterAccess:
         return context
 
 
-def _as_path(source: _Bytes, files: ExitStack) -> Path:
+def _as_path(source: Source, files: ExitStack) -> Path:
     """OpenSSL's chains are loaded from files only."""
     if source.path is not None:
         return source.path
@@ -134,8 +134,8 @@ def _of_pod(host: str, port: str, folder: Path, namespace: str | None) -> Cluste
     return ClusterAccess(
         f"https://{authority}:{port}",
         namespace,
-        ca=_Bytes(folder / "ca.crt"),
-        token=_Bytes(folder / "token"),
+        ca=Source(folder / "ca.crt"),
+        token=Source(folder / "token"),
     )
 
 
@@ -171,12 +171,12 @@ def _entry(document: Any, list_name: str, name: str, member: str) -> Any:
     raise KeyError(f"no {member} named {name!r}")
 
 
-def _bytes(entry: Any, name: str, config: Path, *, is_file: str | None = None) -> _Bytes | None:
+def _bytes(entry: Any, name: str, config: Path, *, is_file: str | None = None) -> Source | None:
     """`<name>-data` as base64, `<name>` as a path; a token stands for itself, and `tokenFile` names its file."""
     if is_file is not None:
         if path := entry.get(is_file):
-            return _Bytes(config.parent / path)
-        return _Bytes(data=str(entry[name]).encode()) if entry.get(name) else None
+            return Source(config.parent / path)
+        return Source(data=str(entry[name]).encode()) if entry.get(name) else None
     if data := entry.get(f"{name}-data"):
-        return _Bytes(data=base64.b64decode(data, validate=True))
-    return _Bytes(config.parent / entry[name]) if entry.get(name) else None
+        return Source(data=base64.b64decode(data, validate=True))
+    return Source(config.parent / entry[name]) if entry.get(name) else None
