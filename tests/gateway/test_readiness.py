@@ -169,3 +169,39 @@ async def test_a_key_that_is_not_set_is_visible() -> None:
     bench.endpoints.endpoints.append(endpoint("emb#1", "org/emb", problem="environment variable X is not set"))
     report = await bench.subject.report()
     assert (report.status, report.models["org/emb"].detail) == ("degraded", "environment variable X is not set")
+
+
+class FakeCluster:
+    def __init__(self) -> None:
+        self.waiting: str | None = None
+        self.stale: str | None = None
+
+
+async def test_in_a_cluster_a_gateway_without_ready_models_is_ready() -> None:
+    bench = Bench()
+    bench.subject.cluster = cluster = FakeCluster()
+    bench.endpoints.endpoints = []
+    cluster.waiting = "waiting for the ConfigMap ns/config: it does not exist yet"
+    assert await bench.status() == (False, "starting")
+    assert (await bench.subject.report()).parts["cluster"] == cluster.waiting
+    cluster.waiting = None
+    assert await bench.status() == (True, "degraded")
+
+
+async def test_in_a_cluster_a_model_at_zero_is_well() -> None:
+    bench = Bench()
+    bench.subject.cluster = cluster = FakeCluster()
+    names = ("chat", "org/emb", "pirate")
+    bench.endpoints.endpoints = [endpoint(f"{name}#1", name, "idle") for name in names]
+    assert await bench.status() == (True, "ready")
+    cluster.stale = "not followed, keeping what is known: status 403"
+    assert await bench.status() == (True, "degraded")
+
+
+async def test_a_held_report_is_made_anew_when_the_cluster_is_known() -> None:
+    bench = Bench()
+    bench.subject.cluster = cluster = FakeCluster()
+    cluster.waiting = "waiting for EndpointSlices: not listed yet"
+    assert not (await bench.subject.held_report()).is_ready
+    cluster.waiting = None
+    assert (await bench.subject.held_report()).is_ready
