@@ -242,3 +242,10 @@ def test_a_configuration_in_json_is_read_like_one_in_yaml() -> None:
 def test_a_problem_of_json_is_reported_by_line(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         parse(text)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[" * 50_000 + "]" * 50_000, "{a: " * 50_000, "- " * 50_000 + "x"])
+def test_a_document_that_is_nested_without_end_is_refused(text: str) -> None:
+    """libyaml composes recursively in C: it would end the process."""
+    with pytest.raises(ConfigError):
+        parse(text)
