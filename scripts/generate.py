@@ -322,6 +322,10 @@ PAGES: dict[str, Callable[[], str]] = {
     "observability/rules/alerts.yaml": lambda: GENERATED + rules.alert_rules(),
     "docs/operations/runbooks/README.md": lambda: NOTICE + rules.runbook_index(),
     **{f"docs/operations/runbooks/{alert.name}.md": partial(runbook_page, alert) for alert in rules.ALERTS},
+    f"{CHART}-models/values.schema.json": lambda: custom_resources.models_chart_schema(RESOURCES),
+    f"{CHART}-models/README.md": lambda: chart_readme.readme(
+        chart_values.read(ROOT / f"{CHART}-models/values.yaml"), NOTICE, custom_resources.MODELS_CHART
+    ),
     f"{CHART}/README.md": chart_page,
     f"{CHART}/values.schema.json": chart_schema_file,
     f"{CHART}/files/rules/recording.yaml": lambda: GENERATED + rules.recording_rules(),

@@ -21,9 +21,9 @@ Unknown keys are refused. `config` is validated as [quarterdeck.yaml](../../docs
 """
 
 
-def readme(values: Value, notice: str) -> str:
+def readme(values: Value, notice: str, introduction: str = _INTRODUCTION) -> str:
     """The page's text."""
-    parts = [notice, _INTRODUCTION]
+    parts = [notice, introduction]
     loose = [each for each in values.children if not each.children]
     parts.append("## Values\n")
     parts += _table(loose)
