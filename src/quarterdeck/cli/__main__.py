@@ -6,6 +6,7 @@ a second to `--help`. Therefore `COMMANDS` repeats the short help texts, and a t
 
 import importlib
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -26,8 +27,10 @@ COMMANDS = {
     "chat": "Chat with a model.",
     "env": "Print shell exports that configure OpenAI clients.",
     "bench": "Benchmark an OpenAI-compatible endpoint.",
-    "doctor": "Check this machine for missing requirements.",
+    "doctor": "Check this machine, or a cluster, for missing requirements.",
 }
+LOCAL = ("up", "bench")
+"""Commands for this machine alone."""
 
 
 class LazyGroup(click.Group):
@@ -50,11 +53,33 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="quarterdeck")
-def cli() -> None:
+@click.option("--context", metavar="NAME", help="Use the release in the cluster of this kubeconfig context.")
+@click.option(
+    "--namespace", "-n", metavar="NAME", help="Namespace of the release. Default: the context's, or the only one."
+)
+@click.option("--release", metavar="NAME", help="Name of the release, if a namespace has several.")
+@click.option("--url", help="Use the platform at this URL of a gateway.")
+@click.option(
+    "--key-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="File with a key of that platform; - is standard input. Default: the admin key of the release.",
+)
+def cli(**options: Any) -> None:
     """A self-hosted OpenAI platform: your own models behind an OpenAI-compatible gateway.
+
+    Commands use the platform on this machine, unless --context, --namespace or --release names one in a cluster
+    (through kubectl and a port-forward) or --url one elsewhere.
 
     Folders, ports and addresses are set by QUARTERDECK_* variables: docs/reference/settings.md.
     """
+    if any(value is not None for value in options.values()):
+        ctx = click.get_current_context()
+        target: Any = importlib.import_module("quarterdeck.cli.target")
+        ctx.meta[target.META] = chosen = target.Target(**options)
+        chosen.check()
+        if ctx.invoked_subcommand in LOCAL:
+            raise click.UsageError(f"`{ctx.invoked_subcommand}` works on this machine only")
 
 
 def main() -> None:

@@ -8,18 +8,14 @@ from typing import Any
 import click
 import httpx
 
-from quarterdeck.cli import credentials
+from quarterdeck.cli import target
 from quarterdeck.cli.credentials import Credentials
 from quarterdeck.cli.output import printable
-from quarterdeck.settings.environment import Environment
 
 
 def user_credentials() -> Credentials:
-    """Return this user's credentials. Raises ClickException if there are none."""
-    try:
-        return credentials.read(Environment.read().state)
-    except (credentials.CredentialsError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+    """Address and keys of the platform that the command line names. Raises ClickException."""
+    return target.resolve()
 
 
 @contextmanager
@@ -29,17 +25,19 @@ def gateway_client(base_url: str, key: str) -> Iterator[httpx.Client]:
     A transport passed as click's `obj` replaces the network, in tests.
     """
     context = click.get_current_context(silent=True)
+    is_remote = target.current().url is not None
     with httpx.Client(
         base_url=base_url,
         headers={"Authorization": f"Bearer {key}"},
         timeout=httpx.Timeout(10.0, read=180.0),
-        trust_env=False,  # the platform is on this machine: never go through a proxy
+        trust_env=is_remote,  # on this machine, or at a forwarded port: never through a proxy
         transport=context.find_object(httpx.BaseTransport) if context else None,
     ) as client:
         try:
             yield client
         except httpx.ConnectError:
-            raise click.ClickException(f"cannot connect to {base_url}: is `quarterdeck up` running?") from None
+            hint = ": is `quarterdeck up` running?" if target.current().is_local else ""
+            raise click.ClickException(f"cannot connect to {base_url}{hint}") from None
         except httpx.HTTPError as error:
             raise click.ClickException(f"{base_url}: {error or type(error).__name__}") from None
         except UnicodeEncodeError:  # an argument that the terminal's encoding could not decode
@@ -67,13 +65,18 @@ def list_all(client: httpx.Client, path: str, **params: str | None) -> Iterator[
         given["after"] = page["data"][-1]["id"]
 
 
+def body_of(response: httpx.Response) -> Any:
+    """The JSON of a response, or None."""
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
 def json_object(response: httpx.Response) -> dict[str, Any]:
     """Return the JSON object of a successful response. Raises ClickException with the platform's error message."""
     response.read()
-    try:
-        body = response.json()
-    except json.JSONDecodeError:
-        body = None
+    body = body_of(response)
     if response.is_error:
         message = printable(error_message(body) or response.reason_phrase, keep="\n")
         raise click.ClickException(f"{message} (status {response.status_code})")

@@ -7,13 +7,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import click
 
-from quarterdeck.cli import process_plan, redis_server, state
+from quarterdeck.cli import process_plan, redis_server, state, target
+from quarterdeck.cli.findings import Finding, show
 from quarterdeck.cli.up import interpreters
 from quarterdeck.net.descriptors import FEW, MOST, DescriptorLimit
 from quarterdeck.net.proxies import Proxies
@@ -24,22 +23,11 @@ from quarterdeck.settings.loading import ConfigError, load
 from quarterdeck.settings.packaged import config_path
 from quarterdeck.store.postgres_url import read_postgres_url
 
-Mark = Literal["ok", "note", "missing"]
 GIB = 2**30
 NEEDED_DISK_GIB = 8
 """The engine's environment takes 3.5 GB, the models 0.4 GB; pip needs as much again while it unpacks."""
 NEEDED_MEMORY_GIB = 8
 """Ray and two vLLM engines on a CPU use about 5 GB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check."""
-
-    mark: Mark
-    what: str
-    how: str = ""
-    """How to fix it."""
 
 
 def python_version(version: tuple[int, int]) -> Finding:
@@ -254,17 +242,23 @@ def check_all(environment: Environment) -> list[Finding]:
     ]
 
 
-@click.command("doctor", short_help="Check this machine for missing requirements.")
-def command() -> None:
+@click.command("doctor", short_help="Check this machine, or a cluster, for missing requirements.")
+@click.option("--cluster", "is_cluster", is_flag=True, help="Check a cluster and the release in it, through kubectl.")
+def command(is_cluster: bool) -> None:
     """Check what `up` requires and show how to get what is missing. What can't be checked is a note.
+
+    With --cluster: the Kubernetes API, custom resource definitions, GPUs, storage, policies, and the release's parts
+    and Models. `--context`, `--namespace` and `--release` before the command choose which.
 
     Exits with status 1 if something is missing.
     """
+    chosen = target.current()
+    if is_cluster or chosen.is_cluster:
+        from quarterdeck.cli import cluster_doctor
+
+        sys.exit(show(list(cluster_doctor.check(chosen.kubectl, chosen.release))))
     try:
         findings = check_all(Environment.read())
     except ValueError as error:
         raise click.ClickException(str(error)) from None
-    for finding in findings:
-        how = f"  → {finding.how}" if finding.how and finding.mark != "ok" else ""
-        click.echo(f"{finding.mark:<8}{finding.what}{how}")
-    sys.exit(any(finding.mark == "missing" for finding in findings))
+    sys.exit(show(findings))

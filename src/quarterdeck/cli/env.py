@@ -4,6 +4,7 @@ import shlex
 
 import click
 
+from quarterdeck.cli import target
 from quarterdeck.cli.client import user_credentials
 from quarterdeck.cli.credentials import Credentials
 
@@ -20,4 +21,6 @@ def command() -> None:
 
     Usage: eval "$(quarterdeck env)"
     """
+    if target.current().is_cluster:
+        raise click.UsageError("a forwarded port ends with this command: use --url with the gateway's address")
     click.echo(exports(user_credentials()))

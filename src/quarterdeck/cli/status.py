@@ -5,8 +5,10 @@ import contextlib
 import sys
 
 import click
+import httpx
 
-from quarterdeck.cli import credentials, health, readiness, state
+from quarterdeck.cli import cluster_status, credentials, health, installation, readiness, state, target
+from quarterdeck.cli.client import body_of, gateway_client, user_credentials
 from quarterdeck.cli.output import columns
 from quarterdeck.settings.environment import Environment
 
@@ -16,11 +18,14 @@ NOT_READY, NO_RESPONSE = 1, 3
 
 @click.command("status", short_help="Show the state of the platform on this machine.")
 def command() -> None:
-    """Show whether `up` is running, the state of each part, and what is not ready.
+    """Show whether `up` is running, the state of each part, and what is not ready. With `--context`, `--namespace` or
+    `--release` before the command: the parts and Models of a release.
 
     Exits with status 0 if the gateway serves (ready or degraded), 1 if it responds but does not serve, and 3 if it does
     not respond.
     """
+    if not target.current().is_local:
+        sys.exit(_remote_status())
     try:
         environment = Environment.read()
     except ValueError as error:
@@ -50,6 +55,30 @@ def command() -> None:
         for name, text in named.items():
             click.echo(f"{part}: {name}: {text}")
     sys.exit({0: NO_RESPONSE, 200: 0}.get(found["gateway"].status, NOT_READY))
+
+
+def _remote_status() -> int:
+    """Print the state of a release in a cluster, or of the gateway at --url. Returns the exit status."""
+    chosen = target.current()
+    if chosen.is_cluster:
+        found = installation.find(chosen.kubectl, chosen.release)
+        parts, models = cluster_status.read(chosen.kubectl, found)
+        click.echo(f"release {found.release} in namespace {found.namespace}")
+        click.echo(columns(("PART", "STATE", "DETAIL"), [(part.name, part.state, part.detail) for part in parts]))
+        if models:
+            head = ("MODEL", "READY", "REASON", "REPLICAS", "MESSAGE")
+            rows = [(one.name, str(one.is_ready), one.reason, one.replicas, one.message) for one in models]
+            click.echo(f"\n{columns(head, rows)}")
+    with gateway_client(user_credentials().gateway_url, "") as client:
+        try:
+            response = client.get("/readyz")
+        except httpx.ConnectError:
+            return NO_RESPONSE
+    answer = health.HealthResponse(response.status_code, body_of(response))
+    click.echo(f"gateway: {readiness.gateway_state(answer)}")
+    for name, text in readiness.gateway_problems(answer).items():
+        click.echo(f"gateway: {name}: {text}")
+    return 0 if answer.status == 200 else NOT_READY
 
 
 def _gateway_url(environment: Environment, *, is_up: bool) -> str:
