@@ -18,8 +18,8 @@ async def test_routes_and_methods() -> None:
 
 
 async def test_options_are_those_of_the_command_line_and_vllms_own_are_ignored() -> None:
-    options = {"model": "m", "time_to_first_token": "0ms", "max-num-seqs": 3, "tensor_parallel_size": 2}
+    options = {"served_model_name": "m", "time_to_first_token": "0ms", "max-num-seqs": 3, "tensor_parallel_size": 2}
     app = create_app_from_options(options)
-    assert (app.engine.config.model, app.engine.config.max_num_seqs) == ("m", 3)
+    assert (app.engine.config.names, app.engine.config.max_num_seqs) == (["m"], 3)
     with pytest.raises(ValueError, match="unknown option 'nonsense'"):
         create_app_from_options({"nonsense": 1})

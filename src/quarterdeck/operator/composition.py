@@ -39,6 +39,7 @@ from quarterdeck.operator.manifests import (
     ENDPOINT_SLICE,
     EVENT,
     POD,
+    RAY_CLUSTER,
     RAY_SERVICE,
     REPLICA_SET,
     SERVICE,
@@ -51,6 +52,7 @@ from quarterdeck.operator.manifests import (
 )
 from quarterdeck.operator.probe import Capabilities, Probe
 from quarterdeck.operator.publish import Owner, Publisher
+from quarterdeck.operator.ray_workers import EngineDoors, RayWorkers
 from quarterdeck.operator.reconcile import ModelReconciler
 from quarterdeck.operator.router import Router
 from quarterdeck.operator.settings import OperatorSettings
@@ -115,6 +117,8 @@ class Operator:
         self.autoscaler = Autoscaler(config.scaling.down_seconds)
         self.recorder = EventRecorder(cluster, namespace, settings.identity, self._tasks.spawn)
         self.probe = Probe(cluster, self._on_capabilities)
+        self._http = httpx.AsyncClient()
+        workers = RayWorkers(cluster, namespace, EngineDoors(self._http))
         self.models = ModelReconciler(
             cluster=cluster,
             cache=self.cache,
@@ -127,6 +131,7 @@ class Operator:
             namespace=namespace,
             capabilities=lambda: self.probe.current,
             diagnose=lambda pods, events, others: diagnose(Evidence(pods, events, others, now=datetime.now(UTC))),
+            follow_ups={RAY_SERVICE.name: workers.follow},
         )
         self.reconcilers: dict[str, Reconcile] = {
             Model.kind: self.models.reconcile,
@@ -134,7 +139,6 @@ class Operator:
             Team.kind: CompiledStatus(Team, cluster, self.cache, self.publisher, namespace).reconcile,
         }
         """By kind of custom resource. Kinds without one are only compiled."""
-        self._http = httpx.AsyncClient()
         self.demand = DemandReader(
             self._http, settings.token, self._on_demand, pause_seconds=config.scaling.poll_seconds
         )
@@ -215,7 +219,7 @@ class Operator:
             ),
         ]
         if self.probe.current.has_kuberay:
-            kinds.append(RAY_SERVICE)
+            kinds += [RAY_SERVICE, RAY_CLUSTER]
         return [kind for kind in kinds if not kind.group or kind.api in self.probe.current.groups]
 
     def _on_event(self, type: str | None, manifest: Manifest) -> None:

@@ -53,6 +53,7 @@ REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets")
 SECRET = Kind("v1", "Secret", "secrets")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 RAY_SERVICE = Kind("ray.io/v1", "RayService", "rayservices")
+RAY_CLUSTER = Kind("ray.io/v1", "RayCluster", "rayclusters")
 
 _BUILT_IN = (
     DEPLOYMENT,
@@ -68,6 +69,7 @@ _BUILT_IN = (
     REPLICA_SET,
     SECRET,
     RAY_SERVICE,
+    RAY_CLUSTER,
 )
 CUSTOM = tuple(Kind(API_VERSION, resource.kind, resource.plural) for resource in RESOURCES)
 """Our custom resources."""

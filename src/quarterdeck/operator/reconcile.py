@@ -2,8 +2,8 @@
 timer and a restart of the operator; called twice, it changes nothing the second time."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from quarterdeck.kube.conditions import ConditionType, Reason
@@ -30,10 +30,10 @@ from quarterdeck.operator.manifests import (
     name_of,
     version_of,
 )
+from quarterdeck.operator.observed import Observed
 from quarterdeck.operator.plan import make_plan
 from quarterdeck.operator.probe import Capabilities
 from quarterdeck.operator.publish import Publisher
-from quarterdeck.operator.render import vllm
 from quarterdeck.operator.render.backends import BACKENDS, Backend, backend_of
 from quarterdeck.operator.render.request import Change, RenderError, RenderRequest, ReplicaState
 from quarterdeck.operator.settings import OperatorConfig
@@ -53,15 +53,8 @@ Diagnose = Callable[[Sequence[Manifest], Sequence[Manifest], Sequence[Manifest]]
 """Takes a Model's pods, the events about them, and the objects around them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """A Model's objects as they were last seen."""
-
-    children: tuple[Manifest, ...]
-    """Objects that the Model controls."""
-    pods: tuple[Manifest, ...]
-    others: tuple[Manifest, ...]
-    """ReplicaSets and whatever else carries the Model's label."""
+FollowUp = Callable[[RenderRequest, Observed], Awaitable[float]]
+"""What a backend needs beyond its manifests, by its kind. Returns the seconds until the next reconcile."""
 
 
 class ModelReconciler:
@@ -81,11 +74,13 @@ class ModelReconciler:
         namespace: str,
         capabilities: Callable[[], Capabilities],
         diagnose: Diagnose,
+        follow_ups: Mapping[str, FollowUp] | None = None,
     ) -> None:
         self._cluster, self._cache, self._applier, self._publisher = cluster, cache, applier, publisher
         self._autoscaler, self._recorder, self._events = autoscaler, recorder, events
         self._config, self._namespace = config, namespace
         self._capabilities, self._diagnose = capabilities, diagnose
+        self._follow_ups = follow_ups or {}
         self._parsed: dict[str, tuple[int, Model]] = {}
         self._causes: dict[str, set[str]] = {}
         """Keys of the warnings that were written about each Model since it was last healthy."""
@@ -109,8 +104,7 @@ class ModelReconciler:
             self._publisher.mark()  # it calls again when it has compiled this generation
             return RESYNC_SECONDS
         refusal = None if verdict.is_accepted else Problem(ConditionType.ACCEPTED, verdict.reason, verdict.message)
-        await self._reconcile(manifest, model, refusal)
-        return RESYNC_SECONDS
+        return await self._reconcile(manifest, model, refusal)
 
     def parse(self, manifest: Manifest) -> Model:
         """Read a Model; each version of it once. Raises InvalidObjectError."""
@@ -131,25 +125,26 @@ class ModelReconciler:
         except RenderError:
             return False
         found = self._cache.get(backend.KIND, backend.object_name(model))
-        if found is None:
+        if found is None and model.status.state != "Zero":  # a backend may have no object for zero replicas
             return False
         seen = self.observe(model)
         state = backend.replicas(RenderRequest(model, self._namespace, self._config, 0), seen.children, seen.pods)
         return self._autoscaler.decide(model, current=state.desired, ready=state.ready).replicas != state.desired
 
-    async def _reconcile(self, manifest: Manifest, model: Model, refusal: Problem | None) -> None:
+    async def _reconcile(self, manifest: Manifest, model: Model, refusal: Problem | None) -> float:
         seen = self.observe(model)
         if not model.has_engine:
             await self._applier.carry_out(make_plan([], seen.children), model.metadata.uid)
             await self._finish(manifest, model, Observation(problem=refusal, is_published=self._is_published(model)))
-            return
+            return RESYNC_SECONDS
         try:
             backend = backend_of(model, self._config, self._capabilities())
         except RenderError as error:
             await self._finish(manifest, model, Observation(problem=refusal or _problem(error), finding=None))
-            return
+            return RESYNC_SECONDS
         observation = await self._carry_out(manifest, model, backend, seen, refusal)
         await self._finish(manifest, model, observation)
+        return observation.again_seconds
 
     async def _carry_out(
         self, manifest: Manifest, model: Model, backend: Backend, seen: Observed, refusal: Problem | None
@@ -160,16 +155,18 @@ class ModelReconciler:
         current = before.desired if exists else remembered
         decision = self._autoscaler.decide(model, current=current, ready=before.ready)
         request = RenderRequest(model, self._namespace, self._config, decision.replicas)
-        problem, plan = refusal, None
+        problem, plan, again_seconds = refusal, None, RESYNC_SECONDS
         if refusal is None or seen.children:
             try:
-                desired = backend.render(request)
+                desired = backend.staged(request, backend.render(request), seen.children, seen.pods)
                 steps = make_plan(desired, seen.children, self._applier.settled)
                 change = backend.classify(request, desired, seen.children)
-                plan = _plan(request, change, model.status.plan, is_empty=steps.is_empty)
+                plan = _plan(request, backend, change, model.status.plan, is_empty=steps.is_empty)
                 if refusal is None and not steps.is_empty:
                     await self._announce(manifest, model, plan, change)
                     await self._applier.carry_out(steps, model.metadata.uid)
+                if refusal is None and (follow_up := self._follow_ups.get(backend.KIND)) is not None:
+                    again_seconds = await follow_up(request, seen)
             except RenderError as error:
                 problem = problem or _problem(error)
             except RejectedError as error:
@@ -185,10 +182,11 @@ class ModelReconciler:
             backend=BackendStatus(kind=backend.KIND, name=backend.object_name(model)),
             decision=decision,
             replicas=state,
-            previous=current if exists and problem is None else None,
+            previous=current if problem is None and (exists or current == 0) else None,
             finding=self._diagnose(seen.pods, self._about(seen), (*seen.children, *seen.others)),
             is_published=self._is_published(model),
             is_rolling_out=not state.is_rolled_out,
+            again_seconds=again_seconds,
         )
 
     def observe(self, model: Model) -> Observed:
@@ -298,12 +296,12 @@ class ModelReconciler:
         await self._finish(manifest, model, observation)
 
 
-def _plan(request: RenderRequest, change: Change, known: Plan | None, *, is_empty: bool) -> Plan:
+def _plan(request: RenderRequest, backend: Backend, change: Change, known: Plan | None, *, is_empty: bool) -> Plan:
     spec = request.model.spec
     # The last edit stays in the status until the next one.
     edit, extra = (known.edit, known.extra_gpus) if is_empty and known is not None else (change.edit, change.extra_gpus)
     return Plan(
-        image=vllm.image(request),
+        image=backend.image(request),
         accelerator=spec.resources.accelerator,
         gpus=spec.resources.gpu_count,
         quantization=spec.quantization.method,

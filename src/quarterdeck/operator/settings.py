@@ -29,7 +29,11 @@ class Images(_Frozen):
     sim: str = "localhost/quarterdeck-simulator:dev"
     """The simulated engine."""
     ray: str = "localhost/quarterdeck-engine:dev"
-    """Ray Serve, vLLM and the engine door."""
+    """Ray Serve, vLLM and the engine door, for a RayService."""
+    ray_cpu: str | None = None
+    """The same with vLLM's CPU build, for Models on a CPU. None: `ray`."""
+    ray_sim: str | None = None
+    """The same without vLLM, for simulated engines. None: `ray`."""
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """imagePullPolicy of engines. IfNotPresent: images are pinned, and nodes without the registry can restart."""
 
@@ -71,11 +75,15 @@ class Pod(_Frozen):
 
 
 class RayDefaults(_Frozen):
-    """Ray clusters of the RayService backend."""
+    """What every RayService has."""
 
     token_secret: str | None = None
-    """Secret with Ray's authentication token (key `auth_token`). None: Ray's ports are guarded by NetworkPolicies only.
-    """
+    """Secret whose key `auth_token` Ray asks its clients for. None: none is asked for, and only the NetworkPolicy keeps
+    others from running code on the cluster."""
+    head_cpu: str = "500m"
+    """CPU that a head requests. Half a core: it serves no request, Serve's controller works twice a second."""
+    head_memory: str = "1Gi"
+    """Memory that a head requests; its limit is three times as much. Ray's head takes 0.8 GB."""
 
 
 class ScalingDefaults(_Frozen):
@@ -102,10 +110,10 @@ class OperatorConfig(_Frozen):
     """Accelerator profiles by name. `cpu` needs none."""
     pod: Pod = Pod()
     """Defaults of engine pods."""
+    ray: RayDefaults = RayDefaults()
+    """RayServices."""
     scaling: ScalingDefaults = ScalingDefaults()
     """Scaling."""
-    ray: RayDefaults = RayDefaults()
-    """Ray clusters."""
     gateway_service: str = "quarterdeck-gateway"
     """Service of the gateways, whose pods are asked for demand."""
     gateway_port: str = "http"

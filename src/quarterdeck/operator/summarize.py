@@ -72,6 +72,8 @@ class Observation:
     is_published: bool = False
     """Whether gateways have the Model in their configuration."""
     is_rolling_out: bool = False
+    again_seconds: float = 60.0
+    """Until the next reconcile, without an event."""
 
 
 def summarize(model: Model, seen: Observation, now: str) -> ModelStatus:

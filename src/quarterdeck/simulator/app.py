@@ -11,7 +11,7 @@ from quarterdeck.simulator.config import SimulatorConfig
 from quarterdeck.simulator.engine import Engine
 from quarterdeck.simulator.errors import VLLMError
 from quarterdeck.simulator.faults import Faults, error_response
-from quarterdeck.simulator.options import IGNORED, from_mapping
+from quarterdeck.simulator.options import IGNORED, from_mapping, list_options
 from quarterdeck.simulator.routes import chat, completions, embeddings, management, tokenization
 
 Handler = Callable[[ClientConnection, Engine, Faults], Awaitable[None]]
@@ -54,11 +54,14 @@ def create_app(config: SimulatorConfig | None = None) -> "App":
 
 
 def create_app_from_options(options: Mapping[str, Any]) -> "App":
-    """Build it from options by name, as a command line has them. Those of vLLM that mean nothing here are ignored.
-
-    Raises ValueError.
-    """
-    known = {name: value for name, value in options.items() if name.replace("_", "-") not in IGNORED}
+    """Build it from options by name, as a command line has them: one value is a list of one, and options of vLLM that
+    mean nothing here are ignored. Raises ValueError."""
+    lists = list_options()
+    known: dict[str, Any] = {}
+    for given, value in options.items():
+        name = given.replace("_", "-")
+        if name not in IGNORED:
+            known[name] = [value] if name in lists and not isinstance(value, list | tuple) else value
     return create_app(from_mapping(known))
 
 

@@ -64,6 +64,16 @@ def durations() -> frozenset[str]:
     return frozenset(name for name, hint in hints.items() if Duration in getattr(hint, "__metadata__", ()))
 
 
+def list_options() -> frozenset[str]:
+    """Return the names of the options that are lists."""
+    hints = typing.get_type_hints(SimulatorConfig)
+    return frozenset(
+        field.encode_name
+        for field in msgspec.structs.fields(SimulatorConfig)
+        if typing.get_origin(hints[field.name]) is list
+    )
+
+
 def from_mapping(values: Mapping[str, Any], base: SimulatorConfig | None = None) -> SimulatorConfig:
     """Build a configuration from options by name (kebab-case or snake_case), over `base`. Raises ValueError."""
     known = {field.encode_name: field.name for field in msgspec.structs.fields(SimulatorConfig)}

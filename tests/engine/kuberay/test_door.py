@@ -25,7 +25,7 @@ def _details(
         "args": args,
         "deployments": [{"name": "engine", "num_replicas": 1, "max_ongoing_requests": 8}],
     }
-    replica = {"replica_id": "a", "actor_name": REPLICA, "state": state}
+    replica = {"replica_id": "a", "actor_name": REPLICA, "state": state, "node_ip": "10.0.0.7"}
     app = {
         "status": status,
         "message": message,
@@ -148,3 +148,16 @@ async def test_a_probe_succeeds_while_the_dashboard_is_away_because_replicas_sti
         assert (await http.get("/healthz")).status_code == 200
         assert (await http.get("/nowhere")).status_code == 404
         assert (await http.post("/endpoints")).status_code == 405
+
+
+@pytest.mark.parametrize("state", ["STARTING", "RUNNING", "STOPPING"])
+async def test_a_node_is_in_use_as_long_as_serve_has_a_replica_on_it_in_any_state(state: str) -> None:
+    serve = FakeServe(_details(state))
+    door = ObservingDoor(serve, FakeReplicas())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(App(door)), base_url="http://door") as http:
+        assert (await http.get("/nodes")).json() == {"in_use": []}
+        await door.poll()
+        assert (await http.get("/nodes")).json() == {"in_use": ["10.0.0.7"]}
+        serve.now = _details("")
+        await door.poll()
+        assert (await http.get("/nodes")).json() == {"in_use": []}

@@ -1,4 +1,4 @@
-"""The control port, plain ASGI: `GET /endpoints`, `GET /healthz`, and `POST /drain` for the pod's own hooks."""
+"""The control port, plain ASGI: `GET /endpoints`, `/nodes`, `/healthz`, and `POST /drain` for the pod's own hooks."""
 
 import json
 import logging
@@ -36,13 +36,15 @@ class App:
         match scope["method"], scope["path"]:
             case "GET", "/endpoints":
                 return 200, {"endpoints": [row.as_dict() for row in self._door.endpoints()]}
+            case "GET", "/nodes":
+                return 200, {"in_use": sorted(self._door.nodes_in_use())}
             case "GET", "/healthz":
                 return 200, {"status": "ok" if self._door.is_healthy else "Ray's dashboard does not answer"}
             case "POST", "/drain":
                 if (scope.get("client") or ("",))[0] not in _LOOPBACK:
                     raise PermissionDeniedError("Only hooks of this pod may drain it.", code="drain_not_allowed")
                 return 200, {"active": await self._door.drain()}
-            case _, "/endpoints" | "/healthz" | "/drain":
+            case _, "/endpoints" | "/nodes" | "/healthz" | "/drain":
                 raise MethodNotAllowedError(f"Method {scope['method']} is not allowed for {scope['path']}.")
             case _:
                 raise NotFoundError(f"Unknown URL: {scope['path']}", code="not_found")

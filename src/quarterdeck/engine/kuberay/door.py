@@ -91,6 +91,16 @@ class ObservingDoor:
         models = [each.deployed for each in served_models(self._details)]
         return endpoint_rows(models, self._details, self._urls, self._adapters, is_draining=self._is_draining)
 
+    def nodes_in_use(self) -> set[str]:
+        """Addresses of the pods with a replica in any state. The operator ends no other worker."""
+        return {
+            str(replica["node_ip"])
+            for app in self._details.get("applications", {}).values()
+            for deployment in app["deployments"].values()
+            for replica in deployment["replicas"]
+            if replica.get("node_ip")
+        }
+
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:

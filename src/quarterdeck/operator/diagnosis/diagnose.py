@@ -13,6 +13,7 @@ from quarterdeck.operator.diagnosis.containers import explain_container
 from quarterdeck.operator.diagnosis.evidence import Evidence, event_time, matching
 from quarterdeck.operator.diagnosis.finding import Finding, Object, sentence
 from quarterdeck.operator.diagnosis.scheduling import explain_scheduling, node_of
+from quarterdeck.operator.diagnosis.serve import explain_serve
 
 _EXHAUSTED = ("UnexpectedAdmissionError", "OutOfcpu", "OutOfmemory", "OutOfpods", "OutOfephemeral-storage")
 _NODE_REASONS = ("NodeLost", "NodeShutdown", "Shutdown", "Terminated", "NodeAffinity", "Preempting")
@@ -22,7 +23,7 @@ _ORDER = {reason: at for at, reason in enumerate(EXPLANATIONS)}
 
 def diagnose(evidence: Evidence) -> Finding | None:
     """Return what is wrong, or in progress. None: all pods are ready, or there are none and nothing refuses them."""
-    findings = [*_of_pods(evidence), *_one(explain_admission(evidence))]
+    findings = [*_of_pods(evidence), *_one(explain_admission(evidence)), *_one(explain_serve(evidence))]
     # Errors go first, in the order of the table of reasons: what is nearer to the engine tells more.
     return min(findings, key=lambda each: (each.is_progress, _ORDER[each.reason]), default=None)
 

@@ -6,7 +6,7 @@ from typing import Protocol
 from quarterdeck.kube.resources.model import Model
 from quarterdeck.operator.manifests import Manifest
 from quarterdeck.operator.probe import Capabilities
-from quarterdeck.operator.render import deployment
+from quarterdeck.operator.render import deployment, rayservice
 from quarterdeck.operator.render.request import STABLE, Change, RenderError, RenderRequest, ReplicaState
 from quarterdeck.operator.settings import OperatorConfig
 
@@ -18,7 +18,19 @@ class Backend(Protocol):
 
     def object_name(self, model: Model, track: str = STABLE) -> str: ...
 
+    def image(self, request: RenderRequest) -> str: ...
+
     def render(self, request: RenderRequest) -> list[Manifest]: ...
+
+    def staged(
+        self,
+        request: RenderRequest,
+        desired: Sequence[Manifest],
+        observed: Sequence[Manifest],
+        pods: Sequence[Manifest],
+    ) -> list[Manifest]:
+        """The part of `desired` that may be there now."""
+        ...
 
     def classify(self, request: RenderRequest, desired: Sequence[Manifest], observed: Sequence[Manifest]) -> Change: ...
 
@@ -27,7 +39,7 @@ class Backend(Protocol):
     ) -> ReplicaState: ...
 
 
-BACKENDS: dict[str, Backend] = {deployment.KIND: deployment}
+BACKENDS: dict[str, Backend] = {deployment.KIND: deployment, rayservice.KIND: rayservice}
 """By kind of the object that runs the engine."""
 
 

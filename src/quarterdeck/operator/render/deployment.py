@@ -11,10 +11,12 @@ from quarterdeck.operator.manifests import (
     SERVICE,
     VOLUME_CLAIM,
     Manifest,
+    is_deleting,
     name_of,
 )
 from quarterdeck.operator.render import pod, simulator, vllm, weights
 from quarterdeck.operator.render.request import STABLE, Change, RenderError, RenderRequest, ReplicaState, draining_pods
+from quarterdeck.operator.render.vllm import image as image
 
 KIND = "Deployment"
 
@@ -31,8 +33,15 @@ def render(request: RenderRequest) -> list[Manifest]:
     if request.track == STABLE:
         manifests.append(_disruption_budget(request))
         if weights.owns_claim(model):
-            manifests.append(_claim(request))
+            manifests.append(claim(request))
     return manifests
+
+
+def staged(
+    request: RenderRequest, desired: Sequence[Manifest], observed: Sequence[Manifest], pods: Sequence[Manifest]
+) -> list[Manifest]:
+    """`desired`: a Deployment keeps the order of a rollout itself."""
+    return list(desired)
 
 
 def revision_of(manifest: Manifest) -> str:
@@ -68,22 +77,18 @@ def replicas(request: RenderRequest, observed: Sequence[Manifest], pods: Sequenc
     is_current = int(status.get("observedGeneration") or 0) >= int(found["metadata"].get("generation") or 0)
     return ReplicaState(
         desired=desired,
-        ready=min(ready, _ready_pods(pods)) if pods else ready,
+        ready=min(ready, sum(map(is_ready, pods))) if pods else ready,
         updated=updated,
         draining=draining,
         is_rolled_out=is_current and updated >= desired and int(status.get("replicas") or 0) <= updated,
     )
 
 
-def _ready_pods(pods: Sequence[Manifest]) -> int:
-    return sum(
-        "deletionTimestamp" not in each["metadata"]
-        and any(
-            c.get("type") == "Ready" and c.get("status") == "True"
-            for c in (each.get("status") or {}).get("conditions") or ()
-        )
-        for each in pods
-    )
+def is_ready(manifest: Manifest) -> bool:
+    """Whether a pod is ready, and not about to end."""
+    conditions = (manifest.get("status") or {}).get("conditions") or ()
+    ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
+    return ready and not is_deleting(manifest)
 
 
 def _deployment(request: RenderRequest) -> Manifest:
@@ -135,7 +140,8 @@ def _disruption_budget(request: RenderRequest) -> Manifest:
     return manifest
 
 
-def _claim(request: RenderRequest) -> Manifest:
+def claim(request: RenderRequest) -> Manifest:
+    """The volume claim of the cache. Raises RenderError."""
     source = request.model.spec.source
     if source is None or not source.cache.size:
         raise RenderError("InvalidSpec", "spec.source.cache: mode pvc needs a `claim` or a `size`")

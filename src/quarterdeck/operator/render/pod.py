@@ -190,16 +190,17 @@ def variables(own: dict[str, str], given: dict[str, str], more: Sequence[dict[st
 
 def patched_template(request: RenderRequest, template: dict[str, Any]) -> dict[str, Any]:
     """The pod template with the Model's patch, and its revision as a label. Raises RenderError."""
-    model = request.model
-    if model.spec.pod_template_patch:
-        template = _patched(request, template)
+    template = patched(request, template)
     metadata = template.get("metadata") or {}
     revision = hash_of(template)[:10]
     return {**template, "metadata": {**metadata, "labels": {**metadata.get("labels", {}), REVISION_LABEL: revision}}}
 
 
-def _patched(request: RenderRequest, template: dict[str, Any]) -> dict[str, Any]:
+def patched(request: RenderRequest, template: dict[str, Any]) -> dict[str, Any]:
+    """The pod template with the Model's patch. Raises RenderError."""
     model, reason = request.model, "InvalidPodTemplatePatch"
+    if not model.spec.pod_template_patch:
+        return template
     try:
         found = merged(template, model.spec.pod_template_patch or {})
         json.dumps(found, allow_nan=False)

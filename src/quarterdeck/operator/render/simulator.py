@@ -2,19 +2,21 @@
 
 from typing import Any
 
+from quarterdeck.kube.resources.model import Model
 from quarterdeck.operator.render import pod
 from quarterdeck.operator.render.arguments import command_line, merged_arguments
 from quarterdeck.operator.render.request import RenderRequest
 from quarterdeck.operator.render.vllm import image, max_running
 from quarterdeck.operator.settings import Accelerator
 
-_RESERVED = {
+RESERVED = {
     "model": "spec.source.uri",
     "served_model_name": "spec.servedName",
     "task": "spec.task",
     "host": "the platform",
     "port": "the platform",
 }
+_LISTEN = {"host": "0.0.0.0", "port": pod.PORT}  # noqa: S104 - a pod: NetworkPolicies decide who reaches it
 START_SECONDS = 120
 """It starts in less than a second; a node's image pull is not counted."""
 
@@ -22,26 +24,14 @@ START_SECONDS = 120
 def container(request: RenderRequest, profile: Accelerator | None) -> tuple[dict[str, Any], list[Any], dict[str, str]]:
     """The container, the pod's volumes and its annotations. Raises RenderError."""
     model, config = request.model, request.config
-    spec, source = model.spec, model.spec.source
-    derived: dict[str, Any] = {
-        "model": source.uri if source is not None else model.name,
-        "served_model_name": model.served_name,
-        "host": "0.0.0.0",  # noqa: S104 - a pod: NetworkPolicies decide who reaches it
-        "port": pod.PORT,
-        "task": spec.task,
-        "max_model_len": spec.context,
-        "max_num_seqs": max_running(model),
-        "drain_timeout": f"{max(spec.rollout.drain_seconds, 1)}s",
-    }
-    if spec.adapters.max > 0:
-        derived |= {"enable_lora": True, "max_loras": spec.adapters.max}
+    spec = model.spec
     volumes, mounts = pod.writable_volumes(pod.shm_size(model))
     made = {
         "name": pod.ENGINE,
         "image": image(request),
         "imagePullPolicy": config.images.pull_policy,
         "command": ["python", "-m", "quarterdeck.simulator"],
-        "args": command_line(merged_arguments(derived, spec.engine.args, _RESERVED)),
+        "args": command_line(merged_arguments({**options(model), **_LISTEN}, spec.engine.args, RESERVED)),
         "env": pod.variables({"HOME": "/tmp", "PYTHONUNBUFFERED": "1"}, spec.engine.env),  # noqa: S108
         "ports": [{"name": "http", "containerPort": pod.PORT, "protocol": "TCP"}],
         "resources": pod.container_resources(
@@ -54,3 +44,19 @@ def container(request: RenderRequest, profile: Accelerator | None) -> tuple[dict
         **pod.probes("/health", "/health/ready", period=1, start_seconds=START_SECONDS),
     }
     return made, volumes, {}
+
+
+def options(model: Model) -> dict[str, Any]:
+    """The simulated engine's options by Python name, whatever runs it."""
+    spec, source = model.spec, model.spec.source
+    derived: dict[str, Any] = {
+        "model": source.uri if source is not None else model.name,
+        "served_model_name": model.served_name,
+        "task": spec.task,
+        "max_model_len": spec.context,
+        "max_num_seqs": max_running(model),
+        "drain_timeout": f"{max(spec.rollout.drain_seconds, 1)}s",
+    }
+    if spec.adapters.max > 0:
+        derived |= {"enable_lora": True, "max_loras": spec.adapters.max}
+    return derived

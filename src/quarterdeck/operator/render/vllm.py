@@ -13,10 +13,12 @@ from quarterdeck.operator.settings import Accelerator
 RUNNING_PER_REPLICA = 256
 """Sequences that vLLM runs at once unless `max_num_seqs` says otherwise: its own default on small GPUs."""
 TEMPLATE_ANNOTATION = "quarterdeck.dev/chat-template"
-_FILES = "/etc/quarterdeck/engine"
+FILES = "/etc/quarterdeck/engine"
+"""Where small files are mounted."""
+TEMPLATE_FILE = f"{FILES}/chat-template.jinja"
 _QUANTIZATION = {"bitsandbytes": "bitsandbytes", "int8": "int8_per_channel_weight_only", "fp8": "fp8"}
 """By method. awq, gptq and auto are read from the checkpoint; none is no argument."""
-_RESERVED = {
+RESERVED = {
     "model": "spec.source.uri",
     "served_model_name": "spec.servedName",
     "revision": "spec.source.revision",
@@ -38,9 +40,9 @@ def container(request: RenderRequest, profile: Accelerator | None) -> tuple[dict
             "InvalidSpec", "spec.source.uri: packaged models need `backend: RayService` or `engine.type: sim`"
         )
     volumes, mounts = pod.writable_volumes(pod.shm_size(model))
-    files, annotations = _files(model)
-    volumes.append({"name": "files", "downwardAPI": {"items": files}})
-    mounts.append({"name": "files", "mountPath": _FILES, "readOnly": True})
+    items, annotations = files(model)
+    volumes.append({"name": "files", "downwardAPI": {"items": items}})
+    mounts.append({"name": "files", "mountPath": FILES, "readOnly": True})
     is_cpu = profile is None
     made = {
         "name": pod.ENGINE,
@@ -48,7 +50,7 @@ def container(request: RenderRequest, profile: Accelerator | None) -> tuple[dict
         "imagePullPolicy": config.images.pull_policy,
         "command": ["python3", "-m", "vllm.entrypoints.openai.api_server"],
         "args": command_line(_arguments(request, weights, is_cpu=is_cpu)),
-        "env": pod.variables(_environment(model, weights), model.spec.engine.env, weights.env),
+        "env": pod.variables(environment(model, weights), model.spec.engine.env, weights.env),
         "ports": [{"name": "http", "containerPort": pod.PORT, "protocol": "TCP"}],
         "resources": pod.container_resources(model, profile, config.pod.cpu, config.pod.memory, None),
         "securityContext": pod.container_security(),
@@ -112,7 +114,7 @@ def _arguments(request: RenderRequest, weights: Weights, *, is_cpu: bool) -> dic
         if spec.tool_parser:
             derived |= {"enable_auto_tool_choice": True, "tool_call_parser": spec.tool_parser}
         if spec.chat_template:
-            derived["chat_template"] = f"{_FILES}/chat-template.jinja"
+            derived["chat_template"] = TEMPLATE_FILE
         if spec.adapters.max > 0:
             derived |= {
                 "enable_lora": True,
@@ -120,11 +122,12 @@ def _arguments(request: RenderRequest, weights: Weights, *, is_cpu: bool) -> dic
                 "max_cpu_loras": 2 * spec.adapters.max,  # one that is replaced and its successor are both loaded
                 "max_lora_rank": spec.adapters.max_rank,
             }
-    return merged_arguments(derived, spec.engine.args, _RESERVED)
+    return merged_arguments(derived, spec.engine.args, RESERVED)
 
 
-def _environment(model: Model, weights: Weights) -> dict[str, str]:
-    environment = {
+def environment(model: Model, weights: Weights) -> dict[str, str]:
+    """Variables of vLLM's processes."""
+    found = {
         "HOME": "/tmp",  # noqa: S108 - the only writable folder besides the cache
         "USER": "quarterdeck",  # PyTorch asks for the user's name, and the image does not know this uid
         "HF_HOME": f"{CACHE}/huggingface",
@@ -134,20 +137,20 @@ def _environment(model: Model, weights: Weights) -> dict[str, str]:
         "TORCHINDUCTOR_CACHE_DIR": f"{CACHE}/inductor",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
-        **engine_logging.environment(_FILES),
+        **engine_logging.environment(FILES),
     }
     if not weights.is_remote:
-        environment["HF_HUB_OFFLINE"] = "1"  # no request to the hub, and no wait if it is unreachable
+        found["HF_HUB_OFFLINE"] = "1"  # no request to the hub, and no wait if it is unreachable
     if model.spec.adapters.max > 0:
-        environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
-    return environment
+        found["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
+    return found
 
 
-def _files(model: Model) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def files(model: Model) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Small files, handed to the container as annotations of its own pod: no ConfigMap to keep in step."""
-    files, annotations = engine_logging.files(), engine_logging.annotations()
+    items, annotations = engine_logging.files(), engine_logging.annotations()
     if model.spec.chat_template and model.spec.task == "generate":
         annotations[TEMPLATE_ANNOTATION] = model.spec.chat_template
         field = {"fieldPath": f"metadata.annotations['{TEMPLATE_ANNOTATION}']"}
-        files.append({"path": "chat-template.jinja", "fieldRef": field})
-    return files, annotations
+        items.append({"path": "chat-template.jinja", "fieldRef": field})
+    return items, annotations
