@@ -65,14 +65,14 @@ def decide(situation: Situation) -> Decision:
     if scaling.replicas is not None:
         replicas = min(max(scaling.replicas, low), high)
         return Decision(replicas, "set by spec.scaling.replicas")
+    want = min(max(wanted(scaling, situation.demand), low), high)
     if situation.current is None:
-        return Decision(max(low, 1), "created")
+        return Decision(max(want, 1), "created")
     current = situation.current
     if current == 0 and situation.was_suspended:
-        return Decision(max(low, 1), "resumed")
+        return Decision(max(want, 1), "resumed")
     if current < low or current > high:
-        return Decision(min(max(current, low), high), "bounds of spec.scaling")
-    want = min(max(wanted(scaling, situation.demand), low), high)
+        return Decision(min(max(current, want), high), "bounds of spec.scaling")
     if want > current:
         return Decision(want, _reason(situation.demand, scaling.target))
     return _down(situation, current, want, low)

@@ -181,12 +181,12 @@ class OperatorSettings:
 def read_config(path: Path) -> OperatorConfig:
     """Read the configuration file. Raises ValueError that names file and field."""
     try:
-        content = yaml.safe_load(path.read_text()) or {}
+        content = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
     try:
-        return OperatorConfig.model_validate(content)
+        return OperatorConfig.model_validate({} if content is None else content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{path}: {where}: {first['msg']}") from None
+        raise ValueError(f"{path}: {where or 'the file'}: {first['msg']}") from None

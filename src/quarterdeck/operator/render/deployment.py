@@ -29,8 +29,12 @@ def object_name(model: Model, track: str = STABLE) -> str:
 def render(request: RenderRequest) -> list[Manifest]:
     """Return the objects of one engine. Raises RenderError."""
     model = request.model
-    manifests = [_deployment(request), _service(request)]
-    if request.track == STABLE:
+    engine = _deployment(request)
+    manifests = [engine, _service(request)]
+    if request.track != STABLE:
+        # Gateways tell the endpoints of two revisions apart by their slices' labels, which are the Service's.
+        manifests[1]["metadata"]["labels"][REVISION_LABEL] = revision_of(engine)
+    else:
         manifests.append(_disruption_budget(request))
         if weights.owns_claim(model):
             manifests.append(claim(request))

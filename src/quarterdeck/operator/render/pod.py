@@ -158,7 +158,10 @@ def container_resources(model: Model, profile: Accelerator | None, cpu: str, mem
 def times(text: str, factor: int) -> str:
     """A quantity of memory, multiplied."""
     number = quantity(text)
-    return text if number is None else str(int(number * factor))
+    if number is None:
+        return text
+    size = int(number * factor)
+    return str(size) if size % 2**20 else f"{size // 2**20}Mi"
 
 
 def pre_stop(model: Model) -> dict[str, Any]:
