@@ -58,6 +58,7 @@ from quarterdeck.settings.engine import EngineDoorSettings
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.restart import process_to_restart
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
+from quarterdeck.telemetry.operator_metrics import OperatorMetrics
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -267,6 +268,7 @@ def metrics_page() -> str:
     for title, metrics in (
         ("Gateway: `GET /metrics` on its port", GatewayMetrics()),
         ("Worker: `GET /metrics` on QUARTERDECK_WORKER_PORT", WorkerMetrics()),
+        ("Operator: `GET /metrics` on QUARTERDECK_OPERATOR_PORT", OperatorMetrics()),
     ):
         parts.append(f"## {title}\n")
         for name, kind, text, labels in metrics.describe():

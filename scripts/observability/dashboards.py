@@ -637,7 +637,111 @@ STORES = Dashboard(
     ),
 )
 
+OPERATOR = Dashboard(
+    uid="quarterdeck-operator",
+    title="Quarterdeck / Operator",
+    description="What the operator does in a cluster, and what it costs the API server.",
+    variables=(),
+    rows=(
+        Row(
+            "Objects",
+            (
+                lines(
+                    "Models by state",
+                    "Serving, Zero, Suspended, Starting or Failed.",
+                    Query("max by (state) (quarterdeck_operator_models)", "{{state}}"),
+                ),
+                lines(
+                    "Custom resources",
+                    "In the namespace, by kind.",
+                    Query("max by (kind) (quarterdeck_operator_objects)", "{{kind}}"),
+                ),
+                lines(
+                    "Scalings",
+                    "Changes of a number of replicas per second.",
+                    Query(rare("quarterdeck_operator_scalings_total", by="direction"), "{{direction}}"),
+                ),
+            ),
+        ),
+        Row(
+            "Reconciles",
+            (
+                lines(
+                    "Reconciles by outcome",
+                    "A failed one is repeated with growing pauses.",
+                    Query(rate("quarterdeck_operator_reconciles_total", by="kind, outcome"), "{{kind}} {{outcome}}"),
+                    unit="reqps",
+                ),
+                latency(
+                    "Duration of a reconcile",
+                    "quarterdeck_operator_reconcile_seconds",
+                    "By kind of object.",
+                    matchers="",
+                    by="kind",
+                ),
+                latency(
+                    "Wait for a reconcile",
+                    "quarterdeck_operator_queue_wait_seconds",
+                    "From a change to the start of its reconcile.",
+                    matchers="",
+                ),
+                lines(
+                    "Queue",
+                    "Objects that wait for a reconcile or are being reconciled.",
+                    Query("max(quarterdeck_operator_queue_objects)", "objects"),
+                ),
+                lines(
+                    "Leaders",
+                    "1: one operator leads.",
+                    Query("sum(quarterdeck_operator_leader)", "leaders"),
+                ),
+                lines(
+                    "Gateways asked",
+                    "Gateways whose demand decides about replicas.",
+                    Query("max(quarterdeck_operator_gateways)", "gateways"),
+                ),
+            ),
+        ),
+        Row(
+            "API server",
+            (
+                lines(
+                    "Calls by verb",
+                    "At rest only the lease is read and written.",
+                    Query(rate("quarterdeck_operator_api_calls_total", by="verb"), "{{verb}}"),
+                    unit="reqps",
+                ),
+                lines(
+                    "Calls that failed",
+                    "missing is a 404, conflict a 409, throttled a 429.",
+                    Query(rare("quarterdeck_operator_api_calls_total", 'outcome!="ok"', by="outcome"), "{{outcome}}"),
+                    unit="reqps",
+                ),
+                latency(
+                    "Duration of a call",
+                    "quarterdeck_operator_api_call_seconds",
+                    "By verb.",
+                    matchers="",
+                    by="verb",
+                ),
+                lines(
+                    "Changes seen",
+                    "Events of watches, and changes that watches missed and a list found.",
+                    Query(rate("quarterdeck_operator_watch_events_total", by="kind"), "{{kind}}"),
+                    Query(rare("quarterdeck_operator_watch_corrections_total"), "missed"),
+                ),
+                lines(
+                    "Configuration writes",
+                    "Of the configuration that gateways follow.",
+                    Query(rare("quarterdeck_operator_config_writes_total"), "writes"),
+                ),
+            ),
+        ),
+    ),
+)
+
 DASHBOARDS = {
+    "operator": OPERATOR,
     "overview": OVERVIEW,
     "gateway": GATEWAY,
     "models": MODELS_BOARD,

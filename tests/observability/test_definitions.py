@@ -15,6 +15,7 @@ from tests.prometheus import promtool
 from quarterdeck.simulator.metrics.series import COUNTERS, GAUGES, HISTOGRAMS
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
 from quarterdeck.telemetry.metrics import Metrics
+from quarterdeck.telemetry.operator_metrics import OperatorMetrics
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,13 +37,18 @@ def named(expressions: list[str]) -> set[str]:
 
 def test_every_metric_that_a_query_names_exists() -> None:
     known = (
-        of(GatewayMetrics()) | of(WorkerMetrics()) | {each.name for each in (*GAUGES, *COUNTERS, *HISTOGRAMS)} | PROCESS
+        of(GatewayMetrics())
+        | of(WorkerMetrics())
+        | of(OperatorMetrics())
+        | {each.name for each in (*GAUGES, *COUNTERS, *HISTOGRAMS)}
+        | PROCESS
     )
     assert named(EXPRESSIONS + RULES) - known == set()
 
 
 def test_every_metric_of_ours_is_shown() -> None:
-    assert (of(GatewayMetrics()) | of(WorkerMetrics())) - named(EXPRESSIONS) == set()
+    ours = of(GatewayMetrics()) | of(WorkerMetrics()) | of(OperatorMetrics())
+    assert ours - named(EXPRESSIONS) == set()
 
 
 def test_every_recorded_name_that_an_alert_uses_is_recorded() -> None:

@@ -131,6 +131,7 @@ class Operator:
             namespace=namespace,
             capabilities=lambda: self.probe.current,
             diagnose=lambda pods, events, others: diagnose(Evidence(pods, events, others, now=datetime.now(UTC))),
+            on_scaling=lambda before, after: metrics.scalings.add(("up" if after > before else "down",)),
             follow_ups={RAY_SERVICE.name: workers.follow},
         )
         self.reconcilers: dict[str, Reconcile] = {

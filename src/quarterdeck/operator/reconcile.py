@@ -75,12 +75,14 @@ class ModelReconciler:
         capabilities: Callable[[], Capabilities],
         diagnose: Diagnose,
         follow_ups: Mapping[str, FollowUp] | None = None,
+        on_scaling: Callable[[int, int], None] = lambda before, after: None,
     ) -> None:
         self._cluster, self._cache, self._applier, self._publisher = cluster, cache, applier, publisher
         self._autoscaler, self._recorder, self._events = autoscaler, recorder, events
         self._config, self._namespace = config, namespace
         self._capabilities, self._diagnose = capabilities, diagnose
         self._follow_ups = follow_ups or {}
+        self._on_scaling = on_scaling
         self._parsed: dict[str, tuple[int, Model]] = {}
         self._causes: dict[str, set[str]] = {}
         """Keys of the warnings that were written about each Model since it was last healthy."""
@@ -258,6 +260,7 @@ class ModelReconciler:
         """Write Events for what has changed."""
         decision, previous = observation.decision, observation.previous
         if decision is not None and previous is not None and decision.replicas != previous:
+            self._on_scaling(previous, decision.replicas)
             text = f"From {previous} to {decision.replicas} replicas: {decision.reason}."
             self._recorder.emit(manifest, "Normal", "Scaled", text, key=f"scaled {_now()}")
         problem = observation.problem or observation.finding
