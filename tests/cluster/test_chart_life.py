@@ -1,4 +1,4 @@
-"""A release's life: secrets that stay, an upgrade with a migration under traffic, a rollback, an end and a new beginning."""
+"""A release: secrets that stay, an upgrade with a migration under traffic, a rollback, an end and a new beginning."""
 
 import base64
 import tempfile
@@ -51,7 +51,7 @@ def next_images(cluster: Provisioned, images: dict[str, str]) -> dict[str, str]:
             made[name] = images[name].replace(":in-", ":next-")
             builder.build(scratch, "Dockerfile", made[name], {"IMAGE": images[name]})
         builder.save(list(made.values()), scratch / "next.tar")
-        loader.load(scratch / "next.tar", {reference: "next" for reference in made.values()})
+        loader.load(scratch / "next.tar", dict.fromkeys(made.values(), "next"))
     return made
 
 
