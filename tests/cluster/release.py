@@ -32,7 +32,7 @@ def image_values(images: Mapping[str, str]) -> Object:
     for service in ("gateway", "worker", "operator", "redis"):
         if service in images:
             values[service] = {"image": image(images[service])}
-    engines = {"simulator": "simulator", "ray": "ray"}
+    engines = {"simulator": "simulator", "raySim": "ray", "vllmCpu": "engine-cpu"}
     values["engines"] = {value: image(images[key]) for value, key in engines.items() if key in images}
     values["crds"] = {"install": False}  # they are the cluster's, so two releases can't own them: fixture `crds`
     return values
