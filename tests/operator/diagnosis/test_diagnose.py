@@ -118,6 +118,17 @@ def test_no_node_has_an_accelerator() -> None:
         assert "No node of the cluster has 1 × nvidia.com/gpu." in finding.message
 
 
+def test_a_resource_at_the_end_of_the_schedulers_sentence() -> None:
+    recorded = load("no-gpu")
+    condition = recorded["pods"][0]["status"]["conditions"][0]
+    condition["message"] = (
+        "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. no new claims to deallocate, preemption: "
+        "0/1 nodes are available: 1 No preemption victims found for incoming pod."
+    )
+    finding = diagnose(evidence_of(recorded))
+    assert finding is not None and finding.reason == Reason.ACCELERATORS_BUSY
+
+
 def test_a_pod_of_a_lost_node() -> None:
     finding = found("node-lost", nodes=NODES)
     assert finding.reason == Reason.NODE_LOST

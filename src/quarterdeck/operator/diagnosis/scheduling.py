@@ -8,7 +8,7 @@ from quarterdeck.operator.diagnosis.evidence import Evidence
 from quarterdeck.operator.diagnosis.finding import Finding, Object, name_of, sentence
 from quarterdeck.operator.diagnosis.volumes import explain_claims
 
-_INSUFFICIENT = re.compile(r"Insufficient ([\w./-]+)")
+_INSUFFICIENT = re.compile(r"Insufficient ([\w./-]*\w)")
 _CLAIM_MISSING = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
 _CLAIM_WORDS = ("PersistentVolumeClaim", "persistent volume", "volume node affinity", "volume(s)")
 _COUNTS = re.compile(r"^\d+/\d+ nodes are available: ")

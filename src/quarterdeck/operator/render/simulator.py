@@ -7,6 +7,7 @@ from quarterdeck.operator.render import pod
 from quarterdeck.operator.render.arguments import command_line, merged_arguments
 from quarterdeck.operator.render.request import RenderRequest
 from quarterdeck.operator.render.vllm import image, max_running
+from quarterdeck.operator.render.weights import locate
 from quarterdeck.operator.settings import Accelerator
 
 RESERVED = {
@@ -17,6 +18,7 @@ RESERVED = {
     "port": "the platform",
 }
 _LISTEN = {"host": "0.0.0.0", "port": pod.PORT}  # noqa: S104 - a pod: NetworkPolicies decide who reaches it
+_ENVIRONMENT = {"HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108 - the only writable folder
 START_SECONDS = 120
 """It starts in less than a second; a node's image pull is not counted."""
 
@@ -26,13 +28,15 @@ def container(request: RenderRequest, profile: Accelerator | None) -> tuple[dict
     model, config = request.model, request.config
     spec = model.spec
     volumes, mounts = pod.writable_volumes(pod.shm_size(model))
+    # The volumes and the token that vLLM would have, so that what can go wrong with them goes wrong here too.
+    weights = locate(model) if spec.source is not None else None
     made = {
         "name": pod.ENGINE,
         "image": image(request),
         "imagePullPolicy": config.images.pull_policy,
         "command": ["python", "-m", "quarterdeck.simulator"],
         "args": command_line(merged_arguments({**options(model), **_LISTEN}, spec.engine.args, RESERVED)),
-        "env": pod.variables({"HOME": "/tmp", "PYTHONUNBUFFERED": "1"}, spec.engine.env),  # noqa: S108
+        "env": pod.variables(_ENVIRONMENT, spec.engine.env, weights.env if weights else ()),
         "ports": [{"name": "http", "containerPort": pod.PORT, "protocol": "TCP"}],
         "resources": pod.container_resources(
             model, profile, config.pod.sim_cpu, config.pod.sim_memory, pod.times(config.pod.sim_memory, 4)
@@ -40,10 +44,10 @@ def container(request: RenderRequest, profile: Accelerator | None) -> tuple[dict
         "securityContext": pod.container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "lifecycle": {"preStop": pod.pre_stop(model)},
-        "volumeMounts": mounts,
+        "volumeMounts": [*mounts, *(weights.mounts if weights else ())],
         **pod.probes("/health", "/health/ready", period=1, start_seconds=START_SECONDS),
     }
-    return made, volumes, {}
+    return made, [*volumes, *(weights.volumes if weights else ())], {}
 
 
 def options(model: Model) -> dict[str, Any]:
