@@ -126,3 +126,19 @@ def mirrored(cluster: Provisioned, images: dict[str, str]) -> Object:
         else:
             values[key] = {"image": image}
     return values
+
+
+def test_definitions_are_the_releases_and_stay_with_its_models_when_it_goes(
+    kubectl: Kubectl, crds: None, make_namespace: Callable[..., Kubectl]
+) -> None:
+    namespace = make_namespace("crds")
+    release = Release(namespace, {}, "q")
+    # no Secrets, so no pod starts; the definitions here were made by kubectl, hence --take-ownership
+    options = ["--no-hooks", "--take-ownership", "--set", "operator.readNodes=false"]
+    release.helm("install", "q", str(CHART), *options)
+    found = kubectl.get("crd", "models.quarterdeck.dev")
+    assert found is not None
+    assert found["metadata"]["annotations"]["meta.helm.sh/release-namespace"] == namespace.namespace
+    release.apply_model("kept", suspend=True)
+    release.helm("uninstall", "q", "--no-hooks", "--wait")
+    assert namespace.get("models.quarterdeck.dev", "kept") is not None
