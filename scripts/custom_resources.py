@@ -104,7 +104,7 @@ def _as_json_schema(shape: Mapping[str, Any]) -> dict[str, Any]:
     found = {
         key: value
         for key, value in shape.items()
-        if not key.startswith(("x-kubernetes-", "exclusive")) and key != "default"
+        if not key.startswith(("x-kubernetes-", "exclusive")) and key not in ("default", "nullable")
     }
     for bound in ("Minimum", "Maximum"):
         if shape.get(f"exclusive{bound}"):

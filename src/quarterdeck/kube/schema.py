@@ -138,7 +138,7 @@ def _translated(
         case "array":
             found["items"] = _translated(given.get("items", {}), definitions, f"{where}[]", defaults=defaults)
         case None if "x-kubernetes-int-or-string" not in found and "enum" not in found:
-            found[PRESERVE] = True
+            found[PRESERVE] = found["nullable"] = True  # else the API server drops a null
     if rules:
         found[VALIDATIONS] = rules
     default = given.get("default")

@@ -51,6 +51,9 @@ from quarterdeck.operator.manifests import (
     uid_of,
 )
 from quarterdeck.operator.probe import Capabilities, Probe
+from quarterdeck.operator.prompts.client import PromptClient
+from quarterdeck.operator.prompts.reconcile import PromptReconciler
+from quarterdeck.operator.prompts.record import PromptRecord
 from quarterdeck.operator.publish import Owner, Publisher
 from quarterdeck.operator.ray_workers import EngineDoors, RayWorkers
 from quarterdeck.operator.reconcile import ModelReconciler
@@ -134,7 +137,15 @@ class Operator:
             on_scaling=lambda before, after: metrics.scalings.add(("up" if after > before else "down",)),
             follow_ups={RAY_SERVICE.name: workers.follow},
         )
+        self.prompts = PromptReconciler(
+            cluster,
+            self.cache,
+            PromptClient(self._http, lambda: list(self._gateway_addresses().values()), settings.admin_key_file),
+            PromptRecord(cluster, namespace, f"{config.config_map}-prompts", lambda: self.publisher.owner),
+            namespace,
+        )
         self.reconcilers: dict[str, Reconcile] = {
+            Prompt.kind: self.prompts.reconcile,
             Model.kind: self.models.reconcile,
             ModelRoute.kind: CompiledStatus(ModelRoute, cluster, self.cache, self.publisher, namespace).reconcile,
             Team.kind: CompiledStatus(Team, cluster, self.cache, self.publisher, namespace).reconcile,
@@ -265,6 +276,8 @@ class Operator:
         self.publisher.begin(keys)
         for key in keys:
             self.queue.add(key)
+        self.prompts.begin()
+        self.queue.add(Key(Prompt.kind, ""))  # archives the prompts of objects that were deleted meanwhile
         async with asyncio.TaskGroup() as group:
             group.create_task(self.queue.run(WORKERS))
             group.create_task(self.publisher.run())
@@ -307,9 +320,12 @@ class Operator:
     # ---- demand ----
 
     def _follow_gateways(self) -> None:
+        self.demand.follow(self._gateway_addresses())
+
+    def _gateway_addresses(self) -> dict[str, str]:
         config = self._settings.config
         slices = self.cache.of_kind(ENDPOINT_SLICE.name)
-        self.demand.follow(gateway_addresses(slices, config.gateway_service, config.gateway_port))
+        return gateway_addresses(slices, config.gateway_service, config.gateway_port)
 
     def _on_demand(self) -> None:
         self._demand_changed.set()

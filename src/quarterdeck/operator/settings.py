@@ -144,6 +144,9 @@ class OperatorSettings:
     """QUARTERDECK_OPERATOR_PORT, 8013."""
     token: str
     """QUARTERDECK_OPERATOR_TOKEN: bearer token for the gateways' demand. Empty: none is sent."""
+    admin_key_file: Path | None
+    """QUARTERDECK_BOOTSTRAP_KEY_FILE: file with the platform's admin key, by which prompts are mirrored. Unset: they
+    are not."""
     log_level: str
     """QUARTERDECK_LOG_LEVEL, INFO."""
     config: OperatorConfig
@@ -166,15 +169,16 @@ class OperatorSettings:
                 else ""
             )
             raise ValueError(f"QUARTERDECK_OPERATOR_PORT: '{port}' is not a port{hint}")
-        path = variables.get("QUARTERDECK_OPERATOR_CONFIG", "")
+        config = variables.get("QUARTERDECK_OPERATOR_CONFIG", "")
         return cls(
             namespace=namespace,
             identity=variables.get("POD_NAME") or f"{os.uname().nodename}-{os.getpid()}",
             host=variables.get("QUARTERDECK_HOST") or "127.0.0.1",
             port=int(port),
             token=variables.get("QUARTERDECK_OPERATOR_TOKEN", "").strip(),
+            admin_key_file=Path(path) if (path := variables.get("QUARTERDECK_BOOTSTRAP_KEY_FILE")) else None,
             log_level=variables.get("QUARTERDECK_LOG_LEVEL") or "INFO",
-            config=read_config(Path(path)) if path else OperatorConfig(),
+            config=read_config(Path(config)) if config else OperatorConfig(),
         )
 
 

@@ -1,6 +1,6 @@
 """Prompt: the newest version of a prompt and the labels that point at it, as a prompt file in Git has them."""
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -85,7 +85,8 @@ class PromptStatus(StatusShape):
 
 
 class Prompt(Resource):
-    """A prompt, kept in Git and mirrored into the platform's prompts."""
+    """A prompt, kept in Git and mirrored into the platform's prompts. Deleting the object archives the prompt: requests
+    that name it are still answered, until it is deleted at `/v1/prompts`."""
 
     kind: ClassVar[str] = "Prompt"
     plural: ClassVar[str] = "prompts"
@@ -118,8 +119,8 @@ class Prompt(Resource):
         """Name of the prompt."""
         return self.spec.name or self.metadata.name
 
-    def version_content(self) -> dict[str, Any]:
-        """The content of the version, as `/v1/prompts` takes it."""
+    def version(self) -> prompts.PromptSpec:
+        """The version as `/v1/prompts` takes it: its `content()` and `digest`."""
         own = {"name", "description", "teams", "labels"}
         shown = self.spec.model_dump(mode="json", by_alias=False, exclude_unset=True, exclude=own)
-        return prompts.PromptSpec.model_validate(shown).content()
+        return prompts.PromptSpec.model_validate(shown)
