@@ -1,10 +1,13 @@
 """Environment variables and their errors."""
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
 from quarterdeck.net.redis_address import RedisAddress
+from quarterdeck.settings import environment as environment_module
 from quarterdeck.settings.environment import Environment
 
 
@@ -170,3 +173,78 @@ def test_white_space_around_a_value_is_no_part_of_it(home: Path) -> None:
 )
 def test_a_client_on_this_machine_finds_our_ports(home: Path, host: str, url: str) -> None:
     assert Environment.read({"QUARTERDECK_HOST": host}).url_of(1) == url
+
+
+def service_links(name: str, port: int = 8000) -> dict[str, str]:
+    """What Kubernetes sets in every pod for a Service of the namespace (`enableServiceLinks`)."""
+    prefix, address = name.upper().replace("-", "_"), "10.96.12.7"
+    url = f"tcp://{address}:{port}"
+    return {
+        f"{prefix}_SERVICE_HOST": address,
+        f"{prefix}_SERVICE_PORT": str(port),
+        f"{prefix}_SERVICE_PORT_HTTP": str(port),
+        f"{prefix}_PORT": url,
+        f"{prefix}_PORT_{port}_TCP": url,
+        f"{prefix}_PORT_{port}_TCP_PROTO": "tcp",
+        f"{prefix}_PORT_{port}_TCP_PORT": str(port),
+        f"{prefix}_PORT_{port}_TCP_ADDR": address,
+    }
+
+
+SETTINGS = sorted(set(re.findall(r"QUARTERDECK_[A-Z_]+[A-Z]", Path(environment_module.__file__).read_text())))
+
+
+@pytest.mark.parametrize("setting", [None, *SETTINGS])
+def test_a_service_of_any_name_never_breaks_the_start(home: Path, setting: str | None) -> None:
+    """A Service named like a setting, or like the beginning of one."""
+    services = ["quarterdeck", "quarterdeck-gateway", "quarterdeck-worker", "quarterdeck-engine", "quarterdeck-redis"]
+    if setting is not None:
+        words = setting.lower().split("_")
+        services = ["-".join(words[: length + 1]) for length in range(len(words))]
+    links: dict[str, str] = {}
+    for service in services:
+        links |= service_links(service)
+    read, plain = Environment.read(links), Environment.read({})
+    for field in dataclasses.fields(Environment):
+        if field.name not in ("ignored", "variables"):
+            assert getattr(read, field.name) == getattr(plain, field.name), field.name
+    ports = [
+        name for name in links if name in ("QUARTERDECK_PORT", "QUARTERDECK_WORKER_PORT", "QUARTERDECK_ENGINE_PORT")
+    ]
+    assert [text.split("=")[0] for text in read.ignored] == ports
+    assert all("enableServiceLinks: false" in text for text in read.ignored)
+
+
+def test_in_a_cluster_the_configuration_is_a_config_map(home: Path) -> None:
+    read = Environment.read({"QUARTERDECK_CONFIG_MAP": "qd-config", "QUARTERDECK_NAMESPACE": "prod"})
+    assert (read.config_map, read.namespace) == ("qd-config", "prod")
+    with pytest.raises(ValueError, match="QUARTERDECK_CONFIG_MAP must be the name"):
+        Environment.read({"QUARTERDECK_CONFIG_MAP": "a/b"})
+
+
+def test_a_secret_is_a_value_or_a_file_and_never_shown(home: Path) -> None:
+    (home / "key").write_text("from-a-file\n")
+    read = Environment.read(
+        {"QUARTERDECK_OPERATOR_TOKEN": "a-token", "QUARTERDECK_BOOTSTRAP_KEY_FILE": str(home / "key")}
+    )
+    assert read.operator_token is not None and read.bootstrap_key is not None
+    assert (read.operator_token.read(), read.bootstrap_key.read()) == ("a-token", "from-a-file")
+    assert "a-token" not in repr(read)
+    (home / "key").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="QUARTERDECK_BOOTSTRAP_KEY_FILE"):
+        read.bootstrap_key.read()
+    with pytest.raises(ValueError, match="set only one of QUARTERDECK_OPERATOR_TOKEN"):
+        Environment.read({"QUARTERDECK_OPERATOR_TOKEN": "a", "QUARTERDECK_OPERATOR_TOKEN_FILE": "b"})
+
+
+def test_a_user_without_a_home_is_told_which_folder_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenShift runs pods as users that no system knows."""
+
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    with pytest.raises(ValueError, match="QUARTERDECK_STATE must be set"):
+        Environment.read({})
+    folders = {"QUARTERDECK_STATE": "/state", "QUARTERDECK_CACHE": "/cache"}
+    assert Environment.read(folders).state == Path("/state")

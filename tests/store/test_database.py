@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, exc, text
 from sqlalchemy.engine import make_url
 from tests.servers import PostgresServer
@@ -65,6 +66,47 @@ async def test_a_database_of_a_newer_program_is_left_alone(database: Database) -
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(MigrationError, match="another version"):
         await database.migrate()
+
+
+async def newer_tables(database: Database, *compatible: str) -> None:
+    """What a newer program leaves: its revision, and the programs that work with its tables."""
+    async with database.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        await connection.execute(text("DELETE FROM compatible_programs"))
+        for program in ("9999", *compatible):
+            values = {"program": program}
+            await connection.execute(text("INSERT INTO compatible_programs VALUES ('9999', :program)"), values)
+
+
+async def test_a_program_runs_on_tables_that_a_newer_one_calls_compatible(database: Database) -> None:
+    await newer_tables(database, str(migration.head()), "0001")
+    await database.migrate()
+    async with database.connect() as connection:
+        assert await connection.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+
+
+async def test_a_program_does_not_run_on_tables_that_a_newer_one_has_broken_for_it(database: Database) -> None:
+    await newer_tables(database, "9998")
+    with pytest.raises(MigrationError, match="another version"):
+        await database.migrate()
+
+
+async def test_the_programs_that_work_with_the_tables_are_noted(database: Database) -> None:
+    async with database.connect() as connection:
+        rows = (await connection.execute(text("SELECT tables, program FROM compatible_programs"))).all()
+    assert {tables for tables, _ in rows} == {migration.head()}
+    assert {program for _, program in rows} >= {"0013", migration.head()}
+
+
+def test_a_migration_that_breaks_older_programs_ends_the_list(tmp_path: Path) -> None:
+    (tmp_path / "versions").mkdir()
+    for number in range(1, 5):
+        lines = [f"revision = '{number}'", f"down_revision = {repr(str(number - 1)) if number > 1 else None}"]
+        lines += ["breaks_older = True"] if number == 3 else []
+        (tmp_path / "versions" / f"v{number}.py").write_text("\n".join(lines))
+    settings = migration.config()
+    settings.set_main_option("script_location", str(tmp_path))
+    assert migration.compatible(ScriptDirectory.from_config(settings)) == ["4", "3"]
 
 
 async def test_a_step_that_fails_leaves_nothing_behind(database_url: str) -> None:

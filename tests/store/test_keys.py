@@ -134,3 +134,38 @@ async def test_a_database_without_tables_is_an_outage_and_not_an_unknown_key(dat
         await connection.execute(text("ALTER TABLE api_keys RENAME TO elsewhere"))
     with pytest.raises(DatabaseUnavailableError):
         await KeyStore(database).find("00")
+
+
+FIRST, SECOND = "sk-qd-" + "a1B2c3D4e5" * 4, "sk-qd-" + "z9Y8x7W6v5" * 4
+
+
+async def test_the_bootstrap_key_is_made_once(keys: KeyStore) -> None:
+    made = [row for row, _ in await asyncio.gather(*(keys.ensure_bootstrap(FIRST) for _ in range(5)))]
+    assert len({row.id for row in made}) == 1
+    found = await keys.find(ids.digest(FIRST))
+    assert found == made[0] and found.is_admin and found.org == "default"
+    assert len((await keys.list()).rows) == 1
+
+
+async def test_a_new_bootstrap_secret_replaces_the_former_key_and_no_other(keys: KeyStore) -> None:
+    other = await keys.create(secret=ids.api_key(), name="bootstrap", is_admin=True)
+    former, _ = await keys.ensure_bootstrap(FIRST)
+    row, replaced = await keys.ensure_bootstrap(SECOND)
+    assert [each.id for each in replaced] == [former.id]
+    assert (await keys.retrieve(former.id)).revoked is not None
+    assert (await keys.retrieve(other.id)).revoked is None and row.revoked is None
+
+
+async def test_a_gateway_with_the_former_bootstrap_secret_does_not_revoke_the_new_one(keys: KeyStore) -> None:
+    await keys.ensure_bootstrap(FIRST)
+    new, _ = await keys.ensure_bootstrap(SECOND)
+    row, replaced = await keys.ensure_bootstrap(FIRST)
+    assert row.revoked is not None and replaced == ()
+    assert (await keys.retrieve(new.id)).revoked is None
+
+
+async def test_a_bootstrap_key_that_an_admin_revoked_stays_revoked(keys: KeyStore) -> None:
+    row, _ = await keys.ensure_bootstrap(FIRST)
+    await keys.revoke(row.id)
+    again, _ = await keys.ensure_bootstrap(FIRST)
+    assert again.id == row.id and again.revoked is not None

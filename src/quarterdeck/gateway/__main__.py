@@ -1,8 +1,13 @@
 """`python -m quarterdeck.gateway`: reads the settings, serves, and exits after SIGTERM.
 
 Status 0: every record is in Redis or on disk. 1: some are not, or it could not listen. 2: a malformed setting.
+
+With `--migrate` it migrates the database and exits, for a job that runs before new gateways serve. Any number of them
+may run, beside gateways as well; status 0: the tables are there. 1: they are not. 2: as above. Without it a gateway
+migrates at its start, and is not ready before.
 """
 
+import argparse
 import asyncio
 import gc
 import logging
@@ -11,20 +16,72 @@ import sys
 import uvloop
 
 from quarterdeck.gateway.cluster.membership import Cluster
-from quarterdeck.gateway.composition import compose
+from quarterdeck.gateway.composition import MIGRATE_RETRY_SECONDS, compose
 from quarterdeck.net.descriptors import log_limit, raise_limit
 from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.sockets import listen
+from quarterdeck.settings import durations
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError
 from quarterdeck.settings.packaged import config_path
 from quarterdeck.settings.source import ConfigSource, FileSource
+from quarterdeck.store.database import Database, DatabaseUnavailableError
+from quarterdeck.store.migration import MigrationError
 from quarterdeck.telemetry.logging import configure
 
 log = logging.getLogger("quarterdeck.gateway")
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m quarterdeck.gateway", description=__doc__.partition("\n")[0])
+    parser.add_argument("--migrate", action="store_true", help="migrate the database, and exit")
+    parser.add_argument(
+        "--timeout",
+        type=durations.parse,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long --migrate waits for the database (default: %(default)g)",
+    )
+    arguments = parser.parse_args()
+    return migrate(arguments.timeout) if arguments.migrate else serve()
+
+
+def migrate(timeout: float) -> int:
+    """Migrate the database, which may still be starting for `timeout` seconds. Returns the exit status."""
+    try:
+        environment = Environment.read()
+        configure(environment.log_level, "quarterdeck-migration")
+        return asyncio.run(_migrate(environment.database_url, timeout))
+    except ValueError as error:
+        print(f"quarterdeck.gateway: {error}", file=sys.stderr)
+        return 2
+
+
+async def _migrate(url: str, timeout: float) -> int:
+    database = Database(url)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + timeout
+    try:
+        while True:
+            try:
+                await database.migrate()
+            except DatabaseUnavailableError as error:
+                if loop.time() + MIGRATE_RETRY_SECONDS >= until:
+                    log.critical("the database was not available within %g s: %s", timeout, error)
+                    return 1
+                await asyncio.sleep(MIGRATE_RETRY_SECONDS)
+            except MigrationError as error:
+                log.critical("%s", error)
+                return 1
+            else:
+                log.info("the database is migrated")
+                return 0
+    finally:
+        await database.close()
+
+
+def serve() -> int:
+    """Run a gateway until SIGTERM. Returns the exit status."""
     try:
         environment = Environment.read()
         cluster = Cluster.of(environment)

@@ -13,10 +13,12 @@ from quarterdeck.accounting.budget_status import BudgetReader
 from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.auth.authenticator import Authenticator
+from quarterdeck.gateway.auth.bootstrap import BootstrapKey
 from quarterdeck.gateway.auth.follower import Follower
 from quarterdeck.gateway.cluster.demand import Demand
 from quarterdeck.gateway.cluster.membership import Cluster
 from quarterdeck.gateway.connectivity import Connectivity
+from quarterdeck.gateway.container_memory import fitted, memory_limit
 from quarterdeck.gateway.dependencies import DemandDoor, Parts
 from quarterdeck.gateway.gauges import watch
 from quarterdeck.gateway.http.access_log import AccessLog
@@ -94,13 +96,14 @@ def compose(
 ) -> Service:
     """Build a gateway. `config` is what `source` holds now. Raises ValueError for an invalid URL of Redis or of the
     database, and OSError for a secret's file that can't be read."""
-    directory = Live(Directory.of(config))
+    memory = memory_limit()
+    directory = Live(Directory.of(fitted(config, memory)))
     live_config = directory.select(lambda each: each.config)
     metrics = GatewayMetrics()
     reloader = ConfigReloader(
         source,
         config,
-        apply=lambda new: directory.replace(Directory.of(new)),
+        apply=lambda new: directory.replace(Directory.of(fitted(new, memory))),
         on_outcome=lambda outcome: metrics.config_reloads.add((outcome,)),
         restarts_engines=cluster is None,
     )
@@ -165,6 +168,8 @@ def compose(
         spooled=lambda: metrics.spool_waiting.values.get((), 0),
         cluster=cluster,
     )
+    changes = Announcer(authenticator, RedisPublisher(redis))
+    bootstrap = BootstrapKey(environment.bootstrap_key, keys, changes) if environment.bootstrap_key else None
     app = create_app(
         Parts(
             directory=directory,
@@ -187,7 +192,7 @@ def compose(
             outbox=WebhookOutbox(database),
             redactor=live_config.select(lambda each: Redactor(each.content.redaction)),
             redis=redis,
-            changes=Announcer(authenticator, RedisPublisher(redis)),
+            changes=changes,
             cache=OrgCache(redis),
             budgets=BudgetReader(redis),
             readiness=readiness,
@@ -218,6 +223,7 @@ def compose(
             "settlement": settlement.run,
             "configuration": reloader.run,
             **({} if cluster is None else cluster.jobs),
+            **({} if bootstrap is None else {"bootstrap key": partial(_run_after, migrated, bootstrap.run)}),
             "spool": partial(_watch_spool, spool, settlement, metrics),
             "subscription": subscription.run,
             "key changes": follower.run,

@@ -168,14 +168,15 @@ class ConfigMapSource:
             await in_thread(partial(save, self._saved, documents))
 
 
-def source_of(api: KubeApi, environment: Environment) -> ConfigMapSource:
-    """The ConfigMap that the environment names; its mounted copy is in the folder of QUARTERDECK_CONFIG."""
+def source_of(api: KubeApi, environment: Environment, process: str) -> ConfigMapSource:
+    """The ConfigMap that the environment names; its mounted copy is in the folder of QUARTERDECK_CONFIG. `process`:
+    gateway or worker, which may share a state folder."""
     assert environment.config_map is not None  # noqa: S101  # the caller has asked
     return ConfigMapSource(
         api,
         environment.config_map,
         mounted=environment.config.parent if environment.config is not None else None,
-        saved=environment.state / "cluster" / "configuration.json",
+        saved=environment.state / "cluster" / f"configuration-{process}.json",
     )
 
 

@@ -152,13 +152,14 @@ class GatewayConfig(BaseModel):
     the next request gets 503. A body is held as long as its request: another endpoint may need it. Those of 64 KiB and
     less are not counted.
 
-    1024: some five hundred of the largest bodies by default. Lower it where the gateway has less than 4 GiB.
+    1024: some five hundred of the largest bodies by default. Where the container's memory limit is below 4 GiB, a
+    quarter of that limit instead.
     """
     max_body_mb_in_flight_per_key: PositiveInt = 256
     """The same of one key, by the content-lengths its requests state; the next request gets 429. A single body within
     `max_body_mb` is always taken.
 
-    256: a quarter of `max_body_mb_in_flight`.
+    256: a quarter of `max_body_mb_in_flight`, also where the container's memory limit makes that smaller.
     """
     retries: int = Field(default=2, ge=0, le=5)
     """How many other endpoints are tried when one fails before its first byte."""

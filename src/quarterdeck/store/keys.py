@@ -22,6 +22,8 @@ from quarterdeck.store.orgs import DEFAULT_ORG, DEFAULT_TEAM, ensure_team
 from quarterdeck.store.tables import api_keys, orgs, teams
 from quarterdeck.store.terms import NO_TERMS, Terms, budget_of, limits_of, to_column
 
+BOOTSTRAP_PREFIX = "key_bootstrap_"
+"""Of the ids of keys that a deployment's secret made, so that the next secret replaces them and nothing else."""
 _AT_ONCE = 500
 """Ids or digests per query."""
 
@@ -102,6 +104,31 @@ class KeyStore:
         existing key is not changed, revoked or not."""
         row, _ = await self._insert(secret, org, is_admin, {"name": name, "team": team})
         return row
+
+    async def ensure_bootstrap(self, secret: str) -> tuple[KeyRow, Sequence[KeyRow]]:
+        """The bootstrap key with this secret, an admin key of the platform, and the older bootstrap keys that it
+        replaced just now. Any number of processes may call it at once. An existing key is not changed, revoked or
+        not."""
+        insert = insert_sqlite if self._database.is_sqlite else insert_postgres
+        digest, now = ids.digest(secret), time.time()
+        id = BOOTSTRAP_PREFIX + digest[:24]
+        values = {"org": DEFAULT_ORG, "team": DEFAULT_TEAM, "name": "bootstrap", "digest": digest, "hint": secret[-4:]}
+        statement = insert(api_keys).values(id=id, is_admin=True, created=now, **values)
+        async with self._database.begin() as connection:
+            await ensure_team(connection, DEFAULT_ORG, DEFAULT_TEAM)
+            await connection.execute(statement.on_conflict_do_nothing(index_elements=["digest"]))
+            row = await _one(connection, api_keys.c.digest == digest)
+            assert row is not None  # noqa: S101  # it existed or was inserted, in this transaction
+            if row.revoked is not None or row.id != id:
+                return row, ()
+            # Older ones: a gateway that still has a former secret revokes nothing.
+            others = api_keys.c.id.startswith(BOOTSTRAP_PREFIX, autoescape=True) & (api_keys.c.id != id)
+            former = others & api_keys.c.revoked.is_(None) & (api_keys.c.created < row.created)
+            replaced = [_key_of(each) for each in await connection.execute(_select().where(former))]
+            if replaced:
+                found = api_keys.c.id.in_([each.id for each in replaced])
+                await connection.execute(update(api_keys).where(found).values(revoked=now))
+        return row, replaced
 
     async def find(self, digest: str) -> KeyRow | None:
         """The key with this digest, of any org, valid or not; None: there is none."""

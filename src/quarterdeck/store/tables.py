@@ -412,3 +412,10 @@ webhook_deliveries = Table(
     _index_of("org", where="state = 'pending'"),
     _index_of("finished", where="finished IS NOT NULL"),
 )
+
+compatible_programs = Table(
+    "compatible_programs",
+    metadata,
+    Column("tables", Text, primary_key=True),  # the revision of the tables
+    Column("program", Text, primary_key=True),  # the newest revision that a program knows which works with them
+)

@@ -8,6 +8,9 @@ import os
 import sys
 from pathlib import Path
 
+from quarterdeck.kube.access import find_access
+from quarterdeck.kube.api import KubeApi
+from quarterdeck.kube.config_source import ConfigMapSource, source_of
 from quarterdeck.net.descriptors import raise_limit
 from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
@@ -27,6 +30,8 @@ from quarterdeck.worker.streams import replay_dead
 log = logging.getLogger("quarterdeck.worker")
 
 
+FIRST_CONFIG_SECONDS = 20.0
+"""How long a worker in a cluster waits for its first configuration. It answers no probe meanwhile."""
 NICE = 10
 """Rows and traces can wait; requests and engines on the same machine can't."""
 
@@ -41,8 +46,45 @@ async def work(environment: Environment) -> None:
 
     on_signals(on_signal)
     raise_limit()
+    if environment.config_map is not None:
+        await work_in_cluster(environment, stop)
+        return
     source = FileSource(config_path(environment))
     await Worker(environment, source, telemetry_of(source), config_of(source)).run(stop)
+
+
+async def work_in_cluster(environment: Environment, stop: asyncio.Event) -> None:
+    """Follow the operator's ConfigMap. Raises AccessError."""
+    api = KubeApi(find_access(environment.variables, environment.namespace))
+    source = source_of(api, environment, "worker")
+    config = source.read()
+    try:
+        if source.waiting is not None:
+            config = await first_config(source, stop) or config
+        known = config if source.waiting is None else None
+        await Worker(environment, source, config.telemetry, known, source.run).run(stop)
+    finally:
+        await api.close()
+
+
+async def first_config(source: ConfigMapSource, stop: asyncio.Event) -> Config | None:
+    """Wait for the configuration: on the first start of all, the operator writes it in these seconds, and sinks of
+    traces are made once. None: it did not come. The worker starts without it, as records must reach the ledger;
+    contents are not kept until it comes, since they could not be redacted."""
+    following, changed = asyncio.create_task(source.run()), asyncio.create_task(source.changed())
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({changed, stopped}, timeout=FIRST_CONFIG_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        return changed.result() if changed.done() else None
+    except ConfigError as error:
+        log.error("invalid configuration: %s", error)
+        return None
+    finally:
+        if source.waiting is not None:
+            log.warning("starting without a configuration: %s", source.waiting)
+        for task in (following, changed, stopped):
+            task.cancel()
+        await asyncio.gather(following, changed, stopped, return_exceptions=True)
 
 
 async def replay(environment: Environment, org: str) -> None:

@@ -91,7 +91,10 @@ class Worker:
         source: ConfigSource,
         telemetry: TelemetryConfig,
         config: Config | None = None,
+        follow: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
+        """`follow` runs as long as the worker, so that `source` sees changes. None: it needs nothing."""
+        self._follow = follow
         self._environment = environment
         self._source = source
         self._telemetry = Live(with_otel(telemetry, environment))
@@ -232,6 +235,8 @@ class Worker:
             asyncio.create_task(keep_running("configuration", self._follow_config)),
             asyncio.create_task(keep_running("saturation", self._sample)),
         }
+        if self._follow is not None:
+            endless.add(asyncio.create_task(keep_running("ConfigMap", self._follow)))
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         tasks = {asyncio.create_task(keep_running(name, loop, fatal=(MigrationError,))) for name, loop in loops.items()}
         port = listening.getsockname()[1]

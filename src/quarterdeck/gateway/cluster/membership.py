@@ -26,7 +26,7 @@ class Cluster:
         if environment.config_map is None:
             return None
         api = KubeApi(find_access(environment.variables, environment.namespace))
-        return cls(api, source_of(api, environment), environment)
+        return cls(api, source_of(api, environment, "gateway"), environment)
 
     def endpoints(self, client: HttpClient) -> ClusterEndpoints:
         """The source of endpoints; `client` polls engine doors."""
