@@ -281,6 +281,15 @@ def test_a_model_is_scaled_by_kubectl_scale(namespace: Kubectl) -> None:
         namespace("scale", "model/scaled", "--replicas=1001")
 
 
+def test_a_null_survives_where_it_means_something(namespace: Kubectl) -> None:
+    spec = {"text": "{{ a }}", "variables": {"a": {"default": None}}, "parameters": {"stop": None}}
+    namespace.apply(manifest("Prompt", spec, "nulls"))
+    found = namespace.get("prompt", "nulls")
+    assert found is not None
+    assert found["spec"]["variables"]["a"] == {"default": None, "type": "string"}
+    assert found["spec"]["parameters"] == {"stop": None}
+
+
 def test_every_field_explains_itself(kubectl: Kubectl) -> None:
     document = json.loads(kubectl("get", "--raw", "/openapi/v3/apis/quarterdeck.dev/v1alpha1"))
     shapes = document["components"]["schemas"]

@@ -118,6 +118,7 @@ class ModelAdapter(Resource):
         Column("Total", ".status.replicas.total", "integer"),
         Column("Source", ".spec.source.uri", priority=1),
         Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Message", ".status.message", priority=1),
     )
 
     schema_rules: ClassVar[tuple[Rule, ...]] = (SHORT_NAME,)

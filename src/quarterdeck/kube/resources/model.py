@@ -177,6 +177,9 @@ class Model(Resource):
         Column("Replicas", ".status.replicas.ready", "integer"),
         Column("State", ".status.state"),
         Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Desired", ".status.replicas.desired", "integer", priority=1),
+        Column("Backend", ".status.backend.kind", priority=1),
+        Column("Message", ".status.message", priority=1),
     )
 
     schema_rules: ClassVar[tuple[Rule, ...]] = (

@@ -97,6 +97,7 @@ class Prompt(Resource):
         Column("Version", ".status.version", "integer"),
         Column("Labels", ".spec.labels"),
         Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Message", ".status.message", priority=1),
     )
 
     schema_rules: ClassVar[tuple[Rule, ...]] = (

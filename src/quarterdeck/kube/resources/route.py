@@ -86,6 +86,7 @@ class ModelRoute(Resource):
         Column("Reason", '.status.conditions[?(@.type=="Ready")].reason'),
         Column("Targets", ".spec.targets[*].model"),
         Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Message", ".status.message", priority=1),
     )
 
     schema_rules: ClassVar[tuple[Rule, ...]] = (

@@ -55,6 +55,7 @@ class Team(Resource):
         Column("Budget", ".spec.budget.amount"),
         Column("Period", ".spec.budget.period"),
         Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Message", ".status.message", priority=1),
     )
 
     schema_rules: ClassVar[tuple[Rule, ...]] = (

@@ -1,0 +1,120 @@
+"""Objects besides Models, through a whole release: what `kubectl` shows, and what OpenAI's SDK gets."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from tests.cluster.kubectl import Kubectl, Object
+from tests.cluster.release import API_VERSION, Release, secret
+
+SAY = [{"role": "user", "content": "Hello"}]
+
+
+def resource(kind: str, name: str, **spec: Any) -> Object:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+@pytest.fixture(scope="module")
+def key(release: Release) -> str:
+    return release.create_key("user")[1]
+
+
+@pytest.fixture(scope="module")
+def client(release: Release, key: str) -> Iterator[openai.OpenAI]:
+    release.apply_model("hello", aliases=["hi"])
+    release.apply_model("other")
+    for name in ("hello", "other"):
+        release.wait_ready(name)
+    with release.client(key) as client:
+        yield client
+
+
+def ask(client: openai.OpenAI, model: str) -> str:
+    answer = client.chat.completions.create(model=model, messages=SAY, max_tokens=4)  # type: ignore[arg-type]
+    assert answer.choices[0].message.content
+    return answer.model
+
+
+def test_a_route_answers_and_says_what_it_cant_find(namespace: Kubectl, client: openai.OpenAI) -> None:
+    namespace.apply(resource("ModelRoute", "chat", targets=[{"model": "hello"}, {"model": "gone", "weight": 9}]))
+    found = namespace.wait(
+        "modelroute", "chat", lambda one: reason_of(one, "ResolvedRefs") == "ModelNotFound", "unresolved"
+    )
+    assert found is not None
+    assert "no model or adapter 'gone'" in found["status"]["message"]
+    ask(client, "chat")  # the target that exists answers
+    namespace.apply(resource("ModelRoute", "chat", targets=[{"model": "hello"}, {"model": "other", "weight": 9}]))
+    namespace.wait_condition("modelroute", "chat", "Ready")
+    assert {ask(client, "chat") for _ in range(20)} <= {"hello", "other", "chat"}
+
+
+def test_a_younger_object_does_not_get_a_name_until_it_is_free(namespace: Kubectl, client: openai.OpenAI) -> None:
+    namespace.apply(resource("ModelRoute", "claims-hi", servedName="hi", targets=[{"model": "other"}]))
+    found = namespace.wait_condition("modelroute", "claims-hi", "Accepted", "False")
+    assert "the name 'hi' belongs to Model hello" in found["status"]["message"]
+    ask(client, "hi")
+    namespace.patch("model", "hello", {"spec": {"aliases": []}})
+    namespace.wait_condition("modelroute", "claims-hi", "Ready")
+    ask(client, "hi")
+    namespace.delete("modelroute", "claims-hi")
+
+
+def test_a_team_bounds_its_keys_and_belongs_to_the_cluster(release: Release, namespace: Kubectl) -> None:
+    namespace.apply(resource("Team", "small", limits={"maxTokens": 7, "requestsPerMinute": 2}))
+    namespace.wait_condition("team", "small", "Ready")
+    _, key = release.create_key("of-a-team", team="small")
+    with release.client(key) as client, pytest.raises(openai.RateLimitError):
+        for _ in range(4):
+            ask(client, "hello")
+    headers = {"authorization": f"Bearer {release.admin_key}"}
+    refused = httpx.post(f"{release.url}/admin/teams/small", json={"priority": 3}, headers=headers)
+    assert refused.status_code in (405, 409)
+    if refused.status_code == 409:
+        assert refused.json()["error"]["code"] == "managed_by_config"
+
+
+def test_an_external_endpoint_gets_the_key_of_its_secret(namespace: Kubectl, client: openai.OpenAI) -> None:
+    namespace.apply(secret("hosted", token="sk-of-the-server"))
+    url = f"http://model-hello.{namespace.namespace}.svc:8000"
+    endpoint = {"url": url, "model": "hello", "secretRef": {"name": "hosted", "key": "token"}}
+    namespace.apply(resource("Model", "elsewhere", endpoints=[endpoint]))
+    namespace.wait_condition("model", "elsewhere", "Ready")
+    ask(client, "elsewhere")
+
+
+def test_a_prompt_is_mirrored_used_changed_and_archived(
+    release: Release, namespace: Kubectl, client: openai.OpenAI
+) -> None:
+    def prompt(text: str) -> Object:
+        messages = [{"role": "system", "content": text}, {"role": "user", "content": "{{ question }}"}]
+        return resource("Prompt", "greet", name="team/greet", labels=["production"], messages=messages, model="hello")
+
+    namespace.apply(prompt("Be kind."))
+    namespace.wait_condition("prompt", "greet", "Ready")
+    answer = client.chat.completions.create(
+        model="prompt:team/greet@production", messages=[], extra_body={"prompt": {"variables": {"question": "Hi?"}}}
+    )
+    assert answer.choices[0].message.content
+    namespace.apply(prompt("Be very kind."))
+    found = namespace.wait("prompt", "greet", lambda one: ((one or {}).get("status") or {}).get("version") == 2)
+    assert found is not None
+    (shown,) = release.admin("GET", "/v1/prompts?name=team/greet")["data"]
+    assert shown["labels"] == {"production": {"version": 2}}
+    assert namespace.table("prompts")[1][:5] == ["greet", "True", "Ready", "2", '["production"]']
+
+    namespace.apply(resource("Prompt", "broken", text="Hello {{ name"))
+    refused = namespace.wait_condition("prompt", "broken", "Accepted", "False")
+    assert reason_of(refused, "Ready") == "InvalidSpec"
+
+    namespace.delete("prompt", "greet")
+    for _ in range(100):
+        if (shown := release.admin("GET", f"/v1/prompts/{shown['id']}"))["archived"] is not None:
+            break
+    assert shown["archived"] is not None
+
+
+def reason_of(one: Object | None, kind: str) -> str | None:
+    conditions = ((one or {}).get("status") or {}).get("conditions") or []
+    return next((each["reason"] for each in conditions if each["type"] == kind), None)
