@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import openai
 import yaml
-from tests.cluster.kubectl import Kubectl, Object
+from tests.cluster.kubectl import Kubectl, Object, is_current
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CHART = CHECKOUT / "charts/quarterdeck"
@@ -167,6 +167,13 @@ class Release:
         sums = {name: sum(row[name] for row in rows) for name in ("requests", "input_tokens", "output_tokens")}
         return {**sums, **{row["status"]: row["requests"] for row in rows}}
 
+    def wait_ledger(self, key_id: str, requests: int, seconds: float = 60) -> dict[str, int]:
+        """The ledger of a key once it has `requests` rows: the worker writes them within a second or two."""
+        deadline = time.monotonic() + seconds
+        while (found := self.ledger(key_id))["requests"] < requests and time.monotonic() < deadline:
+            time.sleep(0.5)
+        return found
+
     # ---- Models
 
     def apply_model(self, name: str, **spec: Any) -> None:
@@ -184,6 +191,21 @@ class Release:
                 "spec": merged(default, spec),
             }
         )
+
+    def wait_replicas(self, model: str, count: int, seconds: float = 120) -> Object:
+        """Wait until the Model has exactly `count` replicas, all of them ready."""
+
+        def has(one: Object | None) -> bool:
+            replicas = ((one or {}).get("status") or {}).get("replicas") or {}
+            return is_current(one) and [replicas.get(name, 0) for name in ("desired", "ready", "draining")] == [
+                count,
+                count,
+                0,
+            ]
+
+        found = self.kubectl.wait("models.quarterdeck.dev", model, has, f"at {count} replicas", seconds)
+        assert found is not None
+        return found
 
     def wait_ready(self, model: str, seconds: float = 120) -> Object:
         """Wait until the Model is Ready for its present spec."""

@@ -25,7 +25,7 @@ CONFIG = """
 models:
   - name: chat
     engine: {{source: ./chat}}
-gateway: {{drain_seconds: {drain}, retries: 0}}
+gateway: {{drain_seconds: {drain}, shutdown_delay_seconds: {delay}, retries: 0}}
 """
 USER, ADMIN = "sk-qd-user", "sk-qd-admin"
 ASK: dict[str, Any] = {"model": "chat", "messages": [{"role": "user", "content": "hi"}], "ignore_eos": True}
@@ -57,7 +57,7 @@ def start(folder: Path, simulator: SimulatorProcess, redis_url: str) -> Iterator
     asyncio.run(_seed(database_url))
     started: list[GatewayProcess] = []
 
-    def begin(drain: float = 20, ready_path: str = "/readyz", **environ: str) -> GatewayProcess:
+    def begin(drain: float = 20, ready_path: str = "/readyz", delay: float = 0, **environ: str) -> GatewayProcess:
         parts = {
             "QUARTERDECK_ENGINE_URL": simulator.url,
             "QUARTERDECK_REDIS_URL": redis_url,
@@ -65,7 +65,8 @@ def start(folder: Path, simulator: SimulatorProcess, redis_url: str) -> Iterator
             **environ,
         }
         name = f"gateway{len(started)}"
-        made = GatewayProcess(folder, CONFIG.format(drain=drain), parts, name=name, ready_path=ready_path)
+        config = CONFIG.format(drain=drain, delay=delay)
+        made = GatewayProcess(folder, config, parts, name=name, ready_path=ready_path)
         started.append(made)
         made.start()
         return made
@@ -90,10 +91,13 @@ class Call:
     def __init__(self, gateway: GatewayProcess, key: str = USER) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)
         self._headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        self.closed = False
+        """Whether the last answer asked to close the connection."""
 
     def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         self._connection.request(method, path, None if body is None else json.dumps(body), self._headers)
         response = self._connection.getresponse()
+        self.closed = response.getheader("connection") == "close"
         return response.status, json.loads(response.read())
 
     def chat(self, **changes: Any) -> tuple[int, Any]:
@@ -104,6 +108,7 @@ class Call:
         body = json.dumps({**ASK, "max_tokens": tokens, "stream": True})
         self._connection.request("POST", "/v1/chat/completions", body, self._headers)
         response = self._connection.getresponse()
+        self.closed = response.getheader("connection") == "close"
         assert response.readline().startswith(b"data: ")
         return response
 
@@ -159,6 +164,32 @@ def test_sigterm_lets_a_stream_end_and_takes_nothing_new(
     assert (record.status, record.output_tokens) == ("ok", 100)
 
 
+def test_during_the_shutdown_delay_every_request_is_served_and_its_connection_closed(
+    start: Start, call: Callable[..., Call]
+) -> None:
+    gateway = start(delay=60)
+    kept, read, streamed = call(gateway), call(gateway), call(gateway)
+    assert kept.chat()[0] == read.request("GET", "/v1/models")[0] == 200
+    stream = streamed.stream(100)
+    assert gateway.process is not None
+    gateway.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: gateway.get("/readyz")[0] == 503)
+    for one, method, path, body in (
+        (kept, "POST", "/v1/chat/completions", {**ASK, "max_tokens": 2}),
+        (call(gateway), "POST", "/v1/chat/completions", {**ASK, "max_tokens": 2}),
+        (read, "GET", "/v1/models", None),
+        (call(gateway), "GET", "/v1/models", None),
+    ):
+        assert one.request(method, path, body)[0] == 200
+        assert one.closed
+    assert stream.read().endswith(b"data: [DONE]\n\n")
+    assert not streamed.closed  # its answer began before: its client may send another request on it
+    assert streamed.chat()[0] == 200
+    assert streamed.closed
+    gateway.process.send_signal(signal.SIGTERM)
+    assert end(gateway) == 0
+
+
 def test_who_is_still_there_at_the_end_of_the_drain_is_told_and_recorded(
     start: Start, call: Callable[..., Call], redis_url: str, simulator: SimulatorProcess
 ) -> None:
@@ -202,7 +233,7 @@ def test_a_configured_endpoint_that_is_down_or_without_its_key_is_not_called_rea
     gateway = start()
     port = free_port()
     gateway.config.write_text(
-        CONFIG.format(drain=1).replace(
+        CONFIG.format(drain=1, delay=0).replace(
             "gateway:",
             f"""  - {{name: down, endpoints: [{{url: "http://127.0.0.1:{port}"}}]}}
   - {{name: keyless, endpoints: [{{url: "{gateway.url}", api_key_env: NO_SUCH_KEY}}]}}
@@ -236,7 +267,7 @@ def test_a_changed_file_is_in_force_within_seconds_and_a_bad_one_is_not(
 ) -> None:
     gateway = start()
     client = call(gateway)
-    good = CONFIG.format(drain=20)
+    good = CONFIG.format(drain=20, delay=0)
     gateway.config.write_text(good.replace("- name: chat\n", "- name: chat\n    aliases: [other]\n"))
     wait_until(lambda: client.request("GET", "/v1/models/other")[0] == 200)
     gateway.config.write_text(good + "nonsense: 1\n")

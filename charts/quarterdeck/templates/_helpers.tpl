@@ -166,9 +166,10 @@ podAntiAffinity:
 {{- end }}
 {{- end -}}
 
-{{/* How long a gateway takes from SIGTERM to its exit: preStop, drain_seconds, and settings/shutdown.py's 22 s. */}}
+{{/* How long a gateway takes from SIGTERM to its exit: shutdown_delay_seconds, drain_seconds, settings/shutdown.py's 22 s. */}}
 {{- define "quarterdeck.gatewayGraceSeconds" -}}
-{{- add 5 22 3 (ceil (((.Values.config.gateway | default dict).drain_seconds) | default 30)) -}}
+{{- $gateway := .Values.config.gateway | default dict -}}
+{{- add 22 3 (ceil ($gateway.shutdown_delay_seconds | default 8)) (ceil ($gateway.drain_seconds | default 30)) -}}
 {{- end -}}
 
 {{/* The most gateways there may be at once. */}}

@@ -119,7 +119,7 @@ def make_plan(
             environ,
             f"{environment.url_of(environment.port)}/healthz",
             start_s=60,
-            grace_s=config.gateway.drain_seconds + SHUTDOWN_SECONDS,
+            grace_s=(config.gateway.shutdown_delay_seconds or 0) + config.gateway.drain_seconds + SHUTDOWN_SECONDS,
         ),
     )
 

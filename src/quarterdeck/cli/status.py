@@ -69,7 +69,8 @@ def _remote_status() -> int:
             head = ("MODEL", "READY", "REASON", "REPLICAS", "MESSAGE")
             rows = [(one.name, str(one.is_ready), one.reason, one.replicas, one.message) for one in models]
             click.echo(f"\n{columns(head, rows)}")
-    with gateway_client(user_credentials().gateway_url, "") as client:
+    user = user_credentials()
+    with gateway_client(user.gateway_url, user.api_key) as client:
         try:
             response = client.get("/readyz")
         except httpx.ConnectError:

@@ -55,6 +55,7 @@ from quarterdeck.resources.tenancy.changes import CHANNEL, Announcer, Change, Re
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.live import Live
+from quarterdeck.settings.shutdown import CLUSTER_DELAY_SECONDS
 from quarterdeck.settings.source import ConfigSource
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
@@ -162,7 +163,7 @@ def compose(
         database=database,
         directory=directory,
         endpoints=endpoints,
-        is_draining=lambda: requests_in_flight.is_draining,
+        is_draining=lambda: requests_in_flight.is_leaving,
         config_error=lambda: reloader.error,
         can_record=lambda: settlement.can_record,
         spooled=lambda: metrics.spool_waiting.values.get((), 0),
@@ -248,6 +249,7 @@ def compose(
             *(settlement.close, authenticator.close, client.close, redis.close, database.close),
         ),
         access=access,
+        shutdown_delay=0.0 if cluster is None else CLUSTER_DELAY_SECONDS,
     )
 
 

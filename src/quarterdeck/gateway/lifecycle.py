@@ -1,11 +1,12 @@
 """Runs a gateway until SIGTERM or SIGINT, then shuts it down in order.
 
-1. `/readyz` turns 503 and no new request is admitted; requests in progress may finish within `drain_seconds`.
-2. The rest is cancelled; each caller gets an error.
-3. The server and the background jobs stop; then every record is brought to Redis or to disk.
-4. Connections are closed.
+1. `/readyz` turns 503. For `shutdown_delay_seconds` requests are served, and each answer closes its connection.
+2. No new request is admitted; requests in progress may finish within `drain_seconds`.
+3. The rest is cancelled; each caller gets an error.
+4. The server and the background jobs stop; then every record is brought to Redis or to disk.
+5. Connections are closed.
 
-A second signal ends step 1. What is run is built in `composition`.
+A second signal ends steps 1 and 2. What is run is built in `composition`.
 """
 
 import asyncio
@@ -51,6 +52,8 @@ class Service:
     connections: Sequence[Callable[[], Awaitable[None]]]
     """What closes them, in this order."""
     access: AccessLog
+    shutdown_delay: float = 0.0
+    """Seconds of step 1, where the configuration does not say it."""
 
     async def run(self, listener: socket.socket) -> bool:
         """Serve until SIGTERM or SIGINT, then shut down in order.
@@ -72,7 +75,7 @@ class Service:
             for task in (serving, *jobs):
                 if task.done():  # before any signal: its exception ends the process
                     task.result()
-            await self.requests_in_flight.drain(self.config.current.gateway.drain_seconds, hurry)
+            await self._drain(hurry)
         finally:
             stopping.cancel()
             await self._stop(serving, jobs)
@@ -80,6 +83,17 @@ class Service:
             await self._close()
             log.info("stopped")
         return is_safe
+
+    async def _drain(self, hurry: asyncio.Event) -> None:
+        """Let requests in flight end, within `shutdown_delay_seconds` and `drain_seconds` together."""
+        gateway = self.config.current.gateway
+        delay = self.shutdown_delay if gateway.shutdown_delay_seconds is None else gateway.shutdown_delay_seconds
+        loop = asyncio.get_running_loop()
+        until = loop.time() + delay + gateway.drain_seconds
+        if delay:
+            # Half of the drain at most: a request that is admitted later would not have the time to end.
+            await self.requests_in_flight.serve_on(delay, delay + gateway.drain_seconds / 2, hurry)
+        await self.requests_in_flight.drain(max(0.0, until - loop.time()), hurry)
 
     async def _stop(self, serving: "asyncio.Task[None]", jobs: "list[asyncio.Task[None]]") -> None:
         self.server.should_exit = True

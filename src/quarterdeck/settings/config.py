@@ -1,7 +1,7 @@
 """The shape of quarterdeck.yaml. `loading.py` reads the file and reports problems by line."""
 
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -100,11 +100,19 @@ class GatewayConfig(BaseModel):
     """Timeout for receiving a request body; then 408. Bounds the resources of a client that sends byte by byte."""
     client_write_timeout_seconds: PositiveFloat = 60
     """Timeout for a client that reads nothing; then its connection is closed. Memory is bounded meanwhile."""
+    shutdown_delay_seconds: Annotated[float, Field(ge=0, le=600)] | None = None
+    """How long the gateway goes on serving after SIGTERM, with `/readyz` 503 and answers that close their connections.
+    Longer while a request that began before SIGTERM is in flight, by at most half of `drain_seconds`.
+
+    None: 8 in a cluster (CLUSTER_DELAY_SECONDS), else 0. Load balancers need a second or two to take a gateway out of
+    their lists, and clients must not send a request on a kept connection just when it is closed: OpenAI's SDK for
+    Python keeps idle connections for 5 s.
+    """
     drain_seconds: NonNegativeFloat = 30
-    """How long requests in flight may continue after SIGTERM. `/readyz` returns 503 immediately.
+    """How long requests in flight may continue after SIGTERM, and after `shutdown_delay_seconds`. New ones are refused.
 
     The gateway exits at most 22 s later (`settings/shutdown.py`); a pod's `terminationGracePeriodSeconds` must be as
-    long, 52 with the default.
+    long, 60 with the defaults.
     """
     redis_timeout_seconds: PositiveFloat = 0.25
     """Timeout for each reply of Redis to the gateway. If admission takes longer, `on_redis_down` applies.

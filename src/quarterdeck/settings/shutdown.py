@@ -1,8 +1,11 @@
-"""How long a gateway takes from SIGTERM to its exit, step by step, after `drain_seconds`.
+"""How long a gateway takes from SIGTERM to its exit, step by step, after `shutdown_delay_seconds` and `drain_seconds`.
 
-Whatever starts gateways must not kill one before `drain_seconds` + SHUTDOWN_SECONDS have passed: `quarterdeck up` waits
-so long, and `terminationGracePeriodSeconds` of a pod has to be as long.
+Whatever starts gateways must not kill one before those and SHUTDOWN_SECONDS have passed: `quarterdeck up` waits so
+long, and `terminationGracePeriodSeconds` of a pod has to be as long.
 """
+
+CLUSTER_DELAY_SECONDS = 8.0
+"""`shutdown_delay_seconds` in a cluster, where the configuration does not say it."""
 
 CANCEL_SECONDS = 5.0
 """For requests cancelled at the end of the drain: to be answered and settled."""

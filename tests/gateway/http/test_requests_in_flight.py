@@ -94,6 +94,34 @@ async def test_more_than_the_limit_are_refused() -> None:
     assert requests_in_flight.admitted == 0
 
 
+async def test_the_shutdown_delay_starts_again_while_an_earlier_request_is_in_flight() -> None:
+    requests_in_flight, hurry = RequestsInFlight(), asyncio.Event()
+    task = asyncio.create_task(wait_for_an_answer(requests_in_flight))
+    await asyncio.sleep(0)
+    serving = asyncio.create_task(requests_in_flight.serve_on(0.01, 3600, hurry))
+    await asyncio.sleep(0)
+    requests_in_flight.take_place(RequestInFlight(task), "key", None, GatewayConfig())  # still admitted
+    await asyncio.wait({serving}, timeout=0.1)
+    assert requests_in_flight.is_leaving
+    assert not serving.done()
+    requests_in_flight.stop_all()
+    await serving
+
+
+async def test_the_shutdown_delay_ends_at_its_bound_or_by_a_second_signal() -> None:
+    requests_in_flight, hurry = RequestsInFlight(), asyncio.Event()
+    task = asyncio.create_task(wait_for_an_answer(requests_in_flight))
+    await asyncio.sleep(0)
+    await requests_in_flight.serve_on(0.01, 0.02, hurry)
+    serving = asyncio.create_task(requests_in_flight.serve_on(3600, 3600, hurry))
+    await asyncio.sleep(0)
+    hurry.set()
+    await serving
+    assert not task.done()
+    requests_in_flight.stop_all()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_drain_waits_then_cancels_and_admits_nothing() -> None:
     requests_in_flight, hurry = RequestsInFlight(), asyncio.Event()
     task = asyncio.create_task(wait_for_an_answer(requests_in_flight))

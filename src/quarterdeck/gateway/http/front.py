@@ -219,7 +219,7 @@ class FrontProtocol(BoundedProtocol):
         head = self._lifecycle.head_for_front(route, self.headers)
         if head is None:
             return None
-        keep_alive = parser.should_keep_alive() and self._lifecycle.keep_alive.current > 0
+        keep_alive = parser.should_keep_alive() and self._lifecycle.keeps_connections
         return FrontExchange(self, route, head, keep_alive=keep_alive)
 
     def _start(self, exchange: FrontExchange) -> None:
@@ -261,7 +261,7 @@ class FrontProtocol(BoundedProtocol):
         self._lifecycle.log_refusal(error)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        cycle.keep_alive = cycle.keep_alive and self._lifecycle.keep_alive.current > 0
+        cycle.keep_alive = cycle.keep_alive and self._lifecycle.keeps_connections
         super()._start_asgi_task(cycle, app)
 
     def _is_answering(self) -> bool:

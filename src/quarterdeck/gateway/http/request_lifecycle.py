@@ -60,6 +60,11 @@ class RequestLifecycle:
         self._access = access
         self._requests_in_flight = requests_in_flight
 
+    @property
+    def keeps_connections(self) -> bool:
+        """Whether a connection may stay open after the answer to a request that begins now."""
+        return self.keep_alive.current > 0 and not self._requests_in_flight.is_leaving
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)

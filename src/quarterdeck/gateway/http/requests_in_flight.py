@@ -100,6 +100,8 @@ class RequestsInFlight(set[RequestInFlight]):
 
     def __init__(self, *, sweep_seconds: float = SWEEP_SECONDS) -> None:
         super().__init__()
+        self.is_leaving = False
+        """Every answer closes its connection, so that clients and load balancers turn to other gateways."""
         self.is_draining = False
         """Requests in flight may end; no further one is admitted."""
         self.admitted = 0
@@ -198,10 +200,26 @@ class RequestsInFlight(set[RequestInFlight]):
             self._empty.clear()
             await self._empty.wait()
 
+    async def serve_on(self, delay: float, at_most: float, hurry: asyncio.Event) -> None:
+        """Go on serving, with answers that close their connections, for `delay` seconds and again as long while a
+        request is in flight whose client was not asked to close; `at_most` seconds, or until `hurry` is set."""
+        self.is_leaving = True
+        earlier = set(self)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + at_most
+        log.info("leaving: %d requests, answers close their connections for %g s", len(earlier), delay)
+        while not hurry.is_set() and (left := until - loop.time()) > 0:
+            is_last = earlier.isdisjoint(self)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(delay, left)):
+                    await hurry.wait()
+            if is_last:
+                return
+
     async def drain(self, seconds: float, hurry: asyncio.Event, *, cancel_seconds: float = CANCEL_SECONDS) -> None:
         """Admit no further requests and wait for those in flight, at most `seconds` or until `hurry` is set. Then
         cancel the rest and wait at most `cancel_seconds` for them."""
-        self.is_draining = True
+        self.is_leaving = self.is_draining = True
         log.info("draining %d requests, at most %g s", len(self), seconds)
         hurrying = asyncio.create_task(hurry.wait())
         empty = asyncio.create_task(self.empty())
