@@ -101,3 +101,25 @@ async def test_close_cancels_look_ups(keys: FakeKeys) -> None:
         await waiting
     keys.gate.set()
     assert (await reader.find(DIGEST))[1] is not None
+
+
+async def test_a_look_up_that_comes_as_the_last_query_ends_is_not_forgotten(keys: FakeKeys) -> None:
+    """Its query has ended, but the event loop has not yet removed its task."""
+    reader = KeyReader(keys)
+    keys.gate.clear()
+    tasks = []
+    for n in range(MAX_FINDS):
+        tasks.append(asyncio.create_task(reader.find(ids.digest(f"unknown {n}"))))
+        while keys.asked <= n:  # each in a query of its own
+            await asyncio.sleep(0)
+
+    async def ask_late() -> None:
+        await keys.gate.wait()  # woken in the same turn as the queries, after them
+        _, row = await reader.find(DIGEST)
+        assert row is not None
+
+    tasks.append(asyncio.create_task(ask_late()))
+    await asyncio.sleep(0)
+    keys.gate.set()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*tasks)

@@ -49,7 +49,7 @@ class KeyReader:
         if future is None:
             future = self._finding[digest] = asyncio.get_running_loop().create_future()
             self._waiting.append(digest)
-            free = [name for name in _FINDS if name not in self._running]
+            free = [name for name in _FINDS if not self._is_running(name)]
             if free:
                 self._start(free[0], self._find_waiting())
         return await asyncio.shield(future)
@@ -68,7 +68,7 @@ class KeyReader:
 
     def in_background(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start the work unless it is running. Its errors are its own."""
-        if name not in self._running:
+        if not self._is_running(name):
             self._start(name, work())
 
     async def close(self) -> None:
@@ -116,12 +116,18 @@ class KeyReader:
         number = self.started
         return number, await read()
 
+    def _is_running(self, name: str) -> bool:
+        """Whether it takes more work. A task that has ended does not, though its callback, which removes it, is due."""
+        task = self._running.get(name)
+        return task is not None and not task.done()
+
     def _start(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
         self._running[name] = task
 
         def done(finished: asyncio.Task[Any]) -> None:
-            self._running.pop(name, None)
+            if self._running.get(name) is task:  # else the next one has started already
+                del self._running[name]
             if not finished.cancelled():
                 finished.exception()  # mark it retrieved: every caller may have been cancelled
 
