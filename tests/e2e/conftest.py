@@ -37,13 +37,14 @@ models:
 """
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order tests: the engine kill and the other stack last, because each start takes a minute."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order tests: the engine kill and the other stack last, because each start takes a minute. In one process these
+    tests come after all others; of several processes, one begins with them."""
     here = [item for item in items if item.path.is_relative_to(HERE)]
     last = ("test_survival", "test_quantized")
     here.sort(key=lambda item: last.index(item.path.stem) + 1 if item.path.stem in last else 0)
     others = [item for item in items if not item.path.is_relative_to(HERE)]
-    items[:] = others + here
+    items[:] = here + others if hasattr(config, "workerinput") else others + here
     for item in here:
         item.add_marker(pytest.mark.e2e)
         item.add_marker(pytest.mark.timeout(1200))  # the first test of a stack waits for its start

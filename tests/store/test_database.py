@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
@@ -27,6 +28,25 @@ from quarterdeck.store.migration import MigrationError
 from quarterdeck.store.tables import metadata
 
 NEW_IN_2 = {"route", "cache_age", "saved", "resumed", "priority", "tags"}
+
+
+@pytest.fixture
+def sqlite_url(empty_sqlite_url: str) -> str:
+    """Without tables, as these tests are about their migration."""
+    return empty_sqlite_url
+
+
+@pytest.fixture
+def postgres_url(empty_postgres_url: str) -> str:
+    return empty_postgres_url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    subject = Database(database_url)
+    await subject.migrate()
+    yield subject
+    await subject.close()
 
 
 async def test_the_migrations_make_what_the_code_knows(database: Database) -> None:

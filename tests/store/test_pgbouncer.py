@@ -27,9 +27,9 @@ def bouncer(postgres_server: PostgresServer) -> Iterator[PgBouncer]:
 
 
 @pytest.fixture
-async def pooled_url(bouncer: PgBouncer, postgres_url: str) -> str:
+async def pooled_url(bouncer: PgBouncer, empty_postgres_url: str) -> str:
     """A URL through PgBouncer of an empty database."""
-    return bouncer.url(postgres_url.partition("?")[0].rpartition("/")[2])
+    return bouncer.url(empty_postgres_url.partition("?")[0].rpartition("/")[2])
 
 
 @pytest.fixture
