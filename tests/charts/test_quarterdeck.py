@@ -12,6 +12,7 @@ from tests.helm import CHART, CI_VALUES, pod_specs, render, template
 from tests.pod_security import violations
 
 from quarterdeck.operator.settings import OperatorConfig
+from quarterdeck.settings.shutdown import CLUSTER_DELAY_SECONDS, SHUTDOWN_SECONDS
 
 Objects = list[dict[str, Any]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,10 +152,12 @@ def test_what_is_requested_by_default_leaves_most_of_two_cores_and_4_gib_to_engi
 
 
 def test_a_gateway_has_as_long_to_end_as_its_drain_needs() -> None:
-    for drain, grace in ((30, 60), (120, 150), (0.5, 31)):
-        objects = render(values={"config": {"gateway": {"drain_seconds": drain}}})
+    for drain, delay in ((30, None), (120, None), (0.5, 20)):
+        given = {"drain_seconds": drain, **({} if delay is None else {"shutdown_delay_seconds": delay})}
+        objects = render(values={"config": {"gateway": given}})
         spec = of_kind(objects, "Deployment")["prod-gateway"]["spec"]["template"]["spec"]
-        assert spec["terminationGracePeriodSeconds"] == grace
+        needed = (delay or CLUSTER_DELAY_SECONDS) + drain + SHUTDOWN_SECONDS
+        assert needed <= spec["terminationGracePeriodSeconds"] <= needed + 4
 
 
 def test_the_operator_reads_what_the_chart_writes(objects: Objects) -> None:
