@@ -12,7 +12,7 @@ from tests.cluster.release import API_VERSION, Release, secret
 SAY = [{"role": "user", "content": "Hello"}]
 
 
-def resource(kind: str, name: str, **spec: Any) -> Object:
+def resource(kind: str, name: str, /, **spec: Any) -> Object:
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
@@ -109,10 +109,8 @@ def test_a_prompt_is_mirrored_used_changed_and_archived(
     assert reason_of(refused, "Ready") == "InvalidSpec"
 
     namespace.delete("prompt", "greet")
-    for _ in range(100):
-        if (shown := release.admin("GET", f"/v1/prompts/{shown['id']}"))["archived"] is not None:
-            break
-    assert shown["archived"] is not None
+    namespace.wait("configmap", "qd-config-prompts", lambda one: one and "greet" not in one["data"]["prompts.json"])
+    assert release.admin("GET", f"/v1/prompts/{shown['id']}")["archived"] is not None
 
 
 def reason_of(one: Object | None, kind: str) -> str | None:
