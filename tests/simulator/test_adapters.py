@@ -2,6 +2,7 @@ import shutil
 from pathlib import Path
 
 import httpx2
+import pytest
 from tests.engine.lora import write_adapter
 from tests.simulator.harness import http
 
@@ -62,3 +63,41 @@ async def test_without_its_folder_an_adapter_that_is_read_again_ends_the_engine(
         assert ended == []
         await client.post("/v1/chat/completions", json=chat | {"model": "again"})
         assert ended == [1]
+
+
+@pytest.mark.parametrize(
+    ("folder", "status", "words"),
+    [
+        ("fail-missing", 404, "No adapter found for /a/fail-missing"),
+        ("fail-rank", 500, "'LoRA rank 64 is greater than max_lora_rank 16.'"),
+        ("fail-base", 500, "The size of tensor a (576) must match"),
+        ("fail-damaged", 500, "Error while deserializing header"),
+    ],
+)
+async def test_an_adapter_that_can_not_be_loaded_is_refused_as_vllm_refuses_it(
+    folder: str, status: int, words: str
+) -> None:
+    async with http(create_app()) as client:
+        answer = await client.post("/v1/load_lora_adapter", json={"lora_name": "a", "lora_path": f"/a/{folder}"})
+        models = (await client.get("/v1/models")).json()["data"]
+    assert answer.status_code == status
+    assert words in answer.json()["error"]["message"]
+    assert [each["id"] for each in models] == ["simulated"]
+
+
+async def test_a_rank_above_the_limit_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"r": 32}')
+    load = {"lora_name": "a", "lora_path": str(tmp_path)}
+    async with http(create_app(SimulatorConfig(max_lora_rank=16))) as client:
+        answer = await client.post("/v1/load_lora_adapter", json=load)
+        assert "LoRA rank 32 is greater than max_lora_rank 16." in answer.json()["error"]["message"]
+    async with http(create_app(SimulatorConfig(max_lora_rank=32))) as client:
+        assert (await client.post("/v1/load_lora_adapter", json=load)).status_code == 200
+
+
+async def test_an_adapter_may_be_loaded_and_fail(tmp_path: Path) -> None:
+    async with http(create_app()) as client:
+        await client.post("/v1/load_lora_adapter", json={"lora_name": "a", "lora_path": "/a/fail-probe"})
+        chat = {"model": "a", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}
+        assert (await client.post("/v1/chat/completions", json=chat)).status_code == 500
+        assert (await client.post("/v1/chat/completions", json=chat | {"model": "simulated"})).status_code == 200

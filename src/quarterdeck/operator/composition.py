@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import uvicorn
 
+from quarterdeck.kube.resources.adapter import ModelAdapter
 from quarterdeck.kube.resources.model import Model
 from quarterdeck.kube.resources.object import InvalidObjectError
 from quarterdeck.kube.resources.prompt import Prompt
@@ -18,6 +19,8 @@ from quarterdeck.kube.resources.team import Team
 from quarterdeck.net.sockets import BACKLOG, listen
 from quarterdeck.net.tasks import BackgroundTasks, keep_running
 from quarterdeck.net.uvicorn_server import EmbeddedServer
+from quarterdeck.operator.adapters.controller import KEY_KIND as ADAPTERS
+from quarterdeck.operator.adapters.controller import AdapterController
 from quarterdeck.operator.apply import Applier
 from quarterdeck.operator.autoscaler import Autoscaler
 from quarterdeck.operator.cache import ObjectCache
@@ -144,9 +147,21 @@ class Operator:
             PromptRecord(cluster, namespace, f"{config.config_map}-prompts", lambda: self.publisher.owner),
             namespace,
         )
+        self.adapters = AdapterController(
+            cluster=cluster,
+            cache=self.cache,
+            publisher=self.publisher,
+            recorder=self.recorder,
+            http=self._http,
+            namespace=namespace,
+            parse=self.models.parse,
+            add=self._add_after,
+            spawn=self._tasks.spawn,
+        )
         self.reconcilers: dict[str, Reconcile] = {
             Prompt.kind: self.prompts.reconcile,
             Model.kind: self.models.reconcile,
+            ADAPTERS: self.adapters.reconcile,
             ModelRoute.kind: CompiledStatus(ModelRoute, cluster, self.cache, self.publisher, namespace).reconcile,
             Team.kind: CompiledStatus(Team, cluster, self.cache, self.publisher, namespace).reconcile,
         }
@@ -273,6 +288,7 @@ class Operator:
 
     async def _lead(self) -> None:
         keys = [key for kind in self.reconcilers for key in self.cache.keys(kind)]
+        keys += [Key(ADAPTERS, model) for model in self.adapters.models()]
         self.publisher.begin(keys)
         for key in keys:
             self.queue.add(key)
@@ -288,8 +304,19 @@ class Operator:
             self._leading = None
 
     def _add(self, key: Key) -> None:
-        if key.kind in self.reconcilers and self.leader.is_leader:
+        if not self.leader.is_leader:
+            return
+        if key.kind in self.reconcilers:
             self.queue.add(key)
+        if key.kind == ModelAdapter.kind and (model := self.adapters.model_of(key.name)) is not None:
+            self.queue.add(Key(ADAPTERS, model))
+            self.queue.add(Key(Model.kind, model))  # its volumes
+        elif key.kind == Model.kind and self.adapters.concerns(key.name):
+            self.queue.add(Key(ADAPTERS, key.name))
+
+    def _add_after(self, key: Key, seconds: float) -> None:
+        if self.leader.is_leader:
+            self.queue.add_after(key, seconds)
 
     async def _handle(self, key: Key) -> float | None:
         started = time.monotonic()
@@ -307,7 +334,7 @@ class Operator:
         """Whether the object's present generation was compiled, so that its reconcile was a whole one."""
         manifest = self.cache.get(*key)
         generation = int(manifest["metadata"].get("generation", 0)) if manifest is not None else 0
-        return self.publisher.verdict(key, generation) is not None or key.kind == Prompt.kind
+        return self.publisher.verdict(key, generation) is not None or key.kind in (Prompt.kind, ADAPTERS)
 
     def _on_failure(self, key: Key, error: Exception) -> None:
         self._moved_at = time.monotonic()

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from quarterdeck.kube.conditions import ConditionType, Reason
 from quarterdeck.kube.names import API_VERSION, MODEL_LABEL
 from quarterdeck.kube.reasons import EXPLANATIONS
+from quarterdeck.kube.resources.adapter import ModelAdapter
 from quarterdeck.kube.resources.model import Model
 from quarterdeck.kube.resources.model_status import Backend as BackendStatus
 from quarterdeck.kube.resources.model_status import ModelStatus, Plan
@@ -36,6 +37,7 @@ from quarterdeck.operator.probe import Capabilities
 from quarterdeck.operator.publish import Publisher
 from quarterdeck.operator.render.backends import BACKENDS, Backend, backend_of
 from quarterdeck.operator.render.request import Change, RenderError, RenderRequest, ReplicaState
+from quarterdeck.operator.render.weights import adapter_claims
 from quarterdeck.operator.settings import OperatorConfig
 from quarterdeck.operator.summarize import Finding, Observation, Problem, summarize
 
@@ -156,7 +158,7 @@ class ModelReconciler:
         remembered = model.status.replicas.desired if model.status.state is not None else None
         current = before.desired if exists else remembered
         decision = self._autoscaler.decide(model, current=current, ready=before.ready)
-        request = RenderRequest(model, self._namespace, self._config, decision.replicas)
+        request = self._request(model, decision.replicas)
         problem, plan, again_seconds = refusal, None, RESYNC_SECONDS
         if refusal is None or seen.children:
             try:
@@ -190,6 +192,21 @@ class ModelReconciler:
             is_rolling_out=not state.is_rolled_out,
             again_seconds=again_seconds,
         )
+
+    def _request(self, model: Model, replicas: int) -> RenderRequest:
+        """Claims of adapters are mounted where they are bound: another one would keep the engine from starting."""
+        uris = []
+        if model.spec.adapters.max > 0:
+            for each in self._cache.of_kind(ModelAdapter.kind):
+                spec = each.get("spec") or {}
+                if (spec.get("modelRef") or {}).get("name") == model.name and not is_deleting(each):
+                    uris.append(str((spec.get("source") or {}).get("uri", "")))
+        bound = []
+        for claim in adapter_claims(model, uris):
+            found = self._cache.get(VOLUME_CLAIM.name, claim)
+            if found is not None and (found.get("status") or {}).get("phase") == "Bound":
+                bound.append(claim)
+        return RenderRequest(model, self._namespace, self._config, replicas, adapter_claims=tuple(bound))
 
     def observe(self, model: Model) -> Observed:
         """The Model's objects in the cache."""

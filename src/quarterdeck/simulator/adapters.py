@@ -3,6 +3,8 @@
 A folder that exists is read when it is loaded, and its content is the weights; a path that doesn't exist is accepted,
 and the name is the weights. As in vLLM, an adapter loaded with `load_inplace` is read again for each request, and the
 engine ends if its folder has disappeared; and the prefix cache knows an adapter by its name only.
+
+A path whose last part is one of FAILURES is refused, with what vLLM 0.29 answers.
 """
 
 import hashlib
@@ -13,6 +15,14 @@ from typing import Any
 import msgspec
 
 from quarterdeck.simulator.errors import VLLMError
+
+FAILURES = {
+    "fail-rank": "LoRA rank 64 is greater than max_lora_rank 16.",
+    "fail-base": "The size of tensor a (576) must match the size of tensor b (4096) at non-singleton dimension 1",
+    "fail-damaged": "Error while deserializing header: invalid header length",
+}
+"""What the engine's worker says, by the last part of a path. Besides these: `fail-missing`, a folder without adapter,
+and `fail-probe`, which is loaded and fails each request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +49,8 @@ def parse_module(text: str, base: str) -> Adapter:
 
 
 class Adapters:
-    def __init__(self, modules: list[str], base: str) -> None:
-        self._base = base
+    def __init__(self, modules: list[str], base: str, max_rank: int) -> None:
+        self._base, self._max_rank = base, max_rank
         parsed = [parse_module(text, base) for text in modules]
         self._loaded = {each.name: Adapter(each.name, each.path, each.base, _weights(each.path)) for each in parsed}
 
@@ -50,6 +60,8 @@ class Adapters:
     def weights(self, name: str) -> str:
         """What seeds an adapter's text now. Raises FileNotFoundError where vLLM's engine core ends."""
         adapter = self._loaded[name]
+        if Path(adapter.path).name == "fail-probe":
+            raise VLLMError("EngineCore encountered an issue.", status=500, type="InternalServerError")
         weights = adapter.weights
         if adapter.inplace and weights:
             weights = _weights(adapter.path)
@@ -69,6 +81,7 @@ class Adapters:
                 "'load_inplace' to True.",
                 type="InvalidUserInput",
             )
+        self._refuse_unusable(name, path)
         self._loaded[name] = Adapter(name, path, self._base, _weights(path), inplace)
         return f"Success: LoRA adapter '{name}' added successfully."
 
@@ -79,6 +92,32 @@ class Adapters:
             raise VLLMError(f"The lora adapter '{name}' cannot be found.", status=404, type="NotFoundError")
         del self._loaded[name]
         return f"Success: LoRA adapter '{name}' removed successfully."
+
+    def _refuse_unusable(self, name: str, path: str) -> None:
+        last = Path(path).name
+        if last == "fail-missing":
+            message = f"Loading lora {name} failed: No adapter found for {path}"
+            raise VLLMError(message, status=404, type="NotFoundError")
+        problem, rank = FAILURES.get(last), _rank(path)
+        if rank > self._max_rank:
+            problem = f"LoRA rank {rank} is greater than max_lora_rank {self._max_rank}."
+        if problem is not None:
+            raise VLLMError(
+                f"Call to add_lora method failed: Worker failed with error '{problem}', please check the stack trace "
+                "above for the root cause",
+                status=500,
+                type="InternalServerError",
+            )
+
+
+def _rank(path: str) -> int:
+    """The rank in the folder's configuration; 0 without one."""
+    try:
+        config = msgspec.json.decode((Path(path) / "adapter_config.json").read_bytes(), type=dict[str, Any])
+    except (OSError, ValueError, msgspec.DecodeError):
+        return 0
+    rank = config.get("r", 0)
+    return rank if isinstance(rank, int) else 0
 
 
 def _weights(path: str) -> str:

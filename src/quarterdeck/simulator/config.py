@@ -100,6 +100,10 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
     ] = []
     max_loras: Annotated[int, Meta(ge=1, description="different adapters that run concurrently")] = 1
 
+    max_lora_rank: Annotated[
+        int, Meta(ge=1, description="rank of an adapter whose folder has an adapter_config.json; beyond it: refused")
+    ] = 16
+
     failure_injection_rate: Annotated[float, Meta(ge=0, le=100, description="percentage of requests that fail")] = 0.0
     failure_types: Annotated[
         list[str], Meta(description="faults of these requests (names as in x-fault, or llm-d-inference-sim's)")

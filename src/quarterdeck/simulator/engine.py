@@ -52,7 +52,7 @@ class Engine:
         self.random = Random(config.seed)  # noqa: S311  (a seed must repeat)
         self.blocks = BlockPool(config.kv_cache_size, config.block_size) if config.enable_kvcache else None
         self.scheduler = Scheduler(lambda: self.config, self.blocks)
-        self.adapters = Adapters(config.lora_modules, config.model)
+        self.adapters = Adapters(config.lora_modules, config.model, config.max_lora_rank)
         self.metrics = EngineMetrics(config.max_model_len)
         self.faults = FaultInjector(config.seed)
 

@@ -30,6 +30,8 @@ class RenderRequest:
     replicas: int
     track: str = STABLE
     """STABLE, or CANARY for the second object that runs while a canary is judged."""
+    adapter_claims: tuple[str, ...] = ()
+    """Claims that have adapters (`weights.adapter_claims`)."""
 
 
 @dataclass(frozen=True, slots=True)

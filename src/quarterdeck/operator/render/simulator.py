@@ -7,7 +7,7 @@ from quarterdeck.operator.render import pod
 from quarterdeck.operator.render.arguments import command_line, merged_arguments
 from quarterdeck.operator.render.request import RenderRequest
 from quarterdeck.operator.render.vllm import image, max_running
-from quarterdeck.operator.render.weights import locate
+from quarterdeck.operator.render.weights import locate, volumes_of_claims
 from quarterdeck.operator.settings import Accelerator
 
 RESERVED = {
@@ -30,6 +30,7 @@ def container(request: RenderRequest, profile: Accelerator | None) -> tuple[dict
     volumes, mounts = pod.writable_volumes(pod.shm_size(model))
     # The volumes and the token that vLLM would have, so that what can go wrong with them goes wrong here too.
     weights = locate(model) if spec.source is not None else None
+    adapter_volumes, adapter_mounts = volumes_of_claims(request.adapter_claims)
     made = {
         "name": pod.ENGINE,
         "image": image(request),
@@ -44,10 +45,10 @@ def container(request: RenderRequest, profile: Accelerator | None) -> tuple[dict
         "securityContext": pod.container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "lifecycle": {"preStop": pod.pre_stop(model)},
-        "volumeMounts": [*mounts, *(weights.mounts if weights else ())],
+        "volumeMounts": [*mounts, *(weights.mounts if weights else ()), *adapter_mounts],
         **pod.probes("/health", "/health/ready", period=1, start_seconds=START_SECONDS),
     }
-    return made, [*volumes, *(weights.volumes if weights else ())], {}
+    return made, [*volumes, *(weights.volumes if weights else ()), *adapter_volumes], {}
 
 
 def options(model: Model) -> dict[str, Any]:
@@ -62,5 +63,5 @@ def options(model: Model) -> dict[str, Any]:
         "drain_timeout": f"{max(spec.rollout.drain_seconds, 1)}s",
     }
     if spec.adapters.max > 0:
-        derived |= {"enable_lora": True, "max_loras": spec.adapters.max}
+        derived |= {"enable_lora": True, "max_loras": spec.adapters.max, "max_lora_rank": spec.adapters.max_rank}
     return derived

@@ -7,7 +7,7 @@ from quarterdeck.operator import engine_logging
 from quarterdeck.operator.render import pod
 from quarterdeck.operator.render.arguments import command_line, merged_arguments
 from quarterdeck.operator.render.request import RenderError, RenderRequest
-from quarterdeck.operator.render.weights import CACHE, Weights, locate
+from quarterdeck.operator.render.weights import CACHE, Weights, locate, volumes_of_claims
 from quarterdeck.operator.settings import Accelerator
 
 RUNNING_PER_REPLICA = 256
@@ -43,6 +43,7 @@ def container(request: RenderRequest, profile: Accelerator | None) -> tuple[dict
     items, annotations = files(model)
     volumes.append({"name": "files", "downwardAPI": {"items": items}})
     mounts.append({"name": "files", "mountPath": FILES, "readOnly": True})
+    adapter_volumes, adapter_mounts = volumes_of_claims(request.adapter_claims)
     is_cpu = profile is None
     made = {
         "name": pod.ENGINE,
@@ -56,10 +57,10 @@ def container(request: RenderRequest, profile: Accelerator | None) -> tuple[dict
         "securityContext": pod.container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "lifecycle": {"preStop": pod.pre_stop(model)},
-        "volumeMounts": [*mounts, *weights.mounts],
+        "volumeMounts": [*mounts, *weights.mounts, *adapter_mounts],
         **pod.probes("/health", "/health", period=5, start_seconds=config.pod.start_seconds),
     }
-    return made, [*volumes, *weights.volumes], annotations
+    return made, [*volumes, *weights.volumes, *adapter_volumes], annotations
 
 
 def image(request: RenderRequest) -> str:
@@ -139,7 +140,7 @@ def environment(model: Model, weights: Weights) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         **engine_logging.environment(FILES),
     }
-    if not weights.is_remote:
+    if not weights.is_remote and model.spec.adapters.max == 0:  # an adapter may come from the hub
         found["HF_HUB_OFFLINE"] = "1"  # no request to the hub, and no wait if it is unreachable
     if model.spec.adapters.max > 0:
         found["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"

@@ -1,5 +1,6 @@
 """Where an engine finds its weights: the source's URI as an argument of the engine, volumes and variables."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,8 @@ CACHE = "/cache"
 """Where the cache volume is mounted."""
 WEIGHTS = "/weights"
 """Where a claim of the source is mounted."""
+ADAPTERS = "/adapters"
+"""Below it, each other claim that has adapters is mounted under its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,44 @@ def locate(model: Model) -> Weights:
         mount = {"name": "weights", "mountPath": WEIGHTS, "readOnly": True}
         return Weights(f"{WEIGHTS}/{path}".rstrip("/"), False, (*volumes, volume), (*mounts, mount))
     raise RenderError("InvalidSpec", f"spec.source.uri: unknown scheme {scheme!r}; known are hf, pvc and file")
+
+
+def adapter_path(model: Model, uri: str) -> str:
+    """What an engine of the Model is asked to load for an adapter's URI: a folder, or an id of the hub. Empty for a
+    URI that is none."""
+    scheme, mark, rest = uri.partition("://")
+    if not mark:
+        return uri if uri and ":" not in uri else ""
+    if scheme == "hf":
+        return rest
+    if scheme == "file":
+        return "/" + rest.lstrip("/")
+    claim, _, path = rest.partition("/")
+    if scheme != "pvc" or not claim or ".." in path.split("/"):
+        return ""
+    folder = WEIGHTS if claim == _source_claim(model) else f"{ADAPTERS}/{claim}"
+    return f"{folder}/{path}".rstrip("/")
+
+
+def adapter_claims(model: Model, uris: Iterable[str]) -> tuple[str, ...]:
+    """Claims that are mounted for adapters, besides the source's own. A change of them restarts the engines."""
+    claims = {uri.removeprefix("pvc://").partition("/")[0] for uri in uris if uri.startswith("pvc://")}
+    return tuple(sorted(claim for claim in claims if claim and claim != _source_claim(model)))
+
+
+def volumes_of_claims(claims: Iterable[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Volumes and mounts of the adapters' claims."""
+    volumes, mounts = [], []
+    for number, claim in enumerate(claims):
+        name = f"adapters-{number}"
+        volumes.append({"name": name, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
+        mounts.append({"name": name, "mountPath": f"{ADAPTERS}/{claim}", "readOnly": True})
+    return volumes, mounts
+
+
+def _source_claim(model: Model) -> str:
+    uri = model.spec.source.uri if model.spec.source is not None else ""
+    return uri.removeprefix("pvc://").partition("/")[0] if uri.startswith("pvc://") else ""
 
 
 def _hub(model: Model, name: str, volumes: tuple[Any, ...], mounts: tuple[Any, ...]) -> Weights:
