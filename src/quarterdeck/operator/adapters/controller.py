@@ -39,6 +39,7 @@ from quarterdeck.operator.adapters.status import AdapterView, summarize
 from quarterdeck.operator.adapters.wanted import Refused, Wanted, choose, engine_name
 from quarterdeck.operator.cache import ObjectCache
 from quarterdeck.operator.cluster import Cluster, ClusterError
+from quarterdeck.operator.diagnosis.finding import sentence
 from quarterdeck.operator.event_recorder import EventRecorder
 from quarterdeck.operator.manifests import Key, Manifest, is_deleting, name_of
 from quarterdeck.operator.publish import Publisher
@@ -275,8 +276,10 @@ class AdapterController:
                 log.info("loaded adapter %s into %s", name, replica.pod)
             replica.failures.pop(name, None)
         except AdapterError as error:
+            known = replica.failures.get(name)
+            if known is None or known.message != error.message:
+                log.warning("could not %s adapter %s of %s: %s", action.act, name, replica.pod, error.message)
             failed(replica, name, error.reason, error.message, self._clock())
-            log.warning("could not %s adapter %s of %s: %s", action.act, name, replica.pod, error.message)
             return not isinstance(error, EngineUnreachableError)
         return True
 
@@ -339,7 +342,7 @@ class AdapterController:
             return
         explanation = EXPLANATIONS[Reason(ready.reason)]
         if not explanation.is_progress and ready.reason != Reason.NO_READY_REPLICA:
-            text = f"{ready.message} {explanation.remedy}"
+            text = f"{sentence(ready.message)} {explanation.remedy}"
             self._recorder.emit(manifest, "Warning", ready.reason, text, key=f"{ready.reason} {_now()}")
 
 
