@@ -10,9 +10,8 @@ import logging
 from quarterdeck.errors import ConflictError, NotFoundError
 from quarterdeck.resources.prompts.changes import PromptAnnouncer, PromptChange
 from quarterdeck.resources.prompts.comparison import broken_bound
-from quarterdeck.resources.prompts.sampling import samples_of
-from quarterdeck.settings.prompts import RolloutGuard
-from quarterdeck.store.prompt_results import PromptResults, Result
+from quarterdeck.resources.prompts.sampling import Observed, samples_of
+from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompt_rows import LabelRow, PromptRow
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
@@ -63,16 +62,16 @@ class PromptGuardLoop(OrgLoop):
         baseline = await self._results_of(prompt, label, targets[0].version)
         for target in targets[1:]:
             candidate = await self._results_of(prompt, label, target.version)
-            reason = await asyncio.to_thread(_broken_bound, guard, baseline, candidate)
+            reason = await asyncio.to_thread(broken_bound, guard, *samples_of(baseline, candidate))
             if reason is not None:
                 await self._roll_back(prompt, label, targets[0].version, reason)
                 return
 
-    async def _results_of(self, prompt: PromptRow, label: LabelRow, version: int) -> tuple[int, list[Result]]:
+    async def _results_of(self, prompt: PromptRow, label: LabelRow, version: int) -> Observed:
         results = await self._results.of_version(
             org=prompt.org, prompt=prompt.name, version=version, label=label.label, since=label.updated, limit=MAX_ROWS
         )
-        return version, results
+        return Observed(version, results)
 
     async def _roll_back(self, prompt: PromptRow, label: LabelRow, version: int, reason: str) -> None:
         try:
@@ -95,9 +94,3 @@ class PromptGuardLoop(OrgLoop):
             extra={"org": prompt.org},
         )
         await self._announcer.announce(PromptChange(prompt.org, prompt.id))
-
-
-def _broken_bound(
-    guard: RolloutGuard, baseline: tuple[int, list[Result]], candidate: tuple[int, list[Result]]
-) -> str | None:
-    return broken_bound(guard, *samples_of(baseline, candidate))

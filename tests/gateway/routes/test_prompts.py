@@ -1,5 +1,6 @@
 """Prompts over a real database: admins write, keys of their teams read, errors name what is wrong."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,7 +8,9 @@ from tests.gateway.fakes import Client
 from tests.gateway.routes.admin_api import BOSS, STRANGER, WORKER, ask
 from tests.records import a_record
 
+from quarterdeck.content import Content
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
+from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.scores import Score, ScoreStore, new_id
@@ -221,6 +224,32 @@ async def test_versions_are_compared_by_what_their_requests_did(app: RequestLife
     assert (early["verdict"], early["candidate"]["requests"]) == ("unclear", 0)
     assert (await ask(app, "GET", f"{PATH}/greet/compare?baseline=1", status=400))["param"] == "candidate"
     assert (await ask(app, "GET", f"{PATH}/greet/compare?baseline=1&candidate=7", status=404))["param"] == "version"
+
+
+async def test_captured_answers_are_compared_by_the_schemas_of_their_versions(
+    app: RequestLifecycle, database: Database
+) -> None:
+    schema = {"type": "object", "required": ["city"]}
+    spec = {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
+    await create(app)
+    for text in ("two", "three"):
+        await ask(app, "POST", f"{PATH}/greet/versions", {"text": text, **spec}, status=201)
+    captured = []
+    for version in (1, 2, 3):
+        for n in range(40):
+            record = a_record(id=f"req_{version}_{n}", prompt="greet", prompt_version=str(version), content="full")
+            text = "{}" if version == 3 and n % 2 else '{"city": "Bern"}'
+            answer = [{"index": 0, "message": {"content": text}, "finish_reason": "stop"}]
+            content = Content(level="full", output=json.dumps(answer).encode(), is_output_cut=n == 0)
+            content.redacted = {"email": 1} if n == 1 else {}
+            captured.append((record, content))
+    await Ledger(database).insert([record for record, _ in captured])
+    await ContentStore(database).insert(captured)
+    found = await ask(app, "GET", f"{PATH}/greet/compare?baseline=2&candidate=3")
+    measure = {each["name"]: each for each in found["measures"]}["schema_validity"]
+    assert (measure["baseline"]["value"], measure["candidate"]["value"], measure["verdict"]) == (1, 0.5, "worse")
+    without = await ask(app, "GET", f"{PATH}/greet/compare?baseline=1&candidate=1")
+    assert "schema_validity" not in {each["name"] for each in without["measures"]}
 
 
 async def test_a_misspelt_filter_is_refused(app: RequestLifecycle) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterdeck.resources.prompts.comparison import broken_bound
-from quarterdeck.resources.prompts.sampling import samples_of
+from quarterdeck.resources.prompts.sampling import Observed, samples_of
 from quarterdeck.settings.prompts import RolloutGuard
 from quarterdeck.store.prompt_results import Result
 
@@ -29,12 +29,12 @@ def results(count: int, *, refused: int = 0, failed: int = 0, key: str = "app", 
 
 def errors(before: Sequence[Result], after: Sequence[Result]) -> tuple[int, int]:
     """Errors and requests of the candidate."""
-    candidate = samples_of((1, before), (2, after))[1]
+    candidate = samples_of(Observed(1, before), Observed(2, after))[1]
     return candidate.errors, candidate.requests
 
 
 def reason(before: Sequence[Result], after: Sequence[Result]) -> str | None:
-    return broken_bound(GUARD, *samples_of((1, before), (2, after)))
+    return broken_bound(GUARD, *samples_of(Observed(1, before), Observed(2, after)))
 
 
 def test_one_client_with_a_fault_rolls_no_canary_back() -> None:
@@ -46,7 +46,7 @@ def test_one_client_with_a_fault_rolls_no_canary_back() -> None:
 
 def test_a_client_that_both_versions_refuse_counts_against_neither() -> None:
     before, after = results(500, refused=400), results(60, refused=50)
-    baseline, candidate = samples_of((1, before), (2, after))
+    baseline, candidate = samples_of(Observed(1, before), Observed(2, after))
     assert (baseline.errors, baseline.requests, candidate.errors, candidate.requests) == (0, 100, 0, 10)
 
 
@@ -78,7 +78,7 @@ def test_an_engine_without_room_is_no_fault_of_a_version(other: list[Result]) ->
 
 def test_lost_requests_do_not_count_and_cancelled_ones_are_no_errors() -> None:
     after = results(10) + results(5, status="lost") + results(7, status="cancelled", http_status=499)
-    candidate = samples_of((1, []), (2, after))[1]
+    candidate = samples_of(Observed(1, []), Observed(2, after))[1]
     assert (candidate.errors, candidate.requests, len(candidate.costs)) == (0, 17, 10)
 
 
@@ -94,7 +94,7 @@ def test_answers_and_failures_are_never_left_out(old: list[tuple[int, int]], new
             for each in results(1, key=str(key), http_status=status, status="ok" if status == 200 else "error")
         ]
 
-    for sample, of in zip(samples_of((1, made(old)), (2, made(new))), (old, new), strict=True):
+    for sample, of in zip(samples_of(Observed(1, made(old)), Observed(2, made(new))), (old, new), strict=True):
         failed, answered = (sum(status == wanted for _, status in of) for wanted in (502, 200))
         assert len(sample.costs) == answered
         assert failed <= sample.errors <= sample.requests - answered

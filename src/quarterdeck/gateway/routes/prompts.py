@@ -6,7 +6,7 @@ admins of the platform.
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -16,8 +16,9 @@ from quarterdeck.errors import BadRequestError, PermissionDeniedError
 from quarterdeck.gateway.dependencies import AdminDep, MemberDep, Parts, PartsDep
 from quarterdeck.gateway.http.responses import json_response
 from quarterdeck.inference.prompts.reference import DEFAULT_LABEL
+from quarterdeck.resources.prompts.answer_schemas import check_of, count_valid
 from quarterdeck.resources.prompts.changes import PromptChange
-from quarterdeck.resources.prompts.comparison import Comparison, compare, comparison_object
+from quarterdeck.resources.prompts.comparison import compare, comparison_object
 from quarterdeck.resources.prompts.files import changes, diff_text
 from quarterdeck.resources.prompts.objects import event_object, label_object, prompt_object, version_object
 from quarterdeck.resources.prompts.requests import (
@@ -29,9 +30,9 @@ from quarterdeck.resources.prompts.requests import (
     VersionCreate,
     check_label,
 )
-from quarterdeck.resources.prompts.sampling import samples_of
+from quarterdeck.resources.prompts.sampling import Observed, samples_of
 from quarterdeck.resources.tenancy.objects import page
-from quarterdeck.settings.prompts import LABEL_PATTERN
+from quarterdeck.settings.prompts import LABEL_PATTERN, PromptSpec
 from quarterdeck.store.orgs import DEFAULT_ORG
 from quarterdeck.store.prompt_changes import no_such_prompt
 from quarterdeck.store.prompt_results import Result
@@ -46,6 +47,9 @@ Org = Annotated[str | None, Query(min_length=1, max_length=64)]
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=200)]
 Version = Annotated[int, Query(ge=1, le=2**31 - 1)]
+
+MAX_CHECKED = 1000
+"""Captured answers of a version that a comparison checks against its schema: the newest."""
 
 
 @router.post("")
@@ -261,14 +265,13 @@ async def compare_prompt_versions(
         if len(targets) > 1:
             versions = [given or each.version for given, each in zip(versions, targets, strict=False)]
             since = known[label].updated if start is None else since
-    results: list[tuple[int, list[Result]]] = []
-    scores: dict[int, dict[str, list[float]]] = {}
+    observed: list[Observed] = []
     for name, version in zip(("baseline", "candidate"), versions, strict=True):
         if version is None:
             raise BadRequestError(
                 f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter"
             )
-        await parts.prompts.version(row.id, version, org=row.org)
+        spec = (await parts.prompts.version(row.id, version, org=row.org)).spec
         of: dict[str, Any] = {
             "org": row.org,
             "prompt": row.name,
@@ -277,17 +280,23 @@ async def compare_prompt_versions(
             "since": since,
             "until": end,
         }
-        results.append((version, await parts.prompt_results.of_version(**of)))
-        scores[version] = await parts.prompt_results.scores_of_version(**of)
-    found = await asyncio.to_thread(_compared, results[0], results[1], scores)
+        results = await parts.prompt_results.of_version(**of)
+        scores = await parts.prompt_results.scores_of_version(**of)
+        valid, checked = await _valid_answers(parts, spec, results, org=row.org)
+        observed.append(Observed(version, results, scores, checked=checked, valid=valid))
+    found = await asyncio.to_thread(lambda: compare(*samples_of(*observed)))
     shown = {"object": "prompt.comparison", "prompt": row.id, "name": row.name, "label": label}
     return json_response({**shown, "start": int(since), "end": end, **comparison_object(found)})
 
 
-def _compared(
-    baseline: tuple[int, list[Result]], candidate: tuple[int, list[Result]], scores: dict[int, dict[str, list[float]]]
-) -> Comparison:
-    return compare(*samples_of(baseline, candidate, scores))
+async def _valid_answers(parts: Parts, spec: PromptSpec, results: Sequence[Result], *, org: str) -> tuple[int, int]:
+    """How many captured answers the version's schema accepts, of how many; of its newest."""
+    check = check_of(spec.response_format)
+    if check is None:
+        return 0, 0
+    answered = [each.id for each in results if each.status == "ok" and each.cache != "hit"]
+    outputs = await parts.contents.outputs(answered[:MAX_CHECKED], org=org)
+    return await asyncio.to_thread(count_valid, check, outputs)
 
 
 @router.post("/{prompt}/render")

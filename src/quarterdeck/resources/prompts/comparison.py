@@ -45,6 +45,10 @@ class Sample:
     """Duration of each answer."""
     scores: dict[str, Sequence[float]] = field(default_factory=dict)
     """Feedback and scores by name. Higher is better."""
+    checked: int = 0
+    """Answers that were checked against the version's schema. 0: it has none, or no answer was captured."""
+    valid: int = 0
+    """Those of them that it accepts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +79,21 @@ class Comparison:
 
 def compare(baseline: Sample, candidate: Sample, confidence: float = CONFIDENCE) -> Comparison:
     measures = [
-        _rates(baseline, candidate, confidence),
+        _rates(
+            "error_rate",
+            (baseline.errors, baseline.requests),
+            (candidate.errors, candidate.requests),
+            confidence,
+            higher_is_better=False,
+        ),
         _means("cost", baseline.costs, candidate.costs, confidence),
         _means("latency_mean", baseline.seconds, candidate.seconds, confidence),
         _quantiles("latency_p50", 0.5, baseline.seconds, candidate.seconds, confidence),
         _quantiles("latency_p95", 0.95, baseline.seconds, candidate.seconds, confidence),
     ]
+    if baseline.checked or candidate.checked:
+        checks = (baseline.valid, baseline.checked), (candidate.valid, candidate.checked)
+        measures.append(_rates("schema_validity", *checks, confidence, higher_is_better=True))
     for name in sorted(baseline.scores.keys() | candidate.scores.keys()):
         scores = baseline.scores.get(name, ()), candidate.scores.get(name, ())
         measures.append(_means(f"score.{name}", *scores, confidence, higher_is_better=True))
@@ -127,17 +140,19 @@ def broken_bound(guard: RolloutGuard, baseline: Sample, candidate: Sample) -> st
     return None
 
 
-def _rates(baseline: Sample, candidate: Sample, confidence: float) -> Measure:
-    old = rate(baseline.errors, baseline.requests, confidence)
-    new = rate(candidate.errors, candidate.requests, confidence)
+def _rates(
+    name: str, before: tuple[int, int], after: tuple[int, int], confidence: float, *, higher_is_better: bool
+) -> Measure:
+    """`before` and `after`: how many of how many."""
+    old, new = rate(*before, confidence), rate(*after, confidence)
     difference = new.minus(old)
     needed = None
-    if baseline.requests and candidate.requests:
+    if before[1] and after[1]:
         # Wilson's centers: a rate of 0 in a few requests is not known to be 0.
-        shares = [(sample.errors + 1) / (sample.requests + 2) for sample in (baseline, candidate)]
+        shares = [(count + 1) / (total + 2) for count, total in (before, after)]
         variances = sum(share * (1 - share) for share in shares)
         needed = requests_to_tell(variances, max(abs(difference.value), SMALLEST_RATE), confidence)
-    return _measure("error_rate", old, new, difference, needed, higher_is_better=False)
+    return _measure(name, old, new, difference, needed, higher_is_better=higher_is_better)
 
 
 def _means(

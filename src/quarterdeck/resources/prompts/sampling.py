@@ -7,6 +7,7 @@ most others are not. Its refusals are left out, so that a single client with a f
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from quarterdeck.resources.prompts.comparison import Sample
 from quarterdeck.store.prompt_results import Result
@@ -17,38 +18,40 @@ Caller = tuple[str, str | None]
 TOO_MANY_REQUESTS = 429
 
 
-def samples_of(
-    baseline: tuple[int, Sequence[Result]],
-    candidate: tuple[int, Sequence[Result]],
-    scores: Mapping[int, Mapping[str, Sequence[float]]] | None = None,
-) -> tuple[Sample, Sample]:
-    """The samples of two versions, each with its results. `scores`: by version."""
-    scores = scores or {}
-    (old, before), (new, after) = baseline, candidate
-    return (
-        _sample(old, before, after, scores.get(old, {})),
-        _sample(new, after, before, scores.get(new, {})),
-    )
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What is known of a version's requests."""
+
+    version: int
+    results: Sequence[Result]
+    scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    checked: int = 0
+    """Captured answers that were checked against the version's schema."""
+    valid: int = 0
 
 
-def _sample(
-    version: int, results: Sequence[Result], other: Sequence[Result], scores: Mapping[str, Sequence[float]]
-) -> Sample:
+def samples_of(baseline: Observed, candidate: Observed) -> tuple[Sample, Sample]:
+    return _sample(baseline, candidate), _sample(candidate, baseline)
+
+
+def _sample(observed: Observed, other: Observed) -> Sample:
     """Requests that were cancelled count, but are neither errors nor answers. `lost` ones say nothing of the prompt."""
-    at_fault = _refused_by_their_own_fault(results, other)
+    at_fault = _refused_by_their_own_fault(observed.results, other.results)
     counted = [
         each
-        for each in results
+        for each in observed.results
         if each.status != "lost" and not (_is_refusal(each) and (_is_busy(each) or _caller(each) in at_fault))
     ]
     answers = [each for each in counted if each.status == "ok" and each.cache != "hit"]
     return Sample(
-        version=version,
+        version=observed.version,
         requests=len(counted),
         errors=sum(each.status == "error" for each in counted),
         costs=[float(each.cost) for each in answers],
         seconds=[max(0.0, each.ended - each.started) for each in answers],
-        scores=dict(scores),
+        scores=dict(observed.scores),
+        checked=observed.checked,
+        valid=observed.valid,
     )
 
 
