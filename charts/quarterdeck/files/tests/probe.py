@@ -61,11 +61,23 @@ def denied():
         )
 
 
+def state():
+    """What the gateway says about the model: `idle` where it has no replica and starts one for a request."""
+    try:
+        with urllib.request.urlopen(BASE.removesuffix("/v1") + "/readyz", timeout=10) as response:
+            return json.loads(response.read())["models"].get(MODEL, {}).get("state", "unknown")
+    except OSError as error:
+        return str(error)
+
+
 def from_zero():
+    while (found := state()) != "idle":  # it began with one replica, which shows that it can start
+        expect(time.monotonic() < DEADLINE, f"the model {MODEL} was not scaled to zero: it is {found}")
+        time.sleep(0.5)
     begun = time.monotonic()
     status, text = answered("/chat/completions", chat())
     expect(status == 200, f"the model {MODEL} did not start from zero: {status} {text[:500]}")
-    print(f"answered after {time.monotonic() - begun:.1f} s", file=sys.stderr)
+    print(f"at zero; answered after {time.monotonic() - begun:.1f} s", file=sys.stderr)
 
 
 def plain():
