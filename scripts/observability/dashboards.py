@@ -479,8 +479,8 @@ COST = Dashboard(
                     "Requests by prompt version",
                     "Finished requests that used a stored prompt.",
                     Query(
-                        rare("quarterdeck_prompt_requests_total", by="prompt, version, status"),
-                        "{{prompt}} {{version}} {{status}}",
+                        rare("quarterdeck_prompt_requests_total", by="org, prompt, version, status"),
+                        "{{org}}/{{prompt}} {{version}} {{status}}",
                     ),
                     unit="reqps",
                 ),
@@ -488,8 +488,8 @@ COST = Dashboard(
                     "Cost per hour by prompt version",
                     "At the rate of the interval shown.",
                     Query(
-                        f"3600 * ({rate('quarterdeck_prompt_cost_dollars_total', by='prompt, version')}) or vector(0)",
-                        "{{prompt}} {{version}}",
+                        f"3600 * ({rate('quarterdeck_prompt_cost_dollars_total', by='org, prompt, version')}) or vector(0)",
+                        "{{org}}/{{prompt}} {{version}}",
                     ),
                     unit="currencyUSD",
                 ),

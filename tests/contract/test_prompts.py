@@ -143,7 +143,9 @@ def test_a_prompts_life(platform: Prompted) -> None:
         ("label.set", "worth it"),
     ]
     metrics = platform.gateways[0].get("/metrics")[1]
-    assert re.search(r'quarterdeck_prompt_requests_total\{prompt="greet",version="2",status="ok"\} [1-9]', metrics)
+    assert re.search(
+        r'quarterdeck_prompt_requests_total\{org="default",prompt="greet",version="2",status="ok"\} [1-9]', metrics
+    )
 
     platform.ask("DELETE", f"{PATH}/greet")
     with pytest.raises(openai.NotFoundError):

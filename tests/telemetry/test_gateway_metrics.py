@@ -122,6 +122,15 @@ def test_ten_thousand_models_teams_codes_and_endpoints_make_a_bounded_number_of_
     assert sum(count for (name, _), count in found.items() if name == "quarterdeck_requests_total") == 10_000
 
 
+def test_prompts_of_one_name_in_two_organisations_are_counted_apart() -> None:
+    metrics = GatewayMetrics()
+    for org, count in (("acme", 2), ("default", 3)):
+        for _ in range(count):
+            metrics.observe(a_record(org=org, prompt="greet", prompt_version="1", cost=Decimal("0.5")))
+    assert metrics.prompt_requests.values == {("acme", "greet", "1", "ok"): 2, ("default", "greet", "1", "ok"): 3}
+    assert metrics.prompt_cost.values == {("acme", "greet", "1"): 1, ("default", "greet", "1"): 1.5}
+
+
 def test_versions_of_prompts_are_counted_and_their_number_is_bounded() -> None:
     metrics = GatewayMetrics()
     for number in range(10_000):
@@ -129,5 +138,5 @@ def test_versions_of_prompts_are_counted_and_their_number_is_bounded() -> None:
     metrics.observe(a_record(prompt=None))
     requests, cost = metrics.prompt_requests.values, metrics.prompt_cost.values
     assert (sum(requests.values()), sum(cost.values())) == (10_000, 5_000)
-    assert requests["p0", "1", "ok"] == 1
+    assert requests["default", "p0", "1", "ok"] == 1
     assert max(len(requests), len(cost)) <= MAX_SERIES + 1

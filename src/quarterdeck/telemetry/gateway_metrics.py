@@ -107,10 +107,12 @@ class GatewayMetrics(Metrics):
         self.prompt_requests = self.counter(
             "quarterdeck_prompt_requests",
             "Finished requests that used a prompt, by its version and their status (ok, error, cancelled).",
-            ("prompt", "version", "status"),
+            ("org", "prompt", "version", "status"),
         )
         self.prompt_cost = self.counter(
-            "quarterdeck_prompt_cost_dollars", "Cost in dollars of requests that used a prompt.", ("prompt", "version")
+            "quarterdeck_prompt_cost_dollars",
+            "Cost in dollars of requests that used a prompt.",
+            ("org", "prompt", "version"),
         )
         self._admission()
         self._routing()
@@ -209,7 +211,9 @@ class GatewayMetrics(Metrics):
             self._count_usage(model, those)
             self._gen_ai.count(operation, model, those)
         self._count_teams(records)
-        prompted = [(record, (record.prompt, record.prompt_version or "")) for record in records if record.prompt]
+        prompted = [
+            (record, (record.org, record.prompt, record.prompt_version or "")) for record in records if record.prompt
+        ]
         self.prompt_requests.add_each([(*version, record.status) for record, version in prompted])
         for record, version in prompted:
             self.prompt_cost.add(version, float(record.cost))

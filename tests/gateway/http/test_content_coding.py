@@ -85,9 +85,7 @@ async def test_a_body_that_becomes_too_large_is_a_413(bench: Bench, bomb: bytes)
     assert await peer.code() == (413, "request_too_large")
 
 
-@pytest.mark.parametrize(
-    "body", [b"{}", gzipped(BODY)[:-4], gzipped(BODY) + b"x", gzipped(b"") * 1000]
-)
+@pytest.mark.parametrize("body", [b"{}", gzipped(BODY)[:-4], gzipped(BODY) + b"x", gzipped(b"") * 1000])
 async def test_what_is_no_gzip_is_a_400(bench: Bench, body: bytes) -> None:
     peer = await send(bench, body, "gzip")
     assert await peer.code() == (400, "invalid_content_encoding")
