@@ -105,3 +105,14 @@ async def test_parts_are_checked_once_a_second_however_often_they_are_asked_for(
         answers = await asyncio.gather(*(client.get("/readyz") for _ in range(50)))
     assert {answer.status_code for answer in answers} == {200}
     assert len(checks) <= 2, "fifty requests may take more than a second on a busy machine"
+
+
+async def test_metrics_need_the_token_where_one_is_set_and_probes_do_not() -> None:
+    app = StatusApp({"redis": fine}, fine, lambda: b"metrics", metrics_token="a-token-of-some-length")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
+        for given in (None, "Bearer wrong", "Bearer a-token-of-some-lengt", "Basic a-token-of-some-length"):
+            answer = await client.get("/metrics", headers={} if given is None else {"authorization": given})
+            assert (answer.status_code, answer.json()) == (401, {"status": "unauthorized"})
+        answer = await client.get("/metrics", headers={"authorization": "Bearer a-token-of-some-length"})
+        assert (answer.status_code, answer.text) == (200, "metrics")
+        assert (await client.get("/readyz")).status_code == 200

@@ -78,8 +78,6 @@ from quarterdeck.telemetry.saturation import sample
 log = logging.getLogger(__name__)
 
 MIGRATE_RETRY_SECONDS = 1.0
-MIN_TOKEN = 16
-"""Characters of the operator's token."""
 PROMPTS_POLL_SECONDS = 0.5
 """Between two looks for changed prompts while the channel is lost: an edit takes effect within a second."""
 PROMPTS_REFRESH_SECONDS = 30.0
@@ -203,6 +201,7 @@ def compose(
             started=int(time.time()),
             is_loopback=environment.is_loopback,
             demand=demand,
+            metrics_token=environment.metrics_token.read_token() if environment.metrics_token else None,
         )
     )
     watch(
@@ -304,9 +303,7 @@ def _demand(
     """Raises ValueError for a token that is too short, and OSError."""
     if environment.operator_token is None:
         return None
-    token = environment.operator_token.read()
-    if len(token) < MIN_TOKEN:
-        raise ValueError(f"{environment.operator_token.name} must have at least {MIN_TOKEN} characters")
+    token = environment.operator_token.read_token()
     return DemandDoor(Demand(endpoints, waiting, lambda: requests_in_flight.is_draining), token)
 
 

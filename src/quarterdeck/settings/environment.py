@@ -38,6 +38,10 @@ def _folder(environ: Mapping[str, str], name: str, xdg: str, fallback: str) -> P
         raise ValueError(f"{name} must be set: this process has no home folder") from None
 
 
+MIN_TOKEN = 16
+"""Characters of a bearer token of ours."""
+
+
 @dataclass(frozen=True, slots=True)
 class LangfuseProject:
     """A project of a Langfuse server."""
@@ -65,6 +69,13 @@ class SecretVariable:
             return read_file(self.file, MAX_SECRET_BYTES).decode("ascii").strip()
         except UnicodeDecodeError:
             raise ValueError(f"{self.name}_FILE: {self.file} is not ASCII") from None
+
+    def read_token(self) -> str:
+        """The secret as a bearer token. Raises ValueError where it is too short, and as `read`."""
+        token = self.read()
+        if len(token) < MIN_TOKEN:
+            raise ValueError(f"{self.name} must have at least {MIN_TOKEN} characters")
+        return token
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +139,9 @@ class Environment:
     operator_token: SecretVariable | None = None
     """QUARTERDECK_OPERATOR_TOKEN, or QUARTERDECK_OPERATOR_TOKEN_FILE: bearer token of `GET /demand`, at least 16
     characters. Unset: there is no such route. Never shown."""
+    metrics_token: SecretVariable | None = None
+    """QUARTERDECK_METRICS_TOKEN, or QUARTERDECK_METRICS_TOKEN_FILE: bearer token of `/metrics` of gateway and worker,
+    at least 16 characters. Unset: it needs none, as scrapers usually have a network of their own. Never shown."""
     bootstrap_key: SecretVariable | None = None
     """QUARTERDECK_BOOTSTRAP_KEY, or QUARTERDECK_BOOTSTRAP_KEY_FILE: an admin key of the platform that gateways make
     sure of, at least 32 characters of A-Z a-z 0-9 _ -. A new value replaces the former. Unset: none. Never shown."""
@@ -176,6 +190,7 @@ class Environment:
             config_map=_object_name(environ, "QUARTERDECK_CONFIG_MAP"),
             namespace=_object_name(environ, "QUARTERDECK_NAMESPACE"),
             operator_token=_secret(environ, "QUARTERDECK_OPERATOR_TOKEN"),
+            metrics_token=_secret(environ, "QUARTERDECK_METRICS_TOKEN"),
             bootstrap_key=_secret(environ, "QUARTERDECK_BOOTSTRAP_KEY"),
             variables=dict(environ),
         )

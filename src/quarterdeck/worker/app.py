@@ -96,6 +96,7 @@ class Worker:
         """`follow` runs as long as the worker, so that `source` sees changes. None: it needs nothing."""
         self._follow = follow
         self._environment = environment
+        self._metrics_token = environment.metrics_token.read_token() if environment.metrics_token else None
         self._source = source
         self._telemetry = Live(with_otel(telemetry, environment))
         self._config = Live(config)
@@ -366,6 +367,7 @@ class Worker:
                 **self._sinks.jobs(),
             },
             sinks=self._sinks.states,
+            metrics_token=self._metrics_token,
         )
         guarded = BrowserGuard(app, is_loopback=self._environment.is_loopback)
         config = uvicorn.Config(

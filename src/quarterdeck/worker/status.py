@@ -1,6 +1,7 @@
-"""The worker's own port: liveness, readiness and metrics. Plain ASGI, without authentication."""
+"""The worker's own port: liveness, readiness and metrics. Plain ASGI; only metrics may need a token."""
 
 import asyncio
+import hmac
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,7 +20,8 @@ class StatusApp:
     """`checks` raise if a part is unavailable; `refresh` updates gauges before `render` is called.
 
     `jobs` have no effect on readiness. One that fails is named while all parts are available, unless it failed last
-    before they were: it has not retried yet. `sinks` is added to the answer as it is.
+    before they were: it has not retried yet. `sinks` is added to the answer as it is. `metrics_token`: the bearer token
+    of `/metrics`. None: it needs none.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class StatusApp:
         *,
         jobs: Mapping[str, Condition] = {},
         sinks: Callable[[], Mapping[str, object]] = dict,
+        metrics_token: str | None = None,
         check_seconds: float = CHECK_SECONDS,
         held_seconds: float = HELD_SECONDS,
     ) -> None:
@@ -40,6 +43,7 @@ class StatusApp:
         self._refresh = refresh
         self._render = render
         self._sinks = sinks
+        self._authorization = None if metrics_token is None else f"Bearer {metrics_token}".encode()
         self._check_seconds = check_seconds
         self._held_seconds = held_seconds
         self._refreshing = asyncio.Lock()
@@ -64,10 +68,18 @@ class StatusApp:
             if sinks := self._sinks():
                 answer["trace_sinks"] = sinks
             await _send(send, 200 if is_ready else 503, _json(answer))
+        elif scope["path"] == "/metrics" and not self._may_read_metrics(scope):
+            await _send(send, 401, _json({"status": "unauthorized"}))
         elif scope["path"] == "/metrics":
             await _send(send, 200, await self._metrics(), CONTENT_TYPE)
         else:
             await _send(send, 404, _json({"status": "not_found"}))
+
+    def _may_read_metrics(self, scope: Scope) -> bool:
+        if self._authorization is None:
+            return True
+        given: bytes = dict(scope["headers"]).get(b"authorization", b"")
+        return hmac.compare_digest(given, self._authorization)
 
     async def _metrics(self) -> bytes:
         """At most once in HELD_SECONDS: a refresh calls Redis for every organisation."""

@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
-from tests.gateway.fakes import Client, parts
+import pytest
+from tests.gateway.fakes import ADMIN, Client, parts
 
 from quarterdeck.gateway.app import create_app
 from quarterdeck.telemetry.metrics import HELD_SECONDS
+
+TOKEN = "a-scrapers-token-of-some-length"
 
 
 async def test_health_asks_nobody() -> None:
@@ -70,3 +73,17 @@ async def test_elsewhere_any_name_is_a_service_s_name() -> None:
     client = Client(create_app(parts()), key=None)
     assert "models" in (await client.get("/readyz", headers=[("host", "gateway.svc")])).json
     assert (await client.get("/metrics", headers=[("host", "gateway.svc")])).status == 200
+
+
+@pytest.mark.parametrize("key", [None, ADMIN, "wrong", TOKEN + "x", TOKEN[:-1]])
+async def test_with_a_token_metrics_are_for_its_holder_alone(key: str | None) -> None:
+    app = create_app(replace(parts(), metrics_token=TOKEN))
+    answer = await Client(app, key).get("/metrics")
+    assert (answer.status, answer.error["type"]) == (401, "authentication_error")
+    assert (await Client(app, TOKEN).get("/metrics")).status == 200
+    assert (await Client(app, key).get("/healthz")).status == 200
+
+
+async def test_the_token_of_metrics_opens_nothing_else() -> None:
+    app = create_app(replace(parts(), metrics_token=TOKEN))
+    assert (await Client(app, TOKEN).request("GET", "/admin/keys")).status == 401
