@@ -488,7 +488,8 @@ COST = Dashboard(
                     "Cost per hour by prompt version",
                     "At the rate of the interval shown.",
                     Query(
-                        f"3600 * ({rate('quarterdeck_prompt_cost_dollars_total', by='org, prompt, version')}) or vector(0)",
+                        f"3600 * ({rate('quarterdeck_prompt_cost_dollars_total', by='org, prompt, version')})"
+                        " or vector(0)",
                         "{{org}}/{{prompt}} {{version}}",
                     ),
                     unit="currencyUSD",
