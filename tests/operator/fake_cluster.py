@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+from quarterdeck.kube.names import MANAGER_OPERATOR
 from quarterdeck.operator.cluster import ClusterError
 from quarterdeck.operator.manifests import Key, Kind, Manifest, key_of, kind_of, name_of
 
@@ -38,7 +39,13 @@ class FakeCluster:
         return [copy.deepcopy(each) for key, each in self.objects.items() if key.kind == kind.name]
 
     async def apply(
-        self, manifest: Manifest, namespace: str, *, status: bool = False, dry_run: bool = False
+        self,
+        manifest: Manifest,
+        namespace: str,
+        *,
+        status: bool = False,
+        dry_run: bool = False,
+        manager: str = MANAGER_OPERATOR,
     ) -> Manifest:
         key = key_of(manifest)
         kind_of(manifest)
@@ -49,7 +56,8 @@ class FakeCluster:
         if status:
             if live is None:
                 raise ClusterError(404, "NotFound", "not found")
-            self.objects[key] = live = {**live, "status": copy.deepcopy(manifest["status"])}
+            others = live.get("status", {}) if manager != MANAGER_OPERATOR else {}
+            self.objects[key] = live = {**live, "status": {**others, **copy.deepcopy(manifest["status"])}}
         elif live is None:
             return copy.deepcopy(self.add(manifest))
         else:

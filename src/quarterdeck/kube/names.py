@@ -37,6 +37,8 @@ FINALIZER = f"{GROUP}/operator"
 
 MANAGER_OPERATOR = "quarterdeck-operator"
 """Applies children and writes status."""
+MANAGER_USAGE = "quarterdeck-usage"
+"""Writes `status.usage` of Teams."""
 MANAGER_SCALER = "quarterdeck-scaler"
 """Writes `spec.scaling.replicas` of Models, through the scale subresource, and nothing else."""
 

@@ -117,14 +117,20 @@ class Cluster:
                 return found
 
     async def apply(
-        self, manifest: Manifest, namespace: str, *, status: bool = False, dry_run: bool = False
+        self,
+        manifest: Manifest,
+        namespace: str,
+        *,
+        status: bool = False,
+        dry_run: bool = False,
+        manager: str = MANAGER_OPERATOR,
     ) -> Manifest:
         """Apply server-side and return the object as it is then. `status`: apply the status subresource.
 
         Forced: a field that someone else changed by hand is taken back; fields that are not in `manifest` stay.
         """
         kind = kind_of(manifest)
-        query = [("fieldManager", MANAGER_OPERATOR), ("force", "true")]
+        query = [("fieldManager", manager), ("force", "true")]
         if dry_run:
             query.append(("dryRun", "All"))
         path = kind.path(namespace, name_of(manifest), "status" if status else None)

@@ -41,6 +41,11 @@ def _condition(kind: ConditionType, is_true: bool, reason: Reason, text: str, ge
     return Condition(type=str(kind), status=status, reason=str(reason), message=text, observed_generation=generation)
 
 
+def _without_usage(status: ModelRouteStatus | TeamStatus) -> ModelRouteStatus | TeamStatus:
+    """`team_usage` writes it, as another field manager."""
+    return status.model_copy(update={"usage": None}) if isinstance(status, TeamStatus) else status
+
+
 class CompiledStatus:
     """Reconciles the status of one of these kinds."""
 
@@ -81,7 +86,7 @@ class CompiledStatus:
             conditions=tuple(each for each in conditions if each.type in types),
             message=made[-1].message,
         )
-        if status != known:
+        if status != _without_usage(known):
             await self._write(name, manifest, status)
         return RESYNC_SECONDS
 

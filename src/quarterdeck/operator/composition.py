@@ -32,6 +32,7 @@ from quarterdeck.operator.diagnosis.evidence import Evidence
 from quarterdeck.operator.endpoint_keys import EndpointKeys
 from quarterdeck.operator.event_log import EventLog
 from quarterdeck.operator.event_recorder import EventRecorder
+from quarterdeck.operator.gateway_client import GatewayClient
 from quarterdeck.operator.health import HealthApp
 from quarterdeck.operator.leader import Leader
 from quarterdeck.operator.manifests import (
@@ -62,6 +63,7 @@ from quarterdeck.operator.ray_workers import EngineDoors, RayWorkers
 from quarterdeck.operator.reconcile import ModelReconciler
 from quarterdeck.operator.router import Router
 from quarterdeck.operator.settings import OperatorSettings
+from quarterdeck.operator.team_usage import TeamUsageWriter
 from quarterdeck.operator.watch import Watch
 from quarterdeck.operator.work_queue import WorkQueue
 from quarterdeck.telemetry.operator_metrics import OperatorMetrics, outcome_of
@@ -158,6 +160,8 @@ class Operator:
             add=self._add_after,
             spawn=self._tasks.spawn,
         )
+        gateways = GatewayClient(self._http, lambda: list(self._gateway_addresses().values()), settings.admin_key_file)
+        self.team_usage = TeamUsageWriter(cluster, self.cache, gateways, namespace)
         self.reconcilers: dict[str, Reconcile] = {
             Prompt.kind: self.prompts.reconcile,
             Model.kind: self.models.reconcile,
@@ -297,6 +301,8 @@ class Operator:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.queue.run(WORKERS))
             group.create_task(self.publisher.run())
+            if self._settings.admin_key_file is not None:
+                group.create_task(self.team_usage.run())
 
     def _stop_leading(self) -> None:
         if self._leading is not None:

@@ -80,6 +80,12 @@ class TeamStore:
         async with self._database.connect() as connection:
             return await _one(connection, id, org)
 
+    async def count_keys(self, id: str, *, org: str) -> int:
+        """Its keys that are not revoked."""
+        mine = (api_keys.c.org == org) & (api_keys.c.team == id) & api_keys.c.revoked.is_(None)
+        async with self._database.connect() as connection:
+            return await connection.scalar(select(func.count()).select_from(api_keys).where(mine)) or 0
+
     async def list(self, *, org: str, limit: int = 20, after: str | None = None) -> list[TeamRow]:
         """Teams ordered by name, at most `limit`, after the name `after`, which need not exist."""
         query = select(teams).where(teams.c.org == org, teams.c.deleted.is_(None)).order_by(teams.c.id).limit(limit)

@@ -19,7 +19,7 @@ async def test_a_team_is_made_found_changed_and_deleted(app: RequestLifecycle, p
     team = await ask(app, "POST", TEAMS, {"id": "blue", "limits": {"max_tokens": 5}, "budget": budget}, status=201)
     assert (team["object"], team["id"], team["org"], team["managed_by"]) == ("team", "blue", "default", "api")
     assert team["budget"] == {"amount": "0.10", "period": "day", "on_exhausted": "deny"}
-    assert await ask(app, "GET", f"{TEAMS}/blue") == {**team, "budget_status": None}  # Redis is away
+    assert await ask(app, "GET", f"{TEAMS}/blue") == {**team, "keys": 0, "budget_status": None}  # Redis is away
     changed = await ask(app, "POST", f"{TEAMS}/blue", {"priority": 4, "budget": None})
     assert changed == {**team, "priority": 4, "budget": None}
     assert await ask(app, "DELETE", f"{TEAMS}/blue") == {"id": "blue", "object": "team", "deleted": True}

@@ -27,6 +27,9 @@ FLUSH_RECORDS = 128
 PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
 """Polled every second: not worth a line."""
 
+ASKED = "/demand"
+"""Asked every second by the operator; who asks without its token gets a line."""
+
 CLIENT_DISCONNECTED = "client_disconnected"
 """The error of a request whose client did not wait for the answer, or for its end."""
 
@@ -134,7 +137,7 @@ class AccessLog:
                 client_request_id=record.client_request_id,
             )
             for record in closed
-            if record.route not in PROBED
+            if record.route not in PROBED and not (record.route == ASKED and record.status == 200)
         ]
 
 

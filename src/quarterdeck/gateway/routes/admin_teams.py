@@ -56,7 +56,8 @@ async def list_teams(
 
 @router.get("/{team}")
 async def retrieve_team(team: str, parts: PartsDep, admin: AdminDep) -> Response:
-    """Retrieve a team. `budget_status`: what is spent, held and left of its budget now."""
+    """Retrieve a team. `budget_status`: what is spent, held and left of its budget now; `keys`: its keys that are not
+    revoked."""
     try:
         row = await parts.teams.retrieve(team, org=admin.org)
     except NotFoundError:
@@ -65,7 +66,8 @@ async def retrieve_team(team: str, parts: PartsDep, admin: AdminDep) -> Response
         row = TeamRow(admin.org, team, 0.0)
     terms = team_terms(row.org, row.id, row.terms, parts.config)
     status = await parts.budgets.status(row.org, team_scope(row.id, row.remade), terms.budget)
-    return json_response({**team_object(row, parts.config), "budget_status": status})
+    keys = await parts.teams.count_keys(row.id, org=row.org)
+    return json_response({**team_object(row, parts.config), "keys": keys, "budget_status": status})
 
 
 @router.post("/{team}")

@@ -32,6 +32,19 @@ class TeamSpec(Shape):
     """What is kept of inputs and outputs of its keys. Unset: the team does not say."""
 
 
+class TeamUsage(StatusShape):
+    """What the team uses, read from a gateway once a minute."""
+
+    keys: int = 0
+    """Keys that are not revoked."""
+    spent: str | None = None
+    """Dollars spent of the budget in its period. Unset: there is no budget."""
+    left: str | None = None
+    """Dollars left of the budget."""
+    period_start: str | None = None
+    """When the budget's period began. Unset: it has none."""
+
+
 class TeamStatus(StatusShape):
     """What is."""
 
@@ -41,6 +54,8 @@ class TeamStatus(StatusShape):
     """Accepted, Routable, and Ready as their summary."""
     message: str = ""
     """The state in a sentence."""
+    usage: TeamUsage | None = None
+    """Keys and spend, at most a minute old while they change. The database holds them."""
 
 
 class Team(Resource):
@@ -54,6 +69,8 @@ class Team(Resource):
         Column("Reason", '.status.conditions[?(@.type=="Ready")].reason'),
         Column("Budget", ".spec.budget.amount"),
         Column("Period", ".spec.budget.period"),
+        Column("Spent", ".status.usage.spent"),
+        Column("Keys", ".status.usage.keys", "integer"),
         Column("Age", ".metadata.creationTimestamp", "date"),
         Column("Message", ".status.message", priority=1),
     )

@@ -1,47 +1,25 @@
 """A gateway's `/v1/prompts`, with the platform's admin key."""
 
-import asyncio
-from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx
-
 from quarterdeck.kube.resources.prompt import Prompt
+from quarterdeck.operator.gateway_client import GatewayClient
 from quarterdeck.operator.prompts.plan import Plan, PlatformPrompt
 
 PATH = "/v1/prompts"
-TIMEOUT_SECONDS = 10.0
 
 
-class GatewayError(Exception):
-    """No gateway did it. `status` 0: none could be reached."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-    @property
-    def is_refusal(self) -> bool:
-        """Whether the prompt itself was refused, so that a repetition is refused as well."""
-        return self.status in (400, 413, 422)
-
-
-class PromptClient:
-    """`gateways` returns the URLs of gateways that may answer now; `key_file` is read for each call, as it may be
-    replaced."""
-
-    def __init__(self, client: httpx.AsyncClient, gateways: Callable[[], list[str]], key_file: Path | None) -> None:
-        self._client, self._gateways, self._key_file = client, gateways, key_file
+class PromptClient(GatewayClient):
+    """`/v1/prompts`."""
 
     async def find(self, name: str) -> PlatformPrompt | None:
         """The prompt of this name, archived or not. Raises GatewayError."""
-        found = (await self._call("GET", PATH, params={"name": name, "archived": "true"}))["data"]
+        found = (await self.call("GET", PATH, params={"name": name, "archived": "true"}))["data"]
         if not found:
             return None
         prompt = found[0]
-        version = await self._call("GET", f"{PATH}/{prompt['id']}/versions/latest")
+        version = await self.call("GET", f"{PATH}/{prompt['id']}/versions/latest")
         return PlatformPrompt(
             id=prompt["id"],
             latest_version=prompt["latest_version"],
@@ -63,65 +41,20 @@ class PromptClient:
                 own["description"] = spec.description
             if spec.teams is not None:
                 own["teams"] = list(spec.teams)
-            made = await self._call("POST", PATH, content | own)
+            made = await self.call("POST", PATH, content | own)
             return int(made["latest_version"])
         path = f"{PATH}/{quote(known.id, safe='')}"
         if plan.update:
-            await self._call("POST", path, plan.update)
+            await self.call("POST", path, plan.update)
         number = known.latest_version
         if plan.add_version:
-            number = int((await self._call("POST", f"{path}/versions", content))["version"])
+            number = int((await self.call("POST", f"{path}/versions", content))["version"])
         for label in plan.labels:
-            await self._call("POST", f"{path}/labels/{label}", {"version": number})
+            await self.call("POST", f"{path}/labels/{label}", {"version": number})
         return number
 
     async def archive(self, name: str) -> None:
         """Archive the prompt of this name, if there is one. Raises GatewayError."""
         known = await self.find(name)
         if known is not None and not known.is_archived:
-            await self._call("POST", f"{PATH}/{known.id}", {"archived": True})
-
-    async def _call(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, params: Mapping[str, str] | None = None
-    ) -> dict[str, Any]:
-        """The answer of the first gateway that is able to give one. Each of these changes may be made twice."""
-        if self._key_file is None:
-            raise GatewayError(0, "the operator has no admin key: QUARTERDECK_BOOTSTRAP_KEY_FILE is not set")
-        try:
-            key = (await asyncio.to_thread(self._key_file.read_text, encoding="utf-8")).strip()
-        except OSError as error:
-            raise GatewayError(0, f"can't read the admin key: {error}") from error
-        last = GatewayError(0, "no gateway is ready")
-        for url in self._gateways():
-            try:
-                answer = await self._client.request(
-                    method,
-                    url + path,
-                    json=body,
-                    params=params,
-                    headers={"authorization": f"Bearer {key}"},
-                    timeout=TIMEOUT_SECONDS,
-                )
-            except (httpx.HTTPError, OSError) as error:
-                last = GatewayError(0, f"{url} can't be reached: {error or type(error).__name__}")
-                continue
-            if answer.status_code < 500:
-                return _object_of(answer)
-            last = GatewayError(answer.status_code, _message_of(answer))
-        raise last
-
-
-def _object_of(answer: httpx.Response) -> dict[str, Any]:
-    if answer.is_success:
-        found = answer.json()
-        if isinstance(found, dict):
-            return found
-        raise GatewayError(answer.status_code, "the gateway's answer is not an object")
-    raise GatewayError(answer.status_code, _message_of(answer))
-
-
-def _message_of(answer: httpx.Response) -> str:
-    try:
-        return str(answer.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"the gateway answered {answer.status_code}"
+            await self.call("POST", f"{PATH}/{known.id}", {"archived": True})

@@ -13,8 +13,9 @@ from quarterdeck.kube.resources.object import InvalidObjectError
 from quarterdeck.kube.resources.prompt import Prompt, PromptStatus
 from quarterdeck.operator.cache import ObjectCache
 from quarterdeck.operator.cluster import Cluster, ClusterError
+from quarterdeck.operator.gateway_client import GatewayError
 from quarterdeck.operator.manifests import Manifest, is_deleting, name_of
-from quarterdeck.operator.prompts.client import GatewayError, PromptClient
+from quarterdeck.operator.prompts.client import PromptClient
 from quarterdeck.operator.prompts.plan import make_plan
 from quarterdeck.operator.prompts.record import PromptRecord
 
