@@ -120,6 +120,28 @@ async def test_reports_are_equal_before_and_after_and_with_late_records(database
     assert late[0][0].cost == total, "to the last digit"
 
 
+@pytest.mark.parametrize(
+    ("inserting", "rolling"),
+    [(-3 * HOUR, 0), (0, 5 * HOUR)],
+    ids=["an inserting worker's back", "a rolling one's ahead"],
+)
+async def test_reports_are_exact_where_a_workers_clock_was_wrong(
+    database: Database, inserting: float, rolling: float
+) -> None:
+    moment = START + 12 * HOUR
+    await Ledger(database, clock=lambda: NOW).insert(some(50, 1))
+    await rolled_up(Rollups(database), now=moment + rolling)
+    late = [a_record(id=f"req_late_{n}", started=START + 9 * HOUR + n, cost=Decimal("0.25")) for n in range(3)]
+    late += [a_record(id=f"req_on_time_{n}", started=moment - 60 - n, cost=Decimal("0.5")) for n in range(3)]
+    await Ledger(database, clock=lambda: moment + inserting).insert(late)
+    found = await reports(Ledger(database))
+    assert sum(each.requests for each in found[0]) == 56
+    await rolled_up(Rollups(database), now=moment + 3 * HOUR)
+    assert await reports(Ledger(database)) == found
+    async with database.connect() as connection:
+        assert await connection.scalar(select(func.count()).select_from(usage_late_hours)) == 0
+
+
 def _fields(record: RequestRecord) -> dict[str, object]:
     return {name: getattr(record, name) for name in RequestRecord.__struct_fields__}
 

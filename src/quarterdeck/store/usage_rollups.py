@@ -64,9 +64,24 @@ def split(since: float | None, until: float | None, rolled_until: int, late: Ite
 
 
 async def mark_late(connection: AsyncConnection, records: Sequence[RequestRecord], now: float) -> None:
-    """Mark the hours of records that are inserted late, in the transaction that inserts them."""
+    """Mark the hours of records that are inserted late, in the transaction that inserts them.
+
+    Late is also what began before the end of what is rolled up: the clock of this worker, or of the one that rolled up,
+    may have been wrong.
+    """
+    orgs = {record.org for record in records}
+    found = await connection.execute(
+        select(usage_rolled.c.org, usage_rolled.c.until).where(usage_rolled.c.org.in_(orgs))
+    )
+    rolled: dict[str, int] = {org: until for org, until in found}
     before = now - LATE_SECONDS
-    late = sorted({(record.org, _hour(record.started)) for record in records if record.started < before})
+    late = sorted(
+        {
+            (record.org, _hour(record.started))
+            for record in records
+            if record.started < before or record.started < rolled.get(record.org, 0)
+        }
+    )
     if not late:
         return
     is_sqlite = connection.dialect.name == "sqlite"
