@@ -73,7 +73,7 @@ async def mark_late(connection: AsyncConnection, records: Sequence[RequestRecord
     found = await connection.execute(
         select(usage_rolled.c.org, usage_rolled.c.until).where(usage_rolled.c.org.in_(orgs))
     )
-    rolled: dict[str, int] = {org: until for org, until in found}
+    rolled = {row.org: row.until for row in found}
     before = now - LATE_SECONDS
     late = sorted(
         {
