@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -392,3 +393,72 @@ def run(**environ: str) -> tuple[int, str]:
     command = ["env", *words, sys.executable, "-m", "quarterdeck.gateway"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     return done.returncode, done.stderr
+
+
+def migrate(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    words = [f"{name}={value}" for name, value in environ.items()]
+    command = ["env", *words, sys.executable, "-m", "quarterdeck.gateway", "--migrate", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+
+
+def test_a_migration_makes_the_tables_and_exits(folder: Path) -> None:
+    done = migrate(QUARTERDECK_STATE=str(folder))
+    assert (done.returncode, (folder / "quarterdeck.db").exists()) == (0, True), done.stderr
+    assert migrate(QUARTERDECK_STATE=str(folder)).returncode == 0, "again"
+
+
+def test_a_migration_waits_for_its_database_for_a_time(folder: Path) -> None:
+    url = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
+    done = migrate("--timeout", "100ms", QUARTERDECK_STATE=str(folder), QUARTERDECK_DATABASE_URL=url)
+    assert done.returncode == 1
+    assert "the database was not available within 0.1 s" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_migration_with_a_malformed_setting_is_one_line_and_2(folder: Path) -> None:
+    done = migrate(QUARTERDECK_STATE=str(folder), QUARTERDECK_DATABASE_URL="nonsense")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [
+        ("QUARTERDECK_BOOTSTRAP_KEY", "short", "must be 32 to 256 characters"),
+        ("QUARTERDECK_BOOTSTRAP_KEY_FILE", "/nowhere/key", "No such file"),
+        ("QUARTERDECK_OPERATOR_TOKEN", "short", "at least 16 characters"),
+        ("QUARTERDECK_CONFIG_MAP", "qd-config", "no Kubernetes API is known"),
+    ],
+)
+def test_a_malformed_secret_or_cluster_is_one_line_and_2(folder: Path, variable: str, value: str, problem: str) -> None:
+    parts = {"QUARTERDECK_STATE": str(folder), "QUARTERDECK_PORT": str(free_port()), "KUBECONFIG": "/nowhere/config"}
+    status, said = run(**parts, **{variable: value})
+    assert status == 2
+    assert problem in said and "Traceback" not in said
+
+
+def test_process_1_ends_when_it_is_told_while_it_starts(folder: Path) -> None:
+    """The kernel gives process 1 no signal that it has no handler for, and a pod that is deleted at once would last as
+    long as its grace period."""
+    script = Path(__file__).parents[2] / "services/gateway/main.py"
+    read, write = os.pipe()
+    code = "import os, runpy, signal\nregister = signal.signal\n"
+    code += f"signal.signal = lambda *a: (register(*a), os.write({write}, b'x'))[0]\n"
+    code += f"runpy.run_path({str(script)!r}, run_name='__main__')"
+    started = subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", code],
+        env={**os.environ, "QUARTERDECK_STATE": str(folder), "QUARTERDECK_PORT": str(free_port())},
+        pass_fds=[write],
+        stderr=subprocess.PIPE,
+    )
+    os.close(write)
+    try:
+        if not os.read(read, 1):
+            assert started.stderr is not None
+            pytest.skip(f"no process can be process 1 here: {started.stderr.read().decode()}")
+        (child,) = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGTERM)
+        assert started.wait(30) in (143, 0)
+    finally:
+        os.close(read)
+        started.kill()
+        started.communicate()

@@ -233,7 +233,9 @@ class Attempts:
             name = choice.served.name
             call.weights = spec.weights_of(name)
             if engine_name := spec.engine_names.get(name):
-                renamed, public_name = engine_name, (engine_name, name)
+                renamed = engine_name
+                if engine_name != (shown := choice.served.public_name):
+                    public_name = (engine_name, shown)
         there = spec.upstream_model or renamed
         if there is not None and there != call.selection.target.name:  # which the body was prepared for
             body = adapt_body(body, endpoint, renamed)

@@ -3,6 +3,7 @@
 from tests.gateway.fakes import NARROW, USER, Client, FakeEndpoints, FakePipeline, endpoint, parts
 
 from quarterdeck.gateway.app import create_app
+from quarterdeck.settings.loading import parse
 
 
 async def test_models_aliases_and_adapters_are_listed() -> None:
@@ -49,3 +50,16 @@ async def test_a_model_that_nobody_answers_for_is_listed_as_unavailable() -> Non
     made = parts(FakePipeline(), endpoints=FakeEndpoints())
     answer = await Client(create_app(made)).get("/v1/models/chat")
     assert answer.json["state"] == "unavailable"
+
+
+async def test_revisions_are_not_listed_and_their_name_is() -> None:
+    text = """
+models:
+  - {name: chat@r1, engine: {source: ./one}}
+  - {name: chat@r2, engine: {source: ./two}}
+routes: [{name: chat, targets: [{model: chat@r1}, {model: chat@r2}]}]
+"""
+    app = create_app(parts(FakePipeline(parse(text)), endpoints=FakeEndpoints(endpoint("e", "chat@r1"))))
+    (model,) = (await Client(app).get("/v1/models")).json["data"]
+    assert (model["id"], model["root"], model["parent"], model["state"]) == ("chat", "chat", None, "ready")
+    assert (await Client(app).get("/v1/models/chat@r2")).status == 404
