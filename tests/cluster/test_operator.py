@@ -1,6 +1,7 @@
 """The operator on a real API server, with simulated engines in real pods on the Deployment backend."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -407,11 +408,19 @@ class FakeGateway:
         self.server.server_close()
 
 
+def own_address(namespace: Kubectl) -> str:
+    """An address of this machine that is not the loopback one, which an EndpointSlice may not have."""
+    node = json.loads(namespace("get", "nodes", "--output=json"))["items"][0]
+    peer = next(each["address"] for each in node["status"]["addresses"] if each["type"] == "InternalIP")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((peer, 9))
+        address: str = probe.getsockname()[0]
+    return address
+
+
 def test_an_idle_model_goes_to_zero_and_a_waiting_request_starts_it(start: Start, namespace: Kubectl) -> None:
     gateway = FakeGateway()
-    node = json.loads(namespace("get", "nodes", "--output=json"))["items"][0]
-    address = next(each["address"] for each in node["status"]["addresses"] if each["type"] == "InternalIP")
-    namespace.apply(gateway.slice(address))
+    namespace.apply(gateway.slice(own_address(namespace)))
     try:
         start(config={"scaling": {"downSeconds": 1}})
         gateway.say("lazy", 1, 0)
