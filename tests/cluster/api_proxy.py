@@ -92,7 +92,7 @@ class ApiProxy:
             return web.json_response({**body, "code": status}, status=status, headers={"Retry-After": "1"})
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
         async with self._session.request(
-            request.method, self._target + request.path_qs, headers=headers, data=await request.read()
+            request.method, self._target + request.path_qs, headers=headers, data=await request.read() or None
         ) as answer:
             if request.query.get("watch") != "true":
                 data = await answer.read()

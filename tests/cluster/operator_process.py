@@ -100,6 +100,17 @@ class OperatorProcess:
             for verb in ("apply", "create", "delete", "patch")
         )
 
+    def wait_at_rest(self) -> None:
+        """Wait until it has written nothing for two seconds, with nothing left to do."""
+        before = -1.0
+
+        def rests() -> bool:
+            nonlocal before
+            last, before = before, self.writes()
+            return last == before and self.metric("quarterdeck_operator_queue_objects") == 0
+
+        self.wait(rests, "at rest")
+
     def kill(self) -> None:
         """End it as a crash does."""
         if self._process is not None and self._process.poll() is None:

@@ -160,6 +160,7 @@ def test_at_rest_nothing_is_written(start: Start, namespace: Kubectl) -> None:
         namespace.apply(model(f"rest-{number}", suspend=number > 0))
     namespace.wait_condition("model", "rest-0", "Ready")
     namespace.wait("model", "rest-2", lambda one: reason_of(one) == "Suspended")
+    operator.wait_at_rest()
     before = operator.writes()
     for number in range(3):  # an event without a change, and another operator's start
         namespace("label", "model", f"rest-{number}", "touched=yes")
@@ -452,6 +453,7 @@ def test_a_served_model_stays_published_while_an_operator_starts(start: Start, n
         namespace.apply(model(f"m{number}"))
     for number in range(5):
         namespace.wait_condition("model", f"m{number}", "Ready")
+    first.wait_at_rest()
     first.kill()
     namespace.delete("lease", "quarterdeck-operator")
     before = (namespace.get("configmap", "quarterdeck-config") or {})["metadata"]["resourceVersion"]

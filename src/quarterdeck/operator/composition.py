@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
@@ -177,6 +178,8 @@ class Operator:
         self._watch = Watch(namespace, self._watched, self._on_event)
         self._leading: asyncio.Task[None] | None = None
         self._is_listed = False
+        self._heard = Counter[str]()
+        """Events of watches since the last list, by kind."""
         self._moved_at = time.monotonic()
         self._demand_changed = asyncio.Event()
 
@@ -255,6 +258,7 @@ class Operator:
 
     def _on_event(self, type: str | None, manifest: Manifest) -> None:
         self.metrics.watch_events.add((manifest["kind"],))
+        self._heard[manifest["kind"]] += 1
         self.router.take(type, manifest)
 
     async def _relist_forever(self) -> None:
@@ -266,6 +270,7 @@ class Operator:
                 log.warning("could not list the namespace's objects: %s", error)
 
     async def _relist(self) -> None:
+        missed: list[str] = []
         for kind in self._watched():
             if kind == EVENT:
                 continue
@@ -274,6 +279,12 @@ class Operator:
             corrections = self.cache.correct(kind.name, filter(self.router.concerns, listed), known)
             if self._is_listed and corrections:
                 self.metrics.corrections.add((), corrections)
+                if not self._heard[kind.name]:  # else an event may just be on its way
+                    missed.append(kind.name)
+        self._heard.clear()
+        if missed:
+            log.warning("the watch has missed changes of %s, starting it again", ", ".join(missed))
+            self._watch.restart()
 
     def _on_capabilities(self, capabilities: Capabilities) -> None:
         self._watch.restart()

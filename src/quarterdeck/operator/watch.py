@@ -59,21 +59,33 @@ class Watch:
             self._stop.set()
 
     def _follow(self, stop: threading.Event, loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+        own = asyncio.new_event_loop()
         try:
-            asyncio.run(
-                kopf.operator(
-                    registry=self._registry(loop),
-                    settings=_settings(),
-                    standalone=True,
-                    namespaces=[self._namespace],
-                    stop_flag=stop,
-                )
-            )
-        except Exception:  # an error boundary: the thread's end starts the next one
-            log.exception("the watch failed")
+            asyncio.set_event_loop(own)
+            own.run_until_complete(self._operate(self._registry(loop), stop))
+        except Exception as error:  # an error boundary: the thread's end starts the next one
+            log.error("the watch failed: %s", error)
         finally:
+            own.close()
             if not loop.is_closed():
                 loop.call_soon_threadsafe(ended.set)
+
+    async def _operate(self, registry: kopf.OperatorRegistry, stop: threading.Event) -> None:
+        """Run kopf's tasks until one of them ends, which they do only to stop or because one has failed.
+
+        Not `kopf.operator`: after a failure it waits for all tasks of its loop, and one that re-authenticates over a
+        closed connection never ends.
+        """
+        tasks = await kopf.spawn_tasks(
+            registry=registry, settings=_settings(), standalone=True, namespaces=[self._namespace], stop_flag=stop
+        )
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=STOP_SECONDS)
+        for task in done:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
 
     def _registry(self, loop: asyncio.AbstractEventLoop) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
