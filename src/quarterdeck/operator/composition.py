@@ -385,7 +385,7 @@ class Operator:
             self._demand_changed.clear()
             if self.leader.is_leader:
                 self._scale()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
 
     def _scale(self) -> None:
         models: dict[str, Model] = {}
