@@ -1,5 +1,6 @@
 """Objects besides Models, through a whole release: what `kubectl` shows, and what OpenAI's SDK gets."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,13 +76,62 @@ def test_a_team_bounds_its_keys_and_belongs_to_the_cluster(release: Release, nam
         assert refused.json()["error"]["code"] == "managed_by_config"
 
 
-def test_an_external_endpoint_gets_the_key_of_its_secret(namespace: Kubectl, client: openai.OpenAI) -> None:
-    namespace.apply(secret("hosted", token="sk-of-the-server"))
-    url = f"http://model-hello.{namespace.namespace}.svc:8000"
-    endpoint = {"url": url, "model": "hello", "secretRef": {"name": "hosted", "key": "token"}}
+SERVER = """
+import http.server, json
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        is_known = self.headers["authorization"] == "Bearer sk-of-the-server"
+        message = {"role": "assistant", "content": "known"}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        good = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "usage": usage,
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+        bad = {"error": {"message": "wrong key", "type": "invalid_request_error", "code": None, "param": None}}
+        body = json.dumps(good if is_known else bad).encode()
+        self.send_response(200 if is_known else 401)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+http.server.ThreadingHTTPServer(("", 8000), Handler).serve_forever()
+"""
+"""A hosted API that answers only with its key."""
+
+
+def test_an_external_endpoint_gets_the_key_of_its_secret(
+    namespace: Kubectl, client: openai.OpenAI, images: dict[str, str]
+) -> None:
+    security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
+    container = {"name": "server", "image": images["simulator"], "command": ["python", "-c", SERVER]}
+    pod_security = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+    pod = {"containers": [{**container, "securityContext": security}], "securityContext": pod_security}
+    labels = {"app": "hosted"}
+    namespace.apply(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "hosted", "labels": labels}, "spec": pod},
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "hosted"},
+            "spec": {"selector": labels, "ports": [{"port": 8000}]},
+        },
+        secret("hosted", token="sk-of-the-server"),
+    )
+    namespace.wait_condition("pod", "hosted", "Ready")
+    url = f"http://hosted.{namespace.namespace}.svc:8000"
+    endpoint = {"url": url, "kind": "openai", "secretRef": {"name": "hosted", "key": "token"}}
     namespace.apply(resource("Model", "elsewhere", endpoints=[endpoint]))
     namespace.wait_condition("model", "elsewhere", "Ready")
-    ask(client, "elsewhere")
+    deadline = time.monotonic() + 180  # the kubelet shows a changed Secret in a volume after up to 90 s
+    while True:
+        try:
+            answer = client.chat.completions.create(model="elsewhere", messages=SAY)  # type: ignore[arg-type]
+            break
+        except openai.APIError as error:
+            assert "sk-of-the-server" not in str(error)
+            assert time.monotonic() < deadline, error
+            time.sleep(2)
+    assert answer.choices[0].message.content == "known"
 
 
 def test_a_prompt_is_mirrored_used_changed_and_archived(

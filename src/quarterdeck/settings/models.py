@@ -35,7 +35,7 @@ class EndpointConfig(BaseModel):
     api_key_env: str | None = None
     """Environment variable that holds its API key; the file never contains the key itself."""
     api_key_file: str | None = None
-    """File that holds its API key, such as a mounted Kubernetes secret. Read together with the configuration."""
+    """File that holds its API key, such as a mounted Kubernetes secret. Read again within seconds when it changes."""
     kind: EndpointKind = "vllm"
     """vllm: gets all fields and reports usage on request. openai, ollama: fields that only vLLM or the gateway know
     (`top_k`, `structured_outputs`, `cache`, …) are removed, the cap of a chat is sent as `max_tokens`, and missing

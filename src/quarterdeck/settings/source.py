@@ -20,7 +20,7 @@ POLL_SECONDS = 1.0
 """Between two looks at the file's modification time. A reload within a second needs no inotify."""
 
 T = TypeVar("T")
-_Stamp = tuple[int, int, int]
+Stamp = tuple[int, int, int]
 
 
 class ConfigSource(Protocol):
@@ -46,11 +46,11 @@ class FileSource:
     def __init__(self, path: Path, *, poll_seconds: float = POLL_SECONDS) -> None:
         self._path = path
         self._poll_seconds = poll_seconds
-        self._seen: _Stamp | None = None
+        self._seen: Stamp | None = None
         self._is_due = asyncio.Event()
 
     def read(self) -> Config:
-        self._seen = _stamp(self._path)  # before the file is read: a change in between is seen by the next poll
+        self._seen = stamp(self._path)  # before the file is read: a change in between is seen by the next poll
         try:
             return load(self._path)
         except ConfigError as error:
@@ -60,7 +60,7 @@ class FileSource:
 
     async def changed(self) -> Config:
         while not await self._refreshed():
-            if await asyncio.to_thread(_stamp, self._path) != self._seen:
+            if await asyncio.to_thread(stamp, self._path) != self._seen:
                 break
         return await in_thread(self.read)
 
@@ -102,7 +102,7 @@ async def in_thread(read: Callable[[], T]) -> T:
     return await result
 
 
-def _stamp(path: Path) -> _Stamp | None:
+def stamp(path: Path) -> Stamp | None:
     """Changes with the file, and when a symbolic link is moved to another file, as Kubernetes does with a ConfigMap's.
     None: there is no file."""
     try:

@@ -267,3 +267,18 @@ def test_an_endpoint_knows_its_adapters_by_the_names_of_their_content() -> None:
     spec = endpoint.spec
     assert (spec.serves("x"), spec.name_of("x"), spec.name_of("a")) == (True, "x@1f", None)
     assert (spec.weights_of("x"), spec.weights_of("a"), dict(spec.failed_adapters)) == ("x@1f", "7f", {"y": "no files"})
+
+
+async def test_a_key_whose_file_appears_or_changes_later_is_used(tmp_path: Path) -> None:
+    secret = tmp_path / "key"
+    config = Live(parse(f"models: [{{name: a, endpoints: [{{url: 'http://h', api_key_file: {secret}}}]}}]"))
+    source = StaticEndpoints(config, {}, key_poll_seconds=0.01)
+    assert source.all()[0].spec.api_key is None
+    following = asyncio.create_task(source.run())
+    try:
+        for key in ("sk-first", "sk-second-one"):
+            secret.write_text(key)
+            await until(lambda key=key: source.index["a"][0].spec.api_key == key, seconds=30)
+        assert source.all()[0].spec.problem == ""
+    finally:
+        following.cancel()

@@ -12,6 +12,7 @@ that stays in the set keeps its load and its breaker.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Protocol
 
 import msgspec
@@ -25,6 +26,7 @@ from quarterdeck.settings.files import TRANSIENT, read_file
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.loading import ConfigError
 from quarterdeck.settings.models import EndpointConfig, ModelConfig
+from quarterdeck.settings.source import Stamp, stamp
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ POLL_SECONDS = 1.0
 POLL_TIMEOUTS = Timeouts(connect=2.0, first_byte=5.0, idle=5.0)
 MAX_KEY_BYTES = 64 * 1024
 """Of an `api_key_file`."""
+KEY_POLL_SECONDS = 5.0
+"""Between two looks at the files of API keys."""
 MAX_LISTING_BYTES = 4 * 1024 * 1024
 
 Index = Mapping[str, tuple[Endpoint, ...]]
@@ -95,9 +99,12 @@ class StaticEndpoints:
     """The endpoints that the configuration names. They are taken to be ready; failures and health checks eject them,
     and `problem` says what their configuration lacks."""
 
-    def __init__(self, config: Live[Config], variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: Live[Config], variables: Mapping[str, str], *, key_poll_seconds: float = KEY_POLL_SECONDS
+    ) -> None:
         """`variables`: the environment, for `api_key_env`."""
-        self._variables = variables
+        self._config, self._variables, self._key_poll_seconds = config, variables, key_poll_seconds
+        self._stamps: dict[str, Stamp | None] = {}
         self._endpoints: list[Endpoint] = []
         self.index: Index = {}
         self.unavailable: Mapping[str, str] = {}
@@ -109,13 +116,33 @@ class StaticEndpoints:
 
     def _read(self, config: Config) -> None:
         """Follow a new configuration. Keys are read again from files and environment."""
+        # Before the files are read: a change in between is seen by the next poll.
+        self._stamps = {
+            endpoint.api_key_file: stamp(Path(endpoint.api_key_file))
+            for model in config.models
+            for endpoint in model.endpoints
+            if endpoint.api_key_file is not None
+        }
         specs = [self._spec(model, endpoint) for model in config.models for endpoint in model.endpoints]
         self._endpoints = updated(self._endpoints, specs)
         self.index = indexed(self._endpoints, self.index)
 
     async def run(self) -> None:
-        """Nothing to do: the configuration is subscribed to."""
-        await asyncio.Event().wait()
+        """Read keys again when their files change. A mounted Secret changes without the configuration, and may appear a
+        minute after it."""
+        while True:
+            await asyncio.sleep(self._key_poll_seconds)
+            if not self._stamps or not await asyncio.to_thread(self._keys_have_changed):
+                continue
+            log.info("API keys of endpoints have changed")
+            try:
+                self._read(self._config.current)
+            except ConfigError as error:  # not readable at the moment: the next poll tries again
+                self._stamps = dict.fromkeys(self._stamps)
+                log.warning("%s", error)
+
+    def _keys_have_changed(self) -> bool:
+        return any(stamp(Path(file)) != seen for file, seen in list(self._stamps.items()))
 
     def _spec(self, model: ModelConfig, endpoint: EndpointConfig) -> EndpointSpec:
         key, problem = self._api_key(endpoint)
