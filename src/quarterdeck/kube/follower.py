@@ -130,6 +130,6 @@ class ObjectFollower(Generic[O]):
         await self._sleep(error.retry_after)
 
     async def _sleep(self, least: float) -> None:
-        pause = max(least, self._pause * (0.5 + self._random()))
+        pause = max(least, self._pause * (0.5 + self._random() / 2))
         self._pause = min(2 * self._pause, MAX_PAUSE)
         await asyncio.sleep(pause)
