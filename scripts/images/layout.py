@@ -5,6 +5,7 @@ packed once, into a cache named by the store's layer id, and an archive of ten i
 ten small layers. Needs root and the overlay driver, as `Buildah` in `builders.py` does.
 """
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -70,8 +71,9 @@ class Layers:
         """Remove what was not used for UNUSED_DAYS."""
         oldest = time.time() - UNUSED_DAYS * 86400
         for file in [*self._blobs.iterdir(), *self._known.iterdir()]:
-            if file.stat().st_mtime < oldest:
-                file.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another build renames its new files
+                if file.stat().st_mtime < oldest:
+                    file.unlink()
 
 
 class _Digesting(io.RawIOBase):
