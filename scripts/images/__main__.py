@@ -2,6 +2,8 @@
 
   python3 scripts/images [--tag TAG] [--load | --push REGISTRY | --save FILE] [IMAGE…]
 
+A software bill of materials of each is written to build/images/<name>.cdx.json (CycloneDX).
+
 IMAGE: gateway worker operator simulator load ray engine-cpu engine redis postgres, or `default`, `test`.
 CONTAINER_TOOL=docker|podman|buildah (the first that works), BASE_IMAGE=<a Python 3.11 image> (Docker Hub's, or made of
 Debian's packages where Docker Hub can't be reached), ENGINE_IMAGE=<an image with vLLM>.
@@ -16,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a folder, with the system's Python
 
-from images.build import CHECKOUT, Build, load
+from images.build import CHECKOUT, Build, load, write_sboms
 from images.builders import choose
 from images.catalogue import REGISTRY, selected
 from images.programs import BuildError
@@ -44,6 +46,8 @@ def main(arguments: list[str]) -> int:
             builder = choose(scratch)
             build = Build(builder, CHECKOUT, scratch, say)
             references = build.make(names, options.tag)
+            for file in write_sboms(builder, references, build.hashes, CHECKOUT / "build/images"):
+                say(f"{file.relative_to(CHECKOUT)} written")
             if options.save:
                 builder.save(list(references.values()), options.save)
             if options.push:

@@ -1,12 +1,13 @@
 """Builds and loads images of the catalogue, each once for its content."""
 
+import json
 import os
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from images import python_base
+from images import python_base, sbom
 from images.builders import Builder, choose, stage
 from images.catalogue import IMAGES, PYTHON, REGISTRY, in_build_order, input_hash
 from images.layout import cache_folder
@@ -68,6 +69,24 @@ class Build:
         context = stage(self._checkout, image, self._scratch)
         self._builder.build(context, image.dockerfile, built, arguments)
         self._say(f"{name}: built in {time.monotonic() - started:.1f} s")
+
+
+def write_sboms(builder: Builder, references: dict[str, str], hashes: dict[str, str], folder: Path) -> list[Path]:
+    """Write `<image>.cdx.json` for each image with a Python of ours, unless it is there for this content."""
+    written = []
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, reference in references.items():
+        image = IMAGES[name]
+        if image.packages is None:
+            continue
+        file = folder / f"{image.name}.cdx.json"
+        mark = f"{image.name}@in-{hashes[name]}"
+        if not file.exists() or mark not in file.read_text(encoding="utf-8"):
+            found = json.loads(builder.output(reference, image.packages, "-c", sbom.COLLECT))
+            bill = sbom.document(image.name, f"in-{hashes[name]}", found)
+            file.write_text(json.dumps(bill, indent=1) + "\n", encoding="utf-8")
+            written.append(file)
+    return written
 
 
 def load(

@@ -24,6 +24,7 @@ class Builder(Protocol):
     def build(self, context: Path, dockerfile: str, reference: str, arguments: Mapping[str, str]) -> None: ...
     def save(self, references: list[str], archive: Path) -> None: ...
     def push(self, reference: str, remote: str) -> None: ...
+    def output(self, reference: str, *command: str) -> str: ...
 
 
 class Docker:
@@ -49,6 +50,9 @@ class Docker:
     def push(self, reference: str, remote: str) -> None:
         run(self.name, "tag", reference, remote)
         run(self.name, "push", remote)
+
+    def output(self, reference: str, *command: str) -> str:
+        return run(self.name, "run", "--rm", f"--entrypoint={command[0]}", reference, *command[1:])
 
 
 class Buildah:
@@ -86,6 +90,13 @@ class Buildah:
 
     def push(self, reference: str, remote: str) -> None:
         run("buildah", "push", "--quiet", reference, f"docker://{remote}", environ=self._environ)
+
+    def output(self, reference: str, *command: str) -> str:
+        container = run("buildah", "from", "--pull-never", reference, environ=self._environ).strip()
+        try:
+            return run("buildah", "run", "--isolation", "chroot", container, "--", *command, environ=self._environ)
+        finally:
+            run("buildah", "rm", container, environ=self._environ)
 
 
 def choose(scratch: Path) -> Builder:

@@ -84,8 +84,18 @@ def crds(kubectl: Kubectl) -> None:
 
 
 @pytest.fixture(scope="session")
-def make_namespace(kubectl: Kubectl) -> Iterator[Callable[..., Kubectl]]:
-    """Make a namespace that enforces Pod Security `restricted`: `make_namespace("name")` → its kubectl."""
+def ended_namespaces(kubectl: Kubectl) -> Iterator[list[str]]:
+    """Namespaces that are being deleted. The run waits for them at its end, not between modules."""
+    names: list[str] = []
+    yield names
+    for name in names:
+        kubectl("wait", "--for=delete", f"namespace/{name}", "--timeout=180s", seconds=200)
+
+
+@pytest.fixture(scope="module")
+def make_namespace(kubectl: Kubectl, ended_namespaces: list[str]) -> Iterator[Callable[..., Kubectl]]:
+    """Make a namespace that enforces Pod Security `restricted`: `make_namespace("name")` → its kubectl. It is deleted
+    when the module's tests have ended."""
     made: list[Kubectl] = []
 
     def make(name: str = "", labels: dict[str, str] | None = None) -> Kubectl:
@@ -100,8 +110,7 @@ def make_namespace(kubectl: Kubectl) -> Iterator[Callable[..., Kubectl]]:
     if not KEEP:
         for one in made:
             kubectl("delete", "namespace", one.namespace, "--ignore-not-found", "--wait=false")
-        for one in made:
-            kubectl("wait", "--for=delete", f"namespace/{one.namespace}", "--timeout=120s", seconds=150)
+            ended_namespaces.append(one.namespace)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +119,7 @@ def namespace(request: pytest.FixtureRequest, make_namespace: Callable[..., Kube
     return make_namespace(request.module.__name__.rpartition(".")[2].removeprefix("test_"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def make_release(
     cluster: provision.Provisioned,
     kubectl: Kubectl,
@@ -139,7 +148,7 @@ def make_release(
     yield make
     if not KEEP:
         for release, volumes in made:
-            release.uninstall()
+            release.uninstall(wait=False)
             release.kubectl("delete", "persistentvolumeclaims", "--all", "--wait=false")
             provision.remove_volumes(cluster, kubectl, volumes)
 

@@ -104,9 +104,11 @@ class Release:
             self._images = merged(self._images, image_values(images))
         self.install(merged(self._values, values or {}), wait)
 
-    def uninstall(self) -> None:
+    def uninstall(self, wait: bool = True) -> None:
         self.close()
-        self.helm("uninstall", self.name, "--ignore-not-found", "--wait", f"--timeout={INSTALL_S}s")
+        self.helm(
+            "uninstall", self.name, "--ignore-not-found", *(["--wait"] if wait else []), f"--timeout={INSTALL_S}s"
+        )
 
     def _with_values(self, command: str, values: Object, *options: str) -> str:
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
