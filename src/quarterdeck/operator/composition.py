@@ -62,6 +62,7 @@ from quarterdeck.operator.prompts.record import PromptRecord
 from quarterdeck.operator.publish import Owner, Publisher
 from quarterdeck.operator.ray_workers import EngineDoors, RayWorkers
 from quarterdeck.operator.reconcile import ModelReconciler
+from quarterdeck.operator.rollout import Canaries
 from quarterdeck.operator.router import Router
 from quarterdeck.operator.settings import OperatorSettings
 from quarterdeck.operator.team_usage import TeamUsageWriter
@@ -141,6 +142,7 @@ class Operator:
             capabilities=lambda: self.probe.current,
             diagnose=lambda pods, events, others: diagnose(Evidence(pods, events, others, now=datetime.now(UTC))),
             on_scaling=lambda before, after: metrics.scalings.add(("up" if after > before else "down",)),
+            canaries=Canaries(lambda: self.demand.counters()),
             follow_ups={RAY_SERVICE.name: workers.follow},
         )
         self.prompts = PromptReconciler(

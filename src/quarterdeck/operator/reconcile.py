@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Literal
 
 from quarterdeck.kube.conditions import ConditionType, Reason
 from quarterdeck.kube.names import API_VERSION, MODEL_LABEL
@@ -17,11 +18,13 @@ from quarterdeck.kube.resources.object import InvalidObjectError
 from quarterdeck.operator.apply import Applier, ForeignObjectError, RejectedError
 from quarterdeck.operator.autoscaler import Autoscaler
 from quarterdeck.operator.cache import ObjectCache
+from quarterdeck.operator.canary import Decision as CanaryDecision
 from quarterdeck.operator.cluster import Cluster, ClusterError
 from quarterdeck.operator.diagnosis.finding import sentence
 from quarterdeck.operator.event_log import EventLog
 from quarterdeck.operator.event_recorder import EventRecorder
 from quarterdeck.operator.manifests import (
+    DEPLOYMENT,
     VOLUME_CLAIM,
     Key,
     Manifest,
@@ -36,8 +39,9 @@ from quarterdeck.operator.plan import make_plan
 from quarterdeck.operator.probe import Capabilities
 from quarterdeck.operator.publish import Publisher
 from quarterdeck.operator.render.backends import BACKENDS, Backend, backend_of
-from quarterdeck.operator.render.request import Change, RenderError, RenderRequest, ReplicaState
+from quarterdeck.operator.render.request import CANARY, STABLE, Change, RenderError, RenderRequest, ReplicaState
 from quarterdeck.operator.render.weights import adapter_claims
+from quarterdeck.operator.rollout import Canaries, is_of_track, pods_of
 from quarterdeck.operator.settings import OperatorConfig
 from quarterdeck.operator.summarize import Finding, Observation, Problem, summarize
 
@@ -76,6 +80,7 @@ class ModelReconciler:
         namespace: str,
         capabilities: Callable[[], Capabilities],
         diagnose: Diagnose,
+        canaries: Canaries | None = None,
         follow_ups: Mapping[str, FollowUp] | None = None,
         on_scaling: Callable[[int, int], None] = lambda before, after: None,
     ) -> None:
@@ -85,6 +90,7 @@ class ModelReconciler:
         self._capabilities, self._diagnose = capabilities, diagnose
         self._follow_ups = follow_ups or {}
         self._on_scaling = on_scaling
+        self._canaries = canaries or Canaries(dict)
         self._parsed: dict[str, tuple[int, Model]] = {}
         self._causes: dict[str, set[str]] = {}
         """Keys of the warnings that were written about each Model since it was last healthy."""
@@ -96,6 +102,7 @@ class ModelReconciler:
         if manifest is None or is_deleting(manifest):
             self._parsed.pop(name, None)
             self._causes.pop(name, None)
+            self._canaries.forget(name)
             self._publisher.forget(name)  # its objects are collected by owner references
             return None
         try:
@@ -160,11 +167,21 @@ class ModelReconciler:
         decision = self._autoscaler.decide(model, current=current, ready=before.ready)
         request = self._request(model, decision.replicas)
         problem, plan, again_seconds = refusal, None, RESYNC_SECONDS
+        canary, of_candidate = model.status.canary, self._diagnose_track(seen, CANARY)
         if refusal is None or seen.children:
             try:
                 desired = backend.staged(request, backend.render(request), seen.children, seen.pods)
+                if DEPLOYMENT.name == backend.KIND and refusal is None:
+                    staged = self._canaries.stage(request, desired, seen, of_candidate)
+                    desired, canary = staged.manifests, staged.decision.status
+                    again_seconds = staged.decision.again_seconds or again_seconds
+                    # Before the candidate starts, and before it ends.
+                    self._publisher.set_canary(model.name, staged.split)
+                    self._report_canary(manifest, staged.decision)
                 steps = make_plan(desired, seen.children, self._applier.settled)
                 change = backend.classify(request, desired, seen.children)
+                if canary is not None and canary.phase == "Preparing":
+                    change = Change("NewCluster", model.spec.resources.gpu_count)
                 plan = _plan(request, backend, change, model.status.plan, is_empty=steps.is_empty)
                 if refusal is None and not steps.is_empty:
                     await self._announce(manifest, model, plan, change)
@@ -187,9 +204,10 @@ class ModelReconciler:
             decision=decision,
             replicas=state,
             previous=current if problem is None and (exists or current == 0) else None,
-            finding=self._diagnose(seen.pods, self._about(seen), (*seen.children, *seen.others)),
+            finding=self._diagnose_track(seen, STABLE),
             is_published=self._is_published(model),
             is_rolling_out=not state.is_rolled_out,
+            canary=canary,
             again_seconds=again_seconds,
         )
 
@@ -230,8 +248,20 @@ class ModelReconciler:
         found = (self._cache.get(VOLUME_CLAIM.name, name) for name in sorted(names))
         return [each for each in found if each is not None and MODEL_LABEL not in labels_of(each)]
 
-    def _about(self, seen: Observed) -> list[Manifest]:
-        return self._events.about((*seen.pods, *seen.children, *seen.others))
+    def _diagnose_track(self, seen: Observed, track: str) -> Finding | None:
+        """What is wrong with the pods of one track; None without any."""
+        pods = pods_of(seen, track)
+        if track == CANARY and not any(is_of_track(each, CANARY) for each in (*seen.children, *pods)):
+            return None
+        around = [each for each in (*seen.children, *seen.others) if is_of_track(each, track)]
+        return self._diagnose(pods, self._events.about((*pods, *around)), around)
+
+    def _report_canary(self, manifest: Manifest, decision: CanaryDecision) -> None:
+        if decision.event is not None and decision.status is not None:
+            reason, message = decision.event
+            kind: Literal["Normal", "Warning"] = "Warning" if reason == Reason.CANARY_ABORTED else "Normal"
+            key = f"{reason} {decision.status.candidate} {decision.status.since}"
+            self._recorder.emit(manifest, kind, reason, message, key=key)
 
     def _is_published(self, model: Model) -> bool:
         return self._publisher.is_published(Key(Model.kind, model.name))

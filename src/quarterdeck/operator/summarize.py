@@ -6,8 +6,17 @@ from typing import Protocol
 
 from quarterdeck.kube.conditions import Condition, ConditionType, Reason, Status, replaced
 from quarterdeck.kube.names import MODEL_LABEL
+from quarterdeck.kube.reasons import EXPLANATIONS
 from quarterdeck.kube.resources.model import Model
-from quarterdeck.kube.resources.model_status import Backend, ModelStatus, Plan, Revision, ScalingEvent, State
+from quarterdeck.kube.resources.model_status import (
+    Backend,
+    CanaryStatus,
+    ModelStatus,
+    Plan,
+    Revision,
+    ScalingEvent,
+    State,
+)
 from quarterdeck.kube.resources.object import Replicas
 from quarterdeck.operator.render.request import ReplicaState
 from quarterdeck.operator.scaling import Decision
@@ -72,6 +81,7 @@ class Observation:
     is_published: bool = False
     """Whether gateways have the Model in their configuration."""
     is_rolling_out: bool = False
+    canary: CanaryStatus | None = None
     again_seconds: float = 60.0
     """Until the next reconcile, without an event."""
 
@@ -103,6 +113,7 @@ def summarize(model: Model, seen: Observation, now: str) -> ModelStatus:
         selector=f"{MODEL_LABEL}={model.name}",
         state=state,
         revisions=tuple(seen.revisions),
+        canary=seen.canary,
         last_scalings=_scalings(model, seen, now),
         backend=seen.backend,
         message=(message or ready[2])[:2000],
@@ -193,9 +204,23 @@ def _ready(steps: dict[ConditionType, _Step], seen: Observation) -> _Step:
         return ("True", reason, steps[ConditionType.ENGINE_READY][2])
     if seen.finding is not None and not seen.finding.is_progress:
         return ("True", seen.finding.reason, f"Served, but not by all replicas: {seen.finding.text}")
+    if seen.canary is not None and seen.canary.phase == "Aborted":
+        explanation = EXPLANATIONS[Reason.CANARY_ABORTED]
+        return ("True", Reason.CANARY_ABORTED, f"{seen.canary.message} {explanation.remedy}")
+    if seen.canary is not None:
+        return ("True", Reason.CANARY_RUNNING, _canary_text(seen.canary))
     if seen.is_rolling_out:
         return ("True", Reason.ROLLING_OUT, "A new revision is rolled out.")
     return ("True", Reason.READY, steps[ConditionType.ENGINE_READY][2])
+
+
+def _canary_text(canary: CanaryStatus) -> str:
+    if canary.phase == "Aborting":
+        return canary.message or f"The canary of revision {canary.candidate} ends."
+    if canary.phase == "Promoting":
+        return f"Revision {canary.candidate} replaces {canary.stable}."
+    share = f"gets {canary.weight} % of requests" if canary.phase == "Running" else "starts"
+    return f"Revision {canary.candidate} {share}, beside {canary.stable}."
 
 
 def _serving_message(seen: Observation) -> str:

@@ -47,6 +47,26 @@ class Revision(StatusShape):
     """When it was created."""
 
 
+class CanaryStatus(StatusShape):
+    """A canary: a new revision that is tried beside the one in use."""
+
+    phase: Literal["Preparing", "Running", "Promoting", "Aborting", "Aborted"]
+    """Preparing: its engine starts. Running: it gets requests. Promoting: the engine in use takes the new revision.
+    Aborting: it gets no more requests and ends. Aborted: the old revision serves alone until the spec changes."""
+    stable: str
+    """Revision in use."""
+    candidate: str
+    """Revision that is tried."""
+    step: int = 0
+    """Index of the step of `spec.rollout.canary.steps`."""
+    weight: int = 0
+    """Percentage of requests that the candidate gets."""
+    since: str = ""
+    """When the phase or step began."""
+    message: str = ""
+    """Why it was aborted, with the figures."""
+
+
 class ScalingEvent(StatusShape):
     """A change of the number of replicas."""
 
@@ -86,6 +106,8 @@ class ModelStatus(StatusShape):
     """Serving, Starting, Zero (no replica, the next request starts one), Suspended or Failed."""
     revisions: tuple[Revision, ...] = ()
     """Revisions of the engine that exist."""
+    canary: CanaryStatus | None = None
+    """The canary that runs, or was aborted."""
     last_scalings: tuple[ScalingEvent, ...] = ()
     """The latest changes of the number of replicas, newest first, at most 5."""
     backend: Backend | None = None

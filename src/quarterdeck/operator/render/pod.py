@@ -195,7 +195,9 @@ def patched_template(request: RenderRequest, template: dict[str, Any]) -> dict[s
     """The pod template with the Model's patch, and its revision as a label. Raises RenderError."""
     template = patched(request, template)
     metadata = template.get("metadata") or {}
-    revision = hash_of(template)[:10]
+    # A revision has the same hash in both tracks.
+    own = {name: value for name, value in (metadata.get("labels") or {}).items() if name != TRACK_LABEL}
+    revision = hash_of({**template, "metadata": {**metadata, "labels": own}})[:10]
     return {**template, "metadata": {**metadata, "labels": {**metadata.get("labels", {}), REVISION_LABEL: revision}}}
 
 
