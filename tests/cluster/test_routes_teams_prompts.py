@@ -24,8 +24,9 @@ def key(release: Release) -> str:
 
 @pytest.fixture(scope="module")
 def client(release: Release, key: str) -> Iterator[openai.OpenAI]:
-    release.apply_model("hello", aliases=["hi"])
-    release.apply_model("other")
+    small = {"resources": {"cpu": "20m"}}
+    release.apply_model("hello", aliases=["hi"], **small)
+    release.apply_model("other", **small)
     for name in ("hello", "other"):
         release.wait_ready(name)
     with release.client(key) as client:
