@@ -137,6 +137,8 @@ class Release:
         if self._forward is not None:
             self._forward.terminate()
             self._forward.wait()
+            if self._forward.stdout is not None:
+                self._forward.stdout.close()
             self._forward = None
         self._address = None
 
@@ -225,16 +227,18 @@ def forward(kubectl: Kubectl, target: str, port: int) -> tuple["subprocess.Popen
 
 
 def _is_reachable(host: str, port: int) -> bool:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 10
+    is_refused = False
     while time.monotonic() < deadline:
         try:
-            socket.create_connection((host, port), timeout=2).close()
+            socket.create_connection((host, port), timeout=4).close()
             return True
-        except TimeoutError:
-            return False
+        except TimeoutError:  # of another network, or the machine is busy
+            is_refused = False
         except OSError:
-            time.sleep(0.2)  # refused: kube-proxy has no endpoint yet
-    return True  # refused for five seconds: an address of this network without a ready pod
+            is_refused = True
+            time.sleep(0.2)  # kube-proxy has no endpoint yet
+    return is_refused  # an address of this network without a ready pod
 
 
 def secret(name: str, **values: str) -> Object:
