@@ -34,6 +34,10 @@ def image_values(images: Mapping[str, str]) -> Object:
             values[service] = {"image": image(images[service])}
     engines = {"simulator": "simulator", "raySim": "ray", "vllmCpu": "engine-cpu"}
     values["engines"] = {value: image(images[key]) for value, key in engines.items() if key in images}
+    # Tests share a node of two cores: pods are not to wait for one another's requests.
+    small: Object = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
+    for component in ("gateway", "worker", "operator", "redis", "secrets", "tests", "loadTest"):
+        values[component] = merged(values.get(component, {}), small)
     values["crds"] = {"install": False}  # they are the cluster's, so two releases can't own them: fixture `crds`
     return values
 
@@ -185,7 +189,7 @@ class Release:
         default: Object = {
             "engine": {"type": "sim"},
             "backend": "Deployment",
-            "resources": {"accelerator": "cpu", "cpu": "100m", "memory": "192Mi"},
+            "resources": {"accelerator": "cpu", "cpu": "10m", "memory": "192Mi"},
         }
         self.kubectl.apply(
             {
