@@ -149,7 +149,7 @@ async def test_doors_are_polled_while_they_are_listed(server: ApiServer, followi
     async with Upstream(answer) as door:
         await server.put(PATH, a_slice("head", role="door", port=door.origin.port))
         await until(lambda: len(following.registry.serving("chat")) == 1)
-        assert following.registry.serving("chat")[0].id == "chat/chat#1"
+        assert following.states == {"chat/chat#1": "ready"}
         await server.delete(PATH, "s")
         await until(lambda: following.registry.serving("chat") == ())
 

@@ -6,6 +6,7 @@ They are also saved in the state folder, so that a container that is restarted m
 """
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,10 @@ from quarterdeck.settings.source import in_thread
 
 SETTLE_SECONDS = 0.03
 """A pod that moves from one slice to another is in none for some milliseconds: changes are taken together."""
+MAX_TOOK = 0.05
+SHARE = 10
+"""Of the time between two rebuilds, one takes at most this part: 600 pods take some ten milliseconds, in which no
+request is served, and a rollout of many Models changes slices for minutes."""
 SAVE_SECONDS = 5.0
 """Between two writes to the state folder."""
 
@@ -41,11 +46,15 @@ class ClusterEndpoints:
         self._saved = saved
         self._entries = Entries(engines.current)
         self._endpoints: list[Endpoint] = []
+        self._absent: list[Endpoint] = []
+        """Stand for the models that no pod answers for, unless a door lists endpoints of theirs."""
         self._own_index: Index = {}
         self._doors: dict[str, tuple[Address, PolledEndpoints, asyncio.Task[None]]] = {}
         self.index: Index = {}
         self.unavailable: Mapping[str, str] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._took = 0.0
+        """Seconds of the last rebuild."""
         self._is_unsaved = asyncio.Event()
         self._is_known = False
         self._follower = ObjectFollower(
@@ -59,10 +68,9 @@ class ClusterEndpoints:
         engines.subscribe(self._follow_index)
 
     def all(self) -> Sequence[Endpoint]:
-        found = list(self._endpoints)
-        for _, polled, _ in self._doors.values():
-            found += polled.all()
-        return found
+        listed = [endpoint for _, polled, _ in self._doors.values() for endpoint in polled.all()]
+        models = {endpoint.spec.model for endpoint in listed}
+        return [*self._endpoints, *listed, *(each for each in self._absent if each.spec.model not in models)]
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -101,7 +109,8 @@ class ClusterEndpoints:
 
     def _on_change(self) -> None:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._on_settled)
+            wait = max(SETTLE_SECONDS, SHARE * self._took)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._on_settled)
 
     def _on_settled(self) -> None:
         self._timer = None
@@ -110,16 +119,18 @@ class ClusterEndpoints:
 
     def _rebuild(self) -> None:
         """Replace the set by what slices and index say now."""
+        began = time.perf_counter()
         found = self._follower.objects.values()
         entries = self._entries
         specs = slices.engine_specs(found, entries)
         doors = slices.doors(found)
         self._follow_doors(doors)
-        specs += slices.placeholders(entries, {spec.model for spec in specs})
+        self._absent = updated(self._absent, slices.placeholders(entries, {spec.model for spec in specs}))
         self._endpoints = updated(self._endpoints, specs)
         self._own_index = indexed(self._endpoints, self._own_index)
         self.unavailable = slices.unavailable(entries)
         self._join()
+        self._took = min(time.perf_counter() - began, MAX_TOOK)
 
     def _join(self) -> None:
         parts = [self._own_index, *(polled.index for _, polled, _ in self._doors.values())]
