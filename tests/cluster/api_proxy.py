@@ -99,8 +99,8 @@ class ApiProxy:
                 self.after(request.method, request.path)
                 return web.Response(body=data, status=answer.status, content_type=answer.content_type)
             streamed = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
-            await streamed.prepare(request)
             try:
+                await streamed.prepare(request)
                 async for piece in answer.content.iter_any():
                     await streamed.write(piece)
             except (aiohttp.ClientError, ConnectionError):

@@ -94,6 +94,8 @@ def end_state(namespace: Kubectl, name: str) -> dict[str, Any]:
         spec = json.loads(json.dumps(one["spec"]).replace(name, "NAME"))
         for field in ("clusterIP", "clusterIPs"):
             spec.pop(field, None)
+        # A hash of the template, in which the name is.
+        spec.get("template", {}).get("metadata", {}).get("labels", {}).pop("quarterdeck.dev/revision", None)
         found[kind] = spec
     one = namespace.get("model", name)
     assert one is not None
