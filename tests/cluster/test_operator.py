@@ -31,7 +31,7 @@ def start(
     running: list[OperatorProcess] = []
 
     def begin(name: str = "operator", *, wait: bool = True, config: Any = None, **options: Any) -> OperatorProcess:
-        settings = {"images": {"sim": image}, "backend": "Deployment", **(config or {})}
+        settings = {"images": {"sim": image}, "backend": "Deployment", "pod": {"simCpu": "10m"}, **(config or {})}
         process = OperatorProcess(cluster.environ, namespace.namespace, tmp_path, settings, name=name, **options)
         running.append(process.start())
         if wait:

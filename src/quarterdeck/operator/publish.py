@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.1
 """From a change to its compilation. With the API server's and the gateway's part, a change is in force within 1 s."""
+MAX_PAUSE_SECONDS = 0.7
+"""While hundreds of Models start, each compilation and write takes long; then so many changes share one."""
 HOLD_SECONDS = 30.0
 """Longest that a new leader keeps what its predecessor wrote, until it has looked at each object itself."""
 REPEAT_SECONDS = 60.0
@@ -142,17 +144,19 @@ class Publisher:
 
     async def run(self) -> None:
         """Publish after each change, until cancelled. A failed write is repeated with growing pauses."""
-        failures = 0
+        failures, pause = 0, PAUSE_SECONDS
         while True:
             try:
                 async with asyncio.timeout(1.0 if self._is_held else REPEAT_SECONDS):
                     await self._dirty.wait()
             except TimeoutError:
                 pass
-            await asyncio.sleep(PAUSE_SECONDS if not failures else min(2.0**failures, 30.0))
+            await asyncio.sleep(pause if not failures else min(2.0**failures, 30.0))
             self._dirty.clear()
+            started = self._clock()
             try:
                 await self.publish()
+                pause = min(max(PAUSE_SECONDS, 4 * (self._clock() - started)), MAX_PAUSE_SECONDS)
                 failures = 0
             except Exception:  # an error boundary: the last good documents stay, and the next attempt may succeed
                 failures += 1
