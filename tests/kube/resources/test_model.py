@@ -23,6 +23,12 @@ def test_an_object_is_read_as_the_api_returns_it() -> None:
     assert str(model.spec.price.cached_input) == "0.1"
 
 
+def test_a_status_of_another_version_does_not_make_the_object_unreadable() -> None:
+    data = {"metadata": {"name": "llama"}, "spec": {"source": {"uri": "org/name"}}, "status": {"state": "Sleeping"}}
+    model = Model.parse(data)
+    assert model.spec.source is not None and model.status.state is None
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
