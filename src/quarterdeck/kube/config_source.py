@@ -122,8 +122,8 @@ class ConfigMapSource:
                 await self._save(documents)
             return None
         config, engines = await in_thread(partial(_parsed, documents))
-        self.engines.replace(engines)
         await self._save(documents)
+        self.engines.replace(engines)  # last: the caller puts the configuration in force in the same turn of the loop
         return config
 
     def refresh(self) -> None:

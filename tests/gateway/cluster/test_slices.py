@@ -18,6 +18,7 @@ from quarterdeck.gateway.cluster.slices import (
     unavailable,
 )
 from quarterdeck.inference.endpoints.endpoint import EndpointSpec
+from quarterdeck.inference.endpoints.sources import indexed, updated
 from quarterdeck.kube.compiled import EngineEntry, EngineIndex
 
 
@@ -199,3 +200,22 @@ def test_a_pod_is_one_address_in_whatever_order_slices_come(parts: list[Any], ra
     assert {(each.pod, each.url, each.state) for each in addresses(found, "engine")} == {
         (each.pod, each.url, each.state) for each in here
     }
+
+
+@pytest.mark.parametrize(("entry", "other"), [("team/chat", "team/chat@r1"), ("team/chat@r1", "team/chat")])
+def test_a_request_of_the_configuration_before_finds_the_engine_while_a_canary_begins_or_ends(
+    entry: str, other: str
+) -> None:
+    revision = "r1" if "@" in entry else None
+    index = EngineIndex(
+        engines={"x": EngineEntry(object="chat", revision=revision, model=entry, engine_name="team/chat", version="v")}
+    )
+    found = a_slice("s", pod("10.0.0.1", "chat-1"), labels={"quarterdeck.dev/revision": "r1"})
+    (spec,) = engine_specs([found], Entries(index))
+    assert spec.serves(entry) and spec.serves(other) and not spec.adapters
+    assert (spec.name_of(entry) or entry, spec.name_of(other)) == ("team/chat", "team/chat")
+    assert spec.weights_of(entry) == spec.weights_of(other) == spec.version != "", (
+        "resumed by its weights, not by a name"
+    )
+    (endpoint,) = updated([], [spec])
+    assert set(indexed([endpoint])) == {entry, other}

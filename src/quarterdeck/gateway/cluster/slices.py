@@ -194,14 +194,19 @@ def _reason(entry: EngineEntry) -> str:
 def _spec(address: Address, entry: EngineEntry) -> EndpointSpec:
     names = {public: each.engine_name for public, each in entry.adapters.items() if address.pod in each.pods}
     adapters = frozenset(names)
-    if entry.engine_name is not None and entry.engine_name != entry.model:
-        names[entry.model] = entry.engine_name
+    # A canary that begins or ends renames the model (`name`, `name@revision`) while requests are under way.
+    public = entry.model.partition("@")[0]
+    other = public if entry.model != public else f"{public}@{address.owner.revision}"
+    other_names = frozenset({other} if address.owner.revision is not None else ())
+    own = entry.engine_name or entry.model
+    names |= {name: own for name in (entry.model, *other_names) if name != own}
     return EndpointSpec(
         id=f"{address.owner.object}/{address.pod}",
         model=entry.model,
         url=address.url,
         state=address.state,
         adapters=adapters,
+        other_names=other_names,
         engine_names=names,
         failed_adapters=entry.failed_adapters,
         version=_version(address.pod, entry.version),

@@ -41,6 +41,8 @@ class EndpointSpec:
     """Names of the adapters it has loaded."""
     engine_names: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Its names of those adapters, where they differ. They carry the content's hash: equal names are equal weights."""
+    other_names: frozenset[str] = frozenset()
+    """Names of its model in an earlier or later configuration: requests that began under that find it too."""
     version: str = ""
     """The fingerprint of its model's files. Empty: not known."""
     failed_adapters: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -76,7 +78,7 @@ class EndpointSpec:
 
     def serves(self, name: str) -> bool:
         """Whether `name` is its model or one of its adapters."""
-        return name == self.model or name in self.adapters
+        return name == self.model or name in self.adapters or name in self.other_names
 
     def name_of(self, name: str) -> str | None:
         """Its name of a model or adapter. None: the same."""
@@ -84,7 +86,7 @@ class EndpointSpec:
 
     def weights_of(self, name: str) -> str:
         """What identifies the weights behind a model or an adapter here. Empty: not known."""
-        return self.engine_names.get(name, self.version) if self.engine_names else self.version
+        return self.engine_names.get(name, self.version) if name in self.adapters else self.version
 
     def is_same_server(self, other: "EndpointSpec") -> bool:
         """Whether both name the same server, called in the same way: load and failures then carry over."""

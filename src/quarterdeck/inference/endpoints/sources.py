@@ -78,7 +78,7 @@ def indexed(endpoints: Iterable[Endpoint], before: Index | None = None) -> Index
     found: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints:
         if endpoint.spec.state == "ready":
-            for name in {endpoint.spec.model, *endpoint.spec.adapters}:
+            for name in {endpoint.spec.model, *endpoint.spec.adapters, *endpoint.spec.other_names}:
                 found.setdefault(name, []).append(endpoint)
     return joined([{name: tuple(each) for name, each in found.items()}], before or {})
 
