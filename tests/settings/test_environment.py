@@ -248,3 +248,14 @@ def test_a_user_without_a_home_is_told_which_folder_is_missing(monkeypatch: pyte
         Environment.read({})
     folders = {"QUARTERDECK_STATE": "/state", "QUARTERDECK_CACHE": "/cache"}
     assert Environment.read(folders).state == Path("/state")
+
+
+@pytest.mark.parametrize("name", ["QUARTERDECK_REDIS_URL", "QUARTERDECK_DATABASE_URL"])
+def test_a_url_with_a_password_can_come_from_a_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("redis://:secret@redis:6379/0\n")
+    settings = Environment.read({f"{name}_FILE": str(tmp_path / "url")})
+    assert "redis://:secret@redis:6379/0" in (settings.redis_url, settings.database_url)
+    with pytest.raises(ValueError, match=f"set only one of {name} and {name}_FILE"):
+        Environment.read({f"{name}_FILE": str(tmp_path / "url"), name: "redis://other"})
+    with pytest.raises(ValueError, match=f"{name}_FILE: "):
+        Environment.read({f"{name}_FILE": str(tmp_path / "none")})

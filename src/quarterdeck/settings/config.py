@@ -102,7 +102,8 @@ class GatewayConfig(BaseModel):
     """Timeout for a client that reads nothing; then its connection is closed. Memory is bounded meanwhile."""
     shutdown_delay_seconds: Annotated[float, Field(ge=0, le=600)] | None = None
     """How long the gateway goes on serving after SIGTERM, with `/readyz` 503 and answers that close their connections.
-    Longer while a request that began before SIGTERM is in flight, by at most half of `drain_seconds`.
+    Longer while a request that began before SIGTERM is in flight, and while further ones arrive, by at most half of
+    `drain_seconds`.
 
     None: 8 in a cluster (CLUSTER_DELAY_SECONDS), else 0. Load balancers need a second or two to take a gateway out of
     their lists, and clients must not send a request on a kept connection just when it is closed: OpenAI's SDK for

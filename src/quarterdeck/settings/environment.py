@@ -89,11 +89,12 @@ class Environment:
     cache: Path
     """QUARTERDECK_CACHE: folder of data that can be rebuilt: environments, models."""
     redis_url: str
-    """QUARTERDECK_REDIS_URL: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://
-    (docs/operations/README.md). Default: the socket of the server started by `up`."""
+    """QUARTERDECK_REDIS_URL, or QUARTERDECK_REDIS_URL_FILE, a file that holds it: redis://, rediss://, unix://,
+    redis+sentinel:// or redis+cluster:// (docs/operations/README.md). Default: the socket of the server that `up`
+    starts."""
     database_url: str
-    """QUARTERDECK_DATABASE_URL: sqlite+aiosqlite:///… (default, in the state folder), or postgresql://… as libpq reads
-    it."""
+    """QUARTERDECK_DATABASE_URL, or QUARTERDECK_DATABASE_URL_FILE, a file that holds it: sqlite+aiosqlite:///… (default,
+    in the state folder), or postgresql://… as libpq reads it."""
     engine_url: str | None
     """QUARTERDECK_ENGINE_URL: engine control URL, polled for `GET /endpoints`. Unset: only the file's endpoints."""
     host: str
@@ -169,8 +170,8 @@ class Environment:
             config=Path(config).expanduser().absolute() if config else None,
             state=state,
             cache=_folder(environ, "QUARTERDECK_CACHE", "XDG_CACHE_HOME", ".cache"),
-            redis_url=_text(environ, "QUARTERDECK_REDIS_URL") or f"unix://{quote(str(state))}/redis/redis.sock",
-            database_url=_text(environ, "QUARTERDECK_DATABASE_URL") or f"sqlite+aiosqlite:///{state}/quarterdeck.db",
+            redis_url=_url(environ, "QUARTERDECK_REDIS_URL") or f"unix://{quote(str(state))}/redis/redis.sock",
+            database_url=_url(environ, "QUARTERDECK_DATABASE_URL") or f"sqlite+aiosqlite:///{state}/quarterdeck.db",
             engine_url=_text(environ, "QUARTERDECK_ENGINE_URL") or None,
             host=_text(environ, "QUARTERDECK_HOST") or "127.0.0.1",
             port=port_from(environ, "QUARTERDECK_PORT", 8000, ignored),
@@ -208,6 +209,16 @@ def _secret(environ: Mapping[str, str], name: str) -> SecretVariable | None:
     if value and file:
         raise ValueError(f"set only one of {name} and {name}_FILE")
     return SecretVariable(name, value, Path(file) if file else None) if value or file else None
+
+
+def _url(environ: Mapping[str, str], name: str) -> str:
+    """A URL with a password in it, from the variable or from the file of the variable with `_FILE`. Read once. Raises
+    ValueError."""
+    secret = _secret(environ, name)
+    try:
+        return "" if secret is None else secret.read()
+    except OSError as error:
+        raise ValueError(f"{name}_FILE: {error}") from None
 
 
 def port_from(environ: Mapping[str, str], name: str, default: int, ignored: list[str]) -> int:

@@ -94,6 +94,20 @@ async def test_more_than_the_limit_are_refused() -> None:
     assert requests_in_flight.admitted == 0
 
 
+async def test_the_shutdown_delay_goes_on_while_a_load_balancer_still_sends_requests() -> None:
+    requests_in_flight, hurry = RequestsInFlight(), asyncio.Event()
+    serving = asyncio.create_task(requests_in_flight.serve_on(0.2, 3600, hurry))
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while loop.time() < began + 1:
+        in_flight = requests_in_flight.enter(asyncio.current_task())
+        requests_in_flight.take_place(in_flight, "key", None, GatewayConfig())
+        requests_in_flight.leave(in_flight)
+        await asyncio.sleep(0)
+    assert not serving.done()
+    await serving
+
+
 async def test_the_shutdown_delay_starts_again_while_an_earlier_request_is_in_flight() -> None:
     requests_in_flight, hurry = RequestsInFlight(), asyncio.Event()
     task = asyncio.create_task(wait_for_an_answer(requests_in_flight))

@@ -104,6 +104,8 @@ class RequestsInFlight(set[RequestInFlight]):
         """Every answer closes its connection, so that clients and load balancers turn to other gateways."""
         self.is_draining = False
         """Requests in flight may end; no further one is admitted."""
+        self._late = 0
+        """Requests admitted while `is_leaving`."""
         self.admitted = 0
         """Requests that count toward `max_in_flight`."""
         self.held = 0
@@ -142,8 +144,8 @@ class RequestsInFlight(set[RequestInFlight]):
 
         `counts`: it is one of `max_in_flight`. Raises RateLimitError and ServiceUnavailableError.
         """
-        if self.is_draining:
-            raise shutting_down()
+        if self.is_leaving:
+            self._take_late_place()
         use = self._uses.get(key) or self._first_use(key)
         requests = use.requests
         if requests >= bounds.max_in_flight_per_key:
@@ -164,6 +166,12 @@ class RequestsInFlight(set[RequestInFlight]):
         if large:
             in_flight.stated = large
             use.bytes += large
+
+    def _take_late_place(self) -> None:
+        """Of a request that arrives after SIGTERM. Raises ServiceUnavailableError."""
+        if self.is_draining:
+            raise shutting_down()
+        self._late += 1
 
     def hold(self, in_flight: RequestInFlight, size: int, bounds: GatewayConfig) -> None:
         """Count the bytes of a body that has arrived and is decoded. Raises RateLimitError and ServiceUnavailableError
@@ -201,19 +209,27 @@ class RequestsInFlight(set[RequestInFlight]):
             await self._empty.wait()
 
     async def serve_on(self, delay: float, at_most: float, hurry: asyncio.Event) -> None:
-        """Go on serving, with answers that close their connections, for `delay` seconds and again as long while a
-        request is in flight whose client was not asked to close; `at_most` seconds, or until `hurry` is set."""
+        """Go on serving, with answers that close their connections, until it was quiet for a quarter of `delay`: after
+        `delay` seconds, counted from the end of the last request whose client was not asked to close. Requests that
+        arrive later come over new connections, from a load balancer that still has this gateway in its list.
+
+        Ends after `at_most` seconds, or when `hurry` is set.
+        """
         self.is_leaving = True
         earlier = set(self)
         loop = asyncio.get_running_loop()
-        until = loop.time() + at_most
-        log.info("leaving: %d requests, answers close their connections for %g s", len(earlier), delay)
-        while not hurry.is_set() and (left := until - loop.time()) > 0:
-            is_last = earlier.isdisjoint(self)
+        asked_since = loop.time()
+        until = asked_since + at_most
+        log.info("leaving: %d requests in flight, answers close their connections", len(self))
+        while not hurry.is_set() and (now := loop.time()) < until:
+            if not earlier.isdisjoint(self):
+                asked_since = now
+            late = self._late
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(delay, left)):
+                async with asyncio.timeout(min(delay / 4, until - now)):
                     await hurry.wait()
-            if is_last:
+            is_asked = earlier.isdisjoint(self) and loop.time() - asked_since >= delay
+            if is_asked and self._late == late:
                 return
 
     async def drain(self, seconds: float, hurry: asyncio.Event, *, cancel_seconds: float = CANCEL_SECONDS) -> None:
