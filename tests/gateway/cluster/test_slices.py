@@ -213,7 +213,7 @@ def test_a_request_of_the_configuration_before_finds_the_engine_while_a_canary_b
     found = a_slice("s", pod("10.0.0.1", "chat-1"), labels={"quarterdeck.dev/revision": "r1"})
     (spec,) = engine_specs([found], Entries(index))
     assert spec.serves(entry) and spec.serves(other) and not spec.adapters
-    assert (spec.name_of(entry) or entry, spec.name_of(other)) == ("team/chat", "team/chat")
+    assert (spec.name_of(entry) or entry, spec.name_of(other) or other) == ("team/chat", "team/chat")
     assert spec.weights_of(entry) == spec.weights_of(other) == spec.version != "", (
         "resumed by its weights, not by a name"
     )
