@@ -32,8 +32,8 @@ class Scaling(Shape):
     idle_seconds: int = Field(default=300, ge=1, le=86_400)
     """Seconds without a request after which the last replica ends, where `min` is 0."""
     replicas: int | None = Field(default=None, ge=0, le=1000)
-    """A fixed number within `min` and `max`, set by `kubectl scale` or an autoscaler through the scale subresource. Leave
-    it out of manifests. Unset: as many as requests need."""
+    """A fixed number within `min` and `max`, set by `kubectl scale` or an autoscaler through the scale subresource.
+    Leave it out of manifests. Unset: as many as requests need."""
     cold_start: ColdStart = ColdStart()
     """What happens to a request while no replica runs."""
 
