@@ -12,13 +12,17 @@ from typing import Any
 import openai
 import pytest
 from standardwebhooks.webhooks import Webhook
+from tests.servers import wait_until
 from tests.worker.bench import ORG, Bench
+from tests.worker.process import WorkerProcess
 from tests.worker.webhook_receiver import Receiver
 
 from quarterdeck.resources.webhooks.events import BUDGET_THRESHOLD_REACHED, new_event, new_secret
 from quarterdeck.settings.webhooks import WebhooksConfig
+from quarterdeck.store.database import Database
 from quarterdeck.store.webhook_outbox import Delivery, WebhookOutbox
 from quarterdeck.store.webhooks import WebhookEndpoint, WebhookStore
+from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.webhook_loop import LEASE_SECONDS, RETRY_SECONDS, WebhookLoop, pause_after
 from quarterdeck.worker.webhook_sender import WebhookSender
@@ -356,3 +360,44 @@ def test_pauses_grow_to_four_hours() -> None:
     assert [pause_after(n, 0.0) for n in (1, 2, 3, 20, 500)] == [5, 20, 80, 14_400, 14_400]
     assert pause_after(1, 1.0) == 6
     assert pause_after(1, 0.0, 60.0) == 60
+
+
+async def test_a_webhook_that_a_killed_worker_was_posting_is_posted_again_with_the_same_id(
+    tmp_path: Path, redis_url: str, sqlite_url: str
+) -> None:
+    config = tmp_path / "quarterdeck.yaml"
+    config.write_text("models: []\nwebhooks: {allow_private_addresses: true}\n")
+    database = Database(sqlite_url)
+    outbox, hold = WebhookOutbox(database), threading.Event()
+    with Receiver(hold=hold) as receiver:
+        endpoint = await WebhookStore(database).create(
+            org="default", name="hook", url=receiver.url, secret=new_secret(), event_types=None, most=50
+        )
+        now = time.time()
+        event = new_event(BUDGET_THRESHOLD_REACHED, "default", {"spent": "1"}, now=now, key=None, expires=None)
+        await outbox.record(event, retry_until=now + RETRY_SECONDS, max_waiting=100)
+        environment = {"QUARTERDECK_REDIS_URL": redis_url, "QUARTERDECK_DATABASE_URL": sqlite_url}
+        worker = WorkerProcess(tmp_path / "state", environment | {"QUARTERDECK_CONFIG": str(config)})
+        await asyncio.to_thread(wait_until, lambda: bool(receiver.received), seconds=90)
+        worker.kill()
+        hold.set()
+        (delivery,) = await outbox.list(endpoint.id, org="default")
+        assert (delivery.state, delivery.attempts) == ("pending", 0)
+        sender = WebhookSender(allows_private=lambda: True)
+        loop = WebhookLoop(
+            outbox,
+            sender,
+            WebhooksConfig,
+            Condition("webhooks"),
+            WorkerMetrics(),
+            wall=lambda: now + LEASE_SECONDS + 60,
+        )
+        assert await loop.turn() == 1
+        await sender.close()
+    (delivery,) = await outbox.list(endpoint.id, org="default")
+    await database.close()
+    first, second = receiver.received
+    assert (first.id, first.body) == (second.id, second.body)
+    for received in (first, second):
+        received.verify(endpoint.secret, tolerance=10**6)
+    assert (delivery.state, delivery.attempts) == ("delivered", 1)
