@@ -24,7 +24,7 @@ IMAGES ?= default
 make_env := $(PYTHON) environments/make.py
 bin := .envs/core/bin
 # Tests mostly wait. Those of one platform or file stay in one process, in their order (tests/conftest.py).
-DISTRIBUTED := --dist loadgroup --no-loadscope-reorder
+DISTRIBUTED := --dist loadscope --no-loadscope-reorder
 
 ##@ Run
 .PHONY: run

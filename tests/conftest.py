@@ -5,12 +5,14 @@ import contextlib
 import itertools
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.distribution import GroupScheduling, is_of_stack
 from tests.servers import CONSERVATION, PostgresServer, RedisServer, short_folder
+from xdist.remote import Producer
 
 from quarterdeck.net.redis import Redis
 from quarterdeck.store.database import Database
@@ -19,11 +21,7 @@ from quarterdeck.store.database import Database
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-HERE = Path(__file__).parent
-CLUSTER_TESTS = HERE / "cluster"
-STACKS = ("e2e", "faults", "contract", "security")
-"""Folders whose tests share a platform."""
-
+CLUSTER_TESTS = Path(__file__).parent / "cluster"
 _indexes = itertools.count()
 _redis_databases = itertools.cycle(range(1, CONSERVATION))  # 0 is for tests that need a second one
 
@@ -36,22 +34,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None if any(path.resolve().is_relative_to(CLUSTER_TESTS) for path in named) else True
 
 
-@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
+    """With several processes, tests that share a platform or a file's fixtures stay in one."""
+    return GroupScheduling(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With several processes (pytest-xdist), tests that share a platform or a file's fixtures stay in one process. The
-    platforms' come first, as they take longest: at the end, one process would work and the others wait."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item.path.relative_to(HERE))))
-    if _is_distributed(config):
-        items.sort(key=lambda item: item.path.relative_to(HERE).parts[0] not in STACKS)
-
-
-def _is_distributed(config: pytest.Config) -> bool:
-    return hasattr(config, "workerinput")
-
-
-def _group(path: Path) -> str:
-    return path.parts[0] if path.parts[0] in STACKS else path.as_posix()
+    """Of several processes, one begins with the platforms' tests."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not is_of_stack(PurePath(item.nodeid)))
 
 
 @pytest.fixture(scope="session")
