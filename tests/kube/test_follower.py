@@ -7,10 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.kube.api_server import ApiServer, Fault, Object, status
 from tests.net.upstream import until
 
 from quarterdeck.kube import api as api_module
+from quarterdeck.kube import follower as follower_module
 from quarterdeck.kube.api import KubeApi, KubeError, Metadata
 from quarterdeck.kube.follower import ObjectFollower
 
@@ -186,7 +189,7 @@ async def test_a_server_that_ends_each_watch_at_once_is_not_asked_in_a_tight_loo
     server.faults.extend([empty] * 7)
     following = Following(server)
     await following.knows(a=1)
-    assert following.pauses == [0.001 * 2**number for number in range(7)]
+    assert following.pauses[1:] == [0.001 * 2**number for number in range(7)]
     await following.stop()
 
 
@@ -224,3 +227,62 @@ async def test_the_token_is_read_for_each_request(server: ApiServer, tmp_path: A
         await api.list(PATH, Thing)
     assert server.tokens == ["Bearer one", "Bearer two"]
     await api.close()
+
+
+async def test_a_watch_that_is_refused_again_and_again_leads_to_a_new_list(
+    server: ApiServer, following: Following
+) -> None:
+    """Such as "Too large resource version", after etcd was restored."""
+    too_large = Fault.of(504, msgspec.json.encode(status(504, "Too large resource version: 900, current: 100")))
+    server.faults.extend([too_large] * 5)
+    server.objects[PATH] = {"b": thing("b", 2)}
+    server.cut()
+    await following.knows(b=2)
+
+
+async def test_objects_are_listed_again_from_time_to_time(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower_module, "RELIST_SECONDS", 0.0)
+    await server.put(PATH, thing("a", 1))
+    following = Following(server, watch_seconds=1.0)
+    await following.knows(a=1)
+    server.objects[PATH] = {"b": thing("b", 2)}  # no watch has brought it
+    await following.knows(b=2)
+    await following.stop()
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.sampled_from("abc"), st.integers(0, 9)),
+        st.tuples(st.just("delete"), st.sampled_from("abc"), st.just(0)),
+        st.tuples(st.sampled_from(["cut", "compact", "restart", "pause"]), st.just(""), st.just(0)),
+        st.tuples(st.just("fault"), st.sampled_from(sorted(FAULTS)), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(OPERATIONS)
+async def test_whatever_happens_the_follower_ends_with_what_the_server_has(operations: list[Any]) -> None:
+    async with ApiServer(page=2) as server:
+        following = Following(server)
+        for name, what, value in operations:
+            if name == "put":
+                await server.put(PATH, thing(what, value))
+            elif name == "delete" and what in server.objects.get(PATH, {}):
+                await server.delete(PATH, what)
+            elif name == "cut":
+                server.cut()
+            elif name == "compact":  # further watches must begin now
+                server.oldest = server.version
+            elif name == "restart":
+                await server.stop()
+                await server.start()
+            elif name == "fault":
+                server.faults.append(FAULTS[what])
+            else:
+                await asyncio.sleep(0.002)
+        server.faults.clear()
+        await server.put(PATH, thing("last", 1))
+        await following.knows(**{each: found["value"] for each, found in server.objects[PATH].items()})
+        await following.stop()

@@ -18,6 +18,11 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE = 0.25
 MAX_PAUSE = 8.0
 """Seconds. Short, because a follower is one of few, and a change should not wait long for an API server's return."""
+RELIST_SECONDS = 600.0
+"""Between two lists, whatever the watches brought: after etcd was restored from a backup, versions go backwards, and a
+watch from one of before is silent."""
+REFUSALS = 5
+"""Answers in a row that refuse a watch, whatever for, after which the objects are listed again."""
 SHORT_WATCH_SECONDS = 1.0
 """A watch that ended sooner and brought nothing counts as a failure: else a server that ends each at once would be
 asked in a tight loop."""
@@ -57,6 +62,9 @@ class ObjectFollower(Generic[O]):
         self._random = random
         self._first_pause = self._pause = pause
         self._version: str | None = None
+        self._list_at = 0.0
+        """The loop's time of the next list."""
+        self._refusals = 0
         self.objects: Mapping[str, O] = {}
         """Replaced with each change, never modified."""
         self.is_synced = False
@@ -74,7 +82,7 @@ class ObjectFollower(Generic[O]):
         while True:
             began = loop.time()
             try:
-                if self._version is None:
+                if self._version is None or began >= self._list_at:
                     await self._list()
                 was_quiet = not await self._watch()
             except KubeError as error:
@@ -89,6 +97,7 @@ class ObjectFollower(Generic[O]):
         found, version = await self._api.list(self._path, self._type, self._query)
         self.objects = {each.metadata.name: each for each in found}
         self._version = version
+        self._list_at = asyncio.get_running_loop().time() + RELIST_SECONDS * (0.75 + self._random() / 2)
         self.is_synced = True
         self._succeeded()
         self._on_change()
@@ -101,6 +110,7 @@ class ObjectFollower(Generic[O]):
             has_brought = True
             self._pause = self._first_pause
             self._version = event.version or self._version
+            self._refusals = 0
             self._succeeded()
             if event.object is None:
                 continue
@@ -120,8 +130,10 @@ class ObjectFollower(Generic[O]):
             log.info("following %s again", self._what)
 
     async def _failed(self, error: KubeError) -> None:
+        self._refusals += bool(error.status)
+        if error.is_gone or self._refusals >= REFUSALS:
+            self._version, self._refusals = None, 0
         if error.is_gone:
-            self._version = None
             log.debug("listing %s again: %s", self._what, error)
         else:
             if self.error is None:
