@@ -16,6 +16,7 @@ ARGS ?=
 PROFILE ?=
 MINUTES ?= 60
 PROCESSES ?= 0
+CLUSTER_PROCESSES ?= 2
 RATE ?= 50
 EVERY ?= 30
 TAG ?= dev
@@ -101,7 +102,7 @@ bench-worker: core ## Measure the worker's CPU time for a record, with and witho
 ##@ Images and clusters
 .PHONY: test-cluster
 test-cluster: core ## Run tests/cluster on the cluster of KUBECONFIG, or on one that shared/cluster starts. ARGS='-k rollout -x'
-	@$(bin)/python -m pytest -m "not vllm and not long" $(if $(filter tests,$(TESTS)),tests/cluster,$(TESTS)) $(ARGS)
+	@$(bin)/python -m pytest -m "not vllm and not long" -n $(CLUSTER_PROCESSES) $(DISTRIBUTED) $(if $(filter tests,$(TESTS)),tests/cluster,$(TESTS)) $(ARGS)
 
 .PHONY: test-cluster-vllm
 test-cluster-vllm: core ## Run the cluster tests with real vLLM in a pod. Builds its image; about 10 minutes the first time.

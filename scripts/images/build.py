@@ -1,10 +1,12 @@
 """Builds and loads images of the catalogue, each once for its content."""
 
+import contextlib
+import fcntl
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from images import python_base, sbom
@@ -14,6 +16,16 @@ from images.layout import cache_folder
 from images.loading import Cluster
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[None]:
+    """One process at a time, on this machine."""
+    folder = cache_folder() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class Build:
@@ -35,10 +47,12 @@ class Build:
             return local
         if self._builder.has(python_base.UPSTREAM) or python_base.is_hub_reachable():
             return python_base.UPSTREAM
-        self._say("python: Docker Hub can't be reached; making a Python image of Debian's packages")
-        folder = Path(tempfile.mkdtemp(dir=self._scratch))
-        python_base.make_archive(folder)
-        self._builder.build(folder, "Dockerfile", local, {})
+        with locked("python"):
+            if not self._builder.has(local):
+                self._say("python: Docker Hub can't be reached; making a Python image of Debian's packages")
+                folder = Path(tempfile.mkdtemp(dir=self._scratch))
+                python_base.make_archive(folder)
+                self._builder.build(folder, "Dockerfile", local, {})
         return local
 
     def make(self, names: list[str], tag: str) -> dict[str, str]:
@@ -53,7 +67,9 @@ class Build:
             self.hashes[name] = input_hash(self._checkout, image, parents)
             built = f"{REGISTRY}/{image.name}:in-{self.hashes[name]}"
             if not self._builder.has(built):
-                self._build(name, built, python, parents)
+                with locked(self.hashes[name]):  # another process may build it for the same content
+                    if not self._builder.has(built):
+                        self._build(name, built, python, parents)
             references[name] = f"{REGISTRY}/{image.name}:{image.tag or tag}"
             self._builder.tag(built, references[name])
         return {name: references[name] for name in names}
@@ -94,12 +110,13 @@ def load(
 ) -> list[str]:
     """Load into a local cluster (default: the one of KUBECONFIG) what it does not have. Returns what was loaded."""
     cluster = cluster or Cluster(CHECKOUT, cache_folder() / "loaded")
-    present = cluster.has()
-    missing = {name: one for name, one in references.items() if present.get(one) != hashes[name]}
-    if missing:
-        archive = scratch / "images.tar"
-        builder.save(list(missing.values()), archive)
-        cluster.load(archive, {one: hashes[name] for name, one in missing.items()})
+    with locked(f"load-{cluster.uid}"):
+        present = cluster.has()
+        missing = {name: one for name, one in references.items() if present.get(one) != hashes[name]}
+        if missing:
+            archive = scratch / "images.tar"
+            builder.save(list(missing.values()), archive)
+            cluster.load(archive, {one: hashes[name] for name, one in missing.items()})
     return list(missing)
 
 

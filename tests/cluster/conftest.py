@@ -7,6 +7,7 @@ QUARTERDECK_TEST_PREFIX: prefix of the namespaces (default `test`), so that peop
 QUARTERDECK_TEST_KEEP=1 keeps the namespaces, to look at them.
 """
 
+import contextlib
 import itertools
 import os
 import re
@@ -30,7 +31,23 @@ PREFIX = os.environ.get("QUARTERDECK_TEST_PREFIX", "test")
 KEEP = bool(os.environ.get("QUARTERDECK_TEST_KEEP"))
 RESTRICTED = "pod-security.kubernetes.io/enforce"
 
+CLUSTER = pytest.StashKey[provision.Provisioned]()
+
 _numbers = itertools.count()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the cluster before xdist's processes, which share it."""
+    if hasattr(config, "workerinput") or config.option.collectonly or provision.available() is not None:
+        return
+    with contextlib.suppress(RuntimeError):  # the fixture fails with the reason
+        config.stash[CLUSTER] = provision.start()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End it after them, if it was started here."""
+    if CLUSTER in config.stash:
+        provision.stop(config.stash[CLUSTER])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,13 +60,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[provision.Provisioned]:
+def cluster() -> provision.Provisioned:
     """The cluster. Skips, loudly, where there can be none."""
     if (reason := provision.available()) is not None:
         pytest.skip(f"NO CLUSTER: {reason}")
-    found = provision.start()
-    yield found
-    provision.stop(found)
+    return provision.start()
 
 
 @pytest.fixture(scope="session")
