@@ -171,6 +171,18 @@ class Cluster:
             version["groupVersion"] for group in answer.get("groups") or () for version in group.get("versions") or ()
         )
 
+    async def list_nodes(self) -> list[Manifest]:
+        """Return the cluster's nodes, in pages. Raises ClusterError 403 without a ClusterRole for it."""
+        found: list[Manifest] = []
+        page = ""
+        while True:
+            query = [("limit", "500"), *([("continue", page)] if page else [])]
+            answer = await self._call("list", Kind("v1", "Node", "nodes"), "GET", "/api/v1/nodes", query=query)
+            found += answer.get("items") or ()
+            page = (answer.get("metadata") or {}).get("continue", "")
+            if not page:
+                return found
+
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 

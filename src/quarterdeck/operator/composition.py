@@ -55,6 +55,7 @@ from quarterdeck.operator.manifests import (
     is_deleting,
     uid_of,
 )
+from quarterdeck.operator.nodes import Nodes
 from quarterdeck.operator.probe import Capabilities, Probe
 from quarterdeck.operator.prompts.client import PromptClient
 from quarterdeck.operator.prompts.reconcile import PromptReconciler
@@ -127,6 +128,7 @@ class Operator:
         self.autoscaler = Autoscaler(config.scaling.down_seconds)
         self.recorder = EventRecorder(cluster, namespace, settings.identity, self._tasks.spawn)
         self.probe = Probe(cluster, self._on_capabilities)
+        self.nodes = Nodes(cluster)
         self._http = httpx.AsyncClient()
         workers = RayWorkers(cluster, namespace, EngineDoors(self._http))
         self.models = ModelReconciler(
@@ -140,7 +142,9 @@ class Operator:
             config=config,
             namespace=namespace,
             capabilities=lambda: self.probe.current,
-            diagnose=lambda pods, events, others: diagnose(Evidence(pods, events, others, now=datetime.now(UTC))),
+            diagnose=lambda pods, events, others: diagnose(
+                Evidence(pods, events, others, self.nodes.current, datetime.now(UTC))
+            ),
             on_scaling=lambda before, after: metrics.scalings.add(("up" if after > before else "down",)),
             canaries=Canaries(lambda: self.demand.counters()),
             follow_ups={RAY_SERVICE.name: workers.follow},
@@ -196,6 +200,7 @@ class Operator:
             for name, job in (
                 ("watch", self._watch.run),
                 ("probe", self.probe.run),
+                ("nodes", self.nodes.run),
                 ("relist", self._relist_forever),
                 ("demand", self._scale_forever),
                 ("lead", self.leader.run),

@@ -33,10 +33,10 @@ def diagnose_pod(pod: Object, evidence: Evidence) -> Finding | None:
     status = pod.get("status") or {}
     if status.get("phase") == "Failed":
         return _of_failed(pod)
+    if is_ready(pod):
+        return None  # and so is its node, whatever an older reading says
     if lost := _of_node(pod, evidence):
         return lost
-    if is_ready(pod):
-        return None
     if unscheduled := explain_scheduling(pod, evidence):
         return unscheduled
     for is_init, key in ((True, "initContainerStatuses"), (False, "containerStatuses")):
@@ -109,7 +109,7 @@ def _of_node(pod: Object, evidence: Evidence) -> Finding | None:
         why = str(ready.get("message") or "") if lost and ready is not None else ""
     else:
         why = ""
-        lost = not is_ready(pod) and _went_with_its_node(pod, evidence)
+        lost = _went_with_its_node(pod, evidence)
     if not lost:
         return None
     return Finding(
