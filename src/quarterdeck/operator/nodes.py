@@ -1,5 +1,7 @@
-"""Capacities of the cluster's nodes, where the operator may read them: a status then tells accelerators that no node has
-from those that are in use. Without the right the scheduler's words decide."""
+"""Capacities of the cluster's nodes, where the operator may read them.
+
+With them a status tells accelerators that no node has from those that are in use; without, the scheduler's words do.
+"""
 
 import asyncio
 import logging
