@@ -66,8 +66,8 @@ CASES: list[tuple[str, dict[str, Any], str | None]] = [
     ("Model", model(servedName="name@revision"), "should match"),
     ("Model", model(servedName="x", aliases=["x"]), "must not be among the aliases"),
     ("Model", model(aliases=["a-model"]), "must not be among the aliases"),
-    ("Model", model(aliases=["x", "x"]), "duplicate"),
-    ("Model", model(nonsense=1), "field not declared in schema"),
+    ("Model", model(aliases=["x", "x"]), "Duplicate value"),
+    ("Model", model(nonsense=1), "unknown field"),
     # ---- Model: engine
     ("Model", model(engine={"version": "v0.29.0", "args": {"a": {"b": [1, None]}}, "env": {"VLLM_X": "1"}}), GOOD),
     ("Model", model(engine={"image": "a", "version": "b"}), "set image or version, not both"),
@@ -126,7 +126,7 @@ CASES: list[tuple[str, dict[str, Any], str | None]] = [
     ("Model", endpoint(url="http://x/?a=1"), "needs `kind: openai`"),
     ("Model", endpoint(url="http://x/?a=1", kind="openai"), GOOD),
     ("Model", endpoint(omit=["messages"]), "a request without model"),
-    ("Model", endpoint(apiKeyEnv="X"), "field not declared in schema"),
+    ("Model", endpoint(apiKeyEnv="X"), "unknown field"),
     ("Model", endpoint(secretRef={"name": "s"}), "Required value"),
     # ---- ModelAdapter
     ("ModelAdapter", adapter(), GOOD),
