@@ -111,7 +111,7 @@ def test_what_stays_after_uninstall_is_taken_up_by_the_next_installation(release
     key_id, key = release.create_key("survivor")
     release.kubectl("delete", "models.quarterdeck.dev", "--all")
     release.uninstall()
-    assert not namespace.select("pods", "app.kubernetes.io/part-of=quarterdeck")
+    namespace.wait_all("pods", "app.kubernetes.io/part-of=quarterdeck", lambda pods: not pods, "gone")
     assert namespace.get("configmap", "qd-config") is None, "what the operator wrote goes with it"
     claims = {each["metadata"]["name"] for each in namespace.select("persistentvolumeclaims")}
     assert claims == {"qd-database", "data-qd-redis-0"}
