@@ -37,6 +37,7 @@ def test_every_command_of_the_page_works(
     volumes = add_volumes(cluster, first, CLAIMS)
     externals.postgres(second, images["postgres"])
     externals.redis(second, images["redis"], tmp_path)
+    second("delete", "secrets", "postgres-url", "redis-url")  # the page makes them
     port = free_port()
     script = "".join(f"set -x\n{block}\n{{ set +x; }} 2>/dev/null\n" for block in commands(PAGE.read_text()))
     # The namespaces exist, with other names; so do the servers elsewhere.
