@@ -61,7 +61,13 @@ def prepare(name: str, namespace: Kubectl, images: dict[str, str], folder: Path)
         )
 
 
-@pytest.mark.parametrize("name", NAMES)
+EACH_COMMIT = ("default", "airgap")
+"""Installed at each commit; the others have minutes of pods that start."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in EACH_COMMIT else [pytest.mark.long]) for name in NAMES]
+)
 def test_a_values_file_installs_passes_helm_test_and_leaves_what_it_says(
     name: str,
     cluster: Provisioned,
