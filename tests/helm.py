@@ -42,7 +42,7 @@ def helm() -> str:
 
 
 def run(arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([helm(), *arguments], capture_output=True, text=True, timeout=60)
+    return subprocess.run([helm(), *arguments], capture_output=True, text=True, timeout=300)
 
 
 def render(
