@@ -123,7 +123,7 @@ async def _empty(stack: Stack) -> None:
 
 @pytest.mark.parametrize("new_database", ["sqlite"], indirect=True)
 async def test_all_books_of_mixed_requests_agree(platform: Platform) -> None:
-    await _law(platform, 500)
+    await _law(platform, 250)
 
 
 @pytest.mark.long
