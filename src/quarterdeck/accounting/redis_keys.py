@@ -35,12 +35,12 @@ def content_key(org: str, request_id: str) -> str:
 
 
 def tailing_key(org: str) -> str:
-    """Exists while somebody follows the org's requests as they reach the ledger."""
+    """Exists while a client follows the org's requests as they reach the ledger."""
     return f"tailing:{{{org}}}"
 
 
 def tail_key(org: str) -> str:
-    """The latest records that reached the ledger while somebody followed them."""
+    """The latest records that reached the ledger while a client followed them."""
     return f"tail:{{{org}}}"
 
 

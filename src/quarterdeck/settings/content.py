@@ -81,7 +81,7 @@ class RedactionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     secrets: bool = True
-    """API keys, tokens, private keys, and passwords in connection strings. On: nobody needs them in a trace."""
+    """API keys, tokens, private keys, and passwords in connection strings. On: a trace is readable without them."""
     personal: bool = True
     """E-mail addresses, phone numbers, IBANs, card numbers, IP addresses and national identity numbers."""
     keep: tuple[str, ...] = ()
@@ -105,7 +105,7 @@ class ContentConfig(BaseModel):
 
     capture: CaptureLevel = "off"
     """Where neither organisation, team, key, route nor model says otherwise. off: nothing is kept. hashed: sizes and
-    SHA-256 hashes. full: the text, redacted. Off: prompts are private unless somebody decides otherwise."""
+    SHA-256 hashes. full: the text, redacted. Off: prompts are private by default."""
     most: CaptureLevel = "full"
     """The most that organisations, teams, keys, routes and models may ask for. `off` turns capture off everywhere."""
     max_input_kb: PositiveInt = Field(default=64, le=1024)

@@ -100,7 +100,7 @@ class RouteConfig(_Frozen):
     """What is kept of inputs and outputs of its requests. None: the route does not say; its models may."""
 
     @model_validator(mode="after")
-    def _somebody_answers(self) -> Self:
+    def _has_targets(self) -> Self:
         if not any(target.weight for target in self.targets):
             raise ValueError("at least one target requires a weight above 0")
         models = [target.model for target in self.targets]

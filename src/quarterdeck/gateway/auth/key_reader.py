@@ -1,7 +1,7 @@
 """Reads keys from the database: one read for all who wait for the same key, numbered in the order of their start.
 
 Keys that are looked up by digest while others are being looked up wait and are read together: most of them are unknown
-where somebody tries thousands of keys, and a valid key that is not in memory must not wait for a query for each.
+where a caller tries thousands of keys, and a valid key that is not in memory must not wait for a query for each.
 """
 
 import asyncio

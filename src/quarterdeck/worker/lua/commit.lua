@@ -16,7 +16,7 @@ end
 if redis.call('EXISTS', KEYS[2]) == 1 then return {-1} end
 local count = tonumber(ARGV[2])
 local done = redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 3, 2 + count))
--- Somebody follows the requests: their records also go to a short stream, which expires when nobody does any more.
+-- A client follows the requests: their records also go to a short stream, which expires when no client does any more.
 if done > 0 and redis.call('EXISTS', KEYS[3]) == 1 then
   for at = 3, 2 + count do
     local entry = redis.call('XRANGE', KEYS[1], ARGV[at], ARGV[at])[1]
