@@ -83,6 +83,25 @@ def test_running_and_waiting_requests_are_counted_and_a_closed_port_has_none(met
     assert drain.active_here([1]) == 0
 
 
-def test_a_door_that_does_not_answer_may_still_have_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "DOOR", "http://127.0.0.1:1/drain")
-    assert drain.active_in_cluster() == 1
+def test_a_door_that_never_answered_may_still_have_requests() -> None:
+    assert drain.ActiveInCluster("http://127.0.0.1:1/drain")() == 1
+
+
+def test_a_door_that_has_ended_after_its_answer_had_found_the_cluster_idle() -> None:
+    class Door(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"active": 2}')
+
+        def log_message(self, *args: object) -> None:
+            """Quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Door)
+    active = drain.ActiveInCluster(f"http://127.0.0.1:{server.server_port}/drain")
+    thread = threading.Thread(target=server.handle_request)
+    thread.start()
+    assert active() == 2
+    thread.join()
+    server.server_close()
+    assert active() == 0

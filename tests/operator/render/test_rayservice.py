@@ -265,6 +265,14 @@ def test_a_replica_is_ready_when_its_worker_is_and_a_head_is_no_replica() -> Non
     assert not rayservice.replicas(request, [live], pods).is_rolled_out
 
 
+def test_the_workers_of_a_canary_are_not_the_stable_engines() -> None:
+    request = _request(SIM)
+    live = _service(request)
+    canary = _worker("c", "3", revision=rayservice.revision_of(live))
+    canary["metadata"]["labels"]["quarterdeck.dev/track"] = "canary"
+    assert rayservice.replicas(request, [live], [canary]).ready == 0
+
+
 def test_a_patch_may_not_move_the_engine_from_its_place() -> None:
     patch = {"spec": {"containers": [{"name": "sidecar", "image": "x"}]}}
     first = _cluster(_request({**SIM, "podTemplatePatch": patch}))["workerGroupSpecs"][0]["template"]["spec"][

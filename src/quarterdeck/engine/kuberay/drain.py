@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -28,7 +29,7 @@ _ACTIVE = re.compile(r"^vllm:num_requests_(?:running|waiting)\{[^}]*\} (\S+)$", 
 _LISTEN = "0A"
 _POLL_S = 0.5
 _TIMEOUT_S = 2.0
-_RAY_S = 20.0
+_RAY_S = 10.0
 
 
 def wait_until_idle(
@@ -49,14 +50,25 @@ def wait_until_idle(
     return False
 
 
-def active_in_cluster() -> int:
-    """The door's count. 1 if the door does not answer: it may be restarting."""
-    request = urllib.request.Request(DOOR, data=b"", method="POST")  # a constant
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S * 2) as response:  # noqa: S310
-            return int(json.load(response)["active"])
-    except (OSError, ValueError, KeyError):
-        return 1
+class ActiveInCluster:
+    """The door's count. Before its first answer the door may be restarting, so 1; after it, a door that has ended had
+    found the cluster idle in its own hook, so 0."""
+
+    def __init__(self, url: str = DOOR) -> None:
+        self._url = url
+        self._answered = False
+
+    def __call__(self) -> int:
+        request = urllib.request.Request(self._url, data=b"", method="POST")  # noqa: S310  # loopback
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S * 2) as response:  # noqa: S310
+                active = int(json.load(response)["active"])
+        except urllib.error.URLError as error:
+            return 0 if self._answered and isinstance(error.reason, ConnectionRefusedError) else 1
+        except (OSError, ValueError, KeyError):
+            return 1
+        self._answered = True
+        return active
 
 
 def active_here(ports: Iterable[int]) -> int:
@@ -87,7 +99,7 @@ def leave_cluster(seconds: float) -> None:
 def main(arguments: list[str]) -> int:
     role, seconds = arguments[0], float(arguments[1])
     if role == "head":
-        return 0 if wait_until_idle(active_in_cluster, seconds) else 1
+        return 0 if wait_until_idle(ActiveInCluster(), seconds) else 1
     began = time.monotonic()
     leave_cluster(seconds)
 

@@ -85,7 +85,7 @@ def staged(
     if then is None or request.model.spec.rollout.strategy != "Recreate":
         return list(desired)
     revision = revision_of(then)
-    older = [each for each in pods if labels_of(each).get(REVISION_LABEL) not in (revision, None)]
+    older = [each for each in _of_track(request, pods) if labels_of(each).get(REVISION_LABEL) not in (revision, None)]
     now = _find(observed, name_of(then))
     if (now is None or revision_of(now) == revision) and not older:
         return list(desired)
@@ -112,7 +112,7 @@ def classify(request: RenderRequest, desired: Sequence[Manifest], observed: Sequ
 
 def replicas(request: RenderRequest, observed: Sequence[Manifest], pods: Sequence[Manifest]) -> ReplicaState:
     """Replicas as KubeRay and the worker pods report them: a worker is ready when its replica answers."""
-    workers = [each for each in pods if labels_of(each).get(NODE_TYPE) == "worker"]
+    workers = [each for each in _of_track(request, pods) if labels_of(each).get(NODE_TYPE) == "worker"]
     found = _find(observed, object_name(request.model, request.track))
     draining = draining_pods(workers)
     if found is None:
@@ -164,6 +164,11 @@ def scaling_patches(
         if wanted != current:
             patches.append(_patch(cluster, wanted, idle))
     return patches
+
+
+def _of_track(request: RenderRequest, pods: Sequence[Manifest]) -> list[Manifest]:
+    """Without those of a canary, or of the stable engine beside it."""
+    return [each for each in pods if labels_of(each).get(pod.TRACK_LABEL, request.track) == request.track]
 
 
 def _clusters(request: RenderRequest, others: Sequence[Manifest]) -> list[Manifest]:
