@@ -95,6 +95,10 @@ bench-observability: core ## Benchmark what traces and captured contents cost th
 bench-engine: setup ## Compare tokens per second of the platform with a bare vLLM server. About ten minutes.
 	@$(bin)/python loadtests/bench/engine.py $(ARGS)
 
+.PHONY: bench-operator
+bench-operator: core ## Measure the operator with 300 Models on simulated nodes. Requires KUBECONFIG and kwok (shared/cluster). ARGS='--models 300 --nodes 20'
+	@$(bin)/python -m loadtests.bench.operator_scale $(ARGS)
+
 .PHONY: bench-worker
 bench-worker: core ## Measure the worker's CPU time for a record, with and without traces. ARGS='--workers 1 2 --rounds 5'
 	@$(bin)/python -m loadtests.bench.worker $(ARGS)
