@@ -29,7 +29,7 @@ from quarterdeck.net.sockets import free_port
 
 NAMESPACE = "qd-bench-operator"
 PROFILE = {
-    "resource": "nvidia.com/gpu",
+    "resource": "bench.quarterdeck.dev/gpu",
     "nodeSelector": {"type": "kwok"},
     "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists", "effect": "NoSchedule"}],
 }
@@ -52,7 +52,7 @@ class Api:
 
 
 def node(number: int) -> dict[str, Any]:
-    capacity = {"cpu": "64", "memory": "512Gi", "pods": "110", "nvidia.com/gpu": "8"}
+    capacity = {"cpu": "64", "memory": "512Gi", "pods": "110", "bench.quarterdeck.dev/gpu": "110"}
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -74,7 +74,7 @@ def model(number: int) -> dict[str, Any]:
         "spec": {
             "engine": {"type": "sim"},
             "backend": "Deployment",
-            "resources": {"accelerator": "fake", "gpus": 0},
+            "resources": {"accelerator": "fake"},
             "rollout": {"drainSeconds": 0},
         },
     }
