@@ -12,7 +12,7 @@ import urllib3
 from kubernetes.client import ApiClient, Configuration
 
 from quarterdeck.operator.cluster import Cluster, ClusterError
-from quarterdeck.operator.manifests import DEPLOYMENT, SERVICE
+from quarterdeck.operator.manifests import DEPLOYMENT, LEASE, SERVICE
 
 MANIFEST = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}}
 Answer = tuple[int, dict[str, str], Any]
@@ -171,6 +171,18 @@ async def test_a_list_is_read_in_pages_and_its_items_get_their_kind(server: Serv
     found = await connect().list_all(DEPLOYMENT, "models", selector="a=b")
     assert [(each["kind"], each["metadata"]["name"]) for each in found] == [("Deployment", "a"), ("Deployment", "b")]
     assert "continue=next" in server.requests[1][1] and "labelSelector=a%3Db" in server.requests[1][1]
+
+
+async def test_the_lease_does_not_wait_for_other_calls(server: Server, connect: Any) -> None:
+    server.hold = threading.Event()
+    cluster = connect(concurrency=3)
+    calls = [asyncio.create_task(cluster.get(SERVICE, "models", "s")) for _ in range(12)]
+    assert await asyncio.to_thread(server.three.wait, 10)
+    lease = asyncio.create_task(cluster.get(LEASE, "models", "l"))
+    while not any("leases" in request[1] for request in server.requests):  # noqa: ASYNC110 - another thread's
+        await asyncio.sleep(0.01)
+    server.hold.set()
+    await asyncio.gather(lease, *calls)
 
 
 async def test_calls_at_once_are_bounded(server: Server, connect: Any) -> None:

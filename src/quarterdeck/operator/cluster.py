@@ -22,7 +22,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
 from quarterdeck.kube.names import MANAGER_OPERATOR
-from quarterdeck.operator.manifests import Kind, Manifest, kind_of, name_of
+from quarterdeck.operator.manifests import LEASE, Kind, Manifest, kind_of, name_of
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,8 @@ class Cluster:
         self._on_call = on_call
         self._pause_seconds = pause_seconds
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="api")
+        # The lease must be renewed in time while other calls wait for a slow API server.
+        self._lease_threads = ThreadPoolExecutor(2, thread_name_prefix="lease")
 
     @classmethod
     def connect(cls, **options: Any) -> Self:
@@ -86,7 +88,7 @@ class Cluster:
             except ConfigException as error:
                 raise ValueError(f"no service account and no kubeconfig: {error}") from None
         configuration.retries = urllib3.Retry(0, redirect=2)
-        configuration.connection_pool_maxsize = options.get("concurrency", CONCURRENCY) + 2
+        configuration.connection_pool_maxsize = options.get("concurrency", CONCURRENCY) + 4
         return cls(ApiClient(configuration), **options)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
@@ -184,7 +186,8 @@ class Cluster:
                 return found
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._lease_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def _call(
         self,
@@ -199,11 +202,12 @@ class Cluster:
         attempts: int = ATTEMPTS,
     ) -> Manifest:
         loop = asyncio.get_running_loop()
+        threads = self._lease_threads if kind == LEASE else self._threads
         for attempt in range(1, attempts + 1):
             started = time.monotonic()
             try:
                 send = partial(self._send, method, path, query or [], body, content_type)
-                answer = await loop.run_in_executor(self._threads, send)
+                answer = await loop.run_in_executor(threads, send)
             except ClusterError as error:
                 self._on_call(verb, kind.name, error.status, time.monotonic() - started)
                 if not error.is_transient or error.is_rejection or attempt == attempts:
