@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.inference.bench import BACKED, Bench
+from tests.inference.bench import BACKED, Bench, refused
 from tests.inference.engines import Held
 from tests.inference.making import DONE, SAID, STREAM, answer, by, usage
 from tests.inference.reading import Pieces
@@ -167,3 +167,17 @@ async def test_after_a_comment_another_endpoint_is_still_tried_and_the_last_erro
         assert b"engine_error" in said
         assert DONE not in said
         assert [each.status for each in await bench.records()] == ["ok", "error"]
+
+
+async def test_a_refusal_for_want_of_an_endpoint_is_announced(bench: Bench) -> None:
+    """An operator starts a replica for it, whether the request was held before or not."""
+    models: list[str] = []
+    bench.pipeline.queues.on_refused = models.append
+    for text in ("", "queue: {cold_wait_seconds: 0.01}"):
+        bench.configure(text)
+        await refused(EngineUnavailableError, bench, by("cold"))
+    assert models == ["cold", "cold"]
+    bench.listed.reasons["cold"] = "It is suspended."
+    error = await refused(EngineUnavailableError, bench, by("cold"))
+    assert "It is suspended." in error.message
+    assert models == ["cold", "cold"], "no replica may come"

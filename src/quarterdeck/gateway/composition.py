@@ -150,6 +150,7 @@ def compose(
     )
     if demand is not None:
         pipeline.queues.on_cold = demand.counts.announce
+        pipeline.queues.on_refused = demand.counts.refuse
 
     contents = ContentStore(database)
     connections = Connections(descriptors.connections)

@@ -216,6 +216,7 @@ class Attempts:
             why = f"The model '{served.public_name}' is not available: {reason}"
         else:
             why = f"No endpoint of the model '{served.public_name}' is ready."
+            self._queues.on_refused(served.model)
         return EngineUnavailableError(why, code="model_not_ready")
 
     def _begin(self, call: Call, choice: Choice) -> None:

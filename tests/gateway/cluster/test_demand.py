@@ -18,7 +18,8 @@ class Bench:
         self.endpoints = FakeEndpoints()
         self.waiting: dict[str, int] = {}
         self.is_draining = False
-        self.demand = Demand(self.endpoints, lambda: self.waiting, lambda: self.is_draining)
+        self.now = 100.0
+        self.demand = Demand(self.endpoints, lambda: self.waiting, lambda: self.is_draining, lambda: self.now)
 
     def of(self, model: str) -> dict[str, Any]:
         found: dict[str, Any] = self.demand.report()["models"][model]
@@ -145,3 +146,29 @@ async def test_a_wait_ends_with_its_time_and_with_a_drain() -> None:
     await bench.demand.changed(bench.demand.version, 0.001)
     bench.is_draining = True
     await bench.demand.changed(bench.demand.version, 30)
+
+
+def test_a_request_that_was_refused_for_want_of_a_replica_counts_as_waiting_for_a_while() -> None:
+    """With coldStart Reject nothing waits at the gateway, and a replica has to start all the same."""
+    bench = Bench()
+    version = bench.demand.version
+    bench.demand.refuse("a")
+    bench.demand.refuse("a")
+    assert (bench.of("a")["waiting"], bench.demand.version) == (1, version + 1)
+    bench.waiting = {"a": 3}
+    assert bench.of("a")["waiting"] == 3
+    bench.waiting = {}
+    bench.now += 10
+    bench.demand.refuse("a")
+    bench.now += 10
+    assert bench.of("a")["waiting"] == 1
+    bench.now += 10
+    assert "a" not in bench.demand.report()["models"]
+
+
+def test_refused_models_are_bounded(monkeypatch: Any) -> None:
+    monkeypatch.setattr(demand_module, "MAX_MODELS", 3)
+    bench = Bench()
+    for number in range(10):
+        bench.demand.refuse(f"m{number}")
+    assert len(bench.demand.report()["models"]) == 3

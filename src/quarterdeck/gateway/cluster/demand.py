@@ -5,6 +5,7 @@ Records are counted in batches, as metrics are; nothing is counted per request o
 """
 
 import asyncio
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -21,6 +22,9 @@ BATCH = 64
 MAX_MODELS = 2000
 """Names that are counted; far more than a configuration holds at once. The one that was added first gives way."""
 MAX_WAIT_SECONDS = 30.0
+REFUSED_SECONDS = 15.0
+"""How long a request that was refused because its model has no replica counts as waiting: its client comes again after
+the Retry-After of 5 s, and finds a replica that starts."""
 DRAIN_CHECK_SECONDS = 0.5
 BUCKETS = TTFT_BUCKETS
 _NO_FAILURE = frozenset({None, "cancelled", "nothing_left", "resume_diverged"})
@@ -51,13 +55,17 @@ class Demand:
         endpoints: Endpoints,
         waiting: Callable[[], Mapping[str, int]],
         is_draining: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`waiting`: requests held at the gateway, by model."""
         self._endpoints = endpoints
         self._waiting = waiting
         self._is_draining = is_draining
+        self._clock = clock
         self._records: list[RequestRecord] = []
         self._counts: dict[str, ModelCounts] = {}
+        self._refused: dict[str, float] = {}
+        """The time of the last refusal, by model."""
         self.version = 1
         self._news = asyncio.Event()
 
@@ -71,6 +79,20 @@ class Demand:
         """A request has begun to wait for a model without endpoints: reports that are waited for are made now."""
         self.version += 1
         self._news.set()
+
+    def refuse(self, model: str) -> None:
+        """A request was refused because its model has no endpoint (yet). It counts as one that waits for a while."""
+        is_news = model not in self._still_refused()
+        if is_news and len(self._refused) >= MAX_MODELS:
+            return
+        self._refused[model] = self._clock()
+        if is_news:
+            self.announce(model)
+
+    def _still_refused(self) -> dict[str, float]:
+        since = self._clock() - REFUSED_SECONDS
+        self._refused = {model: at for model, at in self._refused.items() if at > since}
+        return self._refused
 
     async def changed(self, after: int, seconds: float) -> None:
         """Wait until `version` is greater than `after`, for so long at most; not while the gateway drains."""
@@ -91,7 +113,9 @@ class Demand:
         for endpoint in self._endpoints.all():
             if endpoint.load.requests:
                 in_flight[endpoint.spec.model] += endpoint.load.requests
-        waiting = self._waiting()
+        waiting = dict(self._waiting())
+        for name in self._still_refused():
+            waiting[name] = waiting.get(name, 0) or 1
         models = {}
         for name in {**self._counts, **in_flight, **waiting}:
             found = self._counts.get(name) or ModelCounts()
