@@ -100,6 +100,7 @@ http.server.ThreadingHTTPServer(("", 8000), Handler).serve_forever()
 """A hosted API that answers only with its key."""
 
 
+@pytest.mark.long  # until the kubelet shows a new Secret in a volume: a minute
 def test_an_external_endpoint_gets_the_key_of_its_secret(
     namespace: Kubectl, client: openai.OpenAI, images: dict[str, str]
 ) -> None:
@@ -123,7 +124,7 @@ def test_an_external_endpoint_gets_the_key_of_its_secret(
     endpoint = {"url": url, "kind": "openai", "secretRef": {"name": "hosted", "key": "token"}}
     namespace.apply(resource("Model", "elsewhere", endpoints=[endpoint]))
     namespace.wait_condition("model", "elsewhere", "Ready")
-    deadline = time.monotonic() + 180  # the kubelet shows a changed Secret in a volume after up to 90 s
+    deadline = time.monotonic() + 300  # the kubelet shows a changed Secret in a volume after up to 90 s
     while True:
         try:
             answer = client.chat.completions.create(model="elsewhere", messages=SAY)  # type: ignore[arg-type]
