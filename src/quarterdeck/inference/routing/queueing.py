@@ -69,7 +69,7 @@ class Queues:
         self.on_cold: Callable[[str], None] = lambda model: None
         """Called with a model that has no endpoint when the first request begins to wait for it."""
         self.on_refused: Callable[[str], None] = lambda model: None
-        """Called with a model that has no endpoint when a request for it is refused: it waited too long, or not at all."""
+        """Called with a model that has no endpoint when a request for it is refused, whether it waited or not."""
         self._queues: dict[str, _ModelQueue] = {}
         """By model. An adapter that no endpoint has loaded has its own: its model's endpoints can't serve it."""
         self._tick: asyncio.TimerHandle | None = None
