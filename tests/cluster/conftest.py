@@ -7,7 +7,6 @@ QUARTERDECK_TEST_PREFIX: prefix of the namespaces (default `test`), so that peop
 QUARTERDECK_TEST_KEEP=1 keeps the namespaces, to look at them.
 """
 
-import contextlib
 import itertools
 import os
 import re
@@ -31,6 +30,8 @@ PREFIX = os.environ.get("QUARTERDECK_TEST_PREFIX", "test")
 KEEP = bool(os.environ.get("QUARTERDECK_TEST_KEEP"))
 RESTRICTED = "pod-security.kubernetes.io/enforce"
 
+NO_CLUSTER = "QUARTERDECK_TEST_NO_CLUSTER"
+"""Why shared/cluster did not start, for xdist's processes."""
 CLUSTER = pytest.StashKey[provision.Provisioned]()
 
 _numbers = itertools.count()
@@ -40,8 +41,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start the cluster before xdist's processes, which share it."""
     if hasattr(config, "workerinput") or config.option.collectonly or provision.available() is not None:
         return
-    with contextlib.suppress(RuntimeError):  # the fixture fails with the reason
+    try:
         config.stash[CLUSTER] = provision.start()
+    except RuntimeError as error:
+        os.environ[NO_CLUSTER] = str(error)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -59,10 +62,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.timeout(900))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if (reason := provision.available() or os.environ.get(NO_CLUSTER)) is not None:
+        terminalreporter.write_line(f"======== SKIPPED, NO CLUSTER: {reason.strip()} ========", red=True, bold=True)
+
+
 @pytest.fixture(scope="session")
 def cluster() -> provision.Provisioned:
     """The cluster. Skips, loudly, where there can be none."""
-    if (reason := provision.available()) is not None:
+    if (reason := provision.available() or os.environ.get(NO_CLUSTER)) is not None:
         pytest.skip(f"NO CLUSTER: {reason}")
     return provision.start()
 
