@@ -97,6 +97,17 @@ def test_a_good_canary_is_promoted_step_by_step() -> None:
     assert life.situation.candidate_pods == 0
 
 
+def test_the_candidate_does_not_start_before_gateways_can_know_of_it() -> None:
+    """The API server is slow, or refuses the ConfigMap."""
+    life = Life(wanted=NEW, is_split_published=False)
+    for _ in range(30):
+        decision = life.step()
+        assert not decision.runs_candidate and decision.holds_stable
+    assert decision.is_split
+    life.situation = replace(life.situation, is_split_published=True)
+    assert life.step().runs_candidate
+
+
 def test_a_step_lasts_until_there_were_enough_requests() -> None:
     life = Life(wanted=NEW)
     life.until("Running")

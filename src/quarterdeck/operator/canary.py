@@ -112,6 +112,8 @@ class Situation:
     """How long it has been."""
     candidate: Figures = field(default=Figures())
     stable_figures: Figures = field(default=Figures())
+    is_split_published: bool = True
+    """Whether gateways can know of the candidate."""
     is_stopped: bool = False
     """The Model is suspended or at zero: nothing serves, so there is nothing to compare."""
 
@@ -180,7 +182,7 @@ def _preparing(situation: Situation, status: CanaryStatus, canary: Canary) -> De
     age = _age(situation, status)
     if age < SETTLE_SECONDS:
         return Decision(status, holds_stable=True, again_seconds=TICK_SECONDS)
-    if age < SETTLE_SECONDS + SPLIT_SECONDS:
+    if age < SETTLE_SECONDS + SPLIT_SECONDS or not situation.is_split_published:
         return Decision(status, holds_stable=True, is_split=True, again_seconds=TICK_SECONDS)
     if situation.candidate_ready > 0:
         return _begin_step(situation, status, canary, 0)

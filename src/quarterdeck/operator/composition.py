@@ -146,7 +146,7 @@ class Operator:
                 Evidence(pods, events, others, self.nodes.current, datetime.now(UTC))
             ),
             on_scaling=lambda before, after: metrics.scalings.add(("up" if after > before else "down",)),
-            canaries=Canaries(lambda: self.demand.counters()),
+            canaries=Canaries(lambda: self.demand.counters(), has_name=self.publisher.has_name),
             follow_ups={RAY_SERVICE.name: workers.follow},
         )
         self.prompts = PromptReconciler(

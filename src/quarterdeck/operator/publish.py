@@ -82,6 +82,8 @@ class Publisher:
         """Why nothing can be compiled; the last documents stay in force."""
         self.names: Mapping[str, str] = {}
         """Public names of engines, their revisions and adapters, with the Model object's name."""
+        self._written: Mapping[str, str] = {}
+        """Those of the documents as they were written last."""
 
     def begin(self, keys: Iterable[Key]) -> None:
         """A new leader begins: nothing is written until these objects are `seen`, as it does not know yet in which
@@ -138,6 +140,10 @@ class Publisher:
         found = self._verdicts.get(key)
         return found if found is not None and found.generation == generation else None
 
+    def has_name(self, name: str) -> bool:
+        """Whether the ConfigMap has an engine of this public name."""
+        return name in self._written
+
     def is_published(self, key: Key) -> bool:
         """Whether the ConfigMap has the object."""
         return key in self._published
@@ -186,6 +192,7 @@ class Publisher:
             return
         await self._keys.copy(compiled.endpoint_keys, self.owner.reference() if self.owner is not None else None)
         await self._write(compiled.documents)
+        self._written = compiled.names
         published = frozenset(Key(*key) for key, verdict in compiled.verdicts.items() if verdict.is_compiled)
         self._set_published(published | frozenset(key for key in self._accepted if key in compiled.verdicts))
 

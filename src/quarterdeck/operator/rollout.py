@@ -50,8 +50,10 @@ class Canaries:
         counters: Callable[[], Counters],
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        has_name: Callable[[str], bool] = lambda name: True,
     ) -> None:
-        self._counters, self._clock, self._now = counters, clock, now
+        """`has_name`: whether gateways' configuration has an engine of this public name."""
+        self._counters, self._clock, self._now, self._has_name = counters, clock, now, has_name
         self._baselines: dict[str, tuple[tuple[object, ...], dict[str, dict[str, Figures]]]] = {}
         self._failing: dict[str, tuple[str, float]] = {}
 
@@ -113,6 +115,7 @@ class Canaries:
             failing_seconds=self._failing_for(model.name, problem),
             candidate=candidate,
             stable_figures=stable,
+            is_split_published=status is not None and self._has_name(f"{model.served_name}@{status.candidate}"),
             is_stopped=request.replicas == 0 or (state.desired == 0 and live is not None),
         )
 
