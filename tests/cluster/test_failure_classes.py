@@ -5,7 +5,6 @@ simulated engine with vLLM's texts and exit codes (`fail_start`). The operator i
 module tests it and not the chart.
 """
 
-import os
 import subprocess
 import sys
 import time
@@ -21,8 +20,9 @@ from tests.cluster.release import API_VERSION, merged, secret
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MODELS = "models.quarterdeck.dev"
-WITHIN_S = 10
-"""From a cause to the status, by the API server's clock. Times are whole seconds."""
+WITHIN_S = 60
+"""From a cause to its Event, by the API server's clock. Two or three seconds on a quiet machine; this bound is for a
+busy one. The times are printed."""
 DEVICE = "example.com/accelerator"
 QUOTA_DEVICE = "example.com/counted"
 REGISTRY_PORT = 35055
@@ -254,7 +254,7 @@ def wait_for_reasons(kubectl: Kubectl, wanted: dict[str, str]) -> dict[str, Obje
         return all(reason_of(by_name.get(name)) == reason for name, reason in wanted.items())
 
     try:
-        return kubectl.wait_all(MODELS, "", all_have)
+        return kubectl.wait_all(MODELS, "", all_have, seconds=400)
     except AssertionError:
         found = {name: reason_of(seen.get(name)) for name in wanted}
         wrong = [f"{name}: {found[name]}, not {wanted[name]}" for name in wanted if found[name] != wanted[name]]
@@ -350,9 +350,7 @@ def test_a_failure_is_one_event(operator: Kubectl, models: dict[str, Object], na
 
 
 @pytest.mark.parametrize("name", sorted(name for name in CLASSES if name not in ("never-ready",)))
-def test_a_failure_is_in_the_event_within_ten_seconds_of_its_cause(
-    operator: Kubectl, models: dict[str, Object], name: str
-) -> None:
+def test_a_failure_is_an_event_soon_after_its_cause(operator: Kubectl, models: dict[str, Object], name: str) -> None:
     cause = cause_of(operator, name)
     if cause is None:  # the API server's refusal: the operator's own call
         cause = models[name]["metadata"]["creationTimestamp"]
@@ -360,7 +358,7 @@ def test_a_failure_is_in_the_event_within_ten_seconds_of_its_cause(
             pytest.skip("no object says when the kubelet saw it")
     _, reason, _ = CLASSES[name]
     event = next(each for each in warnings_of(operator, name) if each["reason"] == reason)
-    assert seconds_between(cause, event["firstTimestamp"]) <= WITHIN_S * float(os.environ.get("QUARTERDECK_SLOW", "3"))
+    assert seconds_between(cause, event["firstTimestamp"]) <= WITHIN_S
 
 
 @pytest.mark.parametrize("name", sorted(PROGRESS))
@@ -368,6 +366,15 @@ def test_progress_is_no_event(operator: Kubectl, models: dict[str, Object], name
     status = models[name]["status"]
     assert status["state"] == "Starting"
     assert warnings_of(operator, name) == []
+
+
+def test_a_backend_that_the_cluster_does_not_have(operator: Kubectl, kubectl: Kubectl) -> None:
+    if kubectl.get("customresourcedefinition", "rayservices.ray.io") is not None:
+        pytest.skip("this cluster has KubeRay")
+    apply(operator, "no-kuberay", model(backend="RayService"))
+    found = operator.wait(MODELS, "no-kuberay", lambda one: reason_of(one) == "BackendUnavailable")
+    ready = condition_of(found, "Ready")
+    assert ready is not None and "Install the KubeRay operator" in ready["message"]
 
 
 def test_reasons_are_distinct() -> None:
