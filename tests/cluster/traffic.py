@@ -22,7 +22,9 @@ from dataclasses import dataclass, field
 
 import httpx
 
-TIMEOUT_S = 120
+TIMEOUT_S = 60
+"""For a connection, and for each piece of an answer: what takes longer has failed."""
+WAIT_S = 240
 SETTLE = 40
 """Requests that must have been begun and answered after a mutation before its window ends: two seconds of traffic."""
 
@@ -114,7 +116,7 @@ class Traffic:
         """Begin no more requests, and wait for those under way."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(TIMEOUT_S + 10)
+            self._thread.join(WAIT_S)
         if self._broken:
             raise self._broken
 
@@ -156,10 +158,14 @@ class Traffic:
 
     def _wait(self, until: Callable[[], object], what: str) -> None:
         with self._changed:
-            arrived = self._changed.wait_for(lambda: self._broken or until(), timeout=TIMEOUT_S)
+            arrived = self._changed.wait_for(lambda: self._broken or until(), timeout=WAIT_S)
         if self._broken:
             raise self._broken
-        assert arrived, f"no end of {what} within {TIMEOUT_S} s"
+        open_ = [one for one in self.requests if one.ended is None]
+        oldest = [
+            f"#{one.number} {'stream' if one.is_stream else 'plain'} {self.now - one.begun:.0f} s" for one in open_
+        ]
+        assert arrived, f"{what} not within {WAIT_S} s: {len(open_)} requests have no end, the oldest {oldest[:5]}"
 
     async def _run(self) -> None:
         try:
