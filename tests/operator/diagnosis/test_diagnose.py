@@ -125,8 +125,9 @@ def test_a_resource_at_the_end_of_the_schedulers_sentence() -> None:
         "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. no new claims to deallocate, preemption: "
         "0/1 nodes are available: 1 No preemption victims found for incoming pod."
     )
-    finding = diagnose(evidence_of(recorded))
-    assert finding is not None and finding.reason == Reason.ACCELERATORS_BUSY
+    for nodes in (None, []):  # read before the node was added
+        finding = diagnose(evidence_of(recorded, nodes=nodes))
+        assert finding is not None and finding.reason == Reason.ACCELERATORS_BUSY
 
 
 def test_a_pod_of_a_lost_node() -> None:

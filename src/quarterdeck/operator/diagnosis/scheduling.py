@@ -80,7 +80,8 @@ def _accelerator(
     name, count = sorted(wanted.items())[0]
     what = f"{count} × {name}"
     largest = _largest(name, selector, evidence.nodes, (pod.get("spec") or {}).get("tolerations") or ())
-    fits = message.count(_BUSY) > 0 if largest is None else largest >= _number(count)
+    # Nodes are read each minute; the scheduler knows them now.
+    fits = _BUSY in message or (largest is not None and largest >= _number(count))
     if fits:
         return Finding(
             Reason.ACCELERATORS_BUSY,
