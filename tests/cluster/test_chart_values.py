@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 import yaml
@@ -44,10 +45,9 @@ def prepare(name: str, namespace: Kubectl, images: dict[str, str], folder: Path)
         externals.redis(namespace, images["redis"], folder)
     if name == "external":
         namespace.apply(
-            externals.secret("my-admin", admin_key="unused").copy()
-            | {"data": externals.secret("x", **{"admin-key": "sk-qd-" + "a" * 43})["data"]},
-            externals.secret("my-token", operator="b" * 43),
-            externals.secret("my-ray", auth_token="c" * 64),
+            externals.secret("my-admin", **{"admin-key": f"sk-qd-{token_hex(32)}"}),
+            externals.secret("my-token", operator=token_hex(32)),
+            externals.secret("my-ray", auth_token=token_hex(32)),
         )
     if name == "gateway-only":
         namespace.apply(
