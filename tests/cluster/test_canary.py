@@ -76,7 +76,7 @@ def test_a_canary_that_fails_is_aborted_with_the_figures(talker: Release, traffi
     driver = traffic(talker, NAME, rate=20)
     with driver.around("bad canary"):
         apply(talker, seed=3, failure_injection_rate=60, failure_types=["500"])
-        found = kubectl.wait(MODEL, NAME, lambda one: canary_of(one).get("phase") == "Aborted", "aborted", seconds=60)
+        found = kubectl.wait(MODEL, NAME, lambda one: canary_of(one).get("phase") == "Aborted", "aborted", seconds=300)
         kubectl.wait_all("pods", f"quarterdeck.dev/model={NAME}", lambda pods: len(pods) == 2, "two engines")
     assert "requests failed" in canary_of(found)["message"]
     ready = condition_of(found, "Ready")
@@ -90,6 +90,7 @@ def test_a_canary_that_fails_is_aborted_with_the_figures(talker: Release, traffi
     window.assert_no_errors()
 
 
+@pytest.mark.long
 def test_a_canary_whose_engine_never_starts_is_aborted_with_the_diagnosis(
     talker: Release, traffic: Callable[..., Traffic]
 ) -> None:
