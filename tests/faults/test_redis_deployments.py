@@ -62,6 +62,7 @@ def sentinels() -> Iterator[SentinelDeployment]:
         yield deployment
 
 
+@pytest.mark.long
 async def test_a_slot_that_moves_under_traffic_costs_no_record(
     tmp_path: Path, fault_engines: Engines, fault_engine_list: FakeEngineList
 ) -> None:

@@ -166,13 +166,17 @@ class Upstream:
 
 
 def answering(*answers: bytes | Script) -> Script:
-    """One answer per request, in order, over any number of connections; after the last, none."""
+    """One answer per request, in order, over any number of connections; after the last, none, except that there is no
+    tokenizer: a gateway that counts what it received would wait for its time-out."""
     waiting = deque(answers)
 
     async def script(peer: Peer) -> None:
         while True:
-            await peer.request()
+            seen = await peer.request()
             if not waiting:
+                if seen.path == "/tokenize":
+                    await peer.say(response(status=404))
+                    continue
                 await peer.until_gone()
                 return
             answer = waiting.popleft()
