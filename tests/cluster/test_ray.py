@@ -60,6 +60,18 @@ def model(release: Release) -> Iterator[Release]:
     release.kubectl.delete("models.quarterdeck.dev", MODEL, wait=True)
 
 
+TRY = """
+import socket, sys
+for target in sys.argv[1:]:
+    host, _, port = target.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=3).close()
+        print("open")
+    except TimeoutError:
+        print("closed")
+"""
+
+
 def _apply(release: Release, **spec: Any) -> None:
     default: Object = {
         "backend": "RayService",
@@ -104,6 +116,23 @@ def test_it_answers_through_the_gateway_plain_and_streamed(model: Release) -> No
     assert _chat(model).choices[0].message.content
     pieces = [chunk.choices[0].delta.content for chunk in _chat(model, stream=True) if chunk.choices]
     assert len([piece for piece in pieces if piece]) > 1
+
+
+def test_the_gateway_reaches_door_and_replicas_and_nothing_of_the_platform_reaches_rays_own_ports(
+    model: Release,
+) -> None:
+    (head,), (worker,) = model.kubectl.select("pods", HEADS), model.kubectl.select("pods", WORKERS)
+    ports = {"door": 8011, "GCS": 6379, "dashboard": 8265, "clients": 10001}
+    targets = {name: f"{head['status']['podIP']}:{port}" for name, port in ports.items()}
+    targets["replica"] = f"{worker['status']['podIP']}:30000"
+
+    def reached(deployment: str) -> set[str]:
+        command = ["exec", f"deployment/{deployment}", "--", "python", "-c", TRY, *targets.values()]
+        found = model.kubectl(*command).split()
+        return {name for name, word in zip(targets, found, strict=True) if word == "open"}
+
+    assert reached(f"{model.name}-gateway") == {"door", "replica"}
+    assert reached(f"{model.name}-worker") == set()
 
 
 def test_more_and_fewer_replicas_change_the_cluster_in_place_and_lose_nothing(

@@ -1,6 +1,8 @@
 """A replica fills its pod."""
 
-from quarterdeck.engine.kuberay.profile import asgi_options, cluster_profile
+from pathlib import Path
+
+from quarterdeck.engine.kuberay.profile import asgi_options, cluster_profile, weights_of
 from quarterdeck.engine.machine import Machine
 from quarterdeck.settings.engine import EngineConfig
 
@@ -27,3 +29,11 @@ def test_serve_does_not_scale_and_never_uses_rays_unbounded_defaults() -> None:
     ):
         assert options["num_replicas"] == 1
         assert "autoscaling_config" not in options
+
+
+def test_weights_are_not_looked_for_on_the_head_which_has_no_volumes() -> None:
+    cache = Path("/cache")
+    assert weights_of(EngineConfig(source="/weights/m"), cache) == "/weights/m"
+    assert weights_of(EngineConfig(source="org/m"), cache) == "org/m"
+    packaged = EngineConfig(source="packaged:smollm2-135m-instruct")
+    assert weights_of(packaged, cache) == "/cache/models/smollm2-135m-instruct"

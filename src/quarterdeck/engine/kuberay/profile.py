@@ -5,9 +5,11 @@ real share of the machine.
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from quarterdeck.engine.machine import Machine
+from quarterdeck.engine.packaged import folder_of, packaged
 from quarterdeck.engine.profile import Profile, make_profile, serve_options
 from quarterdeck.settings.engine import EngineConfig
 
@@ -26,3 +28,13 @@ def cluster_profile(engine: EngineConfig, machine: Machine, thread_binding: str 
     placement = profile.placement if is_gpu else {"bundles": [{"CPU": 1}] * engine.devices}
     # The pod's node selector chooses the type of GPU, so Ray need not know it.
     return replace(profile, deployment=options, placement=placement, accelerator_type=None)
+
+
+def weights_of(engine: EngineConfig, cache: Path) -> str:
+    """A folder of the worker pods, or a Hugging Face id. A packaged model lies in the image. Raises PreparationError.
+
+    Not looked at here: the head has no volumes of the model.
+    """
+    if engine.is_packaged:
+        return str(folder_of(packaged(engine).name, cache))
+    return engine.source

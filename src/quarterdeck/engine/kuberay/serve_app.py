@@ -13,7 +13,7 @@ from ray import serve
 from ray.serve import Application
 
 from quarterdeck.engine.disconnects import DisconnectFirst
-from quarterdeck.engine.kuberay.profile import asgi_options, cluster_profile
+from quarterdeck.engine.kuberay.profile import asgi_options, cluster_profile, weights_of
 from quarterdeck.engine.machine import read_machine
 from quarterdeck.kube.serve_application import APPLICATION, ServeArguments
 from quarterdeck.net.asgi import ASGIApp
@@ -47,15 +47,14 @@ class ASGIServer:
 def _vllm(model: str, engine: EngineConfig) -> Application:
     from ray.serve.llm import build_llm_deployment
 
-    from quarterdeck.engine.deploy import find_source, llm_config
+    from quarterdeck.engine.deploy import llm_config
     from quarterdeck.engine.server import ingress_class
 
     base = Path.cwd()
     environment = Environment.read()
     profile = cluster_profile(engine, read_machine(), environment.variables.get("VLLM_CPU_OMP_THREADS_BIND"))
-    source = find_source(engine, base, environment.cache, print)
     return build_llm_deployment(
-        llm_config(model, source, profile, base),
+        llm_config(model, weights_of(engine, environment.cache), profile, base),
         deployment_cls=ingress_class(),
         override_serve_options={"name": APPLICATION},
     )
