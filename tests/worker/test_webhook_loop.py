@@ -378,8 +378,10 @@ async def test_a_webhook_that_a_killed_worker_was_posting_is_posted_again_with_t
         await outbox.record(event, retry_until=now + RETRY_SECONDS, max_waiting=100)
         environment = {"QUARTERDECK_REDIS_URL": redis_url, "QUARTERDECK_DATABASE_URL": sqlite_url}
         worker = WorkerProcess(tmp_path / "state", environment | {"QUARTERDECK_CONFIG": str(config)})
-        await asyncio.to_thread(wait_until, lambda: bool(receiver.received), seconds=90)
-        worker.kill()
+        try:
+            await asyncio.to_thread(wait_until, lambda: bool(receiver.received), seconds=90)
+        finally:
+            worker.kill()
         hold.set()
         (delivery,) = await outbox.list(endpoint.id, org="default")
         assert (delivery.state, delivery.attempts) == ("pending", 0)
