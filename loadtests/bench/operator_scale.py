@@ -177,8 +177,17 @@ def wait(what: str, seconds: float, holds: Any) -> float:
     raise SystemExit(f"not {what} in {seconds:.0f} s")
 
 
-def measure(api: Api, folder: Path, models: int, rest: float) -> dict[str, float]:
-    found: dict[str, float] = {"models": models}
+class Figures(dict[str, float]):
+    """Printed as they are found: a run that is cut off has told some."""
+
+    def __setitem__(self, name: str, value: float) -> None:
+        super().__setitem__(name, value)
+        print(f"{name:<28}  {value:10.3f}".rstrip("0").rstrip("."), flush=True)
+
+
+def measure(api: Api, folder: Path, models: int, rest: float) -> None:
+    found = Figures()
+    found["models"] = models
     operator = Operator(folder)
     try:
         wait("leading", 60, lambda: operator.values("quarterdeck_operator_leader").get("") == 1)
@@ -243,7 +252,6 @@ def measure(api: Api, folder: Path, models: int, rest: float) -> dict[str, float
         found["an edit is applied after, s"] = time.monotonic() - started
     finally:
         operator.end()
-    return found
 
 
 def main() -> int:
@@ -253,12 +261,10 @@ def main() -> int:
     parser.add_argument("--rest", type=float, default=60, help="seconds at rest (default: 60)")
     arguments = parser.parse_args()
     api = Api()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the namespace and the nodes are deleted
     with tempfile.TemporaryDirectory() as folder, stage(api, arguments.nodes):
-        found = measure(api, Path(folder), arguments.models, arguments.rest)
+        measure(api, Path(folder), arguments.models, arguments.rest)
         print((Path(folder) / "operator.log").read_text()[-2000:], file=sys.stderr)
-    width = max(map(len, found))
-    for name, value in found.items():
-        print(f"{name:<{width}}  {value:10.3f}".rstrip("0").rstrip("."))
     return 0
 
 
