@@ -63,7 +63,7 @@ format: core ## Format the source and apply ruff's fixes.
 	@$(bin)/ruff format .
 
 .PHONY: docs
-docs: core ## Generate docs/reference from settings, commands, routes and metrics.
+docs: core ## Generate docs/reference, the CRDs, the charts' READMEs and schemas, and dashboards.
 	@$(bin)/python scripts/generate.py
 
 .PHONY: hooks
@@ -143,5 +143,5 @@ clean: ## Remove files created in this checkout. The cache and the state folder 
 help: ## Show this text.
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	  /^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@printf '\nFirst start: make run (about six minutes on two cores without a GPU), or make run ENGINE=sim (seconds, no model).\n'

@@ -68,7 +68,7 @@ EXPLANATIONS: Mapping[Reason, Explanation] = MappingProxyType(
         Reason.UNKNOWN_ACCELERATOR: _error(
             _C.ACCEPTED,
             "The operator's configuration has no accelerator profile of this name.",
-            "Use a profile of the chart's `operator.accelerators`, or add one.",
+            "Use a profile of the chart's `engines.accelerators`, or add one.",
         ),
         Reason.MODEL_NOT_FOUND: _error(
             _C.RESOLVED_REFS, "The Model that the object names does not exist.", "Create it, or correct the reference."

@@ -50,9 +50,9 @@ class Accelerator(_Frozen):
     runtime_class: str | None = None
     """RuntimeClass of the pod (`nvidia`). None: the cluster's default."""
     memory_gib: Annotated[float, Field(gt=0)] | None = Field(default=None, alias="memoryGiB")
-    """Memory of one GPU; for the plan."""
+    """Memory of one GPU. Not used yet."""
     cost_per_hour: Annotated[float, Field(ge=0)] | None = None
-    """Dollars an hour for one GPU; for the plan."""
+    """Dollars an hour for one GPU. Not used yet."""
 
 
 class Pod(_Frozen):

@@ -116,7 +116,8 @@ class ModelSpec(Shape):
     endpoints: tuple[EndpointSpec, ...] = Field(default=(), max_length=64)
     """External servers, instead of an engine."""
     backend: BackendKind = "auto"
-    """What runs the engine. auto: RayService if the cluster has KubeRay, else Deployment."""
+    """What runs the engine. auto: the platform's; if that is auto too, RayService for vLLM if the
+    cluster has KubeRay, else Deployment."""
     suspend: bool = False
     """Whether the engine is stopped. Requests get 503."""
     pod_template_patch: dict[str, Any] | None = None

@@ -105,7 +105,7 @@ class ModelStatus(StatusShape):
     state: State | None = None
     """Serving, Starting, Zero (no replica, the next request starts one), Suspended or Failed."""
     revisions: tuple[Revision, ...] = ()
-    """Revisions of the engine that exist."""
+    """Revisions of the engine that exist. Not filled yet: see `canary`."""
     canary: CanaryStatus | None = None
     """The canary that runs, or was aborted."""
     last_scalings: tuple[ScalingEvent, ...] = ()

@@ -24,7 +24,7 @@ class Scaling(Shape):
     )
 
     min: int = Field(default=1, ge=0, le=1000)
-    """Minimum number of replicas. 0: none runs when nobody asks."""
+    """Minimum number of replicas. 0: none runs while there are no requests."""
     max: int | None = Field(default=None, ge=1, le=1000)
     """Maximum number of replicas. Unset: `min`, at least 1."""
     target: int = Field(default=16, ge=1, le=100_000)
@@ -110,7 +110,7 @@ class Rollout(Shape):
     drain_seconds: int = Field(default=120, ge=0, le=3600)
     """Seconds that requests in flight have before a replica ends."""
     canary: Canary | None = None
-    """Moves requests in steps. Unset: all at once."""
+    """Moves requests in steps. Unset: all at once. A RayService ignores it."""
 
     @model_validator(mode="after")
     def _canary_has_both_revisions(self) -> Self:
