@@ -45,7 +45,7 @@ class ModelState:
 
     @property
     def is_in_trouble(self) -> bool:
-        """Not ready, and not because someone wants it so."""
+        """Not ready, and not because the spec asks for it."""
         return not self.is_ready and self.reason not in ("Suspended", "ScaledToZero")
 
 

@@ -30,17 +30,12 @@ MANAGED_BY = "quarterdeck-operator"
 HASH_ANNOTATION = f"{GROUP}/hash"
 """Hash of the manifest as rendered, on every object that the operator applies."""
 
-# ---- finalizers and field managers ----
-
-FINALIZER = f"{GROUP}/operator"
-"""On objects whose deletion needs work outside the cluster's API: adapters to unload, prompts to archive."""
+# ---- field managers ----
 
 MANAGER_OPERATOR = "quarterdeck-operator"
 """Applies children and writes status."""
 MANAGER_USAGE = "quarterdeck-usage"
 """Writes `status.usage` of Teams."""
-MANAGER_SCALER = "quarterdeck-scaler"
-"""Writes `spec.scaling.replicas` of Models, through the scale subresource, and nothing else."""
 
 # ---- the configuration's ConfigMap ----
 

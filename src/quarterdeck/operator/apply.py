@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class ForeignObjectError(Exception):
-    """An object has the name that the operator needs and belongs to someone else; it is left alone."""
+    """An object has the name that the operator needs and has another owner; it is left alone."""
 
     def __init__(self, manifest: Manifest) -> None:
         kind, name = key_of(manifest)
@@ -57,7 +57,7 @@ class Applier:
     async def _apply(self, manifest: Manifest, owner_uid: str, *, adopt: bool) -> None:
         kind, name = key_of(manifest)
         if not adopt and self._cache.get(kind, name) is None:
-            # Applying would silently take over an object of the same name that someone else has made.
+            # Applying would silently take over an object of the same name with another owner.
             live = await self._cluster.get(kind_of(manifest), self._namespace, name)
             if live is not None and controller_uid(live) != owner_uid:
                 raise ForeignObjectError(manifest)

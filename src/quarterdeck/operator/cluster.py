@@ -129,7 +129,7 @@ class Cluster:
     ) -> Manifest:
         """Apply server-side and return the object as it is then. `status`: apply the status subresource.
 
-        Forced: a field that someone else changed by hand is taken back; fields that are not in `manifest` stay.
+        Forced: a field that was changed by hand is taken back; fields that are not in `manifest` stay.
         """
         kind = kind_of(manifest)
         query = [("fieldManager", manager), ("force", "true")]

@@ -101,7 +101,7 @@ class DemandReader:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every gateway has answered lately. False without a gateway: nobody knows of the requests then."""
+        """Whether every gateway has answered lately. False without a gateway: the requests are unknown then."""
         now = self._clock()
         return bool(self._gateways) and all(
             gateway.read_at is not None and now - gateway.read_at < STALE_SECONDS for gateway in self._gateways.values()

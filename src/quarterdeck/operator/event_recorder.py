@@ -1,7 +1,7 @@
 """Events of the API server about our objects: what happened, shown by `kubectl describe`.
 
-An event is written when its cause appears, not each time it is seen; the same one again within an hour is counted up by
-nobody and left out. Losing an event is harmless, so a write that fails is logged and forgotten.
+An event is written when its cause appears, not each time it is seen; the same one again within an hour is
+left out. Losing an event is harmless, so a write that fails is logged and forgotten.
 """
 
 import asyncio

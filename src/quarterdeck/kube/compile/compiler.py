@@ -232,10 +232,6 @@ def _entry(
     )
 
 
-def _revisions(splits: Iterable[Split]) -> set[str]:
-    return {public for split in splits for public in (split.stable, split.candidate)}
-
-
 def _route_targets(models: Iterable[ModelConfig]) -> frozenset[str]:
     """What a route can lead to: models and adapters."""
     return frozenset(

@@ -71,15 +71,6 @@ def read(bodies: Iterable[Mapping[str, Any]]) -> tuple[Objects, dict[Key, Verdic
     return parsed, verdicts
 
 
-def _items(parsed: Objects) -> list[tuple[str, dict[str, Any]]]:
-    return [
-        (Model.kind, parsed.models),
-        (ModelAdapter.kind, parsed.adapters),
-        (ModelRoute.kind, parsed.routes),
-        (Team.kind, parsed.teams),
-    ]
-
-
 def problem_of(each: Resource, headers: frozenset[str], keys_folder: PurePosixPath) -> str | None:
     """Why an object can't be part of any configuration with this base. None: it can."""
     try:

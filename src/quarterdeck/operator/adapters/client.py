@@ -14,7 +14,6 @@ LOAD_SECONDS = 120.0
 """Loading downloads the adapter where its source is the hub."""
 PROBE_SECONDS = 60.0
 """The first request to an adapter may compile kernels."""
-MAX_ANSWER = 4 << 20
 MAX_MESSAGE = 300
 
 _ALREADY_LOADED = "has already been loaded"
