@@ -14,6 +14,7 @@ from tests.pod_security import violations
 from quarterdeck.operator.settings import OperatorConfig
 from quarterdeck.settings.shutdown import CLUSTER_DELAY_SECONDS, SHUTDOWN_SECONDS
 
+CLAIM = "persistentVolumeClaim"
 Objects = list[dict[str, Any]]
 ROOT = Path(__file__).resolve().parents[2]
 EVERYTHING = Path(__file__).with_name("everything.yaml")
@@ -169,6 +170,10 @@ def test_the_operator_reads_what_the_chart_writes(objects: Objects) -> None:
         gateway = of_kind(objects, "Deployment")["prod-gateway"]["spec"]["template"]["spec"]
         mounted = {each["secret"]["secretName"] for each in gateway["volumes"] if "secret" in each}
         assert read.endpoint_keys_secret in mounted
+        assert {"prod-operator", "prod-gateway", "prod-worker"} <= read.reserved.service_accounts
+        assert {each for each in mounted if not each.endswith("-ca")} <= read.reserved.secrets
+        claims = {each["persistentVolumeClaim"]["claimName"] for each in gateway["volumes"] if CLAIM in each}
+        assert claims <= read.reserved.claims
         assert read.config_map == next(each["configMap"]["name"] for each in gateway["volumes"] if "configMap" in each)
 
 

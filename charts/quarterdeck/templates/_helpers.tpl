@@ -114,6 +114,21 @@ podAntiAffinity:
 {{- .Values.database.sqlite.existingClaim | default (printf "%s-database" (include "quarterdeck.fullname" .)) -}}
 {{- end -}}
 
+{{/* Secrets, claims and service accounts of the platform itself. */}}
+{{- define "quarterdeck.reserved" -}}
+{{- $full := include "quarterdeck.fullname" . -}}
+{{- $secrets := list (include "quarterdeck.adminSecret" .) (include "quarterdeck.operatorTokenSecret" .) (include "quarterdeck.redisSecret" .) (include "quarterdeck.rayTokenSecret" .) (printf "%s-endpoint-keys" $full) -}}
+{{- $secrets = concat $secrets (list .Values.database.existingSecret .Values.redis.external.existingSecret .Values.gateway.ingress.tlsSecret) -}}
+{{- range list .Values.gateway .Values.worker .Values.operator -}}
+{{- range .extraEnvFrom -}}{{- with .secretRef -}}{{- $secrets = append $secrets .name -}}{{- end -}}{{- end -}}
+{{- range .extraEnv -}}{{- with (.valueFrom | default dict).secretKeyRef -}}{{- $secrets = append $secrets .name -}}{{- end -}}{{- end -}}
+{{- end -}}
+{{- $claims := list (include "quarterdeck.databaseClaim" .) (printf "data-%s-redis-0" $full) .Values.gateway.spool.existingClaim -}}
+{{- $accounts := list -}}
+{{- range list "gateway" "worker" "operator" "secrets" -}}{{- $accounts = append $accounts (printf "%s-%s" $full .) -}}{{- end -}}
+{{ toJson (dict "secrets" ($secrets | compact | uniq | sortAlpha) "claims" ($claims | compact | uniq) "serviceAccounts" $accounts) }}
+{{- end -}}
+
 {{/* Environment of gateway and worker: addresses of Redis and the database, the configuration they follow. */}}
 {{- define "quarterdeck.platformEnv" -}}
 - {name: QUARTERDECK_HOST, value: 0.0.0.0}

@@ -122,6 +122,7 @@ class Operator:
             namespace=namespace,
             config_map=config.config_map,
             base=config.base_config,
+            reserved=config.reserved,
             on_verdict=self._add,
             on_write=metrics.published.add,
         )

@@ -18,6 +18,7 @@ from quarterdeck.kube.compile.verdicts import Verdict, refused
 from quarterdeck.kube.compiled import AdapterEntry, Documents, EngineState, from_config_map, to_config_map
 from quarterdeck.kube.conditions import Reason
 from quarterdeck.kube.names import APP_MANAGED_BY, APP_PART_OF, MANAGED_BY, PART_OF
+from quarterdeck.kube.reserved import NOTHING, Reserved
 from quarterdeck.kube.resources.adapter import ModelAdapter
 from quarterdeck.kube.resources.model import Model
 from quarterdeck.operator.apply import Applier
@@ -64,8 +65,10 @@ class Publisher:
         base: Mapping[str, Any],
         on_verdict: Callable[[Key], None],
         on_write: Callable[[], None] = lambda: None,
+        reserved: Reserved = NOTHING,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._reserved = reserved
         self._cache, self._applier, self._keys = cache, applier, keys
         self._namespace, self._config_map, self._base = namespace, config_map, base
         self._on_verdict, self._on_write, self._clock = on_verdict, on_write, clock
@@ -205,7 +208,7 @@ class Publisher:
         """Compile the objects as they are. In place of one whose latest spec is invalid, its last accepted one."""
         bodies = [each for kind in CUSTOM for each in self._cache.of_kind(kind.name)]
         runtimes = {name_of(each): _runtime_of(each) for each in bodies if each["kind"] == Model.kind} | self._runtimes
-        compiled = compile_objects(self._base, bodies, runtimes)
+        compiled = compile_objects(self._base, bodies, runtimes, reserved=self._reserved)
         if compiled.problem is not None:
             return compiled
         known, self._accepted = self._accepted, {}
@@ -222,7 +225,7 @@ class Publisher:
                 replaced = True
         if not replaced:
             return compiled
-        again = compile_objects(self._base, bodies, runtimes)
+        again = compile_objects(self._base, bodies, runtimes, reserved=self._reserved)
         invalid = {k: v for k, v in compiled.verdicts.items() if v.reason == Reason.INVALID_SPEC}
         return replace(again, verdicts={**again.verdicts, **invalid})
 

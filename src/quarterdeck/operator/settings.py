@@ -10,6 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from quarterdeck.kube.reserved import Reserved
+
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -123,6 +125,8 @@ class OperatorConfig(_Frozen):
     """ConfigMap that gateways and workers follow."""
     endpoint_keys_secret: str = "quarterdeck-endpoint-keys"  # noqa: S105 - a name
     """Secret that gateways mount, with the API keys of external endpoints."""
+    reserved: Reserved = Reserved()
+    """The platform's own Secrets, claims and service accounts, which Models may not name."""
     operator_deployment: str | None = None
     """The operator's own Deployment: owner of the ConfigMap, which is deleted with it. None: no owner."""
     lease: str = "quarterdeck-operator"

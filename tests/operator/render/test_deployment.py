@@ -12,6 +12,7 @@ from tests.operator.generated import specs
 from tests.operator.models import gpu_spec, model, sim_spec
 
 from quarterdeck.kube.names import REVISION_LABEL
+from quarterdeck.kube.reserved import Reserved
 from quarterdeck.kube.resources.object import InvalidObjectError
 from quarterdeck.operator.render import deployment
 from quarterdeck.operator.render.request import CANARY, RenderError, RenderRequest
@@ -201,3 +202,39 @@ def test_a_version_replaces_the_tag(image: str) -> None:
     request = RenderRequest(model(**sim_spec(engine={"type": "sim", "version": "v9"})), "models", config, 1)
     found = deployment.render(request)[0]["spec"]["template"]["spec"]["containers"][0]["image"]
     assert found in ("a/b:v9", "registry:5000/a/b:v9")
+
+
+@pytest.mark.parametrize(
+    ("patch", "words"),
+    [
+        ({"metadata": {"labels": {"app.kubernetes.io/name": "quarterdeck"}}}, "app.kubernetes.io/name"),
+        ({"metadata": {"labels": {"app.kubernetes.io/component": "gateway"}}}, "app.kubernetes.io/component"),
+        ({"metadata": {"labels": {"app.kubernetes.io/instance": None}}}, "app.kubernetes.io/instance"),
+        ({"metadata": {"labels": {"ray.io/node-type": "head"}}}, "ray.io/node-type"),
+        ({"metadata": {"labels": {"quarterdeck.dev/role": "door"}}}, "quarterdeck.dev/role"),
+        ({"spec": {"serviceAccountName": "qd-operator"}}, "ServiceAccount"),
+        ({"spec": {"volumes": [{"name": "x", "secret": {"secretName": "qd-admin"}}]}}, "Secret"),
+    ],
+)
+def test_a_patch_can_not_make_an_engine_pass_for_a_part_of_the_platform(patch: dict[str, Any], words: str) -> None:
+    reserved = Reserved(secrets=frozenset({"qd-admin"}), service_accounts=frozenset({"qd-operator"}))
+    config = CONFIG.model_copy(update={"reserved": reserved})
+    with pytest.raises(RenderError) as refused:
+        deployment.render(RenderRequest(model(**gpu_spec(podTemplatePatch=patch)), "models", config, 1))
+    assert refused.value.reason == "InvalidPodTemplatePatch" and words in refused.value.message
+
+
+def test_a_patch_may_add_labels_of_its_own() -> None:
+    patch = {"metadata": {"labels": {"app.kubernetes.io/version": "2", "team": "search"}}}
+    labels = rendered(gpu_spec(podTemplatePatch=patch))[0]["spec"]["template"]["metadata"]["labels"]
+    assert labels["team"] == "search"
+
+
+def test_a_patch_nested_too_deeply_is_refused_in_a_sentence() -> None:
+    patch: dict[str, Any] = {}
+    for _ in range(5000):
+        patch = {"x": patch}
+    one = model(**gpu_spec())
+    one = one.model_copy(update={"spec": one.spec.model_copy(update={"pod_template_patch": patch})})
+    with pytest.raises(RenderError, match="nested too deeply"):
+        deployment.render(RenderRequest(one, "models", CONFIG, 1))

@@ -20,6 +20,7 @@ from quarterdeck.kube.compile.runtime import Runtime
 from quarterdeck.kube.compile.verdicts import Key, Verdict, refused
 from quarterdeck.kube.compiled import Documents, EngineEntry, EngineIndex
 from quarterdeck.kube.conditions import Reason
+from quarterdeck.kube.reserved import NOTHING, Reserved
 from quarterdeck.kube.resources.adapter import ModelAdapter
 from quarterdeck.kube.resources.model import Model
 from quarterdeck.kube.resources.route import ModelRoute
@@ -56,10 +57,12 @@ def compile_objects(
     runtimes: Mapping[str, Runtime],
     *,
     keys_folder: PurePosixPath = KEYS_FOLDER,
+    reserved: Reserved = NOTHING,
 ) -> Compiled:
     """Compile objects as the API returns them; other kinds, and objects that are being deleted, are left out.
 
     `base`: the configuration that goes before all objects, in the file's shape. `runtimes`: by the Model's name.
+    `reserved`: what no object may name.
     """
     parsed, verdicts = read(bodies)
     try:
@@ -69,7 +72,8 @@ def compile_objects(
     headers = frozenset(start.gateway.forward_headers)
     for kind, items in parsed.by_kind():
         for name, each in sorted(items.items()):
-            if (problem := problem_of(each, headers, keys_folder)) is not None:
+            problem = problem_of(each, headers, keys_folder) or reserved.problem_of(each)
+            if problem is not None:
                 verdicts[kind, name] = refused(each.metadata.generation, Reason.INVALID_SPEC, problem)
                 del items[name]
     _give_names(parsed, start, verdicts)

@@ -14,6 +14,7 @@ from quarterdeck.kube.names import (
     APP_MANAGED_BY,
     APP_NAME,
     APP_PART_OF,
+    GROUP,
     MANAGED_BY,
     MODEL_LABEL,
     PART_OF,
@@ -60,6 +61,7 @@ def labels(model: Model, track: str) -> dict[str, str]:
     return {**selector(model, track), APP_NAME: ENGINE, APP_INSTANCE: model.name, **_COMMON}
 
 
+_SELECTED = frozenset({APP_NAME, APP_INSTANCE, APP_COMPONENT})
 _COMMON = {APP_COMPONENT: ENGINE, APP_PART_OF: PART_OF, APP_MANAGED_BY: MANAGED_BY}
 
 
@@ -211,6 +213,8 @@ def patched(request: RenderRequest, template: dict[str, Any]) -> dict[str, Any]:
         json.dumps(found, allow_nan=False)
     except (PatchError, ValueError, TypeError) as error:
         raise RenderError(reason, str(error)) from None
+    except RecursionError:
+        raise RenderError(reason, "podTemplatePatch is nested too deeply") from None
     unknown = sorted(found.keys() - {"metadata", "spec"})
     if unknown:
         raise RenderError(reason, f"podTemplatePatch.{unknown[0]}: a pod template has only `metadata` and `spec`")
@@ -218,9 +222,18 @@ def patched(request: RenderRequest, template: dict[str, Any]) -> dict[str, Any]:
     if ENGINE not in [each.get("name") for each in containers]:
         raise RenderError(reason, f"podTemplatePatch removes the container '{ENGINE}'")
     found_labels = (found.get("metadata") or {}).get("labels") or {}
-    for name, value in selector(model, request.track).items():
-        if found_labels.get(name) != value:
+    own_labels = template["metadata"]["labels"]
+    for name in sorted({*own_labels, *found_labels}):
+        if _is_own(name) and found_labels.get(name) != own_labels.get(name):
             raise RenderError(reason, f"podTemplatePatch changes the label {name}, by which pods are selected")
     if not all(isinstance(value, str) for value in found_labels.values()):
         raise RenderError(reason, "podTemplatePatch.metadata.labels: a label's value must be a string")
+    if (problem := request.config.reserved.problem_of_template(found)) is not None:
+        raise RenderError(reason, problem)
     return found
+
+
+def _is_own(label: str) -> bool:
+    """Whether Services and NetworkPolicies of the platform select pods by it. A pod with another's would be a gateway,
+    and get the keys of callers, or reach Redis."""
+    return label in _SELECTED or label.startswith((f"{GROUP}/", "ray.io/"))
