@@ -228,7 +228,7 @@ async def test_one_more_than_max_in_flight_is_refused_before_its_body(pipeline: 
 
 async def test_a_draining_gateway_admits_no_requests(pipeline: FakePipeline) -> None:
     made = parts(pipeline)
-    made.requests_in_flight.is_draining = True
+    made.requests_in_flight.is_leaving = made.requests_in_flight.is_draining = True
     answer = await Client(create_app(made)).post(CHAT, {})
     assert (answer.status, answer.error["code"], answer.headers["connection"]) == (503, "shutting_down", "close")
     assert pipeline.calls == []
