@@ -153,7 +153,10 @@ class Operator:
 
 @contextmanager
 def stage(api: Api, nodes: int) -> Iterator[None]:
-    """A namespace and simulated nodes."""
+    """The custom resource definitions, a namespace and simulated nodes."""
+    definitions = str(Path(__file__).resolve().parents[2] / "k8s" / "crds")
+    api("apply", "--server-side", "--force-conflicts", "-f", definitions)
+    api("wait", "--for=condition=Established", "--timeout=60s", "-f", definitions)
     api("create", "namespace", NAMESPACE)
     try:
         api.apply([node(number) for number in range(nodes)])
