@@ -20,8 +20,11 @@ RUN site=$(/opt/quarterdeck/bin/python -c 'import sysconfig; print(sysconfig.get
     && { python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$site" > /dev/null || true; }
 
 FROM ${BASE_IMAGE}
-# gcc: Triton and torch.compile build at the first request.
-RUN apt-get update && apt-get install -y --no-install-recommends g++ libnuma1 && rm -rf /var/lib/apt/lists/* \
+# Triton and torch.compile build at the first request: they need a compiler, and Python's headers, which Debian's Python
+# has in a package of its own.
+RUN apt-get update && apt-get install -y --no-install-recommends g++ libnuma1 \
+    && { [ -e "$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] \
+         || apt-get install -y --no-install-recommends python3-dev; } && rm -rf /var/lib/apt/lists/* \
     && echo 'quarterdeck:x:65532:65532::/var/lib/quarterdeck:/bin/bash' >> /etc/passwd && echo 'quarterdeck:x:65532:' >> /etc/group \
     && install -d -o 65532 -g 0 -m 0770 /var/lib/quarterdeck
 COPY --from=environment /opt/quarterdeck /opt/quarterdeck
