@@ -23,7 +23,10 @@ CLAIM = "models"
 START_S = 1500
 HOST = "10.250.0.1/32"
 TOKENS = 64
-READ_MEMORY = "cat /sys/fs/cgroup/memory.current; grep -E '^(anon|file) ' /sys/fs/cgroup/memory.stat"
+READ_MEMORY = (
+    "cd /sys/fs/cgroup; if [ -e memory.current ]; then cat memory.current; else cd memory; cat memory.usage_in_bytes; fi; "
+    "grep -E '^(anon|rss) ' memory.stat"  # of cgroups 2 and 1
+)
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(3600)]
 
@@ -92,7 +95,7 @@ def test_real_vllm_serves_a_real_model_from_a_pod(release: Release) -> None:
         name, kind = pod["metadata"]["name"], pod["metadata"]["labels"]["ray.io/node-type"]
         container = pod["spec"]["containers"][0]["name"]
         found = release.kubectl("exec", name, "-c", container, "--", "sh", "-c", READ_MEMORY).split()
-        anonymous = int(found[found.index("anon") + 1])
+        anonymous = int(found[-1])
         figures[f"memory of the {kind}"] = f"{anonymous / 2**30:.2f} GiB ({int(found[0]) / 2**30:.2f} with files)"
     print("\n" + "\n".join(f"{name}: {value}" for name, value in figures.items()))
 
