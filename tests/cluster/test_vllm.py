@@ -24,7 +24,8 @@ START_S = 1500
 HOST = "10.250.0.1/32"
 TOKENS = 64
 READ_MEMORY = (
-    "cd /sys/fs/cgroup; if [ -e memory.current ]; then cat memory.current; else cd memory; cat memory.usage_in_bytes; fi; "
+    "cd /sys/fs/cgroup; if [ -e memory.current ]; then cat memory.current; "
+    "else cd memory; cat memory.usage_in_bytes; fi; "
     "grep -E '^(anon|rss) ' memory.stat"  # of cgroups 2 and 1
 )
 
