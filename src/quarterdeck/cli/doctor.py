@@ -18,9 +18,9 @@ from quarterdeck.net.descriptors import FEW, MOST, DescriptorLimit
 from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis_address import RedisAddress
 from quarterdeck.net.sockets import listen_problem
+from quarterdeck.settings.drop_ins import read_configuration
 from quarterdeck.settings.environment import Environment
-from quarterdeck.settings.loading import ConfigError, load
-from quarterdeck.settings.packaged import config_path
+from quarterdeck.settings.loading import ConfigError
 from quarterdeck.store.postgres_url import read_postgres_url
 
 GIB = 2**30
@@ -120,7 +120,7 @@ def database(environment: Environment) -> Finding:
 def endpoints(environment: Environment) -> list[Finding]:
     """External endpoints of the configuration: their keys are checked, the servers are not called."""
     try:
-        configured = [(m.name, each) for m in load(config_path(environment)).models for each in m.endpoints]
+        configured = [(m.name, each) for m in read_configuration(environment).models for each in m.endpoints]
     except ConfigError:
         return []  # `models` reports it
     found = []
@@ -145,7 +145,7 @@ def environments(environment: Environment) -> Finding:
 
 def models(environment: Environment) -> Finding:
     try:
-        wanted = process_plan.packaged_models(load(config_path(environment)))
+        wanted = process_plan.packaged_models(read_configuration(environment))
     except ConfigError as error:
         return Finding("missing", "valid quarterdeck.yaml", str(error))
     missing = [name for name in wanted if not (environment.cache / "models" / name).exists()]

@@ -22,8 +22,8 @@ from quarterdeck.cli.terminal import Terminal
 from quarterdeck.net.redis_address import RedisAddress
 from quarterdeck.net.sockets import free_port, listen_problem
 from quarterdeck.settings.config import Config
+from quarterdeck.settings.drop_ins import read_configuration
 from quarterdeck.settings.environment import Environment
-from quarterdeck.settings.loading import load
 from quarterdeck.settings.packaged import config_path
 from quarterdeck.store.postgres_url import SCHEMES as POSTGRES_SCHEMES
 from quarterdeck.store.postgres_url import read_postgres_url
@@ -87,7 +87,7 @@ def command(engine: str, config: Path | None, port: int | None, traces: str | No
 
 def _up(environment: Environment, kind: EngineKind, traces: TracesKind | None, terminal: Terminal) -> int:
     file = config_path(environment)
-    config = load(file)
+    config = read_configuration(environment)
     _check_urls(environment)
     pythons = interpreters(environment)
     if kind == "vllm" and any(m.engine for m in config.models) and not pythons.engine.exists():

@@ -23,8 +23,7 @@ from quarterdeck.net.sockets import listen
 from quarterdeck.settings import durations
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError
-from quarterdeck.settings.packaged import config_path
-from quarterdeck.settings.source import ConfigSource, FileSource
+from quarterdeck.settings.source import ConfigSource, file_source
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.migration import MigrationError
 from quarterdeck.telemetry.logging import configure
@@ -85,7 +84,7 @@ def serve() -> int:
     try:
         environment = Environment.read()
         cluster = Cluster.of(environment)
-        source: ConfigSource = FileSource(config_path(environment)) if cluster is None else cluster.source
+        source: ConfigSource = file_source(environment) if cluster is None else cluster.source
         config = source.read()
         listener = listen(environment.host, environment.port)
     except (ValueError, ConfigError) as error:
@@ -97,7 +96,7 @@ def serve() -> int:
     configure(environment.log_level, "quarterdeck-gateway")
     descriptors = raise_limit()
     log_limit(descriptors)
-    for text in (*environment.ignored, *Proxies(environment.variables).problems()):
+    for text in (*environment.ignored, *Proxies(environment.variables).problems(), *config.problems):
         log.warning("%s", text)
 
     async def run() -> int:

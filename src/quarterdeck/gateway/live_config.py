@@ -57,6 +57,8 @@ class ConfigReloader:
             self.error = None
             self._on_outcome("applied")
             log.info("configuration reloaded: %d models", len(config.models))
+            for problem in config.problems:
+                log.warning("added model left out: %s", problem)
             for change in changes_needing_restart(before, config):
                 if change.process == "engine" and not self._restarts_engines:
                     continue

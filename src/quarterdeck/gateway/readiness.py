@@ -115,6 +115,8 @@ class Readiness:
         )
         error = self.config_error()
         config = "ready" if error is None else f"refused, keeping the previous one: {error.splitlines()[0]}"
+        if error is None and (problems := self.directory.current.config.problems):
+            config = "added models left out: " + "; ".join(problems[:3])
         parts = {**stores, "config": config, **self._cluster_parts()}
         if not self.can_record():
             parts["spool"] = "full: requests are refused, because their records could be saved nowhere"

@@ -1,6 +1,7 @@
 """The shape of quarterdeck.yaml. `loading.py` reads the file and reports problems by line."""
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -11,6 +12,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    PrivateAttr,
     field_validator,
     model_validator,
 )
@@ -254,6 +256,29 @@ class Config(BaseModel):
     """Events posted to URLs of organisations, and alerts of budgets."""
     langfuse: LangfuseConfig = LangfuseConfig()
     """Prompts of a Langfuse project."""
+
+    _added_models: frozenset[str] = PrivateAttr(default=frozenset())
+    _problems: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def added_models(self) -> frozenset[str]:
+        """Names of the models that are not in the file: `settings/drop_ins.py` added them."""
+        return self._added_models
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why added models are not in force, a line each."""
+        return self._problems
+
+    def with_models(self, added: Sequence[ModelConfig], problems: Sequence[str] = ()) -> Self:
+        """This configuration with models at the end of its own, replacing those of the same names. Raises
+        ValidationError."""
+        names = frozenset(model.name for model in added)
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        given["models"] = (*(model for model in self.models if model.name not in names), *added)
+        config = type(self).model_validate(given)
+        config._added_models, config._problems = names, tuple(problems)
+        return config
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

