@@ -9,6 +9,7 @@ from starlette.routing import Route as TableRoute
 
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.http import error_responses
+from quarterdeck.gateway.http.home_page import HomePage
 from quarterdeck.gateway.http.middleware import CRUD_BODY, BufferedBody, DefaultDeny, ErrorBoundary, StorableText
 from quarterdeck.gateway.http.registry import BodyPolicy, Registry, Route
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
@@ -67,6 +68,7 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
         redirect_slashes=False,
         middleware=[
             Middleware(ErrorBoundary, access=parts.access, requests_in_flight=parts.requests_in_flight, config=gateway),
+            Middleware(HomePage, report=parts.readiness.held_report, is_loopback=parts.is_loopback),
             Middleware(DefaultDeny, authenticator=parts.authenticator),
             Middleware(StorableText),
             Middleware(BufferedBody, requests_in_flight=parts.requests_in_flight, config=gateway, policy=crud_body),

@@ -2,6 +2,7 @@
 
 * `ErrorBoundary`: request id, log line, count; the place where an error becomes a response. Requests in flight are
   drained at shutdown and slow clients are cut off, as in the request lifecycle.
+* `HomePage` (its own module): the page for browsers at the base URL.
 * `DefaultDeny`: no route is reached without a key, except those in PUBLIC. This comes before routing.
 * `StorableText`: a path or query with a NUL names nothing that exists; PostgreSQL stores none.
 * `BufferedBody`: a body is bounded in size and time; FastAPI reads any, before it checks whether the key may use the
