@@ -223,7 +223,8 @@ def api_page() -> str:
         NOTICE,
         "# The gateway's HTTP API\n",
         "Every route requires `Authorization: Bearer <key>`, except `/healthz`, `/readyz`, `/metrics` and the page that"
-        " a browser gets at `/`; `/admin/…` and changes of prompts require an admin key. Requests and responses of the inference routes are OpenAI's (for"
+        " a browser gets at `/`; `/admin/…` and changes of prompts"
+        " require an admin key. Requests and responses of the inference routes are OpenAI's (for"
         " `/tokenize`, `/detokenize` and `/v1/score` vLLM's); unknown fields are passed to the engine unchanged.\n",
         "## Inference\n",
         *(f"- `POST {route.path}`" for route in inference.routes(Unreached())),
