@@ -35,6 +35,7 @@ from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.ledger import Ledger
+from quarterdeck.store.org_deletion import OrgDeletion
 from quarterdeck.store.orgs import OrgStore
 from quarterdeck.store.prompt_links import PromptLinkStore
 from quarterdeck.store.prompt_results import PromptResults
@@ -264,6 +265,7 @@ def parts(
         keys=keys,
         teams=TeamStore(database),
         orgs=OrgStore(database),
+        org_deletion=OrgDeletion(database),
         prompts=PromptStore(database),
         prompt_links=PromptLinkStore(database),
         prompt_changes=PromptAnnouncer(redis),

@@ -7,6 +7,7 @@ from quarterdeck.content import Content
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.loading import parse
 from quarterdeck.store.contents import ContentStore
+from quarterdeck.store.org_deletion import OrgDeletion
 from quarterdeck.store.orgs import OrgStore
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.retention_loop import DAY, RetentionLoop
@@ -59,6 +60,16 @@ async def test_an_organisation_may_have_its_own_days(bench: Bench) -> None:
         await fill(bench, org)
     await a_loop(bench, parse(CONFIG + "org: {content_days: 6}\n"), ORG, "acme", "hooli").turn()
     assert [await ages(bench, org) for org in (ORG, "acme", "hooli")] == [[1, 5], [1], [1, 5, 9, 11]]
+
+
+async def test_contents_of_a_deleted_organisation_are_deleted_also_those_that_come_later(any_bench: Bench) -> None:
+    await OrgStore(any_bench.database).create("acme")
+    await OrgDeletion(any_bench.database).delete("acme", revoke_keys=False, author="key_x")
+    for _ in range(2):
+        for org in (ORG, "acme"):
+            await fill(any_bench, org)
+        await a_loop(any_bench, parse(CONFIG), ORG, "acme").turn()
+        assert [await ages(any_bench, org) for org in (ORG, "acme")] == [[1, 5, 9], []]
 
 
 async def test_nothing_is_deleted_by_age_while_the_configuration_is_not_known(bench: Bench) -> None:

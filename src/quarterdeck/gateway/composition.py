@@ -61,6 +61,7 @@ from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
+from quarterdeck.store.org_deletion import OrgDeletion
 from quarterdeck.store.orgs import OrgStore
 from quarterdeck.store.prompt_links import PromptLinkStore
 from quarterdeck.store.prompt_results import PromptResults
@@ -179,6 +180,7 @@ def compose(
             keys=keys,
             teams=TeamStore(database),
             orgs=OrgStore(database),
+            org_deletion=OrgDeletion(database),
             prompts=prompts,
             prompt_changes=PromptAnnouncer(redis, catalogue),
             prompt_results=PromptResults(database),

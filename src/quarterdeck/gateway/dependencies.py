@@ -6,7 +6,8 @@ No dependency authenticates: `http/middleware.DefaultDeny` has done so before ro
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
+from fastapi.dependencies.models import Dependant
 
 from quarterdeck.accounting.budget_status import BudgetReader
 from quarterdeck.accounting.principal import Principal
@@ -31,7 +32,8 @@ from quarterdeck.settings.live import Live
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
-from quarterdeck.store.orgs import OrgStore
+from quarterdeck.store.org_deletion import OrgDeletion
+from quarterdeck.store.orgs import DEFAULT_ORG, OrgStore
 from quarterdeck.store.prompt_links import PromptLinkStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
@@ -62,6 +64,7 @@ class Parts:
     keys: KeyStore
     teams: TeamStore
     orgs: OrgStore
+    org_deletion: OrgDeletion
     prompts: PromptStore
     prompt_changes: PromptAnnouncer
     prompt_results: PromptResults
@@ -131,11 +134,44 @@ async def _admin(request: Request, parts: PartsDep, principal: PrincipalDep) -> 
 
 def _refuse_unknown(request: Request) -> None:
     """A misspelt filter would silently match everything. Raises BadRequestError."""
-    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    known = _parameters(request.scope["route"].dependant)
     for name in request.query_params:
         if name not in known:
             raise BadRequestError(f"Unknown parameter: '{name[:100]}'.", param=name[:100], code="unknown_parameter")
 
 
+def _parameters(dependant: Dependant) -> set[str]:
+    """The query parameters of a route and of what it depends on."""
+    own = {field.alias for field in dependant.query_params}
+    return own.union(*map(_parameters, dependant.dependencies))
+
+
 MemberDep = Annotated[Principal, Depends(_member)]
 AdminDep = Annotated[Principal, Depends(_admin)]
+
+
+OrgParameter = Annotated[
+    str | None, Query(max_length=256, description="Organisation, for admins of the platform. Default: the key's own.")
+]
+
+
+async def _managed_org(parts: PartsDep, admin: AdminDep, org: OrgParameter = None) -> str:
+    """The organisation that a request is about: the admin's own, or `org` for an admin of the platform."""
+    if org is not None and org != admin.org:
+        require_platform_admin(admin, param="org")
+        await parts.orgs.retrieve(org)
+    return org or admin.org
+
+
+def require_platform_admin(admin: Principal, *, param: str | None = None) -> None:
+    """Raises PermissionDeniedError."""
+    if admin.org != DEFAULT_ORG:
+        raise PermissionDeniedError(
+            "Other organisations can only be managed by admins of the platform.",
+            param=param,
+            code="platform_admin_required",
+        )
+
+
+ManagedOrgDep = Annotated[str, Depends(_managed_org)]
+"""The id of an organisation that exists. Its admin key is checked as by `AdminDep`."""

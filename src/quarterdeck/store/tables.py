@@ -48,6 +48,7 @@ orgs = Table(
     Column("budget", JSON(none_as_null=True), nullable=True),
     Column("content", Text, nullable=True),  # off, hashed or full; null: it does not say
     Column("content_days", Double, nullable=True),
+    Column("deleted", Double, nullable=True),  # the ledger still names it: its id is not used again
 )
 
 teams = Table(

@@ -17,6 +17,7 @@ from quarterdeck.content import Level
 from quarterdeck.errors import ConflictError, NotFoundError
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.database import Database
+from quarterdeck.store.orgs import refuse_deleted
 from quarterdeck.store.tables import api_keys, orgs, teams
 from quarterdeck.store.terms import NO_TERMS, Terms, budget_of, limits_of, to_column
 
@@ -70,6 +71,7 @@ class TeamStore:
         )
         async with self._database.begin() as connection:
             await connection.execute(insert(orgs).values(id=org, created=row.created).on_conflict_do_nothing())
+            await refuse_deleted(connection, org)
             made = (await connection.execute(statement.returning(teams))).one_or_none()
             if made is None:
                 raise ConflictError(f"The team '{id}' already exists.", param="id", code="team_exists")

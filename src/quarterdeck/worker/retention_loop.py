@@ -64,10 +64,18 @@ class RetentionLoop(OrgLoop):
         config = self._config()
         if config is None:
             return
-        try:
-            stored = (await self._org_store.retrieve(org)).content_days
-        except NotFoundError:  # it has no key yet
-            stored = None
-        days = org_content_days(org, stored, config) or config.content.retention_days
+        days = await self._days(org, config)
         if count := await self._store.delete_older(now - days * DAY, org=org):
             log.info("deleted %d contents older than %g days", count, days, extra={"org": org})
+
+    async def _days(self, org: str, config: Config) -> float:
+        """How long contents of the organisation are kept. 0: it was deleted."""
+        try:
+            row = await self._org_store.retrieve(org, with_deleted=True)
+        except NotFoundError:  # it has no key yet
+            stored = None
+        else:
+            if row.deleted is not None:
+                return 0.0
+            stored = row.content_days
+        return org_content_days(org, stored, config) or config.content.retention_days

@@ -27,8 +27,8 @@ async def keys(database: Database) -> KeyStore:
 
 
 @pytest.fixture
-def app(keys: KeyStore) -> RequestLifecycle:
-    return create_app(parts(keys=keys))
+def app(keys: KeyStore, database: Database) -> RequestLifecycle:
+    return create_app(parts(keys=keys, database=database))
 
 
 async def create(app: RequestLifecycle, **body: Any) -> dict[str, Any]:
@@ -234,3 +234,27 @@ async def test_a_member_that_is_there_twice_is_refused(body: bytes, param: str, 
 
 async def test_white_space_is_no_body(app: RequestLifecycle) -> None:
     assert (await Client(app, key=BOSS).request("POST", PATH, b" \n", headers=JSON)).status == 400
+
+
+async def test_an_admin_of_the_platform_manages_the_keys_of_other_organisations(app: RequestLifecycle) -> None:
+    listed = await ask(app, "GET", f"{PATH}?org=other")
+    [leaked] = listed["data"]
+    assert leaked["name"] == "stranger"
+    path = f"{PATH}/{leaked['id']}"
+    assert (await ask(app, "GET", path))["org"] == "other"
+    assert (await ask(app, "POST", f"{path}?org=other", {"priority": 3}))["priority"] == 3
+    assert (await ask(app, "GET", f"{path}?org=default", status=404))["code"] == "key_not_found"
+    assert (await ask(app, "POST", f"{PATH}?org=other", {"name": "second"}, status=201))["org"] == "other"
+    await ask(app, "DELETE", path)
+    assert (await ask(app, "GET", PATH, key=STRANGER, status=401))["code"] == "invalid_api_key"
+
+
+async def test_an_admin_of_another_organisation_manages_its_own_only(app: RequestLifecycle, keys: KeyStore) -> None:
+    boss = await keys.find(ids.digest(BOSS))
+    assert boss is not None
+    for method, path in (("GET", f"{PATH}?org=default"), ("DELETE", f"{PATH}/{boss.id}?org=default")):
+        error = await ask(app, method, path, key=STRANGER, status=403)
+        assert (error["param"], error["code"]) == ("org", "platform_admin_required")
+    await ask(app, "DELETE", f"{PATH}/{boss.id}", key=STRANGER, status=404)
+    assert [row["name"] for row in (await ask(app, "GET", f"{PATH}?org=other", key=STRANGER))["data"]] == ["stranger"]
+    assert (await ask(app, "GET", f"{PATH}?org=nobody", status=404))["code"] == "org_not_found"

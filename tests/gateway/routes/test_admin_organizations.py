@@ -55,3 +55,22 @@ async def test_a_bad_body_names_its_parameter(path: str, body: Any, param: str, 
 async def test_only_an_admin_key_opens_them(app: RequestLifecycle) -> None:
     for method in ("GET", "POST"):
         assert (await ask(app, method, ORGS, {"id": "x"}, key=WORKER, status=403))["code"] == "admin_key_required"
+
+
+async def test_an_organisation_is_deleted_with_its_keys_by_the_platforms_admins(app: RequestLifecycle) -> None:
+    path = f"{ORGS}/acme"
+    for key in (STRANGER, WORKER):
+        await ask(app, "DELETE", path, key=key, status=403)
+    assert (await ask(app, "DELETE", path, status=409))["code"] == "org_not_empty"
+    done = await ask(app, "DELETE", f"{path}?revoke_keys=true")
+    assert done == {"id": "acme", "object": "organization", "deleted": True, "revoked_keys": 1}
+    assert (await ask(app, "GET", KEYS, key=STRANGER, status=401))["code"] == "invalid_api_key"
+    assert (await ask(app, "GET", path, status=404))["code"] == "org_not_found"
+    assert (await ask(app, "GET", "/admin/usage?org=acme"))["data"] == []  # what it used is still accounted for
+    assert (await ask(app, "POST", ORGS, {"id": "acme"}, status=409))["code"] == "org_exists"
+
+
+async def test_the_platforms_own_organisation_is_not_deleted(app: RequestLifecycle) -> None:
+    error = await ask(app, "DELETE", f"{ORGS}/default?revoke_keys=true", status=409)
+    assert error["code"] == "org_required"
+    await ask(app, "GET", KEYS)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.gateway.fakes import Client, parts
+from tests.gateway.routes.admin_api import ask
 from tests.records import a_record
 
 from quarterdeck.gateway.app import create_app
@@ -113,3 +114,12 @@ async def test_more_rows_than_a_response_holds_are_refused(app: RequestLifecycle
     bounded = create_app(replace(parts(keys=KeyStore(database), database=database), max_usage_rows=1))
     answer = await Client(bounded, key=BOSS).get(f"{PATH}?group_by=key&start=0&end={2 * DAY}")
     assert (answer.status, answer.error["code"]) == (400, "too_many_rows")
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [("key=key_none", "key_not_found"), ("team=none", "team_not_found"), ("model=none", "model_not_found")],
+)
+async def test_a_filter_that_nothing_has_is_refused(query: str, code: str, app: RequestLifecycle) -> None:
+    for path in (PATH, "/admin/requests"):
+        assert (await ask(app, "GET", f"{path}?{query}", status=404))["code"] == code

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from quarterdeck.errors import ServiceUnavailableError
-from quarterdeck.gateway.dependencies import AdminDep, PartsDep
+from quarterdeck.gateway.dependencies import ManagedOrgDep, PartsDep
 from quarterdeck.gateway.http.responses import json_response
 from quarterdeck.net.redis import RedisError, RedisUnavailableError
 from quarterdeck.resources.tenancy.budgets import Budgets, budget_objects
@@ -12,12 +12,12 @@ router = APIRouter(prefix="/admin/budgets")
 
 
 @router.get("")
-async def list_budgets(parts: PartsDep, admin: AdminDep) -> Response:
-    """List the budgets of the admin's organisation, of its teams and of its keys. `as_of`: the second of the status, by
-    Redis' clock."""
-    scopes = await Budgets(parts.keys, parts.teams, parts.orgs).of(admin.org, parts.config)
+async def list_budgets(parts: PartsDep, org: ManagedOrgDep) -> Response:
+    """List the budgets of the admin's organisation (or `org`), of its teams and of its keys. `as_of`: the second of the
+    status, by Redis' clock."""
+    scopes = await Budgets(parts.keys, parts.teams, parts.orgs).of(org, parts.config)
     try:
-        second, statuses = await parts.budgets.statuses(admin.org, [(each.scope, each.budget) for each in scopes])
+        second, statuses = await parts.budgets.statuses(org, [(each.scope, each.budget) for each in scopes])
     except (RedisUnavailableError, RedisError) as error:
         raise ServiceUnavailableError(
             "What is spent of budgets is temporarily unavailable.", code="limits_unavailable"

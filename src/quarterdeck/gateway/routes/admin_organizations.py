@@ -1,16 +1,15 @@
 """`/admin/organizations`: organisations, and the limits and budget of each as a whole.
 
-Admins of the platform's own organisation (`default`) create and update the others; an admin of another organisation can
-only read its own.
+Admins of the platform's own organisation (`default`) create, update and delete the others; an admin of another
+organisation can only read its own.
 """
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from quarterdeck.accounting.principal import Principal
-from quarterdeck.errors import PermissionDeniedError
-from quarterdeck.gateway.dependencies import AdminDep, PartsDep
+from quarterdeck.errors import ConflictError
+from quarterdeck.gateway.dependencies import AdminDep, PartsDep, require_platform_admin
 from quarterdeck.gateway.http.responses import json_response
 from quarterdeck.resources.tenancy.changes import Change
 from quarterdeck.resources.tenancy.objects import is_org_in_config, managed, org_object, page
@@ -24,7 +23,7 @@ router = APIRouter(prefix="/admin/organizations")
 @router.post("")
 async def create_organization(body: OrgRequest, parts: PartsDep, admin: AdminDep) -> Response:
     """Create an organisation. Create its first admin key by `POST /admin/keys` with `org` and `admin`."""
-    _require_platform_admin(admin)
+    require_platform_admin(admin)
     row = await parts.orgs.create(
         body.id, limits=body.limits, budget=body.budget, content=body.content, content_days=body.content_days
     )
@@ -51,7 +50,7 @@ async def list_organizations(
 async def retrieve_organization(org: str, parts: PartsDep, admin: AdminDep) -> Response:
     """Retrieve an organisation. `budget_status`: what is spent, held and left of its budget now."""
     if org != admin.org:
-        _require_platform_admin(admin)
+        require_platform_admin(admin)
     row = await parts.orgs.retrieve(org)
     status = await parts.budgets.status(row.id, "org", org_terms(row.id, row.terms, parts.config).budget)
     return json_response({**org_object(row, parts.config), "budget_status": status})
@@ -61,7 +60,7 @@ async def retrieve_organization(org: str, parts: PartsDep, admin: AdminDep) -> R
 async def update_organization(org: str, body: OrgUpdate, parts: PartsDep, admin: AdminDep) -> Response:
     """Update an organisation. Fields left out keep their value, null removes it. Takes effect with its keys' next
     requests."""
-    _require_platform_admin(admin)
+    require_platform_admin(admin)
     if is_org_in_config(parts.config, org):
         raise managed("org")
     row = await parts.orgs.update(org, **given(body))
@@ -69,9 +68,13 @@ async def update_organization(org: str, body: OrgUpdate, parts: PartsDep, admin:
     return json_response(org_object(row, parts.config))
 
 
-def _require_platform_admin(admin: Principal) -> None:
-    """Raises PermissionDeniedError."""
-    if admin.org != DEFAULT_ORG:
-        raise PermissionDeniedError(
-            "Organisations can only be created and updated by admins of the platform.", code="platform_admin_required"
-        )
+@router.delete("/{org}")
+async def delete_organization(org: str, parts: PartsDep, admin: AdminDep, revoke_keys: bool = False) -> Response:
+    """Delete an organisation whose keys are all revoked, or revoke them with it (`revoke_keys`). Its teams, prompts,
+    webhooks and stored inputs and outputs are deleted; its usage stays in the ledger, and its id is not used again."""
+    require_platform_admin(admin)
+    if org == DEFAULT_ORG:
+        raise ConflictError("The platform's own organisation can't be deleted.", param="org", code="org_required")
+    revoked = await parts.org_deletion.delete(org, revoke_keys=revoke_keys, author=admin.key)
+    await parts.changes.announce(Change(org))
+    return json_response({"id": org, "object": "organization", "deleted": True, "revoked_keys": len(revoked)})

@@ -15,6 +15,7 @@ from quarterdeck.content import Content
 from quarterdeck.errors import BadRequestError
 from quarterdeck.gateway.dependencies import AdminDep, PartsDep
 from quarterdeck.gateway.http.responses import json_response
+from quarterdeck.gateway.routes.known_filters import refuse_unknown_filters
 from quarterdeck.resources.requests.objects import content_fields, request_detail, request_object
 from quarterdeck.resources.scores.requests import score_object
 from quarterdeck.store.contents import DeleteBy
@@ -96,6 +97,8 @@ async def list_requests(
         text=text,
     )
     found = await parts.requests.page(where, limit=limit, after=after)
+    if not found.records and not found.has_more and after is None:
+        await refuse_unknown_filters(parts, admin.org, key=key, team=team, model=model)
     data = [request_object(record) for record in found.records]
     if content:
         stored = await parts.contents.retrieve([record.id for record in found.records], org=admin.org)

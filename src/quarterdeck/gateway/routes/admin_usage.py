@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 
 from quarterdeck.errors import BadRequestError
-from quarterdeck.gateway.dependencies import AdminDep, PartsDep
+from quarterdeck.gateway.dependencies import AdminDep, OrgParameter, PartsDep, require_platform_admin
 from quarterdeck.gateway.http.responses import json_response
+from quarterdeck.gateway.routes.known_filters import refuse_unknown_filters
 from quarterdeck.money import plain_text
 from quarterdeck.store.ledger import LedgerFilter
 from quarterdeck.store.usage import Usage
@@ -34,16 +35,23 @@ async def retrieve_usage(
     key: Text = None,
     team: Text = None,
     model: Text = None,
+    org: OrgParameter = None,
 ) -> Response:
-    """Usage of the admin's organisation from `start` to before `end` (Unix seconds; default: this month, UTC), grouped
-    by up to three of key, team, model, route, operation, status and user (`group_by`, repeated) and by hour or day
-    (`bucket`), optionally of one `key`, `team` or `model`. Money is in dollars, as exact text."""
+    """Usage of the admin's organisation (or of `org`, also a deleted one) from `start` to before `end` (Unix seconds;
+    default: this month, UTC), grouped by up to three of key, team, model, route, operation, status and user
+    (`group_by`, repeated) and by hour or day (`bucket`), optionally of one `key`, `team` or `model`. Money is in dollars, as
+    exact text."""
     since = _start_of_the_month(time.time()) if start is None else start
     until = int(time.time()) + 1 if end is None else end
     _check(since, until, bucket)
+    if org is not None and org != admin.org:
+        require_platform_admin(admin, param="org")
+        await parts.orgs.retrieve(org, with_deleted=True)
     groups = tuple(dict.fromkeys(group_by or ()))
-    where = LedgerFilter(org=admin.org, key=key, team=team, model=model, since=since, until=until)
+    where = LedgerFilter(org=org or admin.org, key=key, team=team, model=model, since=since, until=until)
     found = await parts.ledger.sum(where, by=groups, bucket_seconds=BUCKETS[bucket] if bucket else None)
+    if not found:
+        await refuse_unknown_filters(parts, where.org, key=key, team=team, model=model)
     if len(found) > parts.max_usage_rows:
         raise BadRequestError(
             f"The result has {len(found)} rows, more than {parts.max_usage_rows}. Use a shorter time range or fewer"
