@@ -39,8 +39,8 @@ async def retrieve_usage(
 ) -> Response:
     """Usage of the admin's organisation (or of `org`, also a deleted one) from `start` to before `end` (Unix seconds;
     default: this month, UTC), grouped by up to three of key, team, model, route, operation, status and user
-    (`group_by`, repeated) and by hour or day (`bucket`), optionally of one `key`, `team` or `model`. Money is in dollars, as
-    exact text."""
+    (`group_by`, repeated) and by hour or day (`bucket`), optionally of one `key`, `team` or `model`. Money is in
+    dollars, as exact text."""
     since = _start_of_the_month(time.time()) if start is None else start
     until = int(time.time()) + 1 if end is None else end
     _check(since, until, bucket)
