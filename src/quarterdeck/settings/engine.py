@@ -162,6 +162,13 @@ class EngineConfig(_Frozen):
     of its memory instead: `gpu_memory_utilization` in `args`.
     """
 
+    start_timeout_seconds: Annotated[float, Field(ge=0)] = 1800
+    """How long the engine may take from the start of its processes until it serves; then they are ended, and it is
+    tried again. Downloads do not count. 0: no limit.
+
+    1800: the largest models load for twenty minutes from a slow disk, and an engine that hangs holds its memory.
+    """
+
     args: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of vLLM's engine by Python name, passed unchanged (`gpu_memory_utilization: 0.85`).
 
