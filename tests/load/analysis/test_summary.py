@@ -112,23 +112,26 @@ def test_the_knee_is_the_last_rate_that_was_kept_up_with(tmp_path: Path, breaks_
 # ---- the client ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("late_ms", "is_bottleneck"), [(0, False), (2, False), (3.9, False), (5, True)])
-def test_a_client_that_is_late_by_more_than_a_twentieth_of_the_answer_was_the_bottleneck(
-    tmp_path: Path, late_ms: float, is_bottleneck: bool
+@pytest.mark.parametrize(
+    ("late_ms", "is_late", "is_bottleneck"),
+    [(0, False, False), (2, False, False), (3.9, False, False), (5, True, False), (13, True, False), (15, True, True)],
+)
+def test_a_client_is_late_from_a_twentieth_of_the_answer_and_the_bottleneck_from_a_quarter(
+    tmp_path: Path, late_ms: float, is_late: bool, is_bottleneck: bool
 ) -> None:
     rows = [request(i, ttft_ms=50, started=START + i + late_ms / 1e3) for i in range(60)]
     late = summary.lag(side(tmp_path, rows))
     assert late is not None
     assert late.share == pytest.approx(late_ms / 50, abs=1e-4)
     assert late.busy_part_of_p50 == pytest.approx(max(0, late_ms - 1.5) / 50, abs=1e-4)
-    assert late.is_bottleneck is is_bottleneck
+    assert (late.is_late, late.is_bottleneck) == (is_late, is_bottleneck)
 
 
 def test_a_client_that_stalls_now_and_then_is_seen_at_the_end_of_the_distribution(tmp_path: Path) -> None:
     rows = [request(i / 10, ttft_ms=50, started=START + i / 10 + (0.04 if i % 50 == 0 else 0)) for i in range(600)]
     late = summary.lag(side(tmp_path, rows))
     assert late is not None
-    assert (round(late.p50), late.is_bottleneck) == (0, True)
+    assert (round(late.p50), late.is_late, late.is_bottleneck) == (0, True, False)
 
 
 # ---- processes and money ---------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ def test_what_was_done_on_purpose_is_marked_and_told(tmp_path: Path) -> None:
     html = run_report.render(results.read(folder))
     assert html.count('class="mark"') == before + 6  # two each in latency, requests per second and memory
     assert "engine killed" in html and "<b>" not in html
-    assert '<td>engine killed</td><td class="n">2.0 s</td>' in html
+    assert '<td data-head="fault">engine killed</td><td class="n" data-head="duration">2.0 s</td>' in html
     many = [f"{START + at},{START + at + 1},engine killed" for at in range(2, 50, 4)]
     (folder / "events.csv").write_text("\n".join(["time,ended,name", *many]) + "\n", encoding="utf-8")
     html = run_report.render(results.read(folder))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterdeck.load.report import plots
-from quarterdeck.load.report.plots import Line, Mark, Plot, axis, draw, even_ticks, log_ticks, number
+from quarterdeck.load.report.plots import Line, Mark, Plot, axis, draw, even_ticks, labels, log_ticks, number
 
 
 def drawn(*lines: Line, **more: object) -> ElementTree.Element:
@@ -40,6 +40,17 @@ def test_ticks_are_round() -> None:
     assert even_ticks(0, 0.3) == [0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3]
     assert log_ticks(10, 1000) == [10, 20, 50, 100, 200, 500, 1000]
     assert log_ticks(0.01, 10_000) == [0.01, 0.1, 1, 10, 100, 1000, 10_000]
+
+
+@given(st.lists(st.floats(1e-3, 1e9), min_size=1, max_size=50), st.booleans(), st.booleans())
+def test_the_ticks_of_an_axis_have_different_labels(values: list[float], is_log: bool, from_zero: bool) -> None:
+    ticks = axis(values, 0, 100, is_log=is_log, from_zero=from_zero).ticks()
+    assert len(set(labels(ticks))) == len(set(ticks))
+
+
+def test_close_ticks_get_more_digits() -> None:
+    assert labels([63.1201, 63.1202]) == ["63.1201", "63.1202"]
+    assert labels([12_000_100, 12_000_200]) == ["12.0001M", "12.0002M"]
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,24 @@ def test_budgets_stand_first_and_the_broken_one_in_the_headline(tmp_path: Path) 
     page = read(run_report.write(tmp_path))
     assert "Failed. The time to first token at p99 was 40.0 ms; at most 30 ms is allowed." in page.words
     (name,) = [name for name in page.tables if name.startswith("Budgets")]
-    assert [row[:2] for row in page.tables[name][1:]] == [["ttft_p99_ms", "broken"], ["error_rate", "kept"]]
+    assert [row[:2] for row in page.tables[name][1:]] == [
+        ["ttft_p99_ms", "✗\N{NO-BREAK SPACE}exceeded"],
+        ["error_rate", "✓\N{NO-BREAK SPACE}kept"],
+    ]
+    html = (tmp_path / "report.html").read_text()
+    assert '<p class="verdict bad"><strong>✗ Failed.</strong>' in html
+    assert '<td class="bad" data-head="verdict">✗' in html
+
+
+def test_a_plot_follows_the_verdict_and_unchecked_budgets_come_last(tmp_path: Path) -> None:
+    rich(tmp_path)
+    values = budgets.parse({"ttft_p50_over_baseline_ms": 1, "ttft_p99_ms": 30, "error_rate": 0.1})
+    budgets.write(tmp_path, budgets.check(values, results.read(tmp_path)))
+    file = run_report.write(tmp_path)
+    html, page = file.read_text(), read(file)
+    assert html.index('class="verdict') < html.index("<svg") < html.index("<table")
+    (name,) = [name for name in page.tables if name.startswith("Budgets")]
+    assert [row[0] for row in page.tables[name][1:]] == ["ttft_p99_ms", "error_rate", "ttft_p50_over_baseline_ms"]
 
 
 def test_a_run_without_an_answer_is_a_page_too(tmp_path: Path) -> None:
@@ -55,11 +72,28 @@ def test_a_run_without_an_answer_is_a_page_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium here: apt install chromium")
+def test_tables_and_plots_fit_a_page_of_500_pixels(tmp_path: Path) -> None:
+    page = run_report.write(rich(tmp_path)).read_text().replace("<details>", "<details open>")
+    measure = (
+        "<script>document.title = [...document.querySelectorAll('html, .scroll')]"
+        ".filter(e => e.scrollWidth > e.clientWidth).map(e => e.ariaLabel + e.scrollWidth).join() || 'fits'</script>"
+    )
+    file = tmp_path / "measured.html"
+    file.write_text(page.replace("</body>", f"{measure}</body>"))
+    assert "<title>fits</title>" in dumped(file, tmp_path, "--window-size=500,2000").stdout
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium here: apt install chromium")
 def test_a_browser_shows_it_without_a_complaint(tmp_path: Path) -> None:
     file = run_report.write(rich(tmp_path))
-    command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run(
-        [*command, "--dump-dom", file.as_uri()], capture_output=True, text=True, timeout=100, check=True
-    )
+    done = dumped(file, tmp_path)
     assert done.stdout.count("<svg") == 9
     assert "CONSOLE" not in done.stderr
+
+
+def dumped(file: Path, folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    """The page as Chromium has it after loading."""
+    command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    return subprocess.run(
+        [*command, *options, "--dump-dom", file.as_uri()], capture_output=True, text=True, timeout=100, check=True
+    )

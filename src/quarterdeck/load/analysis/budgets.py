@@ -135,6 +135,23 @@ def is_kept(verdicts: Sequence[Verdict]) -> bool:
     return not any(verdict.outcome == "broken" for verdict in verdicts)
 
 
+def joined(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
+    """The verdicts, with those of a limit that was checked for none of several processes as one."""
+    groups: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in verdicts:
+        name, bracket, _ = verdict.name.partition("[")
+        why = verdict.text.rpartition(": ")[2]
+        if verdict.outcome == "not judged" and bracket:
+            groups.setdefault((name, why), []).append(verdict)
+        else:
+            yield verdict
+    for (name, why), group in groups.items():
+        if len(group) == 1:
+            yield group[0]
+        else:
+            yield Verdict(name, "not judged", group[0].limit, None, f"{len(group)} processes were not checked: {why}")
+
+
 # ---- one function per group of limits --------------------------------------------------------------------------------
 
 

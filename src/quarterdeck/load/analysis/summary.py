@@ -19,7 +19,9 @@ from quarterdeck.load.analysis.knee import KEPT_SHARE
 from quarterdeck.load.analysis.results import BASELINE, MAIN, ProcessReading, Request, Results
 
 LAG_SHARE = 0.05
-"""Lag above this share of a latency makes the client a bottleneck."""
+"""Lag up to this share of a latency is not worth a word."""
+BOTTLENECK_SHARE = 0.25
+"""Lag above this share of the median makes the client the bottleneck: the default of the budget `client_lag`."""
 TIMER_MS, SLICE_MS = 1.5, 5.0
 """Lag of an idle client, which does not make it a bottleneck: timers have a resolution of a millisecond (p50), and a
 process that wakes while another one runs waits for the end of its time slice (p99)."""
@@ -229,6 +231,12 @@ class Lag:
 
     @property
     def is_bottleneck(self) -> bool:
+        """Whether the median says more about the client than it should."""
+        return self.busy_part_of_p50 > BOTTLENECK_SHARE
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a reader has to know of the lag, at the median or at p99."""
         return max(self.busy_part_of_p50, self.busy_part_of_p99) > LAG_SHARE
 
 

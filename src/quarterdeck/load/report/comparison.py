@@ -51,11 +51,11 @@ def _head(a: Results, b: Results, sides: Sequence[Measured]) -> Iterator[str]:
     if unequal:
         word = "Caution:"
         yield page.verdict(
-            word, f"the runs differ in {' and '.join(unequal)}, which may explain any difference.", "bad"
+            word, f"the runs differ in {' and '.join(unequal)}, which may explain any difference.", "warn"
         )
     yield page.verdict("Summary:", summary_text.comparison_sentence(sides), "none")
     if note := summary_text.cache_note(sides):
-        yield page.verdict("Caution:", note, "bad")
+        yield page.verdict("Caution:", note, "warn")
     for label, run in (("A", a), ("B", b)):
         yield page.paragraph(f"{label}: {run.name}, {run.run.profile}.")
         yield page.facts(summary_text.facts(run))

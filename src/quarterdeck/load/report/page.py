@@ -3,7 +3,7 @@
 External text (model names, error codes, request ids) is escaped here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape as text
 from itertools import count
@@ -12,6 +12,8 @@ from pathlib import Path
 from quarterdeck.load.report import plots
 from quarterdeck.load.report.plots import Plot
 
+SIGNS = {"good": "✓ ", "bad": "✗ ", "warn": "⚠ ", "none": ""}
+"""Before a verdict's word: colour alone does not reach every reader."""
 STYLE = Path(__file__).with_name("report.css")
 
 
@@ -23,6 +25,8 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     words: frozenset[int] = frozenset()
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """Colours of cells by their text: good, bad or soft."""
 
 
 def by_side(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], words: Iterable[int] = ()) -> Table:
@@ -89,24 +93,32 @@ class Page:
 
 
 def table(data: Table) -> str:
-    """A table with its caption; scrolls horizontally on narrow pages."""
+    """A table with its caption. On narrow pages a table of more than three columns shows each row as a list, whose
+    names are the `data-head` of the cells; others wrap."""
     if not data.rows:
         return ""
+    wide = ' class="wide"' if len(data.head) > 3 else ""
     heads = "".join(f'<th scope="col"{_kind(i, data.words)}>{text(cell)}</th>' for i, cell in enumerate(data.head))
     rows = "\n".join(
         "<tr>"
         + "".join(
-            f'<th scope="row">{text(cell)}</th>' if i == 0 else f"<td{_kind(i, data.words)}>{text(cell)}</td>"
-            for i, cell in enumerate(row)
+            f'<th scope="row">{text(cell)}</th>' if i == 0 else _cell(data, i, cell) for i, cell in enumerate(row)
         )
         + "</tr>"
         for row in data.rows
     )
     return (
-        f'<div class="scroll" tabindex="0" role="group" aria-label="{text(data.caption)}"><table>'
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{text(data.caption)}"><table{wide}>'
         f"<caption>{text(data.caption)}</caption>\n"
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
     )
+
+
+def _cell(data: Table, column: int, cell: str) -> str:
+    number = [] if column in data.words else ["n"]
+    kinds = " ".join([*number, *filter(None, [data.kinds.get(cell)])])
+    kind = f' class="{kinds}"' if kinds else ""
+    return f'<td{kind} data-head="{text(data.head[column])}">{text(cell)}</td>'
 
 
 def _kind(column: int, words: frozenset[int]) -> str:
@@ -120,8 +132,9 @@ def paragraph(words: str, kind: str = "") -> str:
 
 
 def verdict(word: str, sentence: str, kind: str) -> str:
-    """A verdict: a word and a sentence. `kind`: good, bad or none."""
-    return f'<p class="verdict {kind}"><strong>{text(word)}</strong> {text(sentence)}</p>'
+    """A verdict: a sign, a word and a sentence. `kind`: good, bad, warn or none."""
+    sign = SIGNS[kind]
+    return f'<p class="verdict {kind}"><strong>{sign}{text(word)}</strong> {text(sentence)}</p>'
 
 
 def tiles(pairs: Iterable[tuple[str, str]]) -> str:

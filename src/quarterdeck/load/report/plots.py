@@ -18,8 +18,8 @@ SHORT = 16
 """Height of a short mark."""
 ROW = 18
 """Height of a row of the legend."""
-LETTER = 6.4
-"""Mean width of a letter in the legend."""
+LETTER = 8.0
+"""Mean width of a letter in the legend, at the larger size that narrow pages use."""
 COLORS, DASHES = 8, 4
 Point = tuple[float, float | None]
 """(x, y); a y of None is a gap in the line."""
@@ -125,13 +125,23 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
 
 
-def number(value: float) -> str:
-    """Format a tick label briefly."""
+def labels(ticks: Sequence[float]) -> list[str]:
+    """Labels of an axis: as few digits as tell its ticks apart, at least four."""
+    texts: list[str] = []
+    for digits in range(4, 16):
+        texts = [number(tick, digits) for tick in ticks]
+        if len(set(texts)) == len(set(ticks)):
+            break
+    return texts
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Format a tick label with at most `digits` significant digits."""
     for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
             unit = 1e3 if letter == "k" else limit
-            return f"{value / unit:.4g}{letter}"
-    return f"{value:.4g}"
+            return f"{value / unit:.{digits}g}{letter}"
+    return f"{value:.{digits}g}"
 
 
 def draw(plot: Plot, ident: str) -> str:
@@ -158,14 +168,15 @@ def draw(plot: Plot, ident: str) -> str:
 
 
 def _grid(plot: Plot, xs: Axis, ys: Axis) -> Iterator[str]:
-    for tick in ys.ticks():
+    rows, columns = ys.ticks(), xs.ticks()
+    for tick, label in zip(rows, labels(rows), strict=True):
         y = ys.place(tick)
         yield f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
-        yield f'<text class="tick end" x="{LEFT - 7}" y="{y + 4:.1f}">{number(tick)}</text>'
-    for tick in xs.ticks():
+        yield f'<text class="tick end" x="{LEFT - 7}" y="{y + 4:.1f}">{label}</text>'
+    for tick, label in zip(columns, labels(columns), strict=True):
         x = xs.place(tick)
         yield f'<path class="grid" d="M{x:.1f} {ys.start:.1f}V{ys.end:.1f}"/>'
-        yield f'<text class="tick middle" x="{x:.1f}" y="{ys.start + 16:.1f}">{number(tick)}</text>'
+        yield f'<text class="tick middle" x="{x:.1f}" y="{ys.start + 16:.1f}">{label}</text>'
     yield f'<path class="axis" d="M{LEFT} {ys.end:.1f}V{ys.start:.1f}H{WIDTH - RIGHT}"/>'
     yield (
         f'<text class="label middle" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{ys.start + 36:.0f}">'

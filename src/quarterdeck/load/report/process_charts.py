@@ -93,7 +93,7 @@ def processors(runs: Runs) -> Chart | None:
         "% of a core",
         lines,
     )
-    caption = "100 % is one core. A process at 100 % is the bottleneck; if it is the load test's own, the client was."
+    caption = "100 % is one core. A process that stays at 100 % limits the rate."
     head = ("process", "CPU time", "mean share of a core", "per 1,000 requests", "threads, maximum")
     return Chart(plot, caption, Table(plot.title, head, rows))
 

@@ -1,7 +1,7 @@
 """Writes `report.html` of a result folder, from its files alone, so that it can be regenerated at any time.
 
-The page starts with the verdict and a description of the run, followed by plots with hints on how to read them. Plots
-are inline SVG (see `plots.py`); the page needs no network and no scripts.
+The page starts with the verdict, a plot and a description of the run; more plots follow, with hints on how
+to read them. Plots are inline SVG (see `plots.py`); the page needs no network and no scripts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -54,11 +54,11 @@ def render(run: Results, verdicts: Sequence[Verdict] = ()) -> str:
     """The page of one run."""
     sides = summary.sides(run)
     document = Page(_title(run))
+    lead = document.chart(events.marked(charts.latency_over_time(sides), run.events))
     document.section("Budgets", page.table(tables.verdicts(verdicts)))
     document.section(
         "Latency",
         page.table(tables.overall(sides, _overall_caption(sides, run))),
-        document.chart(events.marked(charts.latency_over_time(sides), run.events)),
         document.chart(charts.latency_by_rate(sides)),
         document.chart(charts.first_token_distribution(sides)),
         document.chart(charts.gap_distribution(sides)),
@@ -83,7 +83,7 @@ def render(run: Results, verdicts: Sequence[Verdict] = ()) -> str:
     )
     document.section("Client", page.paragraph(summary_text.client_lag(sides[0])), page.table(tables.lag(sides)))
     document.section("Raw data", page.links(_raw(run)), page.paragraph(GLOSSARY, "soft"))
-    return document.render(_head(run, sides, verdicts))
+    return document.render(_head(run, sides, verdicts, lead))
 
 
 def _title(run: Results) -> str:
@@ -93,17 +93,20 @@ def _title(run: Results) -> str:
     return f"Load test of {summary_text.part_of(run.run.about, 'target').get('model', 'a model')}"
 
 
-def _head(run: Results, sides: Sequence[Measured], verdicts: Sequence[Verdict]) -> Iterator[str]:
+def _head(run: Results, sides: Sequence[Measured], verdicts: Sequence[Verdict], lead: str) -> Iterator[str]:
+    """What stands before the sections: the verdict, the plot `lead`, caveats, the run's description."""
     word, sentence, kind = summary_text.headline(sides[0], verdicts)
     yield page.verdict(word, sentence, kind)
+    yield lead
     if len(sides) == 2:
         yield page.verdict("Compared with the baseline:", summary_text.comparison_sentence(sides), "none")
         if note := summary_text.cache_note(sides):
-            yield page.verdict("Caution:", note, "bad")
+            yield page.verdict("Caution:", note, "warn")
     late = summary.lag(sides[0])
-    if late and late.is_bottleneck:
-        yield page.verdict("Caution:", summary_text.client_lag(sides[0]), "bad")
+    if late and late.is_late:
+        yield page.verdict("Caution:", summary_text.client_lag(sides[0]), "warn")
     yield page.paragraph(summary_text.run_sentence(run, sides[0]))
+    yield page.paragraph(summary_text.counts(run, sides[0]))
     yield page.tiles(_tiles(sides[0]))
     yield page.facts(summary_text.facts(run))
     for note in run.run.about.get("notes") or ():

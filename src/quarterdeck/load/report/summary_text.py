@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quarterdeck.load.analysis import summary
+from quarterdeck.load.analysis import budgets, summary
 from quarterdeck.load.analysis.budgets import Verdict
 from quarterdeck.load.analysis.distribution import quantile
 from quarterdeck.load.analysis.measures import duration, ms, ratio, share
-from quarterdeck.load.analysis.results import Results
+from quarterdeck.load.analysis.results import MAIN, Results
 from quarterdeck.load.analysis.summary import Measured
 from quarterdeck.load.report import tables
 
@@ -19,6 +19,7 @@ CACHE_DIFFERENCE = 0.1
 
 def headline(side: Measured, verdicts: Sequence[Verdict]) -> tuple[str, str, str]:
     """The overall verdict: a word, a sentence and a colour."""
+    verdicts = list(budgets.joined(verdicts))
     broken = [verdict for verdict in verdicts if verdict.outcome == "broken"]
     if not side.requests:
         return "Nothing measured.", "No request was sent after the warm-up.", "bad"
@@ -37,9 +38,9 @@ def _result_sentence(side: Measured) -> str:
     """The result of the requests in one or two sentences."""
     failed = side.errors
     first = (
-        f"All {len(side.requests):,} requests succeeded"
+        f"All {len(side.judged):,} requests succeeded"
         if not failed
-        else f"{failed:,} of {len(side.requests):,} requests failed ({share(side.error_rate)})"
+        else f"{failed:,} of {len(side.judged):,} requests failed ({share(side.error_rate)})"
     )
     if not side.answered:
         return f"{first}; none was answered."
@@ -63,7 +64,7 @@ def run_sentence(run: Results, side: Measured) -> str:
 
 
 def client_lag(side: Measured) -> str:
-    """Whether the client itself was a bottleneck."""
+    """How late the client itself was, and what that means for the figures. The only place that says so."""
     late = summary.lag(side)
     if late is None:
         return "Nothing was answered, so the client's lag is unknown."
@@ -73,18 +74,39 @@ def client_lag(side: Measured) -> str:
             " so its queueing does not show; use a rate to see it."
         )
     lag = f"It sent requests {ms(late.p50)} (p50) and {ms(late.p99)} (p99) after they were due"
+    advice = "Run it on a separate machine, with more workers or at a lower rate"
     if late.is_bottleneck:
-        where = "" if late.busy_part_of_p50 > summary.LAG_SHARE else " at p99, but not at the median"
+        return f"The client was the bottleneck. {lag}: up to {share(late.share)} of a latency is its own lag. {advice}."
+    if late.busy_part_of_p50 > summary.LAG_SHARE:
+        return f"The client was late. {lag}: {share(late.busy_part_of_p50)} of the median is its own lag. {advice}."
+    if late.is_late:
         return (
-            f"The client was the bottleneck{where}. {lag}: up to {share(late.share)} of the latencies above is its"
-            " own lag. Run it on a separate machine, with more workers or at a lower rate."
+            f"The client kept up at the median and was late at p99. {lag}: up to {share(late.busy_part_of_p99)} of p99"
+            f" is its own lag, so p99 is an upper bound. {advice} to measure p99."
         )
     if late.share > summary.LAG_SHARE:
         return (
             f"The client kept up. {lag}, like an idle one; the answers were so fast that this is up to"
-            f" {share(late.share)} of the latencies above: compare differences, not absolute figures."
+            f" {share(late.share)} of the latencies: compare differences, not absolute figures."
         )
-    return f"The client kept up. {lag}: at most {share(late.share)} of the latencies above is its own lag."
+    return f"The client kept up. {lag}: at most {share(late.share)} of the latencies is its own lag."
+
+
+def counts(run: Results, side: Measured) -> str:
+    """How the counts on the page relate: sent, warm-up, measured, rejected as intended, answered, failed."""
+    sent = sum(request.target == MAIN for request in run.requests)
+    warm_up, expected = sent - len(side.requests), len(side.requests) - len(side.judged)
+    parts = [
+        f"{sent:,} requests were sent",
+        f"{warm_up:,} of them in the warm-up, which only the ledger and the processes count" if warm_up else "",
+        f"{len(side.requests):,} measured" if warm_up else "",
+        f"{expected:,} of these by misbehaving clients, which were cut off or rejected as intended" if expected else "",
+        f"{len(side.judged):,} remain that should be answered" if expected else "",
+        f"{len(side.answered):,} answered and {side.errors:,} failed",
+    ]
+    if warm_up and (compared := part_of(run.run.about, "ledger").get("requests")):
+        parts.append(f"the ledger was compared with {compared:,} answers, those of the warm-up included")
+    return f"{'; '.join(part for part in parts if part)}."
 
 
 def comparison_sentence(sides: Sequence[Measured]) -> str:

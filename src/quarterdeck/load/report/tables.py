@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from quarterdeck.load.analysis import summary
+from quarterdeck.load.analysis import budgets, summary
 from quarterdeck.load.analysis.budgets import Verdict
 from quarterdeck.load.analysis.distribution import quantile
 from quarterdeck.load.analysis.measures import NONE, beside, digits, dollars, ms, ratio, share
@@ -11,6 +11,9 @@ from quarterdeck.load.analysis.results import MAIN, Request, Results
 from quarterdeck.load.analysis.summary import Measured
 from quarterdeck.load.report.page import Table, by_side
 
+OUTCOMES = {"broken": "✗\N{NO-BREAK SPACE}exceeded", "kept": "✓\N{NO-BREAK SPACE}kept"}
+OUTCOMES |= {"not judged": "–\N{NO-BREAK SPACE}not\N{NO-BREAK SPACE}checked"}
+"""A verdict's sign and word."""
 OBJECTIVES = {"ttft_ms": "time to first token", "itl_ms": "mean gap between tokens", "total_ms": "whole request"}
 
 
@@ -177,16 +180,17 @@ def counted_tokens(results: Results) -> str:
 
 
 def verdicts(judged: Sequence[Verdict]) -> Table:
-    """Budget verdicts, exceeded ones first."""
-    order = {"broken": 0, "not judged": 1, "kept": 2}
-    ordered = sorted(judged, key=lambda verdict: order[verdict.outcome])
-    rows = [[v.name, v.outcome.replace(" ", "\N{NO-BREAK SPACE}"), v.text] for v in ordered]
+    """Budget verdicts: exceeded ones, then kept ones, then those that were not checked."""
+    order = {"broken": 0, "kept": 1, "not judged": 2}
+    ordered = sorted(budgets.joined(judged), key=lambda verdict: order[verdict.outcome])
+    rows = [[v.name, OUTCOMES[v.outcome], v.text] for v in ordered]
     head = ("budget", "verdict", "reason")
     return Table(
         "Budgets (reasons: loadtests/budgets.yaml; for a soak docs/loadtests.md)",
         head,
         rows,
         ALL_WORDS,
+        kinds={OUTCOMES["broken"]: "bad", OUTCOMES["kept"]: "good", OUTCOMES["not judged"]: "soft"},
     )
 
 

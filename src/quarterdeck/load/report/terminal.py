@@ -1,8 +1,8 @@
 """A run's results as text for a terminal: tables, remarks, budget verdicts. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from quarterdeck.load.analysis import summary
+from quarterdeck.load.analysis import budgets, summary
 from quarterdeck.load.analysis.budgets import Verdict
 from quarterdeck.load.analysis.distribution import quantile
 from quarterdeck.load.analysis.measures import beside, digits, ms
@@ -59,33 +59,18 @@ def remarks(run: Results) -> list[str]:
             errors[request.outcome] = errors.get(request.outcome, 0) + 1
     found = [f"Errors: {', '.join(f'{count} {name}' for name, count in sorted(errors.items()))}"] if errors else []
     lag = summary.lag(whole)
-    if lag is not None and lag.is_bottleneck:
-        found.append(f"The client was the bottleneck: it sent {lag.p50:.1f} ms late (p50), {lag.p99:.1f} ms (p99).")
+    if lag is not None and lag.is_late:
+        found.append(summary_text.client_lag(whole))
+    found.append(summary_text.counts(run, whole))
     return [*found, *(str(note) for note in run.run.about.get("notes") or ())]
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> str:
-    """One line per budget; exceeded ones last, where the reader looks first. A budget for each process that was checked
-    of none is one line."""
-    order = {"kept": 0, "not judged": 1, "broken": 2}
-    ordered = sorted(_joined(verdicts), key=lambda verdict: order[verdict.outcome])
+    """One line per budget; exceeded ones last, where the reader looks first, and unchecked ones first. A budget for
+    each process that was checked of none is one line."""
+    order = {"not judged": 0, "kept": 1, "broken": 2}
+    ordered = sorted(budgets.joined(verdicts), key=lambda verdict: order[verdict.outcome])
     return "\n".join(f"{v.outcome:<11} {v.name}: {v.text}" for v in ordered) or "no budgets set"
-
-
-def _joined(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
-    groups: dict[tuple[str, str], list[Verdict]] = {}
-    for verdict in verdicts:
-        name, bracket, _ = verdict.name.partition("[")
-        why = verdict.text.rpartition(": ")[2]
-        if verdict.outcome == "not judged" and bracket:
-            groups.setdefault((name, why), []).append(verdict)
-        else:
-            yield verdict
-    for (name, why), group in groups.items():
-        if len(group) == 1:
-            yield group[0]
-        else:
-            yield Verdict(name, "not judged", group[0].limit, None, f"{len(group)} processes were not checked: {why}")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -32,6 +32,8 @@ def now() -> float:
 class _Delta(msgspec.Struct):
     content: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None
+    """As `reasoning_content`, in servers that follow vLLM's newer name."""
     tool_calls: list[msgspec.Raw] | None = None
 
 
@@ -171,7 +173,8 @@ def _text(chunk: _Response) -> str:
     delta = chunk.choices[0].delta if chunk.choices else None
     if delta is None:
         return ""
-    return delta.content or delta.reasoning_content or ("{}" if delta.tool_calls else "")
+    thought = delta.reasoning_content or delta.reasoning
+    return delta.content or thought or ("{}" if delta.tool_calls else "")
 
 
 def _count(usage: _Usage, sample: Sample) -> None:
