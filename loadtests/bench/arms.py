@@ -22,6 +22,7 @@ from parts import cpu_seconds, free_port, process, wait_for
 
 from quarterdeck import ids
 from quarterdeck.cli import redis_server
+from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.limits import Limits
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
@@ -271,7 +272,7 @@ def platform(folder: Path, engine_port: int, *, is_traced: bool = True, **more: 
     with contextlib.ExitStack() as stack:
         log = folder / "platform.log"
         log.touch()
-        server = redis_server.find(redis_server.wheel_binary()).path
+        server = redis_server.ensure(Environment.read().cache).path
         stack.enter_context(process(redis_server.arguments(server, folder), core=1, log=log))
         sink_port, worker_port = free_port(), free_port()
         sink = stack.enter_context(process([sys.executable, HERE / "sink.py", str(sink_port)], core=1, log=log))

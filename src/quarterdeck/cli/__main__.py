@@ -26,11 +26,12 @@ COMMANDS = {
     "models": "List models and their state.",
     "chat": "Chat with a model.",
     "env": "Print shell exports that configure OpenAI clients.",
+    "setup": "Create the environments and programs that `up` needs.",
     "images": "List, save and load the chart's images, for clusters without Internet.",
     "bench": "Benchmark an OpenAI-compatible endpoint.",
     "doctor": "Check this machine, or a cluster, for missing requirements.",
 }
-LOCAL = ("up", "bench", "images")
+LOCAL = ("up", "setup", "bench", "images")
 """Commands for this machine alone."""
 
 

