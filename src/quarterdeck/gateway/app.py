@@ -27,6 +27,7 @@ from quarterdeck.gateway.routes import (
     feedback,
     health,
     inference,
+    messages,
     models,
     organization_usage,
     prompt_links,
@@ -39,7 +40,12 @@ from quarterdeck.net.asgi import Receive, Scope, Send
 def create_app(parts: Parts, *, more: Sequence[Route] = (), crud_body: BodyPolicy = CRUD_BODY) -> RequestLifecycle:
     """Registered routes, which are the model routes and `more`, and FastAPI behind them."""
     registry = Registry(
-        [*inference.routes(parts.pipeline), *request_tail.routes(parts.redis, parts.authenticator.confirm), *more]
+        [
+            *inference.routes(parts.pipeline),
+            *messages.routes(parts.pipeline),
+            *request_tail.routes(parts.redis, parts.authenticator.confirm),
+            *more,
+        ]
     )
     return RequestLifecycle(
         create_api(parts, registry, crud_body),

@@ -19,6 +19,9 @@ from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
 from quarterdeck.gateway.http.requests_in_flight import RequestsInFlight
 from quarterdeck.telemetry.access_lines import AccessLine
 
+ANTHROPIC = ("/v1/messages", "/v1/messages/count_tokens")
+"""Routes whose errors have Anthropic's form."""
+
 
 @pytest.fixture
 def made() -> Parts:
@@ -38,7 +41,10 @@ async def test_without_a_key_a_route_is_a_401_or_public(method: str, path: str, 
         assert answer.status in ((404,) if path == "/demand" else (200, 503))
     else:
         assert answer.status == 401
-        assert answer.error["code"] == "missing_api_key"
+        if path in ANTHROPIC:
+            assert answer.json["error"]["type"] == "authentication_error"
+        else:
+            assert answer.error["code"] == "missing_api_key"
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"])

@@ -7,7 +7,7 @@ an SSE event (`protocol.sse.error_event`).
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -32,8 +32,8 @@ _CODES = {
     "extra_forbidden": "unknown_parameter",
 }
 SERVED = (
-    "This gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models, /v1/score, /tokenize and "
-    "/detokenize."
+    "This gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/messages, /v1/models, /v1/score, "
+    "/tokenize and /detokenize."
 )
 _ELSEWHERE = re.compile(
     r"(?:/openai)?(?:/v1)*/(?P<name>responses|conversations|files|uploads|batches|fine_tuning|vector_stores|assistants"
@@ -44,9 +44,12 @@ _ELSEWHERE = re.compile(
 _NOT_IN_HEADERS = re.compile(r"[^\t\x20-\x7e]")
 
 
-def encode(error: APIError) -> tuple[HeaderList, bytes]:
-    """Headers (without the content-length) and body of the response; its status is `error.status`."""
-    body = msgspec.json.encode(envelope(error))
+def encode(error: APIError, form: Callable[[APIError], object] = envelope) -> tuple[HeaderList, bytes]:
+    """Headers (without the content-length) and body of the response; its status is `error.status`.
+
+    `form`: makes the body's object. OpenAI's, but for routes of another API.
+    """
+    body = msgspec.json.encode(form(error))
     headers = [JSON]
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))

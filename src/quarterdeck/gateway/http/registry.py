@@ -11,9 +11,11 @@ from typing import Any
 
 import msgspec
 
+from quarterdeck.errors import APIError, envelope
 from quarterdeck.gateway.http.body_stream import BodyStream
 from quarterdeck.gateway.http.request_head import RequestHead
 from quarterdeck.inference.call import Reply
+from quarterdeck.protocol import sse
 from quarterdeck.settings.config import GatewayConfig
 
 MIB = 1024 * 1024
@@ -41,6 +43,18 @@ class BodyPolicy(msgspec.Struct, frozen=True):
         return self.max_bytes or most * MIB, self.seconds or gateway.client_body_timeout_seconds
 
 
+class ErrorFormat(msgspec.Struct, frozen=True):
+    """How a route's clients read errors."""
+
+    envelope: Callable[[APIError], object]
+    """The body of a response."""
+    event: Callable[[APIError], bytes]
+    """The last event of a stream that has begun."""
+
+
+OPENAI = ErrorFormat(envelope, sse.error_event)
+
+
 class Route(msgspec.Struct, frozen=True, eq=False):
     """Made by `buffered` and `streamed`."""
 
@@ -49,6 +63,7 @@ class Route(msgspec.Struct, frozen=True, eq=False):
     handler: Callable[[RequestHead, Any], Awaitable[Reply]]
     body: BodyPolicy
     method: str
+    errors: ErrorFormat = OPENAI
 
     @classmethod
     def buffered(
@@ -60,9 +75,10 @@ class Route(msgspec.Struct, frozen=True, eq=False):
         max_bytes: int | None = None,
         seconds: float | None = None,
         takes_media: bool = False,
+        errors: ErrorFormat = OPENAI,
     ) -> "Route":
         """A route whose handler gets the whole body."""
-        return cls(path, handler, BodyPolicy(max_bytes, seconds, takes_media), method)
+        return cls(path, handler, BodyPolicy(max_bytes, seconds, takes_media), method, errors)
 
     @classmethod
     def streamed(

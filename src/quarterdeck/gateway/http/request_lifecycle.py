@@ -25,7 +25,6 @@ from quarterdeck.gateway.http.requests_in_flight import LARGE_BYTES, RequestInFl
 from quarterdeck.gateway.http.spellings import spelled
 from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, Reply, Stream
 from quarterdeck.net.asgi import ASGIApp, ClientGoneError, Receive, Scope, Send
-from quarterdeck.protocol import sse
 from quarterdeck.settings.config import GatewayConfig
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.snapshot import snapshot
@@ -140,7 +139,7 @@ class RequestLifecycle:
             try:
                 await self._answer(route, head, exchange, in_flight, record)
             except APIError as error:
-                await self._refuse(error, exchange, in_flight, record)
+                await self._refuse(error, route, exchange, in_flight, record)
             except ClientGoneError:
                 record.error = CLIENT_DISCONNECTED
             except Exception:
@@ -150,13 +149,14 @@ class RequestLifecycle:
                 if in_flight.is_answered:
                     exchange.abort()  # an incomplete answer must not look complete
                 else:
-                    await self._refuse(error_responses.internal_error(record.request_id), exchange, in_flight, record)
+                    failure = error_responses.internal_error(record.request_id)
+                    await self._refuse(failure, route, exchange, in_flight, record)
         except asyncio.CancelledError:  # of the request, or of its error's answer
             if not in_flight.was_stopped():
                 raise
             record.error = CLIENT_DISCONNECTED
             if (stopped := in_flight.error()) is not None:
-                await self._refuse_stopped(stopped, exchange, in_flight, record)
+                await self._refuse_stopped(stopped, route, exchange, in_flight, record)
         finally:
             exchange.close()
             self._requests_in_flight.leave(in_flight)
@@ -255,7 +255,7 @@ class RequestLifecycle:
         return body
 
     async def _refuse(
-        self, error: APIError, exchange: Exchange, in_flight: RequestInFlight, record: AccessRecord
+        self, error: APIError, route: Route, exchange: Exchange, in_flight: RequestInFlight, record: AccessRecord
     ) -> None:
         """Send an error: as a response, or as the last event of a stream that has begun.
 
@@ -263,7 +263,7 @@ class RequestLifecycle:
         """
         record.error = error.code or error.type
         if not in_flight.is_answered:
-            headers, body = error_responses.encode(error)
+            headers, body = error_responses.encode(error, route.errors.envelope)
             record.status = error.status
             in_flight.is_answered = True
             in_flight.deadline = monotonic() + self.write_seconds
@@ -271,17 +271,17 @@ class RequestLifecycle:
         elif in_flight.deadline or not _is_event_stream(in_flight.headers):
             exchange.abort()  # the client does not read, or could not tell an error from the answer
         else:
-            if not exchange.put(sse.error_event(error)):
+            if not exchange.put(route.errors.event(error)):
                 await exchange.room()
             await exchange.end()
 
     async def _refuse_stopped(
-        self, error: APIError, exchange: Exchange, in_flight: RequestInFlight, record: AccessRecord
+        self, error: APIError, route: Route, exchange: Exchange, in_flight: RequestInFlight, record: AccessRecord
     ) -> None:
         """`_refuse` for a request that was stopped, whose deadline counts no more: it is stopped only once."""
         try:
             async with asyncio.timeout(self.write_seconds):
-                await self._refuse(error, exchange, in_flight, record)
+                await self._refuse(error, route, exchange, in_flight, record)
         except TimeoutError:
             exchange.abort()
 

@@ -31,7 +31,7 @@ def _route(pipeline: Pipeline, operation: Operation) -> Route:
     # Not a coroutine function: the pipeline's own coroutine is awaited directly.
     def call(head: RequestHead, body: bytes) -> Awaitable[Reply]:
         if head.traceparent is not None:
-            return pipeline.call(_head(head, operation), body)
+            return pipeline.call(pipeline_head(head, operation), body)
         return pipeline.call(
             Head(head.request_id, operation, head.principal, head.started, head.forwarded, head.cache_control), body
         )
@@ -42,12 +42,13 @@ def _route(pipeline: Pipeline, operation: Operation) -> Route:
 def _naming_route(pipeline: Pipeline, operation: Operation, prefix: str) -> Route:
     async def call(head: RequestHead, body: bytes) -> Reply:
         name = (head.parameters or {})["name"]
-        return await pipeline.call(_head(head, operation), with_model(body.removeprefix(BOM), name))
+        return await pipeline.call(pipeline_head(head, operation), with_model(body.removeprefix(BOM), name))
 
     path = prefix + operation.path.removeprefix("/v1")
     return Route.buffered(path, call, takes_media=operation is Operation.CHAT)
 
 
-def _head(head: RequestHead, operation: Operation) -> Head:
+def pipeline_head(head: RequestHead, operation: Operation) -> Head:
+    """The pipeline's head of a request."""
     trace = read_trace_context(head.traceparent, head.tracestate) if head.traceparent is not None else None
     return Head(head.request_id, operation, head.principal, head.started, head.forwarded, head.cache_control, trace)
