@@ -101,8 +101,9 @@ class Downloads:
             finally:
                 if process.returncode is None:
                     process.kill()
+                await process.stdout.read()  # to its end, so that the transport is closed
+                await asyncio.gather(errors, return_exceptions=True)
                 await process.wait()
-                errors.cancel()
 
 
 class _Download:
