@@ -1,6 +1,7 @@
 """HTTP access to the running platform for short-lived commands. Failures become one-line ClickExceptions."""
 
 import json
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,8 +10,9 @@ import click
 import httpx
 
 from quarterdeck.cli import target
-from quarterdeck.cli.credentials import Credentials
+from quarterdeck.cli.credentials import Credentials, CredentialsError, certificate_context
 from quarterdeck.cli.output import printable
+from quarterdeck.settings.environment import Environment
 
 
 def user_credentials() -> Credentials:
@@ -32,6 +34,7 @@ def gateway_client(base_url: str, key: str) -> Iterator[httpx.Client]:
         timeout=httpx.Timeout(10.0, read=180.0),
         trust_env=is_remote,  # on this machine, or at a forwarded port: never through a proxy
         transport=context.find_object(httpx.BaseTransport) if context else None,
+        verify=_verification(base_url),
     ) as client:
         try:
             yield client
@@ -44,6 +47,16 @@ def gateway_client(base_url: str, key: str) -> Iterator[httpx.Client]:
             raise click.ClickException(
                 "an argument is no UTF-8 text: use a UTF-8 locale, such as LC_ALL=C.UTF-8"
             ) from None
+
+
+def _verification(base_url: str) -> ssl.SSLContext | bool:
+    """How the gateway's certificate is verified: that of this machine's gateway is known, others by authorities."""
+    if not base_url.startswith("https:") or not target.current().is_local:
+        return True
+    try:
+        return certificate_context(Environment.read().state)
+    except (CredentialsError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
 
 
 @contextmanager

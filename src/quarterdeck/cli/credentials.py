@@ -4,6 +4,7 @@
 """
 
 import os
+import ssl
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from quarterdeck import ids
 
 FILENAME = "credentials"
+CERTIFICATE = "gateway-certificate.pem"
+"""A link to the certificate that the gateway on this machine serves with, which this user's commands trust."""
 _HEADER = "# This user's Quarterdeck keys for the platform on this machine. Secret: do not share (mode 0600).\n"
 
 
@@ -58,6 +61,33 @@ def ensure(state: Path, base_url: str) -> tuple[Credentials, bool]:
     if is_new or credentials != old:
         _write(state / FILENAME, credentials)
     return credentials, is_new
+
+
+def link_certificate(state: Path, certificate: Path | None) -> None:
+    """Let this user's commands trust the gateway's certificate. None: it serves without."""
+    link = state / CERTIFICATE
+    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    if certificate is None:
+        link.unlink(missing_ok=True)
+        return
+    fresh.symlink_to(certificate)
+    fresh.replace(link)
+
+
+def certificate_context(state: Path) -> ssl.SSLContext:
+    """For connections to the gateway on this machine: its own certificate is trusted, and no other.
+
+    The name in it is not compared: it is the public one, and commands connect to this machine. Raises CredentialsError.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(state / CERTIFICATE)
+    except OSError as error:
+        raise CredentialsError(f"cannot read {state / CERTIFICATE}: {error.strerror or error}") from None
+    return context
 
 
 def _write(file: Path, credentials: Credentials) -> None:

@@ -83,6 +83,9 @@ def variables(
         "QUARTERDECK_ENGINE_PORT": str(environment.engine_port),
         RUN_VARIABLE: run_id(environment.state),
     }
+    if environment.tls is not None:
+        names = ("QUARTERDECK_TLS_CERT", "QUARTERDECK_TLS_KEY")
+        resolved |= {name: str(file) for name, file in zip(names, environment.tls, strict=True)}
     if engine_url:
         resolved["QUARTERDECK_ENGINE_URL"] = engine_url
     if traces is not None:
@@ -117,7 +120,7 @@ def make_plan(
             "gateway",
             (str(pythons.core), "-m", "quarterdeck.gateway"),
             environ,
-            f"{environment.url_of(environment.port)}/healthz",
+            f"{environment.gateway_url}/healthz",
             start_s=60,
             grace_s=(config.gateway.shutdown_delay_seconds or 0) + config.gateway.drain_seconds + SHUTDOWN_SECONDS,
         ),

@@ -87,7 +87,7 @@ def _gateway_url(environment: Environment, *, is_up: bool) -> str:
     if is_up:
         with contextlib.suppress(credentials.CredentialsError):  # not yet written by the first start
             return credentials.read(environment.state).gateway_url
-    return environment.url_of(environment.port)
+    return environment.gateway_url
 
 
 async def _check(urls: dict[str, str]) -> dict[str, health.HealthResponse]:

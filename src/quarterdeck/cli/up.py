@@ -22,6 +22,7 @@ from quarterdeck.cli.supervisor import Platform, Preparation, Supervisor
 from quarterdeck.cli.terminal import Terminal
 from quarterdeck.net.redis_address import RedisAddress
 from quarterdeck.net.sockets import free_port, listen_problem
+from quarterdeck.net.tls import CertificateFiles
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.drop_ins import read_configuration
 from quarterdeck.settings.environment import Environment
@@ -55,11 +56,28 @@ QUESTION = "What is the capital of France?"
     "--port", type=click.IntRange(1, 65535), help="Port of the gateway. Default: QUARTERDECK_PORT, else 8000."
 )
 @click.option(
+    "--tls-cert",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Serve HTTPS with this certificate chain (PEM), read again when it changes. Needs --tls-key.",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The certificate's private key (PEM, without a passphrase).",
+)
+@click.option(
     "--traces",
     type=click.Choice(["phoenix"]),
     help="Start a trace backend as well and send every trace to it. phoenix: Arize Phoenix in .envs/phoenix.",
 )
-def command(engine: str, config: Path | None, port: int | None, traces: str | None) -> None:
+def command(
+    engine: str,
+    config: Path | None,
+    port: int | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    traces: str | None,
+) -> None:
     """Start Redis, the engine, the worker and the gateway; run them until Ctrl-C.
 
     Prints the base URL, this user's API key and a curl command. Logs, database and credentials are in the state folder
@@ -75,6 +93,10 @@ def command(engine: str, config: Path | None, port: int | None, traces: str | No
             environment = replace(environment, port=port)
         if config is not None:
             environment = replace(environment, config=config.absolute())
+        if (tls_cert is None) != (tls_key is None):
+            raise click.UsageError("--tls-cert and --tls-key go together")
+        if tls_cert is not None and tls_key is not None:
+            environment = replace(environment, tls=(tls_cert.absolute(), tls_key.absolute()))
         try:
             status = _up(environment, cast("EngineKind", engine), cast("TracesKind | None", traces), terminal)
         except OSError as error:
@@ -90,6 +112,8 @@ def _up(environment: Environment, kind: EngineKind, traces: TracesKind | None, t
     file = config_path(environment)
     config = read_configuration(environment)
     _check_urls(environment)
+    if environment.tls is not None:
+        CertificateFiles(*environment.tls).load()
     pythons = interpreters(environment)
     if kind == "vllm" and any(m.engine for m in config.models) and not pythons.engine.exists():
         how = Layout.find(environment.cache).how_to_make("engine")
@@ -104,7 +128,8 @@ def _up(environment: Environment, kind: EngineKind, traces: TracesKind | None, t
         redis_argv = _redis_argv(environment, terminal)
         planned = process_plan.make_plan(environment, config, file, kind, pythons, redis_argv, backend)
         _check_ports(environment, planned)
-        user, is_new = credentials.ensure(environment.state, f"{environment.url_of(environment.port)}/v1")
+        user, is_new = credentials.ensure(environment.state, f"{environment.gateway_url}/v1")
+        credentials.link_certificate(environment.state, environment.tls[0] if environment.tls else None)
         terminal.step("keys", f"{'created' if is_new else 'found'} {environment.state / credentials.FILENAME}")
         platform = _platform(environment, config, file, kind, pythons, planned, user)
         return asyncio.run(_supervise(platform, terminal))

@@ -12,6 +12,7 @@ import asyncio
 import gc
 import logging
 import sys
+from typing import Any
 
 import uvloop
 
@@ -20,6 +21,7 @@ from quarterdeck.gateway.composition import MIGRATE_RETRY_SECONDS, compose
 from quarterdeck.net.descriptors import log_limit, raise_limit
 from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.sockets import listen
+from quarterdeck.net.tls import HANDSHAKE_SECONDS
 from quarterdeck.settings import durations
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError
@@ -29,6 +31,15 @@ from quarterdeck.store.migration import MigrationError
 from quarterdeck.telemetry.logging import configure
 
 log = logging.getLogger("quarterdeck.gateway")
+
+
+class GatewayLoop(uvloop.Loop):  # type: ignore[misc]  # uvloop's classes are untyped here
+    """uvloop with our time-out of TLS handshakes, which uvicorn does not pass on."""
+
+    async def create_server(self, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("ssl") is not None:
+            kwargs.setdefault("ssl_handshake_timeout", HANDSHAKE_SECONDS)
+        return await super().create_server(*args, **kwargs)
 
 
 def main() -> int:
@@ -102,13 +113,13 @@ def serve() -> int:
     async def run() -> int:
         try:
             service = compose(environment, source, config, descriptors, cluster)
-        except (ValueError, OSError) as error:  # an invalid URL of Redis or of the database, or a secret
+        except (ValueError, OSError) as error:  # an invalid URL, a secret, or a certificate
             print(f"quarterdeck.gateway: {error}", file=sys.stderr)
             return 2
         _tune_garbage_collection()
         return 0 if await service.run(listener) else 1
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=GatewayLoop) as runner:
         return runner.run(run())
 
 

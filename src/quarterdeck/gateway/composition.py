@@ -46,6 +46,7 @@ from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.redis_pubsub import Subscription
 from quarterdeck.net.tasks import BackgroundTasks
+from quarterdeck.net.tls import CertificateFiles, ServerCertificate
 from quarterdeck.record import RequestRecord
 from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.resources.prompts import changes as prompt_changes
@@ -170,6 +171,7 @@ def compose(
         cluster=cluster,
     )
     changes = Announcer(authenticator, RedisPublisher(redis))
+    certificate = ServerCertificate(CertificateFiles(*environment.tls)) if environment.tls else None
     bootstrap = BootstrapKey(environment.bootstrap_key, keys, changes) if environment.bootstrap_key else None
     app = create_app(
         Parts(
@@ -217,7 +219,13 @@ def compose(
         connections=connections,
     )
     return Service(
-        server=create_server(app, environment.host, environment.port, connections=connections),
+        server=create_server(
+            app,
+            environment.host,
+            environment.port,
+            connections=connections,
+            tls=certificate.context if certificate else None,
+        ),
         config=live_config,
         reloader=reloader,
         requests_in_flight=requests_in_flight,
@@ -226,6 +234,7 @@ def compose(
             "settlement": settlement.run,
             "configuration": reloader.run,
             **({} if cluster is None else cluster.jobs),
+            **({} if certificate is None else {"certificate": certificate.watch}),
             **({} if bootstrap is None else {"bootstrap key": partial(_run_after, migrated, bootstrap.run)}),
             "spool": partial(_watch_spool, spool, settlement, metrics),
             "subscription": subscription.run,

@@ -105,6 +105,9 @@ class Environment:
     """QUARTERDECK_WORKER_PORT: port of the worker's health and metrics, 8012, on the same host."""
     engine_port: int
     """QUARTERDECK_ENGINE_PORT: the engine's control port, 8011, on loopback."""
+    tls: tuple[Path, Path] | None
+    """QUARTERDECK_TLS_CERT and QUARTERDECK_TLS_KEY: PEM files with which the gateway serves HTTPS on its port, and no
+    HTTP. Read again when they change. Unset: HTTP, for this machine or behind a proxy (docs/operations/tls.md)."""
     otlp_endpoint: str | None
     """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or OTEL_EXPORTER_OTLP_ENDPOINT plus /v1/traces. Unset, or with
     OTEL_SDK_DISABLED=true or OTEL_TRACES_EXPORTER=none: no traces. The protocol is http/protobuf."""
@@ -155,6 +158,12 @@ class Environment:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     @property
+    def gateway_url(self) -> str:
+        """The gateway's URL, for a client on this machine."""
+        url = self.url_of(self.port)
+        return url if self.tls is None else url.replace("http://", "https://", 1)
+
+    @property
     def is_loopback(self) -> bool:
         """Whether gateway and worker are reached from this machine alone."""
         return self.host in ("127.0.0.1", "localhost", "::1")
@@ -177,6 +186,7 @@ class Environment:
             port=port_from(environ, "QUARTERDECK_PORT", 8000, ignored),
             worker_port=port_from(environ, "QUARTERDECK_WORKER_PORT", 8012, ignored),
             engine_port=port_from(environ, "QUARTERDECK_ENGINE_PORT", 8011, ignored),
+            tls=_tls(environ),
             otlp_endpoint=_otlp_endpoint(environ, ignored),
             otlp_headers=_otlp_headers(environ, ignored),
             otlp_timeout_seconds=_otlp_timeout(environ, ignored),
@@ -195,6 +205,17 @@ class Environment:
             bootstrap_key=_secret(environ, "QUARTERDECK_BOOTSTRAP_KEY"),
             variables=dict(environ),
         )
+
+
+def _tls(environ: Mapping[str, str]) -> tuple[Path, Path] | None:
+    """Both files or none. Raises ValueError."""
+    names = ("QUARTERDECK_TLS_CERT", "QUARTERDECK_TLS_KEY")
+    cert, key = (_text(environ, name) for name in names)
+    if not cert and not key:
+        return None
+    if not cert or not key:
+        raise ValueError(f"{names[0] if cert else names[1]} is set without {names[1] if cert else names[0]}")
+    return Path(cert).expanduser().absolute(), Path(key).expanduser().absolute()
 
 
 def _object_name(environ: Mapping[str, str], name: str) -> str | None:

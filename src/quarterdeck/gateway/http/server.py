@@ -1,5 +1,6 @@
 """uvicorn as the gateway runs it."""
 
+import ssl
 import sys
 from functools import partial
 
@@ -22,10 +23,11 @@ def create_server(
     *,
     connections: Connections | None = None,
     head_seconds: float = HEAD_SECONDS,
+    tls: ssl.SSLContext | None = None,
 ) -> EmbeddedServer:
     """httptools with our protocol class; without uvicorn's access log (`access_log` writes ours) and websockets.
 
-    `connections` bounds those of clients. None: there is no bound.
+    `connections` bounds those of clients. None: there is no bound. `tls`: serve HTTPS with this context.
     """
     if connections is None:
         connections = Connections(sys.maxsize)
@@ -41,6 +43,7 @@ def create_server(
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            ssl_context_factory=None if tls is None else lambda config, default: tls,
             # Requests in flight were drained before the server is asked to exit.
             timeout_graceful_shutdown=SERVER_SECONDS,
             backlog=BACKLOG,
