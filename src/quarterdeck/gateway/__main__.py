@@ -33,7 +33,7 @@ from quarterdeck.telemetry.logging import configure
 log = logging.getLogger("quarterdeck.gateway")
 
 
-class GatewayLoop(uvloop.Loop):  # type: ignore[misc]  # uvloop's classes are untyped here
+class GatewayLoop(uvloop.Loop):
     """uvloop with our time-out of TLS handshakes, which uvicorn does not pass on."""
 
     async def create_server(self, *args: Any, **kwargs: Any) -> Any:
