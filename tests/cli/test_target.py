@@ -45,10 +45,10 @@ def test_the_key_can_come_from_standard_input() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--url", "http://gateway", "keys", "list"], "--url needs --key-file"),
+        (["--url", "http://gateway", "keys", "list"], "needs a key: --key, --key-file"),
         (["--url", "gateway", "keys", "list"], "--url must be a URL"),
         (["--url", "http://gateway", "--context", "prod", "keys", "list"], "do not go with it"),
-        (["--key-file", "/tmp/key", "keys", "list"], "--key-file needs --url"),
+        (["--key-file", "/tmp/key", "--key", "sk-x", "keys", "list"], "exclude each other"),
         (["--context", "prod", "up"], "works on this machine only"),
         (["--context", "prod", "env"], "use --url"),
     ],

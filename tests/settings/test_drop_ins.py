@@ -50,7 +50,7 @@ def test_without_a_folder_the_file_is_the_configuration(tmp_path: Path, file: Pa
     [
         ("name: [", "models.d/bad.yaml:2: "),
         ("- a\n", "models.d/bad.yaml:1: expected a mapping with `name:` and `engine:`"),
-        ("name: x\nengine: {sauce: y}\n", "models.d/bad.yaml:2: engine.source: Field required"),
+        ("name: x\nengine: {sauce: y}\n", "models.d/bad.yaml:2: engine.source: is required"),
         ("name: x\n", "requires an `engine`"),
         ("name: x\nname: y\nengine: {source: a/b}\n", "duplicate key"),
         ("x: " + "a" * 70_000, "larger than"),

@@ -83,9 +83,14 @@ MISTAKES = {
         17,
         "requires a weight above",
     ),
-    "a condition nobody knows": ("[error, context_length]", "[errors]", 23, "routes[0].fallbacks[0].after[0]: Input"),
-    "a share of more than all": ("share: 0.01", "share: 1.5", 28, "routes[0].mirror.share: Input should be less"),
-    "a policy nobody knows": ("policy: prefix", "policy: best", 7, "models[0].routing.policy: Input should be"),
+    "a condition nobody knows": (
+        "[error, context_length]",
+        "[errors]",
+        23,
+        "fallbacks[0].after[0]: must be error",
+    ),
+    "a share of more than all": ("share: 0.01", "share: 1.5", 28, "routes[0].mirror.share: must be ≤ 1, not 1.5"),
+    "a policy nobody knows": ("policy: prefix", "policy: best", 7, "models[0].routing.policy: must be "),
     "a session by a header that is not seen": (
         "policy: prefix",
         "policy: session, session: 'header:x-session'",
@@ -95,9 +100,9 @@ MISTAKES = {
     "two keys": ("api_key_file:", "api_key_env: K\n        api_key_file:", 11, "set only one of `api_key_env` and"),
     "a header that is ours": ("OpenAI-Organization: org-1", "Authorization: x", 14, "'Authorization' can't be set"),
     "a header with a line's end": ("org-1", '"a\\r\\nHost: b"', 14, "not printable ASCII"),
-    "a kind nobody knows": ("kind: openai", "kind: azure", 12, "kind: Input should be 'vllm', 'openai' or 'ollama'"),
-    "a path that is none": ("path: /v1/models", 'path: "/a b"', 15, "health.path: String should match"),
-    "a weight of nothing": ("research: 0.5", "research: 0", 31, "queue.weights.research: Input should be greater"),
+    "a kind nobody knows": ("kind: openai", "kind: azure", 12, "kind: must be vllm, openai or ollama, not 'azure'"),
+    "a path that is none": ("path: /v1/models", 'path: "/a b"', 15, "health.path: must match"),
+    "a weight of nothing": ("research: 0.5", "research: 0", 31, "queue.weights.research: must be > 0, not 0"),
 }
 
 

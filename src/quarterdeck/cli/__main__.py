@@ -4,7 +4,10 @@ The module of a subcommand is imported only when the subcommand runs: pydantic, 
 a second to `--help`. Therefore `COMMANDS` repeats the short help texts, and a test keeps them equal.
 """
 
+import dataclasses
 import importlib
+import io
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,13 @@ import click
 
 COMMANDS = {
     "up": "Start the platform and run it until Ctrl-C.",
-    "status": "Show the state of the platform on this machine.",
+    "down": "Stop the platform on this machine.",
+    "status": "Show the state of the platform.",
+    "logs": "Show the logs of the platform on this machine.",
+    "context": "Save, list and switch between platforms.",
     "keys": "Create, list, update and revoke API keys.",
     "teams": "Create, list, update and delete teams.",
-    "orgs": "Create, list and update organisations.",
+    "orgs": "Create, list, update and delete organisations.",
     "prompts": "Manage prompts, versions, labels and rollouts.",
     "usage": "Show requests, tokens and cost.",
     "requests": "Search, show, follow and export requests.",
@@ -27,12 +33,16 @@ COMMANDS = {
     "chat": "Chat with a model.",
     "env": "Print shell exports that configure OpenAI clients.",
     "setup": "Create the environments and programs that `up` needs.",
+    "config": "Check a configuration file.",
+    "completion": "Print a completion script for bash, zsh or fish.",
     "images": "List, save and load the chart's images, for clusters without Internet.",
     "bench": "Benchmark an OpenAI-compatible endpoint.",
     "doctor": "Check this machine, or a cluster, for missing requirements.",
 }
-LOCAL = ("up", "setup", "bench", "images")
+LOCAL = ("up", "down", "logs", "setup", "config", "bench", "images")
 """Commands for this machine alone."""
+NO_TARGET = (*LOCAL, "completion", "context")
+"""Commands that ask no platform."""
 
 
 class LazyGroup(click.Group):
@@ -46,6 +56,8 @@ class LazyGroup(click.Group):
             return None
         module: Any = importlib.import_module(f"quarterdeck.cli.{cmd_name}")
         command: click.Command = module.command
+        if cmd_name not in NO_TARGET:
+            accept_target_options(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -53,30 +65,73 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def accept_target_options(command: click.Command) -> None:
+    """Let the options that name a platform follow the command as well, where it has no option of the same name (`usage
+    --key` is a filter)."""
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            accept_target_options(each)
+        return
+    own = {name for param in command.params for name in param.opts}
+    for name, kind in (("url", None), ("key", None), ("key_file", _KEY_FILE), ("context", None)):
+        option = f"--{name.replace('_', '-')}"
+        if option not in own:
+            command.params.append(
+                click.Option(
+                    [f"{_PREFIX}{name}", option],
+                    type=kind,
+                    hidden=True,
+                    expose_value=False,
+                    callback=_keep_target_option,
+                )
+            )
+
+
+def _keep_target_option(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value is not None:
+        target: Any = importlib.import_module("quarterdeck.cli.target")
+        before = ctx.meta.get(target.META, target.Target())
+        ctx.meta[target.META] = dataclasses.replace(before, **{str(param.name).removeprefix(_PREFIX): value})
+        ctx.meta[target.META].check()
+
+
+_PREFIX = "target_"
+"""Of the parameters' names: a command may have an argument `key`."""
+_KEY_FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="quarterdeck")
-@click.option("--context", metavar="NAME", help="Use the release in the cluster of this kubeconfig context.")
+@click.option("--url", help="Use the platform at this URL of a gateway.")
+@click.option("--key", help="A key of that platform. Other users can see it while a command runs: see --key-file.")
+@click.option(
+    "--key-file",
+    metavar="FILE",
+    type=_KEY_FILE,
+    help="File with a key of that platform; - is standard input.",
+)
+@click.option(
+    "--context",
+    metavar="NAME",
+    help="Use this saved context (`quarterdeck context`), or the release in the cluster of this kubeconfig context.",
+)
 @click.option(
     "--namespace", "-n", metavar="NAME", help="Namespace of the release. Default: the context's, or the only one."
 )
 @click.option("--release", metavar="NAME", help="Name of the release, if a namespace has several.")
-@click.option("--url", help="Use the platform at this URL of a gateway.")
-@click.option(
-    "--key-file",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    help="File with a key of that platform; - is standard input. Default: the admin key of the release.",
-)
-def cli(**options: Any) -> None:
+@click.pass_context
+def cli(ctx: click.Context, /, **options: Any) -> None:
     """A self-hosted OpenAI platform: your own models behind an OpenAI-compatible gateway.
 
-    Commands use the platform on this machine, unless --context, --namespace or --release names one in a cluster
-    (through kubectl and a port-forward) or --url one elsewhere.
+    Commands use the platform on this machine, unless --url, QUARTERDECK_URL (with QUARTERDECK_KEY) or a saved context
+    names one elsewhere, or --context, --namespace or --release one in a cluster (through kubectl and a port-forward).
+    --url, --key, --key-file and --context may follow the command.
 
     Folders, ports and addresses are set by QUARTERDECK_* variables: docs/reference/settings.md.
     """
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
     if any(value is not None for value in options.values()):
-        ctx = click.get_current_context()
         target: Any = importlib.import_module("quarterdeck.cli.target")
         ctx.meta[target.META] = chosen = target.Target(**options)
         chosen.check()
@@ -85,6 +140,9 @@ def cli(**options: Any) -> None:
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
+            stream.reconfigure(errors="backslashreplace")  # a locale without `…` is no reason for a traceback
     # click handles broken pipes (`quarterdeck models | head -1`) and Ctrl-C; other errors are ClickExceptions.
     cli(prog_name="quarterdeck" if sys.argv[0].endswith("__main__.py") else None)
 

@@ -30,7 +30,7 @@ def gateway_client(base_url: str, key: str) -> Iterator[httpx.Client]:
     is_remote = target.current().url is not None
     with httpx.Client(
         base_url=base_url,
-        headers={"Authorization": f"Bearer {key}"},
+        headers={"Authorization": f"Bearer {key}"} if key else {},
         timeout=httpx.Timeout(10.0, read=180.0),
         trust_env=is_remote,  # on this machine, or at a forwarded port: never through a proxy
         transport=context.find_object(httpx.BaseTransport) if context else None,
@@ -39,7 +39,8 @@ def gateway_client(base_url: str, key: str) -> Iterator[httpx.Client]:
         try:
             yield client
         except httpx.ConnectError:
-            hint = ": is `quarterdeck up` running?" if target.current().is_local else ""
+            chosen = target.current()
+            hint = ": is `quarterdeck up` running?" if chosen.is_local else chosen.from_where
             raise click.ClickException(f"cannot connect to {base_url}{hint}") from None
         except httpx.HTTPError as error:
             raise click.ClickException(f"{base_url}: {error or type(error).__name__}") from None

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from quarterdeck.cli.client import admin_client, json_object, list_all
-from quarterdeck.cli.output import as_json, columns, local_time, print_json, show
+from quarterdeck.cli.output import as_json, local_time, print_json, print_table, show
 
 
 @click.group("feedback", short_help="Score requests; list and delete scores.")
@@ -58,7 +58,7 @@ def list_scores(is_json: bool, **options: str | None) -> None:
             )
             for each in found
         ]
-        click.echo(columns(("SCORE", "UPDATED", "REQUEST", "NAME", "SCORE", "USER"), rows))
+        print_table(("SCORE", "UPDATED", "REQUEST", "NAME", "SCORE", "USER"), rows)
     else:
         click.echo("no scores", err=True)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from quarterdeck.cli import image_archive, image_tools
-from quarterdeck.cli.output import columns
+from quarterdeck.cli.output import print_table
 
 FILE = "chart_images.yaml"
 
@@ -52,7 +52,7 @@ def command() -> None:
 def list_images(registry: str | None) -> None:
     """List the images that the chart's default values name. The first column is their place in the values."""
     rows = [(place, selected((place,), registry)[0]) for place in chart_images()]
-    click.echo(columns(("VALUES", "IMAGE"), rows))
+    print_table(("VALUES", "IMAGE"), rows)
 
 
 @command.command("save")
@@ -108,4 +108,4 @@ def _verified(file: Path) -> list[image_archive.ArchivedImage]:
 
 def _show(images: list[image_archive.ArchivedImage]) -> None:
     head = ("IMAGE", "DIGEST", "MB")
-    click.echo(columns(head, [(one.name, one.digest[:19], f"{one.bytes / 1e6:.0f}") for one in images]))
+    print_table(head, [(one.name, one.digest[:19], f"{one.bytes / 1e6:.0f}") for one in images])

@@ -3,11 +3,11 @@
 from typing import Any
 
 import click
-import httpx
 
 from quarterdeck.cli.client import admin_client, json_object, list_all
 from quarterdeck.cli.limit_options import bounds, limit_fields, removals
-from quarterdeck.cli.output import as_json, budget_text, columns, local_time, print_json, show
+from quarterdeck.cli.names import in_org, key_argument, key_id, model_option, of_org, team_option
+from quarterdeck.cli.output import as_json, budget_text, local_time, print_json, print_table, show
 
 
 @click.group("keys", short_help="Create, list, update and revoke API keys.")
@@ -17,9 +17,9 @@ def command() -> None:
 
 @command.command("create")
 @click.argument("name")
-@click.option("--org", help="Organisation of the key, for platform admins. Default: your own.")
-@click.option("--team", help="Team of the key. Default: the default team.")
-@click.option("--model", "models", multiple=True, help="Allowed model; repeatable. Default: all.")
+@of_org
+@team_option("Team of the key. Default: the default team.")
+@model_option("--model", "models", multiple=True, help_text="Allowed model; repeatable. Default: all.")
 @click.option("--priority", type=click.IntRange(0, 9), help="Queue priority; higher goes first.")
 @click.option("--tag", "tags", multiple=True, help="Tag on its records and traces; repeatable.")
 @click.option("--expires-in-days", type=click.IntRange(1), help="Days until it expires. Default: never.")
@@ -50,17 +50,18 @@ def request_of(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 @command.command("list")
-@click.option("--team", help="Only keys of this team.")
+@team_option("Only keys of this team.")
+@of_org
 @as_json
-def list_keys(team: str | None, is_json: bool) -> None:
+def list_keys(team: str | None, org: str | None, is_json: bool) -> None:
     """List keys, newest first. Secrets are not shown; the server does not store them."""
     with admin_client() as client:
-        found = list(list_all(client, "/admin/keys", team=team))
+        found = list(list_all(client, "/admin/keys", team=team, org=org))
     if is_json:
         print_json(found)
         return
     head = ("ID", "NAME", "TEAM", "KEY", "BUDGET", "CREATED", "STATE")
-    click.echo(columns(head, [row_of(key) for key in found]))
+    print_table(head, [row_of(key) for key in found])
 
 
 def row_of(key: dict[str, Any]) -> tuple[str, ...]:
@@ -72,31 +73,22 @@ def row_of(key: dict[str, Any]) -> tuple[str, ...]:
 
 
 @command.command("show")
-@click.argument("key", metavar="NAME|ID")
+@key_argument
+@of_org
 @as_json
-def show_key(key: str, is_json: bool) -> None:
+def show_key(key: str, org: str | None, is_json: bool) -> None:
     """Show a key's settings and what is spent of its budget."""
     with admin_client() as client:
-        found = json_object(client.get(f"/admin/keys/{id_of(key, client)}"))
+        found = json_object(client.get(f"/admin/keys/{key_id(key, client, org)}", params=in_org(org)))
     (print_json if is_json else show)(found)
 
 
-def id_of(key: str, client: httpx.Client) -> str:
-    """Return an id unchanged; look a name up among the keys that are not revoked. Raises ClickException."""
-    if key.startswith("key_"):
-        return key
-    ids: list[str] = [row["id"] for row in list_all(client, "/admin/keys") if row["name"] == key and not row["revoked"]]
-    if len(ids) != 1:
-        several = f"several keys are named '{key}': {', '.join(ids)}"
-        raise click.ClickException(several if ids else f"no key is named '{key}'")
-    return ids[0]
-
-
 @command.command("update")
-@click.argument("key", metavar="NAME|ID")
+@key_argument
+@of_org
 @click.option("--name", help="New name.")
-@click.option("--team", help="New team. Past usage stays with the old team.")
-@click.option("--model", "models", multiple=True, help="New allowed models; repeatable.")
+@team_option("New team. Past usage stays with the old team.")
+@model_option("--model", "models", multiple=True, help_text="New allowed models; repeatable.")
 @click.option("--all-models", is_flag=True, help="Allow all models.")
 @click.option("--priority", type=click.IntRange(0, 9), help="Queue priority; higher goes first.")
 @click.option("--tag", "tags", multiple=True, help="New tags; repeatable.")
@@ -106,12 +98,12 @@ def id_of(key: str, client: httpx.Client) -> str:
 @bounds
 @removals
 @as_json
-def update(key: str, is_json: bool, **options: Any) -> None:
+def update(key: str, org: str | None, is_json: bool, **options: Any) -> None:
     """Update a key. Values that are not given stay. Takes effect with its next request."""
     with admin_client() as client:
-        key_id = id_of(key, client)
-        before = json_object(client.get(f"/admin/keys/{key_id}"))
-        changed = json_object(client.post(f"/admin/keys/{key_id}", json=changes_of(options, before)))
+        path = f"/admin/keys/{key_id(key, client, org)}"
+        before = json_object(client.get(path, params=in_org(org)))
+        changed = json_object(client.post(path, params=in_org(org), json=changes_of(options, before)))
     (print_json if is_json else show)(changed)
 
 
@@ -137,27 +129,29 @@ def changes_of(options: dict[str, Any], before: dict[str, Any]) -> dict[str, Any
 
 
 @command.command("rotate")
-@click.argument("key", metavar="NAME|ID")
+@key_argument
+@of_org
 @as_json
-def rotate(key: str, is_json: bool) -> None:
+def rotate(key: str, org: str | None, is_json: bool) -> None:
     """Replace the secret of a key. The new one is printed once; the old one stops working immediately."""
     with admin_client() as client:
-        made = json_object(client.post(f"/admin/keys/{id_of(key, client)}/rotate"))
+        made = json_object(client.post(f"/admin/keys/{key_id(key, client, org)}/rotate", params=in_org(org)))
     _print_secret(made, is_json)
 
 
 @command.command("revoke")
-@click.argument("key", metavar="NAME|ID")
+@key_argument
+@of_org
 @as_json
-def revoke(key: str, is_json: bool) -> None:
+def revoke(key: str, org: str | None, is_json: bool) -> None:
     """Revoke a key. Takes effect with its next request."""
     with admin_client() as client:
-        key_id = id_of(key, client)
-        done = json_object(client.delete(f"/admin/keys/{key_id}"))
+        found = key_id(key, client, org)
+        done = json_object(client.delete(f"/admin/keys/{found}", params=in_org(org)))
     if is_json:
         print_json(done)
     else:
-        click.echo(f"key {key_id} revoked")
+        click.echo(f"key {found} revoked")
 
 
 def _print_secret(made: dict[str, Any], is_json: bool) -> None:

@@ -3,7 +3,7 @@
 import click
 
 from quarterdeck.cli.client import gateway_client, json_object, readiness, user_credentials
-from quarterdeck.cli.output import columns
+from quarterdeck.cli.output import print_table
 
 
 @click.command("models", short_help="List models and their state.")
@@ -17,7 +17,7 @@ def command() -> None:
         (str(m["id"]), str(m.get("state", "")), states.get(str(m["root"]), {}).get("task", ""), _detail(m, states))
         for m in listed
     ]
-    click.echo(columns(("MODEL", "STATE", "TASK", "DETAIL"), rows))
+    print_table(("MODEL", "STATE", "TASK", "DETAIL"), rows)
 
 
 def _detail(model: dict[str, str], states: dict[str, dict[str, str]]) -> str:

@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+import sys
+import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +17,26 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNPRINTABLE = re.compile(r"[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 """What JSON leaves as it is: C1 controls, and marks that hide or reorder text."""
 _UNITS = ("requests/min", "tokens/min", "at once", "tokens each")
+
+STATE_HEADS = ("STATE", "STATUS", "READY")
+STATE_COLORS = {
+    "green": ("ready", "valid", "enabled", "ok", "up", "delivered", "true"),
+    "yellow": (
+        *(
+            "starting",
+            "waiting",
+            "downloading",
+            "preparing",
+            "loading",
+            "compiling",
+            "warming_up",
+            "warming",
+            "updating",
+        ),
+        *("degraded", "draining", "removing", "pending", "until"),
+    ),
+    "red": ("failed", "unavailable", "revoked", "error", "no", "not", "false", "away", "lost"),
+}
 
 as_json = click.option("--json", "is_json", is_flag=True, help="Print the admin API's JSON response.")
 
@@ -40,9 +63,59 @@ def _escaped(char: str) -> str:
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A left-aligned table with minimal column widths. Cells are made printable."""
     rows = [tuple(map(printable, row)) for row in rows]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows])
-    return "\n".join(line.rstrip() for line in lines)
+    widths = _widths(head, rows)
+    return "\n".join("  ".join(map(_padded, row, widths)).rstrip() for row in [head, *rows])
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print `columns`; on a terminal with colours, and with the last column cut to the screen."""
+    if not sys.stdout.isatty():
+        click.echo(columns(head, rows))
+        return
+    rows = [tuple(map(printable, row)) for row in rows]
+    widths = _widths(head, rows)
+    # An id must stay whole, to be copied: only the last column is cut.
+    room = shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * (len(widths) - 1)
+    widths[-1] = max(len(head[-1]), min(widths[-1], room))
+    click.secho("  ".join(map(_padded, head, widths)).rstrip(), bold=True)
+    for row in rows:
+        cells = [_padded(_cut(cell, width), width) for cell, width in zip(row, widths, strict=True)]
+        styled = [_colored(cell) if name in STATE_HEADS else cell for name, cell in zip(head, cells, strict=True)]
+        click.echo("  ".join(styled).rstrip())
+
+
+def state_color(text: str) -> str | None:
+    """The colour of a state; None: that of other text."""
+    word = re.split(r"[\s,(:]", text.strip(), maxsplit=1)[0].lower()
+    return next((color for color, words in STATE_COLORS.items() if word in words), None)
+
+
+def _widths(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(text_width(row[i]) for row in [head, *rows]) for i in range(len(head))]
+
+
+def _padded(cell: str, width: int) -> str:
+    return cell + " " * (width - text_width(cell))
+
+
+def _cut(cell: str, width: int) -> str:
+    if text_width(cell) <= width:
+        return cell
+    while text_width(cell) >= width:
+        cell = cell[:-1]
+    return cell + "…"
+
+
+def _colored(cell: str) -> str:
+    color = state_color(cell)
+    return cell if color is None else click.style(cell, fg=color)
+
+
+def text_width(text: str) -> int:
+    """Columns of a terminal that printable text takes: East Asian wide characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def limits_text(limits: dict[str, int] | None) -> str:

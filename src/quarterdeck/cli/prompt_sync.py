@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from quarterdeck.cli.client import admin_client, json_object, list_all
-from quarterdeck.cli.output import as_json, columns, local_time, print_json, printable, show
+from quarterdeck.cli.output import as_json, local_time, print_json, print_table, printable, show
 
 PATH = "/admin/prompt_links"
 
@@ -53,7 +53,7 @@ def _list(links: list[dict[str, Any]]) -> None:
         why = "; ".join([*(each["message"] for each in link["conflicts"]), *link["notes"]]) or "-"
         checked = local_time(link["checked"]) if link["checked"] else "-"
         rows.append((link["name"], link["state"], link["origin"] or "-", checked, why))
-    click.echo(columns(("NAME", "STATE", "ORIGIN", "CHECKED", "WHY"), rows))
+    print_table(("NAME", "STATE", "ORIGIN", "CHECKED", "WHY"), rows)
 
 
 def _show(links: list[dict[str, Any]], keep: str | None) -> None:

@@ -9,7 +9,7 @@ import click
 
 from quarterdeck.cli import prompt_sync
 from quarterdeck.cli.client import admin_client, json_object, list_all
-from quarterdeck.cli.output import as_json, columns, local_time, print_json, printable, show
+from quarterdeck.cli.output import as_json, local_time, print_json, print_table, printable, show
 from quarterdeck.cli.prompt_client import PATH, carry_out, path_of, states_of
 
 _Folder = click.Path(file_okay=False, path_type=Path)
@@ -43,7 +43,7 @@ def list_prompts(is_json: bool, archived: bool) -> None:
         )
         for prompt in found
     ]
-    click.echo(columns(("NAME", "NEWEST", "LABELS", "TEAMS", "UPDATED"), rows))
+    print_table(("NAME", "NEWEST", "LABELS", "TEAMS", "UPDATED"), rows)
 
 
 @command.command("show")
@@ -252,7 +252,7 @@ def events(name: str, is_json: bool) -> None:
         (local_time(each["created"]), each["kind"], each["label"] or "-", _after(each), each["author"], each["reason"])
         for each in found
     ]
-    click.echo(columns(("TIME", "EVENT", "LABEL", "NOW", "BY", "REASON"), rows))
+    print_table(("TIME", "EVENT", "LABEL", "NOW", "BY", "REASON"), rows)
 
 
 @command.command("compare")
@@ -277,7 +277,7 @@ def compare(name: str, baseline: int | None, candidate: int | None, label: str |
         (each["name"], *(_interval(each[which]) for which in ("baseline", "candidate", "difference")), _verdict(each))
         for each in found["measures"]
     ]
-    click.echo(columns(("MEASURE", "BASELINE", "CANDIDATE", "DIFFERENCE", "CANDIDATE IS"), rows))
+    print_table(("MEASURE", "BASELINE", "CANDIDATE", "DIFFERENCE", "CANDIDATE IS"), rows)
     click.echo(f"verdict: {_verdict(found)}")
 
 

@@ -12,8 +12,19 @@ import click
 import httpx
 
 from quarterdeck.cli.client import admin_client, gateway_client, json_object, user_credentials
-from quarterdeck.cli.output import answer_text, as_json, columns, local_time, print_json, printable, printable_json
+from quarterdeck.cli.names import key_id
+from quarterdeck.cli.output import (
+    answer_text,
+    as_json,
+    columns,
+    local_time,
+    print_json,
+    print_table,
+    printable,
+    printable_json,
+)
 from quarterdeck.cli.request_table import export_parquet, line_of
+from quarterdeck.cli.suggestions import completer
 
 FILTERS = (
     *("key", "team", "model", "route", "prompt", "prompt_version", "operation", "status", "error_code", "user"),
@@ -39,7 +50,9 @@ def filters(names: tuple[str, ...]) -> Callable[[Callable[..., Any]], Callable[.
         for name in reversed(names):
             help_text = {"text": "Only with this text in the stored input or output.", "tag": "Only with this tag."}
             function = click.option(
-                f"--{name.replace('_', '-')}", help=help_text.get(name, f"Only this {name.replace('_', ' ')}.")
+                f"--{name.replace('_', '-')}",
+                help=help_text.get(name, f"Only this {name.replace('_', ' ')}."),
+                shell_complete=completer(f"{name}s") if name in ("key", "team", "model") else None,
             )(function)
         return function
 
@@ -70,11 +83,11 @@ def bounds(function: Callable[..., Any]) -> Callable[..., Any]:
 def list_requests(is_json: bool, limit: int, **options: Any) -> None:
     """List requests, newest first."""
     with admin_client() as client:
-        found = list(pages(client, params_of(options), limit))
+        found = list(pages(client, params_of(with_key_id(client, options)), limit))
     if is_json:
         print_json({"object": "list", "data": found})
     elif found:
-        click.echo(columns(*line_of(found)))
+        print_table(*line_of(found))
     else:
         click.echo("no requests", err=True)
 
@@ -130,6 +143,8 @@ def _show_content(found: dict[str, Any]) -> None:
 def tail(is_json: bool, **options: Any) -> None:
     """Follow requests as they end. Reconnects after an interruption; ends with Ctrl-C."""
     user = user_credentials()
+    with admin_client() as client:
+        options = with_key_id(client, options)
     params = {name: value for name, value in options.items() if value is not None and name != "failed"}
     if options.get("failed") is not None:
         params["failed"] = str(options["failed"]).lower()
@@ -212,8 +227,8 @@ def events(lines: Iterator[str]) -> Iterator[tuple[str | None, str, str]]:
 def export(path: Path, kind: str | None, content: bool, **options: Any) -> None:
     """Write matching requests to a JSONL or Parquet file; `-` is standard output (JSONL)."""
     kind = kind or ("parquet" if path.suffix == ".parquet" else "jsonl")
-    params = params_of(options) | ({"content": "true"} if content else {})
     with admin_client() as client:
+        params = params_of(with_key_id(client, options)) | ({"content": "true"} if content else {})
         found = pages(client, params, None)
         if kind == "parquet":
             count = export_parquet(path, found)
@@ -268,6 +283,11 @@ def pages(client: httpx.Client, params: dict[str, Any], limit: int | None) -> It
         if not page["has_more"] or left == 0 or page["last_id"] is None:
             return
         after = {"after": page["last_id"]}
+
+
+def with_key_id(client: httpx.Client, options: dict[str, Any]) -> dict[str, Any]:
+    """The options with the key's id in place of its name. Raises ClickException."""
+    return {**options, "key": key_id(options["key"], client, with_revoked=True)} if options.get("key") else options
 
 
 def params_of(options: dict[str, Any]) -> dict[str, Any]:

@@ -102,6 +102,16 @@ def is_locked(state: Path) -> bool:
     return False
 
 
+def holder(state: Path) -> int | None:
+    """The pid of `up` on this folder. None: it is not running."""
+    if not is_locked(state):
+        return None
+    try:
+        return int((state / "up.lock").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # it has just started, or ended
+        return None
+
+
 def leftover_pids(state: Path, proc: Path = Path("/proc")) -> list[int]:
     """Running processes of runs on this folder, except this one and its ancestors."""
     mark = f"{RUN_VARIABLE}={run_id(state)}".encode()

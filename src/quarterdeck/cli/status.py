@@ -8,15 +8,15 @@ import click
 import httpx
 
 from quarterdeck.cli import cluster_status, credentials, health, installation, readiness, state, target
-from quarterdeck.cli.client import body_of, gateway_client, user_credentials
-from quarterdeck.cli.output import columns
+from quarterdeck.cli.client import body_of, gateway_client
+from quarterdeck.cli.output import print_table
 from quarterdeck.settings.environment import Environment
 
 NOT_READY, NO_RESPONSE = 1, 3
 """Exit statuses."""
 
 
-@click.command("status", short_help="Show the state of the platform on this machine.")
+@click.command("status", short_help="Show the state of the platform.")
 def command() -> None:
     """Show whether `up` is running, the state of each part, and what is not ready. With `--context`, `--namespace` or
     `--release` before the command: the parts and Models of a release.
@@ -46,7 +46,7 @@ def command() -> None:
     }
     running = "is running" if is_up else "is not running"
     click.echo(f"`quarterdeck up` {running} on {environment.state}")
-    click.echo(columns(("PART", "STATE", "URL"), [(name, states[name], url) for name, url in urls.items()]))
+    print_table(("PART", "STATE", "URL"), [(name, states[name], url) for name, url in urls.items()])
     problems = {
         "gateway": readiness.gateway_problems(found["gateway"]),
         "worker": readiness.worker_problems(found["worker"]),
@@ -64,12 +64,13 @@ def _remote_status() -> int:
         found = installation.find(chosen.kubectl, chosen.release)
         parts, models = cluster_status.read(chosen.kubectl, found)
         click.echo(f"release {found.release} in namespace {found.namespace}")
-        click.echo(columns(("PART", "STATE", "DETAIL"), [(part.name, part.state, part.detail) for part in parts]))
+        print_table(("PART", "STATE", "DETAIL"), [(part.name, part.state, part.detail) for part in parts])
         if models:
             head = ("MODEL", "READY", "REASON", "REPLICAS", "MESSAGE")
             rows = [(one.name, str(one.is_ready), one.reason, one.replicas, one.message) for one in models]
-            click.echo(f"\n{columns(head, rows)}")
-    user = user_credentials()
+            click.echo()
+            print_table(head, rows)
+    user = target.resolve(needs_key=False)
     with gateway_client(user.gateway_url, user.api_key) as client:
         try:
             response = client.get("/readyz")

@@ -6,7 +6,8 @@ import click
 
 from quarterdeck.cli.client import admin_client, json_object, list_all
 from quarterdeck.cli.limit_options import bounds, limit_fields, removals
-from quarterdeck.cli.output import as_json, budget_text, columns, limits_text, print_json, show
+from quarterdeck.cli.names import in_org, of_org, team_argument
+from quarterdeck.cli.output import as_json, budget_text, limits_text, print_json, print_table, show
 
 _priority = click.option("--priority", type=click.IntRange(0, 9), help="Priority of keys without their own.")
 
@@ -18,13 +19,14 @@ def command() -> None:
 
 @command.command("create")
 @click.argument("team")
+@of_org
 @_priority
 @bounds
 @as_json
-def create(team: str, is_json: bool, **options: Any) -> None:
+def create(team: str, org: str | None, is_json: bool, **options: Any) -> None:
     """Create the team TEAM. Creating a key for a team also creates the team."""
     with admin_client() as client:
-        made = json_object(client.post("/admin/teams", json={"id": team, **request_of(options)}))
+        made = json_object(client.post("/admin/teams", params=in_org(org), json={"id": team, **request_of(options)}))
     (print_json if is_json else show)(made)
 
 
@@ -37,11 +39,12 @@ def request_of(options: dict[str, Any], before: dict[str, Any] | None = None) ->
 
 
 @command.command("list")
+@of_org
 @as_json
-def list_teams(is_json: bool) -> None:
+def list_teams(org: str | None, is_json: bool) -> None:
     """List teams by name."""
     with admin_client() as client:
-        found = list(list_all(client, "/admin/teams"))
+        found = list(list_all(client, "/admin/teams", org=org))
     if is_json:
         print_json(found)
         return
@@ -55,43 +58,46 @@ def list_teams(is_json: bool) -> None:
         )
         for team in found
     ]
-    click.echo(columns(("TEAM", "LIMITS", "BUDGET", "PRIORITY", "MANAGED BY"), rows))
+    print_table(("TEAM", "LIMITS", "BUDGET", "PRIORITY", "MANAGED BY"), rows)
 
 
 @command.command("show")
-@click.argument("team")
+@team_argument
+@of_org
 @as_json
-def show_team(team: str, is_json: bool) -> None:
+def show_team(team: str, org: str | None, is_json: bool) -> None:
     """Show the limits, budget and priority of TEAM."""
     with admin_client() as client:
-        found = json_object(client.get(f"/admin/teams/{team}"))
+        found = json_object(client.get(f"/admin/teams/{team}", params=in_org(org)))
     (print_json if is_json else show)(found)
 
 
 @command.command("update")
-@click.argument("team")
+@team_argument
+@of_org
 @_priority
 @bounds
 @removals
 @as_json
-def update(team: str, is_json: bool, **options: Any) -> None:
+def update(team: str, org: str | None, is_json: bool, **options: Any) -> None:
     """Update TEAM. Values that are not given stay. Takes effect with the next request."""
     with admin_client() as client:
-        before = json_object(client.get(f"/admin/teams/{team}"))
+        before = json_object(client.get(f"/admin/teams/{team}", params=in_org(org)))
         body = request_of(options, before)
         if not body:
             raise click.UsageError("nothing to update: see `quarterdeck teams update --help`")
-        changed = json_object(client.post(f"/admin/teams/{team}", json=body))
+        changed = json_object(client.post(f"/admin/teams/{team}", params=in_org(org), json=body))
     (print_json if is_json else show)(changed)
 
 
 @command.command("delete")
-@click.argument("team")
+@team_argument
+@of_org
 @as_json
-def delete(team: str, is_json: bool) -> None:
+def delete(team: str, org: str | None, is_json: bool) -> None:
     """Delete TEAM. All of its keys must be revoked or moved first. Its usage stays in the ledger."""
     with admin_client() as client:
-        done = json_object(client.delete(f"/admin/teams/{team}"))
+        done = json_object(client.delete(f"/admin/teams/{team}", params=in_org(org)))
     if is_json:
         print_json(done)
     else:

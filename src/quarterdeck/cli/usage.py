@@ -15,8 +15,8 @@ import httpx
 
 from quarterdeck.cli.budget_forecast import METHOD, forecast
 from quarterdeck.cli.client import admin_client, json_object, list_all
-from quarterdeck.cli.keys import id_of
-from quarterdeck.cli.output import as_json, columns, csv_cell, print_json
+from quarterdeck.cli.names import in_org, key_id, key_option, model_option, of_org, team_option
+from quarterdeck.cli.output import as_json, csv_cell, print_json, print_table
 from quarterdeck.cli.usage_table import COUNTS, GROUPS, rows_of, table
 
 BUCKETS = {"hour": 3600, "day": 86_400}
@@ -30,9 +30,10 @@ _Time = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
 @click.option("--bucket", type=click.Choice(list(BUCKETS)), help="Show usage over time.")
 @click.option("--start", type=_Time, help="Start time, UTC. Default: first day of the month.")
 @click.option("--end", type=_Time, help="End time (exclusive), UTC. Default: now.")
-@click.option("--key", metavar="NAME|ID", help="Only this key.")
-@click.option("--team", help="Only this team.")
-@click.option("--model", help="Only this model.")
+@key_option("Only this key.")
+@team_option("Only this team.")
+@model_option("--model", help_text="Only this model.")
+@of_org
 @click.option("--csv", "is_csv", is_flag=True, help="Print CSV: a line for each group and bucket, all digits.")
 @click.option(
     "--forecast/--no-forecast",
@@ -51,32 +52,32 @@ def command(is_json: bool, is_csv: bool, wants_forecast: bool | None, **options:
         raise click.UsageError("--json and --csv exclude each other")
     with admin_client() as client:
         if options.get("key"):
-            options["key"] = id_of(options["key"], client)
-        params = params_of(options)
+            options["key"] = key_id(options["key"], client, options["org"], with_revoked=True)
+        params, org = params_of(options), in_org(options["org"])
         found = json_object(client.get("/admin/usage", params=params))
         groups = params["group_by"]
         if is_json:
             if wants_forecast:
-                found["budgets"] = forecasts(json_object(client.get("/admin/budgets")))
+                found["budgets"] = forecasts(json_object(client.get("/admin/budgets", params=org)))
             print_json(found)
             return
-        names = _key_names(client, {row["key"] for row in found["data"]}) if "key" in groups else {}
+        names = _key_names(client, {row["key"] for row in found["data"]}, options["org"]) if "key" in groups else {}
         if is_csv:
             click.echo(csv_text(found["data"], groups, names), nl=False)
             return
         _print_table(found, groups, names, options.get("bucket"))
         if wants_forecast:
-            _print_forecasts(json_object(client.get("/admin/budgets")), None)
+            _print_forecasts(json_object(client.get("/admin/budgets", params=org)), None)
         elif wants_forecast is None and options.get("end") is None:
             try:
-                _print_forecasts(json_object(client.get("/admin/budgets")), MOST_BUDGETS)
+                _print_forecasts(json_object(client.get("/admin/budgets", params=org)), MOST_BUDGETS)
             except click.ClickException as error:  # Redis is away; the ledger's figures are shown all the same
                 click.echo(f"no forecast: {error.message}", err=True)
 
 
 def params_of(options: dict[str, Any]) -> dict[str, Any]:
     """The query of GET /admin/usage, without options that are not given."""
-    params = {name: options.get(name) for name in ("bucket", "key", "team", "model")}
+    params = {name: options.get(name) for name in ("bucket", "key", "team", "model", "org")}
     for name in ("start", "end"):
         if (time := options.get(name)) is not None:
             params[name] = int(time.replace(tzinfo=UTC).timestamp())
@@ -118,12 +119,12 @@ def forecasts(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [each for _, each in sorted(made, key=lambda pair: -pair[0])]
 
 
-def _key_names(client: httpx.Client, ids: set[str]) -> dict[str, str]:
+def _key_names(client: httpx.Client, ids: set[str], org: str | None) -> dict[str, str]:
     """The names of these keys, with the end of the id where two have the same name."""
     names: dict[str, str] = {}
     missing = {id for id in ids if id.startswith("key_")}
     if missing:
-        for key in list_all(client, "/admin/keys"):
+        for key in list_all(client, "/admin/keys", org=org):
             if key["id"] in missing:
                 names[key["id"]] = key["name"]
                 missing.discard(key["id"])
@@ -161,7 +162,8 @@ def _print_forecasts(found: Mapping[str, Any], most: int | None) -> None:
         )
         for each in shown
     ]
-    click.echo("\n" + columns(("BUDGET", "AMOUNT", "SPENT", "FORECAST", "USED UP"), rows))
+    click.echo()
+    print_table(("BUDGET", "AMOUNT", "SPENT", "FORECAST", "USED UP"), rows)
     more = len(budgets) - len(shown)
     click.echo(f"({METHOD}{f'; {more} more budgets: --forecast' if more else ''})")
 

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from quarterdeck.cli.client import admin_client, json_object, list_all
-from quarterdeck.cli.output import as_json, columns, local_time, print_json, printable, show
+from quarterdeck.cli.output import as_json, local_time, print_json, print_table, printable, show
 
 _events = click.option("--event", "event_types", multiple=True, help="Only this type of event; repeatable. [all]")
 
@@ -38,7 +38,7 @@ def list_webhooks(is_json: bool) -> None:
         print_json({"object": "list", "data": found})
     elif found:
         rows = [(each["id"], each["name"], _state(each), _types(each), each["url"]) for each in found]
-        click.echo(columns(("WEBHOOK", "NAME", "STATE", "EVENTS", "URL"), rows))
+        print_table(("WEBHOOK", "NAME", "STATE", "EVENTS", "URL"), rows)
     else:
         click.echo("no webhooks", err=True)
 
@@ -60,7 +60,8 @@ def show_webhook(webhook_id: str, is_json: bool) -> None:
             (local_time(each["created_at"]), each["event_type"], each["status"], str(each["attempts"]), _why(each))
             for each in deliveries
         ]
-        click.echo("\n" + columns(("CREATED", "EVENT", "STATUS", "ATTEMPTS", "LAST RESPONSE"), rows))
+        click.echo()
+        print_table(("CREATED", "EVENT", "STATUS", "ATTEMPTS", "LAST RESPONSE"), rows)
 
 
 @command.command("update")

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from quarterdeck.settings.config import Config, DuplicateNameError, MisplacedValueError
 from quarterdeck.settings.files import read_file
 from quarterdeck.settings.models import ModelConfig
+from quarterdeck.settings.problem_texts import problem_text
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -102,7 +103,7 @@ def validated(shape: type[T], data: dict[str, Any], node: yaml.Node, filename: s
         return shape.model_validate(data)
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        lines = [_line_of(problem, node, filename) for problem in problems[:MAX_PROBLEMS]]
+        lines = [_line_of(problem, shape, node, filename) for problem in problems[:MAX_PROBLEMS]]
         if len(problems) > MAX_PROBLEMS:
             lines.append(f"{filename}: and {len(problems) - MAX_PROBLEMS} more problems")
         raise ConfigError("\n".join(lines)) from error
@@ -181,7 +182,7 @@ def _duplicate_keys(node: yaml.Node | None, seen_nodes: set[int]) -> list[tuple[
     return found
 
 
-def _line_of(problem: Any, node: yaml.Node | None, filename: str) -> str:
+def _line_of(problem: Any, shape: type[BaseModel], node: yaml.Node | None, filename: str) -> str:
     """Format a problem with its line, found by walking the YAML tree along pydantic's location."""
     where, line = "", 1
     cause = problem.get("ctx", {}).get("error")
@@ -191,8 +192,7 @@ def _line_of(problem: Any, node: yaml.Node | None, filename: str) -> str:
             node, line = step
     if isinstance(cause, DuplicateNameError):  # concerns the whole file; report the line of the second use
         where, line = "models", _names(node, cause.name)[-1]
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{filename}:{line}: {where.lstrip('.') or 'file'}: {message}"
+    return f"{filename}:{line}: {where.lstrip('.') or 'file'}: {problem_text(problem, shape)}"
 
 
 def _names(node: yaml.Node | None, name: str) -> list[int]:

@@ -1,0 +1,62 @@
+"""Names that the shell completes: keys, models, teams and organisations of the platform, and saved contexts.
+
+Asked of the platform while the user waits for TAB, so with a short time-out; where it does not answer, nothing is
+suggested.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import click
+import httpx
+from click.shell_completion import CompletionItem
+
+from quarterdeck.cli import contexts, target
+from quarterdeck.settings.environment import Environment
+
+TIMEOUT_SECONDS = 1.0
+_PATHS = {
+    "keys": ("/admin/keys?limit=100", "name"),
+    "models": ("/v1/models", "id"),
+    "teams": ("/admin/teams?limit=100", "id"),
+    "orgs": ("/admin/organizations?limit=100", "id"),
+}
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
+
+
+def completer(kind: str) -> Completer:
+    """For click's `shell_complete`. `kind`: keys, models, teams, orgs or contexts."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        return [CompletionItem(name) for name in _found(ctx, kind) if name.startswith(incomplete)]
+
+    return complete
+
+
+def _found(ctx: click.Context, kind: str) -> list[str]:
+    with ctx.scope(cleanup=False), contextlib.suppress(click.ClickException, httpx.HTTPError, ValueError):
+        if kind == "contexts":
+            return [contexts.LOCAL, *contexts.read(contexts.path_of(Environment.read().variables)).named]
+        return sorted(set(_asked(ctx, kind)))
+    return []
+
+
+def _asked(ctx: click.Context, kind: str) -> Iterator[str]:
+    path, field = _PATHS[kind]
+    given = {name: value for name, value in ctx.find_root().params.items() if value is not None}
+    ctx.meta.setdefault(target.META, target.Target(**given))  # the group's callback, which keeps them, does not run
+    if target.current().is_cluster:
+        return  # a port-forward takes seconds
+    user = target.resolve()
+    headers = {"Authorization": f"Bearer {user.admin_key}"}
+    with httpx.Client(
+        base_url=user.gateway_url,
+        headers=headers,
+        timeout=TIMEOUT_SECONDS,
+        trust_env=not target.current().is_local,
+        transport=ctx.find_object(httpx.BaseTransport),
+    ) as client:
+        response = client.get(path).raise_for_status()
+    for each in response.json()["data"]:
+        if not each.get("revoked"):
+            yield str(each[field])
