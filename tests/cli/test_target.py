@@ -6,7 +6,10 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
+from quarterdeck.cli import contexts
 from quarterdeck.cli.__main__ import cli
+from quarterdeck.cli.contexts import Context, Contexts, ContextsError
+from quarterdeck.cli.target import Target, choose
 
 KEY = "sk-qd-" + "a" * 40
 
@@ -78,3 +81,78 @@ def test_the_doctor_of_a_cluster_without_kubectl_exits_with_1(monkeypatch: pytes
     done, _ = run("doctor", "--cluster")
     assert done.exit_code == 1
     assert done.stdout.startswith("missing Kubernetes API: kubectl is not on PATH")
+
+
+A, B, C = "http://a", "http://b", "http://c"
+SAVED = Contexts({"b": Context(B, "key-b"), "c": Context(C, "key-c")}, "c")
+OPENAI = {"OPENAI_BASE_URL": f"{A}/v1", "OPENAI_API_KEY": "key-openai"}
+OURS = {"QUARTERDECK_URL": A, "QUARTERDECK_KEY": "key-a"}
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "saved", "has_local", "url", "key"),
+    [
+        (Target(), {}, Contexts(), True, None, None),
+        (Target(key="k"), {}, Contexts(), True, None, "k"),
+        (Target(), {}, SAVED, True, C, "key-c"),
+        (Target(context="b"), {}, SAVED, True, B, "key-b"),
+        (Target(context="b", key="k"), {}, SAVED, True, B, "k"),
+        (Target(context="local"), {}, SAVED, True, None, None),
+        (Target(), OURS, SAVED, True, A, "key-a"),
+        (Target(context="b"), OURS, SAVED, True, B, "key-b"),
+        (Target(), {"QUARTERDECK_CONTEXT": "b"}, SAVED, True, B, "key-b"),
+        (Target(), {"QUARTERDECK_CONTEXT": "local"}, SAVED, True, None, None),
+        (Target(url=B), OURS, SAVED, True, B, "key-b"),
+        (Target(url=f"{A}/v1"), OURS, SAVED, True, f"{A}/v1", "key-a"),
+        (Target(url="http://stranger"), {**OURS, **OPENAI}, SAVED, True, "http://stranger", None),
+        (Target(url="http://x"), {"QUARTERDECK_KEY": "k"}, Contexts(), True, "http://x", "k"),
+        (Target(), OPENAI, Contexts(), False, f"{A}/v1", "key-openai"),
+        (Target(), OPENAI, Contexts(), True, None, None),
+        (Target(), OPENAI, SAVED, False, C, "key-c"),
+        (Target(), {"OPENAI_API_KEY": "key-openai"}, Contexts(), False, None, None),
+    ],
+    ids=str,
+)
+def test_the_platform_that_is_meant(
+    options: Target, variables: dict[str, str], saved: Contexts, has_local: bool, url: str | None, key: str | None
+) -> None:
+    found = choose(options, variables, saved, has_local=has_local)
+    assert (found.url, found.key) == (url, key)
+    assert not found.is_cluster
+
+
+def test_a_context_that_is_not_saved_is_a_kubeconfigs() -> None:
+    assert choose(Target(context="kind"), OURS, SAVED, has_local=True).is_cluster
+    assert choose(Target(context="b", namespace="llm"), {}, SAVED, has_local=True).is_cluster
+    with pytest.raises(ContextsError, match="no context is named 'gone'"):
+        choose(Target(), {"QUARTERDECK_CONTEXT": "gone"}, SAVED, has_local=True)
+
+
+def test_the_options_may_follow_the_command() -> None:
+    done, [request] = run("keys", "list", "--url", "http://gateway", "--key", KEY)
+    assert (done.exit_code, request.url.host) == (0, "gateway"), done.output
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_an_option_of_the_command_goes_before_the_platforms(tmp_path: Path) -> None:
+    """`--key` of `usage` is a filter."""
+    done, requests = run("--url", "http://gateway", "--key", KEY, "usage", "--key", "key_1", "--json")
+    assert done.exit_code == 0, done.output
+    assert requests[0].url.params["key"] == "key_1"
+
+
+def test_commands_use_the_context_in_use(tmp_path: Path) -> None:
+    contexts.write(tmp_path / "contexts.toml", Contexts({"prod": Context("http://prod", "sk-prod")}, "prod"))
+    done, [request] = run("keys", "list")
+    assert (done.exit_code, request.url.host) == (0, "prod"), done.output
+    assert request.headers["authorization"] == "Bearer sk-prod"
+
+
+def test_the_message_of_a_platform_that_is_away_names_where_its_url_comes_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("QUARTERDECK_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("QUARTERDECK_KEY", KEY)
+    done = CliRunner().invoke(cli, ["models"])
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "cannot connect to http://127.0.0.1:9 (QUARTERDECK_URL)" in done.stderr
