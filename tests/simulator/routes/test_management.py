@@ -26,7 +26,7 @@ async def test_the_engine_tells_of_itself() -> None:
         assert (await client.get("/version")).json() == {"version": "0.29.0"}
         assert (await client.get("/health")).status_code == 200
     first = {"id": "m#1", "model": "m", "adapters": {"pirate": "pirate"}, "url": "http://simulator", "state": "ready"}
-    assert endpoints[0] == first | {"max_running": 32, "task": "generate", "detail": ""}
+    assert endpoints[0] == first | {"max_running": 32, "task": "generate", "detail": "simulated"}
     assert (endpoints[1]["model"], endpoints[1]["task"], endpoints[1]["adapters"]) == ("e", "embed", {})
 
 

@@ -117,7 +117,7 @@ async def list_endpoints(connection: ClientConnection, engine: Engine, faults: F
             "state": engine.state,
             "max_running": config.max_num_seqs,
             "task": "embed" if task == "embed" else "generate",
-            "detail": {"starting": "loading weights", "draining": "shutting down"}.get(engine.state, ""),
+            "detail": {"starting": "loading weights", "draining": "shutting down"}.get(engine.state, "simulated"),
         }
         for name, task in config.tasks.items()
         if name == first or name not in config.names
