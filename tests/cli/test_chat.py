@@ -111,15 +111,15 @@ def test_a_command_that_does_not_work_is_one_line_and_the_conversation_goes_on(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     session = gateway.session()
-    lines = iter(
-        ["/retry", "/nope", "/model none", "/save /nonexistent/x", "/save", "/model away", "hi", "/model chat"]
-    )
-    with pytest.raises(StopIteration):
-        converse(session, read=lambda _: next(lines))
+    wrong = ["/retry", "/nope", "/model none", "/save /nonexistent/x", "/save"]
+    lines = iter([*wrong, "/model away", "hi", "/model chat", "/bye"])
+    converse(session, read=lambda _: next(lines))
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error")]
     assert len(errors) == 6
     assert "has failed" in errors[-1]
     assert session.messages == []
+    session.command("/retry")
+    assert session.messages[0]["content"] == "hi"
 
 
 def test_an_interrupted_answer_is_kept_as_far_as_it_came(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
