@@ -405,6 +405,23 @@ class FakeGateway:
         self.server.server_close()
 
 
+def test_a_model_that_no_parser_can_read_is_refused_and_harms_nothing(start: Start, namespace: Kubectl) -> None:
+    """The API server takes 10,000 levels, Python's parser a thousand: one such Model ended every list and watch."""
+    operator = start()
+    deep = json.dumps(model("deep")).replace('"sim"', '"sim", "args": {"x": ' + '{"a":' * 2000 + "1" + "}" * 2001)
+    namespace("create", "--validate=false", "-f", "-", input=deep)
+    namespace.apply(model("beside"))
+    namespace.wait_condition("model", "beside", "Ready")
+    reason = "jsonpath={.status.conditions[?(@.type=='Accepted')].reason}"
+    namespace("wait", "model/deep", f"--for={reason}=InvalidSpec", "--timeout=90s")
+    operator.kill()
+    start("second")
+    namespace.apply(model("after"))
+    namespace.wait_condition("model", "after", "Ready")
+    namespace("delete", "model", "deep")
+    assert published(namespace) == {"beside", "after"}
+
+
 def own_address(namespace: Kubectl) -> str:
     """An address of this machine that is not the loopback one, which an EndpointSlice may not have."""
     node = json.loads(namespace("get", "nodes", "--output=json"))["items"][0]

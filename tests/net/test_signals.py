@@ -25,8 +25,6 @@ asyncio.run(main())
 
 
 def test_a_signal_is_a_callback_until_it_is_restored() -> None:
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("called\n", "")
     assert done.returncode == -1  # SIGHUP's default action

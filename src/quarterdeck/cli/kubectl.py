@@ -1,6 +1,5 @@
 """kubectl, for commands that look into a cluster: it has the user's context, credentials and plugins for signing in."""
 
-import json
 import queue
 import shutil
 import subprocess
@@ -10,6 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
+
+from quarterdeck.kube import nesting
 
 CALL_S = 60
 """Signing in by a plugin may take a user's time; an API server that does not answer ends by `--request-timeout`."""
@@ -48,7 +49,7 @@ class Kubectl:
     def json(self, *arguments: str) -> dict[str, Any]:
         """Its output as a JSON object. Raises KubectlError."""
         try:
-            found = json.loads(self.text(*arguments, "--output=json"))
+            found = nesting.loads(self.text(*arguments, "--output=json").encode())
         except ValueError:
             found = None
         if not isinstance(found, dict):

@@ -1,4 +1,6 @@
-"""Names in the cluster: API group, labels, annotations, finalizers and field managers."""
+"""Names in the cluster: API group, labels, annotations, objects of a Model, field managers."""
+
+import hashlib
 
 GROUP = "quarterdeck.dev"
 VERSION = "v1alpha1"
@@ -11,11 +13,15 @@ MODEL_LABEL = f"{GROUP}/model"
 REVISION_LABEL = f"{GROUP}/revision"
 """Revision of the Model that a pod or EndpointSlice belongs to; see `revisions` of its status."""
 ROLE_LABEL = f"{GROUP}/role"
-"""What a Service's addresses are: ROLE_ENGINE or ROLE_DOOR."""
+"""What a Service's addresses are: ROLE_ENGINE, ROLE_DOOR or ROLE_REPLICA."""
 ROLE_ENGINE = "engine"
 """Each ready address speaks OpenAI's protocol and is an endpoint."""
 ROLE_DOOR = "door"
 """An engine door, whose `GET /endpoints` lists the endpoints."""
+ROLE_REPLICA = "replica"
+"""A pod in which a replica may listen that an engine door lists."""
+SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+"""Kubernetes' own, on EndpointSlices."""
 
 APP_NAME = "app.kubernetes.io/name"
 APP_INSTANCE = "app.kubernetes.io/instance"
@@ -24,6 +30,39 @@ APP_PART_OF = "app.kubernetes.io/part-of"
 APP_MANAGED_BY = "app.kubernetes.io/managed-by"
 PART_OF = "quarterdeck"
 MANAGED_BY = "quarterdeck-operator"
+
+# ---- objects of a Model ----
+
+STABLE = "stable"
+CANARY = "canary"
+TRACKS = (STABLE, CANARY)
+MAX_RAY_NAME = 47
+"""KubeRay makes names of Services from a RayService's."""
+
+
+def engine_name(model: str, track: str = STABLE) -> str:
+    """Name of a Model's Deployment and its Service."""
+    return f"model-{model}" if track == STABLE else f"model-{model}-{track}"
+
+
+def ray_name(model: str, track: str = STABLE) -> str:
+    """Name of a Model's RayService and its doors' Service."""
+    name = engine_name(model, track)
+    if len(name) <= MAX_RAY_NAME:
+        return name
+    digest = hashlib.sha256(f'"{name}"'.encode()).hexdigest()
+    return f"{name[: MAX_RAY_NAME - 7]}-{digest[:6]}"
+
+
+def replicas_name(model: str, track: str = STABLE) -> str:
+    """Name of the Service of a RayService's workers."""
+    return f"{ray_name(model, track)}-replicas"
+
+
+def service_names(model: str) -> frozenset[str]:
+    """Names of all Services whose addresses count as a Model's."""
+    return frozenset(name(model, track) for name in (engine_name, ray_name, replicas_name) for track in TRACKS)
+
 
 # ---- annotations ----
 

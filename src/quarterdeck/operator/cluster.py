@@ -6,7 +6,6 @@ is repeated later by the work queue.
 """
 
 import asyncio
-import json
 import logging
 import random
 import time
@@ -21,6 +20,7 @@ from kubernetes.client import ApiClient, Configuration
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
+from quarterdeck.kube import nesting
 from quarterdeck.kube.names import MANAGER_OPERATOR
 from quarterdeck.operator.manifests import LEASE, Kind, Manifest, kind_of, name_of
 
@@ -238,7 +238,7 @@ class Cluster:
         if response.status >= 400:
             raise _error_of(response.status, response.reason, data, response.headers.get("Retry-After"))
         try:
-            answer: Manifest = json.loads(data)
+            answer: Manifest = nesting.loads(data)
         except ValueError:
             raise ClusterError(0, "Unavailable", "the API server answered without JSON") from None
         return answer
@@ -247,7 +247,7 @@ class Cluster:
 def _error_of(status: int, reason: str | None, data: bytes, stated: str | None) -> ClusterError:
     reason, message = str(reason or ""), ""
     try:
-        answer = json.loads(data)
+        answer = nesting.loads(data)
         if isinstance(answer, dict):
             reason, message = str(answer.get("reason") or reason), str(answer.get("message") or "")
     except ValueError:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from quarterdeck.operator.http_answers import fetch
 from quarterdeck.operator.manifests import Manifest, labels_of
 from quarterdeck.operator.scaling import Demand
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 1.0
 """Longest that a gateway holds the answer: how old in-flight counts may be."""
+ANSWER_SECONDS = 5.0
+"""Longest that an answer takes, with WAIT_SECONDS."""
 MIN_SECONDS = 0.25
 """Least time between two reads of one gateway, however often requests begin to wait."""
 STALE_SECONDS = 10.0
@@ -144,8 +147,11 @@ class DemandReader:
 
     async def _ask(self, gateway: _Gateway) -> None:
         query = {"wait": str(WAIT_SECONDS), "after": str(gateway.version)}
-        answer = await self._client.get(f"{gateway.url}/demand", params=query, headers=self._headers, timeout=5.0)
-        answer.raise_for_status()
+        answer = await fetch(
+            self._client, "GET", f"{gateway.url}/demand", params=query, headers=self._headers, seconds=ANSWER_SECONDS
+        )
+        if not answer.is_success:
+            raise ValueError(f"it answered {answer.status}")
         found = answer.json()
         models = found.get("models") if isinstance(found, dict) else None
         if not isinstance(models, dict):

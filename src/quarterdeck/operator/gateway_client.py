@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx
 
+from quarterdeck.operator.http_answers import Answer, fetch
+
 TIMEOUT_SECONDS = 10.0
 
 
@@ -43,34 +45,38 @@ class GatewayClient:
         last = GatewayError(0, "no gateway is ready")
         for url in self._gateways():
             try:
-                answer = await self._client.request(
+                answer = await fetch(
+                    self._client,
                     method,
                     url + path,
                     json=body,
                     params=params,
                     headers={"authorization": f"Bearer {key}"},
-                    timeout=TIMEOUT_SECONDS,
+                    seconds=TIMEOUT_SECONDS,
                 )
             except (httpx.HTTPError, OSError) as error:
                 last = GatewayError(0, f"{url} can't be reached: {error or type(error).__name__}")
                 continue
-            if answer.status_code < 500:
+            if answer.status < 500:
                 return _object_of(answer)
-            last = GatewayError(answer.status_code, _message_of(answer))
+            last = GatewayError(answer.status, _message_of(answer))
         raise last
 
 
-def _object_of(answer: httpx.Response) -> dict[str, Any]:
+def _object_of(answer: Answer) -> dict[str, Any]:
     if answer.is_success:
-        found = answer.json()
+        try:
+            found = answer.json()
+        except ValueError:
+            found = None
         if isinstance(found, dict):
             return found
-        raise GatewayError(answer.status_code, "the gateway's answer is not an object")
-    raise GatewayError(answer.status_code, _message_of(answer))
+        raise GatewayError(answer.status, "the gateway's answer is not a JSON object")
+    raise GatewayError(answer.status, _message_of(answer))
 
 
-def _message_of(answer: httpx.Response) -> str:
+def _message_of(answer: Answer) -> str:
     try:
         return str(answer.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return f"the gateway answered {answer.status_code}"
+        return f"the gateway answered {answer.status}"

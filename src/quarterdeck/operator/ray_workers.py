@@ -10,6 +10,7 @@ from typing import Protocol
 import httpx
 
 from quarterdeck.operator.cluster import Cluster, ClusterError
+from quarterdeck.operator.http_answers import fetch
 from quarterdeck.operator.manifests import Manifest, is_deleting, labels_of
 from quarterdeck.operator.observed import Observed
 from quarterdeck.operator.render import rayservice
@@ -18,6 +19,7 @@ from quarterdeck.operator.render.request import RenderRequest
 
 log = logging.getLogger(__name__)
 
+DOOR_SECONDS = 3.0
 STEADY_SECONDS = 60.0
 SURPLUS_SECONDS = 1.0
 """Between two looks while a worker waits for its replica to end."""
@@ -40,9 +42,8 @@ class EngineDoors:
     async def in_use(self, address: str) -> frozenset[str] | None:
         host = f"[{address}]" if ":" in address else address
         try:
-            response = await self._client.get(f"http://{host}:{DOOR_PORT}/nodes", timeout=3)
-            response.raise_for_status()
-            return frozenset(map(str, response.json()["in_use"]))
+            answer = await fetch(self._client, "GET", f"http://{host}:{DOOR_PORT}/nodes", seconds=DOOR_SECONDS)
+            return frozenset(map(str, answer.json()["in_use"]))
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             log.warning("engine door %s does not answer: %s", address, error or type(error).__name__)
             return None

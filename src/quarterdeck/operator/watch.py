@@ -14,6 +14,7 @@ from typing import Any
 import kopf
 
 from quarterdeck.operator.manifests import Kind, Manifest
+from quarterdeck.operator.watch_session import Login
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class Watch:
 
     def _registry(self, loop: asyncio.AbstractEventLoop) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
-        kopf.on.login(registry=registry, id="login")(kopf.login_via_client)
+        kopf.on.login(registry=registry, id="login")(Login().log_in)
         on_event = self._on_event
 
         async def forward(event: Any, **_: Any) -> None:

@@ -30,7 +30,11 @@ def a_slice(*pods: str, name: str = "s", port: int = 8000, role: str = "engine",
         }
         for each in pods
     ]
-    labels = {"quarterdeck.dev/model": "chat", "quarterdeck.dev/role": role}
+    labels = {
+        "quarterdeck.dev/model": "chat",
+        "quarterdeck.dev/role": role,
+        "kubernetes.io/service-name": "model-chat-replicas" if role == "replica" else "model-chat",
+    }
     return {
         "metadata": {"name": name, "labels": labels},
         "addressType": "IPv4",
@@ -138,7 +142,7 @@ async def test_after_a_restart_without_an_api_server_the_last_endpoints_are_ther
 
 
 async def test_doors_are_polled_while_they_are_listed(server: ApiServer, following: Following) -> None:
-    rows = [{"id": "chat#1", "model": "chat", "state": "ready", "url": "http://127.0.0.1:1"}]
+    rows = [{"id": "chat#1", "model": "chat", "state": "ready", "url": "http://127.0.0.1:30001"}]
     listing = response(as_json({"endpoints": rows}))
 
     async def answer(peer: Any) -> None:
@@ -147,6 +151,7 @@ async def test_doors_are_polled_while_they_are_listed(server: ApiServer, followi
             await peer.say(listing)
 
     async with Upstream(answer) as door:
+        await server.put(PATH, a_slice("worker", name="r", role="replica"))
         await server.put(PATH, a_slice("head", role="door", port=door.origin.port))
         await until(lambda: len(following.registry.serving("chat")) == 1)
         assert following.states == {"chat/chat#1": "ready"}
@@ -154,6 +159,25 @@ async def test_doors_are_polled_while_they_are_listed(server: ApiServer, followi
         await until(lambda: following.registry.serving("chat") == ())
 
 
+async def test_a_door_can_not_send_requests_to_an_address_that_is_no_pod_of_its_model(
+    server: ApiServer, following: Following, caplog: pytest.LogCaptureFixture
+) -> None:
+    urls = ["http://127.0.0.1:30001", "http://169.254.169.254", "http://10.0.0.9:30001", "http://127.0.0.1:30001/x"]
+    rows = [{"id": str(at), "model": "chat", "state": "ready", "url": url} for at, url in enumerate(urls)]
+    listing = response(as_json({"endpoints": rows}))
+
+    async def answer(peer: Any) -> None:
+        while True:
+            await peer.request()
+            await peer.say(listing)
+
+    async with Upstream(answer) as door:
+        await server.put(PATH, a_slice("worker", name="r", role="replica"))
+        await server.put(PATH, a_slice("head", role="door", port=door.origin.port))
+        await following.has(chat_0="ready")
+    assert len([each for each in caplog.messages if "no pod of its model" in each]) == 1
+
+
 async def test_the_selector_asks_for_our_slices_only(server: ApiServer, following: Following) -> None:
     await until(lambda: bool(server.requests))
-    assert server.requests[0][1]["labelSelector"] == "quarterdeck.dev/role in (engine,door)"
+    assert server.requests[0][1]["labelSelector"] == "quarterdeck.dev/role in (engine,door,replica)"

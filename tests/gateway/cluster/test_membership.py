@@ -109,7 +109,11 @@ async def test_a_gateway_is_what_its_config_map_says(folder: Path, server: ApiSe
         while not await asyncio.to_thread(simulator.answers):  # noqa: ASYNC110  # as above
             await asyncio.sleep(0.02)
         endpoint = {"addresses": ["127.0.0.1"], "conditions": {"ready": True}, "targetRef": {"name": "p", "uid": "p"}}
-        labels = {"quarterdeck.dev/model": "chat", "quarterdeck.dev/role": "engine"}
+        labels = {
+            "quarterdeck.dev/model": "chat",
+            "quarterdeck.dev/role": "engine",
+            "kubernetes.io/service-name": "model-chat",
+        }
         ports = [{"name": "http", "port": simulator.port}]
         metadata = {"name": "chat-1", "labels": labels}
         await server.put(SLICES, {"metadata": metadata, "endpoints": [endpoint], "ports": ports})

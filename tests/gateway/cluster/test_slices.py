@@ -1,5 +1,6 @@
 """EndpointSlices become endpoints: each pod once, whatever the slices, with the name and state that its Model has."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,8 +14,10 @@ from quarterdeck.gateway.cluster.slices import (
     addresses,
     doors,
     engine_specs,
+    is_foreign,
     of_door,
     placeholders,
+    replica_hosts,
     unavailable,
 )
 from quarterdeck.inference.endpoints.endpoint import EndpointSpec
@@ -30,7 +33,12 @@ def pod(address: str, name: str = "", **conditions: bool | None) -> dict[str, An
 def a_slice(
     name: str, *pods: dict[str, Any], model: str = "chat", role: str = "engine", family: str = "IPv4", **more: Any
 ) -> EndpointSlice:
-    labels = {"quarterdeck.dev/model": model, "quarterdeck.dev/role": role} | more.pop("labels", {})
+    service = f"model-{model}-replicas" if role == "replica" else f"model-{model}"
+    labels = {
+        "quarterdeck.dev/model": model,
+        "quarterdeck.dev/role": role,
+        "kubernetes.io/service-name": service,
+    } | more.pop("labels", {})
     document = {
         "metadata": {"name": name, "labels": labels},
         "addressType": family,
@@ -176,6 +184,31 @@ def test_the_endpoints_of_a_door_that_ends_are_draining() -> None:
     (door,) = doors([a_slice("s", pod("10.0.0.1", "head", terminating=True), role="door")]).values()
     spec = of_door(EndpointSpec("e", "chat", "http://x"), door, EngineEntry(object="chat", model="chat"))
     assert spec.state == "draining"
+
+
+def test_a_slice_of_a_service_with_another_name_is_no_engine() -> None:
+    """Who may create a Service in the namespace may label it."""
+    other = a_slice("s", pod("10.0.0.66", "x"), labels={"kubernetes.io/service-name": "model-chat2"})
+    assert engine_specs([other], entries()) == []
+    nameless = a_slice("s", pod("10.0.0.66", "x"), labels={"kubernetes.io/service-name": ""})
+    assert engine_specs([nameless], entries()) == []
+    canary = a_slice("s", pod("10.0.0.5", "x"), labels={"kubernetes.io/service-name": "model-chat-canary"})
+    assert len(engine_specs([canary], entries())) == 1
+
+
+def test_a_replica_is_in_a_pod_of_its_model() -> None:
+    slices = [
+        a_slice("a", pod("10.0.0.5", "w1"), pod("10.0.0.6", "w2", ready=False), role="replica"),
+        a_slice("b", pod("fd00::5", "w1"), role="replica", family="IPv6"),
+        a_slice("c", pod("10.0.0.7", "v1"), role="replica", model="other"),
+        a_slice("d", pod("10.0.0.8", "e1")),
+    ]
+    hosts = replica_hosts(slices)
+    assert hosts == {"chat": {"10.0.0.5", "10.0.0.6", "fd00::5"}, "other": {"10.0.0.7"}}
+    starting = EndpointSpec("e", "chat", "", "starting")
+    assert not is_foreign(starting, hosts["chat"])
+    assert not is_foreign(replace(starting, url="http://10.0.0.6:30000"), hosts["chat"])
+    assert is_foreign(replace(starting, url="http://10.0.0.7:30000"), hosts["chat"])
 
 
 CONDITIONS = st.fixed_dictionaries(

@@ -59,7 +59,7 @@ def test_a_model_becomes_an_entry_of_the_file_and_of_the_index() -> None:
     assert entry == {
         "name": "meta/llama",
         "aliases": ["gpt-4o-mini"],
-        "engine": {"source": "org/llama", "context": 4096, "accelerator": "cpu", "args": {"max_num_seqs": 8}},
+        "engine": {"source": "org/llama", "context": 4096, "accelerator": "cpu"},
         "context": 4096,
         "price": {"input": "0.05", "gpu_hour": "2"},
         "cold_wait_seconds": 30.0,

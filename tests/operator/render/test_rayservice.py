@@ -139,7 +139,14 @@ def test_replicas_ports_are_those_that_the_hooks_look_at() -> None:
 
 
 def test_without_replicas_there_is_no_ray_cluster() -> None:
-    assert list(_objects(_request(SIM, 0))) == ["Service/model-chat"]
+    assert list(_objects(_request(SIM, 0))) == ["Service/model-chat", "Service/model-chat-replicas"]
+
+
+def test_workers_have_a_service_from_the_moment_they_have_an_address() -> None:
+    service = _objects(_request(SIM, 1))["Service/model-chat-replicas"]
+    assert service["metadata"]["labels"]["quarterdeck.dev/role"] == "replica"
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    assert service["spec"]["selector"]["ray.io/node-type"] == "worker"
 
 
 def test_evictions_take_one_worker_at_a_time_and_never_the_head_of_several() -> None:

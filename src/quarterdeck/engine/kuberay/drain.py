@@ -20,9 +20,10 @@ import urllib.request
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from quarterdeck.kube.replica_addresses import REPLICA_PORTS
+
 MIN_SECONDS = 6.0
 """Until every gateway has seen that the endpoints drain: they poll each second, and a busy one may be late."""
-REPLICA_PORTS = range(30000, 31001)
 DOOR = "http://127.0.0.1:8011/drain"
 
 _ACTIVE = re.compile(r"^vllm:num_requests_(?:running|waiting)\{[^}]*\} (\S+)$", re.MULTILINE)

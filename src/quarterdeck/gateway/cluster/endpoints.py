@@ -6,6 +6,7 @@ They are also saved in the state folder, so that a container that is restarted m
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,12 +19,14 @@ from quarterdeck.inference.endpoints.sources import Index, PolledEndpoints, inde
 from quarterdeck.kube.api import KubeApi
 from quarterdeck.kube.compiled import EngineIndex
 from quarterdeck.kube.follower import ObjectFollower
-from quarterdeck.kube.names import ROLE_DOOR, ROLE_ENGINE, ROLE_LABEL
+from quarterdeck.kube.names import ROLE_DOOR, ROLE_ENGINE, ROLE_LABEL, ROLE_REPLICA
 from quarterdeck.kube.saved import read_saved, save
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.tasks import keep_running
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.source import in_thread
+
+log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 0.03
 """A pod that moves from one slice to another is in none for some milliseconds: changes are taken together."""
@@ -50,6 +53,9 @@ class ClusterEndpoints:
         """Stand for the models that no pod answers for, unless a door lists endpoints of theirs."""
         self._own_index: Index = {}
         self._doors: dict[str, tuple[Address, PolledEndpoints, asyncio.Task[None]]] = {}
+        self._replica_hosts: Mapping[str, frozenset[str]] = {}
+        self._refused: frozenset[str] = frozenset()
+        """URLs of doors that list what is no pod of their Model."""
         self.index: Index = {}
         self.unavailable: Mapping[str, str] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -62,7 +68,7 @@ class ClusterEndpoints:
             f"/apis/discovery.k8s.io/v1/namespaces/{api.namespace}/endpointslices",
             EndpointSlice,
             what="EndpointSlices",
-            query={"labelSelector": f"{ROLE_LABEL} in ({ROLE_ENGINE},{ROLE_DOOR})"},
+            query={"labelSelector": f"{ROLE_LABEL} in ({ROLE_ENGINE},{ROLE_DOOR},{ROLE_REPLICA})"},
             on_change=self._on_change,
         )
         engines.subscribe(self._follow_index)
@@ -124,6 +130,8 @@ class ClusterEndpoints:
         entries = self._entries
         specs = slices.engine_specs(found, entries)
         doors = slices.doors(found)
+        self._replica_hosts = slices.replica_hosts(found)
+        self._refused &= doors.keys()
         self._follow_doors(doors)
         self._absent = updated(self._absent, slices.placeholders(entries, {spec.model for spec in specs}))
         self._endpoints = updated(self._endpoints, specs)
@@ -154,6 +162,11 @@ class ClusterEndpoints:
 
     def _of_door(self, url: str, listed: EndpointSpec) -> EndpointSpec | None:
         if (known := self._doors.get(url)) is None or (entry := self._entries.of(known[0].owner)) is None:
+            return None
+        if slices.is_foreign(listed, self._replica_hosts.get(known[0].owner.object)):
+            if url not in self._refused:
+                self._refused |= {url}
+                log.warning("engine door %s lists %.200r, which is no pod of its model; left out", url, listed.url)
             return None
         return slices.of_door(listed, known[0], entry)
 

@@ -8,6 +8,7 @@ public name, is in the operator's index of engines.
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -15,7 +16,17 @@ import msgspec
 from quarterdeck.inference.endpoints.endpoint import EndpointSpec, State
 from quarterdeck.kube.api import Metadata
 from quarterdeck.kube.compiled import EngineEntry, EngineIndex
-from quarterdeck.kube.names import MODEL_LABEL, REVISION_LABEL, ROLE_DOOR, ROLE_ENGINE, ROLE_LABEL
+from quarterdeck.kube.names import (
+    MODEL_LABEL,
+    REVISION_LABEL,
+    ROLE_DOOR,
+    ROLE_ENGINE,
+    ROLE_LABEL,
+    ROLE_REPLICA,
+    SERVICE_NAME_LABEL,
+    service_names,
+)
+from quarterdeck.kube.replica_addresses import is_replica
 
 PORT_NAME = "http"
 _OF_REPLICA_SET = re.compile(r"(.+)-[bcdfghjklmnpqrstvwxz2456789]{5}")
@@ -94,12 +105,9 @@ def addresses(slices: Iterable[EndpointSlice], role: str) -> list[Address]:
     """The pods in slices of this role, in a stable order. Of a pod's addresses one counts, IPv4 before IPv6."""
     found: dict[tuple[str, str], tuple[tuple[bool, bool], Address]] = {}
     for each in sorted(slices, key=lambda each: each.metadata.name):
-        labels = each.metadata.labels or {}
-        if labels.get(ROLE_LABEL) != role or not (name := labels.get(MODEL_LABEL)) or not (port := _port(each)):
+        if (owner := _owner(each, role)) is None or not (port := _port(each)):
             continue
-        if each.address_type not in ("IPv4", "IPv6"):
-            continue
-        owner = Owner(name, labels.get(REVISION_LABEL))
+        name = owner.object
         # A Service that selects all pods of a Model has those of a canary as well: the one with a revision is right.
         rank = (owner.revision is not None, each.address_type == "IPv4")
         for endpoint in each.endpoints or ():
@@ -133,6 +141,22 @@ def engine_specs(slices: Iterable[EndpointSlice], entries: Entries) -> list[Endp
 def doors(slices: Iterable[EndpointSlice]) -> dict[str, Address]:
     """The engine doors by URL."""
     return {each.url: each for each in addresses(slices, ROLE_DOOR)}
+
+
+def replica_hosts(slices: Iterable[EndpointSlice]) -> dict[str, frozenset[str]]:
+    """Addresses of the pods in which replicas of a Ray cluster may listen, by Model object. An older operator has none
+    listed."""
+    found: dict[str, frozenset[str]] = {}
+    for each in slices:
+        if (owner := _owner(each, ROLE_REPLICA)) is not None:
+            hosts = (host for endpoint in each.endpoints or () for host in endpoint.addresses)
+            found[owner.object] = found.get(owner.object, frozenset()).union(hosts)
+    return found
+
+
+def is_foreign(listed: EndpointSpec, hosts: Collection[str] | None) -> bool:
+    """Whether the URL that a door lists is that of no pod of its Model."""
+    return bool(listed.url) and not is_replica(listed.url, hosts)
 
 
 def of_door(listed: EndpointSpec, door: Address, entry: EngineEntry) -> EndpointSpec:
@@ -223,6 +247,25 @@ def _version(pod: str, version: str) -> str:
         return f"{version}/{pod}"
     found = _OF_REPLICA_SET.fullmatch(pod)
     return f"{version}/{found[1]}" if found else version
+
+
+def _owner(found: EndpointSlice, role: str) -> Owner | None:
+    """What a slice of this role belongs to. None: it is another's.
+
+    The labels of a slice are those of its Service, which many may create; the operator's own Services are told by
+    their names, which it takes by force. Creating EndpointSlices themselves is a right that Kubernetes' `edit` role
+    does not have.
+    """
+    labels = found.metadata.labels or {}
+    name = labels.get(MODEL_LABEL)
+    if labels.get(ROLE_LABEL) != role or not name or found.address_type not in ("IPv4", "IPv6"):
+        return None
+    if labels.get(SERVICE_NAME_LABEL) not in _service_names(name):
+        return None
+    return Owner(name, labels.get(REVISION_LABEL))
+
+
+_service_names = lru_cache(maxsize=4096)(service_names)
 
 
 def _port(found: EndpointSlice) -> int | None:

@@ -82,11 +82,12 @@ def model_config(
 
 
 def engine_config(model: Model, adapters: Iterable[ModelAdapter] = ()) -> EngineConfig:
-    """The `engine:` block of a Model. Its source is a hub's id or what the spec has; the chat template, a file in
-    EngineConfig, is not part of it. Raises ValidationError."""
+    """The `engine:` block of a Model, as gateways need it. Its source is a hub's id or what the spec has. Arguments and
+    environment, which may hold what only the engine may know, and the chat template are not part of it. Raises
+    ValidationError, also for these."""
     spec = model.spec
     names = sorted((each.served_name, each.spec.source.uri) for each in adapters)
-    return EngineConfig(
+    config = EngineConfig(
         source=hub_id(spec.source.uri) if spec.source else spec.engine.type,
         task=spec.task,
         quantization="none" if spec.quantization.method == "auto" else spec.quantization.method,
@@ -102,6 +103,7 @@ def engine_config(model: Model, adapters: Iterable[ModelAdapter] = ()) -> Engine
         args=spec.engine.args,
         env=spec.engine.env,
     )
+    return config.model_copy(update={"args": {}, "env": {}})
 
 
 def endpoint_config(endpoint: EndpointSpec, keys_folder: PurePosixPath) -> EndpointConfig:

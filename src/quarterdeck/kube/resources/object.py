@@ -8,8 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from quarterdeck.kube.names import API_VERSION
+from quarterdeck.kube.nesting import is_deeper_than
 from quarterdeck.kube.shape import Rule, StatusShape
 
+MAX_LEVELS = 64
+"""Of a spec. Less than what `kube/nesting` leaves of a document, so that nothing it has cut is used."""
 MAX_PROBLEMS = 3
 """Problems of one object that its error names."""
 
@@ -81,6 +84,8 @@ class Resource(BaseModel):
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Self:
         """Read an object as the API returns it. Raises InvalidObjectError."""
+        if is_deeper_than(data.get("spec"), MAX_LEVELS):
+            raise InvalidObjectError(f"spec: it is nested too deeply, the limit is {MAX_LEVELS} levels")
         try:
             return cls.model_validate(data, by_name=False, by_alias=True)
         except ValidationError as error:

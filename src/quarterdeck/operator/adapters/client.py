@@ -8,6 +8,7 @@ import re
 import httpx
 
 from quarterdeck.kube.conditions import Reason
+from quarterdeck.operator.http_answers import Answer, fetch
 
 LIST_SECONDS = 5.0
 LOAD_SECONDS = 120.0
@@ -97,14 +98,14 @@ class AdapterClient:
                 Reason.ADAPTER_PROBE_FAILED, "The adapter is loaded, and its answer to a probe is invalid."
             )
 
-    async def _send(self, method: str, url: str, body: dict[str, object] | None, seconds: float) -> httpx.Response:
+    async def _send(self, method: str, url: str, body: dict[str, object] | None, seconds: float) -> Answer:
         try:
-            response = await self._client.request(method, url, json=body, timeout=seconds)
+            answer = await fetch(self._client, method, url, json=body, seconds=seconds)
         except httpx.HTTPError as error:
             raise EngineUnreachableError(error) from error
-        if response.status_code == 200:
-            return response
-        raise refusal(response.status_code, _message(response), url)
+        if answer.status == 200:
+            return answer
+        raise refusal(answer.status, _message(answer), url)
 
 
 def refusal(status: int, message: str, url: str = "") -> AdapterError:
@@ -125,11 +126,11 @@ def refusal(status: int, message: str, url: str = "") -> AdapterError:
     return AdapterError(reason, message if message.endswith(".") else f"{message}.")
 
 
-def _message(response: httpx.Response) -> str:
+def _message(response: Answer) -> str:
     """The error's message, in vLLM's shape or another."""
     try:
         answer = response.json()
         error = answer.get("error", answer)
         return str(error.get("message") or error.get("detail") or error)
     except (ValueError, AttributeError):
-        return f"status {response.status_code}"
+        return f"status {response.status}"

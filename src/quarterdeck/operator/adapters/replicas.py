@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 
+from quarterdeck.kube.replica_addresses import is_replica
+from quarterdeck.operator.http_answers import fetch
 from quarterdeck.operator.manifests import Manifest, is_deleting, labels_of, name_of, uid_of
 from quarterdeck.operator.render.pod import ENGINE
 from quarterdeck.operator.render.ray_pods import DOOR_PORT
@@ -47,7 +49,10 @@ def engine_pods(pods: Iterable[Manifest]) -> list[Found]:
 
 
 async def ray_replicas(pods: Iterable[Manifest], client: httpx.AsyncClient) -> list[Found] | None:
-    """Ready replicas that the doors of Ray clusters list. None: a door does not answer."""
+    """Ready replicas that the doors of Ray clusters list, of those in the Model's own `pods`. None: a door does not
+    answer."""
+    pods = list(pods)
+    hosts = {str((pod.get("status") or {}).get("podIP")) for pod in pods if labels_of(pod).get(NODE_TYPE) == "worker"}
     heads = [pod for pod in pods if labels_of(pod).get(NODE_TYPE) == "head" and _is_ready(pod)]
     answers = await asyncio.gather(*(_rows(client, pod) for pod in heads))
     found: list[Found] = []
@@ -55,8 +60,9 @@ async def ray_replicas(pods: Iterable[Manifest], client: httpx.AsyncClient) -> l
         if rows is None:
             return None
         for row in rows:
-            if row.get("state") == "ready" and row.get("url") and row.get("id"):
-                found.append(Found(str(row["id"]), f"{row['id']}/{row['url']}", str(row["url"]).rstrip("/")))
+            url = str(row.get("url") or "").rstrip("/")
+            if row.get("state") == "ready" and row.get("id") and is_replica(url, hosts):
+                found.append(Found(str(row["id"]), f"{row['id']}/{url}", url))
     return found
 
 
@@ -66,9 +72,8 @@ def has_doors(pods: Sequence[Manifest]) -> bool:
 
 async def _rows(client: httpx.AsyncClient, pod: Manifest) -> list[dict[str, Any]] | None:
     try:
-        response = await client.get(f"http://{_host(pod)}:{DOOR_PORT}/endpoints", timeout=DOOR_SECONDS)
-        response.raise_for_status()
-        rows = response.json()["endpoints"]
+        answer = await fetch(client, "GET", f"http://{_host(pod)}:{DOOR_PORT}/endpoints", seconds=DOOR_SECONDS)
+        rows = answer.json()["endpoints"]
         return [row for row in rows if isinstance(row, dict)]
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         log.warning("engine door of %s does not answer: %s", name_of(pod), error or type(error).__name__)

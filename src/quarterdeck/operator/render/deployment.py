@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from quarterdeck.kube import names
 from quarterdeck.kube.names import MODEL_LABEL, REVISION_LABEL, ROLE_ENGINE, ROLE_LABEL
 from quarterdeck.kube.resources.model import Model
 from quarterdeck.operator.manifests import (
@@ -23,7 +24,7 @@ KIND = "Deployment"
 
 def object_name(model: Model, track: str = STABLE) -> str:
     """Name of the Deployment and its Service."""
-    return f"model-{model.name}" if track == STABLE else f"model-{model.name}-{track}"
+    return names.engine_name(model.name, track)
 
 
 def render(request: RenderRequest) -> list[Manifest]:

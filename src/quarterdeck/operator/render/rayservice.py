@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quarterdeck.kube.names import REVISION_LABEL, ROLE_DOOR, ROLE_LABEL
+from quarterdeck.kube import names
+from quarterdeck.kube.names import REVISION_LABEL, ROLE_DOOR, ROLE_LABEL, ROLE_REPLICA
+from quarterdeck.kube.replica_addresses import REPLICA_PORTS
 from quarterdeck.kube.resources.model import Model
 from quarterdeck.operator.manifests import (
     DISRUPTION_BUDGET,
@@ -39,8 +41,6 @@ DELETION_DELAY_SECONDS = 10
 as they look each second."""
 NODE_TYPE = "ray.io/node-type"
 CLUSTER_LABEL = "ray.io/cluster"
-MAX_NAME = 47
-"""KubeRay makes names of Services from it."""
 _SERVE_ANNOTATION = "quarterdeck.dev/serve-arguments"
 
 
@@ -55,13 +55,12 @@ class Patch:
 
 def object_name(model: Model, track: str = STABLE) -> str:
     """Name of the RayService and its Service."""
-    name = deployment.object_name(model, track)
-    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 7]}-{hash_of(name)[:6]}"
+    return names.ray_name(model.name, track)
 
 
 def render(request: RenderRequest) -> list[Manifest]:
     """Return the objects of one engine; without replicas there is no RayService. Raises RenderError."""
-    manifests = [_service(request)]
+    manifests = [_service(request), _replicas(request)]
     if request.replicas > 0:
         manifests += [_ray_service(request), *_disruption_budgets(request)]
     if request.track == STABLE and weights.owns_claim(request.model):
@@ -262,6 +261,21 @@ def _service(request: RenderRequest) -> Manifest:
         "clusterIP": "None",
         "selector": {**pod.selector(request.model, request.track), NODE_TYPE: "head"},
         "ports": [{"name": "http", "port": ray_pods.DOOR_PORT, "targetPort": "http", "protocol": "TCP"}],
+    }
+    return manifest
+
+
+def _replicas(request: RenderRequest) -> Manifest:
+    """The workers: gateways take no other pod for a replica, whatever a door lists."""
+    manifest = _object(request, SERVICE)
+    manifest["metadata"]["name"] = names.replicas_name(request.model.name, request.track)
+    manifest["metadata"]["labels"][ROLE_LABEL] = ROLE_REPLICA
+    port = REPLICA_PORTS.start
+    manifest["spec"] = {
+        "clusterIP": "None",
+        "publishNotReadyAddresses": True,
+        "selector": {**pod.selector(request.model, request.track), NODE_TYPE: "worker"},
+        "ports": [{"name": "http", "port": port, "targetPort": port, "protocol": "TCP"}],
     }
     return manifest
 

@@ -3,13 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from quarterdeck.kube.names import CANARY as CANARY
+from quarterdeck.kube.names import STABLE as STABLE
 from quarterdeck.kube.resources.model import Model
 from quarterdeck.kube.resources.model_status import Edit
 from quarterdeck.operator.manifests import Manifest
 from quarterdeck.operator.settings import OperatorConfig
-
-STABLE = "stable"
-CANARY = "canary"
 
 
 class RenderError(Exception):
