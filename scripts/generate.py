@@ -38,6 +38,7 @@ from quarterdeck.gateway.routes import (
     admin_budgets,
     admin_cache,
     admin_keys,
+    admin_models,
     admin_organizations,
     admin_requests,
     admin_scrape_targets,
@@ -201,6 +202,7 @@ def helps(command: click.Command, name: str, parent: click.Context | None) -> It
 SECTIONS: dict[str, Any] = {
     "Models": models,
     "Keys": admin_keys,
+    "Models that come and go": admin_models,
     "Teams": admin_teams,
     "Organisations": admin_organizations,
     "Prompts": prompts,

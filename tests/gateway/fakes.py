@@ -14,14 +14,17 @@ from quarterdeck.accounting.budget_status import BudgetReader
 from quarterdeck.errors import APIError, NotFoundError
 from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.gateway.dependencies import Parts
+from quarterdeck.gateway.engine_figures import EngineFigures
 from quarterdeck.gateway.http.access_log import AccessLog
 from quarterdeck.gateway.http.asgi_exchange import ABORT
 from quarterdeck.gateway.http.requests_in_flight import RequestsInFlight
+from quarterdeck.gateway.model_management import ModelManagement
 from quarterdeck.gateway.org_cache import OrgCache
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.inference.call import Head, Reply, Sink
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.routing.directory import Directory
+from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.redis import Redis
 from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
@@ -280,6 +283,7 @@ def parts(
         redactor=Live(Redactor()),
         redis=redis,
         changes=Announcer(authenticator, publisher or FakePublisher()),
+        models=ModelManagement(None, pipeline.directory, lambda: None, EngineFigures(HttpClient()), None),
         cache=OrgCache(redis),
         budgets=BudgetReader(redis),
         readiness=Readiness(

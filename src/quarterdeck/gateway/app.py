@@ -17,6 +17,7 @@ from quarterdeck.gateway.routes import (
     admin_budgets,
     admin_cache,
     admin_keys,
+    admin_models,
     admin_organizations,
     admin_requests,
     admin_scrape_targets,
@@ -98,6 +99,7 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
         feedback,
         admin_webhooks,
         admin_budgets,
+        admin_models,
     ):
         # Not include_router: its entries in the table can't be walked, and a test walks every route for its key.
         for found in module.router.routes:

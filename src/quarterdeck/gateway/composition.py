@@ -20,6 +20,8 @@ from quarterdeck.gateway.cluster.membership import Cluster
 from quarterdeck.gateway.connectivity import Connectivity
 from quarterdeck.gateway.container_memory import fitted, memory_limit
 from quarterdeck.gateway.dependencies import DemandDoor, Parts
+from quarterdeck.gateway.engine_door import EngineDoor
+from quarterdeck.gateway.engine_figures import EngineFigures
 from quarterdeck.gateway.gauges import watch
 from quarterdeck.gateway.http.access_log import AccessLog
 from quarterdeck.gateway.http.connections import Connections
@@ -27,6 +29,7 @@ from quarterdeck.gateway.http.requests_in_flight import RequestsInFlight
 from quarterdeck.gateway.http.server import create_server
 from quarterdeck.gateway.lifecycle import Service
 from quarterdeck.gateway.live_config import ConfigReloader
+from quarterdeck.gateway.model_management import ModelManagement
 from quarterdeck.gateway.org_cache import OrgCache
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.inference.cache.answers import AnswerCache
@@ -49,11 +52,14 @@ from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.net.tls import CertificateFiles, ServerCertificate
 from quarterdeck.record import RequestRecord
 from quarterdeck.redaction.redactor import Redactor
+from quarterdeck.resources.models.added import AddedModels
 from quarterdeck.resources.prompts import changes as prompt_changes
 from quarterdeck.resources.prompts.changes import PromptAnnouncer, PromptChange, decode_prompt_change
 from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.resources.tenancy.changes import CHANNEL, Announcer, Change, RedisPublisher, decode_change
 from quarterdeck.settings.config import Config
+from quarterdeck.settings.drop_in_files import DropInFiles
+from quarterdeck.settings.drop_ins import folder_of
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.shutdown import CLUSTER_DELAY_SECONDS
@@ -203,6 +209,13 @@ def compose(
             metrics=metrics,
             access=access,
             requests_in_flight=requests_in_flight,
+            models=ModelManagement(
+                added=None if cluster is not None else AddedModels(DropInFiles(folder_of(environment.state))),
+                directory=directory,
+                refresh=reloader.reload,
+                figures=EngineFigures(client),
+                door=EngineDoor(environment.engine_url, client) if environment.engine_url else None,
+            ),
             started=int(time.time()),
             is_loopback=environment.is_loopback,
             demand=demand,

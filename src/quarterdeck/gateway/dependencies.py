@@ -17,6 +17,7 @@ from quarterdeck.gateway.cluster.demand import Demand
 from quarterdeck.gateway.http.access_log import AccessLog
 from quarterdeck.gateway.http.middleware import PRINCIPAL
 from quarterdeck.gateway.http.requests_in_flight import RequestsInFlight
+from quarterdeck.gateway.model_management import ModelManagement
 from quarterdeck.gateway.org_cache import OrgCache
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.gateway.routes.inference import Pipeline
@@ -85,6 +86,7 @@ class Parts:
     metrics: GatewayMetrics
     access: AccessLog
     requests_in_flight: RequestsInFlight
+    models: ModelManagement
     started: int
     """Unix seconds. Shown as each model's `created`, for want of a better time."""
     is_loopback: bool = False
