@@ -29,7 +29,7 @@ COMMANDS = {
     "feedback": "Score requests; list and delete scores.",
     "webhooks": "Send events, such as budget alerts, to URLs.",
     "cache": "Show or purge the response cache.",
-    "models": "List models and their state.",
+    "models": "List, add, pull, stop and remove models.",
     "chat": "Chat with a model.",
     "env": "Print shell exports that configure OpenAI clients.",
     "setup": "Create the environments and programs that `up` needs.",
