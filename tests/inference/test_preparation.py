@@ -219,11 +219,14 @@ def test_a_chat_is_never_truncated() -> None:
     assert prepare_body(decode(CHATS, body), dataclasses.replace(served(), truncates=True), None) is body
 
 
-def test_functions_are_refused_where_vllm_would_ignore_them() -> None:
-    asked = as_json({**CHAT, "functions": [{"name": "f", "parameters": {}}], "function_call": "auto"})
-    with pytest.raises(BadRequestError) as caught:
-        prepare_body(decode(CHATS, asked), served(), None)
-    assert (caught.value.param, caught.value.code) == ("functions", "unsupported_parameter")
-    assert "'tools'" in caught.value.message
-    hosted = dataclasses.replace(served(), is_vllm=False)
-    assert prepare_body(decode(CHATS, asked), hosted, None) == asked
+def test_every_engine_is_sent_tools_for_functions() -> None:
+    asked = {**CHAT, "functions": [{"name": "f", "parameters": {}}], "function_call": {"name": "f"}}
+    sent = {
+        **CHAT,
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "parallel_tool_calls": False,
+    }
+    for to in (served(), dataclasses.replace(served(), is_vllm=False)):
+        body = prepare_body(decode(CHATS, as_json(asked)), to, None)
+        assert msgspec.json.decode(body, type=dict[str, Any]) == sent

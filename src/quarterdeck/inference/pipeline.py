@@ -42,6 +42,7 @@ from quarterdeck.inference.routing.resolution import resolve
 from quarterdeck.inference.routing.router import Router
 from quarterdeck.inference.routing.selection import Selection
 from quarterdeck.inference.streaming.collector import Collects
+from quarterdeck.inference.streaming.function_calls import with_function_call
 from quarterdeck.inference.streaming.heartbeats import with_heartbeats
 from quarterdeck.inference.streaming.relay import Relay
 from quarterdeck.net.asgi import too_large
@@ -270,7 +271,8 @@ class Pipeline:
         else:
             self._closing.finish(call, "ok", None)
         headers = ((b"content-type", answer.content_type), *call.headers)
-        return Reply(200, headers, answer.body, on_end=on_end)
+        reply = Reply(200, headers, answer.body, on_end=on_end)
+        return with_function_call(reply) if call.request.calls_functions else reply
 
     def _streamed_reply(self, call: Call, stream: EngineStream, gateway: GatewayConfig, deadline: float) -> Reply:
         collector: Collects | None = call.lookup.collect() if call.lookup else None
@@ -285,14 +287,16 @@ class Pipeline:
             collector=collector,
             resume=lambda lost: self._attempts.resume(call, gateway, deadline, lost),
         )
-        return Reply(200, sse.HEADERS + call.headers, stream=relay)
+        reply = Reply(200, sse.HEADERS + call.headers, stream=relay)
+        return with_function_call(reply) if call.request.calls_functions else reply
 
     def _replay(self, call: Call, found: Entry) -> Reply:
         """Answer from the cache; the call is over."""
         assert call.lookup is not None  # noqa: S101  # narrows the type: only a look-up finds an entry
         now = time.time()
         self._closing.finish_from_cache(call, found, now)
-        return call.lookup.replay(found, now, shows_usage=call.request.shows_usage, headers=call.headers)
+        reply = call.lookup.replay(found, now, shows_usage=call.request.shows_usage, headers=call.headers)
+        return with_function_call(reply) if call.request.calls_functions else reply
 
     def _weights(self, served: ServedModel) -> str:
         """What identifies a model's weights. While it is replaced its endpoints differ, and the first one counts."""

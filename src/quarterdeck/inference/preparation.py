@@ -34,7 +34,7 @@ OPERATOR_ONLY = frozenset(
 code to import, a place at the head of vLLM's queue."""
 _ARGUMENTS = frozenset(("chat_template_kwargs", "vllm_xargs", "mm_processor_kwargs"))
 """Parameters whose value may hold one of these, or a file to load."""
-_CHECKED = OPERATOR_ONLY | _ARGUMENTS | {"functions"}
+_CHECKED = OPERATOR_ONLY | _ARGUMENTS
 _MAX_SALT = 1024
 """Characters, in vLLM."""
 
@@ -49,8 +49,6 @@ def prepare_body(request: InferenceRequest, served: ServedModel, most: int | Non
     parsed, members = request.parsed, request.members
     if not _CHECKED.isdisjoint(members):
         _refuse_operator_parameters(members)
-        if served.is_vllm and "functions" in members:
-            _refuse_functions()
     changed: dict[str, object] = {}
     if parsed.model != served.name:
         changed["model"] = served.name
@@ -136,15 +134,6 @@ def _refuse_operator_parameters(members: dict[str, msgspec.Raw]) -> None:
             param=names[0],
             code="unsupported_parameter",
         )
-
-
-def _refuse_functions() -> None:
-    """vLLM ignores the predecessor of `tools` in silence: the model would never call one."""
-    raise BadRequestError(
-        "Unsupported parameter: 'functions' is not supported with this model. Use 'tools' instead.",
-        param="functions",
-        code="unsupported_parameter",
-    )
 
 
 def _token_limit(most: int, parsed: GenerationRequest) -> dict[str, object]:

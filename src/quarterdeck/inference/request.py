@@ -12,6 +12,8 @@ from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.call import Operation
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.absent import NULL, has_absent, without_absent
+from quarterdeck.protocol.legacy_functions import MEMBERS as LEGACY
+from quarterdeck.protocol.legacy_functions import with_tools
 from quarterdeck.protocol.requests import AnyRequest, GenerationRequest
 from quarterdeck.protocol.stream_usage import includes_usage
 
@@ -26,6 +28,7 @@ TYPES: dict[Operation, type[AnyRequest]] = {
 
 
 _WITH_MESSAGES = (requests.ChatCompletionRequest, requests.TokenizeRequest)
+_CALLING = frozenset((Operation.CHAT, Operation.TOKENIZE))
 
 
 class PromptUse(msgspec.Struct, frozen=True):
@@ -58,18 +61,20 @@ class InferenceRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
     shows_usage: bool
     """The client asked for the usage of a stream."""
     prompt: PromptUse | None = None
+    calls_functions: bool = False
+    """The client sent `functions`, the first form of tools: it expects a `function_call`."""
 
     def with_members(self, changed: Mapping[str, object]) -> "InferenceRequest":
         """A request with some members set; the others stay byte for byte. Raises BadRequestError for a wrong type."""
         raw = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in changed.items()}
         members = {**self.members, **raw}
         made = _request(self.operation, msgspec.json.encode(members), members)
-        return made if self.prompt is None else msgspec.structs.replace(made, prompt=self.prompt)
+        return msgspec.structs.replace(made, prompt=self.prompt, calls_functions=self.calls_functions)
 
 
 def decode(operation: Operation, body: bytes) -> InferenceRequest:
-    """Without members that OpenAI takes for absent. Raises BadRequestError naming the field (`param`) and the cause
-    (`code`)."""
+    """Without members that OpenAI takes for absent, and with `functions` as `tools`. Raises BadRequestError naming the
+    field (`param`) and the cause (`code`)."""
     try:
         request = _request(operation, body, None)
     except BadRequestError as error:
@@ -77,25 +82,32 @@ def decode(operation: Operation, body: bytes) -> InferenceRequest:
             raise
         if body.startswith(requests.BOM):
             return decode(operation, body[len(requests.BOM) :])
-        # A null in a message. Looking for one in each body would cost more than decoding it.
-        cleaned = _without_absent(operation, requests.members(body))
-        if cleaned is None:
+        # A null or a `function_call` in a message. Looking for one in each body would cost more than decoding it.
+        rewritten = _rewritten(operation, requests.members(body))
+        if rewritten is None:
             raise
-        return cleaned
+        return rewritten
     members = request.members
-    if NULL in members.values() or "tools" in members or "functions" in members:
-        return _without_absent(operation, members) or request if has_absent(members) else request
+    if not LEGACY.isdisjoint(members) or ((NULL in members.values() or "tools" in members) and has_absent(members)):
+        return _rewritten(operation, members) or request
     return request
 
 
-def _without_absent(operation: Operation, members: dict[str, msgspec.Raw]) -> InferenceRequest | None:
-    """None: no member is absent, or the messages have another shape or are no UTF-8."""
+def _rewritten(operation: Operation, members: dict[str, msgspec.Raw]) -> InferenceRequest | None:
+    """Without absent members, and in today's form. None: nothing changes, or the messages have another shape or are no
+    UTF-8."""
     try:
         found = without_absent(members)
+        calls_functions = operation in _CALLING and "functions" in found
+        if operation in _CALLING:
+            found = with_tools(found)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     body = msgspec.json.encode(found)
-    return None if body == msgspec.json.encode(members) else _request(operation, body, found)
+    if body == msgspec.json.encode(members):
+        return None
+    made = _request(operation, body, found)
+    return msgspec.structs.replace(made, calls_functions=True) if calls_functions else made
 
 
 def _request(operation: Operation, body: bytes, members: dict[str, msgspec.Raw] | None) -> InferenceRequest:

@@ -52,7 +52,8 @@ class Message(msgspec.Struct, frozen=True):
     name: NotNull = msgspec.UNSET
     tool_calls: list[ToolCall] | msgspec.UnsetType = msgspec.UNSET
     tool_call_id: NotNull = msgspec.UNSET
-    function_call: NotNull = msgspec.UNSET
+    function_call: msgspec.UnsetType = msgspec.UNSET
+    """Of no type: a message with one is found by msgspec, and translated (`legacy_functions`)."""
     refusal: NotNull = msgspec.UNSET
     audio: NotNull = msgspec.UNSET
     annotations: NotNull = msgspec.UNSET

@@ -91,3 +91,15 @@ async def test_large_variables_are_rendered_beside_the_event_loop(monkeypatch: p
         found = await rendered(json.dumps({"prompt": {"id": "greet", "variables": {"name": "a" * size}}}).encode())
         assert json.loads(found.body)["messages"][0]["content"] == "Greet " + "a" * size
     assert threads == [True, False]
+
+
+@pytest.mark.parametrize("has_messages", [True, False])
+async def test_functions_replace_the_tools_of_a_version(has_messages: bool) -> None:
+    asked: dict[str, Any] = {"functions": [{"name": "own"}], "prompt": {"id": "greet", "variables": {"name": "A"}}}
+    if has_messages:
+        asked |= {"model": "m", "messages": [{"role": "user", "content": "after"}]}
+    found = await rendered(json.dumps(asked).encode())
+    made = json.loads(found.body)
+    assert found.calls_functions
+    assert made["tools"] == [{"type": "function", "function": {"name": "own"}}]
+    assert "tool_choice" not in made and "functions" not in made

@@ -41,6 +41,8 @@ class PromptRequest(msgspec.Struct, frozen=True, eq=False):
 
     operation: Operation
     members: Members
+    calls_functions: bool = False
+    """Of a request that was translated to `tools` already."""
 
 
 class PromptExecutor:
@@ -70,7 +72,7 @@ class PromptExecutor:
                 return request
         elif operation is not Operation.COMPLETIONS or not request.parsed.model.startswith(MODEL_PREFIX):
             return request
-        return PromptRequest(operation, request.members)
+        return PromptRequest(operation, request.members, request.calls_functions)
 
     async def render(self, head: Head, request: PromptRequest) -> InferenceRequest:
         """Raises BadRequestError, NotFoundError (`prompt_not_found`, `prompt_version_not_found`, `label_not_found`) and
@@ -97,7 +99,9 @@ class PromptExecutor:
                 param="prompt.variables",
                 code="invalid_prompt_variables",
             ) from None
-        return msgspec.structs.replace(decode(operation, body), prompt=use)
+        made_request = decode(operation, body)
+        calls_functions = request.calls_functions or made_request.calls_functions
+        return msgspec.structs.replace(made_request, prompt=use, calls_functions=calls_functions)
 
     def _picked(self, known: KnownPrompt, label: str, members: Members) -> int:
         targets = self._catalogue.targets(known, label)
@@ -173,7 +177,7 @@ def _defaults(spec: PromptSpec, made: Mapping[str, Any]) -> dict[str, Any]:
             found.pop(name, None)
     if spec.response_format is not None:
         found["response_format"] = spec.response_format
-    if spec.tools is not None and "tools" not in made:
+    if spec.tools is not None and "tools" not in made and "functions" not in made:
         found["tools"] = spec.tools
         if spec.tool_choice is not None:
             found["tool_choice"] = spec.tool_choice
