@@ -95,7 +95,7 @@ class EngineConfig(_Frozen):
     """Branch, tag or commit of a Hugging Face repository.
 
     None: `main` as it is at the first download, and from then on the commit that lies on this machine, so that a
-    restart does not change the model. `quarterdeck models add` writes the commit.
+    restart does not change the model. `quarterdeck models pull` fetches a newer one.
     """
 
     task: Task = "generate"
