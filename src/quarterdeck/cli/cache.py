@@ -4,7 +4,9 @@ from typing import Any
 
 import click
 
-from quarterdeck.cli.client import gateway_client, json_object, user_credentials
+from quarterdeck.cli.client import admin_client, json_object
+from quarterdeck.cli.names import model_option
+from quarterdeck.cli.output import as_json, print_json
 
 MIB = 1024 * 1024
 
@@ -15,12 +17,15 @@ def command() -> None:
 
 
 @command.command("status")
-def status() -> None:
+@as_json
+def status(is_json: bool) -> None:
     """Show the number of cached answers and their size."""
-    user = user_credentials()
-    with gateway_client(user.gateway_url, user.admin_key) as client:
+    with admin_client() as client:
         held = json_object(client.get("/admin/cache"))
-    click.echo(cache_text(held))
+    if is_json:
+        print_json(held)
+    else:
+        click.echo(cache_text(held))
 
 
 def cache_text(held: dict[str, Any]) -> str:
@@ -30,12 +35,15 @@ def cache_text(held: dict[str, Any]) -> str:
 
 
 @command.command("purge")
-@click.option("--model", help="Only answers of this model.")
+@model_option("--model", help_text="Only answers of this model.")
 @click.option("--key", help="Only the answer with this `x-cache-key`.")
-def purge(model: str | None, key: str | None) -> None:
+@as_json
+def purge(model: str | None, key: str | None, is_json: bool) -> None:
     """Remove cached answers: all of the organisation's, or those selected."""
-    user = user_credentials()
     named = {name: value for name, value in (("model", model), ("key", key)) if value is not None}
-    with gateway_client(user.gateway_url, user.admin_key) as client:
+    with admin_client() as client:
         result = json_object(client.delete("/admin/cache", params=named))
-    click.echo(f"{result['deleted']} answers removed")
+    if is_json:
+        print_json(result)
+    else:
+        click.echo(f"{result['deleted']} answers removed")

@@ -14,6 +14,7 @@ import click
 from quarterdeck.cli import process_plan, redis_server, state, target
 from quarterdeck.cli.environments import Layout
 from quarterdeck.cli.findings import Finding, show
+from quarterdeck.cli.output import as_json
 from quarterdeck.cli.up import interpreters
 from quarterdeck.net.descriptors import FEW, MOST, DescriptorLimit
 from quarterdeck.net.proxies import Proxies
@@ -248,7 +249,8 @@ def check_all(environment: Environment) -> list[Finding]:
 
 @click.command("doctor", short_help="Check this machine, or a cluster, for missing requirements.")
 @click.option("--cluster", "is_cluster", is_flag=True, help="Check a cluster and the release in it, through kubectl.")
-def command(is_cluster: bool) -> None:
+@as_json
+def command(is_cluster: bool, is_json: bool) -> None:
     """Check what `up` requires and show how to get what is missing. What can't be checked is a note.
 
     With --cluster: the Kubernetes API, custom resource definitions, GPUs, storage, policies, and the release's parts
@@ -260,9 +262,9 @@ def command(is_cluster: bool) -> None:
     if is_cluster or chosen.is_cluster:
         from quarterdeck.cli import cluster_doctor
 
-        sys.exit(show(list(cluster_doctor.check(chosen.kubectl, chosen.release))))
+        sys.exit(show(list(cluster_doctor.check(chosen.kubectl, chosen.release)), is_json=is_json))
     try:
         findings = check_all(Environment.read())
     except ValueError as error:
         raise click.ClickException(str(error)) from None
-    sys.exit(show(findings))
+    sys.exit(show(findings, is_json=is_json))

@@ -65,11 +65,15 @@ def list_scores(is_json: bool, **options: str | None) -> None:
 
 @command.command("delete")
 @click.argument("score_id")
-def delete(score_id: str) -> None:
+@as_json
+def delete(score_id: str, is_json: bool) -> None:
     """Delete a score, here and at the trace backend."""
     with admin_client() as client:
-        json_object(client.delete(f"/admin/scores/{score_id}"))
-    click.echo(f"deleted {score_id}")
+        done = json_object(client.delete(f"/admin/scores/{score_id}"))
+    if is_json:
+        print_json(done)
+    else:
+        click.echo(f"deleted {score_id}")
 
 
 def _said(score: dict[str, Any]) -> str:

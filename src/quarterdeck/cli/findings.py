@@ -1,11 +1,14 @@
 """Results of `quarterdeck doctor`'s checks."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import click
 
+from quarterdeck.cli.output import print_json
+
 Mark = Literal["ok", "note", "missing"]
+COLORS = {"ok": "green", "note": "yellow", "missing": "red"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +21,11 @@ class Finding:
     """How to fix it."""
 
 
-def show(findings: list[Finding]) -> bool:
+def show(findings: list[Finding], *, is_json: bool = False) -> bool:
     """Print them. Returns whether something is missing."""
-    for finding in findings:
+    if is_json:
+        print_json([asdict(finding) for finding in findings])
+    for finding in findings if not is_json else ():
         how = f"  → {finding.how}" if finding.how and finding.mark != "ok" else ""
-        click.echo(f"{finding.mark:<8}{finding.what}{how}")
+        click.echo(f"{click.style(finding.mark.ljust(8), fg=COLORS[finding.mark])}{finding.what}{how}")
     return any(finding.mark == "missing" for finding in findings)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from quarterdeck.cli import image_archive, image_tools
-from quarterdeck.cli.output import print_table
+from quarterdeck.cli.output import as_json, print_json, print_table
 
 FILE = "chart_images.yaml"
 
@@ -49,10 +49,14 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--registry", help="Where images that no public registry has (`localhost/…`) are.")
-def list_images(registry: str | None) -> None:
+@as_json
+def list_images(registry: str | None, is_json: bool) -> None:
     """List the images that the chart's default values name. The first column is their place in the values."""
     rows = [(place, selected((place,), registry)[0]) for place in chart_images()]
-    print_table(("VALUES", "IMAGE"), rows)
+    if is_json:
+        print_json([{"values": place, "image": image} for place, image in rows])
+    else:
+        print_table(("VALUES", "IMAGE"), rows)
 
 
 @command.command("save")

@@ -286,7 +286,8 @@ def compare(name: str, baseline: int | None, candidate: int | None, label: str |
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @click.option("--prune", is_flag=True, help="Delete prompts that no file holds.")
 @click.option("-m", "--message", default="", help="Message of new versions.")
-def apply(folder: Path, dry_run: bool, prune: bool, message: str) -> None:
+@as_json
+def apply(folder: Path, dry_run: bool, prune: bool, message: str, is_json: bool) -> None:
     """Make the platform's prompts what the files of FOLDER say: new versions, labels, descriptions.
 
     All files are checked before anything changes. Applied again, nothing changes.
@@ -305,12 +306,16 @@ def apply(folder: Path, dry_run: bool, prune: bool, message: str) -> None:
             click.echo(f"note: {note}", err=True)
         if plan.extra:
             click.echo(f"note: not in {folder}: {', '.join(plan.extra)} (--prune deletes them)", err=True)
-        if dry_run:
+        if dry_run and not is_json:
             for step in plan.steps:
                 click.secho(f"{step.name}: {step.text}", bold=True)
                 _echo_diff(step.diff)
-        else:
-            carry_out(client, plan.steps, message)
+        elif not dry_run:
+            carry_out(client, plan.steps, message, is_quiet=is_json)
+    if is_json:
+        steps = [{"prompt": step.name, "change": step.text} for step in plan.steps]
+        print_json({"dry_run": dry_run, "changes": steps, "unchanged": plan.unchanged})
+        return
     changed = len({step.name for step in plan.steps})
     click.echo(f"{'would change' if dry_run else 'changed'}: {changed}, unchanged: {plan.unchanged}")
 
@@ -318,7 +323,8 @@ def apply(folder: Path, dry_run: bool, prune: bool, message: str) -> None:
 @command.command("pull")
 @click.argument("folder", type=_Folder)
 @click.option("--name", "names", multiple=True, help="Only this prompt; repeatable.")
-def pull(folder: Path, names: tuple[str, ...]) -> None:
+@as_json
+def pull(folder: Path, names: tuple[str, ...], is_json: bool) -> None:
     """Write the platform's prompts to files in FOLDER, one each. Other files there stay as they are."""
     from quarterdeck.cli import prompt_files
 
@@ -327,6 +333,7 @@ def pull(folder: Path, names: tuple[str, ...]) -> None:
     missing = sorted(set(names) - {state.name for state in states})
     if missing:
         raise click.ClickException(f"no such prompt: {', '.join(missing)}")
+    written = []
     for state in states:
         path, text = prompt_files.path_of(folder, state.name), prompt_files.file_text(state)
         try:
@@ -336,8 +343,13 @@ def pull(folder: Path, names: tuple[str, ...]) -> None:
             path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise click.ClickException(f"{path}: {error.strerror}") from None
-        click.echo(f"wrote {path}")
-    click.echo(f"prompts: {len(states)}")
+        written.append(str(path))
+        if not is_json:
+            click.echo(f"wrote {path}")
+    if is_json:
+        print_json({"prompts": len(states), "written": written})
+    else:
+        click.echo(f"prompts: {len(states)}")
 
 
 def _done(made: dict[str, Any], is_json: bool, text: str) -> None:

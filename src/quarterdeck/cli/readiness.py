@@ -47,6 +47,13 @@ def engine_state(response: HealthResponse) -> str:
     return READY if ready == len(states) else f"{ready} of {len(states)} endpoints ready"
 
 
+def is_simulated(response: HealthResponse) -> bool:
+    """Whether the engine door is the simulator's."""
+    endpoints = _mapping(response.body).get("endpoints")
+    listed = endpoints if isinstance(endpoints, list) else []
+    return any(_mapping(each).get("detail") == "simulated" for each in listed)
+
+
 def _plain_state(response: HealthResponse) -> str:
     return f"responds with status {response.status}" if response.status else "no response"
 

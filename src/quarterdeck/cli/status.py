@@ -1,15 +1,17 @@
-"""`quarterdeck status`: the state of the platform on this machine."""
+"""`quarterdeck status`: the state of the platform, on this machine or elsewhere."""
 
 import asyncio
 import contextlib
 import sys
+from dataclasses import asdict
+from typing import Any
 
 import click
 import httpx
 
 from quarterdeck.cli import cluster_status, credentials, health, installation, readiness, state, target
 from quarterdeck.cli.client import body_of, gateway_client
-from quarterdeck.cli.output import print_table
+from quarterdeck.cli.output import as_json, print_json, print_table, state_color
 from quarterdeck.settings.environment import Environment
 
 NOT_READY, NO_RESPONSE = 1, 3
@@ -17,15 +19,19 @@ NOT_READY, NO_RESPONSE = 1, 3
 
 
 @click.command("status", short_help="Show the state of the platform.")
-def command() -> None:
-    """Show whether `up` is running, the state of each part, and what is not ready. With `--context`, `--namespace` or
-    `--release` before the command: the parts and Models of a release.
+@as_json
+def command(is_json: bool) -> None:
+    """Show whether `up` is running, the state of each part, and what is not ready. Elsewhere: the state of the gateway;
+    with `--context`, `--namespace` or `--release`: the parts and Models of a release.
 
     Exits with status 0 if the gateway serves (ready or degraded), 1 if it responds but does not serve, and 3 if it does
     not respond.
     """
-    if not target.current().is_local:
-        sys.exit(_remote_status())
+    sys.exit(_local_status(is_json) if target.current().is_local else _remote_status(is_json))
+
+
+def _local_status(is_json: bool) -> int:
+    """Print the state of the platform on this machine. Returns the exit status."""
     try:
         environment = Environment.read()
     except ValueError as error:
@@ -44,43 +50,73 @@ def command() -> None:
         "worker": readiness.worker_state(found["worker"]),
         "engine": readiness.engine_state(found["engine"]),
     }
-    running = "is running" if is_up else "is not running"
-    click.echo(f"`quarterdeck up` {running} on {environment.state}")
-    print_table(("PART", "STATE", "URL"), [(name, states[name], url) for name, url in urls.items()])
     problems = {
         "gateway": readiness.gateway_problems(found["gateway"]),
         "worker": readiness.worker_problems(found["worker"]),
     }
-    for part, named in problems.items():
-        for name, text in named.items():
-            click.echo(f"{part}: {name}: {text}")
-    sys.exit({0: NO_RESPONSE, 200: 0}.get(found["gateway"].status, NOT_READY))
+    if is_json:
+        parts = [{"part": name, "state": states[name], "url": url} for name, url in urls.items()]
+        print_json({"running": is_up, "state_folder": str(environment.state), "parts": parts, "problems": problems})
+        return _exit_status(found["gateway"].status)
+    click.echo(f"`quarterdeck up` {'is running' if is_up else 'is not running'} on {environment.state}")
+    engine = " (simulated)" if readiness.is_simulated(found["engine"]) else ""
+    notes = {"engine": engine}
+    print_table(
+        ("PART", "STATE", "URL"), [(name, states[name] + notes.get(name, ""), url) for name, url in urls.items()]
+    )
+    _show_problems(problems)
+    return _exit_status(found["gateway"].status)
 
 
-def _remote_status() -> int:
-    """Print the state of a release in a cluster, or of the gateway at --url. Returns the exit status."""
+def _remote_status(is_json: bool) -> int:
+    """Print the state of a release in a cluster, or of a gateway elsewhere. Returns the exit status."""
     chosen = target.current()
+    shown: dict[str, Any] = {}
     if chosen.is_cluster:
-        found = installation.find(chosen.kubectl, chosen.release)
-        parts, models = cluster_status.read(chosen.kubectl, found)
-        click.echo(f"release {found.release} in namespace {found.namespace}")
-        print_table(("PART", "STATE", "DETAIL"), [(part.name, part.state, part.detail) for part in parts])
-        if models:
-            head = ("MODEL", "READY", "REASON", "REPLICAS", "MESSAGE")
-            rows = [(one.name, str(one.is_ready), one.reason, one.replicas, one.message) for one in models]
-            click.echo()
-            print_table(head, rows)
+        shown |= _release_status(chosen, is_json=is_json)
     user = target.resolve(needs_key=False)
     with gateway_client(user.gateway_url, user.api_key) as client:
         try:
             response = client.get("/readyz")
         except httpx.ConnectError:
+            click.echo(f"gateway: no response at {user.gateway_url}{chosen.from_where}", err=True)
             return NO_RESPONSE
     answer = health.HealthResponse(response.status_code, body_of(response))
-    click.echo(f"gateway: {readiness.gateway_state(answer)}")
-    for name, text in readiness.gateway_problems(answer).items():
-        click.echo(f"gateway: {name}: {text}")
-    return 0 if answer.status == 200 else NOT_READY
+    problems = readiness.gateway_problems(answer)
+    if is_json:
+        print_json({**shown, "gateway": readiness.gateway_state(answer), "url": user.gateway_url, "problems": problems})
+        return _exit_status(answer.status)
+    word = readiness.gateway_state(answer)
+    click.echo(f"gateway: {click.style(word, fg=state_color(word))}  {user.gateway_url}{chosen.from_where}")
+    _show_problems({"gateway": problems})
+    return _exit_status(answer.status)
+
+
+def _release_status(chosen: target.Target, *, is_json: bool) -> dict[str, Any]:
+    """Print the parts and Models of a release, or return them for JSON."""
+    found = installation.find(chosen.kubectl, chosen.release)
+    parts, models = cluster_status.read(chosen.kubectl, found)
+    if is_json:
+        listed = {"parts": [asdict(part) for part in parts], "models": [asdict(model) for model in models]}
+        return {"release": found.release, "namespace": found.namespace, **listed}
+    click.echo(f"release {found.release} in namespace {found.namespace}")
+    print_table(("PART", "STATE", "DETAIL"), [(part.name, part.state, part.detail) for part in parts])
+    if models:
+        head = ("MODEL", "READY", "REASON", "REPLICAS", "MESSAGE")
+        rows = [(one.name, str(one.is_ready), one.reason, one.replicas, one.message) for one in models]
+        click.echo()
+        print_table(head, rows)
+    return {}
+
+
+def _show_problems(problems: dict[str, dict[str, str]]) -> None:
+    for part, named in problems.items():
+        for name, text in named.items():
+            click.echo(f"{part}: {name}: {text}")
+
+
+def _exit_status(status: int) -> int:
+    return {0: NO_RESPONSE, 200: 0}.get(status, NOT_READY)
 
 
 def _gateway_url(environment: Environment, *, is_up: bool) -> str:

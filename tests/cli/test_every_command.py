@@ -1,0 +1,163 @@
+"""Every command against a platform elsewhere, by its URL and the key of an organisation's admin."""
+
+import asyncio
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from tests.cli.command_table import ELSEWHERE, SCENARIO, WITHOUT_JSON, Line, leaves
+from tests.cli.running import running
+from tests.platform import DoorProcess, GatewayProcess, SimulatorProcess
+from tests.servers import short_folder
+
+from quarterdeck.cli.__main__ import cli
+from quarterdeck.store.database import Database
+from quarterdeck.store.keys import KeyStore
+
+CONFIG = """
+models:
+  - {name: chat, engine: {source: ./chat}, price: {input: "1", output: "2"}}
+content: {capture: full}
+"""
+KEY = "sk-qd-" + "b" * 40
+PROMPT = "name: greet\ntext: Hello {{ name }}\nvariables: {name: {}}\n"
+
+
+class WorkerProcess(DoorProcess):
+    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+        super().__init__(folder, "worker", "/readyz")
+        self._environ = {**environ, "QUARTERDECK_WORKER_PORT": str(self.port)}
+
+    def command(self) -> list[str]:
+        words = [f"{name}={value}" for name, value in self._environ.items()]
+        return ["env", "-u", "QUARTERDECK_HOST", *words, sys.executable, "-m", "quarterdeck.worker"]
+
+
+@dataclass
+class Far:
+    """A platform elsewhere."""
+
+    url: str
+    folder: Path
+
+    def environ(self, home: Path) -> dict[str, str]:
+        """A machine that has no platform of its own."""
+        mine = {"QUARTERDECK_STATE": str(home / "none"), "QUARTERDECK_CONTEXTS": str(home / "contexts.toml")}
+        return {**mine, "QUARTERDECK_URL": self.url, "QUARTERDECK_KEY": KEY}
+
+
+@pytest.fixture
+def far(redis_url: str) -> Iterator[Far]:
+    folder = short_folder()
+    simulator = SimulatorProcess(folder, ["--model", "chat"])
+    environ = {
+        "QUARTERDECK_REDIS_URL": redis_url,
+        "QUARTERDECK_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/quarterdeck.db",
+        "QUARTERDECK_STATE": str(folder / "state"),
+        "QUARTERDECK_CACHE": str(folder / "cache"),
+    }
+    simulator.start()
+    asyncio.run(_seed(environ["QUARTERDECK_DATABASE_URL"]))
+    gateway = GatewayProcess(folder, CONFIG, {**environ, "QUARTERDECK_ENGINE_URL": simulator.url})
+    worker = WorkerProcess(folder, {**environ, "QUARTERDECK_CONFIG": str(gateway.config)})
+    try:
+        gateway.start()
+        worker.start()
+        yield Far(gateway.url, folder)
+    finally:
+        for process in (worker, gateway, simulator):
+            process.stop()
+        shutil.rmtree(folder)
+
+
+async def _seed(url: str) -> None:
+    database = Database(url)
+    await database.migrate()
+    await KeyStore(database).create(secret=KEY, name="boss", org="acme", is_admin=True)
+    await database.close()
+
+
+def test_the_table_names_every_command() -> None:
+    commands = {path for path, _ in leaves(cli)}
+    driven = {path for path in commands for line in SCENARIO if f"{line.words} ".startswith(f"{path} ")}
+    assert commands - driven - set(ELSEWHERE) == set()
+    assert set(ELSEWHERE) - commands == set()
+
+
+def test_every_command_that_shows_something_has_json() -> None:
+    have = {path for path, command in leaves(cli) if any("--json" in param.opts for param in command.params)}
+    commands = {path for path, _ in leaves(cli)}
+    assert commands - have - set(WITHOUT_JSON) == set()
+    assert set(WITHOUT_JSON) & have == set()
+
+
+@pytest.mark.long
+def test_every_command_works_elsewhere_with_an_org_admins_key(far: Far, tmp_path: Path) -> None:
+    folder = tmp_path / "prompts"
+    (folder / "next").mkdir(parents=True)
+    (folder / "greet.yaml").write_text(PROMPT)
+    values = {"url": far.url, "key": KEY, "folder": str(folder)}
+    failures = []
+    for line in SCENARIO:
+        if "/next/" in line.words:
+            (folder / "next" / "greet.yaml").write_text(PROMPT.replace("Hello", "Good day,"))
+        done = _run(far, tmp_path, line.words.format(**values), is_recorded="requests" in line.words)
+        if problem := _problem(line, done, values):
+            failures.append(f"{line.words}: {problem}\n{done.output}")
+        _keep(line, done, values)
+    assert failures == []
+
+
+@pytest.mark.long
+def test_requests_are_followed_elsewhere_until_ctrl_c(far: Far, tmp_path: Path) -> None:
+    environ = {**os.environ, **far.environ(tmp_path)}
+    program = [sys.executable, "-m", "quarterdeck.cli"]
+    with running([*program, "requests", "tail", "--json"], environ, patience=5) as tail:
+        while True:  # until it is connected, which it does not say
+            _run(far, tmp_path, "chat -m chat hello")
+            try:
+                assert json.loads(tail.until("{"))["model"] == "chat"
+                break
+            except AssertionError:
+                assert tail.process.poll() is None, tail.output
+        assert tail.interrupt() == 1
+
+
+def _run(far: Far, home: Path, words: str, *, is_recorded: bool = False) -> Result:
+    """Run a command; with `is_recorded`, again until the worker has stored what it asks for."""
+    for _ in range(100 if is_recorded else 1):
+        done = CliRunner().invoke(cli, shlex.split(words), env=far.environ(home))
+        if done.exit_code == 0 and "no requests" not in done.output:
+            break
+    return done
+
+
+def _problem(line: Line, done: Result, values: dict[str, str]) -> str | None:
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        return repr(done.exception)
+    if done.exit_code != line.exit_code:
+        return f"exit status {done.exit_code}"
+    if line.says.format(**values) not in done.output:
+        return f"does not say {line.says!r}"
+    if line.exit_code == 1 and done.stderr and not done.stderr.startswith(("Error: ", "not delivered")):
+        return "is not one line"
+    return None
+
+
+def _keep(line: Line, done: Result, values: dict[str, str]) -> None:
+    name, _, member = line.keeps.partition("=")
+    if member:
+        found: Any = json.loads(done.stdout)
+        for part in member.split("."):
+            found = found[int(part)] if part.isdecimal() else found[part]
+        values[name] = str(found)
+    elif name:
+        values[name] = done.stdout.split()[0]
