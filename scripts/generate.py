@@ -45,6 +45,7 @@ from quarterdeck.gateway.routes import (
     admin_teams,
     admin_usage,
     admin_webhooks,
+    conversations,
     feedback,
     health,
     inference,
@@ -52,6 +53,7 @@ from quarterdeck.gateway.routes import (
     organization_usage,
     prompt_links,
     prompts,
+    responses,
 )
 from quarterdeck.inference.call import Head, Reply
 from quarterdeck.kube.resources.registry import RESOURCES
@@ -207,6 +209,8 @@ SECTIONS: dict[str, Any] = {
     "Organisations": admin_organizations,
     "Prompts": prompts,
     "Prompts at Langfuse": prompt_links,
+    "Responses": responses,
+    "Conversations": conversations,
     "Usage": admin_usage,
     "Usage and costs in OpenAI's shape": organization_usage,
     "Budgets": admin_budgets,
@@ -230,6 +234,7 @@ def api_page() -> str:
         " `/tokenize`, `/detokenize` and `/v1/score` vLLM's); unknown fields are passed to the engine unchanged.\n",
         "## Inference\n",
         *(f"- `POST {route.path}`" for route in inference.routes(Unreached())),
+        *(f"- `{route.method} {route.path}`" for route in responses.routes(UNREACHED, UNREACHED, UNREACHED)),
         "",
     ]
     for title, module in SECTIONS.items():
@@ -249,6 +254,10 @@ def api_page() -> str:
                 parts.append(f"Body of `POST {route.path}`:\n")
                 parts += [field_text(name, field) for name, field in getattr(model, "model_fields", {}).items()]
     return "\n".join(parts)
+
+
+UNREACHED: Any = None
+"""What routes are made of that are only listed."""
 
 
 class Unreached:

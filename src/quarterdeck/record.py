@@ -127,6 +127,8 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     attempts: tuple[Attempt, ...] = ()
     content: Level = "off"
     """What was captured of its input and output, which travel beside the record (`content.py`)."""
+    parent: str | None = None
+    """The response that it was an engine call of. None: the client sent it itself."""
     admitted: float | None = None
     """When its limits and budgets had been reserved. None: not known. This and what follows is for its trace only and
     not in the ledger."""

@@ -26,15 +26,18 @@ from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.redis import Redis
+from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
+from quarterdeck.resources.responses.service import Responses
 from quarterdeck.resources.tenancy.changes import Announcer, Change
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.limits import Budget
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.loading import parse
 from quarterdeck.store.contents import ContentStore
+from quarterdeck.store.conversations import ConversationStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.ledger import Ledger
@@ -44,7 +47,9 @@ from quarterdeck.store.prompt_links import PromptLinkStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.request_log import RequestLog
+from quarterdeck.store.responses import ResponseStore
 from quarterdeck.store.scores import ScoreStore
+from quarterdeck.store.stored_objects import StoredObjects
 from quarterdeck.store.teams import TeamStore
 from quarterdeck.store.webhook_outbox import WebhookOutbox
 from quarterdeck.store.webhooks import WebhookStore
@@ -276,7 +281,7 @@ def parts(
         ledger=Ledger(database),
         requests=RequestLog(database),
         contents=ContentStore(database),
-        content_deletion=ContentDeletion(ContentStore(database), redis),
+        content_deletion=ContentDeletion(ContentStore(database), StoredObjects(database), redis),
         scores=ScoreStore(database),
         webhooks=WebhookStore(database),
         outbox=WebhookOutbox(database),
@@ -297,6 +302,9 @@ def parts(
         metrics=metrics,
         access=AccessLog(metrics),
         requests_in_flight=RequestsInFlight() if requests_in_flight is None else requests_in_flight,
+        responses=Responses(pipeline, ResponseStore(database), ConversationStore(database), BackgroundTasks().spawn),
+        response_store=ResponseStore(database),
+        conversations=ConversationStore(database),
         started=1_700_000_000,
     )
 

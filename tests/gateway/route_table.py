@@ -15,7 +15,7 @@ PARAMETERS |= {
     "score_id": "score_1",
     "link": "plink_1",
 }
-PARAMETERS |= {"webhook_id": "whk_1"}
+PARAMETERS |= {"webhook_id": "whk_1", "response_id": "resp_1", "conversation_id": "conv_1", "item_id": "msg_1"}
 
 
 def every_route() -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.ledger import LedgerFilter
+from quarterdeck.store.stored_objects import StoredObjects
 from quarterdeck.worker.budget_rebuild import rebuild
 from quarterdeck.worker.contents import ContentIntake
 from quarterdeck.worker.streams import replay_dead
@@ -76,7 +77,7 @@ async def test_contents_tails_and_deletions_stay_in_their_orgs_slot(
     async with a_bench(cluster.url, sqlite_url) as bench:
         bench.orgs[:] = ["default", *[f"org{number}" for number in range(10)]]
         store, redactor = ContentStore(bench.database), Redactor()
-        deletion = ContentDeletion(store, bench.redis)
+        deletion = ContentDeletion(store, StoredObjects(bench.database), bench.redis)
         content = encode(Content(level="full", input=b'{"messages":[]}'))
         kept, gone = {}, {}
         for org in bench.orgs:

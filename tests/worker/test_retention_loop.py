@@ -9,6 +9,7 @@ from quarterdeck.settings.loading import parse
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.org_deletion import OrgDeletion
 from quarterdeck.store.orgs import OrgStore
+from quarterdeck.store.stored_objects import StoredObjects
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.retention_loop import DAY, RetentionLoop
 
@@ -21,6 +22,7 @@ def a_loop(bench: Bench, config: Config | None, *orgs: str, now: float = NOW) ->
     store, org_store = ContentStore(bench.database), OrgStore(bench.database)
     return RetentionLoop(
         store,
+        StoredObjects(bench.database),
         org_store,
         bench.redis,
         ["tempo"],

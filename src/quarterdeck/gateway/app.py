@@ -24,6 +24,7 @@ from quarterdeck.gateway.routes import (
     admin_teams,
     admin_usage,
     admin_webhooks,
+    conversations,
     demand,
     feedback,
     health,
@@ -34,6 +35,7 @@ from quarterdeck.gateway.routes import (
     prompt_links,
     prompts,
     request_tail,
+    responses,
 )
 from quarterdeck.net.asgi import Receive, Scope, Send
 
@@ -44,6 +46,7 @@ def create_app(parts: Parts, *, more: Sequence[Route] = (), crud_body: BodyPolic
         [
             *inference.routes(parts.pipeline),
             *messages.routes(parts.pipeline),
+            *responses.routes(parts.responses, parts.response_store, parts.authenticator.confirm),
             *request_tail.routes(parts.redis, parts.authenticator.confirm),
             *more,
         ]
@@ -100,6 +103,8 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
         admin_webhooks,
         admin_budgets,
         admin_models,
+        responses,
+        conversations,
     ):
         # Not include_router: its entries in the table can't be walked, and a test walks every route for its key.
         for found in module.router.routes:

@@ -56,6 +56,7 @@ from quarterdeck.resources.models.added import AddedModels
 from quarterdeck.resources.prompts import changes as prompt_changes
 from quarterdeck.resources.prompts.changes import PromptAnnouncer, PromptChange, decode_prompt_change
 from quarterdeck.resources.requests.deletion import ContentDeletion
+from quarterdeck.resources.responses.service import Responses
 from quarterdeck.resources.tenancy.changes import CHANNEL, Announcer, Change, RedisPublisher, decode_change
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.drop_in_files import DropInFiles
@@ -65,6 +66,7 @@ from quarterdeck.settings.live import Live
 from quarterdeck.settings.shutdown import CLUSTER_DELAY_SECONDS
 from quarterdeck.settings.source import ConfigSource
 from quarterdeck.store.contents import ContentStore
+from quarterdeck.store.conversations import ConversationStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
@@ -74,8 +76,10 @@ from quarterdeck.store.prompt_links import PromptLinkStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.request_log import RequestLog
+from quarterdeck.store.responses import ResponseStore
 from quarterdeck.store.scores import ScoreStore
 from quarterdeck.store.spool import Spool
+from quarterdeck.store.stored_objects import StoredObjects
 from quarterdeck.store.teams import TeamStore
 from quarterdeck.store.webhook_outbox import WebhookOutbox
 from quarterdeck.store.webhooks import WebhookStore
@@ -161,6 +165,10 @@ def compose(
         pipeline.queues.on_refused = demand.counts.refuse
 
     contents = ContentStore(database)
+    response_store, conversations = ResponseStore(database), ConversationStore(database)
+    responses = Responses(
+        pipeline, response_store, conversations, tasks.spawn, is_stopping=lambda: requests_in_flight.is_leaving
+    )
     connections = Connections(descriptors.connections)
     lines = LineWriter()
     metrics.access_lines_lost.read = lambda: {(): lines.lost}
@@ -196,7 +204,7 @@ def compose(
             ledger=Ledger(database),
             requests=RequestLog(database),
             contents=contents,
-            content_deletion=ContentDeletion(contents, redis),
+            content_deletion=ContentDeletion(contents, StoredObjects(database), redis),
             scores=ScoreStore(database),
             webhooks=WebhookStore(database),
             outbox=WebhookOutbox(database),
@@ -216,6 +224,9 @@ def compose(
                 figures=EngineFigures(client),
                 door=EngineDoor(environment.engine_url, client) if environment.engine_url else None,
             ),
+            responses=responses,
+            response_store=response_store,
+            conversations=conversations,
             started=int(time.time()),
             is_loopback=environment.is_loopback,
             demand=demand,
@@ -262,6 +273,7 @@ def compose(
                 {"redis": redis.probe, "database": database.ping},
                 (RedisError, RedisUnavailableError, DatabaseUnavailableError),
             ),
+            "responses": responses.run,
             "contexts": ContextReader(endpoints.all, client).run,
         },
         on_job_failure=lambda name: metrics.job_failures.add((name,)),

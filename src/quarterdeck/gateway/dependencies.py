@@ -27,10 +27,12 @@ from quarterdeck.net.redis import Redis
 from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
+from quarterdeck.resources.responses.service import Responses
 from quarterdeck.resources.tenancy.changes import Announcer
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.live import Live
 from quarterdeck.store.contents import ContentStore
+from quarterdeck.store.conversations import ConversationStore
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.org_deletion import OrgDeletion
@@ -39,6 +41,7 @@ from quarterdeck.store.prompt_links import PromptLinkStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.request_log import RequestLog
+from quarterdeck.store.responses import ResponseStore
 from quarterdeck.store.scores import ScoreStore
 from quarterdeck.store.teams import TeamStore
 from quarterdeck.store.webhook_outbox import WebhookOutbox
@@ -87,6 +90,9 @@ class Parts:
     access: AccessLog
     requests_in_flight: RequestsInFlight
     models: ModelManagement
+    responses: Responses
+    response_store: ResponseStore
+    conversations: ConversationStore
     started: int
     """Unix seconds. Shown as each model's `created`, for want of a better time."""
     is_loopback: bool = False

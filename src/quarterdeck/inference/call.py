@@ -59,6 +59,8 @@ class Head(msgspec.Struct, frozen=True):  # a frozen dataclass takes eight times
     """The client's `cache-control`: whether the answer may be cached or come from the cache."""
     trace: TraceContext | None = None
     """What engines are told of the trace. None: nothing."""
+    parent: str | None = None
+    """The response that the request is a step of. None: the client sent it itself."""
 
     def engine_headers(self) -> Headers:
         """Headers for the engine. vLLM uses x-request-id as its own id, so one id finds a request in all logs."""

@@ -256,7 +256,9 @@ class Gate:
         return Reservation(
             head.request_id,
             scope_set,
-            template.note(head.request_id, head.started, stream=request.is_streaming, trace=head.trace),
+            template.note(
+                head.request_id, head.started, stream=request.is_streaming, trace=head.trace, parent=head.parent
+            ),
             reserved.total if reserved.total < scope_set.most_tokens else scope_set.most_tokens,
             money,
             self._settlement.lease_seconds,

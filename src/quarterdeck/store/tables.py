@@ -34,7 +34,7 @@ metadata = MetaData(
 )
 
 
-def _index_of(*columns: str, where: str, name: str | None = None) -> Index:
+def index_of(*columns: str, where: str, name: str | None = None) -> Index:
     """A partial index: rows that don't meet the condition cost it nothing."""
     return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
@@ -236,6 +236,7 @@ ledger = Table(
     Column("attempts", JSON, nullable=False),
     Column("content", Text, nullable=False, server_default="off"),
     Column("caller_trace_id", Text, nullable=True),
+    Column("parent", Text, nullable=True),  # the response that it was made for
     Index(None, "org", "started", "id"),
     Index(None, "org", "key", "started"),
     Index(None, "org", "team", "started"),
@@ -247,11 +248,12 @@ ledger = Table(
     ),
     Index(None, "org", "model", "started"),
     # For the request log. Partial: most requests have none of these, and pay nothing.
-    _index_of("org", "started", where="status <> 'ok'", name="ix_ledger_failed_org_started"),
-    _index_of("org", "error_code", "started", where="error_code IS NOT NULL"),
-    _index_of("org", "route", "started", where="route <> ''"),
-    _index_of("org", "user", "started", where='"user" IS NOT NULL'),
-    _index_of("org", "session", "started", where='"session" IS NOT NULL'),
+    index_of("org", "started", where="status <> 'ok'", name="ix_ledger_failed_org_started"),
+    index_of("org", "error_code", "started", where="error_code IS NOT NULL"),
+    index_of("org", "route", "started", where="route <> ''"),
+    index_of("org", "user", "started", where='"user" IS NOT NULL'),
+    index_of("org", "session", "started", where='"session" IS NOT NULL'),
+    index_of("org", "parent", where="parent IS NOT NULL", name="ix_ledger_org_parent"),
 )
 
 # Inputs and outputs, redacted and compressed, for as long as `content.retention_days` says. No foreign key: the ledger
@@ -275,8 +277,8 @@ contents = Table(
     Column("is_output_cut", Boolean, nullable=False),
     Column("redacted", JSON, nullable=False),
     Index(None, "org", "started"),
-    _index_of("org", "user", where='"user" IS NOT NULL'),
-    _index_of("org", "session", where='"session" IS NOT NULL'),
+    index_of("org", "user", where='"user" IS NOT NULL'),
+    index_of("org", "session", where='"session" IS NOT NULL'),
 )
 
 # Deletions of contents. What was captured before one and turns up after it (from Redis, a spool) is not stored.
@@ -352,8 +354,8 @@ scores = Table(
     Column("exported", Double, nullable=True),
     UniqueConstraint("org", "request", "name", "user"),
     Index(None, "org", "created", "id"),
-    _index_of("org", "team", where="is_confirmed = false"),
-    _index_of("org", "updated", where="exported IS NULL OR deleted IS NOT NULL"),
+    index_of("org", "team", where="is_confirmed = false"),
+    index_of("org", "updated", where="exported IS NULL OR deleted IS NOT NULL"),
 )
 
 # Where an organisation's events are posted to. The secrets sign them, so they can't be digests.
@@ -387,7 +389,7 @@ webhook_events = Table(
     Column("created", Double, nullable=False),
     Column("expires", Double, nullable=True),  # null: never, as its key must not be used again
     UniqueConstraint("org", "key"),
-    _index_of("expires", where="expires IS NOT NULL"),
+    index_of("expires", where="expires IS NOT NULL"),
 )
 
 webhook_deliveries = Table(
@@ -409,9 +411,9 @@ webhook_deliveries = Table(
     Column("finished", Double, nullable=True),
     UniqueConstraint("event", "endpoint"),
     Index(None, "endpoint", "created", "id"),
-    _index_of("due", where="state = 'pending'"),
-    _index_of("org", where="state = 'pending'"),
-    _index_of("finished", where="finished IS NOT NULL"),
+    index_of("due", where="state = 'pending'"),
+    index_of("org", where="state = 'pending'"),
+    index_of("finished", where="finished IS NOT NULL"),
 )
 
 compatible_programs = Table(

@@ -40,6 +40,7 @@ from quarterdeck.store.prompt_links import PromptLinkStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.scores import ScoreStore
+from quarterdeck.store.stored_objects import StoredObjects
 from quarterdeck.store.teams import TeamStore
 from quarterdeck.store.usage_rollups import Rollups
 from quarterdeck.store.webhook_outbox import WebhookOutbox
@@ -166,6 +167,7 @@ class Worker:
         )
         self._retention_loop = RetentionLoop(
             contents,
+            StoredObjects(self.database),
             self._org_store,
             self._redis,
             self._sinks.names,

@@ -1,4 +1,5 @@
-"""Deletes contents that are too old, and repeats recent deletions, also in what waits for trace sinks.
+"""Deletes contents, responses, conversations and stored chat completions that are too old, and repeats recent
+deletions, also in what waits for trace sinks.
 
 A deletion is repeated for an hour: a worker that read the deletions just before may have stored what it covers just
 after.
@@ -14,6 +15,7 @@ from quarterdeck.resources.tenancy.principals import org_content_days
 from quarterdeck.settings.config import Config
 from quarterdeck.store.contents import DELETIONS_KEPT_SECONDS, ContentStore
 from quarterdeck.store.orgs import OrgStore
+from quarterdeck.store.stored_objects import StoredObjects
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.org_loop import OrgLoop, Orgs
 from quarterdeck.worker.trace_deletion import delete_waiting_traces
@@ -33,6 +35,7 @@ class RetentionLoop(OrgLoop):
     def __init__(
         self,
         store: ContentStore,
+        objects: StoredObjects,
         org_store: OrgStore,
         redis: Redis,
         sinks: Sequence[str],
@@ -44,6 +47,7 @@ class RetentionLoop(OrgLoop):
     ) -> None:
         super().__init__(orgs, condition, RETENTION_SECONDS)
         self._store = store
+        self._objects = objects
         self._org_store = org_store
         self._redis = redis
         self._sinks = sinks
@@ -55,6 +59,7 @@ class RetentionLoop(OrgLoop):
         recent = await self._store.deletions([org], since=now - REPEATED_SECONDS)
         for deletion in recent:
             await self._store.apply(deletion)
+            await self._objects.apply(deletion)
         for sink in self._sinks if recent else ():
             if count := await delete_waiting_traces(self._redis, org, sink, recent):
                 log.info(
@@ -67,6 +72,8 @@ class RetentionLoop(OrgLoop):
         days = await self._days(org, config)
         if count := await self._store.delete_older(now - days * DAY, org=org):
             log.info("deleted %d contents older than %g days", count, days, extra={"org": org})
+        if count := await self._objects.delete_older(now - days * DAY, org=org):
+            log.info("deleted %d stored responses older than %g days", count, days, extra={"org": org})
 
     async def _days(self, org: str, config: Config) -> float:
         """How long contents of the organisation are kept. 0: it was deleted."""

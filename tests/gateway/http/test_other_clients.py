@@ -103,12 +103,11 @@ async def test_models_are_listed_under_other_spellings(bench: Bench, path: str) 
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("/v1/responses", "/v1/responses is not served here yet."),
+        ("/v1/batches", "/v1/batches is not served here yet."),
         ("/v1/files/file_1/content", "/v1/files is not served here yet."),
         ("/v1/audio/speech", "/v1/audio is not served here yet."),
-        ("/openai/v1/responses", "/v1/responses is not served here yet."),
-        ("/responses", "/v1/responses is not served here yet."),
-        ("/v1/messages", "/v1/messages is not served here yet."),
+        ("/openai/v1/batches", "/v1/batches is not served here yet."),
+        ("/batches", "/v1/batches is not served here yet."),
         ("/api/chat", "/api/chat is not served here yet."),
         ("/v1/nothing", "Unknown request URL."),
         ("/v1/responsesx", "Unknown request URL."),

@@ -32,8 +32,8 @@ _CODES = {
     "extra_forbidden": "unknown_parameter",
 }
 SERVED = (
-    "This gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/messages, /v1/models, /v1/score, "
-    "/tokenize and /detokenize."
+    "This gateway serves /v1/chat/completions, /v1/completions, /v1/responses, /v1/conversations, /v1/messages, "
+    "/v1/embeddings, /v1/models, /v1/score, /tokenize and /detokenize."
 )
 _ELSEWHERE = re.compile(
     r"(?:/openai)?(?:/v1)*/(?P<name>responses|conversations|files|uploads|batches|fine_tuning|vector_stores|assistants"

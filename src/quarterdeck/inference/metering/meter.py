@@ -123,6 +123,8 @@ class Meter(msgspec.Struct, eq=False):
             record.finish_reason = self.finish_reason[:MAX_TEXT]
         if self.response_id is not None:
             record.response_id = self.response_id[:MAX_TEXT]
+        if head.parent is not None:
+            record.parent = head.parent
         if self.route:
             record.route = self.route
         if self.resumed:

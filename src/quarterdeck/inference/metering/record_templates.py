@@ -57,7 +57,13 @@ class RecordTemplate:
         return copy
 
     def note(
-        self, request_id: str, started: float, *, stream: bool = False, trace: TraceContext | None = None
+        self,
+        request_id: str,
+        started: float,
+        *,
+        stream: bool = False,
+        trace: TraceContext | None = None,
+        parent: str | None = None,
     ) -> bytes:
         """The note of one request. Its times are whole microseconds: writing a float takes longer than everything
         else."""
@@ -65,6 +71,8 @@ class RecordTemplate:
         streamed = ',"stream":true' if stream else ""
         if trace is not None and (stated := caller_trace(trace, None)) is not None:
             streamed += f',"trace":{msgspec.json.encode(stated).decode()}'
+        if parent is not None:
+            streamed += f',"parent":"{parent}"'
         return self._note + f',"id":"{request_id}","started":{time},"ended":{time}{streamed}}}}}'.encode()
 
 

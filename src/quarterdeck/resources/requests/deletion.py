@@ -14,6 +14,7 @@ from quarterdeck.accounting.redis_keys import content_key, stream_key
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.record import RequestRecord, decode
 from quarterdeck.store.contents import ContentStore, DeleteBy, Deletion
+from quarterdeck.store.stored_objects import StoredObjects
 
 log = logging.getLogger(__name__)
 
@@ -23,16 +24,19 @@ ENTRIES_AT_ONCE = 500
 class ContentDeletion:
     """`delete` may be called again: a repetition finds nothing more."""
 
-    def __init__(self, store: ContentStore, redis: Redis) -> None:
+    def __init__(self, store: ContentStore, objects: StoredObjects, redis: Redis) -> None:
         self._store = store
+        self._objects = objects
         self._redis = redis
 
     async def delete(self, by: DeleteBy, value: str, *, org: str, key: str) -> int:
-        """Returns how many stored or waiting contents were deleted. `key`: the id of the key that asks.
+        """Returns how many contents, stored or waiting, responses and stored chat completions were deleted. `key`: the
+        id of the key that asks.
 
         Raises as the database does. Where Redis is away, what waits there is dropped by the worker.
         """
         deletion, count = await self._store.delete(by, value, org=org, key=key)
+        count += await self._objects.apply(deletion)
         try:
             count += await self._delete_waiting(deletion)
         except (RedisUnavailableError, RedisError) as error:

@@ -58,6 +58,7 @@ def request_detail(record: RequestRecord, content: Content | None) -> dict[str, 
         **request_object(record),
         "trace_id": record.trace_id,
         "response_id": record.response_id,
+        "parent": record.parent,
         "usage_source": record.usage_source,
         "price": {
             "version": record.price_version,

@@ -1,0 +1,1 @@
+"""OpenAI's responses: executed on chat completions of any engine, and stored."""

@@ -1,0 +1,194 @@
+"""Tools and formats of a response, as they are shown and as chat completions take them. Pure.
+
+Functions are called by the client: the platform returns the call. No other tool is executed here, so others are
+refused with a message that names what is served.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from quarterdeck.errors import BadRequestError
+from quarterdeck.resources.responses.requests import ResponseRequest
+
+SERVED = ("function",)
+MAX_TOOLS = 128
+_CHOICES = ("none", "auto", "required")
+_FORMATS = ("text", "json_object", "json_schema")
+_FUNCTION = frozenset({"type", "name", "description", "parameters", "strict"})
+
+
+def shown_tools(request: ResponseRequest) -> list[dict[str, Any]]:
+    """The `tools` of a response object, each with all members. Raises BadRequestError."""
+    given = request.tools or []
+    if len(given) > MAX_TOOLS:
+        raise BadRequestError(
+            f"Invalid 'tools': array too long. Expected an array with maximum length {MAX_TOOLS}, but got an array "
+            f"with length {len(given)} instead.",
+            param="tools",
+            code="array_above_max_length",
+        )
+    return [_shown_tool(tool, f"tools[{index}]") for index, tool in enumerate(given)]
+
+
+def _shown_tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
+    kind = tool.get("type")
+    if kind is None:
+        raise _missing(f"{where}.type")
+    if kind not in SERVED:
+        raise BadRequestError(
+            f"Unsupported tool type: '{str(kind)[:100]}'. Served tool types: {', '.join(SERVED)}.",
+            param=f"{where}.type",
+            code="unsupported_tool",
+        )
+    if "function" in tool:
+        raise BadRequestError(
+            f"Unknown parameter: '{where}.function'. In the Responses API, a function's name and parameters are "
+            "members of the tool itself.",
+            param=f"{where}.function",
+            code="unknown_parameter",
+        )
+    for name in tool:
+        if name not in _FUNCTION:
+            raise BadRequestError(
+                f"Unsupported parameter: '{where}.{name[:100]}'.",
+                param=f"{where}.{name[:100]}",
+                code="unsupported_parameter",
+            )
+    called = _text(tool, "name", where)
+    if not called:
+        raise _missing(f"{where}.name")
+    parameters = tool.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise _invalid(f"{where}.parameters", "an object")
+    strict = tool.get("strict")
+    if strict is not None and not isinstance(strict, bool):
+        raise _invalid(f"{where}.strict", "a boolean")
+    return {
+        "type": "function",
+        "name": called,
+        "description": _text(tool, "description", where),
+        "parameters": parameters,
+        "strict": bool(strict),
+    }
+
+
+def shown_choice(request: ResponseRequest, tools: Sequence[dict[str, Any]]) -> str | dict[str, Any]:
+    """The `tool_choice` of a response object. Raises BadRequestError."""
+    choice = request.tool_choice
+    if choice is None:
+        return "auto"
+    if isinstance(choice, str):
+        if choice not in _CHOICES:
+            raise _choice(choice)
+        if choice == "required" and not tools:
+            raise BadRequestError(
+                "Tool choice 'required' must be specified with 'tools'.", param="tool_choice", code="invalid_value"
+            )
+        return choice
+    kind = choice.get("type")
+    names = {tool["name"] for tool in tools}
+    if kind == "function":
+        chosen = _text(choice, "name", "tool_choice")
+        if chosen not in names:
+            raise _no_such_tool(chosen, "tool_choice.name")
+        return {"type": "function", "name": chosen}
+    if kind == "allowed_tools":
+        if choice.get("mode") not in ("auto", "required"):
+            raise _invalid("tool_choice.mode", "'auto' or 'required'")
+        allowed = choice.get("tools")
+        if not isinstance(allowed, list) or not allowed:
+            raise _invalid("tool_choice.tools", "a non-empty array")
+        for index, each in enumerate(allowed):
+            if not isinstance(each, dict) or each.get("type") not in SERVED:
+                raise _invalid(f"tool_choice.tools[{index}]", "a reference to a function")
+            if each.get("name") not in names:
+                raise _no_such_tool(each.get("name"), f"tool_choice.tools[{index}].name")
+        return choice
+    raise _choice(str(kind))
+
+
+def shown_format(request: ResponseRequest) -> dict[str, Any]:
+    """The `text.format` of a response object. Raises BadRequestError."""
+    given = (request.text.format if request.text is not None else None) or {"type": "text"}
+    kind = given.get("type")
+    if kind not in _FORMATS:
+        served = ", ".join(f"'{name}'" for name in _FORMATS)
+        raise BadRequestError(
+            f"Invalid value: '{str(kind)[:100]}'. Supported values are: {served}.",
+            param="text.format.type",
+            code="invalid_value",
+        )
+    if kind != "json_schema":
+        return {"type": kind}
+    name, schema = _text(given, "name", "text.format"), given.get("schema")
+    if not name:
+        raise _missing("text.format.name")
+    if not isinstance(schema, dict):
+        raise _missing("text.format.schema") if schema is None else _invalid("text.format.schema", "an object")
+    return {
+        "type": kind,
+        "name": name,
+        "description": _text(given, "description", "text.format"),
+        "schema": schema,
+        "strict": bool(given.get("strict")),
+    }
+
+
+def chat_members(
+    request: ResponseRequest, tools: Sequence[dict[str, Any]], choice: str | dict[str, Any], form: dict[str, Any]
+) -> dict[str, Any]:
+    """`tools`, `tool_choice` and `response_format` of the chat completion."""
+    members: dict[str, Any] = {}
+    if isinstance(choice, dict) and choice["type"] == "allowed_tools":
+        allowed = {each["name"] for each in choice["tools"]}
+        tools, choice = [tool for tool in tools if tool["name"] in allowed], choice["mode"]
+    if tools:
+        stated = {tool.get("name") for tool in request.tools or () if tool.get("strict") is not None}
+        members["tools"] = [_chat_tool(tool, states_strict=tool["name"] in stated) for tool in tools]
+        if request.tool_choice is not None:
+            members["tool_choice"] = (
+                choice if isinstance(choice, str) else {"type": "function", "function": {"name": choice["name"]}}
+            )
+        if request.parallel_tool_calls is not None:
+            members["parallel_tool_calls"] = request.parallel_tool_calls
+    if form["type"] == "json_object":
+        members["response_format"] = form
+    elif form["type"] == "json_schema":
+        schema = {name: value for name, value in form.items() if name != "type" and value is not None}
+        members["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return members
+
+
+def _chat_tool(tool: dict[str, Any], *, states_strict: bool) -> dict[str, Any]:
+    function = {name: tool[name] for name in ("name", "description", "parameters") if tool[name] is not None}
+    if states_strict:
+        function["strict"] = tool["strict"]
+    return {"type": "function", "function": function}
+
+
+def _text(value: dict[str, Any], name: str, where: str) -> str | None:
+    found = value.get(name)
+    if found is not None and not isinstance(found, str):
+        raise _invalid(f"{where}.{name}", "a string")
+    return found
+
+
+def _choice(kind: str) -> BadRequestError:
+    return BadRequestError(
+        f"Invalid value for 'tool_choice': '{kind[:100]}'. Served are 'none', 'auto', 'required', a function and "
+        "`allowed_tools` of functions.",
+        param="tool_choice",
+        code="invalid_value",
+    )
+
+
+def _no_such_tool(name: object, param: str) -> BadRequestError:
+    return BadRequestError(f"Tool choice '{str(name)[:100]}' not found in 'tools'.", param=param, code="invalid_value")
+
+
+def _missing(param: str) -> BadRequestError:
+    return BadRequestError(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
+
+
+def _invalid(param: str, expected: str) -> BadRequestError:
+    return BadRequestError(f"Invalid type for '{param}': expected {expected}.", param=param, code="invalid_type")
