@@ -38,10 +38,19 @@ def test_the_real_engine_runs_in_its_own_environment() -> None:
     assert engine.environ["QUARTERDECK_CONFIG"] == "/c.yaml"
 
 
-def test_the_simulated_engine_serves_each_model_that_has_an_engine() -> None:
+def test_the_simulated_engine_follows_the_configuration() -> None:
     engine = planned("sim").engine
     assert engine is not None
-    assert engine.argv[-4:] == ("--model", "chatty", "--embedding-model", "vectors")
+    assert engine.argv[-1] == "--follow-config"
+
+
+def test_an_engine_runs_without_models_where_its_environment_exists() -> None:
+    environment = Environment.read({"QUARTERDECK_STATE": "/s", "HOME": "/h"})
+    config = parse("models: []")
+    for has_engine in (True, False):
+        pythons = process_plan.Interpreters(Path("/core/python"), Path("/engine/python"), has_engine)
+        plan = process_plan.make_plan(environment, config, Path("/c.yaml"), "vllm", pythons, None)
+        assert (plan.engine is not None) is has_engine
 
 
 def test_without_an_engine_the_users_own_engine_is_kept() -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from quarterdeck.cli.state import RUN_VARIABLE, run_id
 from quarterdeck.settings.config import Config
-from quarterdeck.settings.engine import PACKAGED, Task
+from quarterdeck.settings.engine import PACKAGED
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.shutdown import SHUTDOWN_SECONDS
 
@@ -64,6 +64,8 @@ class Interpreters:
 
     core: Path
     engine: Path
+    has_engine: bool = True
+    """Whether the engine's exists. Without it the engine is not started where no model needs it."""
 
 
 def variables(
@@ -146,30 +148,17 @@ def _phoenix(environment: Environment, traces: TraceBackend) -> ProcessSpec:
 def _engine(
     environment: Environment, config: Config, kind: EngineKind, pythons: Interpreters, environ: Mapping[str, str]
 ) -> ProcessSpec | None:
-    engines = {model.name: model.engine.task for model in config.models if model.engine is not None}
-    if kind == "none" or not engines:
+    if kind == "none":
         return None
     health = f"http://127.0.0.1:{environment.engine_port}/endpoints"
     if kind == "sim":
         argv = (str(pythons.core), "-m", "quarterdeck.simulator", "--port", str(environment.engine_port))
-        return ProcessSpec("engine", (*argv, *_simulated(engines)), environ, health, start_s=60, grace_s=20)
-    # The engine answers once Ray is up, and reports the state of each model itself.
+        return ProcessSpec("engine", (*argv, "--follow-config"), environ, health, start_s=60, grace_s=20)
+    if not pythons.has_engine and not any(model.engine for model in config.models):
+        return None
+    # The engine answers at once, and reports the state of each model itself. Without models it starts no Ray.
     real = (str(pythons.engine), "-m", "quarterdeck.engine")
     return ProcessSpec("engine", real, environ, health, start_s=300, grace_s=60)
-
-
-def _simulated(tasks: Mapping[str, Task]) -> list[str]:
-    """The simulator's options for models and tasks."""
-    generate = [name for name, task in tasks.items() if task == "generate"]
-    embed = [name for name, task in tasks.items() if task == "embed"]
-    if not generate:
-        return ["--task", "embed", *(word for name in embed for word in ("--model", name))]
-    words = ["--model", generate[0]]
-    if generate[1:]:
-        words += ["--more-models", *generate[1:]]
-    if embed:
-        words += ["--embedding-model", *embed]
-    return words
 
 
 def packaged_models(config: Config) -> list[str]:

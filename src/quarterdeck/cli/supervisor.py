@@ -74,6 +74,8 @@ class Supervisor:
         """Gateway and worker are serving."""
         self._is_up = False
         """The user has been shown how to use the platform: a chat model is ready as well, or there is none."""
+        self._models: dict[str, model_readiness.ModelState] = {}
+        """Of the engine, as it listed them last."""
         plan = platform.plan
         self._redis = self._child(plan.redis) if plan.redis else None
         self._engine = self._child(plan.engine) if plan.engine else None
@@ -210,8 +212,7 @@ class Supervisor:
 
     async def _report_models(self) -> None:
         """Print each model's state changes and, once, how to use the platform."""
-        platform = self._platform
-        known: dict[str, model_readiness.ModelState] = {}
+        platform, known = self._platform, self._models
         external = [name for name in platform.chat_models if name not in platform.models]
         engine_url = platform.plan.engine.health if platform.plan.engine else None
         gateway_url = (platform.plan.gateway.health or "").removesuffix("/healthz")
@@ -221,17 +222,18 @@ class Supervisor:
                 if answer.status == 200:
                     now = model_readiness.read(answer.body, platform.models)
                     for name, text in model_readiness.changes(known, now):
-                        hint = f" ({self._engine.log})" if text.startswith("failed") else ""
+                        log = now[name].log if name in now else ""
+                        hint = f" ({log or self._engine.log})" if text.startswith("failed") else ""
                         self._terminal.step("model", f"{name}: {text}{hint}")
-                    known = now
+                    known = self._models = now
             if self._is_started and not self._is_up:
                 ready = [n for n in platform.chat_models if n in external or (n in known and known[n].is_ready)]
                 has_no_chat = not platform.chat_models or not (platform.models or external)
                 if (ready or has_no_chat) and await self._is_routable(gateway_url, ready):
                     self._is_up = True
                     self._terminal.block(platform.usable(ready[0] if ready else None))
-                    for name in platform.models:
-                        if name in known and not known[name].is_ready:
+                    for name in known:
+                        if not known[name].is_ready:
                             self._terminal.step("model", f"{name}: {known[name].detail}, not ready yet")
             await asyncio.sleep(POLL_S)
 
@@ -270,7 +272,8 @@ class Supervisor:
         model = name.removeprefix("model ")
         if model == name:
             return True
-        return model not in self._platform.models and (self._is_up or model in self._platform.chat_models)
+        is_of_engine = model in self._models or model in self._platform.models
+        return not is_of_engine and (self._is_up or model in self._platform.chat_models)
 
     async def _is_routable(self, url: str, ready: Sequence[str]) -> bool:
         """Whether the gateway would route a chat to a ready model now: it polls the engine once a second."""

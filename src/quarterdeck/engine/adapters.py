@@ -146,9 +146,19 @@ class Adapters:
         failed = self.failures(model, replica.key)
         return any(name not in has and name not in failed for name in self._desired.get(model, {}))
 
-    def desire(self, model: str, name: str, source: Path) -> None:
-        """Add an adapter of the configuration; the next reconcile loads it."""
-        self._desired[model][name] = DesiredAdapter(name, source)
+    def follow(self, capacity: Mapping[str, int], sources: Mapping[str, Mapping[str, Path]]) -> None:
+        """Take the models and adapters of a new configuration; the next reconcile loads and unloads them. Adapters that
+        were added by request stay, where their model still takes any."""
+        self._capacity = dict(capacity)
+        before, self._desired = self._desired, {model: {} for model in capacity}
+        for model, wanted in self._desired.items():
+            known = before.get(model, {})
+            for name, source in sources.get(model, {}).items():
+                same = known.get(name)
+                wanted[name] = same if same is not None and same.source == source else DesiredAdapter(name, source)
+            if capacity[model]:
+                added = {name: each for name, each in known.items() if each.roots and name not in wanted}
+                wanted.update(added)
 
     async def add(self, model: str, name: str, path: str, replicas: Iterable[Replica]) -> Adapter:
         """Load an adapter into every replica, or into none. One of the same name is replaced. Raises APIError."""
@@ -202,6 +212,7 @@ class Adapters:
                         for replica in of_model:
                             await self._load_if_missing(model, replica, desired.copy)
                 for replica in of_model:
+                    self._retire_unwanted(replica, wanted)
                     await self._unload_retired(replica)
             await self._prune()
 
@@ -260,6 +271,13 @@ class Adapters:
         loaded.retired.pop(adapter.engine_name, None)
         if before is not None and before != adapter:
             loaded.retired[before.engine_name] = self._now() + RETIRE_SECONDS
+
+    def _retire_unwanted(self, replica: Replica, wanted: Collection[str]) -> None:
+        """Adapters that the configuration has no more are not offered from now on, and unloaded a little later."""
+        loaded = self._loaded.get(replica.key, _Loaded())
+        for name in [each for each in loaded.current if each not in wanted]:
+            adapter = loaded.current.pop(name)
+            loaded.retired[adapter.engine_name] = self._now() + RETIRE_SECONDS
 
     async def _unload_retired(self, replica: Replica) -> None:
         loaded = self._loaded.get(replica.key, _Loaded())

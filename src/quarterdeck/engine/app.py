@@ -1,4 +1,5 @@
-"""The control port, plain ASGI: `GET /endpoints`, `GET /healthz`, `POST /adapters`, `DELETE /adapters/{model}/{name}`.
+"""The control port, plain ASGI: `GET /endpoints`, `GET /healthz`, `POST /adapters`, `DELETE /adapters/{model}/{name}`,
+`POST /models/{name}/retry`.
 
 It listens on loopback without authentication: a client that can reach it can reach the replicas as well. Its clients
 are the gateway and the operator; `net/browser_guard.py` refuses web pages, and a body must be declared as JSON, which a
@@ -46,7 +47,10 @@ class App:
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
         match (scope["method"], *(unquote(part) for part in raw.decode("latin-1").strip("/").split("/"))):
             case ("GET", "endpoints"):
-                return 200, {"endpoints": [row.as_dict() for row in self._door.endpoints()]}
+                return 200, {
+                    "endpoints": [row.as_dict() for row in self._door.endpoints()],
+                    "models": [status.as_dict() for status in self._door.statuses()],
+                }
             case ("GET", "healthz"):
                 return (200, {"status": "ok"}) if self._door.is_healthy else (503, {"status": "Ray is not ready"})
             case ("POST", "adapters"):
@@ -58,7 +62,9 @@ class App:
             case ("DELETE", "adapters", model, name):
                 await self._door.adapters.remove(model, name, self._door.generating(model))
                 return 200, {"model": model, "name": name, "deleted": True}
-            case (_, "endpoints" | "healthz" | "adapters", *_):
+            case ("POST", "models", name, "retry"):
+                return 200, {"name": name, "was_failed": self._door.retry(name)}
+            case (_, "endpoints" | "healthz" | "adapters" | "models", *_):
                 raise MethodNotAllowedError(f"Method {scope['method']} is not allowed for {scope['path']}.")
             case _:
                 raise NotFoundError(f"Unknown URL: {scope['path']}", code="not_found")

@@ -53,6 +53,10 @@ class Cluster:
         details: dict[str, Any] = _get_global_client().get_serve_details()
         return details
 
+    def delete(self, app: str) -> None:
+        """Have Serve end an application; returns before it has. No error where there is none."""
+        _get_global_client().delete_apps([app], blocking=False)
+
     def _start_local(self, machine: Machine) -> None:
         folder = self._folder
         if folder is None:

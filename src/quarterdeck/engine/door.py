@@ -1,8 +1,10 @@
-"""The engine door: starts Ray, has the models deployed, watches and drains them. `__main__` ends the process tree.
+"""The engine door: starts Ray, keeps the running models equal to the configuration, watches and drains them.
+`__main__` ends the process tree.
 
-start    HTTP at once (endpoints are "starting") · the deployer's imports and Ray in parallel · then the models in order
-watch    once or twice a second: the state of Serve's replicas, missing adapters, orphaned processes
-stop     endpoints are "draining", active requests finish; then `__main__` ends Ray and every descendant
+start      HTTP at once (models are "waiting") · the deployer's imports and Ray in parallel · then the reconciler
+reconcile  models of the configuration, which may change, against Serve's applications (`model_lifecycle`)
+watch      once or twice a second: the state of Serve's replicas, missing adapters, orphaned processes
+stop       endpoints are "draining", active requests finish; then `__main__` ends Ray and every descendant
 """
 
 import asyncio
@@ -18,13 +20,19 @@ from quarterdeck import processes
 from quarterdeck.engine import shared_memory
 from quarterdeck.engine.adapter_store import AdapterStore
 from quarterdeck.engine.adapters import Adapters, Replica
-from quarterdeck.engine.deployer import Deployer, deployment_request
-from quarterdeck.engine.endpoints import DeployedModel, EndpointRow, endpoint_rows, remembered_urls
-from quarterdeck.engine.fingerprint import fingerprint
+from quarterdeck.engine.deployer import Deployer
+from quarterdeck.engine.endpoints import DeployedModel, EndpointRow, endpoint_rows
 from quarterdeck.engine.machine import Machine
-from quarterdeck.engine.profile import max_running, slug
+from quarterdeck.engine.profile import max_running
 from quarterdeck.engine.replica_client import ReplicaClient
+from quarterdeck.engine.replica_logs import ReplicaLogs
+from quarterdeck.engine.serve_runtime import ServeRuntime
+from quarterdeck.engine.sources import Sources
 from quarterdeck.engine.threads import in_thread
+from quarterdeck.model_lifecycle.desired import app_prefix, desired_models
+from quarterdeck.model_lifecycle.reconciler import Reconciler, Timing
+from quarterdeck.model_lifecycle.start_times import StartTimes
+from quarterdeck.model_lifecycle.status import ModelStatus
 from quarterdeck.settings.engine import EngineDoorSettings
 from quarterdeck.settings.models import ModelConfig
 
@@ -35,7 +43,6 @@ _READY_POLL_S = 1.0
 """Poll interval while every endpoint is ready: a poll costs the door and Serve's controller a few milliseconds."""
 _RAY_START_S = 240.0
 """On a busy machine with cold caches, Ray's start has taken a minute."""
-_FINGERPRINT_S = 60.0
 _ANSWER_S = 10.0
 """Timeout of a call to Serve's controller; a dead Ray never answers."""
 _RAY_AWAY_S = 20.0
@@ -55,6 +62,8 @@ class Ray(Protocol):
 
     def details(self) -> dict[str, Any]: ...
 
+    def delete(self, app: str) -> None: ...
+
 
 class RayLostError(Exception):
     """Ray has ended, and all replicas with it."""
@@ -70,29 +79,60 @@ class Door:
         machine: Machine,
         cluster: Ray,
         replicas: ReplicaClient,
+        sources: Sources,
+        logs: ReplicaLogs,
         *,
         base: Path,
-        cache: Path,
+        times: StartTimes,
+        owner: str = "",
+        deployer: Deployer | None = None,
     ) -> None:
-        self._models = [model for model in models if model.engine is not None]
+        """`owner`: part of the names of this door's Serve applications, in a cluster that it shares with others."""
         self._settings = settings
         self._machine = machine
         self._cluster = cluster
         self._replicas = replicas
-        self._base, self._cache = base, cache
-        self._details: dict[str, Any] = {}
-        self._urls: dict[str, str] = {}
-        self._versions: dict[str, str] = {}
-        self._progress = {model.name: "waiting for Ray" for model in self._models}
+        self._base = base
         self._is_draining = False
         self.is_healthy = False
-        capacity = {model.name: model.engine.max_adapters for model in self._models if model.engine}
+        self._deployer = deployer or Deployer()
+        self._runtime = ServeRuntime(
+            cluster,
+            self._deployer,
+            sources,
+            replicas,
+            logs,
+            base=base,
+            prefix=app_prefix(owner),
+            thread_binding=settings.thread_binding,
+        )
+        self._reconciler = Reconciler(self._runtime, times, timing=Timing(drain=settings.drain_seconds), owner=owner)
+        self._reconciler.waiting_for = "Ray"
         store = AdapterStore(settings.adapter_copies)
-        self.adapters = Adapters(replicas, capacity, settings.adapter_roots, store)
-        for model in self._models:
-            for adapter in model.engine.adapters if model.engine else ():
-                path = (base / Path(adapter.source).expanduser()).resolve()
-                self.adapters.desire(model.name, adapter.name, path)
+        self.adapters = Adapters(replicas, {}, settings.adapter_roots, store)
+        self.follow(models)
+
+    def follow(self, models: Sequence[ModelConfig]) -> None:
+        """Take a new configuration: its engines, and the adapters that running engines load."""
+        desired = desired_models(models)
+        self._reconciler.follow(desired)
+        self.adapters.follow(
+            {name: model.engine.max_adapters for name, model in desired.items()},
+            {
+                name: {
+                    adapter.name: (self._base / Path(adapter.source).expanduser()).resolve()
+                    for adapter in model.engine.adapters
+                }
+                for name, model in desired.items()
+            },
+        )
+
+    def statuses(self) -> list[ModelStatus]:
+        return self._reconciler.statuses()
+
+    def retry(self, name: str) -> bool:
+        """Try a failed model again now. False: it has not failed."""
+        return self._reconciler.retry(name)
 
     def endpoints(self) -> list[EndpointRow]:
         incomplete = {
@@ -110,27 +150,17 @@ class Door:
 
     async def run(self, *, on_ray_started: Callable[[], None]) -> None:
         """Serve until cancelled. Raises an ExceptionGroup if a part fails: of RayLostError if Ray has ended."""
-        deployer = Deployer(self._progress.__setitem__)
-        await deployer.start()
+        await self._deployer.start()
         began = time.monotonic()
         await in_thread(partial(self._cluster.start, self._machine), _RAY_START_S, stays=True)
         on_ray_started()
-        machine = await in_thread(partial(self._cluster.with_gpus, self._machine), _ANSWER_S)
+        self._runtime.machine = await in_thread(partial(self._cluster.with_gpus, self._machine), _ANSWER_S)
         log.info("Ray started after %.1f s", time.monotonic() - began, extra={"address": self._cluster.address})
+        await self._runtime.poll()
         self.is_healthy = True
-        await self._read_versions()
-        for name in self._progress:
-            self._progress[name] = "waiting for deployment"
-        request = deployment_request(
-            self._models,
-            address=self._cluster.address,
-            machine=machine,
-            base=self._base,
-            cache=self._cache,
-            thread_binding=self._settings.thread_binding,
-        )
+        self._reconciler.waiting_for = ""
         async with asyncio.TaskGroup() as group:
-            group.create_task(deployer.deploy(request))
+            group.create_task(self._reconciler.run())
             group.create_task(self._watch())
             group.create_task(self._keep_adapters())
 
@@ -152,7 +182,7 @@ class Door:
         answered = time.monotonic()
         while True:
             try:
-                self._details = await in_thread(self._cluster.details, _ANSWER_S)
+                await self._runtime.poll()
             # Ray raises many kinds of errors, a dying Ray others still; each means that Serve is unreachable now.
             except Exception as error:
                 self.is_healthy = False
@@ -161,23 +191,11 @@ class Door:
                     raise RayLostError(f"Serve has been unreachable for {_RAY_AWAY_S:.0f} s") from error
             else:
                 self.is_healthy, answered = True, time.monotonic()
-                self._urls = remembered_urls(self._details, self._urls, self._cluster.host)
             if self._cluster.is_ours:
                 if missing := missing_daemons(processes.descendants(os.getpid())):
                     raise RayLostError(f"Ray has died: {missing} not running")
                 await in_thread(end_orphans, 60)
             await asyncio.sleep(_READY_POLL_S if all(row.state == "ready" for row in self.endpoints()) else _POLL_S)
-
-    async def _read_versions(self) -> None:
-        """Fingerprint the models' files as they are deployed. A model that can't be read has none, and fails later."""
-        for model in self._models:
-            if model.engine is not None:
-                try:
-                    version = await in_thread(partial(fingerprint, model.engine, self._base), _FINGERPRINT_S)
-                except (OSError, TimeoutError) as error:
-                    log.warning("can't read the files of %s: %s", model.name, str(error) or type(error).__name__)
-                else:
-                    self._versions[model.name] = version
 
     async def _keep_adapters(self) -> None:
         """Reconcile apart from `_watch`: loading an adapter may take a minute."""
@@ -187,34 +205,47 @@ class Door:
             await asyncio.sleep(_READY_POLL_S)
 
     def _rows(self, incomplete: Collection[str] = ()) -> list[EndpointRow]:
+        statuses = {each.name: each for each in self._reconciler.statuses()}
         models = [
             DeployedModel(
-                model.name,
-                slug(model.name),
-                model.engine.task,
-                max_running(model.engine),
-                self._progress[model.name],
-                self._versions.get(model.name, ""),
+                each.model.name,
+                each.app,
+                each.model.engine.task,
+                max_running(each.model.engine),
+                _words(statuses.get(each.model.name)),
+                each.prepared.version if each.prepared is not None else "",
+                each.is_leaving,
             )
-            for model in self._models
-            if model.engine is not None
+            for each in self._reconciler.instances
         ]
+        known = {each.name for each in models}
+        for name, model in self._reconciler.desired.items():
+            if name not in known and not model.is_stopped:
+                engine = model.engine
+                models.append(DeployedModel(name, "", engine.task, max_running(engine), _words(statuses.get(name))))
         return endpoint_rows(
             models,
-            self._details,
-            self._urls,
+            self._runtime.details,
+            self._runtime.urls,
             self.adapters,
             incomplete=incomplete,
             is_draining=self._is_draining,
         )
 
     def _generating(self) -> dict[str, list[Replica]]:
-        keys = {url: name for name, url in self._urls.items()}
+        keys = {url: name for name, url in self._runtime.urls.items()}
         found: dict[str, list[Replica]] = {}
         for row in self._rows():
             if row.state == "ready" and row.task == "generate":
                 found.setdefault(row.model, []).append(Replica(keys[row.url], row.url))
         return found
+
+
+def _words(status: ModelStatus | None) -> str:
+    """What a model without a replica waits for."""
+    if status is None:
+        return ""
+    return f"failed: {status.detail}" if status.state == "failed" else status.detail
 
 
 def missing_daemons(tree: Iterable[processes.Process]) -> str:

@@ -27,6 +27,8 @@ class DeployedModel:
     detail: str = ""
     """The deployment's progress until Serve lists it, or why it failed."""
     version: str = ""
+    is_draining: bool = False
+    """Whether it is being replaced or removed."""
 
 
 class AdapterStates(Protocol):
@@ -109,7 +111,7 @@ def endpoint_rows(
     incomplete: Collection[str] = (),
     is_draining: bool = False,
 ) -> list[EndpointRow]:
-    """Return a row for every replica of every model.
+    """Return a row for every replica of every model. A model may be listed several times, with its versions.
 
     `incomplete`: replicas that lack an adapter; they are not ready,
     because a request for it would get a 404.
@@ -124,20 +126,21 @@ def endpoint_rows(
                 known_urls.get(replica["actor_name"], ""),
                 adapters,
                 is_complete=replica["actor_name"] not in incomplete,
-                is_draining=is_draining,
+                is_draining=is_draining or model.is_draining,
             )
             for deployment in (app["deployments"].values() if app else ())
             for replica in deployment["replicas"]
         ]
         # A stopping replica that never had a port never served a request.
         found = [row for row in found if row.url or row.state != "draining"]
-        listed += found or [_waiting(model, app)]
-    return listed
+        listed += found or ([] if model.is_draining else [_waiting(model, app)])
+    running = {row.model for row in listed if row.url}
+    return [row for row in listed if row.url or row.model not in running or row.id != row.model]
 
 
 def failure(app: Mapping[str, Any] | None) -> str | None:
     """Return why an application failed, in one line; None if it did not."""
-    if app is None or str(_word(app["status"])) not in _FAILED:
+    if app is None or str(word(app["status"])) not in _FAILED:
         return None
     messages = [deployment.get("message", "") for deployment in app["deployments"].values()]
     return last_line("\n".join([*messages, app.get("message", "")]) if not any(messages) else "\n".join(messages))
@@ -164,7 +167,7 @@ def _row(
     is_complete: bool,
     is_draining: bool,
 ) -> EndpointRow:
-    state: State = _STATES.get(str(_word(replica["state"])), "starting")
+    state: State = _STATES.get(str(word(replica["state"])), "starting")
     detail = "loading the model" if state == "starting" else ""
     if state == "ready" and not url:
         state, detail = "starting", "waiting for its port"
@@ -192,6 +195,6 @@ def _waiting(model: DeployedModel, app: Mapping[str, Any] | None) -> EndpointRow
     return EndpointRow(model.name, model.name, "", "starting", model.max_running, model.task, detail)
 
 
-def _word(value: Any) -> Any:
+def word(value: Any) -> Any:
     """Serve mixes enums and plain strings."""
     return getattr(value, "value", value)

@@ -3,9 +3,7 @@
 One configuration serves a model on a laptop's CPU and on a GPU node; all differences are here.
 """
 
-import re
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any
 
 from quarterdeck.engine.machine import Machine
@@ -46,12 +44,6 @@ class Profile:
     accelerator_type: str | None = None
     notes: tuple[str, ...] = field(default=())
     """Information for the user that needs no action."""
-
-
-def slug(name: str) -> str:
-    """Return a unique name with safe characters, for Serve's application and its path."""
-    safe = re.sub(r"[^A-Za-z0-9._-]", "-", name)
-    return safe if safe == name else f"{safe}-{sha256(name.encode()).hexdigest()[:6]}"
 
 
 def make_profile(engine: EngineConfig, machine: Machine, *, thread_binding: str | None = None) -> Profile:

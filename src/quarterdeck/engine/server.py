@@ -1,7 +1,7 @@
 """The server in a replica: Ray's LLMServer, mounted so that the replica's port serves vLLM's whole API.
 
 Ray Serve gives each replica of an ingress deployment an HTTP port (direct ingress), and LLMServer can build vLLM's own
-ASGI app.
+ASGI app. A replica counts as running once that app is built: until then it also warms up.
 """
 
 from typing import Any
@@ -10,6 +10,7 @@ from ray import serve
 from ray.serve.llm.deployment import LLMServer
 
 from quarterdeck.engine.disconnects import DisconnectFirst
+from quarterdeck.engine.warm_up import warm_up
 from quarterdeck.net.asgi import ASGIApp
 from quarterdeck.net.browser_guard import BrowserGuard
 
@@ -25,8 +26,11 @@ class EngineServer(LLMServer):  # type: ignore[misc]  # ray has no types here
         await self.engine.start()
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
+        app = await super().__serve_build_asgi_app__()
+        is_pooling = self._llm_config.engine_kwargs.get("runner") == "pooling"
+        await warm_up(app, self._llm_config.model_id, "embed" if is_pooling else "generate")
         # vLLM's own CORS rules let every web page in, and its port can load adapters.
-        return BrowserGuard(DisconnectFirst(await super().__serve_build_asgi_app__()), is_loopback=False)
+        return BrowserGuard(DisconnectFirst(app), is_loopback=False)
 
 
 def ingress_class() -> Any:

@@ -41,7 +41,12 @@ def desired_models(models: Iterable[ModelConfig]) -> dict[str, Desired]:
 def app_name(model: Desired, owner: str = "") -> str:
     """A name for the processes of this version of the model: of Serve's application, and in its URL. `owner`: of the
     door, where several share a cluster."""
-    return "-".join(part for part in ("qd", owner, slug(model.name), model.digest) if part)
+    return f"{app_prefix(owner)}{slug(model.name)}-{model.digest}"
+
+
+def app_prefix(owner: str) -> str:
+    """How the names of a door's apps begin."""
+    return f"qd-{owner}-" if owner else "qd-"
 
 
 def slug(name: str) -> str:

@@ -116,6 +116,7 @@ class Reconciler:
             model = self._desired.get(instance.model.name)
             if model is not None and model.digest == instance.model.digest:
                 instance.model = model
+        self._note_changes()
         self._wake.set()
 
     def retry(self, name: str) -> bool:

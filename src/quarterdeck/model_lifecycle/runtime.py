@@ -69,8 +69,10 @@ class Observed:
 class Runtime(Protocol):
     """Starts and ends processes of models, by the name of their app."""
 
-    max_starting: int | None
-    """How many models may start at a time. None: any number."""
+    @property
+    def max_starting(self) -> int | None:
+        """How many models may start at a time. None: any number."""
+        ...
 
     def observed(self) -> Mapping[str, Observed]:
         """The apps of this door, as they were seen last."""

@@ -58,6 +58,19 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
     fail_start: Annotated[
         str, Meta(description="fail at the start as vLLM does: model-not-found, gated, … (see Failures at the start)")
     ] = ""
+    follow_config: Annotated[
+        bool,
+        Meta(
+            description="serve the models of quarterdeck.yaml and those added beside it, and follow changes; other "
+            "options are those of each of them"
+        ),
+    ] = False
+    load_duration: Annotated[
+        Seconds, Meta(description="with follow-config: time from the start of a model until it serves")
+    ] = 0.0
+    memory_gib: Annotated[
+        float, Meta(ge=0, description="with follow-config: memory that the models share, in GiB; 0: any amount")
+    ] = 0.0
     startup_duration: Annotated[Seconds, Meta(description="time after the start during which requests get 503")] = 0.0
     enable_request_id_headers: Annotated[bool, Meta(description="return the request's x-request-id header")] = False
     enable_prompt_tokens_details: Annotated[bool, Meta(description="report cached tokens in usage")] = True
