@@ -1,5 +1,6 @@
 """State changes of models between two responses of the engine."""
 
+import itertools
 from typing import Any
 
 from quarterdeck.cli import model_readiness
@@ -44,7 +45,7 @@ def test_a_download_is_told_for_every_tenth() -> None:
         listed(state="downloading", detail=f"downloading {percent} %", progress=percent / 100)
         for percent in (1, 5, 9, 12, 19, 34)
     ]
-    lines = [line for before, now in zip(states, states[1:], strict=False) for line in told(before, now)]
+    lines = [line for before, now in itertools.pairwise(states) for line in told(before, now)]
     assert lines == ["downloading 12 %", "downloading 34 %"]
 
 

@@ -97,7 +97,7 @@ async def test_a_refused_adapter_is_retried_and_its_model_is_not_held_up(
     adapters: Adapters, replicas: FakeReplicas, folder: str, clock: Clock
 ) -> None:
     replicas.refusing = {"http://a"}
-    adapters.desire("chat", "pirate", Path(folder))
+    adapters.follow({"chat": 2}, {"chat": {"pirate": Path(folder)}})
     await adapters.reconcile({"chat": [A]})
     await adapters.reconcile({"chat": [A]})
     assert replicas.names() == ["load a pirate"]
@@ -116,7 +116,7 @@ async def test_a_refused_adapter_is_retried_and_its_model_is_not_held_up(
 async def test_an_adapter_without_files_never_reaches_the_engine_and_is_loaded_once_it_has_them(
     adapters: Adapters, replicas: FakeReplicas, tmp_path: Path, clock: Clock
 ) -> None:
-    adapters.desire("chat", "pirate", tmp_path / "late")
+    adapters.follow({"chat": 2}, {"chat": {"pirate": tmp_path / "late"}})
     assert adapters.lacks_adapters("chat", A)
     await adapters.reconcile({"chat": [A]})
     assert replicas.calls == []
@@ -132,7 +132,7 @@ async def test_an_adapter_without_files_never_reaches_the_engine_and_is_loaded_o
 async def test_the_copy_is_made_while_the_model_still_loads(
     adapters: Adapters, replicas: FakeReplicas, folder: str
 ) -> None:
-    adapters.desire("chat", "pirate", Path(folder))
+    adapters.follow({"chat": 2}, {"chat": {"pirate": Path(folder)}})
     await adapters.reconcile({})
     shutil.rmtree(folder)
     await adapters.reconcile({"chat": [A]})
@@ -196,7 +196,7 @@ async def test_a_replacement_that_is_refused_leaves_the_old_one(
 async def test_the_configurations_adapter_is_reloaded_from_its_own_path_only(
     adapters: Adapters, folder: str, tmp_path: Path
 ) -> None:
-    adapters.desire("chat", "pirate", Path(folder))
+    adapters.follow({"chat": 2}, {"chat": {"pirate": Path(folder)}})
     await adapters.reconcile({"chat": [A]})
     before = adapters.loaded("a")
     with pytest.raises(ConflictError, match="configuration"):

@@ -13,8 +13,12 @@ from quarterdeck.engine.app import App
 from quarterdeck.engine.door import Door
 from quarterdeck.engine.machine import Machine
 from quarterdeck.engine.replica_client import ReplicaClient
+from quarterdeck.engine.replica_logs import ReplicaLogs
+from quarterdeck.engine.sources import Sources
+from quarterdeck.model_lifecycle.start_times import StartTimes
 from quarterdeck.settings.engine import EngineDoorSettings
 from quarterdeck.settings.models import ModelConfig
+from quarterdeck.weights.downloads import Downloads
 
 MACHINE = Machine(cpu_flags=frozenset(), cores=(0, 1), gpus=0, has_gpu_engine=False)
 
@@ -38,12 +42,24 @@ class FakeRay:
     def details(self) -> dict[str, Any]:
         return {}
 
+    def delete(self, app: str) -> None: ...
+
 
 @pytest.fixture
 def door(tmp_path: Path) -> Door:
     settings = EngineDoorSettings("127.0.0.1", None, 0.1, 0.1, (tmp_path,), tmp_path / "copies", None)
     replicas = ReplicaClient(httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200))))
-    return Door(MODELS, settings, MACHINE, FakeRay(), replicas, base=tmp_path, cache=tmp_path)
+    return Door(
+        MODELS,
+        settings,
+        MACHINE,
+        FakeRay(),
+        replicas,
+        Sources(Downloads({}, tmp_path), tmp_path, tmp_path, None),
+        ReplicaLogs(None, tmp_path),
+        base=tmp_path,
+        times=StartTimes(None),
+    )
 
 
 @pytest.fixture
@@ -56,6 +72,18 @@ async def client(door: Door) -> AsyncIterator[httpx.AsyncClient]:
 async def test_models_with_an_engine_are_listed_from_the_first_moment(client: httpx.AsyncClient) -> None:
     (row,) = (await client.get("/endpoints")).json()["endpoints"]
     assert (row["id"], row["state"], row["detail"]) == ("org/chat", "starting", "waiting for Ray")
+
+
+async def test_the_state_of_each_model_is_listed_beside(client: httpx.AsyncClient, door: Door) -> None:
+    (status,) = (await client.get("/endpoints")).json()["models"]
+    assert (status["name"], status["state"], status["detail"]) == ("org/chat", "waiting", "waiting for Ray")
+    door.follow([ModelConfig.model_validate({**MODELS[0].model_dump(exclude_unset=True), "stopped": True})])
+    answer = (await client.get("/endpoints")).json()
+    assert (answer["endpoints"], answer["models"][0]["state"]) == ([], "stopped")
+
+
+async def test_a_model_that_has_not_failed_is_not_tried_again(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/models/org%2Fchat/retry")).json() == {"name": "org/chat", "was_failed": False}
 
 
 async def test_health_follows_ray(client: httpx.AsyncClient, door: Door) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from quarterdeck.engine.machine import Machine, cpu_flags
-from quarterdeck.engine.profile import GIB, ProfileError, make_profile, max_running, slug
+from quarterdeck.engine.profile import GIB, ProfileError, make_profile, max_running
 from quarterdeck.settings.engine import EngineConfig
 
 OLD = Machine(cpu_flags=frozenset({"avx2"}), cores=(0, 1), gpus=0, has_gpu_engine=False)
@@ -136,12 +136,6 @@ def test_threads_are_bound_as_configured_or_to_all_of_a_small_machine() -> None:
     assert make_profile(_engine(), NEW, thread_binding="0").env["VLLM_CPU_OMP_THREADS_BIND"] == "0"
     large = Machine(cpu_flags=frozenset(), cores=tuple(range(64)), gpus=0, has_gpu_engine=False)
     assert make_profile(_engine(), large).env["VLLM_CPU_OMP_THREADS_BIND"] == "auto"
-
-
-def test_a_name_is_safe_in_a_path_and_stays_unique() -> None:
-    assert slug("smollm2-135m-instruct") == "smollm2-135m-instruct"
-    assert slug("org/model").startswith("org-model-")
-    assert slug("org/model") != slug("org:model")
 
 
 def test_features_are_read_on_x86_and_arm() -> None:

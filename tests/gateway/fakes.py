@@ -24,6 +24,7 @@ from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.inference.call import Head, Reply, Sink
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.routing.directory import Directory
+from quarterdeck.model_lifecycle.status import ModelStatus
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.redis import Redis
 from quarterdeck.net.tasks import BackgroundTasks
@@ -181,9 +182,13 @@ async def never(head: Head, body: bytes) -> Reply:
 class FakeEndpoints:
     def __init__(self, *endpoints: Endpoint) -> None:
         self.endpoints = list(endpoints)
+        self.statuses: dict[str, ModelStatus] = {}
 
     def all(self) -> Sequence[Endpoint]:
         return self.endpoints
+
+    def status(self, name: str) -> ModelStatus | None:
+        return self.statuses.get(name)
 
     def unavailable(self, name: str) -> str:
         return ""

@@ -26,6 +26,7 @@ from quarterdeck.inference.mirror import MAX_RUNNING
 from quarterdeck.inference.pipeline import Pipeline
 from quarterdeck.inference.prompts.execution import PromptExecutor
 from quarterdeck.inference.routing.directory import Directory
+from quarterdeck.model_lifecycle.status import ModelStatus
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.http_connection import Timeouts
 from quarterdeck.net.redis import Redis
@@ -65,6 +66,9 @@ class Listed:
 
     def all(self) -> Sequence[Endpoint]:
         return self.endpoints
+
+    def status(self, name: str) -> ModelStatus | None:
+        return None
 
     def unavailable(self, name: str) -> str:
         return self.reasons.get(name, "")

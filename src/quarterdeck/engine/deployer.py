@@ -25,7 +25,7 @@ class Deployer:
     def __init__(self, command: Sequence[str] = COMMAND, *, idle_seconds: float = IDLE_SECONDS) -> None:
         self._command, self._idle_seconds = tuple(command), idle_seconds
         self._process: asyncio.subprocess.Process | None = None
-        self._answers = asyncio.StreamReader()
+        self._answers: asyncio.StreamReader | None = None
         self._turn = asyncio.Lock()
         self._idle: asyncio.TimerHandle | None = None
 
@@ -42,7 +42,7 @@ class Deployer:
             process = await self._started()
             answer = b""
             try:
-                assert process.stdin is not None  # noqa: S101  # narrows the type
+                assert process.stdin is not None and self._answers is not None  # noqa: S101  # started
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     process.stdin.write(json.dumps(request).encode() + b"\n")
                     await process.stdin.drain()

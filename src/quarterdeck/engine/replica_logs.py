@@ -20,14 +20,17 @@ MAX_BYTES = 8 << 20
 MAX_READ = 1 << 20
 """Of one file at once: the rest follows at the next look."""
 
+_OUTPUTS = ("out", "err")
 _SHARDS = re.compile(r"checkpoint shards:\s+(\d+)% Completed")
 _PHASES: tuple[tuple[re.Pattern[str], Progress], ...] = (
     (re.compile(r"Warming up the replica"), Progress("warming_up")),
-    (re.compile(r"torch\.compile|Capturing CUDA graph|Compiling a graph|[Ww]arming up model|Warming up"),
-     Progress("compiling")),
-    (re.compile(r"Loading (?:weights|model weights|safetensors|model)|Starting to load model"), Progress("loading")),
+    (
+        re.compile(r"torch\.compile takes|Dynamo bytecode|Compiling a graph|Start compiling|Capturing CUDA graph"),
+        Progress("compiling"),
+    ),
+    (re.compile(r"Starting to load model|Loading (?:weights|model weights)"), Progress("loading")),
     (re.compile(r"Initializing a V\d+ LLM engine"), Progress("loading", "starting the engine")),
-)  # fmt: skip
+)
 """vLLM's own lines, the latest phase first."""
 
 
@@ -70,10 +73,10 @@ class ReplicaLogs:
                     log.warning("can't copy %s: %s", path, error)
 
     def _files(self, pid: int, replica: _Replica) -> Iterable[Path]:
-        """Searched for until they are found: Ray writes them from the process's first line on."""
-        if not replica.offsets and self._sessions is not None:
+        """Searched for until both are found: Ray creates them with the process's first line."""
+        if len(replica.offsets) < len(_OUTPUTS) and self._sessions is not None:
             for path in sorted(self._sessions.glob(f"session_2*/logs/worker-*-{pid}.*")):
-                replica.offsets[path] = 0
+                replica.offsets.setdefault(path, 0)
         return list(replica.offsets)
 
     def _copy(self, path: Path, replica: _Replica) -> None:

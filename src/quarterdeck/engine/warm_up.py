@@ -7,6 +7,7 @@ waits for that, and an estimate of the start is wrong by it.
 import asyncio
 import json
 import logging
+import sys
 import time
 from typing import Any
 
@@ -27,8 +28,8 @@ async def warm_up(app: ASGIApp, model: str, task: Task, *, seconds: float = WARM
     """Send the request to vLLM's app in this process. Returns whether it was answered; a failure is logged only, as
     the requests of users tell more about it."""
     path, body = _REQUESTS[task]
-    # Printed for whoever follows the output (`replica_logs.py`); vLLM says nothing of it.
-    print(f"Warming up the replica of {model}", flush=True)
+    # For `replica_logs.py`, which follows the output. Serve has replaced sys.stdout by a log of its own.
+    print(f"Warming up the replica of {model}", file=sys.__stdout__, flush=True)
     began = time.monotonic()
     try:
         async with asyncio.timeout(seconds):
@@ -43,7 +44,7 @@ async def warm_up(app: ASGIApp, model: str, task: Task, *, seconds: float = WARM
     if status != 200:
         log.warning("warm-up of %s was answered with status %d", model, status)
         return False
-    print(f"Warm-up of {model} took {time.monotonic() - began:.1f} s", flush=True)
+    print(f"Warm-up of {model} took {time.monotonic() - began:.1f} s", file=sys.__stdout__, flush=True)
     return True
 
 

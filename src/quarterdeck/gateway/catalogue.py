@@ -1,11 +1,15 @@
 """The models as callers see them: the names a key may use, and whether an endpoint serves each. Pure."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.routing.directory import Directory, ServedModel
+from quarterdeck.model_lifecycle.status import WORDS, ModelStatus
+
+StatusOf = Callable[[str], ModelStatus | None]
+"""The status of a model, by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,10 +18,12 @@ class Availability:
 
     state: str
     """ready, idle (the next request starts a replica), starting, draining, resting (its endpoints are ejected for
-    failures) or unavailable (it has none, or they can't serve as they are configured)."""
+    failures), stopped, or unavailable (it has none, they can't serve as they are configured, or its engine failed)."""
     detail: str = ""
     task: str | None = None
     """generate or embed. None: not known, as no endpoint is."""
+    status: ModelStatus | None = None
+    """What the engine's door says of it."""
 
     @property
     def is_ready(self) -> bool:
@@ -26,7 +32,21 @@ class Availability:
     @property
     def is_well(self) -> bool:
         """Whether nothing is amiss: it is ready, or will be when it is asked for."""
-        return self.state in ("ready", "idle")
+        return self.state in ("ready", "idle", "stopped")
+
+    def more(self) -> dict[str, object]:
+        """What programs need of a model that does not serve, or whose change is not in force."""
+        status = self.status
+        if status is None or (status.state == "ready" and not status.reason):
+            return {}
+        fields = {
+            "phase": status.state,
+            "reason": status.reason or None,
+            "progress": status.progress,
+            "seconds_left": status.seconds_left,
+            "retry_seconds": status.retry_seconds,
+        }
+        return {key: value for key, value in fields.items() if value is not None}
 
 
 def names(directory: Directory, endpoints: Sequence[Endpoint]) -> dict[str, ServedModel]:
@@ -50,16 +70,41 @@ def is_allowed(directory: Directory, name: str, served: ServedModel, principal: 
 
 
 def best_availability(
-    directory: Directory, name: str, served: ServedModel, endpoints: Sequence[Endpoint], now: float
+    directory: Directory,
+    name: str,
+    served: ServedModel,
+    endpoints: Sequence[Endpoint],
+    now: float,
+    status_of: StatusOf = lambda model: None,
 ) -> Availability:
     """The availability of a public name: the best of all models that may answer for it."""
     route = directory.routes.get(name)
     models = route.models if route else (served,)
-    return max((availability(each.name, endpoints, now) for each in models), key=lambda each: _RANK[each.state])
+    found = (availability(each.name, endpoints, now, status_of(each.model)) for each in models)
+    return max(found, key=lambda each: _RANK[each.state])
 
 
-def availability(name: str, endpoints: Sequence[Endpoint], now: float) -> Availability:
-    """The availability of a model or adapter: the best state of its endpoints. `now` is the loop's time."""
+def availability(
+    name: str, endpoints: Sequence[Endpoint], now: float, status: ModelStatus | None = None
+) -> Availability:
+    """The availability of a model or adapter: the best state of its endpoints, and what its door says of the model
+    where none is ready. `now` is the loop's time."""
+    best = _of_endpoints(name, endpoints, now)
+    if status is None:
+        return best
+    if best.state in ("ready", "idle", "resting"):
+        detail = status.detail if best.is_ready and status.reason else best.detail
+        return replace(best, detail=detail, status=status)
+    if status.state == "failed":
+        return Availability("unavailable", status.detail, best.task, status)
+    if status.state == "stopped":
+        return Availability("stopped", "", best.task, status)
+    if status.is_starting:
+        return Availability("starting", status.detail or WORDS[status.state], best.task, status)
+    return replace(best, status=status)
+
+
+def _of_endpoints(name: str, endpoints: Sequence[Endpoint], now: float) -> Availability:
     best = Availability("unavailable", "no endpoint answers for it")
     for endpoint in endpoints:
         spec = endpoint.spec
@@ -78,4 +123,4 @@ def availability(name: str, endpoints: Sequence[Endpoint], now: float) -> Availa
     return best
 
 
-_RANK = {"unavailable": 0, "draining": 1, "resting": 2, "starting": 3, "idle": 4, "ready": 5}
+_RANK = {"unavailable": 0, "stopped": 1, "draining": 2, "resting": 3, "starting": 4, "idle": 5, "ready": 6}

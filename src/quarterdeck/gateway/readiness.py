@@ -61,10 +61,10 @@ class Report:
     models: dict[str, Availability]
 
     def as_dict(self) -> dict[str, Any]:
-        models = {}
+        models: dict[str, dict[str, object]] = {}
         for name, found in self.models.items():
             fields = {"state": found.state, "detail": found.detail, "task": found.task}
-            models[name] = {key: value for key, value in fields.items() if value}
+            models[name] = {key: value for key, value in fields.items() if value} | found.more()
         return {"status": self.status, "parts": self.parts, "models": models}
 
 
@@ -146,8 +146,11 @@ class Readiness:
         """Each configured model and each adapter, by its own name."""
         directory, endpoints = self.directory.current, self.endpoints.all()
         now = asyncio.get_running_loop().time()
-        own = {served.name for served in catalogue.names(directory, endpoints).values()}
-        return {name: catalogue.availability(name, endpoints, now) for name in sorted(own)}
+        own = {served.name: served.model for served in catalogue.names(directory, endpoints).values()}
+        return {
+            name: catalogue.availability(name, endpoints, now, self.endpoints.status(model))
+            for name, model in sorted(own.items())
+        }
 
     async def _stores(self) -> dict[str, str]:
         if self.clock() >= self._until:

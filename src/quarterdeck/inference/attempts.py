@@ -4,6 +4,7 @@
 load and noted for the record.
 """
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -14,6 +15,7 @@ from quarterdeck.errors import (
     BadRequestError,
     EngineError,
     EngineUnavailableError,
+    NotFoundError,
     RateLimitError,
     ServiceUnavailableError,
 )
@@ -37,6 +39,7 @@ from quarterdeck.inference.streaming.resume import (
     is_resumable,
     plan_continuations,
 )
+from quarterdeck.model_lifecycle.status import WORDS, about
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.foreign.expected import expected_answer
 from quarterdeck.protocol.requests import GenerationRequest
@@ -44,6 +47,8 @@ from quarterdeck.record import Attempt
 from quarterdeck.settings.config import GatewayConfig
 
 GENERATING = (Operation.CHAT, Operation.COMPLETIONS)
+MAX_RETRY_AFTER = 3600
+"""Seconds. A download may take longer; a client that asks once an hour costs nothing."""
 VLLM_ONLY = (*FREE, Operation.SCORE)
 
 
@@ -57,9 +62,11 @@ class Attempts:
         endpoints: Endpoints,
         queues: Queues,
         afford: Callable[[Call, ServedModel], Awaitable[None]],
+        is_configured: Callable[[str], bool] = lambda model: True,
     ) -> None:
         """`afford` has budgets hold what the call can cost at another model than its own; it raises APIError where they
-        have no room for that."""
+        have no room for that. `is_configured`: whether a model is, now."""
+        self._is_configured = is_configured
         self._engines = engines
         self._endpoints = endpoints
         self._queues = queues
@@ -82,7 +89,7 @@ class Attempts:
                 affordable, now = served, self._now()
             if served is not waited_for:
                 waited_for = served
-                if self._queues.must_wait(served):
+                if self._queues.must_wait(served, is_streaming=call.request.is_streaming):
                     call.meter.queued = call.meter.queued or time.time()
                     if not await self._wait(call, served, deadline):
                         continue
@@ -212,12 +219,23 @@ class Attempts:
 
     def _not_ready(self, call: Call) -> APIError:
         served = call.meter.served
-        if reason := self._endpoints.unavailable(served.name):
+        if not self._is_configured(served.model):  # removed while the request waited
+            why = f"The model '{served.public_name}' does not exist or you do not have access to it."
+            return NotFoundError(why, param="model", code="model_not_found")
+        status = self._endpoints.status(served.model)
+        seconds = None if status is None else status.seconds_left if status.is_starting else status.retry_seconds
+        retry_after = None if seconds is None else min(MAX_RETRY_AFTER, max(1, math.ceil(seconds)))
+        if reason := self._endpoints.unavailable(served.name) or self._endpoints.unavailable(served.model):
             why = f"The model '{served.public_name}' is not available: {reason}"
+        elif (starting := self._queues.starting(served)) is not None:
+            when = f" ({about(starting.seconds_left)})" if starting.seconds_left is not None else ""
+            doing = starting.detail or WORDS[starting.state]
+            why = f"The model '{served.public_name}' is being started{when}: {doing}."
+            self._queues.on_refused(served.model)
         else:
             why = f"No endpoint of the model '{served.public_name}' is ready."
             self._queues.on_refused(served.model)
-        return EngineUnavailableError(why, code="model_not_ready")
+        return EngineUnavailableError(why, code="model_not_ready", retry_after=retry_after)
 
     def _begin(self, call: Call, choice: Choice) -> None:
         call.attempt = call.meter.engine_started = time.time()
@@ -291,6 +309,7 @@ class Attempts:
                 priority=principal.priority,
                 tokens=call.reserved.total,
                 until=deadline,
+                is_streaming=call.request.is_streaming,
             )
         except (RateLimitError, ServiceUnavailableError) as error:
             if call.selection.not_admitted(error):

@@ -8,6 +8,7 @@ it is settled once. Pick and call are one loop (`attempts`); the meter starts at
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 
@@ -43,7 +44,7 @@ from quarterdeck.inference.routing.router import Router
 from quarterdeck.inference.routing.selection import Selection
 from quarterdeck.inference.streaming.collector import Collects
 from quarterdeck.inference.streaming.function_calls import with_function_call
-from quarterdeck.inference.streaming.heartbeats import with_heartbeats
+from quarterdeck.inference.streaming.heartbeats import Comment, loading, waiting, with_heartbeats
 from quarterdeck.inference.streaming.relay import Relay
 from quarterdeck.net.asgi import too_large
 from quarterdeck.net.redis import Redis
@@ -54,6 +55,11 @@ from quarterdeck.record import RequestRecord
 from quarterdeck.settings.config import GatewayConfig
 from quarterdeck.settings.live import Live
 
+LOADING_SECONDS = 0.5
+"""After which a stream that waits for a model that is being started begins with a comment: a person is told at once,
+and a refusal that comes at once keeps its status."""
+LOADING_EVERY_SECONDS = 2.0
+"""Between two of these comments, so that what they say is true."""
 LARGE_BYTES = 64 * 1024
 """A larger whole answer holds its key's slot until the client has taken it. Others fit into a connection's buffers."""
 
@@ -95,7 +101,7 @@ class Pipeline:
         self._templates = RecordTemplates()
         self._mirror = Mirror(self.router, engines, settlement, spawn, on_record, max_running=max_mirrored)
         self.gate = Gate(redis, settlement, spawn, self._templates, reread)
-        self._attempts = Attempts(engines, endpoints, self.queues, self.gate.extend)
+        self._attempts = Attempts(engines, endpoints, self.queues, self.gate.extend, self._is_configured)
         self._closing = Closing(
             engines, self._attempts, self.gate, settlement, spawn, on_record, max_to_count=max_to_count
         )
@@ -136,15 +142,25 @@ class Pipeline:
         self._mirror.consider(call)
         if not request.is_streaming:
             return await self._answer(call, gateway)
-        if self.queues.must_wait(selection.served):
+        comment: Comment = waiting
+        if self.queues.must_wait(selection.served, is_streaming=True):
             queue = directory.config.queue
             after, every = queue.heartbeat_after_seconds, queue.heartbeat_seconds
+            if self.queues.starting(selection.served) is not None:
+                after, every = min(after, LOADING_SECONDS), min(every, LOADING_EVERY_SECONDS)
+                comment = partial(self._comment_on, selection.served)
         elif gateway.prefill_heartbeat_seconds:
             after = every = gateway.prefill_heartbeat_seconds
         else:
             return await self._answer(call, gateway)
         headers = sse.HEADERS + call.headers
-        return await with_heartbeats(self._answer(call, gateway), after=after, every=every, headers=headers)
+        answer = self._answer(call, gateway)
+        return await with_heartbeats(answer, after=after, every=every, headers=headers, comment=comment)
+
+    def _comment_on(self, served: ServedModel) -> bytes:
+        """What a stream is sent while its model is being started."""
+        status = self.queues.starting(served)
+        return waiting() if status is None else loading(status)
 
     async def _admit(
         self,
@@ -313,3 +329,6 @@ class Pipeline:
 
     def _has_engine(self, model: str) -> bool:
         return any(each.name == model and each.engine is not None for each in self._directory.current.config.models)
+
+    def _is_configured(self, model: str) -> bool:
+        return any(each.name == model for each in self._directory.current.config.models)

@@ -136,6 +136,13 @@ class QueueConfig(_Frozen):
     """Maximum wait in seconds; then 503 `queue_timeout`."""
     cold_wait_seconds: NonNegativeFloat = 0
     """How long a request waits for a model without a ready replica, in seconds. 0: immediate 503 `model_not_ready`."""
+    loading_wait_seconds: NonNegativeFloat = 300
+    """How long a stream waits for a model that is being started, in seconds, with SSE comments that say how far it is.
+    Requests that do not stream get 503 `model_not_ready` at once, with the estimate as Retry-After; `cold_wait_seconds`
+    makes them wait as well. 0: streams get the same.
+
+    300: models of a laptop load within a minute or two, and a client that gave up has closed its connection.
+    """
     max_cold: PositiveInt = 256
     """Maximum number of requests waiting for such a model; the next one gets 429 `queue_full`."""
     heartbeat_after_seconds: PositiveFloat = 5

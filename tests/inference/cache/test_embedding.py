@@ -10,6 +10,7 @@ from quarterdeck.errors import EngineError, EngineUnavailableError
 from quarterdeck.inference.cache.embedding import Embedder
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.engine.client import EngineAnswer
+from quarterdeck.model_lifecycle.status import ModelStatus
 
 
 class Engines:
@@ -30,6 +31,9 @@ class Some:
 
     def all(self) -> tuple[Endpoint, ...]:
         return self.endpoints
+
+    def status(self, name: str) -> ModelStatus | None:
+        return None
 
     def unavailable(self, name: str) -> str:
         return ""

@@ -17,6 +17,7 @@ from quarterdeck.inference.request import decode
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.inference.routing.router import Router
 from quarterdeck.inference.routing.selection import Selection
+from quarterdeck.model_lifecycle.status import ModelStatus
 from quarterdeck.settings.loading import parse
 
 MODELS = """
@@ -50,6 +51,9 @@ class Listed:
 
     def all(self) -> Sequence[Endpoint]:
         return self.endpoints
+
+    def status(self, name: str) -> ModelStatus | None:
+        return None
 
     def unavailable(self, name: str) -> str:
         return ""

@@ -21,6 +21,7 @@ from quarterdeck.kube.compiled import EngineIndex
 from quarterdeck.kube.follower import ObjectFollower
 from quarterdeck.kube.names import ROLE_DOOR, ROLE_ENGINE, ROLE_LABEL, ROLE_REPLICA
 from quarterdeck.kube.saved import read_saved, save
+from quarterdeck.model_lifecycle.status import ModelStatus
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.tasks import keep_running
 from quarterdeck.settings.live import Live
@@ -58,6 +59,7 @@ class ClusterEndpoints:
         """URLs of doors that list what is no pod of their Model."""
         self.index: Index = {}
         self.unavailable: Mapping[str, str] = {}
+        self.statuses: Mapping[str, ModelStatus] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._took = 0.0
         """Seconds of the last rebuild."""

@@ -35,14 +35,15 @@ async def retrieve_model(name: str, parts: PartsDep, principal: PrincipalDep) ->
 def _allowed(parts: Parts, principal: Principal) -> dict[str, dict[str, Any]]:
     directory, endpoints = parts.directory.current, parts.endpoints.all()
     now = asyncio.get_running_loop().time()
-    return {
-        name: {
-            **_model(name, served, directory, parts.started),
-            "state": catalogue.best_availability(directory, name, served, endpoints, now).state,
-        }
-        for name, served in catalogue.names(directory, endpoints).items()
-        if catalogue.is_allowed(directory, name, served, principal) and "@" not in name
-    }
+    found = {}
+    for name, served in catalogue.names(directory, endpoints).items():
+        if catalogue.is_allowed(directory, name, served, principal) and "@" not in name:
+            available = catalogue.best_availability(directory, name, served, endpoints, now, parts.endpoints.status)
+            shown = {"state": available.state, **available.more()}
+            if len(shown) > 1 and available.detail:
+                shown["detail"] = available.detail
+            found[name] = {**_model(name, served, directory, parts.started), **shown}
+    return found
 
 
 def _model(name: str, served: ServedModel, directory: Directory, created: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from quarterdeck.inference.endpoints.circuit_breaker import CircuitBreaker
+from quarterdeck.model_lifecycle.status import ModelStatus
 from quarterdeck.net.http_origin import Origin, ProxyUse, request_head
 from quarterdeck.protocol.dialects import Habits, learn
 from quarterdeck.settings.models import EndpointKind
@@ -209,4 +210,8 @@ class Endpoints(Protocol):
 
     def unavailable(self, name: str) -> str:
         """Why no endpoint will become ready for a model or an adapter, in a sentence. Empty: one may."""
+        ...
+
+    def status(self, name: str) -> ModelStatus | None:
+        """What the engine's door says of a model as a whole. None: nothing."""
         ...

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.endpoints.sources import EndpointSource, Index, joined
+from quarterdeck.model_lifecycle.status import ModelStatus
 
 
 class EndpointRegistry:
@@ -37,6 +38,13 @@ class EndpointRegistry:
             if reason := source.unavailable.get(name):
                 return reason
         return ""
+
+    def status(self, name: str) -> ModelStatus | None:
+        """What the engine's door says of a model as a whole. None: nothing."""
+        for source in self._sources:
+            if (found := source.statuses.get(name)) is not None:
+                return found
+        return None
 
     def _join(self) -> None:
         indexes = [source.index for source in self._sources]

@@ -18,6 +18,7 @@ from typing import Annotated, Protocol
 import msgspec
 
 from quarterdeck.inference.endpoints.endpoint import Endpoint, EndpointSpec, State
+from quarterdeck.model_lifecycle.status import ModelStatus
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.http_connection import Timeouts, UpstreamError
 from quarterdeck.net.http_origin import Origin, request_head
@@ -49,6 +50,8 @@ class EndpointSource(Protocol):
     """Replaced when the set changes, never modified."""
     unavailable: Mapping[str, str]
     """Why no endpoint will become ready, by the name of the model or adapter. Others are waited for."""
+    statuses: Mapping[str, ModelStatus]
+    """What the source says of models as a whole, by name. Empty: nothing."""
 
     def all(self) -> Sequence[Endpoint]:
         """Every endpoint in any state."""
@@ -108,6 +111,7 @@ class StaticEndpoints:
         self._endpoints: list[Endpoint] = []
         self.index: Index = {}
         self.unavailable: Mapping[str, str] = {}
+        self.statuses: Mapping[str, ModelStatus] = {}
         self._read(config.current)
         config.subscribe(self._read)
 
@@ -222,6 +226,8 @@ class Listing(msgspec.Struct, frozen=True):
     """The answer to `GET /endpoints`."""
 
     endpoints: list[ListedEndpoint]
+    models: list[ModelStatus] = []
+    """Of a door that starts models by itself."""
 
 
 class PolledEndpoints:
@@ -247,6 +253,7 @@ class PolledEndpoints:
         self._endpoints: list[Endpoint] = []
         self.index: Index = {}
         self.unavailable: Mapping[str, str] = {}
+        self.statuses: Mapping[str, ModelStatus] = {}
         self._is_reachable = True
 
     def all(self) -> Sequence[Endpoint]:
@@ -256,7 +263,10 @@ class PolledEndpoints:
         """Poll until cancelled."""
         while True:
             try:
-                self._endpoints = listed(self._endpoints, await self._fetch(), self._translate)
+                listing = await self._fetch()
+                self._endpoints = listed(self._endpoints, listing.endpoints, self._translate)
+                self.statuses = {each.name: each for each in listing.models}
+                self.unavailable = {each.name: why for each in listing.models if (why := why_unavailable(each))}
                 index = indexed(self._endpoints, self.index)
                 if index != self.index:
                     self.index = index
@@ -267,7 +277,7 @@ class PolledEndpoints:
                 self._log_change(is_reachable=False, why=str(error))
             await asyncio.sleep(self._interval)
 
-    async def _fetch(self) -> list[ListedEndpoint]:
+    async def _fetch(self) -> Listing:
         connection = await self._client.request(self._origin, self._head, b"", POLL_TIMEOUTS)
         try:
             body = await connection.read_all(MAX_LISTING_BYTES)
@@ -275,7 +285,7 @@ class PolledEndpoints:
             self._client.release(self._origin, connection)
         if connection.status != 200:
             raise UpstreamError(f"status {connection.status}", sent=True, answered=True)
-        return msgspec.json.decode(body, type=Listing).endpoints
+        return msgspec.json.decode(body, type=Listing)
 
     def _log_change(self, *, is_reachable: bool, why: str = "") -> None:
         """One line per change, not one per poll."""
@@ -285,6 +295,13 @@ class PolledEndpoints:
                 log.info("engine door reachable again")
             else:
                 log.warning("engine door unreachable, keeping its last endpoint list: %s", why)
+
+
+def why_unavailable(status: ModelStatus) -> str:
+    """Why a model will not be ready soon, in a sentence. Empty: it will, or it is."""
+    if status.state == "failed":
+        return f"{status.detail[:1].upper()}{status.detail[1:].rstrip('.')}."
+    return "It is stopped." if status.state == "stopped" else ""
 
 
 def listed(

@@ -14,6 +14,7 @@ from quarterdeck.errors import RateLimitError, ServiceUnavailableError
 from quarterdeck.inference.endpoints.endpoint import Endpoint, Endpoints
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.inference.routing.fair_queue import FairQueue
+from quarterdeck.model_lifecycle.status import ModelStatus
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.routes import QueueConfig
 from quarterdeck.store.orgs import DEFAULT_ORG
@@ -81,13 +82,33 @@ class Queues:
             counts[each.model] += len(each.tickets)
         return dict(counts)
 
-    def must_wait(self, served: ServedModel) -> bool:
-        """Whether a request for the model can't be sent now."""
-        is_on = self._is_on.current or served.cold_wait_seconds
-        return bool(is_on) and self._wait_for(served, self._config.current) is not None
+    def must_wait(self, served: ServedModel, *, is_streaming: bool = False) -> bool:
+        """Whether a request for the model can't be sent now, and waits."""
+        if self._is_on.current or served.cold_wait_seconds:
+            return self._wait_for(served, self._config.current, is_streaming) is not None
+        # The usual case: only a stream waits, and only for a model that is starting.
+        return (
+            is_streaming
+            and not self._endpoints.serving(served.name)
+            and self._wait_for(served, self._config.current, is_streaming) is not None
+        )
+
+    def starting(self, served: ServedModel) -> ModelStatus | None:
+        """The status of a model that has no endpoint and is being started. None: of another."""
+        status = self._endpoints.status(served.model)
+        is_starting = status is not None and status.is_starting and not self._endpoints.serving(served.name)
+        return status if is_starting else None
 
     async def enter(
-        self, served: ServedModel, *, team: str, priority: int, tokens: int, until: float, org: str = DEFAULT_ORG
+        self,
+        served: ServedModel,
+        *,
+        team: str,
+        priority: int,
+        tokens: int,
+        until: float,
+        org: str = DEFAULT_ORG,
+        is_streaming: bool = False,
     ) -> None:
         """Wait for a free place. The caller must take it (`Load.begin`) before it awaits anything else.
 
@@ -96,7 +117,7 @@ class Queues:
         router then finds that none is ready.
         """
         config = self._config.current
-        wait = self._wait_for(served, config)
+        wait = self._wait_for(served, config, is_streaming)
         if wait is None:
             return
         cause = "cold" if wait.is_cold else "busy"
@@ -134,13 +155,15 @@ class Queues:
         if self._queues and endpoint.spec.model in self._queues:
             self._grant(endpoint.spec.model)
 
-    def _wait_for(self, served: ServedModel, config: QueueConfig) -> _Wait | None:
+    def _wait_for(self, served: ServedModel, config: QueueConfig, is_streaming: bool) -> _Wait | None:
         """How a request for the model would wait. None: it need not."""
         endpoints = self._endpoints.serving(served.name)
         if not endpoints:
             seconds = served.cold_wait_seconds
             if seconds is None:
                 seconds = config.cold_wait_seconds
+            if not seconds and is_streaming and self.starting(served) is not None:
+                seconds = config.loading_wait_seconds
             if seconds and self._has_engine(served.model) and not self._endpoints.unavailable(served.name):
                 return _Wait(seconds, config.max_cold, True)
             return None
@@ -202,6 +225,12 @@ class Queues:
         while free > 0 and (ticket := queue.tickets.take()) is not None:
             free -= ticket.grant()
 
+    def _is_hopeless(self, name: str, model: str) -> bool:
+        """Whether no endpoint will come: the model failed, was stopped, or was removed from the configuration."""
+        if self._endpoints.unavailable(name) or not self._has_engine(model):
+            return True
+        return name != model and bool(self._endpoints.unavailable(model))
+
     def _drop_if_empty(self, model: str, queue: _ModelQueue) -> None:
         if not len(queue.tickets) and not queue.granted and self._queues.get(model) is queue:
             del self._queues[model]
@@ -214,7 +243,7 @@ class Queues:
         self._tick = None
         for name, queue in list(self._queues.items()):
             self._grant(name)
-            if queue.give_up and self._endpoints.unavailable(name) and not self._endpoints.serving(name):
+            if queue.give_up and not self._endpoints.serving(name) and self._is_hopeless(name, queue.model):
                 for give_up in tuple(queue.give_up):
                     give_up()
         if self._queues:

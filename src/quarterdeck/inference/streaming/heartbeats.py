@@ -5,19 +5,39 @@ Once a comment has been sent the status is 200, and an error becomes an SSE erro
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
+
+import msgspec
 
 from quarterdeck.errors import APIError
 from quarterdeck.inference.call import Reply, Sink
+from quarterdeck.model_lifecycle.status import ModelStatus
 from quarterdeck.protocol import sse
 
 WAITING = b": waiting\n\n"
 """A comment, which SSE clients ignore."""
+Comment = Callable[[], bytes]
+"""What is sent next."""
+
+
+def waiting() -> bytes:
+    return WAITING
+
+
+def loading(status: ModelStatus) -> bytes:
+    """A comment for a model that is being started: JSON, for clients that show it (`quarterdeck chat`)."""
+    shown = {"model": status.name, "state": status.state, "detail": status.detail, "seconds_left": status.seconds_left}
+    return b": model " + msgspec.json.encode(shown) + b"\n\n"
 
 
 async def with_heartbeats(
-    answer: Coroutine[Any, Any, Reply], *, after: float, every: float, headers: tuple[tuple[bytes, bytes], ...]
+    answer: Coroutine[Any, Any, Reply],
+    *,
+    after: float,
+    every: float,
+    headers: tuple[tuple[bytes, bytes], ...],
+    comment: Comment = waiting,
 ) -> Reply:
     """The answer, if it is ready or fails within `after` seconds. Otherwise a stream with these `headers`: a comment
     `every` so many seconds until the answer is ready, then the answer."""
@@ -29,15 +49,16 @@ async def with_heartbeats(
         raise
     if task.done():
         return task.result()
-    return Reply(200, headers, stream=Heartbeats(task, every))
+    return Reply(200, headers, stream=Heartbeats(task, every, comment))
 
 
 class Heartbeats:
     """Comments, then the answer's stream."""
 
-    def __init__(self, task: "asyncio.Task[Reply]", every: float) -> None:
+    def __init__(self, task: "asyncio.Task[Reply]", every: float, comment: Comment = waiting) -> None:
         self._task = task
         self._every = every
+        self._comment = comment
         self._reply: Reply | None = None
         self._is_closed = False
         self._failure: APIError | None = None
@@ -52,7 +73,7 @@ class Heartbeats:
         if self._is_closed:
             return
         while not self._task.done():
-            if not sink.put(WAITING):
+            if not sink.put(self._comment()):
                 await sink.room()
             await asyncio.wait({self._task}, timeout=self._every)
         try:
