@@ -45,6 +45,7 @@ from quarterdeck.gateway.routes import (
     admin_teams,
     admin_usage,
     admin_webhooks,
+    chat_completions,
     conversations,
     feedback,
     health,
@@ -211,6 +212,7 @@ SECTIONS: dict[str, Any] = {
     "Prompts at Langfuse": prompt_links,
     "Responses": responses,
     "Conversations": conversations,
+    "Stored chat completions": chat_completions,
     "Usage": admin_usage,
     "Usage and costs in OpenAI's shape": organization_usage,
     "Budgets": admin_budgets,
@@ -233,7 +235,7 @@ def api_page() -> str:
         " require an admin key. Requests and responses of the inference routes are OpenAI's (for"
         " `/tokenize`, `/detokenize` and `/v1/score` vLLM's); unknown fields are passed to the engine unchanged.\n",
         "## Inference\n",
-        *(f"- `POST {route.path}`" for route in inference.routes(Unreached())),
+        *(f"- `POST {route.path}`" for route in inference.routes(UNREACHED, UNREACHED)),
         *(f"- `{route.method} {route.path}`" for route in responses.routes(UNREACHED, UNREACHED, UNREACHED)),
         "",
     ]

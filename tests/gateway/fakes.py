@@ -29,6 +29,7 @@ from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.redis import Redis
 from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.redaction.redactor import Redactor
+from quarterdeck.resources.chat_completions.service import StoredChats
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.resources.responses.service import Responses
@@ -37,6 +38,7 @@ from quarterdeck.settings.config import Config
 from quarterdeck.settings.limits import Budget
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.loading import parse
+from quarterdeck.store.chat_completions import ChatCompletionStore
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.conversations import ConversationStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
@@ -310,6 +312,8 @@ def parts(
         responses=Responses(pipeline, ResponseStore(database), ConversationStore(database), BackgroundTasks().spawn),
         response_store=ResponseStore(database),
         conversations=ConversationStore(database),
+        stored_chats=StoredChats(pipeline, ChatCompletionStore(database), BackgroundTasks().spawn),
+        chat_completions=ChatCompletionStore(database),
         started=1_700_000_000,
     )
 

@@ -24,6 +24,7 @@ from quarterdeck.gateway.routes import (
     admin_teams,
     admin_usage,
     admin_webhooks,
+    chat_completions,
     conversations,
     demand,
     feedback,
@@ -44,7 +45,7 @@ def create_app(parts: Parts, *, more: Sequence[Route] = (), crud_body: BodyPolic
     """Registered routes, which are the model routes and `more`, and FastAPI behind them."""
     registry = Registry(
         [
-            *inference.routes(parts.pipeline),
+            *inference.routes(parts.pipeline, parts.stored_chats),
             *messages.routes(parts.pipeline),
             *responses.routes(parts.responses, parts.response_store, parts.authenticator.confirm),
             *request_tail.routes(parts.redis, parts.authenticator.confirm),
@@ -105,6 +106,7 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
         admin_models,
         responses,
         conversations,
+        chat_completions,
     ):
         # Not include_router: its entries in the table can't be walked, and a test walks every route for its key.
         for found in module.router.routes:

@@ -52,6 +52,7 @@ from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.net.tls import CertificateFiles, ServerCertificate
 from quarterdeck.record import RequestRecord
 from quarterdeck.redaction.redactor import Redactor
+from quarterdeck.resources.chat_completions.service import StoredChats
 from quarterdeck.resources.models.added import AddedModels
 from quarterdeck.resources.prompts import changes as prompt_changes
 from quarterdeck.resources.prompts.changes import PromptAnnouncer, PromptChange, decode_prompt_change
@@ -65,6 +66,7 @@ from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.shutdown import CLUSTER_DELAY_SECONDS
 from quarterdeck.settings.source import ConfigSource
+from quarterdeck.store.chat_completions import ChatCompletionStore
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.conversations import ConversationStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
@@ -166,6 +168,7 @@ def compose(
 
     contents = ContentStore(database)
     response_store, conversations = ResponseStore(database), ConversationStore(database)
+    chat_completions = ChatCompletionStore(database)
     responses = Responses(
         pipeline, response_store, conversations, tasks.spawn, is_stopping=lambda: requests_in_flight.is_leaving
     )
@@ -227,6 +230,8 @@ def compose(
             responses=responses,
             response_store=response_store,
             conversations=conversations,
+            stored_chats=StoredChats(pipeline, chat_completions, tasks.spawn),
+            chat_completions=chat_completions,
             started=int(time.time()),
             is_loopback=environment.is_loopback,
             demand=demand,

@@ -25,12 +25,14 @@ from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import Redis
 from quarterdeck.redaction.redactor import Redactor
+from quarterdeck.resources.chat_completions.service import StoredChats
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.resources.responses.service import Responses
 from quarterdeck.resources.tenancy.changes import Announcer
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.live import Live
+from quarterdeck.store.chat_completions import ChatCompletionStore
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.conversations import ConversationStore
 from quarterdeck.store.keys import KeyStore
@@ -93,6 +95,8 @@ class Parts:
     responses: Responses
     response_store: ResponseStore
     conversations: ConversationStore
+    stored_chats: StoredChats
+    chat_completions: ChatCompletionStore
     started: int
     """Unix seconds. Shown as each model's `created`, for want of a better time."""
     is_loopback: bool = False

@@ -8,6 +8,7 @@ from quarterdeck.gateway.http.request_head import RequestHead
 from quarterdeck.inference.call import Head, Operation, Reply
 from quarterdeck.protocol.requests import BOM, with_model
 from quarterdeck.protocol.trace_context import read_trace_context
+from quarterdeck.resources.chat_completions.service import WANTED
 
 NAMING = ("/openai/deployments/{name:path}", "/v1/engines/{name:path}")
 """Paths that name the model: Azure's, whose query (`api-version`) is ignored, and OpenAI's of before 2022."""
@@ -19,24 +20,29 @@ class Pipeline(Protocol):
     async def call(self, head: Head, body: bytes) -> Reply: ...
 
 
-def routes(pipeline: Pipeline) -> list[Route]:
+def routes(pipeline: Pipeline, stored: Pipeline) -> list[Route]:
+    """`stored` is the pipeline of chats that may have to be stored."""
     azure = (Operation.CHAT, Operation.COMPLETIONS, Operation.EMBEDDINGS)
     return [
-        *(_route(pipeline, operation) for operation in Operation),
+        *(_route(pipeline, stored, operation) for operation in Operation),
         *(_naming_route(pipeline, operation, prefix) for prefix in NAMING for operation in azure),
     ]
 
 
-def _route(pipeline: Pipeline, operation: Operation) -> Route:
+def _route(pipeline: Pipeline, stored: Pipeline, operation: Operation) -> Route:
+    is_chat = operation is Operation.CHAT
+
     # Not a coroutine function: the pipeline's own coroutine is awaited directly.
     def call(head: RequestHead, body: bytes) -> Awaitable[Reply]:
+        if is_chat and WANTED in body:
+            return stored.call(pipeline_head(head, operation), body)
         if head.traceparent is not None:
             return pipeline.call(pipeline_head(head, operation), body)
         return pipeline.call(
             Head(head.request_id, operation, head.principal, head.started, head.forwarded, head.cache_control), body
         )
 
-    return Route.buffered(operation.path, call, takes_media=operation is Operation.CHAT)
+    return Route.buffered(operation.path, call, takes_media=is_chat)
 
 
 def _naming_route(pipeline: Pipeline, operation: Operation, prefix: str) -> Route:
