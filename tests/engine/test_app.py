@@ -19,6 +19,7 @@ from quarterdeck.model_lifecycle.start_times import StartTimes
 from quarterdeck.settings.engine import EngineDoorSettings
 from quarterdeck.settings.models import ModelConfig
 from quarterdeck.weights.downloads import Downloads
+from quarterdeck.weights.pulls import Pulls
 
 MACHINE = Machine(cpu_flags=frozenset(), cores=(0, 1), gpus=0, has_gpu_engine=False)
 
@@ -63,8 +64,9 @@ def door(tmp_path: Path) -> Door:
 
 
 @pytest.fixture
-async def client(door: Door) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(App(door), raise_app_exceptions=False)
+async def client(door: Door, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    pulls = Pulls(Downloads({}, tmp_path))
+    transport = httpx.ASGITransport(App(door, pulls), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
         yield client
 

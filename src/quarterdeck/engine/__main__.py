@@ -32,6 +32,7 @@ from quarterdeck.settings.packaged import config_path
 from quarterdeck.settings.source import ConfigSource, file_source
 from quarterdeck.telemetry.logging import configure
 from quarterdeck.weights.downloads import Downloads
+from quarterdeck.weights.pulls import Pulls
 
 if TYPE_CHECKING:
     from quarterdeck.engine.door import Door
@@ -122,7 +123,7 @@ async def serve(
         )
         server = EmbeddedServer(
             uvicorn.Config(
-                BrowserGuard(App(door), is_loopback=settings.is_loopback),
+                BrowserGuard(App(door, Pulls(downloads)), is_loopback=settings.is_loopback),
                 host=settings.host,
                 port=environment.engine_port,
                 log_config=None,

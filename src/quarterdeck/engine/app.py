@@ -1,5 +1,5 @@
 """The control port, plain ASGI: `GET /endpoints`, `GET /healthz`, `POST /adapters`, `DELETE /adapters/{model}/{name}`,
-`POST /models/{name}/retry`.
+`POST /models/{name}/retry`, `GET /weights`, `POST /weights`.
 
 It listens on loopback without authentication: a client that can reach it can reach the replicas as well. Its clients
 are the gateway and the operator; `net/browser_guard.py` refuses web pages, and a body must be declared as JSON, which a
@@ -15,6 +15,8 @@ from quarterdeck.engine.adapters import parse_adapter_request
 from quarterdeck.engine.door import Door
 from quarterdeck.errors import APIError, BadRequestError, MethodNotAllowedError, NotFoundError, envelope
 from quarterdeck.net.asgi import ClientGoneError, Receive, Scope, Send, read_body, send_response
+from quarterdeck.weights.control import control_download, list_downloads
+from quarterdeck.weights.pulls import Pulls
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +26,9 @@ _BODY_LIMIT = 64 << 10
 class App:
     """Routes requests; an APIError becomes its envelope."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, pulls: Pulls) -> None:
         self._door = door
+        self._pulls = pulls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,9 +65,15 @@ class App:
             case ("DELETE", "adapters", model, name):
                 await self._door.adapters.remove(model, name, self._door.generating(model))
                 return 200, {"model": model, "name": name, "deleted": True}
+            case ("GET", "weights"):
+                return 200, list_downloads(self._pulls)
+            case ("POST", "weights"):
+                if not is_json(scope):
+                    raise BadRequestError("The Content-Type must be application/json.", code="unsupported_media_type")
+                return 202, control_download(self._pulls, await read_body(receive, _BODY_LIMIT))
             case ("POST", "models", name, "retry"):
                 return 200, {"name": name, "was_failed": self._door.retry(name)}
-            case (_, "endpoints" | "healthz" | "adapters" | "models", *_):
+            case (_, "endpoints" | "healthz" | "adapters" | "models" | "weights", *_):
                 raise MethodNotAllowedError(f"Method {scope['method']} is not allowed for {scope['path']}.")
             case _:
                 raise NotFoundError(f"Unknown URL: {scope['path']}", code="not_found")

@@ -39,17 +39,19 @@ def run_fleet(options: SimulatorConfig) -> int:
     from quarterdeck.simulator.fleet.server import FleetServer
     from quarterdeck.telemetry.logging import configure
     from quarterdeck.weights.downloads import Downloads
+    from quarterdeck.weights.pulls import Pulls
 
     try:
         environment = Environment.read()
         source = file_source(environment)
         config = source.read()
         configure(environment.log_level, "simulator")
-        downloads = Downloads(os.environ, environment.cache) if environment.variables.get("HF_ENDPOINT") else None
-        runtime = SimulatedRuntime(options, config_path(environment).parent, downloads)
+        downloads = Downloads(os.environ, environment.cache)
+        needed = downloads if environment.variables.get("HF_ENDPOINT") else None
+        runtime = SimulatedRuntime(options, config_path(environment).parent, needed)
         door = FleetDoor(runtime, StartTimes(None), drain_seconds=options.drain_timeout)
         door.follow(config.models)
-        FleetServer(door, source, options, announce).run()
+        FleetServer(door, Pulls(downloads), source, options, announce).run()
     except (ConfigError, OSError, ValueError) as error:
         print(f"quarterdeck simulator: {error}", file=sys.stderr)
         return 1

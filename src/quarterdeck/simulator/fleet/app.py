@@ -7,8 +7,13 @@ from urllib.parse import unquote
 
 from msgspec.json import encode
 
-from quarterdeck.net.asgi import Receive, Scope, Send, send_response
+from quarterdeck.errors import APIError, envelope
+from quarterdeck.net.asgi import Receive, Scope, Send, read_body, send_response
 from quarterdeck.simulator.fleet.door import FleetDoor
+from quarterdeck.weights.control import control_download, list_downloads
+from quarterdeck.weights.pulls import Pulls
+
+_BODY_LIMIT = 64 << 10
 
 _JSON = [(b"content-type", b"application/json")]
 
@@ -16,8 +21,8 @@ _JSON = [(b"content-type", b"application/json")]
 class FleetApp:
     """Routes by path."""
 
-    def __init__(self, door: FleetDoor) -> None:
-        self._door = door
+    def __init__(self, door: FleetDoor, pulls: Pulls) -> None:
+        self._door, self._pulls = door, pulls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -27,6 +32,8 @@ class FleetApp:
             return await send_response(send, 200, encode(self._door.listing()), _JSON)
         if scope["method"] == "GET" and path == "/healthz":
             return await send_response(send, 200, b'{"status":"ok"}', _JSON)
+        if path == "/weights":
+            return await self._weights(scope, receive, send)
         if scope["method"] == "POST" and (name := _retried(scope)) is not None:
             answer = {"name": name, "was_failed": self._door.reconciler.retry(name)}
             return await send_response(send, 200, encode(answer), _JSON)
@@ -41,6 +48,15 @@ class FleetApp:
             body = encode({"error": {"message": "The engine is not ready.", "type": "ServiceUnavailable", "code": 503}})
             return await send_response(send, 503, body, _JSON)
         await app(scope, receive, send)
+
+    async def _weights(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "GET":
+            return await send_response(send, 200, encode(list_downloads(self._pulls)), _JSON)
+        try:
+            answer = control_download(self._pulls, await read_body(receive, _BODY_LIMIT))
+        except APIError as error:
+            return await send_response(send, error.status, encode(envelope(error)), _JSON)
+        await send_response(send, 202, encode(answer), _JSON)
 
 
 def _retried(scope: Scope) -> str | None:

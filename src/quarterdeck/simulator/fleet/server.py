@@ -15,17 +15,23 @@ from quarterdeck.simulator.config import SimulatorConfig
 from quarterdeck.simulator.fleet.app import FleetApp
 from quarterdeck.simulator.fleet.door import FleetDoor
 from quarterdeck.simulator.server import TransportProtocol
+from quarterdeck.weights.pulls import Pulls
 
 
 class FleetServer(EmbeddedServer):
     """Runs until SIGTERM; then running requests finish, and the exit code is 0."""
 
     def __init__(
-        self, door: FleetDoor, source: ConfigSource, options: SimulatorConfig, on_listening: Callable[[str], None]
+        self,
+        door: FleetDoor,
+        pulls: Pulls,
+        source: ConfigSource,
+        options: SimulatorConfig,
+        on_listening: Callable[[str], None],
     ) -> None:
         super().__init__(
             uvicorn.Config(
-                FleetApp(door),
+                FleetApp(door, pulls),
                 http=TransportProtocol,
                 ws="none",
                 lifespan="off",
