@@ -230,3 +230,23 @@ def test_every_engine_is_sent_tools_for_functions() -> None:
     for to in (served(), dataclasses.replace(served(), is_vllm=False)):
         body = prepare_body(decode(CHATS, as_json(asked)), to, None)
         assert msgspec.json.decode(body, type=dict[str, Any]) == sent
+
+
+@pytest.mark.parametrize("given", [[1, 2, 3], [[1, 2], [3]], ["text", [1]], [1]])
+@pytest.mark.parametrize(("operation", "param"), [(Operation.EMBEDDINGS, "input"), (Operation.COMPLETIONS, "prompt")])
+def test_a_model_that_refuses_token_ids_says_so(given: list[Any], operation: Operation, param: str) -> None:
+    body = as_json({"model": "m", param: given})
+    refusing = dataclasses.replace(served(), takes_token_ids=False)
+    prepare_body(decode(operation, body), served(), None)
+    with pytest.raises(BadRequestError) as caught:
+        prepare_body(decode(operation, body), refusing, None)
+    assert (caught.value.param, caught.value.code) == (param, "token_ids_not_supported")
+    assert ("check_embedding_ctx_length=False" in caught.value.message) == (param == "input")
+
+
+@pytest.mark.parametrize("given", ["text", ["one", "two"], []])
+def test_a_model_that_refuses_token_ids_takes_texts(given: object) -> None:
+    refusing = dataclasses.replace(served(), takes_token_ids=False)
+    for operation, param in ((Operation.EMBEDDINGS, "input"), (Operation.COMPLETIONS, "prompt")):
+        prepare_body(decode(operation, as_json({"model": "m", param: given})), refusing, None)
+    prepare_body(decode(CHATS, as_json(CHAT)), refusing, None)

@@ -17,7 +17,9 @@ from quarterdeck.protocol import requests
 from quarterdeck.protocol.dialects import translate
 from quarterdeck.protocol.requests import (
     COMPLETION_MAX_TOKENS,
+    AnyRequest,
     ChatCompletionRequest,
+    CompletionRequest,
     EmbeddingRequest,
     GenerationRequest,
     ScoreRequest,
@@ -43,12 +45,14 @@ def prepare_body(request: InferenceRequest, served: ServedModel, most: int | Non
     """The body for an engine that serves `served`; the client's own bytes where nothing changes.
 
     `most`: output tokens that the key, or its budget, allows. `salt`: separates the engine's prefix cache
-    (`cache_salt`). Raises BadRequestError for a parameter that clients may not set and for more tokens than the key
-    allows.
+    (`cache_salt`). Raises BadRequestError for a parameter that clients may not set, for more tokens than the key
+    allows, and for token ids where the model refuses them.
     """
     parsed, members = request.parsed, request.members
     if not _CHECKED.isdisjoint(members):
         _refuse_operator_parameters(members)
+    if not served.takes_token_ids:
+        _refuse_token_ids(parsed, served)
     changed: dict[str, object] = {}
     if parsed.model != served.name:
         changed["model"] = served.name
@@ -133,6 +137,23 @@ def _refuse_operator_parameters(members: dict[str, msgspec.Raw]) -> None:
             f"Unsupported parameter: '{names[0]}' can't be set by a request.",
             param=names[0],
             code="unsupported_parameter",
+        )
+
+
+def _refuse_token_ids(parsed: AnyRequest, served: ServedModel) -> None:
+    if isinstance(parsed, EmbeddingRequest):
+        param, given = "input", parsed.input
+    elif isinstance(parsed, CompletionRequest):
+        param, given = "prompt", parsed.prompt
+    else:
+        return
+    if isinstance(given, list) and any(not isinstance(each, str) for each in given):
+        hint = " With LangChain's OpenAIEmbeddings, set check_embedding_ctx_length=False." if param == "input" else ""
+        raise BadRequestError(
+            f"The model '{served.public_name}' does not accept token ids: their meaning depends on its own tokenizer."
+            f" Send '{param}' as text.{hint}",
+            param=param,
+            code="token_ids_not_supported",
         )
 
 

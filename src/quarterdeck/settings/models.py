@@ -174,6 +174,13 @@ class ModelConfig(BaseModel):
     None: truncate for the packaged embedding model, else refuse. The packaged one reads 256 tokens, and the default
     chunks of RAG clients are longer. Only vLLM can truncate; a request may choose by `truncate_prompt_tokens`.
     """
+    token_ids: Literal["accept", "refuse"] = "accept"  # noqa: S105  # no password
+    """What the model does with an `input` or `prompt` of token ids instead of text: `accept`, as OpenAI, or `refuse`
+    (400 `token_ids_not_supported`).
+
+    Ids mean what the model's own tokenizer says. LangChain's OpenAIEmbeddings sends those of OpenAI's tokenizer by
+    default (`check_embedding_ctx_length`), which gives wrong vectors and no error.
+    """
     routing: RoutingConfig = RoutingConfig()
     """How an endpoint is chosen."""
     cold_wait_seconds: NonNegativeFloat | None = None
@@ -186,6 +193,10 @@ class ModelConfig(BaseModel):
         if self.too_long is not None:
             return self.too_long == "truncate"
         return self.engine is not None and self.engine.is_packaged and self.engine.task == "embed"
+
+    @property
+    def takes_token_ids(self) -> bool:
+        return self.token_ids != "refuse"  # noqa: S105  # no password
 
     @model_validator(mode="after")
     def _is_answered_for(self) -> Self:

@@ -45,6 +45,8 @@ class ServedModel:
     """Whether all its endpoints are."""
     cold_wait_seconds: float | None = None
     """How long a request waits for its first endpoint. None: the queue's setting."""
+    takes_token_ids: bool = True
+    """Whether an input may be token ids."""
 
     @property
     def public_name(self) -> str:
@@ -252,6 +254,7 @@ class Directory:
                 model.content,
                 all(endpoint.kind == "vllm" for endpoint in model.endpoints),
                 model.cold_wait_seconds,
+                model.takes_token_ids,
             )
             for name in (model.name, *model.aliases):
                 names[name] = served
