@@ -56,6 +56,7 @@ check: core ## Check format, lint, types, import layers and generated files. No 
 	@$(bin)/python -m mypy
 	@$(bin)/lint-imports --no-logo
 	@$(bin)/python scripts/generate.py --check
+	@$(bin)/python scripts/docs_site.py --check
 
 .PHONY: format
 format: core ## Format the source and apply ruff's fixes.
@@ -65,6 +66,12 @@ format: core ## Format the source and apply ruff's fixes.
 .PHONY: docs
 docs: core ## Generate docs/reference, the CRDs, the charts' READMEs and schemas, and dashboards.
 	@$(bin)/python scripts/generate.py
+
+.PHONY: docs-site
+docs-site: core env-site ## Build the documentation as a static site in build/site; fails for a page without a place and for a broken link.
+	@$(bin)/python scripts/docs_site.py
+	@.envs/site/bin/zensical build --strict --clean --config-file build/site.yml
+	@echo "build/site/index.html"
 
 .PHONY: hooks
 hooks: core ## Install the git hooks (pre-commit), which run `make check`.
@@ -125,13 +132,15 @@ core: # 0.2 s if it exists
 envs:
 	@$(make_env) core engine
 
-.PHONY: env-load env-peers env-phoenix
+.PHONY: env-load env-peers env-phoenix env-site
 env-load: ## Create the environment load (locust).
 	@$(make_env) load
 env-peers: ## Create the environment peers (other gateways to compare with).
 	@$(make_env) peers
 env-phoenix: ## Create the environment phoenix (a trace backend to look at traces with).
 	@$(make_env) phoenix
+env-site: ## Create the environment site (the generator of the documentation's static site).
+	@$(make_env) site
 
 .PHONY: clean
 clean: ## Remove files created in this checkout. The cache and the state folder stay.

