@@ -1,9 +1,10 @@
 """The dashboards. One row per question: rate, errors and duration first, then saturation."""
 
 from observability.grafana import Dashboard, Panel, Query, Row, Variable
+from observability.panels import MODEL, latency, lines, single
 from observability.queries import FAILED, RATE, SERVED, error_ratio, mean, quantile, rare, rate
+from observability.ray_dashboard import RAY
 
-MODEL = 'model=~"$model"'
 MODELS = Variable("model", "Model", "label_values(quarterdeck_requests_total, model)")
 TEAM = 'org=~"$org",team=~"$team"'
 TEAMS = (
@@ -11,23 +12,6 @@ TEAMS = (
     Variable("team", "Team", 'label_values(quarterdeck_team_requests_total{org=~"$org"}, team)'),
 )
 VLLM = 'model_name=~"$model"'
-
-
-def latency(title: str, metric: str, description: str, *, matchers: str = MODEL, by: str = "") -> Panel:
-    """Median, 95th and 99th percentile."""
-    legend = " {{" + by + "}}" if by else ""
-    shares = ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
-    queries = tuple(Query(quantile(share, metric, matchers, by=by), f"{name}{legend}") for share, name in shares)
-    return Panel(title, description, queries, unit="s")
-
-
-def single(title: str, description: str, expr: str, *, unit: str = "short", width: int = 4) -> Panel:
-    """A number."""
-    return Panel(title, description, (Query(expr),), unit=unit, kind="stat", width=width, height=4)
-
-
-def lines(title: str, description: str, *queries: Query, unit: str = "short", width: int = 8) -> Panel:
-    return Panel(title, description, queries, unit=unit, width=width)
 
 
 OVERVIEW = Dashboard(
@@ -746,6 +730,7 @@ DASHBOARDS = {
     "overview": OVERVIEW,
     "gateway": GATEWAY,
     "models": MODELS_BOARD,
+    "ray": RAY,
     "cost": COST,
     "records": STORES,
 }

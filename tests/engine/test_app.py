@@ -45,6 +45,14 @@ class FakeRay:
 
     def delete(self, app: str) -> None: ...
 
+    def nodes(self) -> list[dict[str, Any]]:
+        """As `ray.nodes()` of Ray 2.60 has them, the members that matter."""
+        return [
+            {"NodeID": "78c6128772f0bc08", "Alive": True, "NodeManagerAddress": "10.0.0.7", "MetricsExportPort": 8080},
+            {"NodeID": "9a", "Alive": False, "NodeManagerAddress": "10.0.0.8", "MetricsExportPort": 8080},
+            {"NodeID": "9b", "Alive": True, "NodeManagerAddress": "10.0.0.9", "MetricsExportPort": 0},
+        ]
+
 
 @pytest.fixture
 def door(tmp_path: Path) -> Door:
@@ -92,6 +100,14 @@ async def test_health_follows_ray(client: httpx.AsyncClient, door: Door) -> None
     assert (await client.get("/healthz")).status_code == 503
     door.is_healthy = True
     assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_prometheus_is_told_where_the_metrics_of_living_nodes_are(client: httpx.AsyncClient, door: Door) -> None:
+    assert (await client.get("/prometheus/targets")).json() == []
+    door.is_healthy = True
+    assert (await client.get("/prometheus/targets")).json() == [
+        {"targets": ["127.0.0.1:8080"], "labels": {"ray_node": "78c6128772f0"}}
+    ]
 
 
 async def test_an_adapter_is_added_and_removed_by_a_name_with_a_slash(

@@ -19,9 +19,11 @@ from quarterdeck.telemetry.operator_metrics import OperatorMetrics
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
-METRIC = re.compile(r"\b(?:quarterdeck_|gen_ai_(?:server|client)_|vllm:|process_)[a-zA-Z0-9_:]+")
+METRIC = re.compile(r"\b(?:quarterdeck_|gen_ai_(?:server|client)_|vllm:|process_|ray_)[a-zA-Z0-9_:]+")
 SUFFIX = re.compile(r"_(?:total|bucket|sum|count)$")
 PROCESS = {"process_cpu_seconds", "process_resident_memory_bytes", "process_open_fds", "process_max_fds"}
+RAY = set((Path(__file__).parent / "ray_series.txt").read_text().split())
+"""Families of Ray 2.60 with Serve. `test_ray` compares them with a running Ray."""
 EXPRESSIONS = [query.expr for board in DASHBOARDS.values() for panel in board.panels for query in panel.queries]
 RULES = [each.expr for each in (*RECORDINGS, *ALERTS)]
 
@@ -42,6 +44,7 @@ def test_every_metric_that_a_query_names_exists() -> None:
         | of(OperatorMetrics())
         | {each.name for each in (*GAUGES, *COUNTERS, *HISTOGRAMS)}
         | PROCESS
+        | RAY
     )
     assert named(EXPRESSIONS + RULES) - known == set()
 

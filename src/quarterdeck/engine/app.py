@@ -1,5 +1,5 @@
 """The control port, plain ASGI: `GET /endpoints`, `GET /healthz`, `POST /adapters`, `DELETE /adapters/{model}/{name}`,
-`POST /models/{name}/retry`, `GET /weights`, `POST /weights`.
+`POST /models/{name}/retry`, `GET /weights`, `POST /weights`, `GET /prometheus/targets` (Ray's own metrics).
 
 It listens on loopback without authentication: a client that can reach it can reach the replicas as well. Its clients
 are the gateway and the operator; `net/browser_guard.py` refuses web pages, and a body must be declared as JSON, which a
@@ -33,6 +33,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"unsupported ASGI scope type: {scope['type']}")
+        answer: object
         try:
             status, answer = await self._route(scope, receive)
         except ClientGoneError:
@@ -45,7 +46,7 @@ class App:
             status, answer = 500, envelope(APIError("Internal error."))
         await send_response(send, status, json.dumps(answer).encode(), [(b"content-type", b"application/json")])
 
-    async def _route(self, scope: Scope, receive: Receive) -> tuple[int, dict[str, Any]]:
+    async def _route(self, scope: Scope, receive: Receive) -> tuple[int, dict[str, Any] | list[dict[str, Any]]]:
         # The raw path, because a model's name may contain a slash, encoded as %2F.
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
         match (scope["method"], *(unquote(part) for part in raw.decode("latin-1").strip("/").split("/"))):
@@ -56,6 +57,8 @@ class App:
                 }
             case ("GET", "healthz"):
                 return (200, {"status": "ok"}) if self._door.is_healthy else (503, {"status": "Ray is not ready"})
+            case ("GET", "prometheus", "targets"):
+                return 200, await self._door.scrape_targets()
             case ("POST", "adapters"):
                 if not is_json(scope):
                     raise BadRequestError("The Content-Type must be application/json.", code="unsupported_media_type")
@@ -73,7 +76,7 @@ class App:
                 return 202, control_download(self._pulls, await read_body(receive, _BODY_LIMIT))
             case ("POST", "models", name, "retry"):
                 return 200, {"name": name, "was_failed": self._door.retry(name)}
-            case (_, "endpoints" | "healthz" | "adapters" | "models" | "weights", *_):
+            case (_, "endpoints" | "healthz" | "adapters" | "models" | "weights", *_) | (_, "prometheus", "targets"):
                 raise MethodNotAllowedError(f"Method {scope['method']} is not allowed for {scope['path']}.")
             case _:
                 raise NotFoundError(f"Unknown URL: {scope['path']}", code="not_found")

@@ -57,6 +57,11 @@ class Cluster:
         """Have Serve end an application; returns before it has. No error where there is none."""
         _get_global_client().delete_apps([app], blocking=False)
 
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return Ray's nodes, with the ports of their metrics."""
+        nodes: list[dict[str, Any]] = ray.nodes()
+        return nodes
+
     def _start_local(self, machine: Machine) -> None:
         folder = self._folder
         if folder is None:

@@ -26,6 +26,7 @@ from quarterdeck.engine.machine import Machine
 from quarterdeck.engine.profile import max_running
 from quarterdeck.engine.replica_client import ReplicaClient
 from quarterdeck.engine.replica_logs import ReplicaLogs
+from quarterdeck.engine.scrape_targets import scrape_targets
 from quarterdeck.engine.serve_runtime import ServeRuntime
 from quarterdeck.engine.sources import Sources
 from quarterdeck.engine.threads import in_thread
@@ -63,6 +64,8 @@ class Ray(Protocol):
     def details(self) -> dict[str, Any]: ...
 
     def delete(self, app: str) -> None: ...
+
+    def nodes(self) -> list[dict[str, Any]]: ...
 
 
 class RayLostError(Exception):
@@ -133,6 +136,12 @@ class Door:
     def retry(self, name: str) -> bool:
         """Try a failed model again now. False: it has not failed."""
         return self._reconciler.retry(name)
+
+    async def scrape_targets(self) -> list[dict[str, Any]]:
+        """Where Ray's metrics are. Empty while Ray does not answer."""
+        if not self.is_healthy:
+            return []
+        return scrape_targets(await in_thread(self._cluster.nodes, _ANSWER_S), self._cluster.host)
 
     def endpoints(self) -> list[EndpointRow]:
         incomplete = {

@@ -12,7 +12,6 @@ from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.call import Operation
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.absent import NULL, has_absent, without_absent
-from quarterdeck.protocol.legacy_functions import MEMBERS as LEGACY
 from quarterdeck.protocol.legacy_functions import with_tools
 from quarterdeck.protocol.requests import AnyRequest, GenerationRequest
 from quarterdeck.protocol.stream_usage import includes_usage
@@ -88,7 +87,9 @@ def decode(operation: Operation, body: bytes) -> InferenceRequest:
             raise
         return rewritten
     members = request.members
-    if not LEGACY.isdisjoint(members) or ((NULL in members.values() or "tools" in members) and has_absent(members)):
+    if "functions" in members or "function_call" in members:
+        return _rewritten(operation, members) or request
+    if (NULL in members.values() or "tools" in members) and has_absent(members):
         return _rewritten(operation, members) or request
     return request
 

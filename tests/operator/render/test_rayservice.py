@@ -64,6 +64,7 @@ def test_a_replica_of_two_gpus_is_a_worker_pod_on_a_node_that_has_them_and_the_h
     (group,) = cluster["workerGroupSpecs"]
     worker, head = group["template"]["spec"], cluster["headGroupSpec"]["template"]["spec"]
     assert (group["replicas"], group["rayStartParams"]["num-gpus"]) == (3, "2")
+    assert group["rayStartParams"]["metrics-export-port"] == "8080"
     assert worker["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
     assert (worker["nodeSelector"], worker["tolerations"]) == ({"gpu": "h100"}, [{"key": "gpu"}])
     assert "nodeSelector" not in head

@@ -14,6 +14,8 @@ from quarterdeck.operator.settings import Accelerator
 from quarterdeck.settings.ray import RAY_VARIABLES
 
 DOOR_PORT = 8011
+METRICS_PORT = 8080
+"""Ray's and Serve's own metrics, at the agent of each pod. It needs no token."""
 AGENT_PORT = 52365
 """Ray's agent, which answers health checks without a token."""
 HEAD_START_SECONDS = 300
@@ -51,7 +53,7 @@ def head(request: RenderRequest) -> dict[str, Any]:
         "env": pod.variables(_variables(), {}),
         "ports": [
             {"name": name, "containerPort": port, "protocol": "TCP"}
-            for name, port in (("gcs-server", 6379), ("dashboard", 8265), ("serve", 8000))
+            for name, port in (("gcs-server", 6379), ("dashboard", 8265), ("serve", 8000), ("metrics", METRICS_PORT))
         ],
         "resources": _bounded(config.ray.head_cpu, config.ray.head_memory),
         "lifecycle": {"preStop": _pre_stop(request, "head")},
@@ -97,6 +99,7 @@ def worker(request: RenderRequest) -> dict[str, Any]:
         **_ray(request, [*mounts, *weights.mounts]),
         "name": pod.ENGINE,
         "command": _WAIT,
+        "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],
         "env": pod.variables(own, model.spec.engine.env, weights.env),
         "resources": _worker_resources(request, profile),
         "lifecycle": {"preStop": _pre_stop(request, "worker")},
@@ -124,6 +127,7 @@ def head_parameters() -> dict[str, str]:
         "num-gpus": "0",
         "dashboard-host": "0.0.0.0",  # noqa: S104 - KubeRay submits there; a NetworkPolicy admits nothing else
         "object-store-memory": str(OBJECT_STORE_BYTES),
+        "metrics-export-port": str(METRICS_PORT),
     }
 
 
@@ -137,6 +141,7 @@ def worker_parameters(request: RenderRequest) -> dict[str, str]:
         "num-cpus": str(cpus),
         "num-gpus": str(resources.gpu_count),
         "object-store-memory": str(OBJECT_STORE_BYTES),
+        "metrics-export-port": str(METRICS_PORT),
     }
 
 
