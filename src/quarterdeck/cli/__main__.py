@@ -17,6 +17,7 @@ import click
 COMMANDS = {
     "up": "Start the platform and run it until Ctrl-C.",
     "down": "Stop the platform on this machine.",
+    "restart": "Restart the platform on this machine.",
     "status": "Show the state of the platform.",
     "logs": "Show the logs of the platform on this machine.",
     "context": "Save, list and switch between platforms.",
@@ -39,7 +40,7 @@ COMMANDS = {
     "bench": "Benchmark an OpenAI-compatible endpoint.",
     "doctor": "Check this machine, or a cluster, for missing requirements.",
 }
-LOCAL = ("up", "down", "logs", "setup", "config", "bench", "images")
+LOCAL = ("up", "down", "restart", "logs", "setup", "config", "bench", "images")
 """Commands for this machine alone."""
 NO_TARGET = (*LOCAL, "completion", "context")
 """Commands that ask no platform."""

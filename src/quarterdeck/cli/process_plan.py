@@ -1,6 +1,6 @@
 """The processes of the platform on this machine and how each one is started. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -103,13 +103,15 @@ def make_plan(
     pythons: Interpreters,
     redis_argv: tuple[str, ...] | None,
     traces: TraceBackend | None = None,
+    simulated: Sequence[str] = (),
 ) -> ProcessPlan:
-    """Plan the processes. `redis_argv` None: the user's own Redis (QUARTERDECK_REDIS_URL)."""
+    """Plan the processes. `redis_argv` None: the user's own Redis (QUARTERDECK_REDIS_URL). `simulated`: options of the
+    simulated engine, `name=value`."""
     environ = variables(environment, config_file, kind, traces)
     return ProcessPlan(
         traces=_phoenix(environment, traces) if traces is not None else None,
         redis=ProcessSpec("redis", redis_argv, environ, None, start_s=60, grace_s=10) if redis_argv else None,
-        engine=_engine(environment, config, kind, pythons, environ),
+        engine=_engine(environment, config, kind, pythons, environ, simulated),
         worker=ProcessSpec(
             "worker",
             (str(pythons.core), "-m", "quarterdeck.worker"),
@@ -146,19 +148,31 @@ def _phoenix(environment: Environment, traces: TraceBackend) -> ProcessSpec:
 
 
 def _engine(
-    environment: Environment, config: Config, kind: EngineKind, pythons: Interpreters, environ: Mapping[str, str]
+    environment: Environment,
+    config: Config,
+    kind: EngineKind,
+    pythons: Interpreters,
+    environ: Mapping[str, str],
+    simulated: Sequence[str],
 ) -> ProcessSpec | None:
     if kind == "none":
         return None
     health = f"http://127.0.0.1:{environment.engine_port}/endpoints"
     if kind == "sim":
         argv = (str(pythons.core), "-m", "quarterdeck.simulator", "--port", str(environment.engine_port))
-        return ProcessSpec("engine", (*argv, "--follow-config"), environ, health, start_s=60, grace_s=20)
+        options = [word for each in simulated for word in _option(each)]
+        return ProcessSpec("engine", (*argv, "--follow-config", *options), environ, health, start_s=60, grace_s=20)
     if not pythons.has_engine and not any(model.engine for model in config.models):
         return None
     # The engine answers at once, and reports the state of each model itself. Without models it starts no Ray.
     real = (str(pythons.engine), "-m", "quarterdeck.engine")
     return ProcessSpec("engine", real, environ, health, start_s=300, grace_s=60)
+
+
+def _option(text: str) -> list[str]:
+    """`time-to-first-token=300ms` as words of the simulator's command line."""
+    name, is_given, value = text.lstrip("-").partition("=")
+    return [f"--{name}", value] if is_given else [f"--{name}"]
 
 
 def packaged_models(config: Config) -> list[str]:

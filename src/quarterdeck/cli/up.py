@@ -2,26 +2,26 @@
 
 import asyncio
 import errno
-import json
-import shlex
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import click
 
 from quarterdeck import processes
-from quarterdeck.cli import credentials, process_plan, redis_server, state
+from quarterdeck.cli import credentials, detached, port_check, process_plan, redis_server, state
 from quarterdeck.cli.credentials import Credentials
 from quarterdeck.cli.environments import Layout
 from quarterdeck.cli.managed_process import StartError
 from quarterdeck.cli.process_plan import EngineKind, Interpreters, ProcessPlan, ProcessSpec, TraceBackend, TracesKind
 from quarterdeck.cli.supervisor import Platform, Preparation, Supervisor
 from quarterdeck.cli.terminal import Terminal
+from quarterdeck.cli.usable import Banner
 from quarterdeck.net.redis_address import RedisAddress
-from quarterdeck.net.sockets import free_port, listen_problem
+from quarterdeck.net.sockets import free_port
 from quarterdeck.net.tls import CertificateFiles
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.drop_ins import read_configuration
@@ -36,7 +36,6 @@ REFUSALS = (ValueError, StartError, state.StateError, redis_server.RedisServerEr
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 PHOENIX_PORT = 6006
 """Its own default; PHOENIX_PORT changes it."""
-QUESTION = "What is the capital of France?"
 
 
 @click.command("up", short_help="Start the platform and run it until Ctrl-C.")
@@ -70,6 +69,16 @@ QUESTION = "What is the capital of France?"
     type=click.Choice(["phoenix"]),
     help="Start a trace backend as well and send every trace to it. phoenix: Arize Phoenix in .envs/phoenix.",
 )
+@click.option(
+    "--sim",
+    "simulated",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Option of the simulated engine, such as time-to-first-token=300ms, inter-token-latency=20ms or"
+    " failure-injection-rate=5; repeatable. docs/simulator.md lists them.",
+)
+@click.option("-d", "--detach", "is_detached", is_flag=True, help="Run in the background; return once it can be used.")
+@click.option("--ready-fd", type=int, hidden=True)
 def command(
     engine: str,
     config: Path | None,
@@ -77,6 +86,9 @@ def command(
     tls_cert: Path | None,
     tls_key: Path | None,
     traces: str | None,
+    simulated: tuple[str, ...],
+    is_detached: bool,
+    ready_fd: int | None,
 ) -> None:
     """Start Redis, the engine, the worker and the gateway; run them until Ctrl-C.
 
@@ -84,9 +96,18 @@ def command(
     (QUARTERDECK_STATE). The real engine runs in the environment that `quarterdeck setup engine` (in a checkout: `make
     setup`) creates, or with the Python interpreter set in QUARTERDECK_ENGINE_PYTHON.
     """
+    if simulated and engine != "sim":
+        raise click.UsageError("--sim needs --engine sim")
+    arguments = arguments_of(
+        engine=engine, config=config, port=port, tls_cert=tls_cert, tls_key=tls_key, traces=traces, sim=simulated
+    )
     terminal = Terminal()
     try:
         environment = Environment.read()
+        if is_detached:
+            if state.is_locked(environment.state):
+                raise state.StateError(f"the platform is already running on {environment.state}")
+            sys.exit(detached.start(arguments, environment.state))
         for text in environment.ignored:
             terminal.step("settings", text)
         if port is not None:
@@ -98,7 +119,15 @@ def command(
         if tls_cert is not None and tls_key is not None:
             environment = replace(environment, tls=(tls_cert.absolute(), tls_key.absolute()))
         try:
-            status = _up(environment, cast("EngineKind", engine), cast("TracesKind | None", traces), terminal)
+            status = _up(
+                environment,
+                cast("EngineKind", engine),
+                cast("TracesKind | None", traces),
+                terminal,
+                simulated=simulated,
+                arguments=arguments,
+                ready_fd=ready_fd,
+            )
         except OSError as error:
             if error.errno not in FULL_DISK:
                 raise
@@ -108,7 +137,26 @@ def command(
     sys.exit(status)
 
 
-def _up(environment: Environment, kind: EngineKind, traces: TracesKind | None, terminal: Terminal) -> int:
+def arguments_of(**options: Any) -> list[str]:
+    """The options as words of a command line, with whole paths: `restart` may run in another folder."""
+    words: list[str] = []
+    for name, value in options.items():
+        for each in value if isinstance(value, tuple) else (value,):
+            if each is not None:
+                words += [f"--{name.replace('_', '-')}", str(each.absolute() if isinstance(each, Path) else each)]
+    return words
+
+
+def _up(
+    environment: Environment,
+    kind: EngineKind,
+    traces: TracesKind | None,
+    terminal: Terminal,
+    *,
+    simulated: tuple[str, ...],
+    arguments: list[str],
+    ready_fd: int | None,
+) -> int:
     file = config_path(environment)
     config = read_configuration(environment)
     _check_urls(environment)
@@ -126,12 +174,14 @@ def _up(environment: Environment, kind: EngineKind, traces: TracesKind | None, t
         if ended := state.stop_leftovers(environment.state):
             terminal.step("clean-up", f"stopped {ended} process{'es' if ended > 1 else ''} of an earlier run")
         redis_argv = _redis_argv(environment, terminal)
-        planned = process_plan.make_plan(environment, config, file, kind, pythons, redis_argv, backend)
-        _check_ports(environment, planned)
+        planned = process_plan.make_plan(environment, config, file, kind, pythons, redis_argv, backend, simulated)
+        if taken := port_check.problems(process_plan.ports(environment, planned)):
+            raise StartError("\n".join(taken))
         user, is_new = credentials.ensure(environment.state, f"{environment.gateway_url}/v1")
         credentials.link_certificate(environment.state, environment.tls[0] if environment.tls else None)
         terminal.step("keys", f"{'created' if is_new else 'found'} {environment.state / credentials.FILENAME}")
-        platform = _platform(environment, config, file, kind, pythons, planned, user)
+        detached.keep_options(arguments, environment.state)
+        platform = _platform(environment, config, file, kind, pythons, planned, user, ready_fd)
         return asyncio.run(_supervise(platform, terminal))
 
 
@@ -153,6 +203,7 @@ def _platform(
     pythons: Interpreters,
     planned: ProcessPlan,
     user: Credentials,
+    ready_fd: int | None,
 ) -> Platform:
     environ = process_plan.variables(environment, file, kind)
     packaged = process_plan.packaged_models(config) if kind == "vllm" else []
@@ -170,8 +221,26 @@ def _platform(
         chat_models=tuple(
             name for name in process_plan.chat_models(config) if planned.engine or _has_endpoints(config, name)
         ),
-        usable=lambda model: usable_text(user, model, environment, Path(sys.prefix) / "bin" / "quarterdeck"),
+        usable=_usable(environment, kind, user, ready_fd),
     )
+
+
+def _usable(
+    environment: Environment, kind: EngineKind, user: Credentials, ready_fd: int | None
+) -> Callable[[str | None], str]:
+    """The text once the platform can be used. A journal or a log does not get the key."""
+    is_service = any(environment.variables.get(name) for name in ("JOURNAL_STREAM", "NOTIFY_SOCKET"))
+    program = Path(sys.prefix) / "bin" / "quarterdeck"
+    banner = Banner(user, environment.state, program, kind == "sim", shows_key=not is_service and ready_fd is None)
+    if ready_fd is None:
+        return banner.text
+
+    def told(model: str | None) -> str:
+        ends_with = f"{program} down   stops it."
+        detached.tell(ready_fd, replace(banner, shows_key=True, ends_with=ends_with).text(model))
+        return banner.text(model)
+
+    return told
 
 
 def _has_endpoints(config: Config, name: str) -> bool:
@@ -222,42 +291,3 @@ def _check_urls(environment: Environment) -> None:
             read_postgres_url(url)
     except ValueError as error:
         raise StartError(f"QUARTERDECK_DATABASE_URL: {error}") from None
-
-
-def _check_ports(environment: Environment, planned: ProcessPlan) -> None:
-    taken: dict[int, str] = {}
-    for variable, (host, port) in process_plan.ports(environment, planned).items():
-        hint = " (or --port)" if variable == "QUARTERDECK_PORT" else ""
-        if port in taken:
-            raise StartError(f"{taken[port]} and {variable} are both {port}: set one of them to another port")
-        taken[port] = variable
-        if problem := listen_problem(host, port):
-            change = (
-                f"set {variable}{hint}" if problem.is_port else "set QUARTERDECK_HOST to an address of this machine"
-            )
-            raise StartError(f"{problem.text}: {change}") from None
-
-
-def usable_text(user: Credentials, model: str | None, environment: Environment, program: Path) -> str:
-    """Base URL, key and commands, ready to be pasted."""
-    lines = [f"Chat is ready: {model}" if model else "The platform is up.", ""]
-    lines += [
-        f"  Base URL   {user.base_url}",
-        f"  API key    {user.api_key}   (stored in {environment.state / credentials.FILENAME})",
-        "",
-    ]
-    if model:
-        body = json.dumps(
-            {"model": model, "messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "max_tokens": 64}
-        )
-        lines += [
-            f"  curl {user.base_url}/chat/completions -H 'Authorization: Bearer {user.api_key}'"
-            f" -H 'Content-Type: application/json' -d {shlex.quote(body)}",
-            "",
-        ]
-    command = shlex.quote(str(program))
-    lines += [
-        f'  eval "$({command} env)"   configures OpenAI clients in this shell;  {command} chat   starts a chat',
-        f"  Logs: {environment.state / 'logs'}   Press Ctrl-C to stop.",
-    ]
-    return "\n".join(lines)
