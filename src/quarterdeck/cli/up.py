@@ -238,7 +238,7 @@ def _usable(
     def told(model: str | None) -> str:
         ends_with = f"{program} down   stops it."
         detached.tell(ready_fd, replace(banner, shows_key=True, ends_with=ends_with).text(model))
-        return banner.text(model)
+        return f"Chat is ready: {model}" if model else "The platform is up."
 
     return told
 

@@ -60,7 +60,7 @@ class FleetDoor:
             "state": state,
             "max_running": engine.config.max_num_seqs if engine is not None else 1,
             "task": instance.model.engine.task,
-            "detail": detail,
+            "detail": detail or ("simulated" if state == "ready" else ""),
         }
 
     def _load_adapters(self) -> None:
