@@ -213,6 +213,31 @@ async def test_a_response_that_ends_while_the_database_is_away_is_stored_later(
     assert (await store.retrieve(answered["id"], TEAM)).body == answered
 
 
+async def test_a_conversation_gets_its_items_once_although_the_database_was_away_between(
+    pipeline: FakePipeline, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "SAVE_RETRY_SECONDS", 0.0)
+    store, conversations = ResponseStore(database), ConversationStore(database)
+    conversation = await conversations.create(TEAM, {}, [])
+    append, failures = conversations.append, [DatabaseUnavailableError("away")]
+
+    async def append_later(*values: Any, **more: Any) -> None:
+        if failures:
+            raise failures.pop()
+        await append(*values, **more)
+
+    monkeypatch.setattr(conversations, "append", append_later)
+    tasks: list[asyncio.Task[None]] = []
+    made = Responses(pipeline, store, conversations, lambda work: tasks.append(asyncio.create_task(work)))
+    asked = msgspec.json.encode({**ASK, "conversation": conversation.id})
+    reply = await made.create(Head("req_1", Operation.CHAT, _principal(), time.time()), asked)
+    await asyncio.gather(*tasks)
+    answered = json.loads(reply.body)
+    assert (await store.retrieve(answered["id"], TEAM)).body == answered
+    roles = [item["role"] for item in await conversations.items(conversation.id, TEAM)]
+    assert roles == ["user", "assistant"]
+
+
 @pytest.mark.parametrize(
     ("query", "param"),
     [
@@ -226,6 +251,11 @@ async def test_a_response_that_ends_while_the_database_is_away_is_stored_later(
 async def test_a_query_that_means_nothing_is_refused(client: Client, query: str, param: str) -> None:
     answer = await client.get(f"/v1/responses/resp_1?{query}")
     assert (answer.status, answer.error["param"]) == (400, param)
+
+
+async def test_compaction_is_refused_by_name(client: Client) -> None:
+    answer = await client.post("/v1/responses/compact", ASK)
+    assert (answer.status, answer.error["code"]) == (400, "unsupported_operation")
 
 
 async def test_ids_with_nul_are_not_found(client: Client) -> None:

@@ -81,6 +81,15 @@ async def delete_response(response_id: str, parts: PartsDep, member: MemberDep) 
     return json_response({"id": response_id, "object": "response", "deleted": True})
 
 
+@router.post("/compact")
+async def compact_response(member: MemberDep) -> Response:
+    """Refused: conversations are not compacted. `truncation: auto` drops the oldest turns of one that is too long."""
+    raise BadRequestError(
+        "Compaction is not served here. Use `truncation: auto` for conversations that are too long for the model.",
+        code="unsupported_operation",
+    )
+
+
 @router.post("/{response_id}/cancel")
 async def cancel_response(response_id: str, parts: PartsDep, member: MemberDep) -> Response:
     """Refused: only background responses can be cancelled, and there are none."""

@@ -181,7 +181,7 @@ class Responses:
         reader = ChatReader(mapper)
         try:
             events = reader.read_answer(reply.body) + reader.end(self._wall())
-            await self._save(new, mapper, has_begun=False)
+            await self._save(_Ended(new, mapper, has_begun=False))
         except BaseException:
             await reply.discard()
             raise
@@ -202,6 +202,8 @@ class Responses:
                 raise
             self._open.add(new.id)
 
+        ended = _Ended(new, mapper, has_begun=True)
+
         def interrupt() -> None:
             mapper.stop("cancelled")
             if self._is_stopping():
@@ -210,46 +212,60 @@ class Responses:
         stream = ResponseStream(
             reply.stream,
             mapper,
-            save=lambda: self._save(new, mapper, has_begun=True),
+            save=lambda: self._save(ended),
             interrupt=interrupt,
             spawn=self._spawn,
             now=self._wall,
         )
         return msgspec.structs.replace(reply, stream=stream)
 
-    async def _save(self, new: NewResponse, mapper: EventMapper, *, has_begun: bool) -> None:
+    async def _save(self, ended: "_Ended") -> None:
         """Store a response that has ended, and add its items to its conversation. While the database is away, it is
         tried again later: the answer exists, and its client gets it."""
-        if not await self._try_save(new, mapper, has_begun=has_begun):
-            self._spawn(self._keep_saving(new, mapper, has_begun=has_begun))
+        if await self._try_save(ended):
+            self._open.discard(ended.new.id)
+        else:
+            self._spawn(self._keep_saving(ended))
 
-    async def _keep_saving(self, new: NewResponse, mapper: EventMapper, *, has_begun: bool) -> None:
+    async def _keep_saving(self, ended: "_Ended") -> None:
         for _ in range(SAVE_ATTEMPTS):
             await asyncio.sleep(SAVE_RETRY_SECONDS)
-            if await self._try_save(new, mapper, has_begun=has_begun):
-                return
-        self._open.discard(new.id)
-        log.error("response was not stored: the database is not available", extra={"response": new.id})
+            if await self._try_save(ended):
+                break
+        else:
+            log.error("response was not stored: the database is not available", extra={"response": ended.new.id})
+        self._open.discard(ended.new.id)
 
-    async def _try_save(self, new: NewResponse, mapper: EventMapper, *, has_begun: bool) -> bool:
-        body, conversation = new.body, new.body["conversation"]
+    async def _try_save(self, ended: "_Ended") -> bool:
+        """Returns False where the database is away. What has been stored already is not stored again."""
+        new, body = ended.new, ended.new.body
         try:
-            if body["store"] and has_begun:
-                if not await self._store.finish(new, mapper.steps):
+            if body["store"] and not ended.is_stored:
+                if not ended.has_begun:
+                    await self._store.create(new, ended.mapper.steps)
+                elif not await self._store.finish(new, ended.mapper.steps):
                     return True  # deleted meanwhile
-            elif body["store"]:
-                await self._store.create(new, mapper.steps)
-            if conversation is not None and body["status"] in ("completed", "incomplete"):
-                await self._conversations.append(
-                    conversation["id"], [*new.input, *body["output"]], new.owner, origin=new.origin
-                )
+                ended.is_stored = True
+            if body["conversation"] is not None and body["status"] in ("completed", "incomplete"):
+                conversation = body["conversation"]["id"]
+                items = [*new.input, *body["output"]]
+                await self._conversations.append(conversation, items, new.owner, origin=new.origin)
         except DatabaseUnavailableError as error:
             log.warning("could not store a response, trying again: %s", error, extra={"response": new.id})
             return False
-        except NotFoundError:  # the conversation was deleted meanwhile
-            pass
-        self._open.discard(new.id)
+        except (NotFoundError, BadRequestError) as error:  # the conversation was deleted meanwhile, or is full
+            log.warning("response was not added to its conversation: %s", error, extra={"response": new.id})
         return True
+
+
+class _Ended(msgspec.Struct, eq=False):
+    """A response that is to be stored when it has ended."""
+
+    new: NewResponse
+    mapper: EventMapper
+    has_begun: bool
+    """Its row is there, in progress."""
+    is_stored: bool = False
 
 
 def owner_of(principal: Principal) -> Owner:
