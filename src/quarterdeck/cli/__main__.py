@@ -36,11 +36,13 @@ COMMANDS = {
     "setup": "Create the environments and programs that `up` needs.",
     "config": "Check a configuration file.",
     "completion": "Print a completion script for bash, zsh or fish.",
+    "service": "Run the platform as a systemd service.",
+    "backup": "Back up the platform on this machine, and restore it.",
     "images": "List, save and load the chart's images, for clusters without Internet.",
     "bench": "Benchmark an OpenAI-compatible endpoint.",
     "doctor": "Check this machine, or a cluster, for missing requirements.",
 }
-LOCAL = ("up", "down", "restart", "logs", "setup", "config", "bench", "images")
+LOCAL = ("up", "down", "restart", "logs", "setup", "service", "backup", "config", "bench", "images")
 """Commands for this machine alone."""
 NO_TARGET = (*LOCAL, "completion", "context")
 """Commands that ask no platform."""

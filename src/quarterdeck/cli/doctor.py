@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from quarterdeck.cli import process_plan, redis_server, state, target
+from quarterdeck.cli import machine_checks, process_plan, redis_server, state, target
 from quarterdeck.cli.environments import Layout
 from quarterdeck.cli.findings import Finding, show
 from quarterdeck.cli.output import as_json
@@ -186,9 +186,13 @@ def state_folder(folder: Path) -> Finding:
         return Finding("ok", f"state folder {folder}: `up` creates it")
     except OSError as error:
         return Finding("missing", f"state folder {folder}", error.strerror or str(error))
-    if problem is None:
-        return Finding("ok", f"state folder {folder}")
-    return Finding("missing" if problem.is_fatal else "note", "state folder", str(problem))
+    if problem is not None:
+        return Finding("missing" if problem.is_fatal else "note", "state folder", str(problem))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return Finding("missing", f"state folder {folder}", "it is read-only")
+    if (text := machine_checks.low_space(folder)) is not None:
+        return Finding("note", "state folder", text)
+    return Finding("ok", f"state folder {folder}")
 
 
 def gpu(run: Callable[[], str | None], devices: Path = Path("/dev")) -> Finding:
@@ -227,6 +231,9 @@ def check_all(environment: Environment) -> list[Finding]:
         room("free disk for the cache", free_disk_gib(environment.cache), NEEDED_DISK_GIB, "set QUARTERDECK_CACHE"),
         arithmetic(cpu_flags()) if platform.machine() in ("x86_64", "AMD64") else Finding("note", platform.machine()),
         gpu(nvidia_smi),
+        *machine_checks.gpu_support(interpreters(environment).engine),
+        machine_checks.compiler(),
+        machine_checks.clock(),
         descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
         state_folder(environment.state),
         redis(environment),

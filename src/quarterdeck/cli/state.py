@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quarterdeck import processes
+from quarterdeck.cli.machine_checks import low_space
 
 RUN_VARIABLE = "QUARTERDECK_RUN"
 SUBFOLDERS = ("redis", "logs", "spool")
@@ -44,6 +45,10 @@ def prepare(state: Path) -> list[str]:
                 raise StateError(f"{problem}. Nothing was changed")
             if problem is not None:
                 warnings.append(str(problem))
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise StateError(f"cannot write to {folder}: it is read-only")
+        if (text := low_space(state)) is not None:
+            warnings.append(text)
     except OSError as error:
         raise StateError(f"cannot create the state folder: {error}") from error
     return warnings

@@ -133,6 +133,7 @@ class Supervisor:
             servers.create_task(self._bring_up(self._worker, group))
             servers.create_task(self._bring_up(self._gateway, group))
         self._is_started = True
+        self._terminal.started()
 
     async def _prepare_database(self) -> None:
         await self._run_step(self._platform.preparation.database)
@@ -294,6 +295,7 @@ class Supervisor:
     # ---- stopping ----------------------------------------------------------------------------------------------------
 
     async def _shut_down(self) -> None:
+        self._terminal.stopping()
         self._terminal.step("stopping", "waiting for requests in flight (Ctrl-C again to stop now)")
         await self._stop_child(self._gateway)
         await asyncio.gather(*(self._stop_child(child) for child in (self._worker, self._engine) if child))

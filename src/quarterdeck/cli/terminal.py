@@ -30,6 +30,12 @@ class Terminal:
         """Print a block of text unchanged."""
         self._write(["", *text.splitlines(), ""])
 
+    def started(self) -> None:
+        """Gateway and worker serve. A service manager is told so."""
+
+    def stopping(self) -> None:
+        """The platform begins to stop."""
+
     def _write(self, lines: list[str]) -> None:
         try:
             self._out.write("\n".join(lines) + "\n")

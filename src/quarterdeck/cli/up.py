@@ -17,6 +17,7 @@ from quarterdeck.cli.credentials import Credentials
 from quarterdeck.cli.environments import Layout
 from quarterdeck.cli.managed_process import StartError
 from quarterdeck.cli.process_plan import EngineKind, Interpreters, ProcessPlan, ProcessSpec, TraceBackend, TracesKind
+from quarterdeck.cli.service_terminal import is_journal, terminal_for
 from quarterdeck.cli.supervisor import Platform, Preparation, Supervisor
 from quarterdeck.cli.terminal import Terminal
 from quarterdeck.cli.usable import Banner
@@ -101,9 +102,9 @@ def command(
     arguments = arguments_of(
         engine=engine, config=config, port=port, tls_cert=tls_cert, tls_key=tls_key, traces=traces, sim=simulated
     )
-    terminal = Terminal()
     try:
         environment = Environment.read()
+        terminal = terminal_for(environment.variables)
         if is_detached:
             if state.is_locked(environment.state):
                 raise state.StateError(f"the platform is already running on {environment.state}")
@@ -229,7 +230,7 @@ def _usable(
     environment: Environment, kind: EngineKind, user: Credentials, ready_fd: int | None
 ) -> Callable[[str | None], str]:
     """The text once the platform can be used. A journal or a log does not get the key."""
-    is_service = any(environment.variables.get(name) for name in ("JOURNAL_STREAM", "NOTIFY_SOCKET"))
+    is_service = is_journal(environment.variables) or bool(environment.variables.get("NOTIFY_SOCKET"))
     program = Path(sys.prefix) / "bin" / "quarterdeck"
     banner = Banner(user, environment.state, program, kind == "sim", shows_key=not is_service and ready_fd is None)
     if ready_fd is None:

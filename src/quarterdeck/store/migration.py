@@ -76,3 +76,8 @@ def _note_compatible(connection: Connection) -> None:
     if known != set(wanted):
         connection.execute(delete(compatible_programs))
         connection.execute(insert(compatible_programs), [{"tables": newest, "program": each} for each in wanted])
+
+
+def known_revisions() -> list[str]:
+    """All revisions of the tables that this program can migrate from."""
+    return [step.revision for step in ScriptDirectory.from_config(config()).walk_revisions()]
