@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from tests.cli.running import free_ports
-from tests.servers import short_folder
+from tests.servers import short_folder, wait_until
 
 from quarterdeck.cli import service_terminal
 

@@ -1,15 +1,18 @@
 """Contents are deleted when they are too old, and recent deletions are repeated."""
 
 from tests.records import a_record
-from tests.worker.bench import ORG, Bench
+from tests.worker.bench import ALL, ORG, Bench
 
 from quarterdeck.content import Content
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.loading import parse
 from quarterdeck.store.contents import ContentStore
+from quarterdeck.store.ledger import Ledger
+from quarterdeck.store.ledger_retention import LedgerRetention
 from quarterdeck.store.org_deletion import OrgDeletion
 from quarterdeck.store.orgs import OrgStore
 from quarterdeck.store.stored_objects import StoredObjects
+from quarterdeck.store.usage_rollups import Rollups
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.retention_loop import DAY, RetentionLoop
 
@@ -23,6 +26,7 @@ def a_loop(bench: Bench, config: Config | None, *orgs: str, now: float = NOW) ->
     return RetentionLoop(
         store,
         StoredObjects(bench.database),
+        LedgerRetention(bench.database),
         org_store,
         bench.redis,
         ["tempo"],
@@ -87,3 +91,19 @@ async def test_a_content_that_was_stored_just_after_its_deletion_is_deleted(benc
     await store.insert([(record, TEXT)])  # by a worker that had read the deletions before
     await a_loop(bench, parse(CONFIG), now=deletion.at + 5).turn()
     assert await store.retrieve([record.id], org=ORG) == {}
+
+
+async def test_the_ledger_is_kept_unless_its_days_are_set(any_bench: Bench) -> None:
+    records = [a_record(id=f"req_{days}", started=NOW - days * DAY) for days in (1, 5, 20, 50)]
+    ledger, rollups = Ledger(any_bench.database, clock=lambda: NOW), Rollups(any_bench.database)
+    await ledger.insert(records)
+    await ContentStore(any_bench.database).insert([(record, TEXT) for record in records])
+    while await rollups.advance(ORG, NOW):
+        pass
+    await a_loop(any_bench, parse(CONFIG.replace("10", "40"))).turn()
+    assert len(await ledger.list(ALL)) == 4
+    await a_loop(any_bench, parse(CONFIG.replace("10", "40") + "ledger: {retention_days: 3}\n")).turn()
+    assert [record.id for record in await ledger.list(ALL)] == ["req_1"]
+    assert list(await ContentStore(any_bench.database).retrieve([r.id for r in records], org=ORG)) == ["req_1"]
+    (usage,) = await ledger.sum(ALL)
+    assert usage.requests == 4

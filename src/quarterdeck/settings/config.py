@@ -225,6 +225,19 @@ class GatewayConfig(BaseModel):
         return lower
 
 
+class LedgerConfig(BaseModel):
+    """How long the ledger keeps requests."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    retention_days: float | None = Field(default=None, ge=1)
+    """Days after which requests are deleted from the ledger, and their contents with them, if these are kept longer.
+
+    None: they are kept. Usage by hour and what counts for budgets stay; reports by user and the request log end where
+    the ledger begins. A row takes about 1 KB, so 10 requests a second are some 25 GB in a month.
+    """
+
+
 class Config(BaseModel):
     """quarterdeck.yaml."""
 
@@ -250,6 +263,8 @@ class Config(BaseModel):
     """Traces: their labels, sampling and sinks."""
     cache: CacheConfig = CacheConfig()
     """Response caching."""
+    ledger: LedgerConfig = LedgerConfig()
+    """How long the ledger keeps requests."""
     content: ContentConfig = ContentConfig()
     """Capture of inputs and outputs."""
     webhooks: WebhooksConfig = WebhooksConfig()

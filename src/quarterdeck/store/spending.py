@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from quarterdeck.money import microdollars
 from quarterdeck.record import MIRROR
 from quarterdeck.store.database import Database
-from quarterdeck.store.tables import ledger
+from quarterdeck.store.ledger_retention import HOUR
+from quarterdeck.store.tables import ledger, pruned_spending
 
 AT_ONCE = 500
 """Values per statement."""
@@ -59,8 +60,13 @@ class Spending:
                 ids = {scope.name or org: scope.id for scope in of_kind if max(since, scope.since) == began}
                 names = list(ids)
                 for start in range(0, len(names), AT_ONCE):
-                    sums = await self._sums(org, column, names[start : start + AT_ONCE], began)
-                    spent |= {ids[name]: amount for name, amount in sums.items()}
+                    some = names[start : start + AT_ONCE]
+                    for sums in (
+                        await self._sums(org, column, some, began),
+                        await self._pruned(org, kind, some, began),
+                    ):
+                        for name, amount in sums.items():
+                            spent[ids[name]] += amount
         return spent
 
     async def entries(self, org: str, ids: Sequence[str]) -> dict[str, LedgerEntry]:
@@ -72,6 +78,15 @@ class Spending:
             rows = await self._connection.execute(query)
             found |= {row.id: LedgerEntry(row.status, row.cost) for row in rows}
         return found
+
+    async def _pruned(self, org: str, kind: str, names: Sequence[str], since: float) -> Mapping[str, int]:
+        """What rows cost that were deleted by age. An hour in which `since` lies counts whole."""
+        column = pruned_spending.c[kind]
+        query = select(column, func.sum(pruned_spending.c.microdollars)).where(
+            pruned_spending.c.org == org, column.in_(names), pruned_spending.c.hour > since - HOUR
+        )
+        rows = await self._connection.execute(query.group_by(column))
+        return {name: int(total) for name, total in rows}
 
     async def _sums(self, org: str, column: Column[str], names: Sequence[str], since: float) -> Mapping[str, int]:
         conditions = (ledger.c.org == org, column.in_(names), ledger.c.started >= since, ledger.c.key != MIRROR)

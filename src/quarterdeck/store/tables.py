@@ -322,6 +322,18 @@ usage_rolled = Table(
     metadata,
     Column("org", Text, primary_key=True),
     Column("until", BigInteger, nullable=False),  # hours before it are rolled up
+    Column("pruned", BigInteger, nullable=True),  # hours before it are deleted from the ledger
+)
+
+# What ledger rows that were deleted by age cost, for budgets: each request rounded up.
+pruned_spending = Table(
+    "pruned_spending",
+    metadata,
+    Column("org", Text, primary_key=True),
+    Column("hour", BigInteger, primary_key=True),
+    Column("team", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("microdollars", BigInteger, nullable=False),
 )
 
 usage_late_hours = Table(

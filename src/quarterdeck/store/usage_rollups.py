@@ -12,17 +12,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, insert, or_, select
 from sqlalchemy.dialects.postgresql import insert as insert_postgres
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck.record import RequestRecord
+from quarterdeck.store import ledger_retention
 from quarterdeck.store.database import Database
+from quarterdeck.store.ledger_retention import LOCK_CLASS, delete_rows, lock_alone
 from quarterdeck.store.tables import ledger, usage_late_hours, usage_rolled, usage_rollups
 from quarterdeck.store.usage import TOKENS, Group, Source, Sums, sum_rows
 
-HOUR = 3600
+HOUR = ledger_retention.HOUR
 LATE_SECONDS = HOUR
 """After the request began. The database's clock and the workers' may differ by the rest of CLOSE_SECONDS."""
 CLOSE_SECONDS = 2 * HOUR
@@ -32,8 +34,6 @@ DIMENSIONS = ("team", "key", "model", "route", "operation", "status", "prompt", 
 
 LEDGER = Source(ledger, ledger.c.started)
 ROLLUPS = Source(usage_rollups, usage_rollups.c.hour, usage_rollups.c.requests)
-
-_LOCK_CLASS = 0x71_64_72_75  # "qdru"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +95,13 @@ async def mark_late(connection: AsyncConnection, records: Sequence[RequestRecord
 
 async def split_for(connection: AsyncConnection, org: str, since: float | None, until: float | None) -> Split:
     """`split` as the database says. The connection must read from one snapshot."""
-    rolled = await connection.scalar(select(usage_rolled.c.until).where(usage_rolled.c.org == org))
+    query = select(usage_rolled.c.until, usage_rolled.c.pruned).where(usage_rolled.c.org == org)
+    rolled = (await connection.execute(query)).one_or_none()
     if rolled is None:
         return Split(None, (), ((since, until),))
     late = await connection.scalars(select(usage_late_hours.c.hour).where(usage_late_hours.c.org == org))
-    return split(since, until, rolled, late)
+    # Of hours that were deleted from the ledger, the roll-up is all there is.
+    return split(since, until, rolled.until, [hour for hour in late if hour >= (rolled.pruned or 0)])
 
 
 class Rollups:
@@ -117,10 +119,17 @@ class Rollups:
         async with self._database.begin() as connection:
             await self._lock_alone(connection, org)
             until = await self._until(connection, org, closed)
+            pruned = await connection.scalar(select(usage_rolled.c.pruned).where(usage_rolled.c.org == org)) or 0
             query = select(func.min(usage_late_hours.c.hour)).where(usage_late_hours.c.org == org)
-            late = await connection.scalar(query.where(usage_late_hours.c.hour < until))
+            # The last hour before `pruned` may be just being deleted (`ledger_retention`).
+            late = await connection.scalar(
+                query.where(
+                    usage_late_hours.c.hour < until,
+                    or_(usage_late_hours.c.hour >= pruned, usage_late_hours.c.hour < pruned - HOUR),
+                )
+            )
             if late is not None:
-                await self._roll_up(connection, org, late)
+                await self._roll_up(connection, org, late, is_pruned=late < pruned)
                 return True
             first = await connection.scalar(
                 select(func.min(ledger.c.started)).where(ledger.c.org == org, ledger.c.started >= until)
@@ -134,7 +143,7 @@ class Rollups:
 
     async def _lock_alone(self, connection: AsyncConnection, org: str) -> None:
         if not self._database.is_sqlite:
-            await _lock(connection, org, "pg_advisory_xact_lock")
+            await lock_alone(connection, org)
 
     async def _until(self, connection: AsyncConnection, org: str, closed: int) -> int:
         """The end of what is rolled up; for a new organisation, the hour of its first request."""
@@ -144,13 +153,21 @@ class Rollups:
         until: int = await connection.scalar(select(usage_rolled.c.until).where(usage_rolled.c.org == org)) or 0
         return until
 
-    async def _roll_up(self, connection: AsyncConnection, org: str, hour: int) -> None:
-        """Sum the hour anew. Its late mark goes with it."""
-        for table in (usage_rollups, usage_late_hours):
-            await connection.execute(delete(table).where(table.c.org == org, table.c.hour == hour))
+    async def _roll_up(self, connection: AsyncConnection, org: str, hour: int, *, is_pruned: bool = False) -> None:
+        """Sum the hour anew. Its late mark goes with it.
+
+        `is_pruned`: the ledger has only what came after the hour was deleted there. That is added, and deleted too.
+        """
         sums: dict[Group, Sums] = {}
         conditions = (ledger.c.org == org, ledger.c.started >= hour, ledger.c.started < hour + HOUR)
         await sum_rows(connection, LEDGER, conditions, DIMENSIONS, None, sums)
+        if is_pruned:
+            rolled = (usage_rollups.c.org == org, usage_rollups.c.hour == hour)
+            await sum_rows(connection, ROLLUPS, rolled, DIMENSIONS, None, sums)
+            columns = (ledger.c.id, ledger.c.team, ledger.c.key, ledger.c.started, ledger.c.cost)
+            await delete_rows(connection, org, (await connection.execute(select(*columns).where(*conditions))).all())
+        for table in (usage_rollups, usage_late_hours):
+            await connection.execute(delete(table).where(table.c.org == org, table.c.hour == hour))
         if sums:
             await connection.execute(insert(usage_rollups), [_row(org, hour, group, sums[group]) for group in sums])
 
@@ -167,4 +184,4 @@ def _hour(seconds: float) -> int:
 
 async def _lock(connection: AsyncConnection, org: str, function: str) -> None:
     """Held to the end of the transaction. Two organisations may share a lock: they wait for each other."""
-    await connection.execute(select(getattr(func, function)(_LOCK_CLASS, func.hashtext(org))))
+    await connection.execute(select(getattr(func, function)(LOCK_CLASS, func.hashtext(org))))

@@ -34,6 +34,7 @@ from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.leases import LeaseStore
 from quarterdeck.store.ledger import Ledger
+from quarterdeck.store.ledger_retention import LedgerRetention
 from quarterdeck.store.migration import MigrationError
 from quarterdeck.store.orgs import DEFAULT_ORG, OrgStore
 from quarterdeck.store.prompt_links import PromptLinkStore
@@ -168,6 +169,7 @@ class Worker:
         self._retention_loop = RetentionLoop(
             contents,
             StoredObjects(self.database),
+            LedgerRetention(self.database),
             self._org_store,
             self._redis,
             self._sinks.names,

@@ -1,5 +1,5 @@
-"""Deletes contents, responses, conversations and stored chat completions that are too old, and repeats recent
-deletions, also in what waits for trace sinks.
+"""Deletes contents, stored objects and ledger rows that are too old, and repeats recent deletions, also in what waits
+for trace sinks.
 
 A deletion is repeated for an hour: a worker that read the deletions just before may have stored what it covers just
 after.
@@ -14,6 +14,7 @@ from quarterdeck.net.redis import Redis
 from quarterdeck.resources.tenancy.principals import org_content_days
 from quarterdeck.settings.config import Config
 from quarterdeck.store.contents import DELETIONS_KEPT_SECONDS, ContentStore
+from quarterdeck.store.ledger_retention import LedgerRetention
 from quarterdeck.store.orgs import OrgStore
 from quarterdeck.store.stored_objects import StoredObjects
 from quarterdeck.worker.conditions import Condition
@@ -36,6 +37,7 @@ class RetentionLoop(OrgLoop):
         self,
         store: ContentStore,
         objects: StoredObjects,
+        ledger: LedgerRetention,
         org_store: OrgStore,
         redis: Redis,
         sinks: Sequence[str],
@@ -48,6 +50,7 @@ class RetentionLoop(OrgLoop):
         super().__init__(orgs, condition, RETENTION_SECONDS)
         self._store = store
         self._objects = objects
+        self._ledger = ledger
         self._org_store = org_store
         self._redis = redis
         self._sinks = sinks
@@ -70,6 +73,11 @@ class RetentionLoop(OrgLoop):
         if config is None:
             return
         days = await self._days(org, config)
+        ledger_days = config.ledger.retention_days
+        if ledger_days is not None:
+            if count := await self._ledger.delete_older(now - ledger_days * DAY, org=org):
+                log.info("deleted %d requests older than %g days", count, ledger_days, extra={"org": org})
+            days = min(days, ledger_days)  # contents are found through their requests
         if count := await self._store.delete_older(now - days * DAY, org=org):
             log.info("deleted %d contents older than %g days", count, days, extra={"org": org})
         if count := await self._objects.delete_older(now - days * DAY, org=org):
