@@ -40,6 +40,8 @@ def chat(url: str, key: str) -> None:
         client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Hello"}], max_tokens=4)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_a_backup_under_load_restored_elsewhere_has_keys_and_ledger(tmp_path: Path) -> None:
     folder = short_folder()
     variables, archive = environ(folder / "a"), folder / "backup.tar.gz"
