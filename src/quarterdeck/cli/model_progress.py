@@ -11,6 +11,8 @@ from quarterdeck.cli.model_store import ModelStore
 from quarterdeck.cli.output import printable
 
 POLL_SECONDS = 0.5
+SETTLE_SECONDS = 3.0
+"""How long an engine may take to begin with a change: it looks at the files each second."""
 GRACE_SECONDS = 10.0
 """How long a model may have no state of its own after a change: the engine has to follow it first."""
 BAR = 24
@@ -72,8 +74,23 @@ def progress_line(*, is_quiet: bool = False) -> Line:
     return LiveLine() if sys.stderr.isatty() else PlainLines()
 
 
-def follow(store: ModelStore, name: str, *, is_quiet: bool = False) -> dict[str, Any]:
-    """Wait until the model serves. Raises ClickException with the reason where it can't; Ctrl-C leaves it starting."""
+def wait_until_stopped(store: ModelStore, name: str, *, is_quiet: bool = False) -> dict[str, Any]:
+    """Wait until requests in flight have ended and the engine is gone. Ctrl-C leaves it stopping."""
+    line = progress_line(is_quiet=is_quiet)
+    try:
+        while True:
+            found = store.retrieve(name)
+            if not store.is_running or (not found["replicas"] and found.get("phase") in (None, "stopped")):
+                return found
+            line.update(f"{name}: {state_text(found)}")
+            time.sleep(POLL_SECONDS)
+    finally:
+        line.end()
+
+
+def follow(store: ModelStore, name: str, *, settle_seconds: float = 0, is_quiet: bool = False) -> dict[str, Any]:
+    """Wait until the model serves. `settle_seconds`: of a model that serves already, how long its engine has to begin
+    with a change. Raises ClickException with the reason where it can't serve; Ctrl-C leaves it starting."""
     if not store.is_running:
         return store.retrieve(name)
     line, began = progress_line(is_quiet=is_quiet), time.monotonic()
@@ -81,12 +98,14 @@ def follow(store: ModelStore, name: str, *, is_quiet: bool = False) -> dict[str,
         while True:
             found = store.retrieve(name)
             state = found.get("phase") or found["state"]
-            if found["state"] == "ready" and state != "updating":
+            is_settled = time.monotonic() - began >= settle_seconds
+            settle_seconds = 0 if state == "updating" else settle_seconds
+            if found["state"] == "ready" and state != "updating" and is_settled:
                 line.end()
                 if not is_quiet:
                     click.echo(f"{name} is ready after {time.monotonic() - began:.0f} s: quarterdeck chat -m {name}")
                 return found
-            if state == "stopped":
+            if found["stopped"]:
                 return found
             has_failed = state == "failed" or (state == "unavailable" and time.monotonic() - began > GRACE_SECONDS)
             if has_failed:

@@ -7,14 +7,14 @@ import click
 from quarterdeck.cli.client import gateway_client, json_object, readiness, user_credentials
 from quarterdeck.cli.model_adapters import adapters
 from quarterdeck.cli.model_options import given_fields, model_options
-from quarterdeck.cli.model_progress import follow
+from quarterdeck.cli.model_progress import SETTLE_SECONDS, follow, wait_until_stopped
 from quarterdeck.cli.model_pull import pull
 from quarterdeck.cli.model_sources import resolve_source
 from quarterdeck.cli.model_store import open_store
 from quarterdeck.cli.model_text import show_model
 from quarterdeck.cli.output import as_json, print_json, print_table
 
-no_wait = click.option("--no-wait", is_flag=True, help="Return at once; the model starts in the background.")
+no_wait = click.option("--no-wait", is_flag=True, help="Return at once; the change goes on in the background.")
 
 
 @click.group("models", short_help="List, add, pull, stop and remove models.", invoke_without_command=True)
@@ -84,7 +84,7 @@ def update(name: str, no_wait: bool, is_json: bool, **options: Any) -> None:
     with open_store() as store:
         made = store.update(name, body)
         if not (no_wait or made["stopped"]):
-            made = follow(store, made["id"], is_quiet=is_json)
+            made = follow(store, made["id"], settle_seconds=SETTLE_SECONDS, is_quiet=is_json)
     if is_json:
         print_json(made)
     else:
@@ -106,11 +106,14 @@ def remove(name: str, is_json: bool) -> None:
 
 @command.command("stop")
 @click.argument("name")
+@no_wait
 @as_json
-def stop(name: str, is_json: bool) -> None:
-    """Stop an added model's engine and free its memory. The model stays configured."""
+def stop(name: str, no_wait: bool, is_json: bool) -> None:
+    """Stop an added model's engine, after its requests in flight, and free its memory. It stays configured."""
     with open_store() as store:
         made = store.update(name, {"stopped": True})
+        if not no_wait:
+            made = wait_until_stopped(store, made["id"], is_quiet=is_json)
     if is_json:
         print_json(made)
     else:

@@ -33,7 +33,7 @@ def model_object(model: ModelConfig, config: Config, state: Mapping[str, Any]) -
             "args": engine.args,
         }
     made["endpoints"] = [each.base_url for each in model.endpoints]
-    return {**made, **{name: value for name, value in state.items() if value is not None and name not in made}}
+    return {**made, **{name: value for name, value in state.items() if value is not None and made.get(name) is None}}
 
 
 def adapter_object(model: ModelConfig, config: Config, name: str) -> dict[str, Any]:
