@@ -2,8 +2,7 @@
 
 A second model from a folder; a pull with progress, its resumption after a kill, a gated repository, a disk too small;
 chats with both; a 4-bit variant beside; stop, start and removal. Meanwhile five streams a second run on the first
-model, and none is lost. The hub is a server on this machine (`tests/hub.py`). On the simulator here, and on vLLM in
-`make test-all`.
+model, and none is lost. The hub is a server on this machine (`tests/hub.py`). On the simulator and on vLLM.
 """
 
 import json
@@ -128,7 +127,7 @@ class Streams:
             self.lost.append(repr(error))
 
 
-@pytest.fixture(params=["sim", pytest.param("vllm", marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
+@pytest.fixture(params=["sim", "vllm"])
 def story(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Story]:
     if request.param == "vllm" and not ENGINE_PYTHON.exists():
         pytest.skip("NOT TESTED: models on vLLM, because there is no engine environment")
@@ -146,7 +145,8 @@ def model_files(engine: str) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_models_come_and_go_while_another_serves(story: Story) -> None:
     with running([*QUARTERDECK, "up", "--engine", story.engine], story.environ, patience=600) as platform:
         platform.until("Press Ctrl-C to stop")

@@ -112,7 +112,8 @@ def follow(store: ModelStore, name: str, *, settle_seconds: float = 0, is_quiet:
                 raise click.ClickException(
                     f"{name} does not start: {printable(str(found.get('detail') or 'no reason is known'))}"
                 )
-            line.update(f"{name}: {state_text(found)}", found.get("progress"))
+            text = "starting" if state == "unavailable" else state_text(found)  # its engine has not seen it yet
+            line.update(f"{name}: {text}", found.get("progress"))
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         line.end()

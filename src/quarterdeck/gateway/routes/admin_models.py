@@ -20,6 +20,12 @@ from quarterdeck.settings.models import ModelConfig
 
 router = APIRouter()
 
+OF_STATUS = (
+    *("reason", "progress", "seconds_left", "retry_seconds", "memory_bytes", "needed_bytes", "folder", "revision"),
+    *("log", "since"),
+)
+"""What the engine's door says of a model, beside its state."""
+
 Name = Annotated[str, Query(max_length=256)]
 
 
@@ -137,9 +143,16 @@ def _adapter(parts: Parts, model: ModelConfig, name: str) -> dict[str, Any]:
 
 def _state(parts: Parts, name: str) -> dict[str, Any]:
     """Of a model or an adapter, as this gateway sees it now."""
-    endpoints = parts.endpoints.all()
-    found = catalogue.availability(name, endpoints, asyncio.get_running_loop().time())
-    return {"state": found.state, "detail": found.detail or None, "replicas": len(parts.endpoints.serving(name))}
+    now = asyncio.get_running_loop().time()
+    found = catalogue.availability(name, parts.endpoints.all(), now, parts.endpoints.status(name))
+    status = {} if found.status is None else found.status.as_dict()
+    return {
+        **{field: status.get(field) for field in OF_STATUS},
+        "phase": status.get("state"),
+        "state": found.state,
+        "detail": found.detail or None,
+        "replicas": len(parts.endpoints.serving(name)),
+    }
 
 
 def _endpoints(parts: Parts, name: str) -> list[Any]:
