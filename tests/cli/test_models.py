@@ -88,8 +88,10 @@ def test_a_model_is_shown_in_words(api: AdminAPI) -> None:
 
 def test_stop_and_start_change_one_field(api: AdminAPI) -> None:
     api.answers["POST", "/admin/models/qwen"] = {**MODEL, "stopped": True}
+    api.answers["GET", "/admin/models/qwen"] = {**MODEL, "stopped": True, "replicas": 0, "phase": "stopped"}
     assert "stopped qwen" in api.run("models", "stop", "qwen").output
-    assert api.requests[-1][2] == {"stopped": True}
+    assert ("POST", "/admin/models/qwen", {"stopped": True}) in api.requests
+    api.answers["GET", "/admin/models/qwen"] = MODEL
     assert "ready" in api.run("models", "start", "qwen").output
     assert ("POST", "/admin/models/qwen", {"stopped": False}) in api.requests
 

@@ -13,6 +13,8 @@ from quarterdeck.cli.output import printable
 POLL_SECONDS = 0.5
 SETTLE_SECONDS = 3.0
 """How long an engine may take to begin with a change: it looks at the files each second."""
+STOP_SECONDS = 900.0
+"""The longest that a request may take, by default."""
 GRACE_SECONDS = 10.0
 """How long a model may have no state of its own after a change: the engine has to follow it first."""
 BAR = 24
@@ -75,13 +77,15 @@ def progress_line(*, is_quiet: bool = False) -> Line:
 
 
 def wait_until_stopped(store: ModelStore, name: str, *, is_quiet: bool = False) -> dict[str, Any]:
-    """Wait until requests in flight have ended and the engine is gone. Ctrl-C leaves it stopping."""
-    line = progress_line(is_quiet=is_quiet)
+    """Wait until requests in flight have ended and the engine is gone, for STOP_SECONDS at most."""
+    line, until = progress_line(is_quiet=is_quiet), time.monotonic() + STOP_SECONDS
     try:
         while True:
             found = store.retrieve(name)
             if not store.is_running or (not found["replicas"] and found.get("phase") in (None, "stopped")):
                 return found
+            if time.monotonic() > until:
+                raise click.ClickException(f"{name} is still stopping: {printable(state_text(found))}")
             line.update(f"{name}: {state_text(found)}")
             time.sleep(POLL_SECONDS)
     finally:
