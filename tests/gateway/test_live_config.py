@@ -81,11 +81,12 @@ async def test_a_signal_reads_the_file_even_if_it_did_not_change(bench: Bench) -
 
 
 async def test_a_setting_that_needs_a_restart_is_logged_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    line = "setting models.one.engine changed; needs a restart of the engine"
-    bench.path.write_text(GOOD.format("one") + "    engine: {source: ./one}\n")
+    line = "setting telemetry.sinks changed; needs a restart of the worker"
+    sinks = "telemetry: {sinks: [{name: one, url: 'http://127.0.0.1:4318/v1/traces'}]}\n"
+    bench.path.write_text(GOOD.format("one") + sinks)
     assert await bench.outcome() == "applied"
     assert caplog.messages.count(line) == 1
-    bench.path.write_text(GOOD.format("one") + "    engine: {source: ./one}\nlimits: {max_tokens: 5}\n")
+    bench.path.write_text(GOOD.format("one") + sinks + "limits: {max_tokens: 5}\n")
     assert await bench.outcome() == "applied"
     assert caplog.messages.count(line) == 1
 

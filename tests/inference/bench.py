@@ -63,12 +63,14 @@ class Listed:
     endpoints: list[Endpoint] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
     """Why no endpoint will become ready, by model."""
+    statuses: dict[str, ModelStatus] = field(default_factory=dict)
+    """What the engine's door says, by model."""
 
     def all(self) -> Sequence[Endpoint]:
         return self.endpoints
 
     def status(self, name: str) -> ModelStatus | None:
-        return None
+        return self.statuses.get(name)
 
     def unavailable(self, name: str) -> str:
         return self.reasons.get(name, "")

@@ -60,6 +60,13 @@ class Deployer:
         if error := json.loads(answer)["error"]:
             raise StartFailure("engine_failed", error)
 
+    async def close(self) -> None:
+        """End the process, whatever it does."""
+        if self._idle is not None:
+            self._idle.cancel()
+        if self._process is not None:
+            await self._end(self._process)
+
     def _close(self) -> None:
         """End it by the end of its input."""
         process, self._process = self._process, None

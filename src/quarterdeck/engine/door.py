@@ -168,10 +168,13 @@ class Door:
         await self._runtime.poll()
         self.is_healthy = True
         self._reconciler.waiting_for = ""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._reconciler.run())
-            group.create_task(self._watch())
-            group.create_task(self._keep_adapters())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._reconciler.run())
+                group.create_task(self._watch())
+                group.create_task(self._keep_adapters())
+        finally:
+            await self._deployer.close()
 
     async def drain(self) -> None:
         """Report draining and wait for active requests. A joined cluster outlives the door: returns at once."""

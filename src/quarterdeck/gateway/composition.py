@@ -118,7 +118,6 @@ def compose(
         config,
         apply=lambda new: directory.replace(Directory.of(fitted(new, memory))),
         on_outcome=lambda outcome: metrics.config_reloads.add((outcome,)),
-        restarts_engines=cluster is None,
     )
 
     connectivity = Connectivity(metrics)

@@ -23,11 +23,7 @@ class ConfigReloader:
         config: Config,
         apply: Callable[[Config], None],
         on_outcome: Callable[[str], None] = lambda outcome: None,
-        *,
-        restarts_engines: bool = True,
     ) -> None:
-        """`restarts_engines`: engines follow a change only when they are restarted by hand. An operator does it."""
-        self._restarts_engines = restarts_engines
         self._source = source
         self._config = config
         self._apply = apply
@@ -60,8 +56,6 @@ class ConfigReloader:
             for problem in config.problems:
                 log.warning("added model left out: %s", problem)
             for change in changes_needing_restart(before, config):
-                if change.process == "engine" and not self._restarts_engines:
-                    continue
                 log.warning("setting %s changed; needs a restart of the %s", change.setting, change.process)
 
     def _put_in_force(self, config: Config) -> None:

@@ -1,7 +1,7 @@
 """Models by public name: their engine or external endpoints, prices and routing."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, field_validator, model_validator
@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 from quarterdeck.settings.content import CaptureLevel
 from quarterdeck.settings.engine import EngineConfig
 from quarterdeck.settings.prices import Price
-from quarterdeck.settings.restart import NeedsRestart
 from quarterdeck.settings.routes import HealthCheck, RoutingConfig
 
 ProxyUse = Literal["auto", "always", "never"]
@@ -146,8 +145,9 @@ class ModelConfig(BaseModel):
     target of its canary: it is not listed, and keys that may use `name` may use it."""
     aliases: tuple[str, ...] = ()
     """Other names of the model, for clients with a built-in name (`gpt-4o-mini`)."""
-    engine: Annotated[EngineConfig | None, NeedsRestart("engine")] = None
-    """An engine started by the platform (Ray Serve and vLLM)."""
+    engine: EngineConfig | None = None
+    """An engine started by the platform (Ray Serve and vLLM). A change is followed while the platform runs: the changed
+    engine starts beside the running one, which serves until then."""
     stopped: bool = False
     """Whether the model's engine stays stopped: the model remains configured and takes no memory. `quarterdeck models
     stop` and `start` set it."""

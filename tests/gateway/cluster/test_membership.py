@@ -123,8 +123,7 @@ async def test_a_gateway_is_what_its_config_map_says(folder: Path, server: ApiSe
         gateway = {"shutdown_delay_seconds": 0}
         await member.write({"models": [{**MODEL, "name": "other"}], "gateway": gateway})
         await member.until("/v1/models", lambda found: [each["id"] for each in found[1]["data"]] == ["other"])
-        log = member.process.log.read_text()
-        assert "needs a restart of the engine" not in log, "an operator restarts engines"
+        assert "needs a restart" not in member.process.log.read_text()
     finally:
         await asyncio.to_thread(member.process.stop)
         await asyncio.to_thread(simulator.stop)
