@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.hub import Hub, tiny_model
 
 from quarterdeck.weights.downloads import Downloads
-from quarterdeck.weights.pulls import Pulls, answer
+from quarterdeck.weights.pulls import Pulls
 
 
 async def test_a_pull_runs_in_the_background_and_is_listed_to_its_end(tmp_path: Path) -> None:
@@ -32,13 +32,3 @@ async def test_a_pull_runs_in_the_background_and_is_listed_to_its_end(tmp_path: 
         assert pulls.cancel("org/large")
         assert len(pulls.listing()) == 2
         await pulls.close()
-
-
-async def test_a_door_s_answers(tmp_path: Path) -> None:
-    pulls = Pulls(Downloads({"HF_HUB_OFFLINE": "1"}, tmp_path))
-    assert answer(pulls, "GET", b"") == (200, {"downloads": []})
-    assert answer(pulls, "POST", b"{")[0] == answer(pulls, "POST", b'{"revision": "main"}')[0] == 400
-    assert answer(pulls, "POST", b'{"source": "a/b", "cancel": true}') == (200, {"source": "a/b", "cancelled": False})
-    status, row = answer(pulls, "POST", b'{"source": "a/b", "revision": null, "cancel": false}')
-    assert (status, row["state"], row["source"]) == (202, "downloading", "a/b")
-    await pulls.close()

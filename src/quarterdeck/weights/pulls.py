@@ -8,8 +8,6 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from quarterdeck.weights.downloads import Downloads
 from quarterdeck.weights.errors import WeightsError
 from quarterdeck.weights.local import Weights
@@ -96,34 +94,6 @@ class Pulls:
         except WeightsError as error:
             pull.error = error
             log.warning("pull of %s: %s", pull.source, error)
-
-
-def answer(pulls: Pulls, method: str, body: bytes) -> tuple[int, dict[str, Any]]:
-    """A door's answer to `GET` and `POST /weights`: status and JSON."""
-    if method == "GET":
-        return 200, {"downloads": pulls.listing()}
-    try:
-        asked = msgspec.json.decode(body, type=_Asked)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return 400, _error(f"Invalid body: {error}")
-    if asked.cancel:
-        return 200, {"source": asked.source, "cancelled": pulls.cancel(asked.source, asked.revision)}
-    try:
-        return 202, pulls.start(asked.source, asked.revision)
-    except TooManyPullsError:
-        return 429, _error(f"{MAX_KEPT} downloads are running.")
-
-
-class _Asked(msgspec.Struct):
-    """The body of `POST /weights`."""
-
-    source: str
-    revision: str | None = None
-    cancel: bool = False
-
-
-def _error(message: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
 
 
 def _row(pull: _Pull) -> dict[str, Any]:
