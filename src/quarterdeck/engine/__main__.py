@@ -1,5 +1,6 @@
 """`python -m quarterdeck.engine`: reads environment and configuration, builds the door, serves until SIGTERM."""
 
+import argparse
 import asyncio
 import logging
 import os
@@ -46,6 +47,10 @@ _END_S = 15.0
 
 
 def main() -> int:
+    description = (
+        f"{(__doc__ or '').partition(chr(10))[0]} Settings: QUARTERDECK_* variables (docs/reference/settings.md)."
+    )
+    argparse.ArgumentParser(prog="python -m quarterdeck.engine", description=description).parse_args()
     try:
         environment = Environment.read()
         settings = EngineDoorSettings.read(environment)

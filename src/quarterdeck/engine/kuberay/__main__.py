@@ -1,5 +1,6 @@
 """`python -m quarterdeck.engine.kuberay`: the engine door beside the head of a RayService."""
 
+import argparse
 import asyncio
 import logging
 import sys
@@ -24,6 +25,10 @@ USAGE_STATUS = 2
 
 
 def main() -> int:
+    description = (
+        f"{(__doc__ or '').partition(chr(10))[0]} Settings: QUARTERDECK_* variables (docs/reference/settings.md)."
+    )
+    argparse.ArgumentParser(prog="python -m quarterdeck.engine.kuberay", description=description).parse_args()
     try:
         environment = Environment.read()
     except ValueError as error:
