@@ -28,7 +28,7 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(enco
 
 
 def pins(name: str) -> str:
-    return (ROOT / "environments" / f"{name}.txt").read_text(encoding="utf-8")
+    return (ROOT / "environments" / make.RECIPES[name].pins).read_text(encoding="utf-8")
 
 
 def test_extras_are_followed_into_each_other_and_named_once() -> None:
@@ -78,18 +78,19 @@ def test_other_programs_are_left_as_they_are(script: bytes) -> None:
     assert make.relocated(script, Path("/cache/envs/core-1/bin")) is None
 
 
-@pytest.mark.parametrize("name", ["core", "engine"])
+@pytest.mark.parametrize("name", ["core", "engine", "site", *(f"client-{name}" for name in make.CLIENTS)])
 def test_the_pins_satisfy_what_pyproject_asks_for(name: str) -> None:
     recipe = make.RECIPES[name]
     pinned = {_key(r.name): r for r in map(Requirement, make.pinned(pins(name)))}
-    for text in [*make.expand(recipe.extras, PROJECT), *recipe.also, *recipe.bare]:
+    extras = make.expand(recipe.extras, PROJECT) if recipe.extras else []
+    for text in [*extras, *recipe.also, *recipe.bare]:
         wanted = Requirement(text)
         assert _key(wanted.name) in pinned, f"{name}.txt does not pin {wanted.name}"
         version = next(iter(pinned[_key(wanted.name)].specifier)).version
         assert wanted.specifier.contains(version, prereleases=True), f"{name}.txt has {wanted.name} {version}: {text}"
 
 
-@pytest.mark.parametrize("name", ["core", "engine"])
+@pytest.mark.parametrize("name", ["core", "engine", "site", *(f"client-{name}" for name in make.CLIENTS)])
 def test_a_whole_environment_says_which_python_it_was_frozen_on_and_pins_exactly(name: str) -> None:
     assert make.made_on(pins(name)) == "3.11"
     for line in make.pinned(pins(name)):

@@ -17,6 +17,7 @@ def render(a: Results, b: Results) -> str:
     sides = [summary.measured(a, label="A"), summary.measured(b, label="B")]
     runs = [("A", a), ("B", b)]
     document = Page(f"A {a.name} compared with B {b.name}")
+    lead = document.chart(charts.latency_over_time(sides))
     document.section("Differences", page.table(tables.differences(a, b)) or page.paragraph("No differences."))
     document.section(
         "Figures",
@@ -25,7 +26,6 @@ def render(a: Results, b: Results) -> str:
     )
     document.section(
         "Latency",
-        document.chart(charts.latency_over_time(sides)),
         document.chart(charts.latency_by_rate(sides)),
         document.chart(charts.first_token_distribution(sides)),
         document.chart(charts.gap_distribution(sides)),
@@ -43,10 +43,10 @@ def render(a: Results, b: Results) -> str:
         "Processes", document.chart(process_charts.memory(runs)), document.chart(process_charts.processors(runs))
     )
     document.section("Client", page.table(tables.lag(sides)))
-    return document.render(_head(a, b, sides))
+    return document.render(_head(a, b, sides, lead))
 
 
-def _head(a: Results, b: Results, sides: Sequence[Measured]) -> Iterator[str]:
+def _head(a: Results, b: Results, sides: Sequence[Measured], lead: str) -> Iterator[str]:
     unequal = [name for name in MUST_BE_EQUAL if a.run.about.get(name) != b.run.about.get(name)]
     if unequal:
         word = "Caution:"
@@ -54,6 +54,7 @@ def _head(a: Results, b: Results, sides: Sequence[Measured]) -> Iterator[str]:
             word, f"the runs differ in {' and '.join(unequal)}, which may explain any difference.", "warn"
         )
     yield page.verdict("Summary:", summary_text.comparison_sentence(sides), "none")
+    yield lead
     if note := summary_text.cache_note(sides):
         yield page.verdict("Caution:", note, "warn")
     for label, run in (("A", a), ("B", b)):
