@@ -111,6 +111,7 @@ CASES: list[tuple[str, dict[str, Any], str | None]] = [
     ("Model", model(**step(101)), "should be less than or equal to 100"),
     ("Model", model(**step()), "should have at least 1 items"),
     ("Model", model(rollout={"strategy": "Recreate", **step(5)["rollout"]}), "a canary needs both revisions"),
+    ("Model", model(backend="RayService", **step(5)), "rollout.canary is for the Deployment backend"),
     ("Model", model(podTemplatePatch={"spec": {"nodeSelector": {"a": "b"}}}, suspend=True, backend="RayService"), GOOD),
     # ---- Model: price, routing, endpoints
     ("Model", model(price={"input": "0.05", "output": 1, "gpuHour": "2.5"}), GOOD),

@@ -646,6 +646,16 @@ OPERATOR = Dashboard(
                     "Changes of a number of replicas per second.",
                     Query(rare("quarterdeck_operator_scalings_total", by="direction"), "{{direction}}"),
                 ),
+                lines(
+                    "Adapters by state",
+                    "waiting: an adapter is loaded, or its Model has no replica.",
+                    Query("max by (state) (quarterdeck_operator_adapters)", "{{state}}"),
+                ),
+                lines(
+                    "Canaries by phase",
+                    "Aborted stays until the Model's spec changes.",
+                    Query("max by (phase) (quarterdeck_operator_canaries)", "{{phase}}"),
+                ),
             ),
         ),
         Row(

@@ -64,7 +64,7 @@ def secrets_of(namespace: Kubectl) -> dict[str, dict[str, str]]:
 
 def test_secrets_are_random_and_made_once(release: Release, namespace: Kubectl) -> None:
     made = secrets_of(namespace)
-    assert set(made) >= {"qd-admin", "qd-operator-token", "qd-redis", "qd-ray-token"}
+    assert set(made) >= {"qd-admin", "qd-operator-token", "qd-redis"}
     values = [base64.b64decode(value).decode() for data in made.values() for value in data.values()]
     assert len(set(values)) == len(values)
     assert all(len(value) >= 64 for value in values)

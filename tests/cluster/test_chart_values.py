@@ -103,7 +103,7 @@ def test_a_values_file_installs_passes_helm_test_and_leaves_what_it_says(
             "jobs",
         )
     }
-    secrets = {"q-admin", "q-operator-token", "q-ray-token", "q-redis"}
+    secrets = {"q-admin", "q-operator-token", "q-redis"}
     assert left.pop("secrets") <= secrets
     assert not any(left.values()), left
 

@@ -148,7 +148,7 @@ async def test_engines_change_without_a_new_configuration(following: Following) 
     ("config", "engines", "problem"),
     [
         ("models: [{name: a}]", "{}", "requires an `engine`"),
-        ("models: [{name: b, engine: {source: x}, from_a_newer_operator: 1}]", "{}", "Extra inputs"),
+        ("models: [{name: b, engine: {source: x}, from_a_newer_operator: 1}]", "{}", "unknown setting"),
         (text("b"), "[", "engines.json is invalid"),
         (text("a"), "[", "engines.json is invalid"),
     ],

@@ -26,7 +26,7 @@ from quarterdeck.operator.settings import OperatorConfig
 
 CONFIG = OperatorConfig.model_validate(
     {
-        "accelerators": {"h100": {"nodeSelector": {"gpu": "h100"}, "tolerations": [{"key": "gpu"}], "memoryGiB": 80}},
+        "accelerators": {"h100": {"nodeSelector": {"gpu": "h100"}, "tolerations": [{"key": "gpu"}]}},
         "backend": "Deployment",
     }
 )

@@ -29,7 +29,7 @@ def test_a_service_link_is_no_port_and_the_message_says_so(port: str) -> None:
     ("text", "message"),
     [
         ("images: {simm: x}", "images.simm: Extra inputs are not permitted"),
-        ("accelerators: {l4: {memoryGiB: -1}}", "accelerators.l4.memoryGiB"),
+        ("accelerators: {l4: {memoryGiB: 24}}", "accelerators.l4.memoryGiB"),
         ("a: [", "while parsing"),
         ("[]", "Input should be"),
     ],
@@ -44,7 +44,7 @@ def test_a_wrong_file_is_refused_by_its_field(tmp_path: Path, text: str, message
 
 def test_the_file_is_in_camel_case(tmp_path: Path) -> None:
     path = tmp_path / "operator.yaml"
-    path.write_text("gatewayService: gw\nscaling: {downSeconds: 5}\naccelerators: {l4: {memoryGiB: 24}}")
+    path.write_text("gatewayService: gw\nscaling: {downSeconds: 5}\naccelerators: {l4: {runtimeClass: nvidia}}")
     found = read_config(path)
     assert (found.gateway_service, found.scaling.down_seconds) == ("gw", 5)
-    assert found.accelerators["l4"].memory_gib == 24
+    assert found.accelerators["l4"].runtime_class == "nvidia"

@@ -107,9 +107,6 @@ podAntiAffinity:
 {{- define "quarterdeck.redisSecret" -}}
 {{- .Values.redis.auth.existingSecret | default (printf "%s-redis" (include "quarterdeck.fullname" .)) -}}
 {{- end -}}
-{{- define "quarterdeck.rayTokenSecret" -}}
-{{- .Values.engines.ray.token.existingSecret | default (printf "%s-ray-token" (include "quarterdeck.fullname" .)) -}}
-{{- end -}}
 {{- define "quarterdeck.databaseClaim" -}}
 {{- .Values.database.sqlite.existingClaim | default (printf "%s-database" (include "quarterdeck.fullname" .)) -}}
 {{- end -}}
@@ -117,7 +114,7 @@ podAntiAffinity:
 {{/* Secrets, claims and service accounts of the platform itself. */}}
 {{- define "quarterdeck.reserved" -}}
 {{- $full := include "quarterdeck.fullname" . -}}
-{{- $secrets := list (include "quarterdeck.adminSecret" .) (include "quarterdeck.operatorTokenSecret" .) (include "quarterdeck.redisSecret" .) (include "quarterdeck.rayTokenSecret" .) (printf "%s-endpoint-keys" $full) -}}
+{{- $secrets := list (include "quarterdeck.adminSecret" .) (include "quarterdeck.operatorTokenSecret" .) (include "quarterdeck.redisSecret" .) .Values.engines.ray.token.existingSecret (printf "%s-endpoint-keys" $full) -}}
 {{- $secrets = concat $secrets (list .Values.database.existingSecret .Values.redis.external.existingSecret .Values.gateway.ingress.tlsSecret) -}}
 {{- range list .Values.gateway .Values.worker .Values.operator -}}
 {{- range .extraEnvFrom -}}{{- with .secretRef -}}{{- $secrets = append $secrets .name -}}{{- end -}}{{- end -}}

@@ -11,7 +11,7 @@ API_VERSION = f"{GROUP}/{VERSION}"
 MODEL_LABEL = f"{GROUP}/model"
 """Name of the Model object that a pod, Service or EndpointSlice belongs to."""
 REVISION_LABEL = f"{GROUP}/revision"
-"""Revision of the Model that a pod or EndpointSlice belongs to; see `revisions` of its status."""
+"""Revision of the Model that a pod or EndpointSlice belongs to."""
 ROLE_LABEL = f"{GROUP}/role"
 """What a Service's addresses are: ROLE_ENGINE, ROLE_DOOR or ROLE_REPLICA."""
 ROLE_ENGINE = "engine"
@@ -52,6 +52,19 @@ def ray_name(model: str, track: str = STABLE) -> str:
         return name
     digest = hashlib.sha256(f'"{name}"'.encode()).hexdigest()
     return f"{name[: MAX_RAY_NAME - 7]}-{digest[:6]}"
+
+
+RAY_TOKEN_SUFFIX = "-ray-token"  # noqa: S105
+
+
+def ray_token_name(model: str) -> str:
+    """Name of the Secret with the token of a Model's Ray cluster."""
+    return f"{ray_name(model)}{RAY_TOKEN_SUFFIX}"
+
+
+def is_ray_token(secret: str) -> bool:
+    """Whether a Secret has the name of a Ray cluster's token."""
+    return secret.startswith("model-") and secret.endswith(RAY_TOKEN_SUFFIX)
 
 
 def replicas_name(model: str, track: str = STABLE) -> str:

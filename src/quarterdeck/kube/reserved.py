@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from quarterdeck.kube.names import is_ray_token
 from quarterdeck.kube.resources.adapter import ModelAdapter
 from quarterdeck.kube.resources.model import Model
 from quarterdeck.kube.resources.object import Resource
@@ -68,7 +69,7 @@ class Reserved(BaseModel):
 
     def _problem(self, secrets: Iterable[tuple[str, str]], claims: Iterable[tuple[str, str]]) -> str | None:
         for where, name in secrets:
-            if name in self.secrets or name.startswith(HELM_PREFIX):
+            if name in self.secrets or name.startswith(HELM_PREFIX) or is_ray_token(name):
                 return f"{where}: Secret {name!r} is the platform's own: put the key into a Secret of its own"
         for where, name in claims:
             if name in self.claims:

@@ -7,7 +7,8 @@ import sys
 
 from quarterdeck.net.signals import on_signals, restore_signals
 from quarterdeck.operator.cluster import Cluster
-from quarterdeck.operator.composition import Operator, observed_cluster
+from quarterdeck.operator.composition import Operator
+from quarterdeck.operator.exposition import observed_cluster
 from quarterdeck.operator.settings import OperatorSettings
 from quarterdeck.telemetry import logging as logs
 from quarterdeck.telemetry.operator_metrics import OperatorMetrics

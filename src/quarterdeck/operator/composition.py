@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +12,6 @@ import uvicorn
 
 from quarterdeck.kube.resources.adapter import ModelAdapter
 from quarterdeck.kube.resources.model import Model
-from quarterdeck.kube.resources.object import InvalidObjectError
 from quarterdeck.kube.resources.prompt import Prompt
 from quarterdeck.kube.resources.route import ModelRoute
 from quarterdeck.kube.resources.team import Team
@@ -33,26 +31,17 @@ from quarterdeck.operator.diagnosis.evidence import Evidence
 from quarterdeck.operator.endpoint_keys import EndpointKeys
 from quarterdeck.operator.event_log import EventLog
 from quarterdeck.operator.event_recorder import EventRecorder
+from quarterdeck.operator.exposition import count_objects
 from quarterdeck.operator.gateway_client import GatewayClient
 from quarterdeck.operator.health import HealthApp
 from quarterdeck.operator.leader import Leader
+from quarterdeck.operator.listing import Listing
 from quarterdeck.operator.manifests import (
-    CONFIG_MAP,
-    CUSTOM,
     DEPLOYMENT,
-    DISRUPTION_BUDGET,
     ENDPOINT_SLICE,
-    EVENT,
-    POD,
-    RAY_CLUSTER,
     RAY_SERVICE,
-    REPLICA_SET,
-    SERVICE,
-    VOLUME_CLAIM,
     Key,
-    Kind,
     Manifest,
-    is_deleting,
     uid_of,
 )
 from quarterdeck.operator.nodes import Nodes
@@ -61,22 +50,22 @@ from quarterdeck.operator.prompts.client import PromptClient
 from quarterdeck.operator.prompts.reconcile import PromptReconciler
 from quarterdeck.operator.prompts.record import PromptRecord
 from quarterdeck.operator.publish import Owner, Publisher
+from quarterdeck.operator.ray_tokens import RayTokens
 from quarterdeck.operator.ray_workers import EngineDoors, RayWorkers
 from quarterdeck.operator.reconcile import ModelReconciler
 from quarterdeck.operator.rollout import Canaries
 from quarterdeck.operator.router import Router
+from quarterdeck.operator.scale_loop import ScaleLoop
 from quarterdeck.operator.settings import OperatorSettings
 from quarterdeck.operator.team_usage import TeamUsageWriter
 from quarterdeck.operator.watch import Watch
 from quarterdeck.operator.work_queue import WorkQueue
-from quarterdeck.telemetry.operator_metrics import OperatorMetrics, outcome_of
+from quarterdeck.telemetry.operator_metrics import OperatorMetrics
 
 log = logging.getLogger(__name__)
 
 WORKERS = 8
 """Reconciles at once; each waits for the API server most of its time."""
-RELIST_SECONDS = 180.0
-"""Between two lists of all objects, which find what watches have missed."""
 STUCK_SECONDS = 300.0
 """A leader whose queue has not moved for so long is restarted by its liveness probe."""
 
@@ -148,6 +137,7 @@ class Operator:
             ),
             on_scaling=lambda before, after: metrics.scalings.add(("up" if after > before else "down",)),
             canaries=Canaries(lambda: self.demand.counters(), has_name=self.publisher.has_name),
+            preparations={RAY_SERVICE.name: RayTokens(cluster, namespace).prepare},
             follow_ups={RAY_SERVICE.name: workers.follow},
         )
         self.prompts = PromptReconciler(
@@ -178,17 +168,30 @@ class Operator:
             Team.kind: CompiledStatus(Team, cluster, self.cache, self.publisher, namespace).reconcile,
         }
         """By kind of custom resource. Kinds without one are only compiled."""
+        self.scale_loop = ScaleLoop(
+            self.cache,
+            self.models,
+            is_leading=lambda: self.leader.is_leader,
+            observe=lambda models: self.autoscaler.observe(self.demand.by_owner(self.publisher.names), models),
+            add=self.queue.add,
+        )
         self.demand = DemandReader(
-            self._http, settings.token, self._on_demand, pause_seconds=config.scaling.poll_seconds
+            self._http, settings.token, self.scale_loop.mark, pause_seconds=config.scaling.poll_seconds
         )
         self.leader = Leader(cluster, namespace, config.lease, settings.identity, self._on_leader)
-        self._watch = Watch(namespace, self._watched, self._on_event)
+        self.listing = Listing(
+            cluster,
+            namespace,
+            self.cache,
+            self.router.concerns,
+            has_kuberay=lambda: self.probe.current.has_kuberay,
+            groups=lambda: self.probe.current.groups,
+            on_missed=lambda: self._watch.restart(),
+            on_corrections=lambda count: metrics.corrections.add((), count),
+        )
+        self._watch = Watch(namespace, self.listing.kinds, self._on_event)
         self._leading: asyncio.Task[None] | None = None
-        self._is_listed = False
-        self._heard = Counter[str]()
-        """Events of watches since the last list, by kind."""
         self._moved_at = time.monotonic()
-        self._demand_changed = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises ClusterError if the API server can't be reached at the start."""
@@ -202,8 +205,8 @@ class Operator:
                 ("watch", self._watch.run),
                 ("probe", self.probe.run),
                 ("nodes", self.nodes.run),
-                ("relist", self._relist_forever),
-                ("demand", self._scale_forever),
+                ("relist", self.listing.run),
+                ("demand", self.scale_loop.run),
                 ("lead", self.leader.run),
             ):
                 jobs.append(asyncio.create_task(keep_running(name, job)))
@@ -225,9 +228,8 @@ class Operator:
         while not stop.is_set():
             try:
                 await self.probe.once()
-                await self._relist()
+                await self.listing.once()
                 await self._find_owner()
-                self._is_listed = True
                 return
             except ClusterError as error:
                 log.warning("could not list the namespace's objects, trying again: %s", error)
@@ -245,54 +247,10 @@ class Operator:
 
     # ---- what is followed ----
 
-    def _watched(self) -> list[Kind]:
-        kinds = [
-            *CUSTOM,
-            *(
-                DEPLOYMENT,
-                REPLICA_SET,
-                SERVICE,
-                POD,
-                DISRUPTION_BUDGET,
-                VOLUME_CLAIM,
-                CONFIG_MAP,
-                ENDPOINT_SLICE,
-                EVENT,
-            ),
-        ]
-        if self.probe.current.has_kuberay:
-            kinds += [RAY_SERVICE, RAY_CLUSTER]
-        return [kind for kind in kinds if not kind.group or kind.api in self.probe.current.groups]
-
     def _on_event(self, type: str | None, manifest: Manifest) -> None:
         self.metrics.watch_events.add((manifest["kind"],))
-        self._heard[manifest["kind"]] += 1
+        self.listing.heard(manifest["kind"])
         self.router.take(type, manifest)
-
-    async def _relist_forever(self) -> None:
-        while True:
-            await asyncio.sleep(RELIST_SECONDS)
-            try:
-                await self._relist()
-            except ClusterError as error:
-                log.warning("could not list the namespace's objects: %s", error)
-
-    async def _relist(self) -> None:
-        missed: list[str] = []
-        for kind in self._watched():
-            if kind == EVENT:
-                continue
-            known = self.cache.keys(kind.name)
-            listed = await self._cluster.list_all(kind, self._settings.namespace)
-            corrections = self.cache.correct(kind.name, filter(self.router.concerns, listed), known)
-            if self._is_listed and corrections:
-                self.metrics.corrections.add((), corrections)
-                if not self._heard[kind.name]:  # else an event may just be on its way
-                    missed.append(kind.name)
-        self._heard.clear()
-        if missed:
-            log.warning("the watch has missed changes of %s, starting it again", ", ".join(missed))
-            self._watch.restart()
 
     def _on_capabilities(self, capabilities: Capabilities) -> None:
         self._watch.restart()
@@ -379,36 +337,6 @@ class Operator:
         slices = self.cache.of_kind(ENDPOINT_SLICE.name)
         return gateway_addresses(slices, config.gateway_service, config.gateway_port)
 
-    def _on_demand(self) -> None:
-        self._demand_changed.set()
-
-    async def _scale_forever(self) -> None:
-        """Look at the demand after each answer of a gateway, and each second without one."""
-        while True:
-            try:
-                async with asyncio.timeout(1.0):
-                    await self._demand_changed.wait()
-            except TimeoutError:
-                pass
-            self._demand_changed.clear()
-            if self.leader.is_leader:
-                self._scale()
-            await asyncio.sleep(0.2)
-
-    def _scale(self) -> None:
-        models: dict[str, Model] = {}
-        for manifest in self.cache.of_kind(Model.kind):
-            if not is_deleting(manifest):
-                try:
-                    model = self.models.parse(manifest)
-                except InvalidObjectError:
-                    continue
-                models[model.name] = model
-        self.autoscaler.observe(self.demand.by_owner(self.publisher.names), models)
-        for name, model in models.items():
-            if self.models.wants_scaling(model):
-                self.queue.add(Key(Model.kind, name))
-
     # ---- what it says about itself ----
 
     def _is_alive(self) -> bool:
@@ -416,7 +344,7 @@ class Operator:
 
     def _parts(self) -> dict[str, str]:
         return {
-            "objects": "ok" if self._is_listed else "not listed yet",
+            "objects": "ok" if self.listing.is_done else "not listed yet",
             "watch": "ok" if self._watch.is_running else "not running",
         }
 
@@ -426,22 +354,5 @@ class Operator:
     def _render(self) -> bytes:
         self.metrics.queue_depth.set(self.queue.depth)
         self.metrics.gateways.set(self.demand.count)
-        for kind in CUSTOM:
-            self.metrics.objects.set(len(self.cache.keys(kind.name)), (kind.name,))
-        states = dict.fromkeys(("Serving", "Zero", "Suspended", "Starting", "Failed"), 0)
-        for manifest in self.cache.of_kind(Model.kind):
-            state = (manifest.get("status") or {}).get("state", "Starting")
-            states[state] = states.get(state, 0) + 1
-        for state, count in states.items():
-            self.metrics.models.set(count, (state,))
+        count_objects(self.metrics, self.cache)
         return self.metrics.scrape()
-
-
-def observed_cluster(metrics: OperatorMetrics) -> Callable[[str, str, int, float], None]:
-    """`on_call` of a Cluster that counts into `metrics`."""
-
-    def on_call(verb: str, kind: str, status: int, seconds: float) -> None:
-        metrics.api_calls.add((verb, kind, outcome_of(status)))
-        metrics.api_seconds.observe(seconds, (verb,))
-
-    return on_call

@@ -59,6 +59,8 @@ Diagnose = Callable[[Sequence[Manifest], Sequence[Manifest], Sequence[Manifest]]
 """Takes a Model's pods, the events about them, and the objects around them."""
 
 
+Preparation = Callable[[RenderRequest], Awaitable[None]]
+"""What a backend needs before its manifests are applied, by its kind."""
 FollowUp = Callable[[RenderRequest, Observed], Awaitable[float]]
 """What a backend needs beyond its manifests, by its kind. Returns the seconds until the next reconcile."""
 
@@ -81,6 +83,7 @@ class ModelReconciler:
         capabilities: Callable[[], Capabilities],
         diagnose: Diagnose,
         canaries: Canaries | None = None,
+        preparations: Mapping[str, Preparation] | None = None,
         follow_ups: Mapping[str, FollowUp] | None = None,
         on_scaling: Callable[[int, int], None] = lambda before, after: None,
     ) -> None:
@@ -88,7 +91,7 @@ class ModelReconciler:
         self._autoscaler, self._recorder, self._events = autoscaler, recorder, events
         self._config, self._namespace = config, namespace
         self._capabilities, self._diagnose = capabilities, diagnose
-        self._follow_ups = follow_ups or {}
+        self._preparations, self._follow_ups = preparations or {}, follow_ups or {}
         self._on_scaling = on_scaling
         self._canaries = canaries or Canaries(dict)
         self._parsed: dict[str, tuple[int, Model]] = {}
@@ -183,6 +186,8 @@ class ModelReconciler:
                 if canary is not None and canary.phase == "Preparing":
                     change = Change("NewCluster", model.spec.resources.gpu_count)
                 plan = _plan(request, backend, change, model.status.plan, is_empty=steps.is_empty)
+                if refusal is None and (prepare := self._preparations.get(backend.KIND)) is not None:
+                    await prepare(request)
                 if refusal is None and not steps.is_empty:
                     await self._announce(manifest, model, plan, change)
                     await self._applier.carry_out(steps, model.metadata.uid)

@@ -51,10 +51,6 @@ class Accelerator(_Frozen):
     """Taints of these nodes that an engine tolerates."""
     runtime_class: str | None = None
     """RuntimeClass of the pod (`nvidia`). None: the cluster's default."""
-    memory_gib: Annotated[float, Field(gt=0)] | None = Field(default=None, alias="memoryGiB")
-    """Memory of one GPU. Not used yet."""
-    cost_per_hour: Annotated[float, Field(ge=0)] | None = None
-    """Dollars an hour for one GPU. Not used yet."""
 
 
 class Pod(_Frozen):
@@ -80,8 +76,8 @@ class RayDefaults(_Frozen):
     """What every RayService has."""
 
     token_secret: str | None = None
-    """Secret whose key `auth_token` Ray asks its clients for. None: none is asked for, and only the NetworkPolicy keeps
-    others from running code on the cluster."""
+    """Secret whose key `auth_token` is the token of every Ray cluster. None: each Model has one of its own, so that
+    code in one Model's pods can't run in another's."""
     head_cpu: str = "100m"
     """CPU that a head requests. A tenth of a core: no request passes through it, and its processes take 6–7 % of a core
     at rest."""

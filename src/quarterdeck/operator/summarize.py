@@ -1,6 +1,5 @@
 """A Model's status, from what is wanted and what was seen. Pure."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,7 +12,6 @@ from quarterdeck.kube.resources.model_status import (
     CanaryStatus,
     ModelStatus,
     Plan,
-    Revision,
     ScalingEvent,
     State,
 )
@@ -76,7 +74,6 @@ class Observation:
     replicas: ReplicaState = field(default=ReplicaState())
     previous: int | None = None
     """Replicas that the backend was asked for before `decision`; None: it did not exist."""
-    revisions: Sequence[Revision] = ()
     finding: Finding | None = None
     is_published: bool = False
     """Whether gateways have the Model in their configuration."""
@@ -112,7 +109,6 @@ def summarize(model: Model, seen: Observation, now: str) -> ModelStatus:
         ),
         selector=f"{MODEL_LABEL}={model.name}",
         state=state,
-        revisions=tuple(seen.revisions),
         canary=seen.canary,
         last_scalings=_scalings(model, seen, now),
         backend=seen.backend,

@@ -41,6 +41,12 @@ class OperatorMetrics(Metrics):
         self.is_leader = self.gauge("quarterdeck_operator_leader", "1 if this operator leads, else 0.")
         self.objects = self.gauge("quarterdeck_operator_objects", "Custom resources by kind.", ("kind",))
         self.models = self.gauge("quarterdeck_operator_models", "Models by state.", ("state",))
+        self.canaries = self.gauge("quarterdeck_operator_canaries", "Models with a canary, by its phase.", ("phase",))
+        self.adapters = self.gauge(
+            "quarterdeck_operator_adapters",
+            "ModelAdapters by state: ready, waiting (it is loaded, or its Model has no replica) or failed.",
+            ("state",),
+        )
         self.scalings = self.counter(
             "quarterdeck_operator_scalings", "Changes of a Model's number of replicas.", ("direction",)
         )

@@ -33,6 +33,7 @@ GENERATES = "toolParser, chatTemplate and adapters are for models that generate;
 EMBEDS = "tooLong is for models that embed; task is generate"
 OUTPUT_FITS = "maxOutputTokens must not be more than context"
 PACKAGED_EXACT = "awq and gptq require weights made for them; the packaged models have none"
+CANARY_BACKEND = "rollout.canary is for the Deployment backend: KubeRay replaces a Ray cluster as a whole"
 FP8_GPU = "fp8 needs a GPU: set resources.accelerator"
 
 SPEC_RULES = (
@@ -52,6 +53,7 @@ SPEC_RULES = (
         GENERATES,
     ),
     Rule("self.task != 'generate' || !has(self.tooLong)", EMBEDS),
+    Rule("self.backend != 'RayService' || !has(self.rollout) || !has(self.rollout.canary)", CANARY_BACKEND),
     Rule("!has(self.maxOutputTokens) || !has(self.context) || self.maxOutputTokens <= self.context", OUTPUT_FITS),
     Rule(
         "!has(self.source) || !self.source.uri.startsWith('packaged:') || !has(self.quantization) || "
@@ -116,8 +118,8 @@ class ModelSpec(Shape):
     endpoints: tuple[EndpointSpec, ...] = Field(default=(), max_length=64)
     """External servers, instead of an engine."""
     backend: BackendKind = "auto"
-    """What runs the engine. auto: the platform's; if that is auto too, RayService for vLLM if the
-    cluster has KubeRay, else Deployment."""
+    """What runs the engine. auto: Deployment if there is a `rollout.canary`, else the platform's; if that is auto too,
+    RayService for vLLM if the cluster has KubeRay, else Deployment."""
     suspend: bool = False
     """Whether the engine is stopped. Requests get 503."""
     pod_template_patch: dict[str, Any] | None = None
@@ -136,6 +138,8 @@ class ModelSpec(Shape):
             self.adapters.max or self.suspend or self.pod_template_patch is not None or self.backend != "auto"
         ):
             raise ValueError(NEEDS_ENGINE)
+        if self.backend == "RayService" and self.rollout.canary is not None:
+            raise ValueError(CANARY_BACKEND)
         if len(set(self.aliases)) < len(self.aliases):
             raise ValueError("aliases: duplicate name")
         return self

@@ -32,21 +32,6 @@ class Plan(StatusShape):
     """Short form of the weights' source, for `kubectl get`."""
 
 
-class Revision(StatusShape):
-    """A revision of the engine."""
-
-    hash: str
-    """Identifies it: the label `quarterdeck.dev/revision`."""
-    image: str = ""
-    """Image of its engine."""
-    weight: int = 0
-    """Percentage of requests that it gets."""
-    ready: int = 0
-    """Its replicas that answer requests."""
-    created_at: str = ""
-    """When it was created."""
-
-
 class CanaryStatus(StatusShape):
     """A canary: a new revision that is tried beside the one in use."""
 
@@ -104,8 +89,6 @@ class ModelStatus(StatusShape):
     """Label selector of the engine's pods, for the scale subresource."""
     state: State | None = None
     """Serving, Starting, Zero (no replica, the next request starts one), Suspended or Failed."""
-    revisions: tuple[Revision, ...] = ()
-    """Revisions of the engine that exist. Not filled yet: see `canary`."""
     canary: CanaryStatus | None = None
     """The canary that runs, or was aborted."""
     last_scalings: tuple[ScalingEvent, ...] = ()

@@ -46,10 +46,12 @@ BACKENDS: dict[str, Backend] = {deployment.KIND: deployment, rayservice.KIND: ra
 def backend_of(model: Model, config: OperatorConfig, capabilities: Capabilities) -> Backend:
     """Choose a backend. Raises RenderError if the cluster does not have the one that the Model names.
 
-    `auto`: the platform's, and where that is `auto` too: RayService if KubeRay is there, except for the simulated
-    engine, which needs no Ray.
+    `auto`: Deployment for a canary, which KubeRay has none of; else the platform's, and where that is `auto` too:
+    RayService if KubeRay is there, except for the simulated engine, which needs no Ray.
     """
-    wanted = model.spec.backend if model.spec.backend != "auto" else config.backend
+    wanted = model.spec.backend
+    if wanted == "auto":
+        wanted = "Deployment" if model.spec.rollout.canary is not None else config.backend
     if wanted == "auto":
         wanted = "RayService" if capabilities.has_kuberay and model.spec.engine.type == "vllm" else "Deployment"
     if wanted == "RayService" and not capabilities.has_kuberay:

@@ -6,6 +6,7 @@ takes all. So a replica has a pod of its own, and the number of pods is the numb
 
 from typing import Any
 
+from quarterdeck.kube import names
 from quarterdeck.operator.plan import quantity
 from quarterdeck.operator.render import pod, vllm
 from quarterdeck.operator.render.request import RenderError, RenderRequest
@@ -16,6 +17,8 @@ from quarterdeck.settings.ray import RAY_VARIABLES
 DOOR_PORT = 8011
 METRICS_PORT = 8080
 """Ray's and Serve's own metrics, at the agent of each pod. It needs no token."""
+TOKEN_KEY = "auth_token"  # noqa: S105
+"""Of the Secret; KubeRay's name for it."""
 AGENT_PORT = 52365
 """Ray's agent, which answers health checks without a token."""
 HEAD_START_SECONDS = 300
@@ -165,11 +168,13 @@ def _variables() -> dict[str, str]:
     return {**RAY_VARIABLES, "HOME": "/tmp", "USER": "quarterdeck"}  # noqa: S108 - the writable folder
 
 
+def token_secret(request: RenderRequest) -> str:
+    """Name of the Secret with the cluster's token: the Model's own, unless the platform has one for all."""
+    return request.config.ray.token_secret or names.ray_token_name(request.model.name)
+
+
 def _token(request: RenderRequest) -> list[dict[str, Any]]:
-    secret = request.config.ray.token_secret
-    if secret is None:
-        return []
-    reference = {"name": secret, "key": "auth_token"}
+    reference = {"name": token_secret(request), "key": TOKEN_KEY}
     return [{"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": reference}}]
 
 

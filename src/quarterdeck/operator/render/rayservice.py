@@ -215,7 +215,7 @@ def _serve_hash(manifest: Manifest) -> str:
 
 
 def _ray_service(request: RenderRequest) -> Manifest:
-    model, config = request.model, request.config
+    model = request.model
     given = arguments(request)
     serve_hash = hash_of(given.model_dump(mode="json"))[:10]
     head, worker = ray_pods.head(request), ray_pods.worker(request)
@@ -239,9 +239,8 @@ def _ray_service(request: RenderRequest) -> Manifest:
                 "template": worker,
             }
         ],
+        "authOptions": {"mode": "token", "secretName": ray_pods.token_secret(request)},
     }
-    if config.ray.token_secret is not None:
-        cluster["authOptions"] = {"mode": "token", "secretName": config.ray.token_secret}
     manifest = _object(request, RAY_SERVICE)
     manifest["metadata"]["annotations"] = {_SERVE_ANNOTATION: serve_hash}
     manifest["spec"] = {
