@@ -22,15 +22,22 @@ from ray.serve.context import _get_global_client  # noqa: E402
 
 from quarterdeck.engine.kuberay.serve_app import build  # noqa: E402
 
-ray.init(
-    address="local",
-    num_cpus=1,
-    object_store_memory=80 << 20,
-    include_dashboard=False,
-    log_to_driver=False,
-    _node_ip_address="127.0.0.1",
-    _temp_dir=sys.argv[1],
-)
+for last in (False, True):  # Ray gives a node 30 s to register: too few on a busy machine with cold files
+    try:
+        ray.init(
+            address="local",
+            num_cpus=1,
+            object_store_memory=80 << 20,
+            include_dashboard=False,
+            log_to_driver=False,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=sys.argv[1],
+        )
+        break
+    except Exception:
+        ray.shutdown()
+        if last:
+            raise
 serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": 0})
 engine = {"factory": "quarterdeck.simulator.app:create_app_from_options", "options": {"model": "tiny"}}
 serve.run(build({"model": "tiny", "app": engine}), name="tiny", route_prefix="/tiny")

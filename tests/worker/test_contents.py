@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 import pytest
@@ -87,6 +88,78 @@ async def test_a_worker_that_dies_before_it_acknowledges_stores_nothing_twice(be
     assert (await stored(bench, record))[record.id].redacted == {"api_key": 2}
 
 
+class Died(BaseException):
+    """The end of a worker, which nothing catches."""
+
+
+class Steps:
+    """Counts steps, and dies at one of them."""
+
+    def __init__(self, last: int) -> None:
+        self.taken, self.last = 0, last
+
+    async def around(self, work: Awaitable[Any]) -> Any:
+        self._step(work)
+        done = await work
+        self._step(None)
+        return done
+
+    def _step(self, work: Awaitable[Any] | None) -> None:
+        self.taken += 1
+        if self.taken == self.last:
+            if isinstance(work, Coroutine):
+                work.close()
+            raise Died
+
+
+class DyingRedis:
+    def __init__(self, redis: Any, steps: Steps) -> None:
+        self._redis, self._steps = redis, steps
+
+    async def call(self, *words: Any) -> Any:
+        return await self._steps.around(self._redis.call(*words))
+
+
+class DyingStore:
+    def __init__(self, store: ContentStore, steps: Steps) -> None:
+        self._store, self._steps = store, steps
+
+    async def deletions(self, *arguments: Any, **options: Any) -> Any:
+        return await self._steps.around(self._store.deletions(*arguments, **options))
+
+    async def insert(self, *arguments: Any) -> Any:
+        return await self._steps.around(self._store.insert(*arguments))
+
+
+STEPS = 8
+"""Before and after each of: read from Redis, read deletions, insert, remove from Redis."""
+
+
+@pytest.mark.parametrize("last", range(1, STEPS + 2))
+async def test_wherever_a_worker_dies_each_content_is_stored_once(any_bench: Bench, last: int) -> None:
+    bench, steps = any_bench, Steps(last)
+    records = [await settle(bench) for _ in range(20)]
+    dead = Consumer(bench.redis, "ledger", "worker_dead", idle_ms=0)
+    await dead.join([ORG])
+    await dead.read(bench.blocking, [ORG], count=100, block_ms=10)
+    await bench.ledger.insert(records)
+    store = ContentStore(bench.database)
+    redis: Any = DyingRedis(bench.redis, steps)
+    dying: Any = DyingStore(store, steps)
+    intake = ContentIntake(redis, dying, Redactor, bench.metrics)
+    if last <= STEPS:
+        with pytest.raises(Died):
+            await intake.store(records)
+    else:  # it dies before it acknowledges
+        assert set(await intake.store(records)) == {record.id for record in records}
+        assert steps.taken == STEPS
+    async with running(a_loop(bench, name="worker_b")):
+        await eventually(lambda: is_empty(bench))
+    assert set(await stored(bench, *records)) == {record.id for record in records}
+    assert not any([await waiting(bench, record) for record in records])
+    assert ("missing",) not in bench.metrics.contents.values
+
+
 async def test_what_was_deleted_before_the_worker_saw_it_is_not_stored(bench: Bench) -> None:
     record = await settle(bench, user="u")
     other = await settle(bench, user="v")
@@ -99,13 +172,17 @@ async def test_what_was_deleted_before_the_worker_saw_it_is_not_stored(bench: Be
     assert bench.metrics.contents.values[("deleted",)] == 1
 
 
-async def test_a_record_whose_content_is_gone_reaches_the_ledger(bench: Bench) -> None:
+async def test_a_record_whose_content_is_gone_reaches_the_ledger_and_the_log_says_so(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     record = await settle(bench)
     await bench.redis.call("DEL", content_key(ORG, record.id))
     async with running(a_loop(bench)):
         await eventually(lambda: is_empty(bench))
     assert await bench.rows() == {record.id}
     assert bench.metrics.contents.values[("missing",)] == 1
+    (line,) = [each for each in caplog.records if "missing" in each.message]
+    assert vars(line)["requests"] == [record.id]
 
 
 class Broken(Redactor):

@@ -28,6 +28,10 @@ LARGE_BYTES = 8 * 1024
 """A content that is larger is redacted in a thread: a megabyte of numbers and addresses takes seconds."""
 
 
+LOGGED = 10
+"""Requests named in a line of the log."""
+
+
 class ContentIntake:
     """`redactor` returns the one in force; None while there is no valid configuration, and then nothing is stored:
     the operator's own patterns are not known."""
@@ -80,8 +84,13 @@ class ContentIntake:
         if not absent:
             return {}
         stored = await self._store.retrieve(absent, org=org)
-        if len(stored) < len(absent):
-            self._metrics.contents.add(("missing",), len(absent) - len(stored))
+        if missing := [id for id in absent if id not in stored]:
+            self._metrics.contents.add(("missing",), len(missing))
+            log.warning(
+                "%d captured contents are missing: Redis had no room, too many records waited, or they expired",
+                len(missing),
+                extra={"org": org, "requests": missing[:LOGGED]},
+            )
         return stored
 
     async def _redacted_of(self, data: bytes) -> Content | None:
@@ -93,6 +102,7 @@ class ContentIntake:
     def _redacted(self, data: bytes) -> Content | None:
         redactor = self._redactor()
         if redactor is None:
+            log.error("content dropped: without a valid configuration it can't be redacted")
             return None
         try:
             return redactor.content(contents.decode(data))
