@@ -37,16 +37,15 @@ def stop(folder: Path, *, now: bool = False) -> bool:
         return False
     _signal(pid)
     click.echo(f"stopping (pid {pid}); requests in flight end first", err=True)
-    if now:
-        _signal(pid)
-    try:
-        while state.holder(folder) == pid:
+    is_hurried = now
+    while state.holder(folder) == pid:
+        try:
             time.sleep(POLL_SECONDS)
-    except KeyboardInterrupt:  # as a second Ctrl-C does where `up` runs
-        click.echo("stopping now", err=True)
-        _signal(pid)
-        while state.holder(folder) == pid:
-            time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:  # as a second Ctrl-C does where `up` runs
+            click.echo("stopping now", err=True)
+            is_hurried = True
+        if is_hurried:  # again and again: two signals at once may arrive as one
+            _signal(pid)
     return True
 
 
