@@ -1,6 +1,6 @@
 """Figures of models that come and go under load: `python -m tests.e2e.measure_live_models --engine vllm`.
 
-Five streams a second run on a first model through the gateway while that is changed, and a second one is added,
+Streams run at a constant rate on a first model through the gateway while that is changed, and a second one is added,
 stopped, started and removed by the configuration. Prints seconds and memory of each step, and how many streams were
 lost, which must be none.
 """
@@ -24,7 +24,6 @@ import httpx
 import yaml
 from tests.platform import free_port
 
-RATE = 5.0
 STEP_SECONDS = 900.0
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -41,6 +40,8 @@ class Load:
     """Streams at a constant rate."""
 
     http: httpx.AsyncClient
+    rate: float
+    """Streams a second. A machine that is too slow for it fails streams by the gateway's timeouts."""
     done: int = 0
     lost: list[str] = field(default_factory=list)
     first_tokens: list[float] = field(default_factory=list)
@@ -49,7 +50,7 @@ class Load:
         async with asyncio.TaskGroup() as group:
             while True:
                 group.create_task(self._stream())
-                await asyncio.sleep(1 / RATE)
+                await asyncio.sleep(1 / self.rate)
 
     async def _stream(self) -> None:
         body = {"model": "first", "messages": [{"role": "user", "content": "Count to ten."}], "stream": True}
@@ -146,7 +147,7 @@ async def _is_ready(client: httpx.AsyncClient) -> bool:
         return False
 
 
-async def measure(kind: str) -> int:
+async def measure(kind: str, rate: float) -> int:
     with tempfile.TemporaryDirectory(prefix="live-") as name:
         platform = Platform(Path(name), kind)
         first, second = model(kind, "first"), model(kind, "second", quantization="bitsandbytes")
@@ -155,7 +156,7 @@ async def measure(kind: str) -> int:
         began = time.monotonic()
         async with platform.running() as http:
             await report(platform, "start of the first", began)
-            load = Load(http)
+            load = Load(http, rate)
             loading = asyncio.create_task(load.run())
             steps: list[tuple[str, tuple[dict[str, Any], ...], tuple[str, ...]]] = [
                 ("change the first", (changed,), ("ready",)),
@@ -189,4 +190,6 @@ async def report(platform: Platform, words: str, began: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", choices=("sim", "vllm"), default="sim")
-    sys.exit(asyncio.run(measure(parser.parse_args().engine)))
+    parser.add_argument("--rate", type=float, default=5.0, help="streams a second on the first model")
+    arguments = parser.parse_args()
+    sys.exit(asyncio.run(measure(arguments.engine, arguments.rate)))
