@@ -82,8 +82,8 @@ def test_chat_with_a_model_that_is_not_there_says_so_in_one_line(platform: Runni
 
 def test_models_are_listed_with_their_state(platform: Running, environ: Mapping[str, str]) -> None:
     rows = [line.split() for line in say(environ, "models").stdout.splitlines()]
-    assert ["smollm2-135m-instruct", "ready", "generate"] in rows
-    assert ["all-minilm-l6-v2", "ready", "embed"] in rows
+    assert ["smollm2-135m-instruct", "ready", "generate", "simulated"] in rows
+    assert ["all-minilm-l6-v2", "ready", "embed", "simulated"] in rows
 
 
 def test_a_key_is_made_shown_once_listed_and_revoked(platform: Running, environ: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from tests.servers import wait_until
 
-from quarterdeck.cli.redis_server import find, wheel_binary
+from quarterdeck.cli.redis_server import ensure
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import parse
 from quarterdeck.settings.shutdown import SHUTDOWN_SECONDS
@@ -124,7 +124,7 @@ def test_every_variable_of_the_file_is_on_the_page_with_its_default() -> None:
 
 
 def test_redis_reads_its_configuration(secrets: Path, tmp_path: Path) -> None:
-    server = find(wheel_binary()).path
+    server = ensure(Environment.read().cache).path
     text = (secrets / "redis-conf").read_text().replace("dir /data", f"dir {tmp_path}")
     (tmp_path / "redis.conf").write_text(text)
     socket = tmp_path / "redis.sock"

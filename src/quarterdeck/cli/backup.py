@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ import click
 
 from quarterdeck.cli import credentials, state
 from quarterdeck.cli.backup_archive import ArchiveError, Manifest, extract, read_manifest, write
+from quarterdeck.cli.output import print_json
 from quarterdeck.settings.environment import Environment
 
 FOLDERS = ("models.d", "spool", "blobs")
@@ -113,12 +115,16 @@ def sqlite_file(environment: Environment) -> Path | None:
 
 @command.command("show")
 @click.argument("file", type=click.Path(path_type=Path))
-def show(file: Path) -> None:
+@click.option("--json", "is_json", is_flag=True, help="Print the archive's manifest.")
+def show(file: Path, is_json: bool) -> None:
     """Show what a backup has, without restoring it."""
     try:
         manifest = read_manifest(file)
     except ArchiveError as error:
         raise click.ClickException(str(error)) from None
+    if is_json:
+        print_json(asdict(manifest))
+        return
     click.echo(f"Quarterdeck {manifest.quarterdeck}, {manifest.created}, database {manifest.database}")
     for each in manifest.files:
         click.echo(f"{each.size:>12}  {each.path}")

@@ -12,9 +12,7 @@ def app() -> RequestLifecycle:
     return create_app(parts())
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/v1/chat/completions"), ("POST", "/v1/models"), ("PUT", "/healthz")]
-)
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/embeddings"), ("POST", "/v1/models"), ("PUT", "/healthz")])
 async def test_another_method_is_a_405_with_an_allow_header(method: str, path: str, app: RequestLifecycle) -> None:
     answer = await Client(app).request(method, path)
     assert (answer.status, answer.error["code"]) == (405, "method_not_allowed")
