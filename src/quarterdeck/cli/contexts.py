@@ -41,7 +41,7 @@ class Contexts:
     current: str | None = None
 
     def with_context(self, name: str, context: Context) -> "Contexts":
-        """Raises ContextsError for a name that is none."""
+        """Raises ContextsError for an invalid name."""
         if name == LOCAL or not _NAME.fullmatch(name):
             reason = "is the platform on this machine" if name == LOCAL else "is not a name such as prod or team-a"
             raise ContextsError(f"'{name}' {reason}")

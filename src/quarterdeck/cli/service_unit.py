@@ -43,7 +43,7 @@ SystemCallArchitectures=native
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What the unit runs, and as whom."""
+    """The command of the unit and its user."""
 
     command: Sequence[str]
     environ: Mapping[str, str]

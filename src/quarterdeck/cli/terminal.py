@@ -31,7 +31,7 @@ class Terminal:
         self._write(["", *text.splitlines(), ""])
 
     def started(self) -> None:
-        """Gateway and worker serve. A service manager is told so."""
+        """Gateway and worker serve. Notifies the service manager."""
 
     def stopping(self) -> None:
         """The platform begins to stop."""

@@ -17,7 +17,7 @@ from quarterdeck.settings.engine import Task
 log = logging.getLogger(__name__)
 
 WARM_UP_SECONDS = 180.0
-"""After which the replica is ready all the same: its first request goes on with what is left."""
+"""After this time the replica is ready anyway; its first request may be slow."""
 _REQUESTS: dict[Task, tuple[str, dict[str, Any]]] = {
     "generate": ("/v1/completions", {"prompt": "The quick brown fox", "max_tokens": 4, "temperature": 0}),
     "embed": ("/v1/embeddings", {"input": "The quick brown fox"}),

@@ -1,4 +1,4 @@
-"""What an engine's `/metrics` says of one model: its KV cache, its speed, its load. Read when somebody asks."""
+"""Figures of one model from an engine's `/metrics`: KV cache, speed, load. Read on request."""
 
 import asyncio
 import re

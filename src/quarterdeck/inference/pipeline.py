@@ -56,8 +56,8 @@ from quarterdeck.settings.config import GatewayConfig
 from quarterdeck.settings.live import Live
 
 LOADING_SECONDS = 0.5
-"""After which a stream that waits for a model that is being started begins with a comment: a person is told at once,
-and a refusal that comes at once keeps its status."""
+"""A stream that waits for a starting model begins with a comment after this time: soon for a person, and late enough
+that an immediate refusal keeps its status."""
 LOADING_EVERY_SECONDS = 2.0
 """Between two of these comments, so that what they say is true."""
 LARGE_BYTES = 64 * 1024

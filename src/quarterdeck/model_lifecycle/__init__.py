@@ -5,5 +5,5 @@ plan         what to start, drain and remove. Pure
 reconciler   carries the plan out with a `Runtime` (Ray Serve, or the simulator), with back-off
 memory       whether a model fits. Pure
 start_times  how long a start takes, from earlier ones
-status       what is said of a model, in the door's `GET /endpoints` and in the gateway
+status       the state of a model, in the door's `GET /endpoints` and in the gateway
 """

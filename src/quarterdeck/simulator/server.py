@@ -11,11 +11,13 @@ from collections.abc import Callable
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from quarterdeck.net.asgi import ASGIApp
 from quarterdeck.net.signals import on_signals
-from quarterdeck.net.sockets import BACKLOG, listen
+from quarterdeck.net.sockets import BACKLOG, http_url, listen
 from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.simulator.app import App
 from quarterdeck.simulator.client_connection import TRANSPORT
+from quarterdeck.simulator.config import SimulatorConfig
 from quarterdeck.simulator.engine import Engine
 
 
@@ -27,21 +29,32 @@ class TransportProtocol(HttpToolsProtocol):
         self.scope["extensions"] = {TRANSPORT: {"transport": self.transport}}
 
 
+def server_config(app: ASGIApp, options: SimulatorConfig, *, drain_seconds: int | None = None) -> uvicorn.Config:
+    """uvicorn's configuration for `app`. `drain_seconds`: for running requests at the end. None: without a limit."""
+    return uvicorn.Config(
+        app,
+        http=TransportProtocol,
+        ws="none",
+        lifespan="off",
+        loop="uvloop",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=max(int(options.http_timeout_keep_alive), 1),
+        timeout_graceful_shutdown=drain_seconds,
+    )
+
+
+def url_of(opened: socket.socket) -> str:
+    """The URL of a listening socket."""
+    host, port = opened.getsockname()[:2]
+    return http_url(host, port)
+
+
 class Server(EmbeddedServer):
     def __init__(self, engine: Engine, on_listening: Callable[[str], None]) -> None:
-        config = uvicorn.Config(
-            App(engine),
-            http=TransportProtocol,
-            ws="none",
-            lifespan="off",
-            loop="uvloop",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=max(int(engine.config.http_timeout_keep_alive), 1),
-        )
-        super().__init__(config)
+        super().__init__(server_config(App(engine), engine.config))
         self._engine = engine
         self._on_listening = on_listening
         self._reopening: asyncio.Task[None] | None = None
@@ -54,9 +67,8 @@ class Server(EmbeddedServer):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         opened = listen(*self._address)
-        host, port = opened.getsockname()[:2]
-        self._address = (host, port)
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._address = opened.getsockname()[:2]
+        url = url_of(opened)
         self._engine.url = self._engine.url or url
         await super().startup([opened])
         self._on_listening(url)

@@ -27,6 +27,7 @@ from quarterdeck.kube.names import (
     service_names,
 )
 from quarterdeck.kube.replica_addresses import is_replica
+from quarterdeck.net.sockets import http_url
 
 PORT_NAME = "http"
 _OF_REPLICA_SET = re.compile(r"(.+)-[bcdfghjklmnpqrstvwxz2456789]{5}")
@@ -116,7 +117,7 @@ def addresses(slices: Iterable[EndpointSlice], role: str) -> list[Address]:
             host = endpoint.addresses[0]
             pod = endpoint.target_ref.name if endpoint.target_ref and endpoint.target_ref.name else host
             key = (name, endpoint.target_ref.uid if endpoint.target_ref and endpoint.target_ref.uid else pod)
-            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            url = http_url(host, port)
             state = _state(endpoint.conditions)
             known = found.get(key)
             if known is not None:
@@ -252,9 +253,9 @@ def _version(pod: str, version: str) -> str:
 def _owner(found: EndpointSlice, role: str) -> Owner | None:
     """What a slice of this role belongs to. None: it is another's.
 
-    The labels of a slice are those of its Service, which many may create; the operator's own Services are told by
-    their names, which it takes by force. Creating EndpointSlices themselves is a right that Kubernetes' `edit` role
-    does not have.
+    The labels of a slice are those of its Service, which many may create; the operator's own Services are
+    recognised by their names, which it takes by force. Kubernetes' `edit` role may not create EndpointSlices
+    themselves.
     """
     labels = found.metadata.labels or {}
     name = labels.get(MODEL_LABEL)

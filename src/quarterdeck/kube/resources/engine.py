@@ -43,8 +43,8 @@ class Engine(Shape):
     env: dict[Annotated[str, Field(max_length=128, pattern=ENV_NAME)], Annotated[str, Field(max_length=4096)]] = Field(
         default_factory=dict, max_length=64
     )
-    """Environment variables of the engine. Whoever may read Models or pods sees the values: take secrets from a Secret,
-    with `podTemplatePatch` and `valueFrom`."""
+    """Environment variables of the engine. Anyone who can read Models or pods sees the values: take secrets from
+    a Secret, with `podTemplatePatch` and `valueFrom`."""
 
     @field_validator("args")
     @classmethod

@@ -4,17 +4,15 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-import uvicorn
-
 from quarterdeck.model_lifecycle.following import follow
 from quarterdeck.net.signals import on_signals
-from quarterdeck.net.sockets import BACKLOG, listen
+from quarterdeck.net.sockets import listen
 from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.settings.source import ConfigSource
 from quarterdeck.simulator.config import SimulatorConfig
 from quarterdeck.simulator.fleet.app import FleetApp
 from quarterdeck.simulator.fleet.door import FleetDoor
-from quarterdeck.simulator.server import TransportProtocol
+from quarterdeck.simulator.server import server_config, url_of
 from quarterdeck.weights.pulls import Pulls
 
 
@@ -29,21 +27,8 @@ class FleetServer(EmbeddedServer):
         options: SimulatorConfig,
         on_listening: Callable[[str], None],
     ) -> None:
-        super().__init__(
-            uvicorn.Config(
-                FleetApp(door, pulls),
-                http=TransportProtocol,
-                ws="none",
-                lifespan="off",
-                loop="uvloop",
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                backlog=BACKLOG,
-                timeout_keep_alive=max(int(options.http_timeout_keep_alive), 1),
-                timeout_graceful_shutdown=max(int(options.drain_timeout), 1),
-            )
-        )
+        drain_seconds = max(int(options.drain_timeout), 1)
+        super().__init__(server_config(FleetApp(door, pulls), options, drain_seconds=drain_seconds))
         self._door, self._source, self._options = door, source, options
         self._on_listening = on_listening
         self._tasks: list[asyncio.Task[None]] = []
@@ -57,8 +42,7 @@ class FleetServer(EmbeddedServer):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         opened = listen(self._options.host, self._options.port)
-        host, port = opened.getsockname()[:2]
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        url = url_of(opened)
         self._door.runtime.url = self._options.advertise_url or url
         await super().startup([opened])
         self._tasks = [
