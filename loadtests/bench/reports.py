@@ -19,7 +19,7 @@ from tests.servers import PostgresServer
 
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger, LedgerFilter
-from quarterdeck.store.tables import ledger
+from quarterdeck.store.ledger_tables import ledger
 from quarterdeck.store.usage import Usage
 from quarterdeck.store.usage_rollups import CLOSE_SECONDS, HOUR, Rollups
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import fcntl
+import importlib
+import pkgutil
 import re
 import sqlite3
 import stat
@@ -19,6 +21,7 @@ from sqlalchemy import Connection, exc, text
 from sqlalchemy.engine import make_url
 from tests.servers import PostgresServer
 
+from quarterdeck import store
 from quarterdeck.errors import APIError, ServiceUnavailableError
 from quarterdeck.store import database as database_module
 from quarterdeck.store import migration
@@ -50,6 +53,10 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 async def test_the_migrations_make_what_the_code_knows(database: Database) -> None:
+    for module in pkgutil.iter_modules(store.__path__, f"{store.__name__}."):
+        if module.name.endswith("_tables"):
+            importlib.import_module(module.name)
+
     def differences(connection: Connection) -> list[object]:
         return list(compare_metadata(MigrationContext.configure(connection), metadata))
 
@@ -279,7 +286,7 @@ async def test_a_postgres_that_hangs_is_unavailable_within_the_time_out(postgres
 
 
 async def test_no_connection_left_is_unavailable_within_the_time_out(postgres_url: str) -> None:
-    database = Database(postgres_url, timeout=0.3, pool_size=1)
+    database = Database(postgres_url, timeout=2, pool_size=1)
     async with database.connect(timeout=5) as connection:
         await connection.execute(text("SELECT 1"))
         with pytest.raises(DatabaseUnavailableError):

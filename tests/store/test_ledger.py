@@ -15,7 +15,7 @@ from quarterdeck.record import TRACE_ONLY, RequestRecord
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger, LedgerFilter, RecordRefusedError
 from quarterdeck.store.ledger_insert import FIELDS
-from quarterdeck.store.tables import ledger as ledger_table
+from quarterdeck.store.ledger_tables import ledger as ledger_table
 
 ALL = LedgerFilter(org="default")
 

@@ -12,8 +12,8 @@ from quarterdeck.store import ledger_retention
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger, LedgerFilter
 from quarterdeck.store.ledger_retention import HOUR, LedgerRetention
+from quarterdeck.store.ledger_tables import ledger as table
 from quarterdeck.store.spending import LedgerScope, spending
-from quarterdeck.store.tables import ledger as table
 from quarterdeck.store.usage_rollups import Rollups
 
 START = 1_700_000_000 // HOUR * HOUR

@@ -13,10 +13,10 @@ from tests.records import a_record
 from quarterdeck.record import RequestRecord
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import Ledger, LedgerFilter
-from quarterdeck.store.tables import ledger as ledger_table
-from quarterdeck.store.tables import usage_late_hours, usage_rollups
+from quarterdeck.store.ledger_tables import ledger as ledger_table
 from quarterdeck.store.usage import GroupBy, Usage
 from quarterdeck.store.usage_rollups import CLOSE_SECONDS, HOUR, Rollups, split
+from quarterdeck.store.usage_tables import usage_late_hours, usage_rollups
 
 START = 1_700_000_000 // HOUR * HOUR
 NOW = START + 12 * HOUR

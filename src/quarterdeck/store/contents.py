@@ -22,7 +22,7 @@ from quarterdeck.record import RequestRecord
 from quarterdeck.store.database import Database, is_unacceptable
 from quarterdeck.store.ledger import RecordRefusedError
 from quarterdeck.store.ledger_insert import MAX_TEXT
-from quarterdeck.store.tables import content_deletions, contents
+from quarterdeck.store.ledger_tables import content_deletions, contents
 
 DeleteBy = Literal["request", "user", "session"]
 

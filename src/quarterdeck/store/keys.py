@@ -19,7 +19,7 @@ from quarterdeck.errors import ConflictError, NotFoundError
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.database import Database
 from quarterdeck.store.orgs import DEFAULT_ORG, DEFAULT_TEAM, ensure_team
-from quarterdeck.store.tables import api_keys, orgs, teams
+from quarterdeck.store.tenancy_tables import api_keys, orgs, teams
 from quarterdeck.store.terms import NO_TERMS, Terms, budget_of, limits_of, to_column
 
 BOOTSTRAP_PREFIX = "key_bootstrap_"

@@ -17,9 +17,10 @@ from quarterdeck.errors import NotFoundError
 from quarterdeck.record import Attempt, CallerTrace, RequestRecord
 from quarterdeck.store.database import Database, is_unacceptable
 from quarterdeck.store.ledger_insert import FIELDS, insert_in_postgres, insert_in_sqlite
-from quarterdeck.store.tables import ledger, usage_rollups
+from quarterdeck.store.ledger_tables import ledger
 from quarterdeck.store.usage import Group, GroupBy, Sums, Usage, sum_rows, usages
 from quarterdeck.store.usage_rollups import DIMENSIONS, HOUR, LEDGER, ROLLUPS, Split, mark_late, split_for
+from quarterdeck.store.usage_tables import usage_rollups
 
 Match = str | tuple[str, ...] | None
 """One value, or any of several. None: every value."""

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck.record import TRACE_ONLY, RequestRecord
 from quarterdeck.store.exact import ExactDecimal, exact_text
-from quarterdeck.store.tables import ledger
+from quarterdeck.store.ledger_tables import ledger
 
 MAX_TEXT = 512
 """Characters stored of free text from the request: `user`, `session`."""

@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from quarterdeck.money import microdollars
 from quarterdeck.record import MIRROR
 from quarterdeck.store.database import Database
-from quarterdeck.store.tables import ledger, pruned_spending, usage_late_hours, usage_rolled
+from quarterdeck.store.ledger_tables import ledger
+from quarterdeck.store.usage_tables import pruned_spending, usage_late_hours, usage_rolled
 
 HOUR = 3600
 AT_ONCE = 500

@@ -15,7 +15,9 @@ from quarterdeck.errors import ConflictError
 from quarterdeck.store.database import Database
 from quarterdeck.store.orgs import no_such_org
 from quarterdeck.store.prompt_changes import begin_change
-from quarterdeck.store.tables import api_keys, orgs, prompts, teams, webhook_deliveries, webhook_endpoints
+from quarterdeck.store.prompt_tables import prompts
+from quarterdeck.store.tenancy_tables import api_keys, orgs, teams
+from quarterdeck.store.webhook_tables import webhook_deliveries, webhook_endpoints
 
 
 class OrgDeletion:

@@ -13,7 +13,7 @@ from quarterdeck.content import Level
 from quarterdeck.errors import ConflictError, NotFoundError
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.database import Database
-from quarterdeck.store.tables import orgs, teams
+from quarterdeck.store.tenancy_tables import orgs, teams
 from quarterdeck.store.terms import NO_TERMS, Terms, budget_of, limits_of, to_column
 
 DEFAULT_ORG = "default"

@@ -19,7 +19,7 @@ from quarterdeck.store.prompt_rows import (
     prompt_of,
     version_of,
 )
-from quarterdeck.store.tables import prompt_events, prompt_labels, prompt_versions, prompts
+from quarterdeck.store.prompt_tables import prompt_events, prompt_labels, prompt_versions, prompts
 
 MAX_VERSIONS = 10_000
 """Of a prompt."""

@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, insert, select, update
 from quarterdeck import ids
 from quarterdeck.errors import NotFoundError
 from quarterdeck.store.database import Database
-from quarterdeck.store.tables import prompt_link_versions, prompt_links
+from quarterdeck.store.prompt_tables import prompt_link_versions, prompt_links
 
 Side = Literal["ours", "theirs"]
 

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, select
 
 from quarterdeck.record import MIRROR
 from quarterdeck.store.database import Database
-from quarterdeck.store.tables import ledger, scores
+from quarterdeck.store.ledger_tables import ledger, scores
 
 MAX_ROWS = 10_000
 """Of each version: the newest. More would not change a verdict, and take memory."""

@@ -21,7 +21,7 @@ from quarterdeck.record import RequestRecord
 from quarterdeck.store.contents import unpacked
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger import record_of
-from quarterdeck.store.tables import contents, ledger
+from quarterdeck.store.ledger_tables import contents, ledger
 
 EQUAL = (
     *("key", "team", "model", "route", "prompt", "prompt_version", "operation", "status", "error_code", "http_status"),

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from quarterdeck import ids
 from quarterdeck.errors import BadRequestError, NotFoundError, RateLimitError
 from quarterdeck.store.database import Database
-from quarterdeck.store.tables import ledger, scores
+from quarterdeck.store.ledger_tables import ledger, scores
 
 Kind = Literal["boolean", "numeric", "categorical"]
 Source = Literal["feedback", "api"]

@@ -15,7 +15,8 @@ from quarterdeck.money import microdollars
 from quarterdeck.record import MIRROR
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger_retention import HOUR
-from quarterdeck.store.tables import ledger, pruned_spending
+from quarterdeck.store.ledger_tables import ledger
+from quarterdeck.store.usage_tables import pruned_spending
 
 AT_ONCE = 500
 """Values per statement."""

@@ -18,7 +18,7 @@ from quarterdeck.errors import ConflictError, NotFoundError
 from quarterdeck.settings.limits import Budget, Limits
 from quarterdeck.store.database import Database
 from quarterdeck.store.orgs import refuse_deleted
-from quarterdeck.store.tables import api_keys, orgs, teams
+from quarterdeck.store.tenancy_tables import api_keys, orgs, teams
 from quarterdeck.store.terms import NO_TERMS, Terms, budget_of, limits_of, to_column
 
 

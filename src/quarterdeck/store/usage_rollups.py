@@ -21,8 +21,9 @@ from quarterdeck.record import RequestRecord
 from quarterdeck.store import ledger_retention
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger_retention import LOCK_CLASS, delete_rows, lock_alone
-from quarterdeck.store.tables import ledger, usage_late_hours, usage_rolled, usage_rollups
+from quarterdeck.store.ledger_tables import ledger
 from quarterdeck.store.usage import TOKENS, Group, Source, Sums, sum_rows
+from quarterdeck.store.usage_tables import usage_late_hours, usage_rolled, usage_rollups
 
 HOUR = ledger_retention.HOUR
 LATE_SECONDS = HOUR

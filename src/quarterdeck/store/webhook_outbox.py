@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from quarterdeck import ids
 from quarterdeck.errors import NotFoundError
 from quarterdeck.store.database import Database
-from quarterdeck.store.tables import webhook_deliveries, webhook_endpoints, webhook_events
+from quarterdeck.store.webhook_tables import webhook_deliveries, webhook_endpoints, webhook_events
 from quarterdeck.store.webhooks import WebhookEndpoint, endpoint_of, no_such_endpoint, subscribers
 
 State = Literal["pending", "delivered", "failed"]

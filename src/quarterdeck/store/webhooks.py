@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from quarterdeck import ids
 from quarterdeck.errors import ConflictError, NotFoundError
 from quarterdeck.store.database import Database
-from quarterdeck.store.tables import webhook_deliveries, webhook_endpoints
+from quarterdeck.store.webhook_tables import webhook_deliveries, webhook_endpoints
 
 OLD_SECRET_SECONDS = 86_400.0
 """How long a replaced secret signs as well, where that is asked for."""
