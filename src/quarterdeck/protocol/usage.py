@@ -20,6 +20,16 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     reasoning: int
 
 
+def added(one: Usage, other: Usage) -> Usage:
+    """The usage of both together."""
+    return Usage(
+        one.input + other.input,
+        one.cached + other.cached,
+        one.output + other.output,
+        one.reasoning + other.reasoning,
+    )
+
+
 class Counts(msgspec.Struct, frozen=True, gc=False):
     """A `usage` object as received, not validated: OpenAI's members, and those of other servers (`parse_usage`)."""
 

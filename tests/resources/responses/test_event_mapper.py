@@ -12,11 +12,11 @@ from pydantic import TypeAdapter
 
 from quarterdeck.errors import EngineError
 from quarterdeck.protocol.usage import Usage
+from quarterdeck.resources.responses.chat_reader import ChatReader
 from quarterdeck.resources.responses.deltas import Step
 from quarterdeck.resources.responses.event_mapper import EventMapper, replay
 from quarterdeck.resources.responses.objects import new_response
 from quarterdeck.resources.responses.requests import ResponseRequest
-from quarterdeck.resources.responses.stream import ChatReader
 
 Event = dict[str, Any]
 EVENT: TypeAdapter[ResponseStreamEvent] = TypeAdapter(ResponseStreamEvent)

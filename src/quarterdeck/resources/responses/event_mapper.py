@@ -1,18 +1,19 @@
 """Events of a response from the steps of a chat completion. Pure: no clock, no I/O, ids by a function.
 
 Items open when the model begins them and close when it begins another kind: reasoning, a message, calls of functions.
-Calls stay open until all of them are complete, because engines may send them interleaved. The caller gives the steps in
-order (`feed`), then says how the answer ended (`conclude`, or `fail`), and sends the last event when the response has
-been stored (`last_event`).
+Calls stay open until all of them are complete, because engines may send them interleaved; those of MCP tools until their
+result is there. The caller gives the steps in order (`feed`), then says how the answer ended (`conclude`, or `fail`), and
+sends the last event when the response has been stored (`last_event`).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from quarterdeck.errors import APIError, envelope
 from quarterdeck.ids import object_id
-from quarterdeck.protocol.usage import Usage
+from quarterdeck.protocol.usage import Usage, added
 from quarterdeck.resources.responses.deltas import Step, new_call_id
 from quarterdeck.resources.responses.items import PREFIXES, Item, NewId
 from quarterdeck.resources.responses.objects import Response, error_object, usage_object
@@ -45,10 +46,27 @@ class EventMapper:
         self._part: Item | None = None
         self._logprobs: list[dict[str, Any]] = []
         self._calls: dict[int, tuple[Item, list[str]]] = {}
-        """Open calls and the pieces of their arguments, by the engine's index."""
+        """Open calls of functions and MCP tools and the pieces of their arguments, by the engine's index."""
+        self._running: dict[int, Item] = {}
+        """Calls of MCP tools whose arguments are complete and whose result is not there."""
+        self.has_started = False
+        self._of_tools: dict[str, Callable[..., bytes]] = {
+            "list": self._list_tools,
+            "listed": self._tools_listed,
+            "mcp": self._call_tool,
+            "called": self._arguments_done,
+            "mcp_result": self._tool_called,
+            "approve": self._ask_approval,
+            "turn": self._turn,
+        }
+        self.turns = 0
+        """Complete turns: engine calls, each with the tool calls that it led to."""
+        self.usage: Usage | None = None
+        """Of all engine calls that have reported one."""
 
     def start(self) -> bytes:
         """The first events."""
+        self.has_started = True
         return self._state("response.created") + self._state("response.in_progress")
 
     def feed(self, steps: list[Step]) -> bytes:
@@ -59,6 +77,8 @@ class EventMapper:
             kind = step[0]
             if kind == "call":
                 events += self._call(step)
+            elif kind in self._of_tools:
+                events += self._of_tools[kind](*step[1:])
             elif kind == "error":
                 events += self._event("error", error=step[1])
             elif kind == "reasoning":
@@ -72,10 +92,12 @@ class EventMapper:
         reason = INCOMPLETE.get(finish_reason or "")
         response = self.response
         events = b""
-        if not response["output"] and reason is None:
+        output = response["output"]
+        if reason is None and (not output or output[-1]["type"] in ("mcp_list_tools", "mcp_call")):
             events = self._say("text", "", [])  # OpenAI's responses have a message, be it empty
         events += self._close_all("incomplete" if reason else "completed")
-        response["usage"] = usage_object(usage)
+        self._add(usage)
+        response["usage"] = usage_object(self.usage)
         response["completed_at"] = None if reason else int(now)
         response["status"] = "incomplete" if reason else "completed"
         response["incomplete_details"] = {"reason": reason} if reason else None
@@ -93,6 +115,7 @@ class EventMapper:
         sequence = self._sequence
         self._close_all("incomplete")
         self._sequence = sequence
+        self.response["usage"] = usage_object(self.usage)
         self.response["status"] = status
 
     def last_event(self) -> bytes:
@@ -188,12 +211,97 @@ class EventMapper:
     def _close_all(self, status: str = "completed") -> bytes:
         events = self._close_text(status)
         for item, pieces in self._calls.values():
-            item["arguments"], item["status"] = "".join(pieces), status
-            arguments, name = item["arguments"], item["name"]
-            events += self._item_event("response.function_call_arguments.done", item, name=name, arguments=arguments)
+            events += self._close_arguments(item, pieces)
+            item["status"] = status
             events += self._item_event("response.output_item.done", item, item=item)
-        self._calls = {}
+        for item in self._running.values():
+            item["status"] = "incomplete"
+            events += self._item_event("response.output_item.done", item, item=item)
+        self._calls, self._running = {}, {}
         return events
+
+    def _close_arguments(self, item: Item, pieces: list[str]) -> bytes:
+        item["arguments"] = arguments = "".join(pieces)
+        if item["type"] == "mcp_call":
+            return self._item_event("response.mcp_call_arguments.done", item, arguments=arguments)
+        return self._item_event("response.function_call_arguments.done", item, name=item["name"], arguments=arguments)
+
+    def _list_tools(self, label: str) -> bytes:
+        events = self._close_all() + self._open({"type": "mcp_list_tools", "server_label": label, "tools": []})
+        listing, self._item = self.response["output"][-1], None
+        return events + self._item_event("response.mcp_list_tools.in_progress", listing)
+
+    def _tools_listed(self, label: str, tools: list[dict[str, Any]], error: str | None) -> bytes:
+        listing = next(
+            item
+            for item in reversed(self.response["output"])
+            if item["type"] == "mcp_list_tools" and item["server_label"] == label
+        )
+        listing["tools"] = tools
+        if error is not None:
+            listing["error"] = error
+        events = self._item_event(f"response.mcp_list_tools.{'failed' if error else 'completed'}", listing)
+        return events + self._item_event("response.output_item.done", listing, item=listing)
+
+    def _call_tool(self, index: int, label: str, name: str, arguments: str, approval: str | None = None) -> bytes:
+        events = b""
+        if index not in self._calls:
+            item = {
+                "type": "mcp_call",
+                "status": "in_progress",
+                "server_label": label,
+                "name": name,
+                "arguments": "",
+                "approval_request_id": approval,
+                "output": None,
+                "error": None,
+            }
+            events = self._close_text() + self._open(item)
+            self._calls[index] = (self.response["output"][-1], [])
+            self._item = None
+            events += self._item_event("response.mcp_call.in_progress", self._calls[index][0])
+        item, pieces = self._calls[index]
+        if arguments:
+            pieces.append(arguments)
+            events += self._item_event("response.mcp_call_arguments.delta", item, delta=arguments)
+        return events
+
+    def _arguments_done(self) -> bytes:
+        """The engine's answer is complete: functions are the client's, MCP tools are called."""
+        events = self._close_text()
+        calls, self._calls = self._calls, {}
+        for index, (item, pieces) in calls.items():
+            events += self._close_arguments(item, pieces)
+            if item["type"] == "mcp_call":
+                item["status"] = "calling"
+                self._running[index] = item
+            else:
+                item["status"] = "completed"
+                events += self._item_event("response.output_item.done", item, item=item)
+        return events
+
+    def _tool_called(self, index: int, output: str | None, error: dict[str, Any] | None) -> bytes:
+        item = self._running.pop(index)
+        item["output"], item["error"] = output, error
+        item["status"] = "completed" if error is None else "failed"
+        events = self._item_event(f"response.mcp_call.{item['status']}", item)
+        return events + self._item_event("response.output_item.done", item, item=item)
+
+    def _ask_approval(self, label: str, name: str, arguments: str) -> bytes:
+        item = {"type": "mcp_approval_request", "server_label": label, "name": name, "arguments": arguments}
+        events = self._close_text() + self._open(item)
+        asked, self._item = self.response["output"][-1], None
+        return events + self._item_event("response.output_item.done", asked, item=asked)
+
+    def _turn(self, number: int, usage: list[int] | None) -> bytes:
+        events = self._close_all()
+        self.turns = number + 1
+        self._add(Usage(*usage) if usage else None)
+        return events
+
+    def _add(self, usage: Usage | None) -> None:
+        if usage is not None:
+            self.usage = usage if self.usage is None else added(self.usage, usage)
 
     def _state(self, kind: str) -> bytes:
         return self._event(kind, response=self.response)

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -21,12 +22,14 @@ from quarterdeck.inference.call import Head, Operation, Reply
 from quarterdeck.inference.metering.caller_trace import session_of, user_of
 from quarterdeck.net.tasks import Spawn
 from quarterdeck.protocol import sse
+from quarterdeck.resources.responses.chat_reader import Collected
 from quarterdeck.resources.responses.event_mapper import EventMapper
+from quarterdeck.resources.responses.execution import Execution
 from quarterdeck.resources.responses.items import Item, is_id, read_items
-from quarterdeck.resources.responses.objects import Response, interrupted, new_response
+from quarterdeck.resources.responses.objects import interrupted, new_response
 from quarterdeck.resources.responses.requests import ResponseRequest, read_request, read_token_count
-from quarterdeck.resources.responses.stream import ChatReader, ResponseStream
-from quarterdeck.resources.responses.translation import Message, chat_members, chat_messages
+from quarterdeck.resources.responses.stream import ResponseStream
+from quarterdeck.resources.responses.translation import chat_members, chat_messages
 from quarterdeck.resources.responses.truncation import MAX_ROUNDS, without_oldest
 from quarterdeck.store.conversations import ConversationStore, no_such_conversation
 from quarterdeck.store.database import DatabaseUnavailableError
@@ -91,15 +94,18 @@ class Responses:
         items, context = await self._items(request, owner)
         if request.store is not False and not context:
             await self._store.check()
-        messages = _messages(request, [*context, *items])
-        reply = await self._call(head, request, shown, messages, engine)
+        history = [*context, *items]
+        _check_input(request, history)
         mapper = EventMapper(shown, ids.object_id, shows_logprobs=request.shows_logprobs)
+        call = partial(self._call, head, request)
+        execution = Execution(request, mapper, history, engine, call, self._wall)
+        reply = await execution.open()
         new = NewResponse(
             shown, owner, _origin(head, request), head.started, items, shows_logprobs=request.shows_logprobs
         )
         if request.stream and reply.stream is not None:
-            return await self._streamed(reply, mapper, new)
-        return await self._whole(reply, mapper, new, is_streaming=bool(request.stream))
+            return await self._streamed(reply, execution, mapper, new)
+        return await self._whole(reply, execution, mapper, new, is_streaming=bool(request.stream))
 
     async def count_tokens(self, head: Head, body: bytes) -> Reply:
         """The tokens of an input, counted by the model's tokenizer. Raises APIError."""
@@ -108,7 +114,8 @@ class Responses:
             raise _missing("model")
         shown = new_response(request, "", 0.0, {})
         items, context = await self._items(request, owner_of(head.principal))
-        messages = _messages(request, [*context, *items])
+        _check_input(request, [*context, *items])
+        messages = chat_messages(request.instructions, [*context, *items])
         members = chat_members(request, shown, messages, {})
         asked = {name: members[name] for name in ("model", "messages", "tools") if name in members}
         head = msgspec.structs.replace(head, operation=Operation.TOKENIZE)
@@ -153,34 +160,28 @@ class Responses:
             context = await self._conversations.items(conversation, owner)
         return items, context
 
-    async def _call(
-        self,
-        head: Head,
-        request: ResponseRequest,
-        shown: Response,
-        messages: Sequence[Message],
-        engine: Mapping[str, msgspec.Raw],
-    ) -> Reply:
+    async def _call(self, head: Head, request: ResponseRequest, turn: int, members: dict[str, Any]) -> Reply:
         """Call an engine. With `truncation: auto`, a conversation that is too long loses its oldest turns."""
         for attempt in range(MAX_ROUNDS + 1):
-            if attempt:  # each call has a record of its own
+            if attempt or turn:  # each call has a record of its own
                 head = msgspec.structs.replace(head, request_id=self._new_request_id())
-            body = msgspec.json.encode(chat_members(request, shown, messages, engine))
             try:
-                return await self._pipeline.call(head, body)
+                return await self._pipeline.call(head, msgspec.json.encode(members))
             except BadRequestError as error:
                 if request.truncation != "auto" or error.code != "context_length_exceeded":
                     raise _renamed(error) from None
-                shorter = without_oldest(messages)
+                shorter = without_oldest(members["messages"])
                 if shorter is None or attempt == MAX_ROUNDS:
                     raise _renamed(error) from None
-                messages = shorter
+                members["messages"] = shorter
         raise AssertionError("unreachable")
 
-    async def _whole(self, reply: Reply, mapper: EventMapper, new: NewResponse, *, is_streaming: bool) -> Reply:
-        reader = ChatReader(mapper)
+    async def _whole(
+        self, reply: Reply, execution: Execution, mapper: EventMapper, new: NewResponse, *, is_streaming: bool
+    ) -> Reply:
+        events = Collected()
         try:
-            events = reader.read_answer(reply.body) + reader.end(self._wall())
+            events.put(await execution.run(events))
             await self._save(_Ended(new, mapper, has_begun=False))
         except BaseException:
             await reply.discard()
@@ -188,12 +189,11 @@ class Responses:
         headers = tuple(header for header in reply.headers if header[0] != b"content-type")
         if is_streaming:  # the engine answered with a whole body
             await reply.discard()
-            return Reply(200, sse.HEADERS + headers, stream=Replay(events + mapper.last_event()))
+            return Reply(200, sse.HEADERS + headers, stream=Replay(events.whole + mapper.last_event()))
         headers = ((b"content-type", b"application/json"), *headers)
         return msgspec.structs.replace(reply, headers=headers, body=msgspec.json.encode(mapper.response))
 
-    async def _streamed(self, reply: Reply, mapper: EventMapper, new: NewResponse) -> Reply:
-        assert reply.stream is not None  # noqa: S101  # narrows the type
+    async def _streamed(self, reply: Reply, execution: Execution, mapper: EventMapper, new: NewResponse) -> Reply:
         if new.body["store"]:
             try:
                 await self._store.begin(new, alive_until=self._wall() + LEASE_SECONDS)
@@ -210,12 +210,7 @@ class Responses:
                 mapper.response |= interrupted(mapper.response)
 
         stream = ResponseStream(
-            reply.stream,
-            mapper,
-            save=lambda: self._save(ended),
-            interrupt=interrupt,
-            spawn=self._spawn,
-            now=self._wall,
+            execution, mapper, save=lambda: self._save(ended), interrupt=interrupt, spawn=self._spawn
         )
         return msgspec.structs.replace(reply, stream=stream)
 
@@ -272,11 +267,9 @@ def owner_of(principal: Principal) -> Owner:
     return Owner(principal.org, principal.team, principal.key, principal.team_remade or 0.0)
 
 
-def _messages(request: ResponseRequest, items: Sequence[Item]) -> list[Message]:
-    messages = chat_messages(request.instructions, items)
+def _check_input(request: ResponseRequest, items: Sequence[Item]) -> None:
     if not items and request.prompt is None and not (request.model or "").startswith("prompt:"):
         raise _missing("input")
-    return messages
 
 
 def _origin(head: Head, request: ResponseRequest) -> Origin:
