@@ -1,10 +1,12 @@
 """What the chunks of a chat completion add to a response: its steps. Pure.
 
 A step is a small list, so that the steps of an answer can be stored and its events be made again: `["text", delta,
-logprobs]`, `["reasoning", delta]`, `["refusal", delta]`, `["call", index, call id, name, arguments]`. Those of tools that
-the platform executes are made by `execution`: `["list", label]`, `["listed", label, tools, error]`, `["mcp", index, label,
-name, arguments, approval request]`, `["called"]` (the engine's answer is complete), `["mcp_result", index, output, error]`,
-`["approve", label, name, arguments]`, `["turn", number, usage]` (all of a turn is complete).
+logprobs]`, `["reasoning", delta]`, `["refusal", delta]`, `["call", index, call id, name, arguments]`.
+
+Those of tools that the platform executes are made by `execution`: `["list", label]`, `["listed", label, tools, error]`,
+`["mcp", index, label, name, arguments, approval request]`, `["called"]` (the engine's answer is complete),
+`["mcp_result", index, output, error]`, `["approve", label, name, arguments]`, `["turn", number, usage]` (all of a turn is
+complete).
 """
 
 from typing import Any

@@ -1,9 +1,9 @@
 """Events of a response from the steps of a chat completion. Pure: no clock, no I/O, ids by a function.
 
 Items open when the model begins them and close when it begins another kind: reasoning, a message, calls of functions.
-Calls stay open until all of them are complete, because engines may send them interleaved; those of MCP tools until their
-result is there. The caller gives the steps in order (`feed`), then says how the answer ended (`conclude`, or `fail`), and
-sends the last event when the response has been stored (`last_event`).
+Calls stay open until all of them are complete, because engines may send them interleaved; those of MCP tools until
+their result is there. The caller gives the steps in order (`feed`), then says how the answer ended (`conclude`, or
+`fail`), and sends the last event when the response has been stored (`last_event`).
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Executes one response, turn by turn: an engine call, then the calls of tools that it asks for.
 
-Where a response stands is read from its mapper only (turns, usage, output), so that one whose gateway was killed goes on
-from its stored steps.
+Where a response stands is read from its mapper only (turns, usage, output), so that one whose gateway was killed goes
+on from its stored steps.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ CallEngine = Callable[[int, dict[str, Any]], Awaitable[Reply]]
 
 
 class Execution:
-    """`history`: what the response continues and its own input. `engine`: the request's members that are the engine's."""
+    """`history`: what the response continues, and its own input. `engine`: members of the request for the engine."""
 
     def __init__(
         self,
@@ -76,6 +76,5 @@ async def _read(reply: Reply, reader: ChatReader, sink: Sink) -> None:
     """Read an answer to its end. Raises EngineError for a whole one that is none."""
     if reply.stream is not None:
         await reply.stream.pump(ChatSink(reader, sink))
-    elif events := reader.read_answer(reply.body):
-        if not sink.put(events):
-            await sink.room()
+    elif (events := reader.read_answer(reply.body)) and not sink.put(events):
+        await sink.room()
