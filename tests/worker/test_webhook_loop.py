@@ -17,14 +17,14 @@ from tests.worker.bench import ORG, Bench
 from tests.worker.process import WorkerProcess
 from tests.worker.webhook_receiver import Receiver
 
-from quarterdeck.resources.webhooks.events import BUDGET_THRESHOLD_REACHED, new_event, new_secret
+from quarterdeck.resources.webhooks.events import BUDGET_THRESHOLD_REACHED, RETRY_SECONDS, new_event, new_secret
 from quarterdeck.settings.webhooks import WebhooksConfig
 from quarterdeck.store.database import Database
 from quarterdeck.store.webhook_outbox import Delivery, WebhookOutbox
 from quarterdeck.store.webhooks import WebhookEndpoint, WebhookStore
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.conditions import Condition
-from quarterdeck.worker.webhook_loop import LEASE_SECONDS, RETRY_SECONDS, WebhookLoop, pause_after
+from quarterdeck.worker.webhook_loop import DEAD_SECONDS, LEASE_SECONDS, WebhookLoop, pause_after
 from quarterdeck.worker.webhook_sender import WebhookSender
 
 NOW = 1_790_000_000.0
@@ -111,7 +111,7 @@ async def test_the_reference_library_accepts_a_delivery_of_now(post: Post) -> No
 
 
 async def test_the_code_of_the_docs_verifies_a_delivery(post: Post) -> None:
-    page = (Path(__file__).parents[2] / "docs/keys-and-budgets.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/webhooks.md").read_text()
     names: dict[str, Any] = {}
     exec(next(block for block in page.split("```python\n") if "def verify" in block).split("```")[0], names)  # noqa: S102
     post.now = time.time()
@@ -199,6 +199,34 @@ async def test_410_disables_the_endpoint_and_ends_its_deliveries(any_post: Post)
         receiver.status = 200
         assert len((await any_post.record()).deliveries) == 1
         assert await any_post.loop.turn() == 1
+
+
+async def test_an_endpoint_of_which_nothing_succeeds_for_three_days_is_disabled(any_post: Post) -> None:
+    with Receiver(status=500) as receiver:
+        endpoint = await any_post.endpoint(receiver.url)
+        for day in range(4):
+            any_post.now = NOW + day * RETRY_SECONDS
+            await any_post.record()
+            any_post.now += RETRY_SECONDS
+            await any_post.loop.turn()
+            found = await any_post.store.retrieve(endpoint.id, org=ORG)
+            if any_post.now - NOW < DEAD_SECONDS:
+                assert found.disabled is None
+        assert found.disabled and found.disabled_reason == "no delivery has succeeded for 3 days"
+        assert (await any_post.record()).deliveries == ()
+
+
+async def test_a_success_in_between_keeps_an_endpoint(post: Post) -> None:
+    with Receiver(status=500) as receiver:
+        endpoint = await post.endpoint(receiver.url)
+        for day in range(5):
+            post.now = NOW + day * RETRY_SECONDS
+            await post.record()
+            receiver.status = 200 if day == 2 else 500
+            if day != 2:
+                post.now += RETRY_SECONDS
+            await post.loop.turn()
+        assert (await post.store.retrieve(endpoint.id, org=ORG)).disabled is None
 
 
 async def test_redirects_are_failures(post: Post) -> None:

@@ -25,6 +25,8 @@ from quarterdeck.store.postgres_url import PostgresTarget, read_postgres_url
 
 log = logging.getLogger(__name__)
 
+Transaction = AsyncConnection
+"""What `Database.begin` yields, by a name for those who only hand it on."""
 _POSTGRES = URL.create("postgresql+asyncpg")
 """For SQLAlchemy; asyncpg gets the address itself (`postgres_url`)."""
 _BAD_URL = "a database URL begins with sqlite+aiosqlite:/// or postgresql+asyncpg://"

@@ -94,20 +94,31 @@ class WebhookOutbox:
     ) -> Recorded:
         """Record an event, with a delivery to each endpoint of its org that asks for it, or to `endpoint` alone,
         which need not ask for it. An event whose key exists changes nothing."""
+        async with self._database.begin() as connection:
+            return await self.record_on(
+                connection, event, retry_until=retry_until, max_waiting=max_waiting, endpoint=endpoint
+            )
+
+    async def record_on(
+        self,
+        connection: AsyncConnection,
+        event: Event,
+        *,
+        retry_until: float,
+        max_waiting: int,
+        endpoint: str | None = None,
+    ) -> Recorded:
+        """`record` in a transaction of the caller's: the event is recorded if what it reports is."""
         insert_once = insert_sqlite if self._database.is_sqlite else insert_postgres
         values = {name: getattr(event, name) for name in Event.__slots__}
         statement = insert_once(webhook_events).values(**values).on_conflict_do_nothing()
-        async with self._database.begin() as connection:
-            if (await connection.execute(statement.returning(webhook_events.c.id))).one_or_none() is None:
-                return Recorded(False)
-            if endpoint is not None:
-                endpoints = [endpoint]
-            else:
-                endpoints = await subscribers(connection, event.org, event.type)
-            room = max(0, max_waiting - await _waiting(connection, event.org))
-            made = [_new_delivery(event, each, retry_until) for each in endpoints[:room]]
-            if made:
-                await connection.execute(insert(webhook_deliveries), made)
+        if (await connection.execute(statement.returning(webhook_events.c.id))).one_or_none() is None:
+            return Recorded(False)
+        endpoints = [endpoint] if endpoint is not None else await subscribers(connection, event.org, event.type)
+        room = max(0, max_waiting - await _waiting(connection, event.org)) if endpoints else 0
+        made = [_new_delivery(event, each, retry_until) for each in endpoints[:room]]
+        if made:
+            await connection.execute(insert(webhook_deliveries), made)
         return Recorded(True, tuple(each["id"] for each in made), len(endpoints) - len(made))
 
     async def recorded(self, org: str, keys: Sequence[str]) -> set[str]:
@@ -188,6 +199,18 @@ class WebhookOutbox:
             await connection.execute(changed.values(disabled=now, disabled_reason=reason, updated=now))
             waiting = update(webhook_deliveries).where(table.endpoint == endpoint, table.state == "pending")
             await connection.execute(waiting.values(state="failed", error=reason, finished=now, lease=None))
+
+    async def failing_since(self, endpoint: str) -> float | None:
+        """Since when (Unix seconds) each delivery to an endpoint was given up. None: one has succeeded since the first
+        of those that are still listed."""
+        table = webhook_deliveries.c
+        of = select(func.max(table.created)).where(table.endpoint == endpoint, table.state == "delivered")
+        given_up = select(func.min(table.created)).where(table.endpoint == endpoint, table.state == "failed")
+        async with self._database.connect() as connection:
+            if (last := await connection.scalar(of)) is not None:
+                given_up = given_up.where(table.created > last)
+            first = await connection.scalar(given_up)
+        return None if first is None else float(first)
 
     async def clean(self, *, now: float, keep_seconds: float) -> int:
         """Fail deliveries whose time is over (their endpoint is disabled), and remove finished ones after

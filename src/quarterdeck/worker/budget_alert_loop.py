@@ -15,14 +15,13 @@ from quarterdeck.accounting.refusal_notes import read_refusals
 from quarterdeck.net.redis import Redis
 from quarterdeck.resources.tenancy.budgets import BudgetedScope, Budgets
 from quarterdeck.resources.webhooks.budget_alerts import Alert, alerts_of, may_be_refusing
-from quarterdeck.resources.webhooks.events import BUDGET_THRESHOLD_REACHED, new_event
+from quarterdeck.resources.webhooks.events import BUDGET_THRESHOLD_REACHED, RETRY_SECONDS, new_event
 from quarterdeck.settings.config import Config
 from quarterdeck.store.webhook_outbox import WebhookOutbox
 from quarterdeck.store.webhooks import WebhookStore
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.org_loop import OrgLoop
-from quarterdeck.worker.webhook_loop import RETRY_SECONDS
 
 log = logging.getLogger(__name__)
 

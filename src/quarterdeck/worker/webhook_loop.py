@@ -1,6 +1,7 @@
 """Delivers webhooks from the outbox: leases what is due, signs and posts it, and records the outcome.
 
-A 2xx is done; 410 disables the endpoint; all else is repeated with exponential pauses for a day. Any number of workers
+A 2xx is done; 410 disables the endpoint; all else is repeated with exponential pauses for a day. An endpoint of which
+nothing has succeeded for three days is disabled. Any number of workers
 may deliver: a lease makes each attempt once.
 """
 
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from quarterdeck.resources.webhooks.events import signed_headers
+from quarterdeck.resources.webhooks.events import RETRY_SECONDS, signed_headers
 from quarterdeck.settings.webhooks import WebhooksConfig
 from quarterdeck.store.database import DatabaseUnavailableError
 from quarterdeck.store.webhook_outbox import LeasedDelivery, State, WebhookOutbox
@@ -29,8 +30,8 @@ PER_ENDPOINT = 4
 """Of them to one endpoint: one that hangs leaves the others their places."""
 LEASE_SECONDS = 90.0
 """Longer than any delivery takes. That of a worker that died is made again after it."""
-RETRY_SECONDS = 86_400.0
-"""How long an event is worth an attempt."""
+DEAD_SECONDS = 3 * RETRY_SECONDS
+"""An endpoint of which no delivery has succeeded for so long is disabled: each event to it costs twelve attempts."""
 FIRST_PAUSE, PAUSE_FACTOR, MOST_PAUSE = 5.0, 4.0, 4 * 3600.0
 """Seconds: 5, 20, 80, 320, 21 minutes, 85 minutes, 4 hours, then each 4 hours: 12 attempts in a day."""
 JITTER = 0.2
@@ -162,5 +163,13 @@ class WebhookLoop:
                 logging.INFO if state == "pending" else logging.WARNING, "webhook: %s; %s", error, then, extra=extra
             )
         if answer is not None and answer.status == 410:
-            await self._outbox.disable(leased.endpoint.id, now=now, reason="HTTP 410: the receiver is gone")
-            log.warning("webhook endpoint disabled: it answered 410", extra={"endpoint": leased.endpoint.id})
+            await self._disable(leased, now, "HTTP 410: the receiver is gone")
+        elif state == "failed":
+            since = await self._outbox.failing_since(leased.endpoint.id)
+            if since is not None and now - since >= DEAD_SECONDS:
+                await self._disable(leased, now, f"no delivery has succeeded for {DEAD_SECONDS / 86_400:.0f} days")
+
+    async def _disable(self, leased: LeasedDelivery, now: float, reason: str) -> None:
+        await self._outbox.disable(leased.endpoint.id, now=now, reason=reason)
+        extra = {"endpoint": leased.endpoint.id, "org": leased.endpoint.org}
+        log.warning("webhook endpoint disabled: %s", reason, extra=extra)

@@ -12,6 +12,7 @@ from tests.gateway.routes.admin_api import BOSS, STRANGER, WORKER, ask, refused_
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
+from quarterdeck.resources.webhooks.events import EVENT_TYPES
 from quarterdeck.store.database import Database
 from quarterdeck.store.webhook_outbox import WebhookOutbox
 
@@ -29,7 +30,7 @@ async def test_the_secret_is_shown_where_it_is_made_only(app: RequestLifecycle) 
     secret = created.pop("signing_secret")
     assert secret.startswith("whsec_") and len(secret) > 40
     assert created["signing_secret_hint"] == f"whsec_…{secret[-4:]}"
-    assert (created["event_types"], created["all_event_types"], created["enabled"]) == ([THRESHOLD], True, True)
+    assert (created["event_types"], created["all_event_types"], created["enabled"]) == (list(EVENT_TYPES), True, True)
     for path in (WEBHOOKS, SDK):
         assert await ask(app, "GET", f"{path}/{created['id']}") == created
         assert (await ask(app, "GET", path))["data"] == [created]
@@ -143,7 +144,7 @@ async def test_openais_sdk_manages_endpoints(app: RequestLifecycle) -> None:
         assert (await hooks.update(made.id, name="new")).name == "new"
         assert (await hooks.rotate_secret(made.id)).signing_secret != made.signing_secret
         assert [each.id async for each in hooks.list(limit=1)] == [made.id]
-        assert (await hooks.event_types.list()).data == [THRESHOLD]
+        assert (await hooks.event_types.list()).data == list(EVENT_TYPES)
         assert (await hooks.delete(made.id)).deleted
         with pytest.raises(openai.NotFoundError):
             await hooks.retrieve(made.id)

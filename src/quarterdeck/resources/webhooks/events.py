@@ -20,10 +20,15 @@ from quarterdeck.store.webhook_outbox import Event
 BUDGET_THRESHOLD_REACHED = "budget.threshold_reached"
 TEST = "webhook.test"
 """Sent only on request, to one endpoint."""
-EVENT_TYPES = (BUDGET_THRESHOLD_REACHED,)
+RESPONSE_EVENTS = ("response.completed", "response.failed", "response.cancelled", "response.incomplete")
+"""Of background responses."""
+BATCH_EVENTS = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
+EVENT_TYPES = (BUDGET_THRESHOLD_REACHED, *RESPONSE_EVENTS, *BATCH_EVENTS)
 """What an endpoint may ask for."""
 MAX_BODY = 20_000
 """Characters: what Standard Webhooks recommends as the most."""
+RETRY_SECONDS = 86_400.0
+"""How long an event is worth an attempt."""
 SECRET_PREFIX = "whsec_"  # noqa: S105  # the prefix of every secret
 SECRET_BYTES = 32
 """Standard Webhooks: 24 to 64."""
