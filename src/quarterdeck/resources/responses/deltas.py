@@ -5,7 +5,7 @@ logprobs]`, `["reasoning", delta]`, `["refusal", delta]`, `["call", index, call 
 
 Those of tools that the platform executes are made by `execution`: `["list", label]`, `["listed", label, tools, error]`,
 `["mcp", index, label, name, arguments, approval request]`, `["called"]` (the engine's answer is complete),
-`["mcp_result", index, output, error]`, `["approve", label, name, arguments]`, `["turn", number, usage]` (all of a turn is
+`["mcp_result", index, output, error]`, `["approve", label, name, arguments]`, `["turn", number, usage]` (a turn is
 complete).
 """
 
