@@ -42,6 +42,7 @@ class Load:
     http: httpx.AsyncClient
     rate: float
     """Streams a second. A machine that is too slow for it fails streams by the gateway's timeouts."""
+    max_tokens: int
     done: int = 0
     lost: list[str] = field(default_factory=list)
     first_tokens: list[float] = field(default_factory=list)
@@ -56,7 +57,7 @@ class Load:
         body = {"model": "first", "messages": [{"role": "user", "content": "Count to ten."}], "stream": True}
         began, last = time.monotonic(), ""
         try:
-            request = self.http.stream("POST", "/v1/chat/completions", json={**body, "max_tokens": 16})
+            request = self.http.stream("POST", "/v1/chat/completions", json={**body, "max_tokens": self.max_tokens})
             async with request as response:
                 first = True
                 async for line in response.aiter_lines():
@@ -147,7 +148,7 @@ async def _is_ready(client: httpx.AsyncClient) -> bool:
         return False
 
 
-async def measure(kind: str, rate: float) -> int:
+async def measure(kind: str, rate: float, max_tokens: int) -> int:
     with tempfile.TemporaryDirectory(prefix="live-") as name:
         platform = Platform(Path(name), kind)
         first, second = model(kind, "first"), model(kind, "second", quantization="bitsandbytes")
@@ -156,7 +157,7 @@ async def measure(kind: str, rate: float) -> int:
         began = time.monotonic()
         async with platform.running() as http:
             await report(platform, "start of the first", began)
-            load = Load(http, rate)
+            load = Load(http, rate, max_tokens)
             loading = asyncio.create_task(load.run())
             steps: list[tuple[str, tuple[dict[str, Any], ...], tuple[str, ...]]] = [
                 ("change the first", (changed,), ("ready",)),
@@ -191,5 +192,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", choices=("sim", "vllm"), default="sim")
     parser.add_argument("--rate", type=float, default=5.0, help="streams a second on the first model")
+    parser.add_argument("--max-tokens", type=int, default=16, help="of each stream")
     arguments = parser.parse_args()
-    sys.exit(asyncio.run(measure(arguments.engine, arguments.rate)))
+    sys.exit(asyncio.run(measure(arguments.engine, arguments.rate, arguments.max_tokens)))

@@ -3,10 +3,10 @@
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
+from tests.engine.fake_ray import FakeRay
 from tests.engine.lora import write_adapter
 
 from quarterdeck.engine.app import App
@@ -28,30 +28,6 @@ MODELS = [
     ModelConfig.model_validate({"name": "org/chat", "engine": {"source": "org/chat", "max_adapters": 1}}),
     ModelConfig.model_validate({"name": "elsewhere", "endpoints": [{"url": "http://10.0.0.9:8000"}]}),
 ]
-
-
-class FakeRay:
-    is_ours = True
-    host: str | None = "127.0.0.1"
-    address = "127.0.0.1:1"
-
-    def start(self, machine: Machine) -> None: ...
-
-    def with_gpus(self, machine: Machine) -> Machine:
-        return machine
-
-    def details(self) -> dict[str, Any]:
-        return {}
-
-    def delete(self, app: str) -> None: ...
-
-    def nodes(self) -> list[dict[str, Any]]:
-        """As `ray.nodes()` of Ray 2.60 has them, the members that matter."""
-        return [
-            {"NodeID": "78c6128772f0bc08", "Alive": True, "NodeManagerAddress": "10.0.0.7", "MetricsExportPort": 8080},
-            {"NodeID": "9a", "Alive": False, "NodeManagerAddress": "10.0.0.8", "MetricsExportPort": 8080},
-            {"NodeID": "9b", "Alive": True, "NodeManagerAddress": "10.0.0.9", "MetricsExportPort": 0},
-        ]
 
 
 @pytest.fixture
@@ -98,13 +74,13 @@ async def test_a_model_that_has_not_failed_is_not_tried_again(client: httpx.Asyn
 
 async def test_health_follows_ray(client: httpx.AsyncClient, door: Door) -> None:
     assert (await client.get("/healthz")).status_code == 503
-    door.is_healthy = True
+    door.is_answering = True
     assert (await client.get("/healthz")).status_code == 200
 
 
 async def test_prometheus_is_told_where_the_metrics_of_living_nodes_are(client: httpx.AsyncClient, door: Door) -> None:
     assert (await client.get("/prometheus/targets")).json() == []
-    door.is_healthy = True
+    door.is_answering = True
     assert (await client.get("/prometheus/targets")).json() == [
         {"targets": ["127.0.0.1:8080"], "labels": {"ray_node": "78c6128772f0"}}
     ]

@@ -10,9 +10,11 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray._private import parameter, services
 from ray.serve.context import _get_global_client
 
 from quarterdeck.engine.machine import Machine
+from quarterdeck.engine.ray_start import agent_ports
 from quarterdeck.settings.engine import EngineDoorSettings
 
 LOOPBACK = "127.0.0.1"
@@ -66,15 +68,16 @@ class Cluster:
         folder = self._folder
         if folder is None:
             raise RuntimeError("a local Ray needs a folder")
-        ray.init(
-            address="local",
-            namespace="serve",
-            num_cpus=max(1, len(machine.cores)),
-            num_gpus=machine.gpus if machine.has_gpu_engine else 0,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            log_to_driver=False,
-            configure_logging=False,
-            **({"_node_ip_address": self.host} if self.host else {}),
-            _temp_dir=str(folder),
-        )
+        with agent_ports(parameter, services, self.host or "0.0.0.0"):  # noqa: S104
+            ray.init(
+                address="local",
+                namespace="serve",
+                num_cpus=max(1, len(machine.cores)),
+                num_gpus=machine.gpus if machine.has_gpu_engine else 0,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+                **({"_node_ip_address": self.host} if self.host else {}),
+                _temp_dir=str(folder),
+            )

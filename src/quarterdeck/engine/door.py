@@ -1,7 +1,8 @@
 """The engine door: starts Ray, keeps the running models equal to the configuration, watches and drains them.
 `__main__` ends the process tree.
 
-start      HTTP at once (models are "waiting") · the deployer's imports and Ray in parallel · then the reconciler
+start      HTTP at once (models are "waiting") · with the first model, the deployer's imports and Ray in parallel · then
+           the reconciler
 reconcile  models of the configuration, which may change, against Serve's applications (`model_lifecycle`)
 watch      once or twice a second: the state of Serve's replicas, missing adapters, orphaned processes
 stop       endpoints are "draining", active requests finish; then `__main__` ends Ray and every descendant
@@ -97,7 +98,11 @@ class Door:
         self._replicas = replicas
         self._base = base
         self._is_draining = False
-        self.is_healthy = False
+        self._is_needed = asyncio.Event()
+        """Whether there is a model to run, so that Ray must be started. Ray then stays: it takes 1.5 GB, and a minute
+        to start."""
+        self.is_answering = False
+        """Whether Serve answers."""
         self._deployer = deployer or Deployer()
         self._runtime = ServeRuntime(
             cluster,
@@ -119,6 +124,8 @@ class Door:
         """Take a new configuration: its engines, and the adapters that running engines load."""
         desired = desired_models(models)
         self._reconciler.follow(desired)
+        if not self._cluster.is_ours or any(not model.is_stopped for model in desired.values()):
+            self._is_needed.set()
         self.adapters.follow(
             {name: model.engine.max_adapters for name, model in desired.items()},
             {
@@ -130,6 +137,11 @@ class Door:
             },
         )
 
+    @property
+    def is_healthy(self) -> bool:
+        """Whether Serve answers, or no model needs it."""
+        return self.is_answering or not self._is_needed.is_set()
+
     def statuses(self) -> list[ModelStatus]:
         return self._reconciler.statuses()
 
@@ -139,7 +151,7 @@ class Door:
 
     async def scrape_targets(self) -> list[dict[str, Any]]:
         """Where Ray's metrics are. Empty while Ray does not answer."""
-        if not self.is_healthy:
+        if not self.is_answering:
             return []
         return scrape_targets(await in_thread(self._cluster.nodes, _ANSWER_S), self._cluster.host)
 
@@ -159,6 +171,9 @@ class Door:
 
     async def run(self, *, on_ray_started: Callable[[], None]) -> None:
         """Serve until cancelled. Raises an ExceptionGroup if a part fails: of RayLostError if Ray has ended."""
+        if not self._is_needed.is_set():
+            log.info("no model to run: Ray is started with the first one")
+        await self._is_needed.wait()
         await self._deployer.start()
         began = time.monotonic()
         await in_thread(partial(self._cluster.start, self._machine), _RAY_START_S, stays=True)
@@ -166,7 +181,7 @@ class Door:
         self._runtime.machine = await in_thread(partial(self._cluster.with_gpus, self._machine), _ANSWER_S)
         log.info("Ray started after %.1f s", time.monotonic() - began, extra={"address": self._cluster.address})
         await self._runtime.poll()
-        self.is_healthy = True
+        self.is_answering = True
         self._reconciler.waiting_for = ""
         try:
             async with asyncio.TaskGroup() as group:
@@ -197,12 +212,12 @@ class Door:
                 await self._runtime.poll()
             # Ray raises many kinds of errors, a dying Ray others still; each means that Serve is unreachable now.
             except Exception as error:
-                self.is_healthy = False
+                self.is_answering = False
                 log.warning("Serve is unreachable: %s", error)
                 if time.monotonic() - answered > _RAY_AWAY_S:
                     raise RayLostError(f"Serve has been unreachable for {_RAY_AWAY_S:.0f} s") from error
             else:
-                self.is_healthy, answered = True, time.monotonic()
+                self.is_answering, answered = True, time.monotonic()
             if self._cluster.is_ours:
                 if missing := missing_daemons(processes.descendants(os.getpid())):
                     raise RayLostError(f"Ray has died: {missing} not running")
@@ -212,7 +227,7 @@ class Door:
     async def _keep_adapters(self) -> None:
         """Reconcile apart from `_watch`: loading an adapter may take a minute."""
         while True:
-            if self.is_healthy and not self._is_draining:
+            if self.is_answering and not self._is_draining:
                 await self.adapters.reconcile(self._generating())
             await asyncio.sleep(_READY_POLL_S)
 

@@ -18,13 +18,28 @@ LOOPBACK_VARIABLES: Mapping[str, str] = {
 }
 """Defaults for a Ray that listens on loopback."""
 
+PATIENT_VARIABLES: Mapping[str, str] = {
+    # Ray's waits for its own processes are for idle machines: 30 s and a minute. A busy one takes several times as long
+    # to start a Python process, and Ray then ends itself.
+    "RAY_gcs_server_port_wait_time_s": "180",
+    "RAY_raylet_start_wait_time_s": "180",
+    "RAY_agent_register_timeout_ms": "180000",
+    "RAY_worker_register_timeout_seconds": "300",
+}
+"""Defaults for a Ray that this process starts. `engine/ray_start.py` has the wait that no variable sets."""
+
 
 def set_variables(environ: MutableMapping[str, str], source_root: Path, *, is_ours: bool, is_loopback: bool) -> None:
     """Set the environment that Ray and its workers inherit. Must be called before Ray is imported.
 
     `is_ours`: Ray is started by this process, not joined.
     """
-    for name, value in {**RAY_VARIABLES, **(LOOPBACK_VARIABLES if is_loopback else {})}.items():
+    variables = {
+        **RAY_VARIABLES,
+        **(PATIENT_VARIABLES if is_ours else {}),
+        **(LOOPBACK_VARIABLES if is_loopback else {}),
+    }
+    for name, value in variables.items():
         environ.setdefault(name, value)
     if is_ours:
         # A client of Ray can run code as this user. The token is for this run and in no file: Ray's processes inherit
