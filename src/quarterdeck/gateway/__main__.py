@@ -17,7 +17,8 @@ from typing import Any
 import uvloop
 
 from quarterdeck.gateway.cluster.membership import Cluster
-from quarterdeck.gateway.composition import MIGRATE_RETRY_SECONDS, compose
+from quarterdeck.gateway.composition import compose
+from quarterdeck.gateway.migration import MIGRATE_RETRY_SECONDS
 from quarterdeck.net.descriptors import log_limit, raise_limit
 from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.sockets import listen

@@ -6,15 +6,14 @@ The configuration's cell comes first. A reload replaces its value, and everythin
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from quarterdeck.accounting.budget_status import BudgetReader
-from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.gateway.auth.bootstrap import BootstrapKey
-from quarterdeck.gateway.auth.follower import Follower
+from quarterdeck.gateway.change_following import follow_keys, follow_prompts
 from quarterdeck.gateway.cluster.demand import Demand
 from quarterdeck.gateway.cluster.membership import Cluster
 from quarterdeck.gateway.connectivity import Connectivity
@@ -29,9 +28,11 @@ from quarterdeck.gateway.http.requests_in_flight import RequestsInFlight
 from quarterdeck.gateway.http.server import create_server
 from quarterdeck.gateway.lifecycle import Service
 from quarterdeck.gateway.live_config import ConfigReloader
+from quarterdeck.gateway.migration import migrate, run_after
 from quarterdeck.gateway.model_management import ModelManagement
 from quarterdeck.gateway.org_cache import OrgCache
 from quarterdeck.gateway.readiness import Readiness
+from quarterdeck.gateway.settlement import make_settlement, watch_spool
 from quarterdeck.inference.cache.answers import AnswerCache
 from quarterdeck.inference.cache.embedding import Embedder
 from quarterdeck.inference.endpoints.contexts import ContextReader
@@ -47,18 +48,16 @@ from quarterdeck.net.descriptors import DescriptorLimit
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
-from quarterdeck.net.redis_pubsub import Subscription
 from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.net.tls import CertificateFiles, ServerCertificate
 from quarterdeck.record import RequestRecord
 from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.resources.chat_completions.service import StoredChats
 from quarterdeck.resources.models.added import AddedModels
-from quarterdeck.resources.prompts import changes as prompt_changes
-from quarterdeck.resources.prompts.changes import PromptAnnouncer, PromptChange, decode_prompt_change
+from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.resources.responses.service import Responses
-from quarterdeck.resources.tenancy.changes import CHANNEL, Announcer, Change, RedisPublisher, decode_change
+from quarterdeck.resources.tenancy.changes import Announcer, RedisPublisher
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.drop_in_files import DropInFiles
 from quarterdeck.settings.drop_ins import folder_of
@@ -91,14 +90,6 @@ from quarterdeck.telemetry.saturation import sample
 
 log = logging.getLogger(__name__)
 
-MIGRATE_RETRY_SECONDS = 1.0
-PROMPTS_POLL_SECONDS = 0.5
-"""Between two looks for changed prompts while the channel is lost: an edit takes effect within a second."""
-PROMPTS_REFRESH_SECONDS = 30.0
-"""Between two looks while the channel is subscribed, for what it lost."""
-SPOOL_POLL_SECONDS = 5.0
-"""Between two counts of the records in the spool, for the metrics."""
-
 
 def compose(
     environment: Environment,
@@ -126,14 +117,13 @@ def compose(
     client = HttpClient(max_connections=descriptors.connections, proxies=Proxies(environment.variables))
 
     spool = Spool(environment.state / "spool")
-    settlement = _settlement(redis, spool, live_config, metrics)
+    settlement = make_settlement(redis, spool, live_config, metrics)
     tasks = BackgroundTasks()
 
     keys = KeyStore(database)
     authenticator = Authenticator(keys, live_config, on_outcome=lambda outcome: metrics.authentications.add((outcome,)))
     metrics.before_reading(partial(_count_cached, authenticator, metrics))
-    follower = Follower(authenticator.catch_up, decode_change)
-    subscription = _subscription(environment, follower, connectivity)
+    follower, subscription = follow_keys(environment, authenticator, connectivity)
 
     migrated = asyncio.Event()
 
@@ -143,7 +133,7 @@ def compose(
 
     prompts = PromptStore(database)
     catalogue = PromptCatalogue(prompts)
-    prompt_follower, prompt_subscription = _follow_prompts(environment, catalogue)
+    prompt_follower, prompt_subscription = follow_prompts(environment, catalogue)
 
     endpoints = EndpointRegistry(_endpoint_sources(environment, live_config, client, cluster))
     requests_in_flight = RequestsInFlight()
@@ -258,17 +248,17 @@ def compose(
         reloader=reloader,
         requests_in_flight=requests_in_flight,
         jobs={
-            "migration": partial(_migrate, database, on_migrated),
+            "migration": partial(migrate, database, on_migrated),
             "settlement": settlement.run,
             "configuration": reloader.run,
             **({} if cluster is None else cluster.jobs),
             **({} if certificate is None else {"certificate": certificate.watch}),
-            **({} if bootstrap is None else {"bootstrap key": partial(_run_after, migrated, bootstrap.run)}),
-            "spool": partial(_watch_spool, spool, settlement, metrics),
+            **({} if bootstrap is None else {"bootstrap key": partial(run_after, migrated, bootstrap.run)}),
+            "spool": partial(watch_spool, spool, settlement, metrics),
             "subscription": subscription.run,
             "key changes": follower.run,
             "prompt subscription": prompt_subscription.run,
-            "prompt changes": partial(_run_after, migrated, prompt_follower.run),
+            "prompt changes": partial(run_after, migrated, prompt_follower.run),
             "endpoints": endpoints.run,
             "health checks": HealthChecks(endpoints.all, client).run,
             "saturation": partial(
@@ -291,36 +281,6 @@ def compose(
         access=access,
         shutdown_delay=0.0 if cluster is None else CLUSTER_DELAY_SECONDS,
     )
-
-
-def _redis(environment: Environment, config: Live[Config], connectivity: Connectivity) -> Redis:
-    """The client of everything but the subscription. Its timeout follows the configuration."""
-    redis = Redis(
-        environment.redis_url,
-        reply_timeout=config.current.gateway.redis_timeout_seconds,
-        on_state=connectivity.redis,
-    )
-    config.subscribe(lambda new: redis.set_reply_timeout(new.gateway.redis_timeout_seconds))
-    return redis
-
-
-def _settlement(redis: Redis, spool: Spool, config: Live[Config], metrics: GatewayMetrics) -> Settlement:
-    """The settlement. Its lease follows the configuration."""
-
-    def on_spooled(count: int) -> None:
-        metrics.spooled.add((), count)
-        metrics.spool_waiting.set(metrics.spool_waiting.values.get((), 0) + count)  # until the next count
-
-    settlement = Settlement(
-        redis,
-        spool,
-        lease_seconds=config.current.gateway.reservation_lease_seconds,
-        on_spooled=on_spooled,
-    )
-    settlement.max_waiting_contents = config.current.content.max_waiting
-    config.subscribe(lambda new: settlement.set_lease(new.gateway.reservation_lease_seconds))
-    config.subscribe(lambda new: setattr(settlement, "max_waiting_contents", new.content.max_waiting))
-    return settlement
 
 
 def _endpoint_sources(
@@ -353,61 +313,18 @@ def _observe_both(metrics: GatewayMetrics, demand: Demand, record: RequestRecord
     demand.observe(record)
 
 
-def _follow_prompts(
-    environment: Environment, catalogue: PromptCatalogue
-) -> tuple[Follower[PromptChange], Subscription]:
-    """What keeps the prompts in memory up to date: announced changes, and a poll for those that were missed."""
-    follower = Follower(
-        catalogue.catch_up,
-        decode_prompt_change,
-        what="prompts",
-        poll_seconds=PROMPTS_POLL_SECONDS,
-        refresh_seconds=PROMPTS_REFRESH_SECONDS,
+def _redis(environment: Environment, config: Live[Config], connectivity: Connectivity) -> Redis:
+    """The client of everything but the subscription. Its timeout follows the configuration."""
+    redis = Redis(
+        environment.redis_url,
+        reply_timeout=config.current.gateway.redis_timeout_seconds,
+        on_state=connectivity.redis,
     )
-    follower.read_everything()
-    channel = prompt_changes.CHANNEL
-    return follower, Subscription(environment.redis_url, channel, on_state=follower.listen, on_message=follower.hear)
-
-
-def _subscription(environment: Environment, follower: Follower[Change], connectivity: Connectivity) -> Subscription:
-    """Changes that other gateways announce, for the follower."""
-
-    def on_state(is_up: bool) -> None:
-        connectivity.subscription(is_up)
-        follower.listen(is_up)
-
-    return Subscription(environment.redis_url, CHANNEL, on_state=on_state, on_message=follower.hear)
+    config.subscribe(lambda new: redis.set_reply_timeout(new.gateway.redis_timeout_seconds))
+    return redis
 
 
 def _count_cached(authenticator: Authenticator, metrics: GatewayMetrics) -> None:
     """Move the authenticator's own count of cached keys into the metric, when it is read."""
     metrics.authentications.add(("cached",), authenticator.hits)
     authenticator.hits = 0
-
-
-async def _migrate(database: Database, on_migrated: Callable[[], None]) -> None:
-    """Migrate as soon as the database can be reached, which may be after the gateway has started."""
-    while True:
-        try:
-            await database.migrate()
-            break
-        except DatabaseUnavailableError as error:
-            log.warning("database not available yet: %s", error)
-            await asyncio.sleep(MIGRATE_RETRY_SECONDS)
-    on_migrated()
-    await asyncio.Event().wait()
-
-
-async def _run_after(event: asyncio.Event, job: Callable[[], Awaitable[None]]) -> None:
-    """Run a job that reads tables, once they exist."""
-    await event.wait()
-    await job()
-
-
-async def _watch_spool(spool: Spool, settlement: Settlement, metrics: GatewayMetrics) -> None:
-    failures = 0
-    while True:
-        metrics.spool_waiting.set(await asyncio.to_thread(spool.waiting) + settlement.in_memory)
-        metrics.spool_failures.add((), settlement.spool_failures - failures)
-        failures = settlement.spool_failures
-        await asyncio.sleep(SPOOL_POLL_SECONDS)

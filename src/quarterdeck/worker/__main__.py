@@ -23,7 +23,7 @@ from quarterdeck.settings.telemetry import TelemetryConfig
 from quarterdeck.store.migration import MigrationError
 from quarterdeck.store.orgs import DEFAULT_ORG
 from quarterdeck.telemetry import logging as logs
-from quarterdeck.worker.app import Worker
+from quarterdeck.worker.composition import compose
 from quarterdeck.worker.streams import replay_dead
 
 log = logging.getLogger("quarterdeck.worker")
@@ -49,7 +49,7 @@ async def work(environment: Environment) -> None:
         await work_in_cluster(environment, stop)
         return
     source = file_source(environment)
-    await Worker(environment, source, telemetry_of(source), config_of(source)).run(stop)
+    await compose(environment, source, telemetry_of(source), config_of(source)).run(stop)
 
 
 async def work_in_cluster(environment: Environment, stop: asyncio.Event) -> None:
@@ -61,7 +61,7 @@ async def work_in_cluster(environment: Environment, stop: asyncio.Event) -> None
         if source.waiting is not None:
             config = await first_config(source, stop) or config
         known = config if source.waiting is None else None
-        await Worker(environment, source, config.telemetry, known, source.run).run(stop)
+        await compose(environment, source, config.telemetry, known, source.run).run(stop)
     finally:
         await api.close()
 
