@@ -112,7 +112,7 @@ def ended_namespaces(kubectl: Kubectl) -> Iterator[list[str]]:
     names: list[str] = []
     yield names
     for name in names:
-        kubectl("wait", "--for=delete", f"namespace/{name}", "--timeout=180s", seconds=200)
+        kubectl("wait", "--for=delete", f"namespace/{name}", "--timeout=600s", seconds=620)
 
 
 @pytest.fixture(scope="module")

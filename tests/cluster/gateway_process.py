@@ -143,7 +143,7 @@ class ClusterGateway(DoorProcess):
             {"authorization": f"Bearer {key}", "content-type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=90) as answer:
+            with urllib.request.urlopen(request, timeout=300) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
@@ -162,7 +162,7 @@ class ClusterGateway(DoorProcess):
         self.wire.close()
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 90.0) -> float:
+def until(condition: Callable[[], Any], what: str, seconds: float = 300.0) -> float:
     """Wait for a state of another process; returns the seconds it took."""
     began = time.monotonic()
     while not condition():

@@ -1,11 +1,12 @@
 """kubectl for tests: objects in and out, and waiting by watches, never by sleeping."""
 
+import contextlib
 import json
 import queue
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -14,7 +15,7 @@ Object = dict[str, Any]
 Objects = dict[str, Object]
 """Objects by name."""
 
-WAIT_S = 120.0
+WAIT_S = 300.0
 """Far longer than anything takes: a test fails by what happened, and by the time only if nothing does."""
 
 
@@ -32,7 +33,7 @@ class Kubectl:
     def within(self, namespace: str) -> "Kubectl":
         return Kubectl(self.environ, namespace)
 
-    def __call__(self, *arguments: str, input: str | None = None, seconds: float = 120) -> str:
+    def __call__(self, *arguments: str, input: str | None = None, seconds: float = 300) -> str:
         """`kubectl <arguments>`; its standard output. Raises KubectlError."""
         command = ["kubectl", "--namespace", self.namespace, *arguments]
         done = subprocess.run(
@@ -88,6 +89,21 @@ class Kubectl:
         ]
         return sorted(found, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
+    def wait_events(self, name: str, reason: str, type: str = "", seconds: float = WAIT_S) -> list[Object]:
+        """Events about an object with a reason (empty: any) and a type, once there is one: they are written in the
+        background, after the status."""
+        deadline = time.monotonic() + seconds
+        while True:
+            found = [
+                each
+                for each in self.events(name)
+                if (not reason or each["reason"] == reason) and (not type or each["type"] == type)
+            ]
+            if found:
+                return found
+            assert time.monotonic() < deadline, f"no event {reason or type} about {name} within {seconds:.0f} s"
+            time.sleep(0.2)
+
     def wait(
         self,
         kind: str,
@@ -141,30 +157,54 @@ class Kubectl:
         if until(objects):
             return objects
         # A watch lists first, so what happened since the list above is in it as well. Objects that were deleted since
-        # then are not: they are looked for again each few seconds.
+        # then are not: they are looked for again after some seconds.
+        with self._events(kind, options) as events:
+            relist = time.monotonic() + 5
+            while (now := time.monotonic()) < deadline:
+                event = events.next(min(deadline, relist) - now)
+                if event is not None:
+                    _follow(objects, event)
+                if time.monotonic() >= relist or (event is None and events.is_over):
+                    listed = json.loads(self("get", kind, *options, "--output=json"))
+                    objects = {one["metadata"]["name"]: one for one in listed["items"]}
+                    relist = time.monotonic() + 20
+                if until(objects):
+                    return objects
+            return None
+
+    @contextlib.contextmanager
+    def history(self, kind: str, selector: str) -> Iterator[list[Objects]]:
+        """What was there at each moment of a block: the objects by name, after each change. Complete when the block
+        has ended, however late the watch and this process are."""
+        moments: list[Objects] = []
+        objects: Objects = {}
+
+        def catch_up(events: "_Documents") -> None:
+            listed = {one["metadata"]["uid"]: _version(one) for one in self.select(kind, selector)}
+            deadline = time.monotonic() + WAIT_S
+            while any(version > seen.get(uid, 0) for uid, version in listed.items()):
+                event = events.next(deadline - time.monotonic())
+                assert event is not None, f"the watch of {kind} did not catch up"
+                seen[event["object"]["metadata"]["uid"]] = _version(event["object"])
+                _follow(objects, event)
+                moments.append(dict(objects))
+
+        seen: dict[str, int] = {}
+        with self._events(kind, ["--selector", selector]) as events:
+            catch_up(events)
+            yield moments
+            catch_up(events)
+
+    @contextlib.contextmanager
+    def _events(self, kind: str, options: list[str]) -> Iterator["_Documents"]:
+        """A watch's events: what is there, then each change."""
         command = ["kubectl", "--namespace", self.namespace, "get", kind, *options]
         command += ["--watch", "--output-watch-events", "--output=json"]
         process = subprocess.Popen(
             command, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         try:
-            events = _Documents(process)
-            relist = time.monotonic() + 5
-            while (now := time.monotonic()) < deadline:
-                event = events.next(min(deadline, relist) - now)
-                if event is not None:
-                    one = event["object"]
-                    if event["type"] == "DELETED":
-                        objects.pop(one["metadata"]["name"], None)
-                    else:
-                        objects[one["metadata"]["name"]] = one
-                elif time.monotonic() >= relist or process.poll() is not None:
-                    listed = json.loads(self("get", kind, *options, "--output=json"))
-                    objects = {one["metadata"]["name"]: one for one in listed["items"]}
-                    relist = time.monotonic() + 5
-                if until(objects):
-                    return objects
-            return None
+            yield _Documents(process)
         finally:
             process.terminate()
             process.wait()
@@ -221,12 +261,39 @@ class _Documents:
         except ValueError:  # the pipe was closed
             return
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.poll() is not None
+
     def next(self, seconds: float) -> Object | None:
         """The next document; None if there is none within `seconds`."""
         try:
             return self._found.get(timeout=max(seconds, 0.05))
         except queue.Empty:
             return None
+
+
+def _follow(objects: Objects, event: Object) -> None:
+    """Apply a watch's event. One that is older than what a list had already is dropped."""
+    one = event["object"]
+    name = one["metadata"]["name"]
+    known = objects.get(name)
+    if known is not None and _version(known) > _version(one):
+        return
+    if event["type"] == "DELETED":
+        objects.pop(name, None)
+    else:
+        objects[name] = one
+
+
+def _version(one: Object) -> int:
+    return int(one["metadata"]["resourceVersion"])
+
+
+def is_ending(one: Object) -> bool:
+    """Whether an object is being deleted."""
+    return "deletionTimestamp" in one["metadata"]
 
 
 def condition_of(one: Object | None, type: str) -> Object | None:

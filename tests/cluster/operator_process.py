@@ -62,7 +62,7 @@ class OperatorProcess:
         self.wait(lambda: self.get("/readyz").get("ready") is True, "ready")
         return self
 
-    def wait(self, holds: Any, what: str, seconds: float = 60) -> None:
+    def wait(self, holds: Any, what: str, seconds: float = 240) -> None:
         """Poll until `holds()`: another process is looked at from outside."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -75,7 +75,7 @@ class OperatorProcess:
         raise AssertionError(f"{self.name}: not {what} in {seconds:.0f} s\n{self.log.read_text()[-3000:]}")
 
     def get(self, path: str) -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=5).json()
+        found: dict[str, Any] = httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=30).json()
         return found
 
     @property
@@ -85,7 +85,7 @@ class OperatorProcess:
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples with these labels."""
         time.sleep(1.1)  # a rendered page is reused for a second
-        page = httpx.get(f"http://127.0.0.1:{self.port}/metrics", timeout=5).text
+        page = httpx.get(f"http://127.0.0.1:{self.port}/metrics", timeout=30).text
         total = 0.0
         for line in page.splitlines():
             found = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
@@ -120,4 +120,4 @@ class OperatorProcess:
         """End it as Kubernetes does. Its exit status."""
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(30)
+        return self._process.wait(120)

@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 import openai
 import yaml
-from tests.cluster.kubectl import Kubectl, Object, is_current
+from tests.cluster.kubectl import WAIT_S, Kubectl, Object, is_current
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CHART = CHECKOUT / "charts/quarterdeck"
 API_VERSION = "quarterdeck.dev/v1alpha1"
-INSTALL_S = 300
+INSTALL_S = 600
 
 
 def image_values(images: Mapping[str, str]) -> Object:
@@ -175,12 +175,19 @@ class Release:
         sums = {name: sum(row[name] for row in rows) for name in ("requests", "input_tokens", "output_tokens")}
         return {**sums, **{row["status"]: row["requests"] for row in rows}}
 
-    def wait_ledger(self, key_id: str, requests: int, seconds: float = 60) -> dict[str, int]:
+    def wait_ledger(self, key_id: str, requests: int, seconds: float = WAIT_S) -> dict[str, int]:
         """The ledger of a key once it has `requests` rows: the worker writes them within a second or two."""
         deadline = time.monotonic() + seconds
         while (found := self.ledger(key_id))["requests"] < requests and time.monotonic() < deadline:
             time.sleep(0.5)
         return found
+
+    def wait_listed(self, name: str, seconds: float = WAIT_S) -> None:
+        """Wait until the gateway has a model name: it follows what a status tells a moment later."""
+        deadline = time.monotonic() + seconds
+        while name not in (listed := {each.id for each in self.client().models.list()}):
+            assert time.monotonic() < deadline, f"the gateway has no {name!r} within {seconds:.0f} s: {sorted(listed)}"
+            time.sleep(0.1)
 
     # ---- Models
 
@@ -200,7 +207,7 @@ class Release:
             }
         )
 
-    def wait_replicas(self, model: str, count: int, seconds: float = 120) -> Object:
+    def wait_replicas(self, model: str, count: int, seconds: float = WAIT_S) -> Object:
         """Wait until the Model has exactly `count` replicas, all of them ready."""
 
         def has(one: Object | None) -> bool:
@@ -215,7 +222,7 @@ class Release:
         assert found is not None
         return found
 
-    def wait_ready(self, model: str, seconds: float = 120) -> Object:
+    def wait_ready(self, model: str, seconds: float = WAIT_S) -> Object:
         """Wait until the Model is Ready for its present spec."""
         return self.kubectl.wait_condition("models.quarterdeck.dev", model, "Ready", seconds=seconds)
 

@@ -2,10 +2,11 @@
 
 import contextlib
 import json
+import time
 
 import openai
 import pytest
-from tests.cluster.kubectl import Kubectl, KubectlError, Object, condition_of
+from tests.cluster.kubectl import WAIT_S, Kubectl, KubectlError, Object, condition_of, is_ending
 from tests.cluster.release import API_VERSION, Release
 
 ADAPTER = "modeladapters.quarterdeck.dev"
@@ -52,7 +53,7 @@ def wait_reason(kubectl: Kubectl, name: str, reason: str) -> Object:
 
 def pods(kubectl: Kubectl) -> list[str]:
     found = kubectl.select("pods", f"quarterdeck.dev/model={NAME}")
-    return sorted(pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"])
+    return sorted(pod["metadata"]["name"] for pod in found if not is_ending(pod))
 
 
 def in_engine(kubectl: Kubectl, pod: str) -> set[str]:
@@ -71,9 +72,10 @@ def ask(release: Release, model: str) -> str:
 @pytest.fixture(scope="module")
 def base(release: Release) -> Release:
     apply_model(release, 2)
-    release.wait_ready(NAME)
+    release.wait_replicas(NAME, 2)
     apply_adapter(release.kubectl, "poet", "poet")
     wait_loaded(release.kubectl, "poet", 2)
+    release.wait_listed("poet")
     return release
 
 
@@ -81,7 +83,6 @@ def test_an_adapter_is_on_every_replica_and_answers_through_the_gateway(base: Re
     status = wait_loaded(base.kubectl, "poet", 2)["status"]
     assert {each["pod"]: each["state"] for each in status["perReplica"]} == dict.fromkeys(pods(base.kubectl), "Loaded")
     assert all(in_engine(base.kubectl, pod) == {"poet"} for pod in pods(base.kubectl))
-    assert "poet" in {each.id for each in base.client().models.list()}
     assert ask(base, "poet") != ask(base, NAME)
 
 
@@ -94,8 +95,8 @@ def test_a_bad_adapter_harms_only_itself(base: Release) -> None:
     for name, (path, _) in expected.items():
         apply_adapter(base.kubectl, name, path)
     for name, (_, reason) in expected.items():
-        found = wait_reason(base.kubectl, name, reason)
-        assert [each["state"] for each in found["status"]["perReplica"]] == ["Failed", "Failed"]
+        wait_reason(base.kubectl, name, reason)
+        base.kubectl.wait(ADAPTER, name, lambda one: states_of(one) == ["Failed", "Failed"], "failed on both replicas")
         with pytest.raises(openai.APIStatusError):
             ask(base, name)
     wait_loaded(base.kubectl, "poet", 2)
@@ -128,13 +129,18 @@ def test_a_new_replica_gets_the_adapter(base: Release) -> None:
 
 def test_an_engine_that_was_restarted_gets_it_again(base: Release) -> None:
     pod = pods(base.kubectl)[0]
+    before = restarts(base.kubectl.get("pods", pod))
     with contextlib.suppress(KubectlError):  # it ends with its container
         base.kubectl("exec", pod, "--", "python", "-c", CRASH)
-    base.kubectl.wait("pods", pod, lambda one: restarts(one) == 1, "restarted")
+    base.kubectl.wait("pods", pod, lambda one: restarts(one) > before, "restarted")
     base.kubectl.wait("pods", pod, lambda one: (condition_of(one, "Ready") or {}).get("status") == "True", "Ready")
     base.kubectl.wait(ADAPTER, "poet", lambda one: pod in loaded_on(one), "loaded again")
     wait_loaded(base.kubectl, "poet", len(pods(base.kubectl)))
     assert "poet" in in_engine(base.kubectl, pod)
+
+
+def states_of(one: Object | None) -> list[str]:
+    return [each["state"] for each in ((one or {}).get("status") or {}).get("perReplica") or ()]
 
 
 def restarts(one: Object | None) -> int:
@@ -149,11 +155,9 @@ def loaded_on(one: Object | None) -> set[str]:
 
 def test_an_adapter_that_is_deleted_is_unloaded(base: Release) -> None:
     base.kubectl.delete(ADAPTER, "poet")
-    left = {pod: {"poet"} for pod in pods(base.kubectl)}
-    for _ in range(120):
-        left = {pod: found for pod in pods(base.kubectl) if (found := in_engine(base.kubectl, pod))}
-        if not left:
-            break
-    assert not left
+    deadline = time.monotonic() + WAIT_S
+    while left := {pod: found for pod in pods(base.kubectl) if (found := in_engine(base.kubectl, pod))}:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.5)
     with pytest.raises(openai.NotFoundError):
         ask(base, "poet")

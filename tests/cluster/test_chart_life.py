@@ -9,9 +9,9 @@ import pytest
 from images.builders import choose
 from images.layout import cache_folder
 from images.loading import Cluster
-from tests.cluster.kubectl import Kubectl
+from tests.cluster.kubectl import Kubectl, is_ending
 from tests.cluster.provision import Provisioned
-from tests.cluster.release import CHECKOUT, Release
+from tests.cluster.release import CHECKOUT, INSTALL_S, Release
 from tests.cluster.traffic import Traffic
 
 from quarterdeck.store.migration import head
@@ -85,26 +85,18 @@ def test_an_upgrade_with_a_migration_and_its_rollback_lose_no_request(
     with running.around("upgrade") as upgrade:
         release.upgrade(images=next_images)
     upgrade.assert_no_errors()
+    release.kubectl.rolled_out("deployment", "qd-gateway")
     gateways = namespace.select("pods", "app.kubernetes.io/component=gateway")
-    images = {
-        each["spec"]["containers"][0]["image"] for each in gateways if "deletionTimestamp" not in each["metadata"]
-    }
+    images = {each["spec"]["containers"][0]["image"] for each in gateways if not is_ending(each)}
     assert images == {next_images["gateway"]}
     with running.around("rollback") as rollback:
-        release.helm("rollback", "qd", "--wait", "--timeout", "200s")
+        release.helm("rollback", "qd", "--wait", f"--timeout={INSTALL_S}s")
     rollback.assert_no_errors()
     running.stop()
     release.kubectl.rolled_out("deployment", "qd-worker")
-    settled(release, running)
-
-
-def settled(release: Release, running: Traffic) -> None:
-    """The ledger has every request that the driver sent, once the worker has written the last."""
-    for _ in range(60):
-        ledger = release.ledger(running.key_id)
-        if ledger["requests"] >= running.totals()["requests"]:
-            break
-    assert {name: ledger[name] for name in running.totals()} == running.totals()
+    wanted = running.totals()
+    ledger = release.wait_ledger(running.key_id, wanted["requests"])
+    assert {name: ledger[name] for name in wanted} == wanted
 
 
 def test_what_stays_after_uninstall_is_taken_up_by_the_next_installation(release: Release, namespace: Kubectl) -> None:
@@ -119,6 +111,7 @@ def test_what_stays_after_uninstall_is_taken_up_by_the_next_installation(release
     release.install()
     release.apply_model(MODEL)
     release.wait_ready(MODEL)
+    release.wait_listed(MODEL)
     answer = release.client(key).chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Again?"}])
     assert answer.choices[0].message.content
     assert release.admin("GET", f"/admin/keys/{key_id}")["name"] == "survivor"

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.cluster.kubectl import Kubectl, Object
+from tests.cluster.kubectl import Kubectl, Object, condition_of, is_current, is_ending
 from tests.cluster.operator_process import OperatorProcess
 from tests.cluster.provision import SCRIPT, Provisioned
 
 pytestmark = pytest.mark.usefixtures("crds")
 
-PRODUCTS = {"h100": "NVIDIA-H100-80GB-HBM3", "l4": "NVIDIA-L4"}
+PRODUCTS = {"h100": "NVIDIA-H100-80GB-HBM3", "l4": "NVIDIA-L4", "a100": "NVIDIA-A100-SXM4-80GB"}
+GPUS = {"h100": 8, "l4": 8, "a100": 6}
+"""Of the node with the product."""
 PRODUCT = "nvidia.com/gpu.product"
 OURS = "quarterdeck.dev/test"
 TAINT = {"key": "kwok.x-k8s.io/node", "operator": "Exists", "effect": "NoSchedule"}
@@ -42,7 +44,7 @@ def nodes(cluster: Provisioned, kubectl: Kubectl, namespace: Kubectl) -> Iterato
     owner = namespace.namespace
     names = {profile: f"{owner}-{profile}" for profile in PRODUCTS}
     for profile, product in PRODUCTS.items():
-        kubectl("create", "-f", "-", input=yaml.safe_dump(_node(names[profile], product, 8, owner)))
+        kubectl("create", "-f", "-", input=yaml.safe_dump(_node(names[profile], product, GPUS[profile], owner)))
     yield names
     kubectl("delete", "nodes", "--selector", f"{OURS}={owner}")
 
@@ -114,6 +116,31 @@ def test_a_replica_lands_on_a_node_of_its_product_with_its_number_of_gpus(
     assert plan is not None
     assert plan["status"]["plan"]["gpus"] == gpus
     operator.delete("models", name)
+
+
+def test_a_canary_needs_the_gpus_of_its_plan_and_no_more(operator: Kubectl, nodes: dict[str, str]) -> None:
+    """Two replicas and a candidate, of two GPUs each, fill the node: the promotion starts no fourth engine."""
+    canary = {"steps": [{"weight": 50, "pauseSeconds": 1}]}
+    spec = {"resources": {"accelerator": "a100", "tensorParallel": 2}, "scaling": {"min": 2, "max": 2}}
+    spec["rollout"] = {"drainSeconds": 0, "canary": canary}
+    operator.apply(_model("full", "Deployment", **spec))
+    _engines(operator, "full", 2)
+    operator.wait_condition("models", "full", "Ready")
+
+    def has_ended(each: Object | None) -> bool:
+        ready = condition_of(each, "Ready") or {}
+        is_over = not ((each or {}).get("status") or {}).get("canary")
+        return is_current(each) and is_over and ready.get("reason") == "Ready"
+
+    with operator.history("pods", "quarterdeck.dev/model=full") as moments:
+        operator.apply(_model("full", "Deployment", engine={"args": {"max_num_seqs": 8}}, **spec))
+        operator.wait("models", "full", until=has_ended, what="the canary's end", seconds=WAIT_S)
+    assert max(sum(not is_ending(pod) for pod in pods.values()) for pods in moments) == 3
+    plan = (operator.get("models", "full") or {})["status"]["plan"]
+    assert (plan["edit"], plan["extraGPUs"]) == ("NewCluster", 2)
+    engines = _engines(operator, "full", 2)
+    assert all("--max-num-seqs=8" in " ".join(pod["spec"]["containers"][0]["args"]) for pod in engines)
+    operator.delete("models", "full")
 
 
 def test_the_gpus_that_a_new_ray_cluster_needs_besides_are_in_the_status(operator: Kubectl) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.cluster.kubectl import Kubectl, Object
+from tests.cluster.kubectl import Kubectl, Object, is_ending
 from tests.cluster.provision import SCRIPT, Provisioned
 from tests.cluster.release import Release
 from tests.cluster.traffic import Traffic
@@ -91,11 +91,10 @@ def _ready_workers(release: Release, count: int) -> list[Object]:
     """Wait until exactly `count` workers are there, and are ready."""
 
     def until(pods: dict[str, Object]) -> bool:
-        alive = [pod for pod in pods.values() if "deletionTimestamp" not in pod["metadata"]]
-        return len(alive) == len(pods) == count and all(map(_is_ready, alive))
+        return len(pods) == count and all(_is_ready(pod) and not is_ending(pod) for pod in pods.values())
 
-    release.kubectl.wait_all("pods", WORKERS, until=until, what=f"{count} ready workers", seconds=START_S)
-    return release.kubectl.select("pods", WORKERS)
+    found = release.kubectl.wait_all("pods", WORKERS, until=until, what=f"{count} ready workers", seconds=START_S)
+    return list(found.values())
 
 
 def _is_ready(pod: Object) -> bool:
@@ -104,9 +103,8 @@ def _is_ready(pod: Object) -> bool:
 
 
 def test_a_model_becomes_a_ray_cluster_with_a_replica_in_a_worker_pod(model: Release) -> None:
-    found = model.wait_ready(MODEL, seconds=START_S)
+    found = model.wait_replicas(MODEL, 1, seconds=START_S)
     assert found["status"]["backend"] == {"kind": "RayService", "name": NAME}
-    assert found["status"]["replicas"]["ready"] == 1
     assert len(model.kubectl.select("pods", HEADS)) == 1
     (worker,) = _ready_workers(model, 1)
     assert worker["spec"]["containers"][0]["name"] == "engine"
@@ -175,7 +173,7 @@ def test_a_change_of_the_engine_brings_a_new_cluster_and_loses_nothing(
         )
     window.assert_no_errors()
     assert plan["status"]["plan"]["extraGPUs"] == 0
-    assert model.wait_ready(MODEL)["status"]["replicas"]["ready"] == 1
+    model.wait_replicas(MODEL, 1, seconds=START_S)
 
 
 def test_what_serve_says_is_in_the_models_status_and_the_old_cluster_serves_on(model: Release) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from tests.cluster.kubectl import Kubectl, Object
+from tests.cluster.kubectl import WAIT_S, Kubectl, Object
 from tests.cluster.release import API_VERSION, Release, secret
 
 SAY = [{"role": "user", "content": "Hello"}]
@@ -39,13 +39,16 @@ def ask(client: openai.OpenAI, model: str) -> str:
     return answer.model
 
 
-def test_a_route_answers_and_says_what_it_cant_find(namespace: Kubectl, client: openai.OpenAI) -> None:
+def test_a_route_answers_and_says_what_it_cant_find(
+    release: Release, namespace: Kubectl, client: openai.OpenAI
+) -> None:
     namespace.apply(resource("ModelRoute", "chat", targets=[{"model": "hello"}, {"model": "gone", "weight": 9}]))
     found = namespace.wait(
         "modelroute", "chat", lambda one: reason_of(one, "ResolvedRefs") == "ModelNotFound", "unresolved"
     )
     assert found is not None
     assert "no model or adapter 'gone'" in found["status"]["message"]
+    release.wait_listed("chat")
     ask(client, "chat")  # the target that exists answers
     namespace.apply(resource("ModelRoute", "chat", targets=[{"model": "hello"}, {"model": "other", "weight": 9}]))
     namespace.wait_condition("modelroute", "chat", "Ready")
@@ -67,8 +70,9 @@ def test_a_team_bounds_its_keys_and_belongs_to_the_cluster(release: Release, nam
     namespace.apply(resource("Team", "small", limits={"maxTokens": 7, "requestsPerMinute": 2}))
     namespace.wait_condition("team", "small", "Ready")
     _, key = release.create_key("of-a-team", team="small")
+    deadline = time.monotonic() + WAIT_S  # the gateway follows the Team a moment after its status
     with release.client(key) as client, pytest.raises(openai.RateLimitError):
-        for _ in range(4):
+        while time.monotonic() < deadline:
             ask(client, "hello")
     headers = {"authorization": f"Bearer {release.admin_key}"}
     refused = httpx.post(f"{release.url}/admin/teams/small", json={"priority": 3}, headers=headers)

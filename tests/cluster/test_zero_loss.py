@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.cluster import externals
-from tests.cluster.kubectl import Kubectl, Objects
+from tests.cluster.kubectl import WAIT_S, Kubectl, KubectlError, Objects, is_ending
 from tests.cluster.release import Release
 from tests.cluster.traffic import Traffic
 
@@ -35,19 +35,28 @@ def settled(platform: Release, selector: str, count: int) -> None:
     """Wait until there are `count` pods and none that ends."""
 
     def are_as_many(pods: Objects) -> bool:
-        return len(pods) == count and not any("deletionTimestamp" in pod["metadata"] for pod in pods.values())
+        return len(pods) == count and not any(map(is_ending, pods.values()))
 
-    platform.kubectl.wait_all("pods", selector, are_as_many, f"{count} pods and none that ends", 180)
+    platform.kubectl.wait_all("pods", selector, are_as_many, f"{count} pods and none that ends")
 
 
 def evict(platform: Release, selector: str) -> None:
-    """Evict one pod, as a node's drain does, and wait until it is gone."""
-    name = platform.kubectl.select("pods", selector)[0]["metadata"]["name"]
+    """Evict one pod, as a node's drain does, and wait until it is gone. As a drain, it asks again while the disruption
+    budget does not allow it: that follows the pods after a moment."""
+    name = next(pod["metadata"]["name"] for pod in platform.kubectl.select("pods", selector) if not is_ending(pod))
     namespace = platform.kubectl.namespace
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
     path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"
-    platform.kubectl("create", "--raw", path, "-f", "-", input=json.dumps(eviction))
-    platform.kubectl.wait("pod", name, lambda pod: pod is None, "gone", 180)
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            platform.kubectl("create", "--raw", path, "-f", "-", input=json.dumps(eviction))
+            break
+        except KubectlError as error:
+            if "disruption budget" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+    platform.kubectl.wait("pod", name, lambda pod: pod is None, "gone")
 
 
 def restart(platform: Release, name: str, count: int) -> None:
@@ -116,6 +125,7 @@ def test_a_worker_and_an_operator_that_are_killed_lose_nothing(platform: Release
         for name in ("worker", "operator"):
             platform.kubectl("delete", "pods", "--selector", part(name), "--force", "--grace-period=0")
         for name in ("worker", "operator"):
+            settled(platform, part(name), 1)
             platform.kubectl.rolled_out("deployment", f"qd-{name}")
     window.assert_no_errors()
 

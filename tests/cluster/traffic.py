@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 
 import httpx
 
-TIMEOUT_S = 60
+TIMEOUT_S = 120
 """For a connection, and for each piece of an answer: what takes longer has failed."""
-WAIT_S = 240
+WAIT_S = 480
 SETTLE = 40
 """Requests that must have been begun and answered after a mutation before its window ends: two seconds of traffic."""
 

@@ -34,6 +34,7 @@ class Life:
             wanted=OLD,
             stable=OLD,
             stable_ready=2,
+            replicas=2,
             is_rolled_out=True,
             candidate_ready=0,
             candidate_pods=0,
@@ -221,8 +222,8 @@ def test_an_edit_during_the_promotion_waits_for_its_end() -> None:
     life.until("Running")
     life.serve(figures(30))
     life.until("Promoting")
-    life.step()
-    assert life.situation.stable == NEW
+    while life.situation.stable == OLD:
+        life.step()
     life.edit(NEWER)
     life.until("Preparing")
     assert life.stables == [OLD, NEW]
@@ -233,6 +234,44 @@ def test_a_first_rollout_and_one_of_a_broken_model_are_no_canaries() -> None:
     assert decide(Life(wanted=NEW, stable_ready=0).situation) == Decision()
     assert decide(Life(wanted=NEW, canary=None).situation) == Decision()
     assert decide(Life(wanted=NEW, is_stopped=True).situation) == Decision()
+
+
+def test_a_canary_waits_for_the_rollout_before_it() -> None:
+    """Else three revisions ran at once, with a replica more than was announced."""
+    life = Life(wanted=NEW, is_rolled_out=False)
+    decision = decide(life.situation)
+    assert decision.holds_stable and decision.status is None and decision.again_seconds
+    assert decide(replace(life.situation, is_rolled_out=True)).status is not None
+
+
+def test_a_rollout_that_fails_does_not_hold_up_the_change_that_mends_it() -> None:
+    failed = Life(wanted=NEW, is_rolled_out=False, stable_finding="The image does not exist.")
+    assert decide(failed.situation).status is not None
+
+
+def test_a_rollout_that_is_taken_back_is_no_canary() -> None:
+    assert decide(Life(wanted=NEW, is_rolled_out=False, runs_wanted=True).situation) == Decision()
+
+
+def test_the_candidate_takes_all_requests_while_the_only_replica_restarts() -> None:
+    life = Life(wanted=NEW, replicas=1, stable_ready=1)
+    life.until("Running")
+    life.serve(figures(30))
+    life.until("Promoting")
+    assert (life.weights[-1], life.situation.stable) == (100, OLD), "gateways know it before the replica ends"
+    life.until(None)
+    assert life.stables == [OLD, NEW] and 100 in life.weights[-8:]
+
+
+def test_a_candidate_that_ends_before_its_promotion_has_begun_is_aborted() -> None:
+    life = Life(wanted=NEW)
+    life.until("Running")
+    life.serve(figures(30))
+    life.until("Promoting")
+    life.situation = replace(life.situation, candidate_ready=0, finding="Out of memory.")
+    life.step()
+    life.until("Aborted")
+    assert life.stables == [OLD]
 
 
 def test_a_suspension_in_the_middle_ends_the_canary() -> None:
@@ -278,7 +317,7 @@ def test_whatever_happens_requests_go_where_an_engine_is(actions: list[tuple[Any
             status = decision.status
             if status is not None:
                 weight = status.weight if decision.is_split else 0
-                assert weight == 0 or was.candidate_ready > 0 or status.phase == "Promoting"
+                assert weight == 0 or was.candidate_ready > 0
                 assert not decision.runs_candidate or decision.is_split, "or its pods would be taken for stable ones"
                 assert status.phase != "Aborted" or not decision.is_split
             elif was.candidate_pods and not was.is_stopped:

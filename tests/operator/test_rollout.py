@@ -4,14 +4,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from quarterdeck.kube.names import REVISION_LABEL
 from quarterdeck.kube.resources.model import Model
+from quarterdeck.kube.resources.model_status import CanaryStatus
 from quarterdeck.operator.canary import Figures
 from quarterdeck.operator.manifests import Manifest, labels_of
 from quarterdeck.operator.observed import Observed
 from quarterdeck.operator.render import deployment
-from quarterdeck.operator.render.request import CANARY, RenderRequest
-from quarterdeck.operator.rollout import Canaries, Staged, find, read_figures
+from quarterdeck.operator.render.request import CANARY, Change, RenderRequest
+from quarterdeck.operator.rollout import Canaries, Staged, change_of, find, read_figures
 from quarterdeck.operator.settings import OperatorConfig
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -126,12 +129,18 @@ def test_a_change_runs_beside_the_revision_in_use_and_then_replaces_it() -> None
     cluster.count(new, 120)
     cluster.count(old, 120)
     cluster.step(20)
-    assert revision(engine(cluster.staged)) == new
+    assert revision(engine(cluster.staged)) == old, "gateways know the last weight before a replica ends"
+    cluster.step(2)
+    promoted = engine(cluster.staged)
+    assert promoted is not None and revision(promoted) == new
+    assert promoted["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
     assert service_revision(cluster.staged) == old, "gateways know it by this name until the split is gone"
     for _ in range(4):
         cluster.step()
     assert engine(cluster.staged, "canary") is None and cluster.staged.split is None
-    assert (revision(engine(cluster.staged)), service_revision(cluster.staged)) == (new, new)
+    ended = engine(cluster.staged)
+    assert ended is not None and (revision(ended), service_revision(cluster.staged)) == (new, new)
+    assert ended["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
 def test_a_bad_candidate_ends_and_the_revision_in_use_stays() -> None:
@@ -163,3 +172,20 @@ def test_figures_that_are_missing_or_malformed_count_as_nothing() -> None:
         assert read_figures(counts) == Figures()
     found = read_figures({"attempts": 3, "failures": 1, "ttft_ms": {"count": 2, "buckets": [[10, 1], [20.0, 2]]}})
     assert found == Figures(3, 1, ((10.0, 1), (20.0, 2)), 2)
+
+
+@pytest.mark.parametrize(("replicas", "engines"), [(1, 1), (4, 2), (10, 5), (11, 6)])
+def test_a_canary_needs_the_gpus_of_its_largest_step_and_says_so_until_it_ends(replicas: int, engines: int) -> None:
+    spec = {
+        "source": {"uri": "hf://org/model"},
+        "backend": "Deployment",
+        "resources": {"accelerator": "h100", "tensorParallel": 2},
+        "rollout": {"canary": {"steps": [{"weight": 10}, {"weight": 50}]}},
+    }
+    model = Model.parse({"metadata": {"name": "tiny", "uid": "u"}, "spec": spec})
+    request = RenderRequest(model, "models", CONFIG, replicas)
+    for phase in ("Preparing", "Running", "Promoting"):
+        status = CanaryStatus(phase=phase, stable="a", candidate="b")
+        assert change_of(request, status) == Change("NewCluster", engines * 2)
+    for phase in ("Aborting", "Aborted"):
+        assert change_of(request, CanaryStatus(phase=phase, stable="a", candidate="b")) is None

@@ -5,7 +5,8 @@ gateways' counters judge it. The order of things keeps every request answered:
 
 * Preparing   gateways are told of two revisions (weight 0), then the candidate's engine is started
 * Running     a step's weight is in force; after its pause the next one, if the candidate was judged and is good
-* Promoting   the last weight stays while the stable object takes the new revision; then the candidate ends
+* Promoting   the candidate stands in for the replica that the stable object restarts with the new revision, one after
+              the other, so that no more GPUs are needed; then it ends
 * Aborting    weight 0; the candidate finishes its requests and ends, then the split is taken away
 * Aborted     the stable revision serves alone until the spec changes again
 """
@@ -99,6 +100,8 @@ class Situation:
     stable: str | None
     """The revision of the stable object; None: there is none."""
     stable_ready: int
+    replicas: int
+    """That the Model has."""
     is_rolled_out: bool
     """Whether all replicas of the stable object have its revision."""
     candidate_ready: int
@@ -114,6 +117,10 @@ class Situation:
     stable_figures: Figures = field(default=Figures())
     is_split_published: bool = True
     """Whether gateways can know of the candidate."""
+    runs_wanted: bool = False
+    """Whether a ready replica of the stable object has the revision that is wanted."""
+    stable_finding: str = ""
+    """Why the stable object is not rolled out, if that is an error."""
     is_stopped: bool = False
     """The Model is suspended or at zero: nothing serves, so there is nothing to compare."""
 
@@ -171,6 +178,11 @@ def _at_rest(situation: Situation, status: CanaryStatus | None) -> Decision:
         return Decision(status, holds_stable=True)
     if situation.stable_ready == 0:
         return Decision()  # nothing serves that could be harmed
+    if not situation.is_rolled_out and situation.runs_wanted:
+        return Decision()  # a rollout that is taken back before it has ended
+    if not situation.is_rolled_out and not situation.stable_finding:
+        # Else three revisions run at once, and take a replica's GPUs more than is announced.
+        return Decision(status, holds_stable=True, again_seconds=TICK_SECONDS)
     begun = CanaryStatus(
         phase="Preparing", stable=situation.stable or "", candidate=situation.wanted, since=_text(situation.now)
     )
@@ -204,9 +216,10 @@ def _running(situation: Situation, status: CanaryStatus, canary: Canary) -> Deci
     if is_judged and is_over and situation.candidate_ready > 0:
         if at + 1 < len(canary.steps):
             return _begin_step(situation, status, canary, at + 1)
-        promoted = status.model_copy(update={"phase": "Promoting", "since": _text(situation.now)})
+        changed = {"phase": "Promoting", "weight": _weight_of_promotion(situation), "since": _text(situation.now)}
+        promoted = status.model_copy(update=changed)
         event = ("CanaryPromoted", f"Revision {status.candidate} replaces {status.stable}: {judgement.text}")
-        return _go_on(promoted, event, holds_stable=False)
+        return _go_on(promoted, event)
     weight = canary.steps[at].weight if situation.candidate_ready else 0
     return _go_on(status.model_copy(update={"weight": weight}))
 
@@ -229,11 +242,25 @@ def _go_on(status: CanaryStatus, event: tuple[str, str] | None = None, *, holds_
     )
 
 
+def _weight_of_promotion(situation: Situation) -> int:
+    """That of the last step. A Model without a second replica has only the candidate while the stable one restarts."""
+    if situation.candidate_ready == 0:
+        return 0
+    if situation.replicas <= 1 or situation.canary is None:
+        return 100
+    return situation.canary.steps[-1].weight
+
+
 def _promoting(situation: Situation, status: CanaryStatus) -> Decision:
+    status = status.model_copy(update={"weight": _weight_of_promotion(situation)})
     if situation.stable != status.candidate:
         if situation.wanted != status.candidate:
             return _drop(situation, status)
-        return _go_on(status, holds_stable=False)
+        if situation.candidate_ready == 0 and situation.finding:
+            return _abort(situation, status, f"its engine is not ready any more: {situation.finding}")
+        # Gateways know the weight before the first stable replica ends, and a candidate is there that can stand in.
+        is_begun = _age(situation, status) >= SPLIT_SECONDS and situation.candidate_ready > 0
+        return _go_on(status, holds_stable=not is_begun)
     # The stable object has the new revision. A later change of the spec waits until this one is done.
     is_changed = situation.wanted != status.candidate
     if not situation.is_rolled_out:

@@ -41,7 +41,7 @@ from quarterdeck.operator.publish import Publisher
 from quarterdeck.operator.render.backends import BACKENDS, Backend, backend_of
 from quarterdeck.operator.render.request import CANARY, STABLE, Change, RenderError, RenderRequest, ReplicaState
 from quarterdeck.operator.render.weights import adapter_claims
-from quarterdeck.operator.rollout import Canaries, is_of_track, pods_of
+from quarterdeck.operator.rollout import Canaries, change_of, is_of_track, pods_of
 from quarterdeck.operator.settings import OperatorConfig
 from quarterdeck.operator.summarize import Finding, Observation, Problem, summarize
 
@@ -175,7 +175,8 @@ class ModelReconciler:
             try:
                 desired = backend.staged(request, backend.render(request), seen.children, seen.pods)
                 if DEPLOYMENT.name == backend.KIND and refusal is None:
-                    staged = self._canaries.stage(request, desired, seen, of_candidate)
+                    of_stable = self._diagnose_track(seen, STABLE) if model.spec.rollout.canary else None
+                    staged = self._canaries.stage(request, desired, seen, of_candidate, of_stable)
                     desired, canary = staged.manifests, staged.decision.status
                     again_seconds = staged.decision.again_seconds or again_seconds
                     # Before the candidate starts, and before it ends.
@@ -183,8 +184,8 @@ class ModelReconciler:
                     self._report_canary(manifest, staged.decision)
                 steps = make_plan(desired, seen.children, self._applier.settled)
                 change = backend.classify(request, desired, seen.children)
-                if canary is not None and canary.phase == "Preparing":
-                    change = Change("NewCluster", model.spec.resources.gpu_count)
+                if canary is not None:
+                    change = change_of(request, canary) or change
                 plan = _plan(request, backend, change, model.status.plan, is_empty=steps.is_empty)
                 if refusal is None and (prepare := self._preparations.get(backend.KIND)) is not None:
                     await prepare(request)

@@ -13,12 +13,13 @@ from typing import Any
 from quarterdeck.kube.compile.runtime import Canary
 from quarterdeck.kube.names import REVISION_LABEL
 from quarterdeck.kube.resources.model import Model
+from quarterdeck.kube.resources.model_status import CanaryStatus
 from quarterdeck.operator.canary import Decision, Figures, Situation, decide, difference, total
 from quarterdeck.operator.manifests import DEPLOYMENT, SERVICE, Manifest, labels_of, name_of
 from quarterdeck.operator.observed import Observed
 from quarterdeck.operator.render import deployment
 from quarterdeck.operator.render.pod import TRACK_LABEL
-from quarterdeck.operator.render.request import CANARY, STABLE, RenderRequest
+from quarterdeck.operator.render.request import CANARY, STABLE, Change, RenderRequest
 from quarterdeck.operator.summarize import Finding
 
 Counters = Mapping[str, Mapping[str, Any]]
@@ -63,26 +64,34 @@ class Canaries:
         self._failing.pop(model, None)
 
     def stage(
-        self, request: RenderRequest, desired: Sequence[Manifest], seen: Observed, finding: Finding | None
+        self,
+        request: RenderRequest,
+        desired: Sequence[Manifest],
+        seen: Observed,
+        finding: Finding | None,
+        of_stable: Finding | None = None,
     ) -> Staged:
-        """The Model's manifests, with the candidate's where there is one. `finding`: about the candidate's pods."""
+        """The Model's manifests, with the candidate's where there is one. `finding`: about the candidate's pods;
+        `of_stable`: about the others."""
         model = request.model
         live = find(seen.children, deployment.object_name(model))
         engine = find(desired, deployment.object_name(model))
         if engine is None:
             return Staged(list(desired), Decision())
-        decision = decide(self._situation(request, engine, live, seen, finding))
+        decision = decide(self._situation(request, engine, live, seen, _error(finding), _error(of_stable)))
         if decision.status is None:
             self.forget(model.name)
         manifests = list(desired)
         if decision.holds_stable and live is not None:
             manifests = [_with_template(each, live) if each is engine else each for each in manifests]
             engine = _with_template(engine, live)
+        if decision.status is not None and decision.status.phase == "Promoting":
+            manifests = [_one_by_one(each, model) for each in manifests]
         in_use = decision.status.stable if decision.is_split and decision.status else deployment.revision_of(engine)
         manifests = [_labelled(each, model, in_use) for each in manifests]
         if decision.runs_candidate and decision.status is not None:
-            share = math.ceil(request.replicas * decision.status.weight / 100)
-            candidate = deployment.render(replace(request, track=CANARY, replicas=max(share, 1)))
+            share = share_of(request.replicas, decision.status.weight)
+            candidate = deployment.render(replace(request, track=CANARY, replicas=share))
             known = find(seen.children, deployment.object_name(model, CANARY))
             if decision.holds_candidate and known is not None:
                 candidate = [_with_template(each, known) for each in candidate]
@@ -90,7 +99,13 @@ class Canaries:
         return Staged(manifests, decision)
 
     def _situation(
-        self, request: RenderRequest, engine: Manifest, live: Manifest | None, seen: Observed, finding: Finding | None
+        self,
+        request: RenderRequest,
+        engine: Manifest,
+        live: Manifest | None,
+        seen: Observed,
+        problem: str,
+        of_stable: str,
     ) -> Situation:
         model = request.model
         status = model.status.canary
@@ -100,18 +115,23 @@ class Canaries:
         if status is not None and status.phase == "Running":
             candidate = self._counted(model, status.candidate, (status.candidate, status.step))
             stable = self._counted(model, status.stable, (status.candidate, status.step))
-        problem = finding.text if finding is not None and not finding.is_progress else ""
+        wanted = deployment.revision_of(engine)
         return Situation(
             canary=model.spec.rollout.canary,
-            wanted=deployment.revision_of(engine),
+            wanted=wanted,
             stable=deployment.revision_of(live) or None if live is not None else None,
             stable_ready=state.ready,
+            replicas=request.replicas,
             is_rolled_out=state.is_rolled_out and state.ready >= min(state.desired, 1),
             candidate_ready=sum(map(deployment.is_ready, candidate_pods)),
             candidate_pods=len(candidate_pods),
             status=status,
             now=self._now(),
             finding=problem,
+            stable_finding=of_stable,
+            runs_wanted=any(
+                deployment.is_ready(each) and labels_of(each).get(REVISION_LABEL) == wanted for each in stable_pods
+            ),
             failing_seconds=self._failing_for(model.name, problem),
             candidate=candidate,
             stable_figures=stable,
@@ -135,6 +155,22 @@ class Canaries:
             known = self._baselines[model.name] = (step, {})
         before = known[1].setdefault(name, readings)
         return total([difference(each, before.get(gateway, Figures())) for gateway, each in readings.items()])
+
+
+def share_of(replicas: int, weight: int) -> int:
+    """The candidate's engines, of a Model's replicas, for a percentage of its requests."""
+    return max(math.ceil(replicas * weight / 100), 1)
+
+
+def change_of(request: RenderRequest, status: CanaryStatus) -> Change | None:
+    """What a canary needs beyond the engines in use, until it has ended: the engines of its largest step. None: it ends
+    already."""
+    if status.phase not in ("Preparing", "Running", "Promoting"):
+        return None
+    canary = request.model.spec.rollout.canary
+    weights = [status.weight, *(each.weight for each in canary.steps)] if canary is not None else [status.weight]
+    gpus = share_of(request.replicas, max(weights)) * request.model.spec.resources.gpu_count
+    return Change("NewCluster", gpus)
 
 
 def read_figures(counts: Any) -> Figures:
@@ -171,6 +207,18 @@ def _with_template(manifest: Manifest, live: Manifest) -> Manifest:
     if manifest["kind"] != DEPLOYMENT.name:
         return manifest
     return {**manifest, "spec": {**manifest["spec"], "template": _without_none(live["spec"]["template"])}}
+
+
+def _error(finding: Finding | None) -> str:
+    return finding.text if finding is not None and not finding.is_progress else ""
+
+
+def _one_by_one(manifest: Manifest, model: Model) -> Manifest:
+    """The stable Deployment, which restarts one replica at a time and starts none besides: the candidate is there."""
+    if manifest["kind"] != DEPLOYMENT.name or name_of(manifest) != deployment.object_name(model):
+        return manifest
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    return {**manifest, "spec": {**manifest["spec"], "strategy": strategy}}
 
 
 def _labelled(manifest: Manifest, model: Model, revision: str) -> Manifest:

@@ -143,6 +143,11 @@ def test_without_replicas_there_is_no_ray_cluster() -> None:
     assert list(_objects(_request(SIM, 0))) == ["Service/model-chat", "Service/model-chat-replicas"]
 
 
+def test_kuberay_does_not_look_at_the_heads_proxy_which_network_policies_drop() -> None:
+    """It waits for an answer in each reconcile of each RayService, and has one reconcile at a time."""
+    assert _service(_request(SIM))["spec"]["excludeHeadPodFromServeSvc"] is True
+
+
 def test_workers_have_a_service_from_the_moment_they_have_an_address() -> None:
     service = _objects(_request(SIM, 1))["Service/model-chat-replicas"]
     assert service["metadata"]["labels"]["quarterdeck.dev/role"] == "replica"

@@ -246,6 +246,10 @@ def _ray_service(request: RenderRequest) -> Manifest:
     manifest["spec"] = {
         "serveConfigV2": serve_config(request, given),
         "upgradeStrategy": {"type": "NewCluster"},
+        # No request takes KubeRay's Service: gateways go to the replicas. Without this, KubeRay looks at the head's
+        # Serve proxy in each reconcile, which the chart's NetworkPolicy drops: it waits out its time limit, and so do
+        # all other RayServices.
+        "excludeHeadPodFromServeSvc": True,
         "rayClusterDeletionDelaySeconds": DELETION_DELAY_SECONDS,
         "rayClusterConfig": cluster,
     }
