@@ -57,6 +57,7 @@ from quarterdeck.gateway.routes import (
     prompt_links,
     prompt_versions,
     prompts,
+    rerank,
     responses,
 )
 from quarterdeck.inference.call import Head, Reply
@@ -239,9 +240,13 @@ def api_page() -> str:
         "Every route requires `Authorization: Bearer <key>`, except `/healthz`, `/readyz`, `/metrics` and the page that"
         " a browser gets at `/`; `/admin/…` and changes of prompts"
         " require an admin key. Requests and responses of the inference routes are OpenAI's (for"
-        " `/tokenize`, `/detokenize` and `/v1/score` vLLM's); unknown fields are passed to the engine unchanged.\n",
+        " `/tokenize`, `/detokenize`, `/v1/score` and `/classify` vLLM's); unknown fields are passed to"
+        " the engine unchanged.\n",
         "## Inference\n",
         *(f"- `POST {route.path}`" for route in inference.routes(UNREACHED, UNREACHED)),
+        *(f"- `POST {route.path}`: Cohere's and Jina's form." for route in rerank.routes(UNREACHED)),
+        "- `POST /v1/moderations`",
+        "- `/v1/audio/…`, `/v1/images/…`, `/v1/videos/…`, `/v1/realtime`: 501 `not_served`.",
         *(f"- `{route.method} {route.path}`" for route in responses.routes(UNREACHED, UNREACHED, UNREACHED)),
         "",
     ]

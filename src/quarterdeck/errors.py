@@ -13,6 +13,7 @@
   - ConflictError              409  invalid_request_error
   - RateLimitError             429  rate_limit_error
     + InsufficientQuotaError   429  insufficient_quota     a budget is exhausted: a retry would fail as well
+  - NotServedError             501  invalid_request_error  a part of the API that is not served here
   - ServiceUnavailableError    503  server_error           a dependency is unavailable
   - EngineError                502  engine_error
     + EngineUnavailableError   503
@@ -135,6 +136,16 @@ class InsufficientQuotaError(RateLimitError):
     ) -> None:
         # The SDKs retry a 429 unless this header forbids it.
         super().__init__(message, param=param, code=code, headers={"x-should-retry": "false", **(headers or {})})
+
+
+class NotServedError(APIError):
+    """A part of OpenAI's API that is not served, or not configured here."""
+
+    status, type, default_code = 501, "invalid_request_error", "not_served"
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        # The SDKs retry a 5xx unless this header forbids it.
+        super().__init__(message, param=param, code=code, headers={"x-should-retry": "false"})
 
 
 class ServiceUnavailableError(APIError):

@@ -27,6 +27,7 @@ models:
     engine: {source: ./emb, task: embed}
 cache:
   policies: {chat: {exact: true}}
+moderations: {model: org/emb, labels: [none, violence]}
 gateway:
   forward_headers: [x-fault]
   retries: 0

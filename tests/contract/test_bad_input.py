@@ -19,6 +19,7 @@ GOOD = {
     "/tokenize": {"model": "chat", "prompt": "hi"},
     "/detokenize": {"model": "chat", "tokens": [1, 2]},
     "/v1/score": {"model": "org/emb", "text_1": "a", "text_2": "b"},
+    "/classify": {"model": "org/emb", "input": "hi"},
 }
 
 

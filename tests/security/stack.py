@@ -48,6 +48,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/tokenize": {"model": "chat", "prompt": "hi"},
     "/detokenize": {"model": "chat", "tokens": [1]},
     "/v1/score": {"model": "chat", "text_1": "a", "text_2": "b"},
+    "/classify": {"model": "chat", "input": "hi"},
 }
 
 

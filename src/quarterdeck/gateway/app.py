@@ -32,6 +32,7 @@ from quarterdeck.gateway.routes import (
     inference,
     messages,
     models,
+    moderations,
     organization_usage,
     prompt_comparison,
     prompt_labels,
@@ -39,7 +40,9 @@ from quarterdeck.gateway.routes import (
     prompt_versions,
     prompts,
     request_tail,
+    rerank,
     responses,
+    unserved,
 )
 from quarterdeck.net.asgi import Receive, Scope, Send
 
@@ -50,7 +53,10 @@ def create_app(parts: Parts, *, more: Sequence[Route] = (), crud_body: BodyPolic
         [
             *inference.routes(parts.pipeline, parts.stored_chats),
             *messages.routes(parts.pipeline),
+            *rerank.routes(parts.pipeline),
+            *moderations.routes(parts.pipeline, parts.directory.select(lambda directory: directory.config)),
             *responses.routes(parts.responses, parts.response_store, parts.authenticator.confirm),
+            *unserved.routes(),
             *request_tail.routes(parts.redis, parts.authenticator.confirm),
             *more,
         ]

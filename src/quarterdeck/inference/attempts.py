@@ -49,7 +49,7 @@ from quarterdeck.settings.config import GatewayConfig
 GENERATING = (Operation.CHAT, Operation.COMPLETIONS)
 MAX_RETRY_AFTER = 3600
 """Seconds. A download may take longer; a client that asks once an hour costs nothing."""
-VLLM_ONLY = (*FREE, Operation.SCORE)
+VLLM_ONLY = (*FREE, Operation.SCORE, Operation.CLASSIFY)
 
 
 class Attempts:

@@ -29,6 +29,7 @@ class Operation(StrEnum):
     TOKENIZE = "/tokenize"
     DETOKENIZE = "/detokenize"
     SCORE = "/v1/score"
+    CLASSIFY = "/classify"
 
     word: str
     """The operation's name in records and metrics: chat, completions, embeddings, …"""

@@ -39,6 +39,7 @@ PART_TYPES = (
 CONTENT_MEMBERS: Mapping[Operation, tuple[str, ...]] = {
     Operation.COMPLETIONS: ("prompt",),
     Operation.EMBEDDINGS: ("input", "messages"),
+    Operation.CLASSIFY: ("input", "messages"),
     Operation.SCORE: ("text_1", "text_2", "queries", "documents", "items", "query", "data_1", "data_2"),
 }
 """Where vLLM reads content parts in operations without typed messages. It has no objects in a completion's prompt."""

@@ -23,6 +23,7 @@ TYPES: dict[Operation, type[AnyRequest]] = {
     Operation.TOKENIZE: requests.TokenizeRequest,
     Operation.DETOKENIZE: requests.DetokenizeRequest,
     Operation.SCORE: requests.ScoreRequest,
+    Operation.CLASSIFY: requests.ClassifyRequest,
 }
 
 

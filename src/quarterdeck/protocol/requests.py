@@ -110,6 +110,10 @@ class EmbeddingRequest(Request, frozen=True, kw_only=True):
     dimensions: int | None = None
 
 
+class ClassifyRequest(EmbeddingRequest, frozen=True, kw_only=True):
+    """The input of a classifier has the forms of an embedding's."""
+
+
 class TokenizeRequest(Request, frozen=True, kw_only=True):
     prompt: str | None = None
     messages: list[Message] | None = None

@@ -23,6 +23,7 @@ from quarterdeck.settings.cors import CorsConfig
 from quarterdeck.settings.langfuse import LangfuseConfig
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.models import ModelConfig
+from quarterdeck.settings.moderations import ModerationsConfig
 from quarterdeck.settings.prompts import MODEL_PREFIX
 from quarterdeck.settings.routes import QueueConfig, RouteConfig, RoutingConfig
 from quarterdeck.settings.telemetry import TelemetryConfig
@@ -265,6 +266,8 @@ class Config(BaseModel):
     """Response caching."""
     ledger: LedgerConfig = LedgerConfig()
     """How long the ledger keeps requests."""
+    moderations: ModerationsConfig | None = None
+    """How `/v1/moderations` is answered. None: it is not served."""
     content: ContentConfig = ContentConfig()
     """Capture of inputs and outputs."""
     webhooks: WebhooksConfig = WebhooksConfig()
@@ -312,6 +315,8 @@ class Config(BaseModel):
             if route.name.startswith(MODEL_PREFIX):
                 raise ReservedNameError(route.name)
             seen.add(route.name)
+        if self.moderations is not None and self.moderations.model not in seen:
+            raise MisplacedValueError(("moderations", "model"), f"unknown model or route {self.moderations.model!r}")
         return self
 
     @model_validator(mode="after")

@@ -24,6 +24,10 @@ EMBED: dict[str, Handler] = {
     "/v1/embeddings": embeddings.create_embedding,
     "/v1/score": embeddings.create_score,
     "/score": embeddings.create_score,
+    "/classify": embeddings.create_classification,
+    "/rerank": embeddings.create_rerank,
+    "/v1/rerank": embeddings.create_rerank,
+    "/v2/rerank": embeddings.create_rerank,
 }
 TOKENS: dict[str, Handler] = {"/tokenize": tokenization.tokenize, "/detokenize": tokenization.detokenize}
 

@@ -105,7 +105,6 @@ async def test_models_are_listed_under_other_spellings(bench: Bench, path: str) 
     [
         ("/v1/batches", "/v1/batches is not served here yet."),
         ("/v1/files/file_1/content", "/v1/files is not served here yet."),
-        ("/v1/audio/speech", "/v1/audio is not served here yet."),
         ("/openai/v1/batches", "/v1/batches is not served here yet."),
         ("/batches", "/v1/batches is not served here yet."),
         ("/api/chat", "/api/chat is not served here yet."),

@@ -23,7 +23,7 @@ INPUT_MEMBERS = (
     *("query", "queries", "documents", "text_1", "text_2"),
 )
 """The members of a request that are its input. Parameters are in the record."""
-WITHOUT_TEXT = (Operation.EMBEDDINGS, Operation.SCORE)
+WITHOUT_TEXT = (Operation.EMBEDDINGS, Operation.SCORE, Operation.CLASSIFY)
 """Operations whose answers are numbers, of which nothing is kept."""
 CAPTURED = (Operation.CHAT, Operation.COMPLETIONS, *WITHOUT_TEXT)
 LARGE_BYTES = 64 * 1024

@@ -42,7 +42,7 @@ LINES = (b"application/x-ndjson", b"application/jsonl", b"application/stream+jso
 """Streams of JSON lines."""
 MIN_TELLING_BYTES = 16
 """Of a body whose content type says nothing: enough to see whether it is an event stream."""
-POOLING_PATHS = (Operation.EMBEDDINGS.path, Operation.SCORE.path)
+POOLING_PATHS = (Operation.EMBEDDINGS.path, Operation.SCORE.path, Operation.CLASSIFY.path)
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Of a whole answer. The embeddings of a long list come near it; nothing else does."""
 T = TypeVar("T", bound=msgspec.Struct)

@@ -13,7 +13,7 @@ from quarterdeck.store.usage import GroupBy, Usage
 OPERATIONS: Mapping[str, tuple[str, ...]] = {
     "completions": ("chat", "completions"),
     "embeddings": ("embeddings",),
-    "moderations": (),
+    "moderations": ("classify",),
     "images": (),
     "audio_speeches": (),
     "audio_transcriptions": (),

@@ -7,6 +7,8 @@ from hashlib import blake2b
 
 WORD = re.compile(r"\w+|[^\w\s]")
 
+VIOLENT = frozenset(("attack", "bomb", "hurt", "kill", "murder", "shoot", "stab", "weapon"))
+
 
 def embed(text: str, dimensions: int) -> list[float]:
     """Return a vector of norm 1."""
@@ -20,6 +22,12 @@ def embed(text: str, dimensions: int) -> list[float]:
     if length == 0:
         vector[0] = length = 1.0
     return [value / length for value in vector]
+
+
+def violence(text: str) -> float:
+    """How much a text is of violence, 0 to 1: a classifier that knows a few words."""
+    found = sum(word in VIOLENT for word in WORD.findall(text.lower()))
+    return 0.02 if not found else 1 - 0.25 / found
 
 
 def cosine(one: Sequence[float], other: Sequence[float]) -> float:

@@ -85,6 +85,14 @@ class ScoreRequest(msgspec.Struct, kw_only=True):
     data_2: Any = None
 
 
+class RerankRequest(msgspec.Struct, kw_only=True):
+    query: str
+    documents: list[str]
+    model: str | None = None
+    top_n: int = 0
+    truncate_prompt_tokens: int | None = None
+
+
 class TokenizeRequest(msgspec.Struct, kw_only=True):
     model: str | None = None
     prompt: str | None = None

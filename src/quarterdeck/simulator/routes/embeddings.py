@@ -1,4 +1,4 @@
-"""POST /v1/embeddings and /v1/score: vLLM's pooling models."""
+"""POST /v1/embeddings, /v1/score, /rerank and /classify: vLLM's pooling models."""
 
 import base64
 import struct
@@ -12,9 +12,9 @@ from quarterdeck.simulator.engine import Engine
 from quarterdeck.simulator.errors import invalid_request
 from quarterdeck.simulator.faults import Faults
 from quarterdeck.simulator.model.tokenizer import split
-from quarterdeck.simulator.model.vectors import cosine, embed
+from quarterdeck.simulator.model.vectors import cosine, embed, violence
 from quarterdeck.simulator.protocol.prepared_request import prompts_of
-from quarterdeck.simulator.protocol.requests import EmbeddingRequest, ScoreRequest
+from quarterdeck.simulator.protocol.requests import EmbeddingRequest, RerankRequest, ScoreRequest
 from quarterdeck.simulator.routes.delivery import send
 from quarterdeck.simulator.routes.execution import prefill, receive, response_id
 
@@ -59,18 +59,57 @@ async def create_score(connection: ClientConnection, engine: Engine, faults: Fau
     if len(left) not in (1, len(right)):
         raise invalid_request("Input lengths must be either 1:1, 1:N or N:N")
     pairs = list(zip(left * len(right) if len(left) == 1 else left, right, strict=True))
-    prompts = [split(one + other) for one, other in pairs]
-    if request.truncate_prompt_tokens is not None:
-        prompts = _truncated(prompts, request.truncate_prompt_tokens, engine)
-    usage = await prefill(connection, engine, prompts, faults)
-    size = engine.config.default_embedding_dimensions
-    data = [
-        {"index": index, "object": "score", "score": cosine(embed(one, size), embed(other, size))}
-        for index, (one, other) in enumerate(pairs)
-    ]
+    scores, usage = await _scored(connection, engine, faults, pairs, request.truncate_prompt_tokens)
+    data = [{"index": index, "object": "score", "score": score} for index, score in enumerate(scores)]
     body = {"id": response_id(connection, "score"), "object": "list", "created": int(time.time())}
     body |= {"model": hosted.name, "data": data} | usage
     await send(connection, engine, encode(body), faults)
+
+
+async def create_rerank(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
+    request = await receive(connection, engine, RerankRequest)
+    hosted = engine.hosted_model(request.model, "embed")
+    if not request.documents:
+        raise invalid_request("documents must not be empty", "documents")
+    pairs = [(request.query, document) for document in request.documents]
+    scores, usage = await _scored(connection, engine, faults, pairs, request.truncate_prompt_tokens)
+    best = sorted(range(len(scores)), key=lambda index: -scores[index])[: request.top_n or None]
+    results = [
+        {"index": index, "document": {"text": request.documents[index]}, "relevance_score": scores[index]}
+        for index in best
+    ]
+    body = {"id": response_id(connection, "rerank"), "model": hosted.name, "results": results} | usage
+    await send(connection, engine, encode(body), faults)
+
+
+async def create_classification(connection: ClientConnection, engine: Engine, faults: Faults) -> None:
+    """Two classes: `LABEL_0`, and `LABEL_1` for texts of violence."""
+    request = await receive(connection, engine, EmbeddingRequest)
+    hosted = engine.hosted_model(request.model, "embed")
+    texts, prompts = prompts_of(request.input)
+    if request.truncate_prompt_tokens is not None:
+        prompts = _truncated(prompts, request.truncate_prompt_tokens, engine)
+    usage = await prefill(connection, engine, prompts, faults)
+    data = []
+    for index, text in enumerate(texts):
+        harmful = violence(text)
+        label = "LABEL_1" if harmful >= 0.5 else "LABEL_0"
+        data.append({"index": index, "label": label, "probs": [1 - harmful, harmful], "num_classes": 2})
+    body = {"id": response_id(connection, "classify"), "object": "list", "created": int(time.time())}
+    body |= {"model": hosted.name, "data": data} | usage
+    await send(connection, engine, encode(body), faults)
+
+
+async def _scored(
+    connection: ClientConnection, engine: Engine, faults: Faults, pairs: list[tuple[str, str]], keep: int | None
+) -> tuple[list[float], dict[str, Any]]:
+    """The similarity of each pair, and the answer's usage."""
+    prompts = [split(one + other) for one, other in pairs]
+    if keep is not None:
+        prompts = _truncated(prompts, keep, engine)
+    usage = await prefill(connection, engine, prompts, faults)
+    size = engine.config.default_embedding_dimensions
+    return [cosine(embed(one, size), embed(other, size)) for one, other in pairs], usage
 
 
 def _truncated(prompts: list[list[str]], keep: int, engine: Engine) -> list[list[str]]:

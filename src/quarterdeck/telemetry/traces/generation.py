@@ -22,6 +22,7 @@ CALLS = {
     "chat": ("chat", "generation"),
     "completions": (OPERATIONS["completions"], "generation"),
     "embeddings": ("embeddings", "embedding"),
+    "classify": ("classify", "embedding"),
     "score": ("score", "embedding"),  # not in the conventions; computed from embeddings, and priced by tokens
 }
 

@@ -31,6 +31,7 @@ PATHS = {
     "completions": "/v1/completions",
     "embeddings": "/v1/embeddings",
     "score": "/v1/score",
+    "classify": "/classify",
     "tokenize": "/tokenize",
     "detokenize": "/detokenize",
 }

@@ -1,0 +1,47 @@
+"""Parts of OpenAI's API that are not served: audio, images, videos and realtime. They answer 501 with the reason, where
+an unknown URL would leave the caller to guess."""
+
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+from quarterdeck.errors import NotServedError
+from quarterdeck.gateway.http.body_stream import BodyStream
+from quarterdeck.gateway.http.registry import Route
+from quarterdeck.gateway.http.request_head import RequestHead
+from quarterdeck.inference.call import Reply
+
+MAX_BYTES = 64 * 1024 * 1024
+"""Of a body that is read and dropped, so that its client sees the answer instead of a broken connection."""
+WHAT = {"audio": "Audio", "images": "Image generation", "videos": "Video generation", "realtime": "The Realtime API"}
+
+
+def routes() -> list[Route]:
+    found = []
+    for name, what in WHAT.items():
+        for path in (f"/v1/{name}", f"/v1/{name}/{{rest:path}}"):
+            found.append(Route.streamed(path, _refusing_upload(what), max_bytes=MAX_BYTES))
+            found += [Route.buffered(path, _refusing(what), method=method) for method in ("GET", "DELETE")]
+    return found
+
+
+def _refusing(what: str) -> Callable[[RequestHead, bytes], Awaitable[Reply]]:
+    async def refuse(head: RequestHead, body: bytes) -> Reply:
+        _refuse(what)
+
+    return refuse
+
+
+def _refusing_upload(what: str) -> Callable[[RequestHead, BodyStream], Awaitable[Reply]]:
+    async def refuse(head: RequestHead, body: BodyStream) -> Reply:
+        async for _ in body:
+            pass
+        _refuse(what)
+
+    return refuse
+
+
+def _refuse(what: str) -> NoReturn:
+    raise NotServedError(
+        f"{what} is not served by this platform: its engines run text models. Served are /v1/chat/completions, "
+        "/v1/completions, /v1/responses, /v1/embeddings, /v1/moderations and /v1/rerank.",
+    )
