@@ -133,6 +133,13 @@ ELSEWHERE = {
     "completion": "asks nothing",
 }
 
+LISTINGS = [
+    *("status", "models", "keys list", "teams list", "orgs list", "prompts list", "prompts events greet"),
+    *("prompts sync", "requests list", "usage", "usage --by key,model,user", "feedback list", "webhooks list"),
+    *("cache status", "context list"),
+]
+"""Commands that list things in a terminal."""
+
 WITHOUT_JSON = {
     "context set": "prints a line",
     "context use": "prints a line",

@@ -44,9 +44,10 @@ class Running:
 
     def end(self) -> int:
         """Read to the end; return the exit status."""
-        while (line := self._queue.get(timeout=self._patience)) is not None:
+        patience = max(self._patience, 60)
+        while (line := self._queue.get(timeout=patience)) is not None:
             self.lines.append(line)
-        return self.process.wait(self._patience)
+        return self.process.wait(patience)
 
     @property
     def output(self) -> str:

@@ -57,7 +57,11 @@ def gateway() -> Gateway:
 
 def test_the_answer_is_on_stdout_and_its_reasoning_on_stderr(gateway: Gateway) -> None:
     done = gateway.run("What", "is it?", "-s", "Be brief.")
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "Paris\\x1b[2J\n", "hm\n\n")
+    assert (done.exit_code, done.stdout, done.stderr) == (
+        0,
+        "Paris\\x1b[2J\n",
+        "chat is simulated: its answers are made up\nhm\n\n",
+    )
     assert gateway.requests[0]["messages"] == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "What is it?"},

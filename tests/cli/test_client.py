@@ -41,3 +41,22 @@ def test_a_platform_that_does_not_run_is_one_line() -> None:
         client.gateway_client("http://gateway", "sk-qd") as inner,
     ):
         inner.get("/readyz")
+
+
+def test_an_older_gateway_is_named_for_what_it_lacks(admin: AdminAPI) -> None:
+    admin.answers["GET", "/admin/teams"] = {"data": [{"id": "red"}], "has_more": False}
+    done = admin.run("teams", "list")
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "is older than this CLI: its answer has no '" in done.stderr
+    for code, status in (("unknown_url", 404), ("method_not_allowed", 405)):
+        admin.answers["GET", "/admin/teams"] = {"error": {"message": "no", "code": code}}
+        admin.status = status
+        done = admin.run("teams", "list")
+        assert done.exit_code == 1
+        assert "is older than this CLI: it does not know GET /admin/teams" in done.stderr
+
+
+def test_a_server_that_is_no_gateway_is_named(admin: AdminAPI) -> None:
+    admin.answers["GET", "/admin/teams"] = {"detail": "Not Found"}
+    admin.status = 404
+    assert "is not a Quarterdeck gateway: it does not know /admin/teams" in admin.run("teams", "list").stderr

@@ -20,7 +20,11 @@ URL = ["--url", "http://gateway", "--key", "sk-x"]
 def complete(args: list[str], incomplete: str, status: int = 200) -> list[str]:
     """What the shell is offered by a platform with a key `ci`, a revoked key, and two models."""
     keys = [KEY, {**KEY, "name": "old", "revoked": 1}]
-    data = {"/admin/keys": keys, "/v1/models": [{"id": "chat"}, {"id": "embed"}], "/admin/teams": [{"id": "red"}]}
+    data = {
+        "/admin/keys": keys,
+        "/v1/models": [{"id": "chat"}, {"id": "embed"}, {"id": "$(reboot)"}],
+        "/admin/teams": [{"id": "red"}],
+    }
 
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(status, json={"data": data[request.url.path]})
@@ -40,6 +44,10 @@ def test_names_of_keys_models_and_teams_are_completed() -> None:
     assert complete([*URL, "chat", "-m"], "c") == ["chat"]
     assert complete([*URL, "keys", "create", "x", "--team"], "") == ["red"]
     assert complete([*URL, "requests", "list", "--model"], "e") == ["embed"]
+
+
+def test_a_name_that_a_shell_would_run_is_not_completed() -> None:
+    assert complete([*URL, "chat", "-m"], "") == ["chat", "embed"]
 
 
 def test_a_platform_that_refuses_or_is_away_completes_nothing() -> None:

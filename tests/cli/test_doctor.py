@@ -4,7 +4,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from quarterdeck.cli import doctor, status
+from quarterdeck.cli import detached, doctor, state, status
 from quarterdeck.settings.environment import Environment
 
 
@@ -24,6 +24,20 @@ def test_doctor_tells_how_many_connections_the_descriptors_allow() -> None:
     few, many = doctor.descriptors(1024), doctor.descriptors(65536)
     assert (few.mark, many.mark, doctor.descriptors(-1).mark) == ("note", "ok", "ok")
     assert few.what == "file descriptors: 1024, so at most 472 connections of clients" and "ulimit" in few.how
+
+
+def test_a_running_simulator_needs_no_engine_environment(tmp_path: Path) -> None:
+    paths = {"QUARTERDECK_STATE": str(tmp_path), "QUARTERDECK_CACHE": str(tmp_path / "cache")}
+    environment = Environment.read(paths | {"QUARTERDECK_ENGINE_PYTHON": str(tmp_path / "none")})
+    detached.keep_options(["--engine", "sim"], tmp_path)
+    assert doctor.runs_simulator(tmp_path) is False
+    with state.locked(tmp_path):
+        assert doctor.runs_simulator(tmp_path) is True
+        engine = next(finding for finding in doctor.check_all(environment) if "engine environment" in finding.what)
+        detached.keep_options(["--engine", "vllm"], tmp_path)
+        assert doctor.runs_simulator(tmp_path) is False
+    assert engine.mark == "note"
+    assert doctor.environments(environment, is_simulated=False).mark == "missing"
 
 
 def test_service_links_of_kubernetes_stop_no_command(tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.cli.command_table import ELSEWHERE, SCENARIO, WITHOUT_JSON, Line, leaves
+from tests.cli.command_table import ELSEWHERE, LISTINGS, SCENARIO, WITHOUT_JSON, Line, leaves
+from tests.cli.on_terminal import on_terminal
 from tests.cli.running import running
 from tests.platform import DoorProcess, GatewayProcess, SimulatorProcess
 from tests.servers import short_folder
 
 from quarterdeck.cli.__main__ import cli
+from quarterdeck.cli.table_layout import text_width
 from quarterdeck.store.database import Database
 from quarterdeck.store.keys import KeyStore
 
@@ -114,6 +116,32 @@ def test_every_command_works_elsewhere_with_an_org_admins_key(far: Far, tmp_path
             failures.append(f"{line.words}: {problem}\n{done.output}")
         _keep(line, done, values)
     assert failures == []
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_listings_fit_terminals_of_60_and_200_columns(far: Far, tmp_path: Path) -> None:
+    (tmp_path / "greet.yaml").write_text(PROMPT)
+    name = "a-notebook-of-somebody"
+    for words in (
+        f"keys create {name} --team retrieval-and-search --budget 5 --requests-per-minute 100 --model chat",
+        f"prompts create {tmp_path}/greet.yaml",
+        "webhooks create https://example.com/a/long/path/of/a/hook --name somebody",
+        "chat -m chat hello",
+    ):
+        assert _run(far, tmp_path, words).exit_code == 0
+    request = _run(far, tmp_path, "requests list --json", is_recorded=True)
+    identity = json.loads(request.stdout)["data"][0]["id"]
+    assert _run(far, tmp_path, f"feedback create {identity} --thumbs up").exit_code == 0
+    for words in LISTINGS:
+        for columns in (60, 200):
+            shown = on_terminal(words, {**os.environ, **far.environ(tmp_path)}, columns)
+            assert [line for line in shown if text_width(line) > columns] == [], (words, columns)
+            assert shown, words
+        assert "not shown here" not in "\n".join(shown), words
+    narrow = "\n".join(on_terminal("keys list", {**os.environ, **far.environ(tmp_path)}, 60))
+    assert "not shown here: CREATED, KEY" in narrow
+    assert "key_" in narrow
 
 
 @pytest.mark.long

@@ -5,6 +5,7 @@ import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from quarterdeck.cli.__main__ import COMMANDS, cli
 
@@ -18,6 +19,15 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
     assert "doctor" in done.stdout
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest() -> None:
+    done = CliRunner().invoke(cli, ["stauts"])
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (
+        2,
+        "Error: No such command 'stauts'. Did you mean 'status'?",
+    )
+    assert "Did you mean" not in CliRunner().invoke(cli, ["xyzzy"]).stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -33,6 +33,18 @@ def test_a_free_port_has_no_holder() -> None:
     assert problems({"QUARTERDECK_PORT": ("127.0.0.1", port)}) == []
 
 
+def test_a_port_of_a_process_that_is_ending_is_waited_for(tmp_path: Path) -> None:
+    """Its memory is gone, and with it its command line; its sockets are still open."""
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "tcp").write_text(f"head\n0: 0100007F:{port:04X} 00000000:0000 0A 0 0 0 0 0 4711\n")
+    (tmp_path / "77" / "fd").mkdir(parents=True)
+    (tmp_path / "77" / "fd" / "3").symlink_to("socket:[4711]")
+    (tmp_path / "77" / "cmdline").write_bytes(b"")
+    assert problems({"PORT": ("127.0.0.1", port)}, proc=tmp_path, pause=lambda _: server.close()) == []
+
+
 def test_a_machine_without_proc_names_no_holder(tmp_path: Path) -> None:
     assert holder_of(1, tmp_path) is None
 

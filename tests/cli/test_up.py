@@ -16,6 +16,7 @@ from tests.small_disk import SmallDisk
 
 from quarterdeck.cli import state
 
+pytestmark = pytest.mark.timeout(600)  # several starts of the whole platform, on a machine that may be busy
 QUARTERDECK = [sys.executable, "-m", "quarterdeck.cli"]
 
 
@@ -41,13 +42,13 @@ def platform(environ: Mapping[str, str]) -> Iterator[Running]:
 
 @contextmanager
 def up(environ: Mapping[str, str]) -> Iterator[Running]:
-    with running([*QUARTERDECK, "up", "--engine", "sim"], environ, patience=60) as program:
+    with running([*QUARTERDECK, "up", "--engine", "sim"], environ, patience=120) as program:
         yield program
 
 
 def say(environ: Mapping[str, str], *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*QUARTERDECK, *words], env=environ, input=stdin, capture_output=True, text=True, check=False, timeout=60
+        [*QUARTERDECK, *words], env=environ, input=stdin, capture_output=True, text=True, check=False, timeout=180
     )
 
 
@@ -57,14 +58,14 @@ def folder(environ: Mapping[str, str]) -> Path:
 
 def test_the_curl_line_works_when_pasted(platform: Running) -> None:
     line = next(line for line in platform.lines if line.strip().startswith("curl "))
-    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=True, timeout=30)  # noqa: S602
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=True, timeout=180)  # noqa: S602
     assert '"chat.completion"' in done.stdout
 
 
 def test_the_exports_point_an_openai_client_at_the_platform(platform: Running, environ: Mapping[str, str]) -> None:
     program = "import openai; print([m.id for m in openai.OpenAI().models.list()])"
     script = f'eval "$({" ".join(QUARTERDECK)} env)"; exec {sys.executable} -c "{program}"'
-    done = subprocess.run(["sh", "-c", script], env=environ, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(["sh", "-c", script], env=environ, capture_output=True, text=True, check=True, timeout=180)
     assert "smollm2-135m-instruct" in done.stdout
 
 
@@ -228,7 +229,7 @@ def test_an_endpoint_that_is_down_and_a_refused_configuration_are_shown(
     text = f"models:\n  - name: away\n    endpoints: [{{url: '{dead}', api_key_env: NO_SUCH_KEY}}]\n"
     config.write_text(text.replace(", api_key_env: NO_SUCH_KEY", ""), encoding="utf-8")
     command = [*QUARTERDECK, "up", "--engine", "none", "--config", str(config)]
-    with running(command, environ, patience=60) as program:
+    with running(command, environ, patience=120) as program:
         program.until("gateway   model away: resting, connection failed")
         done = say(environ, "status")
         assert done.returncode == 1

@@ -6,13 +6,14 @@ a second to `--help`. Therefore `COMMANDS` repeats the short help texts, and a t
 
 import dataclasses
 import importlib
-import io
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
+
+from quarterdeck.cli import safe_output
 
 COMMANDS = {
     "up": "Start the platform and run it until Ctrl-C.",
@@ -62,6 +63,16 @@ class LazyGroup(click.Group):
         if cmd_name not in NO_TARGET:
             accept_target_options(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, which does not know the names of commands that are not loaded: `did you mean`."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            close = importlib.import_module("difflib").get_close_matches(name, COMMANDS, 1)
+            raise click.UsageError(f"No such command '{name}'.{f' Did you mean {close[0]!r}?' if close else ''}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -143,9 +154,7 @@ def cli(ctx: click.Context, /, **options: Any) -> None:
 
 
 def main() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
-            stream.reconfigure(errors="backslashreplace")  # a locale without `…` is no reason for a traceback
+    safe_output.install()
     # click handles broken pipes (`quarterdeck models | head -1`) and Ctrl-C; other errors are ClickExceptions.
     cli(prog_name="quarterdeck" if sys.argv[0].endswith("__main__.py") else None)
 

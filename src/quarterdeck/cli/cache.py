@@ -6,7 +6,7 @@ import click
 
 from quarterdeck.cli.client import admin_client, json_object
 from quarterdeck.cli.names import model_option
-from quarterdeck.cli.output import as_json, print_json
+from quarterdeck.cli.output import as_json, print_json, say
 
 MIB = 1024 * 1024
 
@@ -25,7 +25,7 @@ def status(is_json: bool) -> None:
     if is_json:
         print_json(held)
     else:
-        click.echo(cache_text(held))
+        say(cache_text(held))
 
 
 def cache_text(held: dict[str, Any]) -> str:

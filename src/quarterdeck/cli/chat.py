@@ -9,7 +9,7 @@ from quarterdeck.cli.chat_answer import Answer, Asker
 from quarterdeck.cli.chat_session import Session, converse
 from quarterdeck.cli.client import gateway_client, readiness, user_credentials
 from quarterdeck.cli.names import model_option
-from quarterdeck.cli.output import as_json, print_json
+from quarterdeck.cli.output import as_json, print_json, printable, say
 
 
 @click.command("chat", short_help="Chat with a model.")
@@ -44,10 +44,12 @@ def command(
         body["model"] = model or first_chat_model(states)
         asker = Asker(client, body, admin_key=user.admin_key, shows_stats=stats)
         session = Session(asker, system)
+        is_simulated = states.get(str(body["model"]), {}).get("detail") == "simulated"
         if not prompt:
-            is_simulated = states.get(str(body["model"]), {}).get("detail") == "simulated"
             converse(session, note=" (simulated)" if is_simulated else "")
             return
+        if is_simulated and not is_json:
+            say(f"{body['model']} is simulated: its answers are made up", is_note=True)
         answer = session.ask(prompt, is_quiet=is_json)
     if is_json:
         print_json(_object(answer, str(body["model"])))
@@ -60,7 +62,7 @@ def first_chat_model(models: dict[str, dict[str, str]]) -> str:
         for name in chat_models:
             if models[name].get("state") == state:
                 return name
-    raise click.ClickException(f"no chat model is ready ({', '.join(chat_models) or 'none configured'})")
+    raise click.ClickException(f"no chat model is ready ({printable(', '.join(chat_models)) or 'none configured'})")
 
 
 def _object(answer: Answer, model: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import click
 
 from quarterdeck.cli import contexts
 from quarterdeck.cli.chat_answer import Answer, Asker, Message
+from quarterdeck.cli.output import printable
 from quarterdeck.settings.environment import Environment
 
 HELP = '''/model [NAME]   show the models, or change to NAME
@@ -80,9 +81,9 @@ class Session:
     def _model(self, name: str) -> str:
         known = self._asker.models()
         if not name:
-            return "\n".join(f"{'*' if each == self.model else ' '} {each}" for each in known)
+            return "\n".join(f"{'*' if each == self.model else ' '} {printable(each)}" for each in known)
         if name not in known:
-            raise click.ClickException(f"no model '{name}' (there are: {', '.join(known)})")
+            raise click.ClickException(f"no model '{name}' (there are: {printable(', '.join(known))})")
         self._asker.body["model"] = name
         return f"model: {name}"
 
@@ -127,7 +128,7 @@ class Session:
 
 def converse(session: Session, *, note: str = "", read: Callable[[str], str] = input) -> None:
     """Read prompts until the end. `note`: follows the model's name; `read`: returns a line, raises EOFError."""
-    click.secho(f"{session.model}{note}; /help lists the commands, Ctrl-D ends.", dim=True, err=True)
+    click.secho(f"{printable(session.model)}{note}; /help lists the commands, Ctrl-D ends.", dim=True, err=True)
     with_history = _History()
     while True:
         try:

@@ -4,6 +4,7 @@ import json
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import click
@@ -79,12 +80,27 @@ def list_all(client: httpx.Client, path: str, **params: str | None) -> Iterator[
         given["after"] = page["data"][-1]["id"]
 
 
+class Object(dict[str, Any]):
+    """An object of a gateway. A member that it lacks is a ClickException: an older gateway does not have it."""
+
+    def __init__(self, members: dict[str, Any], url: str) -> None:
+        super().__init__(members)
+        self.url = url
+
+    def __missing__(self, name: str) -> Any:
+        raise click.ClickException(f"the gateway at {self.url} is older than this CLI: its answer has no '{name}'")
+
+
 def body_of(response: httpx.Response) -> Any:
-    """The JSON of a response, or None."""
+    """The JSON of a response, its objects as `Object`, or None."""
     try:
-        return response.json()
+        return response.json(object_hook=partial(Object, url=_origin(response)))
     except ValueError:
         return None
+
+
+def _origin(response: httpx.Response) -> str:
+    return str(response.url.copy_with(path="/", query=None, fragment=None)).rstrip("/")
 
 
 def json_object(response: httpx.Response) -> dict[str, Any]:
@@ -92,11 +108,26 @@ def json_object(response: httpx.Response) -> dict[str, Any]:
     response.read()
     body = body_of(response)
     if response.is_error:
+        if older := _older(response, body):
+            raise click.ClickException(older)
         message = printable(error_message(body) or response.reason_phrase, keep="\n")
         raise click.ClickException(f"{message} (status {response.status_code})")
     if not isinstance(body, dict):
         raise click.ClickException(f"{response.url} did not return a JSON object")
     return body
+
+
+def _older(response: httpx.Response, body: Any) -> str | None:
+    """What to say where the server does not know the route or its method. None: it does."""
+    where, path = _origin(response), response.url.path
+    error = body.get("error") if isinstance(body, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    if code in ("unknown_url", "method_not_allowed"):
+        method = response.request.method
+        return f"the gateway at {where} is older than this CLI: it does not know {method} {path}"
+    if response.status_code in (404, 405) and error is None:
+        return f"{where} is not a Quarterdeck gateway: it does not know {path} (status {response.status_code})"
+    return None
 
 
 def readiness(client: httpx.Client) -> dict[str, dict[str, str]]:

@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import click
 
-from quarterdeck.cli import machine_checks, process_plan, redis_server, state, target
+from quarterdeck.cli import detached, machine_checks, process_plan, redis_server, state, target
 from quarterdeck.cli.environments import Layout
 from quarterdeck.cli.findings import Finding, show
 from quarterdeck.cli.output import as_json
@@ -140,11 +141,13 @@ def endpoints(environment: Environment) -> list[Finding]:
     return found
 
 
-def environments(environment: Environment) -> Finding:
+def environments(environment: Environment, *, is_simulated: bool) -> Finding:
     engine = interpreters(environment).engine
     if engine.exists():
         return Finding("ok", f"engine environment ({engine.parent.parent.resolve()})")
     how = Layout.find(environment.cache).how_to_make("engine")
+    if is_simulated:
+        return Finding("note", "no engine environment", f"`--engine sim` does not need it; for real models: `{how}`")
     return Finding("missing", "engine environment", f"run `{how}`; `--engine sim` does not need it")
 
 
@@ -218,6 +221,8 @@ def nvidia_smi() -> str | None:
 def check_all(environment: Environment) -> list[Finding]:
     """All findings, in the order in which to fix them."""
     cores = os.cpu_count() or 1
+    is_simulated = runs_simulator(environment.state)
+    memory, disk = (1, 1) if is_simulated else (NEEDED_MEMORY_GIB, NEEDED_DISK_GIB)
     findings = [
         Finding("ok" if platform.system() == "Linux" else "missing", platform.system(), "Linux is required"),
         python_version(sys.version_info[:2]),
@@ -225,10 +230,10 @@ def check_all(environment: Environment) -> list[Finding]:
         room(
             "memory",
             memory_gib(),
-            NEEDED_MEMORY_GIB,
+            memory,
             f"{NEEDED_MEMORY_GIB} GiB for real engines, 1 GiB for `--engine sim`",
         ),
-        room("free disk for the cache", free_disk_gib(environment.cache), NEEDED_DISK_GIB, "set QUARTERDECK_CACHE"),
+        room("free disk for the cache", free_disk_gib(environment.cache), disk, "set QUARTERDECK_CACHE"),
         arithmetic(cpu_flags()) if platform.machine() in ("x86_64", "AMD64") else Finding("note", platform.machine()),
         gpu(nvidia_smi),
         *machine_checks.gpu_support(interpreters(environment).engine),
@@ -238,7 +243,7 @@ def check_all(environment: Environment) -> list[Finding]:
         state_folder(environment.state),
         redis(environment),
         database(environment),
-        environments(environment),
+        environments(environment, is_simulated=is_simulated),
         models(environment),
         *endpoints(environment),
     ]
@@ -252,6 +257,17 @@ def check_all(environment: Environment) -> list[Finding]:
         port("QUARTERDECK_WORKER_PORT", environment.host, environment.worker_port),
         port("QUARTERDECK_ENGINE_PORT", "127.0.0.1", environment.engine_port),
     ]
+
+
+def runs_simulator(folder: Path) -> bool:
+    """Whether the platform runs, with `--engine sim`: it needs less."""
+    if not state.is_locked(folder):
+        return False
+    try:
+        words = detached.kept_options(folder)
+    except click.ClickException:
+        return False
+    return "--engine=sim" in words or any(pair == ("--engine", "sim") for pair in pairwise(words))
 
 
 @click.command("doctor", short_help="Check this machine, or a cluster, for missing requirements.")

@@ -58,7 +58,7 @@ def list_scores(is_json: bool, **options: str | None) -> None:
             )
             for each in found
         ]
-        print_table(("SCORE", "UPDATED", "REQUEST", "NAME", "SCORE", "USER"), rows)
+        print_table(("SCORE", "UPDATED", "REQUEST", "NAME", "SCORE", "USER"), rows, ("UPDATED", "USER", "REQUEST"))
     else:
         click.echo("no scores", err=True)
 

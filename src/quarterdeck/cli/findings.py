@@ -1,11 +1,13 @@
 """Results of `quarterdeck doctor`'s checks."""
 
+import sys
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 import click
 
-from quarterdeck.cli.output import print_json
+from quarterdeck.cli.output import print_json, terminal_width
+from quarterdeck.cli.table_layout import wrapped
 
 Mark = Literal["ok", "note", "missing"]
 COLORS = {"ok": "green", "note": "yellow", "missing": "red"}
@@ -26,6 +28,7 @@ def show(findings: list[Finding], *, is_json: bool = False) -> bool:
     if is_json:
         print_json([asdict(finding) for finding in findings])
     for finding in findings if not is_json else ():
-        how = f"  → {finding.how}" if finding.how and finding.mark != "ok" else ""
-        click.echo(f"{click.style(finding.mark.ljust(8), fg=COLORS[finding.mark])}{finding.what}{how}")
+        text = finding.what + (f"  → {finding.how}" if finding.how and finding.mark != "ok" else "")
+        lines = wrapped(text, max(20, terminal_width() - 8)) if sys.stdout.isatty() else [text]
+        click.echo(f"{click.style(finding.mark.ljust(8), fg=COLORS[finding.mark])}{f'{chr(10)}        '.join(lines)}")
     return any(finding.mark == "missing" for finding in findings)

@@ -7,7 +7,7 @@ import click
 from quarterdeck.cli.client import admin_client, json_object, list_all
 from quarterdeck.cli.limit_options import bounds, limit_fields, removals
 from quarterdeck.cli.names import in_org, key_argument, key_id, model_option, of_org, team_option
-from quarterdeck.cli.output import as_json, budget_text, local_time, print_json, print_table, show
+from quarterdeck.cli.output import as_json, budget_text, local_time, print_json, print_table, printable, show
 
 
 @click.group("keys", short_help="Create, list, update and revoke API keys.")
@@ -61,7 +61,7 @@ def list_keys(team: str | None, org: str | None, is_json: bool) -> None:
         print_json(found)
         return
     head = ("ID", "NAME", "TEAM", "KEY", "BUDGET", "CREATED", "STATE")
-    print_table(head, [row_of(key) for key in found])
+    print_table(head, [row_of(key) for key in found], ("CREATED", "KEY", "BUDGET", "TEAM"))
 
 
 def row_of(key: dict[str, Any]) -> tuple[str, ...]:
@@ -151,12 +151,12 @@ def revoke(key: str, org: str | None, is_json: bool) -> None:
     if is_json:
         print_json(done)
     else:
-        click.echo(f"key {found} revoked")
+        click.echo(f"key {printable(found)} revoked")
 
 
 def _print_secret(made: dict[str, Any], is_json: bool) -> None:
     if is_json:
         print_json(made)
         return
-    click.echo(f"{made['id']} ({made['name']}); the key is shown only once:", err=True)
-    click.echo(made["key"])
+    click.echo(f"{printable(made['id'])} ({printable(made['name'])}); the key is shown only once:", err=True)
+    click.echo(printable(made["key"]))

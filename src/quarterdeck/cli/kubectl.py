@@ -15,6 +15,8 @@ from quarterdeck.kube import nesting
 CALL_S = 60
 """Signing in by a plugin may take a user's time; an API server that does not answer ends by `--request-timeout`."""
 FORWARD_S = 20
+NO_CONTEXT = "context was not found"
+"""In kubectl's message."""
 
 
 class KubectlError(click.ClickException):
@@ -43,7 +45,10 @@ class Kubectl:
         except subprocess.TimeoutExpired:
             raise KubectlError(f"kubectl {arguments[0]} did not end within {CALL_S} s") from None
         if done.returncode:
-            raise KubectlError(_one_line(done.stderr) or f"kubectl {arguments[0]} failed ({done.returncode})")
+            message = _one_line(done.stderr) or f"kubectl {arguments[0]} failed ({done.returncode})"
+            if self.context is not None and NO_CONTEXT in done.stderr:
+                message = f"no context '{self.context}': neither saved (`quarterdeck context list`) nor in kubeconfig"
+            raise KubectlError(message)
         return done.stdout
 
     def json(self, *arguments: str) -> dict[str, Any]:

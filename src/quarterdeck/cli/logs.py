@@ -12,6 +12,7 @@ import click
 
 from quarterdeck.cli.managed_process import last_lines
 from quarterdeck.cli.output import printable
+from quarterdeck.cli.safe_output import safe
 from quarterdeck.settings.environment import Environment
 
 POLL_SECONDS = 0.2
@@ -92,7 +93,11 @@ def line_text(line: str) -> str:
     level = str(data.get("level", "")).upper()
     message = str(data.get("message", ""))
     others = " ".join(f"{name}={_value(value)}" for name, value in data.items() if name not in _SHOWN_APART)
-    words = [_time(data), click.style(level.ljust(7), fg=LEVEL_COLORS.get(level)), printable(message, keep="\n\t")]
+    words = [
+        _time(data),
+        click.style(printable(level).ljust(7), fg=LEVEL_COLORS.get(level)),
+        printable(message, keep="\n\t"),
+    ]
     return " ".join([*words, click.style(printable(others), dim=True)] if others else words)
 
 
@@ -100,7 +105,7 @@ def _time(data: dict[str, Any]) -> str:
     try:
         return datetime.fromisoformat(str(data.get("ts"))).astimezone().strftime("%H:%M:%S")
     except ValueError:
-        return str(data.get("ts", ""))
+        return printable(str(data.get("ts", "")))
 
 
 def _value(value: Any) -> str:
@@ -116,7 +121,7 @@ class _Printer:
 
     def echo(self, name: str, line: str) -> None:
         front = click.style(f"{name.ljust(self._width)} | ", fg="cyan") if self._width else ""
-        click.echo(front + (line_text(line) if self._is_text else line))
+        click.echo(front + (line_text(line) if self._is_text else safe(line)))
 
 
 def _size(file: Path) -> int:

@@ -4,7 +4,7 @@ import click
 
 from quarterdeck.cli.model_sources import folder_source
 from quarterdeck.cli.model_store import open_store
-from quarterdeck.cli.output import as_json, print_json, print_table
+from quarterdeck.cli.output import as_json, print_json, print_table, printable
 from quarterdeck.resources.models.requests import default_name
 
 
@@ -42,7 +42,7 @@ def add(model: str, folder: str, name: str | None, is_json: bool) -> None:
     if is_json:
         print_json(made)
     else:
-        click.echo(f"added {made['id']} to {made['model']}")
+        click.echo(f"added {printable(made['id'])} to {printable(made['model'])}")
 
 
 @adapters.command("remove")
@@ -55,4 +55,4 @@ def remove(name: str, is_json: bool) -> None:
     if is_json:
         print_json(done)
     else:
-        click.echo(f"removed {done['id']}")
+        click.echo(f"removed {printable(done['id'])}")

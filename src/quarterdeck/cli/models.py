@@ -12,7 +12,7 @@ from quarterdeck.cli.model_pull import pull
 from quarterdeck.cli.model_sources import resolve_source
 from quarterdeck.cli.model_store import open_store
 from quarterdeck.cli.model_text import show_model
-from quarterdeck.cli.output import as_json, print_json, print_table
+from quarterdeck.cli.output import as_json, print_json, print_table, printable
 
 no_wait = click.option("--no-wait", is_flag=True, help="Return at once; the change goes on in the background.")
 
@@ -64,7 +64,7 @@ def add(source: str, name: str | None, no_wait: bool, is_json: bool, **options: 
         body = {"source": resolve_source(source, is_near=store.is_near), "name": name, **given_fields(options)}
         made = store.create({key: value for key, value in body.items() if value is not None})
         if not is_json:
-            click.echo(f"added {made['id']}")
+            click.echo(f"added {printable(made['id'])}")
         if not (no_wait or made["stopped"]):
             made = follow(store, made["id"], is_quiet=is_json)
     if is_json:
@@ -88,7 +88,7 @@ def update(name: str, no_wait: bool, is_json: bool, **options: Any) -> None:
     if is_json:
         print_json(made)
     else:
-        click.echo(f"updated {made['id']}")
+        click.echo(f"updated {printable(made['id'])}")
 
 
 @command.command("remove")
@@ -101,7 +101,7 @@ def remove(name: str, is_json: bool) -> None:
     if is_json:
         print_json(done)
     else:
-        click.echo(f"removed {done['id']}")
+        click.echo(f"removed {printable(done['id'])}")
 
 
 @command.command("stop")
@@ -117,7 +117,7 @@ def stop(name: str, no_wait: bool, is_json: bool) -> None:
     if is_json:
         print_json(made)
     else:
-        click.echo(f"stopped {made['id']}")
+        click.echo(f"stopped {printable(made['id'])}")
 
 
 @command.command("start")
@@ -150,7 +150,7 @@ def _list(is_json: bool) -> None:
         (str(m["id"]), str(m.get("state", "")), states.get(str(m["root"]), {}).get("task", ""), _detail(m, states))
         for m in listed["data"]
     ]
-    print_table(("MODEL", "STATE", "TASK", "DETAIL"), rows)
+    print_table(("MODEL", "STATE", "TASK", "DETAIL"), rows, ("TASK",))
 
 
 def _detail(model: dict[str, str], states: dict[str, dict[str, str]]) -> str:

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import sys
-import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import click
 
 from quarterdeck.cli.limit_options import LIMITS
+from quarterdeck.cli.table_layout import lay_out, padded, wrapped
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNPRINTABLE = re.compile(r"[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
@@ -62,26 +62,39 @@ def _escaped(char: str) -> str:
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A left-aligned table with minimal column widths. Cells are made printable."""
-    rows = [tuple(map(printable, row)) for row in rows]
-    widths = _widths(head, rows)
-    return "\n".join("  ".join(map(_padded, row, widths)).rstrip() for row in [head, *rows])
+    layout = lay_out(head, [tuple(map(printable, row)) for row in rows])
+    lines = [layout.head, *(line for row in layout.rows for line in row)]
+    return "\n".join("  ".join(padded(line, layout.widths)).rstrip() for line in lines)
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print `columns`; on a terminal with colours, and with the last column cut to the screen."""
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], optional: Sequence[str] = ()) -> None:
+    """Print `columns`; on a terminal with colours, and fitted to its width: columns whose heads are `optional` are left
+    out in this order, the last column is wrapped, other long texts are cut."""
     if not sys.stdout.isatty():
         click.echo(columns(head, rows))
         return
-    rows = [tuple(map(printable, row)) for row in rows]
-    widths = _widths(head, rows)
-    # An id must stay whole, to be copied: only the last column is cut.
-    room = shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * (len(widths) - 1)
-    widths[-1] = max(len(head[-1]), min(widths[-1], room))
-    click.secho("  ".join(map(_padded, head, widths)).rstrip(), bold=True)
-    for row in rows:
-        cells = [_padded(_cut(cell, width), width) for cell, width in zip(row, widths, strict=True)]
-        styled = [_colored(cell) if name in STATE_HEADS else cell for name, cell in zip(head, cells, strict=True)]
+    layout = lay_out(head, [tuple(map(printable, row)) for row in rows], terminal_width(), optional)
+    click.secho("  ".join(padded(layout.head, layout.widths)).rstrip(), bold=True)
+    for line in (line for row in layout.rows for line in row):
+        cells = padded(line, layout.widths)
+        styled = [
+            _colored(cell) if name in STATE_HEADS else cell for name, cell in zip(layout.head, cells, strict=True)
+        ]
         click.echo("  ".join(styled).rstrip())
+    if layout.hidden:
+        say(f"not shown here: {', '.join(layout.hidden)} (a wider terminal or --json shows all)", is_note=True)
+
+
+def terminal_width() -> int:
+    return shutil.get_terminal_size().columns
+
+
+def say(text: str, *, is_note: bool = False) -> None:
+    """Print a sentence, on a terminal broken at spaces. `is_note`: dimmed, on stderr."""
+    stream = sys.stderr if is_note else sys.stdout
+    text = printable(text)
+    lines = wrapped(text, terminal_width()) if stream.isatty() else [text]
+    click.secho("\n".join(lines), dim=is_note or None, err=is_note)
 
 
 def state_color(text: str) -> str | None:
@@ -90,32 +103,9 @@ def state_color(text: str) -> str | None:
     return next((color for color, words in STATE_COLORS.items() if word in words), None)
 
 
-def _widths(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
-    return [max(text_width(row[i]) for row in [head, *rows]) for i in range(len(head))]
-
-
-def _padded(cell: str, width: int) -> str:
-    return cell + " " * (width - text_width(cell))
-
-
-def _cut(cell: str, width: int) -> str:
-    if text_width(cell) <= width:
-        return cell
-    while text_width(cell) >= width:
-        cell = cell[:-1]
-    return cell + "…"
-
-
 def _colored(cell: str) -> str:
     color = state_color(cell)
     return cell if color is None else click.style(cell, fg=color)
-
-
-def text_width(text: str) -> int:
-    """Columns of a terminal that printable text takes: East Asian wide characters take two, combining ones none."""
-    if text.isascii():
-        return len(text)
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def limits_text(limits: dict[str, int] | None) -> str:

@@ -1,16 +1,23 @@
 """Whether the ports of the platform are free, and which process holds one that is not."""
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from quarterdeck.net.sockets import listen_problem
+from quarterdeck.net.sockets import ListenProblem, listen_problem
 
 _LISTEN = "0A"
 """The state LISTEN in /proc/net/tcp."""
+PROC = Path("/proc")
+EXIT_SECONDS = 20.0
+"""A process that ends gives its memory back before its sockets, which takes a moment on a busy machine."""
+POLL_SECONDS = 0.05
 
 
-def problems(wanted: Mapping[str, tuple[str, int]]) -> list[str]:
+def problems(
+    wanted: Mapping[str, tuple[str, int]], *, proc: Path = PROC, pause: Callable[[float], None] = time.sleep
+) -> list[str]:
     """A line for each address that can't be used. `wanted`: host and port by environment variable."""
     found: list[str] = []
     taken: dict[int, str] = {}
@@ -19,8 +26,8 @@ def problems(wanted: Mapping[str, tuple[str, int]]) -> list[str]:
             found.append(f"{taken[port]} and {variable} are both {port}: set one of them to another port")
             continue
         taken[port] = variable
-        if problem := listen_problem(host, port):
-            by = f" by {holder}" if problem.is_port and (holder := holder_of(port)) else ""
+        if problem := _problem(host, port, proc, pause):
+            by = f" by {holder}" if problem.is_port and (holder := holder_of(port, proc)) else ""
             hint = " (or --port)" if variable == "QUARTERDECK_PORT" else ""
             change = (
                 f"set {variable}{hint}" if problem.is_port else "set QUARTERDECK_HOST to an address of this machine"
@@ -29,17 +36,36 @@ def problems(wanted: Mapping[str, tuple[str, int]]) -> list[str]:
     return found
 
 
-def holder_of(port: int, proc: Path = Path("/proc")) -> str | None:
+def holder_of(port: int, proc: Path = PROC) -> str | None:
     """The process that listens on the port, such as "python (pid 7)". None: it can't be found out, as for another
     user's."""
-    inodes = {inode for table in ("tcp", "tcp6") for inode in _listening(proc / "net" / table, port)}
-    if not inodes:
+    found = _holder(port, proc)
+    return None if found is None else f"{_name(found)} (pid {found.name})"
+
+
+def _problem(host: str, port: int, proc: Path, pause: Callable[[float], None]) -> ListenProblem | None:
+    """That of `listen_problem`, once a process of a killed run that is just ending has closed its sockets."""
+    for _ in range(int(EXIT_SECONDS / POLL_SECONDS)):
+        problem = listen_problem(host, port)
+        if problem is None or not problem.is_port or not _is_ending(port, proc):
+            break
+        pause(POLL_SECONDS)
+    return problem
+
+
+def _is_ending(port: int, proc: Path) -> bool:
+    """Whether the process that listens on the port has given back its memory, and so has no command line."""
+    found = _holder(port, proc)
+    return found is not None and not _words(found)
+
+
+def _holder(port: int, proc: Path) -> Path | None:
+    """The folder in /proc of the process that listens on the port."""
+    links = {f"socket:[{inode}]" for table in ("tcp", "tcp6") for inode in _listening(proc / "net" / table, port)}
+    if not links:
         return None
-    links = {f"socket:[{inode}]" for inode in inodes}
-    for process in proc.iterdir():
-        if process.name.isdecimal() and _has_one(process / "fd", links):
-            return f"{_name(process)} (pid {process.name})"
-    return None
+    found = (each for each in proc.iterdir() if each.name.isdecimal() and _has_one(each / "fd", links))
+    return next(found, None)
 
 
 def _listening(table: Path, port: int) -> list[str]:
@@ -60,12 +86,20 @@ def _has_one(descriptors: Path, links: set[str]) -> bool:
 
 def _name(process: Path) -> str:
     """Its program, and for Python its module or script."""
-    try:
-        words = (process / "cmdline").read_bytes().decode("utf-8", errors="replace").split("\0")
-    except OSError:
+    words = _words(process)
+    if not words:
         return "a process"
-    program = Path(words[0]).name or "a process"
+    program = Path(words[0]).name
     if program.startswith("python"):
-        named = [word for word in words[1:] if word and word not in ("-m", "-u", "-c")]
+        named = [word for word in words[1:] if word not in ("-m", "-u", "-c")]
         return named[0] if named else program
     return program
+
+
+def _words(process: Path) -> list[str]:
+    """Its command line. Empty: it is ending."""
+    try:
+        text = (process / "cmdline").read_bytes().decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    return [word for word in text.split("\0") if word]

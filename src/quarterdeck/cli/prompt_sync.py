@@ -53,7 +53,7 @@ def _list(links: list[dict[str, Any]]) -> None:
         why = "; ".join([*(each["message"] for each in link["conflicts"]), *link["notes"]]) or "-"
         checked = local_time(link["checked"]) if link["checked"] else "-"
         rows.append((link["name"], link["state"], link["origin"] or "-", checked, why))
-    print_table(("NAME", "STATE", "ORIGIN", "CHECKED", "WHY"), rows)
+    print_table(("NAME", "STATE", "ORIGIN", "CHECKED", "WHY"), rows, ("CHECKED", "ORIGIN"))
 
 
 def _show(links: list[dict[str, Any]], keep: str | None) -> None:

@@ -43,7 +43,7 @@ def list_prompts(is_json: bool, archived: bool) -> None:
         )
         for prompt in found
     ]
-    print_table(("NAME", "NEWEST", "LABELS", "TEAMS", "UPDATED"), rows)
+    print_table(("NAME", "NEWEST", "LABELS", "TEAMS", "UPDATED"), rows, ("UPDATED", "TEAMS"))
 
 
 @command.command("show")
@@ -234,7 +234,7 @@ def render(
     for message in found["messages"]:
         content = message.get("content")
         text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-        click.secho(f"{message.get('role')}:", bold=True)
+        click.secho(f"{printable(str(message.get('role')))}:", bold=True)
         click.echo(printable(text, keep="\n"))
 
 
@@ -252,7 +252,7 @@ def events(name: str, is_json: bool) -> None:
         (local_time(each["created"]), each["kind"], each["label"] or "-", _after(each), each["author"], each["reason"])
         for each in found
     ]
-    print_table(("TIME", "EVENT", "LABEL", "NOW", "BY", "REASON"), rows)
+    print_table(("TIME", "EVENT", "LABEL", "NOW", "BY", "REASON"), rows, ("BY", "TIME"))
 
 
 @command.command("compare")
@@ -278,7 +278,7 @@ def compare(name: str, baseline: int | None, candidate: int | None, label: str |
         for each in found["measures"]
     ]
     print_table(("MEASURE", "BASELINE", "CANDIDATE", "DIFFERENCE", "CANDIDATE IS"), rows)
-    click.echo(f"verdict: {_verdict(found)}")
+    click.echo(f"verdict: {printable(_verdict(found))}")
 
 
 @command.command("apply")

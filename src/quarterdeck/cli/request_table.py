@@ -10,8 +10,14 @@ from typing import Any
 
 import click
 
+from quarterdeck.cli.output import printable
+from quarterdeck.cli.table_layout import lay_out, padded
+
 HEAD = ("TIME", "REQUEST", "STATUS", "MODEL", "KEY", "TOKENS", "COST", "FIRST", "TOTAL", "NOTES")
-_WIDTHS = (19, 36, 22, 24, 16, 13, 11, 8, 9, 0)
+OPTIONAL = ("FIRST", "TOTAL", "COST", "KEY", "TOKENS", "TIME")
+"""Columns that a narrow terminal does not show, the least needed first."""
+_WIDTHS = (19, 36, 22, 24, 16, 13, 11, 8, 9, 20)
+_PADDED = [name.ljust(_WIDTHS[HEAD.index(name)]) for name in OPTIONAL]
 ROWS_AT_ONCE = 1000
 _STRUCTURED = ("tags", "input", "output", "content_details")
 """Members that are JSON text in a Parquet file: their shape differs from request to request."""
@@ -24,14 +30,17 @@ _KINDS = {
 """Types of columns; the others are text. Money is text, so that it stays exact."""
 
 
-def line_of(requests: Sequence[dict[str, Any]], *, is_fixed: bool = False) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Head and rows. `is_fixed`: with fixed widths, for lines that are printed one by one."""
-    rows = [_row(each) for each in requests]
-    head: Sequence[str] = HEAD
-    if is_fixed:
-        head = [name.ljust(width) for name, width in zip(HEAD, _WIDTHS, strict=True)]
-        rows = [tuple(cell.ljust(width) for cell, width in zip(row, _WIDTHS, strict=True)) for row in rows]
-    return list(head), rows
+def rows_of(requests: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """A row for each, with the columns of `HEAD`."""
+    return [_row(each) for each in requests]
+
+
+def live_lines(request: dict[str, Any], room: int | None) -> list[str]:
+    """The table's head and the lines of one request, with the same columns for every request. `room`: columns of the
+    terminal; None: no limit."""
+    row = [printable(cell).ljust(width) for cell, width in zip(_row(request), _WIDTHS, strict=True)]
+    layout = lay_out([name.ljust(width) for name, width in zip(HEAD, _WIDTHS, strict=True)], [row], room, _PADDED)
+    return ["  ".join(padded(line, layout.widths)).rstrip() for line in (layout.head, *layout.rows[0])]
 
 
 def _row(each: dict[str, Any]) -> tuple[str, ...]:

@@ -16,14 +16,14 @@ from quarterdeck.cli.names import key_id
 from quarterdeck.cli.output import (
     answer_text,
     as_json,
-    columns,
     local_time,
     print_json,
     print_table,
     printable,
     printable_json,
+    terminal_width,
 )
-from quarterdeck.cli.request_table import export_parquet, line_of
+from quarterdeck.cli.request_table import HEAD, OPTIONAL, export_parquet, live_lines, rows_of
 from quarterdeck.cli.suggestions import completer
 
 FILTERS = (
@@ -87,7 +87,7 @@ def list_requests(is_json: bool, limit: int, **options: Any) -> None:
     if is_json:
         print_json({"object": "list", "data": found})
     elif found:
-        print_table(*line_of(found))
+        print_table(HEAD, rows_of(found), OPTIONAL)
     else:
         click.echo("no requests", err=True)
 
@@ -114,7 +114,7 @@ def show_request(request_id: str, is_json: bool) -> None:
         click.echo(f"{name.ljust(20)}{printable(shown)}")
     for number, attempt in enumerate(found["attempts"], 1):
         seconds = attempt["ended"] - attempt["started"]
-        outcome = attempt.get("error") or attempt.get("status") or "no answer"
+        outcome = printable(str(attempt.get("error") or attempt.get("status") or "no answer"))
         click.echo(f"{f'attempt {number}'.ljust(20)}{printable(attempt['endpoint'])}  {seconds:.3f} s  {outcome}")
     for score in found.get("scores", ()):
         said = [score[name] for name in ("thumbs", "value", "category", "comment") if score[name] is not None]
@@ -130,11 +130,15 @@ def _show_content(found: dict[str, Any]) -> None:
     for side in ("input", "output"):
         cut = ", cut" if details[f"{side}_cut"] else ""
         digest = details[f"{side}_sha256"]
-        click.echo(f"\n{side} ({details[f'{side}_bytes']} bytes{cut})" + (f"  sha256 {digest}" if digest else ""))
+        click.echo(
+            f"\n{side} ({details[f'{side}_bytes']} bytes{cut})" + (f"  sha256 {printable(digest)}" if digest else "")
+        )
         if found[side] is not None:
             click.echo(answer_text(json.dumps(found[side], indent=2, ensure_ascii=False)))
     if details["redacted"]:
-        click.echo("\nredacted: " + ", ".join(f"{name} {count}" for name, count in details["redacted"].items()))
+        click.echo(
+            "\nredacted: " + ", ".join(f"{printable(name)} {count}" for name, count in details["redacted"].items())
+        )
 
 
 @command.command("tail")
@@ -172,9 +176,8 @@ def tail(is_json: bool, **options: Any) -> None:
                     if is_json:
                         click.echo(printable_json(data))
                     else:
-                        names, rows = line_of([json.loads(data)], is_fixed=True)
-                        text = columns(names, rows).split("\n")
-                        click.echo("\n".join(text if not head else text[1:]))
+                        lines = live_lines(json.loads(data), terminal_width() if sys.stdout.isatty() else None)
+                        click.echo("\n".join(lines if not head else lines[1:]))
                         head = True
                     sys.stdout.flush()
         except click.ClickException as error:

@@ -11,7 +11,7 @@ import httpx
 
 from quarterdeck.cli import cluster_status, credentials, health, installation, readiness, state, target
 from quarterdeck.cli.client import body_of, gateway_client
-from quarterdeck.cli.output import as_json, print_json, print_table, state_color
+from quarterdeck.cli.output import as_json, print_json, print_table, printable, say, state_color
 from quarterdeck.settings.environment import Environment
 
 NOT_READY, NO_RESPONSE = 1, 3
@@ -58,7 +58,7 @@ def _local_status(is_json: bool) -> int:
         parts = [{"part": name, "state": states[name], "url": url} for name, url in urls.items()]
         print_json({"running": is_up, "state_folder": str(environment.state), "parts": parts, "problems": problems})
         return _exit_status(found["gateway"].status)
-    click.echo(f"`quarterdeck up` {'is running' if is_up else 'is not running'} on {environment.state}")
+    say(f"`quarterdeck up` {'is running' if is_up else 'is not running'} on {environment.state}")
     engine = " (simulated)" if readiness.is_simulated(found["engine"]) else ""
     notes = {"engine": engine}
     print_table(
@@ -86,7 +86,7 @@ def _remote_status(is_json: bool) -> int:
     if is_json:
         print_json({**shown, "gateway": readiness.gateway_state(answer), "url": user.gateway_url, "problems": problems})
         return _exit_status(answer.status)
-    word = readiness.gateway_state(answer)
+    word = printable(readiness.gateway_state(answer))
     click.echo(f"gateway: {click.style(word, fg=state_color(word))}  {user.gateway_url}{chosen.from_where}")
     _show_problems({"gateway": problems})
     return _exit_status(answer.status)
@@ -105,14 +105,14 @@ def _release_status(chosen: target.Target, *, is_json: bool) -> dict[str, Any]:
         head = ("MODEL", "READY", "REASON", "REPLICAS", "MESSAGE")
         rows = [(one.name, str(one.is_ready), one.reason, one.replicas, one.message) for one in models]
         click.echo()
-        print_table(head, rows)
+        print_table(head, rows, ("REPLICAS", "REASON"))
     return {}
 
 
 def _show_problems(problems: dict[str, dict[str, str]]) -> None:
     for part, named in problems.items():
         for name, text in named.items():
-            click.echo(f"{part}: {name}: {text}")
+            say(f"{part}: {name}: {text}")
 
 
 def _exit_status(status: int) -> int:

@@ -5,6 +5,7 @@ suggested.
 """
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 
 import click
@@ -21,6 +22,8 @@ _PATHS = {
     "teams": ("/admin/teams?limit=100", "id"),
     "orgs": ("/admin/organizations?limit=100", "id"),
 }
+_PLAIN = re.compile(r"[\w.:/@+-]+")
+"""Names that a shell takes as they stand. TAB must not put `$(…)` of a platform into a command line."""
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
 
 
@@ -28,7 +31,9 @@ def completer(kind: str) -> Completer:
     """For click's `shell_complete`. `kind`: keys, models, teams, orgs or contexts."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        return [CompletionItem(name) for name in _found(ctx, kind) if name.startswith(incomplete)]
+        return [
+            CompletionItem(name) for name in _found(ctx, kind) if name.startswith(incomplete) and _PLAIN.fullmatch(name)
+        ]
 
     return complete
 

@@ -58,7 +58,7 @@ def list_teams(org: str | None, is_json: bool) -> None:
         )
         for team in found
     ]
-    print_table(("TEAM", "LIMITS", "BUDGET", "PRIORITY", "MANAGED BY"), rows)
+    print_table(("TEAM", "LIMITS", "BUDGET", "PRIORITY", "MANAGED BY"), rows, ("MANAGED BY", "PRIORITY"))
 
 
 @command.command("show")

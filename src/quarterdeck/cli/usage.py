@@ -2,7 +2,6 @@
 
 import csv
 import io
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ import httpx
 from quarterdeck.cli.budget_forecast import METHOD, forecast
 from quarterdeck.cli.client import admin_client, json_object, list_all
 from quarterdeck.cli.names import in_org, key_id, key_option, model_option, of_org, team_option
-from quarterdeck.cli.output import as_json, csv_cell, print_json, print_table
+from quarterdeck.cli.output import as_json, csv_cell, print_json, print_table, say, terminal_width
 from quarterdeck.cli.usage_table import COUNTS, GROUPS, rows_of, table
 
 BUCKETS = {"hour": 3600, "day": 86_400}
@@ -142,7 +141,7 @@ def _print_table(found: Mapping[str, Any], groups: Sequence[str], names: Mapping
     if bucket is not None:
         width = BUCKETS[bucket]
         buckets = range(found["start"] // width * width, found["end"], width)
-    screen = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    screen = terminal_width() if sys.stdout.isatty() else None
     text = table(rows_of(found["data"], groups), groups, names=names, buckets=buckets, width=screen)
     click.echo(text)
 
@@ -163,9 +162,9 @@ def _print_forecasts(found: Mapping[str, Any], most: int | None) -> None:
         for each in shown
     ]
     click.echo()
-    print_table(("BUDGET", "AMOUNT", "SPENT", "FORECAST", "USED UP"), rows)
+    print_table(("BUDGET", "AMOUNT", "SPENT", "FORECAST", "USED UP"), rows, ("SPENT",))
     more = len(budgets) - len(shown)
-    click.echo(f"({METHOD}{f'; {more} more budgets: --forecast' if more else ''})")
+    say(f"({METHOD}{f'; {more} more budgets: --forecast' if more else ''})")
 
 
 def _forecast_text(budget: Mapping[str, Any]) -> str:

@@ -13,8 +13,8 @@ GROUPS = ("key", "team", "model", "route", "operation", "status", "user")
 TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 COUNTS = ("requests", *TOKENS, "cost", "saved")
 HEADS = {"input_tokens": "INPUT", "cached_tokens": "CACHED", "output_tokens": "OUTPUT", "reasoning_tokens": "REASONING"}
-RARE = ("cached_tokens", "reasoning_tokens", "saved")
-"""Columns left out where they have nothing but zeros."""
+RARE = ("reasoning_tokens", "cached_tokens", "saved")
+"""Columns left out where they have nothing but zeros, and in this order where the screen is narrow."""
 BARS = "▁▂▃▄▅▆▇█"
 MAX_SPARK = 60
 MIN_NAME = 8
@@ -72,6 +72,9 @@ def table(
     """`names`: of keys by id. `buckets`: the beginnings of all buckets of the report; empty: it has none. `width`: of
     the screen, in characters; None: as wide as needed."""
     shown = [name for name in COUNTS if name not in RARE or any(_value(row, name) for row in rows)]
+    for name in RARE if width is not None else ():
+        if name in shown and _least(rows, shown, len(groups)) > (width or 0):
+            shown.remove(name)
     head = [*(name.upper() for name in groups), *(HEADS.get(name, name.upper()) for name in shown)]
     cells = [
         [*(_name(name, value, names) for name, value in zip(groups, row.group, strict=True)), *_texts(row, shown)]
@@ -88,6 +91,12 @@ def table(
         for at, row in enumerate(rows, 1):
             lines[at] += "  " + spark_line(_series(row, buckets, by_cost), spark)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _least(rows: Sequence[Row], shown: Sequence[str], names: int) -> int:
+    """Columns of the screen that the table needs with the shortest names."""
+    texts = [[HEADS.get(name, name.upper()) for name in shown], *(_texts(row, shown) for row in rows)]
+    return names * (MIN_NAME + 2) + sum(max(map(len, column)) + 2 for column in zip(*texts, strict=True)) - 2
 
 
 def _series(row: Row, buckets: Sequence[int], by_cost: bool) -> list[Decimal | int]:

@@ -38,7 +38,7 @@ def list_webhooks(is_json: bool) -> None:
         print_json({"object": "list", "data": found})
     elif found:
         rows = [(each["id"], each["name"], _state(each), _types(each), each["url"]) for each in found]
-        print_table(("WEBHOOK", "NAME", "STATE", "EVENTS", "URL"), rows)
+        print_table(("WEBHOOK", "NAME", "STATE", "EVENTS", "URL"), rows, ("EVENTS", "NAME"))
     else:
         click.echo("no webhooks", err=True)
 
@@ -61,7 +61,7 @@ def show_webhook(webhook_id: str, is_json: bool) -> None:
             for each in deliveries
         ]
         click.echo()
-        print_table(("CREATED", "EVENT", "STATUS", "ATTEMPTS", "LAST RESPONSE"), rows)
+        print_table(("CREATED", "EVENT", "STATUS", "ATTEMPTS", "LAST RESPONSE"), rows, ("ATTEMPTS", "CREATED"))
 
 
 @command.command("update")
@@ -132,8 +132,8 @@ def _show_secret(found: dict[str, Any], is_json: bool) -> None:
     if is_json:
         print_json(found)
         return
-    click.echo(f"webhook {found['id']}; its signing secret, shown only once:", err=True)
-    click.echo(found["signing_secret"])
+    click.echo(f"webhook {printable(found['id'])}; its signing secret, shown only once:", err=True)
+    click.echo(printable(found["signing_secret"]))
 
 
 def _state(endpoint: dict[str, Any]) -> str:

@@ -179,7 +179,7 @@ def require_platform_admin(admin: Principal, *, param: str | None = None) -> Non
     """Raises PermissionDeniedError."""
     if admin.org != DEFAULT_ORG:
         raise PermissionDeniedError(
-            "Other organisations can only be managed by admins of the platform.",
+            f"Only admins of the platform can do this; the key is an admin's of the organisation '{admin.org}'.",
             param=param,
             code="platform_admin_required",
         )
