@@ -15,8 +15,8 @@ import msgspec
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.errors import APIError
+from quarterdeck.inference.admission import Admission
 from quarterdeck.inference.attempts import Attempts
-from quarterdeck.inference.bounds import Bounds
 from quarterdeck.inference.cache.answers import AnswerCache
 from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, FREE, Head, Reply
@@ -26,22 +26,18 @@ from quarterdeck.inference.closing import MAX_TO_COUNT, Closing
 from quarterdeck.inference.endpoints.endpoint import Endpoints
 from quarterdeck.inference.engine.client import EngineAnswer, EngineClient
 from quarterdeck.inference.engine.stream import EngineStream
-from quarterdeck.inference.estimation import Estimate, estimate, structure_bytes, text_bytes
+from quarterdeck.inference.estimation import estimate, structure_bytes, text_bytes
 from quarterdeck.inference.gate import Gate
 from quarterdeck.inference.learned_bounds import LearnedBounds
 from quarterdeck.inference.media import check_media
-from quarterdeck.inference.metering.meter import Meter
 from quarterdeck.inference.metering.record_templates import RecordTemplates
 from quarterdeck.inference.mirror import MAX_RUNNING as MAX_MIRRORED
 from quarterdeck.inference.mirror import Mirror
-from quarterdeck.inference.preparation import cache_salt, prepare_body
 from quarterdeck.inference.prompts.execution import HEADER, PromptExecutor, PromptRequest
-from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.inference.routing.directory import Directory, Route, ServedModel
 from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.resolution import resolve
 from quarterdeck.inference.routing.router import Router
-from quarterdeck.inference.routing.selection import Selection
 from quarterdeck.inference.streaming.collector import Collects
 from quarterdeck.inference.streaming.function_calls import with_function_call
 from quarterdeck.inference.streaming.heartbeats import Comment, loading, waiting, with_heartbeats
@@ -95,13 +91,14 @@ class Pipeline:
         self.queues = Queues(endpoints, directory.select(lambda each: each.config.queue), self._has_engine)
         self.router = Router(endpoints)
         self._learned = LearnedBounds(endpoints)
-        self._cache = cache
         self._prompts = prompts
-        self._settlement = settlement
         self._templates = RecordTemplates()
         self._mirror = Mirror(self.router, engines, settlement, spawn, on_record, max_running=max_mirrored)
         self.gate = Gate(redis, settlement, spawn, self._templates, reread)
         self._attempts = Attempts(engines, endpoints, self.queues, self.gate.extend, self._is_configured)
+        self._admission = Admission(
+            self.gate, cache, endpoints, settlement, self._templates, self._attempts.count_prompt
+        )
         self._closing = Closing(
             engines, self._attempts, self.gate, settlement, spawn, on_record, max_to_count=max_to_count
         )
@@ -130,7 +127,7 @@ class Pipeline:
         if route.bills_time and head.operation not in FREE:
             reserved = msgspec.structs.replace(reserved, engine_seconds=self._engine_seconds(route))
         selection = self.router.select(route, request, tokens=reserved.total, now=now, headers=head.headers)
-        call = await self._admit(gateway, head, request, reserved, selection, bounds)
+        call = await self._admission.admit(gateway, head, request, reserved, selection, bounds)
         own = call.head.principal.content
         if own is not None or route.content is not None or directory.captures:
             content = directory.config.content
@@ -161,89 +158,6 @@ class Pipeline:
         """What a stream is sent while its model is being started."""
         status = self.queues.starting(served)
         return waiting() if status is None else loading(status)
-
-    async def _admit(
-        self,
-        gateway: GatewayConfig,
-        head: Head,
-        request: InferenceRequest,
-        reserved: Estimate,
-        selection: Selection,
-        bounds: Bounds,
-    ) -> Call:
-        """Admit the request and make its call. Raises APIError.
-
-        The reservation is renewed until the call is settled.
-        """
-        served, route = selection.served, selection.route
-        salt = cache_salt(request, head.principal.org, is_isolated=gateway.isolate_prefix_cache)
-        body = prepare_body(request, served, head.principal.max_tokens, salt=salt)
-        lookup = (
-            self._cache.look_up(
-                head,
-                request,
-                served,
-                weights=self._weights(served),
-                prompt_version=request.prompt.text if request.prompt is not None else "",
-            )
-            if self._cache.is_on
-            else None
-        )
-        admitted = await self.gate.admit(
-            head,
-            request,
-            served,
-            reserved,
-            lookup=lookup,
-            gateway=gateway,
-            body=body,
-            count_prompt=self._attempts.count_prompt,
-        )
-        if admitted.principal is not head.principal:
-            head = msgspec.structs.replace(head, principal=admitted.principal)
-        reserved = admitted.reserved or reserved
-        is_limited = not reserved.is_open or bounds.context is not None
-        caps_others = False
-        if head.principal.scope_set.denies and selection.route.has_price:
-            # An answer may not cost more than is held for it.
-            if reserved.limit is not None:
-                body = prepare_body(request, served, reserved.limit, salt=salt)
-                is_limited = True
-            else:
-                caps_others = not is_limited
-            if lookup is not None:
-                lookup.is_capped = reserved.is_open and (caps_others or reserved.limit is not None)
-        meter = Meter(
-            head,
-            served,
-            request.parsed,
-            route=route.name if route.is_named else "",
-            templates=self._templates,
-            reserved=reserved,
-            is_limited=is_limited,
-            prompt=request.prompt,
-            admitted=time.time(),
-        )
-        headers = admitted.headers
-        if request.prompt is not None:
-            headers += ((HEADER, request.prompt.text.encode()),)
-        call = Call(
-            head,
-            request,
-            body,
-            meter,
-            reserved,
-            selection,
-            lookup,
-            admitted.found,
-            headers,
-            admitted.is_local,
-            caps_others=caps_others,
-            held=admitted.held,
-        )
-        if call.found is None and not call.is_local:
-            self._settlement.begin(head.principal.org, head.request_id, call.note)
-        return call
 
     async def _answer(self, call: Call, gateway: GatewayConfig) -> Reply:
         """Recall, pick and call: from an identical request in flight, the semantic cache, or an engine."""
@@ -313,14 +227,6 @@ class Pipeline:
         self._closing.finish_from_cache(call, found, now)
         reply = call.lookup.replay(found, now, shows_usage=call.request.shows_usage, headers=call.headers)
         return with_function_call(reply) if call.request.calls_functions else reply
-
-    def _weights(self, served: ServedModel) -> str:
-        """What identifies a model's weights. While it is replaced its endpoints differ, and the first one counts."""
-        for endpoint in self._endpoints.serving(served.name):
-            spec = endpoint.spec
-            if (spec.version or spec.engine_names) and (weights := spec.weights_of(served.name)):
-                return weights
-        return ""
 
     def _engine_seconds(self, route: Route) -> float:
         """A request's share of an engine's time at most: until it times out, among the fewest that share one."""

@@ -88,76 +88,73 @@ class EngineClient:
         Raises EngineUnavailableError where another endpoint may be tried, BadRequestError and the like where the engine
         refuses the request, else EngineError.
         """
-        address = endpoint.address
-        head = address.heads.get(path) or address.head(path)
-        for header in headers:
-            head += b"%b: %b\r\n" % header
-        head += b"content-length: %d\r\n\r\n" % len(body)
         if expected is None and endpoint.spec.kind != "vllm":
             expected = Expected(path, 0 if path == Operation.EMBEDDINGS.path else 1, endpoint.spec.model)
         timeouts = timeouts or self._timeouts.current
         if is_stream is False:
             timeouts = timeouts.whole or timeouts
+        origin, head = endpoint.address.origin, _head(endpoint, path, headers, len(body))
+        answer = None
         try:
-            connection = await self._client.request(address.origin, head, body, timeouts, limit)
+            connection = await self._client.request(origin, head, body, timeouts, limit)
+            try:
+                answer = await self._read(connection, endpoint, path, public_name, is_stream, expected)
+                return answer
+            finally:
+                if answer is None or answer.stream is None:  # else the stream owns the connection
+                    self._client.release(origin, connection)
         except UpstreamError as error:
             raise error_of_failure(error) from error
-        stream = None
-        try:
-            status, received = connection.status, b""
-            source: HttpConnection | Decoded = connection
-            encoding = connection.header(b"content-encoding") or connection.header(b"Content-Encoding")
-            if encoding is not None and (encoding := coding_of(encoding)) is not None:
-                source = Decoded(connection, encoding)
-            is_ok = 200 <= status < 300
-            media_type = connection.header(b"content-type", b"").lower()
-            # Some servers and proxies name the content wrongly: it decides. vLLM's JSON is JSON.
-            if is_ok and (expected is not None or not media_type.startswith(JSON)):
-                has_events = media_type.startswith(EVENTS)
-                if not has_events:
-                    received = source.take() or await source.read()
-                    while 0 < len(received) < MIN_TELLING_BYTES and (more := await source.read()):
-                        received += more
-                    has_events = _are_events(received) or (bool(received) and media_type.startswith(LINES))
-                if has_events:
-                    stream = self._stream(endpoint, connection, source, expected, public_name)
-                    await stream.begin(received)
-                    if is_stream is not False:
-                        return EngineAnswer(EVENTS, stream=stream)
-                    if expected is None:
-                        raise with_engine_status(EngineError("The engine answered with a stream."), 200)
-                    body = await _assembled(stream, expected)
-                    stream = None
-                    return EngineAnswer(JSON, body, _checked(body, endpoint))
-            if is_ok and connection.done and source is connection:
-                body = connection.take() or b""
-                if received:
-                    body = received + body
-            else:
-                body = received + await source.read_all(MAX_BODY_BYTES)
-            if not is_ok:
-                if path in POOLING_PATHS and is_unsupported(status, body):
-                    raise unsupported_model(endpoint, path, status)
-                delay = delay_of_headers(connection.header, time.time(), is_limit=status == 429)
-                raise error_of_response(status, redacted(body, endpoint), delay, endpoint.spec)
-            if public_name is not None:
-                body = with_public_name(body, *public_name)
-            if expected is not None:
-                body = _mended(body, expected)
-            answer = EngineAnswer(JSON, body, _checked(body, endpoint))
-            if is_stream and answer.parsed is not None and answer.parsed.choices:
-                stream = EngineStream(self._client, endpoint, connection)
-                stream.first = as_events(body, path)
-                return EngineAnswer(EVENTS, stream=stream)
-            return answer
-        except UpstreamError as error:
-            raise error_of_failure(error) from error
-        except BaseException:  # the stream is not returned, so its connection is released below
-            stream = None
-            raise
-        finally:
-            if stream is None:
-                self._client.release(address.origin, connection)
+
+    async def _read(
+        self,
+        connection: HttpConnection,
+        endpoint: Endpoint,
+        path: str,
+        public_name: tuple[str, str] | None,
+        is_stream: bool | None,
+        expected: Expected | None,
+    ) -> EngineAnswer:
+        """The answer, once the first event or the whole body has arrived. Raises APIError and UpstreamError."""
+        source: HttpConnection | Decoded = connection
+        encoding = connection.header(b"content-encoding") or connection.header(b"Content-Encoding")
+        if encoding is not None and (encoding := coding_of(encoding)) is not None:
+            source = Decoded(connection, encoding)
+        received = b""
+        if not 200 <= connection.status < 300:
+            raise _refusal(connection, await source.read_all(MAX_BODY_BYTES), endpoint, path)
+        media_type = connection.header(b"content-type", b"").lower()
+        # Some servers and proxies name the content wrongly: it decides. vLLM's JSON is JSON.
+        if expected is not None or not media_type.startswith(JSON):
+            has_events = media_type.startswith(EVENTS)
+            if not has_events:
+                received = await _beginning(source)
+                has_events = _are_events(received) or (bool(received) and media_type.startswith(LINES))
+            if has_events:
+                stream = self._stream(endpoint, connection, source, expected, public_name)
+                await stream.begin(received)
+                if is_stream is not False:
+                    return EngineAnswer(EVENTS, stream=stream)
+                if expected is None:
+                    raise with_engine_status(EngineError("The engine answered with a stream."), 200)
+                body = await _assembled(stream, expected)
+                return EngineAnswer(JSON, body, _checked(body, endpoint))
+        if source is connection and connection.done:
+            body = connection.take() or b""
+        else:
+            body = await source.read_all(MAX_BODY_BYTES)
+        if received:
+            body = received + body
+        if public_name is not None:
+            body = with_public_name(body, *public_name)
+        if expected is not None:
+            body = _mended(body, expected)
+        answer = EngineAnswer(JSON, body, _checked(body, endpoint))
+        if is_stream and answer.parsed is not None and answer.parsed.choices:
+            stream = EngineStream(self._client, endpoint, connection)
+            stream.first = as_events(body, path)
+            return EngineAnswer(EVENTS, stream=stream)
+        return answer
 
     def _stream(
         self,
@@ -197,6 +194,32 @@ class _Count(msgspec.Struct):
 
 class _Tokens(msgspec.Struct):
     tokens: list[int]
+
+
+def _head(endpoint: Endpoint, path: str, headers: Sequence[tuple[bytes, bytes]], length: int) -> bytes:
+    """The head of an HTTP request with a body of `length` bytes."""
+    address = endpoint.address
+    head = address.heads.get(path) or address.head(path)
+    for header in headers:
+        head += b"%b: %b\r\n" % header
+    return head + b"content-length: %d\r\n\r\n" % length
+
+
+def _refusal(connection: HttpConnection, body: bytes, endpoint: Endpoint, path: str) -> APIError:
+    """The error of an answer whose status is not a success."""
+    status = connection.status
+    if path in POOLING_PATHS and is_unsupported(status, body):
+        return unsupported_model(endpoint, path, status)
+    delay = delay_of_headers(connection.header, time.time(), is_limit=status == 429)
+    return error_of_response(status, redacted(body, endpoint), delay, endpoint.spec)
+
+
+async def _beginning(source: HttpConnection | Decoded) -> bytes:
+    """As much of a body as tells whether it is an event stream."""
+    received = source.take() or await source.read()
+    while 0 < len(received) < MIN_TELLING_BYTES and (more := await source.read()):
+        received += more
+    return received
 
 
 def _are_events(received: bytes) -> bool:
