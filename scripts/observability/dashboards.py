@@ -554,6 +554,14 @@ STORES = Dashboard(
                     Query(rare("quarterdeck_budget_alerts_total"), "budget alerts"),
                 ),
                 lines(
+                    "Jobs",
+                    "Background responses and batches: waiting, running, age of the oldest, attempts by outcome.",
+                    Query("max by (kind) (quarterdeck_jobs_waiting)", "waiting {{kind}}"),
+                    Query("sum by (kind) (quarterdeck_jobs_running)", "running {{kind}}"),
+                    Query("max by (kind) (quarterdeck_jobs_oldest_seconds)", "oldest, seconds {{kind}}"),
+                    Query(rare("quarterdeck_job_attempts_total", by="kind, outcome"), "{{kind}} {{outcome}}"),
+                ),
+                lines(
                     "Spool",
                     "Records written while Redis was unavailable, and writes for which the disk had no room.",
                     Query(rate("quarterdeck_spooled_records_total"), "written"),

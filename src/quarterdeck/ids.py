@@ -29,6 +29,16 @@ def object_id(prefix: str) -> str:
     return f"{prefix}_{urandom(12).hex()}"
 
 
+def step_request_id(subject: str, step: str | int) -> str:
+    """The request id of a step of a job: the same each time that the step is repeated."""
+    return "req_" + hashlib.sha256(f"{subject}:{step}".encode()).hexdigest()[:32]
+
+
+def derived_id(prefix: str, subject: str, number: int) -> str:
+    """The id of the nth object of its kind that belongs to another: the same each time that it is made."""
+    return f"{prefix}_{hashlib.sha256(f'{subject}/{prefix}/{number}'.encode()).hexdigest()[:24]}"
+
+
 def api_key() -> str:
     """A new API key: 256 random bits, with a prefix that secret scanners recognise."""
     return "sk-qd-" + secrets.token_urlsafe(32)

@@ -68,6 +68,7 @@ def create_app(parts: Parts, *, more: Sequence[Route] = (), crud_body: BodyPolic
         authenticator=parts.authenticator,
         access=parts.access,
         requests_in_flight=parts.requests_in_flight,
+        jobs=parts.job_credentials,
     )
 
 

@@ -13,6 +13,7 @@ from quarterdeck.accounting.budget_status import BudgetReader
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.gateway.auth.bootstrap import BootstrapKey
+from quarterdeck.gateway.auth.job_credentials import JobCredentials, keeping_priority
 from quarterdeck.gateway.change_following import follow_keys, follow_prompts
 from quarterdeck.gateway.cluster.demand import Demand
 from quarterdeck.gateway.cluster.membership import Cluster
@@ -73,6 +74,7 @@ from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.org_deletion import OrgDeletion
 from quarterdeck.store.orgs import OrgStore
+from quarterdeck.store.platform_secrets import PlatformSecret
 from quarterdeck.store.prompt_links import PromptLinkStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
@@ -148,7 +150,7 @@ def compose(
         spawn=tasks.spawn,
         cache=AnswerCache(live_config, redis, embed=Embedder(endpoints, engines), spawn=tasks.spawn),
         prompts=PromptExecutor(catalogue),
-        reread=authenticator.reread,
+        reread=keeping_priority(authenticator.reread),
         on_record=metrics.observe if demand is None else partial(_observe_both, metrics, demand.counts),
     )
     if demand is not None:
@@ -221,6 +223,7 @@ def compose(
             conversations=conversations,
             stored_chats=StoredChats(pipeline, chat_completions, tasks.spawn),
             chat_completions=chat_completions,
+            job_credentials=JobCredentials(authenticator, PlatformSecret(database, "jobs")),
             started=int(time.time()),
             is_loopback=environment.is_loopback,
             demand=demand,

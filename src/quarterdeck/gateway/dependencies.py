@@ -13,6 +13,7 @@ from quarterdeck.accounting.budget_status import BudgetReader
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import BadRequestError, PermissionDeniedError
 from quarterdeck.gateway.auth.authenticator import Authenticator
+from quarterdeck.gateway.auth.job_credentials import JobCredentials
 from quarterdeck.gateway.cluster.demand import Demand
 from quarterdeck.gateway.http.access_log import AccessLog
 from quarterdeck.gateway.http.middleware import PRINCIPAL
@@ -99,6 +100,8 @@ class Parts:
     chat_completions: ChatCompletionStore
     started: int
     """Unix seconds. Shown as each model's `created`, for want of a better time."""
+    job_credentials: JobCredentials | None = None
+    """Of requests that workers send for jobs. None: there are none."""
     is_loopback: bool = False
     """The gateway listens on loopback."""
     demand: DemandDoor | None = None

@@ -149,6 +149,9 @@ class Environment:
     bootstrap_key: SecretVariable | None = None
     """QUARTERDECK_BOOTSTRAP_KEY, or QUARTERDECK_BOOTSTRAP_KEY_FILE: an admin key of the platform that gateways make
     sure of, at least 32 characters of A-Z a-z 0-9 _ -. A new value replaces the former. Unset: none. Never shown."""
+    job_gateway_url: str | None = None
+    """QUARTERDECK_GATEWAY_URL: URL at which the worker calls the gateway for background responses and batches, such as
+    its Service. Unset: the gateway on this machine."""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The whole environment; keys of external endpoints, named in the file, are read from it. Never shown."""
 
@@ -203,6 +206,7 @@ class Environment:
             operator_token=_secret(environ, "QUARTERDECK_OPERATOR_TOKEN"),
             metrics_token=_secret(environ, "QUARTERDECK_METRICS_TOKEN"),
             bootstrap_key=_secret(environ, "QUARTERDECK_BOOTSTRAP_KEY"),
+            job_gateway_url=_job_gateway_url(environ),
             variables=dict(environ),
         )
 
@@ -240,6 +244,14 @@ def _url(environ: Mapping[str, str], name: str) -> str:
         return "" if secret is None else secret.read()
     except OSError as error:
         raise ValueError(f"{name}_FILE: {error}") from None
+
+
+def _job_gateway_url(environ: Mapping[str, str]) -> str | None:
+    """Raises ValueError."""
+    url = _text(environ, "QUARTERDECK_GATEWAY_URL")
+    if url and not _is_http_url(url):
+        raise ValueError(f"QUARTERDECK_GATEWAY_URL must be an http:// or https:// URL, not {url[:100]!r}")
+    return url.rstrip("/") or None
 
 
 def port_from(environ: Mapping[str, str], name: str, default: int, ignored: list[str]) -> int:

@@ -24,10 +24,21 @@ responses = Table(
     Column("alive_until", Double, nullable=True),  # of one in progress: when its gateway counts as dead
     Column("body", LargeBinary, nullable=False),  # the object, without its output
     Column("steps", LargeBinary, nullable=True),  # what its events are made of again
+    Column("attempt", Integer, nullable=True),  # of the job that executes it; null: it is not a background response
     Index("ix_responses_org", "org", "created"),
     Index("ix_responses_org_request", "org", "request"),
     index_of("org", "user", where='"user" IS NOT NULL', name="ix_responses_org_user"),
     index_of("org", "session", where="session IS NOT NULL", name="ix_responses_org_session"),
+)
+
+# The steps of a background response in progress, as they come.
+response_steps = Table(
+    "response_steps",
+    metadata,
+    Column("response", Text, primary_key=True),
+    Column("position", Integer, primary_key=True),  # of its first step
+    Column("count", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
 )
 
 stored_items = Table(
@@ -62,6 +73,8 @@ conversations = Table(
     Column("used", Double, nullable=False),  # last
     Column("metadata", JSON, nullable=False),
     Column("next_position", Integer, nullable=False),
+    Column("locked_by", Text, nullable=True),  # the response that is being made in it
+    Column("locked_until", Double, nullable=True),
     Index("ix_conversations_org_used", "org", "used"),
 )
 

@@ -67,6 +67,17 @@ class WorkerMetrics(Metrics):
             " deliveries that were dropped because too many wait.",
             ("outcome",),
         )
+        self.jobs_running = self.gauge("quarterdeck_jobs_running", "Jobs that run in this worker.", ("kind",))
+        self.jobs_waiting = self.gauge("quarterdeck_jobs_waiting", "Jobs of the platform that wait.", ("kind",))
+        self.jobs_oldest_seconds = self.gauge(
+            "quarterdeck_jobs_oldest_seconds", "Age of the oldest job that waits; 0: none does.", ("kind",)
+        )
+        self.jobs_ended = self.counter(
+            "quarterdeck_job_attempts",
+            "Attempts at jobs: done, retried (failed, or there is more to do), failed (no attempt is left), stopped (put"
+            " back by a worker that ends), lost (cancelled, or taken over by another worker).",
+            ("kind", "outcome"),
+        )
         self.budget_alerts = self.counter(
             "quarterdeck_budget_alerts", "Thresholds of budgets that were reached and recorded as events."
         )

@@ -23,11 +23,13 @@ from quarterdeck.settings.source import ConfigSource
 from quarterdeck.settings.telemetry import TelemetryConfig
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
+from quarterdeck.store.jobs import JobStore
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.leases import LeaseStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.ledger_retention import LedgerRetention
 from quarterdeck.store.orgs import OrgStore
+from quarterdeck.store.platform_secrets import PlatformSecret
 from quarterdeck.store.prompt_links import PromptLinkStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
@@ -46,7 +48,9 @@ from quarterdeck.worker.budget_rebuild import BudgetLoop
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.contents import ContentIntake
 from quarterdeck.worker.expiry_loop import ExpiryLoop
+from quarterdeck.worker.gateway_client import GatewayClient, unverified
 from quarterdeck.worker.gauges import Gauges
+from quarterdeck.worker.job_loop import JobLoop
 from quarterdeck.worker.known_orgs import KnownOrgs
 from quarterdeck.worker.langfuse_prompts import LangfusePrompts
 from quarterdeck.worker.ledger_loop import LedgerLoop
@@ -112,6 +116,11 @@ def compose(
     sender = WebhookSender(
         proxies=Proxies(environment.variables), allows_private=lambda: live.webhooks.allow_private_addresses
     )
+    gateway = GatewayClient(
+        environment.job_gateway_url or environment.gateway_url,
+        PlatformSecret(database, "jobs"),
+        tls=None if environment.job_gateway_url else unverified(),
+    )
     conditions = {
         "ledger": Condition("the ledger"),
         "budgets": Condition("recounting budgets"),
@@ -123,6 +132,7 @@ def compose(
         "scores": Condition("scores"),
         "webhooks": Condition("webhooks"),
         "budget alerts": Condition("budget alerts"),
+        "jobs": Condition("jobs"),
     }
     ledger_loop = LedgerLoop(
         Consumer(redis, LEDGER_GROUP, name, idle_ms=IDLE_MS),
@@ -192,6 +202,7 @@ def compose(
     async def close() -> None:
         await sinks.close()
         await sender.close()
+        await gateway.close()
         for connection in (ledger_reads, redis):
             await connection.close()
         await database.close()
@@ -231,6 +242,7 @@ def compose(
             WebhookLoop(outbox, sender, lambda: live.webhooks, conditions["webhooks"], metrics),
             alert_loop,
             sync_loop,
+            JobLoop(JobStore(database), (), conditions["jobs"], metrics),
         ),
         loops={
             "orgs": orgs,

@@ -79,6 +79,20 @@ class Authenticator:
                 self._rereading.schedule(key)
         return self._principal(key)
 
+    async def principal_of(self, key_id: str, *, org: str) -> Principal:
+        """The principal of a key by its id, for one that was authenticated otherwise. Raises AuthenticationError where
+        it is no longer valid, and ServiceUnavailableError."""
+        key = self._cache.by_id.get(key_id)
+        if key is None:
+            try:
+                number, row = await self._reader.retrieve(key_id, org=org, revision=0)
+            except NotFoundError as error:
+                raise _deleted() from error
+            key = self._cache.keep(row.digest, row, number)
+        elif self._rereading.is_due(key):
+            self._rereading.schedule(key)
+        return self._principal(key)
+
     def known(self, authorization: bytes | None) -> Principal | None:
         """The principal of a valid key in the cache, without awaiting. None: `authenticate` decides."""
         if authorization is None or not authorization.startswith(b"Bearer ") or len(authorization) > MAX_HEADER:

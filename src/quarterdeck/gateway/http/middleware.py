@@ -34,6 +34,7 @@ from quarterdeck.gateway.http.request_head import content_length
 from quarterdeck.gateway.http.requests_in_flight import LARGE_BYTES, RequestInFlight, RequestsInFlight
 from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST
 from quarterdeck.net.asgi import ASGIApp, ClientGoneError, Message, Receive, Scope, Send, read_body
+from quarterdeck.protocol.job_credentials import JobClaims
 from quarterdeck.protocol.repeated import refuse_repeated
 from quarterdeck.settings.config import GatewayConfig
 from quarterdeck.settings.live import Live
@@ -58,6 +59,12 @@ class Authenticates(Protocol):
     async def authenticate(self, authorization: bytes | None) -> Principal: ...
 
     def known(self, authorization: bytes | None) -> Principal | None: ...
+
+
+class AuthenticatesJobs(Protocol):
+    """What is needed of `auth.JobCredentials`."""
+
+    async def authenticate(self, authorization: bytes | None) -> tuple[Principal, JobClaims] | None: ...
 
 
 class ErrorBoundary:

@@ -2,6 +2,7 @@
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.gateway.http.credentials import KEY_HEADERS, one_of
+from quarterdeck.protocol.job_credentials import JobClaims
 
 Header = tuple[bytes, bytes]
 
@@ -27,6 +28,7 @@ class RequestHead:
         "content_length",
         "forwarded",
         "headers",
+        "job",
         "parameters",
         "path",
         "principal",
@@ -48,6 +50,8 @@ class RequestHead:
         """Set, as is `started` (Unix seconds), when the request enters the lifecycle."""
         self.started = 0.0
         self.principal: Principal = None  # type: ignore[assignment]  # set before a handler sees it
+        self.job: JobClaims | None = None
+        """Of a request that a worker sends for a job."""
         self.authorization: bytes | None = None
         self.cache_control = b""
         self.client_id: bytes | None = None

@@ -18,7 +18,7 @@ from quarterdeck.gateway.http.asgi_exchange import AsgiExchange, abort_of
 from quarterdeck.gateway.http.body_stream import BodyStream
 from quarterdeck.gateway.http.cors import cors_of
 from quarterdeck.gateway.http.exchange import Exchange
-from quarterdeck.gateway.http.middleware import PUBLIC, Authenticates
+from quarterdeck.gateway.http.middleware import PUBLIC, Authenticates, AuthenticatesJobs
 from quarterdeck.gateway.http.registry import Registry, Route
 from quarterdeck.gateway.http.request_head import RequestHead
 from quarterdeck.gateway.http.requests_in_flight import LARGE_BYTES, RequestInFlight, RequestsInFlight
@@ -47,7 +47,10 @@ class RequestLifecycle:
         authenticator: Authenticates,
         access: AccessLog,
         requests_in_flight: RequestsInFlight,
+        jobs: AuthenticatesJobs | None = None,
     ) -> None:
+        """`jobs`: for requests of the platform's own jobs. None: there are none."""
+        self._jobs = jobs
         self.registry = registry
         self._app = app
         self._config = config.select(snapshot)
@@ -169,7 +172,8 @@ class RequestLifecycle:
         gateway = self._config.current
         if head.client_id is not None:
             record.client_request_id = printable(head.client_id)
-        head.principal = head.principal or await self._authenticator.authenticate(head.authorization)
+        if not head.principal:
+            await self._authenticate(head, record)
         record.key = head.principal.key
         length = head.content_length
         is_streamed = route.body.is_streamed
@@ -213,6 +217,15 @@ class RequestLifecycle:
         finally:
             if reply.on_end is not None:
                 reply.on_end()
+
+    async def _authenticate(self, head: RequestHead, record: AccessRecord) -> None:
+        """Raises AuthenticationError, or ServiceUnavailableError for a key that can't be checked now."""
+        found = None if self._jobs is None else await self._jobs.authenticate(head.authorization)
+        if found is None:
+            head.principal = await self._authenticator.authenticate(head.authorization)
+        else:
+            head.principal, head.job = found
+            record.request_id = head.job.request
 
     async def _stream(
         self,
