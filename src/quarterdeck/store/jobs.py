@@ -248,9 +248,10 @@ class JobStore:
         columns, now = jobs.c, self._now()
         free = (columns.kind == kind) & (columns.org == org) & columns.finished.is_(None) & (columns.due <= now)
         due = select(columns.id).where(free).order_by(columns.priority.desc(), columns.created, columns.id)
-        due = due.limit(limit).with_for_update(skip_locked=True)  # SQLite has no such clause, and one writer
+        # SQLite has no such clause, and one writer. A CTE is evaluated once: PostgreSQL may repeat a subquery.
+        chosen = due.limit(limit).with_for_update(skip_locked=True).cte("chosen")
         lease = ids.object_id("lease")
-        statement = update(jobs).where(columns.id.in_(due.scalar_subquery()), free)
+        statement = update(jobs).where(columns.id.in_(select(chosen.c.id)), free)
         statement = statement.values(
             state="running", lease=literal(f"{lease}-") + columns.id, due=now + seconds, attempts=columns.attempts + 1
         )

@@ -74,8 +74,8 @@ class WorkerMetrics(Metrics):
         )
         self.jobs_ended = self.counter(
             "quarterdeck_job_attempts",
-            "Attempts at jobs: done, retried (failed, or there is more to do), failed (no attempt is left), stopped (put"
-            " back by a worker that ends), lost (cancelled, or taken over by another worker).",
+            "Attempts at jobs: done, retried (failed, or there is more to do), failed (no attempt is left), stopped"
+            " (put back by a worker that ends), lost (cancelled, or taken over by another worker).",
             ("kind", "outcome"),
         )
         self.budget_alerts = self.counter(
