@@ -30,6 +30,8 @@ DRAIN_SECONDS = 10.0
 FIRST_PAUSE, MOST_PAUSE = 1.0, 60.0
 """Seconds: 1, 2, 4, … 60 between attempts: ten attempts take four minutes."""
 JITTER = 0.2
+COUNT_SECONDS = 10.0
+"""Between two counts of the jobs that wait, for the metrics."""
 CLEAN_SECONDS = 600.0
 KEEP_SECONDS = 7 * 86_400.0
 """How long the row of a job that has ended is kept, without its payload: to see what happened."""
@@ -99,6 +101,7 @@ class JobLoop:
         self._after: dict[str, str] = {}
         """By kind: the organisation whose job was claimed last."""
         self._cleaned = -CLEAN_SECONDS
+        self._counted = -COUNT_SECONDS
 
     @property
     def running(self) -> Mapping[str, int]:
@@ -122,6 +125,7 @@ class JobLoop:
             await self._renew()
             for handler in self._handlers:
                 has_more = await self._claim(handler) or has_more
+            await self._count()
             await self._clean()
             self._condition.ok()
         except DatabaseUnavailableError as error:
@@ -132,8 +136,11 @@ class JobLoop:
             await self._end_unrenewed()
         return has_more
 
-    async def refresh_gauges(self) -> None:
-        """Raises DatabaseUnavailableError."""
+    async def _count(self) -> None:
+        """Update the gauges of what waits."""
+        if self._clock() - self._counted < COUNT_SECONDS:
+            return
+        self._counted = self._clock()
         counts = await self._store.counts()
         for handler in self._handlers:
             found = counts.get(handler.kind)
