@@ -1,4 +1,4 @@
-"""A worker's credential acts as its key: while that is valid, with the request id that it names, on model routes only."""
+"""A worker's credential acts as its key: while that is valid, with the request id that it names, on model routes."""
 
 import time
 from dataclasses import replace
