@@ -23,4 +23,14 @@ def test_gpus_are_counted_by_their_devices(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("flags\t: fp\n")
     for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
         (tmp_path / name).touch()
-    assert read_machine(tmp_path, tmp_path).gpus == 2
+    assert read_machine(tmp_path, tmp_path, {}).gpus == 2
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"), [("0", 1), ("0,1", 2), ("", 0), ("-1", 0), ("1,-1,0", 1), ("GPU-1a,GPU-2b,GPU-3c", 2)]
+)
+def test_gpus_that_are_hidden_from_this_process_are_not_counted(tmp_path: Path, visible: str, count: int) -> None:
+    (tmp_path / "cpuinfo").write_text("flags\t: fp\n")
+    for name in ("nvidia0", "nvidia1"):
+        (tmp_path / name).touch()
+    assert read_machine(tmp_path, tmp_path, {"CUDA_VISIBLE_DEVICES": visible}).gpus == count

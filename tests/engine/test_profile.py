@@ -6,6 +6,7 @@ import pytest
 
 from quarterdeck.engine.machine import Machine, cpu_flags
 from quarterdeck.engine.profile import GIB, ProfileError, make_profile, max_running
+from quarterdeck.model_lifecycle.kv_cache import KVShape
 from quarterdeck.settings.engine import EngineConfig
 
 OLD = Machine(cpu_flags=frozenset({"avx2"}), cores=(0, 1), gpus=0, has_gpu_engine=False)
@@ -142,3 +143,28 @@ def test_features_are_read_on_x86_and_arm() -> None:
     assert cpu_flags("model name\t: x\nflags\t\t: fpu avx512_bf16\n") == {"fpu", "avx512_bf16"}
     assert cpu_flags("Features\t: fp asimd bf16\n") == {"fp", "asimd", "bf16"}
     assert cpu_flags("nothing") == frozenset()
+
+
+WIDE = KVShape(elements=57_344, context=32_768)
+"""As Qwen2.5-7B."""
+
+
+@pytest.mark.parametrize(
+    ("fields", "size"),
+    [
+        ({}, 257 * 128 * 57_344 * 4),  # one request of full length
+        ({"context": 1024}, GIB),
+        ({"context": 1024, "kv_cache_gib": 0.5}, GIB // 2),
+        ({"args": {"kv_cache_dtype": "fp8"}}, 257 * 128 * 57_344),
+        ({"task": "embed"}, GIB // 4),
+    ],
+)
+def test_the_kv_cache_of_a_cpu_holds_a_request_of_full_length(fields: dict[str, Any], size: int) -> None:
+    kwargs = make_profile(_engine(**fields), OLD, kv_shape=WIDE).engine_kwargs
+    assert kwargs["kv_cache_memory_bytes"] == size
+
+
+def test_a_kv_cache_that_is_too_small_is_refused_with_the_context_that_it_holds() -> None:
+    with pytest.raises(ProfileError, match=r"7\.03 GiB of KV cache, and kv_cache_gib is 2.*context to at most 9216"):
+        make_profile(_engine(kv_cache_gib=2), OLD, kv_shape=WIDE)
+    make_profile(_engine(kv_cache_gib=2, context=9216), OLD, kv_shape=WIDE)

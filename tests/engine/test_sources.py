@@ -9,12 +9,14 @@ from tests.model_lifecycle.fake_runtime import models
 
 from quarterdeck.engine.machine import Machine
 from quarterdeck.engine.sources import Sources
+from quarterdeck.model_lifecycle.gpus import OVERHEAD_BYTES, GpuNeed
 from quarterdeck.model_lifecycle.runtime import Prepared, Progress, StartFailure
 from quarterdeck.weights.downloads import Downloads
 from quarterdeck.weights.errors import WeightsError
 from quarterdeck.weights.local import Weights
 from quarterdeck.weights.progress import Progress as DownloadProgress
 
+GPUS = Machine(cpu_flags=frozenset(), cores=(0, 1), gpus=4, has_gpu_engine=True)
 CPU = Machine(cpu_flags=frozenset(), cores=(0, 1), gpus=0, has_gpu_engine=False)
 
 
@@ -88,3 +90,18 @@ async def test_what_this_machine_cannot_serve_is_refused(tmp_path: Path, engine:
     with pytest.raises(StartFailure, match=said) as caught:
         await prepare(Downloads({}, tmp_path), tmp_path, **engine)
     assert (caught.value.reason, caught.value.is_permanent) == ("refused", True)
+
+
+async def test_on_gpus_the_need_is_of_each_gpu(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", parameters=1_000_000)
+    config = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 256, "max_position_embeddings": 1024}
+    (folder / "config.json").write_text(json.dumps(config))
+    with (folder / "model.safetensors").open("ab") as file:
+        file.truncate(2_000_000)
+    sources = Sources(Downloads({}, tmp_path), tmp_path, tmp_path / "cache", None)
+    autoscaling = {"min_replicas": 2, "max_replicas": 2}
+    model = models("a", source="./m", tensor_parallel=2, autoscaling=autoscaling, args={"gpu_memory_utilization": 0.5})
+    found = await sources.prepare(model["a"], GPUS, lambda progress: None)
+    kv_cache = 9 * 128 * (2 * 2 * 256) * 2
+    assert found.need is None
+    assert found.gpu_need == GpuNeed(4, (2_000_000 + kv_cache) // 2 + OVERHEAD_BYTES, 0.5)

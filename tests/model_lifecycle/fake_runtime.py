@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from quarterdeck.model_lifecycle.desired import Desired, desired_models
+from quarterdeck.model_lifecycle.gpus import GpuNeed, Gpus
 from quarterdeck.model_lifecycle.memory import Need
 from quarterdeck.model_lifecycle.runtime import (
     Observed,
@@ -25,6 +26,9 @@ class FakeRuntime:
         self.active: dict[str, int] = {}
         self.free: int | None = None
         self.need: dict[str, int] = {}
+        self.all_gpus: Gpus | None = None
+        self.gpu_need: dict[str, GpuNeed] = {}
+        """By model."""
         self.failures: dict[str, StartFailure] = {}
         """Of `prepare`, by model."""
         self.downloads: dict[str, asyncio.Event] = {}
@@ -38,6 +42,9 @@ class FakeRuntime:
     def free_bytes(self) -> int | None:
         return self.free
 
+    def gpus(self) -> Gpus | None:
+        return self.all_gpus
+
     async def prepare(self, model: Desired, report: Report) -> Prepared:
         if (download := self.downloads.get(model.name)) is not None:
             report(Progress("downloading", "downloading 34 %", 0.34, 20.0))
@@ -45,7 +52,8 @@ class FakeRuntime:
         if (failure := self.failures.get(model.name)) is not None:
             raise failure
         need = self.need.get(model.digest, self.need.get(model.name))
-        return Prepared("/models/x", Need(need, 0, 0) if need is not None else None)
+        gpu_need = self.gpu_need.get(model.name)
+        return Prepared("/models/x", Need(need, 0, 0) if need is not None else None, gpu_need=gpu_need)
 
     async def start(self, app: str, model: Desired, prepared: Prepared) -> None:
         self.started.append(app)

@@ -11,6 +11,7 @@ from quarterdeck.model_lifecycle.memory import (
     Need,
     fits,
     free_memory,
+    least_weights_bytes,
     refusal,
     resident_bytes,
     room,
@@ -52,10 +53,26 @@ def test_weights_of_an_unknown_format_are_as_large_as_their_files() -> None:
     assert weights_bytes(1000, 123, quantization="awq", dtype="float16") == 123
 
 
+@given(
+    st.integers(1, 1 << 40),
+    sizes,
+    st.sampled_from(["none", "bitsandbytes", "int8", "fp8", "awq", "gptq"]),
+    st.sampled_from(["auto", "float16", "bfloat16", "float32"]),
+)
+def test_the_least_that_weights_take_is_not_more_than_an_estimate(
+    parameters: int, stored: int, quantization: str, dtype: str
+) -> None:
+    least = least_weights_bytes(parameters, stored, quantization=quantization, dtype=dtype)
+    assert least <= stored
+    if dtype != "auto":
+        assert least <= weights_bytes(parameters, stored, quantization=quantization, dtype=dtype)
+
+
 def test_a_refusal_says_what_is_needed_and_what_is_free() -> None:
     assert refusal(Need(3_600_000_000, 10**9, 500_000_000), 2_300_000_000) == (
-        "does not fit: needs 5.1 GB of memory, 2.3 GB free"
+        "does not fit: needs 5.1 GB of memory (3.6 GB weights, 1.0 GB KV cache, 0.5 GB its processes), 2.3 GB free"
     )
+    assert refusal(Need(5_100_000_000, 0, 0), 0) == "does not fit: needs 5.1 GB of memory, 0.0 GB free"
     assert refusal(Need(1, 0, 0), -5).endswith("0.0 GB free")
 
 

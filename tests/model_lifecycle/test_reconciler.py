@@ -8,6 +8,7 @@ from tests.model_lifecycle.fake_runtime import FakeRuntime, models
 
 from quarterdeck.model_lifecycle import reconciler as module
 from quarterdeck.model_lifecycle.desired import Desired, app_name, desired_models
+from quarterdeck.model_lifecycle.gpus import GpuNeed, Gpus
 from quarterdeck.model_lifecycle.reconciler import Reconciler, Timing
 from quarterdeck.model_lifecycle.runtime import Observed, Progress, StartFailure
 from quarterdeck.model_lifecycle.start_times import StartTimes
@@ -272,6 +273,37 @@ async def test_two_versions_that_do_not_fit_together_follow_one_another(world: W
     await world.settle()
     assert set(world.runtime.apps) == {app(new, "a")}
     assert world.states() == {"a": "loading"}
+
+
+async def test_a_second_model_on_one_gpu_waits_until_the_first_is_removed(world: World) -> None:
+    world.runtime.all_gpus, need = Gpus(1), GpuNeed(1, 10**9, 0.9)
+    world.runtime.gpu_need = {"a": need, "b": need}
+    both = models("a", "b")
+    await world.follow(both)
+    await world.ready(app(both, "a"))
+    assert world.states() == {"a": "ready", "b": "failed"}
+    assert world.detail("b") == "does not fit: needs 1 GPU, 0 of 1 free"
+    await world.follow(models("b"))
+    assert world.states() == {"b": "loading"}
+
+
+async def test_a_change_of_a_model_on_the_only_gpu_ends_the_previous_version_first(world: World) -> None:
+    old, new = models("a"), models("a", context=64)
+    world.runtime.all_gpus, world.runtime.gpu_need = Gpus(1), {"a": GpuNeed(1, 10**9, 0.9)}
+    await world.follow(old)
+    await world.ready(app(old, "a"))
+    await world.follow(new)
+    assert world.runtime.stopped == [app(old, "a")]
+    assert set(world.runtime.apps) == {app(new, "a")}
+
+
+async def test_a_change_that_fits_beside_the_previous_version_does_not_interrupt_it(world: World) -> None:
+    old, new = models("a"), models("a", context=64)
+    world.runtime.all_gpus, world.runtime.gpu_need = Gpus(2), {"a": GpuNeed(1, 10**9, 0.9)}
+    await world.follow(old)
+    await world.ready(app(old, "a"))
+    await world.follow(new)
+    assert set(world.runtime.apps) == {app(old, "a"), app(new, "a")}
 
 
 async def test_on_a_cpu_models_start_one_after_the_other() -> None:

@@ -18,6 +18,7 @@ import uvicorn
 from quarterdeck import processes
 from quarterdeck.engine import shared_memory
 from quarterdeck.engine.machine import read_machine
+from quarterdeck.engine.nvml import Nvml
 from quarterdeck.engine.private_folders import FolderInUseError, UnsafeFolderError, ray_folder
 from quarterdeck.engine.process_guard import run_guarded
 from quarterdeck.engine.ray_variables import set_variables
@@ -124,6 +125,7 @@ async def serve(
             ReplicaLogs(folder, environment.state / "logs" / "models"),
             base=base,
             times=StartTimes(environment.state / "engine" / "start-times.json"),
+            read_gpus=Nvml(os.environ).read,
             owner="" if settings.ray_address is None else sha256(str(environment.state).encode()).hexdigest()[:6],
         )
         server = EmbeddedServer(

@@ -20,6 +20,7 @@ from quarterdeck.engine.endpoints import last_line
 from quarterdeck.engine.machine import Machine
 from quarterdeck.engine.profile import Profile, make_profile
 from quarterdeck.engine.server import ingress_class
+from quarterdeck.model_lifecycle.kv_cache import read_kv_shape
 from quarterdeck.settings.engine import EngineConfig
 
 
@@ -51,7 +52,8 @@ def _deploy(request: dict[str, Any]) -> None:
         gpus=request["machine"]["gpus"],
         has_gpu_engine=request["machine"]["has_gpu_engine"],
     )
-    profile = make_profile(engine, machine, thread_binding=request["thread_binding"])
+    shape = read_kv_shape(Path(request["source"]))
+    profile = make_profile(engine, machine, thread_binding=request["thread_binding"], kv_shape=shape)
     application = build_llm_deployment(
         llm_config(request["name"], request["source"], profile, Path(request["base"])),
         deployment_cls=ingress_class(),

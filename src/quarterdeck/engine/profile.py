@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quarterdeck.engine.machine import Machine
+from quarterdeck.model_lifecycle.kv_cache import KVShape
 from quarterdeck.settings.engine import EngineConfig, Quantization
 
 GIB = 1 << 30
@@ -46,10 +47,12 @@ class Profile:
     """Information for the user that needs no action."""
 
 
-def make_profile(engine: EngineConfig, machine: Machine, *, thread_binding: str | None = None) -> Profile:
-    """Decide how to serve a model. Raises ProfileError."""
+def make_profile(
+    engine: EngineConfig, machine: Machine, *, thread_binding: str | None = None, kv_shape: KVShape | None = None
+) -> Profile:
+    """Decide how to serve a model. `kv_shape`: of its KV cache, where that is known. Raises ProfileError."""
     if _kind(engine, machine) == "cpu":
-        return _cpu_profile(engine, machine, thread_binding)
+        return _cpu_profile(engine, machine, thread_binding, kv_shape)
     return _gpu_profile(engine, machine)
 
 
@@ -71,7 +74,42 @@ def _kind(engine: EngineConfig, machine: Machine) -> str:
     return "gpu"
 
 
-def _cpu_profile(engine: EngineConfig, machine: Machine, thread_binding: str | None) -> Profile:
+def sequence_bytes(engine: EngineConfig, shape: KVShape | None, dtype: str) -> int:
+    """The KV cache of one request of full length. 0: not known, or the model keeps none."""
+    if shape is None or engine.task == "embed":
+        return 0
+    return shape.bytes_of(_context(engine, shape), _element_bytes(engine, dtype))
+
+
+def _context(engine: EngineConfig, shape: KVShape) -> int:
+    given = engine.args.get("max_model_len", engine.context)
+    return given if isinstance(given, int) and given > 0 else shape.context
+
+
+def _element_bytes(engine: EngineConfig, dtype: str) -> int:
+    if str(engine.args.get("kv_cache_dtype", "auto")).startswith("fp8"):
+        return 1
+    return 4 if dtype == "float32" else 2
+
+
+def _kv_cache_bytes(engine: EngineConfig, shape: KVShape | None, dtype: str) -> int:
+    """On a CPU. Raises ProfileError where the configured one has no room for a request of full length."""
+    longest = sequence_bytes(engine, shape, dtype)
+    if engine.kv_cache_gib is None:
+        return max(GIB if engine.task == "generate" else GIB // 4, longest)
+    given = int(engine.kv_cache_gib * GIB)
+    if shape is not None and longest > given:
+        possible = shape.tokens_in(given, _element_bytes(engine, dtype))
+        raise ProfileError(
+            f"does not fit: a request of {_context(engine, shape)} tokens needs {longest / GIB:.2f} GiB of KV cache, "
+            f"and kv_cache_gib is {engine.kv_cache_gib:g}: raise it, or set context to at most {possible}"
+        )
+    return given
+
+
+def _cpu_profile(
+    engine: EngineConfig, machine: Machine, thread_binding: str | None, kv_shape: KVShape | None
+) -> Profile:
     if engine.quantization not in _CPU_QUANTIZATION:
         raise ProfileError(
             f"quantization '{engine.quantization}' needs a GPU; on a CPU there are "
@@ -83,12 +121,11 @@ def _cpu_profile(engine: EngineConfig, machine: Machine, thread_binding: str | N
     notes = []
     if dtype == "bfloat16" and not machine.has_bfloat16:
         notes.append("this CPU has no bfloat16 instructions: expect a fraction of float32's speed")
-    kv_cache_gib = engine.kv_cache_gib or (1.0 if engine.task == "generate" else 0.25)
     kwargs = {
         **_engine_kwargs(engine),
         "dtype": dtype,
         "enforce_eager": True,  # compiling takes a minute and gains little on a CPU
-        "kv_cache_memory_bytes": int(kv_cache_gib * GIB),
+        "kv_cache_memory_bytes": _kv_cache_bytes(engine, kv_shape, dtype),
         **_quantized(_CPU_QUANTIZATION[engine.quantization]),
         **engine.args,
     }

@@ -7,7 +7,7 @@ run in threads of their own with a timeout.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from quarterdeck.engine.replica_logs import ReplicaLogs
 from quarterdeck.engine.sources import Sources
 from quarterdeck.engine.threads import in_thread
 from quarterdeck.model_lifecycle.desired import Desired, slug
+from quarterdeck.model_lifecycle.gpus import Gpu, Gpus
 from quarterdeck.model_lifecycle.memory import free_memory, resident_bytes
 from quarterdeck.model_lifecycle.runtime import (
     Observed,
@@ -68,8 +69,9 @@ class ServeRuntime:
         base: Path,
         prefix: str,
         thread_binding: str | None,
+        read_gpus: Callable[[], tuple[Gpu, ...]],
     ) -> None:
-        """`prefix`: of the names of this door's apps."""
+        """`prefix`: of the names of this door's apps. `read_gpus`: those of this machine; blocks."""
         self._ray, self._deployer, self._sources = ray, deployer, sources
         self._replicas, self._logs = replicas, logs
         self._base, self._prefix, self._thread_binding = base, prefix, thread_binding
@@ -82,6 +84,8 @@ class ServeRuntime:
         """Slugs of models, by app."""
         self._observed: dict[str, Observed] = {}
         self._memory: dict[str, int] = {}
+        self._read_gpus = read_gpus
+        self._gpus: tuple[Gpu, ...] = ()
         self._measured = 0.0
 
     @property
@@ -94,6 +98,9 @@ class ServeRuntime:
 
     def free_bytes(self) -> int | None:
         return free_memory() if self._ray.is_ours else None
+
+    def gpus(self) -> Gpus | None:
+        return Gpus(self.machine.gpus, self._gpus) if self.machine is not None and self.machine.gpus else None
 
     async def poll(self) -> None:
         """Read Serve's details, and with a local Ray its processes. Raises what Ray raises, and TimeoutError."""
@@ -179,6 +186,8 @@ class ServeRuntime:
         if now - self._measured >= MEMORY_SECONDS:
             self._measured = now
             self._memory = {name: resident_bytes(each.pid for each in self._tree(name)) for name in apps}
+            if self.machine is not None and self.machine.gpus:
+                self._gpus = self._read_gpus()
 
     def _observe(self, name: str, app: Mapping[str, Any]) -> Observed:
         log_path = str(self._logs.path_of(self._models[name])) if name in self._models and self._ray.is_ours else None

@@ -14,11 +14,13 @@ from pathlib import Path
 from quarterdeck.engine.fingerprint import fingerprint
 from quarterdeck.engine.machine import Machine
 from quarterdeck.engine.packaged import PreparationError, folder_of, is_prepared, packaged
-from quarterdeck.engine.profile import GIB, Profile, ProfileError, make_profile
+from quarterdeck.engine.profile import GIB, Profile, ProfileError, make_profile, sequence_bytes
 from quarterdeck.engine.threads import in_thread
 from quarterdeck.model_lifecycle.checkpoint import Checkpoint, read_checkpoint
 from quarterdeck.model_lifecycle.desired import Desired
-from quarterdeck.model_lifecycle.memory import Need, weights_bytes
+from quarterdeck.model_lifecycle.gpus import OVERHEAD_BYTES, GpuNeed
+from quarterdeck.model_lifecycle.kv_cache import KVShape, read_kv_shape
+from quarterdeck.model_lifecycle.memory import Need, least_weights_bytes, weights_bytes
 from quarterdeck.model_lifecycle.runtime import Prepared, Progress, Report, StartFailure
 from quarterdeck.settings.engine import EngineConfig
 from quarterdeck.weights.downloads import Downloads
@@ -27,6 +29,8 @@ from quarterdeck.weights.progress import Progress as DownloadProgress
 
 _READ_S = 120.0
 """To sample and measure files, on a slow disk."""
+GPU_SHARE = 0.92
+"""vLLM's default of `gpu_memory_utilization`."""
 
 
 class Sources:
@@ -40,8 +44,10 @@ class Sources:
         """Raises StartFailure."""
         engine = model.engine
         try:
-            profile = make_profile(engine, machine, thread_binding=self._thread_binding)
+            make_profile(engine, machine, thread_binding=self._thread_binding)  # refused before a download
             folder, revision = await self._fetched(engine, report)
+            shape = await in_thread(partial(read_kv_shape, folder), _READ_S)
+            profile = make_profile(engine, machine, thread_binding=self._thread_binding, kv_shape=shape)
             version = await in_thread(partial(fingerprint, engine, self._base), _READ_S)
             checkpoint = await in_thread(partial(read_checkpoint, folder), _READ_S)
         except ProfileError as error:
@@ -50,8 +56,15 @@ class Sources:
             raise StartFailure("engine_failed", str(error)) from error
         except (OSError, TimeoutError) as error:
             raise StartFailure("engine_failed", f"can't read its files: {error or type(error).__name__}") from error
-        need = need_of(profile, engine, checkpoint) if profile.kind == "cpu" else None
-        return Prepared(str(folder), need, checkpoint.stored_bytes, version or revision or "", revision, profile.notes)
+        return Prepared(
+            str(folder),
+            need_of(profile, engine, checkpoint) if profile.kind == "cpu" else None,
+            checkpoint.stored_bytes,
+            version or revision or "",
+            revision,
+            profile.notes,
+            gpu_need_of(profile, engine, checkpoint, shape) if profile.kind == "gpu" else None,
+        )
 
     async def _fetched(self, engine: EngineConfig, report: Report) -> tuple[Path, str | None]:
         """The folder of the model's files, and their revision."""
@@ -133,3 +146,14 @@ def need_of(profile: Profile, engine: EngineConfig, checkpoint: Checkpoint) -> N
     replicas = engine.autoscaling.min_replicas
     one = Need(weights, int(kwargs.get("kv_cache_memory_bytes") or GIB))
     return Need(one.weights * replicas, one.kv_cache * replicas, one.overhead * replicas)
+
+
+def gpu_need_of(profile: Profile, engine: EngineConfig, checkpoint: Checkpoint, shape: KVShape | None) -> GpuNeed:
+    """What the replicas take of GPUs, at least: vLLM decides in the end."""
+    dtype = str(profile.engine_kwargs.get("dtype", ""))
+    weights = least_weights_bytes(
+        checkpoint.parameters, checkpoint.stored_bytes, quantization=engine.quantization, dtype=dtype
+    )
+    each = (weights + sequence_bytes(engine, shape, dtype)) // engine.devices + OVERHEAD_BYTES
+    share = profile.engine_kwargs.get("gpu_memory_utilization", GPU_SHARE)
+    return GpuNeed(engine.devices * engine.autoscaling.min_replicas, each, float(share))

@@ -54,6 +54,17 @@ def weights_bytes(parameters: int, stored: int, *, quantization: str, dtype: str
     return int(parameters * per_parameter) if parameters else stored
 
 
+def least_weights_bytes(parameters: int, stored: int, *, quantization: str, dtype: str) -> int:
+    """The least that weights take, for a machine whose engine decides by itself whether they fit. `dtype` auto: as they
+    are stored."""
+    if quantization in ("awq", "gptq"):
+        return stored
+    if quantization == "none" and dtype == "auto":
+        return stored
+    per_parameter = {"bitsandbytes": 0.5, "int8": 1.0, "fp8": 1.0}.get(quantization, 4.0 if dtype == "float32" else 2.0)
+    return min(int(parameters * per_parameter), stored) if parameters else 0
+
+
 def room(free: int, others: Iterable[Committed]) -> int:
     """What is left of the free memory once the other models have taken what they need. May be negative."""
     return free - sum(each.outstanding for each in others)
@@ -64,7 +75,10 @@ def fits(need: Need, free: int, others: Iterable[Committed] = ()) -> bool:
 
 
 def refusal(need: Need, left: int) -> str:
-    return f"does not fit: needs {gb(need.total)} of memory, {gb(max(0, left))} free"
+    parts = ((need.weights, "weights"), (need.kv_cache, "KV cache"), (need.overhead, "its processes"))
+    named = ", ".join(f"{gb(size)} {words}" for size, words in parts if size)
+    of_what = f" ({named})" if all(size for size, _ in parts) else ""
+    return f"does not fit: needs {gb(need.total)} of memory{of_what}, {gb(max(0, left))} free"
 
 
 def gb(size: int) -> str:

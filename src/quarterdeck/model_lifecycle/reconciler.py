@@ -15,8 +15,8 @@ import msgspec
 
 from quarterdeck.model_lifecycle import statuses
 from quarterdeck.model_lifecycle.desired import Desired, app_name, changed
+from quarterdeck.model_lifecycle.fitting import no_room
 from quarterdeck.model_lifecycle.instance import Failure, Instance
-from quarterdeck.model_lifecycle.memory import Committed, fits, refusal, room
 from quarterdeck.model_lifecycle.plan import Plan, make_plan
 from quarterdeck.model_lifecycle.runtime import Observed, Progress, Runtime, RuntimeUnavailableError, StartFailure
 from quarterdeck.model_lifecycle.start_times import StartTimes
@@ -238,7 +238,7 @@ class Reconciler:
         try:
             prepared = await self._runtime.prepare(instance.model, report)
             instance.prepared = prepared
-            self._check_memory(instance)
+            self._check_room(instance)
             instance.loading_since = self._now()
             instance.progress = Progress("loading", "; ".join(["starting its processes", *prepared.notes]))
             instance.has_processes = True
@@ -253,27 +253,17 @@ class Reconciler:
         finally:
             self._wake.set()
 
-    def _check_memory(self, instance: Instance) -> None:
+    def _check_room(self, instance: Instance) -> None:
         """Raises StartFailure where the model does not fit. If it does without its previous version, that is ended."""
-        prepared, free = instance.prepared, self._runtime.free_bytes()
-        if prepared is None or prepared.need is None or free is None:
+        others = [each for each in self._instances.values() if each is not instance and each.stopping is None]
+        runtime = self._runtime
+        found = no_room(instance, others, runtime.observed(), runtime.free_bytes(), runtime.gpus())
+        if found is None:
             return
-        observed = self._runtime.observed()
-        others = [each for each in self._instances.values() if each is not instance and each.prepared is not None]
-        committed = [
-            Committed(each.prepared.need.total, _memory(observed, each.app))
-            for each in others
-            if each.prepared is not None and each.prepared.need is not None and each.stopping is None
-        ]
-        if fits(prepared.need, free, committed):
-            return
-        message = refusal(prepared.need, room(free, committed))
-        previous = [each for each in others if each.model.name == instance.model.name and each.is_ready]
-        regained = sum(_memory(observed, each.app) for each in previous)
-        if previous and prepared.need.total <= free + regained:
-            log.info("%s: no memory for both versions; ending the previous one first", instance.model.name)
+        if found.fits_alone:
+            log.info("%s: no room for both versions; ending the previous one first", instance.model.name)
             self._makes_room.add(instance.model.name)
-        raise StartFailure("does_not_fit", message)
+        raise StartFailure("does_not_fit", found.message)
 
     def _fail(self, instance: Instance, failure: StartFailure) -> None:
         """Remember why, and end what was started."""
@@ -344,8 +334,3 @@ class Reconciler:
 
 def _is_ready(seen: Observed | None) -> bool:
     return seen is not None and seen.state == "ready"
-
-
-def _memory(observed: Mapping[str, Observed], app: str) -> int:
-    seen = observed.get(app)
-    return seen.memory_bytes or 0 if seen is not None else 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from quarterdeck.model_lifecycle.desired import Desired
+from quarterdeck.model_lifecycle.gpus import GpuNeed, Gpus
 from quarterdeck.model_lifecycle.memory import Need
 from quarterdeck.model_lifecycle.status import Phase
 
@@ -52,6 +53,8 @@ class Prepared:
     """A fingerprint of its files."""
     revision: str | None = None
     notes: tuple[str, ...] = ()
+    gpu_need: GpuNeed | None = None
+    """None: it needs no GPU, or it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,10 @@ class Runtime(Protocol):
 
     def free_bytes(self) -> int | None:
         """Free memory. None: not known, or not this machine's."""
+        ...
+
+    def gpus(self) -> Gpus | None:
+        """The GPUs that engines can get. None: not known."""
         ...
 
     async def prepare(self, model: Desired, report: Report) -> Prepared:

@@ -158,8 +158,8 @@ class EngineConfig(_Frozen):
     kv_cache_gib: Annotated[float, Field(gt=0)] | None = None
     """GiB of memory for the KV cache on a CPU.
 
-    None: 1 for `generate` (tens of thousands of tokens of a small model), 0.25 for `embed`. On a GPU vLLM uses a share
-    of its memory instead: `gpu_memory_utilization` in `args`.
+    None: 1 for `generate` (tens of thousands of tokens of a small model), more where one request of full `context`
+    needs it; 0.25 for `embed`. On a GPU vLLM uses a share of its memory instead: `gpu_memory_utilization` in `args`.
     """
 
     start_timeout_seconds: Annotated[float, Field(ge=0)] = 1800

@@ -14,6 +14,7 @@ import msgspec
 
 from quarterdeck.model_lifecycle.checkpoint import read_checkpoint
 from quarterdeck.model_lifecycle.desired import Desired
+from quarterdeck.model_lifecycle.gpus import Gpus
 from quarterdeck.model_lifecycle.memory import Need
 from quarterdeck.model_lifecycle.runtime import Observed, Prepared, Progress, Report, StartFailure
 from quarterdeck.simulator.app import App
@@ -78,6 +79,9 @@ class SimulatedRuntime:
         if not self._base.memory_gib:
             return None
         return int(self._base.memory_gib * GIB) - sum(each.need for each in self._running.values())
+
+    def gpus(self) -> Gpus | None:
+        return None
 
     async def prepare(self, model: Desired, report: Report) -> Prepared:
         engine, folder, revision = model.engine, None, None
