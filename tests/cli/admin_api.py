@@ -40,7 +40,7 @@ class AdminAPI:
 
     def __init__(self, state: Path) -> None:
         credentials.ensure(state, "http://gateway/v1")
-        self._state = state
+        self.state = state
         self.requests: list[tuple[str, str, Any]] = []
         self.answers: dict[tuple[str, str], Any] = {}
         self.status = 200
@@ -51,5 +51,5 @@ class AdminAPI:
         return httpx.Response(self.status, json=self.answers[request.method, request.url.path])
 
     def run(self, *words: str) -> Result:
-        environ = {"QUARTERDECK_STATE": str(self._state)}
+        environ = {"QUARTERDECK_STATE": str(self.state)}
         return CliRunner().invoke(cli, words, obj=httpx.MockTransport(self.handle), env=environ)

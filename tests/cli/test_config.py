@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 from click.testing import CliRunner, Result
+from tests.cli.admin_api import KEY, AdminAPI
 
+from quarterdeck.cli import state
 from quarterdeck.cli.__main__ import cli
 
 GOOD = "models:\n  - {name: chat, endpoints: [{url: 'http://127.0.0.1:9'}]}\n"
@@ -37,6 +39,21 @@ def test_a_name_that_nothing_has_is_a_warning(tmp_path: Path) -> None:
     done = check(tmp_path, GOOD + "cache: {policies: {chatt: {}}}\n")
     assert done.exit_code == 0
     assert "did you mean 'chat'?" in done.stderr
+
+
+def test_a_running_platforms_keys_are_checked_against_the_file(admin: AdminAPI, tmp_path: Path) -> None:
+    (tmp_path / "q.yaml").write_text(GOOD)
+    keys = [{**KEY, "models": ["chat", "chatt"]}, {**KEY, "name": "old", "models": ["gone"], "revoked": 1}]
+    admin.answers["GET", "/admin/organizations"] = {"data": [{"id": "acme"}], "has_more": False}
+    admin.answers["GET", "/admin/keys"] = {"data": keys, "has_more": False}
+    words = ("config", "check", str(tmp_path / "q.yaml"))
+    assert admin.run(*words).stderr == ""
+    with state.locked(admin.state):
+        done = admin.run(*words)
+        warning = "key ci (acme): no model, alias, adapter or route is named 'chatt'; did you mean 'chat'?"
+        assert (done.exit_code, done.stderr) == (0, f"warning: {warning}\n")
+        admin.status = 503
+        assert "the models of keys are not checked" in admin.run(*words).stderr
 
 
 def test_the_file_that_up_would_use_is_checked_by_default() -> None:

@@ -102,6 +102,7 @@ def test_every_command_that_shows_something_has_json() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_every_command_works_elsewhere_with_an_org_admins_key(far: Far, tmp_path: Path) -> None:
     folder = tmp_path / "prompts"
     (folder / "next").mkdir(parents=True)
@@ -145,6 +146,7 @@ def test_listings_fit_terminals_of_60_and_200_columns(far: Far, tmp_path: Path) 
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 def test_requests_are_followed_elsewhere_until_ctrl_c(far: Far, tmp_path: Path) -> None:
     environ = {**os.environ, **far.environ(tmp_path)}
     program = [sys.executable, "-m", "quarterdeck.cli"]

@@ -245,7 +245,9 @@ def test_an_endpoint_that_is_down_and_a_refused_configuration_are_shown(
 @pytest.mark.long
 @pytest.mark.parametrize("left", [0, 64 * 1024])
 def test_a_full_disk_is_said_in_words_and_in_the_exit_status(tmp_path: Path, left: int) -> None:
-    disk = SmallDisk(tmp_path / "disk", 2000)
+    disk = SmallDisk(
+        tmp_path / "disk", 2000
+    )  # the tables are 100 B-trees of 4 KiB pages, at first in the WAL and the file
     try:
         mine = {name: value for name, value in os.environ.items() if not name.startswith(("QUARTERDECK_", "OTEL_"))}
         ports = ("QUARTERDECK_PORT", "QUARTERDECK_WORKER_PORT", "QUARTERDECK_ENGINE_PORT")

@@ -35,6 +35,21 @@ async def test_a_server_that_takes_no_writes_is_there_and_refuses(own_redis_serv
         await admin.close()
 
 
+async def test_probes_leave_nothing_in_the_append_only_file(own: Redis) -> None:
+    await own.probe()  # and that of the connection
+    before = await _changes(own)
+    for _ in range(3):
+        await own.probe()
+    assert await _changes(own) == before
+
+
+async def _changes(client: Redis) -> str:
+    """Redis' count of writes that have changed something."""
+    reply = await client.call("INFO", "persistence")
+    assert isinstance(reply, bytes)
+    return next(line for line in reply.decode().splitlines() if line.startswith("rdb_changes_since_last_save:"))
+
+
 @pytest.mark.parametrize("missing", ["-@scripting", "resetkeys"])
 async def test_a_user_without_the_rights_is_refused(own_redis_server: RedisServer, missing: str) -> None:
     admin = Redis(own_redis_server.url())

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from quarterdeck.cli import state
+from quarterdeck.cli.managed_process import open_private
 
 POLL_SECONDS = 0.2
 OPTIONS_FILE = "up.json"
@@ -28,7 +29,7 @@ def start(arguments: Sequence[str], folder: Path) -> int:
         click.echo(text, err=True)
     log = folder / "logs" / "up.log"
     reader, writer = os.pipe()
-    with log.open("wb") as out:
+    with open_private(log, "wb") as out:
         process = subprocess.Popen(  # noqa: S603  # this program
             [sys.executable, "-m", "quarterdeck.cli", "up", *arguments, "--ready-fd", str(writer)],
             stdin=subprocess.DEVNULL,

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 from quarterdeck import processes
 from quarterdeck.cli.process_plan import ProcessSpec
@@ -55,7 +56,7 @@ class ManagedProcess:
         rotate(self.log, 0)
         supervisor = os.getpid()
         # Own session: Ctrl-C reaches only `up`, which then stops the processes in order.
-        with self.log.open("ab") as log:
+        with open_private(self.log, "ab") as log:
             try:
                 self._process = await asyncio.create_subprocess_exec(
                     *self.spec.argv,
@@ -64,6 +65,7 @@ class ManagedProcess:
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
+                    umask=self.spec.umask,
                     preexec_fn=lambda: _die_with(supervisor),
                 )
             except OSError as error:
@@ -109,6 +111,11 @@ class ManagedProcess:
     def exit_report(self) -> str:
         """How it ended, with the last lines of its log."""
         return f"{self.spec.name} {self.outcome}; last log lines:\n{self.tail()}"
+
+
+def open_private(path: Path, mode: Literal["ab", "wb"]) -> BinaryIO:
+    """A file that only this user can read: logs have what callers and models send."""
+    return open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def _die_with(supervisor: int) -> None:

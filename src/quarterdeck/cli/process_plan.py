@@ -30,6 +30,8 @@ class ProcessSpec:
     """Seconds from SIGTERM to exit."""
     shows: str = ""
     """What the user is shown once it serves."""
+    umask: int = -1
+    """Of the files that it creates; -1: as `up` has it. An engine's weights may be in a cache that users share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,9 @@ def make_plan(
     environ = variables(environment, config_file, kind, traces)
     return ProcessPlan(
         traces=_phoenix(environment, traces) if traces is not None else None,
-        redis=ProcessSpec("redis", redis_argv, environ, None, start_s=60, grace_s=10) if redis_argv else None,
+        redis=ProcessSpec("redis", redis_argv, environ, None, start_s=60, grace_s=10, umask=0o077)
+        if redis_argv
+        else None,
         engine=_engine(environment, config, kind, pythons, environ, simulated),
         worker=ProcessSpec(
             "worker",
@@ -119,6 +123,7 @@ def make_plan(
             f"{environment.url_of(environment.worker_port)}/healthz",
             start_s=60,
             grace_s=20,
+            umask=0o077,
         ),
         gateway=ProcessSpec(
             "gateway",
@@ -127,6 +132,7 @@ def make_plan(
             f"{environment.gateway_url}/healthz",
             start_s=60,
             grace_s=(config.gateway.shutdown_delay_seconds or 0) + config.gateway.drain_seconds + SHUTDOWN_SECONDS,
+            umask=0o077,
         ),
     )
 

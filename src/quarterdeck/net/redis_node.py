@@ -29,8 +29,9 @@ PROBE_KEY = "quarterdeck:probe"
 
 
 _REFUSED_BUT_SERVING = ("OOM", "MISCONF", "NOPERM")
-_WRITE = "return redis.call('SET', KEYS[1], '1', 'PX', 1)"
-"""What admission needs: a script that writes."""
+_WRITE = "return redis.call('SET', KEYS[1], '1', 'XX')"
+"""What admission needs: a script that writes. The key is never there, so that nothing changes: each change would be a
+line of the append-only file and of the replicas' stream, once a second from each process."""
 
 
 async def probe(connection: RedisConnection, key: str = PROBE_KEY, *, in_cluster: bool = False) -> None:
@@ -54,7 +55,7 @@ async def probe(connection: RedisConnection, key: str = PROBE_KEY, *, in_cluster
 
 
 async def write_probe(connection: RedisConnection, key: str, *, in_cluster: bool) -> None:
-    """Run a script that writes a key for a millisecond. Raises as `probe`, and RedisRefusesError where the server
+    """Run a script with a write that changes nothing. Raises as `probe`, and RedisRefusesError where the server
     refuses such commands: it has no memory or no disk, or our user has no right for them."""
     try:
         await connection.request(pack("EVAL", _WRITE, 1, key))

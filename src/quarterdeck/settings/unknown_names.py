@@ -1,7 +1,7 @@
 """Names in a valid configuration that nothing has, such as a cache policy of a model that does not exist. Pure."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from quarterdeck.settings.config import Config
 
@@ -10,9 +10,7 @@ DEFAULT_TEAM = "default"
 
 def unknown_names(config: Config) -> list[str]:
     """A line for each name. A team may also exist in the database only: its line says so."""
-    names = {name for model in config.models for name in (model.name, *model.aliases)}
-    names |= {adapter.name for model in config.models if model.engine for adapter in model.engine.adapters}
-    names |= {route.name for route in config.routes}
+    names = model_names(config)
     found = [
         f"cache.policies.{name}: no model, alias, adapter or route has this name{did_you_mean(name, names)}"
         for name in config.cache.policies
@@ -27,6 +25,24 @@ def unknown_names(config: Config) -> list[str]:
         if team not in teams and "/" not in team
     ]
     return found
+
+
+def unknown_key_models(config: Config, keys: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    """A line for each model that a key may use and that does not exist. `keys`: their names and models."""
+    names = model_names(config)
+    return [
+        f"key {key}: no model, alias, adapter or route is named '{model}'{did_you_mean(model, names)}"
+        for key, models in keys
+        for model in models
+        if model not in names
+    ]
+
+
+def model_names(config: Config) -> set[str]:
+    """All that a request may name as its model."""
+    names = {name for model in config.models for name in (model.name, *model.aliases)}
+    names |= {adapter.name for model in config.models if model.engine for adapter in model.engine.adapters}
+    return names | {route.name for route in config.routes}
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
