@@ -102,6 +102,34 @@ def test_a_default_of_null_makes_a_variable_optional() -> None:
     assert (subject.text({}), subject.text({"x": None}), subject.text({"x": "-"})) == ("ab", "ab", "a-b")
 
 
+@pytest.mark.parametrize(
+    ("text", "without", "with_x"),
+    [
+        ("a{{ x|default('b') }}", "ab", "a-"),
+        ("a{{ x|default('b')|upper }}{{ x|default('c') }}", "aBc", "a--"),
+        ("a{% if x is defined %}{{ x }}{% endif %}", "a", "a-"),
+        ("{% if x is undefined %}b{% else %}{{ x }}{% endif %}", "b", "-"),
+    ],
+)
+def test_what_a_template_allows_to_be_missing_is_optional(text: str, without: str, with_x: str) -> None:
+    assert (prompt(text=text).text({}), prompt(text=text).text({"x": "-"})) == (without, with_x)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": "{{ x|default('b') }}{{ x }}"},
+        {"text": "{{ x|upper|default('b') }}"},
+        {"text": "{% if x %}{{ x }}{% endif %}"},
+        {"text": "{{ x|default('b') }}", "variables": {"x": {}}},
+        {"messages": [{"role": "user", "content": "{{ x|default('b') }}"}, {"role": "user", "content": "{{ x }}"}]},
+    ],
+)
+def test_all_else_must_be_given(fields: dict[str, Any]) -> None:
+    with pytest.raises(VariablesError, match="missing 'x'"):
+        prompt(**fields).declaration.check({})
+
+
 def test_the_bound_on_the_output_holds_for_all_messages_together() -> None:
     subject = prompt(messages=[{"role": "user", "content": "{{ x }}"}] * 20)
     with pytest.raises(RenderError, match="larger than"):
@@ -179,7 +207,8 @@ def test_a_version_of_another_shape_is_refused(spec: dict[str, Any]) -> None:
         {"version": 1, "split": [{"version": 1}, {"version": 2}]},
         {"split": [{"version": 1}]},
         {"split": [{"version": 1}, {"version": 1}]},
-        {"split": [{"version": 1}, {"version": 2, "weight": 0}]},
+        {"split": [{"version": 1}, {"version": 2, "weight": -1}]},
+        {"split": [{"version": 1, "weight": 0}, {"version": 2, "weight": 0}]},
         {"version": 1, "guard": {"max_error_rate": 0.1}},
         {"split": [{"version": 1}, {"version": 2}], "guard": {}},
     ],

@@ -111,7 +111,8 @@ class PromptSpec(_Strict):
     examples: list[PromptExample] = Field(default=[], max_length=100)
     """Exchanges that follow a chat prompt's system messages."""
     variables: dict[VariableName, PromptVariable] = Field(default={}, max_length=100)
-    """Variables by name. A name that a template uses and that is not listed is a string that each request must give."""
+    """Variables by name. A name that a template uses and that is not listed is a string; each request must give it,
+    unless templates read it only with `default` or test it with `is defined`."""
     model: str | None = Field(default=None, min_length=1, max_length=256)
     """The model of a request that names none. None: each request must name one."""
     parameters: dict[str, Any] = Field(default={}, max_length=40)
@@ -181,8 +182,8 @@ class LabelTarget(_Strict):
     """A version that a label points at."""
 
     version: Number
-    weight: float = Field(default=1.0, gt=0, le=1_000_000)
-    """Its share of the requests, relative to the others'."""
+    weight: float = Field(default=1.0, ge=0, le=1_000_000)
+    """Its share of the requests, relative to the others'. 0: none, and the split keeps it and its guard."""
 
 
 class RolloutGuard(_Strict):
@@ -229,6 +230,8 @@ class LabelSpec(_Strict):
             raise ValueError("a label has either `version` or `split`")
         if self.split is not None and len({each.version for each in self.split}) < len(self.split):
             raise ValueError("a split names each version once")
+        if self.split is not None and not any(each.weight for each in self.split):
+            raise ValueError("a split needs a weight above 0")
         if self.guard is not None and self.split is None:
             raise ValueError("a `guard` needs a `split`")
         return self

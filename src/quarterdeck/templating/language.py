@@ -10,8 +10,9 @@ Jinja is imported here and in what imports this module: 0.1 to 0.3 s, which a ga
 import inspect
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import StrictUndefined, nodes
 from jinja2.exceptions import SecurityError, TemplateSyntaxError
@@ -91,14 +92,26 @@ class Environment(ImmutableSandboxedEnvironment):
         return False
 
 
-def parse(environment: Environment, source: str, max_nodes: int) -> tuple[nodes.Template, frozenset[str], int]:
-    """The checked tree, ready to compile, the variables it reads and the number of its nodes. Raises TemplateError."""
+class Parsed(NamedTuple):
+    tree: nodes.Template
+    """Checked, ready to compile."""
+    names: frozenset[str]
+    """The variables it reads."""
+    optional: frozenset[str]
+    """Those of them that it can do without: tested with `is defined`, or only ever read with `default`."""
+    size: int
+    """The number of its nodes."""
+
+
+def parse(environment: Environment, source: str, max_nodes: int) -> Parsed:
+    """Raises TemplateError."""
     if len(source) > MAX_SOURCE:
         raise TemplateError(f"a template has at most {MAX_SOURCE} characters")
     try:
         tree = environment.parse(source)
         count = _check(tree, max_nodes)
         names = frozenset(find_undeclared_variables(tree))
+        optional = names & _optional(tree)
     except TemplateSyntaxError as error:
         raise TemplateError(f"line {error.lineno}: {error.message}") from None
     except RecursionError:
@@ -108,7 +121,23 @@ def parse(environment: Environment, source: str, max_nodes: int) -> tuple[nodes.
     except ValueError:  # Python's limit for the digits of an integer
         raise TemplateError("a number has too many digits") from None
     _count_work(tree)
-    return tree, names, count
+    return Parsed(tree, names, optional, count)
+
+
+def _optional(tree: nodes.Template) -> frozenset[str]:
+    """Names of which the template allows for that they have no value."""
+    tested: set[str] = set()
+    read, with_default = Counter[str](), Counter[str]()
+    for name in tree.find_all(nodes.Name):
+        if name.ctx == "load":
+            read[name.name] += 1
+    for test in tree.find_all(nodes.Test):
+        if isinstance(test.node, nodes.Name) and test.name in ("defined", "undefined"):
+            tested.add(test.node.name)
+    for filtered in tree.find_all(nodes.Filter):
+        if isinstance(filtered.node, nodes.Name) and filtered.name == "default":
+            with_default[filtered.node.name] += 1
+    return frozenset(tested.union(name for name, count in read.items() if with_default[name] == count))
 
 
 def _check(tree: nodes.Template, max_nodes: int) -> int:

@@ -107,7 +107,7 @@ def _pieces(source: str) -> list[tuple[bool, str]]:
 
 def _variable(name: str, source: str) -> str:
     try:
-        _, names, _ = parse(_environment(), source, MAX_NODES)
+        names = parse(_environment(), source, MAX_NODES).names
     except TemplateError:
         names = frozenset()
     if names != {name}:

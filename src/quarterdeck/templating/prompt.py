@@ -56,7 +56,7 @@ class CompiledPrompt:
         for name in compiler.names:
             if name in spec.variables and spec.variables[name].type == "messages":
                 raise SpecError(f"'{name}' is a list of messages, which only a placeholder takes.", f"variables.{name}")
-        self.declaration = Declaration(spec.variables, frozenset(compiler.names))
+        self.declaration = Declaration(spec.variables, compiler.names, compiler.required)
 
     def text(self, given: Values) -> str:
         """The text of a text prompt. Raises VariablesError and RenderError."""
@@ -94,6 +94,7 @@ class _Compiler:
 
     def __init__(self) -> None:
         self.names: set[str] = set()
+        self.required: set[str] = set()
         self.placeholders: list[str] = []
         self._nodes = MAX_NODES
 
@@ -105,6 +106,7 @@ class _Compiler:
         if made.constant is None:
             self._nodes -= made.nodes + NODES_A_TEMPLATE
         self.names |= made.names
+        self.required |= made.required
         return made
 
     def message(self, message: PromptMessage, at: int) -> _Make:

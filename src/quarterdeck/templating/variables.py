@@ -1,6 +1,6 @@
 """The values of a prompt's variables: checked against their declaration, with defaults where none are given."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from quarterdeck.settings.prompts import PromptVariable
@@ -32,14 +32,17 @@ class Declaration:
 
     __slots__ = ("_defaults", "_required", "_variables", "names")
 
-    def __init__(self, variables: Mapping[str, PromptVariable], used: frozenset[str]) -> None:
-        """`used`: the names that templates read. One that is not declared is a string."""
+    def __init__(self, variables: Mapping[str, PromptVariable], used: Set[str], required: Set[str]) -> None:
+        """`used`: the names that templates read. One that is not declared is a string, which each request must give
+        if it is `required`."""
         declared = {**{name: PromptVariable() for name in sorted(used - variables.keys())}, **variables}
         self._variables = {
             name: (_KINDS[each.type], each.type, None if each.enum is None else tuple(each.enum))
             for name, each in declared.items()
         }
-        self._required = frozenset(name for name, each in declared.items() if each.is_required)
+        self._required = frozenset(
+            name for name, each in declared.items() if each.is_required and (name in variables or name in required)
+        )
         self._defaults = {name: each.default for name, each in declared.items() if not each.is_required}
         self.names = tuple(declared)
 
@@ -88,7 +91,7 @@ def fault_of_default(variable: PromptVariable) -> str | None:
     if variable.is_required or variable.default is None:
         return None
     try:
-        Declaration({"x": variable}, frozenset()).check({"x": variable.default})
+        Declaration({"x": variable}, set(), set()).check({"x": variable.default})
     except VariablesError as error:
         return str(error).removeprefix("'x' ")
     return None

@@ -21,6 +21,12 @@ def test_one_version_is_always_drawn() -> None:
     assert (single.pick("u"), single.pick(None), single.is_split) == (7, 7, False)
 
 
+@given(st.text() | st.none())
+def test_a_version_without_weight_is_never_drawn(user: str | None) -> None:
+    assert targets(0).pick(user) == targets(0).pick(user, lambda: 1.0) == 1
+    assert targets(100).pick(user) == targets(100).pick(user, lambda: 0.0) == 2
+
+
 @given(st.text(), st.floats(0.01, 99), st.floats(0.01, 99))
 def test_a_user_of_a_canary_stays_with_it_while_it_grows(user: str, first: float, second: float) -> None:
     small, large = sorted((first, second))

@@ -20,7 +20,7 @@ class LabelTargets:
 
     def __init__(self, prompt: str, label: str, spec: LabelSpec) -> None:
         """`prompt`: its id."""
-        targets = spec.targets
+        targets = [each for each in spec.targets if each.weight]
         total = sum(each.weight for each in targets)
         self.versions = tuple(each.version for each in targets)
         self.sticky = spec.sticky

@@ -57,7 +57,8 @@ class PromptSpec(prompts.PromptSpec):
     examples: list[PromptExampleSpec] = Field(default=[], max_length=100)  # type: ignore[assignment] # narrower
     """Exchanges that follow a chat prompt's system messages."""
     variables: dict[VariableName, PromptVariableSpec] = Field(default={}, max_length=100)  # type: ignore[assignment] # narrower
-    """Variables by name. A name that a template uses and that is not listed is a string that each request must give."""
+    """Variables by name. A name that a template uses and that is not listed is a string; each request must give it,
+    unless templates read it only with `default` or test it with `is defined`."""
 
     name: PromptName | None = None
     """Name of the prompt: `support/answer`. Unset: the object's name."""
