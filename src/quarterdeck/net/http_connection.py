@@ -5,7 +5,7 @@ client's sweep checks all connections.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -192,6 +192,12 @@ class HttpConnection(asyncio.Protocol):
     def socket(self) -> Any:
         """The socket, or None."""
         return None if self._transport is None else self._transport.get_extra_info("socket")
+
+    @property
+    def headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """The response's headers, each name in lower case and once."""
+        self._lower_names()
+        return self._headers.items()
 
     @property
     def is_open(self) -> bool:

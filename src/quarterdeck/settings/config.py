@@ -28,6 +28,7 @@ from quarterdeck.settings.prompts import MODEL_PREFIX
 from quarterdeck.settings.routes import QueueConfig, RouteConfig, RoutingConfig
 from quarterdeck.settings.telemetry import TelemetryConfig
 from quarterdeck.settings.tenancy import KeyConfig, OrgConfig, TeamConfig, TeamName
+from quarterdeck.settings.tools import ToolsConfig
 from quarterdeck.settings.webhooks import WebhooksConfig
 
 _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
@@ -272,6 +273,8 @@ class Config(BaseModel):
     """Capture of inputs and outputs."""
     webhooks: WebhooksConfig = WebhooksConfig()
     """Events posted to URLs of organisations, and alerts of budgets."""
+    tools: ToolsConfig = ToolsConfig()
+    """Tools that the platform executes in responses."""
     langfuse: LangfuseConfig = LangfuseConfig()
     """Prompts of a Langfuse project."""
 

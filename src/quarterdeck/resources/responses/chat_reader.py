@@ -15,9 +15,16 @@ from quarterdeck.resources.responses.event_mapper import EventMapper
 class ChatReader:
     """Turns whole events of a chat completion's stream into events of a response, in whatever pieces they come."""
 
-    def __init__(self, mapper: EventMapper, route: Callable[[list[Step]], list[Step]] | None = None) -> None:
-        """`route` makes the steps of tools that the platform executes of the engine's calls."""
+    def __init__(
+        self,
+        mapper: EventMapper,
+        start: Callable[[], bytes] | None = None,
+        route: Callable[[list[Step]], list[Step]] | None = None,
+    ) -> None:
+        """`start` makes the response's first events. `route` makes the steps of tools that the platform executes of the
+        engine's calls."""
         self.mapper = mapper
+        self._start_response = start or mapper.start
         self.is_done = False
         """The stream came to its end."""
         self.failure: APIError | None = None
@@ -80,7 +87,7 @@ class ChatReader:
             return b""
         if model:
             self.mapper.response["model"] = model
-        return self.mapper.start()
+        return self._start_response()
 
 
 class ChatSink:

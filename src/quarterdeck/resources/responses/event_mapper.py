@@ -47,7 +47,7 @@ class EventMapper:
         self._logprobs: list[dict[str, Any]] = []
         self._calls: dict[int, tuple[Item, list[str]]] = {}
         """Open calls of functions and MCP tools and the pieces of their arguments, by the engine's index."""
-        self._running: dict[int, Item] = {}
+        self.running: dict[int, Item] = {}
         """Calls of MCP tools whose arguments are complete and whose result is not there."""
         self.has_started = False
         self._of_tools: dict[str, Callable[..., bytes]] = {
@@ -214,10 +214,10 @@ class EventMapper:
             events += self._close_arguments(item, pieces)
             item["status"] = status
             events += self._item_event("response.output_item.done", item, item=item)
-        for item in self._running.values():
+        for item in self.running.values():
             item["status"] = "incomplete"
             events += self._item_event("response.output_item.done", item, item=item)
-        self._calls, self._running = {}, {}
+        self._calls, self.running = {}, {}
         return events
 
     def _close_arguments(self, item: Item, pieces: list[str]) -> bytes:
@@ -274,14 +274,14 @@ class EventMapper:
             events += self._close_arguments(item, pieces)
             if item["type"] == "mcp_call":
                 item["status"] = "calling"
-                self._running[index] = item
+                self.running[index] = item
             else:
                 item["status"] = "completed"
                 events += self._item_event("response.output_item.done", item, item=item)
         return events
 
     def _tool_called(self, index: int, output: str | None, error: dict[str, Any] | None) -> bytes:
-        item = self._running.pop(index)
+        item = self.running.pop(index)
         item["output"], item["error"] = output, error
         item["status"] = "completed" if error is None else "failed"
         events = self._item_event(f"response.mcp_call.{item['status']}", item)

@@ -13,7 +13,10 @@ Item = dict[str, Any]
 NewId = Callable[[str], str]
 """Makes an id with this prefix (`ids.object_id`)."""
 
-SERVED = ("message", "function_call", "function_call_output", "reasoning", "item_reference")
+SERVED = (
+    *("message", "function_call", "function_call_output", "reasoning", "item_reference"),
+    *("mcp_list_tools", "mcp_call", "mcp_approval_request", "mcp_approval_response"),
+)
 ROLES = ("user", "assistant", "system", "developer")
 INPUT_PARTS = ("input_text", "input_image", "input_file", "input_audio")
 OUTPUT_PARTS = ("output_text", "refusal")
@@ -29,6 +32,8 @@ PREFIXES = {
 }
 """Of the ids of items, by type."""
 MAX_ID = 128
+MAX_LISTED = 2000
+"""Tools of an `mcp_list_tools` item."""
 _STATES = ("in_progress", "completed", "incomplete")
 
 
@@ -202,12 +207,69 @@ def _reference(item: Item, where: str, new_id: NewId) -> Item:
     return {"type": "item_reference", "id": _text(item, "id", where)}
 
 
+def _mcp_list_tools(item: Item, where: str, new_id: NewId) -> Item:
+    tools = item.get("tools")
+    if not isinstance(tools, list) or len(tools) > MAX_LISTED:
+        raise _invalid(f"{where}.tools", f"an array of at most {MAX_LISTED} tools")
+    for index, tool in enumerate(tools):
+        if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
+            raise _invalid(f"{where}.tools[{index}]", "a tool with a name")
+    made = _of_server(item, where, new_id) | {"tools": tools}
+    if (error := _optional_text(item, "error", where)) is not None:
+        made["error"] = error
+    return made
+
+
+def _mcp_call(item: Item, where: str, new_id: NewId) -> Item:
+    error = item.get("error")
+    if error is not None and not isinstance(error, str | dict):
+        raise _invalid(f"{where}.error", "an object")
+    status = item.get("status")
+    if status not in (None, *_STATES, "calling", "failed"):
+        raise _invalid(f"{where}.status", "'in_progress', 'completed', 'incomplete', 'calling' or 'failed'")
+    return _of_server(item, where, new_id) | {
+        "status": status or ("failed" if error else "completed"),
+        "name": _text(item, "name", where),
+        "arguments": _text(item, "arguments", where),
+        "approval_request_id": _optional_text(item, "approval_request_id", where),
+        "output": _optional_text(item, "output", where),
+        "error": error,
+    }
+
+
+def _mcp_approval_request(item: Item, where: str, new_id: NewId) -> Item:
+    named = {name: _text(item, name, where) for name in ("name", "arguments")}
+    return _of_server(item, where, new_id) | named
+
+
+def _mcp_approval_response(item: Item, where: str, new_id: NewId) -> Item:
+    approve = item.get("approve")
+    if not isinstance(approve, bool):
+        raise _missing(f"{where}.approve") if approve is None else _invalid(f"{where}.approve", "a boolean")
+    return {
+        "id": _id(item, where, "mcp_approval_response", new_id),
+        "type": "mcp_approval_response",
+        "approval_request_id": _text(item, "approval_request_id", where),
+        "approve": approve,
+        "reason": _optional_text(item, "reason", where),
+    }
+
+
+def _of_server(item: Item, where: str, new_id: NewId) -> Item:
+    kind = item["type"]
+    return {"id": _id(item, where, kind, new_id), "type": kind, "server_label": _text(item, "server_label", where)}
+
+
 _READERS: dict[str, Callable[[Item, str, NewId], Item]] = {
     "message": _message,
     "function_call": _function_call,
     "function_call_output": _function_call_output,
     "reasoning": _reasoning,
     "item_reference": _reference,
+    "mcp_list_tools": _mcp_list_tools,
+    "mcp_call": _mcp_call,
+    "mcp_approval_request": _mcp_approval_request,
+    "mcp_approval_response": _mcp_approval_response,
 }
 
 
@@ -242,6 +304,10 @@ def _text(value: Item, name: str, where: str) -> str:
     if not isinstance(found, str):
         raise _invalid(f"{where}.{name}", "a string")
     return found
+
+
+def _optional_text(value: Item, name: str, where: str) -> str | None:
+    return None if value.get(name) is None else _text(value, name, where)
 
 
 def _missing(param: str) -> BadRequestError:

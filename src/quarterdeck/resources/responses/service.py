@@ -29,6 +29,8 @@ from quarterdeck.resources.responses.items import Item, is_id, read_items
 from quarterdeck.resources.responses.objects import interrupted, new_response
 from quarterdeck.resources.responses.requests import ResponseRequest, read_request, read_token_count
 from quarterdeck.resources.responses.stream import ResponseStream
+from quarterdeck.resources.responses.tool_loop.approvals import approved
+from quarterdeck.resources.responses.tool_loop.sessions import ToolSessions, continued_trace
 from quarterdeck.resources.responses.translation import chat_members, chat_messages
 from quarterdeck.resources.responses.truncation import MAX_ROUNDS, without_oldest
 from quarterdeck.store.conversations import ConversationStore, no_such_conversation
@@ -45,6 +47,7 @@ SAVE_ATTEMPTS = 30
 """A second apart: a response that has ended while the database was away is stored when it is back soon."""
 SAVE_RETRY_SECONDS = 1.0
 
+_OF_BODY = (b"content-type", b"cache-control", b"x-accel-buffering")
 _RENAMED = {
     "messages": "input",
     "max_completion_tokens": "max_output_tokens",
@@ -69,6 +72,7 @@ class Responses:
         pipeline: Pipeline,
         store: ResponseStore,
         conversations: ConversationStore,
+        tools: ToolSessions,
         spawn: Spawn,
         *,
         is_stopping: Callable[[], bool] = lambda: False,
@@ -77,6 +81,7 @@ class Responses:
         self._pipeline = pipeline
         self._store = store
         self._conversations = conversations
+        self._tools = tools
         self._spawn = spawn
         self._is_stopping = is_stopping
         self._wall = wall
@@ -98,12 +103,14 @@ class Responses:
         _check_input(request, history)
         mapper = EventMapper(shown, ids.object_id, shows_logprobs=request.shows_logprobs)
         call = partial(self._call, head, request)
-        execution = Execution(request, mapper, history, engine, call, self._wall)
+        calls = approved(history, items)
+        tools = await self._tools.open(shown["tools"], request, head, response_id, calls)
+        execution = Execution(request, mapper, history, engine, call, self._wall, tools=tools, approved=calls)
         reply = await execution.open()
         new = NewResponse(
             shown, owner, _origin(head, request), head.started, items, shows_logprobs=request.shows_logprobs
         )
-        if request.stream and reply.stream is not None:
+        if request.stream and (reply.stream is not None or tools is not None):
             return await self._streamed(reply, execution, mapper, new)
         return await self._whole(reply, execution, mapper, new, is_streaming=bool(request.stream))
 
@@ -162,9 +169,11 @@ class Responses:
 
     async def _call(self, head: Head, request: ResponseRequest, turn: int, members: dict[str, Any]) -> Reply:
         """Call an engine. With `truncation: auto`, a conversation that is too long loses its oldest turns."""
+        first = head
         for attempt in range(MAX_ROUNDS + 1):
             if attempt or turn:  # each call has a record of its own
-                head = msgspec.structs.replace(head, request_id=self._new_request_id())
+                trace = continued_trace(first, request.metadata) if turn else head.trace
+                head = msgspec.structs.replace(head, request_id=self._new_request_id(), trace=trace)
             try:
                 return await self._pipeline.call(head, msgspec.json.encode(members))
             except BadRequestError as error:
@@ -184,8 +193,9 @@ class Responses:
             events.put(await execution.run(events))
             await self._save(_Ended(new, mapper, has_begun=False))
         except BaseException:
-            await reply.discard()
+            await execution.aclose()
             raise
+        reply = await execution.finish(reply)
         headers = tuple(header for header in reply.headers if header[0] != b"content-type")
         if is_streaming:  # the engine answered with a whole body
             await reply.discard()
@@ -198,7 +208,7 @@ class Responses:
             try:
                 await self._store.begin(new, alive_until=self._wall() + LEASE_SECONDS)
             except BaseException:
-                await reply.discard()
+                await execution.aclose()
                 raise
             self._open.add(new.id)
 
@@ -212,7 +222,10 @@ class Responses:
         stream = ResponseStream(
             execution, mapper, save=lambda: self._save(ended), interrupt=interrupt, spawn=self._spawn
         )
-        return msgspec.structs.replace(reply, stream=stream)
+        headers = reply.headers
+        if reply.stream is None:  # the engine answered with a whole body
+            headers = sse.HEADERS + tuple(header for header in headers if header[0] not in _OF_BODY)
+        return Reply(reply.status, headers, stream=stream)
 
     async def _save(self, ended: "_Ended") -> None:
         """Store a response that has ended, and add its items to its conversation. While the database is away, it is

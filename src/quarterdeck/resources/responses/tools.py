@@ -1,7 +1,7 @@
 """Tools and formats of a response, as they are shown and as chat completions take them. Pure.
 
-Functions are called by the client: the platform returns the call. No other tool is executed here, so others are
-refused with a message that names what is served.
+Functions are called by the client: the platform returns the call. Tools of servers (`mcp`) are called by the platform.
+Others are refused with a message that names what is served.
 """
 
 from collections.abc import Sequence
@@ -9,9 +9,15 @@ from typing import Any
 
 from quarterdeck.errors import BadRequestError
 from quarterdeck.resources.responses.requests import ResponseRequest
+from quarterdeck.resources.responses.tool_loop.server_tools import shown_server
 
-SERVED = ("function",)
+SERVED = ("function", "mcp")
 MAX_TOOLS = 128
+_HINTS = {
+    "code_interpreter": " Code is not executed here: offer a function, or an MCP server that runs it in a sandbox.",
+    "custom": " Give the tool as a function with `parameters`.",
+    "web_search": " Offer an MCP server that searches.",
+}
 _CHOICES = ("none", "auto", "required")
 _FORMATS = ("text", "json_object", "json_schema")
 _FUNCTION = frozenset({"type", "name", "description", "parameters", "strict"})
@@ -27,7 +33,16 @@ def shown_tools(request: ResponseRequest) -> list[dict[str, Any]]:
             param="tools",
             code="array_above_max_length",
         )
-    return [_shown_tool(tool, f"tools[{index}]") for index, tool in enumerate(given)]
+    shown = [_shown_tool(tool, f"tools[{index}]") for index, tool in enumerate(given)]
+    labels = [tool["server_label"] for tool in shown if tool["type"] == "mcp"]
+    for index, tool in enumerate(shown):
+        if tool["type"] == "mcp" and labels.count(tool["server_label"]) > 1:
+            raise BadRequestError(
+                f"Duplicate server_label '{tool['server_label']}' in 'tools'.",
+                param=f"tools[{index}].server_label",
+                code="invalid_value",
+            )
+    return shown
 
 
 def _shown_tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
@@ -35,11 +50,14 @@ def _shown_tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
     if kind is None:
         raise _missing(f"{where}.type")
     if kind not in SERVED:
+        hint = _HINTS.get(kind, "") if isinstance(kind, str) else ""
         raise BadRequestError(
-            f"Unsupported tool type: '{str(kind)[:100]}'. Served tool types: {', '.join(SERVED)}.",
+            f"Unsupported tool type: '{str(kind)[:100]}'. Served tool types: {', '.join(SERVED)}.{hint}",
             param=f"{where}.type",
             code="unsupported_tool",
         )
+    if kind == "mcp":
+        return shown_server(tool, where)
     if "function" in tool:
         raise BadRequestError(
             f"Unknown parameter: '{where}.function'. In the Responses API, a function's name and parameters are "
@@ -86,7 +104,10 @@ def shown_choice(request: ResponseRequest, tools: Sequence[dict[str, Any]]) -> s
             )
         return choice
     kind = choice.get("type")
-    names = {tool["name"] for tool in tools}
+    names = {tool["name"] for tool in tools if tool["type"] == "function"}
+    labels = {tool["server_label"] for tool in tools if tool["type"] == "mcp"}
+    if kind == "mcp":
+        return _server_choice(choice, labels, "tool_choice")
     if kind == "function":
         chosen = _text(choice, "name", "tool_choice")
         if chosen not in names:
@@ -100,11 +121,22 @@ def shown_choice(request: ResponseRequest, tools: Sequence[dict[str, Any]]) -> s
             raise _invalid("tool_choice.tools", "a non-empty array")
         for index, each in enumerate(allowed):
             if not isinstance(each, dict) or each.get("type") not in SERVED:
-                raise _invalid(f"tool_choice.tools[{index}]", "a reference to a function")
-            if each.get("name") not in names:
+                raise _invalid(f"tool_choice.tools[{index}]", "a reference to a function or an MCP server")
+            if each["type"] == "mcp":
+                _server_choice(each, labels, f"tool_choice.tools[{index}]")
+            elif each.get("name") not in names:
                 raise _no_such_tool(each.get("name"), f"tool_choice.tools[{index}].name")
         return choice
     raise _choice(str(kind))
+
+
+def _server_choice(choice: dict[str, Any], labels: set[str], where: str) -> dict[str, Any]:
+    """A choice of a server, or of one of its tools."""
+    label = choice.get("server_label")
+    if label not in labels:
+        raise _no_such_tool(label, f"{where}.server_label")
+    name = _text(choice, "name", where)
+    return {"type": "mcp", "server_label": label, **({"name": name} if name is not None else {})}
 
 
 def shown_format(request: ResponseRequest) -> dict[str, Any]:
@@ -139,8 +171,11 @@ def chat_members(
 ) -> dict[str, Any]:
     """`tools`, `tool_choice` and `response_format` of the chat completion."""
     members: dict[str, Any] = {}
+    tools = [tool for tool in tools if tool["type"] == "function"]
+    if isinstance(choice, dict) and choice["type"] == "mcp":
+        choice = "auto"
     if isinstance(choice, dict) and choice["type"] == "allowed_tools":
-        allowed = {each["name"] for each in choice["tools"]}
+        allowed = {each.get("name") for each in choice["tools"]}
         tools, choice = [tool for tool in tools if tool["name"] in allowed], choice["mode"]
     if tools:
         stated = {tool.get("name") for tool in request.tools or () if tool.get("strict") is not None}
@@ -176,7 +211,7 @@ def _text(value: dict[str, Any], name: str, where: str) -> str | None:
 def _choice(kind: str) -> BadRequestError:
     return BadRequestError(
         f"Invalid value for 'tool_choice': '{kind[:100]}'. Served are 'none', 'auto', 'required', a function and "
-        "`allowed_tools` of functions.",
+        "`allowed_tools` of functions and MCP servers, and an MCP server.",
         param="tool_choice",
         code="invalid_value",
     )

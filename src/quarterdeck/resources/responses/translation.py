@@ -1,6 +1,6 @@
 """A response's request as the request of a chat completion. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -9,8 +9,11 @@ from quarterdeck.errors import BadRequestError
 from quarterdeck.resources.responses import tools as tool_translation
 from quarterdeck.resources.responses.items import Item
 from quarterdeck.resources.responses.requests import ResponseRequest
+from quarterdeck.resources.responses.tool_loop.approvals import refused
 
 Message = dict[str, Any]
+FunctionName = Callable[[str, str], str]
+"""The function that a server's tool has in the chat completion, by label and name."""
 
 _SYSTEM = ("system", "developer")
 
@@ -47,8 +50,12 @@ def chat_members(
     return members
 
 
-def chat_messages(instructions: str | None, items: Iterable[Item]) -> list[Message]:
+def chat_messages(
+    instructions: str | None, items: Sequence[Item], function_name: FunctionName = lambda label, name: name
+) -> list[Message]:
     """The messages of a chat. Raises BadRequestError for an output without its call.
+
+    A call of a server's tool has its result in the same item. One that is waiting for an approval is not shown.
 
     The instructions and the system messages at the beginning become one message: chat templates of many models take
     one only, and none of them knows `developer`.
@@ -57,6 +64,7 @@ def chat_messages(instructions: str | None, items: Iterable[Item]) -> list[Messa
     leading = [instructions] if instructions else []
     reasoning: list[str] = []
     called: set[str] = set()
+    refusals = refused(items)
     for item in items:
         kind = item["type"]
         if kind == "reasoning":
@@ -87,10 +95,37 @@ def chat_messages(instructions: str | None, items: Iterable[Item]) -> list[Messa
                     f"No tool call found for function call output with call_id {item['call_id'][:100]}.", param="input"
                 )
             messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": _content(item["output"])})
+        elif kind == "mcp_call" and item["status"] != "in_progress":
+            _call_with_result(messages, reasoning, function_name, item, _tool_result(item))
+        elif kind == "mcp_approval_request" and item["id"] in refusals:
+            reason = refusals[item["id"]]
+            text = f"The user did not approve this call: {reason}" if reason else "The user did not approve this call."
+            _call_with_result(messages, reasoning, function_name, item, text)
+        elif kind in ("mcp_list_tools", "mcp_approval_request", "mcp_approval_response"):
+            continue
         reasoning = []
     if leading:
         messages.insert(0, {"role": "system", "content": "\n\n".join(leading)})
     return messages
+
+
+def _call_with_result(
+    messages: list[Message], reasoning: list[str], function_name: FunctionName, item: Item, result: str
+) -> None:
+    function = {"name": function_name(item["server_label"], item["name"]), "arguments": item["arguments"] or "{}"}
+    _assistant(messages, reasoning)["tool_calls"].append({"id": item["id"], "type": "function", "function": function})
+    messages.append({"role": "tool", "tool_call_id": item["id"], "content": result})
+
+
+def _tool_result(item: Item) -> str:
+    """What the model is given of a call."""
+    if (error := item.get("error")) is None:
+        return item["output"] or ""
+    if isinstance(error, dict) and isinstance(content := error.get("content"), list):
+        texts = [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
+        return "Error: " + "\n".join(texts)
+    message = error.get("message") if isinstance(error, dict) else error
+    return f"Error: {message}"
 
 
 def _assistant(messages: list[Message], reasoning: list[str]) -> Message:
