@@ -22,7 +22,7 @@ from quarterdeck.settings.environment import Environment
 NOBODY = 65534
 START_SECONDS = 30.0
 REDIS_DATABASES = 512
-CONSERVATION, CLIENTS, SECURITY, CONTRACT = range(REDIS_DATABASES - 4, REDIS_DATABASES)
+CONSERVATION, CLIENTS, SECURITY, CONTRACT, TOOLS = range(REDIS_DATABASES - 5, REDIS_DATABASES)
 """Redis databases of platforms that may run until the end of the test run. Their workers take every record in their
 database, so no other test gets one of these."""
 

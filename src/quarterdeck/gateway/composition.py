@@ -58,7 +58,10 @@ from quarterdeck.resources.models.added import AddedModels
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.resources.responses.service import Responses
+from quarterdeck.resources.responses.tool_loop.costs import RunningCosts
+from quarterdeck.resources.responses.tool_loop.sessions import ToolSessions
 from quarterdeck.resources.tenancy.changes import Announcer, RedisPublisher
+from quarterdeck.resources.tools.directory import ToolDirectory
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.drop_in_files import DropInFiles
 from quarterdeck.settings.drop_ins import folder_of
@@ -140,6 +143,7 @@ def compose(
     endpoints = EndpointRegistry(_endpoint_sources(environment, live_config, client, cluster))
     requests_in_flight = RequestsInFlight()
     demand = _demand(environment, endpoints, lambda: pipeline.queues.waiting(), requests_in_flight)
+    costs = RunningCosts()
     engines = EngineClient(client, live_config.select(lambda each: timeouts_of(each.gateway)))
     pipeline = Pipeline(
         directory=directory,
@@ -151,7 +155,7 @@ def compose(
         cache=AnswerCache(live_config, redis, embed=Embedder(endpoints, engines), spawn=tasks.spawn),
         prompts=PromptExecutor(catalogue),
         reread=keeping_priority(authenticator.reread),
-        on_record=metrics.observe if demand is None else partial(_observe_both, metrics, demand.counts),
+        on_record=_observer(metrics.observe, costs.observe, *(() if demand is None else (demand.counts.observe,))),
     )
     if demand is not None:
         pipeline.queues.on_cold = demand.counts.announce
@@ -160,8 +164,15 @@ def compose(
     contents = ContentStore(database)
     response_store, conversations = ResponseStore(database), ConversationStore(database)
     chat_completions = ChatCompletionStore(database)
+    tools_config = live_config.select(lambda each: each.tools)
+    tool_directory = ToolDirectory(tools_config, environment.variables, proxies=Proxies(environment.variables))
     responses = Responses(
-        pipeline, response_store, conversations, tasks.spawn, is_stopping=lambda: requests_in_flight.is_leaving
+        pipeline,
+        response_store,
+        conversations,
+        tasks.spawn,
+        tools=ToolSessions(tool_directory, tools_config, settlement, costs),
+        is_stopping=lambda: requests_in_flight.is_leaving,
     )
     connections = Connections(descriptors.connections)
     lines = LineWriter()
@@ -279,7 +290,7 @@ def compose(
         connectivity=connectivity,
         connections=(
             *(() if cluster is None else (cluster.close,)),
-            *(settlement.close, authenticator.close, client.close, redis.close, database.close),
+            *(settlement.close, authenticator.close, tool_directory.close, client.close, redis.close, database.close),
         ),
         access=access,
         shutdown_delay=0.0 if cluster is None else CLUSTER_DELAY_SECONDS,
@@ -311,9 +322,12 @@ def _demand(
     return DemandDoor(Demand(endpoints, waiting, lambda: requests_in_flight.is_draining), token)
 
 
-def _observe_both(metrics: GatewayMetrics, demand: Demand, record: RequestRecord) -> None:
-    metrics.observe(record)
-    demand.observe(record)
+def _observer(*observers: Callable[[RequestRecord], None]) -> Callable[[RequestRecord], None]:
+    def observe(record: RequestRecord) -> None:
+        for each in observers:
+            each(record)
+
+    return observe
 
 
 def _redis(environment: Environment, config: Live[Config], connectivity: Connectivity) -> Redis:

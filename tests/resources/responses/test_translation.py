@@ -199,7 +199,7 @@ def test_what_is_not_served_is_refused_by_name(members: dict[str, Any], param: s
 
 
 def test_a_refused_tool_names_those_that_are_served() -> None:
-    assert refused(tools=[{"type": "file_search"}]).message.endswith("Served tool types: function.")
+    assert refused(tools=[{"type": "file_search"}]).message.endswith("Served tool types: function, mcp.")
 
 
 def test_null_is_as_if_absent() -> None:

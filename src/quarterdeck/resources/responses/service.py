@@ -30,7 +30,7 @@ from quarterdeck.resources.responses.objects import interrupted, new_response
 from quarterdeck.resources.responses.requests import ResponseRequest, read_request, read_token_count
 from quarterdeck.resources.responses.stream import ResponseStream
 from quarterdeck.resources.responses.tool_loop.approvals import approved
-from quarterdeck.resources.responses.tool_loop.sessions import ToolSessions, continued_trace
+from quarterdeck.resources.responses.tool_loop.sessions import NoToolSessions, OpensTools, continued_trace
 from quarterdeck.resources.responses.translation import chat_members, chat_messages
 from quarterdeck.resources.responses.truncation import MAX_ROUNDS, without_oldest
 from quarterdeck.store.conversations import ConversationStore, no_such_conversation
@@ -72,16 +72,16 @@ class Responses:
         pipeline: Pipeline,
         store: ResponseStore,
         conversations: ConversationStore,
-        tools: ToolSessions,
         spawn: Spawn,
         *,
+        tools: OpensTools | None = None,
         is_stopping: Callable[[], bool] = lambda: False,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._pipeline = pipeline
         self._store = store
         self._conversations = conversations
-        self._tools = tools
+        self._tools = tools or NoToolSessions()
         self._spawn = spawn
         self._is_stopping = is_stopping
         self._wall = wall
@@ -172,8 +172,10 @@ class Responses:
         first = head
         for attempt in range(MAX_ROUNDS + 1):
             if attempt or turn:  # each call has a record of its own
-                trace = continued_trace(first, request.metadata) if turn else head.trace
-                head = msgspec.structs.replace(head, request_id=self._new_request_id(), trace=trace)
+                head = msgspec.structs.replace(head, request_id=self._new_request_id())
+            if turn:
+                trace = continued_trace(first, request.metadata)
+                head = msgspec.structs.replace(head, started=self._wall(), trace=trace)
             try:
                 return await self._pipeline.call(head, msgspec.json.encode(members))
             except BadRequestError as error:

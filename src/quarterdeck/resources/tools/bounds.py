@@ -1,4 +1,4 @@
-"""What of a server's words reaches the model, the database and a terminal: bounded, and without control characters. Pure.
+"""What of a server's words reaches the model, the database and terminals: bounded, without control characters. Pure.
 
 Servers are not trusted: they may be a caller's own.
 """

@@ -63,8 +63,8 @@ class ToolDirectory:
                 )
             if not may_be_public(urlsplit(url).hostname or ""):
                 raise BadRequestError(
-                    "The 'server_url' leads to a private address. Servers on private addresses have to be listed by the "
-                    "operator (`tools.mcp_servers` in quarterdeck.yaml).",
+                    "The 'server_url' leads to a private address. Servers on private addresses have to be listed by "
+                    "the operator (`tools.mcp_servers` in quarterdeck.yaml).",
                     param=f"{where}.server_url",
                     code="tool_server_not_allowed",
                 )
@@ -75,7 +75,9 @@ class ToolDirectory:
             if error.name is not None and error.name.startswith("quarterdeck"):
                 raise
             raise BadRequestError(
-                "This installation has no MCP client. Install 'quarterdeck[mcp]'.", param=where, code="mcp_not_installed"
+                "This installation has no MCP client. Install 'quarterdeck[mcp]'.",
+                param=where,
+                code="mcp_not_installed",
             ) from error
         made: ToolServer = session.McpSession(
             self._public if listed is None else self._listed,

@@ -30,11 +30,9 @@ class HttpAccess:
         self._resolver = PublicResolver() if is_public else None
         self._client = HttpClient(max_idle=MAX_IDLE, proxies=proxies, resolve=self._resolver)
 
-    async def send(
-        self, method: str, url: str, headers: Iterable[Header], body: bytes, timeout: float
-    ) -> "HttpAnswer":
-        """Send a request and wait for the head of its response. `timeout` bounds all of it, in seconds. The caller closes
-        the answer. Raises ToolServerError."""
+    async def send(self, method: str, url: str, headers: Iterable[Header], body: bytes, timeout: float) -> "HttpAnswer":
+        """Send a request and wait for the head of its response. `timeout` bounds all of it, in seconds. The caller
+        closes the answer. Raises ToolServerError."""
         parts = urlsplit(url)
         # A proxy resolves names itself: here only what the URL shows can be refused.
         if self._is_public and not may_be_public(parts.hostname or ""):

@@ -16,8 +16,8 @@ _MEMBERS = frozenset(
     }
 )
 _CREDENTIALS = (
-    "Credentials of tool servers are configured by the operator (`tools.mcp_servers` in quarterdeck.yaml), and are never "
-    "taken from requests."
+    "Credentials of tool servers are configured by the operator (`tools.mcp_servers` in quarterdeck.yaml), and are "
+    "never taken from requests."
 )
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 MAX_NAMES = 1000
@@ -71,9 +71,7 @@ def shown_server(tool: dict[str, Any], where: str) -> dict[str, Any]:
     if label is None:
         raise _missing(f"{where}.server_label")
     if not isinstance(label, str) or not _LABEL.fullmatch(label):
-        raise _invalid(
-            f"{where}.server_label", "a letter, then at most 63 letters, digits, underscores and hyphens"
-        )
+        raise _invalid(f"{where}.server_label", "a letter, then at most 63 letters, digits, underscores and hyphens")
     url = tool.get("server_url")
     if url is not None:
         if not isinstance(url, str):

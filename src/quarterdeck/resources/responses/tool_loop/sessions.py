@@ -37,6 +37,35 @@ class Settles(Protocol):
     def settle(self, record: RequestRecord, scope_set: ScopeSet) -> None: ...
 
 
+class OpensTools(Protocol):
+    """Opens the servers among a response's tools, `shown` as its object has them. None: there is none. `approved`:
+    approval requests whose calls are to be made. Raises BadRequestError."""
+
+    async def open(
+        self,
+        shown: Sequence[Mapping[str, Any]],
+        request: ResponseRequest,
+        head: Head,
+        response: str,
+        approved: Sequence[Item],
+    ) -> ResponseTools | None: ...
+
+
+class NoToolSessions:
+    """Where no tools are executed."""
+
+    async def open(
+        self,
+        shown: Sequence[Mapping[str, Any]],
+        request: ResponseRequest,
+        head: Head,
+        response: str,
+        approved: Sequence[Item],
+    ) -> None:
+        if approved or any(tool["type"] == "mcp" for tool in shown):
+            raise BadRequestError("Tools of servers are not called here.", param="tools", code="unsupported_tool")
+
+
 class ToolSessions:
     """`costs`: of engine calls, by response."""
 
@@ -64,8 +93,6 @@ class ToolSessions:
         response: str,
         approved: Sequence[Item],
     ) -> ResponseTools | None:
-        """The servers among a response's tools, `shown` as its object has them. None: there is none. Raises
-        BadRequestError."""
         requested: dict[str, RequestedServer] = {}
         opened: dict[str, ToolServer] = {}
         for index, tool in enumerate(shown):

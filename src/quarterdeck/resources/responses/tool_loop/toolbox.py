@@ -1,4 +1,4 @@
-"""What the model may call in one response: functions of the client, and tools of servers under names of their own. Pure.
+"""What the model may call in one response: functions of the client, and tools of servers. Pure.
 
 A chat completion knows functions only. A server's tool has its own name there where no other tool has it, else one with
 its server's label.

@@ -78,8 +78,8 @@ class ResponseTools:
         self._started = time.monotonic()
 
     async def list(self, history: Sequence[Item]) -> list[Step]:
-        """Learn the tools of all servers. Those that an earlier response listed are not listed again. Returns the steps.
-        Raises ToolListError and BadRequestError."""
+        """Learn the tools of all servers. Those that an earlier response listed are not listed again. Returns the
+        steps. Raises ToolListError and BadRequestError."""
         known: dict[str, list[ServerTool]] = {}
         for item in history:
             if item["type"] == "mcp_list_tools" and item["server_label"] in self._servers and not item.get("error"):

@@ -30,5 +30,3 @@ def _text(part: Any) -> str:
     if isinstance(part, types.ResourceLink):
         return f"[resource: {str(part.uri)[:500]}]"
     return "[content that is not shown]"
-
-
