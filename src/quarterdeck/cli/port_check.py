@@ -44,7 +44,7 @@ def holder_of(port: int, proc: Path = PROC) -> str | None:
 
 
 def _problem(host: str, port: int, proc: Path, pause: Callable[[float], None]) -> ListenProblem | None:
-    """That of `listen_problem`, once a process of a killed run that is just ending has closed its sockets."""
+    """That of `listen_problem`, once a process that is just ending has closed its sockets."""
     for _ in range(int(EXIT_SECONDS / POLL_SECONDS)):
         problem = listen_problem(host, port)
         if problem is None or not problem.is_port or not _is_ending(port, proc):
@@ -54,7 +54,8 @@ def _problem(host: str, port: int, proc: Path, pause: Callable[[float], None]) -
 
 
 def _is_ending(port: int, proc: Path) -> bool:
-    """Whether the process that listens on the port has given back its memory, and so has no command line."""
+    """Whether the process that listens on the port has given back its memory, and so has no command line. After a kill
+    the processes of the former run end a moment later than it."""
     found = _holder(port, proc)
     return found is not None and not _words(found)
 
