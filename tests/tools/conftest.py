@@ -35,6 +35,31 @@ tools:
     - {label: refused, url: HTTP/mcp?other}
     - {label: gone, url: "http://127.0.0.1:1/mcp"}
     - {label: elsewhere, url: SSE/sse?other, orgs: [another]}
+  http_apis:
+    - {label: things, spec: things.yaml, url: HTTP, operations: [getThing, putThing], api_key_env: CALC_TOKEN}
+    - {label: broken, spec: nothing.yaml, url: HTTP, operations: [getThing]}
+"""
+THINGS = """
+openapi: 3.1.0
+info: {title: Things, version: "1"}
+paths:
+  /things/{id}:
+    parameters: [{$ref: "#/components/parameters/id"}]
+    get:
+      operationId: getThing
+      summary: One thing.
+      parameters: [{name: tag, in: query, schema: {type: array, items: {type: string}}}]
+    put:
+      operationId: putThing
+      requestBody:
+        required: true
+        content: {application/json: {schema: {$ref: "#/components/schemas/Thing"}}}
+    delete: {operationId: deleteThing}
+components:
+  parameters:
+    id: {name: id, in: path, required: true, schema: {type: string, enum: ["a/../b"]}}
+  schemas:
+    Thing: {type: object, required: [name], properties: {name: {type: string, const: "x"}}}
 """
 
 
@@ -115,6 +140,7 @@ def platform(redis_server: RedisServer) -> Iterator[Platform]:
     addresses = {"ENGINE_URL": simulator.url, "REDIS_URL": redis_url, "DATABASE_URL": database_url}
     variables = {f"QUARTERDECK_{name}": value for name, value in addresses.items()} | {"CALC_TOKEN": "secret"}
     config = CONFIG.replace("HTTP", server.url).replace("SSE", server_sse.url)
+    (folder / "things.yaml").write_text(THINGS)
     gateway = GatewayProcess(folder, config, variables)
     gateway.launch()
     for process in (server, server_sse, simulator, gateway):

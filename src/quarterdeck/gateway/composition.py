@@ -67,6 +67,7 @@ from quarterdeck.settings.drop_in_files import DropInFiles
 from quarterdeck.settings.drop_ins import folder_of
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.live import Live
+from quarterdeck.settings.packaged import config_path
 from quarterdeck.settings.shutdown import CLUSTER_DELAY_SECONDS
 from quarterdeck.settings.source import ConfigSource
 from quarterdeck.store.chat_completions import ChatCompletionStore
@@ -165,7 +166,12 @@ def compose(
     response_store, conversations = ResponseStore(database), ConversationStore(database)
     chat_completions = ChatCompletionStore(database)
     tools_config = live_config.select(lambda each: each.tools)
-    tool_directory = ToolDirectory(tools_config, environment.variables, proxies=Proxies(environment.variables))
+    tool_directory = ToolDirectory(
+        tools_config,
+        environment.variables,
+        folder=config_path(environment).parent,
+        proxies=Proxies(environment.variables),
+    )
     responses = Responses(
         pipeline,
         response_store,

@@ -2,7 +2,9 @@
 
 import asyncio
 import importlib
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from quarterdeck.errors import BadRequestError
@@ -10,21 +12,32 @@ from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.public_addresses import may_be_public
 from quarterdeck.resources.tools.credentials import headers_of
 from quarterdeck.resources.tools.http_access import HttpAccess
+from quarterdeck.resources.tools.openapi.document import DocumentError
+from quarterdeck.resources.tools.openapi.server import HttpApi, HttpApiServer
 from quarterdeck.resources.tools.servers import ToolServer, ToolServerError
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.tools import HttpApiConfig, McpServerConfig, ToolsConfig
+
+log = logging.getLogger(__name__)
 
 _SESSION = "quarterdeck.resources.tools.mcp.session"
 
 
 class ToolDirectory:
-    """`variables`: the environment, for API keys."""
+    """`variables`: the environment, for API keys. `folder`: of quarterdeck.yaml, for OpenAPI documents."""
 
     def __init__(
-        self, config: Live[ToolsConfig], variables: Mapping[str, str], *, proxies: Proxies | None = None
+        self,
+        config: Live[ToolsConfig],
+        variables: Mapping[str, str],
+        *,
+        folder: Path = Path(),
+        proxies: Proxies | None = None,
     ) -> None:
         self._config = config
         self._variables = variables
+        self._folder = folder
+        self._apis: dict[str, HttpApi] = {}
 
         def max_bytes() -> int:
             return config.current.max_answer_mb * 1024 * 1024
@@ -42,7 +55,10 @@ class ToolDirectory:
         listed = next((each for each in servers if each.label == label), None)
         if listed is not None:
             return await self._mcp(listed.url, listed, config, where)
-        names = sorted(each.label for each in servers)
+        apis = [each for each in config.http_apis if _may_use(each, org)]
+        if (api := next((each for each in apis if each.label == label), None)) is not None:
+            return await self._http_api(api, config, where)
+        names = sorted(each.label for each in (*servers, *apis))
         raise BadRequestError(
             f"Unknown server '{label}'. Give its 'server_url', or one of these labels: {', '.join(names) or 'none'}.",
             param=f"{where}.server_label",
@@ -52,6 +68,27 @@ class ToolDirectory:
     async def close(self) -> None:
         await self._public.close()
         await self._listed.close()
+
+    async def _http_api(self, api: HttpApiConfig, config: ToolsConfig, where: str) -> ToolServer:
+        known = self._apis.get(api.label)
+        if known is None or known.config != api:
+            try:
+                known = await asyncio.to_thread(HttpApi, api, self._folder)
+            except DocumentError as error:
+                log.error("OpenAPI document can't be used: %s", error, extra={"server": api.label})
+                raise BadRequestError(
+                    f"Server '{api.label}' is not available: its configuration has an error.",
+                    param=where,
+                    code="tool_server_not_available",
+                ) from error
+            self._apis[api.label] = known
+        return HttpApiServer(
+            known,
+            self._listed,
+            await self._headers(api),
+            timeout=api.timeout_seconds or config.call_timeout_seconds,
+            max_result=config.max_result_kb * 1024,
+        )
 
     async def _mcp(self, url: str, listed: McpServerConfig | None, config: ToolsConfig, where: str) -> ToolServer:
         if listed is None:

@@ -1,0 +1,1 @@
+"""Operations of HTTP APIs as tools, described by OpenAPI documents."""
