@@ -82,7 +82,13 @@ def test_names_are_unique_and_belong_to_the_release(objects: Objects) -> None:
     assert sorted(names) == sorted(set(names))
     for kind, name in names:
         if kind != "CustomResourceDefinition":
-            assert name.startswith(("prod-", "ns-prod-")) or name == "prod", f"{kind}/{name}"
+            assert name.startswith(("prod-", "ns:prod-")) or name == "prod", f"{kind}/{name}"
+
+
+def test_what_belongs_to_the_cluster_has_a_name_of_its_namespace_and_release_alone(objects: Objects) -> None:
+    """Release `prod` in `quarterdeck` is not release `quarterdeck` in `quarterdeck-prod`: no namespace has a colon."""
+    for kind in ("ClusterRole", "ClusterRoleBinding"):
+        assert all(name.partition(":")[0] == "ns" for name in of_kind(objects, kind))
 
 
 def test_selectors_match_their_pods_and_hold_no_version(objects: Objects) -> None:
