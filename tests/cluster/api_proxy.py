@@ -4,6 +4,7 @@ It stands in front of `kubectl proxy`, which has the credentials. The API server
 """
 
 import asyncio
+import json
 import re
 import subprocess
 import threading
@@ -22,12 +23,14 @@ Hook = Callable[[str, str], "int | None"]
 
 
 class ApiProxy:
-    """`before` decides about each request, `after` is called once the API server has answered it."""
+    """`before` decides about each request, `after` is called once the API server has answered it. `hides` is an API
+    group that the cluster has and this proxy does not list."""
 
     def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
         self._environ, self._folder = environ, folder
         self.before: Hook = lambda method, path: None
         self.after: Callable[[str, str], None] = lambda method, path: None
+        self.hides = ""
         self.kubeconfig = folder / "kubeconfig"
 
     def __enter__(self) -> "ApiProxy":
@@ -97,6 +100,10 @@ class ApiProxy:
             if request.query.get("watch") != "true":
                 data = await answer.read()
                 self.after(request.method, request.path)
+                if self.hides and request.path == "/apis":
+                    listed = json.loads(data)
+                    listed["groups"] = [group for group in listed["groups"] if group["name"] != self.hides]
+                    data = json.dumps(listed).encode()
                 return web.Response(body=data, status=answer.status, content_type=answer.content_type)
             streamed = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
             try:

@@ -34,6 +34,8 @@ NO_CLUSTER = "QUARTERDECK_TEST_NO_CLUSTER"
 """Why shared/cluster did not start, for xdist's processes."""
 CLUSTER = pytest.StashKey[provision.Provisioned]()
 
+LONGEST = ("test_ray.py",)
+
 _numbers = itertools.count()
 
 
@@ -54,7 +56,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here is `cluster`, and has the time of images that are built and pods that start."""
+    """Everything here is `cluster`, and has the time of images that are built and pods that start. What takes longest
+    begins first, so that the last minutes have work for all of xdist's processes."""
+    items.sort(key=lambda item: Path(item.path).name not in LONGEST)  # stable: each module keeps its order
     for item in items:
         if Path(item.path).is_relative_to(Path(__file__).parent):
             item.add_marker("cluster")

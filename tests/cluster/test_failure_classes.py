@@ -365,15 +365,6 @@ def test_progress_is_no_event(operator: Kubectl, models: dict[str, Object], name
     assert warnings_of(operator, name) == []
 
 
-def test_a_backend_that_the_cluster_does_not_have(operator: Kubectl, kubectl: Kubectl) -> None:
-    if kubectl.get("customresourcedefinition", "rayservices.ray.io") is not None:
-        pytest.skip("this cluster has KubeRay")
-    apply(operator, "no-kuberay", model(backend="RayService"))
-    found = operator.wait(MODELS, "no-kuberay", lambda one: reason_of(one) == "BackendUnavailable")
-    ready = condition_of(found, "Ready")
-    assert ready is not None and "Install the KubeRay operator" in ready["message"]
-
-
 def test_reasons_are_distinct() -> None:
     assert len({reason for _, reason, _ in CLASSES.values()}) >= 18
 

@@ -358,6 +358,18 @@ def test_a_bad_object_does_not_disturb_the_good_ones(start: Start, namespace: Ku
     assert {pod["metadata"]["uid"] for pod in namespace.select("pods", "quarterdeck.dev/model=good")} == uids
 
 
+def test_a_backend_that_the_cluster_does_not_have_is_named(
+    start: Start, namespace: Kubectl, cluster: Provisioned, tmp_path: Path
+) -> None:
+    with ApiProxy(cluster.environ, tmp_path) as proxy:
+        proxy.hides = "ray.io"
+        operator = start(kubeconfig=proxy.kubeconfig)
+        namespace.apply(model("no-kuberay", backend="RayService"))
+        found = namespace.wait("model", "no-kuberay", lambda one: reason_of(one) == "BackendUnavailable", "refused")
+        assert "Install the KubeRay operator" in (condition_of(found, "Ready") or {})["message"]
+        operator.kill()
+
+
 class FakeGateway:
     """`GET /demand` of a gateway, at the edge: what real ones say is tested with the chart."""
 
