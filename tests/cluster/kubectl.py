@@ -253,7 +253,8 @@ class _Documents:
         try:
             for line in self._process.stdout:
                 text += line
-                if line.rstrip() != "}":  # kubectl indents: a document ends with a brace in the first column
+                # Some kubectls write a document in one line; others indent it, down to a brace in the first column.
+                if not (line.startswith("}") or (line.startswith("{") and line.rstrip().endswith("}"))):
                     continue
                 document, _ = decoder.raw_decode(text.lstrip())
                 self._found.put(document)

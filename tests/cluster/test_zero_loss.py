@@ -71,6 +71,7 @@ def steady_traffic(platform: Release, traffic: Callable[..., Traffic]) -> Iterat
     running = traffic(platform, MODEL, rate=20)
     yield running
     running.stop()
+    running.assert_no_errors()
     wanted = running.totals()
     found = platform.wait_ledger(running.key_id, wanted["requests"])
     assert {name: found[name] for name in wanted} == wanted, found

@@ -147,6 +147,10 @@ class Traffic:
         self._wait(is_over, f"the end of {name}")
         window.requests = [one for one in self.requests if one.ended is not None and one.ended >= window.begun]
 
+    def assert_no_errors(self) -> None:
+        """Every request was complete, those after the windows too. Raises AssertionError with the kinds of failures."""
+        Window("all of the traffic", 0.0, requests=list(self.requests)).assert_no_errors()
+
     def totals(self) -> dict[str, int]:
         """What a ledger must have of this traffic, once it has stopped: the counts that clients saw."""
         done = [one for one in self.requests if one.error is None]

@@ -299,6 +299,21 @@ def test_pods_that_are_refused_are_seen_in_the_events_of_other_owners() -> None:
     assert finding is not None and finding.reason == Reason.QUOTA_EXCEEDED
 
 
+@pytest.mark.parametrize("case", ["gpu-busy", "gpu-too-many", "no-cpu", "no-memory", "no-product"])
+def test_a_node_that_comes_or_goes_is_no_new_cause(case: str) -> None:
+    """The scheduler says why of each node: with an autoscaler of nodes its words change all the time."""
+    recorded = load(case)
+    before = found(case)
+    for pod in recorded["pods"]:
+        for each in pod["status"].get("conditions") or ():
+            if each["type"] == "PodScheduled" and each.get("message"):
+                each["message"] = each["message"].replace(". ", ", 2 node(s) were unschedulable. ", 1)
+    after = diagnose(evidence_of(recorded))
+    assert after is not None and after.text != before.text
+    assert (after.reason, after.key) == (before.reason, before.key)
+    assert "The scheduler says: " in after.text
+
+
 @pytest.mark.parametrize("case", sorted(EXPECTED))
 def test_the_key_does_not_change_with_figures_and_names_of_pods(case: str) -> None:
     recorded = load(case)

@@ -16,13 +16,16 @@ _VOLATILE = re.compile(r"\b(?:[0-9a-f]{8,}|[a-z0-9]*\d[\w.]*)\b")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`message` says what is wrong, `hint` what to do about it. Both are whole sentences."""
+    """`message` says what is wrong, `hint` what to do about it. All texts are whole sentences."""
 
     reason: Reason
     message: str
     hint: str = ""
     subject: Object | None = None
     """The object that shows it: a pod, claim or ReplicaSet."""
+    quote: str = ""
+    """Details that change by themselves, such as what the scheduler says of each node: never a reason for another
+    Event."""
 
     @property
     def condition(self) -> ConditionType:
@@ -36,7 +39,7 @@ class Finding:
 
     @property
     def text(self) -> str:
-        return f"{self.message} {self.hint}".strip()
+        return " ".join(filter(None, (self.message, self.quote, self.hint)))
 
     @property
     def key(self) -> str:

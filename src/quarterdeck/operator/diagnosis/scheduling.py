@@ -51,9 +51,10 @@ def _explain(pod: Object, message: str, evidence: Evidence) -> Finding:
     if native := sorted(insufficient & _NATIVE):
         return Finding(
             Reason.UNSCHEDULABLE,
-            f"No node has enough {' and '.join(native)} free. {_said(message)}",
+            f"No node has enough {' and '.join(native)} free.",
             "Request less (spec.resources), or add nodes.",
             pod,
+            _said(message),
         )
     unmatched = "didn't match Pod's node affinity/selector" in message and bool(selector)
     if "untolerated taint" in message and _has_matching_node(selector, evidence.nodes, default=not unmatched):
@@ -62,15 +63,17 @@ def _explain(pod: Object, message: str, evidence: Evidence) -> Finding:
         where = ", ".join(f"{key}={value}" for key, value in sorted(selector.items()))
         return Finding(
             Reason.NO_SUCH_ACCELERATOR,
-            f"No node has the labels of the accelerator profile{f' ({where})' if where else ''}. {_said(message)}",
+            f"No node has the labels of the accelerator profile{f' ({where})' if where else ''}.",
             "Choose an accelerator that the cluster has (spec.resources.accelerator), or add a node with these labels.",
             pod,
+            _said(message),
         )
     return Finding(
         Reason.UNSCHEDULABLE,
-        f"No node can run the pod. {_said(message)}",
+        "No node can run the pod.",
         "Add nodes, or change what the pod asks for (spec.resources, spec.podTemplatePatch).",
         pod,
+        _said(message),
     )
 
 
@@ -85,29 +88,32 @@ def _accelerator(
     if fits:
         return Finding(
             Reason.ACCELERATORS_BUSY,
-            f"The pod needs {what}, and all that the cluster has are in use. {_said(message)}",
+            f"The pod needs {what}, and all that the cluster has are in use.",
             "It starts when some become free. Scale other models down, or add nodes.",
             pod,
+            _said(message),
         )
     tainted = _largest(name, selector, evidence.nodes, [{"operator": "Exists"}])
     if tainted is not None and tainted >= _number(count):
         return _tainted(pod, message)
-    having = "" if largest is None else f" The largest node that matches has {largest}."
+    having = "" if largest is None else f"The largest node that matches has {largest}."
     return Finding(
         Reason.NO_SUCH_ACCELERATOR,
-        f"No node of the cluster has {what}.{having} {_said(message)}",
+        f"No node of the cluster has {what}.",
         "Choose an accelerator and a number that one node has (spec.resources), or add such a node, or check its "
         "device plugin.",
         pod,
+        f"{having} {_said(message)}".strip(),
     )
 
 
 def _tainted(pod: Object, message: str) -> Finding:
     return Finding(
         Reason.UNSCHEDULABLE,
-        f"The nodes that could run the pod have taints that it does not tolerate. {_said(message)}",
+        "The nodes that could run the pod have taints that it does not tolerate.",
         "Add tolerations to the accelerator profile of the operator's configuration.",
         pod,
+        _said(message),
     )
 
 
