@@ -140,6 +140,13 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     """None: the caller stated nothing for it."""
 
     @property
+    def all_tags(self) -> tuple[str, ...]:
+        """The key's tags, and those that the caller gave the request (`langfuse_tags`)."""
+        if self.trace is None or not self.trace.tags:
+            return self.tags
+        return tuple(dict.fromkeys((*self.tags, *self.trace.tags)))
+
+    @property
     def trace_id(self) -> str:
         """W3C trace id: 32 hex digits. The caller's, if it has one."""
         return (self.trace.id if self.trace is not None else "") or self.id.removeprefix("req_")

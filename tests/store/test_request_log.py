@@ -10,7 +10,7 @@ from tests.records import a_record
 
 from quarterdeck.content import Content
 from quarterdeck.errors import NotFoundError
-from quarterdeck.record import RequestRecord
+from quarterdeck.record import CallerTrace, RequestRecord
 from quarterdeck.store import contents, request_log
 from quarterdeck.store.contents import ContentStore, unpacked
 from quarterdeck.store.database import Database
@@ -90,6 +90,13 @@ async def test_failures_and_tags(database: Database) -> None:
     assert failed.id not in await ids(log, is_error=False)
     assert await ids(log, tag="ci") == [failed.id]
     assert await ids(log, tag="batch") == [fine.id]
+
+
+async def test_tags_of_the_caller_are_found_beside_those_of_the_key(database: Database) -> None:
+    tagged = a_record(tags=("ci",), trace=CallerTrace(tags=("beta\0web", "ci", "new")))
+    log = await fill(database, tagged, a_record(tags=("ci",)))
+    assert await ids(log, tag="new") == [tagged.id]
+    assert (await log.retrieve(tagged.id, org=ORG)).tags == ("ci", "beta�web", "new")
 
 
 def saying(said: str) -> Content:

@@ -58,7 +58,10 @@ def values_of(record: RequestRecord) -> list[Any]:
         if value is not None and not -_INT64 <= value < _INT64:
             values[at] = None
     values[_ATTEMPTS] = _encode(values[_ATTEMPTS]).decode()
-    values[_TAGS] = _encode(values[_TAGS]).decode() if values[_TAGS] else "[]"
+    if tags := record.all_tags:
+        values[_TAGS] = _encode([tag.replace("\x00", "�") for tag in tags]).decode()
+    else:
+        values[_TAGS] = "[]"
     if "\x00" in "".join([text for text in _get_texts(values) if text]):
         for at in _TEXTS:
             if values[at]:

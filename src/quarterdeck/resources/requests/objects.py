@@ -47,7 +47,7 @@ def request_object(record: RequestRecord) -> dict[str, Any]:
         "retries": max(0, len(record.attempts) - 1 - record.resumed),
         "user": record.user,
         "session": record.session,
-        "tags": list(record.tags),
+        "tags": list(record.all_tags),
         "content": record.content,
     }
 
