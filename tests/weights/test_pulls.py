@@ -30,5 +30,12 @@ async def test_a_pull_runs_in_the_background_and_is_listed_to_its_end(tmp_path: 
         pulls.start("org/large")
         await asyncio.to_thread(hub.is_held.wait, 100)
         assert pulls.cancel("org/large")
-        assert len(pulls.listing()) == 2
+        assert not pulls.cancel("org/large")
+        assert [row["state"] for row in pulls.listing()] == ["complete", "failed", "cancelled"]
+        hub.hold_after = None
+        hub.go_on.set()
+        assert pulls.start("org/large")["state"] == "downloading"  # while the cancelled one still ends
+        while any(row["state"] == "downloading" for row in pulls.listing()):  # noqa: ASYNC110  # a child works
+            await asyncio.sleep(0.05)
+        assert pulls.listing()[-1]["state"] == "complete"
         await pulls.close()

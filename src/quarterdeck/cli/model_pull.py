@@ -22,20 +22,28 @@ from quarterdeck.weights.local import Weights, hub_cache
 from quarterdeck.weights.progress import Progress, size_text
 
 POLL_SECONDS = 0.5
+AWAY_SECONDS = 300.0
+"""How long an engine may not answer: a restarted one takes a minute on a busy machine."""
 
 
 @click.command("pull")
 @click.argument("source")
 @click.option("--revision", help="Branch, tag or commit. [main]")
+@click.option("--cancel", "is_cancel", is_flag=True, help="End the download on the platform that --url names.")
 @as_json
-def pull(source: str, revision: str | None, is_json: bool) -> None:
+def pull(source: str, revision: str | None, is_cancel: bool, is_json: bool) -> None:
     """Download a model without serving it.
 
     An interrupted download is resumed. Files are kept in Hugging Face's cache (HF_HOME). HF_TOKEN opens gated
     repositories, HF_ENDPOINT names another hub.
+
+    With --url, the platform there downloads. Ctrl-C ends the display only; --cancel ends the download.
     """
     is_near = target.current().is_local
     source = resolve_source(source, is_near=is_near)
+    if is_cancel:
+        _cancel_there(source, revision, is_near=is_near, is_json=is_json)
+        return
     if source.startswith(PACKAGED):
         found = _prepare_packaged(source, is_near=is_near)
     elif source.startswith("/"):
@@ -84,21 +92,53 @@ def _pull_here(source: str, revision: str | None, line: Line, *, is_quiet: bool)
 
 def _pull_there(source: str, revision: str | None, line: Line) -> dict[str, Any]:
     with admin_client() as client:
-        store = ApiModels(client, is_near=False)
-        row = store.download(source, revision)
-        while row["state"] == "downloading":
-            progress = Progress(row["done"], row["total"], row.get("bytes_per_second"))
-            line.update(progress.text(), progress.done / progress.total if progress.total else None)
-            time.sleep(POLL_SECONDS)
-            rows = [each for each in store.downloads() if each["source"] == source]
-            if not rows:
-                line.end()
-                raise click.ClickException(f"the download of {source} was cancelled")
-            row = rows[-1]
-    line.end()
+        try:
+            row = _followed(ApiModels(client, is_near=False), source, revision, line)
+        except KeyboardInterrupt:
+            line.end()
+            click.echo(f"\nthe platform goes on with it: `quarterdeck models pull {source} --cancel` ends it", err=True)
+            raise click.Abort from None
+        finally:
+            line.end()
+    if row["state"] == "cancelled":
+        raise click.ClickException(f"the download of {source} was cancelled; the same command resumes it")
     if row["error"] is not None:
         raise click.ClickException(printable(row["error"]["message"]))
     return _object(source, row["revision"], row["total"], row["folder"])
+
+
+def _followed(store: ApiModels, source: str, revision: str | None, line: Line) -> dict[str, Any]:
+    """Start a download and follow it to its end. An engine that is restarted meanwhile has forgotten it: it is
+    resumed."""
+    row = store.download(source, revision)
+    answered = time.monotonic()
+    while row["state"] == "downloading":
+        progress = Progress(row["done"], row["total"], row.get("bytes_per_second"))
+        line.update(progress.text(), progress.done / progress.total if progress.total else None)
+        time.sleep(POLL_SECONDS)
+        rows = store.downloads()
+        if rows is None:
+            if time.monotonic() - answered > AWAY_SECONDS:
+                raise click.ClickException("the platform's engine, which downloads, does not answer")
+            line.update("the engine does not answer; waiting for it")
+            continue
+        answered = time.monotonic()
+        found = [each for each in rows if (each["source"], each["requested_revision"]) == (source, revision)]
+        row = found[-1] if found else store.download(source, revision)
+    return row
+
+
+def _cancel_there(source: str, revision: str | None, *, is_near: bool, is_json: bool) -> None:
+    if is_near:
+        raise click.UsageError("--cancel is for a platform elsewhere (--url); Ctrl-C ends a download on this machine")
+    with admin_client() as client:
+        was_running = ApiModels(client, is_near=False).cancel_download(source, revision)
+    if is_json:
+        print_json({"source": source, "revision": revision, "was_running": was_running})
+    elif was_running:
+        click.echo(f"cancelled the download of {source}; what it has is kept")
+    else:
+        raise click.ClickException(f"no download of {source} is running")
 
 
 def _prepare_packaged(source: str, *, is_near: bool) -> dict[str, Any]:

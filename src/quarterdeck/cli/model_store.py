@@ -24,6 +24,7 @@ from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError
 from quarterdeck.settings.models import ModelConfig
 
+UNAVAILABLE = 503
 NOT_RUNNING = {"state": "not running", "detail": "the platform is not running"}
 
 
@@ -113,9 +114,18 @@ class ApiModels:
     def download(self, source: str, revision: str | None) -> dict[str, Any]:
         return json_object(self._client.post("/admin/weights", json={"source": source, "revision": revision}))
 
-    def downloads(self) -> list[dict[str, Any]]:
-        data: list[dict[str, Any]] = json_object(self._client.get("/admin/weights"))["data"]
+    def downloads(self) -> list[dict[str, Any]] | None:
+        """None: the engine, which downloads, does not answer now."""
+        response = self._client.get("/admin/weights")
+        if response.status_code == UNAVAILABLE:
+            return None
+        data: list[dict[str, Any]] = json_object(response)["data"]
         return data
+
+    def cancel_download(self, source: str, revision: str | None) -> bool:
+        """Whether one was running."""
+        params = {"source": source} | ({} if revision is None else {"revision": revision})
+        return bool(json_object(self._client.delete("/admin/weights", params=params))["was_running"])
 
     def _of(self, name: str, response: httpx.Response) -> dict[str, Any]:
         """The object, or an error that suggests a name."""

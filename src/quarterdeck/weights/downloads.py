@@ -7,6 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from quarterdeck.weights.errors import WeightsError
@@ -46,7 +47,7 @@ class Downloads:
         if found is None:
             found = self._running[key] = _Download()
             found.task = asyncio.create_task(self._run(found, *key))
-            found.task.add_done_callback(lambda task: self._forget(key, task))
+            found.task.add_done_callback(partial(self._forget, key, found))
         found.listeners.append(on_progress)
         on_progress(found.progress)
         assert found.task is not None  # noqa: S101  # set above
@@ -55,6 +56,7 @@ class Downloads:
         finally:
             found.listeners.remove(on_progress)
             if not found.listeners:
+                self._drop(key, found)  # before it has ended: another call must not join it
                 found.task.cancel()
                 await asyncio.wait([found.task])
 
@@ -65,8 +67,12 @@ class Downloads:
             for (repository, revision), download in self._running.items()
         }
 
-    def _forget(self, key: tuple[str, str | None], task: "asyncio.Task[Weights]") -> None:
-        del self._running[key]
+    def _drop(self, key: tuple[str, str | None], download: "_Download") -> None:
+        if self._running.get(key) is download:
+            del self._running[key]
+
+    def _forget(self, key: tuple[str, str | None], download: "_Download", task: "asyncio.Task[Weights]") -> None:
+        self._drop(key, download)
         if not task.cancelled():
             task.exception()  # seen, also where the last waiter was cancelled at this moment
 

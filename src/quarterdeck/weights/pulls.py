@@ -31,6 +31,7 @@ class _Pull:
     progress: Progress = field(default_factory=Progress)
     weights: Weights | None = None
     error: WeightsError | None = None
+    is_cancelled: bool = False
 
     def observe(self, progress: Progress) -> None:
         self.progress = progress
@@ -39,6 +40,8 @@ class _Pull:
     def state(self) -> str:
         if self.weights is not None:
             return "complete"
+        if self.is_cancelled:
+            return "cancelled"
         return "downloading" if self.error is None else "failed"
 
 
@@ -61,10 +64,11 @@ class Pulls:
         return _row(found)
 
     def cancel(self, source: str, revision: str | None = None) -> bool:
-        """Stop a download; what it has is kept. Whether there was one."""
-        found = self._pulls.pop((source, revision), None)
-        if found is None or found.task is None:
+        """Stop a download; what it has is kept. Whether one was running."""
+        found = self._pulls.get((source, revision))
+        if found is None or found.task is None or found.state != "downloading":
             return False
+        found.is_cancelled = True
         found.task.cancel()
         return True
 
@@ -100,6 +104,7 @@ def _row(pull: _Pull) -> dict[str, Any]:
     weights, error = pull.weights, pull.error
     return {
         "source": pull.source,
+        "requested_revision": pull.revision,
         "revision": pull.revision if weights is None else weights.revision,
         "state": pull.state,
         "done": pull.progress.done if weights is None else weights.size,

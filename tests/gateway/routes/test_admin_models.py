@@ -59,6 +59,7 @@ async def test_a_model_is_added_shown_changed_and_removed(live: RequestLifecycle
     path = f"{MODELS}/{made['id']}"
     found = await ask(live, "GET", path)
     assert (found["quantization"], found["context"], found["state"]) == ("bitsandbytes", 2048, "unavailable")
+    assert found["detail"].endswith("no engine of its own that could start it")
     changed = await ask(live, "POST", path, {"context": None, "stopped": True, "aliases": ["qwen"]})
     assert (changed["context"], changed["stopped"], changed["quantization"]) == (None, True, "bitsandbytes")
     assert (await ask(live, "GET", f"{MODELS}/qwen"))["id"] == made["id"]

@@ -150,9 +150,16 @@ def _state(parts: Parts, name: str) -> dict[str, Any]:
         **{field: status.get(field) for field in OF_STATUS},
         "phase": status.get("state"),
         "state": found.state,
-        "detail": found.detail or None,
+        "detail": _detail(parts, found) or None,
         "replicas": len(parts.endpoints.serving(name)),
     }
+
+
+def _detail(parts: Parts, found: catalogue.Availability) -> str:
+    has_engine = parts.models.door is not None or parts.models.added is None  # in a cluster the operator starts them
+    if found.state == "unavailable" and found.status is None and not has_engine:
+        return f"{found.detail}; this platform has no engine of its own that could start it"
+    return found.detail
 
 
 def _endpoints(parts: Parts, name: str) -> list[Any]:
