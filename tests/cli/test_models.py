@@ -122,7 +122,7 @@ def test_a_misspelt_name_gets_a_suggestion(api: AdminAPI) -> None:
 )
 def test_bad_words_are_refused_in_a_line(api: AdminAPI, words: tuple[str, ...], message: str) -> None:
     if words == ("pull", "/"):
-        words = ("pull", str(model_folder(Path(api._state))))
+        words = ("pull", str(model_folder(Path(api.state))))
     done = api.run("models", *words)
     assert done.exit_code != 0 and message in done.output and "Traceback" not in done.output
 
