@@ -67,7 +67,8 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     """The key's id; never the key."""
     key_name: str = ""
     operation: str
-    """chat, completions, embeddings, tokenize, detokenize or score. gen_ai's operation is derived from it."""
+    """chat, completions, embeddings, tokenize, detokenize, score, or tool: a tool call of a response, whose `model` is
+    `<server>.<tool>`. gen_ai's operation is derived from it."""
     model: str
     """The requested model or adapter, with aliases resolved."""
     endpoint: str = ""

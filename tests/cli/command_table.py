@@ -47,6 +47,8 @@ SCENARIO = [
     Line("env", says="OPENAI_BASE_URL={url}/v1"),
     Line("chat -m chat hello", says="\n"),
     Line("chat --json -m chat hello", keeps="request=request_id"),
+    Line("ask -m chat --max-steps 1 hello", says="\n"),
+    Line("ask -m chat --json --max-steps 1 hello", says="output_tokens"),
     Line("keys create notebook --team red --budget 5", keeps="secret"),
     Line("keys list", says="notebook"),
     Line("keys list --team rod", 1, "No such team"),

@@ -33,6 +33,7 @@ COMMANDS = {
     "cache": "Show or purge the response cache.",
     "models": "List, add, pull, stop and remove models.",
     "chat": "Chat with a model.",
+    "ask": "Ask an agent with weather and stock tools.",
     "env": "Print shell exports that configure OpenAI clients.",
     "setup": "Create the environments and programs that `up` needs.",
     "config": "Check a configuration file.",

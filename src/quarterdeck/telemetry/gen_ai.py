@@ -4,5 +4,5 @@ from collections.abc import Mapping
 
 PROVIDER = "quarterdeck"
 """gen_ai.provider.name: the conventions have no value for vLLM or for a self-hosted platform."""
-OPERATIONS: Mapping[str, str] = {"completions": "text_completion"}
+OPERATIONS: Mapping[str, str] = {"completions": "text_completion", "tool": "execute_tool"}
 """gen_ai.operation.name of our operations that the conventions name otherwise."""

@@ -791,3 +791,13 @@ def test_thousands_of_keys_models_and_users_keep_its_memory_bounded() -> None:
         projection.encode(a_record(key=f"key_{number}", model=f"m{number}", user=f"u{number}", max_tokens=number))
     blocks = [projection._callers, projection._names, projection._span_names, projection._details]
     assert all(len(each._blocks) <= 4096 for each in blocks)
+
+
+def test_a_tool_call_is_a_tool_span_in_its_responses_trace() -> None:
+    record = a_record(**plain(operation="tool", model="calc.add", attempts=(), trace=CallerTrace(**CALLER)))
+    (span,) = projected(record)
+    assert span.name == "execute_tool calc.add"
+    assert span.attributes["gen_ai.operation.name"] == "execute_tool"
+    assert span.attributes["gen_ai.tool.name"] == "calc.add"
+    assert span.attributes["langfuse.observation.type"] == "tool"
+    assert "langfuse.trace.name" not in span.attributes

@@ -186,6 +186,8 @@ def chat_members(
             )
         if request.parallel_tool_calls is not None:
             members["parallel_tool_calls"] = request.parallel_tool_calls
+    if request.prompt is not None and form["type"] == "text" and request.text is not None and request.text.format:
+        members["response_format"] = {"type": "text"}  # replaces the prompt's
     if form["type"] == "json_object":
         members["response_format"] = form
     elif form["type"] == "json_schema":

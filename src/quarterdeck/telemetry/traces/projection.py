@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from quarterdeck.content import Content
 from quarterdeck.record import Attempt, CallerTrace, RequestRecord
+from quarterdeck.telemetry.gen_ai import OPERATIONS
 from quarterdeck.telemetry.traces import otlp_encoding as otlp
 from quarterdeck.telemetry.traces import span_ids
 from quarterdeck.telemetry.traces.blocks import Blocks
@@ -35,6 +36,8 @@ PATHS = {
     "tokenize": "/tokenize",
     "detokenize": "/detokenize",
 }
+TOOL = "tool"
+"""The operation of a tool call that the platform made."""
 RESERVED = frozenset({"request_id", "org", "team", "key", "key_name"})
 """Metadata of a trace that a caller's own can't replace."""
 
@@ -48,6 +51,9 @@ _DETAILS = (
 )
 _PROMPT = ("prompt", "prompt_version", "prompt_label")
 
+_tool_kind = otlp.text("openinference.span.kind")("TOOL")
+_operation_name = otlp.text("gen_ai.operation.name")
+_tool_name = otlp.text("gen_ai.tool.name")
 _environment = otlp.text("langfuse.environment")
 _trace_name = otlp.text("langfuse.trace.name")
 _trace_tags = otlp.texts("langfuse.trace.tags")
@@ -92,11 +98,11 @@ class TraceProjection:
         is_call = record.operation in CALLS
         outcome, details = self._outcome(record), self._detail(record)
         status = _status(record) if record.status in ("error", "lost") else b""
-        route = self._routes.get(record.operation, _http, record)
+        kind = record.operation if record.operation != TOOL else (TOOL, record.model)
+        route = self._routes.get(kind, _http, record)
         path = PATHS.get(record.operation, record.operation)
-        spans.add_request(
-            record, f"POST {path}", begin, end, route + (outcome if is_call else outcome + details), status
-        )
+        name = title if record.operation == TOOL else f"POST {path}"
+        spans.add_request(record, name, begin, end, route + (outcome if is_call else outcome + details), status)
         if record.prompt:
             name, block = f"prompt {record.prompt}", self._prompt(record)
             spans.add(span_ids.PROMPT, spans.root, name, _INTERNAL, begin, begin, block)
@@ -148,7 +154,9 @@ class TraceProjection:
             who = (record.org, record.team, record.key, record.key_name, record.tags)
             parts = [self._callers.get(who, self._who, record), self._names.get(title, _trace_name, title)]
         else:
-            parts = [self._who(record, caller.tags), _trace_name(caller.name or title), *_passed_on(caller)]
+            parts = [self._who(record, caller.tags), *_passed_on(caller)]
+            if caller.name or record.operation != TOOL:  # a tool call is a part of its response's trace
+                parts.append(_trace_name(caller.name or title))
         parts.append(_request_id(record.id))
         if record.user:
             parts.append(_user(record.user[:MAX_ID]))
@@ -267,7 +275,7 @@ def error_message(record: RequestRecord) -> str:
 
 def _title(record: RequestRecord) -> str:
     """The call's name, and the trace's where the caller has given none."""
-    operation, _ = CALLS.get(record.operation, (record.operation, ""))
+    operation, _ = CALLS.get(record.operation, (OPERATIONS.get(record.operation, record.operation), ""))
     return f"{operation} {record.model}" if record.model else operation
 
 
@@ -277,6 +285,9 @@ def _ns(seconds: float) -> int:
 
 
 def _http(record: RequestRecord) -> bytes:
+    if record.operation == TOOL:
+        operation, name = _operation_name(OPERATIONS[TOOL]), _tool_name(record.model)
+        return otlp.text("langfuse.observation.type")("tool") + _tool_kind + operation + name
     return _OBSERVATION + _method("POST") + _route(PATHS.get(record.operation, record.operation))
 
 
