@@ -21,6 +21,8 @@ was away for longer than a lease is back."""
 MAX_LEASE_SECONDS = 900.0
 """The longest lease that a gateway may ask for (`reservation_lease_seconds`). A deadline beyond it was set by a clock
 that was ahead, and is shortened to it: what a dead gateway held would else be held until the clock has caught up."""
+NOTE_AT = 24
+"""Where the note begins in a reservation (`lua/reservation.lua`)."""
 NOTES_AT_ONCE = 200
 """Reservations renewed by one script: a thousand streams must not block Redis, nor this loop, for the time of all."""
 
@@ -85,3 +87,19 @@ async def settle_expired(redis: Redis, org: str, *, most: int = 100, grace_secon
             continue
         count += await settle_note(redis, note)
     return count
+
+
+async def settle_lost(redis: Redis, org: str, request_id: str) -> bool:
+    """Settle a request whose gateway is known to be dead, as `lost` at the tokens last seen. False: it has no
+    reservation (any more). Its facts replace the estimate, should it be made again under the same id.
+
+    Raises RedisUnavailableError and RedisError.
+    """
+    data = await redis.call("HGET", reservations_key(org), request_id)
+    if data is None:
+        return False
+    try:
+        note = msgspec.json.decode(bytes(data)[NOTE_AT:].removeprefix(b"!"), type=Note)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False  # the worker drops it when it expires
+    return await settle_note(redis, note)

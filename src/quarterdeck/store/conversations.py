@@ -4,12 +4,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck import ids
-from quarterdeck.errors import BadRequestError, NotFoundError
-from quarterdeck.store.database import Database
+from quarterdeck.errors import BadRequestError, ConflictError, NotFoundError
+from quarterdeck.store.database import Database, Transaction
 from quarterdeck.store.ownership import Origin, Owner
 from quarterdeck.store.packing import pack_all, unpack
 from quarterdeck.store.response_tables import conversations, stored_items
@@ -68,21 +68,15 @@ class ConversationStore:
                 raise no_such_conversation(id)
             await connection.execute(delete(stored_items).where(stored_items.c.owner == id))
 
-    async def append(self, id: str, items: Sequence[Item], of: Owner, *, origin: Origin | None = None) -> None:
-        """Add items at the end, all of them or none. Raises BadRequestError where there would be too many."""
+    async def append(
+        self, id: str, items: Sequence[Item], of: Owner, *, origin: Origin | None = None, by: str | None = None
+    ) -> None:
+        """Add items at the end, all of them or none. `by`: the response that holds the conversation's lock, which ends
+        with it. Raises BadRequestError where there would be too many, and ConflictError without `by` while a response
+        is made in it."""
         new, now = await _packed(items), time.time()
-        mine = (conversations.c.id == id) & of.owns(conversations)
-        end = conversations.c.next_position + len(items)
-        statement = update(conversations).where(mine).values(next_position=end, used=now)
         async with self._database.begin() as connection:
-            after = (await connection.execute(statement.returning(conversations.c.next_position))).scalar_one_or_none()
-            if after is None:
-                raise no_such_conversation(id)
-            if after > MAX_ITEMS:
-                raise BadRequestError(
-                    f"The conversation is full: it can have {MAX_ITEMS} items.", param="items", code="conversation_full"
-                )
-            await insert_items(connection, id, new, of, now, start=after - len(items), origin=origin)
+            await append_on(connection, id, new, of, now, origin=origin, by=by)
 
     async def items(self, id: str, of: Owner) -> list[Item]:
         """All items, the oldest first. Raises BadRequestError where there are too many to be continued."""
@@ -115,6 +109,47 @@ class ConversationStore:
             if not (await connection.execute(delete(stored_items).where(gone))).rowcount:
                 raise no_such_item(item, id)
             return _row(row)
+
+
+async def append_on(
+    transaction: Transaction,
+    id: str,
+    items: Sequence[NewItem],
+    of: Owner,
+    now: float,
+    *,
+    origin: Origin | None = None,
+    by: str | None = None,
+) -> None:
+    """`ConversationStore.append` in a transaction, which an error leaves without effects of its own."""
+    columns = conversations.c
+    mine = (columns.id == id) & of.owns(conversations)
+    has_room = columns.next_position + len(items) <= MAX_ITEMS
+    is_free = or_(columns.locked_by.is_(None), columns.locked_by == by, columns.locked_until < now)
+    values: dict[str, object] = {"next_position": columns.next_position + len(items), "used": now}
+    if by is not None:
+        values |= {"locked_by": None, "locked_until": None}
+    statement = update(conversations).where(mine, has_room, is_free).values(**values)
+    after = (await transaction.execute(statement.returning(columns.next_position))).scalar_one_or_none()
+    if after is not None:
+        await insert_items(transaction, id, items, of, now, start=after - len(items), origin=origin)
+        return
+    row = (await transaction.execute(select(columns.next_position).where(mine))).one_or_none()
+    if row is None:
+        raise no_such_conversation(id)
+    if row.next_position + len(items) > MAX_ITEMS:
+        raise BadRequestError(
+            f"The conversation is full: it can have {MAX_ITEMS} items.", param="items", code="conversation_full"
+        )
+    raise conversation_locked()
+
+
+def conversation_locked() -> ConflictError:
+    return ConflictError(
+        "Another process is currently operating on this conversation. Please retry in a few seconds.",
+        param="conversation",
+        code="conversation_locked",
+    )
 
 
 def no_such_conversation(id: str) -> NotFoundError:

@@ -76,6 +76,7 @@ conversations = Table(
     Column("locked_by", Text, nullable=True),  # the response that is being made in it
     Column("locked_until", Double, nullable=True),
     Index("ix_conversations_org_used", "org", "used"),
+    index_of("locked_by", where="locked_by IS NOT NULL", name="ix_conversations_locked_by"),
 )
 
 chat_completions = Table(

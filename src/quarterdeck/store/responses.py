@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck.errors import BadRequestError, NotFoundError
-from quarterdeck.store.database import Database
+from quarterdeck.store.database import Database, Transaction
+from quarterdeck.store.jobs import JobStore
 from quarterdeck.store.ownership import Origin, Owner
 from quarterdeck.store.packing import pack, pack_all, unpack
+from quarterdeck.store.response_deletion import forget_on
 from quarterdeck.store.response_tables import responses, stored_items
 from quarterdeck.store.stored_items import MAX_ITEMS, Item, NewItem, find_items, insert_items, items_of, page_items
 
@@ -41,12 +42,13 @@ class StoredResponse:
 
     body: dict[str, Any]
     is_interrupted: bool
-    """It is in progress, but its gateway is gone."""
+    """It is in progress, but its gateway is gone. A background response is not: another continues it."""
 
 
 class ResponseStore:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._jobs = JobStore(database)
 
     async def check(self) -> None:
         """Raises DatabaseUnavailableError where nothing could be stored now."""
@@ -54,23 +56,23 @@ class ResponseStore:
 
     async def begin(self, new: NewResponse, *, alive_until: float) -> None:
         """Store a response in progress. It counts as interrupted from `alive_until` on, unless it is renewed."""
-        body, items = await pack(_without_output(new.body)), await _new_items(new.input)
+        body, items = await pack(without_output(new.body)), await packed_items(new.input)
         async with self._database.begin() as connection:
-            await self._insert(connection, new, body, None, alive_until)
+            await insert_response(connection, new, body, None, alive_until)
             await insert_items(connection, new.id, items, new.owner, new.created, origin=new.origin)
 
     async def create(self, new: NewResponse, steps: Sequence[Any]) -> None:
         """Store a response that has ended."""
-        body, packed = await pack(_without_output(new.body)), await pack(_packable(steps, new))
-        items = await _new_items(new.input) + await _new_items(new.body["output"], is_output=True)
+        body, packed = await pack(without_output(new.body)), await pack(_packable(steps, new))
+        items = await packed_items(new.input) + await packed_items(new.body["output"], is_output=True)
         async with self._database.begin() as connection:
-            await self._insert(connection, new, body, packed, None)
+            await insert_response(connection, new, body, packed, None)
             await insert_items(connection, new.id, items, new.owner, new.created, origin=new.origin)
 
     async def finish(self, new: NewResponse, steps: Sequence[Any]) -> bool:
         """Store the end of a response in progress. False: it was deleted meanwhile."""
-        body, packed = await pack(_without_output(new.body)), await pack(_packable(steps, new))
-        output = await _new_items(new.body["output"], is_output=True)
+        body, packed = await pack(without_output(new.body)), await pack(_packable(steps, new))
+        output = await packed_items(new.body["output"], is_output=True)
         begun = (responses.c.id == new.id) & (responses.c.status == "in_progress")
         values = {"status": new.body["status"], "alive_until": None, "body": body, "steps": packed}
         async with self._database.begin() as connection:
@@ -94,6 +96,7 @@ class ResponseStore:
             items = (await connection.execute(output.order_by(stored_items.c.position))).scalars().all()
         body = await unpack(row.body)
         body["output"] = [await unpack(item) for item in items]
+        body["status"] = row.status  # a background response's changes before its body does
         return StoredResponse(body, _is_interrupted(row))
 
     async def steps(self, id: str, of: Owner) -> tuple[list[Any], bool]:
@@ -120,14 +123,14 @@ class ResponseStore:
         them is not there (any more), and BadRequestError for one in progress."""
         columns = responses.c
         chain = (
-            select(columns.id, columns.previous, columns.status, columns.alive_until)
+            select(columns.id, columns.previous, columns.status, columns.alive_until, columns.attempt)
             .where(columns.id == id, of.owns(responses))
             .cte("chain", recursive=True)
         )
         older = responses.alias()
         mine = (older.c.org == of.org) & (older.c.team == of.team) & (older.c.created >= of.since)
         chain = chain.union(
-            select(older.c.id, older.c.previous, older.c.status, older.c.alive_until)
+            select(older.c.id, older.c.previous, older.c.status, older.c.alive_until, older.c.attempt)
             .join(chain, older.c.id == chain.c.previous)
             .where(mine)
         )
@@ -147,7 +150,7 @@ class ResponseStore:
                     raise no_such_previous_response(at)
                 owners.append(at)
                 at = row.previous
-            if rows[id].status == "in_progress" and not _is_interrupted(rows[id]):
+            if rows[id].status in ("queued", "in_progress") and not _is_interrupted(rows[id]):
                 raise BadRequestError(
                     f"The previous response '{id[:100]}' is still in progress.",
                     param="previous_response_id",
@@ -172,36 +175,45 @@ class ResponseStore:
             if not (await connection.execute(delete(responses).where(mine))).rowcount:
                 raise no_such_response(id)
             await connection.execute(delete(stored_items).where(stored_items.c.owner == id))
+            await forget_on(connection, of.org, [id], self._jobs)
 
-    async def _insert(
-        self, connection: AsyncConnection, new: NewResponse, body: bytes, steps: bytes | None, alive_until: float | None
-    ) -> None:
-        conversation = new.body["conversation"]
-        await connection.execute(
-            insert(responses).values(
-                id=new.id,
-                org=new.owner.org,
-                team=new.owner.team,
-                key=new.owner.key,
-                request=new.origin.request,
-                user=new.origin.user,
-                session=new.origin.session,
-                status=new.body["status"],
-                previous=new.body["previous_response_id"],
-                conversation=None if conversation is None else conversation["id"],
-                created=new.created,
-                alive_until=alive_until,
-                body=body,
-                steps=steps,
-            )
-        )
-
-    async def _row(self, connection: AsyncConnection, id: str, of: Owner) -> Any:
+    async def _row(self, connection: Transaction, id: str, of: Owner) -> Any:
         query = select(responses).where(responses.c.id == id, of.owns(responses))
         row = (await connection.execute(query)).one_or_none()
         if row is None:
             raise no_such_response(id)
         return row
+
+
+async def insert_response(
+    transaction: Transaction,
+    new: NewResponse,
+    body: bytes,
+    steps: bytes | None,
+    alive_until: float | None,
+    *,
+    attempt: int | None = None,
+) -> None:
+    conversation = new.body["conversation"]
+    await transaction.execute(
+        insert(responses).values(
+            id=new.id,
+            org=new.owner.org,
+            team=new.owner.team,
+            key=new.owner.key,
+            request=new.origin.request,
+            user=new.origin.user,
+            session=new.origin.session,
+            status=new.body["status"],
+            previous=new.body["previous_response_id"],
+            conversation=None if conversation is None else conversation["id"],
+            created=new.created,
+            alive_until=alive_until,
+            body=body,
+            steps=steps,
+            attempt=attempt,
+        )
+    )
 
 
 def no_such_response(id: str) -> NotFoundError:
@@ -217,10 +229,10 @@ def no_such_previous_response(id: str) -> NotFoundError:
 
 
 def _is_interrupted(row: Any) -> bool:
-    return row.status == "in_progress" and (row.alive_until or 0.0) < time.time()
+    return row.status == "in_progress" and row.attempt is None and (row.alive_until or 0.0) < time.time()
 
 
-def _without_output(body: dict[str, Any]) -> dict[str, Any]:
+def without_output(body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "output": []}
 
 
@@ -228,6 +240,6 @@ def _packable(steps: Sequence[Any], new: NewResponse) -> dict[str, Any]:
     return {"steps": steps, "shows_logprobs": new.shows_logprobs}
 
 
-async def _new_items(items: Sequence[Item], *, is_output: bool = False) -> list[NewItem]:
+async def packed_items(items: Sequence[Item], *, is_output: bool = False) -> list[NewItem]:
     packed = await pack_all(items)
     return [NewItem(item["id"], each, is_output) for item, each in zip(items, packed, strict=True)]

@@ -8,6 +8,8 @@ from sqlalchemy import ColumnElement, Table, delete, select, tuple_
 
 from quarterdeck.store.contents import Deletion
 from quarterdeck.store.database import Database
+from quarterdeck.store.jobs import JobStore
+from quarterdeck.store.response_deletion import forget_on
 from quarterdeck.store.response_tables import chat_completions, conversations, responses, stored_items
 
 AT_ONCE = 500
@@ -17,6 +19,7 @@ AT_ONCE = 500
 class StoredObjects:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._jobs = JobStore(database)
 
     async def apply(self, deletion: Deletion) -> int:
         """Delete what a deletion covers, in batches. Returns how many responses and chat completions there were."""
@@ -24,7 +27,7 @@ class StoredObjects:
         count = 0
         for table in (responses, chat_completions, stored_items):
             covered = (table.c.org == deletion.org) & (table.c[column] == deletion.value)
-            found = await self._delete(table, covered & (table.c.created <= deletion.at))
+            found = await self._delete(table, deletion.org, covered & (table.c.created <= deletion.at))
             count += found if table is not stored_items else 0
         return count
 
@@ -32,10 +35,11 @@ class StoredObjects:
         """Delete what was made before then, and conversations that were not used since. Returns how many objects."""
         count = 0
         for table in (responses, chat_completions):
-            count += await self._delete(table, (table.c.org == org) & (table.c.created < before))
-        return count + await self._delete(conversations, (conversations.c.org == org) & (conversations.c.used < before))
+            count += await self._delete(table, org, (table.c.org == org) & (table.c.created < before))
+        unused = (conversations.c.org == org) & (conversations.c.used < before)
+        return count + await self._delete(conversations, org, unused)
 
-    async def _delete(self, table: Table, covered: ColumnElement[bool]) -> int:
+    async def _delete(self, table: Table, org: str, covered: ColumnElement[bool]) -> int:
         """Delete rows, and with responses and conversations their items."""
         keys = list(table.primary_key.columns)
         key = keys[0] if len(keys) == 1 else tuple_(*keys)
@@ -49,6 +53,8 @@ class StoredObjects:
                 if table in (responses, conversations):
                     # By the owner: a search for items without one would read all of them each minute.
                     await connection.execute(delete(stored_items).where(stored_items.c.owner.in_(gone)))
+                if table is responses and gone:
+                    await forget_on(connection, org, gone, self._jobs)
             count = len(gone)
             total += count
             if count < AT_ONCE:

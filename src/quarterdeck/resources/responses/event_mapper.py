@@ -58,6 +58,8 @@ class EventMapper:
             "mcp_result": self._tool_called,
             "approve": self._ask_approval,
             "turn": self._turn,
+            "cut": lambda: self._close_all("incomplete"),
+            "pause": lambda: b"",
         }
         self.turns = 0
         """Complete turns: engine calls, each with the tool calls that it led to."""
@@ -67,7 +69,18 @@ class EventMapper:
     def start(self) -> bytes:
         """The first events."""
         self.has_started = True
-        return self._state("response.created") + self._state("response.in_progress")
+        if self.response["background"]:
+            return self.queue() + self.begin()
+        return self._state("response.created") + self.begin()
+
+    def queue(self) -> bytes:
+        """The first events of a background response, before it runs."""
+        self.response["status"] = "queued"
+        return self._state("response.created") + self._state("response.queued")
+
+    def begin(self) -> bytes:
+        self.response["status"] = "in_progress"
+        return self._state("response.in_progress")
 
     def feed(self, steps: list[Step]) -> bytes:
         """The events of some steps. b"": none."""

@@ -5,7 +5,6 @@ The caller owns lock and transaction, so that a migration that fails leaves noth
 
 from alembic import context
 
-from quarterdeck.store import job_tables, response_tables  # noqa: F401  # their tables join the metadata
 from quarterdeck.store.tables import metadata
 
 connection = context.config.attributes["connection"]

@@ -61,3 +61,7 @@ def upgrade() -> None:
     op.add_column("responses", sa.Column("attempt", sa.Integer(), nullable=True))
     op.add_column("conversations", sa.Column("locked_by", sa.Text(), nullable=True))
     op.add_column("conversations", sa.Column("locked_until", sa.Double(), nullable=True))
+    where = sa.text("locked_by IS NOT NULL")
+    op.create_index(
+        "ix_conversations_locked_by", "conversations", ["locked_by"], sqlite_where=where, postgresql_where=where
+    )

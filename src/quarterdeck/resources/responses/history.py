@@ -1,0 +1,43 @@
+"""The items that a response is made of: its own input, and what it continues."""
+
+from quarterdeck import ids
+from quarterdeck.errors import NotFoundError
+from quarterdeck.resources.responses.items import Item, is_id, read_items
+from quarterdeck.resources.responses.requests import ResponseRequest
+from quarterdeck.store.conversations import ConversationStore, no_such_conversation
+from quarterdeck.store.ownership import Owner
+from quarterdeck.store.responses import ResponseStore, no_such_previous_response
+
+
+class History:
+    """Every method raises APIError."""
+
+    def __init__(self, store: ResponseStore, conversations: ConversationStore) -> None:
+        self._store = store
+        self._conversations = conversations
+
+    async def items(self, request: ResponseRequest, owner: Owner) -> list[Item]:
+        """The request's own items, with those that it refers to."""
+        items = read_items(request.input, ids.object_id)
+        references = [item["id"] for item in items if item["type"] == "item_reference" and is_id(item["id"])]
+        if any(item["type"] == "item_reference" for item in items):
+            found = await self._store.items(references, owner)
+            for index, item in enumerate(items):
+                if item["type"] != "item_reference":
+                    continue
+                if item["id"] not in found:
+                    raise NotFoundError(f"Item with id '{item['id'][:100]}' not found.", param=f"input[{index}].id")
+                items[index] = found[item["id"]]
+        return items
+
+    async def context(self, request: ResponseRequest, owner: Owner) -> list[Item]:
+        """The items that it continues."""
+        if (previous := request.previous_response_id) is not None:
+            if not is_id(previous):
+                raise no_such_previous_response(previous)
+            return await self._store.context(previous, owner)
+        if (conversation := request.conversation_id) is not None:
+            if not is_id(conversation):
+                raise no_such_conversation(conversation)
+            return await self._conversations.items(conversation, owner)
+        return []
