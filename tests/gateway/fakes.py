@@ -32,16 +32,21 @@ from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.resources.chat_completions.service import StoredChats
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
+from quarterdeck.resources.responses.background import Background
+from quarterdeck.resources.responses.history import History
 from quarterdeck.resources.responses.service import Responses
 from quarterdeck.resources.tenancy.changes import Announcer, Change
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.limits import Budget
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.loading import parse
+from quarterdeck.store.background_responses import BackgroundStore
 from quarterdeck.store.chat_completions import ChatCompletionStore
 from quarterdeck.store.contents import ContentStore
+from quarterdeck.store.conversation_locks import ConversationLocks
 from quarterdeck.store.conversations import ConversationStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
+from quarterdeck.store.jobs import JobStore
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.org_deletion import OrgDeletion
@@ -247,6 +252,30 @@ class FakeKeyStore(FakeKeys):
         return row
 
 
+async def never_lost(org: str, request_id: str) -> None: ...
+
+
+def responses_of(
+    pipeline: Any,
+    database: Database,
+    spawn: Any,
+    *,
+    store: ResponseStore | None = None,
+    conversations: ConversationStore | None = None,
+    stop: Callable[[str], None] = lambda response: None,
+) -> Responses:
+    """Responses of a database."""
+    return Responses(
+        pipeline,
+        store or ResponseStore(database),
+        conversations or ConversationStore(database),
+        spawn,
+        locks=ConversationLocks(database),
+        background=BackgroundStore(database, JobStore(database)),
+        stop=stop,
+    )
+
+
 def parts(
     pipeline: FakePipeline | None = None,
     keys: Any = None,
@@ -267,6 +296,9 @@ def parts(
     redis = redis or Redis("unix:///nobody/listens/here")
     database = database or Database("sqlite:////nobody/asks/it.db")
     endpoints = endpoints or FakeEndpoints(endpoint(), endpoint("emb#1", "org/emb", "starting", task="embed"))
+    background_store = BackgroundStore(database, JobStore(database))
+    history = History(ResponseStore(database), ConversationStore(database))
+    background = Background(pipeline, background_store, history, never_lost, lambda model, principal: True)
     authenticator = Authenticator(
         keys,
         pipeline.directory.select(lambda each: each.config),
@@ -309,7 +341,9 @@ def parts(
         metrics=metrics,
         access=AccessLog(metrics),
         requests_in_flight=RequestsInFlight() if requests_in_flight is None else requests_in_flight,
-        responses=Responses(pipeline, ResponseStore(database), ConversationStore(database), BackgroundTasks().spawn),
+        responses=responses_of(pipeline, database, BackgroundTasks().spawn, stop=background.stop),
+        background=background,
+        background_store=background_store,
         response_store=ResponseStore(database),
         conversations=ConversationStore(database),
         stored_chats=StoredChats(pipeline, ChatCompletionStore(database), BackgroundTasks().spawn),

@@ -103,3 +103,11 @@ async def settle_lost(redis: Redis, org: str, request_id: str) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False  # the worker drops it when it expires
     return await settle_note(redis, note)
+
+
+async def abandon(redis: Redis, org: str, request_id: str) -> None:
+    """`settle_lost`, if Redis is there: else its lease ends, and the worker settles it."""
+    try:
+        await settle_lost(redis, org, request_id)
+    except (RedisUnavailableError, RedisError) as error:
+        log.warning("could not settle a lost request, its lease will end: %s", error)

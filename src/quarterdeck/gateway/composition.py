@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from quarterdeck.accounting.budget_status import BudgetReader
+from quarterdeck.accounting.leases import abandon
+from quarterdeck.accounting.principal import Principal
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.gateway.auth.bootstrap import BootstrapKey
@@ -45,6 +47,8 @@ from quarterdeck.inference.pipeline import Pipeline
 from quarterdeck.inference.prompts.catalogue import PromptCatalogue
 from quarterdeck.inference.prompts.execution import PromptExecutor
 from quarterdeck.inference.routing.directory import Directory, timeouts_of
+from quarterdeck.inference.routing.resolution import resolve
+from quarterdeck.inference.streaming.resume import continues
 from quarterdeck.net.descriptors import DescriptorLimit
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.proxies import Proxies
@@ -57,11 +61,14 @@ from quarterdeck.resources.chat_completions.service import StoredChats
 from quarterdeck.resources.models.added import AddedModels
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
+from quarterdeck.resources.responses.background import Background
+from quarterdeck.resources.responses.history import History
 from quarterdeck.resources.responses.service import Responses
 from quarterdeck.resources.responses.tool_loop.costs import RunningCosts
 from quarterdeck.resources.responses.tool_loop.sessions import ToolSessions
 from quarterdeck.resources.tenancy.changes import Announcer, RedisPublisher
 from quarterdeck.resources.tools.directory import ToolDirectory
+from quarterdeck.resources.webhooks.object_events import ObjectEvents
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.drop_in_files import DropInFiles
 from quarterdeck.settings.drop_ins import folder_of
@@ -70,10 +77,13 @@ from quarterdeck.settings.live import Live
 from quarterdeck.settings.packaged import config_path
 from quarterdeck.settings.shutdown import CLUSTER_DELAY_SECONDS
 from quarterdeck.settings.source import ConfigSource
+from quarterdeck.store.background_responses import BackgroundStore
 from quarterdeck.store.chat_completions import ChatCompletionStore
 from quarterdeck.store.contents import ContentStore
+from quarterdeck.store.conversation_locks import ConversationLocks
 from quarterdeck.store.conversations import ConversationStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
+from quarterdeck.store.jobs import JobStore
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.org_deletion import OrgDeletion
@@ -172,13 +182,34 @@ def compose(
         folder=config_path(environment).parent,
         proxies=Proxies(environment.variables),
     )
+    tool_sessions = ToolSessions(tool_directory, tools_config, settlement, costs)
+    outbox = WebhookOutbox(database)
+    background_store = BackgroundStore(
+        database, JobStore(database), ObjectEvents(outbox, lambda: live_config.current.webhooks)
+    )
+
+    def can_continue(model: str, principal: Principal) -> bool:
+        return continues(resolve(directory.current, endpoints, model, principal), endpoints)
+
+    background = Background(
+        pipeline,
+        background_store,
+        History(response_store, conversations),
+        partial(abandon, redis),
+        can_continue,
+        tools=tool_sessions,
+        is_stopping=lambda: requests_in_flight.is_leaving,
+    )
     responses = Responses(
         pipeline,
         response_store,
         conversations,
         tasks.spawn,
-        tools=ToolSessions(tool_directory, tools_config, settlement, costs),
+        locks=ConversationLocks(database),
+        background=background_store,
+        tools=tool_sessions,
         is_stopping=lambda: requests_in_flight.is_leaving,
+        stop=background.stop,
     )
     connections = Connections(descriptors.connections)
     lines = LineWriter()
@@ -218,7 +249,7 @@ def compose(
             content_deletion=ContentDeletion(contents, StoredObjects(database), redis),
             scores=ScoreStore(database),
             webhooks=WebhookStore(database),
-            outbox=WebhookOutbox(database),
+            outbox=outbox,
             redactor=live_config.select(lambda each: Redactor(each.content.redaction)),
             redis=redis,
             changes=changes,
@@ -237,6 +268,8 @@ def compose(
             ),
             responses=responses,
             response_store=response_store,
+            background=background,
+            background_store=background_store,
             conversations=conversations,
             stored_chats=StoredChats(pipeline, chat_completions, tasks.spawn),
             chat_completions=chat_completions,
@@ -288,6 +321,7 @@ def compose(
                 (RedisError, RedisUnavailableError, DatabaseUnavailableError),
             ),
             "responses": responses.run,
+            "background responses": background.run,
             "contexts": ContextReader(endpoints.all, client).run,
         },
         on_job_failure=lambda name: metrics.job_failures.add((name,)),

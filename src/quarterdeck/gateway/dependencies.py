@@ -29,10 +29,12 @@ from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.resources.chat_completions.service import StoredChats
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
+from quarterdeck.resources.responses.background import Background
 from quarterdeck.resources.responses.service import Responses
 from quarterdeck.resources.tenancy.changes import Announcer
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.live import Live
+from quarterdeck.store.background_responses import BackgroundStore
 from quarterdeck.store.chat_completions import ChatCompletionStore
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.conversations import ConversationStore
@@ -95,6 +97,8 @@ class Parts:
     models: ModelManagement
     responses: Responses
     response_store: ResponseStore
+    background: Background
+    background_store: BackgroundStore
     conversations: ConversationStore
     stored_chats: StoredChats
     chat_completions: ChatCompletionStore

@@ -98,9 +98,7 @@ class BackgroundStore:
             await insert_items(transaction, new.id, items, new.owner, new.created, origin=new.origin)
             await self._jobs.add_on(transaction, job)
 
-    async def take(
-        self, id: str, org: str, *, alive_until: float, now: float
-    ) -> Execution | Literal["ended", "busy"]:
+    async def take(self, id: str, org: str, *, alive_until: float, now: float) -> Execution | Literal["ended", "busy"]:
         """Begin to execute a response, or to continue. "ended": there is nothing to do. "busy": an earlier attempt may
         still run at another gateway."""
         mine = (responses.c.id == id) & (responses.c.org == org) & responses.c.attempt.is_not(None)

@@ -37,9 +37,7 @@ class ConversationLocks:
             await unlock_on(transaction, id, response)
 
 
-async def lock_on(
-    transaction: Transaction, id: str, of: Owner, response: str, *, now: float, seconds: float
-) -> None:
+async def lock_on(transaction: Transaction, id: str, of: Owner, response: str, *, now: float, seconds: float) -> None:
     """`ConversationLocks.lock` in a transaction."""
     columns = conversations.c
     mine = (columns.id == id) & of.owns(conversations)
@@ -56,4 +54,3 @@ async def unlock_on(transaction: Transaction, id: str, response: str) -> None:
     """`ConversationLocks.unlock` in a transaction."""
     mine = (conversations.c.id == id) & (conversations.c.locked_by == response)
     await transaction.execute(update(conversations).where(mine).values(locked_by=None, locked_until=None))
-

@@ -17,10 +17,12 @@ from quarterdeck.net.sockets import BACKLOG, listen
 from quarterdeck.net.uvicorn_server import EmbeddedServer
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.tenancy.budgets import Budgets
+from quarterdeck.resources.webhooks.object_events import ObjectEvents
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.source import ConfigSource
 from quarterdeck.settings.telemetry import TelemetryConfig
+from quarterdeck.store.background_responses import BackgroundStore
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.jobs import JobStore
@@ -58,6 +60,7 @@ from quarterdeck.worker.lifecycle import Job, Worker
 from quarterdeck.worker.live_config import LiveConfig
 from quarterdeck.worker.prompt_guard_loop import PromptGuardLoop
 from quarterdeck.worker.prompt_sync_loop import PromptSyncLoop
+from quarterdeck.worker.response_jobs import ResponseJobs
 from quarterdeck.worker.retention_loop import RetentionLoop
 from quarterdeck.worker.rollup_loop import RollupLoop
 from quarterdeck.worker.score_loop import ScoreLoop
@@ -121,6 +124,8 @@ def compose(
         PlatformSecret(database, "jobs"),
         tls=None if environment.job_gateway_url else unverified(),
     )
+    jobs = JobStore(database)
+    response_jobs = ResponseJobs(gateway, BackgroundStore(database, jobs, ObjectEvents(outbox, lambda: live.webhooks)))
     conditions = {
         "ledger": Condition("the ledger"),
         "budgets": Condition("recounting budgets"),
@@ -242,7 +247,7 @@ def compose(
             WebhookLoop(outbox, sender, lambda: live.webhooks, conditions["webhooks"], metrics),
             alert_loop,
             sync_loop,
-            JobLoop(JobStore(database), (), conditions["jobs"], metrics),
+            JobLoop(jobs, (response_jobs,), conditions["jobs"], metrics),
         ),
         loops={
             "orgs": orgs,

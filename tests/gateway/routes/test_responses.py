@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.gateway.fakes import Answer, Client, FakePipeline, FakeStream, key_row, parts
+from tests.gateway.fakes import Answer, Client, FakePipeline, FakeStream, key_row, parts, responses_of
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import BadRequestError, EngineError, RateLimitError
@@ -16,7 +16,6 @@ from quarterdeck.gateway.app import create_app
 from quarterdeck.inference.call import Head, Operation, Reply
 from quarterdeck.protocol import sse
 from quarterdeck.resources.responses import service
-from quarterdeck.resources.responses.service import Responses
 from quarterdeck.resources.tenancy.principals import principal_of
 from quarterdeck.settings.loading import parse
 from quarterdeck.store.conversations import ConversationStore
@@ -181,7 +180,7 @@ async def test_a_response_whose_gateway_died_is_incomplete_with_a_reason(
     monkeypatch.setattr(service, "LEASE_SECONDS", -1.0)  # as if it had ended
     pipeline.answer = a_stream(chunk("Hel"), hangs=True)
     head = Head("req_1", Operation.CHAT, _principal(), time.time())
-    made = Responses(pipeline, ResponseStore(database), ConversationStore(database), lambda work: work.close())
+    made = responses_of(pipeline, database, lambda work: work.close())
     reply = await made.create(head, msgspec.json.encode({**ASK, "stream": True}))
     assert reply.stream is not None  # and never read: the process is gone
     parent = pipeline.calls[0][0].parent
@@ -206,7 +205,7 @@ async def test_a_response_that_ends_while_the_database_is_away_is_stored_later(
 
     monkeypatch.setattr(store, "create", create_later)
     tasks: list[asyncio.Task[None]] = []
-    made = Responses(pipeline, store, ConversationStore(database), lambda work: tasks.append(asyncio.create_task(work)))
+    made = responses_of(pipeline, database, store=store, spawn=lambda work: tasks.append(asyncio.create_task(work)))
     reply = await made.create(Head("req_1", Operation.CHAT, _principal(), time.time()), msgspec.json.encode(ASK))
     answered = json.loads(reply.body)
     await asyncio.gather(*tasks)
@@ -228,7 +227,13 @@ async def test_a_conversation_gets_its_items_once_although_the_database_was_away
 
     monkeypatch.setattr(conversations, "append", append_later)
     tasks: list[asyncio.Task[None]] = []
-    made = Responses(pipeline, store, conversations, lambda work: tasks.append(asyncio.create_task(work)))
+    made = responses_of(
+        pipeline,
+        database,
+        store=store,
+        conversations=conversations,
+        spawn=lambda work: tasks.append(asyncio.create_task(work)),
+    )
     asked = msgspec.json.encode({**ASK, "conversation": conversation.id})
     reply = await made.create(Head("req_1", Operation.CHAT, _principal(), time.time()), asked)
     await asyncio.gather(*tasks)

@@ -151,7 +151,6 @@ def test_pictures_files_and_audio_are_parts() -> None:
 @pytest.mark.parametrize(
     ("members", "param", "code"),
     [
-        ({"background": True}, "background", "unsupported_parameter"),
         ({"moderation": {"model": "m"}}, "moderation", "unsupported_parameter"),
         ({"context_management": [{"type": "compaction"}]}, "context_management", "unsupported_parameter"),
         ({"max_tokens": 5}, "max_tokens", "unsupported_parameter"),

@@ -17,12 +17,15 @@ from quarterdeck.gateway.routes.inference import pipeline_head
 from quarterdeck.inference.cache.replay import Replay
 from quarterdeck.inference.call import Operation, Reply
 from quarterdeck.protocol import sse
+from quarterdeck.resources.responses.background import Background
 from quarterdeck.resources.responses.event_mapper import replay
+from quarterdeck.resources.responses.following import Following
 from quarterdeck.resources.responses.items import is_id
 from quarterdeck.resources.responses.objects import interrupted
 from quarterdeck.resources.responses.requests import INCLUDABLE
 from quarterdeck.resources.responses.service import Responses, owner_of
 from quarterdeck.resources.tenancy.objects import page
+from quarterdeck.store.background_responses import BackgroundStore
 from quarterdeck.store.responses import ResponseStore, no_such_response
 
 PATH = "/v1/responses"
@@ -36,12 +39,19 @@ Include = Annotated[list[str] | None, Query(alias="include[]")]
 
 
 def routes(
-    responses: Responses, store: ResponseStore, confirm: Callable[[Principal], Awaitable[Principal]]
+    responses: Responses,
+    background: Background,
+    store: ResponseStore,
+    background_store: BackgroundStore,
+    confirm: Callable[[Principal], Awaitable[Principal]],
 ) -> list[Route]:
-    """`confirm` reads the key as it is now. Raises AuthenticationError."""
+    """`background` executes responses for workers. `confirm` reads the key as it is now. Raises AuthenticationError."""
 
     async def create(head: RequestHead, body: bytes) -> Reply:
-        return await responses.create(pipeline_head(head, Operation.CHAT), body)
+        made = pipeline_head(head, Operation.CHAT)
+        if head.job is not None and head.job.response is not None:
+            return await background.execute(made, head.job, body)
+        return await responses.create(made, body)
 
     async def count_tokens(head: RequestHead, body: bytes) -> Reply:
         return await responses.count_tokens(pipeline_head(head, Operation.TOKENIZE), body)
@@ -57,6 +67,8 @@ def routes(
         shown = interrupted(stored.body) if stored.is_interrupted else stored.body
         if not is_streaming:
             return Reply(200, ((b"content-type", b"application/json"),), msgspec.json.encode(shown))
+        if shown["background"] and shown["status"] in ("queued", "in_progress"):
+            return Reply(200, sse.HEADERS, stream=Following(background_store, store, shown, owner, after))
         if shown["status"] == "in_progress":
             raise BadRequestError(
                 "The response is still in progress. Its events can be streamed again when it has ended.",
@@ -76,8 +88,9 @@ def routes(
 
 @router.delete("/{response_id}")
 async def delete_response(response_id: str, parts: PartsDep, member: MemberDep) -> Response:
-    """Delete a response with its items. Responses that continue it can't be continued any more."""
+    """Delete a response with its items; one that runs is stopped. Responses that continue it can't be continued."""
     await parts.response_store.delete(response_id, owner_of(member))
+    parts.responses.stop(response_id)
     return json_response({"id": response_id, "object": "response", "deleted": True})
 
 
@@ -92,9 +105,9 @@ async def compact_response(member: MemberDep) -> Response:
 
 @router.post("/{response_id}/cancel")
 async def cancel_response(response_id: str, parts: PartsDep, member: MemberDep) -> Response:
-    """Refused: only background responses can be cancelled, and there are none."""
-    await parts.response_store.retrieve(response_id, owner_of(member))
-    raise BadRequestError("Cannot cancel a synchronous response. Close its connection to stop it.", param="response_id")
+    """Cancel a background response. Cancelling it again, or one that has ended, changes nothing. Other responses are
+    stopped by closing their connection: 400."""
+    return json_response(await parts.responses.cancel(response_id, owner_of(member)))
 
 
 @router.get("/{response_id}/input_items")

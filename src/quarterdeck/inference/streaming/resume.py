@@ -15,11 +15,12 @@ import msgspec
 
 from quarterdeck.errors import APIError
 from quarterdeck.inference.call import Operation
-from quarterdeck.inference.endpoints.endpoint import Endpoint
+from quarterdeck.inference.endpoints.endpoint import Endpoint, Endpoints
 from quarterdeck.inference.engine.client import EngineClient
 from quarterdeck.inference.engine.stream import EngineStream
 from quarterdeck.inference.metering.token_counting import PROMPT_FIELDS
 from quarterdeck.inference.metering.transcript import Transcript
+from quarterdeck.inference.routing.directory import Route
 from quarterdeck.protocol import requests
 from quarterdeck.protocol.requests import (
     COMPLETION_MAX_TOKENS,
@@ -248,3 +249,9 @@ def _prompt_fields(members: Mapping[str, msgspec.Raw], text: str) -> dict[str, o
     """The `/tokenize` request fields for the prompt with the text so far."""
     fields = ("prompt",) if "messages" not in members else PROMPT_FIELDS
     return {name: members[name] for name in fields if name in members} | _prompt_with(members, text)
+
+
+def continues(route: Route, endpoints: Endpoints) -> bool:
+    """Whether every endpoint that may be sent a request of this route can continue a text: vLLM's can."""
+    serving = [each for served in route.models for each in endpoints.serving(served.name)]
+    return all(each.spec.kind == "vllm" for each in serving)

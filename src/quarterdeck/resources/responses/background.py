@@ -8,7 +8,7 @@ steps (`background_steps`). It is stopped where the response is cancelled or del
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from quarterdeck import ids
+from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import APIError, BadRequestError
 from quarterdeck.inference.call import Head, Reply, Sink
 from quarterdeck.inference.streaming.resume import continuation_body, is_resumable
@@ -28,6 +29,9 @@ from quarterdeck.resources.responses.event_mapper import EventMapper
 from quarterdeck.resources.responses.execution import Execution
 from quarterdeck.resources.responses.history import History
 from quarterdeck.resources.responses.requests import ResponseRequest, read_request
+from quarterdeck.resources.responses.tool_loop.approvals import approved
+from quarterdeck.resources.responses.tool_loop.sessions import NoToolSessions, OpensTools
+from quarterdeck.settings.prompts import MODEL_PREFIX
 from quarterdeck.store.background_responses import BackgroundStore
 from quarterdeck.store.background_responses import Execution as Taken
 from quarterdeck.store.database import DatabaseUnavailableError
@@ -43,6 +47,7 @@ FLUSH_SECONDS = 0.25
 SAVE_RETRY_SECONDS = 1.0
 WATCH_SECONDS = 5.0
 """Between two signs to the worker that waits."""
+LIMITS: tuple[str, ...] = ("max_tokens", "max_completion_tokens")
 RETRYABLE = frozenset({408, 409, 429, 500, 502, 503, 504})
 """Statuses of an engine call after which another may succeed."""
 FOR_GOOD = frozenset({"insufficient_quota", "budget_exceeded"})
@@ -82,8 +87,8 @@ class Run:
 class Background:
     """Executes background responses.
 
-    `abandon` settles an engine call whose gateway died, by the ids of its organisation and its request. `is_stopping`:
-    this process is shutting down.
+    `abandon` settles an engine call whose gateway died, by the ids of its organisation and its request. `can_continue`:
+    whether all engines that may answer for a model can continue a text. `is_stopping`: this process is shutting down.
     """
 
     def __init__(
@@ -92,7 +97,9 @@ class Background:
         store: BackgroundStore,
         history: History,
         abandon: Callable[[str, str], Awaitable[None]],
+        can_continue: Callable[[str, Principal], bool],
         *,
+        tools: OpensTools | None = None,
         is_stopping: Callable[[], bool] = lambda: False,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -100,6 +107,8 @@ class Background:
         self._store = store
         self._history = history
         self._abandon = abandon
+        self._can_continue = can_continue
+        self._tools = tools or NoToolSessions()
         self._is_stopping = is_stopping
         self._wall = wall
         self._runs: dict[str, Run] = {}
@@ -175,14 +184,24 @@ class Background:
         if taken.attempt > 1:
             await self._abandon(taken.owner.org, ids.step_request_id(taken.id, turn_name(mapper.steps)))
         flushing = asyncio.create_task(self._flush_all(run))
-        execution: Execution | None = None
         try:
             context = await self._history.context(run.request, taken.owner)
             call = partial(self._call, run, head, text)
-            execution = Execution(run.request, mapper, [*context, *taken.input], engine, call, self._wall)
-            await execution.open()
-            sink = _Nowhere()
-            await execution.run(sink)
+            history = [*context, *taken.input]
+            calls = approved(history, taken.input)
+            tools = await self._tools.open(taken.body["tools"], run.request, head, taken.id, calls)
+            execution = Execution(
+                run.request,
+                mapper,
+                history,
+                engine,
+                call,
+                self._wall,
+                tools=tools,
+                approved=calls,
+                on_boundary=partial(self._at_boundary, run),
+            )
+            await execution.finish(await self._run(execution))
             failure = execution.failure
         except APIError as error:
             failure = error
@@ -190,8 +209,6 @@ class Background:
                 return await self._put_back(run, error)
             mapper.fail(error)
         except asyncio.CancelledError:
-            if execution is not None:
-                await execution.aclose()
             await self._pause(run)
             raise
         finally:
@@ -202,6 +219,24 @@ class Background:
         await self._finish(run)
         return Result("done")
 
+    async def _run(self, execution: Execution) -> Reply:
+        """Raises APIError."""
+        try:
+            first = await execution.open()
+            await execution.run(_Nowhere())
+            return first
+        except BaseException:
+            await execution.aclose()
+            raise
+
+    async def _at_boundary(self, run: Run) -> None:
+        """Store a complete turn before the next begins: what its tools have done is not repeated then."""
+        try:
+            if not await self._flush(run):
+                run.stop()
+        except DatabaseUnavailableError as error:
+            log.warning("could not store a turn: %s", error, extra={"response": run.taken.id})
+
     async def _call(self, run: Run, head: Head, text: str, turn: int, members: dict[str, Any]) -> Reply:
         """`text`: what the first engine call of this execution is to continue."""
         name = turn_name(run.mapper.steps)
@@ -209,13 +244,17 @@ class Background:
         def encode(members: dict[str, Any]) -> bytes:
             body = msgspec.json.encode(members)
             given, parsed = requests.members(body), requests.decode(body, ChatCompletionRequest)
-            run.is_continuable = is_resumable(head.operation, given, parsed, "")
+            run.is_continuable = (
+                not _is_prompted(run.request)
+                and is_resumable(head.operation, given, parsed, "")
+                and self._can_continue(parsed.model, head.principal)
+            )
             if not is_continued:
                 return body
             tokens = len(text.encode()) // 4
             found = continuation_body(given, parsed, text, tokens)
             if found is None:  # the text is as long as it may be: one more token shows that
-                most = {name: tokens + 1 for name in ("max_tokens", "max_completion_tokens") if name in given}
+                most = {name: tokens + 1 for name in LIMITS if name in given}
                 found = continuation_body({**given, **_encoded(most)}, parsed, text, tokens)
             return found or body
 
@@ -270,7 +309,8 @@ class Background:
 
     async def _put_back(self, run: Run, error: APIError) -> Result:
         await self._pause(run)
-        return Result("retry", error.message, error.retry_after)
+        after = error.retry_after if isinstance(error.retry_after, int) else None
+        return Result("retry", error.message, after)
 
     async def _finish(self, run: Run) -> None:
         """Store the end. While the database is away it is tried again: the lease keeps others from repeating it."""
@@ -321,7 +361,12 @@ class _Nowhere:
     async def room(self) -> None: ...
 
 
-def _encoded(members: dict[str, int]) -> dict[str, msgspec.Raw]:
+def _is_prompted(request: ResponseRequest) -> bool:
+    """A prompt's messages are not known here."""
+    return request.prompt is not None or (request.model or "").startswith(MODEL_PREFIX)
+
+
+def _encoded(members: Mapping[str, int]) -> dict[str, msgspec.Raw]:
     return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in members.items()}
 
 
@@ -335,4 +380,3 @@ def no_background_without_store() -> BadRequestError:
 
 def _may_succeed_later(error: APIError) -> bool:
     return error.status in RETRYABLE and error.code not in FOR_GOOD and not isinstance(error, BadRequestError)
-

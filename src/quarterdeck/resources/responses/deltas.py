@@ -6,8 +6,10 @@ logprobs]`, `["reasoning", delta]`, `["refusal", delta]`, `["call", index, call 
 Those of tools that the platform executes are made by `execution`: `["list", label]`, `["listed", label, tools, error]`,
 `["mcp", index, label, name, arguments, approval request]`, `["called"]` (the engine's answer is complete),
 `["mcp_result", index, output, error]`, `["approve", label, name, arguments]`, `["turn", number, usage]` (a turn is
-complete). Those of background responses by `background_steps`: `["cut"]` (open items are left incomplete, and their turn
-begins anew), `["pause"]` (an engine call has ended early and left its record).
+complete).
+
+Those of background responses that were interrupted are made by `background`: `["cut"]` (open items are left incomplete,
+and their turn begins anew), `["pause"]` (an engine call has ended early and left its record).
 """
 
 from typing import Any

@@ -164,9 +164,9 @@ class Execution:
 
     def _started(self) -> bytes:
         """The events before the engine's first, once."""
-        if self._mapper.has_started:
-            return b""
-        return self._mapper.start() + self._mapper.feed(self._prelude)
+        events = b"" if self._mapper.has_started else self._mapper.start()
+        prelude, self._prelude = self._prelude, []
+        return events + self._mapper.feed(prelude)
 
     def _turn_calls(self) -> TurnCalls | None:
         if self._tools is None:

@@ -93,5 +93,3 @@ class Following:
 def split(events: bytes) -> list[bytes]:
     """Whole events, each of its own."""
     return [event + b"\n\n" for event in events.split(b"\n\n")[:-1]]
-
-

@@ -174,8 +174,6 @@ def check_metadata(metadata: dict[str, str] | None) -> None:
 
 
 def _check(request: ResponseRequest) -> None:
-    if request.background:
-        raise _unsupported("background", "Background responses are not served. Use `stream` instead.")
     if request.previous_response_id is not None and request.conversation is not None:
         raise BadRequestError(
             "Mutually exclusive parameters: use one of 'previous_response_id' and 'conversation'.",

@@ -10,33 +10,39 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from quarterdeck import ids
 from quarterdeck.accounting.principal import Principal
-from quarterdeck.errors import BadRequestError, NotFoundError
+from quarterdeck.errors import BadRequestError, ConflictError, NotFoundError
 from quarterdeck.inference.cache.replay import Replay
 from quarterdeck.inference.call import Head, Operation, Reply
 from quarterdeck.inference.metering.caller_trace import session_of, user_of
 from quarterdeck.net.tasks import Spawn
 from quarterdeck.protocol import sse
+from quarterdeck.resources.responses.background import no_background_without_store
+from quarterdeck.resources.responses.background_steps import ended_by_others
 from quarterdeck.resources.responses.chat_reader import Collected
+from quarterdeck.resources.responses.engine_calls import Pipeline, call_engine, renamed
 from quarterdeck.resources.responses.event_mapper import EventMapper
 from quarterdeck.resources.responses.execution import Execution
-from quarterdeck.resources.responses.items import Item, is_id, read_items
-from quarterdeck.resources.responses.objects import interrupted, new_response
+from quarterdeck.resources.responses.following import Following
+from quarterdeck.resources.responses.history import History
+from quarterdeck.resources.responses.items import Item, is_id
+from quarterdeck.resources.responses.objects import Response, interrupted, new_response
 from quarterdeck.resources.responses.requests import ResponseRequest, read_request, read_token_count
 from quarterdeck.resources.responses.stream import ResponseStream
 from quarterdeck.resources.responses.tool_loop.approvals import approved
 from quarterdeck.resources.responses.tool_loop.sessions import NoToolSessions, OpensTools, continued_trace
 from quarterdeck.resources.responses.translation import chat_members, chat_messages
-from quarterdeck.resources.responses.truncation import MAX_ROUNDS, without_oldest
+from quarterdeck.store.background_responses import BackgroundStore, not_background
+from quarterdeck.store.conversation_locks import ConversationLocks
 from quarterdeck.store.conversations import ConversationStore, no_such_conversation
 from quarterdeck.store.database import DatabaseUnavailableError
 from quarterdeck.store.ownership import Origin, Owner, storable
-from quarterdeck.store.responses import NewResponse, ResponseStore, no_such_previous_response
+from quarterdeck.store.responses import NewResponse, ResponseStore
 
 log = logging.getLogger(__name__)
 
@@ -48,20 +54,6 @@ SAVE_ATTEMPTS = 30
 SAVE_RETRY_SECONDS = 1.0
 
 _OF_BODY = (b"content-type", b"cache-control", b"x-accel-buffering")
-_RENAMED = {
-    "messages": "input",
-    "max_completion_tokens": "max_output_tokens",
-    "response_format": "text.format",
-    "reasoning_effort": "reasoning.effort",
-    "logprobs": "top_logprobs",
-}
-"""Parameters of a chat completion, as the response's request has them."""
-
-
-class Pipeline(Protocol):
-    """What is needed of `inference.pipeline.Pipeline`."""
-
-    async def call(self, head: Head, body: bytes) -> Reply: ...
 
 
 class Responses:
@@ -74,13 +66,21 @@ class Responses:
         conversations: ConversationStore,
         spawn: Spawn,
         *,
+        locks: ConversationLocks,
+        background: BackgroundStore,
         tools: OpensTools | None = None,
         is_stopping: Callable[[], bool] = lambda: False,
+        stop: Callable[[str], None] = lambda response: None,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        """`stop` stops the execution of a background response where it runs here."""
         self._pipeline = pipeline
         self._store = store
         self._conversations = conversations
+        self._history = History(store, conversations)
+        self._locks = locks
+        self._background = background
+        self.stop = stop
         self._tools = tools or NoToolSessions()
         self._spawn = spawn
         self._is_stopping = is_stopping
@@ -88,6 +88,8 @@ class Responses:
         self._new_request_id = ids.RequestIds().next
         self._open: set[str] = set()
         """Stored responses whose streams run here."""
+        self._locked: dict[str, str] = {}
+        """Responses that run here, by the conversation that they hold."""
 
     async def create(self, head: Head, body: bytes) -> Reply:
         """Answer a request to create a response. Raises APIError until the answer begins."""
@@ -96,23 +98,60 @@ class Responses:
         head = msgspec.structs.replace(head, parent=response_id)
         shown = new_response(request, response_id, head.started, _decoded(engine))
         owner = owner_of(head.principal)
-        items, context = await self._items(request, owner)
-        if request.store is not False and not context:
-            await self._store.check()
-        history = [*context, *items]
-        _check_input(request, history)
-        mapper = EventMapper(shown, ids.object_id, shows_logprobs=request.shows_logprobs)
-        call = partial(self._call, head, request)
-        calls = approved(history, items)
-        tools = await self._tools.open(shown["tools"], request, head, response_id, calls)
-        execution = Execution(request, mapper, history, engine, call, self._wall, tools=tools, approved=calls)
-        reply = await execution.open()
+        if request.background:
+            return await self._enqueue(head, request, shown, owner, body)
+        items = await self._history.items(request, owner)
+        await self._lock(request, response_id, owner)
+        try:
+            context = await self._history.context(request, owner)
+            if request.store is not False and not context:
+                await self._store.check()
+            history = [*context, *items]
+            _check_input(request, history)
+            mapper = EventMapper(shown, ids.object_id, shows_logprobs=request.shows_logprobs)
+            call = partial(self._call, head, request)
+            calls = approved(history, items)
+            tools = await self._tools.open(shown["tools"], request, head, response_id, calls)
+            execution = Execution(request, mapper, history, engine, call, self._wall, tools=tools, approved=calls)
+            reply = await execution.open()
+            new = NewResponse(
+                shown, owner, _origin(head, request), head.started, items, shows_logprobs=request.shows_logprobs
+            )
+            if request.stream and (reply.stream is not None or tools is not None):
+                return await self._streamed(reply, execution, mapper, new)
+            return await self._whole(reply, execution, mapper, new, is_streaming=bool(request.stream))
+        except BaseException:  # refused, failed, or its client is gone: the conversation is free again
+            if request.conversation_id is not None:
+                self._spawn(self._unlock(request.conversation_id, response_id))
+            raise
+
+    async def cancel(self, response_id: str, owner: Owner) -> Response:
+        """Cancel a background response; one that has ended stays as it is. Raises NotFoundError, and BadRequestError
+        for one that is not in the background."""
+        stored = await self._store.retrieve(response_id, owner)
+        if not stored.body["background"]:
+            raise not_background()
+        while (found := await self._background.read_open(response_id, owner.org)) is not None:
+            body = ended_by_others(found.body, found.steps, "cancelled", shows_logprobs=found.shows_logprobs)
+            if await self._background.end(response_id, owner.org, found, body, now=self._wall()):
+                break
+        self.stop(response_id)
+        return (await self._store.retrieve(response_id, owner)).body
+
+    async def _enqueue(self, head: Head, request: ResponseRequest, shown: Response, owner: Owner, body: bytes) -> Reply:
+        """Queue a background response. It is answered at once: with its object, or its events as they come."""
+        if request.store is False:
+            raise no_background_without_store()
+        items = await self._history.items(request, owner)
+        _check_input(request, [*await self._history.context(request, owner), *items])
+        shown |= {"status": "queued", "background": True}
         new = NewResponse(
             shown, owner, _origin(head, request), head.started, items, shows_logprobs=request.shows_logprobs
         )
-        if request.stream and (reply.stream is not None or tools is not None):
-            return await self._streamed(reply, execution, mapper, new)
-        return await self._whole(reply, execution, mapper, new, is_streaming=bool(request.stream))
+        await self._background.enqueue(new, body)
+        if request.stream:
+            return Reply(200, sse.HEADERS, stream=Following(self._background, self._store, shown, owner, -1))
+        return Reply(200, ((b"content-type", b"application/json"),), msgspec.json.encode(shown))
 
     async def count_tokens(self, head: Head, body: bytes) -> Reply:
         """The tokens of an input, counted by the model's tokenizer. Raises APIError."""
@@ -120,7 +159,8 @@ class Responses:
         if not request.model:
             raise _missing("model")
         shown = new_response(request, "", 0.0, {})
-        items, context = await self._items(request, owner_of(head.principal))
+        owner = owner_of(head.principal)
+        items, context = await self._history.items(request, owner), await self._history.context(request, owner)
         _check_input(request, [*context, *items])
         messages = chat_messages(request.instructions, [*context, *items])
         members = chat_members(request, shown, messages, {})
@@ -129,7 +169,7 @@ class Responses:
         try:
             reply = await self._pipeline.call(head, msgspec.json.encode(asked))
         except BadRequestError as error:
-            raise _renamed(error) from None
+            raise renamed(error) from None
         count = msgspec.json.decode(reply.body, type=dict[str, Any]).get("count")
         answer = {"object": "response.input_tokens", "input_tokens": count}
         return msgspec.structs.replace(reply, body=msgspec.json.encode(answer))
@@ -138,54 +178,40 @@ class Responses:
         """Renew the leases of the streams that run here, until cancelled."""
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            if self._open:
-                try:
+            try:
+                if self._open:
                     await self._store.renew(list(self._open), alive_until=self._wall() + LEASE_SECONDS)
-                except DatabaseUnavailableError as error:
-                    log.warning("could not renew the leases of %d responses: %s", len(self._open), error)
-
-    async def _items(self, request: ResponseRequest, owner: Owner) -> tuple[list[Item], list[Item]]:
-        """The request's items, and those that it continues. Raises APIError."""
-        items = read_items(request.input, ids.object_id)
-        references = [item["id"] for item in items if item["type"] == "item_reference" and is_id(item["id"])]
-        if any(item["type"] == "item_reference" for item in items):
-            found = await self._store.items(references, owner)
-            for index, item in enumerate(items):
-                if item["type"] != "item_reference":
-                    continue
-                if item["id"] not in found:
-                    raise NotFoundError(f"Item with id '{item['id'][:100]}' not found.", param=f"input[{index}].id")
-                items[index] = found[item["id"]]
-        context: list[Item] = []
-        if (previous := request.previous_response_id) is not None:
-            if not is_id(previous):
-                raise no_such_previous_response(previous)
-            context = await self._store.context(previous, owner)
-        elif (conversation := request.conversation_id) is not None:
-            if not is_id(conversation):
-                raise no_such_conversation(conversation)
-            context = await self._conversations.items(conversation, owner)
-        return items, context
+                if self._locked:
+                    await self._locks.renew(dict(self._locked), seconds=LEASE_SECONDS)
+            except DatabaseUnavailableError as error:
+                log.warning("could not renew the leases of %d responses: %s", len(self._open), error)
 
     async def _call(self, head: Head, request: ResponseRequest, turn: int, members: dict[str, Any]) -> Reply:
-        """Call an engine. With `truncation: auto`, a conversation that is too long loses its oldest turns."""
-        first = head
-        for attempt in range(MAX_ROUNDS + 1):
-            if attempt or turn:  # each call has a record of its own
-                head = msgspec.structs.replace(head, request_id=self._new_request_id())
-            if turn:
-                trace = continued_trace(first, request.metadata)
-                head = msgspec.structs.replace(head, started=self._wall(), trace=trace)
-            try:
-                return await self._pipeline.call(head, msgspec.json.encode(members))
-            except BadRequestError as error:
-                if request.truncation != "auto" or error.code != "context_length_exceeded":
-                    raise _renamed(error) from None
-                shorter = without_oldest(members["messages"])
-                if shorter is None or attempt == MAX_ROUNDS:
-                    raise _renamed(error) from None
-                members["messages"] = shorter
-        raise AssertionError("unreachable")
+        def request_id(attempt: int) -> str:  # each call has a record of its own
+            return self._new_request_id() if attempt or turn else head.request_id
+
+        if turn:
+            trace = continued_trace(head, request.metadata)
+            head = msgspec.structs.replace(head, started=self._wall(), trace=trace)
+        return await call_engine(self._pipeline, head, request, members, request_id)
+
+    async def _lock(self, request: ResponseRequest, response_id: str, owner: Owner) -> None:
+        """Lock the conversation that the response is made in. Raises APIError."""
+        if (conversation := request.conversation_id) is not None:
+            if not is_id(conversation):
+                raise no_such_conversation(conversation)
+            await self._locks.lock(conversation, owner, response_id, seconds=LEASE_SECONDS)
+            self._locked[conversation] = response_id
+
+    async def _unlock(self, conversation: str | None, response_id: str) -> None:
+        """The lease ends by itself where the database is away."""
+        if conversation is None:
+            return
+        self._locked.pop(conversation, None)
+        try:
+            await self._locks.unlock(conversation, response_id)
+        except DatabaseUnavailableError as error:
+            log.warning("could not unlock a conversation, its lease will end: %s", error)
 
     async def _whole(
         self, reply: Reply, execution: Execution, mapper: EventMapper, new: NewResponse, *, is_streaming: bool
@@ -249,22 +275,26 @@ class Responses:
     async def _try_save(self, ended: "_Ended") -> bool:
         """Returns False where the database is away. What has been stored already is not stored again."""
         new, body = ended.new, ended.new.body
+        conversation = None if body["conversation"] is None else body["conversation"]["id"]
         try:
             if body["store"] and not ended.is_stored:
                 if not ended.has_begun:
                     await self._store.create(new, ended.mapper.steps)
                 elif not await self._store.finish(new, ended.mapper.steps):
+                    await self._unlock(conversation, new.id)
                     return True  # deleted meanwhile
                 ended.is_stored = True
-            if body["conversation"] is not None and body["status"] in ("completed", "incomplete"):
-                conversation = body["conversation"]["id"]
+            if conversation is not None and body["status"] in ("completed", "incomplete"):
                 items = [*new.input, *body["output"]]
-                await self._conversations.append(conversation, items, new.owner, origin=new.origin)
+                await self._conversations.append(conversation, items, new.owner, origin=new.origin, by=new.id)
+                self._locked.pop(conversation, None)
+                return True
         except DatabaseUnavailableError as error:
             log.warning("could not store a response, trying again: %s", error, extra={"response": new.id})
             return False
-        except (NotFoundError, BadRequestError) as error:  # the conversation was deleted meanwhile, or is full
+        except (NotFoundError, BadRequestError, ConflictError) as error:  # deleted meanwhile, or full
             log.warning("response was not added to its conversation: %s", error, extra={"response": new.id})
+        await self._unlock(conversation, new.id)
         return True
 
 
@@ -300,15 +330,6 @@ def _decoded(engine: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
         for name, raw in engine.items()
         if name in ("presence_penalty", "frequency_penalty")
     }
-
-
-def _renamed(error: BadRequestError) -> BadRequestError:
-    """An error of the chat completion, with the parameter's name of here."""
-    if error.param is not None:
-        name = error.param.partition("[")[0].partition(".")[0]
-        if name in _RENAMED:
-            error.param = _RENAMED[name]
-    return error
 
 
 def _missing(param: str) -> BadRequestError:
