@@ -25,6 +25,8 @@ models:
 gateway: {drain_seconds: 0.2, reservation_lease_seconds: 2}
 """
 KEY, OTHER = "sk-qd-user", "sk-qd-other"
+pytestmark = pytest.mark.long  # a platform of five processes, some of which are started again
+
 SECONDS = 120.0
 """Each wait is for a state, and ends as soon as it is reached."""
 ASK: Any = {
