@@ -13,8 +13,8 @@ from tests.cluster.provision import SCRIPT, Provisioned
 
 pytestmark = pytest.mark.usefixtures("crds")
 
-PRODUCTS = {"h100": "NVIDIA-H100-80GB-HBM3", "l4": "NVIDIA-L4", "a100": "NVIDIA-A100-SXM4-80GB"}
-GPUS = {"h100": 8, "l4": 8, "a100": 6}
+PRODUCTS = {"h100": "NVIDIA-H100-80GB-HBM3", "l4": "NVIDIA-L4", "a100": "NVIDIA-A100-SXM4-80GB", "a10": "NVIDIA-A10"}
+GPUS = {"h100": 8, "l4": 8, "a100": 6, "a10": 2}
 """Of the node with the product."""
 PRODUCT = "nvidia.com/gpu.product"
 OURS = "quarterdeck.dev/test"
@@ -132,15 +132,42 @@ def test_a_canary_needs_the_gpus_of_its_plan_and_no_more(operator: Kubectl, node
         is_over = not ((each or {}).get("status") or {}).get("canary")
         return is_current(each) and is_over and ready.get("reason") == "Ready"
 
-    with operator.history("pods", "quarterdeck.dev/model=full") as moments:
+    with operator.history("pods", "quarterdeck.dev/model=full") as moments, operator.history("models", "") as models:
         operator.apply(_model("full", "Deployment", engine={"args": {"max_num_seqs": 8}}, **spec))
         operator.wait("models", "full", until=has_ended, what="the canary's end", seconds=WAIT_S)
     assert max(sum(not is_ending(pod) for pod in pods.values()) for pods in moments) == 3
-    plan = (operator.get("models", "full") or {})["status"]["plan"]
-    assert (plan["edit"], plan["extraGPUs"]) == ("NewCluster", 2)
+    statuses = [found["full"]["status"] for found in models]
+    during = [each["plan"] for each in statuses if (each.get("canary") or {}).get("phase") in ("Running", "Promoting")]
+    assert {(plan["edit"], plan["extraGPUs"]) for plan in during} == {("NewCluster", 2)}
     engines = _engines(operator, "full", 2)
     assert all("--max-num-seqs=8" in " ".join(pod["spec"]["containers"][0]["args"]) for pod in engines)
     operator.delete("models", "full")
+
+
+def test_a_drained_node_keeps_one_replica_ready_until_another_node_has_it(
+    operator: Kubectl, kubectl: Kubectl, nodes: dict[str, str]
+) -> None:
+    spare = f"{nodes['a10']}-spare"
+    scaling = {"min": 2, "max": 2}
+    operator.apply(_model("moved", "Deployment", resources={"accelerator": "a10", "gpus": 1}, scaling=scaling))
+    assert {pod["spec"]["nodeName"] for pod in _engines(operator, "moved", 2)} == {nodes["a10"]}
+    operator.wait_condition("models", "moved", "Ready")
+    owner = operator.namespace
+    kubectl("create", "-f", "-", input=yaml.safe_dump(_node(spare, PRODUCTS["a10"], 2, owner)))
+
+    def have_moved(pods: dict[str, Object]) -> bool:
+        return len(pods) == 2 and all(_is_ready(pod) and pod["spec"]["nodeName"] == spare for pod in pods.values())
+
+    with operator.history("pods", "quarterdeck.dev/model=moved") as moments:
+        kubectl("drain", nodes["a10"], "--delete-emptydir-data", "--ignore-daemonsets", f"--timeout={WAIT_S}s")
+        operator.wait_all("pods", "quarterdeck.dev/model=moved", have_moved, "both on the other node", seconds=WAIT_S)
+    ready = [sum(map(_is_ready, pods.values())) for pods in moments]
+    assert min(ready[ready.index(2) :]) >= 1, "the disruption budget lets one go at a time"
+    operator.delete("models", "moved")
+
+
+def _is_ready(pod: Object) -> bool:
+    return (condition_of(pod, "Ready") or {}).get("status") == "True" and not is_ending(pod)
 
 
 def test_the_gpus_that_a_new_ray_cluster_needs_besides_are_in_the_status(operator: Kubectl) -> None:

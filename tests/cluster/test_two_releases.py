@@ -60,6 +60,15 @@ def test_each_release_has_its_own_models_keys_and_rights(first: Release, second:
         second.client(first.admin_key).models.list()
 
 
+def test_a_second_release_in_one_namespace_is_refused_with_the_reason(
+    first: Release, make_release: Callable[..., Release]
+) -> None:
+    """Its operator would wait for the first one's Lease, and its gateways for a configuration."""
+    third = make_release(namespace=first.kubectl, name="third", install=False)
+    with pytest.raises(AssertionError, match=f"{first.kubectl.namespace} has the release 'b-qd' already"):
+        third.install(wait=False)
+
+
 def test_the_end_of_one_release_costs_the_other_no_request(
     first: Release, second: Release, traffic: Callable[..., Traffic]
 ) -> None:
