@@ -16,6 +16,8 @@ class ScoreServer:
     def __init__(self) -> None:
         self.scores: dict[str, dict[str, Any]] = {}
         self.status = 200
+        self.location = ""
+        """Of a redirect."""
         self.calls: list[str] = []
         outer = self
 
@@ -32,6 +34,10 @@ class ScoreServer:
                     return
                 outer.scores[body["id"]] = body
                 self._answer(200, {"id": body["id"]})
+
+            def do_GET(self) -> None:
+                outer.calls.append(f"GET {self.path}")
+                self._answer(200, {"data": []})
 
             def do_DELETE(self) -> None:
                 id = self.path.rpartition("/")[2]
@@ -54,6 +60,8 @@ class ScoreServer:
                 data = json.dumps(body).encode()
                 self.send_response(status)
                 self.send_header("content-length", str(len(data)))
+                if outer.location:
+                    self.send_header("location", outer.location)
                 self.end_headers()
                 self.wfile.write(data)
 

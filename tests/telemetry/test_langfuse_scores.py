@@ -27,6 +27,16 @@ def test_what_may_pass_is_to_be_repeated(status: int) -> None:
             LangfuseScores(server.url, "pk-lf-1", "sk-lf-2").put(SCORE)
 
 
+def test_a_redirect_is_not_followed_and_no_score_counts_as_sent() -> None:
+    with ScoreServer() as elsewhere, ScoreServer() as server:
+        server.location = elsewhere.url + "/api/public/scores"
+        for status in (301, 302, 303, 307, 308):
+            server.status = status
+            with pytest.raises(ScoreSinkError, match=f"HTTP {status}: the server is at another URL: {elsewhere.url}"):
+                LangfuseScores(server.url, "pk-lf-1", "sk-lf-2").put(SCORE)
+        assert (elsewhere.calls, elsewhere.scores) == ([], {})
+
+
 def test_what_is_invalid_is_refused() -> None:
     with ScoreServer() as server, pytest.raises(ScoreRefusedError, match="400"):
         LangfuseScores(server.url, "pk-lf-1", "sk-lf-2").put({"id": "score_1"})

@@ -25,6 +25,13 @@ class ScoreRefusedError(Exception):
     """The server does not take this score, now or later."""
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirected POST becomes a GET, whose 200 means nothing; and the keys would go to another host."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 class LangfuseScores:
     """`url` is the server's base URL. Proxies are those of the process' environment."""
 
@@ -34,6 +41,7 @@ class LangfuseScores:
         self._url = url.rstrip("/") + "/api/public/scores"
         self._authorization = "Basic " + base64.b64encode(f"{public_key}:{secret_key}".encode()).decode()
         self._timeout = timeout
+        self._opener = urllib.request.build_opener(_NoRedirects)
 
     def put(self, score: dict[str, Any]) -> None:
         """Create or replace a score. Raises ScoreSinkError and ScoreRefusedError."""
@@ -51,13 +59,16 @@ class LangfuseScores:
         }
         request = urllib.request.Request(url, body, headers, method=method)  # noqa: S310  # the scheme was checked
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310
+            with self._opener.open(request, timeout=self._timeout) as response:
                 response.read(64 * 1024)
         except urllib.error.HTTPError as error:
             with error:
                 text = f"HTTP {error.code} {redact(error.read(200).decode('utf-8', 'replace'))}".strip()
             if error.code == 404 and missing_is_fine:
                 return
+            if 300 <= error.code < 400:
+                where = redact(str(error.headers.get("location") or ""))[:200]
+                raise ScoreSinkError(f"HTTP {error.code}: the server is at another URL: {where}") from None
             if error.code in _LATER or error.code >= 500:
                 raise ScoreSinkError(text) from None
             raise ScoreRefusedError(text) from None

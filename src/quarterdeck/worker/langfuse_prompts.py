@@ -20,6 +20,12 @@ PAGE = 100
 """Prompts in a list: the most that the server returns at once."""
 MAX_MESSAGE = 500
 """Characters of a commit message at Langfuse."""
+MAX_PAGES = 300
+"""Of prompts: three times what an organisation may have here."""
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+"""A version of ours has a quarter of a MiB at most."""
+CALL_SECONDS = 60.0
+"""A call takes at most this long, also where the server sends a byte now and then."""
 _LATER = (401, 403, 408, 425, 429)
 
 
@@ -68,12 +74,15 @@ class LangfusePrompts:
         """Raises ImportError where the extra `langfuse` is not installed."""
         import httpx
 
+        from quarterdeck.worker.bounded_answers import bound_answers
+
         api = importlib.import_module("langfuse.api.client")
         errors = importlib.import_module("langfuse.api.core.api_error")
         self._types = importlib.import_module("langfuse.api.prompts.types")
         self._api_error: type[Exception] = errors.ApiError
         self._away = (httpx.HTTPError, httpx.InvalidURL, OSError)
         self._http = httpx.AsyncClient(timeout=timeout, follow_redirects=False)
+        bound_answers(self._http, MAX_ANSWER_BYTES)
         self._api = api.AsyncLangfuseAPI(
             base_url=url,
             username=public_key,
@@ -103,6 +112,8 @@ class LangfusePrompts:
             if page >= found.meta.total_pages:
                 return
             page += 1
+            if page > MAX_PAGES:
+                raise LangfuseUnavailableError(f"the project has more than {MAX_PAGES * PAGE} prompts")
 
     async def find(self, name: str) -> LangfusePrompt | None:
         async for each in self.list(name):
@@ -159,7 +170,8 @@ class LangfusePrompts:
 
     async def _call(self, call: Any) -> Any:
         try:
-            return await call
+            async with asyncio.timeout(CALL_SECONDS):
+                return await call
         except self._api_error as error:
             status, body = getattr(error, "status_code", None) or 0, getattr(error, "body", None)
             text = f"HTTP {status} {_words(body)}".strip()
