@@ -67,6 +67,10 @@ format: core ## Format the source and apply ruff's fixes.
 docs: core ## Generate docs/reference, the CRDs, the charts' READMEs and schemas, and dashboards.
 	@$(bin)/python scripts/generate.py
 
+.PHONY: docs-pictures
+docs-pictures: core ## Draw the terminal pictures of docs/cli.md anew, with the simulated engine. Look at them before you commit.
+	@$(bin)/python scripts/terminal_pictures.py
+
 .PHONY: docs-site
 docs-site: core env-site ## Build the documentation as a static site in build/site; fails for a page without a place and for a broken link.
 	@$(bin)/python scripts/docs_site.py

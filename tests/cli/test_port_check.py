@@ -5,6 +5,8 @@ import socket
 import sys
 from pathlib import Path
 
+import pytest
+
 from quarterdeck.cli.port_check import holder_of, problems
 
 
@@ -33,16 +35,32 @@ def test_a_free_port_has_no_holder() -> None:
     assert problems({"QUARTERDECK_PORT": ("127.0.0.1", port)}) == []
 
 
-def test_a_port_of_a_process_that_is_ending_is_waited_for(tmp_path: Path) -> None:
-    """Its memory is gone, and with it its command line; its sockets are still open."""
+@pytest.mark.parametrize("has_main_thread", [True, False])
+def test_a_port_of_a_process_that_is_ending_is_waited_for(tmp_path: Path, has_main_thread: bool) -> None:
+    """Its memory is gone, and with it its command line, then its main thread; its sockets are still open."""
     server = socket.create_server(("127.0.0.1", 0))
     port = server.getsockname()[1]
-    (tmp_path / "net").mkdir()
-    (tmp_path / "net" / "tcp").write_text(f"head\n0: 0100007F:{port:04X} 00000000:0000 0A 0 0 0 0 0 4711\n")
-    (tmp_path / "77" / "fd").mkdir(parents=True)
-    (tmp_path / "77" / "fd" / "3").symlink_to("socket:[4711]")
-    (tmp_path / "77" / "cmdline").write_bytes(b"")
-    assert problems({"PORT": ("127.0.0.1", port)}, proc=tmp_path, pause=lambda _: server.close()) == []
+    proc = proc_with(tmp_path, port, os.geteuid())
+    if has_main_thread:
+        (proc / "77" / "fd").mkdir(parents=True)
+        (proc / "77" / "fd" / "3").symlink_to("socket:[4711]")
+        (proc / "77" / "cmdline").write_bytes(b"")
+    assert problems({"PORT": ("127.0.0.1", port)}, proc=proc, pause=lambda _: server.close()) == []
+
+
+def test_a_port_of_another_users_process_is_not_waited_for(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        proc = proc_with(tmp_path, port, os.geteuid() + 1)
+        [found] = problems({"PORT": ("127.0.0.1", port)}, proc=proc, pause=lambda _: pytest.fail("it waits"))
+    assert found == f"127.0.0.1:{port} is already in use: set PORT"
+
+
+def proc_with(folder: Path, port: int, uid: int) -> Path:
+    """A /proc with one socket that listens on the port, of inode 4711."""
+    (folder / "net").mkdir()
+    (folder / "net" / "tcp").write_text(f"head\n0: 0100007F:{port:04X} 00000000:0000 0A 0:0 0:0 0 {uid} 0 4711\n")
+    return folder
 
 
 def test_a_machine_without_proc_names_no_holder(tmp_path: Path) -> None:

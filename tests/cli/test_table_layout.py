@@ -24,6 +24,11 @@ def test_optional_columns_are_left_out_in_their_order() -> None:
     assert found.rows == [[(KEY_ROW[0], "notebook", "valid, admin")]]
 
 
+def test_an_empty_column_is_left_out_first() -> None:
+    row = (*KEY_ROW[:3], "-", *KEY_ROW[4:])
+    assert lay_out(KEYS_HEAD, [row], 86, OPTIONAL).hidden == ("BUDGET",)
+
+
 def test_the_last_column_is_wrapped_at_words() -> None:
     found = lay_out(("MODEL", "DETAIL"), [("chat", "does not fit: needs 5.1 GB, 2.3 GB are free")], 32)
     assert found.rows == [[("chat", "does not fit: needs 5.1"), ("", "GB, 2.3 GB are free")]]

@@ -1,5 +1,6 @@
 """Whether the ports of the platform are free, and which process holds one that is not."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -10,8 +11,8 @@ from quarterdeck.net.sockets import ListenProblem, listen_problem
 _LISTEN = "0A"
 """The state LISTEN in /proc/net/tcp."""
 PROC = Path("/proc")
-EXIT_SECONDS = 20.0
-"""A process that ends gives its memory back before its sockets, which takes a moment on a busy machine."""
+EXIT_SECONDS = 15.0
+"""A process that ends gives its memory back before its sockets, which takes seconds on a busy machine."""
 POLL_SECONDS = 0.05
 
 
@@ -54,28 +55,31 @@ def _problem(host: str, port: int, proc: Path, pause: Callable[[float], None]) -
 
 
 def _is_ending(port: int, proc: Path) -> bool:
-    """Whether the process that listens on the port has given back its memory, and so has no command line. After a kill
-    the processes of the former run end a moment later than it."""
+    """Whether a process of this user that listens on the port is just ending, as those of a killed run. It has given
+    back its memory, and so has no command line; then its main thread, and with it the descriptors in /proc, while other
+    threads still have the sockets."""
+    if not any(uid == str(os.geteuid()) for _, uid in _listening(port, proc)):
+        return False
     found = _holder(port, proc)
-    return found is not None and not _words(found)
+    return found is None or not _words(found)
 
 
 def _holder(port: int, proc: Path) -> Path | None:
     """The folder in /proc of the process that listens on the port."""
-    links = {f"socket:[{inode}]" for table in ("tcp", "tcp6") for inode in _listening(proc / "net" / table, port)}
+    links = {f"socket:[{inode}]" for inode, _ in _listening(port, proc)}
     if not links:
         return None
     found = (each for each in proc.iterdir() if each.name.isdecimal() and _has_one(each / "fd", links))
     return next(found, None)
 
 
-def _listening(table: Path, port: int) -> list[str]:
-    """The inodes of sockets that listen on the port."""
-    try:
-        rows = [line.split() for line in table.read_text(encoding="ascii").splitlines()[1:]]
-    except OSError:
-        return []
-    return [row[9] for row in rows if row[3] == _LISTEN and int(row[1].rpartition(":")[2], 16) == port]
+def _listening(port: int, proc: Path) -> list[tuple[str, str]]:
+    """The inodes and users of sockets that listen on the port."""
+    rows: list[list[str]] = []
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):  # no /proc, or no IPv6
+            rows += [line.split() for line in (proc / "net" / table).read_text(encoding="ascii").splitlines()[1:]]
+    return [(row[9], row[7]) for row in rows if row[3] == _LISTEN and int(row[1].rpartition(":")[2], 16) == port]
 
 
 def _has_one(descriptors: Path, links: set[str]) -> bool:

@@ -14,10 +14,9 @@ from quarterdeck.cli.output import printable
 from quarterdeck.cli.table_layout import lay_out, padded
 
 HEAD = ("TIME", "REQUEST", "STATUS", "MODEL", "KEY", "TOKENS", "COST", "FIRST", "TOTAL", "NOTES")
-OPTIONAL = ("FIRST", "TOTAL", "COST", "KEY", "TOKENS", "TIME")
+OPTIONAL = ("FIRST", "TOTAL", "COST", "KEY", "NOTES", "TOKENS", "TIME")
 """Columns that a narrow terminal does not show, the least needed first."""
 _WIDTHS = (19, 36, 22, 24, 16, 13, 11, 8, 9, 20)
-_PADDED = [name.ljust(_WIDTHS[HEAD.index(name)]) for name in OPTIONAL]
 ROWS_AT_ONCE = 1000
 _STRUCTURED = ("tags", "input", "output", "content_details")
 """Members that are JSON text in a Parquet file: their shape differs from request to request."""
@@ -38,8 +37,12 @@ def rows_of(requests: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
 def live_lines(request: dict[str, Any], room: int | None) -> list[str]:
     """The table's head and the lines of one request, with the same columns for every request. `room`: columns of the
     terminal; None: no limit."""
+    head = [name.ljust(width) for name, width in zip(HEAD, _WIDTHS, strict=True)]
     row = [printable(cell).ljust(width) for cell, width in zip(_row(request), _WIDTHS, strict=True)]
-    layout = lay_out([name.ljust(width) for name, width in zip(HEAD, _WIDTHS, strict=True)], [row], room, _PADDED)
+    optional = [head[HEAD.index(name)] for name in OPTIONAL]
+    hidden = lay_out(head, [["x" * width for width in _WIDTHS]], room, optional).hidden  # the same for every request
+    shown = [at for at, name in enumerate(head) if name not in hidden]
+    layout = lay_out([head[at] for at in shown], [[row[at] for at in shown]], room)
     return ["  ".join(padded(line, layout.widths)).rstrip() for line in (layout.head, *layout.rows[0])]
 
 

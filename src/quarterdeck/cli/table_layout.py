@@ -26,11 +26,11 @@ def lay_out(
     head: Sequence[str], rows: Sequence[Sequence[str]], room: int | None = None, optional: Sequence[str] = ()
 ) -> Layout:
     """`rows` have printable text. `room`: columns of the terminal; None: no limit. `optional`: heads of columns that
-    are left out, in this order, where the terminal is too narrow."""
+    are left out where the terminal is too narrow: empty ones first, then in this order."""
     shown, hidden = list(range(len(head))), []
     widths = [max(text_width(row[at]) for row in [head, *rows]) for at in range(len(head))]
     if room is not None:
-        for name in optional:
+        for name in sorted(optional, key=lambda name: _has_text(rows, head.index(name))):
             if _least(head, widths, shown) <= room:
                 break
             shown.remove(head.index(name))
@@ -71,6 +71,11 @@ def wrapped(text: str, width: int) -> list[str]:
             word = word[len(piece) :]
         lines[-1] = word
     return lines if lines[-1] or len(lines) == 1 else lines[:-1]
+
+
+def _has_text(rows: Sequence[Sequence[str]], at: int) -> bool:
+    """Whether a column says anything."""
+    return any(row[at].strip() not in ("", "-") for row in rows)
 
 
 def _least(head: Sequence[str], widths: Sequence[int], shown: Sequence[int]) -> int:

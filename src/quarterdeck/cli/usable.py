@@ -39,7 +39,8 @@ class Banner:
         if model:
             lines += [f"  {self._curl(model)}", ""]
         lines += [
-            f'  eval "$({command} env)"   configures OpenAI clients in this shell;  {command} chat   starts a chat',
+            f'  eval "$({command} env)"   configures OpenAI clients in this shell',
+            f"  {command} chat          starts a chat",
             f"  Logs: {self.state / 'logs'}   {self.ends_with}",
         ]
         return "\n".join(lines)
