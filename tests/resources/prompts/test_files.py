@@ -29,3 +29,10 @@ def test_values_keep_their_types(value: Any) -> None:
 
 def test_a_text_of_several_lines_is_a_block() -> None:
     assert to_yaml({"text": "a\nb\n"}) == "text: |\n  a\n  b\n"
+
+
+def test_objects_of_a_subclass_of_dict_are_written_as_others() -> None:
+    class Answer(dict[str, Any]):
+        """As the commands read JSON."""
+
+    assert to_yaml({"variables": Answer(name=Answer())}) == to_yaml({"variables": {"name": {}}})

@@ -36,6 +36,7 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent_text)
+_Dumper.add_multi_representer(dict, yaml.SafeDumper.represent_dict)  # also subclasses, such as a command's answers
 
 
 def to_yaml(content: Mapping[str, Any]) -> str:
