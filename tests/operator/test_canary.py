@@ -263,6 +263,17 @@ def test_the_candidate_takes_all_requests_while_the_only_replica_restarts() -> N
     assert life.stables == [OLD, NEW] and 100 in life.weights[-8:]
 
 
+def test_a_promotion_whose_steps_are_taken_from_the_spec_keeps_their_last_weight() -> None:
+    """The candidate's engines follow its weight: all requests would need all GPUs once more."""
+    life = Life(wanted=NEW)
+    life.until("Running")
+    life.serve(figures(30))
+    life.until("Promoting")
+    life.situation = replace(life.situation, canary=None)
+    life.step()
+    assert life.weights[-1] == 50
+
+
 def test_a_candidate_that_ends_before_its_promotion_has_begun_is_aborted() -> None:
     life = Life(wanted=NEW)
     life.until("Running")

@@ -216,7 +216,11 @@ def _running(situation: Situation, status: CanaryStatus, canary: Canary) -> Deci
     if is_judged and is_over and situation.candidate_ready > 0:
         if at + 1 < len(canary.steps):
             return _begin_step(situation, status, canary, at + 1)
-        changed = {"phase": "Promoting", "weight": _weight_of_promotion(situation), "since": _text(situation.now)}
+        changed = {
+            "phase": "Promoting",
+            "weight": _weight_of_promotion(situation, status),
+            "since": _text(situation.now),
+        }
         promoted = status.model_copy(update=changed)
         event = ("CanaryPromoted", f"Revision {status.candidate} replaces {status.stable}: {judgement.text}")
         return _go_on(promoted, event)
@@ -242,17 +246,17 @@ def _go_on(status: CanaryStatus, event: tuple[str, str] | None = None, *, holds_
     )
 
 
-def _weight_of_promotion(situation: Situation) -> int:
+def _weight_of_promotion(situation: Situation, status: CanaryStatus) -> int:
     """That of the last step. A Model without a second replica has only the candidate while the stable one restarts."""
     if situation.candidate_ready == 0:
         return 0
-    if situation.replicas <= 1 or situation.canary is None:
+    if situation.replicas <= 1:
         return 100
-    return situation.canary.steps[-1].weight
+    return situation.canary.steps[-1].weight if situation.canary is not None else status.weight
 
 
 def _promoting(situation: Situation, status: CanaryStatus) -> Decision:
-    status = status.model_copy(update={"weight": _weight_of_promotion(situation)})
+    status = status.model_copy(update={"weight": _weight_of_promotion(situation, status)})
     if situation.stable != status.candidate:
         if situation.wanted != status.candidate:
             return _drop(situation, status)
