@@ -56,14 +56,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here is `cluster`, and has the time of images that are built and pods that start. What takes longest
-    begins first, so that the last minutes have work for all of xdist's processes."""
+    """Everything here is `cluster`, and has the time of pods that start; fixtures, which build images, have time limits
+    of their own. What takes longest begins first, so that the last minutes have work for all of xdist's processes."""
     items.sort(key=lambda item: Path(item.path).name not in LONGEST)  # stable: each module keeps its order
     for item in items:
         if Path(item.path).is_relative_to(Path(__file__).parent):
             item.add_marker("cluster")
             if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(900))
+                item.add_marker(pytest.mark.timeout(900, func_only=True))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -24,7 +24,7 @@ HOST = "10.250.0.1/32"
 START_S = 800
 """A Ray head, a worker and a replica on a machine that is busy. Idle, it takes 25 s."""
 
-pytestmark = pytest.mark.timeout(2400)
+pytestmark = pytest.mark.timeout(2400, func_only=True)
 
 ARGS = {"time_to_first_token": "40ms", "inter_token_latency": "15ms"}
 
