@@ -48,6 +48,7 @@ from quarterdeck.gateway.routes import (
     chat_completions,
     conversations,
     feedback,
+    files,
     health,
     inference,
     models,
@@ -59,6 +60,7 @@ from quarterdeck.gateway.routes import (
     prompts,
     rerank,
     responses,
+    uploads,
 )
 from quarterdeck.inference.call import Head, Reply
 from quarterdeck.kube.resources.registry import RESOURCES
@@ -220,6 +222,8 @@ SECTIONS: dict[str, Any] = {
     "Responses": responses,
     "Conversations": conversations,
     "Stored chat completions": chat_completions,
+    "Files": files,
+    "Uploads": uploads,
     "Usage": admin_usage,
     "Usage and costs in OpenAI's shape": organization_usage,
     "Budgets": admin_budgets,
@@ -248,6 +252,11 @@ def api_page() -> str:
         "- `POST /v1/moderations`",
         "- `/v1/audio/…`, `/v1/images/…`, `/v1/videos/…`, `/v1/realtime`: 501 `not_served`.",
         *(f"- `{route.method} {route.path}`" for route in responses.routes(*[UNREACHED] * 5)),
+        *(f"- `{route.method} {route.path}`" for route in files.routes(UNREACHED, UNREACHED, holds_bytes=0)),
+        *(
+            f"- `{route.method} {route.path}`"
+            for route in uploads.routes(UNREACHED, UNREACHED, UNREACHED, holds_bytes=0)
+        ),
         "",
     ]
     for title, module in SECTIONS.items():

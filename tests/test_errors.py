@@ -51,11 +51,14 @@ def test_an_error_has_the_status_of_its_kind() -> None:
         "InsufficientQuotaError": 429,
         "MethodNotAllowedError": 405,
         "NotFoundError": 404,
+        "NotServedError": 501,
         "PermissionDeniedError": 403,
         "RateLimitError": 429,
         "RequestTimeoutError": 408,
         "RequestTooLargeError": 413,
         "ServiceUnavailableError": 503,
+        "StorageFullError": 507,
+        "StorageUnavailableError": 503,
         "UnsupportedMediaTypeError": 415,
     }
 

@@ -15,6 +15,8 @@
     + InsufficientQuotaError   429  insufficient_quota     a budget is exhausted: a retry would fail as well
   - NotServedError             501  invalid_request_error  a part of the API that is not served here
   - ServiceUnavailableError    503  server_error           a dependency is unavailable
+    + StorageUnavailableError  503                         the storage of files is
+    + StorageFullError         507
   - EngineError                502  engine_error
     + EngineUnavailableError   503
     + EngineTimeoutError       504
@@ -36,6 +38,7 @@ RETRY_AFTER_SECONDS: Mapping[str, int] = {
     "overloaded": 1,
     "records_unavailable": 1,
     "shutting_down": 1,
+    "storage_unavailable": 1,
     # A model has to start, or a queue has to move.
     "model_not_ready": 5,
     "queue_full": 5,
@@ -150,6 +153,20 @@ class NotServedError(APIError):
 
 class ServiceUnavailableError(APIError):
     status = 503
+
+
+class StorageUnavailableError(ServiceUnavailableError):
+    """The storage of files can't be read or written at the moment."""
+
+    default_code = "storage_unavailable"
+
+
+class StorageFullError(ServiceUnavailableError):
+    status, default_code = 507, "storage_full"
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        # The SDKs retry a 5xx unless this header forbids it, and a retry sends the whole file again.
+        super().__init__(message, param=param, code=code, headers={"x-should-retry": "false"})
 
 
 class EngineError(APIError):

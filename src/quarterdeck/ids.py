@@ -39,6 +39,11 @@ def derived_id(prefix: str, subject: str, number: int) -> str:
     return f"{prefix}_{hashlib.sha256(f'{subject}/{prefix}/{number}'.encode()).hexdigest()[:24]}"
 
 
+def new_file_id() -> str:
+    """A file's id, with OpenAI's hyphen: clients tell files from other objects by `file-`."""
+    return f"file-{urandom(12).hex()}"
+
+
 def api_key() -> str:
     """A new API key: 256 random bits, with a prefix that secret scanners recognise."""
     return "sk-qd-" + secrets.token_urlsafe(32)

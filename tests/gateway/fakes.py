@@ -30,6 +30,8 @@ from quarterdeck.net.redis import Redis
 from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.resources.chat_completions.service import StoredChats
+from quarterdeck.resources.files.service import Files
+from quarterdeck.resources.files.uploads import Uploads
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.resources.responses.background import Background
@@ -41,11 +43,14 @@ from quarterdeck.settings.limits import Budget
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.loading import parse
 from quarterdeck.store.background_responses import BackgroundStore
+from quarterdeck.store.blobs.absent import NoBlobs
+from quarterdeck.store.blobs.interface import Blobs
 from quarterdeck.store.chat_completions import ChatCompletionStore
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.conversation_locks import ConversationLocks
 from quarterdeck.store.conversations import ConversationStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
+from quarterdeck.store.files import FileStore
 from quarterdeck.store.jobs import JobStore
 from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.ledger import Ledger
@@ -59,6 +64,7 @@ from quarterdeck.store.responses import ResponseStore
 from quarterdeck.store.scores import ScoreStore
 from quarterdeck.store.stored_objects import StoredObjects
 from quarterdeck.store.teams import TeamStore
+from quarterdeck.store.uploads import UploadStore
 from quarterdeck.store.webhook_outbox import WebhookOutbox
 from quarterdeck.store.webhooks import WebhookStore
 from quarterdeck.telemetry.gateway_metrics import GatewayMetrics
@@ -284,6 +290,7 @@ def parts(
     database: Database | None = None,
     requests_in_flight: RequestsInFlight | None = None,
     publisher: FakePublisher | None = None,
+    blobs: Blobs | None = None,
 ) -> Parts:
     """A gateway's parts: its own, and fakes for everything else."""
     pipeline = pipeline or FakePipeline()
@@ -304,6 +311,8 @@ def parts(
         pipeline.directory.select(lambda each: each.config),
         on_outcome=lambda outcome: metrics.authentications.add((outcome,)),
     )
+    blobs = blobs or NoBlobs()
+    files = Files(FileStore(database), blobs, lambda: pipeline.directory.current.config.files)
     return Parts(
         directory=pipeline.directory,
         pipeline=pipeline,
@@ -348,6 +357,8 @@ def parts(
         conversations=ConversationStore(database),
         stored_chats=StoredChats(pipeline, ChatCompletionStore(database), BackgroundTasks().spawn),
         chat_completions=ChatCompletionStore(database),
+        files=files,
+        uploads=Uploads(UploadStore(database), files, blobs),
         started=1_700_000_000,
     )
 

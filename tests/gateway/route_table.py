@@ -16,7 +16,7 @@ PARAMETERS |= {
     "link": "plink_1",
 }
 PARAMETERS |= {"webhook_id": "whk_1", "response_id": "resp_1", "conversation_id": "conv_1", "item_id": "msg_1"}
-PARAMETERS |= {"completion_id": "chatcmpl-1", "rest:path": "speech"}
+PARAMETERS |= {"completion_id": "chatcmpl-1", "file_id": "file-x", "upload_id": "upload_x", "rest:path": "speech"}
 
 
 def every_route() -> list[tuple[str, str]]:

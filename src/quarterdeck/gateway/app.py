@@ -28,6 +28,7 @@ from quarterdeck.gateway.routes import (
     conversations,
     demand,
     feedback,
+    files,
     health,
     inference,
     messages,
@@ -43,6 +44,7 @@ from quarterdeck.gateway.routes import (
     rerank,
     responses,
     unserved,
+    uploads,
 )
 from quarterdeck.net.asgi import Receive, Scope, Send
 
@@ -64,6 +66,8 @@ def create_app(parts: Parts, *, more: Sequence[Route] = (), crud_body: BodyPolic
             ),
             *unserved.routes(),
             *request_tail.routes(parts.redis, parts.authenticator.confirm),
+            *files.routes(parts.files, parts.authenticator.confirm, holds_bytes=parts.files.put_bytes),
+            *uploads.routes(parts.uploads, parts.files, parts.authenticator.confirm, holds_bytes=parts.files.put_bytes),
             *more,
         ]
     )
@@ -126,6 +130,8 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
         responses,
         conversations,
         chat_completions,
+        files,
+        uploads,
     ):
         # Not include_router: its entries in the table can't be walked, and a test walks every route for its key.
         for found in module.router.routes:

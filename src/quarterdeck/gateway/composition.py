@@ -58,6 +58,8 @@ from quarterdeck.net.tls import CertificateFiles, ServerCertificate
 from quarterdeck.record import RequestRecord
 from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.resources.chat_completions.service import StoredChats
+from quarterdeck.resources.files.service import Files
+from quarterdeck.resources.files.uploads import Uploads
 from quarterdeck.resources.models.added import AddedModels
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
@@ -78,11 +80,13 @@ from quarterdeck.settings.packaged import config_path
 from quarterdeck.settings.shutdown import CLUSTER_DELAY_SECONDS
 from quarterdeck.settings.source import ConfigSource
 from quarterdeck.store.background_responses import BackgroundStore
+from quarterdeck.store.blobs.factory import open_blobs
 from quarterdeck.store.chat_completions import ChatCompletionStore
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.conversation_locks import ConversationLocks
 from quarterdeck.store.conversations import ConversationStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
+from quarterdeck.store.files import FileStore
 from quarterdeck.store.jobs import JobStore
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
@@ -98,6 +102,7 @@ from quarterdeck.store.scores import ScoreStore
 from quarterdeck.store.spool import Spool
 from quarterdeck.store.stored_objects import StoredObjects
 from quarterdeck.store.teams import TeamStore
+from quarterdeck.store.uploads import UploadStore
 from quarterdeck.store.webhook_outbox import WebhookOutbox
 from quarterdeck.store.webhooks import WebhookStore
 from quarterdeck.telemetry.access_lines import LineWriter
@@ -211,6 +216,8 @@ def compose(
         is_stopping=lambda: requests_in_flight.is_leaving,
         stop=background.stop,
     )
+    blobs = open_blobs(environment)
+    files = Files(FileStore(database), blobs, lambda: live_config.current.files)
     connections = Connections(descriptors.connections)
     lines = LineWriter()
     metrics.access_lines_lost.read = lambda: {(): lines.lost}
@@ -218,6 +225,7 @@ def compose(
     readiness = Readiness(
         redis=redis,
         database=database,
+        blobs=blobs,
         directory=directory,
         endpoints=endpoints,
         is_draining=lambda: requests_in_flight.is_leaving,
@@ -274,6 +282,8 @@ def compose(
             stored_chats=StoredChats(pipeline, chat_completions, tasks.spawn),
             chat_completions=chat_completions,
             job_credentials=JobCredentials(authenticator, PlatformSecret(database, "jobs")),
+            files=files,
+            uploads=Uploads(UploadStore(database), files, blobs),
             started=int(time.time()),
             is_loopback=environment.is_loopback,
             demand=demand,
@@ -331,6 +341,7 @@ def compose(
         connections=(
             *(() if cluster is None else (cluster.close,)),
             *(settlement.close, authenticator.close, tool_directory.close, client.close, redis.close, database.close),
+            blobs.close,
         ),
         access=access,
         shutdown_delay=0.0 if cluster is None else CLUSTER_DELAY_SECONDS,

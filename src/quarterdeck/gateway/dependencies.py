@@ -27,6 +27,8 @@ from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import Redis
 from quarterdeck.redaction.redactor import Redactor
 from quarterdeck.resources.chat_completions.service import StoredChats
+from quarterdeck.resources.files.service import Files
+from quarterdeck.resources.files.uploads import Uploads
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.resources.responses.background import Background
@@ -102,6 +104,8 @@ class Parts:
     conversations: ConversationStore
     stored_chats: StoredChats
     chat_completions: ChatCompletionStore
+    files: Files
+    uploads: Uploads
     started: int
     """Unix seconds. Shown as each model's `created`, for want of a better time."""
     job_credentials: JobCredentials | None = None

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from quarterdeck.errors import StorageFullError, StorageUnavailableError
 from quarterdeck.gateway import catalogue
 from quarterdeck.gateway.catalogue import Availability
 from quarterdeck.inference.endpoints.endpoint import Endpoints
@@ -34,6 +35,10 @@ class Redis(Protocol):
 
 class Database(Protocol):
     async def ping(self) -> None: ...
+
+
+class Blobs(Protocol):
+    async def probe(self) -> None: ...
 
 
 class Cluster(Protocol):
@@ -81,6 +86,8 @@ class Readiness:
     can_record: Callable[[], bool] = lambda: True
     cluster: Cluster | None = None
     """None: no cluster."""
+    blobs: Blobs | None = None
+    """Where files are stored. It makes no gateway unready: only requests with files need it. None: not watched."""
     spooled: Callable[[], float] = lambda: 0
     """Records that wait in the spool, as counted last."""
     clock: Callable[[], float] = time.monotonic
@@ -103,7 +110,7 @@ class Readiness:
 
     async def report(self) -> Report:
         stores = await self._stores()
-        if not any(state.startswith(AWAY) for state in stores.values()):
+        if not any(stores[name].startswith(AWAY) for name in ("redis", "database")):
             self._have_answered = True
         models = self.models()
         redis_is_needed = self.directory.current.config.gateway.on_redis_down == "deny"
@@ -156,8 +163,11 @@ class Readiness:
         if self.clock() >= self._until:
             async with self._probing:
                 if self.clock() >= self._until:  # no other request has probed meanwhile
-                    redis, database = await asyncio.gather(_probe(self.redis.probe), _probe(self.database.ping))
-                    self._held = {"redis": redis, "database": database}
+                    probes = {"redis": self.redis.probe, "database": self.database.ping}
+                    if self.blobs is not None:
+                        probes["files"] = self.blobs.probe
+                    states = await asyncio.gather(*(_probe(each) for each in probes.values()))
+                    self._held = dict(zip(probes, states, strict=True))
                     self._until = self.clock() + HELD_SECONDS
         return self._held
 
@@ -172,6 +182,8 @@ async def _probe(call: Callable[[], Awaitable[Any]]) -> str:
         return f"refuses commands ({error.code})" if error.code else "refuses commands"
     except RedisUnavailableError as error:
         return f"{AWAY} ({error.code})" if error.code else AWAY
-    except (RedisError, DatabaseUnavailableError, TimeoutError):
+    except StorageFullError:
+        return "full"
+    except (RedisError, DatabaseUnavailableError, StorageUnavailableError, TimeoutError):
         return AWAY
     return "ready"

@@ -20,6 +20,7 @@ from pydantic import (
 from quarterdeck.settings.cache import CacheConfig
 from quarterdeck.settings.content import ContentConfig
 from quarterdeck.settings.cors import CorsConfig
+from quarterdeck.settings.file_storage import FilesConfig
 from quarterdeck.settings.langfuse import LangfuseConfig
 from quarterdeck.settings.limits import Limits
 from quarterdeck.settings.models import ModelConfig
@@ -271,6 +272,8 @@ class Config(BaseModel):
     """How `/v1/moderations` is answered. None: it is not served."""
     content: ContentConfig = ContentConfig()
     """Capture of inputs and outputs."""
+    files: FilesConfig = FilesConfig()
+    """Sizes of files, and what an organisation may store."""
     webhooks: WebhooksConfig = WebhooksConfig()
     """Events posted to URLs of organisations, and alerts of budgets."""
     tools: ToolsConfig = ToolsConfig()

@@ -115,6 +115,10 @@ class Environment:
     """OTEL_EXPORTER_OTLP_HEADERS: `name=value,…`, such as an authorization. Never shown."""
     otlp_timeout_seconds: float = 10.0
     """OTEL_EXPORTER_OTLP_TIMEOUT, in milliseconds as OpenTelemetry has it: how long an export may take, 10 s."""
+    blobs: str | None = None
+    """QUARTERDECK_BLOBS: where the contents of files are stored: the path of a folder, which all gateways and workers
+    share, or `s3://bucket/prefix?endpoint=https://…&region=…` with AWS's variables for credentials. Default:
+    `blobs` in the state folder; in a cluster, there is no default and no file is stored (docs/files.md)."""
     otlp_compression: str = "gzip"
     """OTEL_EXPORTER_OTLP_COMPRESSION: gzip (default) or none."""
     langfuse: LangfuseProject | None = None
@@ -200,6 +204,7 @@ class Environment:
             otel_service_name=_text(environ, "OTEL_SERVICE_NAME") or attributes.get("service.name"),
             otel_attributes=attributes,
             log_level=_log_level(environ),
+            blobs=_text(environ, "QUARTERDECK_BLOBS") or None,
             ignored=tuple(ignored),
             config_map=_object_name(environ, "QUARTERDECK_CONFIG_MAP"),
             namespace=_object_name(environ, "QUARTERDECK_NAMESPACE"),

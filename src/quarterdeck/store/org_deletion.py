@@ -1,6 +1,7 @@
 """Deletes an organisation.
 
-Its keys are revoked, its teams and prompts deleted, and its webhooks removed, in one transaction. Stored inputs and
+Its keys are revoked, its teams, prompts and files deleted, and its webhooks removed, in one transaction; the worker
+removes the files' contents. Stored inputs and
 outputs are deleted by the worker's retention, so that those of the last requests, which arrive later, go as well. The
 ledger keeps its rows: money that was spent stays spent. Therefore the id is not used again.
 """
@@ -13,10 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck.errors import ConflictError
 from quarterdeck.store.database import Database
+from quarterdeck.store.files import delete_files_of
 from quarterdeck.store.orgs import no_such_org
 from quarterdeck.store.prompt_changes import begin_change
 from quarterdeck.store.prompt_tables import prompts
 from quarterdeck.store.tenancy_tables import api_keys, orgs, teams
+from quarterdeck.store.uploads import delete_uploads_of
 from quarterdeck.store.webhook_tables import webhook_deliveries, webhook_endpoints
 
 
@@ -42,6 +45,8 @@ class OrgDeletion:
                 update(teams).where(teams.c.org == id, teams.c.deleted.is_(None)).values(deleted=now)
             )
             await _delete_prompts(connection, id, author)
+            await delete_uploads_of(connection, id)
+            await delete_files_of(connection, id)
             for table in (webhook_deliveries, webhook_endpoints):
                 await connection.execute(delete(table).where(table.c.org == id))
         return revoked

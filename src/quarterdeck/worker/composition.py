@@ -23,8 +23,10 @@ from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.source import ConfigSource
 from quarterdeck.settings.telemetry import TelemetryConfig
 from quarterdeck.store.background_responses import BackgroundStore
+from quarterdeck.store.blobs.factory import open_blobs
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
+from quarterdeck.store.files import FileStore
 from quarterdeck.store.jobs import JobStore
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.leases import LeaseStore
@@ -38,6 +40,7 @@ from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.scores import ScoreStore
 from quarterdeck.store.stored_objects import StoredObjects
 from quarterdeck.store.teams import TeamStore
+from quarterdeck.store.uploads import UploadStore
 from quarterdeck.store.usage_rollups import Rollups
 from quarterdeck.store.webhook_outbox import WebhookOutbox
 from quarterdeck.store.webhooks import WebhookStore
@@ -50,6 +53,7 @@ from quarterdeck.worker.budget_rebuild import BudgetLoop
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.contents import ContentIntake
 from quarterdeck.worker.expiry_loop import ExpiryLoop
+from quarterdeck.worker.file_sweep_loop import FileSweepLoop
 from quarterdeck.worker.gateway_client import GatewayClient, unverified
 from quarterdeck.worker.gauges import Gauges
 from quarterdeck.worker.job_loop import JobLoop
@@ -101,6 +105,7 @@ def compose(
     redis = Redis(environment.redis_url, reply_timeout=REPLY_SECONDS, on_state=lambda up: metrics.redis_up.set(int(up)))
     # Connections of their own: a blocking read delays every later command on its connection.
     ledger_reads = Redis(environment.redis_url, reply_timeout=REPLY_SECONDS)
+    blobs = open_blobs(environment)
     org_store, contents, outbox = OrgStore(database), ContentStore(database), WebhookOutbox(database)
     orgs = KnownOrgs(org_store, is_migrated)
     prompt_numbers = PromptNumbers({} if config is not None and config.langfuse.prompts != "off" else None)
@@ -138,6 +143,7 @@ def compose(
         "webhooks": Condition("webhooks"),
         "budget alerts": Condition("budget alerts"),
         "jobs": Condition("jobs"),
+        "files": Condition("removing what files leave"),
     }
     ledger_loop = LedgerLoop(
         Consumer(redis, LEDGER_GROUP, name, idle_ms=IDLE_MS),
@@ -211,6 +217,7 @@ def compose(
         for connection in (ledger_reads, redis):
             await connection.close()
         await database.close()
+        await blobs.close()
 
     endless: dict[str, Job] = {
         "configuration": live.run,
@@ -248,6 +255,9 @@ def compose(
             alert_loop,
             sync_loop,
             JobLoop(jobs, (response_jobs,), conditions["jobs"], metrics),
+            FileSweepLoop(
+                FileStore(database), UploadStore(database), blobs, LeaseStore(database, name), conditions["files"]
+            ),
         ),
         loops={
             "orgs": orgs,

@@ -34,6 +34,8 @@ class BodyPolicy(msgspec.Struct, frozen=True):
     """It may have pictures, audio and files, which the handler tells from the rest: `max_media_body_mb` bounds it."""
     is_streamed: bool = False
     """The handler reads it piece by piece; else it is read into memory before the handler is called."""
+    holds_bytes: int = 0
+    """Memory that the handler of a streamed body holds for it, beside that of `BodyStream`."""
 
     def bounds(self, gateway: GatewayConfig) -> tuple[int, float]:
         """Bytes and seconds, where `gateway` is in force."""
@@ -89,9 +91,11 @@ class Route(msgspec.Struct, frozen=True, eq=False):
         method: str = "POST",
         max_bytes: int | None = None,
         seconds: float | None = None,
+        holds_bytes: int = 0,
     ) -> "Route":
-        """A route whose handler reads the body piece by piece, as for an upload."""
-        return cls(path, handler, BodyPolicy(max_bytes, seconds, is_streamed=True), method)
+        """A route whose handler reads the body piece by piece, as for an upload. A handler whose bound is a setting of
+        its own calls `BodyStream.limit_to`."""
+        return cls(path, handler, BodyPolicy(max_bytes, seconds, is_streamed=True, holds_bytes=holds_bytes), method)
 
 
 class Registry:

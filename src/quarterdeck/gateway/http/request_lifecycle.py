@@ -177,9 +177,8 @@ class RequestLifecycle:
         record.key = head.principal.key
         length = head.content_length
         is_streamed = route.body.is_streamed
-        self._requests_in_flight.take_place(
-            in_flight, head.principal.key, STREAMED_BYTES if is_streamed else length, gateway
-        )
+        streamed_bytes = STREAMED_BYTES + route.body.holds_bytes if is_streamed else length
+        self._requests_in_flight.take_place(in_flight, head.principal.key, streamed_bytes, gateway)
         if head.content_encoding:
             content_coding.check(head.content_encoding)
         head.request_id, head.started = record.request_id, record.started
@@ -188,7 +187,7 @@ class RequestLifecycle:
         if is_streamed:
             if not content_coding.is_plain(head.content_encoding):
                 raise content_coding.unsupported("identity")
-            self._requests_in_flight.hold(in_flight, STREAMED_BYTES, gateway)
+            self._requests_in_flight.hold(in_flight, STREAMED_BYTES + route.body.holds_bytes, gateway)
             body = BodyStream(exchange, in_flight, limit=limit, seconds=seconds)
             if length is not None and length > limit:
                 await body.refuse()

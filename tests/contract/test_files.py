@@ -1,0 +1,129 @@
+"""Files and uploads, through the real SDK with strict validation."""
+
+import hashlib
+import io
+import random
+from pathlib import Path
+
+import openai
+import pytest
+
+TEXT = b"The quick brown fox jumps over the lazy dog.\n"
+
+
+def test_a_file_is_created_read_and_deleted(client: openai.OpenAI, tmp_path: Path) -> None:
+    source = tmp_path / "notes.txt"
+    source.write_bytes(TEXT)
+    with source.open("rb") as opened:
+        made = client.files.create(file=opened, purpose="user_data")
+    assert made.id.startswith("file-")
+    assert (made.object, made.bytes, made.filename, made.purpose, made.status) == (
+        "file",
+        len(TEXT),
+        "notes.txt",
+        "user_data",
+        "processed",
+    )
+    assert made.expires_at is None
+    assert client.files.retrieve(made.id) == made
+    assert client.files.wait_for_processing(made.id) == made
+    assert client.files.content(made.id).read() == TEXT
+    client.files.content(made.id).write_to_file(tmp_path / "copy.txt")
+    assert (tmp_path / "copy.txt").read_bytes() == TEXT
+    deleted = client.files.delete(made.id)
+    assert (deleted.id, deleted.object, deleted.deleted) == (made.id, "file", True)
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.files.retrieve(made.id)
+    assert f"No such File object: {made.id}" in caught.value.message
+
+
+def test_files_are_listed_in_pages(client: openai.OpenAI) -> None:
+    made = [client.files.create(file=(f"{n}.jsonl", b"{}\n"), purpose="fine-tune").id for n in range(5)]
+    latest_first = [each.id for each in client.files.list(purpose="fine-tune", limit=2)]  # the SDK turns the pages
+    assert latest_first[:5] == made[::-1]
+    page = client.files.list(purpose="fine-tune", limit=2, order="asc", after=made[0])
+    assert [each.id for each in page.data] == made[1:3]
+    assert page.has_more
+    assert not client.files.list(purpose="fine-tune", limit=4, after=made[4]).has_more
+    assert all(each.purpose == "batch" for each in client.files.list(purpose="batch"))
+    for each in made:
+        client.files.delete(each)
+
+
+def test_a_file_of_a_batch_expires_and_others_on_request(client: openai.OpenAI) -> None:
+    batch = client.files.create(file=("in.jsonl", b"{}"), purpose="batch")
+    assert batch.expires_at == batch.created_at + 30 * 86400
+    asked = client.files.create(
+        file=("a.txt", b"a"), purpose="user_data", expires_after={"anchor": "created_at", "seconds": 3600}
+    )
+    assert asked.expires_at == asked.created_at + 3600
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.files.create(file=b"a", purpose="user_data", expires_after={"anchor": "created_at", "seconds": 60})
+    assert caught.value.param == "expires_after.seconds"
+
+
+def test_an_upload_in_chunks(client: openai.OpenAI, tmp_path: Path) -> None:
+    content = random.Random(1).randbytes(300_000)
+    source = tmp_path / "big.bin"
+    source.write_bytes(content)
+    upload = client.uploads.upload_file_chunked(
+        file=source,
+        mime_type="application/octet-stream",
+        purpose="user_data",
+        part_size=100_000,
+        md5=hashlib.md5(content, usedforsecurity=False).hexdigest(),
+    )
+    assert upload.status == "completed"
+    assert upload.file is not None
+    assert upload.file.bytes == len(content)
+    assert client.files.content(upload.file.id).read() == content
+
+
+def test_parts_are_joined_in_the_order_of_their_ids(client: openai.OpenAI) -> None:
+    upload = client.uploads.create(bytes=6, filename="x.txt", mime_type="text/plain", purpose="user_data")
+    assert (upload.status, upload.expires_at - upload.created_at) == ("pending", 3600)
+    last = client.uploads.parts.create(upload.id, data=b"def")
+    spare = client.uploads.parts.create(upload.id, data=b"zzz")  # sent again after a failure
+    first = client.uploads.parts.create(upload.id, data=b"abc")
+    assert spare.upload_id == upload.id
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.uploads.complete(upload.id, part_ids=[first.id, last.id], md5="0" * 32)
+    assert caught.value.param == "md5"
+    done = client.uploads.complete(upload.id, part_ids=[first.id, last.id])
+    assert done.file is not None
+    assert client.files.content(done.file.id).read() == b"abcdef"
+    assert client.uploads.complete(upload.id, part_ids=[first.id, last.id]).file == done.file  # a retry
+    with pytest.raises(openai.BadRequestError) as ended:
+        client.uploads.cancel(upload.id)
+    assert ended.value.code == "upload_completed"
+
+
+def test_a_cancelled_upload_takes_no_parts(client: openai.OpenAI) -> None:
+    upload = client.uploads.create(bytes=3, filename="x.txt", mime_type="text/plain", purpose="user_data")
+    client.uploads.parts.create(upload.id, data=b"abc")
+    assert client.uploads.cancel(upload.id).status == "cancelled"
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.uploads.parts.create(upload.id, data=b"abc")
+    assert caught.value.code == "upload_cancelled"
+
+
+def test_wrong_requests_name_their_parameter(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.files.create(file=b"a", purpose="nonsense")  # type: ignore[arg-type]
+    assert (caught.value.param, caught.value.code) == ("purpose", "invalid_value")
+    with pytest.raises(openai.NotFoundError):
+        client.files.content("file-0")
+    with pytest.raises(openai.NotFoundError):
+        client.files.delete("file-0")
+    upload = client.uploads.create(bytes=3, filename="x", mime_type="text/plain", purpose="user_data")
+    part = client.uploads.parts.create(upload.id, data=b"ab")
+    for parts, param in (([part.id], "part_ids"), ([part.id] * 2, "part_ids"), (["part_0"], "part_ids[0]")):
+        with pytest.raises(openai.BadRequestError) as wrong:
+            client.uploads.complete(upload.id, part_ids=parts)
+        assert wrong.value.param == param
+
+
+async def test_the_async_client(async_client: openai.AsyncOpenAI) -> None:
+    made = await async_client.files.create(file=io.BytesIO(TEXT), purpose="assistants")
+    assert (await async_client.files.content(made.id)).read() == TEXT
+    assert made.id in [each.id async for each in async_client.files.list(purpose="assistants")]
