@@ -49,9 +49,9 @@ class BodyStream:
         return piece
 
     async def refuse(self) -> NoReturn:
-        """Always raises RequestTooLargeError. Before that, up to `limit` bytes more are read and dropped: a client
+        """Always raises RequestTooLargeError. Before that, up to twice `limit` bytes are read and dropped: a client
         whose connection is closed while it writes sees a broken connection instead of the 413."""
-        until = max(self._size, self._limit) + min(self._limit, DROPPED_BYTES)
+        until = min(2 * self._limit, self._size + DROPPED_BYTES)
         while self._size <= until:
             piece = await self._next()
             if not piece:
