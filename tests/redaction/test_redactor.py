@@ -306,3 +306,38 @@ def test_no_rule_takes_long_to_compile_as_nothing_else_runs_meanwhile() -> None:
 
 def test_an_address_is_replaced_whole_however_long_it_is() -> None:
     assert REDACTOR.text("to " + "ann." * 40 + "smith@" + "mail." * 12 + "example.photography now") == "to [email] now"
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("4111\u00a01111\u202f1111\u20091111", "[card]"),
+        ("4111\u20111111\u20131111\u22121111", "[card]"),
+        ("4111\u200b1111\u200d1111\ufeff1111", "[card]"),
+        ("\uff14\uff11\uff11\uff11 1111 1111 1111", "[card]"),
+        ("\u0664\u0661\u0661\u0661 1111 1111 1111", "[card]"),
+        ("DE89\u00a03704\u00a00044\u00a00532\u00a00130\u00a000", "[iban]"),
+        ("joe\uff20example.com", "[email]"),
+        ("\uff0b49 170 1234567", "[phone]"),
+        ("sk\u2011qd\u2011" + "a1B2" * 10, "[api_key]"),
+        ("s\u200bk-qd-" + "a1\u00adB2" * 10, "[api_key]"),
+        ("s\U000e0001k-qd-" + "a1B2" * 10, "[api_key]"),
+    ],
+)
+def test_characters_that_stand_for_ascii_hide_nothing(text: str, redacted: str) -> None:
+    assert REDACTOR.text(text) == redacted
+    arguments = json.dumps({"a": text})  # of a tool call
+    assert "1111" not in str(REDACTOR.value({"arguments": arguments}, Counter()))
+
+
+def test_typography_stays_where_nothing_is_found() -> None:
+    kept = "caf\u00e9 \u2013 \u201cthree\u201d\u00a0%, \u05e9\u200f \U0001f468\u200d\U0001f469"
+    assert REDACTOR.text(kept) == kept
+    counts: Counter[str] = Counter()
+    assert REDACTOR.text(f"{kept}\n4111\u00a01111\u00a01111\u00a01111", counts) == f"{kept}\n[card]"
+    assert counts == {"card": 1}
+
+
+def test_what_reaches_over_lines_is_found_as_well() -> None:
+    key = "-----BEGIN\u00a0PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----"
+    assert "MIIE" not in REDACTOR.text(key)

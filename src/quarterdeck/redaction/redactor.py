@@ -13,6 +13,7 @@ import msgspec
 import re2
 
 from quarterdeck.content import Content, choices_of
+from quarterdeck.redaction.lookalikes import read_as_ascii
 from quarterdeck.redaction.media import without_media
 from quarterdeck.redaction.rules import PERSONAL, SECRETS, Rule
 from quarterdeck.settings.content import RedactionConfig
@@ -64,12 +65,27 @@ class Redactor:
         counts = Counter() if counts is None else counts
         if not self._rules or len(text) < 6:
             return text
+        text = self._until_unchanged(text, counts)
+        read = read_as_ascii(text)
+        if read == text or self._until_unchanged(read, Counter()) == read:
+            return text
+        # Other lines stay as they are; what reaches over lines is found in the second step.
+        lines = "\n".join([self._read_as_ascii(line, counts) for line in text.split("\n")])
+        return self._read_as_ascii(lines, counts)
+
+    def _until_unchanged(self, text: str, counts: Counter[str]) -> str:
         for _ in range(PASSES):
             found = self._once(text, counts)
             if found == text:
                 break
             text = found
         return text
+
+    def _read_as_ascii(self, text: str, counts: Counter[str]) -> str:
+        """The text as it is, or, where rules find something in what it reads like, what is left of that."""
+        read = read_as_ascii(text)
+        found = self._until_unchanged(read, counts)
+        return text if found == read else found
 
     def value(self, value: Any, counts: Counter[str], depth: int = 0) -> Any:
         """A decoded JSON value, its keys included."""
