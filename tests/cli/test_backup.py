@@ -119,6 +119,19 @@ def test_tables_of_a_newer_version_are_refused_and_nothing_is_put_in_place(
     assert not (tmp_path / "c").exists()
 
 
+def test_reserved_space_is_no_part_of_a_backup_and_records_are(tmp_path: Path, sqlite_template: Path) -> None:
+    state = tmp_path / "a"
+    (state / "spool").mkdir(parents=True, mode=0o700)
+    (state / "credentials").write_text("x")
+    (state / "quarterdeck.db").write_bytes(sqlite_template.read_bytes())
+    (state / "spool" / "one.reserve").write_bytes(bytes(4096))
+    (state / "spool" / "one.lines").write_bytes(b"{}")
+    assert run(environ(state), "backup", "create", str(tmp_path / "b.tar.gz")).returncode == 0
+    listed = run(environ(state), "backup", "show", str(tmp_path / "b.tar.gz")).stdout
+    assert "spool/one.lines" in listed
+    assert ".reserve" not in listed
+
+
 def test_replace_moves_the_former_state_aside(tmp_path: Path, sqlite_template: Path) -> None:
     variables = environ(tmp_path / "a")
     (tmp_path / "a").mkdir(mode=0o700)

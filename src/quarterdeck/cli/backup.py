@@ -20,6 +20,8 @@ from quarterdeck.cli import credentials, state
 from quarterdeck.cli.backup_archive import ArchiveError, Manifest, extract, read_manifest, write
 from quarterdeck.cli.output import print_json
 from quarterdeck.settings.environment import Environment
+from quarterdeck.store.spool import RESERVE
+from quarterdeck.weights.progress import size_text
 
 FOLDERS = ("models.d", "spool", "blobs")
 """Folders of the state folder that are backed up. spool: records that wait on disk while Redis is away."""
@@ -59,7 +61,7 @@ def create(file: Path | None, config: Path | None) -> None:
     except ArchiveError as error:
         raise click.ClickException(str(error)) from None
     size = target.stat().st_size
-    click.echo(f"{target}: {len(manifest.files)} files, {size / 2**20:.1f} MiB")
+    click.echo(f"{target}: {len(manifest.files)} files, {size_text(size)}")
     if manifest.database != "sqlite":
         click.echo("The database is PostgreSQL and not in it: back it up with pg_dump.", err=True)
 
@@ -104,7 +106,9 @@ def _create(environment: Environment, target: Path, config: Path | None, now: da
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.rglob("*") if each.is_file() and not each.is_symlink())
+    """Regular files, but for the space that a spool reserves on the disk: it has no records."""
+    found = (each for each in folder.rglob("*") if each.is_file() and not each.is_symlink())
+    return sorted(each for each in found if each.suffix != RESERVE)
 
 
 def sqlite_file(environment: Environment) -> Path | None:
