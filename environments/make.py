@@ -86,7 +86,7 @@ CLIENTS = {
     "dspy": "dspy[numpy]",
     "haystack": "haystack-ai",
     "instructor": "instructor",
-    "langchain": "langchain-openai",
+    "langchain": "langchain-openai langgraph",
     "litellm": "litellm",
     "llamaindex": "llama-index-llms-openai-like llama-index-embeddings-openai-like",
     "llm": "llm",
