@@ -1,4 +1,4 @@
-"""LangChain and LangGraph: an agent with a tool. `pip install langchain-openai langgraph`, `eval "$(quarterdeck env)"`."""
+"""LangChain and LangGraph: an agent with a tool. `pip install langchain-openai langgraph`, `quarterdeck env`."""
 
 import os
 
