@@ -67,11 +67,17 @@ class Redactor:
             return text
         text = self._until_unchanged(text, counts)
         read = read_as_ascii(text)
-        if read == text or self._until_unchanged(read, Counter()) == read:
+        if read == text:
             return text
-        # Other lines stay as they are; what reaches over lines is found in the second step.
+        inner: Counter[str] = Counter()
+        found = self._until_unchanged(read, inner)
+        if found == read:
+            return text
+        if found.count("\n") < read.count("\n"):  # something that reaches over lines, such as a private key
+            counts.update(inner)
+            return found
         lines = "\n".join([self._read_as_ascii(line, counts) for line in text.split("\n")])
-        return self._read_as_ascii(lines, counts)
+        return self._read_as_ascii(lines, counts)  # what needs the line before it, such as a password's name
 
     def _until_unchanged(self, text: str, counts: Counter[str]) -> str:
         for _ in range(PASSES):
