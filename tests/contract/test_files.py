@@ -127,3 +127,41 @@ async def test_the_async_client(async_client: openai.AsyncOpenAI) -> None:
     made = await async_client.files.create(file=io.BytesIO(TEXT), purpose="assistants")
     assert (await async_client.files.content(made.id)).read() == TEXT
     assert made.id in [each.id async for each in async_client.files.list(purpose="assistants")]
+
+
+def told(client: openai.OpenAI, text: str) -> int:
+    """Tokens of a chat with this text, as the engine counts them."""
+    return client.responses.input_tokens.count(model="chat", input=text).input_tokens
+
+
+def test_a_model_reads_a_file_by_its_id(client: openai.OpenAI) -> None:
+    text = "Oslo is colder than Rome. " * 20
+    made = client.files.create(file=("notes.md", text.encode()), purpose="user_data")
+    part = {"type": "input_file", "file_id": made.id}
+    question = [{"role": "user", "content": [part, {"type": "input_text", "text": "Which is colder?"}]}]
+    counted = client.responses.input_tokens.count(model="chat", input=question)  # type: ignore[arg-type]
+    assert counted.input_tokens > told(client, text)
+    first = client.responses.create(model="chat", input=question)  # type: ignore[arg-type]
+    assert first.usage is not None
+    assert first.usage.input_tokens == counted.input_tokens
+    items = client.responses.input_items.list(first.id)
+    assert items.data[0].content[0].file_id == made.id  # type: ignore[union-attr]  # stored as it was named
+    second = client.responses.create(model="chat", input="And warmer?", previous_response_id=first.id)
+    assert second.usage is not None
+    assert second.usage.input_tokens > first.usage.input_tokens
+    client.files.delete(made.id)
+    third = client.responses.create(model="chat", input="And warmer?", previous_response_id=first.id)
+    assert third.usage is not None
+    assert third.usage.input_tokens < second.usage.input_tokens  # a deleted file is gone from the conversation
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.responses.create(model="chat", input=question)  # type: ignore[arg-type]
+    assert made.id in caught.value.message
+
+
+def test_files_that_models_cannot_read_are_refused(client: openai.OpenAI) -> None:
+    pdf = client.files.create(file=("a.txt", b"%PDF-1.7 ..."), purpose="user_data")  # its name is not believed
+    text = client.files.create(file=("a.png", b"no picture"), purpose="vision")
+    for part in ({"type": "input_file", "file_id": pdf.id}, {"type": "input_image", "file_id": text.id}):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.responses.create(model="chat", input=[{"role": "user", "content": [part]}])  # type: ignore[list-item]
+        assert caught.value.code == "unsupported_file"

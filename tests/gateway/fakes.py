@@ -36,9 +36,11 @@ from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.resources.responses.background import Background
 from quarterdeck.resources.responses.history import History
+from quarterdeck.resources.responses.input_files import InputFiles
 from quarterdeck.resources.responses.service import Responses
 from quarterdeck.resources.tenancy.changes import Announcer, Change
 from quarterdeck.settings.config import Config
+from quarterdeck.settings.file_storage import FilesConfig
 from quarterdeck.settings.limits import Budget
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.loading import parse
@@ -269,6 +271,7 @@ def responses_of(
     store: ResponseStore | None = None,
     conversations: ConversationStore | None = None,
     stop: Callable[[str], None] = lambda response: None,
+    blobs: Blobs | None = None,
 ) -> Responses:
     """Responses of a database."""
     return Responses(
@@ -278,6 +281,7 @@ def responses_of(
         spawn,
         locks=ConversationLocks(database),
         background=BackgroundStore(database, JobStore(database)),
+        files=InputFiles(Files(FileStore(database), blobs or NoBlobs(), FilesConfig)),
         stop=stop,
     )
 
@@ -304,15 +308,15 @@ def parts(
     database = database or Database("sqlite:////nobody/asks/it.db")
     endpoints = endpoints or FakeEndpoints(endpoint(), endpoint("emb#1", "org/emb", "starting", task="embed"))
     background_store = BackgroundStore(database, JobStore(database))
-    history = History(ResponseStore(database), ConversationStore(database))
+    blobs = blobs or NoBlobs()
+    files = Files(FileStore(database), blobs, lambda: pipeline.directory.current.config.files)
+    history = History(ResponseStore(database), ConversationStore(database), InputFiles(files))
     background = Background(pipeline, background_store, history, never_lost, lambda model, principal: True)
     authenticator = Authenticator(
         keys,
         pipeline.directory.select(lambda each: each.config),
         on_outcome=lambda outcome: metrics.authentications.add((outcome,)),
     )
-    blobs = blobs or NoBlobs()
-    files = Files(FileStore(database), blobs, lambda: pipeline.directory.current.config.files)
     return Parts(
         directory=pipeline.directory,
         pipeline=pipeline,

@@ -65,6 +65,7 @@ from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.resources.responses.background import Background
 from quarterdeck.resources.responses.history import History
+from quarterdeck.resources.responses.input_files import InputFiles
 from quarterdeck.resources.responses.service import Responses
 from quarterdeck.resources.responses.tool_loop.costs import RunningCosts
 from quarterdeck.resources.responses.tool_loop.sessions import ToolSessions
@@ -177,6 +178,9 @@ def compose(
         pipeline.queues.on_cold = demand.counts.announce
         pipeline.queues.on_refused = demand.counts.refuse
 
+    blobs = open_blobs(environment)
+    files = Files(FileStore(database), blobs, lambda: live_config.current.files)
+    input_files = InputFiles(files)
     contents = ContentStore(database)
     response_store, conversations = ResponseStore(database), ConversationStore(database)
     chat_completions = ChatCompletionStore(database)
@@ -199,7 +203,7 @@ def compose(
     background = Background(
         pipeline,
         background_store,
-        History(response_store, conversations),
+        History(response_store, conversations, input_files),
         partial(abandon, redis),
         can_continue,
         tools=tool_sessions,
@@ -212,12 +216,11 @@ def compose(
         tasks.spawn,
         locks=ConversationLocks(database),
         background=background_store,
+        files=input_files,
         tools=tool_sessions,
         is_stopping=lambda: requests_in_flight.is_leaving,
         stop=background.stop,
     )
-    blobs = open_blobs(environment)
-    files = Files(FileStore(database), blobs, lambda: live_config.current.files)
     connections = Connections(descriptors.connections)
     lines = LineWriter()
     metrics.access_lines_lost.read = lambda: {(): lines.lost}

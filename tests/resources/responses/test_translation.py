@@ -184,9 +184,9 @@ def test_pictures_files_and_audio_are_parts() -> None:
             "invalid_value",
         ),
         (
-            {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "file_1"}]}]},
+            {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": ""}]}]},
             "input[0].content[0].file_id",
-            "unsupported_parameter",
+            "invalid_type",
         ),
         ({"input": [{"type": "function_call_output", "call_id": "x", "output": "y"}]}, "input", None),
         ({"input": 5}, "input", "invalid_type"),

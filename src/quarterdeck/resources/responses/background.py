@@ -187,7 +187,7 @@ class Background:
         try:
             context = await self._history.context(run.request, taken.owner)
             call = partial(self._call, run, head, text)
-            history = [*context, *taken.input]
+            history = await self._history.full(context, taken.input, taken.owner)
             calls = approved(history, taken.input)
             tools = await self._tools.open(taken.body["tools"], run.request, head, taken.id, calls)
             execution = Execution(

@@ -1,7 +1,10 @@
 """The items that a response is made of: its own input, and what it continues."""
 
+from collections.abc import Sequence
+
 from quarterdeck import ids
 from quarterdeck.errors import NotFoundError
+from quarterdeck.resources.responses.input_files import ReadsFiles
 from quarterdeck.resources.responses.items import Item, is_id, read_items
 from quarterdeck.resources.responses.requests import ResponseRequest
 from quarterdeck.store.conversations import ConversationStore, no_such_conversation
@@ -12,7 +15,8 @@ from quarterdeck.store.responses import ResponseStore, no_such_previous_response
 class History:
     """Every method raises APIError."""
 
-    def __init__(self, store: ResponseStore, conversations: ConversationStore) -> None:
+    def __init__(self, store: ResponseStore, conversations: ConversationStore, files: ReadsFiles) -> None:
+        self._files = files
         self._store = store
         self._conversations = conversations
 
@@ -29,6 +33,10 @@ class History:
                     raise NotFoundError(f"Item with id '{item['id'][:100]}' not found.", param=f"input[{index}].id")
                 items[index] = found[item["id"]]
         return items
+
+    async def full(self, context: Sequence[Item], items: Sequence[Item], owner: Owner) -> list[Item]:
+        """Context and items as a model reads them: with the contents of the files that they name."""
+        return await self._files.read(context, items, owner)
 
     async def context(self, request: ResponseRequest, owner: Owner) -> list[Item]:
         """The items that it continues."""

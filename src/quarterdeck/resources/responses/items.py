@@ -128,10 +128,11 @@ def _part(part: Any, where: str, role: str) -> Item:
 
 
 def _image(part: Item, where: str) -> Item:
-    _refuse_file_id(part, where)
     detail = part.get("detail") or "auto"
     if detail not in ("auto", "low", "high", "original"):
         raise _invalid(f"{where}.detail", "'auto', 'low', 'high' or 'original'")
+    if (file_id := _file_id(part, "image_url", where)) is not None:
+        return {"type": "input_image", "file_id": file_id, "detail": detail, "image_url": None}
     url = part.get("image_url")
     if not isinstance(url, str):
         raise _missing(f"{where}.image_url") if url is None else _invalid(f"{where}.image_url", "a string")
@@ -139,7 +140,8 @@ def _image(part: Item, where: str) -> Item:
 
 
 def _file(part: Item, where: str) -> Item:
-    _refuse_file_id(part, where)
+    if (file_id := _file_id(part, "file_data", where)) is not None:
+        return {"type": "input_file", "file_id": file_id}
     if part.get("file_url") is not None:
         raise BadRequestError(
             f"Unsupported parameter: '{where}.file_url'. Send the file as 'file_data'.",
@@ -152,13 +154,20 @@ def _file(part: Item, where: str) -> Item:
     return made
 
 
-def _refuse_file_id(part: Item, where: str) -> None:
-    if part.get("file_id") is not None:
+def _file_id(part: Item, other: str, where: str) -> str | None:
+    """The file that a part names. Raises BadRequestError."""
+    found = part.get("file_id")
+    if found is None:
+        return None
+    if part.get(other) is not None:
         raise BadRequestError(
-            f"Unsupported parameter: '{where}.file_id'. Files are not stored here: send the content itself.",
+            f"Only one of '{where}.file_id' and '{where}.{other}' is taken.",
             param=f"{where}.file_id",
-            code="unsupported_parameter",
+            code="mutually_exclusive_parameters",
         )
+    if not isinstance(found, str) or not is_id(found):
+        raise _invalid(f"{where}.file_id", "the id of a file")
+    return found
 
 
 def _function_call(item: Item, where: str, new_id: NewId) -> Item:

@@ -30,6 +30,7 @@ from quarterdeck.resources.responses.event_mapper import EventMapper
 from quarterdeck.resources.responses.execution import Execution
 from quarterdeck.resources.responses.following import Following
 from quarterdeck.resources.responses.history import History
+from quarterdeck.resources.responses.input_files import ReadsFiles
 from quarterdeck.resources.responses.items import Item, is_id
 from quarterdeck.resources.responses.objects import Response, interrupted, new_response
 from quarterdeck.resources.responses.requests import ResponseRequest, read_request, read_token_count
@@ -68,6 +69,7 @@ class Responses:
         *,
         locks: ConversationLocks,
         background: BackgroundStore,
+        files: ReadsFiles,
         tools: OpensTools | None = None,
         is_stopping: Callable[[], bool] = lambda: False,
         stop: Callable[[str], None] = lambda response: None,
@@ -77,7 +79,7 @@ class Responses:
         self._pipeline = pipeline
         self._store = store
         self._conversations = conversations
-        self._history = History(store, conversations)
+        self._history = History(store, conversations, files)
         self._locks = locks
         self._background = background
         self.stop = stop
@@ -106,7 +108,7 @@ class Responses:
             context = await self._history.context(request, owner)
             if request.store is not False and not context:
                 await self._store.check()
-            history = [*context, *items]
+            history = await self._history.full(context, items, owner)
             _check_input(request, history)
             mapper = EventMapper(shown, ids.object_id, shows_logprobs=request.shows_logprobs)
             call = partial(self._call, head, request)
@@ -143,7 +145,8 @@ class Responses:
         if request.store is False:
             raise no_background_without_store()
         items = await self._history.items(request, owner)
-        _check_input(request, [*await self._history.context(request, owner), *items])
+        context = await self._history.context(request, owner)
+        _check_input(request, await self._history.full(context, items, owner))
         shown |= {"status": "queued", "background": True}
         new = NewResponse(
             shown, owner, _origin(head, request), head.started, items, shows_logprobs=request.shows_logprobs
@@ -161,8 +164,9 @@ class Responses:
         shown = new_response(request, "", 0.0, {})
         owner = owner_of(head.principal)
         items, context = await self._history.items(request, owner), await self._history.context(request, owner)
-        _check_input(request, [*context, *items])
-        messages = chat_messages(request.instructions, [*context, *items])
+        history = await self._history.full(context, items, owner)
+        _check_input(request, history)
+        messages = chat_messages(request.instructions, history)
         members = chat_members(request, shown, messages, {})
         asked = {name: members[name] for name in ("model", "messages", "tools") if name in members}
         head = msgspec.structs.replace(head, operation=Operation.TOKENIZE)
