@@ -326,6 +326,34 @@ async def test_an_approved_call_is_made_first_and_a_resumed_response_does_not_ma
     assert len(world.server.called) == 1
 
 
+async def test_an_answer_of_a_form_is_asked_for_when_no_tool_is_called_any_more() -> None:
+    """An engine that is bound to a form calls no tools."""
+    form = {"format": {"type": "json_schema", "name": "sum", "schema": {"type": "object"}}}
+    world = World(says("Let me see.", ("add", "{}")), says("It is 3."), says('{"sum": 3}'), text=form)
+    await world.run()
+    assert world.kinds == ["mcp_list_tools", "mcp_call", "message"]
+    assert world.mapper.response["output"][-1]["content"][0]["text"] == '{"sum": 3}'
+    assert ["response_format" in sent for sent in world.sent] == [False, False, True]
+    assert [sent.get("tool_choice") for sent in world.sent] == [None, None, "none"]
+    assert world.mapper.response["usage"]["output_tokens"] == 12
+
+
+async def test_a_client_that_leaves_stops_what_runs() -> None:
+    server = FakeServer("hang")
+    world = World(says("", ("hang", "{}")), server=server)
+    execution = world.execution()
+    await execution.open()
+    running = asyncio.create_task(execution.run(Collected()))
+    async with asyncio.timeout(20):
+        while not server.running:
+            await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await execution.aclose()
+    await asyncio.sleep(0)
+    assert (server.running, server.closed) == (0, 1)
+
+
 async def test_too_many_tools_are_refused_with_what_helps() -> None:
     server = FakeServer(*(f"tool_{number}" for number in range(1000)))
     with pytest.raises(Exception, match="allowed_tools"):

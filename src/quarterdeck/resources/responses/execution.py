@@ -63,6 +63,10 @@ class Execution:
         self._on_boundary = on_boundary
         self._prelude: list[Step] = []
         """Steps before the engine's first."""
+        self._has_form = tools is not None and mapper.response["text"]["format"]["type"] != "text"
+        """The answer is JSON. An engine that is bound to a form calls no tools, so it is bound in the last turn only."""
+        self._has_answered = False
+        """Without the form, which is asked for next."""
         self._is_last = False
         """The model has to answer in this turn."""
         self.reply: Reply | None = None
@@ -137,7 +141,9 @@ class Execution:
                     await _put(sink, events)
                     events = b""
                     await self._call_tools(calls, sink)
-                if not calls.is_clients_turn and (calls.running or (calls.has_ignored and not self._is_last)):
+                self._has_answered = self._has_form and not calls.running
+                goes_on = calls.running or ((calls.has_ignored or self._has_answered) and not self._is_last)
+                if goes_on and not calls.is_clients_turn:
                     await self._end_turn(reader, events, sink)
                     if not self._has_tokens_left():
                         return self._mapper.conclude("length", None, self._now())
@@ -156,8 +162,10 @@ class Execution:
         members = chat_members(request, mapper.response, messages, self._engine)
         for name in ("tools", "tool_choice", "parallel_tool_calls", "response_format"):
             members.pop(name, None)
-        self._is_last = self._tools.must_answer(mapper.turns, self._calls_made)
+        self._is_last = self._has_answered or self._tools.must_answer(mapper.turns, self._calls_made)
         members |= tool_members(request, mapper.response, toolbox, must_answer=self._is_last)
+        if self._has_form and not self._is_last:
+            members.pop("response_format", None)
         if request.max_output_tokens is not None and mapper.usage is not None:
             members["max_completion_tokens"] = request.max_output_tokens - mapper.usage.output
         return await self._call(mapper.turns, members)
@@ -172,7 +180,7 @@ class Execution:
         if self._tools is None:
             return None
         remaining = None if self._is_last else self._tools.remaining(self._calls_made)
-        return TurnCalls(self._tools.toolbox, remaining)
+        return TurnCalls(self._tools.toolbox, remaining, keeps_text=self._is_last or not self._has_form)
 
     @property
     def _calls_made(self) -> int:

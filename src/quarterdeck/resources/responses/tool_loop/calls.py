@@ -8,8 +8,10 @@ class TurnCalls:
     """`remaining`: how many calls of servers' tools may still be made; further ones are ignored, as OpenAI's
     `max_tool_calls` has it. None: the model had to answer, and all are ignored."""
 
-    def __init__(self, toolbox: Toolbox, remaining: int | None) -> None:
+    def __init__(self, toolbox: Toolbox, remaining: int | None, *, keeps_text: bool = True) -> None:
+        """`keeps_text` false: what the model says beside its calls is dropped."""
         self._toolbox = toolbox
+        self._keeps_text = keeps_text
         self._remaining = remaining
         self._unnamed: dict[int, Step] = {}
         """Calls whose names have not arrived."""
@@ -36,7 +38,7 @@ class TurnCalls:
         for step in steps:
             if step[0] == "call":
                 made += self._call(step)
-            else:
+            elif self._keeps_text or step[0] == "reasoning":
                 made.append(step)
         return made
 
