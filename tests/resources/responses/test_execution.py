@@ -43,6 +43,7 @@ class FakeServer:
         self.called: list[tuple[str, Mapping[str, Any]]] = []
         self.closed = 0
         self.running = self.most = 0
+        self.was_called = asyncio.Event()
         self._all = asyncio.Barrier(together)
 
     async def list_tools(self) -> list[ServerTool]:
@@ -53,6 +54,7 @@ class FakeServer:
     async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         self.called.append((name, arguments))
         self.running += 1
+        self.was_called.set()
         self.most = max(self.most, self.running)
         try:
             if name == "hang":
@@ -344,9 +346,7 @@ async def test_a_client_that_leaves_stops_what_runs() -> None:
     execution = world.execution()
     await execution.open()
     running = asyncio.create_task(execution.run(Collected()))
-    async with asyncio.timeout(20):
-        while not server.running:
-            await asyncio.sleep(0)
+    await server.was_called.wait()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await execution.aclose()

@@ -64,7 +64,7 @@ class Execution:
         self._prelude: list[Step] = []
         """Steps before the engine's first."""
         self._has_form = tools is not None and mapper.response["text"]["format"]["type"] != "text"
-        """The answer is JSON. An engine that is bound to a form calls no tools, so it is bound in the last turn only."""
+        """The answer is JSON. An engine that is bound to a form calls no tools: it is bound in the last turn only."""
         self._has_answered = False
         """Without the form, which is asked for next."""
         self._is_last = False
