@@ -1,0 +1,239 @@
+"""Executes the requests of a batch through the gateway: as many at once as there is room for, each until it has a
+result. Results are stored each half second, and what is stored is not executed again.
+
+A request's id is made of the batch, its line and the number of answers that it has had. A worker that is killed leaves
+requests without a stored result: they are sent again with the same ids, so each is charged once.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import msgspec
+
+from quarterdeck import ids
+from quarterdeck.resources.batches.concurrency import Concurrency
+from quarterdeck.resources.batches.input_lines import Line, read_line
+from quarterdeck.resources.batches.results import Result, answered, retry_pause, verdict
+from quarterdeck.settings.batches import BatchesConfig
+from quarterdeck.store.batches import BatchRow, BatchStore, NewResult
+from quarterdeck.store.database import DatabaseUnavailableError
+from quarterdeck.store.jobs import Job
+from quarterdeck.telemetry.worker_metrics import WorkerMetrics
+from quarterdeck.worker.gateway_client import GatewayAnswer, GatewayClient, GatewayUnavailableError, error_of
+
+log = logging.getLogger(__name__)
+
+PRIORITY = -1
+"""Below every key's in the gateway's queues."""
+FLUSH_SECONDS = 0.5
+"""Between two writes of results: what a killed worker repeats."""
+MAX_UNWRITTEN = 8 * 1024 * 1024
+"""Bytes of results that wait for the database; then no further requests are sent."""
+ANSWER_SECONDS = 900.0
+"""For one request: the gateway's own limit."""
+CANCEL_SECONDS = 10.0
+"""How long requests in flight may go on after a cancellation, as they are nearly paid for."""
+DATABASE_PAUSE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why no more requests are executed."""
+
+    status: str
+    code: str = ""
+    message: str = ""
+
+
+class Tries(msgspec.Struct, array_like=True):
+    """Of a request: answers that it has had, and those of them that count as failures."""
+
+    answers: int = 0
+    failures: int = 0
+
+
+class BatchRun:
+    """One attempt of a batch's job. `execute` may be cancelled at any time."""
+
+    def __init__(
+        self,
+        job: Job,
+        batch: BatchRow,
+        lines: Callable[[], AsyncIterator[tuple[int, bytes]]],
+        store: BatchStore,
+        gateway: GatewayClient,
+        settings: Callable[[], BatchesConfig],
+        metrics: WorkerMetrics,
+        *,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._job = job
+        self._batch = batch
+        self._lines = lines
+        self._store = store
+        self._gateway = gateway
+        self._settings = settings
+        self._metrics = metrics
+        self._wall = wall
+        self._concurrency = Concurrency(settings().max_concurrency)
+        self._tries: dict[int, Tries] = _decoded(job.progress)
+        self._results: list[Result] = []
+        self._unwritten = 0
+        self._running: set[asyncio.Task[None]] = set()
+        self._written = asyncio.Event()
+        """Replaced at each write: whoever waits on it knows that its tries are stored."""
+        self._ending: Ending | None = None
+        self._flushed = 0.0
+
+    async def execute(self) -> Ending:
+        """Execute what has no result. Raises JobLostError and NotFoundError (the input is gone)."""
+        done = await self._store.done_lines(self._batch.id)
+        source = self._pending(done)
+        try:
+            while True:
+                has_more = await self._feed(source)
+                if not has_more and not self._running:
+                    await self._flush()
+                    return Ending("completed")
+                await self._wait()
+                await self._flush()
+                if self._ending is not None:
+                    return await self._stop(self._ending)
+        finally:
+            for task in self._running:
+                task.cancel()
+            await source.aclose()
+
+    async def _pending(self, done: set[int]) -> AsyncIterator[Line]:
+        async for number, text in self._lines():
+            if number not in done:
+                yield read_line(number, text, self._batch.endpoint)
+
+    async def _feed(self, source: AsyncIterator[Line]) -> bool:
+        """Send as many requests as there is room for. False: all were sent."""
+        self._concurrency.most = self._settings().max_concurrency
+        while len(self._running) < self._concurrency.limit and self._unwritten < MAX_UNWRITTEN:
+            line = await anext(source, None)
+            if line is None:
+                return False
+            task = asyncio.create_task(self._complete(line))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return True
+
+    async def _wait(self) -> None:
+        """Until a request has ended, or results are to be written."""
+        left = max(0.0, self._flushed + FLUSH_SECONDS - time.monotonic())
+        if self._running:
+            await asyncio.wait(self._running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.sleep(left)
+
+    async def _flush(self) -> None:
+        """Write results, where it is time for that, and see whether the batch is to end."""
+        is_due = time.monotonic() - self._flushed >= FLUSH_SECONDS or self._unwritten >= MAX_UNWRITTEN
+        if not is_due and self._running:
+            return
+        results, self._results, self._unwritten = self._results, [], 0
+        for each in results:
+            self._tries.pop(each.line, None)
+        new = [NewResult(each.line, each.is_error, each.text, msgspec.structs.astuple(each.tokens)) for each in results]
+        progress = msgspec.json.encode(list(self._tries.items()))
+        while True:
+            try:
+                status = await self._store.record(self._job, new, progress)
+                break
+            except DatabaseUnavailableError as error:  # the job loop ends this when the lease is over
+                log.info("results of a batch wait for the database: %s", error, extra={"batch": self._batch.id})
+                await asyncio.sleep(DATABASE_PAUSE)
+        self._flushed = time.monotonic()
+        written, self._written = self._written, asyncio.Event()
+        written.set()
+        for each in results:
+            self._metrics.batch_requests.add(("failed" if each.is_error else "completed",))
+        if self._ending is None:
+            if status is None:
+                self._ending = Ending("deleted")
+            elif status == "cancelling":
+                self._ending = Ending("cancelled")
+            elif self._wall() >= self._batch.expires:
+                self._ending = Ending("expired")
+
+    async def _stop(self, ending: Ending) -> Ending:
+        """End the requests in flight; what they have brought by then is kept."""
+        if self._running and ending.status == "cancelled":
+            await asyncio.wait(self._running, timeout=CANCEL_SECONDS)
+        running = tuple(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        if ending.status != "deleted":
+            self._flushed = 0.0
+            await self._flush()
+        return ending
+
+    async def _complete(self, line: Line) -> None:
+        """Send a request until it has a result."""
+        refusals = 0
+        while True:
+            tries = self._tries.get(line.number, Tries())
+            request = ids.step_request_id(self._batch.id, f"{line.number}/{tries.answers}")
+            try:
+                answer = await self._send(line, request)
+            except GatewayUnavailableError:
+                self._concurrency.refused(time.monotonic())
+                await asyncio.sleep(retry_pause(min(refusals, 3), None, random.random()))  # noqa: S311  # no secret
+                refusals += 1
+                continue
+            except DatabaseUnavailableError:
+                await asyncio.sleep(DATABASE_PAUSE)
+                continue
+            code = error_of(answer)[1] if answer.status >= 400 else None
+            found = verdict(answer.status, code, tries.failures)
+            if found == "done":
+                if answer.status < 400:
+                    self._concurrency.succeeded()
+                self._keep(line, answer, request)
+                return
+            if found == "stop":
+                message = f"The API key that created this batch can't be used any more: {error_of(answer)[0]}"
+                self._ending = self._ending or Ending("failed", code or "invalid_api_key", message)
+                return
+            is_failure = found == "retry"
+            self._tries[line.number] = Tries(tries.answers + 1, tries.failures + is_failure)
+            written = self._written
+            self._concurrency.refused(time.monotonic())
+            pause = retry_pause(tries.failures if is_failure else refusals, answer.retry_after, random.random())  # noqa: S311
+            await asyncio.sleep(pause)
+            await written.wait()  # the number of answers is part of the next id
+            refusals += 1
+
+    async def _send(self, line: Line, request: str) -> GatewayAnswer:
+        claims = self._gateway.claims(self._job, request, priority=PRIORITY)
+        left = max(1.0, min(ANSWER_SECONDS, self._batch.expires - self._wall()))
+        return await self._gateway.post(self._batch.endpoint, line.body, claims, timeout=left)
+
+    def _keep(self, line: Line, answer: GatewayAnswer, request: str) -> None:
+        result = answered(
+            self._batch.id,
+            line.number,
+            line.custom_id,
+            status=answer.status,
+            request=answer.headers.get("x-request-id", request),
+            body=answer.body,
+        )
+        self._results.append(result)
+        self._unwritten += len(result.text)
+
+
+def _decoded(progress: bytes) -> dict[int, Tries]:
+    if not progress:
+        return {}
+    with suppress(msgspec.DecodeError):
+        return dict(msgspec.json.decode(progress, type=list[tuple[int, Tries]]))
+    return {}
