@@ -52,6 +52,11 @@ def cost(usage: Usage, rates: Rates, *, engine_seconds: float = 0.0, shared_by: 
     return total
 
 
+def share_of(cost: Decimal, share: Decimal) -> Decimal:
+    """A share of a cost, exactly."""
+    return EXACT.multiply(cost, share)
+
+
 def estimated_cost(prompt_tokens: int, output_tokens: int, rates: Rates, *, engine_seconds: float = 0.0) -> int:
     """What a budget holds for a request, in 10⁻⁶ $, rounded up: the whole prompt at the higher of its two prices, the
     longest answer, and its share of the longest time at the engine. 0: it is free.

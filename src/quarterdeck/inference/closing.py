@@ -64,6 +64,8 @@ class Closing:
         """End a call that went to an engine, or found none. It is settled at once or when its tokens are counted."""
         if call.lookup is not None and status != "ok":
             call.lookup.give_up()
+        if status == "cancelled" and call.head.is_repeatable:
+            status = "lost"  # its worker died, and sends it again: then the facts replace what is settled now
         meter, now = call.meter, time.time()
         if status != "ok":
             meter.drop_stale_usage()

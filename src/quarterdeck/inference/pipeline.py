@@ -35,6 +35,7 @@ from quarterdeck.inference.mirror import MAX_RUNNING as MAX_MIRRORED
 from quarterdeck.inference.mirror import Mirror
 from quarterdeck.inference.prompts.execution import HEADER, PromptExecutor, PromptRequest
 from quarterdeck.inference.routing.directory import Directory, Route, ServedModel
+from quarterdeck.inference.routing.idle_capacity import check_idle
 from quarterdeck.inference.routing.queueing import Queues
 from quarterdeck.inference.routing.resolution import resolve
 from quarterdeck.inference.routing.router import Router
@@ -119,6 +120,9 @@ class Pipeline:
         if len(body) > limit and text_bytes(request) > limit:
             raise too_large(limit, unread=False)
         route = resolve(directory, self._endpoints, request.parsed.model, head.principal)
+        is_of_batch = head.principal.priority < 0
+        if is_of_batch:
+            check_idle(self._endpoints, route.models, directory.config.batches.idle_share)
         check_media(request, gateway.media_domains)
         now, bounds = time.monotonic(), route.bounds
         if bounds.context is None:
@@ -128,6 +132,8 @@ class Pipeline:
             reserved = msgspec.structs.replace(reserved, engine_seconds=self._engine_seconds(route))
         selection = self.router.select(route, request, tokens=reserved.total, now=now, headers=head.headers)
         call = await self._admission.admit(gateway, head, request, reserved, selection, bounds)
+        if is_of_batch:
+            call.meter.price_share = directory.config.batches.price_share
         own = call.head.principal.content
         if own is not None or route.content is not None or directory.captures:
             content = directory.config.content

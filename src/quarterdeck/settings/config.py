@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from quarterdeck.settings.batches import BatchesConfig
 from quarterdeck.settings.cache import CacheConfig
 from quarterdeck.settings.content import ContentConfig
 from quarterdeck.settings.cors import CorsConfig
@@ -274,6 +275,8 @@ class Config(BaseModel):
     """Capture of inputs and outputs."""
     files: FilesConfig = FilesConfig()
     """Sizes of files, and what an organisation may store."""
+    batches: BatchesConfig = BatchesConfig()
+    """Batches: how many run, how much of the engines they take, what they cost."""
     webhooks: WebhooksConfig = WebhooksConfig()
     """Events posted to URLs of organisations, and alerts of budgets."""
     tools: ToolsConfig = ToolsConfig()

@@ -78,6 +78,21 @@ class WorkerMetrics(Metrics):
             " (put back by a worker that ends), lost (cancelled, or taken over by another worker).",
             ("kind", "outcome"),
         )
+        self.batch_requests = self.counter(
+            "quarterdeck_batch_requests",
+            "Requests of batches: completed, failed (answered with an error), expired, cancelled.",
+            ("outcome",),
+        )
+        self.batch_refusals = self.counter(
+            "quarterdeck_batch_refusals",
+            "Refusals for want of room, after which a batch sends half as many requests at once; they are repeated.",
+        )
+        self.batch_concurrency = self.gauge(
+            "quarterdeck_batch_concurrency", "Requests of batches that this worker may send at once."
+        )
+        self.batches_ended = self.counter(
+            "quarterdeck_batches_ended", "Batches that have ended: completed, failed, expired, cancelled.", ("status",)
+        )
         self.budget_alerts = self.counter(
             "quarterdeck_budget_alerts", "Thresholds of budgets that were reached and recorded as events."
         )

@@ -88,6 +88,8 @@ class BatchRun:
         self._written = asyncio.Event()
         """Replaced at each write: whoever waits on it knows that its tries are stored."""
         self._ending: Ending | None = None
+        self._failure: BaseException | None = None
+        """Of a request's task: a bug. It ends the attempt."""
         self._flushed = 0.0
 
     async def execute(self) -> Ending:
@@ -101,6 +103,8 @@ class BatchRun:
                     await self._flush()
                     return Ending("completed")
                 await self._wait()
+                if self._failure is not None:
+                    raise self._failure
                 await self._flush()
                 if self._ending is not None:
                     return await self._stop(self._ending)
@@ -123,8 +127,13 @@ class BatchRun:
                 return False
             task = asyncio.create_task(self._complete(line))
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            task.add_done_callback(self._ended)
         return True
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = error
 
     async def _wait(self) -> None:
         """Until a request has ended, or results are to be written."""
@@ -143,6 +152,8 @@ class BatchRun:
         for each in results:
             self._tries.pop(each.line, None)
         new = [NewResult(each.line, each.is_error, each.text, msgspec.structs.astuple(each.tokens)) for each in results]
+        # Before the tries are encoded: those of later answers are part of the next write.
+        written, self._written = self._written, asyncio.Event()
         progress = msgspec.json.encode(list(self._tries.items()))
         while True:
             try:
@@ -152,7 +163,6 @@ class BatchRun:
                 log.info("results of a batch wait for the database: %s", error, extra={"batch": self._batch.id})
                 await asyncio.sleep(DATABASE_PAUSE)
         self._flushed = time.monotonic()
-        written, self._written = self._written, asyncio.Event()
         written.set()
         for each in results:
             self._metrics.batch_requests.add(("failed" if each.is_error else "completed",))

@@ -3,6 +3,8 @@
 from collections.abc import Awaitable
 from typing import Protocol
 
+import msgspec
+
 from quarterdeck.gateway.http.registry import Route
 from quarterdeck.gateway.http.request_head import RequestHead
 from quarterdeck.inference.call import Head, Operation, Reply
@@ -36,7 +38,7 @@ def _route(pipeline: Pipeline, stored: Pipeline, operation: Operation) -> Route:
     def call(head: RequestHead, body: bytes) -> Awaitable[Reply]:
         if is_chat and WANTED in body:
             return stored.call(pipeline_head(head, operation), body)
-        if head.traceparent is not None:
+        if head.traceparent is not None or head.job is not None:
             return pipeline.call(pipeline_head(head, operation), body)
         return pipeline.call(
             Head(head.request_id, operation, head.principal, head.started, head.forwarded, head.cache_control), body
@@ -57,4 +59,6 @@ def _naming_route(pipeline: Pipeline, operation: Operation, prefix: str) -> Rout
 def pipeline_head(head: RequestHead, operation: Operation) -> Head:
     """The pipeline's head of a request."""
     trace = read_trace_context(head.traceparent, head.tracestate) if head.traceparent is not None else None
-    return Head(head.request_id, operation, head.principal, head.started, head.forwarded, head.cache_control, trace)
+    made = Head(head.request_id, operation, head.principal, head.started, head.forwarded, head.cache_control, trace)
+    is_of_batch = head.job is not None and head.principal.priority < 0
+    return msgspec.structs.replace(made, is_repeatable=True) if is_of_batch else made

@@ -4,9 +4,11 @@ On the hot path it only takes timestamps and values that others found. Parsing a
 has ended.
 """
 
+from decimal import Decimal
+
 import msgspec
 
-from quarterdeck.accounting.pricing import NO_TOKENS, cost
+from quarterdeck.accounting.pricing import NO_TOKENS, cost, share_of
 from quarterdeck.errors import APIError
 from quarterdeck.inference.call import FREE, Head
 from quarterdeck.inference.endpoints.endpoint import Endpoint
@@ -49,6 +51,8 @@ class Meter(msgspec.Struct, eq=False):
     or the endpoint was sent that limit."""
     prompt: PromptUse | None = None
     """The prompt that the request was rendered from."""
+    price_share: Decimal | None = None
+    """What it costs, as a share of the price. None: all."""
     admitted: float | None = None
     recalled: float | None = None
     queued: float | None = None
@@ -144,6 +148,8 @@ class Meter(msgspec.Struct, eq=False):
                 if self.reserved is not None and (most := self.reserved.engine_seconds):
                     seconds = min(seconds, most * shared_by)  # budgets hold no more
             record.cost = cost(usage or NO_TOKENS, rates, engine_seconds=seconds, shared_by=shared_by)
+            if self.price_share is not None:
+                record.cost = share_of(record.cost, self.price_share)
         if (prompt := self.prompt) is not None:
             record.prompt, record.prompt_version, record.prompt_label = prompt.name, prompt.version, prompt.label
         record.admitted = self.admitted

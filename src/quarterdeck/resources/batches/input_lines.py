@@ -67,9 +67,7 @@ def read_line(number: int, text: bytes, endpoint: str) -> Line:
     if wanted.method != "POST":
         raise InvalidLineError("invalid_method", "Only the method 'POST' is supported.", "method")
     if wanted.url != endpoint:
-        raise InvalidLineError(
-            "mismatched_url", f"The URL must be the endpoint of the batch, '{endpoint}'.", "url"
-        )
+        raise InvalidLineError("mismatched_url", f"The URL must be the endpoint of the batch, '{endpoint}'.", "url")
     return Line(number, custom_id, *_read_body(wanted.body, endpoint))
 
 
@@ -92,9 +90,7 @@ def _read_body(raw: msgspec.Raw | msgspec.UnsetType, endpoint: str) -> tuple[str
     _check_text("body.model", model)
     for name in ("stream", "background"):
         if bytes(members.get(name, b"false")) not in (b"false", b"null"):
-            raise InvalidLineError(
-                f"{name}_not_supported", f"'{name}' is not supported in a batch.", f"body.{name}"
-            )
+            raise InvalidLineError(f"{name}_not_supported", f"'{name}' is not supported in a batch.", f"body.{name}")
     if endpoint == "/v1/responses" and "store" not in members:
         # The same line may be executed again after a failure: one response of it would be left over.
         members["store"] = msgspec.Raw(b"false")

@@ -44,7 +44,7 @@ class Result(msgspec.Struct, frozen=True):
 def verdict(status: int, code: str | None, tries: int) -> Verdict:
     """What an answer means. `tries`: earlier ones of this line that counted."""
     if status == 401:
-        return "stop"
+        return "wait" if code == "invalid_job_credential" else "stop"  # clocks differ, or a secret was changed
     if status == 429 or (status == 503 and code in NO_ROOM):
         return "wait"
     if status in (408, 409) or status >= 500:

@@ -1,0 +1,42 @@
+"""The number of requests at once grows while they succeed, and halves when there is no room."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quarterdeck.resources.batches.concurrency import PAUSE_SECONDS, START, Concurrency
+
+
+def test_it_doubles_in_as_many_rounds_as_it_sends_and_halves_at_once() -> None:
+    concurrency = Concurrency(64)
+    assert concurrency.limit == START
+    for _ in range(5000):
+        concurrency.succeeded()
+    assert concurrency.limit == 64
+    concurrency.refused(1.0)
+    assert concurrency.limit == 32
+
+
+def test_refusals_of_one_moment_count_once() -> None:
+    concurrency = Concurrency(8)
+    for _ in range(100):
+        concurrency.refused(1.0)
+    assert concurrency.limit == 4
+    concurrency.refused(1.0 + PAUSE_SECONDS)
+    assert concurrency.limit == 2
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 100))), st.integers(1, 1024))
+def test_it_stays_within_one_and_the_most(events: list[tuple[bool, float]], most: int) -> None:
+    concurrency = Concurrency(most)
+    for is_success, now in events:
+        if is_success:
+            concurrency.succeeded()
+        else:
+            concurrency.refused(now)
+        assert 1 <= concurrency.limit <= most
+
+
+def test_a_smaller_most_holds_at_once() -> None:
+    concurrency = Concurrency(64)
+    concurrency.most = 2
+    assert concurrency.limit == 2
