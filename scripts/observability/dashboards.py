@@ -562,6 +562,14 @@ STORES = Dashboard(
                     Query(rare("quarterdeck_job_attempts_total", by="kind, outcome"), "{{kind}} {{outcome}}"),
                 ),
                 lines(
+                    "Batches",
+                    "Requests by outcome, refusals for want of room, requests that may be sent at once, batches that ended.",
+                    Query(rare("quarterdeck_batch_requests_total", by="outcome"), "{{outcome}}"),
+                    Query(rare("quarterdeck_batch_refusals_total"), "refusals"),
+                    Query("sum(quarterdeck_batch_concurrency)", "at once"),
+                    Query(rare("quarterdeck_batches_ended_total", by="status"), "batches {{status}}"),
+                ),
+                lines(
                     "Spool",
                     "Records written while Redis was unavailable, and writes for which the disk had no room.",
                     Query(rate("quarterdeck_spooled_records_total"), "written"),

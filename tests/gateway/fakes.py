@@ -45,6 +45,7 @@ from quarterdeck.settings.limits import Budget
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.loading import parse
 from quarterdeck.store.background_responses import BackgroundStore
+from quarterdeck.store.batches import BatchStore
 from quarterdeck.store.blobs.absent import NoBlobs
 from quarterdeck.store.blobs.interface import Blobs
 from quarterdeck.store.chat_completions import ChatCompletionStore
@@ -362,6 +363,7 @@ def parts(
         stored_chats=StoredChats(pipeline, ChatCompletionStore(database), BackgroundTasks().spawn),
         chat_completions=ChatCompletionStore(database),
         files=files,
+        batches=BatchStore(database, JobStore(database)),
         uploads=Uploads(UploadStore(database), files, blobs),
         started=1_700_000_000,
     )

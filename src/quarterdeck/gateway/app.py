@@ -24,6 +24,7 @@ from quarterdeck.gateway.routes import (
     admin_teams,
     admin_usage,
     admin_webhooks,
+    batches,
     chat_completions,
     conversations,
     demand,
@@ -130,6 +131,7 @@ def create_api(parts: Parts, registry: Registry, crud_body: BodyPolicy = CRUD_BO
         responses,
         conversations,
         chat_completions,
+        batches,
         files,
         uploads,
     ):

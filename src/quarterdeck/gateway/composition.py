@@ -81,6 +81,7 @@ from quarterdeck.settings.packaged import config_path
 from quarterdeck.settings.shutdown import CLUSTER_DELAY_SECONDS
 from quarterdeck.settings.source import ConfigSource
 from quarterdeck.store.background_responses import BackgroundStore
+from quarterdeck.store.batches import BatchStore
 from quarterdeck.store.blobs.factory import open_blobs
 from quarterdeck.store.chat_completions import ChatCompletionStore
 from quarterdeck.store.contents import ContentStore
@@ -286,6 +287,7 @@ def compose(
             chat_completions=chat_completions,
             job_credentials=JobCredentials(authenticator, PlatformSecret(database, "jobs")),
             files=files,
+            batches=BatchStore(database, JobStore(database)),
             uploads=Uploads(UploadStore(database), files, blobs),
             started=int(time.time()),
             is_loopback=environment.is_loopback,

@@ -37,6 +37,7 @@ from quarterdeck.resources.tenancy.changes import Announcer
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.live import Live
 from quarterdeck.store.background_responses import BackgroundStore
+from quarterdeck.store.batches import BatchStore
 from quarterdeck.store.chat_completions import ChatCompletionStore
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.conversations import ConversationStore
@@ -105,6 +106,7 @@ class Parts:
     stored_chats: StoredChats
     chat_completions: ChatCompletionStore
     files: Files
+    batches: BatchStore
     uploads: Uploads
     started: int
     """Unix seconds. Shown as each model's `created`, for want of a better time."""

@@ -27,5 +27,3 @@ class BatchesConfig(BaseModel):
     the full price while it runs."""
     max_waiting: PositiveInt = Field(default=100, le=10_000)
     """Batches of one organisation that may be unfinished; the next one is refused. 100: five million requests."""
-    retention_days: float | None = Field(default=None, gt=0)
-    """Days after which batches that have ended are deleted; their files expire on their own. None: they are kept."""

@@ -249,12 +249,6 @@ class BatchStore:
             await connection.execute(delete(batch_lines).where(batch_lines.c.batch == job.subject))
             await record_event(connection)
 
-    async def delete_old(self, before: float) -> int:
-        """Delete batches that ended before then. Returns how many."""
-        old = select(batches.c.id).where(batches.c.finished_at < before).limit(PAGE)
-        async with self._database.begin() as connection:
-            return (await connection.execute(delete(batches).where(batches.c.id.in_(old)))).rowcount
-
 
 async def delete_batches_of(connection: AsyncConnection, org: str) -> None:
     """Delete the batches of an organisation. Their jobs end when a worker sees that they are gone."""

@@ -13,6 +13,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck.errors import ConflictError
+from quarterdeck.store.batches import delete_batches_of
 from quarterdeck.store.database import Database
 from quarterdeck.store.files import delete_files_of
 from quarterdeck.store.orgs import no_such_org
@@ -47,6 +48,7 @@ class OrgDeletion:
             await _delete_prompts(connection, id, author)
             await delete_uploads_of(connection, id)
             await delete_files_of(connection, id)
+            await delete_batches_of(connection, id)
             for table in (webhook_deliveries, webhook_endpoints):
                 await connection.execute(delete(table).where(table.c.org == id))
         return revoked

@@ -22,7 +22,7 @@ from quarterdeck.settings.batches import BatchesConfig
 from quarterdeck.store.batches import KIND, BatchRow, BatchStore, NewResult
 from quarterdeck.store.jobs import Job, JobLostError
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
-from quarterdeck.worker.batch_run import BatchRun, Ending
+from quarterdeck.worker.batch_run import BatchRun
 from quarterdeck.worker.gateway_client import GatewayClient
 from quarterdeck.worker.job_loop import Done, Outcome
 
@@ -84,35 +84,43 @@ class BatchHandler:
         batch = await self._store.load(job.subject)
         if batch is None or batch.finished_at is not None:
             return
+        if batch.in_progress_at is None:
+            if batch.status == "cancelling":
+                await self._finish(job, batch, "cancelled")
+                return
+            if not await self._validate(job, batch):
+                return
+            batch = await self._store.load(job.subject) or batch
         try:
-            if batch.in_progress_at is None:
-                if batch.status == "cancelling":
-                    await self._finish(job, batch, "cancelled")
-                    return
-                if not await self._validate(job, batch):
-                    return
-                batch = await self._store.load(job.subject)
-                if batch is None:
-                    return
-            ending, errors = batch.ending, None
+            ending = batch.ending or await self._execute(job, batch)
             if ending is None:
-                run = BatchRun(
-                    job, batch, partial(self._lines, batch), self._store, self._gateway, self._settings, self._metrics
-                )
-                found = await run.execute()
-                if found.status == "deleted":
-                    return
-                errors = _errors_of(found)
-                ending = found.status
-                await self._store.end(job, ending, now=self._wall(), errors=errors)
+                return
             if ending != "completed":
-                batch = await self._store.load(job.subject) or batch
-                await self._account(job, batch, ending)
+                await self._account(job, await self._store.load(job.subject) or batch, ending)
         except NotFoundError as error:  # the input file was deleted
-            await self._store.end(job, "failed", now=self._wall())
-            await self._write(job, batch, "failed", errors=[LineError(error.code or "file_not_found", error.message)])
-            return
+            ending = "failed"
+            gone = LineError(error.code or "file_not_found", f"The input file was deleted: {error.message}")
+            await self._store.end(job, ending, now=self._wall(), errors=_builtins([gone]))
         await self._write(job, batch, ending)
+
+    async def _execute(self, job: Job, batch: BatchRow) -> str | None:
+        """Execute the requests. Returns how the batch ends; None: it was deleted."""
+        run = BatchRun(
+            job,
+            batch,
+            partial(self._lines, batch),
+            self._store,
+            self._gateway,
+            self._settings,
+            self._metrics,
+            wall=self._wall,
+        )
+        found = await run.execute()
+        if found.status == "deleted":
+            return None
+        errors = _builtins([LineError(found.code, found.message)]) if found.code else None
+        await self._store.end(job, found.status, now=self._wall(), errors=errors)
+        return found.status
 
     async def _validate(self, job: Job, batch: BatchRow) -> bool:
         """Check every line. False: the batch has failed."""
@@ -123,6 +131,8 @@ class BatchHandler:
                 if validation.total % LINES_PER_TURN == 0:
                     await asyncio.sleep(0)
             validation.finish()
+        except NotFoundError as error:
+            validation.errors.append(LineError(error.code or "file_not_found", error.message))
         except LineTooLongError as error:
             validation.errors.append(LineError("line_too_long", "This line is too long.", error.number))
         if validation.errors:
@@ -151,12 +161,12 @@ class BatchHandler:
             await self._store.record(job, [NewResult(each.line, True, each.text) for each in results], b"")
             self._metrics.batch_requests.add((ending,), len(results))
 
-    async def _write(self, job: Job, batch: BatchRow, status: str, *, errors: list[LineError] | None = None) -> None:
+    async def _write(self, job: Job, batch: BatchRow, status: str) -> None:
         """Write the files and end the batch. A file without lines is not made."""
         batch = await self._store.load(batch.id) or batch
         output = await self._file(batch, is_error=False) if batch.completed else None
         failed = await self._file(batch, is_error=True) if batch.failed else None
-        await self._finish(job, batch, status, output_file=output, error_file=failed, errors=errors)
+        await self._finish(job, batch, status, output_file=output, error_file=failed)
 
     async def _file(self, batch: BatchRow, *, is_error: bool) -> str:
         what = "error" if is_error else "output"
@@ -187,7 +197,7 @@ class BatchHandler:
             now=now,
             output_file=output_file,
             error_file=error_file,
-            errors=None if errors is None else [msgspec.to_builtins(each) for each in errors],
+            errors=None if errors is None else _builtins(errors),
             record_event=lambda transaction: self._events.record_on(
                 transaction, f"batch.{status}", batch.org, batch.id, now=now
             ),
@@ -211,8 +221,8 @@ class BatchHandler:
                 await pieces.aclose()
 
 
-def _errors_of(ending: Ending) -> list[dict[str, object]] | None:
-    return [msgspec.to_builtins(LineError(ending.code, ending.message))] if ending.code else None
+def _builtins(errors: list[LineError]) -> list[dict[str, object]]:
+    return [msgspec.to_builtins(each) for each in errors]
 
 
 def _reason(batch: BatchRow) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -113,7 +113,7 @@ class BatchRun:
                 task.cancel()
             await source.aclose()
 
-    async def _pending(self, done: set[int]) -> AsyncIterator[Line]:
+    async def _pending(self, done: set[int]) -> AsyncGenerator[Line]:
         async for number, text in self._lines():
             if number not in done:
                 yield read_line(number, text, self._batch.endpoint)
@@ -163,6 +163,7 @@ class BatchRun:
                 log.info("results of a batch wait for the database: %s", error, extra={"batch": self._batch.id})
                 await asyncio.sleep(DATABASE_PAUSE)
         self._flushed = time.monotonic()
+        self._metrics.batch_concurrency.set(self._concurrency.limit)
         written.set()
         for each in results:
             self._metrics.batch_requests.add(("failed" if each.is_error else "completed",))
@@ -218,6 +219,7 @@ class BatchRun:
             self._tries[line.number] = Tries(tries.answers + 1, tries.failures + is_failure)
             written = self._written
             self._concurrency.refused(time.monotonic())
+            self._metrics.batch_refusals.add(())
             pause = retry_pause(tries.failures if is_failure else refusals, answer.retry_after, random.random())  # noqa: S311
             await asyncio.sleep(pause)
             await written.wait()  # the number of answers is part of the next id

@@ -15,6 +15,7 @@ from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.sockets import BACKLOG, listen
 from quarterdeck.net.uvicorn_server import EmbeddedServer
+from quarterdeck.resources.files.service import Files
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.tenancy.budgets import Budgets
 from quarterdeck.resources.webhooks.object_events import ObjectEvents
@@ -23,6 +24,7 @@ from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.source import ConfigSource
 from quarterdeck.settings.telemetry import TelemetryConfig
 from quarterdeck.store.background_responses import BackgroundStore
+from quarterdeck.store.batches import BatchStore
 from quarterdeck.store.blobs.factory import open_blobs
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
@@ -48,6 +50,7 @@ from quarterdeck.telemetry.langfuse_scores import LangfuseScores
 from quarterdeck.telemetry.saturation import sample
 from quarterdeck.telemetry.traces.prompt_numbers import PromptNumbers
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
+from quarterdeck.worker.batch_handler import BatchHandler
 from quarterdeck.worker.budget_alert_loop import BudgetAlertLoop
 from quarterdeck.worker.budget_rebuild import BudgetLoop
 from quarterdeck.worker.conditions import Condition
@@ -130,7 +133,18 @@ def compose(
         tls=None if environment.job_gateway_url else unverified(),
     )
     jobs = JobStore(database)
-    response_jobs = ResponseJobs(gateway, BackgroundStore(database, jobs, ObjectEvents(outbox, lambda: live.webhooks)))
+    events = ObjectEvents(outbox, lambda: live.webhooks)
+    job_handlers = (
+        ResponseJobs(gateway, BackgroundStore(database, jobs, events)),
+        BatchHandler(
+            BatchStore(database, jobs),
+            Files(FileStore(database), blobs, lambda: live.files),
+            gateway,
+            events,
+            lambda: live.batches,
+            metrics,
+        ),
+    )
     conditions = {
         "ledger": Condition("the ledger"),
         "budgets": Condition("recounting budgets"),
@@ -254,7 +268,7 @@ def compose(
             WebhookLoop(outbox, sender, lambda: live.webhooks, conditions["webhooks"], metrics),
             alert_loop,
             sync_loop,
-            JobLoop(jobs, (response_jobs,), conditions["jobs"], metrics),
+            JobLoop(jobs, job_handlers, conditions["jobs"], metrics),
             FileSweepLoop(
                 FileStore(database), UploadStore(database), blobs, LeaseStore(database, name), conditions["files"]
             ),

@@ -4,8 +4,10 @@ import logging
 import re
 
 from quarterdeck.redaction.redactor import Redactor
+from quarterdeck.settings.batches import BatchesConfig
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.environment import Environment
+from quarterdeck.settings.file_storage import FilesConfig
 from quarterdeck.settings.live import Live
 from quarterdeck.settings.loading import ConfigError
 from quarterdeck.settings.source import ConfigSource
@@ -33,6 +35,15 @@ class LiveConfig:
     def current(self) -> Config | None:
         """None: no valid configuration was read yet."""
         return self._config.current
+
+    @property
+    def batches(self) -> BatchesConfig:
+        """The defaults while the configuration is invalid."""
+        return BatchesConfig() if (found := self.current) is None else found.batches
+
+    @property
+    def files(self) -> FilesConfig:
+        return FilesConfig() if (found := self.current) is None else found.files
 
     @property
     def webhooks(self) -> WebhooksConfig:
