@@ -48,9 +48,8 @@ def test_a_batch_is_executed_and_its_files_have_every_line(stack: BatchStack) ->
     assert batch.usage is not None and batch.completed_at is not None and batch.in_progress_at is not None
     bodies = [each["response"]["body"] for each in output]
     assert batch.usage.output_tokens == sum(body["usage"]["completion_tokens"] for body in bodies)
-    with stack.client() as client:
-        assert batch.output_file_id is not None
-        assert client.files.retrieve(batch.output_file_id).purpose == "batch_output"
+    assert batch.output_file_id is not None
+    assert stack.client().files.retrieve(batch.output_file_id).purpose == "batch_output"
 
 
 @pytest.mark.parametrize(
@@ -82,18 +81,22 @@ def test_an_invalid_line_fails_the_batch_before_anything_is_executed(stack: Batc
 def test_a_cancelled_batch_keeps_what_is_done(stack: BatchStack) -> None:
     batch = stack.create([chat_line(at, max_tokens=200, ignore_eos=True) for at in range(400)])
     stack.progressed(batch, 5)
-    with stack.client() as client:
-        assert client.batches.cancel(batch.id).status == "cancelling"
-        done = stack.ended(batch)
-        assert done.status == "cancelled" and done.cancelled_at is not None
-        output, errors = check_lines(stack, done, 400)
-        assert output and errors[-1]["error"]["code"] == "batch_cancelled" and errors[-1]["response"] is None
-        assert client.batches.cancel(batch.id).status == "cancelled"
+    assert stack.client().batches.cancel(batch.id).status == "cancelling"
+    done = stack.ended(batch)
+    assert done.status == "cancelled" and done.cancelled_at is not None
+    output, errors = check_lines(stack, done, 400)
+    assert output and errors[-1]["error"]["code"] == "batch_cancelled" and errors[-1]["response"] is None
+    assert stack.client().batches.cancel(batch.id).status == "cancelled"
 
 
 def test_what_is_not_executed_in_time_expires(stack: BatchStack) -> None:
     lines = [chat_line(at, max_tokens=2000, ignore_eos=True) for at in range(300)]
-    batch = stack.create(lines, window="1m")
+    batch = stack.create(lines)
+    stack.progressed(batch, 1)
+    stack.execute("UPDATE batches SET expires = 1 WHERE id = :id", id=batch.id)
+    stack.kill_worker()
+    stack.end_leases()
+    stack.start_worker()
     done = stack.ended(batch)
     assert (done.status, done.expired_at is not None) == ("expired", True)
     _, errors = check_lines(stack, done, 300)
@@ -114,30 +117,56 @@ def test_a_batch_that_can_not_be_made_is_refused(
 ) -> None:
     made = stack.create([chat_line(0)])
     wanted = {"input_file_id": made.input_file_id, "endpoint": CHAT, "completion_window": "24h"} | changes
-    with stack.client() as client, pytest.raises(error):
-        client.batches.create(**wanted)  # type: ignore[arg-type]
+    with pytest.raises(error):
+        stack.client().batches.create(**wanted)  # type: ignore[arg-type]
 
 
 def test_another_team_sees_none_of_it(stack: BatchStack) -> None:
     batch = stack.ended(stack.create([chat_line(0)]))
-    with stack.client(OTHER) as other:
-        assert [each.id for each in other.batches.list()] == []
-        for act in (other.batches.retrieve, other.batches.cancel):
-            with pytest.raises(openai.NotFoundError):
-                act(batch.id)
+    other = stack.client(OTHER)
+    assert [each.id for each in other.batches.list()] == []
+    for act in (other.batches.retrieve, other.batches.cancel):
         with pytest.raises(openai.NotFoundError):
-            other.batches.create(input_file_id=batch.input_file_id, endpoint=CHAT, completion_window="24h")
-        with pytest.raises(openai.NotFoundError):
-            other.batches.list(after=batch.id)
+            act(batch.id)
+    with pytest.raises(openai.NotFoundError):
+        other.batches.create(input_file_id=batch.input_file_id, endpoint=CHAT, completion_window="24h")
+    with pytest.raises(openai.NotFoundError):
+        other.batches.list(after=batch.id)
 
 
 def test_batches_are_listed_in_pages_newest_first(stack: BatchStack) -> None:
     made = [stack.create([chat_line(0)]).id for _ in range(3)]
-    with stack.client() as client:
-        listed = [each.id for each in client.batches.list(limit=2)]
-        assert listed[:3] == made[::-1] and len(set(listed)) == len(listed)
-        with pytest.raises(openai.ConflictError):
-            client.batches.cancel(stack.ended(client.batches.retrieve(made[0])).id)
+    client = stack.client()
+    listed = [each.id for each in client.batches.list(limit=2)]
+    assert listed[:3] == made[::-1] and len(set(listed)) == len(listed)
+    with pytest.raises(openai.ConflictError):
+        client.batches.cancel(stack.ended(client.batches.retrieve(made[0])).id)
+
+
+def test_a_revoked_key_ends_its_batch_with_the_reason(stack: BatchStack) -> None:
+    made = stack.admin("POST", "/admin/keys", {"name": "short-lived"})
+    lines = [chat_line(at, max_tokens=100, ignore_eos=True) for at in range(400)]
+    batch = stack.create(lines, key=made["key"])
+    stack.progressed(batch, 1)
+    stack.admin("DELETE", f"/admin/keys/{made['id']}")
+    done = stack.ended(batch)
+    assert done.status == "failed" and done.errors is not None and done.errors.data is not None
+    assert "can't be used any more" in (done.errors.data[0].message or "")
+    output, errors = check_lines(stack, done, 400)
+    assert output and errors[-1]["error"]["code"] == done.errors.data[0].code
+
+
+def test_a_batch_whose_input_is_deleted_fails_with_what_was_done(stack: BatchStack) -> None:
+    batch = stack.create([chat_line(at, max_tokens=100, ignore_eos=True) for at in range(400)])
+    stack.progressed(batch, 1)
+    stack.client().files.delete(batch.input_file_id)
+    stack.kill_worker()
+    stack.end_leases()
+    stack.start_worker()
+    done = stack.ended(batch)
+    assert done.status == "failed" and done.errors is not None and done.errors.data is not None
+    assert "deleted" in (done.errors.data[0].message or "")
+    assert len(stack.lines(done.output_file_id)) == counts(done)[1] > 0
 
 
 def kill_at_random(stack: BatchStack, batch: Batch, redis: RedisServer, kills: int, random_: random.Random) -> None:
@@ -148,6 +177,7 @@ def kill_at_random(stack: BatchStack, batch: Batch, redis: RedisServer, kills: i
         what = ("worker", "gateway", "redis")[kill % 3]
         if what == "worker":
             stack.kill_worker()
+            stack.end_leases()
             stack.start_worker()
         elif what == "gateway":
             stack.gateway.kill()
@@ -189,6 +219,6 @@ def test_kills_lose_and_repeat_nothing() -> None:
     survive(400, 3, 1)
 
 
-@pytest.mark.long  # the processes are killed twenty times, and each batch waits for the leases of dead workers
+@pytest.mark.long  # the processes are killed and started twenty times
 def test_ten_thousand_requests_survive_twenty_kills() -> None:
     survive(10_000, 20, 2)
