@@ -210,5 +210,37 @@ def _answer(response: httpx.Response, *, stream: bool) -> dict[str, Any]:
     }
 
 
-def _text(item: dict[str, Any]) -> str:
-    return item.get("arguments") or "".join(part.get("text", "") for part in item.get("content") or [])
+def _text(item: dict[str, Any]) -> Any:
+    """Arguments as values: vLLM writes those of a stream anew, so that they differ from what it has streamed."""
+    if item["type"] == "function_call":
+        return json.loads(item["arguments"])
+    return "".join(part.get("text", "") for part in item.get("content") or [])
+
+
+def test_a_stream_that_is_cut_ends_as_incomplete_which_vllm_calls_completed(platform: Stack) -> None:
+    body = {"model": CHAT, "input": "Tell a long story.", "temperature": 0, "max_output_tokens": 8, "store": False}
+    with platform.http() as http:
+        ours = _answer(http.post("/v1/responses", json={**body, "stream": True}), stream=True)
+    with httpx.Client(base_url=platform.replica(CHAT), timeout=300, trust_env=False) as http:
+        theirs = _answer(http.post("/v1/responses", json={**body, "stream": True}), stream=True)
+    assert (ours["status"], ours["events"].pop()) == ("incomplete", "response.incomplete")
+    assert (theirs["status"], theirs["events"].pop()) == ("incomplete", "response.completed")
+    assert ours == theirs
+
+
+def test_a_background_response_is_polled_to_its_end(platform: Stack) -> None:
+    client = platform.client()
+    question: dict[str, Any] = {"input": "What is the capital of France?", "temperature": 0, "max_output_tokens": 40}
+    queued = client.responses.create(model=CHAT, background=True, **question)
+    assert queued.status in ("queued", "in_progress")
+
+    def ended() -> Any:
+        found = client.responses.retrieve(queued.id)
+        return found if found.status not in ("queued", "in_progress") else None
+
+    response = platform.wait(ended, 300)
+    foreground = client.responses.create(model=CHAT, **question)
+    assert response.background is True
+    assert (response.status, response.output_text) == (foreground.status, foreground.output_text)
+    assert response.usage is not None and foreground.usage is not None
+    assert response.usage.output_tokens == foreground.usage.output_tokens > 0
