@@ -563,7 +563,7 @@ STORES = Dashboard(
                 ),
                 lines(
                     "Batches",
-                    "Requests by outcome, refusals for want of room, requests that may be sent at once, batches that ended.",
+                    "Requests by outcome, refusals for want of room, requests at once, batches that ended.",
                     Query(rare("quarterdeck_batch_requests_total", by="outcome"), "{{outcome}}"),
                     Query(rare("quarterdeck_batch_refusals_total"), "refusals"),
                     Query("sum(quarterdeck_batch_concurrency)", "at once"),

@@ -107,7 +107,11 @@ def test_every_command_works_elsewhere_with_an_org_admins_key(far: Far, tmp_path
     folder = tmp_path / "prompts"
     (folder / "next").mkdir(parents=True)
     (folder / "greet.yaml").write_text(PROMPT)
-    values = {"url": far.url, "key": KEY, "folder": str(folder)}
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text(
+        '{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "chat"}}'
+    )
+    values = {"url": far.url, "key": KEY, "folder": str(folder), "requests": str(requests)}
     failures = []
     for line in SCENARIO:
         if "/next/" in line.words:

@@ -17,6 +17,7 @@ PARAMETERS |= {
 }
 PARAMETERS |= {"webhook_id": "whk_1", "response_id": "resp_1", "conversation_id": "conv_1", "item_id": "msg_1"}
 PARAMETERS |= {"completion_id": "chatcmpl-1", "file_id": "file-x", "upload_id": "upload_x", "rest:path": "speech"}
+PARAMETERS |= {"batch_id": "batch_1"}
 
 
 def every_route() -> list[tuple[str, str]]:
