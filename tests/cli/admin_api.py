@@ -44,9 +44,13 @@ class AdminAPI:
         self.requests: list[tuple[str, str, Any]] = []
         self.answers: dict[tuple[str, str], Any] = {}
         self.status = 200
+        self.raw: set[str] = set()
+        """Paths whose bodies are no JSON."""
 
     def handle(self, request: httpx.Request) -> httpx.Response:
-        body = json.loads(request.content) if request.content else dict(request.url.params.multi_items())
+        body: Any = request.content
+        if request.url.path not in self.raw:
+            body = json.loads(body) if body else dict(request.url.params.multi_items())
         self.requests.append((request.method, request.url.path, body))
         return httpx.Response(self.status, json=self.answers[request.method, request.url.path])
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.inference.bench import Bench
+from tests.inference.bench import CONFIG, Bench
 from tests.inference.engines import and_wait, counting, silence
-from tests.inference.making import CHAT, DONE, SAID, STREAM, answer, usage
+from tests.inference.making import CHAT, DONE, SAID, STREAM, a_principal, answer, usage
 from tests.inference.reading import Collected, Pieces
 from tests.net.upstream import Peer, Upstream, answering, response, streamed, until
 
@@ -170,3 +170,33 @@ async def test_a_small_whole_answer_is_settled_at_once(bench: Bench) -> None:
         bench.add(engine)
         assert (await bench.ask()).on_end is None
         assert (await bench.record()).status == "ok"
+
+
+# requests of batches
+
+
+async def test_a_request_that_its_worker_sends_again_is_settled_as_lost_until_then(bench: Bench) -> None:
+    async with Upstream(answering(silence, response(answer()))) as engine:
+        bench.add(engine)
+        task = asyncio.create_task(bench.ask(CHAT, request_id="req_line", is_repeatable=True))
+        await engine.arrived.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        lost = await bench.record()
+        assert (lost.id, lost.status, lost.cost) == ("req_line", "lost", Decimal(0))
+        await bench.ask(CHAT, request_id="req_line", is_repeatable=True)
+        (_, facts) = await bench.records()
+        assert (facts.id, facts.status, facts.output_tokens) == ("req_line", "ok", 3)
+
+
+async def test_a_request_of_a_batch_costs_its_share_of_the_price(
+    redis: Redis, tmp_path: Path, client: HttpClient
+) -> None:
+    bench = Bench(redis, tmp_path, client, config=CONFIG + 'batches: {price_share: "0.5"}\n')
+    async with Upstream(answering(response(answer()), response(answer()))) as engine:
+        bench.add(engine)
+        await bench.ask(CHAT)
+        await bench.ask(CHAT, principal=a_principal(priority=-1))
+        full, half = await bench.records()
+        assert full.cost > 0 and half.cost == full.cost / 2
