@@ -76,6 +76,12 @@ async def test_a_name_with_slashes_and_colons_is_a_model_like_others(live: Reque
     await ask(live, "DELETE", f"{MODELS}/Qwen/x:4bit")
 
 
+@pytest.mark.parametrize("name", ["a/../b", "a/./b", "a//b", "a/.."])
+async def test_a_name_that_its_url_would_lose_is_refused(live: RequestLifecycle, name: str) -> None:
+    refused = await ask(live, "POST", MODELS, {"name": name, "source": "Qwen/x"}, status=400)
+    assert "between slashes" in refused["message"]
+
+
 async def test_adapters_come_and_go(live: RequestLifecycle) -> None:
     await ask(live, "POST", MODELS, {"name": "chat", "source": "Qwen/x"}, status=201)
     adapter = {"model": "chat", "name": "pirate", "source": "/adapters/pirate"}

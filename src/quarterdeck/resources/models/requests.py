@@ -6,7 +6,7 @@ quarterdeck.yaml.
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from quarterdeck.settings.engine import AdapterConfig, AutoscalingConfig, Dtype, Quantization, Task
 
@@ -19,7 +19,15 @@ ARGS = frozenset(
 )
 """Arguments of vLLM's engine that the API takes."""
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
+
+def _is_path(name: str) -> str:
+    """A model's URL has its name: clients and proxies resolve `a/../b` to another one."""
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        raise ValueError("must have a name between slashes, other than '.' and '..'")
+    return name
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$"), AfterValidator(_is_path)]
 
 
 class ModelTerms(BaseModel):
