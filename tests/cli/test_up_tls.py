@@ -11,6 +11,7 @@ import pytest
 from openai import OpenAI
 from tests.cli.running import free_ports, running
 
+pytestmark = pytest.mark.timeout(600)  # starts of the whole platform, on a machine that may be busy
 COMMAND = [sys.executable, "-m", "quarterdeck.cli"]
 
 

@@ -32,7 +32,7 @@ def test_core_cli_and_simulator_pass_on(version: str, tmp_path: Path) -> None:
     make = [python, str(ROOT / "environments/make.py"), "--into", str(tmp_path), "core"]
     subprocess.run(make, check=True)
     paths = [f"tests/{name}" for name in FOLDERS] + [f"tests/test_{name}.py" for name in MODULES]
-    options = ["-m", "not long and not e2e", "-q", "-p", "no:cacheprovider"]
+    options = ["-m", "not long and not e2e", "-q", "-p", "no:cacheprovider", "--timeout=600"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
     command = [str(tmp_path / ".envs/core/bin/python"), "-m", "pytest", *options, *paths]
     done = subprocess.run(command, cwd=ROOT, env=kept, capture_output=True, text=True)
