@@ -72,7 +72,7 @@ OVERVIEW = Dashboard(
                     unit="reqps",
                 ),
                 lines(
-                    "Error responses by code",
+                    "Errors of admitted requests",
                     "The codes that clients are sent.",
                     Query(rare("quarterdeck_errors_total", by="code"), "{{code}}"),
                     unit="reqps",

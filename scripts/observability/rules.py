@@ -85,7 +85,7 @@ def _burn_alerts() -> tuple[Alert, ...]:
                 ),
                 impact="Callers get 5xx, or streams that end with an error event.",
                 checks=(
-                    "Overview, *Failed by model* and *Error responses by code*: one model or all? Which code?",
+                    "Overview, *Failed by model* and *Errors of admitted requests*: one model or all? Which code?",
                     "`quarterdeck status`: which part or model is not ready?",
                     "Gateway, *Failed calls by endpoint*: one engine or all of them?",
                     "The gateway's log has a line with `error` for each failed request.",

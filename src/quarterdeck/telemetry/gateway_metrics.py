@@ -63,7 +63,12 @@ class GatewayMetrics(Metrics):
             "Calls to endpoints, by error code (`ok`: none).",
             ("endpoint", "outcome"),
         )
-        self.errors = self.counter("quarterdeck_errors", "Error responses, by code.", ("code",))
+        self.errors = self.counter(
+            "quarterdeck_errors",
+            "Admitted requests that failed, by error code. Those refused before (400, 401, 404, 429) are in"
+            " quarterdeck_http_requests, by status, and quarterdeck_admissions_refused.",
+            ("code",),
+        )
         self.cancelled = self.counter(
             "quarterdeck_cancelled_requests", "Requests whose client disconnected before the end.", ("model",)
         )
