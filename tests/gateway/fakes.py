@@ -35,8 +35,10 @@ from quarterdeck.resources.files.uploads import Uploads
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.resources.responses.background import Background
+from quarterdeck.resources.responses.compaction import Compaction
 from quarterdeck.resources.responses.history import History
 from quarterdeck.resources.responses.input_files import InputFiles
+from quarterdeck.resources.responses.sealed import Sealed
 from quarterdeck.resources.responses.service import Responses
 from quarterdeck.resources.tenancy.changes import Announcer, Change
 from quarterdeck.settings.config import Config
@@ -59,6 +61,7 @@ from quarterdeck.store.keys import KeyRow
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.org_deletion import OrgDeletion
 from quarterdeck.store.orgs import OrgStore
+from quarterdeck.store.platform_secrets import PlatformSecret
 from quarterdeck.store.prompt_links import PromptLinkStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
@@ -280,9 +283,14 @@ def responses_of(
         store or ResponseStore(database),
         conversations or ConversationStore(database),
         spawn,
+        history=History(
+            store or ResponseStore(database),
+            conversations or ConversationStore(database),
+            InputFiles(Files(FileStore(database), blobs or NoBlobs(), FilesConfig)),
+            Sealed(PlatformSecret(database, "compaction")),
+        ),
         locks=ConversationLocks(database),
         background=BackgroundStore(database, JobStore(database)),
-        files=InputFiles(Files(FileStore(database), blobs or NoBlobs(), FilesConfig)),
         stop=stop,
     )
 
@@ -311,7 +319,8 @@ def parts(
     background_store = BackgroundStore(database, JobStore(database))
     blobs = blobs or NoBlobs()
     files = Files(FileStore(database), blobs, lambda: pipeline.directory.current.config.files)
-    history = History(ResponseStore(database), ConversationStore(database), InputFiles(files))
+    sealed = Sealed(PlatformSecret(database, "compaction"))
+    history = History(ResponseStore(database), ConversationStore(database), InputFiles(files), sealed)
     background = Background(pipeline, background_store, history, never_lost, lambda model, principal: True)
     authenticator = Authenticator(
         keys,
@@ -357,6 +366,7 @@ def parts(
         requests_in_flight=RequestsInFlight() if requests_in_flight is None else requests_in_flight,
         responses=responses_of(pipeline, database, BackgroundTasks().spawn, stop=background.stop),
         background=background,
+        compaction=Compaction(pipeline, history, sealed),
         background_store=background_store,
         response_store=ResponseStore(database),
         conversations=ConversationStore(database),

@@ -61,6 +61,7 @@ def create_app(parts: Parts, *, more: Sequence[Route] = (), crud_body: BodyPolic
             *responses.routes(
                 parts.responses,
                 parts.background,
+                parts.compaction,
                 parts.response_store,
                 parts.background_store,
                 parts.authenticator.confirm,

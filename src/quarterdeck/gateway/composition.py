@@ -64,8 +64,10 @@ from quarterdeck.resources.models.added import AddedModels
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.resources.responses.background import Background
+from quarterdeck.resources.responses.compaction import Compaction
 from quarterdeck.resources.responses.history import History
 from quarterdeck.resources.responses.input_files import InputFiles
+from quarterdeck.resources.responses.sealed import Sealed
 from quarterdeck.resources.responses.service import Responses
 from quarterdeck.resources.responses.tool_loop.costs import RunningCosts
 from quarterdeck.resources.responses.tool_loop.sessions import ToolSessions
@@ -198,13 +200,16 @@ def compose(
         database, JobStore(database), ObjectEvents(outbox, lambda: live_config.current.webhooks)
     )
 
+    sealed = Sealed(PlatformSecret(database, "compaction"))
+    history = History(response_store, conversations, input_files, sealed)
+
     def can_continue(model: str, principal: Principal) -> bool:
         return continues(resolve(directory.current, endpoints, model, principal), endpoints)
 
     background = Background(
         pipeline,
         background_store,
-        History(response_store, conversations, input_files),
+        history,
         partial(abandon, redis),
         can_continue,
         tools=tool_sessions,
@@ -215,9 +220,9 @@ def compose(
         response_store,
         conversations,
         tasks.spawn,
+        history=history,
         locks=ConversationLocks(database),
         background=background_store,
-        files=input_files,
         tools=tool_sessions,
         is_stopping=lambda: requests_in_flight.is_leaving,
         stop=background.stop,
@@ -281,6 +286,7 @@ def compose(
             responses=responses,
             response_store=response_store,
             background=background,
+            compaction=Compaction(pipeline, history, sealed),
             background_store=background_store,
             conversations=conversations,
             stored_chats=StoredChats(pipeline, chat_completions, tasks.spawn),

@@ -32,6 +32,7 @@ from quarterdeck.resources.files.uploads import Uploads
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
 from quarterdeck.resources.responses.background import Background
+from quarterdeck.resources.responses.compaction import Compaction
 from quarterdeck.resources.responses.service import Responses
 from quarterdeck.resources.tenancy.changes import Announcer
 from quarterdeck.settings.config import Config
@@ -101,6 +102,7 @@ class Parts:
     responses: Responses
     response_store: ResponseStore
     background: Background
+    compaction: Compaction
     background_store: BackgroundStore
     conversations: ConversationStore
     stored_chats: StoredChats

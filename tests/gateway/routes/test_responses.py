@@ -258,11 +258,6 @@ async def test_a_query_that_means_nothing_is_refused(client: Client, query: str,
     assert (answer.status, answer.error["param"]) == (400, param)
 
 
-async def test_compaction_is_refused_by_name(client: Client) -> None:
-    answer = await client.post("/v1/responses/compact", ASK)
-    assert (answer.status, answer.error["code"]) == (400, "unsupported_operation")
-
-
 async def test_ids_with_nul_are_not_found(client: Client) -> None:
     for body in ({"previous_response_id": "a\0b"}, {"conversation": "a\0b"}):
         assert (await client.post("/v1/responses", {**ASK, **body})).status == 404

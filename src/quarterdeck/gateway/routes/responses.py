@@ -18,6 +18,7 @@ from quarterdeck.inference.cache.replay import Replay
 from quarterdeck.inference.call import Operation, Reply
 from quarterdeck.protocol import sse
 from quarterdeck.resources.responses.background import Background
+from quarterdeck.resources.responses.compaction import Compaction
 from quarterdeck.resources.responses.event_mapper import replay
 from quarterdeck.resources.responses.following import Following
 from quarterdeck.resources.responses.items import is_id
@@ -41,6 +42,7 @@ Include = Annotated[list[str] | None, Query(alias="include[]")]
 def routes(
     responses: Responses,
     background: Background,
+    compaction: Compaction,
     store: ResponseStore,
     background_store: BackgroundStore,
     confirm: Callable[[Principal], Awaitable[Principal]],
@@ -55,6 +57,11 @@ def routes(
 
     async def count_tokens(head: RequestHead, body: bytes) -> Reply:
         return await responses.count_tokens(pipeline_head(head, Operation.TOKENIZE), body)
+
+    async def compact(head: RequestHead, body: bytes) -> Reply:
+        """Compact a conversation into one item."""
+        owner = owner_of(head.principal)
+        return await compaction.compact(pipeline_head(head, Operation.CHAT), owner, body)
 
     async def retrieve(head: RequestHead, body: bytes) -> Reply:
         """Retrieve a response, or with `stream=true` its events again, those after `starting_after`."""
@@ -82,6 +89,7 @@ def routes(
     return [
         Route.buffered(PATH, create, takes_media=True),
         Route.buffered(f"{PATH}/input_tokens", count_tokens, takes_media=True),
+        Route.buffered(f"{PATH}/compact", compact, takes_media=True),
         Route.buffered(f"{PATH}/{{response_id}}", retrieve, method="GET", max_bytes=1024),
     ]
 
@@ -92,15 +100,6 @@ async def delete_response(response_id: str, parts: PartsDep, member: MemberDep) 
     await parts.response_store.delete(response_id, owner_of(member))
     parts.responses.stop(response_id)
     return json_response({"id": response_id, "object": "response", "deleted": True})
-
-
-@router.post("/compact")
-async def compact_response(member: MemberDep) -> Response:
-    """Refused: conversations are not compacted. `truncation: auto` drops the oldest turns of one that is too long."""
-    raise BadRequestError(
-        "Compaction is not served here. Use `truncation: auto` for conversations that are too long for the model.",
-        code="unsupported_operation",
-    )
 
 
 @router.post("/{response_id}/cancel")

@@ -7,6 +7,7 @@ from quarterdeck.errors import NotFoundError
 from quarterdeck.resources.responses.input_files import ReadsFiles
 from quarterdeck.resources.responses.items import Item, is_id, read_items
 from quarterdeck.resources.responses.requests import ResponseRequest
+from quarterdeck.resources.responses.sealed import Sealed
 from quarterdeck.store.conversations import ConversationStore, no_such_conversation
 from quarterdeck.store.ownership import Owner
 from quarterdeck.store.responses import ResponseStore, no_such_previous_response
@@ -15,10 +16,13 @@ from quarterdeck.store.responses import ResponseStore, no_such_previous_response
 class History:
     """Every method raises APIError."""
 
-    def __init__(self, store: ResponseStore, conversations: ConversationStore, files: ReadsFiles) -> None:
+    def __init__(
+        self, store: ResponseStore, conversations: ConversationStore, files: ReadsFiles, sealed: Sealed
+    ) -> None:
         self._files = files
         self._store = store
         self._conversations = conversations
+        self._sealed = sealed
 
     async def items(self, request: ResponseRequest, owner: Owner) -> list[Item]:
         """The request's own items, with those that it refers to."""
@@ -35,8 +39,10 @@ class History:
         return items
 
     async def full(self, context: Sequence[Item], items: Sequence[Item], owner: Owner) -> list[Item]:
-        """Context and items as a model reads them: with the contents of the files that they name."""
-        return await self._files.read(context, items, owner)
+        """Context and items as a model reads them: with what was compacted, and the contents of the files
+        that they name."""
+        opened = [await self.opened(each, owner.org) for each in (context, items)]
+        return await self._files.read(*opened, owner)
 
     async def context(self, request: ResponseRequest, owner: Owner) -> list[Item]:
         """The items that it continues."""
@@ -49,3 +55,13 @@ class History:
                 raise no_such_conversation(conversation)
             return await self._conversations.items(conversation, owner)
         return []
+
+    async def opened(self, items: Sequence[Item], org: str) -> list[Item]:
+        """Items with what was compacted in place of each compaction."""
+        made: list[Item] = []
+        for index, item in enumerate(items):
+            if item["type"] == "compaction":
+                made += await self._sealed.open(org, item["encrypted_content"], f"input[{index}]")
+            else:
+                made.append(item)
+        return made

@@ -14,7 +14,7 @@ NewId = Callable[[str], str]
 """Makes an id with this prefix (`ids.object_id`)."""
 
 SERVED = (
-    *("message", "function_call", "function_call_output", "reasoning", "item_reference"),
+    *("message", "function_call", "function_call_output", "reasoning", "compaction", "item_reference"),
     *("mcp_list_tools", "mcp_call", "mcp_approval_request", "mcp_approval_response"),
 )
 ROLES = ("user", "assistant", "system", "developer")
@@ -25,6 +25,7 @@ PREFIXES = {
     "function_call": "fc",
     "function_call_output": "fco",
     "reasoning": "rs",
+    "compaction": "cmp",
     "mcp_list_tools": "mcpl",
     "mcp_call": "mcp",
     "mcp_approval_request": "mcpr",
@@ -269,11 +270,18 @@ def _of_server(item: Item, where: str, new_id: NewId) -> Item:
     return {"id": _id(item, where, kind, new_id), "type": kind, "server_label": _text(item, "server_label", where)}
 
 
+def _compaction(item: Item, where: str, new_id: NewId) -> Item:
+    """Its content is read where its organisation is known (`sealed`)."""
+    content = _text(item, "encrypted_content", where)
+    return {"id": _id(item, where, "compaction", new_id), "type": "compaction", "encrypted_content": content}
+
+
 _READERS: dict[str, Callable[[Item, str, NewId], Item]] = {
     "message": _message,
     "function_call": _function_call,
     "function_call_output": _function_call_output,
     "reasoning": _reasoning,
+    "compaction": _compaction,
     "item_reference": _reference,
     "mcp_list_tools": _mcp_list_tools,
     "mcp_call": _mcp_call,

@@ -134,8 +134,8 @@ def read_request(body: bytes) -> tuple[ResponseRequest, dict[str, msgspec.Raw]]:
     members = requests.members(body)
     for name, raw in members.items():
         if name not in KNOWN and name not in ENGINE_PARAMETERS and bytes(raw) != b"null":
-            raise _unknown(name)
-    _check(request)
+            raise unknown(name)
+    check(request)
     engine = {name: raw for name, raw in members.items() if name in ENGINE_PARAMETERS and bytes(raw) != b"null"}
     return request, engine
 
@@ -146,8 +146,8 @@ def read_token_count(body: bytes) -> ResponseRequest:
     request: ResponseRequest = requests.decode(body, ResponseRequest)
     for name, raw in requests.members(body).items():
         if bytes(raw) != b"null" and (name == "personality" or name not in OF_TOKEN_COUNT):
-            raise _unsupported(name) if name in OF_TOKEN_COUNT else _unknown(name)
-    _check(request)
+            raise _unsupported(name) if name in OF_TOKEN_COUNT else unknown(name)
+    check(request)
     return request
 
 
@@ -173,7 +173,8 @@ def check_metadata(metadata: dict[str, str] | None) -> None:
                 )
 
 
-def _check(request: ResponseRequest) -> None:
+def check(request: ResponseRequest) -> None:
+    """The values of members. Raises BadRequestError."""
     if request.previous_response_id is not None and request.conversation is not None:
         raise BadRequestError(
             "Mutually exclusive parameters: use one of 'previous_response_id' and 'conversation'.",
@@ -218,7 +219,8 @@ def _one_of(param: str, value: str | None, served: Collection[str]) -> None:
         )
 
 
-def _unknown(name: str) -> BadRequestError:
+def unknown(name: str) -> BadRequestError:
+    """The error of a member that is not served."""
     if name in NOT_SERVED:
         return _unsupported(name)
     if (other := OF_CHAT.get(name)) is not None:

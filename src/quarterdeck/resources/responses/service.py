@@ -30,7 +30,6 @@ from quarterdeck.resources.responses.event_mapper import EventMapper
 from quarterdeck.resources.responses.execution import Execution
 from quarterdeck.resources.responses.following import Following
 from quarterdeck.resources.responses.history import History
-from quarterdeck.resources.responses.input_files import ReadsFiles
 from quarterdeck.resources.responses.items import Item, is_id
 from quarterdeck.resources.responses.objects import Response, interrupted, new_response
 from quarterdeck.resources.responses.requests import ResponseRequest, read_request, read_token_count
@@ -67,9 +66,9 @@ class Responses:
         conversations: ConversationStore,
         spawn: Spawn,
         *,
+        history: History,
         locks: ConversationLocks,
         background: BackgroundStore,
-        files: ReadsFiles,
         tools: OpensTools | None = None,
         is_stopping: Callable[[], bool] = lambda: False,
         stop: Callable[[str], None] = lambda response: None,
@@ -79,7 +78,7 @@ class Responses:
         self._pipeline = pipeline
         self._store = store
         self._conversations = conversations
-        self._history = History(store, conversations, files)
+        self._history = history
         self._locks = locks
         self._background = background
         self.stop = stop

@@ -1,0 +1,39 @@
+"""A compacted conversation is read by the platform that made it, for the same organisation, unchanged."""
+
+import pytest
+
+from quarterdeck.errors import BadRequestError
+from quarterdeck.resources.responses.sealed import Sealed
+
+ITEMS = [{"id": "msg_1", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "secret"}]}]
+
+
+class Secret:
+    def __init__(self, value: bytes = b"s" * 32) -> None:
+        self._value = value
+
+    async def read(self) -> bytes:
+        return self._value
+
+
+async def test_items_are_read_as_they_were_sealed_and_not_visible_in_between() -> None:
+    content = await Sealed(Secret()).seal("acme", ITEMS)
+    assert "secret" not in content
+    assert await Sealed(Secret()).open("acme", content, "input[0]") == ITEMS
+    assert content != await Sealed(Secret()).seal("acme", ITEMS)
+
+
+async def test_another_organisation_another_platform_and_a_changed_content_are_refused() -> None:
+    content = await Sealed(Secret()).seal("acme", ITEMS)
+    changed = content[:-6] + ("AAAA" if content[-6:-2] != "AAAA" else "BBBB") + content[-2:]
+    for org, secret, given in (
+        ("other", Secret(), content),
+        ("acme", Secret(b"t" * 32), content),
+        ("acme", Secret(), changed),
+        ("acme", Secret(), ""),
+        ("acme", Secret(), "ü"),
+        ("acme", Secret(), "not base64!"),
+    ):
+        with pytest.raises(BadRequestError) as refused:
+            await Sealed(secret).open(org, given, "input[3]")
+        assert (refused.value.code, refused.value.param) == ("invalid_encrypted_content", "input[3].encrypted_content")
