@@ -41,8 +41,8 @@ class History:
     async def full(self, context: Sequence[Item], items: Sequence[Item], owner: Owner) -> list[Item]:
         """Context and items as a model reads them: with what was compacted, and the contents of the files
         that they name."""
-        opened = [await self.opened(each, owner.org) for each in (context, items)]
-        return await self._files.read(*opened, owner)
+        continued, own = await self.opened(context, owner.org), await self.opened(items, owner.org)
+        return await self._files.read(continued, own, owner)
 
     async def context(self, request: ResponseRequest, owner: Owner) -> list[Item]:
         """The items that it continues."""
