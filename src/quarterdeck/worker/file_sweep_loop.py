@@ -67,8 +67,13 @@ class FileSweepLoop:
             self._condition.failed(f"{type(error).__name__}: {error}", trace=error)
 
     async def check(self) -> None:
-        """Note which files have lost their contents, and which have them again."""
+        """Note which files have lost their contents, and which have them again. Raises StorageUnavailableError where
+        none of them is there: that is another storage than the gateways'."""
         there = {entry.name async for entry in self._blobs.entries("files/")}
+        if not there:
+            if await self._files.blobs_after("", limit=1):
+                raise StorageUnavailableError("the storage has no content of any file: do gateways use another?")
+            return
         last = ""
         lost = 0
         while rows := await self._files.blobs_after(last):
