@@ -103,6 +103,7 @@ RECIPES = {
         Recipe("peers", "peers.txt", also=("vllm-router==0.1.17", "litellm[proxy]")),
         Recipe("phoenix", "phoenix.txt", also=("arize-phoenix==20.26.1",)),
         Recipe("site", "site.txt", also=("zensical",)),
+        Recipe("s3", "s3.txt", also=("moto==5.2.1", "flask", "flask-cors", "py-partiql-parser")),
         *(
             Recipe(f"client-{name}", f"clients/{name}.txt", also=tuple(packages.split()))
             for name, packages in CLIENTS.items()

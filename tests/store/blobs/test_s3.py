@@ -1,0 +1,145 @@
+"""Blobs in a bucket, on moto's server of S3's protocol: a process with an environment of its own."""
+
+import asyncio
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from tests.platform import free_port
+from tests.servers import ServerProcess, short_folder
+
+from quarterdeck.errors import StorageUnavailableError
+from quarterdeck.store.blobs.address import S3Address
+from quarterdeck.store.blobs.interface import BlobNotFoundError
+from quarterdeck.store.blobs.s3 import PART_BYTES, S3Blobs
+
+ROOT = Path(__file__).parents[3]
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]  # the environment is built on first use
+
+
+class MotoServer(ServerProcess):
+    """moto's S3."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.log = folder / "moto.log"
+        self.port = free_port()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def command(self) -> list[str]:
+        python = str(ROOT / ".envs/s3/bin/python")
+        return [python, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(self.port)]
+
+    def answers(self) -> bool:
+        with suppress(OSError):
+            return bool(urllib.request.urlopen(self.url + "/moto-api/", timeout=2).status == 200)
+        return False
+
+    def read(self, path: str, method: str = "GET") -> str:
+        request = urllib.request.Request(self.url + path, method=method)
+        return str(urllib.request.urlopen(request, timeout=10).read().decode())
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MotoServer]:
+    subprocess.run([sys.executable, "environments/make.py", "s3"], cwd=ROOT, check=True, capture_output=True)
+    folder = short_folder()
+    made = MotoServer(folder)
+    made.start()
+    made.read("/bucket", "PUT")
+    yield made
+    made.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def blobs(server: MotoServer, monkeypatch: pytest.MonkeyPatch) -> S3Blobs:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    return S3Blobs(S3Address("bucket", "ours", server.url))
+
+
+async def pieces(*given: bytes) -> AsyncIterator[bytes]:
+    for piece in given:
+        yield piece
+
+
+async def read(blobs: S3Blobs, name: str, start: int = 0, end: int | None = None) -> bytes:
+    return b"".join([piece async for piece in await blobs.open(name, start, end)])
+
+
+async def test_a_blob_of_several_parts_is_read_as_it_was_written(blobs: S3Blobs) -> None:
+    content = os.urandom(2 * PART_BYTES + 1000)
+    cut = range(0, len(content), 700_000)
+    summary = await blobs.put("files/large", pieces(*(content[at : at + 700_000] for at in cut)))
+    assert (summary.size, summary.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert await read(blobs, "files/large") == content
+    assert await read(blobs, "files/large", 5_000_000, 9_000_001) == content[5_000_000:9_000_001]
+    assert (await blobs.put("files/empty", pieces())).size == 0
+    assert await read(blobs, "files/empty") == b""
+
+
+async def test_blobs_are_listed_and_deleted(blobs: S3Blobs) -> None:
+    for name in ("parts/a1", "parts/a2", "partsx/a3"):
+        await blobs.put(name, pieces(b"abc"))
+    assert sorted([entry.name async for entry in blobs.entries("parts/")]) == ["parts/a1", "parts/a2"]
+    await blobs.delete("parts/a1")
+    await blobs.delete("parts/a1")
+    with pytest.raises(BlobNotFoundError):
+        await blobs.open("parts/a1")
+    await blobs.probe()
+
+
+@pytest.mark.parametrize("size", [1000, PART_BYTES + 1])
+async def test_nothing_is_left_of_a_write_that_fails_or_is_cancelled(
+    blobs: S3Blobs, server: MotoServer, size: int
+) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield os.urandom(size)
+        raise ValueError("the client is gone")
+
+    with pytest.raises(ValueError, match="gone"):
+        await blobs.put("failed/a", broken())
+    has_begun = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield os.urandom(size)
+        has_begun.set()
+        await asyncio.Event().wait()
+
+    writing = asyncio.create_task(blobs.put("failed/b", endless()))
+    await has_begun.wait()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert [entry async for entry in blobs.entries("failed/")] == []
+    assert "failed/a" not in server.read("/bucket?uploads")  # its parts are not kept either
+
+
+async def test_a_bucket_that_does_not_exist_is_an_outage(server: MotoServer, blobs: S3Blobs) -> None:
+    other = S3Blobs(S3Address("nothing", "", server.url))
+    for call in (other.put("files/a", pieces(b"x")), other.probe()):
+        with pytest.raises(StorageUnavailableError) as caught:
+            await call
+        assert server.url not in caught.value.message
+
+
+async def test_a_server_that_is_away_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    away = S3Blobs(S3Address("bucket", "", f"http://127.0.0.1:{free_port()}"))
+    for call in (away.put("files/a", pieces(b"x")), away.open("files/a")):
+        with pytest.raises(StorageUnavailableError) as caught:
+            await call
+        assert "127.0.0.1" not in caught.value.message
