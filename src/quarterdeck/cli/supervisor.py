@@ -29,8 +29,7 @@ STEADY_S = 60.0
 USAGE_STATUS = 2
 """Exit status for a wrong configuration. An engine that exits with it before it has served is not restarted."""
 FIRST_TRIES = 3
-"""Start attempts of the engine before a model has served: Ray allows its own processes 30 s to start, which a busy
-machine sometimes exceeds."""
+"""Start attempts of the engine before a model has served: on a busy machine a start of Ray may fail."""
 POLL_S = 0.5
 PROBLEMS_POLL_S = 2.0
 MAINTENANCE_S = 10.0
