@@ -27,7 +27,7 @@ models:
     price: {input: "1", output: "2"}
   - name: org/emb
     engine: {source: ./emb, task: embed}
-batches: {idle_share: 1, max_concurrency: 64}
+batches: {idle_share: 1, busy_share: 1, max_concurrency: 64}
 gateway: {drain_seconds: 1, forward_headers: [x-fault]}
 """
 ENDED = ("completed", "failed", "expired", "cancelled")

@@ -203,6 +203,8 @@ class Attempts:
         if call.attempt is None or endpoint is None:
             return
         endpoint.load.end(call.selection.tokens)
+        if call.head.principal.priority < 0:
+            endpoint.load.of_batches -= 1
         self._queues.released(endpoint)
         has_begun = call.meter.first_token is not None
         if has_begun and isinstance(error, EngineError) and error.code != "request_timeout":
@@ -240,7 +242,12 @@ class Attempts:
     def _begin(self, call: Call, choice: Choice) -> None:
         call.attempt = call.meter.engine_started = time.time()
         call.meter.endpoint, call.meter.served = choice.endpoint, choice.served
-        choice.endpoint.load.begin(call.selection.tokens)
+        load = choice.endpoint.load
+        load.begin(call.selection.tokens)
+        if call.head.principal.priority < 0:
+            load.of_batches += 1
+        else:
+            load.last_other = call.attempt
 
     def _call(self, call: Call, choice: Choice, body: bytes, deadline: float) -> Awaitable[EngineAnswer]:
         endpoint, head = choice.endpoint, call.head

@@ -122,7 +122,7 @@ class Pipeline:
         route = resolve(directory, self._endpoints, request.parsed.model, head.principal)
         is_of_batch = head.principal.priority < 0
         if is_of_batch:
-            check_idle(self._endpoints, route.models, directory.config.batches.idle_share)
+            check_idle(self._endpoints, route.models, directory.config.batches, time.time())
         check_media(request, gateway.media_domains)
         now, bounds = time.monotonic(), route.bounds
         if bounds.context is None:

@@ -16,11 +16,14 @@ class BatchesConfig(BaseModel):
     max_concurrency: PositiveInt = Field(default=64, le=1024)
     """Requests of one batch at once. Fewer are sent where engines or limits refuse some: half as many after a refusal,
     one more after as many successes. 64: what one engine runs at once by default."""
-    idle_share: float = Field(default=0.5, gt=0, le=1)
-    """Share of an endpoint's `max_running` up to which it is given requests of batches, those of others included. Above
-    it they wait, so that other requests find room.
+    idle_share: float = Field(default=0.9, gt=0, le=1)
+    """Share of an endpoint's `max_running` up to which it is given requests of batches, while it runs no others. 0.9:
+    those that come then find a place at once."""
+    busy_share: float = Field(default=0.02, ge=0, le=1)
+    """The same while it runs others, or was sent one in the last ten seconds; at least one request.
 
-    0.5: an engine's steps take longer the more it runs, so a batch that fills it would slow others down.
+    0.02: an engine's steps take longer the more it runs. One of 64 places, whose steps take twice as long when it is
+    full, is slowed down by 2 % by one request.
     """
     price_share: Decimal = Field(default=Decimal(1), ge=0, le=1)
     """What a request of a batch costs, as a share of the model's price. 1: no discount; OpenAI's is 0.5. Budgets hold

@@ -220,6 +220,8 @@ class BatchRun:
             written = self._written
             self._concurrency.refused(time.monotonic())
             self._metrics.batch_refusals.add(())
+            if code == "no_idle_capacity":
+                refusals = min(refusals, 1)  # an engine is idle again within seconds
             pause = retry_pause(tries.failures if is_failure else refusals, answer.retry_after, random.random())  # noqa: S311
             await asyncio.sleep(pause)
             await written.wait()  # the number of answers is part of the next id

@@ -142,12 +142,16 @@ class Address:
 class Load:
     """This gateway's requests at an endpoint."""
 
-    __slots__ = ("requests", "tokens")
+    __slots__ = ("last_other", "of_batches", "requests", "tokens")
 
     def __init__(self, requests: int = 0, tokens: int = 0) -> None:
         self.requests = requests
         self.tokens = tokens
         """Estimated, prompt and output."""
+        self.of_batches = 0
+        """Requests of batches among them."""
+        self.last_other = float("-inf")
+        """When the last request that is none of a batch began. Unix seconds."""
 
     def begin(self, tokens: int) -> None:
         """Add a request of this many tokens."""
