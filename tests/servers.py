@@ -20,7 +20,7 @@ from quarterdeck.processes import die_with_parent
 from quarterdeck.settings.environment import Environment
 
 NOBODY = 65534
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 REDIS_DATABASES = 512
 CONSERVATION, CLIENTS, SECURITY, CONTRACT, TOOLS = range(REDIS_DATABASES - 5, REDIS_DATABASES)
 """Redis databases of platforms that may run until the end of the test run. Their workers take every record in their
