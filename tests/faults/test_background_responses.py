@@ -46,18 +46,33 @@ class Stack:
         self._clients: list[openai.OpenAI] = []
         self.database_url = f"sqlite+aiosqlite:///{folder}/quarterdeck.db"
         self.simulator = SimulatorProcess(folder, ["--model", "chat", "--inter-token-latency", "20ms"])
-        self.simulator.start()
         self.environ = {
             "QUARTERDECK_ENGINE_URL": self.simulator.url,
             "QUARTERDECK_REDIS_URL": redis_url,
             "QUARTERDECK_DATABASE_URL": self.database_url,
         }
-        asyncio.run(self._seed())
         self.gateway = GatewayProcess(folder, CONFIG, self.environ)
-        self.gateway.start()
         self.other = GatewayProcess(folder, CONFIG, self.environ, "other")
+        self.worker: WorkerProcess | None = None
+
+    def start(self) -> None:
+        self.simulator.start()
+        asyncio.run(self._seed())
+        self.gateway.start()
         self.other.start()
         self.worker = self.start_worker()
+
+    def kill_gateway(self) -> None:
+        """Kill the gateway that executes responses, and start it again."""
+        self.gateway.kill()
+        try:
+            self.gateway.start()
+        except TimeoutError:  # on a busy machine
+            wait_until(self.gateway.answers, seconds=SECONDS, what=lambda: "the gateway does not start")
+
+    def kill_worker(self) -> None:
+        assert self.worker is not None
+        self.worker.kill()
 
     def start_worker(self) -> WorkerProcess:
         worker = WorkerProcess(self.folder, {**self.environ, "QUARTERDECK_GATEWAY_URL": self.gateway.url})
@@ -124,7 +139,8 @@ class Stack:
     def stop(self) -> None:
         for client in self._clients:
             client.close()
-        self.worker.kill()
+        if self.worker is not None:
+            self.worker.kill()
         for gateway in (self.gateway, self.other):
             gateway.stop()
         self.simulator.stop()
@@ -134,9 +150,12 @@ class Stack:
 def stack(redis_server: RedisServer) -> Iterator[Stack]:
     folder = short_folder()
     made = Stack(folder, redis_server.url(0))
-    yield made
-    made.stop()
-    shutil.rmtree(folder)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(folder)
 
 
 def begun(stream: Any, deltas: int = 5) -> tuple[str, list[Any]]:
@@ -198,7 +217,7 @@ def test_a_cancelled_response_stops_its_engine_and_stays_cancelled(stack: Stack)
 
 
 def test_a_queued_response_is_cancelled_before_it_runs(stack: Stack) -> None:
-    stack.worker.kill()
+    stack.kill_worker()
     try:
         made = stack.client().responses.create(**ASK)
         assert stack.client().responses.cancel(made.id).status == "cancelled"
@@ -241,7 +260,7 @@ def test_a_request_that_no_engine_takes_is_a_failed_response(stack: Stack) -> No
 def test_after_a_kill_of_its_worker_it_goes_on_and_is_charged_once(stack: Stack) -> None:
     made = stack.client().responses.create(**ASK, stream=True)
     response_id, first = begun(made)
-    stack.worker.kill()
+    stack.kill_worker()
     events = first + list(made)
     assert events[-1].response.output_text == text_of(events)
     stack.worker = stack.start_worker()
@@ -255,8 +274,7 @@ def test_after_a_kill_of_its_gateway_its_text_goes_on_and_is_charged_once(stack:
     client = stack.client(stack.other)
     made = client.responses.create(**ASK, stream=True)
     response_id, first = begun(made, 20)
-    stack.gateway.kill()
-    stack.gateway.start()
+    stack.kill_gateway()
     stack.end_leases()
     events = first + list(made)
     last = events[-1]
@@ -274,8 +292,7 @@ def test_after_a_kill_of_its_gateway_its_text_goes_on_and_is_charged_once(stack:
 def test_after_a_kill_of_its_gateway_one_that_is_not_streamed_begins_again(stack: Stack) -> None:
     made = stack.client(stack.other).responses.create(**ASK)
     wait_until(lambda: stack.simulator.running() == 1, seconds=SECONDS, what=lambda: "the engine does not run")
-    stack.gateway.kill()
-    stack.gateway.start()
+    stack.kill_gateway()
     stack.end_leases()
     found = stack.ended(made.id)
     assert found.usage.output_tokens == 300
@@ -309,8 +326,7 @@ def test_a_gateway_that_dies_releases_the_conversations_of_its_responses(stack: 
         **asked, stream=True, max_output_tokens=3000, extra_body={"ignore_eos": True}
     )
     begun(made)
-    stack.gateway.kill()
-    stack.gateway.start()
+    stack.kill_gateway()
     with pytest.raises(openai.ConflictError):
         client.responses.create(**asked, max_output_tokens=4)
     asyncio.run(stack.change(f"UPDATE conversations SET locked_until = {time.time() - 1} WHERE locked_by IS NOT NULL"))
