@@ -15,7 +15,10 @@ from quarterdeck.resources.responses.items import Item
 from quarterdeck.store.files import FileRow, no_such_file
 from quarterdeck.store.ownership import Owner
 
-GONE = "[The file {id} is not available any more.]"
+
+def gone(id: str) -> Item:
+    """What takes the place of a file that was deleted."""
+    return {"type": "input_text", "text": f"[The file {id} is not available any more.]"}
 
 
 class ReadsFiles(Protocol):
@@ -62,7 +65,7 @@ class InputFiles:
         except NotFoundError:
             if is_own:
                 raise
-            return {"type": "input_text", "text": GONE.format(id=row.id)}
+            return gone(row.id)
         try:
             body = b"".join([piece async for piece in pieces])
         finally:
@@ -100,7 +103,7 @@ def _content_of(part: Item, contents: dict[str, Item]) -> Item:
     id = part.get("file_id")
     if id is None or part["type"] not in ("input_file", "input_image"):
         return part
-    content = contents.get(id, {"type": "input_text", "text": GONE.format(id=id)})
+    content = contents.get(id, gone(id))
     if part["type"] == "input_image" and id in contents:
         if content["type"] != "input_image":
             raise BadRequestError(f"The file '{id}' is not a picture.", param="input", code="unsupported_file")

@@ -9,7 +9,6 @@ The client is obstore, Rust's object_store. It is imported where it is used: an 
 """
 
 import asyncio
-import importlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -52,11 +51,14 @@ class S3Blobs:
     def __init__(self, address: S3Address) -> None:
         """Raises ValueError where the client is not installed, or takes no such address."""
         try:
-            self._client = importlib.import_module("obstore")
-            stores = importlib.import_module("obstore.store")
+            import obstore
+            from obstore.exceptions import BaseError
+            from obstore.store import S3Store
         except ImportError:
             raise ValueError("storage in S3 needs the extra `s3`: pip install 'quarterdeck[s3]'") from None
-        self._errors: Any = importlib.import_module("obstore.exceptions").BaseError
+        self._client: Any = obstore
+        self._errors = BaseError
+        make: Any = S3Store
         options: dict[str, Any] = {"region": address.region or "us-east-1"} if address.endpoint else {}
         if address.region:
             options["region"] = address.region
@@ -64,7 +66,7 @@ class S3Blobs:
             options["endpoint"] = address.endpoint
             options["virtual_hosted_style_request"] = not address.path_style
         try:
-            self._store = stores.S3Store(
+            self._store = make(
                 address.bucket,
                 prefix=address.prefix or None,
                 client_options={
