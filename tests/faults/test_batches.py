@@ -89,6 +89,7 @@ def test_a_cancelled_batch_keeps_what_is_done(stack: BatchStack) -> None:
     assert stack.client().batches.cancel(batch.id).status == "cancelled"
 
 
+@pytest.mark.long  # several batches, or a worker that starts again
 def test_what_is_not_executed_in_time_expires(stack: BatchStack) -> None:
     lines = [chat_line(at, max_tokens=2000, ignore_eos=True) for at in range(300)]
     batch = stack.create(lines)
@@ -134,6 +135,7 @@ def test_another_team_sees_none_of_it(stack: BatchStack) -> None:
         other.batches.list(after=batch.id)
 
 
+@pytest.mark.long  # several batches, or a worker that starts again
 def test_batches_are_listed_in_pages_newest_first(stack: BatchStack) -> None:
     made = [stack.create([chat_line(0)]).id for _ in range(3)]
     client = stack.client()
@@ -156,6 +158,7 @@ def test_a_revoked_key_ends_its_batch_with_the_reason(stack: BatchStack) -> None
     assert output and errors[-1]["error"]["code"] == done.errors.data[0].code
 
 
+@pytest.mark.long  # several batches, or a worker that starts again
 def test_a_batch_whose_input_is_deleted_fails_with_what_was_done(stack: BatchStack) -> None:
     batch = stack.create([chat_line(at, max_tokens=100, ignore_eos=True) for at in range(400)])
     stack.progressed(batch, 1)
