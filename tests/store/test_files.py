@@ -50,6 +50,12 @@ async def add_part(database: Database, number: int, size: int, *, upload: str = 
     await UploadStore(database).add_part(upload, part, of, QUOTA, most=500)
 
 
+async def test_more_files_are_found_than_a_statement_has_parameters(database: Database) -> None:
+    made = await create(FileStore(database), a_file(1))
+    many = ["file-1", *(f"file-none-{number}" for number in range(40_000))]
+    assert await FileStore(database).find(many, RED) == {"file-1": made}
+
+
 async def test_a_file_is_seen_by_its_team_only(database: Database) -> None:
     store = FileStore(database)
     made = await create(store, a_file(1))

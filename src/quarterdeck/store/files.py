@@ -93,9 +93,12 @@ class FileStore:
 
     async def find(self, ids: Collection[str], of: Owner) -> dict[str, FileRow]:
         """The team's files with these ids."""
-        query = select(files).where(files.c.id.in_(ids), _visible(of))
+        wanted, found = sorted(ids), dict[str, FileRow]()
         async with self._database.connect() as connection:
-            return {row.id: _file(row) for row in await connection.execute(query)}
+            for start in range(0, len(wanted), AT_ONCE):  # databases bound the parameters of a statement
+                query = select(files).where(files.c.id.in_(wanted[start : start + AT_ONCE]), _visible(of))
+                found |= {row.id: _file(row) for row in await connection.execute(query)}
+        return found
 
     async def page(
         self, of: Owner, *, purpose: str | None, after: str | None, limit: int, is_descending: bool

@@ -5,6 +5,7 @@ deleted meanwhile is gone from conversations as well.
 """
 
 import base64
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -34,15 +35,16 @@ class InputFiles:
         of `items` that the owner has not; in `context` a note takes its place. Raises BadRequestError for files that
         are too large together, or that a model can't read."""
         own = {part["file_id"] for item in items for part in _named(item)}
-        wanted = own | {part["file_id"] for item in context for part in _named(item)}
-        if not wanted:
+        times = Counter(part["file_id"] for item in (*context, *items) for part in _named(item))
+        if not times:
             return [*context, *items]
-        found = await self._files.store.find(wanted, owner)
+        found = await self._files.store.find(times.keys(), owner)
         for id in sorted(own):
             if id not in found:
                 raise no_such_file(id, param="input")
         most = self._files.config.max_input_bytes
-        if (size := sum(row.bytes for row in found.values())) > most:
+        # A file that is named twice is sent twice.
+        if (size := sum(row.bytes * times[id] for id, row in found.items())) > most:
             raise BadRequestError(
                 f"The files of the input have {size} bytes together, more than {most} (`files.max_input_mb`).",
                 param="input",
