@@ -187,12 +187,14 @@ class BatchStore:
         packed = [(each, zlib.compress(each.text, 1)) for each in results]
         async with self._database.begin() as connection:
             await self._jobs.advance_on(connection, job, progress)
-            if packed:
+            # A write, so that the batch is deleted before or after: results of a deleted one would stay for ever.
+            held = update(batches).where(batches.c.id == job.subject).values(status=batches.c.status)
+            status: str | None = await connection.scalar(held.returning(batches.c.status))
+            if packed and status is not None:
                 known = await _known_lines(connection, job.subject, [each.line for each in results])
                 new = [(each, body) for each, body in packed if each.line not in known]
                 if new:
                     await _insert(connection, job.subject, new)
-            status: str | None = await connection.scalar(select(batches.c.status).where(batches.c.id == job.subject))
             return status
 
     async def done_lines(self, id: str) -> set[int]:
@@ -252,9 +254,10 @@ class BatchStore:
 
 async def delete_batches_of(connection: AsyncConnection, org: str) -> None:
     """Delete the batches of an organisation. Their jobs end when a worker sees that they are gone."""
-    of = select(batches.c.id).where(batches.c.org == org)
-    await connection.execute(delete(batch_lines).where(batch_lines.c.batch.in_(of)))
-    await connection.execute(delete(batches).where(batches.c.org == org))
+    # First the batches: a worker that adds results holds its batch, and the next statement sees what it has added.
+    gone = list(await connection.scalars(delete(batches).where(batches.c.org == org).returning(batches.c.id)))
+    for start in range(0, len(gone), PAGE):
+        await connection.execute(delete(batch_lines).where(batch_lines.c.batch.in_(gone[start : start + PAGE])))
 
 
 async def _known_lines(connection: AsyncConnection, id: str, lines: Sequence[int]) -> set[int]:

@@ -110,7 +110,7 @@ class Validation:
 
     def add(self, number: int, text: bytes) -> None:
         self.total += 1
-        if len(self.errors) >= MAX_ERRORS:
+        if len(self.errors) >= MAX_ERRORS or self.total > MAX_LINES:
             return
         try:
             line = read_line(number, text, self.endpoint)
