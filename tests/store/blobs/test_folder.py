@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from quarterdeck.errors import StorageFullError, StorageUnavailableError
-from quarterdeck.store.blobs.folder import FolderBlobs
+from quarterdeck.store.blobs.folder import MIN_FREE_BYTES, WRITE_BYTES, FolderBlobs
 from quarterdeck.store.blobs.interface import BlobNotFoundError
 
 
@@ -107,6 +107,25 @@ async def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
         await blobs.open(name)
     with pytest.raises(ValueError, match="not the name of a blob"):
         await blobs.delete(name)
+
+
+async def test_a_blob_does_not_take_the_last_space_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs, free = FolderBlobs(tmp_path), 32 * 1024 * 1024
+
+    def state(of: object) -> os.statvfs_result:
+        return os.statvfs_result((1, 1, free, free, free, 0, 0, 0, 0, 255))
+
+    monkeypatch.setattr(os, "statvfs", state)
+
+    async def fills() -> AsyncIterator[bytes]:
+        nonlocal free
+        yield b"a" * WRITE_BYTES
+        free = MIN_FREE_BYTES - 1
+        yield b"b" * WRITE_BYTES
+
+    with pytest.raises(StorageFullError):
+        await blobs.put("files/a", fills())
+    assert everything(tmp_path) == []
 
 
 async def test_a_full_disk_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

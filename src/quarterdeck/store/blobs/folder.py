@@ -89,6 +89,7 @@ class FolderBlobs:
         folder = self._folder / PARTIAL
         for each in (folder, target.parent):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_space(folder)
         partial = folder / object_id(target.name)
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         return partial, os.fdopen(descriptor, "wb", buffering=0)
@@ -128,9 +129,7 @@ class FolderBlobs:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(self._folder, os.W_OK | os.X_OK):
             raise StorageUnavailableError("The storage of files is not available: its folder is not writable.")
-        state = os.statvfs(self._folder)
-        if state.f_bavail * state.f_frsize < MIN_FREE_BYTES:
-            raise _full()
+        _check_space(self._folder)
 
 
 async def _in_thread(call: Callable[P, R], /, *arguments: P.args, **more: P.kwargs) -> R:
@@ -177,7 +176,15 @@ async def _read(file: BinaryIO, length: int | None) -> AsyncGenerator[bytes]:
         file.close()
 
 
+def _check_space(folder: Path | int) -> None:
+    """Raises StorageFullError."""
+    state = os.statvfs(folder)
+    if state.f_bavail * state.f_frsize < MIN_FREE_BYTES:
+        raise _full()
+
+
 def _write(file: BinaryIO, pieces: list[bytes], digests: Digests) -> None:
+    _check_space(file.fileno())
     for piece in pieces:
         view = memoryview(piece)
         while view:
