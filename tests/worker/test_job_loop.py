@@ -122,6 +122,28 @@ async def test_a_failed_attempt_is_repeated_until_none_is_left_and_then_given_up
     assert await bench.rows() == {"thing": ("failed", "no engine")}
 
 
+async def test_a_job_that_can_not_be_given_up_is_given_up_again(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    reasons: list[str] = []
+
+    async def give_up(job: Job, reason: str) -> None:
+        reasons.append(reason)
+        if len(reasons) == 1:
+            raise RuntimeError("broken")
+
+    bench.handler.act = lambda job: Again("no engine")
+    bench.handler.give_up = give_up  # type: ignore[method-assign]
+    await bench.add("thing", max_attempts=1)
+    await bench.settle()
+    await bench.hurry()
+    await bench.settle()
+    assert "job could not be ended" in caplog.text
+    async with bench.database.begin() as connection:
+        await connection.execute(text("UPDATE jobs SET due = 0"))  # its lease is over
+    await bench.settle()
+    assert reasons == ["no engine", "no engine"]
+    assert await bench.rows() == {"thing": ("failed", "no engine")}
+
+
 async def test_an_attempt_that_does_not_count_leaves_the_others(bench: Bench) -> None:
     bench.handler.act = lambda job: Done() if len(bench.handler.ran) == 5 else Again(after=0, is_counted=False)
     await bench.add("thing", max_attempts=1)

@@ -199,6 +199,8 @@ class JobLoop:
                 await self._put_back(job)
         except DatabaseUnavailableError as error:  # the lease ends by itself, and the job is repeated
             self._condition.failed(str(error))
+        except Exception:  # an error boundary: it could not be given up, which is repeated as well
+            log.exception("job could not be ended", extra=_named(job))
         finally:
             self._running.pop(job.lease, None)
             self._metrics.jobs_running.set(self.running[job.kind], (job.kind,))

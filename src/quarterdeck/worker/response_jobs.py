@@ -79,8 +79,8 @@ class ResponseJobs:
 
     async def _refused(self, job: Job, message: str, code: str | None, status: int) -> Outcome:
         """The gateway does not execute it. A key that is no longer valid, or a request that is not, never will be."""
-        if status in (408, 409, 429) or status >= 500:
-            return Again(message)
+        if status in (408, 409, 429) or status >= 500 or code == "invalid_job_credential":
+            return Again(message)  # that code: clocks differ, or the platform's secret was changed
         await self._fail(job, message)
         return Done()
 
