@@ -142,7 +142,14 @@ ELSEWHERE = {
 
 LISTINGS = [
     *("status", "models", "keys list", "teams list", "orgs list", "prompts list", "prompts events greet"),
-    *("prompts sync", "requests list", "usage", "usage --by key,model,user", "feedback list", "webhooks list"),
+    *(
+        "prompts sync",
+        "requests list",
+        "usage",
+        "usage --by key --by model --by user",
+        "feedback list",
+        "webhooks list",
+    ),
     *("cache status", "context list"),
 ]
 """Commands that list things in a terminal."""
