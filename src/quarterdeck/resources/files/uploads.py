@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from typing import Any
 
-from quarterdeck.errors import BadRequestError
+from quarterdeck.errors import BadRequestError, ConflictError
 from quarterdeck.ids import new_file_id, object_id
 from quarterdeck.resources.files.content_types import content_type
 from quarterdeck.resources.files.filenames import clean_filename
@@ -17,7 +17,7 @@ from quarterdeck.resources.files.objects import (
     upload_object,
 )
 from quarterdeck.resources.files.service import BATCH_SECONDS, Files, SizeLimit
-from quarterdeck.store.blobs.interface import Blobs
+from quarterdeck.store.blobs.interface import BlobNotFoundError, Blobs
 from quarterdeck.store.files import NewFile, over_quota
 from quarterdeck.store.ownership import Owner
 from quarterdeck.store.uploads import (
@@ -43,6 +43,8 @@ class Uploads:
         self._files = files
         self._blobs = blobs
         self._wall = wall
+        self._completing: set[str] = set()
+        """Uploads that are joined here: each join writes all of the file again."""
 
     async def create(self, body: UploadCreate, owner: Owner) -> dict[str, Any]:
         """Raises BadRequestError and InsufficientQuotaError."""
@@ -93,13 +95,26 @@ class Uploads:
         return part_object(part.id, upload_id, part.created)
 
     async def complete(self, upload_id: str, body: UploadComplete, owner: Owner) -> dict[str, Any]:
-        """Join the parts to a file. Repeated, it returns the same file. Raises NotFoundError, BadRequestError and the
-        storage's errors."""
+        """Join the parts to a file. Repeated, it returns the same file. Raises NotFoundError, BadRequestError, the
+        storage's errors, and ConflictError while another request completes it."""
         upload = await self._store.retrieve(upload_id, owner)
         if upload.status == "completed":
             return await self._completed(upload, owner)
         check_pending(upload)
-        chosen = _chosen(body.part_ids, await self._store.parts(upload_id, owner))
+        if upload_id in self._completing:
+            raise ConflictError(
+                f"Upload '{upload_id}' is being completed by another request.",
+                param="upload_id",
+                code="upload_is_completing",
+            )
+        self._completing.add(upload_id)
+        try:
+            return await self._join(upload, body, owner)
+        finally:
+            self._completing.discard(upload_id)
+
+    async def _join(self, upload: UploadRow, body: UploadComplete, owner: Owner) -> dict[str, Any]:
+        chosen = _chosen(body.part_ids, await self._store.parts(upload.id, owner))
         size = sum(part.bytes for part in chosen)
         if size != upload.bytes:
             raise BadRequestError(
@@ -131,9 +146,9 @@ class Uploads:
                 blob=written.blob,
                 summary=written.summary,
             )
-            parts = await self._store.complete(upload_id, new)
+            parts = await self._store.complete(upload.id, new)
         await self._files.discard(*([written.blob] if parts is None else parts))
-        return await self._completed(await self._store.retrieve(upload_id, owner), owner)
+        return await self._completed(await self._store.retrieve(upload.id, owner), owner)
 
     async def cancel(self, upload_id: str, owner: Owner) -> dict[str, Any]:
         """Raises NotFoundError and BadRequestError."""
@@ -147,7 +162,14 @@ class Uploads:
 
     async def _joined(self, parts: Sequence[PartRow]) -> AsyncIterator[bytes]:
         for part in parts:
-            pieces = await self._blobs.open(part.blob)
+            try:
+                pieces = await self._blobs.open(part.blob)
+            except BlobNotFoundError:
+                raise BadRequestError(
+                    f"The part '{part.id}' is gone: the upload has ended meanwhile, or the storage has lost it.",
+                    param="part_ids",
+                    code="upload_part_missing",
+                ) from None
             try:
                 async for piece in pieces:
                     yield piece
