@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from sqlalchemy import insert, or_, select, tuple_, update
 
-from quarterdeck.errors import BadRequestError, ConflictError, NotFoundError
+from quarterdeck.errors import BadRequestError, ConflictError, NotFoundError, RateLimitError
 from quarterdeck.store.conversation_locks import lock_on, unlock_on
 from quarterdeck.store.conversations import append_on
 from quarterdeck.store.database import Database, Transaction
@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 KIND = "response"
 """Of the jobs."""
 OPEN = ("queued", "in_progress")
+MAX_OPEN = 1000
+"""Background responses of one organisation that may be open: limits of keys apply when they are executed, not when
+they are queued. More requests are a batch."""
+MAX_OPEN_BYTES = 1024**3
+"""Of their requests."""
 
 
 class Events(Protocol):
@@ -80,7 +85,8 @@ class BackgroundStore:
         self._events = events
 
     async def enqueue(self, new: NewResponse, request: bytes) -> None:
-        """Store a response with the job that executes it. `request`: the body that asked for it."""
+        """Store a response with the job that executes it. `request`: the body that asked for it. Raises RateLimitError
+        where the organisation has too many that have not ended."""
         body = await pack(without_output(new.body))
         # Whether its events show logprobs, where the row has them.
         steps = await pack({"steps": [], "shows_logprobs": new.shows_logprobs})
@@ -97,6 +103,9 @@ class BackgroundStore:
             await insert_response(transaction, new, body, steps, None, attempt=0)
             await insert_items(transaction, new.id, items, new.owner, new.created, origin=new.origin)
             await self._jobs.add_on(transaction, job)
+            count, size = await self._jobs.open_on(transaction, KIND, new.owner.org)
+            if count > MAX_OPEN or size > MAX_OPEN_BYTES:
+                raise _too_many()
 
     async def take(self, id: str, org: str, *, alive_until: float, now: float) -> Execution | Literal["ended", "busy"]:
         """Begin to execute a response, or to continue. "ended": there is nothing to do. "busy": an earlier attempt may
@@ -240,6 +249,15 @@ class BackgroundStore:
     async def _record(self, transaction: Transaction, org: str, id: str, status: str, now: float) -> None:
         if self._events is not None:
             await self._events.record_on(transaction, f"response.{status}", org, id, now=now)
+
+
+def _too_many() -> RateLimitError:
+    return RateLimitError(
+        f"The organisation has too many background responses that have not ended: at most {MAX_OPEN}, whose requests"
+        f" have {MAX_OPEN_BYTES // 1024**2} MiB together. Wait for some of them, or send a batch.",
+        code="too_many_background_responses",
+        retry_after=10,
+    )
 
 
 def not_background() -> BadRequestError:

@@ -192,6 +192,13 @@ class JobStore:
         statement = update(jobs).where(jobs.c.org == org, jobs.c.subject.in_(subjects), jobs.c.finished.is_(None))
         await connection.execute(statement.values(self._end("cancelled")))
 
+    async def open_on(self, connection: AsyncConnection, kind: str, org: str) -> tuple[int, int]:
+        """An organisation's jobs of a kind that have not ended, and the bytes of their payloads."""
+        size = func.coalesce(func.sum(func.length(jobs.c.payload)), 0)
+        query = select(func.count(), size).where(jobs.c.kind == kind, jobs.c.org == org, jobs.c.finished.is_(None))
+        count, held = (await connection.execute(query)).one()
+        return int(count), int(held)
+
     async def counts(self) -> Mapping[str, JobCounts]:
         """Open jobs by kind."""
         columns, now = jobs.c, self._now()
