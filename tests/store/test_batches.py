@@ -13,6 +13,7 @@ from quarterdeck.store.jobs import Job, JobLostError, JobStore
 from quarterdeck.store.org_deletion import OrgDeletion
 from quarterdeck.store.orgs import OrgStore
 from quarterdeck.store.ownership import Owner
+from quarterdeck.store.teams import TeamStore
 
 OWNER = Owner("default", "team", "key_1")
 NEW = NewBatch(
@@ -181,3 +182,20 @@ async def test_batches_of_a_deleted_organisation_are_gone(database: Database, st
     assert await store.load(made.id) is None
     assert await store.record(job, [result(2)], b"") is None
     assert await store.done_lines(made.id) == set()
+
+
+async def test_batches_of_a_deleted_team_are_gone(database: Database, store: BatchStore) -> None:
+    """A team that is made again has none of their files: no worker writes them."""
+    teams = TeamStore(database)
+    for team in ("red", "blue"):
+        await teams.create(team, org="default")
+    gone = await store.create(NEW, Owner("default", "red", "key_1"), most=9)
+    job = await claimed(database)
+    await store.begin(job, total=1, model="m", now=1.0)
+    await store.record(job, [result(1)], b"")
+    kept = await store.create(NEW, Owner("default", "blue", "key_2"), most=9)
+    await teams.delete("red", org="default")
+    assert await store.load(gone.id) is None
+    assert await store.record(job, [], b"") is None
+    assert await store.done_lines(gone.id) == set()
+    assert await store.load(kept.id) == kept

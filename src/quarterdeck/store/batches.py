@@ -252,10 +252,14 @@ class BatchStore:
             await record_event(connection)
 
 
-async def delete_batches_of(connection: AsyncConnection, org: str) -> None:
-    """Delete the batches of an organisation. Their jobs end when a worker sees that they are gone."""
+async def delete_batches_of(connection: AsyncConnection, org: str, team: str | None = None) -> None:
+    """Delete the batches of an organisation, or of one of its teams. Their jobs end when a worker sees that they are
+    gone."""
+    of = batches.c.org == org
+    if team is not None:
+        of &= batches.c.team == team
     # First the batches: a worker that adds results holds its batch, and the next statement sees what it has added.
-    gone = list(await connection.scalars(delete(batches).where(batches.c.org == org).returning(batches.c.id)))
+    gone = list(await connection.scalars(delete(batches).where(of).returning(batches.c.id)))
     for start in range(0, len(gone), PAGE):
         await connection.execute(delete(batch_lines).where(batch_lines.c.batch.in_(gone[start : start + PAGE])))
 

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from quarterdeck.content import Level
 from quarterdeck.errors import ConflictError, NotFoundError
 from quarterdeck.settings.limits import Budget, Limits
+from quarterdeck.store.batches import delete_batches_of
 from quarterdeck.store.database import Database
 from quarterdeck.store.orgs import refuse_deleted
 from quarterdeck.store.tenancy_tables import api_keys, orgs, teams
@@ -124,6 +125,8 @@ class TeamStore:
                     code="team_not_empty",
                 )
             await connection.execute(update(teams).where(_is(id, org)).values(deleted=time.time(), **bare))
+            # A worker would write their files when the team is made again, which may not read them.
+            await delete_batches_of(connection, org, id)
 
 
 def _is(id: str, org: str) -> ColumnElement[bool]:

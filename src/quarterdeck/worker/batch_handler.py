@@ -163,7 +163,10 @@ class BatchHandler:
 
     async def _write(self, job: Job, batch: BatchRow, status: str) -> None:
         """Write the files and end the batch. A file without lines is not made."""
-        batch = await self._store.load(batch.id) or batch
+        found = await self._store.load(batch.id)
+        if found is None:  # deleted meanwhile
+            return
+        batch = found
         output = await self._file(batch, is_error=False) if batch.completed else None
         failed = await self._file(batch, is_error=True) if batch.failed else None
         await self._finish(job, batch, status, output_file=output, error_file=failed)
