@@ -1,5 +1,6 @@
 """A compacted conversation is read by the platform that made it, for the same organisation, unchanged."""
 
+import msgspec
 import pytest
 
 from quarterdeck.errors import BadRequestError
@@ -19,7 +20,7 @@ class Secret:
 async def test_items_are_read_as_they_were_sealed_and_not_visible_in_between() -> None:
     content = await Sealed(Secret()).seal("acme", ITEMS)
     assert "secret" not in content
-    assert await Sealed(Secret()).open("acme", content, "input[0]") == ITEMS
+    assert await Sealed(Secret()).open("acme", content, "input[0]") == (ITEMS, len(msgspec.json.encode(ITEMS)))
     assert content != await Sealed(Secret()).seal("acme", ITEMS)
 
 
@@ -37,3 +38,12 @@ async def test_another_organisation_another_platform_and_a_changed_content_are_r
         with pytest.raises(BadRequestError) as refused:
             await Sealed(secret).open(org, given, "input[3]")
         assert (refused.value.code, refused.value.param) == ("invalid_encrypted_content", "input[3].encrypted_content")
+
+
+async def test_a_content_that_becomes_larger_than_it_may_is_refused() -> None:
+    sealed = Sealed(Secret())
+    content, size = await sealed.seal("acme", ITEMS), len(msgspec.json.encode(ITEMS))
+    assert (await sealed.open("acme", content, "input[0]", most=size))[0] == ITEMS
+    with pytest.raises(BadRequestError) as refused:
+        await sealed.open("acme", content, "input[0]", most=size - 1)
+    assert refused.value.code == "context_too_large"

@@ -1,13 +1,14 @@
 """The items that a response is made of: its own input, and what it continues."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from quarterdeck import ids
-from quarterdeck.errors import NotFoundError
+from quarterdeck.errors import BadRequestError, NotFoundError
 from quarterdeck.resources.responses.input_files import ReadsFiles
 from quarterdeck.resources.responses.items import Item, is_id, read_items
 from quarterdeck.resources.responses.requests import ResponseRequest
-from quarterdeck.resources.responses.sealed import Sealed
+from quarterdeck.resources.responses.sealed import MAX_BYTES, Sealed
 from quarterdeck.store.conversations import ConversationStore, no_such_conversation
 from quarterdeck.store.ownership import Owner
 from quarterdeck.store.responses import ResponseStore, no_such_previous_response
@@ -29,6 +30,13 @@ class History:
         items = read_items(request.input, ids.object_id)
         references = [item["id"] for item in items if item["type"] == "item_reference" and is_id(item["id"])]
         if any(item["type"] == "item_reference" for item in items):
+            if len(set(references)) < len(references):  # as OpenAI: a stored item of any size is named in a few bytes
+                again = next(id for id, count in Counter(references).items() if count > 1)
+                raise BadRequestError(
+                    f"Duplicate item found with id '{again}'. Remove duplicate items from your input and try again.",
+                    param="input",
+                    code="duplicate_item",
+                )
             found = await self._store.items(references, owner)
             for index, item in enumerate(items):
                 if item["type"] != "item_reference":
@@ -59,9 +67,12 @@ class History:
     async def opened(self, items: Sequence[Item], org: str) -> list[Item]:
         """Items with what was compacted in place of each compaction."""
         made: list[Item] = []
+        left = MAX_BYTES
         for index, item in enumerate(items):
             if item["type"] == "compaction":
-                made += await self._sealed.open(org, item["encrypted_content"], f"input[{index}]")
+                found, size = await self._sealed.open(org, item["encrypted_content"], f"input[{index}]", most=left)
+                made += found
+                left -= size
             else:
                 made.append(item)
         return made

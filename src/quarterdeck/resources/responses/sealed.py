@@ -20,7 +20,8 @@ from quarterdeck.resources.responses.items import Item
 
 _NONCE = 12
 MAX_BYTES = 32 * 1024 * 1024
-"""Of the items when they are decompressed."""
+"""Of the items when they are decompressed, those of all compactions of one input together: a few bytes may become a
+thousand times as many."""
 
 
 class Secret(Protocol):
@@ -42,8 +43,9 @@ class Sealed:
         sealed = AESGCM(_key(await self._secret.read())).encrypt(nonce, data, org.encode())
         return base64.urlsafe_b64encode(nonce + sealed).decode()
 
-    async def open(self, org: str, content: str, where: str) -> list[Item]:
-        """Raises BadRequestError, and ServiceUnavailableError."""
+    async def open(self, org: str, content: str, where: str, *, most: int = MAX_BYTES) -> tuple[list[Item], int]:
+        """The items, and their size. `most`: the largest, in bytes. Raises BadRequestError, and
+        ServiceUnavailableError."""
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -58,8 +60,16 @@ class Sealed:
                 param=f"{where}.encrypted_content",
                 code="invalid_encrypted_content",
             ) from None
-        found: list[Item] = msgspec.json.decode(zlib.decompressobj().decompress(data, MAX_BYTES))
-        return found
+        reader = zlib.decompressobj()
+        items = reader.decompress(data, most + 1)
+        if len(items) > most:
+            raise BadRequestError(
+                f"The compacted conversations of the input are larger than {MAX_BYTES // 1024**2} MiB together.",
+                param=f"{where}.encrypted_content",
+                code="context_too_large",
+            )
+        found: list[Item] = msgspec.json.decode(items)
+        return found, len(items)
 
 
 def _key(secret: bytes) -> bytes:
