@@ -22,6 +22,8 @@ IDLE_SECONDS = 30.0
 """Without a sign of the gateway for so long, it counts as gone. It gives one every 5 s."""
 BUSY_SECONDS = 2.0
 """Until the next attempt where another gateway may still execute the response."""
+WAIT_SECONDS = 15.0
+"""The least until the next attempt of a response that a limit has refused."""
 MAX_RUNNING = 64
 """Of one worker: each is an open connection to a gateway, and little else."""
 
@@ -72,6 +74,8 @@ class ResponseJobs:
             return Done()
         if result.state == "busy":
             return Again(after=BUSY_SECONDS, is_counted=False)
+        if result.state == "wait":
+            return Again(result.error, max(result.after or 0.0, WAIT_SECONDS), is_counted=False)
         return Again(result.error or "The gateway's answer ended early.", result.after)
 
     async def give_up(self, job: Job, reason: str) -> None:
@@ -79,7 +83,9 @@ class ResponseJobs:
 
     async def _refused(self, job: Job, message: str, code: str | None, status: int) -> Outcome:
         """The gateway does not execute it. A key that is no longer valid, or a request that is not, never will be."""
-        if status in (408, 409, 429) or status >= 500 or code == "invalid_job_credential":
+        if status == 429:
+            return Again(message, WAIT_SECONDS, is_counted=False)
+        if status in (408, 409) or status >= 500 or code == "invalid_job_credential":
             return Again(message)  # that code: clocks differ, or the platform's secret was changed
         await self._fail(job, message)
         return Done()

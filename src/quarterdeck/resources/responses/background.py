@@ -56,7 +56,8 @@ FOR_GOOD = frozenset({"insufficient_quota", "budget_exceeded"})
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a worker is told of an execution: done, busy (another gateway may execute it), or retry."""
+    """What a worker is told of an execution: done, busy (another gateway may execute it), retry, or wait (there is no
+    room for it now, which is no failure)."""
 
     state: str
     error: str | None = None
@@ -309,8 +310,7 @@ class Background:
 
     async def _put_back(self, run: Run, error: APIError) -> Result:
         await self._pause(run)
-        after = error.retry_after if isinstance(error.retry_after, int) else None
-        return Result("retry", error.message, after)
+        return put_back_for(error)
 
     async def _finish(self, run: Run) -> None:
         """Store the end. While the database is away it is tried again: the lease keeps others from repeating it."""
@@ -376,6 +376,13 @@ def no_background_without_store() -> BadRequestError:
         param="background",
         code="invalid_value",
     )
+
+
+def put_back_for(error: APIError) -> Result:
+    """The result of an execution that an error has ended for now. A limit or a full engine ends no response: it waits
+    until its job's deadline."""
+    after = error.retry_after if isinstance(error.retry_after, int) else None
+    return Result("wait" if error.status == 429 else "retry", error.message, after)
 
 
 def _may_succeed_later(error: APIError) -> bool:
