@@ -94,6 +94,8 @@ class BatchRun:
 
     async def execute(self) -> Ending:
         """Execute what has no result. Raises JobLostError and NotFoundError (the input is gone)."""
+        if (ending := self._ending_of(self._batch.status)) is not None:  # meanwhile no worker had it
+            return ending
         done = await self._store.done_lines(self._batch.id)
         source = self._pending(done)
         try:
@@ -168,12 +170,15 @@ class BatchRun:
         for each in results:
             self._metrics.batch_requests.add(("failed" if each.is_error else "completed",))
         if self._ending is None:
-            if status is None:
-                self._ending = Ending("deleted")
-            elif status == "cancelling":
-                self._ending = Ending("cancelled")
-            elif self._wall() >= self._batch.expires:
-                self._ending = Ending("expired")
+            self._ending = self._ending_of(status)
+
+    def _ending_of(self, status: str | None) -> Ending | None:
+        """How a batch of this status ends now. None: it goes on."""
+        if status is None:
+            return Ending("deleted")
+        if status == "cancelling":
+            return Ending("cancelled")
+        return Ending("expired") if self._wall() >= self._batch.expires else None
 
     async def _stop(self, ending: Ending) -> Ending:
         """End the requests in flight; what they have brought by then is kept."""
