@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from quarterdeck.errors import NotFoundError
 from quarterdeck.settings.batches import BatchesConfig
 from quarterdeck.store.batches import KIND, BatchStore, NewBatch
 from quarterdeck.store.database import Database
@@ -71,3 +72,19 @@ async def test_requests_are_sent_while_the_batch_goes_on(
     )
     assert (await run.execute()).status == status
     assert gateway.sent == sent
+
+
+async def test_what_was_sent_before_the_input_was_deleted_keeps_its_result(database: Database) -> None:
+    async def deleted() -> AsyncIterator[tuple[int, bytes]]:
+        yield 1, LINE
+        raise NotFoundError("No such File object: file-1")
+
+    store = BatchStore(database, JobStore(database))
+    batch = await store.create(NEW, OWNER, most=1)
+    (job,) = await JobStore(database).claim(KIND, seconds=60, limit=1)
+    await store.begin(job, total=2, model="m", now=1.0)
+    gateway = cast(GatewayClient, Counting())
+    run = BatchRun(job, batch, deleted, store, gateway, BatchesConfig, WorkerMetrics(), wall=lambda: batch.created)
+    with pytest.raises(NotFoundError):
+        await run.execute()
+    assert await store.done_lines(batch.id) == {1}

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import msgspec
 
 from quarterdeck import ids
+from quarterdeck.errors import NotFoundError
 from quarterdeck.resources.batches.concurrency import Concurrency
 from quarterdeck.resources.batches.input_lines import Line, read_line
 from quarterdeck.resources.batches.results import Result, answered, retry_pause, verdict
@@ -37,7 +38,7 @@ MAX_UNWRITTEN = 8 * 1024 * 1024
 ANSWER_SECONDS = 900.0
 """For one request: the gateway's own limit."""
 CANCEL_SECONDS = 10.0
-"""How long requests in flight may go on after a cancellation, as they are nearly paid for."""
+"""How long requests in flight may go on after a cancellation or a failure, as they are nearly paid for."""
 DATABASE_PAUSE = 1.0
 
 
@@ -110,6 +111,9 @@ class BatchRun:
                 await self._flush()
                 if self._ending is not None:
                     return await self._stop(self._ending)
+        except NotFoundError:
+            await self._stop(Ending("failed"))
+            raise
         finally:
             for task in self._running:
                 task.cancel()
@@ -182,7 +186,7 @@ class BatchRun:
 
     async def _stop(self, ending: Ending) -> Ending:
         """End the requests in flight; what they have brought by then is kept."""
-        if self._running and ending.status == "cancelled":
+        if self._running and ending.status in ("cancelled", "failed"):
             await asyncio.wait(self._running, timeout=CANCEL_SECONDS)
         running = tuple(self._running)
         for task in running:
