@@ -1,5 +1,6 @@
 """A batch whose time is over, or that was cancelled, before a worker has it sends no requests."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -88,3 +89,23 @@ async def test_what_was_sent_before_the_input_was_deleted_keeps_its_result(datab
     with pytest.raises(NotFoundError):
         await run.execute()
     assert await store.done_lines(batch.id) == {1}
+
+
+async def test_a_key_that_is_revoked_for_the_last_request_fails_the_batch(database: Database) -> None:
+    class Revoked(Counting):
+        async def post(self, *arguments: Any, **more: Any) -> GatewayAnswer:
+            return GatewayAnswer(401, b'{"error": {"message": "Revoked.", "code": "invalid_api_key"}}')
+
+    async def slow() -> AsyncIterator[tuple[int, bytes]]:
+        yield 1, LINE
+        for _ in range(50):  # the request ends before it is known that there is no other
+            await asyncio.sleep(0)
+
+    store = BatchStore(database, JobStore(database))
+    batch = await store.create(NEW, OWNER, most=1)
+    (job,) = await JobStore(database).claim(KIND, seconds=60, limit=1)
+    await store.begin(job, total=1, model="m", now=1.0)
+    gateway = cast(GatewayClient, Revoked())
+    run = BatchRun(job, batch, slow, store, gateway, BatchesConfig, WorkerMetrics(), wall=lambda: batch.created)
+    ending = await run.execute()
+    assert (ending.status, ending.code) == ("failed", "invalid_api_key")

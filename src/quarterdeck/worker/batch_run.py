@@ -102,7 +102,8 @@ class BatchRun:
         try:
             while True:
                 has_more = await self._feed(source)
-                if not has_more and not self._running:
+                is_over = self._ending is not None or self._failure is not None  # a request may have no result
+                if not (has_more or self._running or is_over):
                     await self._flush()
                     return Ending("completed")
                 await self._wait()
