@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from quarterdeck import ids
 from quarterdeck.errors import BadRequestError
 from quarterdeck.inference.call import Head, Reply
 from quarterdeck.resources.responses.requests import ResponseRequest
@@ -57,3 +58,11 @@ def renamed(error: BadRequestError) -> BadRequestError:
         if name in RENAMED:
             error.param = RENAMED[name]
     return error
+
+
+def call_request_id(head: Head, turn: int, attempt: int, new: Callable[[], str]) -> str:
+    """The request id of a response's engine call: that of the request for the first. A batch's request is made again
+    with its id after a kill, and so are its further calls: each is charged once."""
+    if not (turn or attempt):
+        return head.request_id
+    return ids.step_request_id(head.request_id, f"{turn}.{attempt}") if head.is_repeatable else new()

@@ -25,7 +25,7 @@ from quarterdeck.protocol import sse
 from quarterdeck.resources.responses.background import no_background_without_store
 from quarterdeck.resources.responses.background_steps import ended_by_others
 from quarterdeck.resources.responses.chat_reader import Collected
-from quarterdeck.resources.responses.engine_calls import Pipeline, call_engine, renamed
+from quarterdeck.resources.responses.engine_calls import Pipeline, call_engine, call_request_id, renamed
 from quarterdeck.resources.responses.event_mapper import EventMapper
 from quarterdeck.resources.responses.execution import Execution
 from quarterdeck.resources.responses.following import Following
@@ -191,7 +191,7 @@ class Responses:
 
     async def _call(self, head: Head, request: ResponseRequest, turn: int, members: dict[str, Any]) -> Reply:
         def request_id(attempt: int) -> str:  # each call has a record of its own
-            return self._new_request_id() if attempt or turn else head.request_id
+            return call_request_id(head, turn, attempt, self._new_request_id)
 
         if turn:
             trace = continued_trace(head, request.metadata)
