@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -247,6 +248,38 @@ async def test_a_sqlite_that_is_locked_for_too_long_is_unavailable_and_then_back
     async with database.begin() as connection:
         await connection.execute(text("INSERT INTO orgs (id, created) VALUES ('a', 1)"))
     assert states == [False, True]
+    await database.close()
+
+
+async def test_a_cancelled_write_of_sqlite_gives_its_lock_back(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    await database.migrate()
+    async with database.begin() as connection:
+        await connection.execute(text("CREATE TABLE things (name TEXT)"))
+    is_running, may_end = threading.Event(), threading.Event()
+
+    def row() -> str:
+        is_running.set()
+        may_end.wait(60)
+        return "row"
+
+    async def write() -> None:
+        async with database.begin() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert driver is not None
+            await driver.create_function("row", 0, row)
+            await connection.execute(text("INSERT INTO things VALUES ('a'), ('b') RETURNING row()"))
+
+    writing = asyncio.create_task(write())
+    assert await asyncio.to_thread(is_running.wait, 60)
+    writing.cancel()
+    may_end.set()  # the statement has gone on in its thread
+    with pytest.raises(asyncio.CancelledError) as kept:  # with its traceback, as a task or a log keeps it
+        await writing
+    async with database.begin() as connection:
+        await connection.execute(text("INSERT INTO things VALUES ('c')"))
+        assert (await connection.scalars(text("SELECT name FROM things"))).all() == ["c"]
+    del kept
     await database.close()
 
 

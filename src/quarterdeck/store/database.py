@@ -219,7 +219,9 @@ class Database:
                 "pool_pre_ping": not self.is_sqlite,
             }
         if self.is_sqlite:
-            engine = create_async_engine(self._url, connect_args={"timeout": timeout}, **pool)
+            engine = create_async_engine(
+                self._url, connect_args={"timeout": timeout, "factory": _SqliteConnection}, **pool
+            )
             event.listen(engine.sync_engine, "connect", _prepare_sqlite)
             return engine
         assert self._postgres is not None  # noqa: S101  # set for every URL that is not SQLite's
@@ -277,6 +279,19 @@ def _normalized(url: str) -> tuple[URL, PostgresTarget | None]:
     if parsed.drivername not in ("sqlite", "sqlite+aiosqlite"):
         raise ValueError(_BAD_URL)
     return parsed.set(drivername="sqlite+aiosqlite"), None
+
+
+class _SqliteConnection(sqlite3.Connection):
+    """Ends its transaction when it is closed.
+
+    SQLite itself keeps the transaction, and its lock, while there is a cursor whose rows are not all read. One is left
+    where a task is cancelled at an `INSERT … RETURNING`, and lives as long as the exception's traceback."""
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):  # it is closed, or SQLite has rolled back by itself
+            if self.in_transaction:
+                self.rollback()
+        super().close()
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:

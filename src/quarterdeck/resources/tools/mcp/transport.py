@@ -25,23 +25,23 @@ class AccessTransport(httpx2.AsyncBaseTransport):
         self._timeout = timeout
         self.failure: ToolServerError | None = None
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        if _origin(request.url) != self._origin:
+    async def handle_async_request(self, outgoing: httpx2.Request) -> httpx2.Response:
+        if _origin(outgoing.url) != self._origin:
             raise ServerFailedError("The server leads to another host.")
         own = {name for name, _ in self._headers}
-        sent = [(name.lower(), value) for name, value in request.headers.raw]
+        sent = [(name.lower(), value) for name, value in outgoing.headers.raw]
         headers = [(name, value) for name, value in sent if name not in _OWN and name not in own]
         try:
-            body = await request.aread()
+            body = await outgoing.aread()
             answer = await self._access.send(
-                request.method, str(request.url), [*headers, *self._headers], body, self._timeout
+                outgoing.method, str(outgoing.url), [*headers, *self._headers], body, self._timeout
             )
         except ToolServerError as error:
             self.failure = error
             raise ServerFailedError(error.message) from error
         if answer.status >= 300 and answer.status != 405:
             self.failure = ToolServerError(f"The server answered with status {answer.status}.", status=answer.status)
-        return httpx2.Response(answer.status, headers=answer.headers, stream=_Body(answer, self), request=request)
+        return httpx2.Response(answer.status, headers=answer.headers, stream=_Body(answer, self), request=outgoing)
 
 
 class _Body(httpx2.AsyncByteStream):
