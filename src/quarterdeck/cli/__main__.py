@@ -29,6 +29,7 @@ COMMANDS = {
     "usage": "Show requests, tokens and cost.",
     "requests": "Search, show, follow and export requests.",
     "feedback": "Score requests; list and delete scores.",
+    "files": "Upload, list, show, download and delete files.",
     "batches": "Create, list, show and cancel batches of requests.",
     "batch": "Execute a file of requests and write its results.",
     "webhooks": "Send events, such as budget alerts, to URLs.",

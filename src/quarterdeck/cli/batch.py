@@ -7,11 +7,11 @@ from typing import Any
 import click
 import httpx
 
-from quarterdeck.cli.batch_files import download
 from quarterdeck.cli.batches import create_batch, endpoint_option, progress_text, window_option
 from quarterdeck.cli.client import admin_client, json_object
 from quarterdeck.cli.model_progress import progress_line
 from quarterdeck.cli.output import as_json, print_json, printable
+from quarterdeck.cli.stored_files import download
 
 POLL_SECONDS = 1.0
 ENDED = ("completed", "failed", "expired", "cancelled")

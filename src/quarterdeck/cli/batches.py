@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 
-from quarterdeck.cli.batch_files import upload
 from quarterdeck.cli.client import admin_client, json_object, list_all
 from quarterdeck.cli.output import as_json, local_time, print_json, print_table, say, show
+from quarterdeck.cli.stored_files import upload
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 

@@ -1,4 +1,4 @@
-"""A batch's files at the gateway: sent from this machine, and brought to it."""
+"""Files at the gateway: sent from this machine, and brought to it."""
 
 import os
 from pathlib import Path
@@ -9,15 +9,21 @@ import httpx
 
 from quarterdeck.cli.client import json_object
 
-DOWNLOAD_SECONDS = 300.0
+TRANSFER_SECONDS = 300.0
+"""Between two pieces of a file."""
 
 
-def upload(client: httpx.Client, path: Path) -> dict[str, Any]:
-    """Store a local file as a batch's input. Raises ClickException."""
+def upload(
+    client: httpx.Client, path: Path, *, purpose: str = "batch", expires_seconds: int | None = None
+) -> dict[str, Any]:
+    """Store a local file at the gateway. Returns its object. Raises ClickException."""
+    form = {"purpose": purpose}
+    if expires_seconds is not None:
+        form |= {"expires_after[anchor]": "created_at", "expires_after[seconds]": str(expires_seconds)}
     try:
         with path.open("rb") as source:
-            form = {"purpose": "batch"}
-            response = client.post("/v1/files", data=form, files={"file": (path.name, source, "application/jsonl")})
+            content = (path.name, source, "application/octet-stream")
+            response = client.post("/v1/files", data=form, files={"file": content}, timeout=TRANSFER_SECONDS)
     except OSError as error:
         raise click.ClickException(f"cannot read {path}: {error.strerror}") from None
     return json_object(response)
@@ -27,7 +33,7 @@ def download(client: httpx.Client, file_id: str, path: Path) -> None:
     """Write a file of the gateway to `path`, whole or not at all. Raises ClickException."""
     part = path.with_name(path.name + ".part")
     try:
-        with client.stream("GET", f"/v1/files/{file_id}/content", timeout=DOWNLOAD_SECONDS) as response:
+        with client.stream("GET", f"/v1/files/{file_id}/content", timeout=TRANSFER_SECONDS) as response:
             if response.is_error:
                 json_object(response)
             with part.open("wb") as target:
