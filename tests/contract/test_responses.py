@@ -234,7 +234,7 @@ def test_the_platforms_errors_are_the_sdks(client: openai.OpenAI, platform: Plat
         client.responses.create(model="nothing", input="Hi")
     assert unknown.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError) as background:
-        client.responses.create(**ASK, background=True)
+        client.responses.create(**ASK, background=True, store=False)
     assert background.value.param == "background"
     with platform.client(NARROW) as narrow, pytest.raises(openai.NotFoundError):
         narrow.responses.create(**ASK)
