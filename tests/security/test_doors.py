@@ -76,7 +76,8 @@ async def test_no_admin_route_knows_a_users_key(bench: Bench) -> None:
 
 
 def _is_for_users(path: str) -> bool:
-    return path.startswith(("/v1/", "/openai/")) or path in ("/tokenize", "/detokenize")
+    engines = ("/tokenize", "/detokenize", "/classify", "/rerank", "/v2/rerank")
+    return path.startswith(("/v1/", "/openai/")) or path in engines
 
 
 @pytest.mark.parametrize("path", ["/admin/keys", "/v1/models", "/nowhere"])

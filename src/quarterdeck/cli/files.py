@@ -78,7 +78,8 @@ def show_file(file_id: str, is_json: bool) -> None:
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to. [its name, in this folder]"
 )
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
-def download_file(file_id: str, output: Path | None, force: bool) -> None:
+@as_json
+def download_file(file_id: str, output: Path | None, force: bool, is_json: bool) -> None:
     """Write a file's content to this machine."""
     with admin_client() as client:
         found = json_object(client.get(f"/v1/files/{file_id}"))
@@ -86,7 +87,10 @@ def download_file(file_id: str, output: Path | None, force: bool) -> None:
         if path.exists() and not force:
             raise click.ClickException(f"{path} exists: give another name with -o, or --force")
         download(client, file_id, path)
-    click.echo(f"{path}: {size_text(found['bytes'])}")
+    if is_json:
+        print_json({**found, "path": str(path)})
+    else:
+        click.echo(f"{path}: {size_text(found['bytes'])}")
 
 
 @command.command("delete")
