@@ -566,7 +566,7 @@ STORES = Dashboard(
                     "Requests by outcome, refusals for want of room, requests at once, batches that ended.",
                     Query(rare("quarterdeck_batch_requests_total", by="outcome"), "{{outcome}}"),
                     Query(rare("quarterdeck_batch_refusals_total"), "refusals"),
-                    Query("sum(quarterdeck_batch_concurrency)", "at once"),
+                    Query("sum(quarterdeck_batch_concurrency) or vector(0)", "at once"),
                     Query(rare("quarterdeck_batches_ended_total", by="status"), "batches {{status}}"),
                 ),
                 lines(

@@ -128,8 +128,12 @@ class Stack:
         }
         self._shared = shared
         self.gateway = GatewayProcess(folder, self.configuration(), shared)
-        paths = {"QUARTERDECK_STATE": str(folder / "state"), "QUARTERDECK_CONFIG": str(self.gateway.config)}
-        self.worker = WorkerProcess(folder, {**shared, **paths, **(environ or {})})
+        own = {
+            "QUARTERDECK_STATE": str(folder / "state"),
+            "QUARTERDECK_CONFIG": str(self.gateway.config),
+            "QUARTERDECK_GATEWAY_URL": self.gateway.url,
+        }
+        self.worker = WorkerProcess(folder, {**shared, **own, **(environ or {})})
 
     def configuration(self, **gateway: Any) -> str:
         """The quarterdeck.yaml, with the test's gateway settings."""

@@ -144,6 +144,7 @@ class JobLoop:
         counts = await self._store.counts()
         for handler in self._handlers:
             found = counts.get(handler.kind)
+            self._metrics.jobs_running.set(self.running[handler.kind], (handler.kind,))
             self._metrics.jobs_waiting.set(found.waiting if found else 0, (handler.kind,))
             self._metrics.jobs_oldest_seconds.set(found.oldest_seconds if found else 0, (handler.kind,))
 
