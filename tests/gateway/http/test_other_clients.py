@@ -103,10 +103,11 @@ async def test_models_are_listed_under_other_spellings(bench: Bench, path: str) 
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("/v1/batches", "/v1/batches is not served here yet."),
-        ("/v1/files/file_1/content", "/v1/files is not served here yet."),
-        ("/openai/v1/batches", "/v1/batches is not served here yet."),
-        ("/batches", "/v1/batches is not served here yet."),
+        ("/v1/vector_stores", "/v1/vector_stores is not served here yet."),
+        ("/v1/fine_tuning/jobs", "/v1/fine_tuning is not served here yet."),
+        ("/openai/v1/evals", "/v1/evals is not served here yet."),
+        ("/evals", "/v1/evals is not served here yet."),
+        ("/batches", "Unknown request URL."),
         ("/api/chat", "/api/chat is not served here yet."),
         ("/v1/nothing", "Unknown request URL."),
         ("/v1/responsesx", "Unknown request URL."),

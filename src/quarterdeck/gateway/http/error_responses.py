@@ -33,14 +33,15 @@ _CODES = {
 }
 SERVED = (
     "This gateway serves /v1/chat/completions, /v1/completions, /v1/responses, /v1/conversations, /v1/messages, "
-    "/v1/embeddings, /v1/models, /v1/score, /tokenize and /detokenize."
+    "/v1/embeddings, /v1/files, /v1/uploads, /v1/batches, /v1/moderations, /v1/rerank, /v1/models, /v1/score, "
+    "/tokenize and /detokenize."
 )
 _ELSEWHERE = re.compile(
-    r"(?:/openai)?(?:/v1)*/(?P<name>responses|conversations|files|uploads|batches|fine_tuning|vector_stores|assistants"
-    r"|threads|images|audio|moderations|realtime|evals|containers|videos|organization|messages|rerank|engines|edits"
-    r"|graders|chatkit|skills)(?=/|$)|/api/(?:chat|generate|tags|embed|embeddings|show|version)$|/v2/(?:chat|embed|rerank)$"
+    r"(?:/openai)?(?:/v1)*/(?P<name>fine_tuning|vector_stores|assistants|threads|images|audio|realtime|evals|containers"
+    r"|videos|organization|engines|edits|graders|chatkit|skills)(?=/|$)"
+    r"|/api/(?:chat|generate|tags|embed|embeddings|show|version)$|/v2/(?:chat|embed)$"
 )
-"""Paths of OpenAI's API, of Anthropic's, Ollama's and Cohere's."""
+"""Paths of OpenAI's API, of Ollama's and of Cohere's."""
 _NOT_IN_HEADERS = re.compile(r"[^\t\x20-\x7e]")
 
 
