@@ -12,8 +12,13 @@ from quarterdeck.gateway.auth.job_credentials import JobCredentials, keeping_pri
 from quarterdeck.protocol.job_credentials import SECONDS, JobClaims, sign
 
 SECRET = b"s" * 32
-CLAIMS = JobClaims("key_user", "default", "job_1", "req_" + "a" * 32, time.time() + SECONDS, priority=-1)
+REQUEST = "req_" + "a" * 32
 ASK = {"model": "chat", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+def claims(key: str = "key_user", org: str = "default", request: str = REQUEST, priority: int | None = -1) -> JobClaims:
+    """Of a credential that is valid now."""
+    return JobClaims(key, org, "job_1", request, time.time() + SECONDS, priority=priority)
 
 
 class Secret:
@@ -35,11 +40,11 @@ class Bench:
         made = replace(made, job_credentials=JobCredentials(made.authenticator, self.secret))
         self._app = create_app(made)
 
-    def client(self, claims: JobClaims = CLAIMS, secret: bytes = SECRET) -> Client:
-        return Client(self._app, sign(claims, secret))
+    def client(self, given: JobClaims | None = None, secret: bytes = SECRET) -> Client:
+        return Client(self._app, sign(given or claims(), secret))
 
-    async def post(self, path: str, claims: JobClaims = CLAIMS, secret: bytes = SECRET) -> tuple[int, str | None]:
-        answer = await self.client(claims, secret).post(path, ASK)
+    async def post(self, path: str, given: JobClaims | None = None, secret: bytes = SECRET) -> tuple[int, str | None]:
+        answer = await self.client(given, secret).post(path, ASK)
         return answer.status, None if answer.status == 200 else answer.error["code"]
 
 
@@ -51,23 +56,20 @@ def bench() -> Bench:
 async def test_a_credential_acts_as_its_key_with_its_request_id_and_priority(bench: Bench) -> None:
     answer = await bench.client().post("/v1/chat/completions", ASK)
     assert answer.status == 200
-    assert answer.headers["x-request-id"] == CLAIMS.request
+    assert answer.headers["x-request-id"] == REQUEST
     ((head, _),) = bench.pipeline.calls
-    assert (head.request_id, head.principal.key, head.principal.priority) == (CLAIMS.request, "key_user", -1)
+    assert (head.request_id, head.principal.key, head.principal.priority) == (REQUEST, "key_user", -1)
 
 
 async def test_without_a_priority_the_keys_own_is_kept(bench: Bench) -> None:
-    await bench.post("/v1/chat/completions", JobClaims("key_user", "default", "job_1", "req_1", CLAIMS.until))
+    await bench.post("/v1/chat/completions", claims(priority=None))
     assert bench.pipeline.calls[0][0].principal.priority == 3
 
 
 async def test_a_revoked_key_a_missing_one_and_one_of_another_organisation_are_refused(bench: Bench) -> None:
     chat = "/v1/chat/completions"
-    for claims in (
-        JobClaims("key_gone", "default", "job_1", "req_1", CLAIMS.until),
-        JobClaims("key_user", "acme", "job_1", "req_1", CLAIMS.until),
-    ):
-        assert (await bench.post(chat, claims))[0] == 401
+    for given in (claims(key="key_gone"), claims(org="acme")):
+        assert (await bench.post(chat, given))[0] == 401
     bench.keys.put(USER, key_row(id="key_user", revoked=1.0))
     assert await bench.post(chat) == (401, "invalid_api_key")
     assert bench.pipeline.calls == []
