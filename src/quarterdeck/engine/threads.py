@@ -44,4 +44,5 @@ async def in_thread(call: Callable[[], T], timeout: float, *, stays: bool = Fals
             threading.Event().wait()
 
     threading.Thread(target=work, daemon=True, name=getattr(call, "__name__", "call")).start()
-    return await asyncio.wait_for(answer, timeout)
+    async with asyncio.timeout(timeout):  # `wait_for` loses a cancellation that comes with the answer (Python 3.11)
+        return await answer
