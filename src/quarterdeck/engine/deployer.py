@@ -26,6 +26,7 @@ class Deployer:
         self._command, self._idle_seconds = tuple(command), idle_seconds
         self._process: asyncio.subprocess.Process | None = None
         self._answers: asyncio.StreamReader | None = None
+        self._pipe: asyncio.ReadTransport | None = None
         self._turn = asyncio.Lock()
         self._idle: asyncio.TimerHandle | None = None
 
@@ -78,6 +79,8 @@ class Deployer:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+        if self._pipe is not None:
+            self._pipe.close()
 
     async def _started(self) -> asyncio.subprocess.Process:
         if self._process is not None and self._process.returncode is None:
@@ -89,7 +92,7 @@ class Deployer:
         )
         os.close(writing)
         answers = self._answers = asyncio.StreamReader()
-        await asyncio.get_running_loop().connect_read_pipe(
+        self._pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(answers), os.fdopen(reading, "rb", 0)
         )
         return self._process

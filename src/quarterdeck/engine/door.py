@@ -178,16 +178,16 @@ class Door:
         if not self._is_needed.is_set():
             log.info("no model to run: Ray is started with the first one")
         await self._is_needed.wait()
-        await self._deployer.start()
-        began = time.monotonic()
-        await in_thread(partial(self._cluster.start, self._machine), _RAY_START_S, stays=True)
-        on_ray_started()
-        self._runtime.machine = await in_thread(partial(self._cluster.with_gpus, self._machine), _ANSWER_S)
-        log.info("Ray started after %.1f s", time.monotonic() - began, extra={"address": self._cluster.address})
-        await self._runtime.poll()
-        self.is_answering = True
-        self._reconciler.waiting_for = ""
         try:
+            await self._deployer.start()
+            began = time.monotonic()
+            await in_thread(partial(self._cluster.start, self._machine), _RAY_START_S, stays=True)
+            on_ray_started()
+            self._runtime.machine = await in_thread(partial(self._cluster.with_gpus, self._machine), _ANSWER_S)
+            log.info("Ray started after %.1f s", time.monotonic() - began, extra={"address": self._cluster.address})
+            await self._runtime.poll()
+            self.is_answering = True
+            self._reconciler.waiting_for = ""
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._reconciler.run())
                 group.create_task(self._watch())
