@@ -14,8 +14,8 @@ import click
 import httpx
 
 from quarterdeck.cli.ask_tools import TOOLS, Json, Tools
-from quarterdeck.cli.chat_answer import COST_TRIES, COST_WAIT_SECONDS
-from quarterdeck.cli.client import body_of, json_object
+from quarterdeck.cli.chat_answer import request_cost
+from quarterdeck.cli.client import json_object
 
 MAX_CALLS = 16
 """Calls of one step that are executed."""
@@ -120,25 +120,13 @@ class Agent:
             "".join(_texts(answer)),
             usage.get("input_tokens", 0),
             usage.get("output_tokens", 0),
-            self._cost(request_id),
+            request_cost(self.client, self.admin_key, request_id),
             time.monotonic() - started,
             request_id,
         )
         self.steps.append(step)
         self.shows(step)
         return answer, step
-
-    def _cost(self, request_id: str) -> str | None:
-        """None: the key is no admin's, or the ledger does not have it yet."""
-        headers = {"Authorization": f"Bearer {self.admin_key}"}
-        for _ in range(COST_TRIES if request_id else 0):
-            response = self.client.get(f"/admin/requests/{request_id}", headers=headers)
-            if response.status_code == 200:
-                return str(body_of(response)["cost"])
-            if response.status_code != 404:
-                return None
-            time.sleep(COST_WAIT_SECONDS)
-        return None
 
 
 def _calls(answer: Json) -> list[Json]:

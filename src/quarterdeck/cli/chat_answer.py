@@ -67,24 +67,27 @@ class Asker:
             screen.end()
         if self.shows_stats and not is_quiet:
             total = time.monotonic() - started
-            text = stats_text(answer.usage, answer.first, total, self._cost(answer.request_id))
+            text = stats_text(
+                answer.usage, answer.first, total, request_cost(self._client, self._admin_key, answer.request_id)
+            )
             click.secho(f"[{text}]", dim=True, err=True)
 
     def models(self) -> list[str]:
         """The names that this key may use. Raises ClickException."""
         return [str(model["id"]) for model in json_object(self._client.get("/v1/models"))["data"]]
 
-    def _cost(self, request_id: str) -> str | None:
-        """What the request cost, in dollars. None: the key is no admin's, or the ledger does not have it yet."""
-        headers = {"Authorization": f"Bearer {self._admin_key}"}
-        for _ in range(COST_TRIES if request_id else 0):
-            response = self._client.get(f"/admin/requests/{request_id}", headers=headers)
-            if response.status_code == 200:
-                return str(body_of(response)["cost"])
-            if response.status_code != 404:
-                return None
-            time.sleep(COST_WAIT_SECONDS)
-        return None
+
+def request_cost(client: httpx.Client, admin_key: str, request_id: str) -> str | None:
+    """What a request cost, in dollars. None: the key is no admin's, or the ledger does not have it yet."""
+    headers = {"Authorization": f"Bearer {admin_key}"}
+    for _ in range(COST_TRIES if request_id else 0):
+        response = client.get(f"/admin/requests/{request_id}", headers=headers)
+        if response.status_code == 200:
+            return str(body_of(response)["cost"])
+        if response.status_code != 404:
+            return None
+        time.sleep(COST_WAIT_SECONDS)
+    return None
 
 
 class _Screen:

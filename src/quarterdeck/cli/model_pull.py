@@ -96,7 +96,10 @@ def _pull_there(source: str, revision: str | None, line: Line) -> dict[str, Any]
             row = _followed(ApiModels(client, is_near=False), source, revision, line)
         except KeyboardInterrupt:
             line.end()
-            click.echo(f"\nthe platform goes on with it: `quarterdeck models pull {source} --cancel` ends it", err=True)
+            click.echo(
+                f"\nthe platform continues the download; cancel it with `quarterdeck models pull {source} --cancel`",
+                err=True,
+            )
             raise click.Abort from None
         finally:
             line.end()

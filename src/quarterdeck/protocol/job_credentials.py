@@ -25,7 +25,7 @@ class JobClaims(msgspec.Struct, frozen=True, omit_defaults=True):
     org: str
     job: str
     request: str
-    """The request's id. The same for each repetition of a step, so that its cost is counted once."""
+    """The request's id. A step that is repeated has the same id, so its cost is counted once."""
     until: float
     """Unix seconds."""
     response: str | None = None

@@ -1,7 +1,7 @@
 """The lock of a conversation: one response at a time is made in it, so that items of two never mix.
 
 A lock is a lease. A gateway renews those of its responses; one that was killed holds them no longer than that. A
-background response holds its lock until it ends, whoever executes it.
+background response holds its lock until it ends, on any gateway.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""The ledger, and what is kept beside its rows: contents and scores. Times are Unix seconds, as in the record."""
+"""The ledger's tables, and those of contents and scores. Times are Unix seconds, as in the record."""
 
 from sqlalchemy import (
     JSON,

@@ -1,6 +1,6 @@
 """Secrets that all processes of a platform share. Made by the first that needs one, and kept in the database.
 
-Whoever reads the database can sign with them, as they can read webhooks' secrets and all that is stored.
+Read access to the database is enough to sign with them, and to read webhooks' secrets and all that is stored.
 """
 
 import secrets

@@ -87,7 +87,7 @@ class BatchRun:
         self._unwritten = 0
         self._running: set[asyncio.Task[None]] = set()
         self._written = asyncio.Event()
-        """Replaced at each write: whoever waits on it knows that its tries are stored."""
+        """Set by the next write, which stores the tries, and replaced by a new event."""
         self._ending: Ending | None = None
         self._failure: BaseException | None = None
         """Of a request's task: a bug. It ends the attempt."""

@@ -61,7 +61,7 @@ class GatewayClient:
         self._wall = wall
 
     def claims(self, job: Job, request: str, *, priority: int | None = None, response: str | None = None) -> JobClaims:
-        """`request`: the id of the request, the same for each repetition of a step (`ids.step_request_id`)."""
+        """`request`: the request's id; a step that is repeated has the same (`ids.step_request_id`)."""
         return JobClaims(job.key, job.org, job.id, request, self._wall() + SECONDS, response, job.attempts, priority)
 
     async def post(self, path: str, body: bytes, claims: JobClaims, *, timeout: float) -> GatewayAnswer:

@@ -151,7 +151,7 @@ class Load:
         self.of_batches = 0
         """Requests of batches among them."""
         self.last_other = float("-inf")
-        """When the last request that is none of a batch began. Unix seconds."""
+        """When the last request that does not belong to a batch began. Unix seconds."""
 
     def begin(self, tokens: int) -> None:
         """Add a request of this many tokens."""

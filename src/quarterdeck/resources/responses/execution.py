@@ -232,7 +232,7 @@ class Execution:
 
 
 async def _read(reply: Reply, reader: ChatReader, sink: Sink) -> None:
-    """Read an answer to its end. Raises EngineError for a whole one that is none."""
+    """Read an answer to its end. Raises EngineError for a whole answer that is not valid."""
     if reply.stream is not None:
         await reply.stream.pump(ChatSink(reader, sink))
     else:

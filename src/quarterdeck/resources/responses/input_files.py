@@ -101,7 +101,7 @@ def _replaced(item: Item, contents: dict[str, Item]) -> Item:
 
 
 def _content_of(part: Item, contents: dict[str, Item]) -> Item:
-    """Raises BadRequestError for a picture that is none."""
+    """Raises BadRequestError for a file that is not a picture."""
     id = part.get("file_id")
     if id is None or part["type"] not in ("input_file", "input_image"):
         return part
