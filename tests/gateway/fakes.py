@@ -367,7 +367,6 @@ def parts(
         responses=responses_of(pipeline, database, BackgroundTasks().spawn, stop=background.stop),
         background=background,
         compaction=Compaction(pipeline, history, sealed),
-        background_store=background_store,
         response_store=ResponseStore(database),
         conversations=ConversationStore(database),
         stored_chats=StoredChats(pipeline, ChatCompletionStore(database), BackgroundTasks().spawn),

@@ -39,7 +39,8 @@ async def test_what_was_stored_is_found_again(database: Database) -> None:
     stored = await store.retrieve("resp_1", TEAM)
     assert (stored.body, stored.is_interrupted) == (new.body, False)
     assert await store.steps("resp_1", TEAM) == ([["text", "Hi", []]], False)
-    assert await store.input_items("resp_1", TEAM, after=None, limit=5, is_descending=True) == new.input
+    page = await store.input_items("resp_1", TEAM, after=None, limit=5, is_descending=True)
+    assert (page.items, page.has_more) == (new.input, False)
     assert await store.items(["in_resp_1", "out_resp_1", "no"], TEAM) == {
         "in_resp_1": new.input[0],
         "out_resp_1": new.body["output"][0],
@@ -160,13 +161,67 @@ async def test_items_are_listed_in_pages_both_ways(database: Database) -> None:
         after = None
         while True:
             page = await store.page(conversation.id, TEAM, after=after, limit=2, is_descending=is_descending)
-            found += [item["id"] for item in page[:2]]
-            if len(page) < 3:
+            found += [item["id"] for item in page.items]
+            if not page.has_more:
                 break
             after = found[-1]
         assert found == [f"m{n}" for n in expected]
     with pytest.raises(NotFoundError):
         await store.page(conversation.id, TEAM, after="m9", limit=2, is_descending=False)
+
+
+async def test_a_page_of_large_items_ends_earlier(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored_items, "MAX_PAGE_BYTES", 10_000)
+    store = ConversationStore(database)
+    sizes = [4000, 4000, 4000, 20_000, 1]
+    conversation = await store.create(TEAM, {}, [an_item(f"m{n}", "x" * size) for n, size in enumerate(sizes)])
+    pages: list[list[str]] = []
+    after = None
+    while True:
+        page = await store.page(conversation.id, TEAM, after=after, limit=100, is_descending=False)
+        pages.append([item["id"] for item in page.items])
+        if not page.has_more:
+            break
+        after = pages[-1][-1]
+    assert pages == [["m0", "m1"], ["m2"], ["m3"], ["m4"]]
+
+
+@pytest.mark.parametrize("is_descending", [False, True])
+async def test_a_list_with_an_id_that_is_there_twice_ends(database: Database, is_descending: bool) -> None:
+    store = ConversationStore(database)
+    conversation = await store.create(TEAM, {}, [an_item("a"), an_item("b"), an_item("a")])
+    found: list[str] = []
+    after = None
+    for _ in range(4):
+        page = await store.page(conversation.id, TEAM, after=after, limit=1, is_descending=is_descending)
+        found += [item["id"] for item in page.items]
+        if not page.has_more:
+            return
+        after = found[-1]
+    raise AssertionError(f"the list does not end: {found}")
+
+
+async def test_items_that_are_referred_to_are_bounded_together(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_items, "MAX_CONTEXT_BYTES", 10_000)
+    store, responses = ConversationStore(database), ResponseStore(database)
+    await store.create(TEAM, {}, [an_item(f"m{n}", "x" * 4000) for n in range(3)])
+    assert set(await responses.items(["m0", "m1"], TEAM)) == {"m0", "m1"}
+    with pytest.raises(BadRequestError, match="refers to are too large") as refused:
+        await responses.items(["m0", "m1", "m2"], TEAM)
+    assert refused.value.code == "context_too_large"
+
+
+async def test_an_item_that_is_in_many_conversations_is_read_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_items, "MAX_CONTEXT_BYTES", 10_000)
+    store, responses = ConversationStore(database), ResponseStore(database)
+    for n in range(5):
+        await store.create(TEAM, {}, [an_item("m0", str(n) * 4000)])
+    found = await responses.items(["m0"], TEAM)
+    assert found == {"m0": an_item("m0", "4" * 4000)}
 
 
 async def test_items_of_a_conversation_are_deleted_one_by_one_and_with_it(database: Database) -> None:

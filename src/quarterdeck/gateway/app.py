@@ -63,7 +63,6 @@ def create_app(parts: Parts, *, more: Sequence[Route] = (), crud_body: BodyPolic
                 parts.background,
                 parts.compaction,
                 parts.response_store,
-                parts.background_store,
                 parts.authenticator.confirm,
             ),
             *unserved.routes(),

@@ -287,7 +287,6 @@ def compose(
             response_store=response_store,
             background=background,
             compaction=Compaction(pipeline, history, sealed),
-            background_store=background_store,
             conversations=conversations,
             stored_chats=StoredChats(pipeline, chat_completions, tasks.spawn),
             chat_completions=chat_completions,

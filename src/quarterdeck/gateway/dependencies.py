@@ -37,7 +37,6 @@ from quarterdeck.resources.responses.service import Responses
 from quarterdeck.resources.tenancy.changes import Announcer
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.live import Live
-from quarterdeck.store.background_responses import BackgroundStore
 from quarterdeck.store.batches import BatchStore
 from quarterdeck.store.chat_completions import ChatCompletionStore
 from quarterdeck.store.contents import ContentStore
@@ -103,7 +102,6 @@ class Parts:
     response_store: ResponseStore
     background: Background
     compaction: Compaction
-    background_store: BackgroundStore
     conversations: ConversationStore
     stored_chats: StoredChats
     chat_completions: ChatCompletionStore

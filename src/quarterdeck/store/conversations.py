@@ -13,7 +13,7 @@ from quarterdeck.store.database import Database, Transaction
 from quarterdeck.store.ownership import Origin, Owner
 from quarterdeck.store.packing import pack_all, unpack
 from quarterdeck.store.response_tables import conversations, stored_items
-from quarterdeck.store.stored_items import MAX_ITEMS, Item, NewItem, insert_items, items_of, page_items
+from quarterdeck.store.stored_items import MAX_ITEMS, Item, ItemPage, NewItem, insert_items, items_of, page_items
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ class ConversationStore:
             await _found(connection, id, of)
             return await items_of(connection, [id])
 
-    async def page(self, id: str, of: Owner, *, after: str | None, limit: int, is_descending: bool) -> list[Item]:
-        """At most `limit` + 1 items."""
+    async def page(self, id: str, of: Owner, *, after: str | None, limit: int, is_descending: bool) -> ItemPage:
+        """At most `limit` items."""
         async with self._database.connect() as connection:
             await _found(connection, id, of)
             return await page_items(connection, id, after=after, limit=limit, is_descending=is_descending)

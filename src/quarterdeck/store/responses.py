@@ -14,7 +14,16 @@ from quarterdeck.store.ownership import Origin, Owner
 from quarterdeck.store.packing import pack, pack_all, unpack
 from quarterdeck.store.response_deletion import forget_on
 from quarterdeck.store.response_tables import responses, stored_items
-from quarterdeck.store.stored_items import MAX_ITEMS, Item, NewItem, find_items, insert_items, items_of, page_items
+from quarterdeck.store.stored_items import (
+    MAX_ITEMS,
+    Item,
+    ItemPage,
+    NewItem,
+    find_items,
+    insert_items,
+    items_of,
+    page_items,
+)
 
 MAX_CHAIN = 1000
 """Responses that one may continue."""
@@ -110,8 +119,8 @@ class ResponseStore:
 
     async def input_items(
         self, id: str, of: Owner, *, after: str | None, limit: int, is_descending: bool
-    ) -> list[Item]:
-        """At most `limit` + 1 items of its input. Raises NotFoundError."""
+    ) -> ItemPage:
+        """At most `limit` items of its input. Raises NotFoundError."""
         async with self._database.connect() as connection:
             await self._row(connection, id, of)
             return await page_items(
@@ -159,14 +168,12 @@ class ResponseStore:
             return await items_of(connection, owners[::-1])
 
     async def items(self, ids: Sequence[str], of: Owner) -> dict[str, Item]:
-        """The team's items with these ids, of responses and of conversations."""
+        """The team's items with these ids, of responses and of conversations. Raises BadRequestError for too many, or
+        too large ones."""
         if len(ids) > MAX_ITEMS:
             raise BadRequestError("Too many item references.", param="input", code="array_above_max_length")
         async with self._database.connect() as connection:
-            found: dict[str, Item] = {}
-            for start in range(0, len(ids), 500):
-                found |= await find_items(connection, ids[start : start + 500], of)
-            return found
+            return await find_items(connection, ids, of)
 
     async def delete(self, id: str, of: Owner) -> None:
         """Raises NotFoundError."""

@@ -82,7 +82,7 @@ async def list_conversation_items(
     found = await parts.conversations.page(
         conversation_id, owner_of(member), after=after, limit=limit, is_descending=order == "desc"
     )
-    return json_response(page(found, limit))
+    return json_response(page(found.items, limit, has_more=found.has_more))
 
 
 @router.get("/{conversation_id}/items/{item_id}")

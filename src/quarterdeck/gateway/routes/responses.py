@@ -20,13 +20,11 @@ from quarterdeck.protocol import sse
 from quarterdeck.resources.responses.background import Background
 from quarterdeck.resources.responses.compaction import Compaction
 from quarterdeck.resources.responses.event_mapper import replay
-from quarterdeck.resources.responses.following import Following
 from quarterdeck.resources.responses.items import is_id
 from quarterdeck.resources.responses.objects import interrupted
 from quarterdeck.resources.responses.requests import INCLUDABLE
 from quarterdeck.resources.responses.service import Responses, owner_of
 from quarterdeck.resources.tenancy.objects import page
-from quarterdeck.store.background_responses import BackgroundStore
 from quarterdeck.store.responses import ResponseStore, no_such_response
 
 PATH = "/v1/responses"
@@ -44,7 +42,6 @@ def routes(
     background: Background,
     compaction: Compaction,
     store: ResponseStore,
-    background_store: BackgroundStore,
     confirm: Callable[[Principal], Awaitable[Principal]],
 ) -> list[Route]:
     """`background` executes responses for workers. `confirm` reads the key as it is now. Raises AuthenticationError."""
@@ -75,7 +72,7 @@ def routes(
         if not is_streaming:
             return Reply(200, ((b"content-type", b"application/json"),), msgspec.json.encode(shown))
         if shown["background"] and shown["status"] in ("queued", "in_progress"):
-            return Reply(200, sse.HEADERS, stream=Following(background_store, store, shown, owner, after))
+            return responses.follow(shown, owner, after)
         if shown["status"] == "in_progress":
             raise BadRequestError(
                 "The response is still in progress. Its events can be streamed again when it has ended.",
@@ -124,7 +121,7 @@ async def list_input_items(
     found = await parts.response_store.input_items(
         response_id, owner_of(member), after=after, limit=limit, is_descending=order == "desc"
     )
-    return json_response(page(found, limit))
+    return json_response(page(found.items, limit, has_more=found.has_more))
 
 
 def check_include(include: list[str] | None) -> None:

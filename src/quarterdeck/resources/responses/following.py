@@ -20,6 +20,26 @@ IDLE_POLL_SECONDS = 1.0
 IDLE_SECONDS = 10.0
 HEARTBEAT_SECONDS = 15.0
 """Between two comments, which keep proxies from closing the connection."""
+LOOKS_PER_SECOND = 200
+"""Of all streams together that follow responses here: each look is a query, and the database has few connections. One
+key may have a thousand such streams open."""
+
+
+class Pace:
+    """How often the streams of this process look: the more there are, the more seldom each does."""
+
+    def __init__(self) -> None:
+        self._streams = 0
+
+    def __enter__(self) -> None:
+        self._streams += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._streams -= 1
+
+    def pause(self, wanted: float) -> float:
+        """Seconds to the next look, `wanted` at least."""
+        return max(wanted, self._streams / LOOKS_PER_SECOND)
 
 
 class Following:
@@ -32,6 +52,7 @@ class Following:
         response: Response,
         owner: Owner,
         after: int,
+        pace: Pace,
         *,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -41,12 +62,20 @@ class Following:
         self._response = response
         self._owner = owner
         self._sent = after
+        self._pace = pace
         self._sleep = sleep
         self._clock = clock
 
     async def pump(self, sink: Sink) -> None:
         """Raises NotFoundError when the response is deleted, and DatabaseUnavailableError: the client can go on from
         its last event."""
+        with self._pace:
+            await self._follow(sink)
+
+    async def aclose(self) -> None:
+        """Nothing is held: the response goes on."""
+
+    async def _follow(self, sink: Sink) -> None:
         mapper = mapper_of(self._response, shows_logprobs=True)
         mapper.response["status"] = "queued"
         count, pending, position = 0, mapper.queue(), 0
@@ -74,10 +103,8 @@ class Following:
             elif now - spoke >= HEARTBEAT_SECONDS:
                 await self._put(sink, [b": waiting\n\n"])
                 spoke = now
-            await self._sleep(POLL_SECONDS if now - said < IDLE_SECONDS else IDLE_POLL_SECONDS)
-
-    async def aclose(self) -> None:
-        """Nothing is held: the response goes on."""
+            wanted = POLL_SECONDS if now - said < IDLE_SECONDS else IDLE_POLL_SECONDS
+            await self._sleep(self._pace.pause(wanted))
 
     async def _rest(self) -> list[bytes]:
         """The events of the ended response that were not sent."""

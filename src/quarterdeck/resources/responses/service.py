@@ -28,7 +28,7 @@ from quarterdeck.resources.responses.chat_reader import Collected
 from quarterdeck.resources.responses.engine_calls import Pipeline, call_engine, call_request_id, renamed
 from quarterdeck.resources.responses.event_mapper import EventMapper
 from quarterdeck.resources.responses.execution import Execution
-from quarterdeck.resources.responses.following import Following
+from quarterdeck.resources.responses.following import Following, Pace
 from quarterdeck.resources.responses.history import History
 from quarterdeck.resources.responses.items import Item, is_id
 from quarterdeck.resources.responses.objects import Response, interrupted, new_response
@@ -87,6 +87,7 @@ class Responses:
         self._is_stopping = is_stopping
         self._wall = wall
         self._new_request_id = ids.RequestIds().next
+        self._pace = Pace()
         self._open: set[str] = set()
         """Stored responses whose streams run here."""
         self._locked: dict[str, str] = {}
@@ -102,8 +103,8 @@ class Responses:
         if request.background:
             return await self._enqueue(head, request, shown, owner, body)
         items = await self._history.items(request, owner)
-        await self._lock(request, response_id, owner)
         try:
+            await self._lock(request, response_id, owner)
             context = await self._history.context(request, owner)
             if request.store is not False and not context:
                 await self._store.check()
@@ -122,8 +123,8 @@ class Responses:
                 return await self._streamed(reply, execution, mapper, new)
             return await self._whole(reply, execution, mapper, new, is_streaming=bool(request.stream))
         except BaseException:  # refused, failed, or its client is gone: the conversation is free again
-            if request.conversation_id is not None:
-                self._spawn(self._unlock(request.conversation_id, response_id))
+            if (conversation := request.conversation_id) is not None and is_id(conversation):
+                self._spawn(self._unlock(conversation, response_id))
             raise
 
     async def cancel(self, response_id: str, owner: Owner) -> Response:
@@ -139,6 +140,11 @@ class Responses:
         self.stop(response_id)
         return (await self._store.retrieve(response_id, owner)).body
 
+    def follow(self, response: Response, owner: Owner, after: int) -> Reply:
+        """The events of a background response, those after number `after`."""
+        stream = Following(self._background, self._store, response, owner, after, self._pace)
+        return Reply(200, sse.HEADERS, stream=stream)
+
     async def _enqueue(self, head: Head, request: ResponseRequest, shown: Response, owner: Owner, body: bytes) -> Reply:
         """Queue a background response. It is answered at once: with its object, or its events as they come."""
         if request.store is False:
@@ -152,7 +158,7 @@ class Responses:
         )
         await self._background.enqueue(new, body)
         if request.stream:
-            return Reply(200, sse.HEADERS, stream=Following(self._background, self._store, shown, owner, -1))
+            return self.follow(shown, owner, -1)
         return Reply(200, ((b"content-type", b"application/json"),), msgspec.json.encode(shown))
 
     async def count_tokens(self, head: Head, body: bytes) -> Reply:
@@ -210,7 +216,8 @@ class Responses:
         """The lease ends by itself where the database is away."""
         if conversation is None:
             return
-        self._locked.pop(conversation, None)
+        if self._locked.get(conversation) == response_id:
+            del self._locked[conversation]
         try:
             await self._locks.unlock(conversation, response_id)
         except DatabaseUnavailableError as error:
@@ -290,7 +297,8 @@ class Responses:
             if conversation is not None and body["status"] in ("completed", "incomplete"):
                 items = [*new.input, *body["output"]]
                 await self._conversations.append(conversation, items, new.owner, origin=new.origin, by=new.id)
-                self._locked.pop(conversation, None)
+                if self._locked.get(conversation) == new.id:
+                    del self._locked[conversation]
                 return True
         except DatabaseUnavailableError as error:
             log.warning("could not store a response, trying again: %s", error, extra={"response": new.id})

@@ -72,15 +72,15 @@ def org_object(row: OrgRow, config: Config) -> dict[str, Any]:
     }
 
 
-def page(found: Sequence[dict[str, Any]], limit: int) -> dict[str, Any]:
-    """OpenAI's list of at most `limit` objects. `found` holds one more if there are more."""
+def page(found: Sequence[dict[str, Any]], limit: int, *, has_more: bool | None = None) -> dict[str, Any]:
+    """OpenAI's list of at most `limit` objects. `found` holds one more if there are more, or `has_more` says so."""
     data = found[:limit]
     return {
         "object": "list",
         "data": data,
         "first_id": data[0]["id"] if data else None,
         "last_id": data[-1]["id"] if data else None,
-        "has_more": len(found) > limit,
+        "has_more": len(found) > limit if has_more is None else has_more,
     }
 
 
