@@ -128,6 +128,11 @@ async def test_a_job_past_its_deadline_or_its_attempts_is_exhausted(jobs: JobSto
     assert second.error == "it failed"
 
 
+async def rows_of(database: Database) -> int:
+    async with database.connect() as connection:
+        return int(await connection.scalar(text("SELECT count(*) FROM jobs")) or 0)
+
+
 async def test_an_ended_job_keeps_no_payload_and_is_removed_later(database: Database, jobs: JobStore) -> None:
     await jobs.add(a_job())
     job = await claim_one(jobs)
@@ -136,8 +141,10 @@ async def test_an_ended_job_keeps_no_payload_and_is_removed_later(database: Data
     async with database.connect() as connection:
         row = (await connection.execute(text("SELECT payload, progress, state, error FROM jobs"))).one()
     assert (row.payload, row.progress, row.state, len(row.error)) == (None, None, "failed", 2000)
-    assert await jobs.clean(keep_seconds=3600) == 0
-    assert await jobs.clean(keep_seconds=-1) == 1
+    assert not await jobs.clean(keep_seconds=3600)
+    assert await rows_of(database) == 1
+    assert not await jobs.clean(keep_seconds=-1)
+    assert await rows_of(database) == 0
 
 
 async def test_open_jobs_are_counted(jobs: JobStore) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
+from quarterdeck.store import jobs as store_jobs
 from quarterdeck.store.database import Database, DatabaseUnavailableError
 from quarterdeck.store.jobs import Job, JobStore, NewJob
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
+from quarterdeck.worker import job_loop
 from quarterdeck.worker.conditions import Condition
 from quarterdeck.worker.job_loop import Again, Done, JobLoop, Outcome, pause_after
 
@@ -235,3 +237,20 @@ async def test_a_dead_workers_job_is_continued_by_another(bench: Bench) -> None:
 def test_pauses_double_up_to_a_minute() -> None:
     assert [pause_after(n, 0.0) for n in (1, 2, 3, 7, 50)] == [1, 2, 4, 60, 60]
     assert pause_after(1, 1.0) == pytest.approx(1.2)
+
+
+async def test_all_jobs_that_ended_long_ago_are_removed_however_many_they_are(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(database, Handler())
+    for number in range(7):
+        await bench.add(f"thing_{number}")
+    while await bench.loop.turn():
+        await bench.settle()
+    monkeypatch.setattr(store_jobs, "AT_ONCE", 2)
+    monkeypatch.setattr(job_loop, "KEEP_SECONDS", -1.0)
+    bench.now = job_loop.CLEAN_SECONDS
+    for _ in range(4):
+        await bench.loop.turn()
+    async with database.connect() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM jobs")) == 0

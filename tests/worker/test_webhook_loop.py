@@ -19,12 +19,13 @@ from tests.worker.webhook_receiver import Receiver
 
 from quarterdeck.resources.webhooks.events import BUDGET_THRESHOLD_REACHED, RETRY_SECONDS, new_event, new_secret
 from quarterdeck.settings.webhooks import WebhooksConfig
+from quarterdeck.store import webhook_outbox
 from quarterdeck.store.database import Database
 from quarterdeck.store.webhook_outbox import Delivery, WebhookOutbox
 from quarterdeck.store.webhooks import WebhookEndpoint, WebhookStore
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.conditions import Condition
-from quarterdeck.worker.webhook_loop import DEAD_SECONDS, LEASE_SECONDS, WebhookLoop, pause_after
+from quarterdeck.worker.webhook_loop import DEAD_SECONDS, KEEP_SECONDS, LEASE_SECONDS, PER_ORG, WebhookLoop, pause_after
 from quarterdeck.worker.webhook_sender import WebhookSender
 
 NOW = 1_790_000_000.0
@@ -290,6 +291,26 @@ async def test_a_receiver_that_hangs_leaves_others_their_places(bench: Bench) ->
             await task
 
 
+async def test_receivers_of_one_organisation_that_hang_leave_others_their_places(bench: Bench) -> None:
+    hold = threading.Event()
+    async for post in a_post(bench, timeout=20.0):
+        with Receiver(hold=hold) as hanging, Receiver() as healthy:
+            for _ in range(12):
+                await post.endpoint(hanging.url)
+            for _ in range(4):
+                await post.record()
+            good = await post.endpoint(healthy.url, org="acme")
+            await post.record(org="acme")
+            stop = asyncio.Event()
+            task = asyncio.create_task(post.loop.run(stop))
+            while (await post.only(good)).state == "pending":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            assert len(hanging.received) <= PER_ORG
+            hold.set()
+            stop.set()
+            await task
+
+
 async def test_a_delivery_that_takes_too_long_fails(bench: Bench) -> None:
     async for post in a_post(bench, timeout=0.3):
         with Receiver(hold=threading.Event()) as receiver:
@@ -365,6 +386,33 @@ async def test_old_deliveries_and_expired_events_are_removed(any_post: Post) -> 
     await any_post.outbox.clean(now=NOW + 101, keep_seconds=100)
     assert await any_post.outbox.recorded(ORG, ["k"]) == set()
     assert await any_post.outbox.list(endpoint.id, org=ORG) == []
+
+
+async def test_all_that_is_old_is_removed_however_much_it_is(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook_outbox, "AT_ONCE", 2)
+    with Receiver() as receiver:
+        endpoint = await post.endpoint(receiver.url)
+        for at in range(7):
+            event = new_event("x.y", ORG, {}, now=NOW, key=f"k{at}", expires=NOW + 10)
+            await post.outbox.record(event, retry_until=NOW + 10, max_waiting=9, endpoint=endpoint.id)
+        while await post.loop.turn():
+            pass
+        post.now = NOW + KEEP_SECONDS + 10
+        for _ in range(6):  # each turn removes two deliveries, and two events that none needs any more
+            await post.loop.turn()
+    assert await post.outbox.list(endpoint.id, org=ORG) == []
+    assert await post.outbox.recorded(ORG, [f"k{at}" for at in range(7)]) == set()
+
+
+async def test_a_delivery_to_an_endpoint_that_was_deleted_as_it_was_recorded_does_not_wait_for_ever(
+    any_post: Post,
+) -> None:
+    event = new_event("x.y", ORG, {}, now=NOW, key="k", expires=None)
+    (made,) = (await any_post.outbox.record(event, retry_until=NOW + 10, max_waiting=1, endpoint="whk_gone")).deliveries
+    assert await any_post.loop.turn() == 0
+    await any_post.outbox.clean(now=NOW + 11, keep_seconds=KEEP_SECONDS)
+    found = await any_post.outbox.retrieve(made)
+    assert found is not None and found.state == "failed"
 
 
 async def test_a_replaced_secret_signs_for_another_day_where_asked(post: Post) -> None:

@@ -216,11 +216,11 @@ class JobStore:
                 for row in await connection.execute(query)
             }
 
-    async def clean(self, *, keep_seconds: float) -> int:
-        """Remove jobs that ended so long ago. Returns how many; AT_ONCE: there may be more."""
+    async def clean(self, *, keep_seconds: float) -> bool:
+        """Remove jobs that ended so long ago. Returns whether there may be more."""
         old = select(jobs.c.id).where(jobs.c.finished < self._now() - keep_seconds).limit(AT_ONCE)
         async with self._database.begin() as connection:
-            return (await connection.execute(delete(jobs).where(jobs.c.id.in_(old)))).rowcount
+            return (await connection.execute(delete(jobs).where(jobs.c.id.in_(old)))).rowcount >= AT_ONCE
 
     async def _waiting_orgs(
         self, connection: AsyncConnection, kind: str, after: str, limit: int, busy: Collection[str]

@@ -133,10 +133,19 @@ class WebhookOutbox:
         return found
 
     async def lease(
-        self, *, now: float, seconds: float, limit: int, per_endpoint: int, busy: Collection[str] = ()
+        self,
+        *,
+        now: float,
+        seconds: float,
+        limit: int,
+        per_endpoint: int,
+        per_org: int | None = None,
+        busy: Collection[str] = (),
+        busy_orgs: Collection[str] = (),
     ) -> list[LeasedDelivery]:
-        """Lease up to `limit` deliveries that are due, those of endpoints in `busy` excepted. At most `per_endpoint` of
-        one endpoint, so that one that hangs does not take all places."""
+        """Lease up to `limit` deliveries that are due, those of endpoints in `busy` and of `busy_orgs` excepted. At
+        most `per_endpoint` of one endpoint and `per_org` of one organisation, so that receivers that hang do not take
+        all places."""
         table, of = webhook_deliveries.c, webhook_endpoints.c
         is_free = and_(
             table.state == "pending",
@@ -144,12 +153,18 @@ class WebhookOutbox:
             or_(table.leased_until.is_(None), table.leased_until <= now),
         )
         place = func.row_number().over(partition_by=table.endpoint, order_by=(table.due, table.id)).label("place")
-        due = select(table.id, table.due, place).join(webhook_endpoints, of.id == table.endpoint)
+        due = select(table.id, table.org, table.due, place).join(webhook_endpoints, of.id == table.endpoint)
         due = due.where(is_free, of.disabled.is_(None))
         if busy:
             due = due.where(table.endpoint.not_in(list(busy)))
-        found = due.subquery()
-        query = select(found.c.id).where(found.c.place <= per_endpoint).order_by(found.c.due, found.c.id).limit(limit)
+        if busy_orgs:
+            due = due.where(table.org.not_in(list(busy_orgs)))
+        placed = due.subquery()
+        of_org = func.row_number().over(partition_by=placed.c.org, order_by=(placed.c.due, placed.c.id))
+        found = select(placed, of_org.label("of_org")).where(placed.c.place <= per_endpoint).subquery()
+        query = select(found.c.id).order_by(found.c.due, found.c.id).limit(limit)
+        if per_org is not None:
+            query = query.where(found.c.of_org <= per_org)
         async with self._database.connect() as connection:
             candidates = list(await connection.scalars(query))
         if not candidates:
@@ -212,23 +227,22 @@ class WebhookOutbox:
             first = await connection.scalar(given_up)
         return None if first is None else float(first)
 
-    async def clean(self, *, now: float, keep_seconds: float) -> int:
-        """Fail deliveries whose time is over (their endpoint is disabled), and remove finished ones after
-        `keep_seconds` and events that have expired. Returns how many failed."""
+    async def clean(self, *, now: float, keep_seconds: float) -> bool:
+        """Fail deliveries whose time is over (their endpoint is disabled, or was deleted as they were recorded), and
+        remove finished ones after `keep_seconds` and events that have expired. Returns whether there may be more to
+        remove."""
         table, of = webhook_deliveries.c, webhook_events.c
-        off = select(webhook_endpoints.c.id).where(webhook_endpoints.c.disabled.is_not(None))
-        is_late = and_(table.state == "pending", table.retry_until < now, table.endpoint.in_(off))
+        active = select(webhook_endpoints.c.id).where(webhook_endpoints.c.disabled.is_(None))
+        is_late = and_(table.state == "pending", table.retry_until < now, table.endpoint.not_in(active))
         late = update(webhook_deliveries).where(is_late)
         old = select(table.id).where(table.finished < now - keep_seconds).limit(AT_ONCE)
         needed = select(table.id).where(table.event == of.id).exists()
         expired = select(of.id).where(of.expires < now, ~needed).limit(AT_ONCE)
         async with self._database.begin() as connection:
-            failed = await connection.execute(
-                late.values(state="failed", error="the endpoint is disabled", finished=now)
-            )
-            await connection.execute(delete(webhook_deliveries).where(table.id.in_(old)))
-            await connection.execute(delete(webhook_events).where(of.id.in_(expired)))
-        return failed.rowcount
+            await connection.execute(late.values(state="failed", error="the endpoint is disabled", finished=now))
+            deliveries = await connection.execute(delete(webhook_deliveries).where(table.id.in_(old)))
+            events = await connection.execute(delete(webhook_events).where(of.id.in_(expired)))
+        return max(deliveries.rowcount, events.rowcount) >= AT_ONCE
 
     async def retrieve(self, id: str) -> Delivery | None:
         """A delivery, or None if it is gone."""

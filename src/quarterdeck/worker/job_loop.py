@@ -239,8 +239,7 @@ class JobLoop:
             log.warning("could not put a job back, its lease will end: %s", error, extra=_named(job))
 
     async def _clean(self) -> None:
-        if self._clock() - self._cleaned >= CLEAN_SECONDS:
-            await self._store.clean(keep_seconds=KEEP_SECONDS)
+        if self._clock() - self._cleaned >= CLEAN_SECONDS and not await self._store.clean(keep_seconds=KEEP_SECONDS):
             self._cleaned = self._clock()
 
     async def _drain(self) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from quarterdeck.resources.webhooks.events import RETRY_SECONDS, signed_headers
 from quarterdeck.settings.webhooks import WebhooksConfig
 from quarterdeck.store.database import DatabaseUnavailableError
 from quarterdeck.store.webhook_outbox import LeasedDelivery, State, WebhookOutbox
+from quarterdeck.store.webhooks import WebhookEndpoint
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.conditions import Condition, pause
 from quarterdeck.worker.webhook_sender import Answer, WebhookSender, WebhookSendError
@@ -28,6 +30,9 @@ AT_ONCE = 32
 """Deliveries at once of one worker."""
 PER_ENDPOINT = 4
 """Of them to one endpoint: one that hangs leaves the others their places."""
+PER_ORG = AT_ONCE // 2
+"""Of them of one organisation: all its receivers may hang. Half of it is leased at once, and no more is while more
+than half of it runs."""
 LEASE_SECONDS = 90.0
 """Longer than any delivery takes. That of a worker that died is made again after it."""
 DEAD_SECONDS = 3 * RETRY_SECONDS
@@ -65,7 +70,7 @@ class WebhookLoop:
         self._condition = condition
         self._metrics = metrics
         self._wall = wall
-        self._running: dict[asyncio.Task[None], str] = {}
+        self._running: dict[asyncio.Task[None], WebhookEndpoint] = {}
         """Deliveries in progress, with their endpoints."""
         self._cleaned = 0.0
 
@@ -94,16 +99,19 @@ class WebhookLoop:
         try:
             now = self._wall()
             if now - self._cleaned >= CLEAN_SECONDS:
-                await self._outbox.clean(now=now, keep_seconds=KEEP_SECONDS)
-                self._cleaned = now
+                has_more = await self._outbox.clean(now=now, keep_seconds=KEEP_SECONDS)
+                self._cleaned = self._cleaned if has_more else now
             if len(self._running) >= AT_ONCE:
                 return 0
+            of_org = Counter(endpoint.org for endpoint in self._running.values())
             leased = await self._outbox.lease(
                 now=now,
                 seconds=LEASE_SECONDS,
                 limit=AT_ONCE - len(self._running),
                 per_endpoint=PER_ENDPOINT,
-                busy=set(self._running.values()),
+                per_org=PER_ORG // 2,
+                busy={endpoint.id for endpoint in self._running.values()},
+                busy_orgs=[org for org, count in of_org.items() if count > PER_ORG // 2],
             )
             self._condition.ok()
         except DatabaseUnavailableError as error:
@@ -114,7 +122,7 @@ class WebhookLoop:
             return 0
         for each in leased:
             task = asyncio.create_task(self._deliver(each))
-            self._running[task] = each.endpoint.id
+            self._running[task] = each.endpoint
             task.add_done_callback(self._running.pop)
         return len(leased)
 
