@@ -79,3 +79,11 @@ async def test_completions_are_deleted_by_age_and_by_request(database: Database)
     assert await objects.delete_older(1.0, org="default") == 1
     assert await objects.apply(Deletion("default", "request", "req_b", 5.0)) == 1
     assert await ids(store) == ["c"]
+
+
+async def test_a_completion_whose_metadata_has_a_nul_leaves_lists_by_metadata_working(database: Database) -> None:
+    store = ChatCompletionStore(database)
+    await store.create(a_completion("a", topic="ships"))
+    await store.create(a_completion("b", topic="sh\0ips"))
+    await store.update("a", TEAM, {"topic": "ships", "no\0te": "\0"})
+    assert await ids(store, metadata={"topic": "ships"}) == ["a"]

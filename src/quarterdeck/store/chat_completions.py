@@ -55,7 +55,7 @@ class ChatCompletionStore:
                     session=new.origin.session,
                     model=new.body["model"],
                     created=new.created,
-                    metadata=dict(new.metadata),
+                    metadata=_searchable(new.metadata),
                     body=body,
                     messages=messages,
                 )
@@ -112,7 +112,7 @@ class ChatCompletionStore:
         """Replace its metadata. Returns the object."""
         mine = (chat_completions.c.id == id) & of.owns(chat_completions)
         async with self._database.begin() as connection:
-            await connection.execute(update(chat_completions).where(mine).values(metadata=dict(metadata)))
+            await connection.execute(update(chat_completions).where(mine).values(metadata=_searchable(metadata)))
             row = await _found(connection, id, of)
         return {**await unpack(row.body), "metadata": row.metadata}
 
@@ -125,6 +125,11 @@ class ChatCompletionStore:
 
 def no_such_completion(id: str) -> NotFoundError:
     return NotFoundError(f"Chat completion with id '{id[:100]}' not found.", param="completion_id")
+
+
+def _searchable(metadata: Mapping[str, str]) -> dict[str, str]:
+    """PostgreSQL can't look into JSON that has a NUL in it: a list by metadata would fail for the whole team."""
+    return {key.replace("\0", "\ufffd"): value.replace("\0", "\ufffd") for key, value in metadata.items()}
 
 
 async def _found(connection: AsyncConnection, id: str, of: Owner) -> Row[Any]:

@@ -1,9 +1,13 @@
 """A compacted conversation is read by the platform that made it, for the same organisation, unchanged."""
 
+import asyncio
+import threading
+
 import msgspec
 import pytest
 
 from quarterdeck.errors import BadRequestError
+from quarterdeck.resources.responses import sealed as sealed_module
 from quarterdeck.resources.responses.sealed import Sealed
 
 ITEMS = [{"id": "msg_1", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "secret"}]}]
@@ -38,6 +42,22 @@ async def test_another_organisation_another_platform_and_a_changed_content_are_r
         with pytest.raises(BadRequestError) as refused:
             await Sealed(secret).open(org, given, "input[3]")
         assert (refused.value.code, refused.value.param) == ("invalid_encrypted_content", "input[3].encrypted_content")
+
+
+async def test_large_conversations_do_not_hold_up_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compression waits until the loop has run something else."""
+    has_run = threading.Event()
+    compress = sealed_module.zlib.compress
+
+    def slow(data: bytes) -> bytes:
+        assert has_run.wait(60)
+        return compress(data)
+
+    monkeypatch.setattr(sealed_module.zlib, "compress", slow)
+    sealing = asyncio.ensure_future(Sealed(Secret()).seal("acme", ITEMS))
+    await asyncio.sleep(0)
+    has_run.set()
+    assert (await Sealed(Secret()).open("acme", await sealing, "input[0]"))[0] == ITEMS
 
 
 async def test_a_content_that_becomes_larger_than_it_may_is_refused() -> None:

@@ -4,6 +4,7 @@ AES-256-GCM with a key made of a secret of the platform; the organisation is aut
 one organisation is refused for another, and so is what was changed.
 """
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -36,40 +37,50 @@ class Sealed:
 
     async def seal(self, org: str, items: Sequence[Item]) -> str:
         """Raises ServiceUnavailableError."""
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # takes 30 ms, and few need it
-
-        nonce = urandom(_NONCE)
-        data = zlib.compress(msgspec.json.encode(items))
-        sealed = AESGCM(_key(await self._secret.read())).encrypt(nonce, data, org.encode())
-        return base64.urlsafe_b64encode(nonce + sealed).decode()
+        key = _key(await self._secret.read())
+        return await asyncio.to_thread(_sealed, key, org, msgspec.json.encode(items))
 
     async def open(self, org: str, content: str, where: str, *, most: int = MAX_BYTES) -> tuple[list[Item], int]:
         """The items, and their size. `most`: the largest, in bytes. Raises BadRequestError, and
         ServiceUnavailableError."""
-        from cryptography.exceptions import InvalidTag
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
         key = _key(await self._secret.read())
-        try:
-            whole = base64.urlsafe_b64decode(content.encode("ascii"))
-            data = AESGCM(key).decrypt(whole[:_NONCE], whole[_NONCE:], org.encode())
-        except (InvalidTag, binascii.Error, UnicodeEncodeError, ValueError):
-            raise BadRequestError(
-                "The encrypted content could not be verified: it was not made by this platform for this organisation, "
-                "or was changed.",
-                param=f"{where}.encrypted_content",
-                code="invalid_encrypted_content",
-            ) from None
-        reader = zlib.decompressobj()
-        items = reader.decompress(data, most + 1)
-        if len(items) > most:
-            raise BadRequestError(
-                f"The compacted conversations of the input are larger than {MAX_BYTES // 1024**2} MiB together.",
-                param=f"{where}.encrypted_content",
-                code="context_too_large",
-            )
+        items = await asyncio.to_thread(_opened, key, org, content, where, most)
         found: list[Item] = msgspec.json.decode(items)
         return found, len(items)
+
+
+def _sealed(key: bytes, org: str, items: bytes) -> str:
+    """In a thread, as `_opened`: a long conversation takes a second to compress, and a few bytes may become many."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # takes 30 ms, and few need it
+
+    nonce = urandom(_NONCE)
+    sealed = AESGCM(key).encrypt(nonce, zlib.compress(items), org.encode())
+    return base64.urlsafe_b64encode(nonce + sealed).decode()
+
+
+def _opened(key: bytes, org: str, content: str, where: str, most: int) -> bytes:
+    """Raises BadRequestError."""
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    try:
+        whole = base64.urlsafe_b64decode(content.encode("ascii"))
+        data = AESGCM(key).decrypt(whole[:_NONCE], whole[_NONCE:], org.encode())
+    except (InvalidTag, binascii.Error, UnicodeEncodeError, ValueError):
+        raise BadRequestError(
+            "The encrypted content could not be verified: it was not made by this platform for this organisation, "
+            "or was changed.",
+            param=f"{where}.encrypted_content",
+            code="invalid_encrypted_content",
+        ) from None
+    items = zlib.decompressobj().decompress(data, most + 1)
+    if len(items) > most:
+        raise BadRequestError(
+            f"The compacted conversations of the input are larger than {MAX_BYTES // 1024**2} MiB together.",
+            param=f"{where}.encrypted_content",
+            code="context_too_large",
+        )
+    return items
 
 
 def _key(secret: bytes) -> bytes:
