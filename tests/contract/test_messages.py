@@ -68,6 +68,15 @@ def test_a_stream_says_what_the_plain_answer_says(messages: anthropic.Anthropic,
     assert platform.record(request_id).output_tokens == plain.usage.output_tokens
 
 
+def test_an_answer_whose_beginning_is_given_goes_on_from_there(messages: anthropic.Anthropic) -> None:
+    whole = text_of(messages.messages.create(**ASK))
+    begun = whole[: whole.index(" ", len(whole) // 2)]
+    rest = messages.messages.create(
+        **{**ASK, "messages": [*ASK["messages"], {"role": "assistant", "content": begun}]}
+    )
+    assert (begun + text_of(rest)).startswith(whole)
+
+
 @pytest.mark.parametrize("is_streamed", [False, True])
 def test_a_tool_is_called_and_its_result_answered(messages: anthropic.Anthropic, is_streamed: bool) -> None:
     question = {"role": "user", "content": [{"type": "text", "text": "Is it raining in Oslo?"}]}

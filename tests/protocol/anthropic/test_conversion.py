@@ -163,3 +163,21 @@ def test_a_count_of_tokens_has_the_prompt_only() -> None:
     }
     found = json.loads(conversion.tokenize_body(requests.decode(json.dumps(body).encode(), Prompt)))
     assert set(found) == {"model", "messages", "tools"}
+
+
+def test_the_block_of_the_system_prompt_that_differs_in_each_request_is_left_out() -> None:
+    billing = {"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1; cch=0a1b2;"}
+    assert chat_of(system=[billing, {"type": "text", "text": "Be short."}])["messages"] == [
+        {"role": "system", "content": "Be short."},
+        *HELLO,
+    ]
+    assert chat_of(system=[billing])["messages"] == HELLO
+
+
+def test_an_answer_whose_beginning_is_given_is_continued() -> None:
+    begun = {"role": "assistant", "content": '{"city":'}
+    chat = chat_of(messages=[*HELLO, begun])
+    assert (chat["messages"][-1], chat["continue_final_message"], chat["add_generation_prompt"]) == (begun, True, False)
+    call = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+    for last in ({"role": "assistant", "content": [call]}, {"role": "assistant", "content": ""}, *HELLO):
+        assert "continue_final_message" not in chat_of(messages=[*HELLO, last])

@@ -25,11 +25,18 @@ from quarterdeck.protocol.anthropic.requests import (
 
 EFFORTS = {"xhigh": "high", "max": "high"}
 """Efforts that chat completions have no word for."""
+BILLING = "x-anthropic-billing-header"
+"""How a block of the system prompt begins that Claude Code adds for Anthropic: it differs in each request, so that
+neither an engine's prefix cache nor the gateway's would find the rest of the prompt again. It is left out, as vLLM
+does."""
 
 
 def chat_body(request: MessagesRequest) -> bytes:
     """The chat completion's body. Raises BadRequestError for what is not served, naming its field."""
     chat = _prompt(request) | {"max_tokens": request.max_tokens}
+    if _is_prefilled(chat["messages"][-1]):
+        # vLLM's way to go on from the beginning of an answer. Other servers are not sent these (`dialects`).
+        chat |= {"continue_final_message": True, "add_generation_prompt": False}
     if request.stream:
         # The usage ends the stream; Anthropic's clients read it from `message_delta`.
         chat |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -66,8 +73,8 @@ def _prompt(request: Prompt) -> dict[str, Any]:
     if not request.messages:
         raise BadRequestError("messages: at least one message is required.", param="messages", code="invalid_value")
     messages: list[dict[str, Any]] = []
-    if request.system:
-        messages.append({"role": "system", "content": _texts(request.system)})
+    if request.system and (system := _texts(request.system)):
+        messages.append({"role": "system", "content": system})
     for number, message in enumerate(request.messages):
         messages += _messages(message, f"messages[{number}].content")
     chat: dict[str, Any] = {"model": request.model, "messages": messages}
@@ -76,6 +83,11 @@ def _prompt(request: Prompt) -> dict[str, Any]:
         if request.tool_choice is not None:
             chat |= _tool_choice(request.tool_choice)
     return chat
+
+
+def _is_prefilled(last: dict[str, Any]) -> bool:
+    """Whether the conversation ends with the beginning of the answer."""
+    return last["role"] == "assistant" and bool(last["content"]) and "tool_calls" not in last
 
 
 def _messages(message: Message, where: str) -> Iterator[dict[str, Any]]:
@@ -186,7 +198,9 @@ def _joined(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
 
 
 def _texts(system: str | list[Text]) -> str:
-    return system if isinstance(system, str) else "\n".join(block.text for block in system)
+    if isinstance(system, str):
+        return system
+    return "\n".join(block.text for block in system if not block.text.startswith(BILLING))
 
 
 def _tool(tool: Tool, number: int) -> dict[str, Any]:
