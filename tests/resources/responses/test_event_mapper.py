@@ -255,3 +255,23 @@ def _joined(events: list[Event]) -> dict[str, str]:
         if event["type"].endswith(".delta"):
             said[event["item_id"]] = said.get(event["item_id"], "") + event["delta"]
     return said
+
+
+def test_a_call_of_a_namespaces_function_has_both_names() -> None:
+    function = {"type": "function", "name": "find", "parameters": {"type": "object"}}
+    request = ResponseRequest(
+        model="chat", input="Hi", tools=[{"type": "namespace", "name": "crm", "description": "", "tools": [function]}]
+    )
+    numbers = itertools.count(1)
+    response = new_response(request, "resp_1", 1000.5, {})
+    mapper = EventMapper(response, lambda prefix: f"{prefix}_{next(numbers)}")
+    # Engines may give the name after the call has begun.
+    steps: list[Step] = [["call", 0, "call_1", "crm__find", "{}"], ["call", 1, "call_2", "", ""]]
+    steps.append(["call", 1, "", "crm__find", "{}"])
+    encoded = mapper.start() + mapper.feed(steps) + mapper.conclude("tool_calls", USAGE, 1002.0) + mapper.last_event()
+    events = events_of(encoded)
+    check_strictly(events)
+    assert [(item["name"], item["namespace"]) for item in mapper.response["output"]] == [("find", "crm")] * 2
+    Response.model_validate(mapper.response)
+    again = replay(mapper.response, mapper.steps, shows_logprobs=False)
+    assert b"".join(again) == encoded

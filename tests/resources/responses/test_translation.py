@@ -221,3 +221,51 @@ def test_the_oldest_turns_are_dropped_with_their_calls() -> None:
         shorter = without_oldest(shorter)
     assert shorter == [messages[0], *messages[10:]]
     assert without_oldest(shorter) is None
+
+
+CRM = {
+    "type": "namespace",
+    "name": "crm",
+    "description": "Customers.",
+    "tools": [{**WEATHER, "name": "find", "strict": True}, {**WEATHER, "description": "A note."}],
+}
+
+
+def test_functions_of_a_namespace_have_its_name_in_the_chat() -> None:
+    made = translated(tools=[WEATHER, CRM], tool_choice={"type": "function", "name": "find"})
+    assert [tool["function"]["name"] for tool in made["tools"]] == ["weather", "crm__find", "crm__weather"]
+    assert made["tools"][1]["function"] == {"name": "crm__find", "parameters": {"type": "object"}, "strict": True}
+    assert made["tool_choice"] == {"type": "function", "function": {"name": "crm__find"}}
+    called = {"type": "function_call", "call_id": "c", "name": "find", "arguments": "{}"}
+    messages = translated(
+        tools=[CRM],
+        input=[{**called, "namespace": "crm"}, {"type": "function_call_output", "call_id": "c", "output": "Ann"}],
+    )["messages"]
+    assert messages[0]["tool_calls"][0]["function"]["name"] == "crm__find"
+
+
+def test_names_of_namespaces_stay_within_a_functions_length_and_apart() -> None:
+    long = "x" * 60
+    tools = [{**CRM, "name": long, "tools": [{**WEATHER, "name": name} for name in ("find_one", "find_two")]}]
+    names = [tool["function"]["name"] for tool in translated(tools=tools)["tools"]]
+    assert len(set(names)) == 2 and max(map(len, names)) <= 64
+
+
+@pytest.mark.parametrize(
+    ("changed", "param"),
+    [
+        ({"name": None}, "tools[0].name"),
+        ({"tools": None}, "tools[0].tools"),
+        ({"tools": [1]}, "tools[0].tools[0]"),
+        ({"tools": [{"type": "custom", "name": "x"}]}, "tools[0].tools[0].type"),
+        ({"tools": [{"type": "function"}]}, "tools[0].tools[0].name"),
+        ({"colour": "red"}, "tools[0].colour"),
+    ],
+)
+def test_a_namespace_is_checked(changed: dict[str, Any], param: str) -> None:
+    assert refused(tools=[{**CRM, **changed}]).param == param
+
+
+def test_functions_of_all_namespaces_are_bounded_together() -> None:
+    many = [{**CRM, "name": f"n{at}", "tools": [{**WEATHER, "name": f"f{no}"} for no in range(128)]} for at in range(8)]
+    assert refused(tools=many).param == "tools"

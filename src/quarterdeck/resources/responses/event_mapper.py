@@ -15,6 +15,7 @@ from quarterdeck.errors import APIError, envelope
 from quarterdeck.ids import object_id
 from quarterdeck.protocol.usage import Usage, added
 from quarterdeck.resources.responses.deltas import Step, new_call_id
+from quarterdeck.resources.responses.function_names import FunctionNames
 from quarterdeck.resources.responses.items import PREFIXES, Item, NewId
 from quarterdeck.resources.responses.objects import Response, error_object, usage_object
 
@@ -38,6 +39,7 @@ class EventMapper:
         """All steps so far."""
         self._new_id = new_id
         self._shows_logprobs = shows_logprobs
+        self._names = FunctionNames(response["tools"])
         self._sequence = 0
         self._item: Item | None = None
         """The open message or reasoning."""
@@ -167,12 +169,13 @@ class EventMapper:
         if index not in self._calls:
             if not call_id:
                 call_id = step[2] = new_call_id()
-            item = {"type": "function_call", "status": "in_progress", "call_id": call_id, "name": name, "arguments": ""}
+            named = self._names.members(name)
+            item = {"type": "function_call", "status": "in_progress", "call_id": call_id, **named, "arguments": ""}
             events = self._close_text() + self._open(item)
             self._calls[index] = (self.response["output"][-1], [])
             self._item = None
         elif name and not self._calls[index][0]["name"]:
-            self._calls[index][0]["name"] = name
+            self._calls[index][0].update(self._names.members(name))
         item, pieces = self._calls[index]
         if arguments:
             pieces.append(arguments)

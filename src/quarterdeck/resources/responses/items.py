@@ -172,12 +172,15 @@ def _file_id(part: Item, other: str, where: str) -> str | None:
 
 
 def _function_call(item: Item, where: str, new_id: NewId) -> Item:
-    return {
+    made = {
         "id": _id(item, where, "function_call", new_id),
         "type": "function_call",
         "status": _status(item, where),
         **{name: _text(item, name, where) for name in ("arguments", "call_id", "name")},
     }
+    if (namespace := _optional_text(item, "namespace", where)) is not None:
+        made["namespace"] = namespace
+    return made
 
 
 def _function_call_output(item: Item, where: str, new_id: NewId) -> Item:

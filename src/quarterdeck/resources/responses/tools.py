@@ -1,18 +1,21 @@
 """Tools and formats of a response, as they are shown and as chat completions take them. Pure.
 
-Functions are called by the client: the platform returns the call. Tools of servers (`mcp`) are called by the platform.
-Others are refused with a message that names what is served.
+Functions are called by the client: the platform returns the call. A `namespace` groups some of them. Tools of servers
+(`mcp`) are called by the platform. Others are refused with a message that names what is served.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 from quarterdeck.errors import BadRequestError
+from quarterdeck.resources.responses.function_names import functions_of
 from quarterdeck.resources.responses.requests import ResponseRequest
 from quarterdeck.resources.responses.tool_loop.server_tools import shown_server
 
 SERVED = ("function", "mcp")
 MAX_TOOLS = 128
+MAX_FUNCTIONS = 1000
+"""Those of all namespaces together."""
 _HINTS = {
     "code_interpreter": " Code is not executed here: offer a function, or an MCP server that runs it in a sandbox.",
     "custom": " Give the tool as a function with `parameters`.",
@@ -21,6 +24,7 @@ _HINTS = {
 _CHOICES = ("none", "auto", "required")
 _FORMATS = ("text", "json_object", "json_schema")
 _FUNCTION = frozenset({"type", "name", "description", "parameters", "strict"})
+_NAMESPACE = frozenset({"type", "name", "description", "tools"})
 
 
 def shown_tools(request: ResponseRequest) -> list[dict[str, Any]]:
@@ -34,6 +38,12 @@ def shown_tools(request: ResponseRequest) -> list[dict[str, Any]]:
             code="array_above_max_length",
         )
     shown = [_shown_tool(tool, f"tools[{index}]") for index, tool in enumerate(given)]
+    if (count := len(functions_of(shown))) > MAX_FUNCTIONS:
+        raise BadRequestError(
+            f"Invalid 'tools': {count} functions, at most {MAX_FUNCTIONS} in all namespaces together.",
+            param="tools",
+            code="array_above_max_length",
+        )
     labels = [tool["server_label"] for tool in shown if tool["type"] == "mcp"]
     for index, tool in enumerate(shown):
         if tool["type"] == "mcp" and labels.count(tool["server_label"]) > 1:
@@ -49,6 +59,8 @@ def _shown_tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
     kind = tool.get("type")
     if kind is None:
         raise _missing(f"{where}.type")
+    if kind == "namespace":
+        return _shown_namespace(tool, where)
     if kind not in SERVED:
         hint = _HINTS.get(kind, "") if isinstance(kind, str) else ""
         raise BadRequestError(
@@ -67,11 +79,7 @@ def _shown_tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
         )
     for name in tool:
         if name not in _FUNCTION:
-            raise BadRequestError(
-                f"Unsupported parameter: '{where}.{name[:100]}'.",
-                param=f"{where}.{name[:100]}",
-                code="unsupported_parameter",
-            )
+            raise _unsupported(f"{where}.{name[:100]}")
     called = _text(tool, "name", where)
     if not called:
         raise _missing(f"{where}.name")
@@ -90,6 +98,30 @@ def _shown_tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
     }
 
 
+def _shown_namespace(tool: dict[str, Any], where: str) -> dict[str, Any]:
+    for name in tool:
+        if name not in _NAMESPACE:
+            raise _unsupported(f"{where}.{name[:100]}")
+    called, grouped = _text(tool, "name", where), tool.get("tools")
+    if not called:
+        raise _missing(f"{where}.name")
+    if not isinstance(grouped, list) or len(grouped) > MAX_TOOLS:
+        raise _invalid(f"{where}.tools", f"an array of at most {MAX_TOOLS} functions")
+    functions = []
+    for index, each in enumerate(grouped):
+        at = f"{where}.tools[{index}]"
+        if not isinstance(each, dict):
+            raise _invalid(at, "an object")
+        if each.get("type") != "function":
+            raise BadRequestError(
+                f"Unsupported tool type: '{str(each.get('type'))[:100]}'. A namespace groups functions.",
+                param=f"{at}.type",
+                code="unsupported_tool",
+            )
+        functions.append(_shown_tool(each, at))
+    return {"type": "namespace", "name": called, "description": _text(tool, "description", where), "tools": functions}
+
+
 def shown_choice(request: ResponseRequest, tools: Sequence[dict[str, Any]]) -> str | dict[str, Any]:
     """The `tool_choice` of a response object. Raises BadRequestError."""
     choice = request.tool_choice
@@ -104,7 +136,7 @@ def shown_choice(request: ResponseRequest, tools: Sequence[dict[str, Any]]) -> s
             )
         return choice
     kind = choice.get("type")
-    names = {tool["name"] for tool in tools if tool["type"] == "function"}
+    names = {tool["name"] for _, tool in functions_of(tools)}
     labels = {tool["server_label"] for tool in tools if tool["type"] == "mcp"}
     if kind == "mcp":
         return _server_choice(choice, labels, "tool_choice")
@@ -171,18 +203,20 @@ def chat_members(
 ) -> dict[str, Any]:
     """`tools`, `tool_choice` and `response_format` of the chat completion."""
     members: dict[str, Any] = {}
-    tools = [tool for tool in tools if tool["type"] == "function"]
+    functions = functions_of(tools)
     if isinstance(choice, dict) and choice["type"] == "mcp":
         choice = "auto"
     if isinstance(choice, dict) and choice["type"] == "allowed_tools":
         allowed = {each.get("name") for each in choice["tools"]}
-        tools, choice = [tool for tool in tools if tool["name"] in allowed], choice["mode"]
-    if tools:
-        stated = {tool.get("name") for tool in request.tools or () if tool.get("strict") is not None}
-        members["tools"] = [_chat_tool(tool, states_strict=tool["name"] in stated) for tool in tools]
+        functions, choice = [each for each in functions if each[1]["name"] in allowed], choice["mode"]
+    if functions:
+        stated = {name for name, tool in functions_of(request.tools or ()) if tool.get("strict") is not None}
+        members["tools"] = [_chat_tool(name, tool, states_strict=name in stated) for name, tool in functions]
         if request.tool_choice is not None:
             members["tool_choice"] = (
-                choice if isinstance(choice, str) else {"type": "function", "function": {"name": choice["name"]}}
+                choice
+                if isinstance(choice, str)
+                else {"type": "function", "function": {"name": chosen_name(choice, functions)}}
             )
         if request.parallel_tool_calls is not None:
             members["parallel_tool_calls"] = request.parallel_tool_calls
@@ -196,8 +230,13 @@ def chat_members(
     return members
 
 
-def _chat_tool(tool: dict[str, Any], *, states_strict: bool) -> dict[str, Any]:
-    function = {name: tool[name] for name in ("name", "description", "parameters") if tool[name] is not None}
+def chosen_name(choice: dict[str, Any], functions: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    """The name in the chat completion of the function that a choice names."""
+    return next((name for name, tool in functions if tool["name"] == choice["name"]), str(choice["name"]))
+
+
+def _chat_tool(called: str, tool: dict[str, Any], *, states_strict: bool) -> dict[str, Any]:
+    function = {"name": called} | {name: tool[name] for name in ("description", "parameters") if tool[name] is not None}
     if states_strict:
         function["strict"] = tool["strict"]
     return {"type": "function", "function": function}
@@ -221,6 +260,10 @@ def _choice(kind: str) -> BadRequestError:
 
 def _no_such_tool(name: object, param: str) -> BadRequestError:
     return BadRequestError(f"Tool choice '{str(name)[:100]}' not found in 'tools'.", param=param, code="invalid_value")
+
+
+def _unsupported(param: str) -> BadRequestError:
+    return BadRequestError(f"Unsupported parameter: '{param}'.", param=param, code="unsupported_parameter")
 
 
 def _missing(param: str) -> BadRequestError:

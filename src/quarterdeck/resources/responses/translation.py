@@ -7,6 +7,7 @@ import msgspec
 
 from quarterdeck.errors import BadRequestError
 from quarterdeck.resources.responses import tools as tool_translation
+from quarterdeck.resources.responses.function_names import chat_name
 from quarterdeck.resources.responses.items import Item
 from quarterdeck.resources.responses.requests import ResponseRequest
 from quarterdeck.resources.responses.tool_loop.approvals import refused
@@ -86,7 +87,10 @@ def chat_messages(
                 {
                     "id": item["call_id"],
                     "type": "function",
-                    "function": {"name": item["name"], "arguments": item["arguments"] or "{}"},
+                    "function": {
+                        "name": chat_name(item.get("namespace"), item["name"]),
+                        "arguments": item["arguments"] or "{}",
+                    },
                 }
             )
         elif kind == "function_call_output":

@@ -1,8 +1,10 @@
 """The members of a turn's chat completion that concern tools. Pure."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from quarterdeck.resources.responses import tools
+from quarterdeck.resources.responses.function_names import functions_of
 from quarterdeck.resources.responses.objects import Response
 from quarterdeck.resources.responses.requests import ResponseRequest
 from quarterdeck.resources.responses.tool_loop.toolbox import Toolbox
@@ -15,8 +17,9 @@ def tool_members(
 
     A choice that forces a call holds until a tool was called: else the model could never answer.
     """
-    functions = [tool for tool in response["tools"] if tool["type"] == "function"]
-    members = tools.chat_members(request, functions, "auto", response["text"]["format"])
+    of_clients = [tool for tool in response["tools"] if tool["type"] != "mcp"]
+    functions = functions_of(of_clients)
+    members = tools.chat_members(request, of_clients, "auto", response["text"]["format"])
     of_client = {each["function"]["name"]: each for each in members.pop("tools", [])}
     members.pop("tool_choice", None)
     allowed: frozenset[str] | None = None
@@ -24,10 +27,10 @@ def tool_members(
     if isinstance(choice, dict):
         kind = choice["type"]
         if kind == "allowed_tools":
-            allowed = frozenset().union(*(_named(each, toolbox) for each in choice["tools"]))
+            allowed = frozenset().union(*(_named(each, toolbox, functions) for each in choice["tools"]))
             choice = choice["mode"]
         else:
-            chosen = _named(choice, toolbox)
+            chosen = _named(choice, toolbox, functions)
             allowed = chosen if kind == "mcp" and len(chosen) > 1 else None
             choice = "required" if len(chosen) != 1 else {"type": "function", "function": {"name": next(iter(chosen))}}
     if any(item["type"] == "mcp_call" and not item["approval_request_id"] for item in response["output"]):
@@ -47,8 +50,10 @@ def tool_members(
     return members
 
 
-def _named(choice: dict[str, Any], toolbox: Toolbox) -> frozenset[str]:
+def _named(
+    choice: dict[str, Any], toolbox: Toolbox, functions: Sequence[tuple[str, dict[str, Any]]]
+) -> frozenset[str]:
     """The functions that a choice names."""
     if choice["type"] == "mcp":
         return toolbox.of(choice["server_label"], choice.get("name"))
-    return frozenset({choice["name"]})
+    return frozenset({tools.chosen_name(choice, functions)})

@@ -12,6 +12,7 @@ from quarterdeck.inference.call import Head
 from quarterdeck.inference.metering.caller_trace import session_of, user_of
 from quarterdeck.protocol.trace_context import TraceContext
 from quarterdeck.record import RequestRecord
+from quarterdeck.resources.responses.function_names import functions_of
 from quarterdeck.resources.responses.items import Item
 from quarterdeck.resources.responses.requests import ResponseRequest
 from quarterdeck.resources.responses.tool_loop.costs import RunningCosts
@@ -112,7 +113,7 @@ class ToolSessions:
         if not opened:
             return None
         limits = self._config.current
-        functions = [tool["name"] for tool in shown if tool["type"] == "function"]
+        functions = [name for name, _ in functions_of([dict(tool) for tool in shown])]
         if limits.max_cost is not None:
             self._costs.begin(response)
 
