@@ -269,3 +269,7 @@ def test_a_namespace_is_checked(changed: dict[str, Any], param: str) -> None:
 def test_functions_of_all_namespaces_are_bounded_together() -> None:
     many = [{**CRM, "name": f"n{at}", "tools": [{**WEATHER, "name": f"f{no}"} for no in range(128)]} for at in range(8)]
     assert refused(tools=many).param == "tools"
+
+
+def test_what_a_client_says_of_itself_is_ignored() -> None:
+    assert translated(client_metadata={"session_id": "s"}) == translated()

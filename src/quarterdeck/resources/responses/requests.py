@@ -28,6 +28,8 @@ NOT_SERVED = frozenset(
     }
 )
 """Members of the Responses API that the platform does not serve. null is accepted."""
+IGNORED = frozenset({"client_metadata"})
+"""Members that change no answer, and that clients always send (Codex: what it knows of its session)."""
 OF_CHAT = {
     "messages": "input",
     "max_tokens": "max_output_tokens",
@@ -117,7 +119,7 @@ class ResponseRequest(msgspec.Struct, frozen=True, kw_only=True):
         return "message.output_text.logprobs" in (self.include or ())
 
 
-KNOWN = frozenset(ResponseRequest.__struct_fields__)
+KNOWN = frozenset(ResponseRequest.__struct_fields__) | IGNORED
 OF_TOKEN_COUNT = frozenset(
     {
         *("model", "input", "instructions", "previous_response_id", "conversation", "tools", "tool_choice"),
