@@ -253,7 +253,7 @@ def api_page() -> str:
         *(f"- `POST {route.path}`: Cohere's and Jina's form." for route in rerank.routes(UNREACHED)),
         "- `POST /v1/moderations`",
         "- `/v1/audio/…`, `/v1/images/…`, `/v1/videos/…`, `/v1/realtime`: 501 `not_served`.",
-        *(f"- `{route.method} {route.path}`" for route in responses.routes(*[UNREACHED] * 6)),
+        *(f"- `{route.method} {route.path}`" for route in responses.routes(*[UNREACHED] * 5)),
         *(f"- `{route.method} {route.path}`" for route in files.routes(UNREACHED, UNREACHED, holds_bytes=0)),
         *(
             f"- `{route.method} {route.path}`"

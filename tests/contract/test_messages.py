@@ -71,9 +71,7 @@ def test_a_stream_says_what_the_plain_answer_says(messages: anthropic.Anthropic,
 def test_an_answer_whose_beginning_is_given_goes_on_from_there(messages: anthropic.Anthropic) -> None:
     whole = text_of(messages.messages.create(**ASK))
     begun = whole[: whole.index(" ", len(whole) // 2)]
-    rest = messages.messages.create(
-        **{**ASK, "messages": [*ASK["messages"], {"role": "assistant", "content": begun}]}
-    )
+    rest = messages.messages.create(**{**ASK, "messages": [*ASK["messages"], {"role": "assistant", "content": begun}]})
     assert (begun + text_of(rest)).startswith(whole)
 
 

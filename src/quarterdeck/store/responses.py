@@ -117,9 +117,7 @@ class ResponseStore:
         found = await unpack(row.steps)
         return found["steps"], found["shows_logprobs"]
 
-    async def input_items(
-        self, id: str, of: Owner, *, after: str | None, limit: int, is_descending: bool
-    ) -> ItemPage:
+    async def input_items(self, id: str, of: Owner, *, after: str | None, limit: int, is_descending: bool) -> ItemPage:
         """At most `limit` items of its input. Raises NotFoundError."""
         async with self._database.connect() as connection:
             await self._row(connection, id, of)

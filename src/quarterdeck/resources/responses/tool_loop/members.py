@@ -50,9 +50,7 @@ def tool_members(
     return members
 
 
-def _named(
-    choice: dict[str, Any], toolbox: Toolbox, functions: Sequence[tuple[str, dict[str, Any]]]
-) -> frozenset[str]:
+def _named(choice: dict[str, Any], toolbox: Toolbox, functions: Sequence[tuple[str, dict[str, Any]]]) -> frozenset[str]:
     """The functions that a choice names."""
     if choice["type"] == "mcp":
         return toolbox.of(choice["server_label"], choice.get("name"))
