@@ -110,6 +110,10 @@ bench-engine: setup ## Compare tokens per second of the platform with a bare vLL
 bench-operator: core ## Measure the operator with 300 Models on simulated nodes. Requires KUBECONFIG and kwok (shared/cluster). ARGS='--models 300 --nodes 20'
 	@$(bin)/python -m loadtests.bench.operator_scale $(ARGS)
 
+.PHONY: bench-responses
+bench-responses: core ## Measure stored responses: what they take more than a chat, and reading them among 100,000. ARGS='--count 1000 --rounds 50'
+	@$(bin)/python -m loadtests.bench.responses $(ARGS)
+
 .PHONY: bench-worker
 bench-worker: core ## Measure the worker's CPU time for a record, with and without traces. ARGS='--workers 1 2 --rounds 5'
 	@$(bin)/python -m loadtests.bench.worker $(ARGS)

@@ -309,6 +309,25 @@ async def test_a_postgres_that_stops_is_unavailable_and_then_back(
     await database.close()
 
 
+async def test_a_recent_answer_counts_until_a_statement_fails(
+    postgres_url: str, postgres_server: PostgresServer
+) -> None:
+    now = 100.0
+    database = Database(postgres_url, monotonic=lambda: now)
+    await database.ping()
+    postgres_server.stop()
+    try:
+        await database.ping(max_age=1)  # asks no one
+        now += 2
+        with pytest.raises(DatabaseUnavailableError):
+            await database.ping(max_age=1)
+        with pytest.raises(DatabaseUnavailableError):
+            await database.ping(max_age=60)
+    finally:
+        postgres_server.start()
+    await database.close()
+
+
 async def test_a_postgres_that_hangs_is_unavailable_within_the_time_out(postgres_url: str) -> None:
     database = Database(postgres_url, timeout=0.3)
     with pytest.raises(DatabaseUnavailableError):

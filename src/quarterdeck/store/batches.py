@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from quarterdeck import ids
 from quarterdeck.errors import ConflictError, NotFoundError, RateLimitError
 from quarterdeck.store.batch_tables import batch_lines, batches
+from quarterdeck.store.cursors import beyond
 from quarterdeck.store.database import Database, Transaction
 from quarterdeck.store.jobs import Job, JobStore, NewJob
 from quarterdeck.store.ownership import Owner
@@ -148,8 +149,7 @@ class BatchStore:
         async with self._database.connect() as connection:
             if after is not None:
                 last = await _found(connection, after, of, param="after")
-                earlier = (columns.created == last.created) & (columns.id < last.id)
-                query = query.where((columns.created < last.created) | earlier)
+                query = query.where(beyond(batches, last.created, last.id))
             query = query.order_by(columns.created.desc(), columns.id.desc()).limit(limit + 1)
             return [_row(row) for row in await connection.execute(query)]
 

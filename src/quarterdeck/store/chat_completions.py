@@ -10,7 +10,8 @@ from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck.errors import NotFoundError
-from quarterdeck.store.database import Database
+from quarterdeck.store.cursors import beyond
+from quarterdeck.store.database import RECENT_SECONDS, Database
 from quarterdeck.store.ownership import Origin, Owner
 from quarterdeck.store.packing import pack, unpack, unpack_all
 from quarterdeck.store.response_tables import chat_completions
@@ -37,7 +38,7 @@ class ChatCompletionStore:
 
     async def check(self) -> None:
         """Raises DatabaseUnavailableError where nothing could be stored now."""
-        await self._database.ping()
+        await self._database.ping(max_age=RECENT_SECONDS)
 
     async def create(self, new: NewChatCompletion) -> bool:
         """Store a completion. False: there is one of this id, as engines make ids as they like."""
@@ -96,12 +97,7 @@ class ChatCompletionStore:
         async with self._database.connect() as connection:
             if after is not None:
                 last = await _found(connection, after, of)
-                tie = columns.created == last.created
-                query = query.where(
-                    (columns.created < last.created) | (tie & (columns.id < last.id))
-                    if is_descending
-                    else (columns.created > last.created) | (tie & (columns.id > last.id))
-                )
+                query = query.where(beyond(chat_completions, last.created, last.id, is_descending=is_descending))
             order = (columns.created, columns.id)
             query = query.order_by(*(column.desc() if is_descending else column for column in order)).limit(limit + 1)
             rows = (await connection.execute(query)).all()

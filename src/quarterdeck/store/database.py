@@ -8,6 +8,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -38,6 +39,9 @@ MAX_REPORTS = 2
 REPORT_SECONDS = 60.0
 REPORT_WAIT_SECONDS = 10.0
 """How long a report waits for another to end."""
+
+RECENT_SECONDS = 0.25
+"""How long an answer of the database counts, where a request needs to know that it could be stored now."""
 
 _READ_ONLY = "25006"
 """The SQLSTATE of a write on a standby: the primary has failed over, and pooled connections are still to the former."""
@@ -74,6 +78,7 @@ class Database:
         pool_size: int = 5,
         report_seconds: float = REPORT_SECONDS,
         on_state: Callable[[bool], None] = lambda up: None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url, self._postgres = _normalized(url)
         for note in self._postgres.notes if self._postgres is not None else ():
@@ -81,6 +86,8 @@ class Database:
         self._timeout = timeout
         self._on_state = on_state
         self._is_up: bool | None = None
+        self._monotonic = monotonic
+        self._answered = 0.0  # by that clock, as of the last statement that succeeded
         self._is_full = False
         """It takes no writes, as its disk is full: reads that succeed do not mean that it is back."""
         self._engine = self._make_engine(timeout, pool_size=pool_size)
@@ -149,8 +156,11 @@ class Database:
         else:
             await connection.execution_options(isolation_level="REPEATABLE READ")
 
-    async def ping(self) -> None:
-        """Raises DatabaseUnavailableError where the database does not answer, or is a standby that takes no writes."""
+    async def ping(self, *, max_age: float = 0.0) -> None:
+        """Raises DatabaseUnavailableError where the database does not answer, or is a standby that takes no writes. A
+        statement that succeeded in the last `max_age` seconds counts as an answer."""
+        if self._is_up and self._monotonic() - self._answered < max_age:
+            return
         async with self.connect() as connection:
             if self.is_sqlite:
                 await connection.execute(text("SELECT 1"))
@@ -253,6 +263,7 @@ class Database:
         except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             self._mark(up=False, reason=_reason(error))
             raise DatabaseUnavailableError(f"The database is not available: {_reason(error)}") from error
+        self._answered = self._monotonic()
         if writes:
             self._is_full = False
         if not self._is_full:

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck.errors import BadRequestError, InsufficientQuotaError, NotFoundError
 from quarterdeck.store.blobs.interface import BlobSummary
+from quarterdeck.store.cursors import beyond
 from quarterdeck.store.database import Database
 from quarterdeck.store.file_tables import file_usage, files, unclaimed_blobs
 from quarterdeck.store.ownership import Owner
@@ -111,12 +112,7 @@ class FileStore:
         async with self._database.connect() as connection:
             if after is not None:
                 last = await _found(connection, after, of, param="after")
-                tie = columns.created == last.created
-                query = query.where(
-                    (columns.created < last.created) | (tie & (columns.id < last.id))
-                    if is_descending
-                    else (columns.created > last.created) | (tie & (columns.id > last.id))
-                )
+                query = query.where(beyond(files, last.created, last.id, is_descending=is_descending))
             order = (column.desc() if is_descending else column for column in (columns.created, columns.id))
             rows = (await connection.execute(query.order_by(*order).limit(limit + 1))).all()
         return [_file(row) for row in rows]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import ColumnElement, Row, Select, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgres
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,6 +17,7 @@ from quarterdeck import ids
 from quarterdeck.content import Level
 from quarterdeck.errors import ConflictError, NotFoundError
 from quarterdeck.settings.limits import Budget, Limits
+from quarterdeck.store.cursors import beyond
 from quarterdeck.store.database import Database
 from quarterdeck.store.orgs import DEFAULT_ORG, DEFAULT_TEAM, ensure_team
 from quarterdeck.store.tenancy_tables import api_keys, orgs, teams
@@ -172,7 +173,7 @@ class KeyStore:
                 last = await _one(connection, (api_keys.c.id == after) & (api_keys.c.org == org))
                 if last is None:
                     raise _no_such_key(after, param="after")
-                query = query.where(tuple_(api_keys.c.created, api_keys.c.id) < (last.created, last.id))
+                query = query.where(beyond(api_keys, last.created, last.id))
             query = query.order_by(api_keys.c.created.desc(), api_keys.c.id.desc()).limit(limit + 1)
             rows = [_key_of(row) for row in await connection.execute(query)]
         return KeyPage(tuple(rows[:limit]), has_more=len(rows) > limit)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select, update
 
 from quarterdeck.errors import BadRequestError, NotFoundError
-from quarterdeck.store.database import Database, Transaction
+from quarterdeck.store.database import RECENT_SECONDS, Database, Transaction
 from quarterdeck.store.jobs import JobStore
 from quarterdeck.store.ownership import Origin, Owner
 from quarterdeck.store.packing import pack, pack_all, unpack
@@ -61,7 +61,7 @@ class ResponseStore:
 
     async def check(self) -> None:
         """Raises DatabaseUnavailableError where nothing could be stored now."""
-        await self._database.ping()
+        await self._database.ping(max_age=RECENT_SECONDS)
 
     async def begin(self, new: NewResponse, *, alive_until: float) -> None:
         """Store a response in progress. It counts as interrupted from `alive_until` on, unless it is renewed."""

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from quarterdeck import ids
 from quarterdeck.errors import BadRequestError, NotFoundError, RateLimitError
+from quarterdeck.store.cursors import beyond
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger_tables import ledger, scores
 
@@ -120,8 +121,7 @@ class ScoreStore:
                 last = (await connection.execute(select(scores).where(scores.c.id == after, *_of(where)))).one_or_none()
                 if last is None:
                     raise _no_such_score(after, param="after")
-                earlier = or_(scores.c.created < last.created, scores.c.id < last.id)
-                query = query.where(scores.c.created <= last.created, earlier)
+                query = query.where(beyond(scores, last.created, last.id))
             query = query.order_by(scores.c.created.desc(), scores.c.id.desc()).limit(limit)
             return [_score(row) for row in await connection.execute(query)]
 

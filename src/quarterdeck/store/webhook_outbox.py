@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck import ids
 from quarterdeck.errors import NotFoundError
+from quarterdeck.store.cursors import beyond
 from quarterdeck.store.database import Database
 from quarterdeck.store.webhook_tables import webhook_deliveries, webhook_endpoints, webhook_events
 from quarterdeck.store.webhooks import WebhookEndpoint, endpoint_of, no_such_endpoint, subscribers
@@ -262,8 +263,7 @@ class WebhookOutbox:
                 last = (await connection.execute(where)).one_or_none()
                 if last is None:
                     raise NotFoundError(f"No such delivery: '{after[:100]}'.", param="after", code="delivery_not_found")
-                earlier = and_(table.created == last.created, table.id < last.id)
-                query = query.where(or_(table.created < last.created, earlier))
+                query = query.where(beyond(webhook_deliveries, last.created, last.id))
             found = await connection.execute(query.order_by(table.created.desc(), table.id.desc()).limit(limit))
             return [_delivery(row) for row in found]
 

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck import ids
 from quarterdeck.errors import ConflictError, NotFoundError
+from quarterdeck.store.cursors import beyond
 from quarterdeck.store.database import Database
 from quarterdeck.store.webhook_tables import webhook_deliveries, webhook_endpoints
 
@@ -95,8 +96,7 @@ class WebhookStore:
         async with self._database.connect() as connection:
             if after is not None:
                 last = await _one(connection, after, org, param="after")
-                earlier = and_(table.created == last.created, table.id < last.id)
-                query = query.where(or_(table.created < last.created, earlier))
+                query = query.where(beyond(webhook_endpoints, last.created, last.id))
             query = query.order_by(table.created.desc(), table.id.desc()).limit(limit)
             return [endpoint_of(row) for row in await connection.execute(query)]
 
