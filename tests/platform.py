@@ -1,7 +1,9 @@
 """The platform's processes for tests: a simulated engine and a gateway, on their own ports."""
 
 import http.client
+import itertools
 import json
+import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -91,9 +93,20 @@ class GatewayProcess(DoorProcess):
         return [json.loads(line) for line in lines if line.startswith("{")]
 
 
+PORTS = range(20_000, 30_000)
+"""Below those that the kernel takes for connections: one of these could take a port before its server binds it."""
+_next = itertools.count(os.getpid() * 7919)
+
+
 def free_port() -> int:
-    """Return a port that is free now. Not safe for tests that run in parallel."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nothing listens on, each once in a process."""
+    for _ in PORTS:
+        port = PORTS[next(_next) % len(PORTS)]
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+    raise RuntimeError("no port is free")

@@ -155,7 +155,7 @@ LISTINGS = [
         "feedback list",
         "webhooks list",
     ),
-    *("cache status", "context list"),
+    *("cache status", "context list", "files list", "batches list", "models list"),
 ]
 """Commands that list things in a terminal."""
 

@@ -2,11 +2,12 @@
 
 import queue
 import signal
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+
+from tests.platform import free_port
 
 
 class Running:
@@ -72,8 +73,4 @@ def running(command: Sequence[str], environ: Mapping[str, str], patience: float 
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+    return [free_port() for _ in range(count)]

@@ -118,3 +118,10 @@ def test_the_batch_is_shown_as_json(tmp_path: Path) -> None:
     shown = json.loads(Gateway(tmp_path).run("--json").stdout)
     assert shown["status"] == "completed"
     assert shown["written"] == {"output_file_id": str(tmp_path / "requests.output.jsonl")}
+
+
+def test_an_output_that_can_not_be_written_is_refused_before_the_batch(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path)
+    done = gateway.run("-o", str(tmp_path / "nowhere" / "out.jsonl"))
+    assert (done.exit_code, gateway.paths) == (1, [])
+    assert done.stderr == f"Error: cannot write {tmp_path}/nowhere/out.jsonl: there is no folder {tmp_path}/nowhere\n"

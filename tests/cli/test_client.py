@@ -3,9 +3,11 @@
 import click
 import httpx
 import pytest
+from click.testing import CliRunner
 from tests.cli.admin_api import TEAM, AdminAPI
 
-from quarterdeck.cli import client
+from quarterdeck.cli import client, state
+from quarterdeck.cli.__main__ import cli
 
 
 def test_a_refusal_is_the_platforms_own_words(admin: AdminAPI) -> None:
@@ -41,6 +43,50 @@ def test_a_platform_that_does_not_run_is_one_line() -> None:
         client.gateway_client("http://gateway", "sk-qd") as inner,
     ):
         inner.get("/readyz")
+
+
+def test_a_platform_that_starts_or_stops_is_told_from_one_that_does_not_run(admin: AdminAPI) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    environ = {"QUARTERDECK_STATE": str(admin.state)}
+    with state.locked(admin.state):
+        done = CliRunner().invoke(cli, ["keys", "list"], obj=httpx.MockTransport(refuse), env=environ)
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "the platform is starting or stopping (`quarterdeck status`)" in done.stderr
+
+
+WORDS = (
+    ("files", "show"),
+    ("files", "download"),
+    ("files", "delete", "--yes"),
+    ("batches", "show"),
+    ("batches", "cancel"),
+    ("requests", "show"),
+    ("webhooks", "show"),
+    ("webhooks", "test"),
+    ("feedback", "delete"),
+    ("teams", "show"),
+    ("teams", "delete"),
+    ("orgs", "show"),
+    ("models", "show"),
+    ("models", "remove"),
+    ("models", "adapters", "remove"),
+)
+
+
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
+@pytest.mark.parametrize("name", ["", "..", "../keys", "a/../b"])
+def test_what_can_not_be_a_name_is_not_sent(words: tuple[str, ...], name: str, admin: AdminAPI) -> None:
+    admin.answers["GET", "/healthz"] = {}
+    done = admin.run(*words, name)
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1), done.output
+    assert "is not a name or an id" in done.stderr or "There is no model" in done.stderr
+    assert [path for _, path, _ in admin.requests if path != "/healthz"] == []
+
+
+def test_a_name_is_quoted_in_a_path() -> None:
+    assert client.url_of("/admin/teams", "red?x=1#%2F") == "/admin/teams/red%3Fx%3D1%23%252F"
 
 
 def test_an_older_gateway_is_named_for_what_it_lacks(admin: AdminAPI) -> None:

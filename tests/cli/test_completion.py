@@ -14,6 +14,14 @@ from tests.cli.admin_api import KEY
 
 from quarterdeck.cli.__main__ import cli
 
+IDS = {
+    "/admin/adapters": "pirate",
+    "/v1/files": "file-1",
+    "/v1/batches": "batch_1",
+    "/admin/webhooks": "wh_1",
+    "/admin/requests": "req_1",
+    "/admin/scores": "score_1",
+}
 URL = ["--url", "http://gateway", "--key", "sk-x"]
 
 
@@ -24,6 +32,8 @@ def complete(args: list[str], incomplete: str, status: int = 200) -> list[str]:
         "/admin/keys": keys,
         "/v1/models": [{"id": "chat"}, {"id": "embed"}, {"id": "$(reboot)"}],
         "/admin/teams": [{"id": "red"}],
+        "/v1/prompts": [{"id": "prompt_1", "name": "greet"}],
+        **{path: [{"id": id}] for path, id in IDS.items()},
     }
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -44,6 +54,24 @@ def test_names_of_keys_models_and_teams_are_completed() -> None:
     assert complete([*URL, "chat", "-m"], "c") == ["chat"]
     assert complete([*URL, "keys", "create", "x", "--team"], "") == ["red"]
     assert complete([*URL, "requests", "list", "--model"], "e") == ["embed"]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        *((f"models {verb}", "chat") for verb in ("show", "update", "remove", "stop", "start", "adapters list")),
+        ("models adapters remove", "pirate"),
+        *((f"prompts {verb}", "greet") for verb in ("show", "render", "label", "split", "rollback", "events")),
+        ("ask --prompt", "greet"),
+        *((f"files {verb}", "file-1") for verb in ("show", "download", "delete")),
+        *((f"batches {verb}", "batch_1") for verb in ("show", "cancel")),
+        *((f"webhooks {verb}", "wh_1") for verb in ("show", "update", "rotate", "test", "delete")),
+        *((words, "req_1") for words in ("requests show", "feedback create")),
+        ("feedback delete", "score_1"),
+    ],
+)
+def test_names_and_ids_of_other_objects_are_completed(words: str, found: str) -> None:
+    assert complete([*URL, *words.split()], found[:2]) == [found]
 
 
 def test_a_name_that_a_shell_would_run_is_not_completed() -> None:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 from tests.cli.admin_api import KEY, AdminAPI
 
@@ -54,6 +55,18 @@ def test_a_running_platforms_keys_are_checked_against_the_file(admin: AdminAPI, 
         assert (done.exit_code, done.stderr) == (0, f"warning: {warning}\n")
         admin.status = 503
         assert "the models of keys are not checked" in admin.run(*words).stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("config", "check"), ("up", "--engine", "sim"), ("models", "show", "chat")], ids=" ".join
+)
+def test_a_configuration_that_is_not_there_is_named(words: tuple[str, ...], tmp_path: Path) -> None:
+    state_folder, path = tmp_path / "state", tmp_path / "absent.yaml"
+    environ = {"QUARTERDECK_STATE": str(state_folder), "QUARTERDECK_CONFIG": str(path)}
+    done = CliRunner().invoke(cli, words, env=environ)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"{path}: there is no such file; QUARTERDECK_CONFIG" in done.stderr.splitlines()[-1]
+    assert not state_folder.exists()
 
 
 def test_the_file_that_up_would_use_is_checked_by_default() -> None:

@@ -86,6 +86,13 @@ def test_a_model_is_shown_in_words(api: AdminAPI) -> None:
     assert shown["speed"].startswith("20.5 tokens/s") and shown["folder"] == "/cache/qwen"
 
 
+def test_memory_on_gpus_is_told_from_that_of_the_host(api: AdminAPI) -> None:
+    api.answers["GET", "/admin/models/qwen"] = {**MODEL, "gpu_memory_bytes": 20_100_000_000}
+    assert "20.1 GB on GPUs, 1.5 GB on the host\n" in api.run("models", "show", "qwen").output
+    api.answers["GET", "/admin/models/qwen"] = {**MODEL, "memory_bytes": None, "needed_bytes": 5_000_000_000}
+    assert "5.0 GB needed\n" in api.run("models", "show", "qwen").output
+
+
 def test_stop_and_start_change_one_field(api: AdminAPI) -> None:
     api.answers["POST", "/admin/models/qwen"] = {**MODEL, "stopped": True}
     api.answers["GET", "/admin/models/qwen"] = {**MODEL, "stopped": True, "replicas": 0, "phase": "stopped"}

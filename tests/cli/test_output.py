@@ -22,6 +22,16 @@ def test_an_object_is_shown_a_line_a_field(capsys: pytest.CaptureFixture[str]) -
     assert "key" not in shown
 
 
+def test_times_and_counts_of_an_object_are_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = {"total": 3, "completed": 2, "failed": 0}
+    metadata = {"created": "yesterday", "finished_at": "noon", "is_test": True}
+    output.show({"id": "batch_1", "completed_at": 1_800_000_000, "request_counts": counts, "metadata": metadata})
+    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert shown["completed_at"] == output.local_time(1_800_000_000)
+    assert shown["request_counts"] == "total 3, completed 2, failed 0"
+    assert shown["metadata"] == "created yesterday, finished_at noon, is_test yes"
+
+
 def test_a_budgets_state_is_shown_in_a_line() -> None:
     status = {"period_start": 1_798_761_600, "spent": "3.2", "held": "0.1", "left": "6.7", "is_counting": False}
     assert output.status_text(status) == "$3.2 spent, $0.1 held, $6.7 left, since 2027-01-01 UTC"

@@ -125,6 +125,14 @@ def test_an_export_goes_through_all_pages(three_pages: Server, tmp_path: Path) -
     assert "exported 200 requests" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["nowhere/log.jsonl", "file/log.jsonl"])
+def test_an_export_that_can_not_be_written_is_one_line(name: str, three_pages: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = three_pages.run("requests", "export", str(tmp_path / name))
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith(f"Error: cannot write {tmp_path / name}: ")
+
+
 def test_an_export_to_standard_output_is_jsonl(three_pages: Server) -> None:
     assert len(three_pages.run("requests", "export", "-").stdout.splitlines()) == 200
 

@@ -22,6 +22,8 @@ class FakeNvml:
         self.free = free
         self.inits = 0
         self.is_lost = False
+        self.processes: dict[int, list[tuple[int, int | None]]] = {}
+        """Pids and bytes of the processes on a GPU; None where the driver does not know the bytes."""
 
     def nvmlInit(self) -> None:
         self.inits += 1
@@ -43,6 +45,11 @@ class FakeNvml:
             raise NVMLError("GPU is lost")
         return SimpleNamespace(total=24, free=self.free[handle], used=24 - self.free[handle])
 
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[Any]:
+        if handle not in self.processes:
+            raise NVMLError("Not Supported")
+        return [SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in self.processes[handle]]
+
 
 @pytest.mark.parametrize(
     ("visible", "free"),
@@ -61,6 +68,13 @@ def test_the_driver_is_opened_once_and_asked_each_time() -> None:
     nvml.free = (5,)
     assert reader.read() == (Gpu("NVIDIA L4", 24, 5),)
     assert nvml.inits == 1
+
+
+def test_what_processes_hold_is_read_where_the_driver_knows_it() -> None:
+    nvml = FakeNvml(20, 3)
+    nvml.processes[0] = [(7, 12), (8, None)]
+    first, second = Nvml({}, lambda: nvml).read()
+    assert (dict(first.held), dict(second.held)) == ({7: 12}, {})
 
 
 def test_a_gpu_that_is_lost_for_a_moment_is_read_again() -> None:

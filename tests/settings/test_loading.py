@@ -56,7 +56,8 @@ def test_the_environment_names_another_file(tmp_path: Path) -> None:
 
 MISTAKES = {
     "no models": ("limits: {}\n", 1, "models: is required"),
-    "nothing": ("", 1, "expected a mapping with `models:`"),
+    "nothing": ("", 1, "the file is empty: expected a mapping with `models:`"),
+    "only comments": ("# models\n", 1, "the file is empty"),
     "a list": ("- a\n", 1, "expected a mapping with `models:`"),
     "a tab": ("models:\n\t- name: a\n", 2, "cannot start any token"),
     "an open quote": ('models:\n  - name: "a\n', 3, "found unexpected end of stream"),
@@ -217,12 +218,39 @@ def test_a_path_with_a_nul_is_refused_with_its_line() -> None:
         parse(text)
 
 
-def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"absent\.yaml"):
-        load(tmp_path / "absent.yaml")
+def test_a_file_that_can_not_be_read_is_named_with_what_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path, why in (
+        (tmp_path / "absent.yaml", "there is no such file"),
+        (tmp_path / "file" / "q.yaml", "there is no such file"),
+        (tmp_path, "it is a folder, not a file"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load(path)
+        assert str(caught.value).startswith(f"{path}: {why}; QUARTERDECK_CONFIG or `up --config` names the file")
+
+
+def test_a_folder_that_is_read_again_and_again_keeps_no_descriptor(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        load(tmp_path)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(ConfigError):
+            load(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe\x00", r"/binary\.yaml: not UTF-8 text"),
+        (b"models:\x00", r"^binary\.yaml: (control|special) characters are not allowed$"),
+    ],
+)
+def test_a_file_that_is_no_text_is_one_line(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "binary.yaml"
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"binary\.yaml"):
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
         load(path)
 
 

@@ -14,6 +14,7 @@ from quarterdeck.cli.client import gateway_client, json_object, readiness, user_
 from quarterdeck.cli.names import model_option
 from quarterdeck.cli.output import answer_text, print_json, printable
 from quarterdeck.cli.prompt_client import path_of
+from quarterdeck.cli.suggestions import completer
 from quarterdeck.settings.environment import Environment
 
 SYSTEM = "Use the tools for current weather and stock prices, one call for each place or stock. Answer in one sentence."
@@ -29,6 +30,7 @@ MAX_SHOWN = 300
     "-p",
     "--prompt",
     metavar="NAME[@LABEL|#VERSION]",
+    shell_complete=completer("prompts"),
     help="Stored prompt: its system message, examples, parameters and response format.",
 )
 @click.option("--max-steps", type=click.IntRange(1, 50), default=8, show_default=True, help="Most model calls.")

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from quarterdeck.cli.output import reason_of
+
 FORMAT = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 64 * 2**20
@@ -145,7 +147,7 @@ def _opened(file: Path) -> tarfile.TarFile:
     except FileNotFoundError:
         raise ArchiveError(f"{file} does not exist") from None
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise ArchiveError(f"{file} is no backup: {error}") from None
+        raise ArchiveError(f"{file} is no backup: {reason_of(error)}") from None
 
 
 def _manifest(archive: tarfile.TarFile, file: Path) -> Manifest:

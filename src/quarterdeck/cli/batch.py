@@ -11,7 +11,7 @@ from quarterdeck.cli.batches import create_batch, endpoint_option, progress_text
 from quarterdeck.cli.client import admin_client, json_object
 from quarterdeck.cli.model_progress import progress_line
 from quarterdeck.cli.output import as_json, print_json, printable
-from quarterdeck.cli.stored_files import download
+from quarterdeck.cli.stored_files import check_writable, download
 
 POLL_SECONDS = 1.0
 ENDED = ("completed", "failed", "expired", "cancelled")
@@ -35,6 +35,7 @@ def run(path: Path, output: Path | None, endpoint: str, window: str, is_json: bo
     second Ctrl-C leaves it. The exit code is 1 where not all requests were completed.
     """
     output = output or path.with_suffix(".output.jsonl")
+    check_writable(output)
     errors = output.with_name(output.stem.removesuffix(".output") + ".errors.jsonl")
     with admin_client() as client:
         batch = create_batch(client, path, endpoint, window)

@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from quarterdeck.cli.client import admin_client, json_object, list_all
+from quarterdeck.cli.client import admin_client, json_object, list_all, url_of
 from quarterdeck.cli.output import as_json, local_time, print_json, print_table, say, show
 from quarterdeck.cli.stored_files import upload
+from quarterdeck.cli.suggestions import completer
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 
@@ -58,12 +59,12 @@ def list_batches(is_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("batch_id")
+@click.argument("batch_id", shell_complete=completer("batches"))
 @as_json
 def show_batch(batch_id: str, is_json: bool) -> None:
     """Show a batch: its progress, its files and its errors."""
     with admin_client() as client:
-        found = json_object(client.get(f"/v1/batches/{batch_id}"))
+        found = json_object(client.get(url_of("/v1/batches", batch_id)))
     if is_json:
         print_json(found)
         return
@@ -76,12 +77,12 @@ def show_batch(batch_id: str, is_json: bool) -> None:
 
 
 @command.command("cancel")
-@click.argument("batch_id")
+@click.argument("batch_id", shell_complete=completer("batches"))
 @as_json
 def cancel(batch_id: str, is_json: bool) -> None:
     """Cancel a batch. What was executed by then is in its files."""
     with admin_client() as client:
-        found = json_object(client.post(f"/v1/batches/{batch_id}/cancel"))
+        found = json_object(client.post(f"{url_of('/v1/batches', batch_id)}/cancel"))
     if is_json:
         print_json(found)
     else:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import click
 import httpx
@@ -13,6 +14,7 @@ import httpx
 from quarterdeck.cli import target
 from quarterdeck.cli.credentials import Credentials, CredentialsError, certificate_context
 from quarterdeck.cli.output import printable
+from quarterdeck.cli.patient_client import PatientClient, is_shutting_down
 from quarterdeck.settings.environment import Environment
 
 
@@ -29,7 +31,7 @@ def gateway_client(base_url: str, key: str) -> Iterator[httpx.Client]:
     """
     context = click.get_current_context(silent=True)
     is_remote = target.current().url is not None
-    with httpx.Client(
+    with PatientClient(
         base_url=base_url,
         headers={"Authorization": f"Bearer {key}"} if key else {},
         timeout=httpx.Timeout(10.0, read=180.0),
@@ -41,7 +43,7 @@ def gateway_client(base_url: str, key: str) -> Iterator[httpx.Client]:
             yield client
         except httpx.ConnectError:
             chosen = target.current()
-            hint = ": is `quarterdeck up` running?" if chosen.is_local else chosen.from_where
+            hint = _why_away() if chosen.is_local else chosen.from_where
             raise click.ClickException(f"cannot connect to {base_url}{hint}") from None
         except httpx.HTTPError as error:
             raise click.ClickException(f"{base_url}: {error or type(error).__name__}") from None
@@ -49,6 +51,15 @@ def gateway_client(base_url: str, key: str) -> Iterator[httpx.Client]:
             raise click.ClickException(
                 "an argument is no UTF-8 text: use a UTF-8 locale, such as LC_ALL=C.UTF-8"
             ) from None
+
+
+def _why_away() -> str:
+    """Why this machine's gateway does not answer."""
+    from quarterdeck.cli import state
+
+    if state.is_locked(Environment.read().state):
+        return ": the platform is starting or stopping (`quarterdeck status`)"
+    return ": is `quarterdeck up` running?"
 
 
 def _verification(base_url: str) -> ssl.SSLContext | bool:
@@ -67,6 +78,13 @@ def admin_client() -> Iterator[httpx.Client]:
     user = user_credentials()
     with gateway_client(user.gateway_url, user.admin_key) as client:
         yield client
+
+
+def url_of(collection: str, name: str) -> str:
+    """The path of an object. Raises ClickException for what can't be a name or an id: it would be another path."""
+    if not name or name in (".", "..") or "/" in name or not name.isprintable():
+        raise click.ClickException(f"'{printable(name)}' is not a name or an id")
+    return f"{collection}/{quote(name, safe='')}"
 
 
 def list_all(client: httpx.Client, path: str, **params: str | None) -> Iterator[dict[str, Any]]:
@@ -110,6 +128,9 @@ def json_object(response: httpx.Response) -> dict[str, Any]:
     if response.is_error:
         if older := _older(response, body):
             raise click.ClickException(older)
+        if is_shutting_down(response):
+            again = "send it again when it, or another one, serves"
+            raise click.ClickException(f"the gateway at {_origin(response)} is shutting down: {again} (status 503)")
         message = printable(error_message(body) or response.reason_phrase, keep="\n")
         raise click.ClickException(f"{message} (status {response.status_code})")
     if not isinstance(body, dict):

@@ -1,5 +1,5 @@
-"""`quarterdeck completion`: scripts for shells, also for the short name `qd`. The names of keys and models are asked of
-the platform (`suggestions`)."""
+"""`quarterdeck completion`: scripts for shells, also for the short name `qd`. Names and ids are asked of the
+platform (`suggestions`)."""
 
 import click
 from click.shell_completion import get_completion_class
@@ -11,7 +11,7 @@ PROGRAMS = ("quarterdeck", "qd")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
-    """Print the script that completes commands, options, and names of keys, teams and models.
+    """Print the script that completes commands, options, and names and ids of keys, models, files and more.
 
     \b
     bash: eval "$(quarterdeck completion bash)" in ~/.bashrc

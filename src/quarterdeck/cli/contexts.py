@@ -15,6 +15,8 @@ from pathlib import Path
 
 import click
 
+from quarterdeck.cli.output import reason_of
+
 LOCAL = "local"
 """The platform on this machine; no context can have this name."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -86,8 +88,10 @@ def read(file: Path) -> Contexts:
         named = {str(name): Context(str(each["url"]), str(each["key"])) for name, each in data["contexts"].items()}
     except FileNotFoundError:
         return Contexts()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ContextsError(f"cannot read {file}: {error}") from None
+    except (KeyError, TypeError, AttributeError):
+        raise ContextsError(f"cannot read {file}: it does not hold contexts") from None
+    except (OSError, ValueError) as error:
+        raise ContextsError(f"cannot read {file}: {reason_of(error)}") from None
     current = data.get("current")
     return Contexts(named, current if current in named else None)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quarterdeck import ids
+from quarterdeck.cli.output import reason_of
 
 FILENAME = "credentials"
 CERTIFICATE = "gateway-certificate.pem"
@@ -49,7 +50,7 @@ def read(state: Path) -> Credentials:
         raise CredentialsError(f"{file} does not exist: start the platform with `quarterdeck up`") from None
     except (OSError, ValueError, KeyError) as error:
         raise CredentialsError(
-            f"cannot read {file} ({error}): remove it and run `quarterdeck up` to create a new one"
+            f"cannot read {file} ({reason_of(error)}): remove it and run `quarterdeck up` to create a new one"
         ) from None
 
 

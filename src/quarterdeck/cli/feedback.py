@@ -4,8 +4,9 @@ from typing import Any
 
 import click
 
-from quarterdeck.cli.client import admin_client, json_object, list_all
-from quarterdeck.cli.output import as_json, local_time, print_json, print_table, show
+from quarterdeck.cli.client import admin_client, json_object, list_all, url_of
+from quarterdeck.cli.output import as_json, local_time, print_json, print_table, say, show
+from quarterdeck.cli.suggestions import completer
 
 
 @click.group("feedback", short_help="Score requests; list and delete scores.")
@@ -14,7 +15,7 @@ def command() -> None:
 
 
 @command.command("create")
-@click.argument("request_id")
+@click.argument("request_id", shell_complete=completer("requests"))
 @click.option("--thumbs", type=click.Choice(["up", "down"]), help="A judgement of yes or no.")
 @click.option("--value", type=float, help="A number.")
 @click.option("--category", help="One of your own categories.")
@@ -60,16 +61,16 @@ def list_scores(is_json: bool, **options: str | None) -> None:
         ]
         print_table(("SCORE", "UPDATED", "REQUEST", "NAME", "SCORE", "USER"), rows, ("UPDATED", "USER", "REQUEST"))
     else:
-        click.echo("no scores", err=True)
+        say("no scores", is_note=True)
 
 
 @command.command("delete")
-@click.argument("score_id")
+@click.argument("score_id", shell_complete=completer("scores"))
 @as_json
 def delete(score_id: str, is_json: bool) -> None:
     """Delete a score, here and at the trace backend."""
     with admin_client() as client:
-        done = json_object(client.delete(f"/admin/scores/{score_id}"))
+        done = json_object(client.delete(url_of("/admin/scores", score_id)))
     if is_json:
         print_json(done)
     else:

@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from quarterdeck.cli.client import admin_client, json_object, list_all
+from quarterdeck.cli.client import admin_client, json_object, list_all, url_of
 from quarterdeck.cli.output import as_json, local_time, print_json, print_table, say, show
-from quarterdeck.cli.stored_files import download, upload
+from quarterdeck.cli.stored_files import check_writable, download, upload
+from quarterdeck.cli.suggestions import completer
 from quarterdeck.settings import durations
 from quarterdeck.weights.progress import size_text
 
@@ -60,12 +61,12 @@ def list_files(purpose: str | None, is_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("file_id")
+@click.argument("file_id", shell_complete=completer("files"))
 @as_json
 def show_file(file_id: str, is_json: bool) -> None:
     """Show a file's name, size, purpose and expiry."""
     with admin_client() as client:
-        found = json_object(client.get(f"/v1/files/{file_id}"))
+        found = json_object(client.get(url_of("/v1/files", file_id)))
     if is_json:
         print_json(found)
     else:
@@ -73,7 +74,7 @@ def show_file(file_id: str, is_json: bool) -> None:
 
 
 @command.command("download")
-@click.argument("file_id")
+@click.argument("file_id", shell_complete=completer("files"))
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to. [its name, in this folder]"
 )
@@ -82,10 +83,11 @@ def show_file(file_id: str, is_json: bool) -> None:
 def download_file(file_id: str, output: Path | None, force: bool, is_json: bool) -> None:
     """Write a file's content to this machine."""
     with admin_client() as client:
-        found = json_object(client.get(f"/v1/files/{file_id}"))
+        found = json_object(client.get(url_of("/v1/files", file_id)))
         path = output or local_name(found)
         if path.exists() and not force:
             raise click.ClickException(f"{path} exists: give another name with -o, or --force")
+        check_writable(path)
         download(client, file_id, path)
     if is_json:
         print_json({**found, "path": str(path)})
@@ -94,16 +96,16 @@ def download_file(file_id: str, output: Path | None, force: bool, is_json: bool)
 
 
 @command.command("delete")
-@click.argument("file_id")
+@click.argument("file_id", shell_complete=completer("files"))
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json
 def delete(file_id: str, yes: bool, is_json: bool) -> None:
     """Delete a file and its content."""
     with admin_client() as client:
         if not yes:
-            found = json_object(client.get(f"/v1/files/{file_id}"))
+            found = json_object(client.get(url_of("/v1/files", file_id)))
             click.confirm(f"Delete {found['filename']} ({size_text(found['bytes'])})?", abort=True, err=True)
-        gone = json_object(client.delete(f"/v1/files/{file_id}"))
+        gone = json_object(client.delete(url_of("/v1/files", file_id)))
     if is_json:
         print_json(gone)
     else:

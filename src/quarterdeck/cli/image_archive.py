@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quarterdeck.cli.output import reason_of
+
 NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 """Annotations of the index that hold an image's name; the first is the full one where both are there."""
 CHUNK = 1024 * 1024
@@ -63,7 +65,7 @@ def verify(archive: Path) -> list[ArchivedImage]:
                 else:
                     documents[name] = kept
     except (OSError, tarfile.TarError, EOFError) as error:
-        raise ArchiveError(f"{archive}: {error}") from None
+        raise ArchiveError(f"{archive}: {reason_of(error)}") from None
     if "index.json" not in documents:
         raise ArchiveError(f"{archive} is no OCI archive: it has no index.json (Docker writes one since version 25)")
     return [_image(archive, entry, documents, sizes) for entry in _json(archive, documents, "index.json")["manifests"]]

@@ -69,7 +69,7 @@ class ManagedProcess:
                     preexec_fn=lambda: _die_with(supervisor),
                 )
             except OSError as error:
-                raise StartError(f"cannot start {self.spec.name}: {error}") from error
+                raise StartError(f"cannot start {self.spec.name}: {error.strerror or error}") from error
 
     async def ready(self) -> None:
         """Wait for the first successful health check. Raises StartError if it exits before, or takes too long."""

@@ -5,6 +5,7 @@ import click
 from quarterdeck.cli.model_sources import folder_source
 from quarterdeck.cli.model_store import open_store
 from quarterdeck.cli.output import as_json, print_json, print_table, printable
+from quarterdeck.cli.suggestions import completer
 from quarterdeck.resources.models.requests import default_name
 
 
@@ -14,7 +15,7 @@ def adapters() -> None:
 
 
 @adapters.command("list")
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=completer("models"))
 @as_json
 def list_adapters(model: str | None, is_json: bool) -> None:
     """List adapters, of all models or of MODEL."""
@@ -30,7 +31,7 @@ def list_adapters(model: str | None, is_json: bool) -> None:
 
 
 @adapters.command("add")
-@click.argument("model")
+@click.argument("model", shell_complete=completer("models"))
 @click.argument("folder")
 @click.option("--name", help="Public name, used as `model` in requests. [the folder's own]")
 @as_json
@@ -46,7 +47,7 @@ def add(model: str, folder: str, name: str | None, is_json: bool) -> None:
 
 
 @adapters.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=completer("adapters"))
 @as_json
 def remove(name: str, is_json: bool) -> None:
     """Remove an adapter."""

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import click
 import httpx
@@ -88,16 +89,16 @@ class ApiModels:
         self.is_near = is_near
 
     def retrieve(self, name: str) -> dict[str, Any]:
-        return self._of(name, self._client.get(_path(name)))
+        return self._of(name, self._client.get(_path("models", name)))
 
     def create(self, body: dict[str, Any]) -> dict[str, Any]:
         return json_object(self._client.post("/admin/models", json=body))
 
     def update(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        return self._of(name, self._client.post(_path(name), json=body))
+        return self._of(name, self._client.post(_path("models", name), json=body))
 
     def delete(self, name: str) -> dict[str, Any]:
-        return self._of(name, self._client.delete(_path(name)))
+        return self._of(name, self._client.delete(_path("models", name)))
 
     def adapters(self, model: str | None) -> list[dict[str, Any]]:
         params = {} if model is None else {"model": model}
@@ -109,7 +110,7 @@ class ApiModels:
         return self._of(body["model"], self._client.post("/admin/adapters", json=body))
 
     def remove_adapter(self, name: str) -> dict[str, Any]:
-        return json_object(self._client.delete(f"/admin/adapters/{name}"))
+        return json_object(self._client.delete(_path("adapters", name)))
 
     def download(self, source: str, revision: str | None) -> dict[str, Any]:
         return json_object(self._client.post("/admin/weights", json={"source": source, "revision": revision}))
@@ -219,5 +220,8 @@ def _validated(shape: type[ModelUpdate], body: dict[str, Any]) -> dict[str, Any]
         return given(shape.model_validate(body))
 
 
-def _path(name: str) -> str:
-    return f"/admin/models/{name}"
+def _path(collection: str, name: str) -> str:
+    """Raises ClickException for what can't be a name: it would be the path of something else."""
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        raise click.ClickException(not_found(name).message)
+    return f"/admin/{collection}/{quote(name, safe='/:@')}"

@@ -19,6 +19,16 @@ def show_model(model: dict[str, Any]) -> None:
         click.echo(f"{name.ljust(width)}  {printable(value)}")
 
 
+def memory_text(model: dict[str, Any]) -> str:
+    """`20.1 GB on GPUs, 3.1 GB on the host`. Empty: it is not known."""
+    host, gpus = model.get("memory_bytes"), model.get("gpu_memory_bytes")
+    if gpus:
+        return f"{size_text(gpus)} on GPUs" + (f", {size_text(host)} on the host" if host else "")
+    if host:
+        return size_text(host)
+    return f"{size_text(needed)} needed" if (needed := model.get("needed_bytes")) else ""
+
+
 def model_lines(model: dict[str, Any]) -> list[tuple[str, str]]:
     """What is known, in the order in which a person asks."""
     state = str(model.get("state", ""))
@@ -31,8 +41,8 @@ def model_lines(model: dict[str, Any]) -> list[tuple[str, str]]:
     if model.get("replicas") is not None:
         most = model.get("max_replicas")
         lines.append(("replicas", f"{model['replicas']}" + (f" of at most {most}" if most else "")))
-    if memory := model.get("memory_bytes") or model.get("needed_bytes"):
-        lines.append(("memory", size_text(memory) + ("" if model.get("memory_bytes") else " needed")))
+    if memory := memory_text(model):
+        lines.append(("memory", memory))
     if tokens := model.get("kv_cache_tokens"):
         used = model.get("kv_cache_usage")
         lines.append(("kv cache", f"{tokens:,} tokens" + (f", {used:.0%} used" if used is not None else "")))

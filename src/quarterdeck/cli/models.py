@@ -13,6 +13,7 @@ from quarterdeck.cli.model_sources import resolve_source
 from quarterdeck.cli.model_store import open_store
 from quarterdeck.cli.model_text import show_model
 from quarterdeck.cli.output import as_json, print_json, print_table, printable
+from quarterdeck.cli.suggestions import completer
 
 no_wait = click.option("--no-wait", is_flag=True, help="Return at once; the change goes on in the background.")
 
@@ -37,7 +38,7 @@ def list_models(is_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completer("models"))
 @as_json
 def show(name: str, is_json: bool) -> None:
     """Show a model: its state, memory, replicas, KV cache, speed, and where its files are."""
@@ -72,7 +73,7 @@ def add(source: str, name: str | None, no_wait: bool, is_json: bool, **options: 
 
 
 @command.command("update")
-@click.argument("name")
+@click.argument("name", shell_complete=completer("models"))
 @model_options
 @no_wait
 @as_json
@@ -92,7 +93,7 @@ def update(name: str, no_wait: bool, is_json: bool, **options: Any) -> None:
 
 
 @command.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=completer("models"))
 @as_json
 def remove(name: str, is_json: bool) -> None:
     """Remove an added model: its requests in flight end, then its engine stops. Downloaded weights stay."""
@@ -105,7 +106,7 @@ def remove(name: str, is_json: bool) -> None:
 
 
 @command.command("stop")
-@click.argument("name")
+@click.argument("name", shell_complete=completer("models"))
 @no_wait
 @as_json
 def stop(name: str, no_wait: bool, is_json: bool) -> None:
@@ -121,7 +122,7 @@ def stop(name: str, no_wait: bool, is_json: bool) -> None:
 
 
 @command.command("start")
-@click.argument("name")
+@click.argument("name", shell_complete=completer("models"))
 @no_wait
 @as_json
 def start(name: str, no_wait: bool, is_json: bool) -> None:

@@ -1,5 +1,6 @@
 """Names and ids of keys: a command takes either, of the admin's own organisation or of another."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,8 @@ import httpx
 
 from quarterdeck.cli.client import list_all
 from quarterdeck.cli.suggestions import completer
+
+_KEY_ID = re.compile(r"key_[0-9A-Za-z_.:-]+")
 
 
 def of_org(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,7 +48,7 @@ def key_id(key: str, client: httpx.Client, org: str | None = None, *, with_revok
 
     `with_revoked`: where there is no other, a revoked key of this name is meant, for its past usage.
     """
-    if key.startswith("key_"):
+    if _KEY_ID.fullmatch(key):
         return key
     found = [row for row in list_all(client, "/admin/keys", org=org) if row["name"] == key]
     ids: list[str] = [row["id"] for row in found if not row["revoked"]]

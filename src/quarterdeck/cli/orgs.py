@@ -5,7 +5,7 @@ from typing import Any
 import click
 import httpx
 
-from quarterdeck.cli.client import admin_client, json_object, list_all
+from quarterdeck.cli.client import admin_client, json_object, list_all, url_of
 from quarterdeck.cli.limit_options import bounds, limit_fields, removals
 from quarterdeck.cli.names import org_argument
 from quarterdeck.cli.output import as_json, budget_text, limits_text, print_json, print_table, printable, show
@@ -46,7 +46,7 @@ def list_orgs(is_json: bool) -> None:
 def show_org(org: str, is_json: bool) -> None:
     """Show the limits and budget of ORG."""
     with admin_client() as client:
-        found = json_object(client.get(f"/admin/organizations/{org}"))
+        found = json_object(client.get(url_of("/admin/organizations", org)))
     (print_json if is_json else show)(found)
 
 
@@ -58,11 +58,11 @@ def show_org(org: str, is_json: bool) -> None:
 def update(org: str, is_json: bool, **options: Any) -> None:
     """Update ORG. Values that are not given stay. Takes effect with the next request."""
     with admin_client() as client:
-        before = json_object(client.get(f"/admin/organizations/{org}"))
+        before = json_object(client.get(url_of("/admin/organizations", org)))
         body = limit_fields(options, before)
         if not body:
             raise click.UsageError("nothing to update: see `quarterdeck orgs update --help`")
-        changed = json_object(client.post(f"/admin/organizations/{org}", json=body))
+        changed = json_object(client.post(url_of("/admin/organizations", org), json=body))
     (print_json if is_json else show)(changed)
 
 
@@ -76,11 +76,11 @@ def delete(org: str, yes: bool, is_json: bool) -> None:
     Its usage stays in the ledger (`quarterdeck usage --org ORG`), and ORG can't be created again.
     """
     with admin_client() as client:
-        found = json_object(client.get(f"/admin/organizations/{org}"))
+        found = json_object(client.get(url_of("/admin/organizations", org)))
         if not yes:
             click.echo(_what_is_deleted(client, found), err=True)
             click.confirm(f"Delete {org}?", abort=True, err=True)
-        done = json_object(client.delete(f"/admin/organizations/{org}", params={"revoke_keys": "true"}))
+        done = json_object(client.delete(url_of("/admin/organizations", org), params={"revoke_keys": "true"}))
     if is_json:
         print_json(done)
     else:

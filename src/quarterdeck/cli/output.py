@@ -16,6 +16,8 @@ from quarterdeck.cli.table_layout import lay_out, padded, wrapped
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNPRINTABLE = re.compile(r"[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 """What JSON leaves as it is: C1 controls, and marks that hide or reorder text."""
+TIMES = ("created", "updated", "archived", "expires", "revoked")
+"""Fields of objects that are Unix seconds, beside those whose names end with `_at`."""
 _UNITS = ("requests/min", "tokens/min", "at once", "tokens each")
 
 STATE_HEADS = ("STATE", "STATUS", "READY")
@@ -53,6 +55,11 @@ def answer_text(text: str) -> str:
     """A part of a model's answer: without control characters but for new lines and tabs. Marks that join emojis or
     direct the text stay."""
     return _CONTROLS.sub(lambda match: _escaped(match[0]), text.replace("\r", ""))
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file can't be used: without the number and the path that an OSError begins and ends with."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _escaped(char: str) -> str:
@@ -169,8 +176,10 @@ def _field_text(name: str, value: Any) -> str:
         return budget_text(value)
     if name == "budget_status":
         return status_text(value)
-    if name in ("created", "updated", "archived", "expires", "revoked", "created_at", "updated_at"):
+    if (name in TIMES or name.endswith("_at")) and isinstance(value, int | float):
         return local_time(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{part} {_field_text(part, each)}" for part, each in value.items())
     if isinstance(value, list):
         return ", ".join(str(item) for item in value)
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from quarterdeck.cli.output import reason_of
 from quarterdeck.resources.prompts.checks import check_version
 from quarterdeck.resources.prompts.files import diff_text, to_yaml
 from quarterdeck.settings.prompts import NAME_PATTERN, PromptSpec
@@ -111,7 +112,7 @@ def read_file(path: Path) -> PromptFile:
             raise FileError(f"{path}: larger than {MAX_FILE} bytes")
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{path}: {error}") from None
+        raise FileError(f"{path}: {reason_of(error)}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise FileError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):

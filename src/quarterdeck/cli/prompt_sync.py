@@ -6,12 +6,13 @@ import click
 
 from quarterdeck.cli.client import admin_client, json_object, list_all
 from quarterdeck.cli.output import as_json, local_time, print_json, print_table, printable, show
+from quarterdeck.cli.suggestions import completer
 
 PATH = "/admin/prompt_links"
 
 
 @click.command("sync")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completer("prompts"))
 @click.option("--keep", type=click.Choice(["ours", "theirs"]), help="Side that wins NAME's conflicts.")
 @click.option("--conflicts", "only_conflicts", is_flag=True, help="List only prompts with conflicts.")
 @as_json

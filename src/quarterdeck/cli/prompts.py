@@ -2,8 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import click
 
@@ -11,6 +9,8 @@ from quarterdeck.cli import prompt_sync
 from quarterdeck.cli.client import admin_client, json_object, list_all
 from quarterdeck.cli.output import as_json, local_time, print_json, print_table, printable, show
 from quarterdeck.cli.prompt_client import PATH, carry_out, path_of, states_of
+from quarterdeck.cli.prompt_rollouts import COMMANDS, print_done, target_text
+from quarterdeck.cli.suggestions import completer
 
 _Folder = click.Path(file_okay=False, path_type=Path)
 
@@ -21,6 +21,8 @@ def command() -> None:
 
 
 command.add_command(prompt_sync.command)
+for each in COMMANDS:
+    command.add_command(each)
 
 
 @command.command("list")
@@ -37,7 +39,7 @@ def list_prompts(is_json: bool, archived: bool) -> None:
         (
             prompt["name"],
             str(prompt["latest_version"]),
-            ", ".join(f"{label}={_target(target)}" for label, target in prompt["labels"].items()) or "-",
+            ", ".join(f"{label}={target_text(target)}" for label, target in prompt["labels"].items()) or "-",
             ", ".join(prompt["teams"] or ["all"]),
             local_time(prompt["updated"]),
         )
@@ -47,7 +49,7 @@ def list_prompts(is_json: bool, archived: bool) -> None:
 
 
 @command.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completer("prompts"))
 @click.option("--version", "number", type=click.IntRange(1), help="Show this version. [the newest]")
 @as_json
 def show_prompt(name: str, number: int | None, is_json: bool) -> None:
@@ -62,7 +64,7 @@ def show_prompt(name: str, number: int | None, is_json: bool) -> None:
     if is_json:
         print_json({**prompt, "version": version})
         return
-    labels = ", ".join(f"{label}={_target(target)}" for label, target in prompt["labels"].items())
+    labels = ", ".join(f"{label}={target_text(target)}" for label, target in prompt["labels"].items())
     show({**prompt, "labels": labels, "version": version["version"], "message": version["message"]})
     click.echo()
     click.echo(printable(to_yaml(content_of(version)).rstrip("\n"), keep="\n"))
@@ -93,7 +95,7 @@ def create(file: Path, message: str, is_json: bool) -> None:
 
 
 @command.command("diff")
-@click.argument("name")
+@click.argument("name", shell_complete=completer("prompts"))
 @click.argument("before", type=click.IntRange(1))
 @click.argument("after", type=click.IntRange(1))
 @as_json
@@ -108,100 +110,32 @@ def diff(name: str, before: int, after: int, is_json: bool) -> None:
         _echo_diff(found["text"] or "no difference\n")
 
 
-@command.command("label")
-@click.argument("name")
-@click.argument("label")
-@click.argument("version", type=click.IntRange(1), required=False)
-@click.option("--delete", "is_deleted", is_flag=True, help="Delete the label.")
-@click.option("--reason", default="", help="Recorded in the prompt's events.")
-@as_json
-def label_version(name: str, label: str, version: int | None, is_deleted: bool, reason: str, is_json: bool) -> None:
-    """Point LABEL of the prompt NAME at VERSION."""
-    if is_deleted == (version is not None):
-        raise click.UsageError("give a VERSION or --delete")
-    with admin_client() as client:
-        path = f"{path_of(client, name)}/labels/{quote(label, safe='')}"
-        if is_deleted:
-            made = json_object(client.delete(path))
-        else:
-            made = json_object(client.post(path, json={"version": version, "reason": reason}))
-    _done(made, is_json, f"label {label} of {name} deleted" if is_deleted else f"{label} of {name}: version {version}")
-
-
-@command.command("split")
-@click.argument("name")
-@click.argument("label")
-@click.argument("shares", nargs=-1, required=True, metavar="VERSION=WEIGHT...")
-@click.option("--sticky", type=click.Choice(["user", "session", "none"]), default="user", help="Who stays. [user]")
-@click.option("--min-requests", type=click.IntRange(10), help="Requests of each version before a bound counts. [50]")
-@click.option("--max-error-rate", type=click.FloatRange(0, 1), help="Roll back above this share of errors.")
-@click.option("--max-error-rate-increase", type=click.FloatRange(0, 1), help="Roll back above this much more of them.")
-@click.option("--max-cost-ratio", type=click.FloatRange(0, min_open=True), help="Roll back above this relative cost.")
-@click.option(
-    "--max-latency-ratio", type=click.FloatRange(0, min_open=True), help="Roll back above this relative duration."
-)
-@click.option("--reason", default="", help="Recorded in the prompt's events.")
-@as_json
-def split(
-    name: str, label: str, shares: tuple[str, ...], sticky: str, reason: str, is_json: bool, **bounds: Any
-) -> None:
-    """Split LABEL of the prompt NAME by weight: `split greet production 3=90 4=10`. The first version is the one in
-    use, to which a broken bound rolls back."""
-    targets = []
-    for share in shares:
-        version, _, weight = share.partition("=")
-        try:
-            targets.append({"version": int(version), "weight": float(weight)})
-        except ValueError:
-            raise click.UsageError(f"'{share}' is not VERSION=WEIGHT, such as 4=10") from None
-    body: dict[str, Any] = {"split": targets, "sticky": sticky, "reason": reason}
-    if guard := {bound: value for bound, value in bounds.items() if value is not None}:
-        body["guard"] = guard
-    with admin_client() as client:
-        made = json_object(client.post(f"{path_of(client, name)}/labels/{quote(label, safe='')}", json=body))
-    _done(made, is_json, f"{label} of {name}: {_target(made)}")
-
-
-@command.command("rollback")
-@click.argument("name")
-@click.argument("label")
-@click.option("--to", "version", type=click.IntRange(1), help="Version to go back to. [the one before]")
-@click.option("--reason", default="", help="Recorded in the prompt's events.")
-@as_json
-def rollback(name: str, label: str, version: int | None, reason: str, is_json: bool) -> None:
-    """Point LABEL of the prompt NAME at the version that it pointed at before."""
-    with admin_client() as client:
-        path = f"{path_of(client, name)}/labels/{quote(label, safe='')}/rollback"
-        made = json_object(client.post(path, json={"version": version, "reason": reason}))
-    _done(made, is_json, f"{label} of {name}: version {made['version']}")
-
-
 @command.command("archive")
-@click.argument("name")
+@click.argument("name", shell_complete=completer("prompts"))
 @click.option("--undo", is_flag=True, help="Unarchive it.")
 @as_json
 def archive(name: str, undo: bool, is_json: bool) -> None:
     """Archive the prompt NAME: it still serves requests, but is not listed and takes no changes."""
     with admin_client() as client:
         made = json_object(client.post(path_of(client, name), json={"archived": not undo}))
-    _done(made, is_json, f"{name} {'unarchived' if undo else 'archived'}")
+    print_done(made, is_json, f"{name} {'unarchived' if undo else 'archived'}")
 
 
 @command.command("delete")
-@click.argument("name")
+@click.argument("name", shell_complete=completer("prompts"))
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json
 def delete(name: str, yes: bool, is_json: bool) -> None:
     """Delete the prompt NAME with its versions. Requests that name it are refused from then on."""
     if not yes:
-        click.confirm(f"Delete the prompt {name} and all its versions?", abort=True)
+        click.confirm(f"Delete the prompt {name} and all its versions?", abort=True, err=True)
     with admin_client() as client:
         made = json_object(client.delete(path_of(client, name)))
-    _done(made, is_json, f"{name} deleted")
+    print_done(made, is_json, f"{name} deleted")
 
 
 @command.command("render")
-@click.argument("name")
+@click.argument("name", shell_complete=completer("prompts"))
 @click.option("--var", "pairs", multiple=True, metavar="NAME=TEXT", help="Value of a text variable; repeatable.")
 @click.option("--variables", default="{}", metavar="JSON", help="Values of variables of any type.")
 @click.option("--version", "number", type=click.IntRange(1), help="Version. [that of the label]")
@@ -236,49 +170,6 @@ def render(
         text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
         click.secho(f"{printable(str(message.get('role')))}:", bold=True)
         click.echo(printable(text, keep="\n"))
-
-
-@command.command("events")
-@click.argument("name")
-@as_json
-def events(name: str, is_json: bool) -> None:
-    """Show what was changed of the prompt NAME, by whom and why, newest first."""
-    with admin_client() as client:
-        found = list(list_all(client, f"{path_of(client, name)}/events"))
-    if is_json:
-        print_json(found)
-        return
-    rows = [
-        (local_time(each["created"]), each["kind"], each["label"] or "-", _after(each), each["author"], each["reason"])
-        for each in found
-    ]
-    print_table(("TIME", "EVENT", "LABEL", "NOW", "BY", "REASON"), rows, ("BY", "TIME"))
-
-
-@command.command("compare")
-@click.argument("name")
-@click.argument("baseline", type=click.IntRange(1), required=False)
-@click.argument("candidate", type=click.IntRange(1), required=False)
-@click.option("--label", help="Only requests that this label led to. Of a split: its versions, since it was set.")
-@as_json
-def compare(name: str, baseline: int | None, candidate: int | None, label: str | None, is_json: bool) -> None:
-    """Compare what requests of versions BASELINE and CANDIDATE of the prompt NAME did: errors, cost, latency."""
-    given = {"baseline": baseline, "candidate": candidate, "label": label}
-    params = {name: value for name, value in given.items() if value is not None}
-    with admin_client() as client:
-        found = json_object(client.get(f"{path_of(client, name)}/compare", params=params))
-    if is_json:
-        print_json(found)
-        return
-    old, new = found["baseline"], found["candidate"]
-    click.echo(f"version {old['version']}: {old['requests']} requests, {old['errors']} errors")
-    click.echo(f"version {new['version']}: {new['requests']} requests, {new['errors']} errors")
-    rows = [
-        (each["name"], *(_interval(each[which]) for which in ("baseline", "candidate", "difference")), _verdict(each))
-        for each in found["measures"]
-    ]
-    print_table(("MEASURE", "BASELINE", "CANDIDATE", "DIFFERENCE", "CANDIDATE IS"), rows)
-    click.echo(f"verdict: {printable(_verdict(found))}")
 
 
 @command.command("apply")
@@ -350,43 +241,6 @@ def pull(folder: Path, names: tuple[str, ...], is_json: bool) -> None:
         print_json({"prompts": len(states), "written": written})
     else:
         click.echo(f"prompts: {len(states)}")
-
-
-def _done(made: dict[str, Any], is_json: bool, text: str) -> None:
-    if is_json:
-        print_json(made)
-    else:
-        click.echo(text)
-
-
-def _target(target: dict[str, Any]) -> str:
-    if "split" not in target:
-        return str(target["version"])
-    shares = "/".join(f"{each['version']}:{each['weight']:g}" for each in target["split"])
-    return shares + (" guarded" if target.get("guard") else "")
-
-
-def _after(event: dict[str, Any]) -> str:
-    after = event["after"] or {}
-    if "version" in after or "split" in after:
-        return _target(
-            {**after, "split": [{"weight": 1, **each} for each in after["split"]]} if "split" in after else after
-        )
-    return ", ".join(after) or "-"
-
-
-def _interval(estimate: dict[str, float | None]) -> str:
-    value, low, high = (estimate[name] for name in ("value", "low", "high"))
-    if low is None or high is None:
-        return f"{value:.4g}"
-    return f"{value:.4g} ({low:.4g} to {high:.4g})"
-
-
-def _verdict(found: dict[str, Any]) -> str:
-    if found["verdict"] != "unclear":
-        return str(found["verdict"])
-    needed = found["requests_to_tell"]
-    return "can't tell yet" + (f"; about {needed} requests of each version would tell" if needed else "")
 
 
 def _echo_diff(text: str) -> None:

@@ -1,5 +1,6 @@
 """`quarterdeck requests`: the request log of the running platform."""
 
+import errno
 import json
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any, TextIO
 import click
 import httpx
 
-from quarterdeck.cli.client import admin_client, gateway_client, json_object, user_credentials
+from quarterdeck.cli.client import admin_client, gateway_client, json_object, url_of, user_credentials
 from quarterdeck.cli.names import key_id
 from quarterdeck.cli.output import (
     answer_text,
@@ -21,6 +22,7 @@ from quarterdeck.cli.output import (
     print_table,
     printable,
     printable_json,
+    say,
     terminal_width,
 )
 from quarterdeck.cli.request_table import HEAD, OPTIONAL, export_parquet, live_lines, rows_of
@@ -89,16 +91,16 @@ def list_requests(is_json: bool, limit: int, **options: Any) -> None:
     elif found:
         print_table(HEAD, rows_of(found), OPTIONAL)
     else:
-        click.echo("no requests", err=True)
+        say("no requests", is_note=True)
 
 
 @command.command("show")
-@click.argument("request_id")
+@click.argument("request_id", shell_complete=completer("requests"))
 @as_json
 def show_request(request_id: str, is_json: bool) -> None:
     """Show one request with its attempts, input and output."""
     with admin_client() as client:
-        found = json_object(client.get(f"/admin/requests/{request_id}"))
+        found = json_object(client.get(url_of("/admin/requests", request_id)))
     if is_json:
         print_json(found)
         return
@@ -232,15 +234,23 @@ def export(path: Path, kind: str | None, content: bool, **options: Any) -> None:
     kind = kind or ("parquet" if path.suffix == ".parquet" else "jsonl")
     with admin_client() as client:
         params = params_of(with_key_id(client, options)) | ({"content": "true"} if content else {})
-        found = pages(client, params, None)
-        if kind == "parquet":
-            count = export_parquet(path, found)
-        elif str(path) == "-":
-            count = _write_lines(found, sys.stdout)
-        else:
-            with path.open("w", encoding="utf-8") as file:
-                count = _write_lines(found, file)
+        try:
+            count = _write(pages(client, params, None), path, kind)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # `… export - | head`: click ends the command
+                raise
+            raise click.ClickException(f"cannot write {path}: {error.strerror or error}") from None
     click.echo(f"exported {count} requests", err=True)
+
+
+def _write(found: Iterator[dict[str, Any]], path: Path, kind: str) -> int:
+    """How many were written. Raises OSError."""
+    if kind == "parquet":
+        return export_parquet(path, found)
+    if str(path) == "-":
+        return _write_lines(found, sys.stdout)
+    with path.open("w", encoding="utf-8") as file:
+        return _write_lines(found, file)
 
 
 def _write_lines(found: Iterator[dict[str, Any]], file: TextIO) -> int:

@@ -7,6 +7,7 @@ import click
 
 from quarterdeck.cli import redis_server
 from quarterdeck.cli.environments import PACKAGE, Layout, SetupError
+from quarterdeck.cli.output import reason_of
 from quarterdeck.settings.environment import Environment
 
 ENVIRONMENTS = {
@@ -71,5 +72,5 @@ def dashboards(folder: Path) -> None:
         for name in ("dashboards", "rules"):
             shutil.copytree(source / name, folder / name, dirs_exist_ok=True)
     except OSError as error:
-        raise click.ClickException(f"cannot write {folder}: {error}") from None
+        raise click.ClickException(f"cannot write {folder}: {reason_of(error)}") from None
     click.echo(f"dashboards and rules are in {folder}")

@@ -50,7 +50,7 @@ def prepare(state: Path) -> list[str]:
         if (text := low_space(state)) is not None:
             warnings.append(text)
     except OSError as error:
-        raise StateError(f"cannot create the state folder: {error}") from error
+        raise StateError(f"cannot create the state folder {state}: {error.strerror or error}") from error
     return warnings
 
 

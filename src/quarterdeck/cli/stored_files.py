@@ -29,6 +29,15 @@ def upload(
     return json_object(response)
 
 
+def check_writable(path: Path) -> None:
+    """Before hours of work whose result is written there. Raises ClickException."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise click.ClickException(f"cannot write {path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise click.ClickException(f"cannot write {path}: {folder} is read-only")
+
+
 def download(client: httpx.Client, file_id: str, path: Path) -> None:
     """Write a file of the gateway to `path`, whole or not at all. Raises ClickException."""
     part = path.with_name(path.name + ".part")

@@ -1,4 +1,4 @@
-"""Names that the shell completes: keys, models, teams and organisations of the platform, and saved contexts.
+"""Names and ids that the shell completes: those of the platform's objects, and saved contexts.
 
 Asked of the platform while the user waits for TAB, so with a short time-out; where it does not answer, nothing is
 suggested.
@@ -19,6 +19,13 @@ TIMEOUT_SECONDS = 1.0
 _PATHS = {
     "keys": ("/admin/keys?limit=100", "name"),
     "models": ("/v1/models", "id"),
+    "adapters": ("/admin/adapters", "id"),
+    "prompts": ("/v1/prompts?limit=100", "name"),
+    "files": ("/v1/files?limit=100", "id"),
+    "batches": ("/v1/batches?limit=100", "id"),
+    "webhooks": ("/admin/webhooks?limit=100", "id"),
+    "requests": ("/admin/requests?limit=20", "id"),
+    "scores": ("/admin/scores?limit=20", "id"),
     "teams": ("/admin/teams?limit=100", "id"),
     "orgs": ("/admin/organizations?limit=100", "id"),
 }
@@ -28,7 +35,7 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem[
 
 
 def completer(kind: str) -> Completer:
-    """For click's `shell_complete`. `kind`: keys, models, teams, orgs or contexts."""
+    """For click's `shell_complete`. `kind`: of `_PATHS`, or contexts."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
         return [

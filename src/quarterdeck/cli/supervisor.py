@@ -57,7 +57,7 @@ class Platform:
     """Models served by the platform's engine."""
     chat_models: tuple[str, ...]
     usable: Callable[[str | None], str]
-    """Returns the text to show once the platform is usable, given the chat model that is ready."""
+    """Returns the text to show once the platform is usable, given the chat model that is ready. Empty: none."""
 
 
 class Supervisor:
@@ -231,7 +231,8 @@ class Supervisor:
                 has_no_chat = not platform.chat_models or not (platform.models or external)
                 if (ready or has_no_chat) and await self._is_routable(gateway_url, ready):
                     self._is_up = True
-                    self._terminal.block(platform.usable(ready[0] if ready else None))
+                    if text := platform.usable(ready[0] if ready else None):
+                        self._terminal.block(text)
                     for name in known:
                         if not known[name].is_ready:
                             self._terminal.step("model", f"{name}: {known[name].detail}, not ready yet")

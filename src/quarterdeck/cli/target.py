@@ -17,6 +17,7 @@ from quarterdeck.cli import contexts, credentials, installation
 from quarterdeck.cli.contexts import Contexts
 from quarterdeck.cli.credentials import Credentials
 from quarterdeck.cli.kubectl import Kubectl
+from quarterdeck.cli.output import reason_of
 from quarterdeck.settings.environment import Environment
 
 META = "quarterdeck.target"
@@ -168,7 +169,7 @@ def read_key(file: Path) -> str:
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"cannot read {file}: {error}") from None
+        raise click.ClickException(f"cannot read {file}: {reason_of(error)}") from None
     key = text.strip()
     if not is_key(key):
         raise click.ClickException(f"{file} does not hold one key")

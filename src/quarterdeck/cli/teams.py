@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from quarterdeck.cli.client import admin_client, json_object, list_all
+from quarterdeck.cli.client import admin_client, json_object, list_all, url_of
 from quarterdeck.cli.limit_options import bounds, limit_fields, removals
 from quarterdeck.cli.names import in_org, of_org, team_argument
 from quarterdeck.cli.output import as_json, budget_text, limits_text, print_json, print_table, show
@@ -68,7 +68,7 @@ def list_teams(org: str | None, is_json: bool) -> None:
 def show_team(team: str, org: str | None, is_json: bool) -> None:
     """Show the limits, budget and priority of TEAM."""
     with admin_client() as client:
-        found = json_object(client.get(f"/admin/teams/{team}", params=in_org(org)))
+        found = json_object(client.get(url_of("/admin/teams", team), params=in_org(org)))
     (print_json if is_json else show)(found)
 
 
@@ -82,11 +82,11 @@ def show_team(team: str, org: str | None, is_json: bool) -> None:
 def update(team: str, org: str | None, is_json: bool, **options: Any) -> None:
     """Update TEAM. Values that are not given stay. Takes effect with the next request."""
     with admin_client() as client:
-        before = json_object(client.get(f"/admin/teams/{team}", params=in_org(org)))
+        before = json_object(client.get(url_of("/admin/teams", team), params=in_org(org)))
         body = request_of(options, before)
         if not body:
             raise click.UsageError("nothing to update: see `quarterdeck teams update --help`")
-        changed = json_object(client.post(f"/admin/teams/{team}", params=in_org(org), json=body))
+        changed = json_object(client.post(url_of("/admin/teams", team), params=in_org(org), json=body))
     (print_json if is_json else show)(changed)
 
 
@@ -97,7 +97,7 @@ def update(team: str, org: str | None, is_json: bool, **options: Any) -> None:
 def delete(team: str, org: str | None, is_json: bool) -> None:
     """Delete TEAM. All of its keys must be revoked or moved first. Its usage stays in the ledger."""
     with admin_client() as client:
-        done = json_object(client.delete(f"/admin/teams/{team}", params=in_org(org)))
+        done = json_object(client.delete(url_of("/admin/teams", team), params=in_org(org)))
     if is_json:
         print_json(done)
     else:

@@ -229,7 +229,8 @@ def _platform(
 def _usable(
     environment: Environment, kind: EngineKind, user: Credentials, ready_fd: int | None
 ) -> Callable[[str | None], str]:
-    """The text once the platform can be used. A journal or a log does not get the key."""
+    """The text once the platform can be used; empty where another process shows it. A journal or a log does not get
+    the key."""
     is_service = is_journal(environment.variables) or bool(environment.variables.get("NOTIFY_SOCKET"))
     program = Path(sys.prefix) / "bin" / "quarterdeck"
     banner = Banner(user, environment.state, program, kind == "sim", shows_key=not is_service and ready_fd is None)
@@ -239,7 +240,7 @@ def _usable(
     def told(model: str | None) -> str:
         ends_with = f"{program} down   stops it."
         detached.tell(ready_fd, replace(banner, shows_key=True, ends_with=ends_with).text(model))
-        return f"Chat is ready: {model}" if model else "The platform is up."
+        return ""  # the process that waits shows it, beside the log's lines
 
     return told
 

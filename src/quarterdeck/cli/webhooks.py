@@ -4,8 +4,9 @@ from typing import Any
 
 import click
 
-from quarterdeck.cli.client import admin_client, json_object, list_all
-from quarterdeck.cli.output import as_json, local_time, print_json, print_table, printable, show
+from quarterdeck.cli.client import admin_client, json_object, list_all, url_of
+from quarterdeck.cli.output import as_json, local_time, print_json, print_table, printable, say, show
+from quarterdeck.cli.suggestions import completer
 
 _events = click.option("--event", "event_types", multiple=True, help="Only this type of event; repeatable. [all]")
 
@@ -40,17 +41,17 @@ def list_webhooks(is_json: bool) -> None:
         rows = [(each["id"], each["name"], _state(each), _types(each), each["url"]) for each in found]
         print_table(("WEBHOOK", "NAME", "STATE", "EVENTS", "URL"), rows, ("EVENTS", "NAME"))
     else:
-        click.echo("no webhooks", err=True)
+        say("no webhooks", is_note=True)
 
 
 @command.command("show")
-@click.argument("webhook_id")
+@click.argument("webhook_id", shell_complete=completer("webhooks"))
 @as_json
 def show_webhook(webhook_id: str, is_json: bool) -> None:
     """Show an endpoint and its last deliveries."""
     with admin_client() as client:
-        found = json_object(client.get(f"/admin/webhooks/{webhook_id}"))
-        deliveries = json_object(client.get(f"/admin/webhooks/{webhook_id}/deliveries"))["data"]
+        found = json_object(client.get(url_of("/admin/webhooks", webhook_id)))
+        deliveries = json_object(client.get(f"{url_of('/admin/webhooks', webhook_id)}/deliveries"))["data"]
     if is_json:
         print_json({**found, "deliveries": deliveries})
         return
@@ -65,7 +66,7 @@ def show_webhook(webhook_id: str, is_json: bool) -> None:
 
 
 @command.command("update")
-@click.argument("webhook_id")
+@click.argument("webhook_id", shell_complete=completer("webhooks"))
 @click.option("--url", help="Where events are posted to.")
 @click.option("--name", help="Shown in lists.")
 @_events
@@ -80,29 +81,29 @@ def update(webhook_id: str, is_json: bool, event_types: tuple[str, ...], all_eve
     if not body:
         raise click.UsageError("nothing to update: see `quarterdeck webhooks update --help`")
     with admin_client() as client:
-        found = json_object(client.post(f"/admin/webhooks/{webhook_id}", json=body))
+        found = json_object(client.post(url_of("/admin/webhooks", webhook_id), json=body))
     (print_json if is_json else show)(found)
 
 
 @command.command("rotate")
-@click.argument("webhook_id")
+@click.argument("webhook_id", shell_complete=completer("webhooks"))
 @click.option("--keep-old", is_flag=True, help="Sign with the old secret as well for 24 hours.")
 @as_json
 def rotate(webhook_id: str, keep_old: bool, is_json: bool) -> None:
     """Replace the signing secret. The new one is printed now and never again."""
     body = {"keep_old_secret_active_for_24_hours": keep_old}
     with admin_client() as client:
-        found = json_object(client.post(f"/admin/webhooks/{webhook_id}/rotate_secret", json=body))
+        found = json_object(client.post(f"{url_of('/admin/webhooks', webhook_id)}/rotate_secret", json=body))
     _show_secret(found, is_json)
 
 
 @command.command("test")
-@click.argument("webhook_id")
+@click.argument("webhook_id", shell_complete=completer("webhooks"))
 @as_json
 def send_test(webhook_id: str, is_json: bool) -> None:
     """Post a test event and tell how it went. Exits with 1 if it was not delivered."""
     with admin_client() as client:
-        found = json_object(client.post(f"/admin/webhooks/{webhook_id}/test", json={}))
+        found = json_object(client.post(f"{url_of('/admin/webhooks', webhook_id)}/test", json={}))
     if is_json:
         print_json(found)
     elif found["success"]:
@@ -116,12 +117,12 @@ def send_test(webhook_id: str, is_json: bool) -> None:
 
 
 @command.command("delete")
-@click.argument("webhook_id")
+@click.argument("webhook_id", shell_complete=completer("webhooks"))
 @as_json
 def delete(webhook_id: str, is_json: bool) -> None:
     """Delete an endpoint. What waits for it is not sent."""
     with admin_client() as client:
-        done = json_object(client.delete(f"/admin/webhooks/{webhook_id}"))
+        done = json_object(client.delete(url_of("/admin/webhooks", webhook_id)))
     if is_json:
         print_json(done)
     else:

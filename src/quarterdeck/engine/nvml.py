@@ -58,4 +58,14 @@ class Nvml:
 
 def _gpu(nvml: Any, handle: Any) -> Gpu:
     memory, name = nvml.nvmlDeviceGetMemoryInfo(handle), nvml.nvmlDeviceGetName(handle)
-    return Gpu(name.decode() if isinstance(name, bytes) else name, memory.total, memory.free)
+    held = _held(nvml, handle)
+    return Gpu(name.decode() if isinstance(name, bytes) else name, memory.total, memory.free, held)
+
+
+def _held(nvml: Any, handle: Any) -> dict[int, int]:
+    try:
+        running = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    except nvml.NVMLError as error:  # not supported
+        log.debug("the processes of a GPU are not known: %s", error)
+        return {}
+    return {each.pid: each.usedGpuMemory for each in running if each.usedGpuMemory}

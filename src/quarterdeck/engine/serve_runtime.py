@@ -22,7 +22,7 @@ from quarterdeck.engine.replica_logs import ReplicaLogs
 from quarterdeck.engine.sources import Sources
 from quarterdeck.engine.threads import in_thread
 from quarterdeck.model_lifecycle.desired import Desired, slug
-from quarterdeck.model_lifecycle.gpus import Gpu, Gpus
+from quarterdeck.model_lifecycle.gpus import Gpu, Gpus, held_by
 from quarterdeck.model_lifecycle.memory import free_memory, resident_bytes
 from quarterdeck.model_lifecycle.runtime import (
     Observed,
@@ -84,6 +84,7 @@ class ServeRuntime:
         """Slugs of models, by app."""
         self._observed: dict[str, Observed] = {}
         self._memory: dict[str, int] = {}
+        self._gpu_memory: dict[str, int | None] = {}
         self._read_gpus = read_gpus
         self._gpus: tuple[Gpu, ...] = ()
         self._measured = 0.0
@@ -185,23 +186,27 @@ class ServeRuntime:
         now = time.monotonic()
         if now - self._measured >= MEMORY_SECONDS:
             self._measured = now
-            self._memory = {name: resident_bytes(each.pid for each in self._tree(name)) for name in apps}
+            trees = {name: {each.pid for each in self._tree(name)} for name in apps}
+            self._memory = {name: resident_bytes(tree) for name, tree in trees.items()}
             if self.machine is not None and self.machine.gpus:
                 self._gpus = self._read_gpus()
+                self._gpu_memory = {name: held_by(tree, self._gpus) for name, tree in trees.items()}
 
     def _observe(self, name: str, app: Mapping[str, Any]) -> Observed:
         log_path = str(self._logs.path_of(self._models[name])) if name in self._models and self._ray.is_ours else None
-        memory = self._memory.get(name)
+        seen = partial(
+            Observed, memory_bytes=self._memory.get(name), gpu_memory_bytes=self._gpu_memory.get(name), log=log_path
+        )
         replicas = replicas_of(app)
         if any(word(each["state"]) == "RUNNING" and each["actor_name"] in self.urls for each in replicas):
-            return Observed("ready", memory_bytes=memory, log=log_path)
+            return seen("ready")
         if word(app["status"]) == "DEPLOY_FAILED":
-            return Observed("failed", detail=failure(app) or "", memory_bytes=memory, log=log_path)
+            return seen("failed", detail=failure(app) or "")
         phases = [
             progress for each in replicas if each.get("pid") and (progress := self._logs.progress_of(int(each["pid"])))
         ]
         progress = phases[-1] if phases else Progress("loading", "starting its processes")
-        return Observed("starting", progress, memory_bytes=memory, log=log_path)
+        return seen("starting", progress)
 
 
 def replicas_of(app: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:

@@ -4,8 +4,8 @@ Ray gives each replica whole GPUs. On each of them vLLM takes `gpu_memory_utiliz
 where less is free, and needs room there for its share of the weights and for one request of full length.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from quarterdeck.model_lifecycle.memory import gb
 
@@ -23,6 +23,8 @@ class Gpu:
     name: str
     total: int
     free: int
+    held: Mapping[int, int] = field(default_factory=dict)
+    """By processes, by their pids. Empty where the driver does not say, or has others: in containers, on MIG."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,11 @@ def fits_in_place_of(need: GpuNeed, gpus: Gpus, taken: int) -> bool:
     largest = max((each.total for each in gpus.devices), default=0)
     has_memory = not largest or need.bytes_each <= largest * need.share
     return need.count <= gpus.count - taken and has_memory
+
+
+def held_by(pids: Collection[int], devices: Sequence[Gpu]) -> int | None:
+    """Bytes that these processes hold on the GPUs. None: none, or it is not known."""
+    return sum(size for each in devices for pid, size in each.held.items() if pid in pids) or None
 
 
 def _no_room(need: GpuNeed, devices: Sequence[Gpu]) -> str:

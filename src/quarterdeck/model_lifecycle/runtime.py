@@ -66,6 +66,8 @@ class Observed:
     detail: str = ""
     """Why it failed."""
     memory_bytes: int | None = None
+    gpu_memory_bytes: int | None = None
+    """None: it has none, or it is not known."""
     log: str | None = field(default=None)
 
 

@@ -58,7 +58,9 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     retry_seconds: float | None = None
     """Until a failed one is tried again."""
     memory_bytes: int | None = None
-    """Resident, of all its processes."""
+    """Resident on the host, of all its processes."""
+    gpu_memory_bytes: int | None = None
+    """On GPUs, of all its processes, where their driver says it."""
     needed_bytes: int | None = None
     """Its weights, KV cache and overhead, as computed before its start."""
     folder: str | None = None

@@ -52,9 +52,15 @@ def _of_model(
     times: StartTimes,
     now: float,
 ) -> ModelStatus:
-    memory = sum(seen.memory_bytes or 0 for each in own if (seen := observed.get(each.app)) is not None)
-    logs = [seen.log for each in own if (seen := observed.get(each.app)) is not None and seen.log]
-    base = ModelStatus(name=name, state="waiting", memory_bytes=memory or None, log=logs[-1] if logs else None)
+    seen = [observed[each.app] for each in own if each.app in observed]
+    logs = [each.log for each in seen if each.log]
+    base = ModelStatus(
+        name=name,
+        state="waiting",
+        memory_bytes=sum(each.memory_bytes or 0 for each in seen) or None,
+        gpu_memory_bytes=sum(each.gpu_memory_bytes or 0 for each in seen) or None,
+        log=logs[-1] if logs else None,
+    )
     if model is None or model.is_stopped:
         if own:
             return _with(base, state="removing", detail=WORDS["removing"] if _drains(own) else "ending its processes")

@@ -248,7 +248,7 @@ def _url(environ: Mapping[str, str], name: str) -> str:
     try:
         return "" if secret is None else secret.read()
     except OSError as error:
-        raise ValueError(f"{name}_FILE: {error}") from None
+        raise ValueError(f"{name}_FILE: {environ.get(f'{name}_FILE')}: {error.strerror or error}") from None
 
 
 def _job_gateway_url(environ: Mapping[str, str]) -> str | None:

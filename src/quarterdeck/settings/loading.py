@@ -4,6 +4,7 @@ A problem is reported as a compiler does, with file, line and location: `quarter
 The shape of the file is `config.py`.
 """
 
+import errno
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,15 @@ MAX_PROBLEMS = 50
 MAX_FAST_DEPTH = 100
 """Nesting up to which libyaml composes a document: it does so recursively in C, without a bound."""
 
+UNREADABLE = {
+    errno.ENOENT: "there is no such file",
+    errno.ENOTDIR: "there is no such file",
+    errno.EISDIR: "it is a folder, not a file",
+    errno.EACCES: "permission denied",
+}
+ORIGIN = "QUARTERDECK_CONFIG or `up --config` names the file, and without them the packaged one is used"
+"""Ends the message of a file that can't be read: the name is often the mistake."""
+
 
 class ConfigError(ValueError):
     """The file is invalid; the message has one line per problem."""
@@ -41,8 +51,11 @@ def load(path: Path, added: Sequence[ModelConfig] = ()) -> Config:
     """
     try:
         text = read_file(path, MAX_BYTES).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    except OSError as error:
+        why = UNREADABLE.get(error.errno or 0) or error.strerror or str(error)
+        raise ConfigError(f"{path}: {why}; {ORIGIN}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text") from error
     try:
         return parse(text, path.name)
     except ConfigError:
@@ -85,7 +98,10 @@ def read_document(text: str, filename: str, expected: str) -> tuple[dict[str, An
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"{mark.line + 1}: " if mark else " "
-        raise ConfigError(f"{filename}:{line}{getattr(error, 'problem', None) or error}") from error
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
+        raise ConfigError(f"{filename}:{line}{problem}") from error
+    if data is None:
+        raise ConfigError(f"{filename}:1: the file is empty: expected a mapping with {expected}")
     if not isinstance(data, dict):
         raise ConfigError(f"{filename}:1: expected a mapping with {expected}")
     try:

@@ -21,8 +21,8 @@ from quarterdeck.settings.models import ModelConfig
 router = APIRouter()
 
 OF_STATUS = (
-    *("reason", "progress", "seconds_left", "retry_seconds", "memory_bytes", "needed_bytes", "folder", "revision"),
-    *("log", "since"),
+    *("reason", "progress", "seconds_left", "retry_seconds", "memory_bytes", "gpu_memory_bytes", "needed_bytes"),
+    *("folder", "revision", "log", "since"),
 )
 """What the engine's door says of a model, beside its state."""
 
