@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from quarterdeck.accounting.budget_status import BudgetReader
-from quarterdeck.accounting.leases import abandon
-from quarterdeck.accounting.principal import Principal
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.auth.authenticator import Authenticator
 from quarterdeck.gateway.auth.bootstrap import BootstrapKey
@@ -36,6 +34,7 @@ from quarterdeck.gateway.model_management import ModelManagement
 from quarterdeck.gateway.org_cache import OrgCache
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.gateway.settlement import make_settlement, watch_spool
+from quarterdeck.gateway.stateful_composition import compose_stateful
 from quarterdeck.inference.cache.answers import AnswerCache
 from quarterdeck.inference.cache.embedding import Embedder
 from quarterdeck.inference.endpoints.contexts import ContextReader
@@ -47,8 +46,6 @@ from quarterdeck.inference.pipeline import Pipeline
 from quarterdeck.inference.prompts.catalogue import PromptCatalogue
 from quarterdeck.inference.prompts.execution import PromptExecutor
 from quarterdeck.inference.routing.directory import Directory, timeouts_of
-from quarterdeck.inference.routing.resolution import resolve
-from quarterdeck.inference.streaming.resume import continues
 from quarterdeck.net.descriptors import DescriptorLimit
 from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.proxies import Proxies
@@ -57,41 +54,21 @@ from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.net.tls import CertificateFiles, ServerCertificate
 from quarterdeck.record import RequestRecord
 from quarterdeck.redaction.redactor import Redactor
-from quarterdeck.resources.chat_completions.service import StoredChats
-from quarterdeck.resources.files.service import Files
-from quarterdeck.resources.files.uploads import Uploads
 from quarterdeck.resources.models.added import AddedModels
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.requests.deletion import ContentDeletion
-from quarterdeck.resources.responses.background import Background
-from quarterdeck.resources.responses.compaction import Compaction
-from quarterdeck.resources.responses.history import History
-from quarterdeck.resources.responses.input_files import InputFiles
-from quarterdeck.resources.responses.sealed import Sealed
-from quarterdeck.resources.responses.service import Responses
 from quarterdeck.resources.responses.tool_loop.costs import RunningCosts
-from quarterdeck.resources.responses.tool_loop.sessions import ToolSessions
 from quarterdeck.resources.tenancy.changes import Announcer, RedisPublisher
-from quarterdeck.resources.tools.directory import ToolDirectory
-from quarterdeck.resources.webhooks.object_events import ObjectEvents
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.drop_in_files import DropInFiles
 from quarterdeck.settings.drop_ins import folder_of
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.live import Live
-from quarterdeck.settings.packaged import config_path
 from quarterdeck.settings.shutdown import CLUSTER_DELAY_SECONDS
 from quarterdeck.settings.source import ConfigSource
-from quarterdeck.store.background_responses import BackgroundStore
-from quarterdeck.store.batches import BatchStore
 from quarterdeck.store.blobs.factory import open_blobs
-from quarterdeck.store.chat_completions import ChatCompletionStore
 from quarterdeck.store.contents import ContentStore
-from quarterdeck.store.conversation_locks import ConversationLocks
-from quarterdeck.store.conversations import ConversationStore
 from quarterdeck.store.database import Database, DatabaseUnavailableError
-from quarterdeck.store.files import FileStore
-from quarterdeck.store.jobs import JobStore
 from quarterdeck.store.keys import KeyStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.org_deletion import OrgDeletion
@@ -101,12 +78,10 @@ from quarterdeck.store.prompt_links import PromptLinkStore
 from quarterdeck.store.prompt_results import PromptResults
 from quarterdeck.store.prompts import PromptStore
 from quarterdeck.store.request_log import RequestLog
-from quarterdeck.store.responses import ResponseStore
 from quarterdeck.store.scores import ScoreStore
 from quarterdeck.store.spool import Spool
 from quarterdeck.store.stored_objects import StoredObjects
 from quarterdeck.store.teams import TeamStore
-from quarterdeck.store.uploads import UploadStore
 from quarterdeck.store.webhook_outbox import WebhookOutbox
 from quarterdeck.store.webhooks import WebhookStore
 from quarterdeck.telemetry.access_lines import LineWriter
@@ -182,50 +157,22 @@ def compose(
         pipeline.queues.on_refused = demand.counts.refuse
 
     blobs = open_blobs(environment)
-    files = Files(FileStore(database), blobs, lambda: live_config.current.files)
-    input_files = InputFiles(files)
     contents = ContentStore(database)
-    response_store, conversations = ResponseStore(database), ConversationStore(database)
-    chat_completions = ChatCompletionStore(database)
-    tools_config = live_config.select(lambda each: each.tools)
-    tool_directory = ToolDirectory(
-        tools_config,
-        environment.variables,
-        folder=config_path(environment).parent,
-        proxies=Proxies(environment.variables),
-    )
-    tool_sessions = ToolSessions(tool_directory, tools_config, settlement, costs)
     outbox = WebhookOutbox(database)
-    background_store = BackgroundStore(
-        database, JobStore(database), ObjectEvents(outbox, lambda: live_config.current.webhooks)
-    )
-
-    sealed = Sealed(PlatformSecret(database, "compaction"))
-    history = History(response_store, conversations, input_files, sealed)
-
-    def can_continue(model: str, principal: Principal) -> bool:
-        return continues(resolve(directory.current, endpoints, model, principal), endpoints)
-
-    background = Background(
-        pipeline,
-        background_store,
-        history,
-        partial(abandon, redis),
-        can_continue,
-        tools=tool_sessions,
-        is_stopping=lambda: requests_in_flight.is_leaving,
-    )
-    responses = Responses(
-        pipeline,
-        response_store,
-        conversations,
-        tasks.spawn,
-        history=history,
-        locks=ConversationLocks(database),
-        background=background_store,
-        tools=tool_sessions,
-        is_stopping=lambda: requests_in_flight.is_leaving,
-        stop=background.stop,
+    stateful = compose_stateful(
+        environment,
+        live_config,
+        directory=directory,
+        endpoints=endpoints,
+        pipeline=pipeline,
+        settlement=settlement,
+        costs=costs,
+        redis=redis,
+        database=database,
+        blobs=blobs,
+        outbox=outbox,
+        tasks=tasks,
+        requests_in_flight=requests_in_flight,
     )
     connections = Connections(descriptors.connections)
     lines = LineWriter()
@@ -283,17 +230,17 @@ def compose(
                 figures=EngineFigures(client),
                 door=EngineDoor(environment.engine_url, client) if environment.engine_url else None,
             ),
-            responses=responses,
-            response_store=response_store,
-            background=background,
-            compaction=Compaction(pipeline, history, sealed),
-            conversations=conversations,
-            stored_chats=StoredChats(pipeline, chat_completions, tasks.spawn),
-            chat_completions=chat_completions,
+            responses=stateful.responses,
+            response_store=stateful.response_store,
+            background=stateful.background,
+            compaction=stateful.compaction,
+            conversations=stateful.conversations,
+            stored_chats=stateful.stored_chats,
+            chat_completions=stateful.chat_completions,
+            files=stateful.files,
+            uploads=stateful.uploads,
+            batches=stateful.batches,
             job_credentials=JobCredentials(authenticator, PlatformSecret(database, "jobs")),
-            files=files,
-            batches=BatchStore(database, JobStore(database)),
-            uploads=Uploads(UploadStore(database), files, blobs),
             started=int(time.time()),
             is_loopback=environment.is_loopback,
             demand=demand,
@@ -340,8 +287,8 @@ def compose(
                 {"redis": redis.probe, "database": database.ping},
                 (RedisError, RedisUnavailableError, DatabaseUnavailableError),
             ),
-            "responses": responses.run,
-            "background responses": background.run,
+            "responses": stateful.responses.run,
+            "background responses": stateful.background.run,
             "contexts": ContextReader(endpoints.all, client).run,
         },
         on_job_failure=lambda name: metrics.job_failures.add((name,)),
@@ -350,7 +297,7 @@ def compose(
         connectivity=connectivity,
         connections=(
             *(() if cluster is None else (cluster.close,)),
-            *(settlement.close, authenticator.close, tool_directory.close, client.close, redis.close, database.close),
+            *(settlement.close, authenticator.close, stateful.tools.close, client.close, redis.close, database.close),
             blobs.close,
         ),
         access=access,

@@ -115,9 +115,9 @@ class Parts:
     is_loopback: bool = False
     """The gateway listens on loopback."""
     demand: DemandDoor | None = None
+    """None: there is no operator."""
     metrics_token: str | None = None
     """What `/metrics` needs. None: nothing."""
-    """None: there is no operator."""
     max_usage_rows: int = 10_000
     """Rows of one response of `/admin/usage`: 2 to 3 MB of JSON."""
 
