@@ -181,3 +181,36 @@ def test_an_answer_whose_beginning_is_given_is_continued() -> None:
     call = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
     for last in ({"role": "assistant", "content": [call]}, {"role": "assistant", "content": ""}, *HELLO):
         assert "continue_final_message" not in chat_of(messages=[*HELLO, last])
+
+
+def test_a_system_message_after_the_beginning_is_a_part_of_the_users_turn() -> None:
+    """Claude Code sends such messages; templates of many models take a system message at the beginning only."""
+    system = {"role": "system", "content": "Note."}
+    note = "<system-reminder>\nNote.\n</system-reminder>"
+    answer = {"role": "assistant", "content": "Hi"}
+    assert messages_of(*HELLO, system) == [{"role": "user", "content": f"Hello\n{note}"}]
+    assert messages_of(*HELLO, answer, system, *HELLO)[2:] == [{"role": "user", "content": f"{note}\nHello"}]
+    result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "seen"}]}
+    call = {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]}
+    assert messages_of(*HELLO, call, result, system)[2:] == [
+        {"role": "tool", "tool_call_id": "t", "content": "seen"},
+        {"role": "user", "content": note},
+    ]
+    shown = {"role": "user", "content": [PICTURE, {"type": "text", "text": "Look."}]}
+    assert messages_of(shown, system)[0]["content"] == [
+        PICTURE_PART,
+        {"type": "text", "text": "Look."},
+        {"type": "text", "text": note},
+    ]
+
+
+def test_system_messages_at_the_beginning_join_the_system_prompt() -> None:
+    given = [{"role": "system", "content": [{"type": "text", "text": "Be kind."}]}, *HELLO]
+    assert chat_of(system="Be short.", messages=given)["messages"] == [
+        {"role": "system", "content": "Be short.\nBe kind."},
+        *HELLO,
+    ]
+
+
+def test_two_messages_of_the_user_stay_two() -> None:
+    assert messages_of(*HELLO, *HELLO) == [*HELLO, *HELLO]

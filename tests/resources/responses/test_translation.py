@@ -273,3 +273,12 @@ def test_functions_of_all_namespaces_are_bounded_together() -> None:
 
 def test_what_a_client_says_of_itself_is_ignored() -> None:
     assert translated(client_metadata={"session_id": "s"}) == translated()
+
+
+def test_a_search_that_may_not_leave_openais_cache_is_not_shown() -> None:
+    """Codex offers it in each request."""
+    cached = {"type": "web_search", "external_web_access": False}
+    assert translated(tools=[WEATHER, cached]) == translated(tools=[WEATHER])
+    assert "tools" not in translated(tools=[cached])
+    for other in (True, None):
+        assert refused(tools=[WEATHER, {**cached, "external_web_access": other}]).param == "tools[1].type"

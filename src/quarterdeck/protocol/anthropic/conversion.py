@@ -1,6 +1,6 @@
 """A request of Anthropic's Messages API as a chat completion, which any engine serves. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -25,6 +25,8 @@ from quarterdeck.protocol.anthropic.requests import (
 
 EFFORTS = {"xhigh": "high", "max": "high"}
 """Efforts that chat completions have no word for."""
+REMINDER = "<system-reminder>"
+"""How Claude Code marks what is not said by the user."""
 BILLING = "x-anthropic-billing-header"
 """How a block of the system prompt begins that Claude Code adds for Anthropic: it differs in each request, so that
 neither an engine's prefix cache nor the gateway's would find the rest of the prompt again. It is left out, as vLLM
@@ -76,13 +78,55 @@ def _prompt(request: Prompt) -> dict[str, Any]:
     if request.system and (system := _texts(request.system)):
         messages.append({"role": "system", "content": system})
     for number, message in enumerate(request.messages):
-        messages += _messages(message, f"messages[{number}].content")
+        where = f"messages[{number}].content"
+        if message.role == "system":
+            _remind(messages, _system_text(message, where))
+        else:
+            _add(messages, _messages(message, where))
     chat: dict[str, Any] = {"model": request.model, "messages": messages}
     if request.tools:
         chat["tools"] = [_tool(tool, number) for number, tool in enumerate(request.tools)]
         if request.tool_choice is not None:
             chat |= _tool_choice(request.tool_choice)
     return chat
+
+
+def _system_text(message: Message, where: str) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    for number, block in enumerate(message.content):
+        if not isinstance(block, Text):
+            raise _misplaced(block, "system", f"{where}[{number}]")
+    return _texts([block for block in message.content if isinstance(block, Text)])
+
+
+def _remind(messages: list[dict[str, Any]], text: str) -> None:
+    """Add a system message. After the beginning it is a part of the user's turn: templates of many models refuse it
+    elsewhere (Qwen), and joined to the first one it would change all that an engine has cached of the conversation."""
+    if not text or text.startswith(BILLING):
+        return
+    if not messages or messages[-1]["role"] == "system":
+        text = "\n".join([*(each["content"] for each in messages), text])
+        messages[:] = [{"role": "system", "content": text}]
+    else:
+        _add(messages, [{"role": "user", "content": f"{REMINDER}\n{text}\n</system-reminder>"}], joins=True)
+
+
+def _add(messages: list[dict[str, Any]], new: Iterable[dict[str, Any]], *, joins: bool = False) -> None:
+    """Add messages. One of the user's joins a reminder before it, and a reminder (`joins`) the user's message before
+    it: some templates take no two in a row."""
+    for message in new:
+        last = messages[-1] if messages else None
+        if message["role"] == "user" and last is not None and last["role"] == "user":
+            if joins or (isinstance(last["content"], str) and last["content"].startswith(REMINDER)):
+                messages[-1] = {"role": "user", "content": _joined([*_as_parts(last), *_as_parts(message)])}
+                continue
+        messages.append(message)
+
+
+def _as_parts(message: dict[str, Any]) -> list[dict[str, Any]]:
+    content = message["content"]
+    return [_text(content)] if isinstance(content, str) else content
 
 
 def _is_prefilled(last: dict[str, Any]) -> bool:

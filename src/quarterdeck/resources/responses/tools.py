@@ -19,7 +19,7 @@ MAX_FUNCTIONS = 1000
 _HINTS = {
     "code_interpreter": " Code is not executed here: offer a function, or an MCP server that runs it in a sandbox.",
     "custom": " Give the tool as a function with `parameters`.",
-    "web_search": " Offer an MCP server that searches.",
+    "web_search": " Offer an MCP server that searches (in Codex: web_search = \"disabled\").",
 }
 _CHOICES = ("none", "auto", "required")
 _FORMATS = ("text", "json_object", "json_schema")
@@ -37,7 +37,7 @@ def shown_tools(request: ResponseRequest) -> list[dict[str, Any]]:
             param="tools",
             code="array_above_max_length",
         )
-    shown = [_shown_tool(tool, f"tools[{index}]") for index, tool in enumerate(given)]
+    shown = [_shown_tool(tool, f"tools[{index}]") for index, tool in enumerate(given) if not _searches_nothing(tool)]
     if (count := len(functions_of(shown))) > MAX_FUNCTIONS:
         raise BadRequestError(
             f"Invalid 'tools': {count} functions, at most {MAX_FUNCTIONS} in all namespaces together.",
@@ -53,6 +53,12 @@ def shown_tools(request: ResponseRequest) -> list[dict[str, Any]]:
                 code="invalid_value",
             )
     return shown
+
+
+def _searches_nothing(tool: dict[str, Any]) -> bool:
+    """A search of the pages that OpenAI has cached, and of no others. Codex offers it in each request, wanted or not.
+    Nothing is cached here, so the model is not shown it; a search of the web is refused."""
+    return tool.get("type") == "web_search" and tool.get("external_web_access") is False
 
 
 def _shown_tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
