@@ -116,12 +116,15 @@ def _add(messages: list[dict[str, Any]], new: Iterable[dict[str, Any]], *, joins
     """Add messages. One of the user's joins a reminder before it, and a reminder (`joins`) the user's message before
     it: some templates take no two in a row."""
     for message in new:
-        last = messages[-1] if messages else None
-        if message["role"] == "user" and last is not None and last["role"] == "user":
-            if joins or (isinstance(last["content"], str) and last["content"].startswith(REMINDER)):
-                messages[-1] = {"role": "user", "content": _joined([*_as_parts(last), *_as_parts(message)])}
-                continue
+        if message["role"] == "user" and messages and (joins or _is_reminder(messages[-1])):
+            before = _as_parts(messages.pop()) if messages[-1]["role"] == "user" else []
+            message = {"role": "user", "content": _joined([*before, *_as_parts(message)])}
         messages.append(message)
+
+
+def _is_reminder(message: dict[str, Any]) -> bool:
+    content = message["content"]
+    return message["role"] == "user" and isinstance(content, str) and content.startswith(REMINDER)
 
 
 def _as_parts(message: dict[str, Any]) -> list[dict[str, Any]]:

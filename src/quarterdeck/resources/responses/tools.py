@@ -19,7 +19,7 @@ MAX_FUNCTIONS = 1000
 _HINTS = {
     "code_interpreter": " Code is not executed here: offer a function, or an MCP server that runs it in a sandbox.",
     "custom": " Give the tool as a function with `parameters`.",
-    "web_search": " Offer an MCP server that searches (in Codex: web_search = \"disabled\").",
+    "web_search": ' Offer an MCP server that searches (in Codex: web_search = "disabled").',
 }
 _CHOICES = ("none", "auto", "required")
 _FORMATS = ("text", "json_object", "json_schema")
