@@ -45,7 +45,7 @@ class Stack:
             "QUARTERDECK_ENGINE_PORT": str(engine_port),
             "QUARTERDECK_WORKER_PORT": str(worker_port),
         }
-        self._environ = environ
+        self.environ = environ
         self.process: subprocess.Popen[bytes] | None = None
         self._client: openai.OpenAI | None = None
 
@@ -54,7 +54,7 @@ class Stack:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "quarterdeck.cli", "up", "--engine", "vllm", "--port", str(self.port)],
-                env=self._environ,
+                env=self.environ,
                 stdout=log,
                 stderr=log,
                 cwd=CHECKOUT,

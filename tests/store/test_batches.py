@@ -1,29 +1,23 @@
 """A request of a batch has one result, whatever is recorded twice; the counts always add up to the results."""
 
+import asyncio
+import time
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.batch_rows import NEW, OWNER, add_input
 
 from quarterdeck.errors import ConflictError, NotFoundError, RateLimitError
-from quarterdeck.store.batches import KIND, BatchRow, BatchStore, NewBatch, NewResult
+from quarterdeck.store.batches import KIND, BatchRow, BatchStore, NewResult
 from quarterdeck.store.database import Database, Transaction
+from quarterdeck.store.files import FileStore
 from quarterdeck.store.jobs import Job, JobLostError, JobStore
 from quarterdeck.store.org_deletion import OrgDeletion
 from quarterdeck.store.orgs import OrgStore
 from quarterdeck.store.ownership import Owner
 from quarterdeck.store.teams import TeamStore
-
-OWNER = Owner("default", "team", "key_1")
-NEW = NewBatch(
-    endpoint="/v1/embeddings",
-    input_file="file-1",
-    window="24h",
-    window_seconds=86_400,
-    output_expires=None,
-    metadata={"a": "b"},
-)
 
 
 async def no_event(transaction: Transaction) -> None:
@@ -31,7 +25,8 @@ async def no_event(transaction: Transaction) -> None:
 
 
 @pytest.fixture
-def store(database: Database) -> BatchStore:
+async def store(database: Database) -> BatchStore:
+    await add_input(database)
     return BatchStore(database, JobStore(database))
 
 
@@ -75,8 +70,9 @@ Call = st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=6, unique
 
 @given(st.lists(Call, max_size=8))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_the_counts_are_those_of_the_results(database: Database, calls: list[list[tuple[int, bool]]]) -> None:
-    store = BatchStore(database, JobStore(database))
+async def test_the_counts_are_those_of_the_results(
+    database: Database, store: BatchStore, calls: list[list[tuple[int, bool]]]
+) -> None:
     made = await store.create(NEW, OWNER, most=10_000)
     job = await claimed(database)
     await store.begin(job, total=13, model="m", now=1.0)
@@ -199,3 +195,85 @@ async def test_batches_of_a_deleted_team_are_gone(database: Database, store: Bat
     assert await store.record(job, [], b"") is None
     assert await store.done_lines(gone.id) == set()
     assert await store.load(kept.id) == kept
+
+
+async def test_a_deleted_input_stays_in_the_storage_until_its_last_batch_has_ended(
+    database: Database, store: BatchStore
+) -> None:
+    files = FileStore(database)
+    for _ in range(2):
+        await store.create(NEW, OWNER, most=9)
+    assert await files.delete("file-1", OWNER) == []
+    assert await files.due_blobs(time.time() + 86_400) == []
+    with pytest.raises(NotFoundError):
+        await files.retrieve("file-1", OWNER)
+    for left in (1, 0):
+        await store.finish(await claimed(database), "completed", now=2.0, record_event=no_event)
+        assert await files.due_blobs(time.time()) == ([] if left else [NEW.input_blob])
+
+
+async def test_the_deleted_input_of_an_ended_batch_goes_at_once(database: Database, store: BatchStore) -> None:
+    await store.create(NEW, OWNER, most=9)
+    await store.finish(await claimed(database), "completed", now=2.0, record_event=no_event)
+    assert await FileStore(database).delete("file-1", OWNER) == [NEW.input_blob]
+
+
+async def test_an_input_that_expires_stays_in_the_storage_while_its_batch_goes_on(database: Database) -> None:
+    store, files = BatchStore(database, JobStore(database)), FileStore(database)
+    await add_input(database, expires=time.time() + 600)
+    await store.create(NEW, OWNER, most=9)
+    assert await files.delete_expired(time.time() + 601) == ["file-1"]
+    assert await files.due_blobs(time.time() + 601) == []
+    await store.finish(await claimed(database), "completed", now=2.0, record_event=no_event)
+    assert await files.due_blobs(time.time()) == [NEW.input_blob]
+
+
+async def test_a_batch_is_not_created_of_a_file_that_was_deleted_meanwhile(
+    database: Database, store: BatchStore
+) -> None:
+    await FileStore(database).delete("file-1", OWNER)
+    with pytest.raises(NotFoundError):
+        await store.create(NEW, OWNER, most=9)
+    assert await store.page(OWNER, after=None, limit=9) == []
+    assert await JobStore(database).claim(KIND, seconds=60, limit=1) == []
+
+
+async def test_a_file_that_is_deleted_while_batches_are_created_of_it_is_kept_for_those(
+    database: Database, store: BatchStore
+) -> None:
+    files = FileStore(database)
+
+    async def create() -> bool:
+        try:
+            await store.create(NEW, OWNER, most=99)
+        except NotFoundError:
+            return False
+        return True
+
+    created = [asyncio.create_task(create()) for _ in range(4)]
+    free = await files.delete("file-1", OWNER)
+    has_batches = any(await asyncio.gather(*created))
+    assert free == ([] if has_batches else [NEW.input_blob])
+
+
+async def test_inputs_of_a_deleted_organisation_go_at_once(database: Database) -> None:
+    await OrgStore(database).create("acme")
+    owner, files = Owner("acme", "team", "key_2"), FileStore(database)
+    store = BatchStore(database, JobStore(database))
+    await add_input(database, owner)
+    await store.create(NEW, owner, most=9)
+    await files.delete("file-1", owner)
+    await OrgDeletion(database).delete("acme", revoke_keys=True, author="key_1")
+    assert await files.due_blobs(time.time()) == [NEW.input_blob]
+
+
+async def test_a_batch_whose_files_can_not_be_written_has_failed_with_all_of_its_requests(
+    database: Database, store: BatchStore
+) -> None:
+    made = await store.create(NEW, OWNER, most=9)
+    job = await claimed(database)
+    await store.begin(job, total=5, model="m", now=1.0)
+    await store.record(job, [result(1), result(2, is_error=True)], b"")
+    await store.finish(job, "failed", now=2.0, has_files=False, record_event=no_event)
+    row = await loaded(store, made.id)
+    assert (row.total, row.completed, row.failed) == (5, 0, 5)

@@ -6,6 +6,7 @@ from tests.worker.bench import ALL, ORG, Bench
 from quarterdeck.content import Content
 from quarterdeck.settings.config import Config
 from quarterdeck.settings.loading import parse
+from quarterdeck.store.batch_retention import BatchRetention
 from quarterdeck.store.contents import ContentStore
 from quarterdeck.store.ledger import Ledger
 from quarterdeck.store.ledger_retention import LedgerRetention
@@ -26,6 +27,7 @@ def a_loop(bench: Bench, config: Config | None, *orgs: str, now: float = NOW) ->
     return RetentionLoop(
         store,
         StoredObjects(bench.database),
+        BatchRetention(bench.database),
         LedgerRetention(bench.database),
         org_store,
         bench.redis,

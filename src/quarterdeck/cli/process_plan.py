@@ -166,7 +166,7 @@ def _engine(
     health = f"http://127.0.0.1:{environment.engine_port}/endpoints"
     if kind == "sim":
         argv = (str(pythons.core), "-m", "quarterdeck.simulator", "--port", str(environment.engine_port))
-        options = [word for each in simulated for word in _option(each)]
+        options = simulator_words(simulated)
         return ProcessSpec("engine", (*argv, "--follow-config", *options), environ, health, start_s=60, grace_s=20)
     if not pythons.has_engine and not any(model.engine for model in config.models):
         return None
@@ -175,10 +175,13 @@ def _engine(
     return ProcessSpec("engine", real, environ, health, start_s=300, grace_s=60)
 
 
-def _option(text: str) -> list[str]:
-    """`time-to-first-token=300ms` as words of the simulator's command line."""
-    name, is_given, value = text.lstrip("-").partition("=")
-    return [f"--{name}", value] if is_given else [f"--{name}"]
+def simulator_words(options: Sequence[str]) -> list[str]:
+    """Options such as `time-to-first-token=300ms` as words of the simulator's command line."""
+    words: list[str] = []
+    for text in options:
+        name, is_given, value = text.lstrip("-").partition("=")
+        words += [f"--{name}", value] if is_given else [f"--{name}"]
+    return words
 
 
 def packaged_models(config: Config) -> list[str]:

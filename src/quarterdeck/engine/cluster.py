@@ -65,19 +65,24 @@ class Cluster:
         return nodes
 
     def _start_local(self, machine: Machine) -> None:
-        folder = self._folder
-        if folder is None:
+        if self._folder is None:
             raise RuntimeError("a local Ray needs a folder")
-        with agent_ports(parameter, services, self.host or "0.0.0.0"):  # noqa: S104
-            ray.init(
-                address="local",
-                namespace="serve",
-                num_cpus=max(1, len(machine.cores)),
-                num_gpus=machine.gpus if machine.has_gpu_engine else 0,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                log_to_driver=False,
-                configure_logging=False,
-                **({"_node_ip_address": self.host} if self.host else {}),
-                _temp_dir=str(folder),
-            )
+        start_local(machine, self._folder, self.host)
+
+
+def start_local(machine: Machine, folder: Path, host: str | None) -> None:
+    """Start a Ray that ends with this process. `folder`: for its sessions. `host`: where it listens; None: on the
+    network."""
+    with agent_ports(parameter, services, host or "0.0.0.0"):  # noqa: S104
+        ray.init(
+            address="local",
+            namespace="serve",
+            num_cpus=max(1, len(machine.cores)),
+            num_gpus=machine.gpus if machine.has_gpu_engine else 0,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+            **({"_node_ip_address": host} if host else {}),
+            _temp_dir=str(folder),
+        )

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 
 class BatchesConfig(BaseModel):
@@ -12,7 +12,7 @@ class BatchesConfig(BaseModel):
 
     max_running: PositiveInt = Field(default=4, le=64)
     """Batches that one worker executes at once; further ones wait. 4: each has its requests, results and a piece of its
-    input in memory, some 20 MB."""
+    input in memory, some 20 MB; of large requests so many are sent at once that they have 16 MiB together."""
     max_concurrency: PositiveInt = Field(default=64, le=1024)
     """Requests of one batch at once. Fewer are sent where engines or limits refuse some: half as many after a refusal,
     one more after as many successes. 64: what one engine runs at once by default."""
@@ -28,5 +28,8 @@ class BatchesConfig(BaseModel):
     price_share: Decimal = Field(default=Decimal(1), ge=0, le=1)
     """What a request of a batch costs, as a share of the model's price. 1: no discount; OpenAI's is 0.5. Budgets hold
     the full price while it runs."""
+    retention_days: PositiveFloat = Field(default=30, le=3650)
+    """Days after their end after which batches are deleted, with their output and error files. A batch may state an
+    earlier time for its files (`output_expires_after`). 30: as OpenAI's."""
     max_waiting: PositiveInt = Field(default=100, le=10_000)
     """Batches of one organisation that may be unfinished; the next one is refused. 100: five million requests."""

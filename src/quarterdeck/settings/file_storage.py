@@ -18,8 +18,9 @@ class FilesConfig(BaseModel):
     max_part_mb: PositiveInt = Field(default=64, le=5 * 1024)
     """Largest part of an upload, in MiB. 64: OpenAI's."""
     max_gb_per_org: PositiveFloat = 100
-    """What the files and parts of one organisation may have together, in GiB; files that the platform makes don't
-    count. 100: OpenAI's former quota; choose it by the size of your storage."""
+    """What the files and parts of one organisation may have together, in GiB. Results of batches count, and are stored
+    in any case; above it no files are accepted and no batches created. 100: OpenAI's former quota; choose it by the
+    size of your storage."""
     max_input_mb: PositiveInt = Field(default=20, le=512)
     """The most that the files which one request names by `file_id` may have together, in MiB. 20: a model reads a
     part of that; pictures are sent on in base64."""

@@ -16,6 +16,8 @@ batches = Table(
     Column("endpoint", Text, nullable=False),
     Column("window", Text, nullable=False),
     Column("input_file", Text, nullable=False),
+    Column("input_blob", Text, nullable=True),  # its content, which stays until the batch has ended (`batch_inputs`)
+    Column("input_bytes", BigInteger, nullable=True),
     Column("output_expires", Double, nullable=True),  # seconds after which the output files expire
     Column("metadata", JSON(none_as_null=True), nullable=True),
     Column("status", Text, nullable=False),
@@ -38,6 +40,7 @@ batches = Table(
     Index("ix_batches_org_team_created_id", "org", "team", "created", "id"),
     index_of("org", where="finished_at IS NULL", name="ix_batches_org_open"),
     index_of("finished_at", where="finished_at IS NOT NULL", name="ix_batches_finished"),
+    index_of("input_blob", where="finished_at IS NULL", name="ix_batches_open_input"),
 )
 
 batch_lines = Table(

@@ -15,17 +15,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck import ids
 from quarterdeck.errors import ConflictError, NotFoundError, RateLimitError
+from quarterdeck.store.batch_inputs import GRACE_SECONDS, is_there_on, release_on
 from quarterdeck.store.batch_tables import batch_lines, batches
 from quarterdeck.store.cursors import beyond
 from quarterdeck.store.database import Database, Transaction
+from quarterdeck.store.files import no_such_file
 from quarterdeck.store.jobs import Job, JobStore, NewJob
 from quarterdeck.store.ownership import Owner
 
 KIND = "batch"
 MAX_ATTEMPTS = 10_000
 """Claims of a batch's job: each worker that dies takes one. What ends a batch is its window."""
-GRACE_SECONDS = 2 * 86_400.0
-"""After the window: as long as its files can't be written, as the storage is away."""
 OPEN = ("validating", "in_progress", "finalizing", "cancelling")
 PAGE = 200
 """Results that are read at once."""
@@ -35,6 +35,8 @@ PAGE = 200
 class NewBatch:
     endpoint: str
     input_file: str
+    input_blob: str
+    input_bytes: int
     window: str
     window_seconds: float
     output_expires: float | None
@@ -54,6 +56,9 @@ class BatchRow:
     endpoint: str
     window: str
     input_file: str
+    input_blob: str | None
+    """None: an older gateway has created it, and its file is looked up."""
+    input_bytes: int | None
     output_expires: float | None
     metadata: Mapping[str, str] | None
     status: str
@@ -97,7 +102,8 @@ class BatchStore:
     # of the gateway
 
     async def create(self, new: NewBatch, of: Owner, *, most: int) -> BatchRow:
-        """Insert a batch with its job. Raises RateLimitError where the organisation has `most` that have not ended."""
+        """Insert a batch with its job. Raises RateLimitError where the organisation has `most` that have not ended, and
+        NotFoundError where its input file was deleted meanwhile."""
         id, now = ids.object_id("batch"), time.time()
         values = {
             "id": id,
@@ -109,6 +115,8 @@ class BatchStore:
             "endpoint": new.endpoint,
             "window": new.window,
             "input_file": new.input_file,
+            "input_blob": new.input_blob,
+            "input_bytes": new.input_bytes,
             "output_expires": new.output_expires,
             "metadata": None if new.metadata is None else dict(new.metadata),
             "status": "validating",
@@ -134,6 +142,9 @@ class BatchStore:
                     code="too_many_batches",
                     retry_after=60,
                 )
+            if not await is_there_on(connection, new.input_file, new.input_blob):
+                await connection.rollback()
+                raise no_such_file(new.input_file, param="input_file_id")
             await self._jobs.add_on(connection, job)
             return await _found(connection, id, of)
 
@@ -151,7 +162,7 @@ class BatchStore:
                 last = await _found(connection, after, of, param="after")
                 query = query.where(beyond(batches, last.created, last.id))
             query = query.order_by(columns.created.desc(), columns.id.desc()).limit(limit + 1)
-            return [_row(row) for row in await connection.execute(query)]
+            return [row_of(row) for row in await connection.execute(query)]
 
     async def cancel(self, id: str, of: Owner) -> BatchRow:
         """Have a batch cancelled; it ends when its files are written. Raises NotFoundError, and ConflictError for one
@@ -170,7 +181,7 @@ class BatchStore:
     async def load(self, id: str) -> BatchRow | None:
         async with self._database.connect() as connection:
             row = (await connection.execute(select(batches).where(batches.c.id == id))).one_or_none()
-        return None if row is None else _row(row)
+        return None if row is None else row_of(row)
 
     async def begin(self, job: Job, *, total: int, model: str | None, now: float) -> None:
         """The input is valid. One that was cancelled meanwhile stays so."""
@@ -238,16 +249,21 @@ class BatchStore:
         output_file: str | None = None,
         error_file: str | None = None,
         errors: Sequence[Mapping[str, Any]] | None = None,
+        has_files: bool = True,
         record_event: Callable[[Transaction], Awaitable[None]],
     ) -> None:
-        """The batch has ended: its state, its event and the end of its job are one transaction."""
+        """The batch has ended: its state, its event and the end of its job are one transaction. `has_files`: False
+        where its files could not be written, so that none of its requests has a result."""
         values: dict[str, Any] = {"status": status, "ending": status, "finished_at": now}
         values |= {"output_file": output_file, "error_file": error_file}
         if errors is not None:
             values["errors"] = list(errors)
+        if not has_files:
+            values |= {"completed": 0, "failed": batches.c.total}
+        ended = update(batches).where(batches.c.id == job.subject).values(**values)
         async with self._database.begin() as connection:
             await self._jobs.finish_on(connection, job, "done")
-            await connection.execute(update(batches).where(batches.c.id == job.subject).values(**values))
+            await release_on(connection, list(await connection.scalars(ended.returning(batches.c.input_blob))))
             await connection.execute(delete(batch_lines).where(batch_lines.c.batch == job.subject))
             await record_event(connection)
 
@@ -259,9 +275,12 @@ async def delete_batches_of(connection: AsyncConnection, org: str, team: str | N
     if team is not None:
         of &= batches.c.team == team
     # First the batches: a worker that adds results holds its batch, and the next statement sees what it has added.
-    gone = list(await connection.scalars(delete(batches).where(of).returning(batches.c.id)))
+    found = await connection.execute(delete(batches).where(of).returning(batches.c.id, batches.c.input_blob))
+    gone = found.all()
     for start in range(0, len(gone), PAGE):
-        await connection.execute(delete(batch_lines).where(batch_lines.c.batch.in_(gone[start : start + PAGE])))
+        ids = [row.id for row in gone[start : start + PAGE]]
+        await connection.execute(delete(batch_lines).where(batch_lines.c.batch.in_(ids)))
+    await release_on(connection, {row.input_blob for row in gone})
 
 
 async def _known_lines(connection: AsyncConnection, id: str, lines: Sequence[int]) -> set[int]:
@@ -294,8 +313,9 @@ async def _found(connection: AsyncConnection, id: str, of: Owner, *, param: str 
     row = (await connection.execute(query)).one_or_none()
     if row is None:
         raise NotFoundError(f"No batch found with id '{id[:100]}'.", param=param, code="batch_not_found")
-    return _row(row)
+    return row_of(row)
 
 
-def _row(row: Any) -> BatchRow:
+def row_of(row: Any) -> BatchRow:
+    """Of a row of the table."""
     return BatchRow(**{name: getattr(row, name) for name in BatchRow.__slots__})

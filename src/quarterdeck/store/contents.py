@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
 from sqlalchemy import ColumnElement, Row, delete, func, select
 from sqlalchemy.dialects.postgresql import insert as insert_postgres
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
@@ -20,6 +21,7 @@ from quarterdeck import ids
 from quarterdeck.content import Content, Level
 from quarterdeck.record import RequestRecord
 from quarterdeck.store.database import Database, is_unacceptable
+from quarterdeck.store.jobs import JobStore, NewJob
 from quarterdeck.store.ledger import RecordRefusedError
 from quarterdeck.store.ledger_insert import MAX_TEXT
 from quarterdeck.store.ledger_tables import content_deletions, contents
@@ -34,6 +36,9 @@ deleted?" for a month."""
 PAGE = 8
 """Rows of one INSERT. SQLite's driver keeps 128 statements with the values that they last had, and each number of rows
 is a statement of its own: with any number, hundreds of contents would stay in memory."""
+RESULT_DELETION_KIND = "result_deletion"
+"""Of the jobs that delete results of batches. Their payload is the deletion."""
+RESULT_DELETION_SECONDS = 7 * 86_400.0
 _COMPRESSION = 6
 _MAX_UNPACKED = 8 * 1024 * 1024
 
@@ -110,13 +115,23 @@ class ContentStore:
     async def delete(self, by: DeleteBy, value: str, *, org: str, key: str) -> tuple[Deletion, int]:
         """Delete the contents of a request, a user or a session, and remember it. Returns the deletion and how many
         rows there were. `key`: the id of the admin key that asks."""
-        deletion = Deletion(org, by, value, time.time())
+        deletion, deletion_id = Deletion(org, by, value, time.time()), ids.object_id("del")
         async with self._database.begin() as connection:
             await connection.execute(
-                content_deletions.insert().values(
-                    id=ids.object_id("del"), org=org, by=by, value=value, key=key, at=deletion.at
-                )
+                content_deletions.insert().values(id=deletion_id, org=org, by=by, value=value, key=key, at=deletion.at)
             )
+            # Results of batches are in files: the worker deletes them.
+            job = NewJob(
+                kind=RESULT_DELETION_KIND,
+                org=org,
+                team="",
+                key=key,
+                subject=deletion_id,
+                payload=msgspec.json.encode(deletion),
+                max_attempts=10_000,
+                deadline_seconds=RESULT_DELETION_SECONDS,
+            )
+            await JobStore(self._database).add_on(connection, job)
         return deletion, await self.apply(deletion)
 
     async def apply(self, deletion: Deletion) -> int:

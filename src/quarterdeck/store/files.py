@@ -6,7 +6,7 @@ at any point leaves no blob that is not known.
 """
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck.errors import BadRequestError, InsufficientQuotaError, NotFoundError
+from quarterdeck.store.batch_inputs import held_on
 from quarterdeck.store.blobs.interface import BlobSummary
 from quarterdeck.store.cursors import beyond
 from quarterdeck.store.database import Database
@@ -29,6 +30,8 @@ CLOCKS_SECONDS = 300.0
 """How far the clocks of gateways and workers may differ."""
 AT_ONCE = 200
 GIB = 1024**3
+UNBOUNDED = 2**63 - 1
+"""A quota that is none: the largest number of a column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +77,16 @@ class FileStore:
     async def create(self, new: NewFile, quota: int | None) -> FileRow:
         """Insert a file whose blob is there. One that exists with this id is returned, and the blob stays unclaimed.
 
-        `quota`: the most that the organisation may store, in bytes. None: the file does not count. Raises
-        InsufficientQuotaError.
+        `quota`: the most that the organisation may store, in bytes. None: the file counts, and is stored whatever there
+        is. Raises InsufficientQuotaError.
         """
         made = insert_sqlite if self._database.is_sqlite else insert_postgres
-        row = row_of_new(new, is_counted=quota is not None)
+        row = row_of_new(new)
         async with self._database.begin() as connection:
             added = await connection.execute(made(files).values(row).on_conflict_do_nothing(index_elements=["id"]))
             if added.rowcount:
                 await claim(connection, new.blob)
-                if quota is not None:
-                    await take(connection, made, new.owner.org, new.summary.size, quota)
+                await take(connection, made, new.owner.org, new.summary.size, UNBOUNDED if quota is None else quota)
             return _file(await _found(connection, new.id, new.owner))
 
     async def retrieve(self, id: str, of: Owner) -> FileRow:
@@ -117,13 +119,28 @@ class FileStore:
             rows = (await connection.execute(query.order_by(*order).limit(limit + 1))).all()
         return [_file(row) for row in rows]
 
-    async def delete(self, id: str, of: Owner) -> str:
-        """Delete a file. Returns the name of its blob, which is unclaimed now. Raises NotFoundError."""
+    async def delete(self, id: str, of: Owner) -> list[str]:
+        """Delete a file. Returns the name of its blob, which is unclaimed now; none where an open batch reads it.
+        Raises NotFoundError."""
         async with self._database.begin() as connection:
-            gone = await _delete(connection, (files.c.id == id) & _visible(of))
-        if not gone:
+            count, free = await _delete(connection, (files.c.id == id) & _visible(of))
+        if not count:
             raise no_such_file(id)
-        return gone[0]
+        return free
+
+    async def replace(self, row: FileRow, of: Owner, blob: str, summary: BlobSummary) -> None:
+        """Give a file another blob; the former one is unclaimed. Raises NotFoundError where it was deleted, or
+        replaced, meanwhile."""
+        unchanged = (files.c.id == row.id) & (files.c.blob == row.blob) & _visible(of)
+        change = update(files).where(unchanged).values(blob=blob, bytes=summary.size, sha256=summary.sha256)
+        async with self._database.begin() as connection:
+            is_counted = await connection.scalar(change.returning(files.c.is_counted))
+            if is_counted is None:
+                raise no_such_file(row.id)
+            await claim(connection, blob)
+            await unclaim(connection, [row.blob], now=time.time())
+            if is_counted:
+                await give_back(connection, of.org, row.bytes - summary.size)
 
     async def usage(self, org: str) -> int:
         """Bytes of files and parts that count toward the quota."""
@@ -180,7 +197,7 @@ class FileStore:
             return [(row.id, row.blob, row.is_missing) for row in await connection.execute(query.limit(limit))]
 
 
-def row_of_new(new: NewFile, *, is_counted: bool) -> dict[str, Any]:
+def row_of_new(new: NewFile) -> dict[str, Any]:
     """The columns of a new file."""
     return {
         "id": new.id,
@@ -195,7 +212,7 @@ def row_of_new(new: NewFile, *, is_counted: bool) -> dict[str, Any]:
         "mime": new.mime,
         "sha256": new.summary.sha256,
         "blob": new.blob,
-        "is_counted": is_counted,
+        "is_counted": True,
         "is_missing": False,
     }
 
@@ -207,10 +224,13 @@ async def claim(connection: AsyncConnection, blob: str) -> None:
         raise BadRequestError("The file took too long to arrive.", param="file", code="upload_expired")
 
 
-async def unclaim(connection: AsyncConnection, blobs: Collection[str], *, now: float) -> None:
-    """Have the worker delete these blobs, if the caller does not."""
+async def unclaim(
+    connection: AsyncConnection, blobs: Collection[str], *, now: float, held: Mapping[str, float] | None = None
+) -> None:
+    """Have the worker delete these blobs, if the caller does not. `held`: those that are needed until later."""
     if blobs:
-        await connection.execute(insert(unclaimed_blobs), [{"name": name, "due": now} for name in blobs])
+        due = held or {}
+        await connection.execute(insert(unclaimed_blobs), [{"name": name, "due": due.get(name, now)} for name in blobs])
 
 
 async def take(connection: AsyncConnection, made: Any, org: str, size: int, quota: int) -> None:
@@ -247,18 +267,26 @@ def no_such_file(id: str, *, param: str = "id") -> NotFoundError:
     return NotFoundError(f"No such File object: {id[:100]}", param=param)
 
 
-async def _delete(connection: AsyncConnection, covered: ColumnElement[bool]) -> list[str]:
-    """Delete files, and make their blobs unclaimed. Returns the names of the blobs."""
+async def delete_files_on(connection: AsyncConnection, org: str, ids: Sequence[str]) -> None:
+    """Delete these files of an organisation; the worker deletes their blobs."""
+    for start in range(0, len(ids), AT_ONCE):
+        await _delete(connection, (files.c.org == org) & files.c.id.in_(ids[start : start + AT_ONCE]))
+
+
+async def _delete(connection: AsyncConnection, covered: ColumnElement[bool]) -> tuple[int, list[str]]:
+    """Delete files, and make their blobs unclaimed. Returns how many files, and the blobs that nothing reads."""
     now = time.time()
     statement = delete(files).where(covered).returning(files.c.org, files.c.bytes, files.c.blob, files.c.is_counted)
     gone = (await connection.execute(statement)).all()
-    await unclaim(connection, [row.blob for row in gone], now=now)
+    blobs = [row.blob for row in gone]
+    held = await held_on(connection, blobs)
+    await unclaim(connection, blobs, now=now, held=held)
     sizes: dict[str, int] = {}
     for row in gone:
         sizes[row.org] = sizes.get(row.org, 0) + (row.bytes if row.is_counted else 0)
     for org in sorted(sizes):
         await give_back(connection, org, sizes[org])
-    return [row.blob for row in gone]
+    return len(gone), [blob for blob in blobs if blob not in held]
 
 
 def _visible(of: Owner) -> ColumnElement[bool]:

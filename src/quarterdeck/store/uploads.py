@@ -128,7 +128,7 @@ class UploadStore:
             blobs, size = await _delete_parts(connection, upload_parts.c.upload == id)
             await give_back(connection, of.org, size - new.summary.size)  # of parts that are not in the file
             await claim(connection, new.blob)
-            await connection.execute(insert(files).values(row_of_new(new, is_counted=True)))
+            await connection.execute(insert(files).values(row_of_new(new)))
             return blobs
 
     async def cancel(self, id: str, of: Owner) -> tuple[UploadRow, Sequence[str]]:

@@ -9,22 +9,24 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from itertools import count, islice
 
 import msgspec
 
 from quarterdeck import ids
-from quarterdeck.errors import NotFoundError
-from quarterdeck.resources.batches.input_lines import LineError, LineTooLongError, Validation, numbered_lines, read_line
-from quarterdeck.resources.batches.results import Result, unexecuted
+from quarterdeck.errors import NotFoundError, StorageFullError, StorageUnavailableError
+from quarterdeck.protocol.batches.input_lines import LineError, LineTooLongError, Validation, numbered_lines, read_line
+from quarterdeck.protocol.batches.results import Result, unexecuted
 from quarterdeck.resources.files.service import Files
 from quarterdeck.resources.webhooks.object_events import ObjectEvents
 from quarterdeck.settings.batches import BatchesConfig
 from quarterdeck.store.batches import KIND, BatchRow, BatchStore, NewResult
+from quarterdeck.store.database import DatabaseUnavailableError
 from quarterdeck.store.jobs import Job, JobLostError
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
-from quarterdeck.worker.batch_run import BatchRun
+from quarterdeck.worker.batch_run import BatchRun, Ending
 from quarterdeck.worker.gateway_client import GatewayClient
-from quarterdeck.worker.job_loop import Done, Outcome
+from quarterdeck.worker.job_loop import Again, Done, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -72,13 +74,25 @@ class BatchHandler:
             await self._advance(job)
         except JobLostError:
             log.info("a batch is continued by another worker", extra={"batch": job.subject})
+        except (StorageUnavailableError, StorageFullError) as error:
+            return Again(f"the storage of files: {error}")
         return Done()
 
     async def give_up(self, job: Job, reason: str) -> None:
-        """The window is long over: what could not be written is not."""
-        batch = await self._store.load(job.subject)
-        if batch is not None and batch.finished_at is None:
-            await self._finish(job, batch, "failed", errors=[LineError("batch_failed", reason)])
+        """The window is long over. The batch ends with what it has; without files, where they still can't be
+        written."""
+        try:
+            await self._advance(job)
+        except JobLostError:
+            return
+        except DatabaseUnavailableError:
+            raise
+        except Exception as error:  # an error boundary, as in job_loop: the batch must come to its end
+            log.exception("the files of a batch could not be written", extra={"batch": job.subject})
+            batch = await self._store.load(job.subject)
+            if batch is not None and batch.finished_at is None:
+                failure = LineError("batch_failed", f"{reason} Its files could not be written: {error}")
+                await self._finish(job, batch, "failed", errors=[failure], has_files=False)
 
     async def _advance(self, job: Job) -> None:
         batch = await self._store.load(job.subject)
@@ -91,16 +105,11 @@ class BatchHandler:
             if not await self._validate(job, batch):
                 return
             batch = await self._store.load(job.subject) or batch
-        try:
-            ending = batch.ending or await self._execute(job, batch)
-            if ending is None:
-                return
-            if ending != "completed":
-                await self._account(job, await self._store.load(job.subject) or batch, ending)
-        except NotFoundError as error:  # the input file was deleted
-            ending = "failed"
-            gone = LineError(error.code or "file_not_found", f"The input file was deleted: {error.message}")
-            await self._store.end(job, ending, now=self._wall(), errors=_builtins([gone]))
+        ending = batch.ending or await self._execute(job, batch)
+        if ending is None:
+            return
+        if ending != "completed":
+            await self._account(job, await self._store.load(job.subject) or batch, ending)
         await self._write(job, batch, ending)
 
     async def _execute(self, job: Job, batch: BatchRow) -> str | None:
@@ -115,7 +124,12 @@ class BatchHandler:
             self._metrics,
             wall=self._wall,
         )
-        found = await run.execute()
+        try:
+            found = await run.execute()
+        except NotFoundError as error:  # the storage has lost it, or the batch was deleted with its file
+            found = Ending("failed", error.code or "file_not_found", error.message)
+            if await self._store.load(batch.id) is None:
+                return None
         if found.status == "deleted":
             return None
         errors = _builtins([LineError(found.code, found.message)]) if found.code else None
@@ -146,14 +160,21 @@ class BatchHandler:
         code, message = UNEXECUTED.get(ending) or _reason(batch)
         done = await self._store.done_lines(batch.id)
         waiting: list[Result] = []
-        async for number, text in self._lines(batch):
-            if number in done:
-                continue
-            line = read_line(number, text, batch.endpoint)
-            waiting.append(unexecuted(batch.id, number, line.custom_id, code=code, message=message))
+
+        async def add(number: int, custom_id: str | None) -> None:
+            done.add(number)
+            waiting.append(unexecuted(batch.id, number, custom_id, code=code, message=message))
             if len(waiting) == WRITE_LINES:
                 await self._record(job, waiting, ending)
-                waiting = []
+                waiting.clear()
+
+        try:
+            async for number, text in self._lines(batch):
+                if number not in done:
+                    await add(number, read_line(number, text, batch.endpoint).custom_id)
+        except NotFoundError:  # which requests are left is not known, but how many
+            for number in list(islice((each for each in count(1) if each not in done), batch.total - len(done))):
+                await add(number, None)
         await self._record(job, waiting, ending)
 
     async def _record(self, job: Job, results: list[Result], ending: str) -> None:
@@ -178,10 +199,15 @@ class BatchHandler:
             self._store.results(batch.id, is_error=is_error),
             filename=f"{batch.id}_{what}.jsonl",
             purpose="batch_output",
-            expires_seconds=None if batch.output_expires is None else int(batch.output_expires),
+            expires_seconds=self._output_seconds(batch),
             file_id=ids.derived_id("file", batch.id, int(is_error)).replace("_", "-", 1),
         )
         return row.id
+
+    def _output_seconds(self, batch: BatchRow) -> int:
+        """After which a file of results expires: as the batch says, and not after the batch itself is deleted."""
+        most = self._settings().retention_days * 86_400.0
+        return int(most if batch.output_expires is None else min(batch.output_expires, most))
 
     async def _finish(
         self,
@@ -192,6 +218,7 @@ class BatchHandler:
         output_file: str | None = None,
         error_file: str | None = None,
         errors: list[LineError] | None = None,
+        has_files: bool = True,
     ) -> None:
         now = self._wall()
         await self._store.finish(
@@ -201,6 +228,7 @@ class BatchHandler:
             output_file=output_file,
             error_file=error_file,
             errors=None if errors is None else _builtins(errors),
+            has_files=has_files,
             record_event=lambda transaction: self._events.record_on(
                 transaction, f"batch.{status}", batch.org, batch.id, now=now
             ),
@@ -213,10 +241,14 @@ class BatchHandler:
             yield each
 
     async def _pieces(self, batch: BatchRow) -> AsyncIterator[bytes]:
-        """The input, in ranges. Raises NotFoundError."""
-        row = await self._files.retrieve(batch.input_file, batch.owner)
-        for start in range(0, row.bytes, READ_BYTES):
-            pieces = await self._files.open(row, start, min(start + READ_BYTES, row.bytes))
+        """The input, in ranges, whether or not its file was deleted meanwhile. Raises NotFoundError where its content
+        is gone, and StorageUnavailableError."""
+        blob, size = batch.input_blob, batch.input_bytes
+        if blob is None or size is None:
+            row = await self._files.retrieve(batch.input_file, batch.owner)
+            blob, size = row.blob, row.bytes
+        for start in range(0, size, READ_BYTES):
+            pieces = await self._files.open_blob(blob, start, min(start + READ_BYTES, size))
             try:
                 async for piece in pieces:
                     yield piece

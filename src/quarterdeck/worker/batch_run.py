@@ -10,16 +10,17 @@ import logging
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
 from quarterdeck import ids
-from quarterdeck.errors import NotFoundError
+from quarterdeck.errors import NotFoundError, StorageUnavailableError
+from quarterdeck.protocol.batches.input_lines import Line, read_line
+from quarterdeck.protocol.batches.results import Result, answered, retry_pause, unexecuted, verdict
 from quarterdeck.resources.batches.concurrency import Concurrency
-from quarterdeck.resources.batches.input_lines import Line, read_line
-from quarterdeck.resources.batches.results import Result, answered, retry_pause, verdict
 from quarterdeck.settings.batches import BatchesConfig
 from quarterdeck.store.batches import BatchRow, BatchStore, NewResult
 from quarterdeck.store.database import DatabaseUnavailableError
@@ -35,6 +36,11 @@ FLUSH_SECONDS = 0.5
 """Between two writes of results: what a killed worker repeats."""
 MAX_UNWRITTEN = 8 * 1024 * 1024
 """Bytes of results that wait for the database; then no further requests are sent."""
+MAX_IN_FLIGHT = 16 * 1024 * 1024
+"""Bytes of the requests that are sent at once; one that is larger is sent alone."""
+ALONE_AFTER, MAX_LOST = 2, 6
+"""Connections to gateways that were lost while they had a request. After two it is sent with no other of its kind, so
+that a request which ends its gateway takes no others with it; after six it has failed."""
 ANSWER_SECONDS = 900.0
 """For one request: the gateway's own limit."""
 CANCEL_SECONDS = 10.0
@@ -52,10 +58,11 @@ class Ending:
 
 
 class Tries(msgspec.Struct, array_like=True):
-    """Of a request: answers that it has had, and those of them that count as failures."""
+    """Of a request: answers that it has had, those of them that count as failures, and connections that were lost."""
 
     answers: int = 0
     failures: int = 0
+    lost: int = 0
 
 
 class BatchRun:
@@ -86,6 +93,10 @@ class BatchRun:
         self._results: list[Result] = []
         self._unwritten = 0
         self._running: set[asyncio.Task[None]] = set()
+        self._in_flight = 0
+        """Bytes of their requests."""
+        self._alone = asyncio.Lock()
+        """Held by a request that may have ended its gateway."""
         self._written = asyncio.Event()
         """Set by the next write, which stores the tries, and replaced by a new event."""
         self._ending: Ending | None = None
@@ -94,7 +105,8 @@ class BatchRun:
         self._flushed = 0.0
 
     async def execute(self) -> Ending:
-        """Execute what has no result. Raises JobLostError and NotFoundError (the input is gone)."""
+        """Execute what has no result. Raises JobLostError, NotFoundError (the input is gone) and
+        StorageUnavailableError."""
         if (ending := self._ending_of(self._batch.status)) is not None:  # meanwhile no worker had it
             return ending
         done = await self._store.done_lines(self._batch.id)
@@ -112,7 +124,7 @@ class BatchRun:
                 await self._flush()
                 if self._ending is not None:
                     return await self._stop(self._ending)
-        except NotFoundError:
+        except (NotFoundError, StorageUnavailableError):  # what was sent keeps its results
             await self._stop(Ending("failed"))
             raise
         finally:
@@ -128,17 +140,25 @@ class BatchRun:
     async def _feed(self, source: AsyncIterator[Line]) -> bool:
         """Send as many requests as there is room for. False: all were sent."""
         self._concurrency.most = self._settings().max_concurrency
-        while len(self._running) < self._concurrency.limit and self._unwritten < MAX_UNWRITTEN:
+        while self._has_room():
             line = await anext(source, None)
             if line is None:
                 return False
             task = asyncio.create_task(self._complete(line))
             self._running.add(task)
-            task.add_done_callback(self._ended)
+            self._in_flight += len(line.body)
+            task.add_done_callback(partial(self._ended, len(line.body)))
         return True
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _has_room(self) -> bool:
+        if not self._running:
+            return self._unwritten < MAX_UNWRITTEN
+        is_small = self._in_flight < MAX_IN_FLIGHT and self._unwritten < MAX_UNWRITTEN
+        return is_small and len(self._running) < self._concurrency.limit
+
+    def _ended(self, size: int, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        self._in_flight -= size
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = error
 
@@ -205,9 +225,12 @@ class BatchRun:
             tries = self._tries.get(line.number, Tries())
             request = ids.step_request_id(self._batch.id, f"{line.number}/{tries.answers}")
             try:
-                answer = await self._send(line, request)
-            except GatewayUnavailableError:
+                async with self._alone if tries.lost >= ALONE_AFTER else nullcontext():
+                    answer = await self._send(line, request)
+            except GatewayUnavailableError as error:
                 self._concurrency.refused(time.monotonic())
+                if error.was_sent and self._lost(line, tries):
+                    return
                 await asyncio.sleep(retry_pause(min(refusals, 3), None, random.random()))  # noqa: S311  # no secret
                 refusals += 1
                 continue
@@ -226,7 +249,7 @@ class BatchRun:
                 self._ending = self._ending or Ending("failed", code or "invalid_api_key", message)
                 return
             is_failure = found == "retry"
-            self._tries[line.number] = Tries(tries.answers + 1, tries.failures + is_failure)
+            self._tries[line.number] = Tries(tries.answers + 1, tries.failures + is_failure, tries.lost)
             written = self._written
             self._concurrency.refused(time.monotonic())
             self._metrics.batch_refusals.add(())
@@ -236,6 +259,16 @@ class BatchRun:
             await asyncio.sleep(pause)
             await written.wait()  # the number of answers is part of the next id
             refusals += 1
+
+    def _lost(self, line: Line, tries: Tries) -> bool:
+        """A connection was lost while the gateway had this request. Whether that is its result."""
+        lost = tries.lost + 1
+        self._tries[line.number] = Tries(tries.answers, tries.failures, lost)
+        if lost < MAX_LOST:
+            return False
+        message = f"The gateway was lost {lost} times while it executed this request."
+        self._add(unexecuted(self._batch.id, line.number, line.custom_id, code="no_answer", message=message))
+        return True
 
     async def _send(self, line: Line, request: str) -> GatewayAnswer:
         claims = self._gateway.claims(self._job, request, priority=PRIORITY)
@@ -251,6 +284,9 @@ class BatchRun:
             request=answer.headers.get("x-request-id", request),
             body=answer.body,
         )
+        self._add(result)
+
+    def _add(self, result: Result) -> None:
         self._results.append(result)
         self._unwritten += len(result.text)
 

@@ -15,6 +15,7 @@ from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis import Redis, RedisError, RedisUnavailableError
 from quarterdeck.net.sockets import BACKLOG, listen
 from quarterdeck.net.uvicorn_server import EmbeddedServer
+from quarterdeck.resources.batches.result_deletion import ResultDeletion
 from quarterdeck.resources.files.service import Files
 from quarterdeck.resources.prompts.changes import PromptAnnouncer
 from quarterdeck.resources.tenancy.budgets import Budgets
@@ -24,6 +25,8 @@ from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.source import ConfigSource
 from quarterdeck.settings.telemetry import TelemetryConfig
 from quarterdeck.store.background_responses import BackgroundStore
+from quarterdeck.store.batch_contents import BatchContents
+from quarterdeck.store.batch_retention import BatchRetention
 from quarterdeck.store.batches import BatchStore
 from quarterdeck.store.blobs.factory import open_blobs
 from quarterdeck.store.contents import ContentStore
@@ -68,6 +71,7 @@ from quarterdeck.worker.live_config import LiveConfig
 from quarterdeck.worker.prompt_guard_loop import PromptGuardLoop
 from quarterdeck.worker.prompt_sync_loop import PromptSyncLoop
 from quarterdeck.worker.response_jobs import ResponseJobs
+from quarterdeck.worker.result_deletion_jobs import ResultDeletionJobs
 from quarterdeck.worker.retention_loop import RetentionLoop
 from quarterdeck.worker.rollup_loop import RollupLoop
 from quarterdeck.worker.score_loop import ScoreLoop
@@ -134,16 +138,11 @@ def compose(
     )
     jobs = JobStore(database)
     events = ObjectEvents(outbox, lambda: live.webhooks)
+    files = Files(FileStore(database), blobs, lambda: live.files)
     job_handlers = (
         ResponseJobs(gateway, BackgroundStore(database, jobs, events)),
-        BatchHandler(
-            BatchStore(database, jobs),
-            Files(FileStore(database), blobs, lambda: live.files),
-            gateway,
-            events,
-            lambda: live.batches,
-            metrics,
-        ),
+        BatchHandler(BatchStore(database, jobs), files, gateway, events, lambda: live.batches, metrics),
+        ResultDeletionJobs(ResultDeletion(BatchContents(database), files)),
     )
     conditions = {
         "ledger": Condition("the ledger"),
@@ -181,6 +180,7 @@ def compose(
     retention_loop = RetentionLoop(
         contents,
         StoredObjects(database),
+        BatchRetention(database),
         LedgerRetention(database),
         org_store,
         redis,

@@ -24,7 +24,11 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 class GatewayUnavailableError(Exception):
     """The gateway could not be reached, or its answer was cut off. Whether it has carried out the request is not known:
-    it is to be repeated with the same request id."""
+    it is to be repeated with the same request id. `was_sent`: it may have begun with it."""
+
+    def __init__(self, message: str, *, was_sent: bool = False) -> None:
+        super().__init__(message)
+        self.was_sent = was_sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ class GatewayClient:
             finally:
                 self._client.release(self._origin, connection)
         except UpstreamError as error:
-            raise GatewayUnavailableError(f"the gateway can't be reached: {error}") from error
+            raise GatewayUnavailableError(f"the gateway can't be reached: {error}", was_sent=error.sent) from error
 
 
 class GatewayStream:

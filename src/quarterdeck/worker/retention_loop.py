@@ -1,5 +1,5 @@
-"""Deletes contents, stored objects and ledger rows that are too old, and repeats recent deletions, also in what waits
-for trace sinks.
+"""Deletes contents, stored objects, batches and ledger rows that are too old, and repeats recent deletions, also in
+what waits for trace sinks.
 
 A deletion is repeated for an hour: a worker that read the deletions just before may have stored what it covers just
 after.
@@ -13,6 +13,7 @@ from quarterdeck.errors import NotFoundError
 from quarterdeck.net.redis import Redis
 from quarterdeck.resources.tenancy.principals import org_content_days
 from quarterdeck.settings.config import Config
+from quarterdeck.store.batch_retention import BatchRetention
 from quarterdeck.store.contents import DELETIONS_KEPT_SECONDS, ContentStore
 from quarterdeck.store.ledger_retention import LedgerRetention
 from quarterdeck.store.orgs import OrgStore
@@ -37,6 +38,7 @@ class RetentionLoop(OrgLoop):
         self,
         store: ContentStore,
         objects: StoredObjects,
+        batches: BatchRetention,
         ledger: LedgerRetention,
         org_store: OrgStore,
         redis: Redis,
@@ -50,6 +52,7 @@ class RetentionLoop(OrgLoop):
         super().__init__(orgs, condition, RETENTION_SECONDS)
         self._store = store
         self._objects = objects
+        self._batches = batches
         self._ledger = ledger
         self._org_store = org_store
         self._redis = redis
@@ -82,6 +85,9 @@ class RetentionLoop(OrgLoop):
             log.info("deleted %d contents older than %g days", count, days, extra={"org": org})
         if count := await self._objects.delete_older(now - days * DAY, org=org):
             log.info("deleted %d stored responses older than %g days", count, days, extra={"org": org})
+        batch_days = config.batches.retention_days
+        if count := await self._batches.delete_older(now - batch_days * DAY, org=org):
+            log.info("deleted %d batches that ended %g days ago", count, batch_days, extra={"org": org})
 
     async def _days(self, org: str, config: Config) -> float:
         """How long contents of the organisation are kept. 0: it was deleted."""

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from quarterdeck.errors import BadRequestError
 from quarterdeck.gateway.dependencies import MemberDep, PartsDep
 from quarterdeck.gateway.http.responses import json_response
-from quarterdeck.resources.batches.input_lines import MAX_BYTES
+from quarterdeck.protocol.batches.input_lines import MAX_BYTES
 from quarterdeck.resources.batches.objects import BatchCreate, batch_object, new_batch
 from quarterdeck.resources.responses.service import owner_of
 from quarterdeck.resources.tenancy.objects import page
@@ -22,8 +22,9 @@ Cursor = Annotated[str | None, Query(max_length=200)]
 async def create_batch(body: BatchCreate, parts: PartsDep, member: MemberDep) -> Response:
     """Create a batch of a file of purpose `batch`. Its requests are checked first, then executed, and charged to the
     key that creates it."""
-    owner, new = owner_of(member), new_batch(body)
-    file = await parts.files.retrieve(new.input_file, owner)
+    owner = owner_of(member)
+    file = await parts.files.retrieve(body.input_file_id, owner)
+    new = new_batch(body, file)
     if file.purpose != "batch":
         raise BadRequestError(
             f"The file '{file.id}' has the purpose '{file.purpose}'; expected 'batch'.",
@@ -36,6 +37,7 @@ async def create_batch(body: BatchCreate, parts: PartsDep, member: MemberDep) ->
             param="input_file_id",
             code="file_too_large",
         )
+    await parts.files.check_quota(owner)
     row = await parts.batches.create(new, owner, most=parts.config.batches.max_waiting)
     return json_response(batch_object(row))
 

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from quarterdeck.resources.batches.input_lines import ENDPOINTS
+from quarterdeck.protocol.batches.input_lines import ENDPOINTS
 from quarterdeck.resources.responses.requests import check_metadata
 from quarterdeck.store.batches import BatchRow, NewBatch
+from quarterdeck.store.files import FileRow
 
 _WINDOW = re.compile(r"([1-9]\d{0,3})(m|h|d)")
 _UNIT_SECONDS = {"m": 60, "h": 3600, "d": 86_400}
@@ -40,7 +41,7 @@ class BatchCreate(BaseModel):
     metadata: dict[str, str] | None = None
     """Up to 16 pairs."""
     output_expires_after: OutputExpiry | None = None
-    """When the output files expire. null: never."""
+    """When the output files expire. null: after `batches.retention_days`, which no file outlives."""
 
     @field_validator("endpoint")
     @classmethod
@@ -63,12 +64,14 @@ def window_seconds(window: str) -> int:
     return 0 if found is None else int(found[1]) * _UNIT_SECONDS[found[2]]
 
 
-def new_batch(body: BatchCreate) -> NewBatch:
-    """Raises BadRequestError for metadata that is too large."""
+def new_batch(body: BatchCreate, file: FileRow) -> NewBatch:
+    """`file`: its input. Raises BadRequestError for metadata that is too large."""
     check_metadata(body.metadata)
     return NewBatch(
         endpoint=body.endpoint,
-        input_file=body.input_file_id,
+        input_file=file.id,
+        input_blob=file.blob,
+        input_bytes=file.bytes,
         window=body.completion_window,
         window_seconds=window_seconds(body.completion_window),
         output_expires=None if body.output_expires_after is None else body.output_expires_after.seconds,

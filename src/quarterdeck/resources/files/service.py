@@ -10,12 +10,12 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from quarterdeck.errors import NotFoundError, RequestTooLargeError
+from quarterdeck.errors import InsufficientQuotaError, NotFoundError, RequestTooLargeError
 from quarterdeck.ids import new_file_id, object_id
 from quarterdeck.resources.files.content_types import SNIFFED_BYTES, content_type
 from quarterdeck.resources.files.filenames import clean_filename
 from quarterdeck.resources.files.objects import OUTPUT_PURPOSES
-from quarterdeck.settings.file_storage import MIB, FilesConfig
+from quarterdeck.settings.file_storage import GIB, MIB, FilesConfig
 from quarterdeck.store.blobs.interface import BlobNotFoundError, Blobs, BlobSummary
 from quarterdeck.store.files import FileRow, FileStore, NewFile, over_quota
 from quarterdeck.store.ownership import Owner
@@ -90,8 +90,9 @@ class Files:
         Raises BadRequestError, RequestTooLargeError, InsufficientQuotaError, StorageUnavailableError, StorageFullError
         and DatabaseUnavailableError.
         """
-        is_counted = not (isinstance(purpose, str) and purpose in OUTPUT_PURPOSES)
-        async with self.written(owner, pieces, kind="files", limit=limit, is_counted=is_counted) as written:
+        # What the platform makes counts, and is stored whatever there is: it has been paid for (`check_quota`).
+        is_ours = isinstance(purpose, str) and purpose in OUTPUT_PURPOSES
+        async with self.written(owner, pieces, kind="files", limit=limit, is_counted=not is_ours) as written:
             stated = purpose if isinstance(purpose, str) else purpose()
             seconds = expires_seconds() if callable(expires_seconds) else expires_seconds
             if seconds is None and stated == "batch":
@@ -109,7 +110,7 @@ class Files:
                 blob=written.blob,
                 summary=written.summary,
             )
-            row = await self.store.create(new, self.config.quota_bytes if is_counted else None)
+            row = await self.store.create(new, None if is_ours else self.config.quota_bytes)
         if row.blob != written.blob:  # it was there already
             await self.discard(written.blob)
         return row
@@ -135,7 +136,35 @@ class Files:
 
     async def delete(self, file_id: str, owner: Owner) -> None:
         """Raises NotFoundError."""
-        await self.discard(await self.store.delete(file_id, owner))
+        if free := await self.store.delete(file_id, owner):
+            await self.discard(*free)
+
+    async def replace(self, row: FileRow, owner: Owner, pieces: AsyncIterable[bytes]) -> None:
+        """Give a file another content, under its id. Who reads the former one is cut off. Raises NotFoundError where it
+        was deleted meanwhile, StorageUnavailableError and StorageFullError."""
+        async with self.written(owner, pieces, kind="files", limit=None, is_counted=False) as written:
+            await self.store.replace(row, owner, written.blob, written.summary)
+        await self.discard(row.blob)
+
+    async def open_blob(self, blob: str, start: int, end: int) -> AsyncGenerator[bytes]:
+        """Bytes of a file that may have been deleted; the caller closes it. Raises NotFoundError and
+        StorageUnavailableError."""
+        try:
+            return await self._blobs.open(blob, start, end)
+        except BlobNotFoundError:
+            raise NotFoundError(
+                "The content of the file is missing from the storage.", code="content_missing"
+            ) from None
+
+    async def check_quota(self, owner: Owner) -> None:
+        """Whether the organisation may have files made for it. Raises InsufficientQuotaError."""
+        used, quota = await self.store.usage(owner.org), self.config.quota_bytes
+        if used > quota:
+            raise InsufficientQuotaError(
+                f"The organisation '{owner.org}' may store {quota / GIB:.4g} GiB of files (`files.max_gb_per_org`), and"
+                f" stores {used / GIB:.4g} GiB with the results of its batches. Delete files to make room.",
+                code="storage_quota_exceeded",
+            )
 
     async def discard(self, *blobs: str) -> None:
         """Delete unclaimed blobs now. Where that fails, the worker does it later."""

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quarterdeck.resources.batches import input_lines
-from quarterdeck.resources.batches.input_lines import (
+from quarterdeck.protocol.batches import input_lines
+from quarterdeck.protocol.batches.input_lines import (
     MAX_ERRORS,
     MAX_LINES,
     LineTooLongError,

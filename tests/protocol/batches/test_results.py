@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from quarterdeck.resources.batches.results import (
+from quarterdeck.protocol.batches.results import (
     MAX_TRIES,
     Tokens,
     answered,

@@ -1,6 +1,7 @@
 """Results of a batch in OpenAI's form of its output and error files, and what an answer means for its line. Pure."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -73,12 +74,42 @@ def answered(batch: str, line: int, custom_id: str, *, status: int, request: str
     )
 
 
-def unexecuted(batch: str, line: int, custom_id: str, *, code: str, message: str) -> Result:
-    """The result of a line that was not executed."""
+def unexecuted(batch: str, line: int, custom_id: str | None, *, code: str, message: str) -> Result:
+    """The result of a line that was not executed. `custom_id` None: it is not known, as the input was lost."""
     return Result(line, True, _text(batch, line, custom_id, None, {"code": code, "message": message}))
 
 
-def _text(batch: str, line: int, custom_id: str, response: object, error: object) -> bytes:
+_REQUEST_ID = re.compile(rb'"request_id":"([^"\\\\]*)"')
+"""In a line of ours, the first is that of its request: an id in a string has its quotes escaped."""
+
+
+class _WrittenResponse(msgspec.Struct):
+    status_code: int
+    request_id: str
+    body: msgspec.Raw
+
+
+class _Written(msgspec.Struct):
+    id: str
+    custom_id: str | None
+    response: _WrittenResponse | None
+
+
+def without_content(text: bytes, requests: Collection[str]) -> bytes | None:
+    """A line of an output or error file without the answer of its request. None: it has none, or its request is not
+    among these."""
+    found = _REQUEST_ID.search(text)
+    if found is None or found[1].decode(errors="replace") not in requests:
+        return None
+    line = msgspec.json.decode(text, type=_Written)
+    if line.response is None or bytes(line.response.body) == b"null":
+        return None
+    response = {"status_code": line.response.status_code, "request_id": line.response.request_id, "body": None}
+    error = {"code": "content_deleted", "message": "The content of this request was deleted."}
+    return msgspec.json.encode({"id": line.id, "custom_id": line.custom_id, "response": response, "error": error})
+
+
+def _text(batch: str, line: int, custom_id: str | None, response: object, error: object) -> bytes:
     id = ids.derived_id("batch_req", batch, line)
     return msgspec.json.encode({"id": id, "custom_id": custom_id, "response": response, "error": error})
 

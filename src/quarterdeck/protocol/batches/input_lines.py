@@ -99,10 +99,11 @@ def _read_body(raw: msgspec.Raw | msgspec.UnsetType, endpoint: str) -> tuple[str
 
 
 class Validation:
-    """Checks the lines of one input, in their order."""
+    """Checks the lines of one input, in their order. `most`: lines that it may have. None: any number."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, *, most: int | None = MAX_LINES) -> None:
         self.endpoint = endpoint
+        self._most = most
         self.errors: list[LineError] = []
         self.total = 0
         self.model: str | None = None
@@ -110,7 +111,7 @@ class Validation:
 
     def add(self, number: int, text: bytes) -> None:
         self.total += 1
-        if len(self.errors) >= MAX_ERRORS or self.total > MAX_LINES:
+        if len(self.errors) >= MAX_ERRORS or self._has_too_many:
             return
         try:
             line = read_line(number, text, self.endpoint)
@@ -133,9 +134,13 @@ class Validation:
     def finish(self) -> None:
         if self.total == 0:
             self.errors.append(LineError("empty_file", "The input file has no requests."))
-        elif self.total > MAX_LINES:
-            message = f"The input file has {self.total} requests, more than the maximum of {MAX_LINES}."
+        elif self._has_too_many:
+            message = f"The input file has {self.total} requests, more than the maximum of {self._most}."
             self.errors.insert(0, LineError("too_many_requests", message))
+
+    @property
+    def _has_too_many(self) -> bool:
+        return self._most is not None and self.total > self._most
 
 
 class LineTooLongError(Exception):
