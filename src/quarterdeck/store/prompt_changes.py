@@ -190,7 +190,7 @@ def _is(ref: str, org: str) -> ColumnElement[bool]:
     return (prompts.c.org == org) & ((prompts.c.id == ref) | (prompts.c.name == ref)) & prompts.c.deleted.is_(None)
 
 
-async def find_prompt(connection: AsyncConnection, ref: str, org: str, *, param: str | None = None) -> PromptRow:
+async def find_prompt(connection: AsyncConnection, ref: str, org: str, *, param: str | None = "prompt") -> PromptRow:
     row = (await connection.execute(select(prompts).where(_is(ref, org)))).one_or_none()
     if row is None:
         raise no_such_prompt(ref, param=param)

@@ -122,9 +122,9 @@ class WebhookStore:
         """Delete an endpoint and its deliveries. Raises NotFoundError."""
         async with self._database.begin() as connection:
             gone = await connection.execute(delete(webhook_endpoints).where(*_is(id, org)))
+            if not gone.rowcount:
+                raise no_such_endpoint(id)
             await connection.execute(delete(webhook_deliveries).where(webhook_deliveries.c.endpoint == id))
-        if not gone.rowcount:
-            raise no_such_endpoint(id)
 
     async def subscribed_orgs(self, event_type: str) -> Sequence[str]:
         """The organisations with an endpoint that is not disabled and asks for this type of event, sorted."""

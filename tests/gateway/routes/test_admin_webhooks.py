@@ -1,6 +1,7 @@
 """Admins manage the webhook endpoints of their organisation; secrets are shown once."""
 
 import asyncio
+import time
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ from tests.gateway.routes.admin_api import BOSS, STRANGER, WORKER, ask, refused_
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.dependencies import Parts
 from quarterdeck.gateway.http.request_lifecycle import RequestLifecycle
-from quarterdeck.resources.webhooks.events import EVENT_TYPES
+from quarterdeck.resources.webhooks.events import EVENT_TYPES, TEST, new_event
 from quarterdeck.store.database import Database
 from quarterdeck.store.webhook_outbox import WebhookOutbox
 
@@ -56,6 +57,17 @@ async def test_another_organisations_endpoint_does_not_exist(app: RequestLifecyc
         await ask(app, method, f"{WEBHOOKS}/{id}{path}", body, key=STRANGER, status=404)
     assert (await ask(app, "GET", WEBHOOKS, key=STRANGER))["data"] == []
     assert (await ask(app, "GET", WEBHOOKS, key=WORKER, status=403))["code"] == "admin_key_required"
+
+
+async def test_another_organisation_can_not_delete_the_deliveries_of_an_endpoint(
+    app: RequestLifecycle, made: Parts
+) -> None:
+    id = (await an_endpoint(app))["id"]
+    now = time.time()
+    event = new_event(TEST, "default", {"message": "x"}, now=now, expires=now + 3600)
+    await made.outbox.record(event, retry_until=now, max_waiting=10, endpoint=id)
+    await ask(app, "DELETE", f"{WEBHOOKS}/{id}", key=STRANGER, status=404)
+    assert len((await ask(app, "GET", f"{WEBHOOKS}/{id}/deliveries"))["data"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,12 @@ async def test_a_teams_prompt_is_its_own_and_the_admins(stored: StoredPrompts) -
     stored.put("greet", HI, teams=("red",))
     await stored.load()
     assert find(stored, "greet", team="red") is find(stored, "greet", team="blue", is_admin=True)
-    with pytest.raises(NotFoundError):
-        find(stored, "greet", team="blue")
+    said = []
+    for ref in ("greet", "gree0"):
+        with pytest.raises(NotFoundError) as caught:
+            find(stored, ref, team="blue")
+        said.append((caught.value.message.replace(ref, "…"), caught.value.code, caught.value.param))
+    assert said[0] == said[1]  # whether another team has it is not shown
 
 
 async def test_versions_of_labels_and_the_newest_are_in_memory(stored: StoredPrompts) -> None:
