@@ -71,3 +71,13 @@ def test_a_configuration_that_is_not_there_is_named(words: tuple[str, ...], tmp_
 
 def test_the_file_that_up_would_use_is_checked_by_default() -> None:
     assert CliRunner().invoke(cli, ["config", "check"]).exit_code == 0
+
+
+def test_tools_without_a_key_and_settings_that_contradict_are_warnings(tmp_path: Path) -> None:
+    server = "{label: tickets, url: 'https://example.com/mcp', api_key_env: NO_SUCH_TOKEN}"
+    text = f"{GOOD}tools: {{mcp_servers: [{server}]}}\nbatches: {{idle_share: 0.1, busy_share: 0.5}}\n"
+    done = check(tmp_path, text)
+    assert done.exit_code == 0
+    lines = done.stderr.splitlines()
+    assert [line.split(":")[1].strip() for line in lines] == ["batches.busy_share", "tools.mcp_servers[tickets]"]
+    assert "NO_SUCH_TOKEN is not set or empty" in lines[1]

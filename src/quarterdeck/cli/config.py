@@ -7,6 +7,7 @@ import click
 from quarterdeck.cli import credentials, state
 from quarterdeck.cli.client import gateway_client, list_all
 from quarterdeck.cli.output import as_json, print_json, printable
+from quarterdeck.settings.contradictions import contradictions
 from quarterdeck.settings.drop_ins import folder_of, load_with_drop_ins, read_configuration
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError, load
@@ -25,8 +26,9 @@ def command() -> None:
 def check(file: Path | None, is_json: bool) -> None:
     """Check FILE, or the file that `up` would use, with the models that were added beside it.
 
-    Prints a line `file:line: setting: problem` for each problem, and warns of names that nothing has, where the
-    platform runs also in the models of its keys. Exits with 1 if the file is not valid; warnings do not count.
+    Prints a line `file:line: setting: problem` for each problem, and warns of names that nothing has (where the
+    platform runs, also in the models of its keys), of settings that contradict each other, and of tools without an API
+    key or a usable OpenAPI document. Exits with 1 if the file is not valid; warnings do not count.
     """
     try:
         environment = Environment.read()
@@ -41,7 +43,11 @@ def check(file: Path | None, is_json: bool) -> None:
         raise SystemExit(1) from None
     except ValueError as error:
         raise click.ClickException(str(error)) from None
-    warnings = [*unknown_names(config), *config.problems]
+    warnings = [*unknown_names(config), *contradictions(config), *config.problems]
+    if config.tools.mcp_servers or config.tools.http_apis:
+        from quarterdeck.cli import tool_checks  # it reads OpenAPI documents
+
+        warnings += tool_checks.problems(config.tools, environment.variables, path.parent)
     if state.is_locked(environment.state):
         with_added = load_with_drop_ins(path, folder_of(environment.state))
         warnings += unknown_key_models(with_added, _keys(environment))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from quarterdeck.cli import detached, machine_checks, process_plan, redis_server, state, target
+from quarterdeck.cli import detached, machine_checks, process_plan, redis_server, state, storage_checks, target
 from quarterdeck.cli.environments import Layout
 from quarterdeck.cli.findings import Finding, show
 from quarterdeck.cli.output import as_json
@@ -21,9 +21,11 @@ from quarterdeck.net.descriptors import FEW, MOST, DescriptorLimit
 from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis_address import RedisAddress
 from quarterdeck.net.sockets import listen_problem
+from quarterdeck.settings.contradictions import contradictions
 from quarterdeck.settings.drop_ins import read_configuration
 from quarterdeck.settings.environment import Environment
 from quarterdeck.settings.loading import ConfigError
+from quarterdeck.settings.packaged import config_path
 from quarterdeck.store.postgres_url import read_postgres_url
 
 GIB = 2**30
@@ -141,6 +143,20 @@ def endpoints(environment: Environment) -> list[Finding]:
     return found
 
 
+def tools_and_files(environment: Environment) -> list[Finding]:
+    """What `tools:`, `files:` and `batches:` of the configuration need. MCP servers and a bucket are called."""
+    try:
+        config = read_configuration(environment)
+    except ConfigError:
+        return []  # `models` reports it
+    found = [Finding("note", text) for text in contradictions(config)]
+    if config.tools.mcp_servers or config.tools.http_apis:
+        from quarterdeck.cli import tool_checks
+
+        found += tool_checks.check(config.tools, environment.variables, config_path(environment).parent)
+    return [*found, storage_checks.storage(environment, config.files)]
+
+
 def environments(environment: Environment, *, is_simulated: bool) -> Finding:
     engine = interpreters(environment).engine
     if engine.exists():
@@ -246,6 +262,7 @@ def check_all(environment: Environment) -> list[Finding]:
         environments(environment, is_simulated=is_simulated),
         models(environment),
         *endpoints(environment),
+        *tools_and_files(environment),
     ]
     warnings = (*environment.ignored, *Proxies(environment.variables).problems())
     findings += [Finding("note", text) for text in warnings]

@@ -4,6 +4,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+MAX_PARTS = 10_000
+"""Of one upload."""
 
 
 class FilesConfig(BaseModel):
