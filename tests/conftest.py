@@ -192,6 +192,21 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(f"{request.param}_url"))
 
 
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.long)])
+def platform_database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database without tables, of each kind in turn, for a platform of processes that a module's tests share."""
+    if request.param == "sqlite":
+        folder = short_folder()
+        yield f"sqlite+aiosqlite:///{folder}/quarterdeck.db"
+        shutil.rmtree(folder)
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    with asyncio.Runner() as runner:
+        made = postgres_database(server, "template0")
+        yield runner.run(made.__aenter__())
+        runner.run(made.__aexit__(None, None, None))
+
+
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A migrated database without rows, of each kind in turn."""

@@ -221,6 +221,53 @@ GATEWAY = Dashboard(
             ),
         ),
         Row(
+            "Tools and files",
+            (
+                lines(
+                    "Tool calls",
+                    "Of responses, by server and outcome; public: servers that the operator has not listed.",
+                    Query(rare("quarterdeck_tool_calls_total", by="server, outcome"), "{{server}} {{outcome}}"),
+                    unit="reqps",
+                ),
+                lines(
+                    "Failed tool calls",
+                    "By tool and outcome.",
+                    Query(
+                        rare("quarterdeck_tool_calls_total", 'outcome!="ok"', by="server, tool, outcome"),
+                        "{{server}}.{{tool}} {{outcome}}",
+                    ),
+                    unit="reqps",
+                ),
+                lines(
+                    "Duration of tool calls",
+                    "95th percentile by server and tool.",
+                    Query(
+                        f"{quantile(0.95, 'quarterdeck_tool_call_duration_seconds', by='server, tool')} or vector(0)",
+                        "{{server}}.{{tool}}",
+                    ),
+                    unit="s",
+                ),
+                lines(
+                    "Contents of files",
+                    "Files, parts of uploads and uploads begun: stored, refused (quota, size), failed.",
+                    Query(rare("quarterdeck_file_writes_total", by="kind, outcome"), "{{kind}} {{outcome}}"),
+                    unit="reqps",
+                ),
+                lines(
+                    "Bytes of files",
+                    "Stored per second.",
+                    Query(rare("quarterdeck_file_bytes_total", by="kind"), "{{kind}}"),
+                    unit="Bps",
+                ),
+                lines(
+                    "Stored files",
+                    "What counts toward the quota, by organisation.",
+                    Query("max by (org) (quarterdeck_files_stored_bytes) or vector(0)", "{{org}}"),
+                    unit="bytes",
+                ),
+            ),
+        ),
+        Row(
             "Saturation",
             (
                 lines(
@@ -555,10 +602,12 @@ STORES = Dashboard(
                 ),
                 lines(
                     "Jobs",
-                    "Background responses and batches: waiting, running, age of the oldest, attempts by outcome.",
+                    "Background responses and batches: waiting, running, age of the oldest that waits and of the oldest"
+                    " that has not ended, attempts by outcome.",
                     Query("max by (kind) (quarterdeck_jobs_waiting)", "waiting {{kind}}"),
                     Query("sum by (kind) (quarterdeck_jobs_running)", "running {{kind}}"),
-                    Query("max by (kind) (quarterdeck_jobs_oldest_seconds)", "oldest, seconds {{kind}}"),
+                    Query("max by (kind) (quarterdeck_jobs_oldest_seconds)", "oldest waiting, seconds {{kind}}"),
+                    Query("max by (kind) (quarterdeck_jobs_open_seconds)", "oldest open, seconds {{kind}}"),
                     Query(rare("quarterdeck_job_attempts_total", by="kind, outcome"), "{{kind}} {{outcome}}"),
                 ),
                 lines(

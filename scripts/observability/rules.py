@@ -352,6 +352,59 @@ ALERTS = (
         remedies=("Report it unless the log names a cause on this machine (descriptors, disk).",),
     ),
     Alert(
+        name="QuarterdeckJobsWait",
+        severity="warning",
+        expr='max by (kind) (quarterdeck_jobs_oldest_seconds{kind="response"}) > 600',
+        wait="5m",
+        summary="Background responses have been waiting for {{ $value | humanizeDuration }}",
+        meaning="A background response was queued ten minutes ago and has not begun, or waits to be repeated.",
+        impact="Clients that poll for it see `queued`. After a day it fails.",
+        checks=(
+            "Records, *Jobs*: whether the queue grows, and whether attempts end as retried.",
+            "The worker's log: it names what an attempt failed with. `quarterdeck status`: whether a worker runs.",
+            "Gateway, *Refused*: whether its key has reached a limit.",
+        ),
+        remedies=(
+            "Start workers, or more of them; raise the limits of the key; add replicas of the model.",
+            "A worker that can't reach the gateway needs QUARTERDECK_GATEWAY_URL.",
+        ),
+    ),
+    Alert(
+        name="QuarterdeckBatchStuck",
+        severity="warning",
+        expr=(
+            'sum(quarterdeck_jobs_running{kind="batch"}) > 0'
+            " and (sum(increase(quarterdeck_batch_requests_total[30m])) or vector(0)) == 0"
+        ),
+        wait="30m",
+        summary="Batches are executed, but none of their requests has ended for an hour",
+        meaning="Workers run batches whose requests find no room, or are not answered.",
+        impact="The batches expire at the end of their window, with what was done by then.",
+        checks=(
+            "Records, *Batches*: refusals for want of room.",
+            "Models and engines, *Sequences*: whether live traffic fills the engines.",
+            "The worker's log: what requests of batches fail with.",
+        ),
+        remedies=(
+            "Add replicas of the model, or raise `batches.busy_share`: the share that batches get of a busy endpoint.",
+            "Raise limits and budgets of the key that created the batch.",
+        ),
+    ),
+    Alert(
+        name="QuarterdeckFilesStorage",
+        severity="warning",
+        expr='sum by (outcome) (rate(quarterdeck_file_writes_total{outcome=~"full|unavailable"}[10m])) > 0',
+        wait="10m",
+        summary="Files can't be stored: the storage is {{ $labels.outcome }}",
+        meaning="Uploads fail because the storage of files has no room, or it or the database is not available.",
+        impact="Clients get 507 `storage_full` or 503 `storage_unavailable`; batches can't write their results.",
+        checks=(
+            "`/readyz`, part `files`, and the gateway's log: `storage of files`, with the reason.",
+            "`quarterdeck doctor` on that machine writes a blob and reads it.",
+        ),
+        remedies=("Make room, or lower `files.max_gb_per_org`; mend the bucket's address, credentials or network.",),
+    ),
+    Alert(
         name="QuarterdeckEngineCacheFull",
         severity="warning",
         expr="max by (model_name, instance) (vllm:kv_cache_usage_perc) > 0.95",

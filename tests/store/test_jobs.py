@@ -154,6 +154,18 @@ async def test_open_jobs_are_counted(jobs: JobStore) -> None:
     counts = (await jobs.counts())[KIND]
     assert (counts.waiting, counts.running) == (2, 1)
     assert counts.oldest_seconds >= 0
+    assert counts.open_seconds >= counts.oldest_seconds
+
+
+async def test_the_age_of_a_job_that_runs_is_counted(sqlite_url: str) -> None:
+    database, now = Database(sqlite_url), [1_790_000_000.0]
+    jobs = JobStore(database, wall=lambda: now[0])
+    await jobs.add(a_job())
+    await claim_one(jobs, seconds=3600)
+    now[0] += 600
+    counts = (await jobs.counts())[KIND]
+    assert (counts.waiting, counts.oldest_seconds, counts.open_seconds) == (0, 0.0, 600.0)
+    await database.close()
 
 
 @pytest.mark.parametrize("step", [3600.0, -3600.0])

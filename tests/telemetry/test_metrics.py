@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -26,6 +27,15 @@ def test_a_counter_without_labels_is_there_before_its_first_increment() -> None:
     subject = Metrics()
     subject.counter("quarterdeck_things", "Things.")
     assert value(subject, "quarterdeck_things_total") == 0
+
+
+def test_a_gauge_that_is_replaced_forgets_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "MAX_SERIES", 2)
+    subject = Metrics()
+    family = subject.gauge("quarterdeck_things", "Things.", ("kind",))
+    family.replace({("a",): 1})
+    family.replace({("b",): 2, ("c",): 3, ("d",): 4, ("e",): 5})
+    assert family.values == {("b",): 2, ("c",): 3, ("other",): 9}
 
 
 def test_a_histogram_is_cumulative_and_a_value_on_a_bound_belongs_to_it() -> None:

@@ -5,7 +5,11 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from tests.servers import wait_until
 from tests.tools.conftest import KEY, Platform
+
+from quarterdeck.cli import tool_checks
+from quarterdeck.settings.loading import load
 
 CALC: Any = {"type": "mcp", "server_label": "calc", "require_approval": "never"}
 ASK: Any = {"model": "chat", "input": "Please use add for me.", "max_output_tokens": 512}
@@ -197,3 +201,34 @@ def test_the_operators_credentials_are_shown_nowhere(platform: Platform) -> None
     assert [item["type"] for item in answer.json()["output"]] == ["mcp_list_tools", "mcp_call", "message"]
     assert "secret" not in answer.text
     assert "secret" not in platform.gateway.log.read_text()
+
+
+def test_doctor_asks_each_server_for_its_tools(platform: Platform) -> None:
+    path = platform.gateway.config
+    found = tool_checks.check(load(path).tools, {"CALC_TOKEN": "secret"}, path.parent)
+    said = {each.what.replace("(", " ").split()[2].rstrip(":"): each for each in found if each.what.startswith("MCP")}
+    assert (said["calc"].mark, said["calc"].what.endswith(": 4 tools")) == ("ok", True)
+    assert said["calc_sse"].mark == "ok"
+    assert [said[label].mark for label in ("refused", "gone")] == ["note", "note"]
+    assert "check its URL" in said["gone"].how
+    (broken,) = [each for each in found if each.what.startswith("tools.")]
+    assert "http_apis[broken]" in broken.what
+    (key,) = tool_checks.problems(load(path).tools.model_copy(update={"http_apis": ()}), {}, path.parent)
+    assert "tools.mcp_servers[calc]: no API key: environment variable CALC_TOKEN" in key
+
+
+def test_calls_are_counted_under_the_operators_label(client: openai.OpenAI, platform: Platform) -> None:
+    """Also where a request names the listed server by its URL, with a label of its own."""
+
+    def count(outcome: str) -> float:
+        _, metrics = platform.gateway.get("/metrics")
+        name = f'quarterdeck_tool_calls_total{{server="calc_sse",tool="add",outcome="{outcome}"}} '
+        return sum(float(line.removeprefix(name)) for line in metrics.splitlines() if line.startswith(name))
+
+    before = count("ok")
+    mine = {"type": "mcp", "server_label": "mine", "server_url": f"{platform.server_sse.url}/sse"}
+    answer = client.responses.create(**ASK, tools=[{**mine, "require_approval": "never"}])
+    assert [item.type for item in answer.output if item.type == "mcp_call"] == ["mcp_call"]
+    wait_until(lambda: count("ok") == before + 1, what=lambda: platform.gateway.get("/metrics")[1])
+    assert "quarterdeck_tool_call_duration_seconds_bucket" in platform.gateway.get("/metrics")[1]
+    assert '"mine"' not in platform.gateway.get("/metrics")[1]

@@ -1,14 +1,15 @@
 """What files leave is removed, and files without content say so."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from quarterdeck.resources.files.service import Files
 from quarterdeck.settings.file_storage import FilesConfig
 from quarterdeck.store.blobs.folder import FolderBlobs
+from quarterdeck.store.blobs.interface import BlobEntry
 from quarterdeck.store.database import Database
-from quarterdeck.store.files import CLAIM_SECONDS, FileRow, FileStore
+from quarterdeck.store.files import CLAIM_SECONDS, CLOCKS_SECONDS, FileRow, FileStore
 from quarterdeck.store.leases import LeaseStore
 from quarterdeck.store.ownership import Owner
 from quarterdeck.store.uploads import UploadStore
@@ -23,11 +24,18 @@ class Sweep:
 
     def __init__(self, database: Database, folder: Path) -> None:
         self.store, self.blobs, self.now = FileStore(database), FolderBlobs(folder), time.time()
-        self.files = Files(self.store, self.blobs, FilesConfig)
+        self.files = Files(self.store, self.blobs, FilesConfig, wall=lambda: self.now)
+        self.usages: list[Mapping[str, int]] = []
         self.condition = Condition("files")
         leases = LeaseStore(database, "worker_1", wall=lambda: self.now)
         self.loop = FileSweepLoop(
-            self.store, UploadStore(database), self.blobs, leases, self.condition, wall=lambda: self.now
+            self.store,
+            UploadStore(database),
+            self.blobs,
+            leases,
+            self.condition,
+            on_usage=self.usages.append,
+            wall=lambda: self.now,
         )
 
     async def file(self, content: bytes, expires: int | None = None) -> FileRow:
@@ -48,6 +56,7 @@ async def test_the_content_of_an_expired_file_is_deleted(database: Database, tmp
     sweep.now += 3601
     await sweep.loop.turn()
     assert await sweep.names() == {kept.blob}
+    assert sweep.usages == [{"default": len(b"kept") + len(b"expired")}, {"default": len(b"kept")}]
     assert sweep.condition.reason == ""
 
 
@@ -75,6 +84,7 @@ async def test_a_file_without_content_says_so_until_it_is_back(database: Databas
     kept, lost = await sweep.file(b"kept"), await sweep.file(b"lost")
     content = (tmp_path / lost.blob).read_bytes()
     (tmp_path / lost.blob).unlink()
+    sweep.now += CLOCKS_SECONDS + 1
     await sweep.loop.turn()
     assert (await sweep.store.retrieve(lost.id, RED)).is_missing
     assert not (await sweep.store.retrieve(kept.id, RED)).is_missing
@@ -84,10 +94,38 @@ async def test_a_file_without_content_says_so_until_it_is_back(database: Databas
     assert not (await sweep.store.retrieve(lost.id, RED)).is_missing
 
 
+async def test_a_file_that_is_made_while_the_storage_is_listed_is_not_missing(
+    database: Database, tmp_path: Path
+) -> None:
+    sweep = Sweep(database, tmp_path)
+    old = await sweep.file(b"old")
+    sweep.now += CLOCKS_SECONDS + 1
+    made: list[FileRow] = []
+
+    class Listed(FolderBlobs):
+        async def entries(self, prefix: str) -> AsyncIterator[BlobEntry]:
+            async for entry in super().entries(prefix):
+                yield entry
+            made.append(await sweep.file(b"new"))
+
+    loop = FileSweepLoop(
+        sweep.store,
+        UploadStore(database),
+        Listed(tmp_path),
+        LeaseStore(database, "worker_2", wall=lambda: sweep.now),
+        sweep.condition,
+        wall=lambda: sweep.now,
+    )
+    await loop.turn()
+    assert [(await sweep.store.retrieve(row.id, RED)).is_missing for row in (old, *made)] == [False, False]
+    assert sweep.condition.reason == ""
+
+
 async def test_an_empty_storage_is_taken_for_the_wrong_one(database: Database, tmp_path: Path) -> None:
     sweep = Sweep(database, tmp_path)
     row = await sweep.file(b"content")
     (tmp_path / row.blob).rename(tmp_path / "elsewhere")
+    sweep.now += CLOCKS_SECONDS + 1
     await sweep.loop.turn()
     assert not (await sweep.store.retrieve(row.id, RED)).is_missing
     assert "do gateways use another?" in sweep.condition.reason

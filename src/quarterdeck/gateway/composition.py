@@ -173,6 +173,7 @@ def compose(
         outbox=outbox,
         tasks=tasks,
         requests_in_flight=requests_in_flight,
+        metrics=metrics.resources,
     )
     connections = Connections(descriptors.connections)
     lines = LineWriter()

@@ -45,6 +45,7 @@ from quarterdeck.store.platform_secrets import PlatformSecret
 from quarterdeck.store.responses import ResponseStore
 from quarterdeck.store.uploads import UploadStore
 from quarterdeck.store.webhook_outbox import WebhookOutbox
+from quarterdeck.telemetry.resource_metrics import ResourceMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,9 @@ def compose_stateful(
     outbox: WebhookOutbox,
     tasks: BackgroundTasks,
     requests_in_flight: RequestsInFlight,
+    metrics: ResourceMetrics,
 ) -> StatefulParts:
-    files = Files(FileStore(database), blobs, lambda: config.current.files)
+    files = Files(FileStore(database), blobs, lambda: config.current.files, on_written=metrics.written)
     response_store, conversations = ResponseStore(database), ConversationStore(database)
     chat_completions = ChatCompletionStore(database)
     tools_config = config.select(lambda each: each.tools)
@@ -90,7 +92,7 @@ def compose_stateful(
         folder=config_path(environment).parent,
         proxies=Proxies(environment.variables),
     )
-    tool_sessions = ToolSessions(tool_directory, tools_config, settlement, costs)
+    tool_sessions = ToolSessions(tool_directory, tools_config, settlement, costs, count=metrics.called)
     background_store = BackgroundStore(
         database, JobStore(database), ObjectEvents(outbox, lambda: config.current.webhooks)
     )

@@ -147,12 +147,19 @@ class FileStore:
         async with self._database.connect() as connection:
             return await connection.scalar(select(file_usage.c.bytes).where(file_usage.c.org == org)) or 0
 
-    async def note_missing(self, ids: Collection[str], *, is_missing: bool) -> None:
-        """Note whether the contents of these files are in the storage."""
+    async def note_missing(self, ids: Collection[str], *, is_missing: bool) -> int:
+        """Note whether the contents of these files are in the storage. Returns how many of the files there are."""
         async with self._database.begin() as connection:
-            await connection.execute(update(files).where(files.c.id.in_(ids)).values(is_missing=is_missing))
+            noted = update(files).where(files.c.id.in_(ids)).values(is_missing=is_missing)
+            return (await connection.execute(noted)).rowcount
 
     # of the worker
+
+    async def usages(self) -> dict[str, int]:
+        """What each organisation uses, in bytes."""
+        async with self._database.connect() as connection:
+            rows = await connection.execute(select(file_usage.c.org, file_usage.c.bytes))
+            return {row.org: row.bytes for row in rows}
 
     async def delete_expired(self, now: float) -> list[str]:
         """Delete some files that have expired, or whose team was deleted. Returns their ids."""
@@ -190,11 +197,19 @@ class FileStore:
                 found += await connection.scalars(select(unclaimed_blobs.c.name).where(some))
         return found
 
-    async def blobs_after(self, id: str, limit: int = 1000) -> Sequence[tuple[str, str, bool]]:
-        """Id, blob and `is_missing` of files, by id."""
-        query = select(files.c.id, files.c.blob, files.c.is_missing).where(files.c.id > id).order_by(files.c.id)
+    async def has_any(self, *, created_before: float) -> bool:
+        """Whether there is a file from before then."""
+        query = select(files.c.id).where(files.c.created < created_before).limit(1)
         async with self._database.connect() as connection:
-            return [(row.id, row.blob, row.is_missing) for row in await connection.execute(query.limit(limit))]
+            return await connection.scalar(query) is not None
+
+    async def blobs_after(self, id: str, limit: int = 1000) -> Sequence[tuple[str, str, bool, float]]:
+        """Id, blob, `is_missing` and `created` of files, by id."""
+        columns = files.c
+        query = select(columns.id, columns.blob, columns.is_missing, columns.created).where(columns.id > id)
+        async with self._database.connect() as connection:
+            rows = await connection.execute(query.order_by(columns.id).limit(limit))
+            return [(row.id, row.blob, row.is_missing, row.created) for row in rows]
 
 
 def row_of_new(new: NewFile) -> dict[str, Any]:

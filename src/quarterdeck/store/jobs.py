@@ -88,6 +88,8 @@ class JobCounts:
     running: int
     oldest_seconds: float
     """Age of the oldest that waits; 0: none does."""
+    open_seconds: float
+    """Age of the oldest that has not ended."""
 
 
 class JobStore:
@@ -208,11 +210,12 @@ class JobStore:
             func.count().filter(waits).label("waiting"),
             func.count().label("open"),
             (now - func.min(columns.created).filter(waits)).label("oldest"),
+            (now - func.min(columns.created)).label("age"),
         )
         query = query.where(columns.finished.is_(None)).group_by(columns.kind)
         async with self._database.connect() as connection:
             return {
-                row.kind: JobCounts(row.waiting, row.open - row.waiting, max(0.0, row.oldest or 0.0))
+                row.kind: JobCounts(row.waiting, row.open - row.waiting, max(0.0, row.oldest or 0.0), max(0.0, row.age))
                 for row in await connection.execute(query)
             }
 

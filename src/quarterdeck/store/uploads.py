@@ -11,6 +11,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from quarterdeck.errors import BadRequestError, NotFoundError
+from quarterdeck.settings.file_storage import MAX_PARTS
 from quarterdeck.store.database import Database
 from quarterdeck.store.file_tables import files, upload_parts, uploads
 from quarterdeck.store.files import NewFile, claim, give_back, row_of_new, take, unclaim
@@ -18,8 +19,6 @@ from quarterdeck.store.ownership import Owner
 
 Status = Literal["pending", "completed", "cancelled", "expired"]
 
-MAX_PARTS = 10_000
-"""Of one upload."""
 ENDED_SECONDS = 24 * 3600.0
 """How long an upload that has ended is remembered, counted from its expiry."""
 AT_ONCE = 200

@@ -5,6 +5,7 @@ from collections import defaultdict
 from quarterdeck.record import RequestRecord
 from quarterdeck.telemetry.gen_ai_metrics import GenAIMetrics
 from quarterdeck.telemetry.metrics import DURATION_BUCKETS, TOKEN_BUCKETS, TTFT_BUCKETS, Metrics
+from quarterdeck.telemetry.resource_metrics import ResourceMetrics
 from quarterdeck.telemetry.saturation import SaturationMetrics
 
 WAIT_BUCKETS = (0.01, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
@@ -122,6 +123,7 @@ class GatewayMetrics(Metrics):
         self._admission()
         self._routing()
         self._teams()
+        self.resources = ResourceMetrics(self)
         self.saturation = SaturationMetrics(self)
         self._gen_ai = GenAIMetrics(self, duration=self.duration, time_to_first_token=self.time_to_first_token)
 

@@ -10,7 +10,7 @@ import collections
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import accumulate, repeat
+from itertools import accumulate, islice, repeat
 from operator import mul
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -97,6 +97,12 @@ class Gauge:
 
     def add(self, amount: Number = 1, labels: Labels = ()) -> None:
         self.set(self.values.get(labels, 0) + amount, labels)
+
+    def replace(self, values: Mapping[Labels, Number]) -> None:
+        """Set all values at once: a label set that is not given has none any more."""
+        self.values = dict(islice(values.items(), MAX_SERIES))
+        if len(values) > MAX_SERIES:
+            self.values[("other",) * len(self.labels)] = sum(islice(values.values(), MAX_SERIES, None))
 
     def lines(self) -> list[str]:
         """The family in the text format."""

@@ -72,6 +72,16 @@ class WorkerMetrics(Metrics):
         self.jobs_oldest_seconds = self.gauge(
             "quarterdeck_jobs_oldest_seconds", "Age of the oldest job that waits; 0: none does.", ("kind",)
         )
+        self.jobs_open_seconds = self.gauge(
+            "quarterdeck_jobs_open_seconds",
+            "Age of the oldest job that has not ended, waiting or running; 0: there is none.",
+            ("kind",),
+        )
+        self.stored_bytes = self.gauge(
+            "quarterdeck_files_stored_bytes",
+            "Bytes of files and parts of uploads that count toward the quota of their organisation.",
+            ("org",),
+        )
         self.jobs_ended = self.counter(
             "quarterdeck_job_attempts",
             "Attempts at jobs: done, retried (failed, or there is more to do), failed (no attempt is left), stopped"

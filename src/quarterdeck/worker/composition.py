@@ -270,7 +270,12 @@ def compose(
             sync_loop,
             JobLoop(jobs, job_handlers, conditions["jobs"], metrics),
             FileSweepLoop(
-                FileStore(database), UploadStore(database), blobs, LeaseStore(database, name), conditions["files"]
+                FileStore(database),
+                UploadStore(database),
+                blobs,
+                LeaseStore(database, name),
+                conditions["files"],
+                on_usage=lambda usages: metrics.stored_bytes.replace({(org,): size for org, size in usages.items()}),
             ),
         ),
         loops={

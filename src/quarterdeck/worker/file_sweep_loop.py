@@ -8,12 +8,12 @@ was not mounted). Blobs that the database does not know are never deleted: they 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from quarterdeck.errors import StorageUnavailableError
 from quarterdeck.store.blobs.interface import Blobs
 from quarterdeck.store.database import DatabaseUnavailableError
-from quarterdeck.store.files import FileStore
+from quarterdeck.store.files import CLOCKS_SECONDS, FileStore
 from quarterdeck.store.leases import LeaseStore
 from quarterdeck.store.uploads import UploadStore
 from quarterdeck.worker.conditions import Condition, pause
@@ -37,13 +37,16 @@ class FileSweepLoop:
         leases: LeaseStore,
         condition: Condition,
         *,
+        on_usage: Callable[[Mapping[str, int]], None] = lambda usages: None,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        """`on_usage` is called with the bytes that each organisation uses."""
         self._files = files
         self._uploads = uploads
         self._blobs = blobs
         self._leases = leases
         self._condition = condition
+        self._on_usage = on_usage
         self._wall = wall
         self._next_check = 0.0
 
@@ -55,6 +58,7 @@ class FileSweepLoop:
     async def turn(self) -> None:
         try:
             await self._sweep()
+            self._on_usage(await self._files.usages())
             now = self._wall()
             if now >= self._next_check:
                 if await self._leases.take("file check", CHECK_SECONDS / 2):
@@ -69,9 +73,11 @@ class FileSweepLoop:
     async def check(self) -> None:
         """Note which files have lost their contents, and which have them again. Raises StorageUnavailableError where
         none of them is there: that is another storage than the gateways'."""
+        # A file that is made while the storage is listed may be in the database only. Its clock is a gateway's.
+        before = self._wall() - CLOCKS_SECONDS
         there = {entry.name async for entry in self._blobs.entries("files/")}
         if not there:
-            if await self._files.blobs_after("", limit=1):
+            if await self._files.has_any(created_before=before):
                 raise StorageUnavailableError("the storage has no content of any file: do gateways use another?")
             return
         last = ""
@@ -79,11 +85,15 @@ class FileSweepLoop:
         while rows := await self._files.blobs_after(last):
             last = rows[-1][0]
             for is_missing in (True, False):
-                changed = [id for id, blob, was in rows if (blob not in there) is is_missing and was is not is_missing]
+                changed = [
+                    id
+                    for id, blob, was, created in rows
+                    if (blob not in there) is is_missing and was is not is_missing and created < before
+                ]
                 if changed:
                     await self._files.note_missing(changed, is_missing=is_missing)
                 lost += len(changed) if is_missing else 0
-            there.difference_update(blob for _, blob, _ in rows)
+            there.difference_update(blob for _, blob, *_ in rows)
         if lost:
             log.error("the contents of %d files are missing from the storage", lost)
         pending = set(await self._files.unclaimed(there))

@@ -147,6 +147,7 @@ class JobLoop:
             self._metrics.jobs_running.set(self.running[handler.kind], (handler.kind,))
             self._metrics.jobs_waiting.set(found.waiting if found else 0, (handler.kind,))
             self._metrics.jobs_oldest_seconds.set(found.oldest_seconds if found else 0, (handler.kind,))
+            self._metrics.jobs_open_seconds.set(found.open_seconds if found else 0, (handler.kind,))
 
     async def _renew(self) -> None:
         if not self._running:

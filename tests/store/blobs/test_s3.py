@@ -4,70 +4,40 @@ import asyncio
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
+from tests.moto import BUCKET, CREDENTIALS, MotoServer
 from tests.platform import free_port
-from tests.servers import ServerProcess, short_folder
+from tests.servers import short_folder
 
 from quarterdeck.errors import StorageUnavailableError
 from quarterdeck.store.blobs.address import S3Address
 from quarterdeck.store.blobs.interface import BlobNotFoundError
-from quarterdeck.store.blobs.s3 import PART_BYTES, S3Blobs
-
-ROOT = Path(__file__).parents[3]
+from quarterdeck.store.blobs.s3 import PART_BYTES, RANGE_BYTES, S3Blobs
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]  # the environment is built on first use
 
 
-class MotoServer(ServerProcess):
-    """moto's S3."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.log = folder / "moto.log"
-        self.port = free_port()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def command(self) -> list[str]:
-        python = str(ROOT / ".envs/s3/bin/python")
-        return [python, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(self.port)]
-
-    def answers(self) -> bool:
-        with suppress(OSError):
-            return bool(urllib.request.urlopen(self.url + "/moto-api/", timeout=2).status == 200)
-        return False
-
-    def read(self, path: str, method: str = "GET") -> str:
-        request = urllib.request.Request(self.url + path, method=method)
-        return str(urllib.request.urlopen(request, timeout=10).read().decode())
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[MotoServer]:
-    subprocess.run([sys.executable, "environments/make.py", "s3"], cwd=ROOT, check=True, capture_output=True)
     folder = short_folder()
     made = MotoServer(folder)
     made.start()
-    made.read("/bucket", "PUT")
     yield made
     made.stop()
     shutil.rmtree(folder)
 
 
 @pytest.fixture
-def blobs(server: MotoServer, monkeypatch: pytest.MonkeyPatch) -> S3Blobs:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    return S3Blobs(S3Address("bucket", "ours", server.url))
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def blobs(server: MotoServer, credentials: None) -> S3Blobs:
+    return S3Blobs(S3Address(BUCKET, "ours", server.url))
 
 
 async def pieces(*given: bytes) -> AsyncIterator[bytes]:
@@ -135,10 +105,40 @@ async def test_a_bucket_that_does_not_exist_is_an_outage(server: MotoServer, blo
         assert server.url not in caught.value.message
 
 
-async def test_a_server_that_is_away_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    away = S3Blobs(S3Address("bucket", "", f"http://127.0.0.1:{free_port()}"))
+async def test_a_blob_that_is_deleted_while_it_is_read_ends_with_a_reason(blobs: S3Blobs) -> None:
+    await blobs.put("files/a", pieces(os.urandom(RANGE_BYTES + 1000)))
+    reading = await blobs.open("files/a")
+    assert await anext(reading)
+    await blobs.delete("files/a")
+    with pytest.raises(StorageUnavailableError, match="deleted while it was read"):
+        async for _ in reading:
+            pass
+
+
+async def test_a_bucket_whose_clock_differs_is_an_outage_whose_reason_is_logged(
+    credentials: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S3 refuses signatures that are fifteen minutes old, by its own clock."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b"<Error><Code>RequestTimeTooSkewed</Code><Message>The difference is too large.</Message></Error>"
+        head = b"HTTP/1.1 403 Forbidden\r\ncontent-type: application/xml\r\ncontent-length: %d\r\n" % len(body)
+        writer.write(head + b"connection: close\r\n\r\n" + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server:
+        skewed = S3Blobs(S3Address(BUCKET, "", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+        for call in (skewed.probe(), skewed.put("files/a", pieces(b"x"))):
+            with pytest.raises(StorageUnavailableError):
+                await call
+    assert "RequestTimeTooSkewed" in caplog.text
+
+
+async def test_a_server_that_is_away_is_an_outage(credentials: None) -> None:
+    away = S3Blobs(S3Address(BUCKET, "", f"http://127.0.0.1:{free_port()}"))
     for call in (away.put("files/a", pieces(b"x")), away.open("files/a")):
         with pytest.raises(StorageUnavailableError) as caught:
             await call

@@ -10,14 +10,22 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from quarterdeck.errors import InsufficientQuotaError, NotFoundError, RequestTooLargeError
+from quarterdeck.errors import (
+    APIError,
+    InsufficientQuotaError,
+    NotFoundError,
+    RequestTooLargeError,
+    StorageFullError,
+    StorageUnavailableError,
+)
 from quarterdeck.ids import new_file_id, object_id
 from quarterdeck.resources.files.content_types import SNIFFED_BYTES, content_type
 from quarterdeck.resources.files.filenames import clean_filename
 from quarterdeck.resources.files.objects import OUTPUT_PURPOSES
 from quarterdeck.settings.file_storage import GIB, MIB, FilesConfig
 from quarterdeck.store.blobs.interface import BlobNotFoundError, Blobs, BlobSummary
-from quarterdeck.store.files import FileRow, FileStore, NewFile, over_quota
+from quarterdeck.store.database import DatabaseUnavailableError
+from quarterdeck.store.files import FileRow, FileStore, NewFile, no_such_file, over_quota
 from quarterdeck.store.ownership import Owner
 
 log = logging.getLogger(__name__)
@@ -51,9 +59,12 @@ class Files:
         blobs: Blobs,
         config: Callable[[], FilesConfig],
         *,
+        on_written: Callable[[str, str, int], None] = lambda kind, outcome, size: None,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        """`on_written`: for a metric, with the kind of a content, its outcome and the bytes that have arrived."""
         self.store = store
+        self.on_written = on_written
         self._blobs = blobs
         self._config = config
         self._wall = wall
@@ -116,14 +127,14 @@ class Files:
         return row
 
     async def open(self, row: FileRow, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
-        """The file's bytes from `start` to before `end`; the caller closes it. Raises NotFoundError where the storage
-        has lost them, and StorageUnavailableError."""
+        """The file's bytes from `start` to before `end`; the caller closes it. Raises NotFoundError where the file was
+        deleted meanwhile or the storage has lost its content, and StorageUnavailableError."""
         try:
             return await self._blobs.open(row.blob, start, end)
         except BlobNotFoundError:
+            if not await self.store.note_missing([row.id], is_missing=True):
+                raise no_such_file(row.id) from None
             log.error("the content of a file is missing from the storage", extra={"file": row.id, "blob": row.blob})
-            if not row.is_missing:
-                await self.store.note_missing([row.id], is_missing=True)
             raise NotFoundError(
                 f"The content of the file '{row.id}' is missing from the storage.",
                 param="file_id",
@@ -187,7 +198,9 @@ class Files:
         try:
             summary = await self._blobs.put(blob, counted.pieces())
             yield Written(blob, counted.head, summary)
-        except BaseException:
+            self.on_written(kind, "stored", counted.size)
+        except BaseException as error:
+            self.on_written(kind, outcome_of(error), counted.size)
             await self.discard(blob)
             raise
         finally:
@@ -238,6 +251,22 @@ class _Counted:
             if len(self.head) < SNIFFED_BYTES:
                 self.head += piece[: SNIFFED_BYTES - len(self.head)]
             yield piece
+
+
+def outcome_of(error: BaseException) -> str:
+    """Why a content was not stored, as a metric has it."""
+    match error:
+        case InsufficientQuotaError():
+            return "quota"
+        case RequestTooLargeError():
+            return "too_large"
+        case StorageFullError():
+            return "full"
+        case StorageUnavailableError() | DatabaseUnavailableError():
+            return "unavailable"
+        case APIError():
+            return "refused"
+    return "cancelled"
 
 
 def too_large(limit: SizeLimit) -> RequestTooLargeError:

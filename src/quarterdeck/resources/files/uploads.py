@@ -17,11 +17,11 @@ from quarterdeck.resources.files.objects import (
     upload_object,
 )
 from quarterdeck.resources.files.service import BATCH_SECONDS, Files, SizeLimit
+from quarterdeck.settings.file_storage import MAX_PARTS
 from quarterdeck.store.blobs.interface import BlobNotFoundError, Blobs
 from quarterdeck.store.files import NewFile, over_quota
 from quarterdeck.store.ownership import Owner
 from quarterdeck.store.uploads import (
-    MAX_PARTS,
     PartRow,
     UploadRow,
     UploadStore,
@@ -60,6 +60,7 @@ class Uploads:
             )
         used = await self._files.store.usage(owner.org)
         if used + body.bytes > config.quota_bytes:
+            self._files.on_written("uploads", "quota", 0)
             raise over_quota(owner.org, used, body.bytes, config.quota_bytes)
         now = self._wall()
         row = UploadRow(
@@ -75,6 +76,7 @@ class Uploads:
             file=None,
         )
         await self._store.create(row, owner)
+        self._files.on_written("uploads", "stored", 0)
         return upload_object(row)
 
     async def add_part(self, upload_id: str, pieces: AsyncIterable[bytes], owner: Owner) -> dict[str, Any]:

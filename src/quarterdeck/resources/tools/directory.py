@@ -65,6 +65,13 @@ class ToolDirectory:
             code="unknown_tool_server",
         )
 
+    def listed_label(self, label: str, url: str | None, org: str) -> str | None:
+        """The label under which the operator has listed a server that `open` opens. None: it is not listed."""
+        if url is None:
+            return label
+        servers = [each for each in self._config.current.mcp_servers if _may_use(each, org)]
+        return next((each.label for each in servers if _same(each.url, url)), None)
+
     async def close(self) -> None:
         await self._public.close()
         await self._listed.close()

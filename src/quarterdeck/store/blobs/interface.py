@@ -53,7 +53,7 @@ class Blobs(Protocol):
 
     async def open(self, name: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
         """The bytes from `start` to before `end`, in pieces; the caller closes it. Raises BlobNotFoundError before the
-        first piece."""
+        first piece. Of a blob that is deleted meanwhile, the rest may come, or StorageUnavailableError."""
         ...
 
     async def delete(self, name: str) -> None:

@@ -133,8 +133,11 @@ class S3Blobs:
     async def _ranges(self, name: str, start: int, end: int) -> AsyncGenerator[bytes]:
         while start < end:
             until = min(start + RANGE_BYTES, end)
-            with self._translated(name):
-                found = await self._client.get_range_async(self._store, name, start=start, end=until)
+            try:
+                with self._translated(name):
+                    found = await self._client.get_range_async(self._store, name, start=start, end=until)
+            except BlobNotFoundError:  # a folder's file could be read to its end
+                raise StorageUnavailableError("The stored content was deleted while it was read.") from None
             view = memoryview(found)
             for at in range(0, len(view), PIECE_BYTES):
                 yield bytes(view[at : at + PIECE_BYTES])
@@ -148,11 +151,13 @@ class S3Blobs:
             if "NoSuchBucket" not in str(error):
                 raise BlobNotFoundError(name) from None
             log.warning("storage of files: %s", _reason(error))
-            raise StorageUnavailableError("The storage of files is not available: its bucket does not exist.") from None
+            raise StorageUnavailableError(
+                "The storage of files is not available: its bucket does not exist."
+            ) from error
         except (self._errors, OSError) as error:
             # Not shown to clients: it names addresses.
             log.warning("storage of files: %s", _reason(error))
-            raise StorageUnavailableError("The storage of files is not available.") from None
+            raise StorageUnavailableError("The storage of files is not available.") from error
 
 
 def _joined(pieces: list[bytes], digests: Digests) -> bytes:

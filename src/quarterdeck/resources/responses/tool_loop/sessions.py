@@ -31,6 +31,8 @@ class Directory(Protocol):
 
     async def open(self, label: str, url: str | None, org: str, where: str) -> ToolServer: ...
 
+    def listed_label(self, label: str, url: str | None, org: str) -> str | None: ...
+
 
 class Settles(Protocol):
     """What is needed of `accounting.settlement.Settlement`."""
@@ -68,7 +70,8 @@ class NoToolSessions:
 
 
 class ToolSessions:
-    """`costs`: of engine calls, by response."""
+    """`costs`: of engine calls, by response. `count`: for a metric, with a call's server as the operator has listed it
+    (or None), its tool, its outcome and its seconds."""
 
     def __init__(
         self,
@@ -77,12 +80,14 @@ class ToolSessions:
         settlement: Settles,
         costs: RunningCosts,
         *,
+        count: Callable[[str | None, str, str, float], None] = lambda *call: None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._directory = directory
         self._config = config
         self._settlement = settlement
         self._costs = costs
+        self._count = count
         self._wall = wall
         self._new_request_id = ids.RequestIds().next
 
@@ -125,13 +130,15 @@ class ToolSessions:
             opened,
             limits,
             max_calls=request.max_tool_calls,
-            report=self._reporter(request, head, response),
+            report=self._reporter(request, head, response, {each.label: each.url for each in requested.values()}),
             cost=cost,
             on_close=lambda: self._costs.end(response),
             wall=self._wall,
         )
 
-    def _reporter(self, request: ResponseRequest, head: Head, response: str) -> Callable[[CallReport], None]:
+    def _reporter(
+        self, request: ResponseRequest, head: Head, response: str, urls: Mapping[str, str | None]
+    ) -> Callable[[CallReport], None]:
         metadata = request.metadata or {}
         user = user_of(metadata) or request.safety_identifier or request.user
         session = session_of(metadata)
@@ -152,6 +159,9 @@ class ToolSessions:
                 session=session[:512] if session else None,
             )
             self._settlement.settle(record, head.principal.scope_set)
+            listed = self._directory.listed_label(call.label, urls.get(call.label), head.principal.org)
+            outcome = "ok" if call.result.error is None else call.result.error["type"]
+            self._count(listed, call.name, outcome, call.ended - call.started)
 
         return report
 

@@ -1,0 +1,93 @@
+"""A file that goes away while it is read says why, and each content that came is counted with its outcome."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quarterdeck.errors import (
+    BadRequestError,
+    InsufficientQuotaError,
+    NotFoundError,
+    RequestTooLargeError,
+    StorageFullError,
+    StorageUnavailableError,
+)
+from quarterdeck.resources.files.service import Files, SizeLimit
+from quarterdeck.settings.file_storage import FilesConfig
+from quarterdeck.store.blobs.folder import FolderBlobs
+from quarterdeck.store.database import Database
+from quarterdeck.store.files import FileRow, FileStore
+from quarterdeck.store.ownership import Owner
+
+OWNER = Owner("default", "red", "key_1")
+
+
+async def made(files: Files) -> FileRow:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"content"
+
+    return await files.create(OWNER, pieces(), filename="a.txt", purpose="user_data")
+
+
+async def test_a_file_that_is_deleted_between_look_up_and_reading_does_not_exist(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = Files(FileStore(database), FolderBlobs(tmp_path), FilesConfig)
+    row = await made(files)
+    await files.delete(row.id, OWNER)
+    with pytest.raises(NotFoundError, match="No such File object"):
+        await files.open(row)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_a_file_whose_content_is_lost_says_so(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = Files(FileStore(database), FolderBlobs(tmp_path), FilesConfig)
+    row = await made(files)
+    (tmp_path / row.blob).unlink()
+    with pytest.raises(NotFoundError) as caught:
+        await files.open(row)
+    assert caught.value.code == "content_missing"
+    assert (await files.retrieve(row.id, OWNER)).is_missing
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+async def test_each_content_is_counted_once_with_its_outcome(database: Database, tmp_path: Path) -> None:
+    seen: list[tuple[str, str, int]] = []
+    small = FilesConfig(max_gb_per_org=1e-8)  # 10 bytes
+    limit = SizeLimit(5, "files.max_file_mb")
+
+    async def create(config: FilesConfig | None = None, limit: SizeLimit | None = None, fail: Any = None) -> None:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"content"
+            if fail is not None:
+                raise fail
+            yield b" and more"
+
+        files = Files(
+            FileStore(database),
+            FolderBlobs(tmp_path),
+            lambda: config or FilesConfig(),
+            on_written=lambda *written: seen.append(written),
+        )
+        await files.create(OWNER, pieces(), filename="a.txt", purpose="user_data", limit=limit)
+
+    await create()
+    for error, options in (
+        (InsufficientQuotaError, {"config": small}),
+        (RequestTooLargeError, {"limit": limit}),
+        (BadRequestError, {"fail": BadRequestError("no")}),
+        (StorageFullError, {"fail": StorageFullError("full")}),
+        (StorageUnavailableError, {"fail": StorageUnavailableError("away")}),
+        (asyncio.CancelledError, {"fail": asyncio.CancelledError()}),
+    ):
+        with pytest.raises(error):
+            await create(**options)
+    outcomes = [outcome for _, outcome, _ in seen]
+    assert outcomes == ["stored", "quota", "too_large", "refused", "full", "unavailable", "cancelled"]
+    assert seen[0] == ("files", "stored", len(b"content and more"))
