@@ -76,8 +76,9 @@ async def test_ranges(gateway: Gateway, given: str, status: int, body: bytes) ->
 
 
 async def test_with_the_database_away_no_file_is_read(gateway: Gateway, tmp_path: Path) -> None:
-    app = gateway(database=Database("sqlite+aiosqlite:////nowhere/at/all.db"))
-    answer = await create(app, form(b"x"))
+    away = Database("sqlite+aiosqlite:////nowhere/at/all.db")
+    answer = await create(gateway(database=away), form(b"x"))
+    await away.close()
     assert (answer.status, answer.error["code"]) == (503, "database_unavailable")
     assert left(tmp_path) == []
 
