@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Order tests: the engine kill and the other stack last, because each start takes a minute. In one process these
     tests come after all others; of several processes, one begins with them."""
     here = [item for item in items if item.path.is_relative_to(HERE)]
-    last = ("test_survival", "test_quantized")
+    last = ("test_survival", "test_quantized", "test_offline_batches")
     here.sort(key=lambda item: last.index(item.path.stem) + 1 if item.path.stem in last else 0)
     others = [item for item in items if not item.path.is_relative_to(HERE)]
     items[:] = here + others if hasattr(config, "workerinput") else others + here

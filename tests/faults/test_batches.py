@@ -11,7 +11,7 @@ import openai
 import pytest
 from openai.types import Batch
 from tests.faults.batch_stack import CHAT, ENDED, OTHER, BatchStack, chat_line
-from tests.servers import RedisServer, short_folder
+from tests.servers import RedisServer, short_folder, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +171,24 @@ def test_a_batch_whose_input_is_deleted_is_executed_to_its_end(stack: BatchStack
     check_lines(stack, done, 400)
     with pytest.raises(openai.NotFoundError):
         stack.client().files.retrieve(batch.input_file_id)
+
+
+@pytest.mark.long  # all records must be in the ledger first
+def test_what_is_deleted_of_a_user_is_gone_from_the_results(stack: BatchStack) -> None:
+    lines = [chat_line(at, user=f"u-{at % 2}") for at in range(20)]
+    batch = stack.ended(stack.create(lines))
+    wait_until(lambda: len(stack.ledger()) >= 20)
+    stack.admin("DELETE", "/admin/contents?user=u-1")
+
+    def deleted() -> list[Any]:
+        found = stack.lines(batch.output_file_id)
+        return [each for each in found if (each["error"] or {}).get("code") == "content_deleted"]
+
+    wait_until(lambda: len(deleted()) == 10)
+    output, _ = check_lines(stack, batch, 20)
+    for each in output:
+        is_kept = int(each["custom_id"].removeprefix("line-")) % 2 == 0
+        assert (each["response"]["body"] is not None) is is_kept
 
 
 def kill_at_random(

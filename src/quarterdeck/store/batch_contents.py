@@ -40,6 +40,7 @@ class BatchContents:
         end = deletion.at if batch.finished_at is None else min(deletion.at, batch.finished_at + CLOCKS_SECONDS)
         covered = (columns.org == deletion.org) & (column == deletion.value)
         query = select(columns.id).where(covered, columns.key == batch.key, columns.started.between(begin, end))
+        query = query.where(columns.priority < 0)  # those of jobs: a user may have millions of others
         async with self._database.report() as connection:
             return set(await connection.scalars(query))
 

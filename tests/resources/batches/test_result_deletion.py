@@ -60,6 +60,7 @@ class Bench:
                 org=OWNER.org,
                 key=OWNER.key,
                 started=now - 30,
+                priority=-1,
                 user=users.get(line, "v"),
                 session="s" if line in users else None,
             )
