@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.errors import BadRequestError
+from quarterdeck.errors import BadRequestError, ServiceUnavailableError
 from quarterdeck.resources.responses import history
-from quarterdeck.resources.responses.history import History
+from quarterdeck.resources.responses.history import ENCRYPTED_REASONING, History
 from quarterdeck.resources.responses.requests import ResponseRequest
 from quarterdeck.resources.responses.sealed import Sealed
 from quarterdeck.store.conversations import ConversationStore
@@ -63,3 +63,18 @@ async def test_compactions_of_an_input_are_bounded_together(
     with pytest.raises(BadRequestError) as refused:
         await reads.opened([compaction] * 3, "default")
     assert refused.value.code == "context_too_large"
+
+
+class UnreadableSecret:
+    async def read(self) -> bytes:
+        raise ServiceUnavailableError("The database is not available.")
+
+
+async def test_without_the_platforms_secret_responses_go_on_without_encrypted_reasoning(database: Database) -> None:
+    store, conversations = ResponseStore(database), ConversationStore(database)
+    reads = History(store, conversations, NoFiles(), Sealed(UnreadableSecret()))
+    asked = ResponseRequest(model="m", input="Hi", store=False, include=[ENCRYPTED_REASONING])
+    assert await reads.reasoning_sealer(asked, "default") is None
+    kept = {"id": "rs_1", "type": "reasoning", "summary": [], "content": [], "encrypted_content": "x"}
+    assert await reads.opened([kept], "default") == [kept]
+    assert await history_of(database).reasoning_sealer(asked, "default") is not None

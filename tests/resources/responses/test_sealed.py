@@ -67,3 +67,19 @@ async def test_a_content_that_becomes_larger_than_it_may_is_refused() -> None:
     with pytest.raises(BadRequestError) as refused:
         await sealed.open("acme", content, "input[0]", most=size - 1)
     assert refused.value.code == "context_too_large"
+
+
+async def test_reasoning_is_read_for_its_organisation_and_not_as_a_compaction() -> None:
+    sealed = Sealed(Secret())
+    seal = await sealed.reasoning_sealer("acme")
+    content = seal("I think \ud83d")
+    assert await sealed.open_reasoning("acme", content, "input[0]", most=100) is not None
+    assert await sealed.open_reasoning("other", content, "input[0]", most=100) is None
+    assert await sealed.open_reasoning("acme", "not base64!", "input[0]", most=100) is None
+    assert await sealed.open_reasoning("acme", await sealed.seal("acme", ITEMS), "input[0]", most=10_000) is None
+    with pytest.raises(BadRequestError) as refused:
+        await sealed.open("acme", content, "input[0]")
+    assert refused.value.code == "invalid_encrypted_content"
+    with pytest.raises(BadRequestError) as refused:
+        await sealed.open_reasoning("acme", seal("x" * 1000), "input[0]", most=100)
+    assert refused.value.code == "context_too_large"

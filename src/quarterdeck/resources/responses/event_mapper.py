@@ -33,8 +33,17 @@ def encode_event(event: dict[str, Any]) -> bytes:
 class EventMapper:
     """`response` is the response object, which the mapper completes."""
 
-    def __init__(self, response: Response, new_id: NewId, *, shows_logprobs: bool = False) -> None:
+    def __init__(
+        self,
+        response: Response,
+        new_id: NewId,
+        *,
+        shows_logprobs: bool = False,
+        seal: Callable[[str], str] | None = None,
+    ) -> None:
+        """`seal` encrypts reasoning for a client that keeps it itself."""
         self.response = response
+        self._seal = seal
         self.steps: list[Step] = []
         """All steps so far."""
         self._new_id = new_id
@@ -219,6 +228,8 @@ class EventMapper:
         if (item := self._item) is None:
             return b""
         events = self._close_part()
+        if item["type"] == "reasoning" and self._seal is not None:
+            item["encrypted_content"] = self._seal(item["content"][0]["text"])
         item["status"] = status
         events += self._item_event("response.output_item.done", item, item=item)
         self._item = None

@@ -1,10 +1,10 @@
 """The items that a response is made of: its own input, and what it continues."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from quarterdeck import ids
-from quarterdeck.errors import BadRequestError, NotFoundError
+from quarterdeck.errors import BadRequestError, NotFoundError, ServiceUnavailableError
 from quarterdeck.resources.responses.input_files import ReadsFiles
 from quarterdeck.resources.responses.items import Item, is_id, read_items
 from quarterdeck.resources.responses.requests import ResponseRequest
@@ -12,6 +12,8 @@ from quarterdeck.resources.responses.sealed import MAX_BYTES, Sealed
 from quarterdeck.store.conversations import ConversationStore, no_such_conversation
 from quarterdeck.store.ownership import Owner
 from quarterdeck.store.responses import ResponseStore, no_such_previous_response
+
+ENCRYPTED_REASONING = "reasoning.encrypted_content"
 
 
 class History:
@@ -64,8 +66,18 @@ class History:
             return await self._conversations.items(conversation, owner)
         return []
 
+    async def reasoning_sealer(self, request: ResponseRequest, org: str) -> Callable[[str], str] | None:
+        """What makes the `encrypted_content` of reasoning, where the request includes it and nothing is stored. None
+        as well where the platform's secret can't be read: the response is made without it."""
+        if request.store is not False or ENCRYPTED_REASONING not in (request.include or ()):
+            return None
+        try:
+            return await self._sealed.reasoning_sealer(org)
+        except ServiceUnavailableError:
+            return None
+
     async def opened(self, items: Sequence[Item], org: str) -> list[Item]:
-        """Items with what was compacted in place of each compaction."""
+        """Items with what was compacted in place of each compaction, and with the reasoning that was encrypted here."""
         made: list[Item] = []
         left = MAX_BYTES
         for index, item in enumerate(items):
@@ -73,6 +85,17 @@ class History:
                 found, size = await self._sealed.open(org, item["encrypted_content"], f"input[{index}]", most=left)
                 made += found
                 left -= size
+            elif item["type"] == "reasoning" and item.get("encrypted_content") and not item["content"]:
+                text = await self._reasoning(org, item["encrypted_content"], f"input[{index}]", left)
+                made.append({**item, "content": [{"type": "reasoning_text", "text": text}] if text else []})
+                left -= len(text)
             else:
                 made.append(item)
         return made
+
+    async def _reasoning(self, org: str, content: str, where: str, most: int) -> str:
+        """Empty: it can't be read here. The model does without."""
+        try:
+            return await self._sealed.open_reasoning(org, content, where, most=most) or ""
+        except ServiceUnavailableError:
+            return ""

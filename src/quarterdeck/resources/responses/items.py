@@ -213,6 +213,10 @@ def _reasoning(item: Item, where: str, new_id: NewId) -> Item:
             {"type": kind, "text": _text(part, "text", f"{where}.{name}[{index}]")} for index, part in enumerate(parts)
         ]
     made["status"] = _status(item, where)
+    if (encrypted := item.get("encrypted_content")) is not None:
+        if not isinstance(encrypted, str):
+            raise _invalid(f"{where}.encrypted_content", "a string")
+        made["encrypted_content"] = encrypted
     return made
 
 

@@ -49,7 +49,8 @@ INCLUDABLE = frozenset(
         *("reasoning.encrypted_content", "message.output_text.logprobs"),
     }
 )
-"""Reasoning is not hidden here: it is in each reasoning item's `content`, with or without `encrypted_content`."""
+"""Reasoning is not hidden here: it is in each reasoning item's `content`, with or without `encrypted_content`
+(`history.reasoning_sealer`)."""
 SERVICE_TIERS = frozenset({"auto", "default", "flex", "priority", "scale"})
 EFFORTS = frozenset({"none", "minimal", "low", "medium", "high", "xhigh", "max"})
 VERBOSITIES = frozenset({"low", "medium", "high"})
