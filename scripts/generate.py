@@ -45,6 +45,7 @@ from quarterdeck.gateway.routes import (
     admin_teams,
     admin_usage,
     admin_webhooks,
+    audio_and_images,
     batches,
     chat_completions,
     conversations,
@@ -252,7 +253,11 @@ def api_page() -> str:
         *(f"- `POST {route.path}`" for route in inference.routes(UNREACHED, UNREACHED)),
         *(f"- `POST {route.path}`: Cohere's and Jina's form." for route in rerank.routes(UNREACHED)),
         "- `POST /v1/moderations`",
-        "- `/v1/audio/…`, `/v1/images/…`, `/v1/videos/…`, `/v1/realtime`: 501 `not_served`.",
+        *(
+            f"- `POST {route.path}`: of models that [serve it](../audio-and-images.md)."
+            for route in audio_and_images.routes(UNREACHED)
+        ),
+        "- `/v1/videos/…`, `/v1/realtime`, the rest of `/v1/audio/…` and `/v1/images/…`: 501 `not_served`.",
         *(f"- `{route.method} {route.path}`" for route in responses.routes(*[UNREACHED] * 5)),
         *(f"- `{route.method} {route.path}`" for route in files.routes(UNREACHED, UNREACHED, holds_bytes=0)),
         *(

@@ -20,8 +20,8 @@ Status = Literal["ok", "error", "cancelled", "lost"]
 gateway died."""
 
 UsageSource = Literal["engine", "counted", "estimated", "none"]
-"""engine: reported by the engine. counted: by its tokenizer, over the received text. estimated: from the length in
-bytes. none: there was no answer."""
+"""engine: reported by the engine. counted: by its tokenizer, over the received text; of audio and images, by the
+gateway. estimated: from the length in bytes. none: there was no answer."""
 
 CacheState = Literal["off", "hit", "miss", "bypass"]
 
@@ -67,8 +67,8 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     """The key's id; never the key."""
     key_name: str = ""
     operation: str
-    """chat, completions, embeddings, tokenize, detokenize, score, or tool: a tool call of a response, whose `model` is
-    `<server>.<tool>`. gen_ai's operation is derived from it."""
+    """chat, completions, embeddings, tokenize, detokenize, score, audio_speech and the like, or tool: a tool call of a
+    response, whose `model` is `<server>.<tool>`. gen_ai's operation is derived from it."""
     model: str
     """The requested model or adapter, with aliases resolved."""
     endpoint: str = ""
@@ -99,6 +99,12 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     """All generated tokens, reasoning included."""
     reasoning_tokens: int = 0
     """Those of `output_tokens` that were reasoning."""
+    audio_ms: int = 0
+    """Milliseconds of audio that was transcribed or translated."""
+    characters: int = 0
+    """Characters of text that was turned into speech."""
+    images: int = 0
+    """Images that were generated."""
     usage_source: UsageSource = "none"
     price_version: str = ""
     price_input: Decimal = Decimal(0)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import openai
 import pytest
 from tests.accounting.spending import a_scope, trust
-from tests.contract.platform import ADMIN, EXPIRED, NARROW, POOR, REVOKED, SLOW, USER, WARNED, Platform
+from tests.contract.platform import ADMIN, EXPIRED, NARROW, PAINTS, POOR, REVOKED, SLOW, USER, WARNED, Platform
 from tests.platform import GatewayProcess, SimulatorProcess
 from tests.servers import CONTRACT, RedisServer, short_folder
 
@@ -25,6 +25,27 @@ models:
     price: {input: "1", cached_input: "0.5", output: "2"}
   - name: org/emb
     engine: {source: ./emb, task: embed}
+  - name: whisper
+    aliases: [whisper-1]
+    engine: {source: ./whisper}
+    serves: [audio.transcriptions, audio.translations]
+    price: {audio_second: "0.0001"}
+  - name: tts
+    engine: {source: ./tts}
+    serves: [audio.speech]
+    price: {thousand_characters: "0.015"}
+  - name: painter
+    engine: {source: ./painter}
+    serves: [images.generations, images.edits]
+    price: {image: "0.02", output: "1"}
+  - name: lost-tts
+    endpoints: [{url: "http://127.0.0.1:9"}]
+    serves: [audio.speech]
+    price: {thousand_characters: "0.001"}
+routes:
+  - name: speaker
+    targets: [{model: lost-tts}]
+    fallbacks: [{model: chat, after: [error]}, {model: tts, after: [error]}]
 cache:
   policies: {chat: {exact: true}}
 moderations: {model: org/emb, labels: [none, violence]}
@@ -39,7 +60,11 @@ def platform(redis_server: RedisServer) -> Iterator[Platform]:
     folder = short_folder()
     redis_url = redis_server.url(CONTRACT)
     simulator = SimulatorProcess(
-        folder, ["--model", "chat", "--embedding-model", "org/emb", "--inter-token-latency", "2ms"]
+        folder,
+        [
+            *("--model", "chat", "--embedding-model", "org/emb", "--inter-token-latency", "2ms"),
+            *("--media-model", "whisper", "tts", "painter"),
+        ],
     )
     simulator.start()
     database_url = f"sqlite+aiosqlite:///{folder}/quarterdeck.db"
@@ -89,5 +114,7 @@ async def _seed(database_url: str, redis_url: str) -> None:
         budget = a_scope("", 1, warns=warns).budget
         row = await keys.create(secret=secret, name=secret, budget=budget)
         await trust(redis, a_scope(f"key:{row.id}", 1), spent=1)
+    row = await keys.create(secret=PAINTS, name="paints", budget=a_scope("", 80_000).budget)
+    await trust(redis, a_scope(f"key:{row.id}", 80_000))
     await redis.close()
     await database.close()

@@ -11,8 +11,8 @@ from quarterdeck.accounting.redis_keys import stream_key
 from quarterdeck.net.redis import Redis
 from quarterdeck.record import RequestRecord, decode
 
-USER, ADMIN, NARROW, SLOW, REVOKED, EXPIRED, POOR, WARNED = (
-    f"sk-qd-{name}" for name in ("user", "admin", "narrow", "slow", "revoked", "expired", "poor", "warned")
+USER, ADMIN, NARROW, SLOW, REVOKED, EXPIRED, POOR, WARNED, PAINTS = (
+    f"sk-qd-{name}" for name in ("user", "admin", "narrow", "slow", "revoked", "expired", "poor", "warned", "paints")
 )
 
 

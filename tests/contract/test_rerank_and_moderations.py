@@ -87,11 +87,11 @@ def test_a_model_that_does_not_moderate_is_not_found(client: openai.OpenAI) -> N
     assert raised.value.code == "model_not_found"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:tests")
 def test_what_is_not_served_says_so_with_an_sdk(client: openai.OpenAI) -> None:
     calls = (
-        lambda: client.audio.transcriptions.create(model="whisper-1", file=("a.wav", b"x" * 2_000_000)),
-        lambda: client.audio.speech.create(model="tts-1", voice="alloy", input="hi"),
-        lambda: client.images.generate(model="gpt-image-1", prompt="a ship"),
+        lambda: client.images.create_variation(model="dall-e-2", image=("a.png", b"x" * 2_000_000)),
+        lambda: client.videos.create(model="sora-2", prompt="a ship"),
     )
     for call in calls:
         with pytest.raises(openai.APIStatusError) as raised:

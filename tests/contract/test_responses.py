@@ -153,6 +153,32 @@ def test_a_forced_call_is_answered_and_continued(client: openai.OpenAI) -> None:
     assert alone.usage.input_tokens == answered.usage.input_tokens
 
 
+def test_several_functions_are_called_in_one_turn_unless_parallel_calls_are_off(client: openai.OpenAI) -> None:
+    ask: Any = {
+        "model": "chat",
+        "input": "Ask the weather, then the stock, then the weather again.",
+        "tools": [WEATHER, {**WEATHER, "name": "stock"}],
+        "max_output_tokens": 1024,
+    }
+    asked = client.responses.create(**ask)
+    calls = [item for item in asked.output if item.type == "function_call"]
+    assert [call.name for call in calls] == ["weather", "stock", "weather"]
+    assert len({call.call_id for call in calls}) == len({call.id for call in calls}) == 3
+    assert all("city" in json.loads(call.arguments) for call in calls)
+    with client.responses.create(**ask, stream=True) as stream:
+        events = list(stream)
+    done = [event for event in events if event.type == "response.function_call_arguments.done"]
+    assert [event.arguments for event in done] == [call.arguments for call in calls]
+    assert [event.output_index for event in done] == [0, 1, 2]
+    one = client.responses.create(**ask, parallel_tool_calls=False)
+    assert [(item.type, getattr(item, "name", "")) for item in one.output] == [("function_call", "weather")]
+    outputs: Any = [{"type": "function_call_output", "call_id": call.call_id, "output": "ok"} for call in calls]
+    answered = client.responses.create(
+        model="chat", input=outputs, previous_response_id=asked.id, tools=ask["tools"], max_output_tokens=512
+    )
+    assert answered.output_text
+
+
 def test_three_turns_by_previous_response_id(client: openai.OpenAI) -> None:
     first = client.responses.create(**ASK, instructions="Be brief.")
     second = client.responses.create(model="chat", input="And boats?", previous_response_id=first.id)

@@ -23,6 +23,7 @@ from quarterdeck.gateway.org_cache import OrgCache
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.inference.call import Head, Reply, Sink
 from quarterdeck.inference.endpoints.endpoint import Endpoint
+from quarterdeck.inference.media_calls.pipeline import MediaPipeline
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.model_lifecycle.status import ModelStatus
 from quarterdeck.net.http_client import HttpClient
@@ -295,6 +296,13 @@ def responses_of(
     )
 
 
+class FakeMedia(MediaPipeline):
+    """Has a directory, and answers nothing."""
+
+    def __init__(self, directory: Live[Directory]) -> None:
+        self._directory = directory
+
+
 def parts(
     pipeline: FakePipeline | None = None,
     keys: Any = None,
@@ -330,6 +338,7 @@ def parts(
     return Parts(
         directory=pipeline.directory,
         pipeline=pipeline,
+        media=FakeMedia(pipeline.directory),
         endpoints=endpoints,
         authenticator=authenticator,
         keys=keys,

@@ -22,6 +22,8 @@ from quarterdeck.inference.call import Head, Operation, Reply
 from quarterdeck.inference.closing import MAX_TO_COUNT
 from quarterdeck.inference.endpoints.endpoint import Endpoint
 from quarterdeck.inference.engine.client import EngineClient
+from quarterdeck.inference.media_calls.engine import MediaEngines
+from quarterdeck.inference.media_calls.pipeline import MediaPipeline
 from quarterdeck.inference.mirror import MAX_RUNNING
 from quarterdeck.inference.pipeline import Pipeline
 from quarterdeck.inference.prompts.execution import PromptExecutor
@@ -124,6 +126,20 @@ class Bench:
             on_record=self.seen.append,
             max_mirrored=max_mirrored,
             max_to_count=max_to_count,
+        )
+
+        pipeline = self.pipeline
+        self.media = MediaPipeline(
+            directory=self.directory,
+            endpoints=self.listed,
+            engines=MediaEngines(client, Live(timeouts)),
+            router=pipeline.router,
+            gate=pipeline.gate,
+            attempts=pipeline.attempts,
+            closing=pipeline.closing,
+            settlement=self.settlement,
+            templates=pipeline.templates,
+            engine_seconds=pipeline.engine_seconds,
         )
 
     async def _reread(self, principal: Principal, revision: int) -> Principal:

@@ -33,6 +33,13 @@ CONFIG = """
 models:
   - name: chat
     price: {{input: "1000000", output: "1000000"}}
+    serves:
+      - audio.transcriptions
+      - audio.translations
+      - audio.speech
+      - images.generations
+      - images.edits
+      - images.variations
     endpoints: [{{url: "{engine}", api_key_env: PROVIDERS_KEY}}]
 gateway:
   retries: 0
@@ -41,7 +48,17 @@ gateway:
   client_write_timeout_seconds: 1
   forward_headers: [x-allowed]
 """
-BODIES: dict[str, dict[str, Any]] = {
+FORM = b"--form\r\n"
+
+
+def _form(file: str) -> bytes:
+    """With a model and a file."""
+    fields = b'content-disposition: form-data; name="model"\r\n\r\nchat\r\n' + FORM
+    head = b'content-disposition: form-data; name="%b"; filename="x"\r\n\r\n' % file.encode()
+    return FORM + fields + head + b"x\r\n--form--\r\n"
+
+
+BODIES: dict[str, Any] = {
     "/v1/chat/completions": {"model": "chat", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5},
     "/v1/completions": {"model": "chat", "prompt": "hi", "max_tokens": 5},
     "/v1/embeddings": {"model": "chat", "input": "hi"},
@@ -49,6 +66,12 @@ BODIES: dict[str, dict[str, Any]] = {
     "/detokenize": {"model": "chat", "tokens": [1]},
     "/v1/score": {"model": "chat", "text_1": "a", "text_2": "b"},
     "/classify": {"model": "chat", "input": "hi"},
+    "/v1/audio/transcriptions": _form("file"),
+    "/v1/audio/translations": _form("file"),
+    "/v1/audio/speech": {"model": "chat", "input": "hi", "voice": "a"},
+    "/v1/images/generations": {"model": "chat", "prompt": "hi"},
+    "/v1/images/edits": _form("image"),
+    "/v1/images/variations": _form("image"),
 }
 
 
@@ -77,7 +100,8 @@ class Platform:
     def ask(self, path: str, body: Any = None, *, key: str = USER, method: str = "POST", **headers: str) -> Answer:
         """Send one request on its own connection. `_` in `headers` becomes `-`."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
-        sent = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        kind = "multipart/form-data; boundary=form" if data.startswith(FORM) else "application/json"
+        sent = {"authorization": f"Bearer {key}", "content-type": kind}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         connection = http.client.HTTPConnection("127.0.0.1", self.gateway.port, timeout=20)
         try:

@@ -1,5 +1,6 @@
 """MCP servers as tools of responses: the official SDKs on both sides, a simulated engine between."""
 
+import json
 from typing import Any
 
 import httpx
@@ -35,6 +36,28 @@ def test_a_tool_is_listed_called_and_its_result_answered(client: openai.OpenAI, 
     assert answer.usage.output_tokens == first.output_tokens + second.output_tokens
     assert len({each.trace_id for each in (first, tool, second)}) == 1
     assert client.responses.retrieve(answer.id) == answer
+
+
+def test_several_calls_of_one_turn_are_all_made_and_answered_in_their_order(
+    client: openai.OpenAI, platform: Platform
+) -> None:
+    ask: Any = {**ASK, "input": "Please add, then add again, then fail.", "max_output_tokens": 1024}
+    answer = client.responses.create(**ask, tools=[CALC])
+    calls = [item for item in answer.output if item.type == "mcp_call"]
+    assert [(call.name, call.status) for call in calls] == [
+        ("add", "completed"),
+        ("add", "completed"),
+        ("fail", "failed"),
+    ]
+    assert answer.output[-1].type == "message" and answer.output_text
+    for call in calls[:2]:
+        given = json.loads(call.arguments)
+        assert call.output == f"sum={given['a'] + given['b']}"
+    made = platform.records(answer.id, 5)
+    assert sorted(each.operation for each in made) == ["chat", "chat", "tool", "tool", "tool"]
+    assert sorted(each.model for each in made if each.operation == "tool") == ["calc.add", "calc.add", "calc.fail"]
+    one = client.responses.create(**ask, tools=[CALC], parallel_tool_calls=False)
+    assert [item.name for item in one.output if item.type == "mcp_call"] == ["add"]
 
 
 def test_a_stream_has_openais_events_and_is_streamed_again(client: openai.OpenAI) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from decimal import Decimal
 
+from quarterdeck.accounting.units import UnitPrices, Units
 from quarterdeck.money import EXACT, MAX_MICRODOLLARS, microdollars, microdollars_of_units, picodollars
 from quarterdeck.protocol.usage import Usage
 from quarterdeck.settings.prices import Price
@@ -20,13 +21,15 @@ class Rates:
     output: int
     exponent: int
     gpu_hour: Decimal | None
+    units: UnitPrices | None = None
+    """Of audio and images. None: they cost nothing."""
 
     @classmethod
     def of(cls, price: Price) -> "Rates":
         each = (price.input, price.cached, price.output)
         exponent = min(int(number.as_tuple().exponent) for number in each)
         whole = [int(number.scaleb(-exponent, EXACT)) for number in each]
-        return cls(whole[0], whole[1], whole[2], exponent - 6, price.gpu_hour)
+        return cls(whole[0], whole[1], whole[2], exponent - 6, price.gpu_hour, UnitPrices.of(price))
 
     def tokens_for(self, money: int) -> int:
         """How many generated tokens `money` (10⁻⁶ $) pays for; there must be a price for them."""
@@ -36,8 +39,10 @@ class Rates:
         return max(0, units // self.output)
 
 
-def cost(usage: Usage, rates: Rates, *, engine_seconds: float = 0.0, shared_by: int = 1) -> Decimal:
-    """Dollars, unrounded: uncached and cached prompt tokens and generated ones, each at its price.
+def cost(
+    usage: Usage, rates: Rates, *, engine_seconds: float = 0.0, shared_by: int = 1, units: Units | None = None
+) -> Decimal:
+    """Dollars, unrounded: uncached and cached prompt tokens, generated ones, and units, each at its price.
 
     `engine_seconds` counts only where the price has a `gpu_hour`: to the millisecond, divided among `shared_by`
     requests, and to twelve places of a dollar.
@@ -49,6 +54,8 @@ def cost(usage: Usage, rates: Rates, *, engine_seconds: float = 0.0, shared_by: 
         milliseconds = max(0, round(engine_seconds * 1000))
         hours = EXACT.divide(EXACT.multiply(rates.gpu_hour, milliseconds), MILLISECONDS_PER_HOUR)
         total = EXACT.add(total, picodollars(EXACT.divide(hours, shared_by)))
+    if units is not None and rates.units is not None:
+        total = EXACT.add(total, rates.units.cost(units))
     return total
 
 
@@ -57,16 +64,18 @@ def share_of(cost: Decimal, share: Decimal) -> Decimal:
     return EXACT.multiply(cost, share)
 
 
-def estimated_cost(prompt_tokens: int, output_tokens: int, rates: Rates, *, engine_seconds: float = 0.0) -> int:
+def estimated_cost(
+    prompt_tokens: int, output_tokens: int, rates: Rates, *, engine_seconds: float = 0.0, units: Units | None = None
+) -> int:
     """What a budget holds for a request, in 10⁻⁶ $, rounded up: the whole prompt at the higher of its two prices, the
-    longest answer, and its share of the longest time at the engine. 0: it is free.
+    longest answer, its share of the longest time at the engine, and the most units. 0: it is free.
     """
     prompt_rate = rates.input if rates.input > rates.cached else rates.cached
-    units = prompt_rate * prompt_tokens + rates.output * output_tokens
-    money = microdollars_of_units(units, rates.exponent)
+    tokens = prompt_rate * prompt_tokens + rates.output * output_tokens
+    money = microdollars_of_units(tokens, rates.exponent)
     if money > MAX_MICRODOLLARS:
         money = MAX_MICRODOLLARS
-    if rates.gpu_hour:
-        seconds = cost(NO_TOKENS, rates, engine_seconds=engine_seconds)
-        return min(money + microdollars(seconds), MAX_MICRODOLLARS)
+    if rates.gpu_hour or (units is not None and rates.units is not None):
+        rest = cost(NO_TOKENS, rates, engine_seconds=engine_seconds, units=units)
+        return min(money + microdollars(rest), MAX_MICRODOLLARS)
     return money

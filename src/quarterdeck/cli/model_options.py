@@ -6,6 +6,10 @@ from typing import Any, TypeVar
 
 import click
 
+SERVED = (
+    *("audio.transcriptions", "audio.translations", "audio.speech"),
+    *("images.generations", "images.edits", "images.variations"),
+)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -15,6 +19,12 @@ def model_options(function: F) -> F:
         (
             click.option("--revision", help="Branch, tag or commit of the repository. [main]"),
             click.option("--alias", "aliases", multiple=True, help="Another name of the model; repeatable."),
+            click.option(
+                "--serves",
+                type=click.Choice(SERVED),
+                multiple=True,
+                help="An audio or image operation that it serves; repeatable.",
+            ),
             click.option("--task", type=click.Choice(["generate", "embed"]), help="What it serves. [generate]"),
             click.option(
                 "--quantization",
@@ -48,8 +58,9 @@ def model_options(function: F) -> F:
 def given_fields(options: dict[str, Any]) -> dict[str, Any]:
     """The fields of the admin API that the options name. Raises UsageError."""
     found = {name: value for name, value in options.items() if value is not None and value != ()}
-    if "aliases" in found:
-        found["aliases"] = list(found["aliases"])
+    for name in ("aliases", "serves"):
+        if name in found:
+            found[name] = list(found[name])
     if "args" in found:
         found["args"] = dict(map(_argument, found["args"]))
     return found

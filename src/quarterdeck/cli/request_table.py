@@ -22,8 +22,8 @@ _STRUCTURED = ("tags", "input", "output", "content_details")
 """Members that are JSON text in a Parquet file: their shape differs from request to request."""
 _KINDS = {
     **dict.fromkeys(("created", "http_status", "input_tokens", "cached_tokens", "output_tokens"), "int64"),
-    **dict.fromkeys(("reasoning_tokens", "resumed", "retries"), "int64"),
-    **dict.fromkeys(("started", "ended", "latency", "time_to_first_token"), "float64"),
+    **dict.fromkeys(("reasoning_tokens", "resumed", "retries", "characters", "images"), "int64"),
+    **dict.fromkeys(("started", "ended", "latency", "time_to_first_token", "audio_seconds"), "float64"),
     "stream": "bool_",
 }
 """Types of columns; the others are text. Money is text, so that it stays exact."""

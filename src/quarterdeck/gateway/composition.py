@@ -42,6 +42,8 @@ from quarterdeck.inference.endpoints.health_checks import HealthChecks
 from quarterdeck.inference.endpoints.registry import EndpointRegistry
 from quarterdeck.inference.endpoints.sources import EndpointSource, PolledEndpoints, StaticEndpoints
 from quarterdeck.inference.engine.client import EngineClient
+from quarterdeck.inference.media_calls.engine import MediaEngines
+from quarterdeck.inference.media_calls.pipeline import MediaPipeline
 from quarterdeck.inference.pipeline import Pipeline
 from quarterdeck.inference.prompts.catalogue import PromptCatalogue
 from quarterdeck.inference.prompts.execution import PromptExecutor
@@ -152,6 +154,18 @@ def compose(
         reread=keeping_priority(authenticator.reread),
         on_record=_observer(metrics.observe, costs.observe, *(() if demand is None else (demand.counts.observe,))),
     )
+    media = MediaPipeline(
+        directory=directory,
+        endpoints=endpoints,
+        engines=MediaEngines(client, live_config.select(lambda each: timeouts_of(each.gateway))),
+        router=pipeline.router,
+        gate=pipeline.gate,
+        attempts=pipeline.attempts,
+        closing=pipeline.closing,
+        settlement=settlement,
+        templates=pipeline.templates,
+        engine_seconds=pipeline.engine_seconds,
+    )
     if demand is not None:
         pipeline.queues.on_cold = demand.counts.announce
         pipeline.queues.on_refused = demand.counts.refuse
@@ -198,6 +212,7 @@ def compose(
         Parts(
             directory=directory,
             pipeline=pipeline,
+            media=media,
             endpoints=endpoints,
             authenticator=authenticator,
             keys=keys,

@@ -23,6 +23,7 @@ from quarterdeck.gateway.org_cache import OrgCache
 from quarterdeck.gateway.readiness import Readiness
 from quarterdeck.gateway.routes.inference import Pipeline
 from quarterdeck.inference.endpoints.endpoint import Endpoints
+from quarterdeck.inference.media_calls.pipeline import MediaPipeline
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import Redis
 from quarterdeck.redaction.redactor import Redactor
@@ -71,6 +72,7 @@ class Parts:
 
     directory: Live[Directory]
     pipeline: Pipeline
+    media: MediaPipeline
     endpoints: Endpoints
     authenticator: Authenticator
     keys: KeyStore

@@ -250,6 +250,8 @@ class Attempts:
             load.last_other = call.attempt
 
     def _call(self, call: Call, choice: Choice, body: bytes, deadline: float) -> Awaitable[EngineAnswer]:
+        if call.opens is not None:
+            return call.opens(choice, deadline)
         endpoint, head = choice.endpoint, call.head
         spec, renamed, public_name = endpoint.spec, choice.renamed, None
         if spec.kind != "vllm":

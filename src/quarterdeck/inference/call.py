@@ -30,6 +30,12 @@ class Operation(StrEnum):
     DETOKENIZE = "/detokenize"
     SCORE = "/v1/score"
     CLASSIFY = "/classify"
+    AUDIO_TRANSCRIPTIONS = "/v1/audio/transcriptions"
+    AUDIO_TRANSLATIONS = "/v1/audio/translations"
+    AUDIO_SPEECH = "/v1/audio/speech"
+    IMAGES_GENERATIONS = "/v1/images/generations"
+    IMAGES_EDITS = "/v1/images/edits"
+    IMAGES_VARIATIONS = "/v1/images/variations"
 
     word: str
     """The operation's name in records and metrics: chat, completions, embeddings, …"""
@@ -42,6 +48,11 @@ class Operation(StrEnum):
         self.word = self._name_.lower()
 
 
+MEDIA = (
+    *(Operation.AUDIO_TRANSCRIPTIONS, Operation.AUDIO_TRANSLATIONS, Operation.AUDIO_SPEECH),
+    *(Operation.IMAGES_GENERATIONS, Operation.IMAGES_EDITS, Operation.IMAGES_VARIATIONS),
+)
+"""Operations of audio and images, which `inference/media_calls` serves."""
 FREE = (Operation.TOKENIZE, Operation.DETOKENIZE)
 """Operations that run no model and have no usage."""
 

@@ -5,6 +5,7 @@ router in turn.
 """
 
 import time
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -13,10 +14,11 @@ from quarterdeck.inference.cache.answers import Lookup
 from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.call import Head, Headers
 from quarterdeck.inference.capture.capture import Capture
+from quarterdeck.inference.engine.client import EngineAnswer
 from quarterdeck.inference.estimation import Estimate
 from quarterdeck.inference.metering.meter import Meter
 from quarterdeck.inference.request import InferenceRequest
-from quarterdeck.inference.routing.selection import Selection
+from quarterdeck.inference.routing.selection import Choice, Selection
 
 
 class Call(msgspec.Struct, eq=False):
@@ -45,6 +47,8 @@ class Call(msgspec.Struct, eq=False):
     """Money that budgets hold for it, in 10⁻⁶ $."""
     capture: Capture | None = None
     """Its input and output. None: they are not captured."""
+    opens: Callable[[Choice, float], Awaitable[EngineAnswer]] | None = None
+    """Opens an answer of audio or images at an endpoint, until the loop's time. None: the request is of text."""
     attempt: float | None = None
     """Start of the running attempt, Unix seconds. None: no attempt is running."""
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from quarterdeck.accounting.pricing import Rates, estimated_cost
+from quarterdeck.accounting.units import Units
 from quarterdeck.inference.bounds import IMAGE_TOKENS, UNKNOWN, Bounds
 from quarterdeck.inference.request import InferenceRequest
 from quarterdeck.protocol.requests import (
@@ -86,6 +87,8 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
     """Neither the request nor the key limits its answer."""
     engine_seconds: float = 0.0
     """Its share of an engine's time, at most: until the request times out. 0: no model of its route bills time."""
+    units: Units | None = None
+    """At most, for budgets. None: of text."""
     limit: int | None = None
     """The output limit of one choice that neither the request nor the key sets: the endpoint must be sent it if the
     answer may not cost more than is held. None: there is one already, or the model's context is it."""
@@ -131,7 +134,13 @@ def estimate(request: InferenceRequest, bounds: Bounds = UNKNOWN, most: int | No
 
 def most_cost(reserved: Estimate, rates: Rates) -> int:
     """What the request can cost at most at these rates, in 10⁻⁶ $."""
-    return estimated_cost(reserved.most_prompt, reserved.most_output, rates, engine_seconds=reserved.engine_seconds)
+    return estimated_cost(
+        reserved.most_prompt,
+        reserved.most_output,
+        rates,
+        engine_seconds=reserved.engine_seconds,
+        units=reserved.units,
+    )
 
 
 def fit(reserved: Estimate, money: int, rates: Rates) -> Estimate | None:

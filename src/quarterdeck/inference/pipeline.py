@@ -93,15 +93,13 @@ class Pipeline:
         self.router = Router(endpoints)
         self._learned = LearnedBounds(endpoints)
         self._prompts = prompts
-        self._templates = RecordTemplates()
+        self.templates = RecordTemplates()
         self._mirror = Mirror(self.router, engines, settlement, spawn, on_record, max_running=max_mirrored)
-        self.gate = Gate(redis, settlement, spawn, self._templates, reread)
-        self._attempts = Attempts(engines, endpoints, self.queues, self.gate.extend, self._is_configured)
-        self._admission = Admission(
-            self.gate, cache, endpoints, settlement, self._templates, self._attempts.count_prompt
-        )
-        self._closing = Closing(
-            engines, self._attempts, self.gate, settlement, spawn, on_record, max_to_count=max_to_count
+        self.gate = Gate(redis, settlement, spawn, self.templates, reread)
+        self.attempts = Attempts(engines, endpoints, self.queues, self.gate.extend, self._is_configured)
+        self._admission = Admission(self.gate, cache, endpoints, settlement, self.templates, self.attempts.count_prompt)
+        self.closing = Closing(
+            engines, self.attempts, self.gate, settlement, spawn, on_record, max_to_count=max_to_count
         )
 
     async def call(self, head: Head, body: bytes) -> Reply:
@@ -129,7 +127,7 @@ class Pipeline:
             bounds = self._learned.of(route, now)
         reserved = estimate(request, bounds, head.principal.max_tokens)
         if route.bills_time and head.operation not in FREE:
-            reserved = msgspec.structs.replace(reserved, engine_seconds=self._engine_seconds(route))
+            reserved = msgspec.structs.replace(reserved, engine_seconds=self.engine_seconds(route))
         selection = self.router.select(route, request, tokens=reserved.total, now=now, headers=head.headers)
         call = await self._admission.admit(gateway, head, request, reserved, selection, bounds)
         if is_of_batch:
@@ -176,17 +174,17 @@ class Pipeline:
                     if found is not None:
                         return self._replay(call, found)
                 call.headers += lookup.headers
-            answer = await self._attempts.open(call, deadline)
+            answer = await self.attempts.open(call, deadline)
         except APIError as error:
-            self._closing.finish(call, "error", error)
+            self.closing.finish(call, "error", error)
             if call.request.prompt is not None:
                 error.headers.setdefault(HEADER.decode(), call.request.prompt.text)
             raise
         except asyncio.CancelledError:
-            self._closing.finish(call, "cancelled", None, http_status=CLIENT_CLOSED_REQUEST)
+            self.closing.finish(call, "cancelled", None, http_status=CLIENT_CLOSED_REQUEST)
             raise
         except BaseException:  # a bug: the call still leaves its record and its places
-            self._closing.finish(call, "error", APIError("The gateway failed.", code="internal_error"))
+            self.closing.finish(call, "error", APIError("The gateway failed.", code="internal_error"))
             raise
         call.meter.first_token = time.time()
         if call.weights and call.lookup is not None:
@@ -203,9 +201,9 @@ class Pipeline:
             call.capture.take(answer.body)
         on_end = None
         if len(answer.body) > LARGE_BYTES:
-            on_end = self._closing.finish_large(call)
+            on_end = self.closing.finish_large(call)
         else:
-            self._closing.finish(call, "ok", None)
+            self.closing.finish(call, "ok", None)
         headers = ((b"content-type", answer.content_type), *call.headers)
         reply = Reply(200, headers, answer.body, on_end=on_end)
         return with_function_call(reply) if call.request.calls_functions else reply
@@ -219,9 +217,9 @@ class Pipeline:
             call.meter,
             shows_usage=call.request.shows_usage,
             deadline=deadline,
-            on_end=lambda status, error: self._closing.finish(call, status, error, http_status=200),
+            on_end=lambda status, error: self.closing.finish(call, status, error, http_status=200),
             collector=collector,
-            resume=lambda lost: self._attempts.resume(call, gateway, deadline, lost),
+            resume=lambda lost: self.attempts.resume(call, gateway, deadline, lost),
         )
         reply = Reply(200, sse.HEADERS + call.headers, stream=relay)
         return with_function_call(reply) if call.request.calls_functions else reply
@@ -230,11 +228,11 @@ class Pipeline:
         """Answer from the cache; the call is over."""
         assert call.lookup is not None  # noqa: S101  # narrows the type: only a look-up finds an entry
         now = time.time()
-        self._closing.finish_from_cache(call, found, now)
+        self.closing.finish_from_cache(call, found, now)
         reply = call.lookup.replay(found, now, shows_usage=call.request.shows_usage, headers=call.headers)
         return with_function_call(reply) if call.request.calls_functions else reply
 
-    def _engine_seconds(self, route: Route) -> float:
+    def engine_seconds(self, route: Route) -> float:
         """A request's share of an engine's time at most: until it times out, among the fewest that share one."""
         shared_by = [each.spec.max_running for served in route.models for each in self._endpoints.serving(served.name)]
         return route.total_seconds / min(shared_by, default=1)

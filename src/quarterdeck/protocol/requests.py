@@ -127,8 +127,18 @@ class ScoreRequest(Request, frozen=True, kw_only=True):
     pass
 
 
+class MediaRequest(Request, frozen=True):
+    """Of audio or images (`media_requests`)."""
+
+
 AnyRequest = (
-    ChatCompletionRequest | CompletionRequest | EmbeddingRequest | TokenizeRequest | DetokenizeRequest | ScoreRequest
+    ChatCompletionRequest
+    | CompletionRequest
+    | EmbeddingRequest
+    | TokenizeRequest
+    | DetokenizeRequest
+    | ScoreRequest
+    | MediaRequest
 )
 
 

@@ -23,19 +23,20 @@ MAX_EVENT_BYTES = 4 * 1024 * 1024
 
 
 class EventTooLongError(ValueError):
-    """More than MAX_EVENT_BYTES arrived without the end of an event."""
+    """More than the splitter's bound arrived without the end of an event."""
 
 
 class EventSplitter:
     """Turns pieces of a stream, as received, into pieces of whole events."""
 
-    __slots__ = ("_rest",)
+    __slots__ = ("_max_bytes", "_rest")
 
     is_finished = False
     """Whether the answer is known to be complete without `[DONE]`: never, for an engine that sends it."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
         self._rest = b""
+        self._max_bytes = max_bytes
 
     @property
     def rest(self) -> bytes:
@@ -63,8 +64,8 @@ class EventSplitter:
         if end == 1:
             end = 0
         self._rest = piece[end:] + held
-        if len(self._rest) > MAX_EVENT_BYTES:
-            raise EventTooLongError(f"an event of more than {MAX_EVENT_BYTES} bytes")
+        if len(self._rest) > self._max_bytes:
+            raise EventTooLongError(f"an event of more than {self._max_bytes} bytes")
         return piece[:end]
 
 

@@ -79,8 +79,9 @@ class GatewayConfig(BaseModel):
     """Maximum request body in MiB (2²⁰ bytes); a larger one is rejected with 413. 4: room for a 128k-token prompt.
     Pictures, audio and files in a chat do not count."""
     max_media_body_mb: PositiveInt = 50
-    """Maximum body of a chat with its pictures, audio and files, in MiB; a larger one is rejected with 413. 50: as
-    hosted APIs take. Such a request takes about three times its body's memory, within `max_body_mb_in_flight`."""
+    """Maximum body of a chat with its pictures, audio and files, and of a form with audio or pictures, in MiB; a larger
+    one is rejected with 413. 50: as hosted APIs take. Such a request takes about three times its body's memory, within
+    `max_body_mb_in_flight`."""
     connect_timeout_seconds: PositiveFloat = 2
     """Timeout for opening a connection to an endpoint. Short: endpoints are nearby, and another can be tried."""
     first_token_timeout_seconds: PositiveFloat = 120

@@ -13,6 +13,15 @@ from quarterdeck.settings.routes import HealthCheck, RoutingConfig
 
 ProxyUse = Literal["auto", "always", "never"]
 EndpointKind = Literal["vllm", "openai", "ollama"]
+MediaOperation = Literal[
+    "audio.transcriptions",
+    "audio.translations",
+    "audio.speech",
+    "images.generations",
+    "images.edits",
+    "images.variations",
+]
+"""Operations that a model serves only where its configuration says so."""
 _QUERY = re.compile(r"[A-Za-z0-9._~=&%-]*")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OWN_HEADERS = frozenset(
@@ -165,6 +174,12 @@ class ModelConfig(BaseModel):
     image_tokens: PositiveInt = 2048
     """Prompt tokens that are reserved for one picture of a request, whatever its size. 2048: most models scale pictures
     down to fewer."""
+    serves: tuple[MediaOperation, ...] = ()
+    """Audio and image operations that the model's endpoints serve: `[audio.transcriptions, audio.translations]` for
+    Whisper under vLLM. Requests for others are refused. Empty: a model of text and embeddings."""
+    max_audio_seconds: PositiveInt | None = None
+    """Seconds of audio that a budget holds for one file at most. None: as many as the file's size allows, which is
+    more than it has: a second for each 1,000 bytes, or what a WAV file's header says."""
     content: CaptureLevel | None = None
     """What is kept of inputs and outputs of its requests, whichever route leads here. None: the model does not say."""
     too_long: Literal["refuse", "truncate"] | None = None

@@ -12,7 +12,7 @@ from quarterdeck.simulator.engine import Engine
 from quarterdeck.simulator.errors import VLLMError
 from quarterdeck.simulator.faults import Faults, error_response
 from quarterdeck.simulator.options import IGNORED, from_mapping, list_options
-from quarterdeck.simulator.routes import chat, completions, embeddings, management, tokenization
+from quarterdeck.simulator.routes import audio, chat, completions, embeddings, images, management, tokenization
 
 Handler = Callable[[ClientConnection, Engine, Faults], Awaitable[None]]
 
@@ -28,6 +28,14 @@ EMBED: dict[str, Handler] = {
     "/rerank": embeddings.create_rerank,
     "/v1/rerank": embeddings.create_rerank,
     "/v2/rerank": embeddings.create_rerank,
+}
+MEDIA: dict[str, Handler] = {
+    "/v1/audio/transcriptions": audio.create_transcription,
+    "/v1/audio/translations": audio.create_transcription,
+    "/v1/audio/speech": audio.create_speech,
+    "/v1/images/generations": images.create_image,
+    "/v1/images/edits": images.edit_image,
+    "/v1/images/variations": images.edit_image,
 }
 TOKENS: dict[str, Handler] = {"/tokenize": tokenization.tokenize, "/detokenize": tokenization.detokenize}
 
@@ -76,6 +84,7 @@ class App:
         self._compute = {
             **(GENERATE if tasks & {"generate", "any"} else {}),
             **(EMBED if tasks & {"embed", "any"} else {}),
+            **(MEDIA if tasks & {"media", "any"} else {}),
             **TOKENS,
         }
 

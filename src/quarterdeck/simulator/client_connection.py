@@ -46,16 +46,16 @@ class ClientConnection:
                 return value.decode("latin-1")
         return None
 
-    async def body(self, limit: int) -> bytes:
-        """Return the request body; repeated calls return the same bytes.
+    async def body(self, limit: int, media_type: str = "application/json") -> bytes:
+        """Return the request body, which must be of this type; repeated calls return the same bytes.
 
         Raises VLLMError above `limit` bytes, ClientDisconnected when the body ends early.
         """
         if self._body is not None:
             return self._body
         kind = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise unsupported_media_type()
+        if kind != media_type:
+            raise unsupported_media_type(media_type)
         parts: list[bytes] = []
         length = 0
         while True:
@@ -90,8 +90,10 @@ class ClientConnection:
         await self._send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
         await self.cut(reset=reset)
 
-    async def open_stream(self) -> None:
-        await self._start(200, [(b"content-type", b"text/event-stream; charset=utf-8")])
+    async def open_stream(
+        self, kind: bytes = b"text/event-stream; charset=utf-8", headers: Iterable[Header] = ()
+    ) -> None:
+        await self._start(200, [(b"content-type", kind), *headers])
 
     async def write(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})

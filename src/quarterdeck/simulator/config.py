@@ -35,9 +35,14 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
         Meta(description="additional models in this process, with the same task; a second --model is one of them"),
     ] = []
     embedding_model: Annotated[list[str], Meta(description="additional models, for embeddings and score")] = []
+    media_model: Annotated[
+        list[str], Meta(description="further models, for audio and images: tones and squares, not speech or pictures")
+    ] = []
     task: Annotated[
         Literal["generate", "embed", "any"],
-        Meta(description="routes of the model: chat and completions, embeddings and score, or all"),
+        Meta(
+            description="routes of the model: chat and completions, embeddings and score, or all and audio and images"
+        ),
     ] = "generate"
     host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 takes a free one; the URL is printed")] = 8000
@@ -139,7 +144,11 @@ class SimulatorConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
     @property
     def tasks(self) -> dict[str, str]:
         """Every name and its task."""
-        further = {**dict.fromkeys(self.embedding_model, "embed"), **dict.fromkeys(self.more_models, self.task)}
+        further = {
+            **dict.fromkeys(self.embedding_model, "embed"),
+            **dict.fromkeys(self.media_model, "media"),
+            **dict.fromkeys(self.more_models, self.task),
+        }
         first: dict[str, str] = dict.fromkeys(self.names, self.task)
         return first | {name: task for name, task in further.items() if name not in first}
 

@@ -92,7 +92,7 @@ class Engine:
         if model not in tasks:
             raise model_not_found(model)
         if task and tasks[model] not in (task, "any"):
-            api = {"generate": "Chat Completions", "embed": "Embeddings"}[task]
+            api = {"generate": "Chat Completions", "embed": "Embeddings", "media": "Audio or Images"}[task]
             raise invalid_request(f"The model does not support {api} API", "model")
         if model in self.config.names:
             return HostedModel(self.config.names[0], self.config.model, None)

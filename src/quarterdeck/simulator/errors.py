@@ -96,7 +96,5 @@ def validation_error(error: msgspec.ValidationError) -> VLLMError:
     return VLLMError(f"1 validation error:\n  {detail}", type="Bad Request", param=".".join(map(str, loc)))
 
 
-def unsupported_media_type() -> VLLMError:
-    return VLLMError(
-        "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed", type="Bad Request"
-    )
+def unsupported_media_type(allowed: str = "application/json") -> VLLMError:
+    return VLLMError(f"1 validation error:\n  Unsupported Media Type: Only '{allowed}' is allowed", type="Bad Request")

@@ -1,4 +1,4 @@
-"""Sums of requests, tokens and money over the ledger and over its roll-ups.
+"""Sums of requests, tokens, units and money over the ledger and over its roll-ups.
 
 Both have the same columns, so one query does for both. SQLite stores money as text (`exact`), so it is summed in Python
 there.
@@ -27,7 +27,11 @@ GroupBy = Literal[
     "prompt",
     "prompt_version",
 ]
-TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+COUNTS = (
+    *("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"),
+    *("audio_ms", "characters", "images"),
+)
+"""Columns that are summed besides the money."""
 ROWS_AT_ONCE = 200
 """Rows summed in one turn of the event loop: a few milliseconds."""
 
@@ -49,6 +53,9 @@ class Usage:
     cached_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
+    audio_ms: int = 0
+    characters: int = 0
+    images: int = 0
     cost: Decimal = Decimal(0)
     """$, exact."""
     saved: Decimal = Decimal(0)
@@ -60,7 +67,7 @@ class Sums:
     """Sums of one group, in the making."""
 
     counts: list[int]
-    """Requests, then TOKENS."""
+    """Requests, then COUNTS."""
     cost: Decimal = Decimal(0)
     saved: Decimal = Decimal(0)
 
@@ -105,7 +112,7 @@ def usages(sums: Mapping[Group, Sums]) -> list[Usage]:
             requests=total.counts[0],
             cost=total.cost,
             saved=total.saved,
-            **dict(zip(TOKENS, total.counts[1:], strict=True)),
+            **dict(zip(COUNTS, total.counts[1:], strict=True)),
         )
         for (bucket, *rest), total in sums.items()
         for group in [tuple(rest)]
@@ -133,7 +140,7 @@ async def _add_in_sql(
         # A literal: in a prepared statement, two expressions with parameters are not recognised as equal in GROUP BY.
         groups.insert(0, cast(func.floor(source.time / literal_column(str(float(bucket_seconds)))), BigInteger))
     requests: ColumnElement[Any] = func.count() if source.requests is None else func.sum(source.requests)
-    sums = [func.sum(source.table.c[name]) for name in (*TOKENS, "cost", "saved")]
+    sums = [func.sum(source.table.c[name]) for name in (*COUNTS, "cost", "saved")]
     query = select(*groups, requests, *sums).where(*conditions).group_by(*groups)
     for row in await connection.execute(query):
         values = list(row)
@@ -153,7 +160,7 @@ async def _add_in_python(
     into: dict[Group, Sums],
 ) -> None:
     one = literal_column("1") if source.requests is None else source.requests
-    numbers = [source.table.c[name] for name in (*TOKENS, "cost", "saved")]
+    numbers = [source.table.c[name] for name in (*COUNTS, "cost", "saved")]
     query = select(*columns, source.time, one, *numbers).where(*conditions)
     async with connection.stream(query.execution_options(yield_per=ROWS_AT_ONCE)) as result:
         async for row in result:
@@ -164,4 +171,4 @@ async def _add_in_python(
 
 
 def _none() -> Sums:
-    return Sums([0] * (1 + len(TOKENS)))
+    return Sums([0] * (1 + len(COUNTS)))

@@ -22,7 +22,7 @@ from quarterdeck.store import ledger_retention
 from quarterdeck.store.database import Database
 from quarterdeck.store.ledger_retention import LOCK_CLASS, delete_rows, lock_alone
 from quarterdeck.store.ledger_tables import ledger
-from quarterdeck.store.usage import TOKENS, Group, Source, Sums, sum_rows
+from quarterdeck.store.usage import COUNTS, Group, Source, Sums, sum_rows
 from quarterdeck.store.usage_tables import usage_late_hours, usage_rolled, usage_rollups
 
 HOUR = ledger_retention.HOUR
@@ -175,7 +175,7 @@ class Rollups:
 
 def _row(org: str, hour: int, group: Group, total: Sums) -> dict[str, Any]:
     values = dict(zip(DIMENSIONS, (value or "" for value in group[1:]), strict=True))
-    counts = dict(zip(("requests", *TOKENS), total.counts, strict=True))
+    counts = dict(zip(("requests", *COUNTS), total.counts, strict=True))
     return {"org": org, "hour": hour, **values, **counts, "cost": total.cost, "saved": total.saved}
 
 

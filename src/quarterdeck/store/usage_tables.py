@@ -24,6 +24,9 @@ usage_rollups = Table(
     Column("cached_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
     Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("audio_ms", BigInteger, nullable=False, server_default="0"),
+    Column("characters", BigInteger, nullable=False, server_default="0"),
+    Column("images", BigInteger, nullable=False, server_default="0"),
     Column("cost", ExactDecimal, nullable=False),
     Column("saved", ExactDecimal, nullable=False),
 )

@@ -2,13 +2,15 @@
 
 import itertools
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterdeck.errors import APIError, BadRequestError, UnsupportedMediaTypeError
-from quarterdeck.gateway.http.multipart import MAX_PARTS, Form, read_form
+from quarterdeck.gateway.http.multipart import MAX_PARTS, MAX_WHOLE_PARTS, SLICE_BYTES, Form, read_form, read_whole_form
+from quarterdeck.protocol.forms import FormPart, encode_form
 
 TYPE = b"multipart/form-data; boundary=xyz"
 
@@ -128,3 +130,51 @@ async def test_bombs_are_refused_before_they_are_read() -> None:
         assert caught.value.status == 400
         assert read_bytes < 64 * 1024
     assert MAX_PARTS < 100
+
+
+names = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), min_size=1, max_size=20)
+files = st.builds(FormPart, names, st.binary(max_size=300), names, st.sampled_from(["", "audio/wav", "image/png; x=1"]))
+fields = st.builds(FormPart, names, st.text(st.characters(codec="utf-8"), max_size=30).map(str.encode))
+
+
+@given(st.lists(files | fields, max_size=5, unique_by=lambda part: part.name))
+async def test_a_form_that_was_encoded_is_read_as_it_was(parts: list[FormPart]) -> None:
+    content_type, body = encode_form(parts)
+    expected = [
+        replace(part, name=_plain(part.name), filename=part.filename and _plain(part.filename)) for part in parts
+    ]
+    if len({part.name for part in expected}) == len(expected):
+        assert await read_whole_form(body, content_type) == expected
+
+
+def _plain(name: str) -> str:
+    """A name that has a browser's escape in it is read as what that stands for."""
+    return name.replace("%22", '"').replace("\\", "%5C")
+
+
+async def test_a_file_larger_than_a_slice_is_whole() -> None:
+    data = bytes(range(256)) * (SLICE_BYTES // 100)
+    content_type, body = encode_form([FormPart("file", data, "a.bin")])
+    assert (await read_whole_form(body, content_type))[0].data == data
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (part("a", b"1") + part("a", b"2") + END, "invalid_value"),
+        (part("a", b"\xff") + END, "invalid_value"),
+        (part("a", b"x" * 300_000) + END, "invalid_value"),
+        (part("a[]", b"1") * (MAX_WHOLE_PARTS + 1) + END, "invalid_value"),
+        (part("a", b"1"), "invalid_multipart"),
+        (b"", "invalid_multipart"),
+    ],
+)
+async def test_a_whole_form_is_bounded(body: bytes, code: str) -> None:
+    with pytest.raises(BadRequestError) as raised:
+        await read_whole_form(body, TYPE)
+    assert raised.value.code == code
+
+
+async def test_a_list_may_have_several_values() -> None:
+    found = await read_whole_form(part("a[]", b"1") + part("a[]", b"2") + END, TYPE)
+    assert [each.text for each in found] == ["1", "2"]

@@ -52,6 +52,9 @@ async def test_a_sum_is_exact(app: RequestLifecycle) -> None:
         "cached_tokens": 48,
         "output_tokens": 33,
         "reasoning_tokens": 9,
+        "audio_seconds": 0.0,
+        "characters": 0,
+        "images": 0,
         "cost": "0.300000000000000001",
         "saved": "0.01",
     }

@@ -20,6 +20,8 @@ from quarterdeck.store.usage_rollups import Rollups
 BOSS = "sk-qd-boss"
 DAY = 86_400
 START = 20_000 * DAY
+MEDIA = START + 5 * DAY
+"""The day of audio and images."""
 COMPLETIONS = "/v1/organization/usage/completions"
 
 
@@ -28,12 +30,19 @@ async def app(database: Database, request: pytest.FixtureRequest) -> RequestLife
     store = KeyStore(database)
     await store.create(secret=BOSS, name="boss", is_admin=True)
     tokens = {"input_tokens": 30, "cached_tokens": 10, "output_tokens": 5}
+    free = {"cost": Decimal(0)}
     made = [
         a_record(team="red", key="key_a", model="m", started=START + 10.0, cost=Decimal("0.1"), user="ann", **tokens),
         a_record(team="red", key="key_b", model="n", started=START + 20.0, cost=Decimal("0.2"), user="bob", **tokens),
         a_record(team="blue", key="key_c", model="m", started=START + DAY + 1.0, cost=Decimal("0.000001"), **tokens),
         a_record(team="red", model="e", operation="embeddings", started=START + 5.0, cost=Decimal(1), **tokens),
         a_record(org="acme", started=START + 5.0, cost=Decimal(9)),
+        *(
+            a_record(team="red", model="whisper", operation=f"audio_{name}", started=MEDIA + 7.0, **free, audio_ms=1501)
+            for name in ("transcriptions", "translations")
+        ),
+        a_record(team="red", model="tts", operation="audio_speech", started=MEDIA + 8.0, characters=70, **free),
+        a_record(team="blue", model="painter", operation="images_edits", started=MEDIA + 9.0, images=3, **free),
     ]
     await Ledger(database, clock=lambda: 0.0).insert(made)
     if request.param == "roll-ups":
@@ -101,10 +110,23 @@ async def test_embeddings_and_kinds_that_are_not_served(admin: openai.AsyncOpenA
     assert (await usage.moderations(start_time=START, end_time=START + DAY)).data[0].results == []
 
 
+async def test_audio_and_images_have_their_own_counts(admin: openai.AsyncOpenAI) -> None:
+    usage, day = admin.admin.organization.usage, {"start_time": MEDIA, "end_time": MEDIA + DAY}
+    (heard,) = (await usage.audio_transcriptions(**day)).data[0].results
+    assert heard.object == "organization.usage.audio_transcriptions.result"
+    assert (heard.seconds, heard.num_model_requests) == (4, 2)
+    (spoken,) = (await usage.audio_speeches(**day, group_by=["model"])).data[0].results
+    assert spoken.object == "organization.usage.audio_speeches.result"
+    assert (spoken.characters, spoken.model) == (70, "tts")
+    groups = {"sizes": ["256x256"], "sources": ["image.generation"], "group_by": ["size", "source", "project_id"]}
+    (painted,) = (await usage.images(**day, **groups)).data[0].results
+    assert painted.object == "organization.usage.images.result"
+    assert (painted.images, painted.project_id, painted.size) == (3, "blue", None)
+
+
 async def test_every_filter_and_group_of_the_sdk_is_known(admin: openai.AsyncOpenAI) -> None:
     usage, day = admin.admin.organization.usage, {"start_time": START, "end_time": START + DAY}
     for page in (
-        await usage.images(**day, sizes=["256x256"], sources=["image.generation"], group_by=["size", "source"]),
         await usage.web_search_calls(**day, context_levels=["low"], group_by=["context_level"]),
         await usage.file_search_calls(**day, vector_store_ids=["vs_1"], group_by=["vector_store_id"]),
         await usage.decisions(**day, batch=False),

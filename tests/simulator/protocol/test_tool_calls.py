@@ -55,3 +55,51 @@ async def test_auto_calls_a_tool_that_the_user_names() -> None:
     assert called.choices[0].finish_reason == "tool_calls"
     assert said.choices[0].message.tool_calls is None and said.choices[0].message.content
     assert none.choices[0].message.tool_calls is None
+
+
+def a_tool(name: str) -> Any:
+    return {**WEATHER, "function": {**WEATHER["function"], "name": name}}
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+async def test_every_tool_that_the_user_names_is_called_in_one_turn(choice: Any) -> None:
+    async with sdk() as client:
+        ask: Any = {
+            "model": "simulated",
+            "messages": user("get_weather, get_stock and get_weather again"),
+            "tools": [a_tool("get_weather"), a_tool("get_stock")],
+            "tool_choice": choice,
+        }
+        answer = await client.chat.completions.create(**ask)
+        pieces = [chunk.choices[0] async for chunk in await client.chat.completions.create(**ask, stream=True)]
+        first = await client.chat.completions.create(**ask, parallel_tool_calls=False)
+        streamed_first = [
+            call
+            async for chunk in await client.chat.completions.create(**ask, stream=True, parallel_tool_calls=False)
+            for call in chunk.choices[0].delta.tool_calls or []
+        ]
+    calls = answer.choices[0].message.tool_calls or []
+    assert answer.choices[0].finish_reason == pieces[-1].finish_reason == "tool_calls"
+    assert [call.function.name for call in calls] == ["get_weather", "get_stock", "get_weather"]
+    assert len({call.id for call in calls}) == 3
+    arguments = [call.function.arguments for call in calls]
+    for each in arguments:
+        Weather.model_validate_json(each)
+    streamed = ["", "", ""]
+    ids = set()
+    for delta in (call for piece in pieces for call in piece.delta.tool_calls or []):
+        streamed[delta.index] += (delta.function and delta.function.arguments) or ""
+        ids |= {delta.id} if delta.id else set()
+    assert streamed == arguments and len(ids) == 3
+    (only,) = first.choices[0].message.tool_calls or []
+    assert only.function.arguments == arguments[0]
+    assert {call.index for call in streamed_first} == {0}
+    assert "".join(call.function.arguments or "" for call in streamed_first if call.function) == arguments[0]
+
+
+async def test_the_longer_of_two_names_is_meant() -> None:
+    async with sdk() as client:
+        answer = await client.chat.completions.create(
+            model="simulated", messages=user("search_more now"), tools=[a_tool("search"), a_tool("search_more")]
+        )
+    assert [call.function.name for call in answer.choices[0].message.tool_calls or []] == ["search_more"]

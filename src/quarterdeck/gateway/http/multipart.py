@@ -4,6 +4,7 @@ python-multipart finds the parts. Bounded here: fields in number and size. The b
 and headers by the parser.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -13,11 +14,18 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from quarterdeck.errors import BadRequestError, UnsupportedMediaTypeError
+from quarterdeck.protocol.forms import FormPart
 
 MAX_PARTS = 32
 MAX_FIELD_BYTES = 16 * 1024
 MAX_HEADER_BYTES = 8 * 1024
 """Of all headers of one part: a file name of 255 characters takes 1 KiB."""
+
+MAX_TEXT_BYTES = 256 * 1024
+"""Of a field of a form that is read whole: OpenAI takes prompts of 32,000 characters."""
+MAX_WHOLE_PARTS = 64
+SLICE_BYTES = 256 * 1024
+"""Of a body in memory that are parsed at a time."""
 
 T = TypeVar("T")
 _BEGIN, _DATA, _END = "begin", "data", "end"
@@ -50,11 +58,50 @@ async def read_form(
     raise _missing(file_name)
 
 
+async def read_whole_form(body: bytes, content_type: bytes | None) -> list[FormPart]:
+    """The fields and files of a form that is in memory, in their order.
+
+    Raises BadRequestError and UnsupportedMediaTypeError. A name may be repeated only where it ends with `[]`.
+    """
+    parts = _Parts(_slices(body), _boundary(content_type), max_parts=MAX_WHOLE_PARTS)
+    found: list[FormPart] = []
+    seen: set[str] = set()
+    while (part := await parts.begin()) is not None:
+        name = part.name[:100]
+        data = b"".join([piece async for piece in parts.data()])
+        if part.name in seen and not part.name.endswith("[]"):
+            raise BadRequestError(f"The field '{name}' is repeated.", param=name, code="invalid_value")
+        seen.add(part.name)
+        if part.filename is None:
+            _check_text(name, data)
+        found.append(FormPart(part.name, data, part.filename, part.content_type))
+    return found
+
+
+async def _slices(body: bytes) -> AsyncIterator[bytes]:
+    """Other requests go on between two of them."""
+    for at in range(0, len(body), SLICE_BYTES):
+        yield body[at : at + SLICE_BYTES]
+        await asyncio.sleep(0)
+
+
+def _check_text(name: str, data: bytes) -> None:
+    if len(data) > MAX_TEXT_BYTES:
+        raise BadRequestError(
+            f"The field '{name}' is too large: at most {MAX_TEXT_BYTES} bytes.", param=name, code="invalid_value"
+        )
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        raise BadRequestError(f"The field '{name}' is not UTF-8.", param=name, code="invalid_value") from None
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
     name: str
     filename: str | None
     """None: it is a field."""
+    content_type: str = ""
 
 
 async def _file_pieces(parts: "_Parts", form: Form, file_name: str) -> AsyncIterator[bytes]:
@@ -91,7 +138,8 @@ async def _read_field(parts: "_Parts", part: _Part, form: Form) -> None:
 class _Parts:
     """The parts of a body, each of which is begun and read to its end before the next."""
 
-    def __init__(self, body: AsyncIterable[bytes], boundary: bytes) -> None:
+    def __init__(self, body: AsyncIterable[bytes], boundary: bytes, *, max_parts: int = MAX_PARTS) -> None:
+        self._max_parts = max_parts
         self._body = body.__aiter__()
         self._events: deque[tuple[str, bytes | _Part]] = deque()
         self._is_complete = False
@@ -147,8 +195,8 @@ class _Parts:
 
     def _part_begun(self) -> None:
         self._count += 1
-        if self._count > MAX_PARTS:
-            raise BadRequestError(f"The form has too many fields: at most {MAX_PARTS}.", code="invalid_value")
+        if self._count > self._max_parts:
+            raise BadRequestError(f"The form has too many fields: at most {self._max_parts}.", code="invalid_value")
         self._header_bytes = 0
         self._headers = {}
 
@@ -168,10 +216,16 @@ class _Parts:
         name = options.get(b"name")
         if kind != b"form-data" or name is None:
             raise _malformed("a part has no `Content-Disposition: form-data` with a name")
-        self._events.append((_BEGIN, _Part(_text(name), _text(options.get(b"filename")))))
+        self._events.append((_BEGIN, _Part(_text(name), _text(options.get(b"filename")), _type_of(self._headers))))
 
     def _ended(self) -> None:
         self._is_complete = True
+
+
+def _type_of(headers: dict[bytes, bytes]) -> str:
+    """The content type of a part. Empty: none is stated, or not one that can be sent on."""
+    stated = headers.get(b"content-type", b"").decode("ascii", "replace")
+    return stated if stated.isprintable() else ""
 
 
 def _text(value: bytes | None) -> Any:

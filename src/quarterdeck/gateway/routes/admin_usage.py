@@ -76,6 +76,9 @@ def _usage(usage: Usage, groups: tuple[Group, ...], bucket: Literal["hour", "day
         "cached_tokens": usage.cached_tokens,
         "output_tokens": usage.output_tokens,
         "reasoning_tokens": usage.reasoning_tokens,
+        "audio_seconds": usage.audio_ms / 1000,
+        "characters": usage.characters,
+        "images": usage.images,
         "cost": plain_text(usage.cost),
         "saved": plain_text(usage.saved),
     }

@@ -7,7 +7,7 @@ import msgspec
 
 from quarterdeck.gateway.http.registry import Route
 from quarterdeck.gateway.http.request_head import RequestHead
-from quarterdeck.inference.call import Head, Operation, Reply
+from quarterdeck.inference.call import MEDIA, Head, Operation, Reply
 from quarterdeck.protocol.requests import BOM, with_model
 from quarterdeck.protocol.trace_context import read_trace_context
 from quarterdeck.resources.chat_completions.service import WANTED
@@ -26,7 +26,7 @@ def routes(pipeline: Pipeline, stored: Pipeline) -> list[Route]:
     """`stored` is the pipeline of chats that may have to be stored."""
     azure = (Operation.CHAT, Operation.COMPLETIONS, Operation.EMBEDDINGS)
     return [
-        *(_route(pipeline, stored, operation) for operation in Operation),
+        *(_route(pipeline, stored, operation) for operation in Operation if operation not in MEDIA),
         *(_naming_route(pipeline, operation, prefix) for prefix in NAMING for operation in azure),
     ]
 

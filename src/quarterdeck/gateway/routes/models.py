@@ -47,7 +47,8 @@ def _allowed(parts: Parts, principal: Principal) -> dict[str, dict[str, Any]]:
 
 
 def _model(name: str, served: ServedModel, directory: Directory, created: int) -> dict[str, Any]:
-    """OpenAI's object, and what vLLM adds to it: `root` (what an alias stands for), `parent` (an adapter's model)."""
+    """OpenAI's object, and what vLLM adds to it: `root` (what an alias stands for), `parent` (an adapter's model).
+    `serves`: operations of audio and images."""
     config = next((model for model in directory.config.models if model.name == served.model), None)
     return {
         "id": name,
@@ -57,4 +58,5 @@ def _model(name: str, served: ServedModel, directory: Directory, created: int) -
         "root": served.public_name,
         "parent": served.model if served.name != served.model else None,
         "max_model_len": config.engine.context if config and config.engine else None,
+        **({"serves": sorted(served.serves)} if served.serves else {}),
     }

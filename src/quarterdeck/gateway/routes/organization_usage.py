@@ -65,7 +65,8 @@ async def retrieve_usage(
     context_levels_list: Annotated[Values, Query(alias="context_levels[]")] = None,
 ) -> Response:
     """Usage of the admin's organisation as OpenAI's pages of buckets: `completions` (chats and completions),
-    `embeddings`; other kinds are empty. `project_id` is the team, `user_id` the request's `safety_identifier` or
+    `embeddings`, `moderations`, `images`, `audio_speeches`, `audio_transcriptions` (and translations); other kinds are
+    empty. `project_id` is the team, `user_id` the request's `safety_identifier` or
     `user`."""
     if kind not in OPERATIONS:
         raise NotFoundError(f"No such kind of usage: '{kind[:64]}'.", code="unknown_usage")

@@ -1,5 +1,5 @@
-"""Parts of OpenAI's API that are not served: audio, images, videos and realtime. They answer 501 with the reason, where
-an unknown URL would leave the caller to guess."""
+"""Parts of OpenAI's API that are not served: videos, realtime, and routes of audio and images that `audio_and_images`
+does not have. They answer 501 with the reason, where an unknown URL would leave the caller to guess."""
 
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
@@ -12,7 +12,12 @@ from quarterdeck.inference.call import Reply
 
 MAX_BYTES = 64 * 1024 * 1024
 """Of a body that is read and dropped, so that its client sees the answer instead of a broken connection."""
-WHAT = {"audio": "Audio", "images": "Image generation", "videos": "Video generation", "realtime": "The Realtime API"}
+WHAT = {
+    "audio": "This part of OpenAI's audio API",
+    "images": "This part of OpenAI's image API",
+    "videos": "Video generation",
+    "realtime": "The Realtime API",
+}
 
 
 def routes() -> list[Route]:
@@ -42,6 +47,7 @@ def _refusing_upload(what: str) -> Callable[[RequestHead, BodyStream], Awaitable
 
 def _refuse(what: str) -> NoReturn:
     raise NotServedError(
-        f"{what} is not served by this platform: its engines run text models. Served are /v1/chat/completions, "
-        "/v1/completions, /v1/responses, /v1/embeddings, /v1/moderations and /v1/rerank.",
+        f"{what} is not served by this platform. Served are /v1/chat/completions, /v1/completions, /v1/responses, "
+        "/v1/embeddings, /v1/moderations and /v1/rerank, and of models that do: /v1/audio/transcriptions, "
+        "/v1/audio/translations, /v1/audio/speech, /v1/images/generations, /v1/images/edits and /v1/images/variations.",
     )

@@ -133,10 +133,14 @@ class Address:
     def head(self, path: str) -> bytes:
         """Request line and headers of a JSON POST to `path`, without `content-length` and the blank line."""
         if (head := self.heads.get(path)) is None:
-            headers = [(b"content-type", b"application/json"), (b"accept", b"*/*"), *self.headers]
-            there = path.removeprefix("/v1") if self._states_version else path
-            head = self.heads[path] = request_head("POST", self.origin, there + self._query, headers)
+            head = self.heads[path] = self.head_of(path, b"application/json")
         return head
+
+    def head_of(self, path: str, content_type: bytes) -> bytes:
+        """The same for a body of another type."""
+        headers = [(b"content-type", content_type), (b"accept", b"*/*"), *self.headers]
+        there = path.removeprefix("/v1") if self._states_version else path
+        return request_head("POST", self.origin, there + self._query, headers)
 
 
 class Load:

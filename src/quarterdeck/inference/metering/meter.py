@@ -9,6 +9,7 @@ from decimal import Decimal
 import msgspec
 
 from quarterdeck.accounting.pricing import NO_TOKENS, cost, share_of
+from quarterdeck.accounting.units import Units
 from quarterdeck.errors import APIError
 from quarterdeck.inference.call import FREE, Head
 from quarterdeck.inference.endpoints.endpoint import Endpoint
@@ -51,6 +52,8 @@ class Meter(msgspec.Struct, eq=False):
     or the endpoint was sent that limit."""
     prompt: PromptUse | None = None
     """The prompt that the request was rendered from."""
+    units: Units | None = None
+    """Of an audio or image request whose answer has begun."""
     price_share: Decimal | None = None
     """What it costs, as a share of the price. None: all."""
     admitted: float | None = None
@@ -139,6 +142,8 @@ class Meter(msgspec.Struct, eq=False):
             record.input_tokens, record.cached_tokens = usage.input, usage.cached
             record.output_tokens, record.reasoning_tokens = usage.output, usage.reasoning
         record.usage_source = "estimated" if seen else self.usage_source
+        if (units := self.units) is not None:
+            record.audio_ms, record.characters, record.images = units.audio_ms, units.characters, units.images
         if endpoint is not None:
             record.endpoint = endpoint.id
         if self.engine_started:
@@ -147,7 +152,8 @@ class Meter(msgspec.Struct, eq=False):
                 seconds, shared_by = now - self.engine_started, endpoint.spec.max_running if endpoint else 1
                 if self.reserved is not None and (most := self.reserved.engine_seconds):
                     seconds = min(seconds, most * shared_by)  # budgets hold no more
-            record.cost = cost(usage or NO_TOKENS, rates, engine_seconds=seconds, shared_by=shared_by)
+            tokens = usage or NO_TOKENS
+            record.cost = cost(tokens, rates, engine_seconds=seconds, shared_by=shared_by, units=self.units)
             if self.price_share is not None:
                 record.cost = share_of(record.cost, self.price_share)
         if (prompt := self.prompt) is not None:

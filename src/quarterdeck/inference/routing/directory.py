@@ -47,6 +47,10 @@ class ServedModel:
     """How long a request waits for its first endpoint. None: the queue's setting."""
     takes_token_ids: bool = True
     """Whether an input may be token ids."""
+    serves: frozenset[str] = frozenset()
+    """Audio and image operations that it serves (`models[].serves`)."""
+    max_audio_seconds: int | None = None
+    """Of one file, for budgets. None: by its size."""
 
     @property
     def public_name(self) -> str:
@@ -56,7 +60,7 @@ class ServedModel:
     @property
     def has_price(self) -> bool:
         rates = self.rates
-        return bool(rates.input or rates.cached or rates.output or rates.gpu_hour)
+        return bool(rates.input or rates.cached or rates.output or rates.gpu_hour or rates.units)
 
 
 AFTER_FAILURES: frozenset[Condition] = frozenset(("error", "timeout", "rate_limited", "queue"))
@@ -185,6 +189,30 @@ class Route:
             not allowed.isdisjoint((each.name, each.model, each.public_name)) for each in self.models
         )
 
+    def serving(self, operation: str) -> "Route | None":
+        """The route without models that don't serve an audio or image operation. None: none of its models does."""
+        if all(operation in each.serves for each in self.models):
+            return self
+        lower = (0.0, *self.cumulative_weights)
+        weighted = [
+            (served, upper - below)
+            for served, below, upper in zip(self.targets, lower, self.cumulative_weights, strict=False)
+            if operation in served.serves
+        ]
+        alternatives = tuple(each for each in self.alternatives if operation in each.served.serves)
+        if not weighted:
+            if not alternatives:
+                return None
+            weighted = [(alternatives[0].served, 1.0)]
+        total = sum(weight for _, weight in weighted)
+        return replace(
+            self,
+            targets=tuple(served for served, _ in weighted),
+            cumulative_weights=tuple(part / total for part in accumulate(weight for _, weight in weighted)),
+            alternatives=alternatives,
+            fallbacks=tuple(each for each in self.fallbacks if operation in each.served.serves),
+        )
+
     @property
     def models(self) -> tuple[ServedModel, ...]:
         """Every model that may answer."""
@@ -255,6 +283,8 @@ class Directory:
                 all(endpoint.kind == "vllm" for endpoint in model.endpoints),
                 model.cold_wait_seconds,
                 model.takes_token_ids,
+                frozenset(model.serves),
+                model.max_audio_seconds,
             )
             for name in (model.name, *model.aliases):
                 names[name] = served

@@ -74,6 +74,8 @@ def model_config(
         context=spec.context,
         max_output_tokens=spec.max_output_tokens,
         image_tokens=spec.image_tokens,
+        serves=spec.serves,
+        max_audio_seconds=spec.max_audio_seconds,
         content=spec.content,
         too_long=spec.too_long,
         routing=to_settings(spec.routing, RoutingConfig),

@@ -15,6 +15,7 @@ from quarterdeck.kube.resources.texts import OBJECT_NAME, SERVED_NAME, PublicNam
 from quarterdeck.kube.shape import Rule, Shape, with_rules
 from quarterdeck.settings.content import CaptureLevel
 from quarterdeck.settings.engine import Task
+from quarterdeck.settings.models import MediaOperation
 
 MAX_OBJECT_NAME = 40
 """Names of Services, pods and Ray clusters are made of it."""
@@ -112,6 +113,12 @@ class ModelSpec(Shape):
     """Output tokens of a request that sets no limit, under a budget that denies."""
     image_tokens: int = Field(default=2048, ge=1, le=1_000_000)
     """Prompt tokens that are reserved for one picture of a request."""
+    serves: tuple[MediaOperation, ...] = Field(
+        default=(), max_length=16, json_schema_extra={"x-kubernetes-list-type": "set"}
+    )
+    """Audio and image operations that the model serves."""
+    max_audio_seconds: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Seconds of audio that a budget holds for one file at most. Unset: by its size."""
     too_long: Literal["refuse", "truncate"] | None = None
     """What an embedding model does with an input that is longer than it reads. Unset: truncate for the packaged
     embedding model, else refuse."""

@@ -22,7 +22,7 @@ from quarterdeck.settings.drop_ins import MAX_FILES
 from quarterdeck.settings.engine import AdapterConfig
 from quarterdeck.settings.models import ModelConfig
 
-OF_MODEL = ("aliases", "stopped")
+OF_MODEL = ("aliases", "serves", "stopped")
 """Fields of a request that belong to the model; the others are its engine's."""
 
 

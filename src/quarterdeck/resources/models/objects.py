@@ -33,6 +33,7 @@ def model_object(model: ModelConfig, config: Config, state: Mapping[str, Any]) -
             "args": engine.args,
         }
     made["endpoints"] = [each.base_url for each in model.endpoints]
+    made["serves"] = list(model.serves)
     return {**made, **{name: value for name, value in state.items() if value is not None and made.get(name) is None}}
 
 

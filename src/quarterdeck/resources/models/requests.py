@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from quarterdeck.settings.engine import AdapterConfig, AutoscalingConfig, Dtype, Quantization, Task
+from quarterdeck.settings.models import MediaOperation
 
 ARGS = frozenset(
     {
@@ -42,6 +43,8 @@ class ModelTerms(BaseModel):
     """Branch, tag or commit of the repository."""
     aliases: Annotated[tuple[Name, ...], Field(max_length=50)] | None = None
     """Other names of the model."""
+    serves: Annotated[tuple[MediaOperation, ...], Field(max_length=16)] | None = None
+    """Audio and image operations that it serves: `["audio.transcriptions"]`."""
     task: Task | None = None
     """`generate` or `embed`."""
     quantization: Quantization | None = None

@@ -14,9 +14,9 @@ OPERATIONS: Mapping[str, tuple[str, ...]] = {
     "completions": ("chat", "completions"),
     "embeddings": ("embeddings",),
     "moderations": ("classify",),
-    "images": (),
-    "audio_speeches": (),
-    "audio_transcriptions": (),
+    "images": ("images_generations", "images_edits", "images_variations"),
+    "audio_speeches": ("audio_speech",),
+    "audio_transcriptions": ("audio_transcriptions", "audio_translations"),
     "vector_stores": (),
     "code_interpreter_sessions": (),
     "file_search_calls": (),
@@ -50,7 +50,7 @@ def usage_page(kind: str, page: Page, found: Iterable[Usage], names: Sequence[st
     def result(usage: Usage, groups: Groups) -> dict[str, Any]:
         made: dict[str, Any] = {
             "object": f"organization.usage.{kind}.result",
-            "input_tokens": usage.input_tokens,
+            **_counted(kind, usage),
             "num_model_requests": usage.requests,
             **{name: groups.get(name) for name in GROUPS},
         }
@@ -66,6 +66,17 @@ def usage_page(kind: str, page: Page, found: Iterable[Usage], names: Sequence[st
         return made
 
     return _page(page, found, names, result)
+
+
+def _counted(kind: str, usage: Usage) -> dict[str, Any]:
+    """What OpenAI counts of a kind besides requests. Seconds are whole, rounded up, as OpenAI's are."""
+    if kind == "images":
+        return {"images": usage.images, "size": None, "source": None}
+    if kind == "audio_speeches":
+        return {"characters": usage.characters}
+    if kind == "audio_transcriptions":
+        return {"seconds": -(-usage.audio_ms // 1000)}
+    return {"input_tokens": usage.input_tokens}
 
 
 def cost_page(page: Page, found: Iterable[Usage], names: Sequence[str]) -> dict[str, Any]:

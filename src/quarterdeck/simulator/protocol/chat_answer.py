@@ -10,7 +10,7 @@ from quarterdeck.simulator.protocol import logprobs
 from quarterdeck.simulator.protocol.answers import FINGERPRINT, AnswerContext, BaseAnswerWriter, event
 from quarterdeck.simulator.protocol.prepared_request import PreparedRequest
 from quarterdeck.simulator.protocol.requests import ChatRequest
-from quarterdeck.simulator.protocol.tool_calls import call_id, tool_call_deltas
+from quarterdeck.simulator.protocol.tool_calls import call_id, tool_call_deltas, written_calls
 
 
 class ChatAnswerWriter(BaseAnswerWriter):
@@ -20,11 +20,12 @@ class ChatAnswerWriter(BaseAnswerWriter):
         super().__init__(request, prepared, context)
         self._top = (request.top_logprobs or 0) if request.logprobs else None
         self._role = "assistant" if request.add_generation_prompt else request.messages[-1]["role"]
-        self._deltas = (
-            [list(tool_call_deltas(prepared.tool_call, output.pieces)) for output in self.outputs]
-            if prepared.tool_call
-            else []
-        )
+        self._only_first = request.parallel_tool_calls is False
+        calls = prepared.tool_calls
+        self._deltas = [
+            list(tool_call_deltas(calls, output.pieces, only_first=self._only_first))
+            for output in (self.outputs if calls else ())
+        ]
         self._plain = self._top is None and not self._deltas and not self.continuous and not self.token_ids
         start = event(encode(self.head() | {"choices": []}))[: -len(b"]}\n\n")]
         self._prefixes = [start + b'{"index":%d,"delta":{"content":' % index for index in range(len(self.outputs))]
@@ -98,9 +99,9 @@ class ChatAnswerWriter(BaseAnswerWriter):
         delta: dict[str, Any] = {"content": piece}
         if self._deltas:
             said = self._deltas[index][step]
-            if said is None and not with_end:
+            if not said and not with_end:
                 return
-            delta = {} if said is None else {"tool_calls": [said]}
+            delta = {"tool_calls": said} if said else {}
         found = None if self._top is None else logprobs.chat([piece], step, self._top)
         choice = {"index": index, "delta": delta, "logprobs": found}
         ending = self._ending(index) if with_end else {"finish_reason": None}
@@ -120,19 +121,22 @@ class ChatAnswerWriter(BaseAnswerWriter):
 
     def _finish_reason(self, index: int) -> str:
         output = self.outputs[index]
-        if self.prepared.tool_call is not None and output.finish_reason == "stop" and output.stop_reason is None:
-            return self.prepared.tool_call.finish_reason
+        calls = self.prepared.tool_calls
+        if calls and output.finish_reason == "stop" and output.stop_reason is None:
+            return calls[0].finish_reason
         return output.finish_reason
 
     def _message(self, index: int) -> dict[str, Any]:
-        output, call = self.outputs[index], self.prepared.tool_call
+        output, wanted = self.outputs[index], self.prepared.tool_calls
         calls: list[dict[str, Any]] = []
         content: str | None = output.text
-        if call is not None:
-            content = "" if call.head.startswith("[") or not call.head else None
-            if output.finish_reason == "stop" or not call.head:
-                arguments = {"name": call.name, "arguments": call.arguments(output.text)}
-                calls = [{"id": call_id(), "type": "function", "function": arguments}]
+        if wanted:
+            head = wanted[0].head
+            content = "" if head.startswith("[") or not head else None
+            if output.finish_reason == "stop" or not head:
+                for each in written_calls(wanted, output.text)[: 1 if self._only_first else None]:
+                    function = {"name": each.call.name, "arguments": output.text[each.begin : each.end]}
+                    calls.append({"id": call_id(), "type": "function", "function": function})
         return {
             "role": self._role,
             "content": content,

@@ -1,6 +1,6 @@
 """Turns a chat or completion request into an engine request: the prompt's tokens, and the outputs. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +13,17 @@ from quarterdeck.simulator.model.stop_conditions import CompletionOutput, StopCo
 from quarterdeck.simulator.model.text_generator import END_OF_TEXT, generate_tokens, replay_tokens, seed_of
 from quarterdeck.simulator.model.tokenizer import pieces_of, split
 from quarterdeck.simulator.protocol.requests import ChatRequest, CompletionRequest, Sampling, stop_strings
-from quarterdeck.simulator.protocol.tool_calls import ToolCall, requested_tool_call
+from quarterdeck.simulator.protocol.tool_calls import ToolCall, generated_text, requested_tool_calls
 from quarterdeck.simulator.scheduling.engine_request import EngineRequest
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
-    """An engine request, the prompts as text, and the tool that the outputs call."""
+    """An engine request, the prompts as text, and the tools that the outputs call."""
 
     engine_request: EngineRequest
     texts: list[str]
-    tool_call: ToolCall | None = None
+    tool_calls: Sequence[ToolCall] = ()
 
 
 def prepare_chat(request: ChatRequest, config: SimulatorConfig, hosted: HostedModel) -> PreparedRequest:
@@ -41,12 +41,12 @@ def prepare_chat(request: ChatRequest, config: SimulatorConfig, hosted: HostedMo
     if request.continue_final_message and request.messages[-1]["role"] == "assistant":
         prefix = text_of(request.messages[-1].get("content"))
         before = render(request.messages[:-1], tools=request.tools)
-    call = requested_tool_call(request, config.enable_auto_tool_choice)
+    calls = requested_tool_calls(request, config.enable_auto_tool_choice)
     outputs = []
     for index in range(request.n or 1):
         start = seed_of(config.seed, hosted.weights, request.seed, index)
-        if call is not None:
-            source = replay_tokens(call.generated_text(start), repeat=False)
+        if calls:
+            source = replay_tokens(generated_text(calls, start), repeat=False)
         else:
             echoed = last_user_text(request.messages[:-1] if prefix else request.messages)
             source = token_source(request, config, before, echoed, start)
@@ -56,7 +56,7 @@ def prepare_chat(request: ChatRequest, config: SimulatorConfig, hosted: HostedMo
     engine_request = EngineRequest(
         [pieces], outputs, len(outputs), conditions.max_tokens, hosted.adapter, request.cache_salt
     )
-    return PreparedRequest(engine_request, [prompt], call)
+    return PreparedRequest(engine_request, [prompt], calls)
 
 
 def prepare_completion(request: CompletionRequest, config: SimulatorConfig, hosted: HostedModel) -> PreparedRequest:

@@ -50,6 +50,7 @@ class ChatRequest(Sampling, kw_only=True):
     top_logprobs: int | None = 0
     tools: list[dict[str, Any]] | None = None
     tool_choice: Any = msgspec.UNSET
+    parallel_tool_calls: bool | None = True
     continue_final_message: bool = False
     add_generation_prompt: bool = True
     echo: bool = False
@@ -91,6 +92,22 @@ class RerankRequest(msgspec.Struct, kw_only=True):
     model: str | None = None
     top_n: int = 0
     truncate_prompt_tokens: int | None = None
+
+
+class SpeechRequest(msgspec.Struct, kw_only=True):
+    input: str
+    model: str | None = None
+    response_format: str | None = None
+    stream_format: str | None = None
+
+
+class ImageRequest(msgspec.Struct, kw_only=True):
+    prompt: str = ""
+    model: str | None = None
+    n: int | None = 1
+    size: str | None = None
+    stream: bool | None = False
+    partial_images: int | None = 0
 
 
 class TokenizeRequest(msgspec.Struct, kw_only=True):

@@ -1,6 +1,7 @@
 """Tool calls: which tool is called, the text that a model would write for the call, and its stream deltas."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,64 +24,99 @@ class ToolCall:
     tail: str
     finish_reason: str
 
-    def generated_text(self, start: int) -> str:
-        """Return the text as the model writes it. Raises VLLMError if the schema cannot be satisfied."""
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A call in a generated text. `end` is that of its arguments, or of the text if it was cut short."""
+
+    call: ToolCall
+    begin: int
+    end: int
+
+
+def generated_text(calls: Sequence[ToolCall], start: int) -> str:
+    """Return the text as the model writes it; each call has arguments of its own. Raises VLLMError if a schema cannot
+    be satisfied."""
+    text = ""
+    for at, call in enumerate(calls):
         try:
-            arguments = example_value(self.schema, start)
+            arguments = example_value(call.schema, start + at)
         except UnsatisfiableError as error:
             raise invalid_request(
-                f"The parameters of the tool '{self.name}' can't be satisfied: {error}", "tools"
+                f"The parameters of the tool '{call.name}' can't be satisfied: {error}", "tools"
             ) from error
-        return self.head + msgspec.json.encode(arguments).decode() + self.tail
-
-    def arguments(self, text: str) -> str:
-        """Return the arguments in the generated text so far, complete or not."""
-        return text[len(self.head) :].removesuffix(self.tail) if self.tail else text[len(self.head) :]
+        text += call.head + msgspec.json.encode(arguments).decode() + call.tail
+    return text
 
 
-def requested_tool_call(request: ChatRequest, auto: bool) -> ToolCall | None:
-    """Return the call that the request asks for. With `auto`, a tool that the last user message names is called."""
+def requested_tool_calls(request: ChatRequest, auto: bool) -> list[ToolCall]:
+    """Return the calls that the request asks for. With `auto` or `required`, the tools that the last user message
+    names are called, each as often as it is named."""
     choice = request.tool_choice
     if not request.tools or choice == "none":
-        return None
+        return []
     functions: dict[str, dict[str, Any]] = {tool["function"]["name"]: tool["function"] for tool in request.tools}
     if isinstance(choice, dict):
         name = choice["function"]["name"]
-        return _call(functions[name], "", "", "stop")
+        return [_call(functions[name], "", "", "stop")]
+    named = _mentioned_tools(request, functions)
     if choice == "required":
-        name = _mentioned_tool(request, functions) or next(iter(functions))
-        head = f'[{{"name": {_quoted(name)}, "parameters": '
-        return _call(functions[name], head, "}]", "tool_calls")
-    named = _mentioned_tool(request, functions) if auto else None
-    if named is None:
-        return None
-    head = f'<tool_call>\n{{"name": {_quoted(named)}, "arguments": '
-    return _call(functions[named], head, "}\n</tool_call>", "tool_calls")
+        named = named or [next(iter(functions))]
+        heads = ["[", *[", "] * (len(named) - 1)]
+        tails = [*["}"] * (len(named) - 1), "}]"]
+        argument = "parameters"
+    elif auto:
+        heads = ["<tool_call>\n", *["\n<tool_call>\n"] * (len(named) - 1)]
+        tails = ["}\n</tool_call>"] * len(named)
+        argument = "arguments"
+    else:
+        return []
+    return [
+        _call(functions[name], f'{head}{{"name": {_quoted(name)}, "{argument}": ', tail, "tool_calls")
+        for name, head, tail in zip(named, heads, tails, strict=False)
+    ]
 
 
-def tool_call_deltas(call: ToolCall, pieces: Sequence[str]) -> Iterator[dict[str, Any] | None]:
-    """Yield each token's delta: the name once, then pieces of the arguments; None for tokens outside of them."""
-    begin = len(call.head)
-    whole = "".join(pieces)
-    end = len(whole) - len(call.tail) if whole.endswith(call.tail) else len(whole)
-    named = False
+def written_calls(calls: Sequence[ToolCall], text: str) -> list[Written]:
+    """The calls that a generated text has, complete or not."""
+    found = []
+    at = 0
+    for index, call in enumerate(calls):
+        begin = at + len(call.head)
+        if begin > len(text) or not text.startswith(call.head, at):
+            break
+        if index + 1 < len(calls):
+            end = text.find(call.tail + calls[index + 1].head, begin)
+            end = len(text) if end < 0 else end
+        else:
+            end = len(text) - len(call.tail) if call.tail and text.endswith(call.tail) else len(text)
+        found.append(Written(call, begin, end))
+        at = end + len(call.tail)
+    return found
+
+
+def tool_call_deltas(
+    calls: Sequence[ToolCall], pieces: Sequence[str], *, only_first: bool = False
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield each token's deltas: of each call the name once, then pieces of the arguments. A token outside of them has
+    none. `only_first`: the request takes no parallel calls, and the others are dropped, as vLLM does."""
+    written = written_calls(calls, "".join(pieces))[: 1 if only_first else None]
+    named: set[int] = set()
     place = 0
     for piece in pieces:
-        low, high = max(place, begin), min(place + len(piece), end)
+        deltas = []
+        for index, each in enumerate(written):
+            low, high = max(place, each.begin), min(place + len(piece), each.end)
+            fragment = piece[low - place : high - place] if high > low else ""
+            if index in named:
+                if fragment:
+                    deltas.append({"index": index, "function": {"arguments": fragment}})
+            elif fragment or place <= each.begin < place + len(piece):
+                named.add(index)
+                function = {"name": each.call.name, "arguments": fragment}
+                deltas.append({"id": call_id(), "type": "function", "index": index, "function": function})
         place += len(piece)
-        fragment = whole[low:high] if high > low else ""
-        if place < begin or (not fragment and (named or place > begin)):
-            yield None
-        elif named:
-            yield {"index": 0, "function": {"arguments": fragment}}
-        else:
-            named = True
-            yield {
-                "id": call_id(),
-                "type": "function",
-                "index": 0,
-                "function": {"name": call.name, "arguments": fragment},
-            }
+        yield deltas
 
 
 def call_id() -> str:
@@ -92,11 +128,14 @@ def _call(function: dict[str, Any], head: str, tail: str, finish_reason: str) ->
     return ToolCall(function["name"], schema, head, tail, finish_reason)
 
 
-def _mentioned_tool(request: ChatRequest, functions: dict[str, dict[str, Any]]) -> str | None:
+def _mentioned_tools(request: ChatRequest, functions: dict[str, dict[str, Any]]) -> list[str]:
+    """In the order of the text; where one name begins with another, the longer counts."""
     if request.messages[-1]["role"] != "user":
-        return None
-    text = last_user_text(request.messages)
-    return next((name for name in functions if name in text), None)
+        return []
+    longest_first = sorted(filter(None, functions), key=len, reverse=True)
+    if not longest_first:
+        return []
+    return re.findall("|".join(map(re.escape, longest_first)), last_user_text(request.messages))
 
 
 def _quoted(name: str) -> str:

@@ -24,6 +24,9 @@ CALLS = {
     "embeddings": ("embeddings", "embedding"),
     "classify": ("classify", "embedding"),
     "score": ("score", "embedding"),  # not in the conventions; computed from embeddings, and priced by tokens
+    # Not in the conventions either.
+    **{name: (name, "generation") for name in ("audio_transcriptions", "audio_translations", "audio_speech")},
+    **{name: (name, "generation") for name in ("images_generations", "images_edits", "images_variations")},
 }
 
 _MAX_DIGITS = 18  # of a number that an attribute holds: 64 bits
@@ -118,7 +121,8 @@ class GenerationAttributes:
             parts.append(_reasoning_tokens(reasoning))
 
     def _cost(self, record: RequestRecord, uncached: int, visible: int) -> str:
-        """Dollars by bucket, with the buckets of the usage, as JSON. Cost that is not by token (hardware) has its own.
+        """Dollars by bucket, with the buckets of the usage, as JSON. Cost that is not by token (units of
+        audio and images, hardware) has its own.
 
         If the tokens' prices exceed the cost (a cache hit), only the total is given.
         """
@@ -141,7 +145,8 @@ class GenerationAttributes:
         if of_reasoning:
             buckets += f',"output_reasoning_tokens":{of_reasoning}e{exponent}'
         if tokens < total:
-            buckets += f',"hardware":{_EXACT.subtract(total, tokens)}'
+            other = "units" if record.audio_ms or record.characters or record.images else "hardware"
+            buckets += f',"{other}":{_EXACT.subtract(total, tokens)}'
         return f'{{{buckets},"total":{total}}}'
 
 

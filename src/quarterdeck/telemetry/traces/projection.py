@@ -35,6 +35,12 @@ PATHS = {
     "classify": "/classify",
     "tokenize": "/tokenize",
     "detokenize": "/detokenize",
+    "audio_transcriptions": "/v1/audio/transcriptions",
+    "audio_translations": "/v1/audio/translations",
+    "audio_speech": "/v1/audio/speech",
+    "images_generations": "/v1/images/generations",
+    "images_edits": "/v1/images/edits",
+    "images_variations": "/v1/images/variations",
 }
 TOOL = "tool"
 """The operation of a tool call that the platform made."""
