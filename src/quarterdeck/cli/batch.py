@@ -7,7 +7,6 @@ from typing import Any
 import click
 import httpx
 
-from quarterdeck.cli.batch_ray import RayOptions, run_on_ray
 from quarterdeck.cli.batches import create_batch, endpoint_option, progress_text, window_option
 from quarterdeck.cli.client import admin_client, json_object
 from quarterdeck.cli.model_progress import progress_line
@@ -64,6 +63,8 @@ def run(
     errors = output.with_name(output.stem.removesuffix(".output") + ".errors.jsonl")
     began = time.monotonic()
     if is_on_ray:
+        from quarterdeck.cli.batch_ray import RayOptions, run_on_ray  # it imports what `up` needs, for a second
+
         options = RayOptions(engine, ray_address, replicas, simulated)
         batch = run_on_ray(path, output, errors, endpoint, options, progress_line(), Environment.read())
     else:

@@ -3,10 +3,12 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +80,10 @@ class Offline:
 
 
 @pytest.fixture
-def offline() -> Any:
+def offline() -> Iterator[Offline]:
     folder = short_folder()
-    return Offline(folder)
+    yield Offline(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_every_request_is_in_one_of_the_files(offline: Offline) -> None:

@@ -6,14 +6,26 @@ from hypothesis import strategies as st
 from quarterdeck.resources.batches.concurrency import PAUSE_SECONDS, START, Concurrency
 
 
-def test_it_doubles_in_as_many_rounds_as_it_sends_and_halves_at_once() -> None:
+def test_it_doubles_with_each_round_until_the_first_refusal() -> None:
     concurrency = Concurrency(64)
     assert concurrency.limit == START
-    for _ in range(5000):
+    for _ in range(START):
+        concurrency.succeeded()
+    assert concurrency.limit == 2 * START
+    for _ in range(1000):
         concurrency.succeeded()
     assert concurrency.limit == 64
+
+
+def test_after_a_refusal_it_halves_and_grows_by_one_with_each_round() -> None:
+    concurrency = Concurrency(64)
+    for _ in range(1000):
+        concurrency.succeeded()
     concurrency.refused(1.0)
     assert concurrency.limit == 32
+    for _ in range(33):
+        concurrency.succeeded()
+    assert concurrency.limit == 33
 
 
 def test_refusals_of_one_moment_count_once() -> None:
