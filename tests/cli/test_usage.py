@@ -10,7 +10,7 @@ import pytest
 from tests.cli.admin_api import AdminAPI
 
 from quarterdeck.cli import usage
-from quarterdeck.cli.usage_table import COUNTS
+from quarterdeck.cli.usage_table import COUNTS, UNITS
 
 
 def test_usage_is_asked_for_by_key_in_utc_unless_something_else_was_said() -> None:
@@ -24,7 +24,14 @@ DAY = 86_400
 
 
 def a_row(**changes: Any) -> dict[str, Any]:
-    return {"object": "usage", "key": "key_1", **dict.fromkeys(COUNTS, 7), "cost": "0.1", "saved": "0"} | changes
+    return {
+        "object": "usage",
+        "key": "key_1",
+        **dict.fromkeys(COUNTS, 7),
+        **dict.fromkeys(UNITS, 0),
+        "cost": "0.1",
+        "saved": "0",
+    } | changes
 
 
 @pytest.fixture

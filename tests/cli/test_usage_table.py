@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quarterdeck.cli.usage_table import BARS, MAX_SPARK, rows_of, spark_line, table
+from quarterdeck.cli.usage_table import BARS, MAX_SPARK, TOKENS, rows_of, spark_line, table
 
 DAY = 86_400
 
@@ -61,3 +61,11 @@ def test_no_line_is_wider_than_the_screen(keys: list[str], buckets: int, width: 
 def test_names_are_whole_where_there_is_no_screen() -> None:
     rows = rows_of([an_hour("x" * 300, 0, "1")], ["key"])
     assert "x" * 300 in table(rows, ["key"], names={})
+
+
+def test_units_of_audio_and_images_are_shown_where_there_are_any() -> None:
+    one = {"requests": 2, **dict.fromkeys(TOKENS, 0), "cost": "0.5", "saved": "0", "model": "whisper"}
+    rows = rows_of([{**one, "audio_seconds": 1.5, "images": 3}, {**one, "audio_seconds": 0.25}], ["model"])
+    lines = table(rows, ["model"], names={}).splitlines()
+    assert lines[0].split() == ["MODEL", "REQUESTS", "INPUT", "OUTPUT", "AUDIO", "S", "IMAGES", "COST"]
+    assert lines[1].split() == ["whisper", "4", "0", "0", "1.75", "3", "$1"]

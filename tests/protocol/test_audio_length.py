@@ -43,6 +43,13 @@ def test_the_header_of_a_stream_counts_what_is_there() -> None:
     assert length_ms(streamed) == 1000
 
 
+def test_a_file_of_empty_chunks_is_not_searched_for_long() -> None:
+    head = b"RIFF\0\0\0\0WAVE"
+    samples = a_wav(8000)[12:]
+    assert length_ms(head + b"junk\0\0\0\0" * 10 + samples) == 1000
+    assert length_ms(head + b"junk\0\0\0\0" * 100 + samples) is None
+
+
 def test_samples_after_the_stated_end_are_not_free() -> None:
     audio = a_wav(8000)
     hidden = audio[:40] + struct.pack("<I", 2) + audio[44:] + b"\0" * 100_000

@@ -11,9 +11,16 @@ from quarterdeck.money import EXACT, plain_text
 
 GROUPS = ("key", "team", "model", "route", "operation", "status", "user")
 TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
-COUNTS = ("requests", *TOKENS, "cost", "saved")
-HEADS = {"input_tokens": "INPUT", "cached_tokens": "CACHED", "output_tokens": "OUTPUT", "reasoning_tokens": "REASONING"}
-RARE = ("reasoning_tokens", "cached_tokens", "saved")
+UNITS = ("audio_seconds", "characters", "images")
+COUNTS = ("requests", *TOKENS, *UNITS, "cost", "saved")
+HEADS = {
+    "input_tokens": "INPUT",
+    "cached_tokens": "CACHED",
+    "output_tokens": "OUTPUT",
+    "reasoning_tokens": "REASONING",
+    "audio_seconds": "AUDIO S",
+}
+RARE = ("reasoning_tokens", "cached_tokens", *UNITS, "saved")
 """Columns left out where they have nothing but zeros, and in this order where the screen is narrow."""
 BARS = "▁▂▃▄▅▆▇█"
 MAX_SPARK = 60
@@ -26,7 +33,8 @@ class Row:
     """The sums of a group."""
 
     group: tuple[str | None, ...]
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS[:5], 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS[:-2], 0))
+    """Of audio, milliseconds."""
     cost: Decimal = Decimal(0)
     saved: Decimal = Decimal(0)
     over_time: dict[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -40,7 +48,8 @@ def rows_of(data: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> list[Ro
         group = tuple(each.get(name) for name in groups)
         row = found.setdefault(group, Row(group))
         for name in row.counts:
-            row.counts[name] += int(each[name])
+            count = each.get(name, 0)  # a gateway that is older than this program has no units
+            row.counts[name] += round(count * 1000) if name == "audio_seconds" else int(count)
         row.cost = EXACT.add(row.cost, Decimal(str(each["cost"])))
         row.saved = EXACT.add(row.saved, Decimal(str(each["saved"])))
         if (start := each.get("start")) is not None:
@@ -137,9 +146,13 @@ def _name(group: str, value: str | None, names: Mapping[str, str]) -> str:
 
 
 def _texts(row: Row, shown: Sequence[str]) -> list[str]:
-    return [
-        f"${plain_text(value)}" if isinstance(value := _value(row, name), Decimal) else str(value) for name in shown
-    ]
+    return [_text(name, _value(row, name)) for name in shown]
+
+
+def _text(name: str, value: Decimal | int) -> str:
+    if isinstance(value, Decimal):
+        return f"${plain_text(value)}"
+    return f"{value / 1000:g}" if name == "audio_seconds" else str(value)
 
 
 def _value(row: Row, name: str) -> Decimal | int:

@@ -13,6 +13,8 @@ MAX_MS = 7 * 86_400_000
 """A week: a header that says more is wrong."""
 MAX_TRAILER = 64 * 1024
 """Bytes after the samples: names and comments. Where there is more, a decoder may read on."""
+MAX_CHUNKS = 64
+"""Before the samples: empty ones would take seconds of the event loop."""
 _UNCOMPRESSED = (1, 3, 0xFFFE)
 _FLAC_INFO = 26
 
@@ -41,7 +43,9 @@ def _wav(data: bytes) -> int | None:
         return None
     order = "<" if data[:4] == b"RIFF" else ">"
     at, frame, rate = 12, 0, 0
-    while at + 8 <= len(data):
+    for _ in range(MAX_CHUNKS):
+        if at + 8 > len(data):
+            return None
         name, size = data[at : at + 4], struct.unpack(order + "I", data[at + 4 : at + 8])[0]
         if name == b"fmt " and size >= 16 and at + 24 <= len(data):
             kind, _, rate, _, frame, _ = struct.unpack(order + "HHIIHH", data[at + 8 : at + 24])

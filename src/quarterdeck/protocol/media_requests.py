@@ -21,9 +21,13 @@ MAX_IMAGES = 10
 AUDIO = ("file",)
 IMAGES = ("image", "image[]")
 """Names of the files of a form."""
-_TEXTS = frozenset(("input", "prompt", "instructions"))
+_TEXTS = frozenset(("input", "prompt", "instructions", "user", "safety_identifier", "metadata"))
 """Members that are read as text only: a URL in them is not fetched."""
-_URL = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*:)?//|\s*(?:file|ftp|gopher|s3|gs|jar|dict|ldap):", re.IGNORECASE)
+_URL = re.compile(
+    r"[\s\x00-\x20]*(?:(?:[a-z][a-z0-9+.-]*:)?[/\\]{2}|(?:https?|ftps?|file|gopher|dict|ldaps?|jar|s3|gs):)",
+    re.IGNORECASE,
+)
+"""What some program takes for an address: with any scheme or none, backslashes, or one slash."""
 
 
 class SpeechRequest(MediaRequest, frozen=True, kw_only=True):
