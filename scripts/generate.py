@@ -250,7 +250,7 @@ def api_page() -> str:
         " `/tokenize`, `/detokenize`, `/v1/score` and `/classify` vLLM's); unknown fields are passed to"
         " the engine unchanged.\n",
         "## Inference\n",
-        *(f"- `POST {route.path}`" for route in inference.routes(UNREACHED, UNREACHED)),
+        *(f"- `POST {route.path}`" for route in inference.routes(UNREACHED, UNREACHED, UNREACHED)),
         *(f"- `POST {route.path}`: Cohere's and Jina's form." for route in rerank.routes(UNREACHED)),
         "- `POST /v1/moderations`",
         *(

@@ -1,12 +1,15 @@
 """Stacks for fault tests: started once, repaired before each test."""
 
+import asyncio
 import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
+import asyncpg
 import pytest
 from tests.faults.engine_list import FakeEngineList
+from tests.faults.response_stack import ResponseStack
 from tests.faults.stack import Stack, engine, replica, signal_to
 from tests.platform import SimulatorProcess
 from tests.servers import PostgresServer, RedisServer, short_folder
@@ -100,3 +103,35 @@ async def postgres_stack(postgres_server: PostgresServer, postgres_session_stack
     signal_to(postgres_server, signal.SIGCONT, children=True)
     await postgres_session_stack.whole()
     yield postgres_session_stack
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def session_response_stack(request: pytest.FixtureRequest) -> Iterator[ResponseStack]:
+    folder = short_folder()
+    url = f"sqlite+aiosqlite:///{folder}/quarterdeck.db"
+    if request.param == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        asyncio.run(_create_database(server, "responses"))
+        url = server.url("responses")
+    redis = RedisServer(folder, durable=True)
+    redis.start()
+    made = ResponseStack(folder, redis, url)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(folder)
+
+
+async def _create_database(server: PostgresServer, name: str) -> None:
+    connection = await asyncpg.connect(server.dsn())
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    await connection.close()
+
+
+@pytest.fixture
+def response_stack(session_response_stack: ResponseStack) -> ResponseStack:
+    """A complete stack for responses, on each kind of database in turn."""
+    session_response_stack.repair()
+    return session_response_stack

@@ -1,178 +1,30 @@
 """Background responses survive the processes that execute them, are charged once, and stop when they are cancelled."""
 
-import asyncio
-import shutil
-import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from sqlalchemy import text
-from tests.platform import GatewayProcess, SimulatorProcess
-from tests.servers import RedisServer, short_folder, wait_until
-from tests.worker.process import WorkerProcess
+from tests.faults.response_stack import ASK, PLAIN, SECONDS, ResponseStack, begun, text_of
+from tests.servers import wait_until
 
-from quarterdeck.store.database import Database
-from quarterdeck.store.keys import KeyStore
-
-CONFIG = """
-models:
-  - name: chat
-    engine: {source: ./chat, context: 4096}
-    price: {input: "1", output: "2"}
-gateway: {drain_seconds: 0.2, reservation_lease_seconds: 2}
-"""
-KEY, OTHER = "sk-qd-user", "sk-qd-other"
-pytestmark = pytest.mark.long  # a platform of five processes, some of which are started again
-
-SECONDS = 120.0
-"""Each wait is for a state, and ends as soon as it is reached."""
-ASK: Any = {
-    "model": "chat",
-    "input": "Count.",
-    "background": True,
-    "max_output_tokens": 300,
-    "extra_body": {"ignore_eos": True},
-}
+pytestmark = pytest.mark.long  # a platform of seven processes, some of which are started again
 
 
-class Stack:
-    """Two gateways and a worker over a slow engine."""
-
-    def __init__(self, folder: Path, redis_url: str) -> None:
-        self.folder = folder
-        self._clients: list[openai.OpenAI] = []
-        self.database_url = f"sqlite+aiosqlite:///{folder}/quarterdeck.db"
-        self.simulator = SimulatorProcess(folder, ["--model", "chat", "--inter-token-latency", "20ms"])
-        self.environ = {
-            "QUARTERDECK_ENGINE_URL": self.simulator.url,
-            "QUARTERDECK_REDIS_URL": redis_url,
-            "QUARTERDECK_DATABASE_URL": self.database_url,
-        }
-        self.gateway = GatewayProcess(folder, CONFIG, self.environ)
-        self.other = GatewayProcess(folder, CONFIG, self.environ, "other")
-        self.worker: WorkerProcess | None = None
-
-    def start(self) -> None:
-        self.simulator.start()
-        asyncio.run(self._seed())
-        self.gateway.start()
-        self.other.start()
-        self.worker = self.start_worker()
-
-    def kill_gateway(self) -> None:
-        """Kill the gateway that executes responses, and start it again."""
-        self.gateway.kill()
-        try:
-            self.gateway.start()
-        except TimeoutError:  # on a busy machine
-            wait_until(self.gateway.answers, seconds=SECONDS, what=lambda: "the gateway does not start")
-
-    def kill_worker(self) -> None:
-        assert self.worker is not None
-        self.worker.kill()
-
-    def start_worker(self) -> WorkerProcess:
-        worker = WorkerProcess(self.folder, {**self.environ, "QUARTERDECK_GATEWAY_URL": self.gateway.url})
-        worker.wait_until_started()
-        return worker
-
-    async def _seed(self) -> None:
-        database = Database(self.database_url)
-        await database.migrate()
-        keys = KeyStore(database)
-        await keys.create(secret=KEY, name="user")
-        await keys.create(secret=OTHER, name="other")
-        await database.close()
-
-    def client(self, gateway: GatewayProcess | None = None) -> openai.OpenAI:
-        url = (gateway or self.gateway).url
-        made = openai.OpenAI(
-            base_url=f"{url}/v1", api_key=KEY, max_retries=0, timeout=SECONDS, _strict_response_validation=True
-        )
-        self._clients.append(made)
-        return made
-
-    def ended(self, response_id: str) -> Any:
-        """The response when it has ended."""
-        client, found = self.client(self.other), []
-
-        def has_ended() -> bool:
-            found[:] = [client.responses.retrieve(response_id)]
-            return found[0].status not in ("queued", "in_progress")
-
-        wait_until(has_ended, seconds=SECONDS, what=lambda: f"the response is {found[0].status}")
-        return found[0]
-
-    def records(self, response_id: str, count: int) -> list[Any]:
-        """The response's ledger rows, when there are so many and none is an estimate."""
-        found: list[Any] = []
-
-        def are_there() -> bool:
-            found[:] = [row for row in asyncio.run(self._rows()) if row.parent == response_id]
-            return len(found) == count and all(row.status != "lost" for row in found)
-
-        wait_until(are_there, seconds=SECONDS, what=lambda: f"{[(row.id, row.status) for row in found]}")
-        return found
-
-    async def _rows(self) -> list[Any]:
-        database = Database(self.database_url)
-        try:
-            async with database.connect() as connection:
-                return list(await connection.execute(text("SELECT * FROM ledger WHERE parent IS NOT NULL")))
-        finally:
-            await database.close()
-
-    async def change(self, statement: str) -> None:
-        database = Database(self.database_url)
-        async with database.begin() as connection:
-            await connection.execute(text(statement))
-        await database.close()
-
-    def end_leases(self) -> None:
-        """As if their time had passed."""
-        asyncio.run(self.change("UPDATE responses SET alive_until = 1 WHERE status = 'in_progress'"))
-        asyncio.run(self.change("UPDATE jobs SET due = 0 WHERE finished IS NULL"))
-
-    def stop(self) -> None:
-        for client in self._clients:
-            client.close()
-        if self.worker is not None:
-            self.worker.kill()
-        for gateway in (self.gateway, self.other):
-            gateway.stop()
-        self.simulator.stop()
+@pytest.fixture
+def stack(response_stack: ResponseStack) -> ResponseStack:
+    return response_stack
 
 
-@pytest.fixture(scope="module")
-def stack(redis_server: RedisServer) -> Iterator[Stack]:
-    folder = short_folder()
-    made = Stack(folder, redis_server.url(0))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
-        shutil.rmtree(folder)
+def whole_text(stack: ResponseStack, model: str = "chat") -> str:
+    """What the engine says to ASK where nothing happens."""
+    return stack.client().responses.create(**{**PLAIN, "model": model}).output_text
 
 
-def begun(stream: Any, deltas: int = 5) -> tuple[str, list[Any]]:
-    """The id of a response that has begun to speak, and its events so far."""
-    events: list[Any] = []
-    for event in stream:
-        events.append(event)
-        if sum(each.type == "response.output_text.delta" for each in events) >= deltas:
-            break
-    return events[0].response.id, events
+def check_numbers(events: list[Any]) -> None:
+    assert [event.sequence_number for event in events] == list(range(len(events)))
 
 
-def text_of(events: list[Any]) -> str:
-    return "".join(event.delta for event in events if event.type == "response.output_text.delta")
-
-
-def test_a_response_is_queued_at_once_and_completes_without_its_client(stack: Stack) -> None:
+def test_a_response_is_queued_at_once_and_completes_without_its_client(stack: ResponseStack) -> None:
     client = stack.client()
     made = client.responses.create(**{**ASK, "max_output_tokens": 20}, metadata={"a": "b"})
     assert (made.status, made.background, made.output) == ("queued", True, [])
@@ -187,7 +39,7 @@ def test_a_response_is_queued_at_once_and_completes_without_its_client(stack: St
     assert again.status == "incomplete"
 
 
-def test_its_events_are_followed_from_any_gateway_and_from_any_number(stack: Stack) -> None:
+def test_its_events_are_followed_from_any_gateway_and_from_any_number(stack: ResponseStack) -> None:
     made = stack.client().responses.create(**{**ASK, "max_output_tokens": 60}, stream=True)
     response_id, first = begun(made)
     made.close()
@@ -202,13 +54,13 @@ def test_its_events_are_followed_from_any_gateway_and_from_any_number(stack: Sta
     assert list(stack.client().responses.retrieve(response_id, stream=True)) == events
 
 
-def test_a_cancelled_response_stops_its_engine_and_stays_cancelled(stack: Stack) -> None:
+def test_a_cancelled_response_stops_its_engine_and_stays_cancelled(stack: ResponseStack) -> None:
     client = stack.client(stack.other)
     made = stack.client().responses.create(**{**ASK, "max_output_tokens": 3000}, stream=True)
     response_id, first = begun(made)
     cancelled = client.responses.cancel(response_id)
     assert cancelled.status == "cancelled"
-    wait_until(lambda: stack.simulator.running() == 0, seconds=SECONDS, what=lambda: "the engine still runs")
+    wait_until(lambda: stack.is_idle(), seconds=SECONDS, what=lambda: "the engine still runs")
     events = first + list(made)
     assert events[-1].response.status == "cancelled"
     assert client.responses.cancel(response_id) == cancelled
@@ -216,7 +68,7 @@ def test_a_cancelled_response_stops_its_engine_and_stays_cancelled(stack: Stack)
     assert list(client.responses.retrieve(response_id, stream=True)) == events
 
 
-def test_a_queued_response_is_cancelled_before_it_runs(stack: Stack) -> None:
+def test_a_queued_response_is_cancelled_before_it_runs(stack: ResponseStack) -> None:
     stack.kill_worker()
     try:
         made = stack.client().responses.create(**ASK)
@@ -228,18 +80,18 @@ def test_a_queued_response_is_cancelled_before_it_runs(stack: Stack) -> None:
     assert stack.client().responses.retrieve(made.id).status == "cancelled"
 
 
-def test_a_deleted_response_stops_its_engine(stack: Stack) -> None:
+def test_a_deleted_response_stops_its_engine(stack: ResponseStack) -> None:
     made = stack.client().responses.create(**{**ASK, "max_output_tokens": 3000}, stream=True)
     response_id, _ = begun(made)
     stack.client(stack.other).responses.delete(response_id)
-    wait_until(lambda: stack.simulator.running() == 0, seconds=SECONDS, what=lambda: "the engine still runs")
+    wait_until(lambda: stack.is_idle(), seconds=SECONDS, what=lambda: "the engine still runs")
     with pytest.raises(openai.APIError):
         list(made)
     with pytest.raises(openai.NotFoundError):
         stack.client().responses.retrieve(response_id)
 
 
-def test_what_cannot_be_cancelled_or_queued_is_refused(stack: Stack) -> None:
+def test_what_cannot_be_cancelled_or_queued_is_refused(stack: ResponseStack) -> None:
     client = stack.client()
     plain = client.responses.create(model="chat", input="Hi", max_output_tokens=4)
     with pytest.raises(openai.BadRequestError, match="synchronous"):
@@ -250,14 +102,14 @@ def test_what_cannot_be_cancelled_or_queued_is_refused(stack: Stack) -> None:
         client.responses.create(**ASK, store=False)
 
 
-def test_a_request_that_no_engine_takes_is_a_failed_response(stack: Stack) -> None:
+def test_a_request_that_no_engine_takes_is_a_failed_response(stack: ResponseStack) -> None:
     made = stack.client().responses.create(model="unknown", input="Hi", background=True)
     found = stack.ended(made.id)
     assert found.status == "failed"
     assert "unknown" in found.error.message
 
 
-def test_after_a_kill_of_its_worker_it_goes_on_and_is_charged_once(stack: Stack) -> None:
+def test_after_a_kill_of_its_worker_it_goes_on_and_is_charged_once(stack: ResponseStack) -> None:
     made = stack.client().responses.create(**ASK, stream=True)
     response_id, first = begun(made)
     stack.kill_worker()
@@ -269,38 +121,123 @@ def test_after_a_kill_of_its_worker_it_goes_on_and_is_charged_once(stack: Stack)
     assert record.output_tokens == events[-1].response.usage.output_tokens == 300
 
 
-def test_after_a_kill_of_its_gateway_its_text_goes_on_and_is_charged_once(stack: Stack) -> None:
-    whole = stack.client().responses.create(**{**ASK, "background": False})
+@pytest.mark.parametrize("is_killed", [True, False], ids=["kill", "shutdown"])
+def test_after_the_end_of_its_gateway_its_text_goes_on_and_is_charged_once(
+    stack: ResponseStack, *, is_killed: bool
+) -> None:
+    whole = whole_text(stack)
     client = stack.client(stack.other)
     made = client.responses.create(**ASK, stream=True)
     response_id, first = begun(made, 20)
-    stack.kill_gateway()
-    stack.end_leases()
+    stack.end_gateway(is_killed=is_killed)
+    if is_killed:
+        stack.end_leases()
     events = first + list(made)
+    check_numbers(events)
     last = events[-1]
-    assert [event.sequence_number for event in events] == list(range(len(events)))
     assert last.type == "response.incomplete"
     assert last.response.output_text == text_of(events)
     said = text_of(first)
     assert last.response.output_text.startswith(said)
-    assert whole.output_text.startswith(said)
+    assert whole.startswith(said)
     assert list(client.responses.retrieve(response_id, stream=True)) == events
     (record,) = stack.records(response_id, 1)
-    assert record.status == "ok"
+    assert (record.status, record.output_tokens) == ("ok", last.response.usage.output_tokens)
+    assert record.output_tokens < 300  # the text that was shown is not made again
 
 
-def test_after_a_kill_of_its_gateway_one_that_is_not_streamed_begins_again(stack: Stack) -> None:
+@pytest.mark.parametrize("is_killed", [True, False], ids=["kill", "shutdown"])
+def test_after_the_end_of_its_gateway_one_that_is_not_streamed_begins_again(
+    stack: ResponseStack, *, is_killed: bool
+) -> None:
     made = stack.client(stack.other).responses.create(**ASK)
-    wait_until(lambda: stack.simulator.running() == 1, seconds=SECONDS, what=lambda: "the engine does not run")
-    stack.kill_gateway()
-    stack.end_leases()
+    wait_until(lambda: stack.engine.running() == 1, seconds=SECONDS, what=lambda: "the engine does not run")
+    stack.end_gateway(is_killed=is_killed)
+    if is_killed:
+        stack.end_leases()
     found = stack.ended(made.id)
     assert found.usage.output_tokens == 300
     (record,) = stack.records(made.id, 1)
     assert (record.output_tokens, record.status) == (300, "ok")
 
 
-def test_a_conversation_is_locked_while_a_response_is_made_in_it(stack: Stack) -> None:
+def test_a_cancelled_response_is_charged_for_what_it_has_said_once(stack: ResponseStack) -> None:
+    made = stack.client().responses.create(**{**ASK, "max_output_tokens": 3000}, stream=True)
+    response_id, _ = begun(made)
+    stack.client(stack.other).responses.cancel(response_id)
+    made.close()
+    (record,) = stack.records(response_id, 1)
+    assert record.status == "cancelled" and 0 < record.output_tokens < 3000
+
+
+def test_an_engine_that_dies_is_replaced_by_another_that_goes_on_with_the_text(stack: ResponseStack) -> None:
+    whole = whole_text(stack, "pair")
+    client = stack.client()
+    made = client.responses.create(**{**ASK, "model": "pair"}, stream=True)
+    response_id, first = begun(made)
+    busy = stack.engine if stack.engine.running() else stack.spare
+    busy.kill()
+    events = first + list(made)
+    check_numbers(events)
+    response = events[-1].response
+    assert response.output_text == text_of(events)
+    assert whole.startswith(response.output_text)  # a token may be two when it is read again: the limit is met earlier
+    assert len(response.output_text) > 0.9 * len(whole)
+    (record,) = stack.records(response_id, 1)
+    assert (record.status, record.resumed, record.output_tokens) == ("ok", 1, response.usage.output_tokens)
+
+
+def test_while_its_only_engine_is_away_it_waits_and_goes_on_with_its_text(stack: ResponseStack) -> None:
+    whole = whole_text(stack)
+    made = stack.client().responses.create(**ASK, stream=True)
+    response_id, first = begun(made)
+    stack.engine.kill()
+    wait_until(lambda: len(calls_of(stack, response_id)) > 0, seconds=SECONDS)
+    stack.engine.start()
+    events = first + list(made)
+    check_numbers(events)
+    assert events[-1].type == "response.incomplete"
+    assert events[-1].response.output_text == text_of(events)
+    assert text_of(events).startswith(text_of(first))
+    assert len(text_of(events)) < 1.2 * len(whole)  # what was shown is not said again
+    wait_until(lambda: "ok" in {row.status for row in calls_of(stack, response_id)}, seconds=SECONDS)
+    paid = [row.status for row in calls_of(stack, response_id) if row.output_tokens]
+    assert sorted(paid) == ["error", "ok"]  # what was shown, and the rest
+
+
+def calls_of(stack: ResponseStack, response_id: str) -> list[Any]:
+    return list(stack.query("SELECT * FROM ledger WHERE parent = :id", id=response_id))
+
+
+def test_redis_may_die_while_it_runs(stack: ResponseStack) -> None:
+    made = stack.client().responses.create(**ASK, stream=True)
+    response_id, first = begun(made)
+    stack.redis.kill()
+    events = first + list(made)
+    check_numbers(events)
+    assert events[-1].response.output_text == text_of(events)
+    stack.redis.start()
+    (record,) = stack.records(response_id, 1)
+    assert (record.status, record.output_tokens) == ("ok", 300)
+
+
+def test_one_that_is_queued_without_redis_is_executed(stack: ResponseStack) -> None:
+    stack.redis.kill()
+    made = stack.client().responses.create(**{**ASK, "max_output_tokens": 5})
+    assert stack.ended(made.id).usage.output_tokens == 5
+    stack.redis.start()
+    (record,) = stack.records(made.id, 1)
+    assert (record.status, record.output_tokens) == ("ok", 5)
+
+
+def test_a_follower_that_leaves_stops_nothing(stack: ResponseStack) -> None:
+    made = stack.client().responses.create(**{**ASK, "max_output_tokens": 60}, stream=True)
+    response_id, _ = begun(made, 1)
+    made.close()
+    assert stack.ended(response_id).usage.output_tokens == 60
+
+
+def test_a_conversation_is_locked_while_a_response_is_made_in_it(stack: ResponseStack) -> None:
     client = stack.client()
     conversation = client.conversations.create()
     made = client.responses.create(**{**ASK, "max_output_tokens": 3000}, stream=True, conversation=conversation.id)
@@ -318,7 +255,7 @@ def test_a_conversation_is_locked_while_a_response_is_made_in_it(stack: Stack) -
     assert [item.role for item in items if item.type == "message"] == ["user", "assistant"]
 
 
-def test_a_gateway_that_dies_releases_the_conversations_of_its_responses(stack: Stack) -> None:
+def test_a_gateway_that_dies_releases_the_conversations_of_its_responses(stack: ResponseStack) -> None:
     client = stack.client(stack.other)
     conversation = client.conversations.create()
     asked: Any = {"model": "chat", "input": "Hi", "conversation": conversation.id}
@@ -326,8 +263,8 @@ def test_a_gateway_that_dies_releases_the_conversations_of_its_responses(stack: 
         **asked, stream=True, max_output_tokens=3000, extra_body={"ignore_eos": True}
     )
     begun(made)
-    stack.kill_gateway()
+    stack.end_gateway(is_killed=True)
     with pytest.raises(openai.ConflictError):
         client.responses.create(**asked, max_output_tokens=4)
-    asyncio.run(stack.change(f"UPDATE conversations SET locked_until = {time.time() - 1} WHERE locked_by IS NOT NULL"))
+    stack.change("UPDATE conversations SET locked_until = 1 WHERE locked_by IS NOT NULL")
     assert client.responses.create(**asked, max_output_tokens=4).output_text

@@ -30,6 +30,7 @@ from quarterdeck.net.http_client import HttpClient
 from quarterdeck.net.redis import Redis
 from quarterdeck.net.tasks import BackgroundTasks
 from quarterdeck.redaction.redactor import Redactor
+from quarterdeck.resources.chat_completions.input_files import ChatFiles
 from quarterdeck.resources.chat_completions.service import StoredChats
 from quarterdeck.resources.files.service import Files
 from quarterdeck.resources.files.uploads import Uploads
@@ -277,6 +278,7 @@ def responses_of(
     conversations: ConversationStore | None = None,
     stop: Callable[[str], None] = lambda response: None,
     blobs: Blobs | None = None,
+    **options: Any,
 ) -> Responses:
     """Responses of a database."""
     return Responses(
@@ -293,6 +295,7 @@ def responses_of(
         locks=ConversationLocks(database),
         background=BackgroundStore(database, JobStore(database)),
         stop=stop,
+        **options,
     )
 
 
@@ -329,12 +332,20 @@ def parts(
     files = Files(FileStore(database), blobs, lambda: pipeline.directory.current.config.files)
     sealed = Sealed(PlatformSecret(database, "compaction"))
     history = History(ResponseStore(database), ConversationStore(database), InputFiles(files), sealed)
-    background = Background(pipeline, background_store, history, never_lost, lambda model, principal: True)
     authenticator = Authenticator(
         keys,
         pipeline.directory.select(lambda each: each.config),
         on_outcome=lambda outcome: metrics.authentications.add((outcome,)),
     )
+    background = Background(
+        pipeline,
+        background_store,
+        history,
+        never_lost,
+        lambda model, principal: True,
+        confirm=authenticator.confirm,
+    )
+    chat_files = ChatFiles(pipeline, InputFiles(files), authenticator.confirm)
     return Parts(
         directory=pipeline.directory,
         pipeline=pipeline,
@@ -373,12 +384,15 @@ def parts(
         metrics=metrics,
         access=AccessLog(metrics),
         requests_in_flight=RequestsInFlight() if requests_in_flight is None else requests_in_flight,
-        responses=responses_of(pipeline, database, BackgroundTasks().spawn, stop=background.stop),
+        responses=responses_of(
+            pipeline, database, BackgroundTasks().spawn, stop=background.stop, confirm=authenticator.confirm
+        ),
         background=background,
         compaction=Compaction(pipeline, history, sealed),
         response_store=ResponseStore(database),
         conversations=ConversationStore(database),
-        stored_chats=StoredChats(pipeline, ChatCompletionStore(database), BackgroundTasks().spawn),
+        stored_chats=StoredChats(chat_files, ChatCompletionStore(database), BackgroundTasks().spawn),
+        chat_files=chat_files,
         chat_completions=ChatCompletionStore(database),
         files=files,
         batches=BatchStore(database, JobStore(database)),

@@ -172,22 +172,39 @@ async def test_a_small_whole_answer_is_settled_at_once(bench: Bench) -> None:
         assert (await bench.record()).status == "ok"
 
 
-# requests of batches
+# requests of jobs
 
 
 async def test_a_request_that_its_worker_sends_again_is_settled_as_lost_until_then(bench: Bench) -> None:
     async with Upstream(answering(silence, response(answer()))) as engine:
         bench.add(engine)
-        task = asyncio.create_task(bench.ask(CHAT, request_id="req_line", is_repeatable=True))
+        task = asyncio.create_task(bench.ask(CHAT, request_id="req_line", repeats=lambda: True))
         await engine.arrived.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         lost = await bench.record()
         assert (lost.id, lost.status, lost.cost) == ("req_line", "lost", Decimal(0))
-        await bench.ask(CHAT, request_id="req_line", is_repeatable=True)
+        await bench.ask(CHAT, request_id="req_line", repeats=lambda: True)
         (_, facts) = await bench.records()
         assert (facts.id, facts.status, facts.output_tokens) == ("req_line", "ok", 3)
+
+
+@pytest.mark.parametrize(
+    ("is_repeated", "status", "source"), [(True, "lost", "estimated"), (False, "cancelled", "counted")]
+)
+async def test_a_stream_that_is_cut_off_is_an_estimate_where_it_is_sent_again_and_counted_where_it_is_not(
+    bench: Bench, *, is_repeated: bool, status: str, source: str
+) -> None:
+    script = answering(and_wait(*SAID[:2]), *([] if is_repeated else [counting(5), counting(2)]))
+    async with Upstream(script) as engine:
+        bench.add(engine)
+        reply = await bench.ask(STREAM, repeats=lambda: is_repeated)
+        assert reply.stream is not None
+        await reply.stream.aclose()
+        await engine.closed.wait()
+        record = await bench.record()
+        assert (record.status, record.usage_source) == (status, source)
 
 
 async def test_a_request_of_a_batch_costs_its_share_of_the_price(

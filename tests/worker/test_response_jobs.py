@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from quarterdeck.errors import RateLimitError, ServiceUnavailableError
+from quarterdeck.gateway.http.requests_in_flight import shutting_down
 from quarterdeck.protocol import sse
-from quarterdeck.resources.responses.background import Result, put_back_for
+from quarterdeck.resources.responses.watching import Result, put_back_for
 from quarterdeck.store.background_responses import KIND, BackgroundStore
 from quarterdeck.store.database import Database
 from quarterdeck.store.jobs import Job, JobStore, NewJob
@@ -42,7 +43,8 @@ class Refusing:
         (401, "invalid_api_key", Done()),
         (401, "invalid_job_credential", Again("No.")),
         (429, "rate_limit_exceeded", Again("No.", 15.0, is_counted=False)),
-        (503, "shutting_down", Again("No.")),
+        (503, "overloaded", Again("No.")),
+        (503, "shutting_down", Again(after=2.0, is_counted=False)),
     ],
 )
 async def test_a_refusal_that_may_pass_does_not_end_the_response(
@@ -60,8 +62,8 @@ class Ending:
 
     status = 200
 
-    def __init__(self, result: Result) -> None:
-        self._result = result
+    def __init__(self, last: bytes) -> None:
+        self._last = last
 
     def claims(self, job: Job, request: str, **more: Any) -> None: ...
 
@@ -70,17 +72,34 @@ class Ending:
         yield self
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        yield sse.event(msgspec.to_builtins(self._result))
+        yield self._last
 
 
-async def test_a_response_that_finds_no_room_waits_without_losing_an_attempt(database: Database) -> None:
+def last_event(result: Result) -> bytes:
+    return sse.event(msgspec.to_builtins(result))
+
+
+@pytest.mark.parametrize(
+    ("last", "outcome"),
+    [
+        (last_event(Result("done")), Done()),
+        (last_event(put_back_for(RateLimitError("Slower.", retry_after=40))), Again("Slower.", 40.0, is_counted=False)),
+        (
+            last_event(put_back_for(RateLimitError("Slower.", code="queue_full", retry_after=1))),
+            Again("Slower.", 15.0, is_counted=False),
+        ),
+        (last_event(put_back_for(ServiceUnavailableError("No engine.", retry_after=3))), Again("No engine.", 3.0)),
+        (last_event(Result("busy")), Again(after=2.0, is_counted=False)),
+        (sse.error_event(shutting_down()), Again(after=2.0, is_counted=False)),
+        (sse.error_event(ServiceUnavailableError("No.")), Again("The gateway's answer ended early.")),
+        (b"", Again("The gateway's answer ended early.")),
+    ],
+)
+async def test_what_is_no_failure_of_the_response_costs_no_attempt(
+    database: Database, last: bytes, outcome: Outcome
+) -> None:
     jobs = JobStore(database)
     await jobs.add(NewJob(kind=KIND, org="default", team="t", key="key_1", subject="resp_1"))
     (job,) = await jobs.claim(KIND, seconds=60, limit=1)
-    for error, outcome in (
-        (RateLimitError("Slower.", retry_after=40), Again("Slower.", 40.0, is_counted=False)),
-        (RateLimitError("Slower.", code="queue_full", retry_after=1), Again("Slower.", 15.0, is_counted=False)),
-        (ServiceUnavailableError("No engine.", retry_after=3), Again("No engine.", 3.0)),
-    ):
-        gateway = cast(GatewayClient, Ending(put_back_for(error)))
-        assert await ResponseJobs(gateway, BackgroundStore(database, jobs)).run(job) == outcome
+    gateway = cast(GatewayClient, Ending(last))
+    assert await ResponseJobs(gateway, BackgroundStore(database, jobs)).run(job) == outcome

@@ -55,7 +55,7 @@ def create_app(parts: Parts, *, more: Sequence[Route] = (), crud_body: BodyPolic
     """Registered routes, which are the model routes and `more`, and FastAPI behind them."""
     registry = Registry(
         [
-            *inference.routes(parts.pipeline, parts.stored_chats),
+            *inference.routes(parts.pipeline, parts.stored_chats, parts.chat_files),
             *messages.routes(parts.pipeline),
             *rerank.routes(parts.pipeline),
             *moderations.routes(parts.pipeline, parts.directory.select(lambda directory: directory.config)),

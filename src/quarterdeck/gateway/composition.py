@@ -188,6 +188,7 @@ def compose(
         tasks=tasks,
         requests_in_flight=requests_in_flight,
         metrics=metrics.resources,
+        confirm=authenticator.confirm,
     )
     connections = Connections(descriptors.connections)
     lines = LineWriter()
@@ -252,6 +253,7 @@ def compose(
             compaction=stateful.compaction,
             conversations=stateful.conversations,
             stored_chats=stateful.stored_chats,
+            chat_files=stateful.chat_files,
             chat_completions=stateful.chat_completions,
             files=stateful.files,
             uploads=stateful.uploads,

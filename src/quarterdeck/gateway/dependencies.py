@@ -27,6 +27,7 @@ from quarterdeck.inference.media_calls.pipeline import MediaPipeline
 from quarterdeck.inference.routing.directory import Directory
 from quarterdeck.net.redis import Redis
 from quarterdeck.redaction.redactor import Redactor
+from quarterdeck.resources.chat_completions.input_files import ChatFiles
 from quarterdeck.resources.chat_completions.service import StoredChats
 from quarterdeck.resources.files.service import Files
 from quarterdeck.resources.files.uploads import Uploads
@@ -106,6 +107,7 @@ class Parts:
     compaction: Compaction
     conversations: ConversationStore
     stored_chats: StoredChats
+    chat_files: ChatFiles
     chat_completions: ChatCompletionStore
     files: Files
     batches: BatchStore

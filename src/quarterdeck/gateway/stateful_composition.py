@@ -1,5 +1,6 @@
 """The part of the composition that OpenAI's stored objects need: responses, conversations, chats, files and batches."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +16,7 @@ from quarterdeck.inference.streaming.resume import continues
 from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.redis import Redis
 from quarterdeck.net.tasks import BackgroundTasks
+from quarterdeck.resources.chat_completions.input_files import ChatFiles
 from quarterdeck.resources.chat_completions.service import StoredChats
 from quarterdeck.resources.files.service import Files
 from quarterdeck.resources.files.uploads import Uploads
@@ -58,6 +60,7 @@ class StatefulParts:
     compaction: Compaction
     conversations: ConversationStore
     stored_chats: StoredChats
+    chat_files: ChatFiles
     chat_completions: ChatCompletionStore
     files: Files
     uploads: Uploads
@@ -81,7 +84,9 @@ def compose_stateful(
     tasks: BackgroundTasks,
     requests_in_flight: RequestsInFlight,
     metrics: ResourceMetrics,
+    confirm: Callable[[Principal], Awaitable[Principal]],
 ) -> StatefulParts:
+    """`confirm` reads a key as it is now."""
     files = Files(FileStore(database), blobs, lambda: config.current.files, on_written=metrics.written)
     response_store, conversations = ResponseStore(database), ConversationStore(database)
     chat_completions = ChatCompletionStore(database)
@@ -97,7 +102,9 @@ def compose_stateful(
         database, JobStore(database), ObjectEvents(outbox, lambda: config.current.webhooks)
     )
     sealed = Sealed(PlatformSecret(database, "compaction"))
-    history = History(response_store, conversations, InputFiles(files), sealed)
+    input_files = InputFiles(files)
+    chat_files = ChatFiles(pipeline, input_files, confirm)
+    history = History(response_store, conversations, input_files, sealed)
 
     def can_continue(model: str, principal: Principal) -> bool:
         return continues(resolve(directory.current, endpoints, model, principal), endpoints)
@@ -113,6 +120,7 @@ def compose_stateful(
         can_continue,
         tools=tool_sessions,
         is_stopping=is_stopping,
+        confirm=confirm,
     )
     responses = Responses(
         pipeline,
@@ -125,6 +133,7 @@ def compose_stateful(
         tools=tool_sessions,
         is_stopping=is_stopping,
         stop=background.stop,
+        confirm=confirm,
     )
     return StatefulParts(
         responses=responses,
@@ -132,7 +141,8 @@ def compose_stateful(
         background=background,
         compaction=Compaction(pipeline, history, sealed),
         conversations=conversations,
-        stored_chats=StoredChats(pipeline, chat_completions, tasks.spawn),
+        stored_chats=StoredChats(chat_files, chat_completions, tasks.spawn),
+        chat_files=chat_files,
         chat_completions=chat_completions,
         files=files,
         uploads=Uploads(UploadStore(database), files, blobs),

@@ -73,8 +73,8 @@ class Head(msgspec.Struct, frozen=True):  # a frozen dataclass takes eight times
     """What engines are told of the trace. None: nothing."""
     parent: str | None = None
     """The response that the request is a step of. None: the client sent it itself."""
-    is_repeatable: bool = False
-    """A worker sends it for a batch, and sends it again with the same id where it is cut off."""
+    repeats: Callable[[], bool] | None = None
+    """Of a job's request: asked when it is cut off, whether it is sent again with the same id. None: it is not."""
 
     def engine_headers(self) -> Headers:
         """Headers for the engine. vLLM uses x-request-id as its own id, so one id finds a request in all logs."""

@@ -64,8 +64,8 @@ class Closing:
         """End a call that went to an engine, or found none. It is settled at once or when its tokens are counted."""
         if call.lookup is not None and status != "ok":
             call.lookup.give_up()
-        if status == "cancelled" and call.head.is_repeatable:
-            status = "lost"  # its worker died, and sends it again: then the facts replace what is settled now
+        if status == "cancelled" and (repeats := call.head.repeats) is not None and repeats():
+            status = "lost"  # it is sent again, and then the facts replace what is settled now
         meter, now = call.meter, time.time()
         if status != "ok":
             meter.drop_stale_usage()
@@ -74,7 +74,8 @@ class Closing:
             http_status = error.status if error else 200
         code = error_code(error) if error else None
         if meter.usage is None and meter.first_token is not None and call.head.operation not in FREE:
-            if meter.endpoint is not None and self._to_count < self._max_to_count:
+            # What is replaced is settled at once: before another gateway may reserve under the same id.
+            if status != "lost" and meter.endpoint is not None and self._to_count < self._max_to_count:
                 self._to_count += 1
                 self._spawn(self._count_and_settle(call, meter.endpoint, status, now, http_status, code))
                 return

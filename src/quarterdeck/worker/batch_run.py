@@ -26,7 +26,13 @@ from quarterdeck.store.batches import BatchRow, BatchStore, NewResult
 from quarterdeck.store.database import DatabaseUnavailableError
 from quarterdeck.store.jobs import Job
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
-from quarterdeck.worker.gateway_client import GatewayAnswer, GatewayClient, GatewayUnavailableError, error_of
+from quarterdeck.worker.gateway_client import (
+    SHUTTING_DOWN,
+    GatewayAnswer,
+    GatewayClient,
+    GatewayUnavailableError,
+    error_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -238,6 +244,11 @@ class BatchRun:
                 await asyncio.sleep(DATABASE_PAUSE)
                 continue
             code = error_of(answer)[1] if answer.status >= 400 else None
+            if code == SHUTTING_DOWN:  # what its gateway cut off is charged once: it is sent again with its id
+                self._concurrency.refused(time.monotonic())
+                await asyncio.sleep(retry_pause(min(refusals, 3), None, random.random()))  # noqa: S311  # no secret
+                refusals += 1
+                continue
             found = verdict(answer.status, code, tries.failures)
             if found == "done":
                 if answer.status < 400:

@@ -20,6 +20,9 @@ from quarterdeck.store.platform_secrets import PlatformSecret
 
 CONNECT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+SHUTTING_DOWN = "shutting_down"
+"""The error code of a gateway that ends. It is no answer: what it has cut off is sent to another with the same request
+id, and charged once."""
 
 
 class GatewayUnavailableError(Exception):

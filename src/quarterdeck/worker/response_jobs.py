@@ -14,7 +14,7 @@ from quarterdeck.protocol import sse
 from quarterdeck.resources.responses.background_steps import ended_by_others
 from quarterdeck.store.background_responses import KIND, BackgroundStore
 from quarterdeck.store.jobs import Job
-from quarterdeck.worker.gateway_client import GatewayClient, GatewayUnavailableError, error_of
+from quarterdeck.worker.gateway_client import SHUTTING_DOWN, GatewayClient, GatewayUnavailableError, error_of
 from quarterdeck.worker.job_loop import Again, Done, Outcome
 
 PATH = "/v1/responses"
@@ -28,12 +28,24 @@ MAX_RUNNING = 64
 """Of one worker: each is an open connection to a gateway, and little else."""
 
 
+class _Error(msgspec.Struct):
+    code: str | None = None
+
+
 class _Result(msgspec.Struct):
-    """What the gateway says at the end."""
+    """The gateway's last event: a result, or the error of a stream that it has ended."""
 
     state: str = ""
-    error: str | None = None
+    error: str | _Error | None = None
     after: float | None = None
+
+    @property
+    def reason(self) -> str | None:
+        return self.error if isinstance(self.error, str) else None
+
+    @property
+    def is_of_shutdown(self) -> bool:
+        return isinstance(self.error, _Error) and self.error.code == SHUTTING_DOWN
 
 
 class ResponseJobs:
@@ -72,11 +84,11 @@ class ResponseJobs:
         result = _result_of(received)
         if result.state == "done":
             return Done()
-        if result.state == "busy":
+        if result.state == "busy" or result.is_of_shutdown:
             return Again(after=BUSY_SECONDS, is_counted=False)
         if result.state == "wait":
-            return Again(result.error, max(result.after or 0.0, WAIT_SECONDS), is_counted=False)
-        return Again(result.error or "The gateway's answer ended early.", result.after)
+            return Again(result.reason, max(result.after or 0.0, WAIT_SECONDS), is_counted=False)
+        return Again(result.reason or "The gateway's answer ended early.", result.after)
 
     async def give_up(self, job: Job, reason: str) -> None:
         await self._fail(job, reason)
@@ -85,6 +97,8 @@ class ResponseJobs:
         """The gateway does not execute it. A key that is no longer valid, or a request that is not, never will be."""
         if status == 429:
             return Again(message, WAIT_SECONDS, is_counted=False)
+        if code == SHUTTING_DOWN:
+            return Again(after=BUSY_SECONDS, is_counted=False)
         if status in (408, 409) or status >= 500 or code == "invalid_job_credential":
             return Again(message)  # that code: clocks differ, or the platform's secret was changed
         await self._fail(job, message)

@@ -11,13 +11,14 @@ import pytest
 from sqlalchemy import text
 from tests.gateway.fakes import USER, Answer, Client, FakeKeyStore, FakePipeline, FakeStream, key_row, parts
 
-from quarterdeck.errors import BadRequestError, RateLimitError, ServiceUnavailableError
+from quarterdeck.errors import BadRequestError, EngineError, RateLimitError, ServiceUnavailableError
 from quarterdeck.gateway.app import create_app
 from quarterdeck.gateway.auth.job_credentials import JobCredentials
 from quarterdeck.inference.call import Reply
 from quarterdeck.protocol import sse
 from quarterdeck.protocol.job_credentials import SECONDS, JobClaims, sign
 from quarterdeck.resources.responses.background import Background
+from quarterdeck.resources.responses.service import Responses
 from quarterdeck.store.database import Database
 from quarterdeck.store.jobs import Job, JobStore
 from quarterdeck.store.packing import pack
@@ -50,13 +51,14 @@ class Bench:
         self.database = database
         self.pipeline = FakePipeline()
         self.pipeline.answer = whole()
-        keys = FakeKeyStore()
+        self.keys = keys = FakeKeyStore()
         keys.put(USER, key_row(id="key_user"))
         keys.put(OTHER, key_row(id="key_other", org="acme"))
         made = parts(self.pipeline, keys=keys, database=database)
         secret = PlatformSecret(database, "jobs")
         made = replace(made, job_credentials=JobCredentials(made.authenticator, secret))
         self.background: Background = made.background
+        self.app_responses: Responses = made.responses
         self.app = create_app(made)
         self.client = Client(self.app)
         self.other = Client(self.app, OTHER)
@@ -67,6 +69,14 @@ class Bench:
         answer = await self.client.post("/v1/responses", {**ASK, **more})
         assert answer.status == 200, answer.body
         return dict(answer.json)
+
+    async def queue_stream(self) -> str:
+        """Queue a response whose text is shown as it comes. Returns its id."""
+        made = await self.queue()
+        request = msgspec.json.encode({**ASK, "stream": True})
+        async with self.database.begin() as connection:
+            await connection.execute(text("UPDATE jobs SET payload = :body"), {"body": request})
+        return str(made["id"])
 
     async def conversation(self) -> str:
         answer = await self.client.post("/v1/conversations", {}, headers=CONTENT_TYPE)
@@ -85,6 +95,10 @@ class Bench:
 
     async def response(self, id: str) -> dict[str, Any]:
         return dict((await self.client.get(f"/v1/responses/{id}")).json)
+
+    async def rows(self, statement: str) -> Any:
+        async with self.database.connect() as connection:
+            return (await connection.execute(text(statement))).all()
 
     async def change(self, statement: str) -> None:
         async with self.database.begin() as connection:
@@ -193,6 +207,95 @@ async def test_a_shown_text_is_continued_by_the_next_attempt(bench: Bench) -> No
     asked = json.loads(sent)
     assert asked["messages"][-1] == {"role": "assistant", "content": "Hel"}
     assert (asked["continue_final_message"], asked["add_generation_prompt"]) == (True, False)
+
+
+async def begun(bench: Bench, job: Job, *pieces: bytes) -> "asyncio.Task[dict[str, Any]]":
+    """A worker's request, of whose response these pieces have come and are stored. It goes on."""
+    bench.pipeline.answer = Reply(200, sse.HEADERS, stream=FakeStream(pieces, hangs=True))
+    task = asyncio.create_task(bench.run(job))
+    async with asyncio.timeout(60):
+        while not (runs := list(bench.background._runs.values())) or runs[0].stored < len(pieces):  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.01)
+    return task
+
+
+async def test_a_shutdown_gives_a_response_back_and_its_engine_call_is_made_again(bench: Bench) -> None:
+    made = await bench.queue_stream()
+    job = await bench.claim()
+    first = await begun(bench, job, chunk("Hel"))
+    (run,) = bench.background._runs.values()
+    run.stop()  # as at the end of the process
+    assert await first == {"state": "busy", "error": None, "after": None}
+    bench.pipeline.answer = whole("lo")
+    assert (await bench.run(job))["state"] == "done"
+    found = await bench.response(made)
+    assert found["output"][0]["content"][0]["text"] == "Hello"
+    (cut_off, _), (repeated, sent) = bench.pipeline.calls
+    assert cut_off.request_id == repeated.request_id
+    assert cut_off.repeats is not None and cut_off.repeats()
+    assert json.loads(sent)["messages"][-1] == {"role": "assistant", "content": "Hel"}
+
+
+async def test_a_text_whose_engine_failed_is_continued_by_another_request(bench: Bench) -> None:
+    made = await bench.queue_stream()
+    job = await bench.claim()
+    broken = FakeStream([chunk("Hel"), sse.error_event(EngineError("It broke."))])
+    broken.error = EngineError("It broke.")  # type: ignore[attr-defined]
+    bench.pipeline.answer = Reply(200, sse.HEADERS, stream=broken)
+    assert (await bench.run(job))["state"] == "retry"
+    bench.pipeline.answer = whole("lo")
+    assert (await bench.run(job))["state"] == "done"
+    found = await bench.response(made)
+    assert found["output"][0]["content"][0]["text"] == "Hello"
+    (failed, _), (repeated, sent) = bench.pipeline.calls
+    assert failed.request_id != repeated.request_id
+    assert json.loads(sent)["messages"][-1] == {"role": "assistant", "content": "Hel"}
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+async def test_an_engine_call_of_a_cancelled_response_is_not_made_again(bench: Bench, where: str) -> None:
+    made = await bench.queue_stream()
+    job = await bench.claim()
+    first = await begun(bench, job, chunk("Hel"))
+    if where == "elsewhere":
+        bench.app_responses.stop = lambda response: None
+    assert (await bench.client.post(f"/v1/responses/{made}/cancel")).json["status"] == "cancelled"
+    if where == "elsewhere":
+        await bench.background._renew()
+    assert (await first)["state"] == "busy"
+    ((head, _),) = bench.pipeline.calls
+    assert head.repeats is not None and not head.repeats()
+    assert (await bench.run(job))["state"] == "done"
+
+
+async def test_a_response_whose_key_is_revoked_fails_with_what_it_has_said(bench: Bench) -> None:
+    made = await bench.queue_stream()
+    job = await bench.claim()
+    first = await begun(bench, job, chunk("Hel"))
+    await bench.background._check_keys()
+    assert not first.done()
+    bench.keys.put(USER, key_row(id="key_user", revoked=time.time()))
+    await bench.background._check_keys()
+    assert (await first)["state"] == "done"
+    row = (await bench.rows("SELECT status FROM responses"))[0]
+    assert row.status == "failed"
+    ((head, _),) = bench.pipeline.calls
+    assert head.repeats is not None and not head.repeats()
+    bench.keys.put(USER, key_row(id="key_user"))
+    found = await bench.response(made)
+    assert found["output"][0]["content"][0]["text"] == "Hel"
+    assert "revoked" in found["error"]["message"]
+
+
+async def test_an_engine_call_that_another_gateway_has_taken_over_is_made_again(bench: Bench) -> None:
+    await bench.queue_stream()
+    job = await bench.claim()
+    first = await begun(bench, job, chunk("Hel"))
+    await bench.change("UPDATE responses SET attempt = attempt + 1")
+    await bench.background._renew()
+    assert (await first)["state"] == "busy"
+    ((head, _),) = bench.pipeline.calls
+    assert head.repeats is not None and head.repeats()
 
 
 async def test_a_cancelled_response_is_not_executed_and_cancelling_is_idempotent(bench: Bench) -> None:

@@ -8,7 +8,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.gateway.fakes import Answer, Client, FakePipeline, FakeStream, key_row, parts, responses_of
+from tests.gateway.fakes import (
+    USER,
+    Answer,
+    Client,
+    FakeKeyStore,
+    FakePipeline,
+    FakeStream,
+    key_row,
+    parts,
+    responses_of,
+)
 
 from quarterdeck.accounting.principal import Principal
 from quarterdeck.errors import BadRequestError, EngineError, RateLimitError
@@ -36,6 +46,7 @@ WHOLE = msgspec.json.encode(
     }
 )
 ASK = {"model": "chat", "input": "Hi"}
+CONTENT_TYPE = (("content-type", "application/json"),)
 
 
 def chunk(content: str = "", finish: str | None = None) -> bytes:
@@ -272,3 +283,30 @@ async def test_ids_with_nul_are_not_found(client: Client) -> None:
 
 def _principal() -> Principal:
     return principal_of(key_row(id="key_user"), parse("models: [{name: m, endpoints: [{url: 'http://unused'}]}]"), 0)
+
+
+async def test_a_key_that_was_moved_reads_nothing_of_its_former_team(
+    pipeline: FakePipeline, database: Database
+) -> None:
+    keys = FakeKeyStore()
+    keys.put(USER, key_row(id="key_user", team="red"))
+    client = Client(create_app(parts(pipeline, keys=keys, database=database)))
+    first = (await client.post("/v1/responses", ASK)).json
+    conversation = (await client.post("/v1/conversations", {}, headers=CONTENT_TYPE)).json["id"]
+    keys.put(USER, key_row(id="key_user", team="blue"))  # by another gateway, which has not announced it
+    reference = {"input": [{"type": "item_reference", "id": first["output"][0]["id"]}]}
+    for more in (
+        {"previous_response_id": first["id"]},
+        {"previous_response_id": first["id"], "background": True},
+        {"conversation": conversation},
+        reference,
+        {**reference, "background": True},
+    ):
+        assert (await client.post("/v1/responses", {**ASK, **more})).status == 404
+    for path in ("compact", "input_tokens"):
+        asked = {"model": "chat", "previous_response_id": first["id"]}
+        assert (await client.post(f"/v1/responses/{path}", asked)).status == 404
+    made = (await client.post("/v1/responses", {**ASK, "background": True})).json
+    async with database.connect() as connection:
+        rows = await connection.exec_driver_sql("SELECT id, team FROM responses")
+        assert dict(tuple(row) for row in rows)[made["id"]] == "blue"

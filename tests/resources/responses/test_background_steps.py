@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterdeck.resources.responses.background_steps import (
+    BEGINNINGS,
     BOUNDARIES,
     ended_by_others,
     mapper_of,
@@ -14,9 +15,9 @@ from quarterdeck.resources.responses.background_steps import (
     turn_name,
     unfinished,
 )
-from quarterdeck.resources.responses.event_mapper import replay
 from quarterdeck.resources.responses.following import split
 from quarterdeck.resources.responses.objects import new_response
+from quarterdeck.resources.responses.replay import replay
 from quarterdeck.resources.responses.requests import ResponseRequest
 
 TEXT, THOUGHT, CALL = ["text", "a", []], ["reasoning", "h"], ["call", 0, "call_1", "f", "{}"]
@@ -54,6 +55,10 @@ def test_an_interrupted_turn_is_continued_begun_anew_or_not_begun() -> None:
     assert unfinished([TEXT, TURN, THOUGHT]) == ("reasoning", "")
     assert unfinished([CALL, TURN]) == ("nothing", "")
     assert unfinished([]) == ("nothing", "")
+    assert unfinished([TEXT, PAUSE]) == ("text", "a")
+    assert unfinished([TEXT, PAUSE, TEXT, PAUSE]) == ("text", "aa")
+    assert unfinished([TEXT, PAUSE, THOUGHT]) == ("reasoning", "")
+    assert unfinished([TEXT, TURN, PAUSE]) == ("nothing", "")
 
 
 def test_a_repeated_engine_call_has_its_name_and_one_after_a_recorded_call_another() -> None:
@@ -72,7 +77,8 @@ def test_what_is_stored_grows_and_never_ends_within_what_cannot_be_gone_on_from(
         assert until >= stored
         stored = until
         rest, _ = unfinished(steps[:until])
-        assert rest in ("nothing", "reasoning") or is_continuable
+        # Before a pause there is a text only where an engine could continue it.
+        assert rest in ("nothing", "reasoning") or is_continuable or PAUSE in steps
 
 
 @given(STEPS, st.data())
@@ -86,5 +92,6 @@ def test_a_follower_sees_the_same_events_in_whatever_pieces_the_steps_come(steps
     assert [b'"sequence_number":%d,' % number in event for number, event in enumerate(final)] == [True] * len(final)
 
 
-def test_boundaries_are_steps_after_which_nothing_is_open() -> None:
-    assert frozenset({"turn", "listed", "cut", "pause"}) == BOUNDARIES
+def test_a_turn_begins_where_nothing_is_open_and_a_call_also_after_a_pause() -> None:
+    assert frozenset({"turn", "listed", "cut"}) == BEGINNINGS
+    assert BEGINNINGS | {"pause"} == BOUNDARIES

@@ -14,8 +14,9 @@ from quarterdeck.errors import EngineError
 from quarterdeck.protocol.usage import Usage
 from quarterdeck.resources.responses.chat_reader import ChatReader
 from quarterdeck.resources.responses.deltas import Step
-from quarterdeck.resources.responses.event_mapper import EventMapper, replay
+from quarterdeck.resources.responses.event_mapper import EventMapper
 from quarterdeck.resources.responses.objects import new_response
+from quarterdeck.resources.responses.replay import replay
 from quarterdeck.resources.responses.requests import ResponseRequest
 
 Event = dict[str, Any]
@@ -275,3 +276,14 @@ def test_a_call_of_a_namespaces_function_has_both_names() -> None:
     Response.model_validate(mapper.response)
     again = replay(mapper.response, mapper.steps, shows_logprobs=False)
     assert b"".join(again) == encoded
+
+
+def test_deltas_are_padded_where_they_are_to_be_obfuscated() -> None:
+    steps: list[Step] = [["reasoning", "Hm"], ["text", "Hello", []], ["call", 0, "call_1", "f", "{}"]]
+    found = [a_mapper(obfuscates=True), a_mapper()]
+    for mapper, is_padded in zip(found, (True, False), strict=True):
+        events = events_of(mapper.start() + mapper.feed([list(step) for step in steps]))
+        deltas = [event for event in events if event["type"].endswith(".delta")]
+        assert len(deltas) == 3
+        assert all(("obfuscation" in event) is is_padded for event in deltas)
+        assert not is_padded or {len(event["delta"] + event["obfuscation"]) for event in deltas} == {16}

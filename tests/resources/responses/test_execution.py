@@ -16,10 +16,11 @@ from quarterdeck.errors import EngineError, InsufficientQuotaError
 from quarterdeck.inference.call import Reply
 from quarterdeck.protocol import sse
 from quarterdeck.resources.responses.chat_reader import Collected
-from quarterdeck.resources.responses.event_mapper import EventMapper, replay
+from quarterdeck.resources.responses.event_mapper import EventMapper
 from quarterdeck.resources.responses.execution import Execution
 from quarterdeck.resources.responses.items import read_items
 from quarterdeck.resources.responses.objects import new_response
+from quarterdeck.resources.responses.replay import replay
 from quarterdeck.resources.responses.requests import read_request
 from quarterdeck.resources.responses.tool_loop.approvals import approved
 from quarterdeck.resources.responses.tool_loop.server_tools import requested_server
@@ -352,6 +353,56 @@ async def test_a_client_that_leaves_stops_what_runs() -> None:
     await execution.aclose()
     await asyncio.sleep(0)
     assert (server.running, server.closed) == (0, 1)
+
+
+def listing(*names: str) -> dict[str, Any]:
+    """An item as a client may send it."""
+    tools = [{"name": name, "input_schema": SCHEMA} for name in names]
+    return {"type": "mcp_list_tools", "id": "mcpl_9", "server_label": "calc", "tools": tools}
+
+
+async def test_a_tool_that_only_an_item_lists_is_not_called() -> None:
+    items = [listing("add", "drop_tables"), {"role": "user", "content": "Hi"}]
+    calls = [("drop_tables", "{}"), ("add", '{"n":1}'), ("add", '{"n":2}')]
+    world = World(says("", *calls), says("Done."), input=items)
+    await world.run()
+    assert world.server.called == [("add", {"n": 1}), ("add", {"n": 2})]
+    refused = next(item for item in world.mapper.response["output"] if item.get("name") == "drop_tables")
+    assert (refused["status"], refused["output"]) == ("failed", None)
+    assert "does not list" in refused["error"]["content"][0]["text"]
+
+
+async def test_the_tools_of_an_item_are_shown_without_asking_the_server() -> None:
+    server = FakeServer("add")
+    server.failure = ToolServerError("away", status=502)
+    world = World(says("Hello."), server=server, input=[listing("add"), {"role": "user", "content": "Hi"}])
+    await world.run()
+    assert world.kinds == ["message"]
+    assert [tool["function"]["name"] for tool in world.sent[0]["tools"]] == ["add"]
+
+
+async def test_an_approved_call_of_a_tool_that_only_an_item_lists_is_not_made() -> None:
+    request = {
+        "type": "mcp_approval_request",
+        "id": "mcpr_9",
+        "server_label": "calc",
+        "name": "drop_tables",
+        "arguments": "{}",
+    }
+    answer = {"type": "mcp_approval_response", "approval_request_id": "mcpr_9", "approve": True}
+    items = [listing("drop_tables"), {"role": "user", "content": "Hi"}, request, answer]
+    world = World(says("Done."), input=items)
+    await world.run()
+    assert world.server.called == []
+
+
+async def test_one_call_of_a_turn_is_made_where_they_are_not_to_be_parallel() -> None:
+    calls = [("add", '{"n":1}'), ("weather", "{}"), ("add", '{"n":2}')]
+    function = {"type": "function", "name": "weather", "parameters": SCHEMA}
+    world = World(says("", *calls), says("Done."), tools=[NEVER, function], parallel_tool_calls=False)
+    await world.run()
+    assert world.server.called == [("add", {"n": 1})]
+    assert world.kinds == ["mcp_list_tools", "mcp_call", "message"]
 
 
 async def test_too_many_tools_are_refused_with_what_helps() -> None:

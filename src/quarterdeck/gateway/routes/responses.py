@@ -19,9 +19,9 @@ from quarterdeck.inference.call import Operation, Reply
 from quarterdeck.protocol import sse
 from quarterdeck.resources.responses.background import Background
 from quarterdeck.resources.responses.compaction import Compaction
-from quarterdeck.resources.responses.event_mapper import replay
 from quarterdeck.resources.responses.items import is_id
 from quarterdeck.resources.responses.objects import interrupted
+from quarterdeck.resources.responses.replay import replay
 from quarterdeck.resources.responses.requests import INCLUDABLE
 from quarterdeck.resources.responses.service import Responses, owner_of
 from quarterdeck.resources.tenancy.objects import page
@@ -57,13 +57,13 @@ def routes(
 
     async def compact(head: RequestHead, body: bytes) -> Reply:
         """Compact a conversation into one item."""
-        owner = owner_of(head.principal)
+        owner = owner_of(await confirm(head.principal))
         return await compaction.compact(pipeline_head(head, Operation.CHAT), owner, body)
 
     async def retrieve(head: RequestHead, body: bytes) -> Reply:
         """Retrieve a response, or with `stream=true` its events again, those after `starting_after`."""
         owner = owner_of(await confirm(head.principal))
-        is_streaming, after = _read_query(head.query)
+        is_streaming, after, obfuscates = _read_query(head.query)
         response_id = (head.parameters or {})["response_id"]
         if not is_id(response_id):
             raise no_such_response(response_id)
@@ -72,7 +72,7 @@ def routes(
         if not is_streaming:
             return Reply(200, ((b"content-type", b"application/json"),), msgspec.json.encode(shown))
         if shown["background"] and shown["status"] in ("queued", "in_progress"):
-            return responses.follow(shown, owner, after)
+            return responses.follow(shown, owner, after, obfuscates=obfuscates)
         if shown["status"] == "in_progress":
             raise BadRequestError(
                 "The response is still in progress. Its events can be streamed again when it has ended.",
@@ -80,7 +80,7 @@ def routes(
                 code="response_in_progress",
             )
         steps, shows_logprobs = await store.steps(response_id, owner)
-        events = replay(shown, steps, shows_logprobs=shows_logprobs)
+        events = replay(shown, steps, shows_logprobs=shows_logprobs, obfuscates=obfuscates)
         return Reply(200, sse.HEADERS, stream=Replay(b"".join(events[after + 1 :])))
 
     return [
@@ -135,14 +135,16 @@ def check_include(include: list[str] | None) -> None:
             )
 
 
-def _read_query(query: bytes) -> tuple[bool, int]:
-    """Whether the events are asked for, and the number of the last one that the client has. Raises BadRequestError."""
-    is_streaming, after = False, -1
+def _read_query(query: bytes) -> tuple[bool, int, bool]:
+    """Whether the events are asked for, the number of the last one that the client has, and whether they are
+    obfuscated. Raises BadRequestError."""
+    is_streaming, after, obfuscates = False, -1, False
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name in ("stream", "include_obfuscation"):
             if value not in ("true", "false"):
                 raise BadRequestError(f"`{name}` must be `true` or `false`.", param=name, code="invalid_value")
             is_streaming = is_streaming or (name == "stream" and value == "true")
+            obfuscates = obfuscates or (name == "include_obfuscation" and value == "true")
         elif name == "starting_after":
             if not value.isdecimal() or len(value) > 9:
                 raise BadRequestError("`starting_after` must be a number.", param=name, code="invalid_value")
@@ -153,4 +155,4 @@ def _read_query(query: bytes) -> tuple[bool, int]:
             raise BadRequestError(f"Unknown parameter: '{name[:100]}'.", param=name[:100], code="unknown_parameter")
     if after >= 0 and not is_streaming:
         raise BadRequestError("`starting_after` needs `stream=true`.", param="starting_after", code="invalid_value")
-    return is_streaming, after
+    return is_streaming, after, obfuscates

@@ -33,7 +33,7 @@ WANTED = b'"store"'
 
 class StoreRequest(msgspec.Struct):
     store: bool | None = None
-    metadata: dict[str, str] | None = None
+    metadata: dict[str, Any] | None = None
     messages: list[Any] | None = None
     user: str | None = None
     safety_identifier: str | None = None

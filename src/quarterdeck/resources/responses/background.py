@@ -6,10 +6,10 @@ steps (`background_steps`). It is stopped where the response is cancelled or del
 """
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,20 +17,21 @@ import msgspec
 
 from quarterdeck import ids
 from quarterdeck.accounting.principal import Principal
-from quarterdeck.errors import APIError, BadRequestError
-from quarterdeck.inference.call import Head, Reply, Sink
+from quarterdeck.errors import APIError, AuthenticationError, BadRequestError, ServiceUnavailableError
+from quarterdeck.inference.call import Head, Reply
 from quarterdeck.inference.streaming.resume import continuation_body, is_resumable
 from quarterdeck.protocol import requests, sse
 from quarterdeck.protocol.job_credentials import JobClaims
 from quarterdeck.protocol.requests import ChatCompletionRequest
+from quarterdeck.resources.responses.background_run import Run
 from quarterdeck.resources.responses.background_steps import mapper_of, storable, turn_name, unfinished
 from quarterdeck.resources.responses.engine_calls import Pipeline, call_engine
-from quarterdeck.resources.responses.event_mapper import EventMapper
 from quarterdeck.resources.responses.execution import Execution
 from quarterdeck.resources.responses.history import History
 from quarterdeck.resources.responses.requests import ResponseRequest, read_request
 from quarterdeck.resources.responses.tool_loop.approvals import approved
 from quarterdeck.resources.responses.tool_loop.sessions import NoToolSessions, OpensTools
+from quarterdeck.resources.responses.watching import Result, Watched, may_succeed_later, put_back_for
 from quarterdeck.settings.prompts import MODEL_PREFIX
 from quarterdeck.store.background_responses import BackgroundStore
 from quarterdeck.store.background_responses import Execution as Taken
@@ -40,49 +41,18 @@ log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 20.0
 """How long a response waits for another gateway after its own has died."""
+RENEWALS_PER_CHECK = 10
+"""How often it is looked whether the keys of running responses are still valid: each ten seconds."""
 RENEW_SECONDS = 1.0
 """Between two renewals of all leases, in one statement: how soon another gateway's cancellation stops an engine."""
 FLUSH_SECONDS = 0.25
 """Between two writes of the steps of a streamed response."""
 SAVE_RETRY_SECONDS = 1.0
-WATCH_SECONDS = 5.0
-"""Between two signs to the worker that waits."""
 LIMITS: tuple[str, ...] = ("max_tokens", "max_completion_tokens")
-RETRYABLE = frozenset({408, 409, 429, 500, 502, 503, 504})
-"""Statuses of an engine call after which another may succeed."""
-FOR_GOOD = frozenset({"insufficient_quota", "budget_exceeded"})
-"""Codes with such a status after which it will not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a worker is told of an execution: done, busy (another gateway may execute it), retry, or wait (there is no
-    room for it now, which is no failure)."""
-
-    state: str
-    error: str | None = None
-    after: float | None = None
-    """Seconds."""
-
-
-class Run:
-    """A response that this gateway executes."""
-
-    def __init__(self, taken: Taken, mapper: EventMapper, request: ResponseRequest) -> None:
-        self.taken = taken
-        self.mapper = mapper
-        self.request = request
-        self.stored = len(taken.steps)
-        """How many of its steps are stored."""
-        self.is_continuable = False
-        """Whether an engine can continue the text of this turn."""
-        self.has_called = False
-        """Whether this execution has called an engine."""
-        self.task: asyncio.Task[Result] | None = None
-
-    def stop(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
+async def _as_it_is(principal: Principal) -> Principal:
+    return principal
 
 
 class Background:
@@ -90,6 +60,7 @@ class Background:
 
     `abandon` settles an engine call whose gateway died, by the ids of its organisation and its request. `can_continue`:
     whether all engines that may answer for a model can continue a text. `is_stopping`: this process is shutting down.
+    `confirm` reads a key as it is now. Raises AuthenticationError, and ServiceUnavailableError.
     """
 
     def __init__(
@@ -102,6 +73,7 @@ class Background:
         *,
         tools: OpensTools | None = None,
         is_stopping: Callable[[], bool] = lambda: False,
+        confirm: Callable[[Principal], Awaitable[Principal]] = _as_it_is,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._pipeline = pipeline
@@ -111,6 +83,7 @@ class Background:
         self._can_continue = can_continue
         self._tools = tools or NoToolSessions()
         self._is_stopping = is_stopping
+        self._confirm = confirm
         self._wall = wall
         self._runs: dict[str, Run] = {}
         """By response."""
@@ -124,18 +97,20 @@ class Background:
             now = self._wall()
             taken = await self._store.take(response, claims.org, alive_until=now + LEASE_SECONDS, now=now)
             if isinstance(taken, str):
-                return Reply(200, sse.HEADERS, stream=_Watched(None, Result("done" if taken == "ended" else "busy")))
+                return Reply(200, sse.HEADERS, stream=Watched(None, Result("done" if taken == "ended" else "busy")))
             run = self._start(head, taken, body)
-        return Reply(200, sse.HEADERS, stream=_Watched(run, None, self._is_stopping))
+        return Reply(200, sse.HEADERS, stream=Watched(run, None, self._is_stopping))
 
     async def run(self) -> None:
         """Renew the leases of the responses that run here, and stop those that are not ours any more, until cancelled;
         then stop all."""
         try:
-            while True:
+            for count in itertools.count(1):
                 await asyncio.sleep(RENEW_SECONDS)
                 if self._runs:
                     await self._renew()
+                    if count % RENEWALS_PER_CHECK == 0:
+                        await self._check_keys()
         finally:
             running = [run.task for run in self._runs.values() if run.task is not None]
             for task in running:
@@ -145,6 +120,7 @@ class Background:
     def stop(self, response: str) -> None:
         """It was cancelled or deleted: stop it at once where it runs here."""
         if (run := self._runs.get(response)) is not None:
+            run.is_over = True
             run.stop()
 
     async def _renew(self) -> None:
@@ -157,15 +133,35 @@ class Background:
         for response in attempts:
             run = self._runs.get(response)
             if response not in held and run is not None and run.taken.attempt == attempts[response]:
-                run.stop()
+                await self._lose(run)
+
+    async def _check_keys(self) -> None:
+        """Fail the responses whose key was revoked or deleted: they may run for long, and are charged to it."""
+        for principal in list({run.principal.key: run.principal for run in self._runs.values()}.values()):
+            try:
+                await self._confirm(principal)
+            except AuthenticationError as error:
+                for run in [each for each in self._runs.values() if each.principal.key == principal.key]:
+                    run.refuse(error)
+            except ServiceUnavailableError:
+                return  # asked again later
+
+    async def _lose(self, run: Run) -> None:
+        """Stop an execution that is not ours any more: the response was cancelled or deleted, or another gateway has
+        taken it over."""
+        try:
+            run.is_over = await self._store.read_open(run.taken.id, run.taken.owner.org) is None
+        except DatabaseUnavailableError as error:
+            log.warning("could not see what ended an execution: %s", error, extra={"response": run.taken.id})
+        run.stop()
 
     def _start(self, head: Head, taken: Taken, body: bytes) -> Run:
         request, engine = read_request(body)
         mapper = mapper_of(taken.body, shows_logprobs=taken.shows_logprobs)
         mapper.start()
         mapper.feed(list(taken.steps))
-        run = Run(taken, mapper, request)
-        head = msgspec.structs.replace(head, parent=taken.id, started=self._wall())
+        run = Run(taken, mapper, request, head.principal)
+        head = msgspec.structs.replace(head, parent=taken.id, started=self._wall(), repeats=run.is_repeated)
         run.task = asyncio.create_task(self._execute(run, head, engine), name=taken.id)
         self._runs[taken.id] = run
 
@@ -206,16 +202,21 @@ class Background:
             failure = execution.failure
         except APIError as error:
             failure = error
-            if _may_succeed_later(error):
+            if may_succeed_later(error):
                 return await self._put_back(run, error)
             mapper.fail(error)
         except asyncio.CancelledError:
-            await self._pause(run)
-            raise
+            if run.refusal is None:
+                await self._pause(run, has_record=False)
+                raise
+            if run.task is not None:
+                run.task.uncancel()
+            failure = run.refusal
+            mapper.fail(run.refusal)
         finally:
             flushing.cancel()
             await asyncio.gather(flushing, return_exceptions=True)
-        if failure is not None and _may_succeed_later(failure):  # what is stored can be gone on from
+        if failure is not None and may_succeed_later(failure):  # what is stored can be gone on from
             return await self._put_back(run, failure)
         await self._finish(run)
         return Result("done")
@@ -234,7 +235,7 @@ class Background:
         """Store a complete turn before the next begins: what its tools have done is not repeated then."""
         try:
             if not await self._flush(run):
-                run.stop()
+                await self._lose(run)
         except DatabaseUnavailableError as error:
             log.warning("could not store a turn: %s", error, extra={"response": run.taken.id})
 
@@ -280,7 +281,7 @@ class Background:
             await asyncio.sleep(FLUSH_SECONDS)
             try:
                 if not await self._flush(run):
-                    run.stop()
+                    await self._lose(run)
                     return
             except DatabaseUnavailableError as error:
                 log.debug("could not store steps, trying again: %s", error)
@@ -296,20 +297,22 @@ class Background:
         run.stored = until
         return True
 
-    async def _pause(self, run: Run) -> None:
-        """The execution ends before the response: keep what can be gone on from."""
+    async def _pause(self, run: Run, *, has_record: bool) -> None:
+        """The execution ends before the response: keep what can be gone on from. `has_record`: the engine call of this
+        turn has ended with a record of its own, so the next one is another request."""
         steps = run.mapper.steps
         until = storable(steps, is_continuable=run.is_continuable and bool(run.request.stream))
         del steps[max(until, run.stored) :]
-        steps.append(["pause"])
+        if has_record:
+            steps.append(["pause"])
         try:
-            if await self._store.append(run.taken, run.stored, steps[run.stored :]):
+            if len(steps) == run.stored or await self._store.append(run.taken, run.stored, steps[run.stored :]):
                 await self._store.pause(run.taken)
         except DatabaseUnavailableError as error:
             log.warning("could not store the state of a response: %s", error, extra={"response": run.taken.id})
 
     async def _put_back(self, run: Run, error: APIError) -> Result:
-        await self._pause(run)
+        await self._pause(run, has_record=True)
         return put_back_for(error)
 
     async def _finish(self, run: Run) -> None:
@@ -321,35 +324,6 @@ class Background:
             except DatabaseUnavailableError as error:
                 log.warning("could not store a response, trying again: %s", error, extra={"response": run.taken.id})
                 await asyncio.sleep(SAVE_RETRY_SECONDS)
-
-
-class _Watched:
-    """A `Stream`: comments while a response is executed, then the result."""
-
-    def __init__(self, run: Run | None, result: Result | None, is_stopping: Callable[[], bool] = lambda: False) -> None:
-        self._run = run
-        self._result = result
-        self._is_stopping = is_stopping
-
-    async def pump(self, sink: Sink) -> None:
-        result = self._result
-        if self._run is not None and (task := self._run.task) is not None:
-            while not (await asyncio.wait({task}, timeout=WATCH_SECONDS))[0]:
-                if not sink.put(b": running\n\n"):
-                    await sink.room()
-            if task.cancelled():
-                result = Result("retry", "The execution was stopped.", 0.0)
-            elif task.exception() is not None:
-                result = Result("retry", f"{type(task.exception()).__name__}: {task.exception()}")
-            else:
-                result = task.result()
-        if not sink.put(sse.event(msgspec.to_builtins(result))):
-            await sink.room()
-
-    async def aclose(self) -> None:
-        """A worker that leaves does not stop the execution; a shutdown does."""
-        if self._run is not None and self._is_stopping():
-            self._run.stop()
 
 
 class _Nowhere:
@@ -376,14 +350,3 @@ def no_background_without_store() -> BadRequestError:
         param="background",
         code="invalid_value",
     )
-
-
-def put_back_for(error: APIError) -> Result:
-    """The result of an execution that an error has ended for now. A limit or a full engine ends no response: it waits
-    until its job's deadline."""
-    after = error.retry_after if isinstance(error.retry_after, int) else None
-    return Result("wait" if error.status == 429 else "retry", error.message, after)
-
-
-def _may_succeed_later(error: APIError) -> bool:
-    return error.status in RETRYABLE and error.code not in FOR_GOOD and not isinstance(error, BadRequestError)

@@ -5,7 +5,7 @@ as they come only where the rest of the answer can follow them: the model's reas
 continue. Others (calls of tools, structured answers, texts after reasoning) are stored when their turn is complete.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, Literal
 
 from quarterdeck import ids
@@ -13,8 +13,10 @@ from quarterdeck.resources.responses.deltas import Step
 from quarterdeck.resources.responses.event_mapper import EventMapper
 from quarterdeck.resources.responses.objects import Response
 
-BOUNDARIES = frozenset({"turn", "listed", "cut", "pause"})
-"""Steps after which nothing is half said."""
+BEGINNINGS = frozenset({"turn", "listed", "cut"})
+"""Steps after which a turn begins: nothing is half said."""
+BOUNDARIES = BEGINNINGS | {"pause"}
+"""Steps after which an engine call begins. One after a pause continues what was said."""
 
 
 class ItemIds:
@@ -29,17 +31,17 @@ class ItemIds:
         return ids.derived_id(prefix, self._response_id, self._count)
 
 
-def mapper_of(response: Response, *, shows_logprobs: bool) -> EventMapper:
+def mapper_of(response: Response, *, shows_logprobs: bool, obfuscates: bool = False) -> EventMapper:
     """A mapper of a background response, to be fed from its first step on."""
     begun = {**response, "status": "queued", "output": [], "usage": None, "completed_at": None}
     begun |= {"incomplete_details": None, "error": None}
-    return EventMapper(begun, ItemIds(response["id"]), shows_logprobs=shows_logprobs)
+    return EventMapper(begun, ItemIds(response["id"]), shows_logprobs=shows_logprobs, obfuscates=obfuscates)
 
 
 def storable(steps: Sequence[Step], *, is_continuable: bool) -> int:
     """How many of these steps may be stored and shown while the response runs. `is_continuable`: an engine can
     continue a text of this turn."""
-    start = _boundary(steps)
+    start = _last(steps, BOUNDARIES)
     if start == len(steps):
         return start
     kind = steps[start][0]
@@ -53,17 +55,17 @@ def storable(steps: Sequence[Step], *, is_continuable: bool) -> int:
 
 def unfinished(steps: Sequence[Step]) -> tuple[Literal["nothing", "text", "reasoning"], str]:
     """What the stored steps of a turn that was interrupted amount to, and the text that has been shown."""
-    rest = steps[_boundary(steps) :]
+    rest = [step for step in steps[_last(steps, BEGINNINGS) :] if step[0] != "pause"]
     if not rest:
         return "nothing", ""
-    if rest[0][0] == "text":
+    if all(step[0] == "text" for step in rest):
         return "text", "".join(step[1] for step in rest)
     return "reasoning", ""
 
 
 def turn_name(steps: Sequence[Step]) -> str:
-    """What the next engine call is called in its request id: the same after a kill, which may have left no record; not
-    after a call that has left one."""
+    """What the next engine call is called in its request id: the same after a call that was cut off with its gateway,
+    whose record is an estimate or missing; not after a call that has left its record."""
     counts = {kind: sum(step[0] == kind for step in steps) for kind in ("turn", "pause")}
     return f"{counts['turn']}.{counts['pause']}"
 
@@ -80,9 +82,9 @@ def ended_by_others(
     return mapper.response
 
 
-def _boundary(steps: Sequence[Step]) -> int:
-    """Where the open turn begins."""
+def _last(steps: Sequence[Step], kinds: Set[str]) -> int:
+    """The position after the last step of these kinds."""
     for index in range(len(steps) - 1, -1, -1):
-        if steps[index][0] in BOUNDARIES:
+        if steps[index][0] in kinds:
             return index + 1
     return 0

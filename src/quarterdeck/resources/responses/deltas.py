@@ -9,7 +9,8 @@ Those of tools that the platform executes are made by `execution`: `["list", lab
 complete).
 
 Those of background responses that were interrupted are made by `background`: `["cut"]` (open items are left incomplete,
-and their turn begins anew), `["pause"]` (an engine call has ended early and left its record).
+and their turn begins anew), `["pause"]` (an engine call has failed and left its record:
+the next one continues its text).
 """
 
 from typing import Any

@@ -65,4 +65,4 @@ def call_request_id(head: Head, turn: int, attempt: int, new: Callable[[], str])
     with its id after a kill, and so are its further calls: each is charged once."""
     if not (turn or attempt):
         return head.request_id
-    return ids.step_request_id(head.request_id, f"{turn}.{attempt}") if head.is_repeatable else new()
+    return ids.step_request_id(head.request_id, f"{turn}.{attempt}") if head.repeats is not None else new()

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from quarterdeck.errors import APIError, envelope
-from quarterdeck.ids import object_id
 from quarterdeck.protocol.usage import Usage, added
 from quarterdeck.resources.responses.deltas import Step, new_call_id
 from quarterdeck.resources.responses.function_names import FunctionNames
@@ -22,6 +21,8 @@ from quarterdeck.resources.responses.objects import Response, error_object, usag
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Why a response is incomplete, by the finish reason of its chat completion."""
 
+OBFUSCATED = 16
+"""Characters of a delta and its padding are a multiple of this."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -40,8 +41,10 @@ class EventMapper:
         *,
         shows_logprobs: bool = False,
         seal: Callable[[str], str] | None = None,
+        obfuscates: bool = False,
     ) -> None:
-        """`seal` encrypts reasoning for a client that keeps it itself."""
+        """`seal` encrypts reasoning for a client that keeps it itself. `obfuscates`: deltas of similar lengths have the
+        same length as events (`stream_options.include_obfuscation`)."""
         self.response = response
         self._seal = seal
         self.steps: list[Step] = []
@@ -49,6 +52,7 @@ class EventMapper:
         self._new_id = new_id
         self._shows_logprobs = shows_logprobs
         self._names = FunctionNames(response["tools"])
+        self._obfuscates = obfuscates
         self._sequence = 0
         self._item: Item | None = None
         """The open message or reasoning."""
@@ -346,22 +350,7 @@ class EventMapper:
 
     def _event(self, kind: str, **members: Any) -> bytes:
         event = {"type": kind, "sequence_number": self._sequence, **members}
+        if self._obfuscates and isinstance(delta := members.get("delta"), str):
+            event["obfuscation"] = "x" * (-len(delta) % OBFUSCATED)
         self._sequence += 1
         return encode_event(event)
-
-
-def replay(response: Response, steps: list[Step], *, shows_logprobs: bool) -> list[bytes]:
-    """The events of a stored response that has ended, as they were sent, by sequence number."""
-    given = iter([item["id"] for item in response["output"]])
-    begun = {**response, "status": "in_progress", "output": [], "usage": None, "completed_at": None}
-    mapper = EventMapper(
-        begun | {"incomplete_details": None, "error": None},
-        lambda prefix: next(given, "") or object_id(prefix),
-        shows_logprobs=shows_logprobs,
-    )
-    events = mapper.start() + mapper.feed(steps)
-    if response["status"] == "completed" or response["incomplete_details"] is not None:
-        reason = (response["incomplete_details"] or {}).get("reason")
-        events += mapper.conclude(next((name for name, said in INCOMPLETE.items() if said == reason), None), None, 0.0)
-    mapper.response = response
-    return [event + b"\n\n" for event in (events + mapper.last_event()).split(b"\n\n")[:-1]]

@@ -19,6 +19,7 @@ from quarterdeck.resources.responses.event_mapper import INCOMPLETE, EventMapper
 from quarterdeck.resources.responses.items import Item
 from quarterdeck.resources.responses.requests import ResponseRequest
 from quarterdeck.resources.responses.tool_loop.calls import TurnCalls
+from quarterdeck.resources.responses.tool_loop.first_call import FirstCall
 from quarterdeck.resources.responses.tool_loop.members import tool_members
 from quarterdeck.resources.responses.tool_loop.tools import ResponseTools, ToolCall, ToolListError
 from quarterdeck.resources.responses.translation import chat_members, chat_messages
@@ -129,7 +130,10 @@ class Execution:
             if self.reply is None:
                 self.reply = await self._next()
             calls = self._turn_calls()
-            reader = ChatReader(self._mapper, self._started, None if calls is None else calls.route)
+            route = None if calls is None else calls.route
+            if self._request.parallel_tool_calls is False:
+                route = FirstCall(route).route
+            reader = ChatReader(self._mapper, self._started, route)
             await _read(self.reply, reader, sink)
             events = reader.finish(getattr(self.reply.stream, "error", None))
             if reader.failure is not None:

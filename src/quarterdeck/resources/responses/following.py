@@ -7,8 +7,8 @@ from typing import Any
 
 from quarterdeck.inference.call import Sink
 from quarterdeck.resources.responses.background_steps import mapper_of
-from quarterdeck.resources.responses.event_mapper import replay
 from quarterdeck.resources.responses.objects import Response
+from quarterdeck.resources.responses.replay import replay
 from quarterdeck.store.background_responses import BackgroundStore
 from quarterdeck.store.ownership import Owner
 from quarterdeck.store.responses import ResponseStore
@@ -54,6 +54,7 @@ class Following:
         after: int,
         pace: Pace,
         *,
+        obfuscates: bool = False,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -63,6 +64,7 @@ class Following:
         self._owner = owner
         self._sent = after
         self._pace = pace
+        self._obfuscates = obfuscates
         self._sleep = sleep
         self._clock = clock
 
@@ -76,7 +78,7 @@ class Following:
         """Nothing is held: the response goes on."""
 
     async def _follow(self, sink: Sink) -> None:
-        mapper = mapper_of(self._response, shows_logprobs=True)
+        mapper = mapper_of(self._response, shows_logprobs=True, obfuscates=self._obfuscates)
         mapper.response["status"] = "queued"
         count, pending, position = 0, mapper.queue(), 0
         has_begun, spoke = False, self._clock()
@@ -110,7 +112,8 @@ class Following:
         """The events of the ended response that were not sent."""
         stored = await self._store.retrieve(self._response["id"], self._owner)
         steps, shows_logprobs = await self._store.steps(self._response["id"], self._owner)
-        return replay(stored.body, steps, shows_logprobs=shows_logprobs)[self._sent + 1 :]
+        events = replay(stored.body, steps, shows_logprobs=shows_logprobs, obfuscates=self._obfuscates)
+        return events[self._sent + 1 :]
 
     async def _put(self, sink: Sink, events: list[bytes]) -> None:
         if events and not sink.put(b"".join(events)):

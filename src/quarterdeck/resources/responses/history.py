@@ -99,3 +99,23 @@ class History:
             return await self._sealed.open_reasoning(org, content, where, most=most) or ""
         except ServiceUnavailableError:
             return ""
+
+
+def reads_what_is_stored(request: ResponseRequest) -> bool:
+    """Whether a request continues something, or names stored items or files. Pure."""
+    if request.previous_response_id is not None or request.conversation is not None:
+        return True
+    return isinstance(request.input, list) and any(_is_reference(item) for item in request.input)
+
+
+def _is_reference(item: Item) -> bool:
+    """As `read_items` will find it, whatever is wrong with it."""
+    if item.get("type") == "item_reference" or not item.keys() & {"role", "type"}:
+        return True
+    parts = (item.get("content"), item.get("output"))
+    return any(
+        isinstance(part, dict) and part.get("file_id") is not None
+        for found in parts
+        if isinstance(found, list)
+        for part in found
+    )

@@ -4,14 +4,14 @@ An item is stored with the id, and its content is read each time that a response
 deleted meanwhile is gone from conversations as well.
 """
 
-import base64
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, Protocol
 
 from quarterdeck.errors import BadRequestError, NotFoundError
 from quarterdeck.resources.files.content_types import IMAGES, is_text
 from quarterdeck.resources.files.service import Files
+from quarterdeck.resources.responses.inline_files import readable
 from quarterdeck.resources.responses.items import Item
 from quarterdeck.store.files import FileRow, no_such_file
 from quarterdeck.store.ownership import Owner
@@ -38,6 +38,12 @@ class InputFiles:
         times = Counter(part["file_id"] for item in (*context, *items) for part in _named(item))
         if not times:
             return [*context, *items]
+        contents = await self.contents(times, owner, own=own)
+        return [_replaced(item, contents) for item in (*context, *items)]
+
+    async def contents(self, times: Mapping[str, int], owner: Owner, *, own: Set[str]) -> dict[str, Item]:
+        """The part that takes the place of each file. `times`: how often each is named. `own`: those that must be
+        there. Raises as `read`."""
         found = await self._files.store.find(times.keys(), owner)
         for id in sorted(own):
             if id not in found:
@@ -50,8 +56,7 @@ class InputFiles:
                 param="input",
                 code="context_too_large",
             )
-        contents = {id: await self._content(row, is_own=id in own) for id, row in found.items()}
-        return [_replaced(item, contents) for item in (*context, *items)]
+        return {id: await self._content(row, is_own=id in own) for id, row in found.items()}
 
     async def _content(self, row: FileRow, *, is_own: bool) -> Item:
         """The part that takes the file's place."""
@@ -72,10 +77,7 @@ class InputFiles:
             body = b"".join([piece async for piece in pieces])
         finally:
             await pieces.aclose()
-        if row.mime in IMAGES:
-            encoded = base64.b64encode(body).decode("ascii")
-            return {"type": "input_image", "image_url": f"data:{row.mime};base64,{encoded}", "detail": "auto"}
-        return {"type": "input_text", "text": f"[file: {row.filename}]\n{body.decode('utf-8', 'replace')}"}
+        return readable(body, row.filename, row.mime) or gone(row.id)
 
 
 def _parts(item: Item) -> tuple[str, Any]:

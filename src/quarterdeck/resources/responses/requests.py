@@ -4,7 +4,7 @@ What the platform does not serve is refused by name, so that no option is ignore
 that are the engines' own (`top_k`, `seed`, …) pass through, as in chat completions.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -51,7 +51,9 @@ INCLUDABLE = frozenset(
 )
 """Reasoning is not hidden here: it is in each reasoning item's `content`, with or without `encrypted_content`
 (`history.reasoning_sealer`)."""
-SERVICE_TIERS = frozenset({"auto", "default", "flex", "priority", "scale"})
+SERVICE_TIERS = frozenset({"auto", "default", "flex", "priority", "scale", "fast", "ultrafast"})
+CACHE_RETENTIONS = frozenset({"in_memory", "in-memory", "24h"})
+"""The longest that cached prefixes may be kept: an engine's memory keeps them for less."""
 EFFORTS = frozenset({"none", "minimal", "low", "medium", "high", "xhigh", "max"})
 VERBOSITIES = frozenset({"low", "medium", "high"})
 MAX_PAIRS, MAX_KEY, MAX_VALUE = 16, 64, 512
@@ -103,7 +105,8 @@ class ResponseRequest(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: ReasoningParameters | None = None
     truncation: str | None = None
     include: list[str] | None = None
-    metadata: dict[str, str] | None = None
+    metadata: dict[str, Any] | None = None
+    """Of texts, which `check` finds: msgspec would not name the key."""
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
     user: str | None = None
     safety_identifier: str | None = None
@@ -118,6 +121,10 @@ class ResponseRequest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def shows_logprobs(self) -> bool:
         return "message.output_text.logprobs" in (self.include or ())
+
+    @property
+    def is_obfuscated(self) -> bool:
+        return self.stream_options is not None and bool(self.stream_options.include_obfuscation)
 
 
 KNOWN = frozenset(ResponseRequest.__struct_fields__) | IGNORED
@@ -154,8 +161,8 @@ def read_token_count(body: bytes) -> ResponseRequest:
     return request
 
 
-def check_metadata(metadata: dict[str, str] | None) -> None:
-    """Raises BadRequestError for more or longer pairs than OpenAI's objects have."""
+def check_metadata(metadata: Mapping[str, Any] | None) -> None:
+    """Raises BadRequestError for more or longer pairs than OpenAI's objects have, and for values that are no texts."""
     if metadata is None:
         return
     if len(metadata) > MAX_PAIRS:
@@ -166,6 +173,9 @@ def check_metadata(metadata: dict[str, str] | None) -> None:
             code="object_above_max_properties",
         )
     for key, value in metadata.items():
+        if not isinstance(value, str):
+            param = f"metadata.{key[:MAX_KEY]}"
+            raise BadRequestError(f"Invalid type for '{param}': expected a string.", param=param, code="invalid_type")
         for what, text, most in (("key", key, MAX_KEY), ("value", value, MAX_VALUE)):
             if len(text) > most:
                 raise BadRequestError(
@@ -187,7 +197,7 @@ def check(request: ResponseRequest) -> None:
     check_metadata(request.metadata)
     _one_of("truncation", request.truncation, ("auto", "disabled"))
     _one_of("service_tier", request.service_tier, SERVICE_TIERS)
-    _one_of("prompt_cache_retention", request.prompt_cache_retention, ("in_memory", "in-memory"))
+    _one_of("prompt_cache_retention", request.prompt_cache_retention, CACHE_RETENTIONS)
     for index, name in enumerate(request.include or ()):
         _one_of(f"include[{index}]", name, INCLUDABLE)
     if (text := request.text) is not None:

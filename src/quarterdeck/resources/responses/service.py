@@ -8,7 +8,8 @@ over (`run` renews the leases of streams).
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,7 +30,7 @@ from quarterdeck.resources.responses.engine_calls import Pipeline, call_engine, 
 from quarterdeck.resources.responses.event_mapper import EventMapper
 from quarterdeck.resources.responses.execution import Execution
 from quarterdeck.resources.responses.following import Following, Pace
-from quarterdeck.resources.responses.history import History
+from quarterdeck.resources.responses.history import History, reads_what_is_stored
 from quarterdeck.resources.responses.items import Item, is_id
 from quarterdeck.resources.responses.objects import Response, interrupted, new_response
 from quarterdeck.resources.responses.requests import ResponseRequest, read_request, read_token_count
@@ -56,6 +57,10 @@ SAVE_RETRY_SECONDS = 1.0
 _OF_BODY = (b"content-type", b"cache-control", b"x-accel-buffering")
 
 
+async def _as_it_is(principal: Principal) -> Principal:
+    return principal
+
+
 class Responses:
     """`is_stopping`: this process is shutting down, so a stream that is closed was not closed by its client."""
 
@@ -72,9 +77,11 @@ class Responses:
         tools: OpensTools | None = None,
         is_stopping: Callable[[], bool] = lambda: False,
         stop: Callable[[str], None] = lambda response: None,
+        confirm: Callable[[Principal], Awaitable[Principal]] = _as_it_is,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`stop` stops the execution of a background response where it runs here."""
+        """`stop` stops the execution of a background response where it runs here. `confirm` reads a key as it is now,
+        before what its team has stored is read. Raises AuthenticationError."""
         self._pipeline = pipeline
         self._store = store
         self._conversations = conversations
@@ -82,6 +89,7 @@ class Responses:
         self._locks = locks
         self._background = background
         self.stop = stop
+        self._confirm = confirm
         self._tools = tools or NoToolSessions()
         self._spawn = spawn
         self._is_stopping = is_stopping
@@ -97,7 +105,8 @@ class Responses:
         """Answer a request to create a response. Raises APIError until the answer begins."""
         request, engine = read_request(body)
         response_id = ids.object_id("resp")
-        head = msgspec.structs.replace(head, parent=response_id)
+        principal = await self._confirmed(request, head.principal)
+        head = msgspec.structs.replace(head, parent=response_id, principal=principal)
         shown = new_response(request, response_id, head.started, _decoded(engine))
         owner = owner_of(head.principal)
         if request.background:
@@ -111,7 +120,13 @@ class Responses:
             history = await self._history.full(context, items, owner)
             _check_input(request, history)
             seal = await self._history.reasoning_sealer(request, owner.org)
-            mapper = EventMapper(shown, ids.object_id, shows_logprobs=request.shows_logprobs, seal=seal)
+            mapper = EventMapper(
+                shown,
+                ids.object_id,
+                shows_logprobs=request.shows_logprobs,
+                seal=seal,
+                obfuscates=request.is_obfuscated,
+            )
             call = partial(self._call, head, request)
             calls = approved(history, items)
             tools = await self._tools.open(shown["tools"], request, head, response_id, calls)
@@ -141,9 +156,9 @@ class Responses:
         self.stop(response_id)
         return (await self._store.retrieve(response_id, owner)).body
 
-    def follow(self, response: Response, owner: Owner, after: int) -> Reply:
+    def follow(self, response: Response, owner: Owner, after: int, *, obfuscates: bool = False) -> Reply:
         """The events of a background response, those after number `after`."""
-        stream = Following(self._background, self._store, response, owner, after, self._pace)
+        stream = Following(self._background, self._store, response, owner, after, self._pace, obfuscates=obfuscates)
         return Reply(200, sse.HEADERS, stream=stream)
 
     async def _enqueue(self, head: Head, request: ResponseRequest, shown: Response, owner: Owner, body: bytes) -> Reply:
@@ -159,7 +174,7 @@ class Responses:
         )
         await self._background.enqueue(new, body)
         if request.stream:
-            return self.follow(shown, owner, -1)
+            return self.follow(shown, owner, -1, obfuscates=request.is_obfuscated)
         return Reply(200, ((b"content-type", b"application/json"),), msgspec.json.encode(shown))
 
     async def count_tokens(self, head: Head, body: bytes) -> Reply:
@@ -168,7 +183,7 @@ class Responses:
         if not request.model:
             raise _missing("model")
         shown = new_response(request, "", 0.0, {})
-        owner = owner_of(head.principal)
+        owner = owner_of(await self._confirmed(request, head.principal))
         items, context = await self._history.items(request, owner), await self._history.context(request, owner)
         history = await self._history.full(context, items, owner)
         _check_input(request, history)
@@ -195,6 +210,12 @@ class Responses:
                     await self._locks.renew(dict(self._locked), seconds=LEASE_SECONDS)
             except DatabaseUnavailableError as error:
                 log.warning("could not renew the leases of %d responses: %s", len(self._open), error)
+
+    async def _confirmed(self, request: ResponseRequest, principal: Principal) -> Principal:
+        """The key as it is now, for a request that reads what is stored: it may have been moved to another team."""
+        if not (request.background or reads_what_is_stored(request)):
+            return principal
+        return replace(await self._confirm(principal), priority=principal.priority)
 
     async def _call(self, head: Head, request: ResponseRequest, turn: int, members: dict[str, Any]) -> Reply:
         def request_id(attempt: int) -> str:  # each call has a record of its own

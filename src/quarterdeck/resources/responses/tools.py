@@ -179,8 +179,12 @@ def _server_choice(choice: dict[str, Any], labels: set[str], where: str) -> dict
 
 def shown_format(request: ResponseRequest) -> dict[str, Any]:
     """The `text.format` of a response object. Raises BadRequestError."""
-    given = (request.text.format if request.text is not None else None) or {"type": "text"}
+    given = request.text.format if request.text is not None else None
+    if given is None:
+        return {"type": "text"}
     kind = given.get("type")
+    if kind is None:
+        raise _missing("text.format.type")
     if kind not in _FORMATS:
         served = ", ".join(f"'{name}'" for name in _FORMATS)
         raise BadRequestError(
@@ -195,6 +199,8 @@ def shown_format(request: ResponseRequest) -> dict[str, Any]:
         raise _missing("text.format.name")
     if not isinstance(schema, dict):
         raise _missing("text.format.schema") if schema is None else _invalid("text.format.schema", "an object")
+    if not isinstance(given.get("strict"), bool | None):
+        raise _invalid("text.format.strict", "a boolean")
     return {
         "type": kind,
         "name": name,

@@ -8,6 +8,7 @@ import msgspec
 from quarterdeck.errors import BadRequestError
 from quarterdeck.resources.responses import tools as tool_translation
 from quarterdeck.resources.responses.function_names import chat_name
+from quarterdeck.resources.responses.inline_files import inlined
 from quarterdeck.resources.responses.items import Item
 from quarterdeck.resources.responses.requests import ResponseRequest
 from quarterdeck.resources.responses.tool_loop.approvals import refused
@@ -34,7 +35,7 @@ def chat_members(
         members["metadata"] = request.metadata
     if request.max_output_tokens is not None:
         members["max_completion_tokens"] = request.max_output_tokens
-    if request.shows_logprobs or request.top_logprobs:
+    if request.shows_logprobs:  # as OpenAI: `top_logprobs` says how many, `include` whether
         members["logprobs"] = True
         if request.top_logprobs:
             members["top_logprobs"] = request.top_logprobs
@@ -171,10 +172,11 @@ def _content(parts: str | Sequence[Item]) -> str | list[dict[str, Any]]:
         return parts
     if len(parts) == 1 and parts[0]["type"] == "input_text":
         return str(parts[0]["text"])
-    return [_chat_part(part) for part in parts]
+    return [chat_part(part) for part in parts]
 
 
-def _chat_part(part: Item) -> dict[str, Any]:
+def chat_part(part: Item) -> dict[str, Any]:
+    """A part of an input as a part of a chat's message."""
     kind = part["type"]
     if kind == "input_text":
         return {"type": "text", "text": part["text"]}
@@ -185,4 +187,6 @@ def _chat_part(part: Item) -> dict[str, Any]:
         return {"type": "image_url", "image_url": image}
     if kind == "input_audio":
         return {"type": "input_audio", "input_audio": part["input_audio"]}
+    if (read := inlined(part)) is not None:
+        return chat_part(read)
     return {"type": "file", "file": {name: part[name] for name in ("filename", "file_data") if name in part}}

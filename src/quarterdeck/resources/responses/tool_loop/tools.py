@@ -76,6 +76,9 @@ class ResponseTools:
         self._on_close = on_close
         self._wall = wall
         self._started = time.monotonic()
+        self._stated: set[str] = set()
+        """Servers whose tools are those of an item, which a client may have made."""
+        self._checks: dict[str, asyncio.Task[list[ServerTool]]] = {}
 
     async def list(self, history: Sequence[Item]) -> list[Step]:
         """Learn the tools of all servers. Those that an earlier response listed are not listed again. Returns the
@@ -84,6 +87,7 @@ class ResponseTools:
         for item in history:
             if item["type"] == "mcp_list_tools" and item["server_label"] in self._servers and not item.get("error"):
                 known[item["server_label"]] = [made for tool in item["tools"] if (made := _listed(tool)) is not None]
+        self._stated = set(known)
         asked = [label for label in self._servers if label not in known]
         lists = await asyncio.gather(*(self._servers[label].list_tools() for label in asked), return_exceptions=True)
         steps: list[Step] = []
@@ -139,6 +143,8 @@ class ResponseTools:
     async def aclose(self) -> None:
         """Close all sessions."""
         self._on_close()
+        for check in self._checks.values():
+            check.cancel()
         await asyncio.gather(*(server.aclose() for server in self._servers.values()), return_exceptions=True)
 
     async def _call(self, call: ToolCall) -> ToolResult:
@@ -149,6 +155,8 @@ class ResponseTools:
         left = self._limits.max_seconds - (time.monotonic() - self._started)
         try:
             async with asyncio.timeout(max(0.0, left)):
+                if not await self._is_listed(call.label, call.name):
+                    return ToolResult(error=tool_error(f"The server does not list a tool '{call.name}'."))
                 result = await self._servers[call.label].call(call.name, _arguments(call.arguments))
         except _InvalidArgumentsError as error:
             result = ToolResult(error=tool_error(str(error)))
@@ -159,6 +167,17 @@ class ResponseTools:
             result = ToolResult(error=late.as_error)
         self._report(CallReport(call.label, call.name, started, self._wall(), result))
         return result
+
+    async def _is_listed(self, label: str, name: str) -> bool:
+        """Whether the server itself lists a tool, and the request allows it. What an item says is shown to the model
+        without asking; nothing is called on its word. Raises ToolServerError."""
+        if label not in self._stated:
+            return True
+        if label not in self._checks:
+            self._checks[label] = asyncio.create_task(self._servers[label].list_tools())
+        allowed = self.toolbox.servers[label].allowed
+        tools = await asyncio.shield(self._checks[label])  # further calls wait for the same list
+        return any(tool.name == name and allowed.takes(tool) for tool in tools)
 
 
 class _InvalidArgumentsError(ValueError):
