@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -76,8 +77,12 @@ def client(pipeline: FakePipeline, database: Database) -> Client:
 
 
 @pytest.fixture
-def without_database(pipeline: FakePipeline) -> Client:
-    return Client(create_app(parts(pipeline)))
+async def without_database(pipeline: FakePipeline) -> AsyncIterator[Client]:
+    earlier = set(threading.enumerate())
+    yield Client(create_app(parts(pipeline)))
+    for thread in set(threading.enumerate()) - earlier:
+        if "_connection_worker_thread" in thread.name:  # aiosqlite's, which needs the loop until it ends
+            thread.join(60)
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
