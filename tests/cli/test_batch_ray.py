@@ -39,7 +39,7 @@ def test_the_result_and_its_throughput_are_shown(tmp_path: Path) -> None:
     done = run(tmp_path, [{"progress": PROGRESS}, {"result": DONE}], "--ray-address", "auto", "--replicas", "2")
     assert done.exit_code == 0, done.output
     assert "offline_1 completed: 3 of 3" in done.stdout and "  out.jsonl" in done.stdout
-    assert "10.0 s, 4.0 s of it to the first results; 0.5 requests/s, 12 output tokens/s" in done.stdout
+    assert "10.0 s, 4.0 s of it to start; 0.5 requests/s, 12 output tokens/s" in done.stdout
     words = (tmp_path / "words").read_text().split("\n")
     assert words[:2] == ["-m", "quarterdeck.engine.offline"]
     for option, value in (

@@ -57,7 +57,7 @@ def main(count: int) -> None:
 def _show(name: str, done: dict[str, Any]) -> None:
     seconds, start = done["seconds"], done.get("start_seconds", 0.0)
     rates = f"{done['requests_per_second']:.2f} requests/s, {done['output_tokens_per_second']:.0f} output tokens/s"
-    print(f"{name:8} {rates}; {seconds:.1f} s, {start:.1f} s of it to the first results", flush=True)
+    print(f"{name:8} {rates}; {seconds:.1f} s, {start:.1f} s of it to start", flush=True)
 
 
 if __name__ == "__main__":

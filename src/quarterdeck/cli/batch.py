@@ -119,11 +119,11 @@ def _show(batch: dict[str, Any]) -> None:
 
 
 def throughput_text(batch: dict[str, Any]) -> str:
-    """`28.4 s, 12.0 s of it to the first results; 61.0 requests/s, 1,024 output tokens/s`. Empty: none executed."""
+    """`28.4 s, 12.0 s of it to start; 61.0 requests/s, 1,024 output tokens/s`. Empty: none executed."""
     if not batch.get("requests_per_second"):
         return ""
     start = batch.get("start_seconds", 0.0)
-    started = f", {start:.1f} s of it to the first results" if start else ""
+    started = f", {start:.1f} s of it to start" if start else ""
     tokens = batch["output_tokens_per_second"]
     tokens_text = f", {tokens:,.0f} output tokens/s" if tokens else ""
     return f"{batch['seconds']:.1f} s{started}; {batch['requests_per_second']:.1f} requests/s{tokens_text}"

@@ -1,15 +1,16 @@
 """An offline run executes each line once, also in several attempts. Its engines are a function here."""
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from quarterdeck.engine.offline.offline_run import check, run
+from quarterdeck.engine.offline.offline_run import Block, check, run
 from quarterdeck.protocol.batches.input_lines import MAX_LINES, Line
-from quarterdeck.protocol.batches.results import Result, answered
+from quarterdeck.protocol.batches.results import answered
 
 CHAT = "/v1/chat/completions"
 
@@ -28,14 +29,15 @@ class Engines:
         self.executed: list[str] = []
         self.dies_after, self.failed = dies_after, failed
 
-    def execute(self, lines: Iterable[Line], run_id: str) -> Iterator[list[Result]]:
+    def execute(self, lines: Iterable[Line], run_id: str) -> Iterator[Block]:
         for count, line in enumerate(lines):
             if count == self.dies_after:
                 raise KeyboardInterrupt
             self.executed.append(line.custom_id)
             status = 400 if int(line.custom_id.removeprefix("line-")) in self.failed else 200
             body = b'{"usage": {"prompt_tokens": 1, "completion_tokens": 2}}'
-            yield [answered(run_id, line.number, line.custom_id, status=status, request="r", body=body)]
+            result = answered(run_id, line.number, line.custom_id, status=status, request="r", body=body)
+            yield Block([result], time.time())
 
 
 def run_with(engines: Engines, folder: Path, source: Path) -> dict[str, Any]:

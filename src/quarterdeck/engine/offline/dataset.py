@@ -3,6 +3,7 @@ and results arrive as their blocks are complete."""
 
 import asyncio
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +15,7 @@ import ray.data
 
 from quarterdeck.engine.offline.engine_server import EngineServer, ServerCommand
 from quarterdeck.engine.offline.line_executor import LineExecutor
+from quarterdeck.engine.offline.offline_run import Block
 from quarterdeck.protocol.batches.input_lines import Line
 from quarterdeck.protocol.batches.results import Result, Tokens
 
@@ -28,6 +30,7 @@ RESULTS = pa.schema(
         ("line", pa.int64()),
         ("is_error", pa.bool_()),
         ("text", pa.binary()),
+        ("ready", pa.float64()),
         *((name, pa.int64()) for name in Tokens.__struct_fields__),
     ]
 )
@@ -54,12 +57,13 @@ class EngineReplica:
     def __init__(self, pool: Pool) -> None:
         self._server = EngineServer(sys.executable, pool.command, pool.path)
         self._server.start()
+        self._ready = time.time()
         self._executor = LineExecutor(self._server.post, pool.run, pool.requests)
 
     async def __call__(self, block: pa.Table) -> pa.Table:
         lines = [Line(**row) for row in block.to_pylist()]
         results = await asyncio.gather(*map(self._executor.execute, lines))
-        return pa.Table.from_pylist([_row(each) for each in results], schema=RESULTS)
+        return pa.Table.from_pylist([{**_row(each), "ready": self._ready} for each in results], schema=RESULTS)
 
     def __del__(self) -> None:
         self._server.stop()
@@ -72,7 +76,7 @@ def room(gpus: int) -> int:
     return min(fitting, int(resources.get("GPU", 0)) // gpus) if gpus else fitting
 
 
-def execute(lines: Iterable[Line], pool: Pool) -> Iterator[list[Result]]:
+def execute(lines: Iterable[Line], pool: Pool) -> Iterator[Block]:
     """Execute requests, in any order. Raises what Ray raises, with an engine's last words where it does not start."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -95,7 +99,8 @@ def execute(lines: Iterable[Line], pool: Pool) -> Iterator[list[Result]]:
         num_gpus=pool.gpus or None,
     )
     for block in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield [_result(row) for row in block.to_pylist()]
+        rows = block.to_pylist()
+        yield Block([_result(row) for row in rows], min((row["ready"] for row in rows), default=time.time()))
 
 
 def _blocks(lines: Iterable[Line]) -> Iterator[pa.Table]:

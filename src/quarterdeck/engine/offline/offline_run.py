@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from quarterdeck.engine.offline.result_files import Identity, ResultFiles, Totals
+from quarterdeck.engine.offline.result_files import Identity, ResultFiles
 from quarterdeck.protocol.batches.input_lines import (
     Line,
     LineError,
@@ -28,7 +28,17 @@ from quarterdeck.protocol.batches.results import Result
 READ_BYTES = 1024 * 1024
 PROGRESS_SECONDS = 0.5
 
-Execute = Callable[[Iterable[Line], str], Iterator[list[Result]]]
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Results that arrived together."""
+
+    results: list[Result]
+    ready: float
+    """When their engine had started. Unix seconds."""
+
+
+Execute = Callable[[Iterable[Line], str], Iterator[Block]]
 """Of lines and the id of the run."""
 Report = Callable[[dict[str, Any]], None]
 
@@ -75,24 +85,22 @@ def run(
     run_id = f"offline_{hashlib.sha256(f'{checked.sha256}/{endpoint}'.encode()).hexdigest()[:24]}"
     with ResultFiles(output, errors, Identity(checked.sha256, endpoint)) as files:
         known, before = len(files.done), msgspec.structs.replace(files.totals)
-        began = reported = time.monotonic()
-        first: tuple[float, Totals] | None = None
+        began = reported = time.time()
+        ready: float | None = None
         report(_progress(files, checked, "starting the engine" if known < checked.total else "done"))
-        for results in execute(_pending(path, endpoint, files.done), run_id):
-            files.write(results)
-            now = time.monotonic()
-            first = first or (now, msgspec.structs.replace(files.totals))
-            if now - reported >= PROGRESS_SECONDS:
+        for block in execute(_pending(path, endpoint, files.done), run_id):
+            files.write(block.results)
+            ready = block.ready if ready is None else min(ready, block.ready)
+            now = time.time()
+            if abs(now - reported) >= PROGRESS_SECONDS:
                 reported = now
                 report(_progress(files, checked, "in_progress"))
-        ended = time.monotonic()
+        ended = time.time()
         totals = files.totals
         written = files.finish()
     executed = totals.completed + totals.failed - known
-    start, at_start = first or (ended, before)
-    if totals.completed + totals.failed - at_start.completed - at_start.failed < executed / 2:
-        start, at_start = began, before  # too few came later for a rate
-    seconds = max(ended - start, 1e-3)
+    start = 0.0 if ready is None else min(max(ready - began, 0.0), ended - began)  # clocks of nodes differ
+    seconds = max(ended - began - start, 1e-3)
     return {
         "id": run_id,
         "object": "batch",
@@ -109,11 +117,9 @@ def run(
         "written": {name: str(target) for name, target in written.items()},
         "executed": executed,
         "seconds": round(ended - began, 3),
-        "start_seconds": round(start - began, 3),
-        "requests_per_second": round(
-            (totals.completed + totals.failed - at_start.completed - at_start.failed) / seconds, 2
-        ),
-        "output_tokens_per_second": round((totals.tokens.output - at_start.tokens.output) / seconds, 1),
+        "start_seconds": round(start, 3),
+        "requests_per_second": round(executed / seconds, 2),
+        "output_tokens_per_second": round((totals.tokens.output - before.tokens.output) / seconds, 1),
     }
 
 
