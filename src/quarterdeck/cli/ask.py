@@ -9,7 +9,7 @@ import httpx
 
 from quarterdeck.cli.ask_steps import Agent, Step, totals
 from quarterdeck.cli.ask_tools import Tools
-from quarterdeck.cli.chat import first_chat_model
+from quarterdeck.cli.chat import first_chat_model, note_simulated
 from quarterdeck.cli.client import gateway_client, json_object, readiness, user_credentials
 from quarterdeck.cli.names import model_option
 from quarterdeck.cli.output import answer_text, print_json, printable
@@ -65,16 +65,15 @@ def command(
     body: dict[str, Any] = {} if max_tokens is None else {"max_output_tokens": max_tokens}
     transport = click.get_current_context().find_object(httpx.BaseTransport)
     with gateway_client(user.gateway_url, user.api_key) as client, httpx.Client(transport=transport) as outside:
-        has_format = False
+        has_format, states, own_model = False, readiness(client), None
         if prompt is not None:
             body["prompt"], version = _prompt(client, prompt)
             has_format = (version.get("response_format") or {}).get("type") in ("json_schema", "json_object")
-            if model is None and not version.get("model"):
-                model = first_chat_model(readiness(client))
-        else:
-            model = model or first_chat_model(readiness(client))
-        if model is not None:
-            body["model"] = model
+            own_model = version.get("model")
+        if model or not own_model:
+            body["model"] = model = model or first_chat_model(states)
+        if not is_json:
+            note_simulated(states, str(model or own_model))
         if (instructions := system or (None if prompt is not None else SYSTEM)) is not None:
             body["instructions"] = instructions
         agent = Agent(

@@ -44,15 +44,24 @@ def command(
         body["model"] = model or first_chat_model(states)
         asker = Asker(client, body, admin_key=user.admin_key, shows_stats=stats)
         session = Session(asker, system)
-        is_simulated = states.get(str(body["model"]), {}).get("detail") == "simulated"
         if not prompt:
-            converse(session, note=" (simulated)" if is_simulated else "")
+            converse(session, note=" (simulated)" if is_simulated(states, str(body["model"])) else "")
             return
-        if is_simulated and not is_json:
-            say(f"{body['model']} is simulated: its answers are made up", is_note=True)
+        if not is_json:
+            note_simulated(states, str(body["model"]))
         answer = session.ask(prompt, is_quiet=is_json)
     if is_json:
         print_json(_object(answer, str(body["model"])))
+
+
+def is_simulated(models: dict[str, dict[str, str]], name: str) -> bool:
+    return models.get(name, {}).get("detail") == "simulated"
+
+
+def note_simulated(models: dict[str, dict[str, str]], name: str) -> None:
+    """Say that a model's answers mean nothing, where it is simulated."""
+    if is_simulated(models, name):
+        say(f"{name} is simulated: its answers are made up", is_note=True)
 
 
 def first_chat_model(models: dict[str, dict[str, str]]) -> str:

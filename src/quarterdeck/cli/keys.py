@@ -7,7 +7,7 @@ import click
 from quarterdeck.cli.client import admin_client, json_object, list_all
 from quarterdeck.cli.limit_options import bounds, limit_fields, removals
 from quarterdeck.cli.names import in_org, key_argument, key_id, model_option, of_org, team_option
-from quarterdeck.cli.output import as_json, budget_text, local_time, print_json, print_table, printable, show
+from quarterdeck.cli.output import as_json, budget_text, local_time, print_json, print_table, printable, say, show
 
 
 @click.group("keys", short_help="Create, list, update and revoke API keys.")
@@ -59,6 +59,9 @@ def list_keys(team: str | None, org: str | None, is_json: bool) -> None:
         found = list(list_all(client, "/admin/keys", team=team, org=org))
     if is_json:
         print_json(found)
+        return
+    if not found:
+        say("no keys", is_note=True)
         return
     head = ("ID", "NAME", "TEAM", "KEY", "BUDGET", "CREATED", "STATE")
     print_table(head, [row_of(key) for key in found], ("CREATED", "KEY", "BUDGET", "TEAM"))

@@ -4,7 +4,7 @@ import click
 
 from quarterdeck.cli.model_sources import folder_source
 from quarterdeck.cli.model_store import open_store
-from quarterdeck.cli.output import as_json, print_json, print_table, printable
+from quarterdeck.cli.output import as_json, print_json, print_table, printable, say
 from quarterdeck.cli.suggestions import completer
 from quarterdeck.resources.models.requests import default_name
 
@@ -19,7 +19,7 @@ def adapters() -> None:
 @as_json
 def list_adapters(model: str | None, is_json: bool) -> None:
     """List adapters, of all models or of MODEL."""
-    with open_store() as store:
+    with open_store(reads=True) as store:
         found = store.adapters(model)
     if is_json:
         print_json({"object": "list", "data": found})
@@ -27,7 +27,7 @@ def list_adapters(model: str | None, is_json: bool) -> None:
         rows = [(each["id"], each["model"], str(each.get("state", "")), str(each["source"])) for each in found]
         print_table(("ADAPTER", "MODEL", "STATE", "SOURCE"), rows)
     else:
-        click.echo("no adapters", err=True)
+        say("no adapters", is_note=True)
 
 
 @adapters.command("add")

@@ -52,22 +52,23 @@ class ModelStore(Protocol):
 
 
 @contextmanager
-def open_store() -> Iterator[ModelStore]:
-    """The running platform, near or far; where none runs on this machine, its files."""
+def open_store(*, reads: bool = False) -> Iterator[ModelStore]:
+    """The running platform, near or far; where none runs on this machine, its files. `reads`: nothing is changed."""
     is_near = target.current().is_local
     if is_near and not (Environment.read().state / FILENAME).exists():  # it has never been started
-        yield _files()
+        yield _files(reads=reads)
         return
     user = user_credentials()
     with gateway_client(user.gateway_url, user.admin_key) as client:
         if is_near and not _answers(client):
-            yield _files()
+            yield _files(reads=reads)
         else:
             yield ApiModels(client, is_near=is_near)
 
 
-def _files() -> "FileModels":
-    click.echo("the platform is not running: changes take effect when it starts", err=True)
+def _files(*, reads: bool) -> "FileModels":
+    later = "" if reads else ": changes take effect when it starts"
+    click.echo(f"the platform is not running{later}", err=True)
     return FileModels(Environment.read())
 
 

@@ -42,7 +42,7 @@ def list_models(is_json: bool) -> None:
 @as_json
 def show(name: str, is_json: bool) -> None:
     """Show a model: its state, memory, replicas, KV cache, speed, and where its files are."""
-    with open_store() as store:
+    with open_store(reads=True) as store:
         found = store.retrieve(name)
     (print_json if is_json else show_model)(found)
 

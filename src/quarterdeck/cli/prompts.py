@@ -7,7 +7,7 @@ import click
 
 from quarterdeck.cli import prompt_sync
 from quarterdeck.cli.client import admin_client, json_object, list_all
-from quarterdeck.cli.output import as_json, local_time, print_json, print_table, printable, show
+from quarterdeck.cli.output import as_json, local_time, print_json, print_table, printable, say, show
 from quarterdeck.cli.prompt_client import PATH, carry_out, path_of, states_of
 from quarterdeck.cli.prompt_rollouts import COMMANDS, print_done, target_text
 from quarterdeck.cli.suggestions import completer
@@ -34,6 +34,9 @@ def list_prompts(is_json: bool, archived: bool) -> None:
         found = list(list_all(client, PATH, archived="true" if archived else None))
     if is_json:
         print_json(found)
+        return
+    if not found:
+        say("no prompts", is_note=True)
         return
     rows = [
         (

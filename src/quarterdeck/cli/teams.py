@@ -7,7 +7,7 @@ import click
 from quarterdeck.cli.client import admin_client, json_object, list_all, url_of
 from quarterdeck.cli.limit_options import bounds, limit_fields, removals
 from quarterdeck.cli.names import in_org, of_org, team_argument
-from quarterdeck.cli.output import as_json, budget_text, limits_text, print_json, print_table, show
+from quarterdeck.cli.output import as_json, budget_text, limits_text, print_json, print_table, say, show
 
 _priority = click.option("--priority", type=click.IntRange(0, 9), help="Priority of keys without their own.")
 
@@ -47,6 +47,9 @@ def list_teams(org: str | None, is_json: bool) -> None:
         found = list(list_all(client, "/admin/teams", org=org))
     if is_json:
         print_json(found)
+        return
+    if not found:
+        say("no teams", is_note=True)
         return
     rows = [
         (
