@@ -90,6 +90,7 @@ CLIENTS = {
     "litellm": "litellm",
     "llamaindex": "llama-index-llms-openai-like llama-index-embeddings-openai-like",
     "llm": "llm",
+    "open-webui": "open-webui",
     "openai-agents": "openai-agents",
     "openai-old": "openai==1.30.1",
     "pydantic-ai": "pydantic-ai-slim[openai]",

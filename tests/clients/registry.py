@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).with_name("programs")
-NODE = ROOT / "environments/clients/node"
+NODE = {"node": ROOT / "environments/clients/node", "node-continue": ROOT / "environments/clients/continue"}
 FEATURES = ("chat", "stream", "tools", "json_schema", "embeddings", "errors", "cancel")
 MOST = frozenset(FEATURES)
 
@@ -24,7 +24,7 @@ class Client:
     guide: str | None
     """Its page, below docs/guides."""
     environment: str
-    """A recipe of environments/make.py, `node` or `java`."""
+    """A recipe of environments/make.py, of NODE, or `java`."""
     program: str
     offers: frozenset[str] = MOST
 
@@ -58,6 +58,16 @@ CLIENTS = {
     "litellm": Client("LiteLLM SDK", "litellm.md", "client-litellm", "litellm_sdk.py"),
     "llm": Client("llm", "llm.md", "client-llm", "llm_command.py", MOST - {"embeddings", "cancel"}),
     "aider": Client("aider", "aider.md", "client-aider", "aider_command.py", frozenset({"chat", "stream", "errors"})),
+    "continue": Client(
+        "Continue", "continue.md", "node-continue", "continue_command.mjs", frozenset({"stream", "errors"})
+    ),
+    "open-webui": Client(
+        "Open WebUI",
+        "open-webui.md",
+        "client-open-webui",
+        "open_webui_server.py",
+        frozenset({"chat", "stream", "embeddings"}),
+    ),
     "java": Client("Java, HttpClient", "java.md", "java", "Http.java"),
 }
 
@@ -69,8 +79,8 @@ def interpreter(client: Client, folder: Path) -> tuple[Sequence[str], Path]:
         java = shutil.which("java")
         assert java is not None, "the caller checks it"
         return [java], PROGRAMS
-    if client.environment == "node":
-        (folder / "node_modules").symlink_to(_node_packages())
+    if client.environment in NODE:
+        (folder / "node_modules").symlink_to(_node_packages(NODE[client.environment]))
         for file in PROGRAMS.glob("*.mjs"):
             shutil.copy(file, folder)
         return ["node"], folder
@@ -81,21 +91,21 @@ def interpreter(client: Client, folder: Path) -> tuple[Sequence[str], Path]:
 
 def missing(client: Client) -> str | None:
     """What this machine lacks to run the client."""
-    needed = {"java": ("java",), "node": ("node", "npm")}.get(client.environment, ())
+    needed = {"java": ("java",), **dict.fromkeys(NODE, ("node", "npm"))}.get(client.environment, ())
     lacking = [name for name in needed if shutil.which(name) is None]
     return f"no {' and '.join(lacking)} here" if lacking else None
 
 
-def _node_packages() -> Path:
-    """The packages of package-lock.json, in the user's cache."""
-    digest = hashlib.sha256((NODE / "package-lock.json").read_bytes()).hexdigest()[:12]
+def _node_packages(recipe: Path) -> Path:
+    """The packages of the folder's package-lock.json, in the user's cache."""
+    digest = hashlib.sha256((recipe / "package-lock.json").read_bytes()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quarterdeck/envs"
     made = cache / f"client-node-{digest}"
     if not made.exists():
         new = cache / f"{made.name}.{os.getpid()}"
         new.mkdir(parents=True)
         for name in ("package.json", "package-lock.json"):
-            shutil.copy(NODE / name, new)
+            shutil.copy(recipe / name, new)
         subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=new, check=True, capture_output=True)
         try:
             new.rename(made)
