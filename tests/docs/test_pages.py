@@ -20,6 +20,13 @@ PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if MARK in page.
 MODELS = {"qwen", "chat", "smollm2"}
 """Names of models in pages that are not `make run`'s."""
 
+CHAT = '{"model": "smollm2-135m-instruct", "messages": [{"role": "user", "content": "Hi"}]}'
+FILES = {
+    "notes.md": "# Open\n",
+    "requests.jsonl": f'{{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {CHAT}}}\n',
+}
+"""Of the reader, which pages name."""
+
 
 @pytest.fixture(scope="module")
 def environ() -> Iterator[dict[str, str]]:
@@ -53,6 +60,8 @@ def environ() -> Iterator[dict[str, str]]:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_blocks_of_a_page_work(page: Path, environ: dict[str, str], tmp_path: Path) -> None:
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
     for found in BLOCK.finditer(page.read_text(encoding="utf-8")):
         code = found["code"].replace("sk-qd-…", environ["OPENAI_API_KEY"])
         code = re.sub("http://(127.0.0.1|localhost):8000", environ["OPENAI_BASE_URL"].removesuffix("/v1"), code)
