@@ -72,6 +72,10 @@ class McpServerConfig(ToolServerConfig):
     """http: streamable HTTP. sse: the older transport. auto: SSE where the path ends with `/sse`, else streamable HTTP,
     and SSE if the server refuses that."""
 
+    allowed_tools: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Names of its tools that may be listed and called, whatever a request says. None: all, also those that it adds
+    later. For a server whose API key may do more than callers should."""
+
     @field_validator("url")
     @classmethod
     def _is_http(cls, url: str) -> str:

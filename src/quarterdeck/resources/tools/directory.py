@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from quarterdeck.errors import BadRequestError
 from quarterdeck.net.proxies import Proxies
 from quarterdeck.net.public_addresses import may_be_public
+from quarterdeck.resources.tools.allowed import AllowedTools
 from quarterdeck.resources.tools.credentials import headers_of
 from quarterdeck.resources.tools.http_access import HttpAccess
 from quarterdeck.resources.tools.openapi.document import DocumentError
@@ -132,7 +133,9 @@ class ToolDirectory:
             call_seconds=(listed.timeout_seconds if listed is not None else None) or config.call_timeout_seconds,
             max_result=config.max_result_kb * 1024,
         )
-        return made
+        if listed is None or listed.allowed_tools is None:
+            return made
+        return AllowedTools(made, frozenset(listed.allowed_tools))
 
     async def _headers(self, server: McpServerConfig | HttpApiConfig) -> dict[str, str]:
         try:
