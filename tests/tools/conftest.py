@@ -31,7 +31,7 @@ tools:
   max_result_kb: 1
   mcp_servers:
     - {label: calc, url: HTTP/mcp, api_key_env: CALC_TOKEN}
-    - {label: narrow, url: HTTP/mcp?narrow, api_key_env: CALC_TOKEN, allowed_tools: [add]}
+    - {label: narrow, url: SSE/sse?narrow, allowed_tools: [add]}
     - {label: calc_sse, url: SSE/sse, timeout_seconds: 1}
     - {label: refused, url: HTTP/mcp?other}
     - {label: gone, url: "http://127.0.0.1:1/mcp"}

@@ -166,7 +166,7 @@ def test_the_operator_says_which_tools_of_a_server_are_called(client: openai.Ope
     ]
     call, _ = client.responses.create(model="chat", input=items, tools=[narrow]).output
     assert (call.name, call.status) == ("fail", "failed")
-    assert "Unknown tool: fail" in str(call.error)
+    assert "The server does not list a tool 'fail'." in str(call.error.content)
 
 
 def test_sse_is_spoken_and_a_tool_that_hangs_is_a_failed_call(client: openai.OpenAI) -> None:
