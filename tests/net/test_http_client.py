@@ -10,7 +10,7 @@ import pytest
 from tests.net.fetching import CHUNKED, ask, failure, fetch, pieces, then_close
 from tests.net.upstream import Peer, Upstream, answering, chunk, response, until
 
-from quarterdeck.net.http_client import HttpClient
+from quarterdeck.net.http_client import LARGE_BYTES, HttpClient
 from quarterdeck.net.http_connection import HIGH_WATER
 from quarterdeck.net.http_origin import Origin
 
@@ -77,6 +77,24 @@ async def test_a_kept_connection_that_was_closed_is_replaced_unnoticed(client: H
 
     async with Upstream(script) as upstream:
         assert [await fetch(client, upstream.origin) for _ in range(2)] == [b"0", b"1"]
+        assert upstream.connections == 2
+
+
+@pytest.mark.parametrize("size", [LARGE_BYTES, LARGE_BYTES + 1, 3_000_000])
+async def test_a_large_body_is_sent_whole_on_every_connection(client: HttpClient, size: int) -> None:
+    body = bytes(range(251)) * (size // 251 + 1)
+    body = body[:size]
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(response())
+        if upstream.connections == 1:
+            await peer.request()  # and closes without an answer
+
+    async with Upstream(script) as upstream:
+        for _ in range(2):
+            await fetch(client, upstream.origin, body=body)
+        assert [seen.body == body for seen in upstream.requests] == [True] * 3
         assert upstream.connections == 2
 
 

@@ -22,6 +22,9 @@ KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 answer is complete."""
 
 
+LARGE_BYTES = 64 * 1024
+"""A larger body is written apart from its head."""
+
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of a host and port, to be tried in this order. Raises OSError."""
 
@@ -68,6 +71,9 @@ class HttpClient:
         The caller must `release` the connection. Raises UpstreamError. If the server closes a reused connection before
         it responds, the request is sent again on another one.
         """
+        rest = b""
+        if len(body) > LARGE_BYTES:  # held until the response begins: not a second time
+            rest, body = body, b""
         data = head + body
         while True:
             idle = self._idle.get(origin)
@@ -76,7 +82,7 @@ class HttpClient:
             try:
                 if connection.proxy is not None:
                     data = _for_proxy(head, origin, connection.proxy) + body
-                await connection.send(data, timeouts, limit)
+                await connection.send(data, timeouts, limit, rest)
             except UpstreamError as error:
                 self.release(origin, connection)
                 if connection.uses > 1 and not error.answered and not error.timed_out:

@@ -203,8 +203,10 @@ class HttpConnection(asyncio.Protocol):
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    def send(self, request: bytes, timeouts: Timeouts, limit: float = FOREVER) -> "asyncio.Future[None]":
-        """Send a request; its response must be complete at `limit`, the loop's time.
+    def send(
+        self, request: bytes, timeouts: Timeouts, limit: float = FOREVER, rest: bytes = b""
+    ) -> "asyncio.Future[None]":
+        """Send a request, and the `rest` of it; its response must be complete at `limit`, the loop's time.
 
         The future is done when the head has arrived and the first of the body, or all of it where its length is stated.
         Raises UpstreamError, as does the future.
@@ -225,6 +227,8 @@ class HttpConnection(asyncio.Protocol):
         self.has_received = False
         self._expected.append(None)
         transport.write(request)
+        if rest:
+            transport.write(rest)
         self._waiter = waiter = loop.create_future()
         return waiter
 

@@ -116,6 +116,29 @@ async def test_pieces_arrive_as_the_engine_sends_them(bench: Bench) -> None:
     assert (record.status, record.characters, record.cost) == ("ok", 5, Decimal("0.0005"))
 
 
+async def test_a_gateway_that_dies_leaves_a_note_of_what_has_begun(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = []
+    monkeypatch.setattr(bench.settlement, "begin", lambda org, id, note: notes.append(note))
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(b"HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ncontent-length: 9\r\n\r\none")
+        await peer.until_gone()
+
+    async with Upstream(script) as upstream:
+        bench.add(upstream)
+        asking = asyncio.ensure_future(ask(bench, speech()))
+        await upstream.arrived.wait()
+        (note,) = notes
+        reply = await asking
+        record = note().record
+        assert (record.status, record.characters, record.cost) == ("lost", 5, Decimal("0.0005"))
+        assert reply.stream is not None
+        await reply.stream.aclose()
+
+
 async def test_an_engine_waits_for_a_client_that_does_not_read(bench: Bench) -> None:
     blocked = asyncio.Event()
 
