@@ -87,3 +87,13 @@ async def test_a_completion_whose_metadata_has_a_nul_leaves_lists_by_metadata_wo
     await store.create(a_completion("b", topic="sh\0ips"))
     await store.update("a", TEAM, {"topic": "ships", "no\0te": "\0"})
     assert await ids(store, metadata={"topic": "ships"}) == ["a"]
+
+
+async def test_lists_by_metadata_leave_the_connections_of_look_ups_free(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ChatCompletionStore(database)
+    await store.create(a_completion("a", topic="ships"))
+    monkeypatch.delattr(Database, "connect")
+    assert await ids(store, metadata={"topic": "ships"}) == ["a"]
+    assert await ids(store, model="chat") == ["a"]

@@ -87,14 +87,17 @@ class ChatCompletionStore:
         model: str | None = None,
         metadata: Mapping[str, str],
     ) -> list[dict[str, Any]]:
-        """At most `limit` + 1 objects by time, of a model and with these pairs."""
+        """At most `limit` + 1 objects by time, of a model and with these pairs. Raises ServiceUnavailableError where too
+        many of such lists are made."""
         columns = chat_completions.c
         query = select(chat_completions).where(of.owns(chat_completions))
         if model is not None:
             query = query.where(columns.model == model)
         for key, value in metadata.items():
             query = query.where(columns.metadata[key].as_string() == value)
-        async with self._database.connect() as connection:
+        # No index has metadata: a list of few among many reads them all, and look-ups of keys must not wait for it.
+        database = self._database
+        async with database.report() if metadata or model is not None else database.connect() as connection:
             if after is not None:
                 last = await _found(connection, after, of)
                 query = query.where(beyond(chat_completions, last.created, last.id, is_descending=is_descending))
