@@ -87,8 +87,8 @@ class ChatCompletionStore:
         model: str | None = None,
         metadata: Mapping[str, str],
     ) -> list[dict[str, Any]]:
-        """At most `limit` + 1 objects by time, of a model and with these pairs. Raises ServiceUnavailableError where too
-        many of such lists are made."""
+        """At most `limit` + 1 objects by time, of a model and with these pairs. Raises ServiceUnavailableError where
+        too many of such lists are made."""
         columns = chat_completions.c
         query = select(chat_completions).where(of.owns(chat_completions))
         if model is not None:

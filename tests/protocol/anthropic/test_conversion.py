@@ -214,3 +214,9 @@ def test_system_messages_at_the_beginning_join_the_system_prompt() -> None:
 
 def test_two_messages_of_the_user_stay_two() -> None:
     assert messages_of(*HELLO, *HELLO) == [*HELLO, *HELLO]
+
+
+def test_a_model_that_can_do_without_thoughts_is_asked_to() -> None:
+    assert chat_of(thinking={"type": "disabled"})["chat_template_kwargs"]["enable_thinking"] is False
+    for thinking in (None, {"type": "adaptive"}, {"type": "enabled", "budget_tokens": 1024}):
+        assert "chat_template_kwargs" not in chat_of(thinking=thinking)

@@ -25,6 +25,8 @@ from quarterdeck.protocol.anthropic.requests import (
 
 EFFORTS = {"xhigh": "high", "max": "high"}
 """Efforts that chat completions have no word for."""
+NO_THINKING = {"enable_thinking": False, "thinking": False}
+"""How chat templates name it (Qwen's, DeepSeek's). Others do not read it; servers that are not vLLM are not sent it."""
 REMINDER = "<system-reminder>"
 """How Claude Code marks what is not said by the user."""
 BILLING = "x-anthropic-billing-header"
@@ -39,6 +41,8 @@ def chat_body(request: MessagesRequest) -> bytes:
     if _is_prefilled(chat["messages"][-1]):
         # vLLM's way to go on from the beginning of an answer. Other servers are not sent these (`dialects`).
         chat |= {"continue_final_message": True, "add_generation_prompt": False}
+    if request.thinking is not None and request.thinking.type == "disabled":
+        chat["chat_template_kwargs"] = NO_THINKING
     if request.stream:
         # The usage ends the stream; Anthropic's clients read it from `message_delta`.
         chat |= {"stream": True, "stream_options": {"include_usage": True}}
