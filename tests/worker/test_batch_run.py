@@ -17,7 +17,7 @@ from quarterdeck.store.jobs import JobStore
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker import batch_run
 from quarterdeck.worker.batch_run import MAX_IN_FLIGHT, MAX_LOST, BatchRun
-from quarterdeck.worker.gateway_client import GatewayAnswer, GatewayClient, GatewayUnavailableError
+from quarterdeck.worker.gateway_client import AnswerTooLargeError, GatewayAnswer, GatewayClient, GatewayUnavailableError
 
 LINE = b'{"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"model": "m", "input": "Hi"}}'
 
@@ -197,3 +197,40 @@ async def test_large_requests_are_sent_as_few_as_memory_allows(database: Databas
     _, run = await a_run(database, gateway, [a_line(number, text="x" * size) for number in range(8)])
     assert (await run.execute()).status == "completed"
     assert size < gateway.most < MAX_IN_FLIGHT + 2 * size
+
+
+async def test_of_large_answers_as_few_arrive_at_once_as_memory_allows(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Large(Counting):
+        now = most = 0
+
+        async def post(self, *arguments: Any, **more: Any) -> GatewayAnswer:
+            self.sent += 1
+            self.now += 1
+            if self.sent > 20:  # the first of them were sent before it was known
+                self.most = max(self.most, self.now)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            self.now -= 1
+            return GatewayAnswer(200, b"x" * 1000)
+
+    monkeypatch.setattr(batch_run, "MAX_ANSWERS", 3000)
+    gateway = Large()
+    _, run = await a_run(database, gateway, [a_line(number) for number in range(40)])
+    assert (await run.execute()).status == "completed"
+    assert gateway.sent == 40 and 1 <= gateway.most <= 3
+
+
+async def test_an_answer_that_is_too_large_is_an_error_at_once(database: Database) -> None:
+    class TooLarge(Counting):
+        async def post(self, *arguments: Any, **more: Any) -> GatewayAnswer:
+            self.sent += 1
+            raise AnswerTooLargeError("The answer has more than 64 MiB.")
+
+    gateway = TooLarge()
+    store, run = await a_run(database, gateway, [a_line(1)])
+    assert (await run.execute()).status == "completed"
+    batch = (await store.page(OWNER, after=None, limit=1))[0]
+    (error,) = [json.loads(each) async for each in store.results(batch.id, is_error=True)]
+    assert (gateway.sent, error["error"]["code"]) == (1, "answer_too_large")

@@ -12,7 +12,8 @@ class BatchesConfig(BaseModel):
 
     max_running: PositiveInt = Field(default=4, le=64)
     """Batches that one worker executes at once; further ones wait. 4: each has its requests, results and a piece of its
-    input in memory, some 20 MB; of large requests so many are sent at once that they have 16 MiB together."""
+    input in memory, some 20 MB; of large requests and answers so few at once that they have 16 and 128 MiB
+    together."""
     max_concurrency: PositiveInt = Field(default=64, le=1024)
     """Requests of one batch at once. Fewer are sent where engines or limits refuse some: half as many after a refusal,
     one more after as many successes (after each, until the first refusal). 64: what one engine runs at once by

@@ -28,6 +28,7 @@ from quarterdeck.store.jobs import Job
 from quarterdeck.telemetry.worker_metrics import WorkerMetrics
 from quarterdeck.worker.gateway_client import (
     SHUTTING_DOWN,
+    AnswerTooLargeError,
     GatewayAnswer,
     GatewayClient,
     GatewayUnavailableError,
@@ -44,6 +45,8 @@ MAX_UNWRITTEN = 8 * 1024 * 1024
 """Bytes of results that wait for the database; then no further requests are sent."""
 MAX_IN_FLIGHT = 16 * 1024 * 1024
 """Bytes of the requests that are sent at once; one that is larger is sent alone."""
+MAX_ANSWERS = 128 * 1024 * 1024
+"""Bytes of the answers that may arrive at once, if each is as large as the largest so far."""
 ALONE_AFTER, MAX_LOST = 2, 6
 """Connections to gateways that were lost while they had a request. After two it is sent with no other of its kind, so
 that a request which ends its gateway takes no others with it; after six it has failed."""
@@ -101,6 +104,8 @@ class BatchRun:
         self._running: set[asyncio.Task[None]] = set()
         self._in_flight = 0
         """Bytes of their requests."""
+        self._largest = 0
+        """Bytes of an answer."""
         self._alone = asyncio.Lock()
         """Held by a request that may have ended its gateway."""
         self._written = asyncio.Event()
@@ -159,7 +164,9 @@ class BatchRun:
     def _has_room(self) -> bool:
         if not self._running:
             return self._unwritten < MAX_UNWRITTEN
-        is_small = self._in_flight < MAX_IN_FLIGHT and self._unwritten < MAX_UNWRITTEN
+        if self._in_flight >= MAX_IN_FLIGHT or self._unwritten >= MAX_UNWRITTEN:
+            return False
+        is_small = (len(self._running) + 1) * self._largest <= MAX_ANSWERS
         return is_small and len(self._running) < self._concurrency.limit
 
     def _ended(self, size: int, task: asyncio.Task[None]) -> None:
@@ -240,9 +247,13 @@ class BatchRun:
                 await asyncio.sleep(retry_pause(min(refusals, 3), None, random.random()))  # noqa: S311  # no secret
                 refusals += 1
                 continue
+            except AnswerTooLargeError as error:
+                self._fail(line, "answer_too_large", str(error))
+                return
             except DatabaseUnavailableError:
                 await asyncio.sleep(DATABASE_PAUSE)
                 continue
+            self._largest = max(self._largest, len(answer.body))
             code = error_of(answer)[1] if answer.status >= 400 else None
             if code == SHUTTING_DOWN:  # what its gateway cut off is charged once: it is sent again with its id
                 self._concurrency.refused(time.monotonic())
@@ -277,9 +288,11 @@ class BatchRun:
         self._tries[line.number] = Tries(tries.answers, tries.failures, lost)
         if lost < MAX_LOST:
             return False
-        message = f"The gateway was lost {lost} times while it executed this request."
-        self._add(unexecuted(self._batch.id, line.number, line.custom_id, code="no_answer", message=message))
+        self._fail(line, "no_answer", f"The gateway was lost {lost} times while it executed this request.")
         return True
+
+    def _fail(self, line: Line, code: str, message: str) -> None:
+        self._add(unexecuted(self._batch.id, line.number, line.custom_id, code=code, message=message))
 
     async def _send(self, line: Line, request: str) -> GatewayAnswer:
         claims = self._gateway.claims(self._job, request, priority=PRIORITY)

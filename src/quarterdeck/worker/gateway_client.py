@@ -34,6 +34,10 @@ class GatewayUnavailableError(Exception):
         self.was_sent = was_sent
 
 
+class AnswerTooLargeError(Exception):
+    """An answer has more than MAX_ANSWER_BYTES."""
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayAnswer:
     """A complete answer, whatever its status."""
@@ -74,12 +78,17 @@ class GatewayClient:
     async def post(self, path: str, body: bytes, claims: JobClaims, *, timeout: float) -> GatewayAnswer:
         """Send a request and read its whole answer. `timeout`: seconds for all of it.
 
-        Raises GatewayUnavailableError, and DatabaseUnavailableError before the platform's secret was read.
+        Raises GatewayUnavailableError, AnswerTooLargeError, and DatabaseUnavailableError before the platform's secret
+        was read.
         """
         timeouts = Timeouts(CONNECT_SECONDS, timeout, timeout)
         async with self._answer(path, body, claims, timeouts) as connection:
-            content = await connection.read_all(MAX_ANSWER_BYTES)
-            return _answer_of(connection, content)
+            pieces, size = [], 0
+            while piece := await connection.read():
+                pieces.append(piece)
+                if (size := size + len(piece)) > MAX_ANSWER_BYTES:
+                    raise AnswerTooLargeError(f"The answer has more than {MAX_ANSWER_BYTES // 1024**2} MiB.")
+            return _answer_of(connection, b"".join(pieces))
 
     @asynccontextmanager
     async def stream(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.engine.offline.offline_run import Block, check, run
+from quarterdeck.engine.offline.offline_run import Block, IncompleteRunError, check, run
 from quarterdeck.protocol.batches.input_lines import MAX_LINES, Line
 from quarterdeck.protocol.batches.results import answered
 
@@ -79,3 +79,17 @@ def test_an_input_that_changed_meanwhile_is_another_run(tmp_path: Path) -> None:
     write_input(source, 6)
     with pytest.raises(Exception, match="another input"):
         run_with(Engines(), tmp_path, source)
+
+
+def test_results_that_come_twice_are_stored_once_and_missing_ones_are_noticed(tmp_path: Path) -> None:
+    class Repeating(Engines):
+        def execute(self, lines: Iterable[Line], run_id: str) -> Iterator[Block]:
+            for block in list(super().execute(lines, run_id))[:3]:
+                yield block
+                yield block
+
+    source = write_input(tmp_path / "in.jsonl", 5)
+    with pytest.raises(IncompleteRunError, match="2 requests"):
+        run_with(Repeating(), tmp_path, source)
+    assert len((tmp_path / "out.jsonl.part").read_text().splitlines()) == 3
+    assert run_with(Engines(), tmp_path, source)["request_counts"] == {"total": 5, "completed": 5, "failed": 0}

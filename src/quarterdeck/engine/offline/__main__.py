@@ -20,7 +20,7 @@ from quarterdeck import processes
 from quarterdeck.engine import shared_memory
 from quarterdeck.engine.machine import Machine, read_machine
 from quarterdeck.engine.offline.engines import EngineChoiceError, choose, find_model
-from quarterdeck.engine.offline.offline_run import check, run
+from quarterdeck.engine.offline.offline_run import IncompleteRunError, check, run
 from quarterdeck.engine.offline.result_files import ResultFilesError
 from quarterdeck.engine.private_folders import FolderInUseError, UnsafeFolderError, ray_folder
 from quarterdeck.engine.process_guard import run_guarded
@@ -41,6 +41,9 @@ LOOPBACK = "127.0.0.1"
 
 class OfflineError(Exception):
     """The run can't go on; the message says why."""
+
+
+REASONS = (OfflineError, EngineChoiceError, IncompleteRunError, ResultFilesError, UnsafeFolderError)
 
 
 def main() -> int:
@@ -86,7 +89,7 @@ def _run_and_end(
     except FolderInUseError:
         _emit({"error": f"another offline run uses the state folder ({environment.state})"})
         status = FAILED
-    except (OfflineError, EngineChoiceError, ResultFilesError, UnsafeFolderError, ConfigError, OSError) as error:
+    except (*REASONS, ConfigError, OSError) as error:
         _emit({"error": str(error)})
         status = FAILED
     except Exception as error:  # the outermost edge: Ray and vLLM raise of many kinds

@@ -38,6 +38,10 @@ class Block:
     """When their engine had started. Unix seconds."""
 
 
+class IncompleteRunError(Exception):
+    """Requests have no result though the run has come to its end; the message says how many."""
+
+
 Execute = Callable[[Iterable[Line], str], Iterator[Block]]
 """Of lines and the id of the run."""
 Report = Callable[[dict[str, Any]], None]
@@ -80,16 +84,18 @@ def run(
 ) -> dict[str, Any]:
     """Execute what has no result yet. Returns the run as a batch is shown, with what it took.
 
-    Raises ResultFilesError, OSError, and what `execute` raises. What is done by then is kept.
+    Raises ResultFilesError, IncompleteRunError, OSError, and what `execute` raises. What is done by then is kept.
     """
     run_id = f"offline_{hashlib.sha256(f'{checked.sha256}/{endpoint}'.encode()).hexdigest()[:24]}"
     with ResultFiles(output, errors, Identity(checked.sha256, endpoint)) as files:
         known, before = len(files.done), msgspec.structs.replace(files.totals)
         began = reported = time.time()
         ready: float | None = None
+        stored: set[int] = set()
         report(_progress(files, checked, "starting the engine" if known < checked.total else "done"))
         for block in execute(_pending(path, endpoint, files.done), run_id):
-            files.write(block.results)
+            files.write([each for each in block.results if each.line not in stored])  # Ray repeats lost tasks
+            stored.update(each.line for each in block.results)
             ready = block.ready if ready is None else min(ready, block.ready)
             now = time.time()
             if abs(now - reported) >= PROGRESS_SECONDS:
@@ -97,6 +103,8 @@ def run(
                 report(_progress(files, checked, "in_progress"))
         ended = time.time()
         totals = files.totals
+        if missing := checked.total - totals.completed - totals.failed:
+            raise IncompleteRunError(f"{missing} requests have no result; the same command executes them")
         written = files.finish()
     executed = totals.completed + totals.failed - known
     start = 0.0 if ready is None else min(max(ready - began, 0.0), ended - began)  # clocks of nodes differ
