@@ -220,3 +220,10 @@ def test_a_model_that_can_do_without_thoughts_is_asked_to() -> None:
     assert chat_of(thinking={"type": "disabled"})["chat_template_kwargs"]["enable_thinking"] is False
     for thinking in (None, {"type": "adaptive"}, {"type": "enabled", "budget_tokens": 1024}):
         assert "chat_template_kwargs" not in chat_of(thinking=thinking)
+
+
+@pytest.mark.parametrize("messages", [[], [{"role": "system", "content": ""}], [{"role": "user", "content": []}]])
+def test_a_conversation_without_any_message_is_refused(messages: list[dict[str, Any]]) -> None:
+    with pytest.raises(BadRequestError) as refused:
+        chat_of(messages=messages)
+    assert refused.value.param == "messages"

@@ -76,8 +76,6 @@ def _prompt(request: Prompt) -> dict[str, Any]:
         raise _unsupported("mcp_servers", "MCP servers are not called by this gateway.")
     if request.container is not None:
         raise _unsupported("container", "Containers are not served by this gateway.")
-    if not request.messages:
-        raise BadRequestError("messages: at least one message is required.", param="messages", code="invalid_value")
     messages: list[dict[str, Any]] = []
     if request.system and (system := _texts(request.system)):
         messages.append({"role": "system", "content": system})
@@ -87,6 +85,8 @@ def _prompt(request: Prompt) -> dict[str, Any]:
             _remind(messages, _system_text(message, where))
         else:
             _add(messages, _messages(message, where))
+    if not request.messages or not messages:  # an empty system message is none
+        raise BadRequestError("messages: at least one message is required.", param="messages", code="invalid_value")
     chat: dict[str, Any] = {"model": request.model, "messages": messages}
     if request.tools:
         chat["tools"] = [_tool(tool, number) for number, tool in enumerate(request.tools)]
