@@ -314,6 +314,8 @@ def test_what_no_model_serves_is_a_501(client: openai.OpenAI, http: httpx.Client
     assert "serves: [images.variations]" in raised.value.message
     for path in ("/v1/audio/voices", "/v1/realtime", VIDEOS):
         assert http.get(path).status_code == 501
+    answer = http.get("/v1/audio/speech")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
 def test_models_say_what_they_serve(client: openai.OpenAI) -> None:

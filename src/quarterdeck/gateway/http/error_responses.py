@@ -33,8 +33,8 @@ _CODES = {
 }
 SERVED = (
     "This gateway serves /v1/chat/completions, /v1/completions, /v1/responses, /v1/conversations, /v1/messages, "
-    "/v1/embeddings, /v1/files, /v1/uploads, /v1/batches, /v1/moderations, /v1/rerank, /v1/models, /v1/score, "
-    "/tokenize and /detokenize."
+    "/v1/embeddings, /v1/audio, /v1/images, /v1/files, /v1/uploads, /v1/batches, /v1/moderations, /v1/rerank, "
+    "/v1/models, /v1/score, /tokenize and /detokenize."
 )
 _ELSEWHERE = re.compile(
     r"(?:/openai)?(?:/v1)*/(?P<name>fine_tuning|vector_stores|assistants|threads|images|audio|realtime|evals|containers"

@@ -4,11 +4,11 @@ does not have. They answer 501 with the reason, where an unknown URL would leave
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
-from quarterdeck.errors import NotServedError
+from quarterdeck.errors import MethodNotAllowedError, NotServedError
 from quarterdeck.gateway.http.body_stream import BodyStream
 from quarterdeck.gateway.http.registry import Route
 from quarterdeck.gateway.http.request_head import RequestHead
-from quarterdeck.inference.call import Reply
+from quarterdeck.inference.call import MEDIA, Reply
 
 MAX_BYTES = 64 * 1024 * 1024
 """Of a body that is read and dropped, so that its client sees the answer instead of a broken connection."""
@@ -18,6 +18,9 @@ WHAT = {
     "videos": "Video generation",
     "realtime": "The Realtime API",
 }
+
+SERVED = frozenset(operation.path for operation in MEDIA)
+"""By `audio_and_images`, with POST."""
 
 
 def routes() -> list[Route]:
@@ -31,6 +34,8 @@ def routes() -> list[Route]:
 
 def _refusing(what: str) -> Callable[[RequestHead, bytes], Awaitable[Reply]]:
     async def refuse(head: RequestHead, body: bytes) -> Reply:
+        if head.path in SERVED:
+            raise MethodNotAllowedError("Method not allowed.", headers={"allow": "POST"})
         _refuse(what)
 
     return refuse
