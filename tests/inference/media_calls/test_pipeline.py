@@ -114,6 +114,7 @@ async def test_pieces_arrive_as_the_engine_sends_them(bench: Bench) -> None:
             assert [piece async for piece in pieces] == [b"two"]
     record = await bench.record()
     assert (record.status, record.characters, record.cost) == ("ok", 5, Decimal("0.0005"))
+    assert record.stream and record.first_token is not None
 
 
 async def test_a_gateway_that_dies_leaves_a_note_of_what_has_begun(

@@ -101,6 +101,7 @@ class MediaPipeline:
         call.meter.units, call.meter.usage_source = units_at_begin(wanted.facts)
         if answer.source is None:
             return self._whole_reply(call, answer)
+        call.meter.is_passed_on = True
         transcript = TranscriptEvents() if wanted.operation in SPEECH_TO_TEXT and answer.source.is_events else None
         relay = MediaRelay(
             answer.source,

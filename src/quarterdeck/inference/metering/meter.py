@@ -54,6 +54,8 @@ class Meter(msgspec.Struct, eq=False):
     """The prompt that the request was rendered from."""
     units: Units | None = None
     """Of an audio or image request whose answer has begun."""
+    is_passed_on: bool = False
+    """Its answer is sent as it arrives."""
     price_share: Decimal | None = None
     """What it costs, as a share of the price. None: all."""
     admitted: float | None = None
@@ -144,6 +146,7 @@ class Meter(msgspec.Struct, eq=False):
         record.usage_source = "estimated" if seen else self.usage_source
         if (units := self.units) is not None:
             record.audio_ms, record.characters, record.images = units.audio_ms, units.characters, units.images
+            record.stream = self.is_passed_on
         if endpoint is not None:
             record.endpoint = endpoint.id
         if self.engine_started:
