@@ -15,9 +15,9 @@ from tests.servers import RedisServer, short_folder, wait_until
 
 
 @pytest.fixture(scope="module")
-def stack(redis_server: RedisServer) -> Iterator[BatchStack]:
+def stack(redis_server: RedisServer, platform_database_url: str) -> Iterator[BatchStack]:
     folder = short_folder()
-    made = BatchStack(folder, redis_server, f"sqlite+aiosqlite:///{folder}/quarterdeck.db")
+    made = BatchStack(folder, redis_server, platform_database_url)
     yield made
     made.stop()
     shutil.rmtree(folder)
@@ -223,11 +223,11 @@ def check_books(stack: BatchStack, output: list[Any]) -> None:
     assert sum(row.status == "ok" for row in rows.values()) == len(output)
 
 
-def survive(lines: int, kills: int, seed: int) -> None:
+def survive(lines: int, kills: int, seed: int, database_url: str | None = None) -> None:
     folder = short_folder()
     redis = RedisServer(folder, durable=True)
     redis.start()
-    stack = BatchStack(folder, redis, f"sqlite+aiosqlite:///{folder}/quarterdeck.db")
+    stack = BatchStack(folder, redis, database_url or f"sqlite+aiosqlite:///{folder}/quarterdeck.db")
     try:
         batch = stack.create([chat_line(at) for at in range(lines)])
         killed = kill_at_random(stack, batch, redis, lines, kills, random.Random(seed))  # no secret
@@ -244,6 +244,11 @@ def survive(lines: int, kills: int, seed: int) -> None:
 
 def test_kills_lose_and_repeat_nothing() -> None:
     survive(400, 3, 1)
+
+
+@pytest.mark.long  # as the test before, with another database
+def test_kills_lose_and_repeat_nothing_on_postgres(empty_postgres_url: str) -> None:
+    survive(400, 3, 3, empty_postgres_url)
 
 
 @pytest.mark.long  # the processes are killed and started twenty times
