@@ -142,6 +142,13 @@ class FileStore:
             if is_counted:
                 await give_back(connection, of.org, row.bytes - summary.size)
 
+    async def give_up(self, blobs: Collection[str]) -> list[str]:
+        """Have nothing claim these blobs any more. Returns those that nothing has claimed, to be deleted."""
+        mine = update(unclaimed_blobs).where(unclaimed_blobs.c.name.in_(blobs)).values(due=time.time())
+        async with self._database.begin() as connection:
+            # Waits for a transaction that claims one of them, whose caller may not know whether it was committed.
+            return list(await connection.scalars(mine.returning(unclaimed_blobs.c.name)))
+
     async def usage(self, org: str) -> int:
         """Bytes of files and parts that count toward the quota."""
         async with self._database.connect() as connection:

@@ -20,7 +20,7 @@ from quarterdeck.resources.files.service import Files, SizeLimit
 from quarterdeck.settings.file_storage import FilesConfig
 from quarterdeck.store.blobs.folder import FolderBlobs
 from quarterdeck.store.database import Database
-from quarterdeck.store.files import FileRow, FileStore
+from quarterdeck.store.files import FileRow, FileStore, NewFile
 from quarterdeck.store.ownership import Owner
 
 OWNER = Owner("default", "red", "key_1")
@@ -91,3 +91,33 @@ async def test_each_content_is_counted_once_with_its_outcome(database: Database,
     outcomes = [outcome for _, outcome, _ in seen]
     assert outcomes == ["stored", "quota", "too_large", "refused", "full", "unavailable", "cancelled"]
     assert seen[0] == ("files", "stored", len(b"content and more"))
+
+
+async def test_a_request_that_is_cancelled_in_the_moment_of_its_commit_keeps_the_content(
+    database: Database, tmp_path: Path
+) -> None:
+    class Cancelled(FileStore):
+        async def create(self, new: NewFile, quota: int | None) -> FileRow:
+            await super().create(new, quota)
+            raise asyncio.CancelledError
+
+    files = Files(Cancelled(database), FolderBlobs(tmp_path), FilesConfig)
+    with pytest.raises(asyncio.CancelledError):
+        await made(files)
+    (row,) = await files.store.page(OWNER, purpose=None, after=None, limit=10, is_descending=True)
+    assert b"".join([piece async for piece in await files.open(row)]) == b"content"
+    await files.delete(row.id, OWNER)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+async def test_a_blob_that_was_given_up_is_not_claimed(database: Database, tmp_path: Path) -> None:
+    class Late(FileStore):
+        async def create(self, new: NewFile, quota: int | None) -> FileRow:
+            assert await self.give_up([new.blob]) == [new.blob]
+            return await super().create(new, quota)
+
+    files = Files(Late(database), FolderBlobs(tmp_path), FilesConfig)
+    with pytest.raises(BadRequestError, match="took too long"):
+        await made(files)
+    assert await files.store.page(OWNER, purpose=None, after=None, limit=10, is_descending=True) == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -178,11 +178,13 @@ class Files:
             )
 
     async def discard(self, *blobs: str) -> None:
-        """Delete unclaimed blobs now. Where that fails, the worker does it later."""
+        """Delete unclaimed blobs now. Where that fails, the worker does it later. A blob that was claimed stays: its
+        request may have been cancelled in the moment of its commit."""
         try:
-            for blob in blobs:
+            unclaimed = await self.store.give_up(blobs)
+            for blob in unclaimed:
                 await self._blobs.delete(blob)
-            await self.store.forget_blobs(blobs)
+            await self.store.forget_blobs(unclaimed)
         except Exception as error:  # an error boundary: what was asked for is done
             log.warning("could not delete the content of a file, the worker will: %s", error)
 
