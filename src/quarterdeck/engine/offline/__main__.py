@@ -44,6 +44,7 @@ class OfflineError(Exception):
 
 
 REASONS = (OfflineError, EngineChoiceError, IncompleteRunError, ResultFilesError, UnsafeFolderError)
+"""Errors whose message is for the user."""
 
 
 def main() -> int:
