@@ -250,19 +250,16 @@ PLATFORM = frozenset(
         ("/admin/weights", "DELETE"),
         ("/demand", "GET"),  # the operator's, by a token of its own
         ("/admin/cache", "DELETE"),  # in Redis, in keys of the organisation: tests/inference/cache
-        *(
-            (f"/{prefix}/{{name:path}}/{rest}", "POST")
-            for prefix in ("openai/deployments", "v1/engines")
-            for rest in ("chat/completions", "completions", "embeddings")
-        ),
     )
     for method in methods.split()
 )
 """Routes whose parameters name what the configuration has for all organisations."""
 NAME_CURSORS = frozenset({("GET", "/admin/teams", "after")})
 """Cursors that are places in an order of names, which need not exist."""
+OF_MODELS = ("/openai/deployments/{name:path}/", "/v1/engines/{name:path}/")
+"""Paths whose parameter is a model's name."""
 UNSERVED = ("/v1/audio", "/v1/images", "/v1/videos", "/v1/realtime")
-"""Routes that serve nothing."""
+"""Routes that serve no stored objects."""
 NOT_NAMES = {
     "org": "tried on every route that has it",
     **dict.fromkeys(("limit", "order", "page", "bucket", "bucket_width", "group_by", "group_by[]"), "form of a list"),

@@ -26,6 +26,10 @@ from quarterdeck.store.ownership import Owner
 OWNER = Owner("default", "red", "key_1")
 
 
+def left(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 async def made(files: Files) -> FileRow:
     async def pieces() -> AsyncIterator[bytes]:
         yield b"content"
@@ -107,7 +111,7 @@ async def test_a_request_that_is_cancelled_in_the_moment_of_its_commit_keeps_the
     (row,) = await files.store.page(OWNER, purpose=None, after=None, limit=10, is_descending=True)
     assert b"".join([piece async for piece in await files.open(row)]) == b"content"
     await files.delete(row.id, OWNER)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert left(tmp_path) == []
 
 
 async def test_a_blob_that_was_given_up_is_not_claimed(database: Database, tmp_path: Path) -> None:
@@ -120,4 +124,4 @@ async def test_a_blob_that_was_given_up_is_not_claimed(database: Database, tmp_p
     with pytest.raises(BadRequestError, match="took too long"):
         await made(files)
     assert await files.store.page(OWNER, purpose=None, after=None, limit=10, is_descending=True) == []
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert left(tmp_path) == []
