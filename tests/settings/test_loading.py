@@ -206,7 +206,7 @@ def test_only_a_regular_file_of_bounded_size_is_read(tmp_path: Path) -> None:
         (pipe, "not a regular file"),
         (tmp_path / "large.yaml", "larger than"),
         (Path("/dev/zero"), "not a regular file"),
-        (Path("a\0b"), "null byte"),
+        (Path("a\0b"), "has a NUL character"),
     ):
         with pytest.raises(ConfigError, match=why):
             load(path)

@@ -17,8 +17,8 @@ def read_file(path: str | Path, most: int) -> bytes:
     try:
         # Without O_NONBLOCK, opening a pipe waits for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except ValueError as error:  # a NUL in the path
-        raise OSError(errno.EINVAL, str(error)) from error
+    except ValueError as error:
+        raise OSError(errno.EINVAL, "the path has a NUL character") from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):  # before `open`, which refuses a folder and leaves its descriptor open
         os.close(descriptor)
