@@ -191,6 +191,23 @@ def test_what_is_deleted_of_a_user_is_gone_from_the_results(stack: BatchStack) -
         assert (each["response"]["body"] is not None) is is_kept
 
 
+@pytest.mark.long  # the gateway is started again
+def test_lines_that_a_shutdown_of_the_gateway_cuts_off_are_charged_once(stack: BatchStack) -> None:
+    stack.ended(stack.create([chat_line(0)]))  # so that there is a row to wait for
+    before = {row.id for row in stack.ledger()}
+    lines = [chat_line(at, max_tokens=3000, ignore_eos=True) for at in range(8)]
+    batch = stack.create(lines)
+    wait_until(lambda: stack.simulator.running() > 0, seconds=120, what=lambda: "the engine does not run")
+    stack.gateway.stop()  # which waits for a second
+    stack.gateway.start()
+    done = stack.ended(batch)
+    output, errors = check_lines(stack, done, 8)
+    assert (done.status, errors) == ("completed", [])
+    rows = {row.id: row for row in stack.ledger() if row.id not in before}
+    assert {row.status for row in rows.values()} == {"ok"}
+    assert set(rows) == {each["response"]["request_id"] for each in output}
+
+
 def kill_at_random(
     stack: BatchStack, batch: Batch, redis: RedisServer, lines: int, kills: int, random_: random.Random
 ) -> int:
