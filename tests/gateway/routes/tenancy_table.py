@@ -109,12 +109,15 @@ _CONVERSATIONS = (
         for kind, own in (("conversation", ()), ("item", ("conversation_id",)))
     ),
 )
+_PART = {"type": "file", "file": {"file_id": ID}}
+_CHAT = {"model": "chat", "messages": [{"role": "user", "content": [_PART]}]}
 _CHATS = (
     *(Way("chat", method, "/v1/chat/completions/{completion_id}") for method in ("GET", "DELETE")),
     Way("chat", "POST", "/v1/chat/completions/{completion_id}", body={"metadata": {}}),
     Way("chat", "GET", "/v1/chat/completions/{completion_id}/messages"),
     Way("message", "GET", "/v1/chat/completions/{completion_id}/messages", f"after={ID}", own=("completion_id",)),
     Way("chat", "GET", "/v1/chat/completions", f"after={ID}"),
+    *(Way("file", "POST", "/v1/chat/completions", body={**_CHAT, **more}) for more in ({}, {"store": True})),
 )
 _FILES = (
     *(Way("file", method, "/v1/files/{file_id}") for method in ("GET", "DELETE")),

@@ -93,7 +93,7 @@ class Bench:
             made,
             job_credentials=JobCredentials(made.authenticator, self.secret),
             responses=responses_of(pipeline, database, spawn, stop=made.background.stop, blobs=blobs),
-            stored_chats=StoredChats(pipeline, made.chat_completions, spawn),
+            stored_chats=StoredChats(made.chat_files, made.chat_completions, spawn),
         )
         self.app: RequestLifecycle = create_app(self.parts)
         self.objects: Objects = {}
