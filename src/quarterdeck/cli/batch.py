@@ -25,7 +25,9 @@ def command() -> None:
 
 @command.command("run")
 @click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="[FILE with .output.jsonl]")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to. [FILE with .output.jsonl]"
+)
 @endpoint_option
 @window_option
 @click.option("--ray", "is_on_ray", is_flag=True, help="By engines of its own on Ray, without the gateway.")

@@ -50,11 +50,16 @@ def filters(names: tuple[str, ...]) -> Callable[[Callable[..., Any]], Callable[.
             function
         )
         for name in reversed(names):
-            help_text = {"text": "Only with this text in the stored input or output.", "tag": "Only with this tag."}
+            help_text = {
+                "text": "Only with this text in the stored input or output.",
+                "tag": "Only with this tag.",
+                "status": "Only ok, error, cancelled or lost.",
+                "cache": "Only with this use of the response cache: hit, miss, bypass or off.",
+            }
             function = click.option(
                 f"--{name.replace('_', '-')}",
                 help=help_text.get(name, f"Only this {name.replace('_', ' ')}."),
-                shell_complete=completer(f"{name}s") if name in ("key", "team", "model") else None,
+                shell_complete=completer(f"{name}s") if name in ("key", "team", "model", "prompt") else None,
             )(function)
         return function
 
