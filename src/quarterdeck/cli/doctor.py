@@ -1,4 +1,4 @@
-"""`quarterdeck doctor`: checks this machine for what `up` requires, and says what it can't check. Changes nothing."""
+"""`quarterdeck doctor`: checks this machine for what `up` requires, and says what it can't check. Leaves nothing behind."""
 
 import os
 import platform
