@@ -1,4 +1,5 @@
-"""`quarterdeck doctor`: checks this machine for what `up` requires, and says what it can't check. Leaves nothing behind."""
+"""`quarterdeck doctor`: checks this machine for what `up` requires, and says what it can't check. Changes nothing that
+stays: a blob that is written into a bucket is deleted again."""
 
 import os
 import platform
