@@ -2,8 +2,10 @@
 
 import hashlib
 import io
+import json
 import random
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -165,3 +167,24 @@ def test_files_that_models_cannot_read_are_refused(client: openai.OpenAI) -> Non
         with pytest.raises(openai.BadRequestError) as caught:
             client.responses.create(model="chat", input=[{"role": "user", "content": [part]}])  # type: ignore[list-item]
         assert caught.value.code == "unsupported_file"
+
+
+def test_a_chat_reads_a_file_by_its_id(client: openai.OpenAI) -> None:
+    text = "Oslo is colder than Rome. " * 20
+    made = client.files.create(file=("notes.md", text.encode()), purpose="user_data")
+
+    def ask(*parts: Any, **more: Any) -> Any:
+        messages: Any = [{"role": "user", "content": [*parts, {"type": "text", "text": "Which is colder?"}]}]
+        return client.chat.completions.create(model="chat", messages=messages, max_tokens=4, **more)
+
+    part = {"type": "file", "file": {"file_id": made.id}}
+    read, alone = ask(part), ask()
+    assert read.usage.prompt_tokens > alone.usage.prompt_tokens + 50
+    stored = ask(part, store=True)
+    assert stored.usage.prompt_tokens == read.usage.prompt_tokens
+    # The SDK's type of these messages takes the assistant's only.
+    listed: Any = json.loads(client.chat.completions.messages.with_raw_response.list(stored.id).content)
+    assert [part["type"] for part in listed["data"][0]["content_parts"]] == ["text"]  # as OpenAI lists them
+    client.files.delete(made.id)
+    with pytest.raises(openai.NotFoundError):
+        ask(part)

@@ -187,6 +187,11 @@ def store_messages(messages: list[dict[str, Any]], id: str) -> list[dict[str, An
     for index, message in enumerate(messages):
         shown = {"refusal": None, **message, "id": f"{id}-{index}", "content_parts": None}
         if isinstance(message.get("content"), list):
-            shown |= {"content": None, "content_parts": message["content"]}
+            shown |= {"content": None, "content_parts": [part for part in message["content"] if _is_listed(part)]}
         found.append(shown)
     return found
+
+
+def _is_listed(part: Any) -> bool:
+    """OpenAI's stored messages have texts and pictures; its SDK refuses lists with others."""
+    return isinstance(part, dict) and part.get("type") in ("text", "image_url")
