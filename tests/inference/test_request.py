@@ -8,13 +8,13 @@ from openai.types.chat import ChatCompletionMessage
 from tests.inference.making import CHAT, a_request, as_json
 
 from quarterdeck.errors import BadRequestError
-from quarterdeck.inference.call import Operation
+from quarterdeck.inference.call import MEDIA, Operation
 from quarterdeck.inference.request import TYPES, decode
 from quarterdeck.protocol.requests import ChatCompletionRequest
 
 
-def test_every_operation_has_a_type() -> None:
-    assert TYPES.keys() == set(Operation)
+def test_every_operation_has_a_type_but_those_of_audio_and_images() -> None:
+    assert TYPES.keys() == set(Operation) - set(MEDIA)
 
 
 def test_a_decoded_request_keeps_the_clients_bytes() -> None:
@@ -142,7 +142,7 @@ def test_null_for_what_is_required_is_refused() -> None:
     assert (caught.value.param, caught.value.code) == ("input", "missing_required_parameter")
 
 
-@pytest.mark.parametrize("operation", list(Operation))
+@pytest.mark.parametrize("operation", list(TYPES))
 @pytest.mark.parametrize(
     "body",
     [
