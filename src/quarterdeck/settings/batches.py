@@ -16,8 +16,8 @@ class BatchesConfig(BaseModel):
     together."""
     max_concurrency: PositiveInt = Field(default=64, le=1024)
     """Requests of one batch at once. Fewer are sent where engines or limits refuse some: half as many after a refusal,
-    one more after as many successes (after each, until the first refusal). 64: what one engine runs at once by
-    default."""
+    one more after as many successes (after each, while there was no refusal for five seconds). 64: what one engine runs
+    at once by default."""
     idle_share: float = Field(default=0.9, gt=0, le=1)
     """Share of an endpoint's `max_running` up to which it is given requests of batches, while it runs no others. 0.9:
     those that come then find a place at once."""

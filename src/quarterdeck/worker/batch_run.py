@@ -263,7 +263,7 @@ class BatchRun:
             found = verdict(answer.status, code, tries.failures)
             if found == "done":
                 if answer.status < 400:
-                    self._concurrency.succeeded()
+                    self._concurrency.succeeded(time.monotonic())
                 self._keep(line, answer, request)
                 return
             if found == "stop":

@@ -3,29 +3,32 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quarterdeck.resources.batches.concurrency import PAUSE_SECONDS, START, Concurrency
+from quarterdeck.resources.batches.concurrency import CALM_SECONDS, PAUSE_SECONDS, START, Concurrency
 
 
-def test_it_doubles_with_each_round_until_the_first_refusal() -> None:
+def test_it_doubles_with_each_round_while_there_is_no_refusal() -> None:
     concurrency = Concurrency(64)
     assert concurrency.limit == START
     for _ in range(START):
-        concurrency.succeeded()
+        concurrency.succeeded(1.5)
     assert concurrency.limit == 2 * START
     for _ in range(1000):
-        concurrency.succeeded()
+        concurrency.succeeded(1.5)
     assert concurrency.limit == 64
 
 
-def test_after_a_refusal_it_halves_and_grows_by_one_with_each_round() -> None:
+def test_after_a_refusal_it_halves_and_grows_by_one_with_each_round_for_a_while() -> None:
     concurrency = Concurrency(64)
     for _ in range(1000):
-        concurrency.succeeded()
+        concurrency.succeeded(1.5)
     concurrency.refused(1.0)
     assert concurrency.limit == 32
     for _ in range(33):
-        concurrency.succeeded()
+        concurrency.succeeded(1.5)
     assert concurrency.limit == 33
+    for _ in range(10):
+        concurrency.succeeded(1.0 + CALM_SECONDS)
+    assert concurrency.limit == 43
 
 
 def test_refusals_of_one_moment_count_once() -> None:
@@ -42,7 +45,7 @@ def test_it_stays_within_one_and_the_most(events: list[tuple[bool, float]], most
     concurrency = Concurrency(most)
     for is_success, now in events:
         if is_success:
-            concurrency.succeeded()
+            concurrency.succeeded(1.5)
         else:
             concurrency.refused(now)
         assert 1 <= concurrency.limit <= most
