@@ -53,7 +53,7 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_read_is_repeated_until_a_gateway_answers(capsys: pytest.CaptureFixture[str]) -> None:
-    server = Server(503, httpx.RemoteProtocolError("closed"), 503)
+    server = Server(503, httpx.RemoteProtocolError("Server disconnected without sending a response."), 503)
     assert server.client().get("/v1/models").status_code == 200
     assert server.methods == ["GET"] * 4
     assert capsys.readouterr().err == "the gateway is shutting down; trying again\n"
@@ -71,6 +71,17 @@ def test_a_gateway_that_only_refuses_is_asked_a_few_times() -> None:
     with pytest.raises(click.ClickException, match="is shutting down"):
         json_object(server.client().get("/v1/models"))
     assert len(server.methods) == ATTEMPTS
+
+
+def test_a_closed_connection_is_named_and_a_server_that_speaks_no_http_is_asked_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert Server(httpx.ReadError("reset")).client().get("/v1/models").status_code == 200
+    assert capsys.readouterr().err == "the gateway closed the connection; trying again\n"
+    server = Server(httpx.RemoteProtocolError("illegal status line: bytearray(b'SSH-2.0')"))
+    with pytest.raises(httpx.RemoteProtocolError):
+        server.client().get("/v1/models")
+    assert server.methods == ["GET"]
 
 
 @pytest.mark.parametrize("refusal", [{"error": {"code": "overloaded"}}, {"error": None}, ["shutting_down"], "no"])

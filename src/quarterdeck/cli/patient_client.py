@@ -23,17 +23,25 @@ class PatientClient(httpx.Client):
         if request.method != "GET":
             return super().send(request, **options)
         for attempt in range(1, ATTEMPTS):
+            why = "the gateway is shutting down"
             try:
                 response = super().send(request, **options)
                 if not is_shutting_down(response):
                     return response
                 response.close()
-            except (httpx.RemoteProtocolError, httpx.ReadError):  # the connection was closed before it was answered
-                pass
+            except (httpx.RemoteProtocolError, httpx.ReadError) as error:
+                if not _is_closed(error):
+                    raise
+                why = "the gateway closed the connection"
             if attempt == 1:
-                click.echo("the gateway is shutting down; trying again", err=True)
+                click.echo(f"{why}; trying again", err=True)
             time.sleep(self.wait_seconds)
         return super().send(request, **options)
+
+
+def _is_closed(error: httpx.TransportError) -> bool:
+    """Whether the connection ended before an answer began. A server that does not speak HTTP does not get better."""
+    return isinstance(error, httpx.ReadError) or "disconnected" in str(error)
 
 
 def is_shutting_down(response: httpx.Response) -> bool:
