@@ -78,6 +78,20 @@ def test_failed_requests_have_a_file_and_an_exit_code(tmp_path: Path) -> None:
     assert "3 of 3, 1 failed" in done.stdout
 
 
+@pytest.mark.parametrize("words", [(), ("--ray",)])
+def test_results_never_replace_the_input(tmp_path: Path, words: tuple[str, ...]) -> None:
+    gateway = Gateway(tmp_path)
+    done = gateway.run("-o", str(tmp_path / "requests.jsonl"), *words)
+    assert done.exit_code == 1 and "is the input" in done.stderr
+    assert (tmp_path / "requests.jsonl").read_text() == "{}\n" and gateway.paths == []
+    source = tmp_path / "a.errors.jsonl"
+    source.write_text("{}\n")
+    environ = {"QUARTERDECK_STATE": str(tmp_path / "state")}
+    words = ("batch", "run", str(source), "-o", str(tmp_path / "a.output.jsonl"), *words)
+    done = CliRunner().invoke(cli, words, obj=httpx.MockTransport(gateway.handle), env=environ)
+    assert done.exit_code == 1 and "is the input" in done.stderr and source.exists()
+
+
 def test_a_batch_that_failed_says_why(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path, status="failed")
     gateway.errors = [{"line": 2, "code": "x", "message": "not JSON", "param": None}]

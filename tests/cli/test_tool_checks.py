@@ -48,3 +48,10 @@ def test_what_makes_requests_fail_is_named(tmp_path: Path, kind: str, changes: A
     assert line.startswith(f"tools.{kind}[tickets]: ") and text in line
     (found,) = tool_checks.check(config, {}, tmp_path)
     assert (found.mark, found.what) == ("note", line) and found.how
+
+
+def test_a_key_in_the_url_of_a_server_is_not_shown() -> None:
+    closed = {"label": "search", "url": "http://127.0.0.1:1/mcp?api_key=secret"}
+    (found,) = tool_checks.check(tools(mcp_servers=[closed], list_timeout_seconds=5), {}, Path())
+    assert found.mark == "note" and "http://127.0.0.1:1/mcp?…" in found.what
+    assert "secret" not in f"{found.what}{found.how}"

@@ -60,9 +60,43 @@ def test_samples_after_the_stated_end_are_not_free() -> None:
 def test_a_flac_file_states_its_length_but_the_bound_does_not_trust_it() -> None:
     audio = a_flac(48_000 * 90, 48_000)
     assert (length_ms(audio), most_ms(audio)) == (90_000, 90_000)
+    short = a_flac(48_000, 48_000, size=2_000_000 // 48)
+    assert length_ms(short) == 1000
+    assert most_ms(short) > 1000
+
+
+def test_a_flac_file_that_is_larger_than_its_samples_does_not_say() -> None:
     lying = a_flac(48, 48_000, size=2_000_000)
-    assert length_ms(lying) == 1
+    assert length_ms(lying) is None
     assert most_ms(lying) >= 2_000_000
+
+
+def with_format(audio: bytes, *, at: int, kind: str, value: int) -> bytes:
+    """The WAV file with a member of its format replaced."""
+    return audio[: 20 + at] + struct.pack(kind, value) + audio[20 + at + struct.calcsize(kind) :]
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [
+        with_format(a_wav(8000), at=12, kind="<H", value=0xFFFF),  # the size of a frame
+        with_format(a_wav(8000), at=2, kind="<H", value=2),  # channels
+        with_format(a_wav(8000), at=14, kind="<H", value=32),  # bits
+        with_format(a_wav(8000), at=4, kind="<I", value=0xFFFF_FFFF),  # rate
+        a_wav(8000)[:12] + with_format(a_wav(8000), at=4, kind="<I", value=500_000)[12:36] + a_wav(8000)[12:],
+    ],
+)
+def test_a_wav_file_whose_format_contradicts_itself_does_not_say(audio: bytes) -> None:
+    assert length_ms(audio) is None
+    assert most_ms(audio) == len(audio)
+
+
+@pytest.mark.parametrize(("inner", "length"), [(1, 1000), (3, 1000), (0x55, None), (0x11, None)])
+def test_an_extensible_format_is_what_its_id_says(inner: int, length: int | None) -> None:
+    audio = a_wav(8000)
+    extended = struct.pack("<HHIH", 22, 16, 0, inner) + b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71"
+    form = struct.pack("<H", 0xFFFE) + audio[22:36] + extended
+    assert length_ms(audio[:16] + struct.pack("<I", len(form)) + form + audio[36:]) == length
 
 
 @pytest.mark.parametrize(

@@ -106,3 +106,18 @@ def test_an_address_is_found_wherever_it_is(address: str) -> None:
 )
 def test_texts_and_allowed_addresses_pass(members: dict[str, Any]) -> None:
     check_urls(requests.members(body(**members)), refuse)
+
+
+@pytest.mark.parametrize("text", ['{"image": "http://10.0.0.1/"}', '["a", {"b": ["//10.0.0.1/"]}]', '"file:///etc/x"'])
+def test_an_address_in_the_json_of_a_field_is_found(text: str) -> None:
+    with pytest.raises(BadRequestError) as refused:
+        check_form_urls(form(extra=text), refuse)
+    assert refused.value.code == "media_url_not_allowed" and refused.value.param == "extra"
+    check_form_urls(form(extra='{"image": "https://allowed.example/a.wav"}', more="{", prompt=text), refuse)
+
+
+@pytest.mark.parametrize("start", [b"#EXTM3U\n", b"\xef\xbb\xbf #EXTM3U", b"ffconcat version 1.0\n", b"\n<MPD "])
+def test_a_playlist_is_no_audio(start: bytes) -> None:
+    parts = [*form()[:-1], FormPart("file", start + b"http://10.0.0.1/", "a.wav")]
+    with pytest.raises(BadRequestError, match="playlist"):
+        transcription_facts(parts)

@@ -63,6 +63,9 @@ def run(
     output = output or path.with_suffix(".output.jsonl")
     check_writable(output)
     errors = output.with_name(output.stem.removesuffix(".output") + ".errors.jsonl")
+    for target in (output, errors):
+        if target.exists() and target.samefile(path):
+            raise click.ClickException(f"{target} is the input, and results would replace it: choose another --output")
     began = time.monotonic()
     if is_on_ray:
         from quarterdeck.cli.batch_ray import RayOptions, run_on_ray  # it imports what `up` needs, for a second

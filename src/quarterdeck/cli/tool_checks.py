@@ -54,6 +54,12 @@ def _place(server: ToolServerConfig) -> str:
     return f"tools.{kind}[{server.label}]"
 
 
+def _shown(url: str) -> str:
+    """Without its query, in which many servers want their key: reports are shown to others."""
+    address, _, query = url.partition("?")
+    return f"{address}?…" if query else address
+
+
 async def _listed(servers: list[McpServerConfig], tools: ToolsConfig, variables: Mapping[str, str]) -> list[Finding]:
     directory = ToolDirectory(Live(tools), variables, proxies=Proxies(variables))
     try:
@@ -63,7 +69,7 @@ async def _listed(servers: list[McpServerConfig], tools: ToolsConfig, variables:
 
 
 async def _listing(directory: ToolDirectory, config: McpServerConfig) -> Finding:
-    name = f"MCP server {config.label} ({config.url})"
+    name = f"MCP server {config.label} ({_shown(config.url)})"
     try:
         server = await directory.open(config.label, None, (config.orgs or (DEFAULT_ORG,))[0], "tools")
         try:

@@ -15,7 +15,10 @@ MAX_TRAILER = 64 * 1024
 """Bytes after the samples: names and comments. Where there is more, a decoder may read on."""
 MAX_CHUNKS = 64
 """Before the samples: empty ones would take seconds of the event loop."""
-_UNCOMPRESSED = (1, 3, 0xFFFE)
+MAX_RATE = 768_000
+"""Samples a second: decoders refuse higher rates, or read them as something else."""
+_UNCOMPRESSED = (1, 3)
+_EXTENSIBLE = 0xFFFE
 _FLAC_INFO = 26
 
 
@@ -42,29 +45,45 @@ def _wav(data: bytes) -> int | None:
     if data[:4] not in (b"RIFF", b"RIFX") or data[8:12] != b"WAVE":
         return None
     order = "<" if data[:4] == b"RIFF" else ">"
-    at, frame, rate = 12, 0, 0
+    at, per_second = 12, 0
     for _ in range(MAX_CHUNKS):
         if at + 8 > len(data):
             return None
         name, size = data[at : at + 4], struct.unpack(order + "I", data[at + 4 : at + 8])[0]
-        if name == b"fmt " and size >= 16 and at + 24 <= len(data):
-            kind, _, rate, _, frame, _ = struct.unpack(order + "HHIIHH", data[at + 8 : at + 24])
-            if kind not in _UNCOMPRESSED:
+        if name == b"fmt ":
+            if per_second or not (per_second := _bytes_per_second(data[at + 8 : at + 8 + min(size, 40)], order)):
                 return None
         elif name == b"data":
             left = len(data) - at - 8
             size = min(size, left)  # a stream's header says 0xFFFFFFFF
-            return _stated(size, frame * rate) if left - size <= MAX_TRAILER else None
+            return _stated(size, per_second) if left - size <= MAX_TRAILER else None
         at += 8 + size + (size & 1)
     return None
 
 
+def _bytes_per_second(found: bytes, order: str) -> int:
+    """Of a format chunk. 0: its samples are compressed, or it contradicts itself: some decoders go by the size of a
+    frame that is stated, others by that of its samples."""
+    if len(found) < 16:
+        return 0
+    kind, channels, rate, _, frame, bits = struct.unpack(order + "HHIIHH", found[:16])
+    if kind == _EXTENSIBLE:  # the format is the beginning of an id
+        kind = struct.unpack(order + "H", found[24:26])[0] if len(found) == 40 else 0
+    if kind not in _UNCOMPRESSED or frame != channels * -(-bits // 8) or rate > MAX_RATE:
+        return 0
+    return int(frame * rate)
+
+
 def _flac(data: bytes) -> int | None:
-    """Of a file whose first block says how many samples follow."""
+    """Of a file whose first block says how many samples follow. None: there is no room for so few."""
     if data[:4] != b"fLaC" or len(data) < _FLAC_INFO or data[4] & 0x7F:
         return None
     packed = int.from_bytes(data[18:26], "big")
-    return _stated(packed & 0xF_FFFF_FFFF, packed >> 44)
+    count, rate = packed & 0xF_FFFF_FFFF, packed >> 44
+    channels, bits = (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
+    if count * channels * bits // 8 + MAX_TRAILER < len(data) or rate > MAX_RATE:
+        return None  # larger than its samples would be uncompressed: it has more of them, or pictures
+    return _stated(count, rate)
 
 
 def _stated(count: int, per_second: int) -> int | None:

@@ -23,6 +23,8 @@ IMAGES = ("image", "image[]")
 """Names of the files of a form."""
 _TEXTS = frozenset(("input", "prompt", "instructions", "user", "safety_identifier", "metadata"))
 """Members that are read as text only: a URL in them is not fetched."""
+_PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD")
+"""How files begin that lead a decoder to others."""
 _URL = re.compile(
     r"[\s\x00-\x20]*(?:(?:[a-z][a-z0-9+.-]*:)?[/\\]{2}|(?:https?|ftps?|file|gopher|dict|ldaps?|jar|s3|gs):)",
     re.IGNORECASE,
@@ -98,6 +100,8 @@ def transcription_facts(form: Sequence[FormPart]) -> MediaFacts:
         **_shared(fields), stream=_flag(fields, "stream"), response_format=fields.get("response_format")
     )
     audio = files[0].data
+    if audio[:64].removeprefix(requests.BOM).lstrip().startswith(_PLAYLISTS):
+        raise BadRequestError("The file is a playlist, not audio.", param="file", code="invalid_value")
     stated = length_ms(audio)
     return MediaFacts(
         parsed,
@@ -134,10 +138,12 @@ def check_urls(members: Mapping[str, msgspec.Raw], is_allowed: Callable[[str], b
 
 
 def check_form_urls(form: Iterable[FormPart], is_allowed: Callable[[str], bool]) -> None:
-    """The same of a form's fields."""
+    """The same of a form's fields, whose text may be JSON."""
     for part in form:
         if part.filename is None and part.name.lower() not in _TEXTS:
             _check_texts(part.name, part.text, is_allowed)
+            if (value := _json_of(part.data)) is not None:
+                _check_texts(part.name, value, is_allowed)
 
 
 def _decoded(body: bytes, kind: type[Any]) -> tuple[Any, dict[str, msgspec.Raw]]:
@@ -214,6 +220,14 @@ def _check_texts(name: str, value: object, is_allowed: Callable[[str], bool]) ->
             waiting += each
         elif isinstance(each, dict):
             waiting += each.values()
+
+
+def _json_of(text: bytes) -> object:
+    """None: it is not JSON."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
 
 
 def _missing(name: str) -> BadRequestError:

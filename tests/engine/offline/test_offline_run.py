@@ -40,9 +40,10 @@ class Engines:
             yield Block([result], time.time())
 
 
-def run_with(engines: Engines, folder: Path, source: Path) -> dict[str, Any]:
+def run_with(engines: Engines, folder: Path, source: Path, engine: str = "vllm") -> dict[str, Any]:
     output, errors = folder / "out.jsonl", folder / "err.jsonl"
-    return run(source, CHAT, check(source, CHAT), output, errors, engines.execute, lambda event: None)
+    checked = check(source, CHAT)
+    return run(source, CHAT, checked, output, errors, engines.execute, lambda event: None, engine=engine)
 
 
 def test_a_run_that_was_interrupted_executes_the_rest_once(tmp_path: Path) -> None:
@@ -79,6 +80,17 @@ def test_an_input_that_changed_meanwhile_is_another_run(tmp_path: Path) -> None:
     write_input(source, 6)
     with pytest.raises(Exception, match="another input"):
         run_with(Engines(), tmp_path, source)
+
+
+def test_a_run_of_another_engine_does_not_go_on_with_its_results(tmp_path: Path) -> None:
+    source = write_input(tmp_path / "in.jsonl", 5)
+    with pytest.raises(KeyboardInterrupt):
+        run_with(Engines(dies_after=2), tmp_path, source, engine="sim")
+    with pytest.raises(Exception, match="another input or engine"):
+        run_with(Engines(), tmp_path, source)
+    rest = Engines()
+    run_with(rest, tmp_path, source, engine="sim")
+    assert len(rest.executed) == 3
 
 
 def test_results_that_come_twice_are_stored_once_and_missing_ones_are_noticed(tmp_path: Path) -> None:

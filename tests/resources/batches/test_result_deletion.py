@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import AsyncIterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from quarterdeck.store.batches import KIND, BatchRow, BatchStore, NewResult
 from quarterdeck.store.blobs.folder import FolderBlobs
 from quarterdeck.store.contents import DeleteBy, Deletion
 from quarterdeck.store.database import Database, Transaction
-from quarterdeck.store.files import FileStore
+from quarterdeck.store.files import FileRow, FileStore
 from quarterdeck.store.jobs import Job, JobStore
 from quarterdeck.store.ledger import Ledger
+from quarterdeck.store.ownership import Owner
 
 SECRET = "my secret"
 
@@ -147,6 +149,31 @@ async def test_what_a_deletion_does_not_cover_stays(bench: Bench, changes: dict[
     deletion = replace(Deletion(OWNER.org, "user", "u", time.time()), **changes)
     assert await bench.deletion.apply(deletion) == 0
     assert await bench.lines(batch) == before
+
+
+async def test_two_deletions_at_once_are_both_applied(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, job = await bench.begin()
+    await bench.end(batch, job)
+    one, other = (Deletion(OWNER.org, "request", f"req_{line}", time.time()) for line in (1, 2))
+    replace, of_others = bench.files.replace, ResultDeletion(BatchContents(bench.database), bench.files)
+
+    async def after_another(row: FileRow, owner: Owner, pieces: AsyncIterable[bytes]) -> None:
+        monkeypatch.setattr(bench.files, "replace", replace)
+        assert await of_others.apply(other) == 1
+        await replace(row, owner, pieces)
+
+    monkeypatch.setattr(bench.files, "replace", after_another)
+    assert await bench.deletion.apply(one) == 1
+    lines = await bench.lines(batch)
+    assert [lines[f"line-{line}"]["error"] is not None for line in (1, 2, 4)] == [True, True, False]
+
+
+async def test_a_file_whose_content_is_lost_is_passed_over(bench: Bench) -> None:
+    batch, job = await bench.begin()
+    await bench.end(batch, job)
+    row = await bench.store.retrieve(batch.id, OWNER)
+    await bench.blobs.delete((await bench.files.retrieve(str(row.output_file), OWNER)).blob)
+    assert await bench.deletion.apply(Deletion(OWNER.org, "user", "u", time.time())) == 1
 
 
 async def test_files_that_were_deleted_are_passed_over(bench: Bench) -> None:

@@ -156,6 +156,7 @@ def _run(
         options.errors,
         execute_all,
         lambda progress: _emit({"progress": progress}),
+        engine=options.engine,
     )
 
 

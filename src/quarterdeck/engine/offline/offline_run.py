@@ -80,14 +80,22 @@ async def _check(path: Path, endpoint: str) -> Checked:
 
 
 def run(
-    path: Path, endpoint: str, checked: Checked, output: Path, errors: Path, execute: Execute, report: Report
+    path: Path,
+    endpoint: str,
+    checked: Checked,
+    output: Path,
+    errors: Path,
+    execute: Execute,
+    report: Report,
+    *,
+    engine: str = "vllm",
 ) -> dict[str, Any]:
-    """Execute what has no result yet. Returns the run as a batch is shown, with what it took.
+    """Execute what has no result yet. Returns the run as a batch is shown, with what it took. `engine`: its kind.
 
     Raises ResultFilesError, IncompleteRunError, OSError, and what `execute` raises. What is done by then is kept.
     """
     run_id = f"offline_{hashlib.sha256(f'{checked.sha256}/{endpoint}'.encode()).hexdigest()[:24]}"
-    with ResultFiles(output, errors, Identity(checked.sha256, endpoint)) as files:
+    with ResultFiles(output, errors, Identity(checked.sha256, endpoint, engine)) as files:
         known, before = len(files.done), msgspec.structs.replace(files.totals)
         began = reported = time.time()
         ready: float | None = None

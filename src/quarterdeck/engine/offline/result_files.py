@@ -25,6 +25,8 @@ class Identity(msgspec.Struct, frozen=True):
 
     input_sha256: str
     endpoint: str
+    engine: str = "vllm"
+    """Its kind: answers of a simulated one are not mixed with others."""
 
 
 class Totals(msgspec.Struct):
@@ -130,7 +132,7 @@ class ResultFiles:
                 known = None
             if known != self._identity:
                 raise ResultFilesError(
-                    f"{_part(self._output)} has results of another input, of a run that was not completed: remove it"
+                    f"{_part(self._output)} has results of another input or engine, of a run that was not completed: remove it"
                     f" and {self._record}, or choose another --output"
                 )
         else:

@@ -82,7 +82,7 @@ async def retrieve_usage(
             raise BadRequestError(f"Unknown parameter: '{name}s'.", param=f"{name}s", code="unknown_parameter")
     names, columns = _groups(_both(group_by, group_by_list), GROUPS, own)
     found = []
-    if OPERATIONS[kind] and not batch:  # batches are not served yet
+    if OPERATIONS[kind] and not batch:  # the requests of batches are summed with all others
         where = LedgerFilter(
             org=admin.org,
             operation=OPERATIONS[kind],

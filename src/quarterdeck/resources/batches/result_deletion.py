@@ -6,6 +6,7 @@ file is written again without the contents, under its id.
 """
 
 from collections.abc import AsyncIterator, Collection
+from contextlib import suppress
 
 from quarterdeck.errors import NotFoundError
 from quarterdeck.protocol.batches.results import without_content
@@ -38,16 +39,22 @@ class ResultDeletion:
         return count
 
     async def _clear_file(self, batch: BatchRow, file: str, requests: Collection[str]) -> int:
-        try:
-            row = await self._files.retrieve(file, batch.owner)
-            count = 0
-            async for text in self._lines(row):
-                count += without_content(text, requests) is not None
-            if count:
-                await self._files.replace(row, batch.owner, self._cleared(row, requests))
-        except NotFoundError:  # it has expired, or was deleted
-            return 0
-        return count
+        former = None
+        while True:
+            try:
+                row = await self._files.retrieve(file, batch.owner)
+            except NotFoundError:  # it has expired, or was deleted
+                return 0
+            if row.blob == former:  # the storage has lost its content
+                return 0
+            former = row.blob
+            with suppress(NotFoundError):  # it was deleted; or another deletion has replaced it: then it is read again
+                count = 0
+                async for text in self._lines(row):
+                    count += without_content(text, requests) is not None
+                if count:
+                    await self._files.replace(row, batch.owner, self._cleared(row, requests))
+                return count
 
     async def _cleared(self, row: FileRow, requests: Collection[str]) -> AsyncIterator[bytes]:
         async for text in self._lines(row):
