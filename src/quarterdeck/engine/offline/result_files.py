@@ -132,8 +132,8 @@ class ResultFiles:
                 known = None
             if known != self._identity:
                 raise ResultFilesError(
-                    f"{_part(self._output)} has results of another input or engine, of a run that was not completed: remove it"
-                    f" and {self._record}, or choose another --output"
+                    f"{_part(self._output)} has results of another input or engine, of a run that was not completed:"
+                    f" remove it and {self._record}, or choose another --output"
                 )
         else:
             for target in (self._output, self._errors):
