@@ -10,7 +10,7 @@ from quarterdeck.accounting.pricing import NO_TOKENS, Rates, cost
 from quarterdeck.accounting.units import Units
 from quarterdeck.inference.bounds import UNKNOWN
 from quarterdeck.inference.estimation import most_cost
-from quarterdeck.inference.media_calls.estimation import estimate_media, units_at_begin
+from quarterdeck.inference.media_calls.estimation import estimate_media, likely_usage, units_at_begin
 from quarterdeck.money import microdollars
 from quarterdeck.protocol.media_requests import MediaFacts
 from quarterdeck.protocol.requests import MediaRequest
@@ -51,3 +51,10 @@ def test_tokens_are_held_where_they_have_a_price() -> None:
     reserved = estimate_media(MediaFacts(MediaRequest("m"), images=2, text_bytes=100), UNKNOWN, [served(price=price)])
     assert most_cost(reserved, Rates.of(price)) >= 2 * 6240 * 10
     assert reserved.units == Units(images=2)
+
+
+@given(facts)
+def test_an_estimate_of_tokens_is_within_what_is_held(given_facts: MediaFacts) -> None:
+    price = Price(input=Decimal(1), output=Decimal(10))
+    reserved, likely = estimate_media(given_facts, UNKNOWN, [served(price=price)]), likely_usage(given_facts)
+    assert likely.input <= reserved.most_prompt and likely.output <= reserved.most_output

@@ -38,6 +38,7 @@ models:
     serves: [audio.transcriptions, audio.speech, images.generations, images.edits]
     price: {audio_second: "0.001", thousand_characters: "0.1", image: "0.05"}
 """
+BY_TOKEN = CONFIG[: CONFIG.index("    price:")] + "    price: {input: 1, output: 10}\n"
 DOWN = response(b'{"error":{"message":"down"}}', status=503)
 SPEECH = {"model": "m", "voice": "a", "input": "Hello"}
 
@@ -324,3 +325,62 @@ async def test_a_picture_without_a_model_that_edits_it_is_a_501(bench: Bench) ->
     with pytest.raises(NotServedError):
         await ask(bench, wanted)
     assert bench.seen == []
+
+
+@pytest.fixture
+async def by_token(redis: Redis, tmp_path: Path, client: HttpClient) -> AsyncIterator[Bench]:
+    yield Bench(redis, tmp_path, client, config=BY_TOKEN)
+
+
+async def test_a_client_that_leaves_before_the_usage_does_not_pay_nothing(by_token: Bench) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(stream_head() + chunk(sse.event({"type": "transcript.text.delta", "delta": "all of it"})))
+        await peer.until_gone()
+
+    async with Upstream(script) as upstream:
+        by_token.add(upstream)
+        reply = await ask(by_token, transcription(b"x" * 40_000, stream="true"))
+        assert reply.stream is not None
+        async with Pieces(reply.stream) as pieces:
+            assert b"all of it" in await anext(pieces)
+    record = await by_token.record()
+    assert (record.status, record.usage_source) == ("cancelled", "estimated")
+    assert (record.input_tokens, record.output_tokens) == (250, 40) and record.cost > 0
+
+
+async def test_a_form_without_usage_does_not_cost_nothing(by_token: Bench) -> None:
+    text = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nhi"
+    async with Upstream(answering(text)) as upstream:
+        by_token.add(upstream)
+        await ask(by_token, transcription(b"x" * 40_000, response_format="text"))
+    record = await by_token.record()
+    assert (record.usage_source, record.input_tokens, record.output_tokens) == ("estimated", 250, 40)
+    assert record.cost > 0
+
+
+async def test_a_length_that_is_estimated_stays_so_where_the_engine_counts_tokens_only(bench: Bench) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
+    events = sse.event({"object": "transcription.chunk", "choices": [{"delta": {"content": "hi"}}], "usage": usage})
+    answer = response(events + b"data: [DONE]\n\n", content_type="text/event-stream")
+    async with Upstream(answering(answer)) as upstream:
+        bench.add(upstream)
+        reply = await ask(bench, transcription(stream="true"))
+        assert reply.stream is not None
+        await read(reply.stream)
+        await reply.stream.aclose()
+    record = await bench.record()
+    assert (record.status, record.input_tokens, record.audio_ms) == ("ok", 9, 1000)
+    assert record.usage_source == "estimated"
+
+
+async def test_the_seconds_of_a_streams_last_event_count(bench: Bench) -> None:
+    done = {"type": "transcript.text.done", "text": "hi", "usage": {"type": "duration", "seconds": 7}}
+    async with Upstream(answering(response(sse.event(done), content_type="text/event-stream"))) as upstream:
+        bench.add(upstream)
+        reply = await ask(bench, transcription(stream="true"))
+        assert reply.stream is not None
+        await read(reply.stream)
+        await reply.stream.aclose()
+    record = await bench.record()
+    assert (record.audio_ms, record.usage_source) == (7000, "engine")

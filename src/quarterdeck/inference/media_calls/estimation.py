@@ -10,6 +10,7 @@ from quarterdeck.inference.bounds import Bounds
 from quarterdeck.inference.estimation import CHARACTERS_PER_TOKEN, MAX_ESTIMATE, Estimate
 from quarterdeck.inference.routing.directory import ServedModel
 from quarterdeck.protocol.media_requests import MediaFacts
+from quarterdeck.protocol.usage import Usage
 from quarterdeck.record import UsageSource
 
 AUDIO_TOKENS_PER_SECOND = 50
@@ -20,6 +21,12 @@ SPEECH_TOKENS_PER_CHARACTER = 8
 """Audio tokens for a character of text, at most: 82 a second, of ten characters."""
 IMAGE_OUTPUT_TOKENS = 8192
 """Of one generated image, at most: OpenAI's largest at the highest quality has 6,240."""
+LIKELY_AUDIO_TOKENS, LIKELY_TEXT_TOKENS = 25, 4
+"""For a second of audio, and of its transcript: between what models differ in."""
+LIKELY_SPEECH_TOKENS = 2
+"""For a character of text."""
+LIKELY_IMAGE_TOKENS = 1056
+"""OpenAI's of one image of 1024 x 1024 at medium quality."""
 MARGIN = 64
 """Tokens that a template adds."""
 
@@ -48,3 +55,11 @@ def units_at_begin(facts: MediaFacts) -> tuple[Units, UsageSource]:
     """What is billed unless the engine says more: as sent."""
     units = Units(facts.audio_ms, facts.characters, facts.images)
     return units, "estimated" if facts.is_length_estimated else "counted"
+
+
+def likely_usage(facts: MediaFacts) -> Usage:
+    """The tokens of an answer whose engine has not counted them."""
+    seconds = -(-facts.audio_ms // 1000)
+    given = -(-facts.text_bytes // CHARACTERS_PER_TOKEN) + LIKELY_AUDIO_TOKENS * seconds
+    made = LIKELY_TEXT_TOKENS * seconds + LIKELY_SPEECH_TOKENS * facts.characters + LIKELY_IMAGE_TOKENS * facts.images
+    return Usage(given, 0, made, 0)

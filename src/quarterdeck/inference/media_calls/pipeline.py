@@ -9,7 +9,6 @@ from functools import partial
 
 import msgspec
 
-from quarterdeck.accounting.pricing import NO_TOKENS
 from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.errors import APIError
 from quarterdeck.inference.attempts import Attempts
@@ -23,6 +22,7 @@ from quarterdeck.inference.media import is_allowed_url
 from quarterdeck.inference.media_calls.capability import serving_route
 from quarterdeck.inference.media_calls.engine import MediaAnswer, MediaEngines
 from quarterdeck.inference.media_calls.estimation import estimate_media, units_at_begin
+from quarterdeck.inference.media_calls.metering import take_missing, take_report
 from quarterdeck.inference.media_calls.relay import MediaRelay
 from quarterdeck.inference.media_calls.request import MediaRequest
 from quarterdeck.inference.metering.meter import Meter
@@ -33,7 +33,8 @@ from quarterdeck.inference.routing.directory import Directory, Route, ServedMode
 from quarterdeck.inference.routing.router import Router
 from quarterdeck.inference.routing.selection import Choice, Selection
 from quarterdeck.protocol import sse
-from quarterdeck.protocol.media_answers import MediaAnswerFacts, TranscriptEvents
+from quarterdeck.protocol.media_answers import TranscriptEvents
+from quarterdeck.protocol.media_requests import MediaFacts
 from quarterdeck.protocol.trace_context import OWN
 from quarterdeck.record import Status
 from quarterdeck.settings.config import GatewayConfig
@@ -100,13 +101,13 @@ class MediaPipeline:
         call.meter.first_token = time.time()
         call.meter.units, call.meter.usage_source = units_at_begin(wanted.facts)
         if answer.source is None:
-            return self._whole_reply(call, answer)
+            return self._whole_reply(call, wanted.facts, answer)
         call.meter.is_passed_on = True
         transcript = TranscriptEvents() if wanted.operation in SPEECH_TO_TEXT and answer.source.is_events else None
         relay = MediaRelay(
             answer.source,
             call.meter,
-            on_end=lambda status, error: self._finish(call, status, error, http_status=200),
+            on_end=lambda status, error: self._finish(call, wanted.facts, status, error),
             transcript=transcript,
         )
         headers = sse.HEADERS if answer.source.is_events else ((b"content-type", answer.content_type), NOSNIFF)
@@ -187,34 +188,24 @@ class MediaPipeline:
             is_stream=wanted.facts.is_streaming,
         )
 
-    def _whole_reply(self, call: Call, answer: MediaAnswer) -> Reply:
+    def _whole_reply(self, call: Call, asked: MediaFacts, answer: MediaAnswer) -> Reply:
+        meter = call.meter
         if answer.facts is not None:
-            _take_report(call.meter, answer.facts)
+            found = answer.facts.reported
+            take_report(meter, found)
+            if found.images is not None and meter.units is not None and meter.units.images:
+                meter.units = msgspec.structs.replace(meter.units, images=found.images)
+        take_missing(meter, asked, is_estimated=answer.facts is None)
         on_end = None
-        if call.meter.usage is None:
-            call.meter.usage = NO_TOKENS
         if len(answer.body) > LARGE_BYTES:
             on_end = self._closing.finish_large(call)
         else:
             self._closing.finish(call, "ok", None)
         return Reply(200, ((b"content-type", answer.content_type), NOSNIFF, *call.headers), answer.body, on_end=on_end)
 
-    def _finish(self, call: Call, status: Status, error: APIError | None, *, http_status: int) -> None:
-        if call.meter.usage is None:
-            call.meter.usage = NO_TOKENS  # nothing of it can be counted from a text
-        self._closing.finish(call, status, error, http_status=http_status)
-
-
-def _take_report(meter: Meter, facts: MediaAnswerFacts) -> None:
-    """What the engine says of its whole answer counts, before what was sent."""
-    found, units = facts.reported, meter.units
-    meter.take_usage(found.usage)
-    if units is None:
-        return
-    if found.audio_ms is not None and units.audio_ms:
-        meter.units, meter.usage_source = msgspec.structs.replace(units, audio_ms=found.audio_ms), "engine"
-    elif found.images is not None and units.images:
-        meter.units = msgspec.structs.replace(units, images=found.images)
+    def _finish(self, call: Call, asked: MediaFacts, status: Status, error: APIError | None) -> None:
+        take_missing(call.meter, asked, is_estimated=status != "ok")
+        self._closing.finish(call, status, error, http_status=200)
 
 
 async def _uncounted(request: InferenceRequest, served: ServedModel, body: bytes) -> int | None:

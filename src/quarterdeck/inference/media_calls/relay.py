@@ -11,6 +11,7 @@ import msgspec
 from quarterdeck.errors import APIError, EngineError
 from quarterdeck.inference.call import Sink
 from quarterdeck.inference.media_calls.engine import MediaStream, first_error
+from quarterdeck.inference.media_calls.metering import take_report, take_usage
 from quarterdeck.inference.metering.meter import Meter
 from quarterdeck.protocol import sse
 from quarterdeck.protocol.media_answers import TranscriptEvents, read_answer
@@ -69,7 +70,7 @@ class MediaRelay:
         if self._transcript is None:
             return whole
         visible = self._transcript.convert(whole)
-        self._meter.take_usage(self._transcript.usage)
+        take_usage(self._meter, self._transcript.usage)
         return visible
 
     def _count(self, data: bytes) -> None:
@@ -80,7 +81,7 @@ class MediaRelay:
         except ValueError:
             return
         self._images += facts.is_image
-        self._meter.take_usage(facts.reported.usage)
+        take_report(self._meter, facts.reported)
 
     def _end(self, status: Status, error: APIError | None) -> None:
         if not self._is_over:
