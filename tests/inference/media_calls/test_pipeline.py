@@ -384,3 +384,15 @@ async def test_the_seconds_of_a_streams_last_event_count(bench: Bench) -> None:
         await reply.stream.aclose()
     record = await bench.record()
     assert (record.audio_ms, record.usage_source) == (7000, "engine")
+
+
+async def test_speech_without_events_does_not_cost_nothing(by_token: Bench) -> None:
+    async with Upstream(answering(audio_of(b"x"))) as upstream:
+        by_token.add(upstream)
+        reply = await ask(by_token, speech())
+        assert reply.stream is not None
+        await read(reply.stream)
+        await reply.stream.aclose()
+    record = await by_token.record()
+    assert (record.status, record.usage_source) == ("ok", "estimated")
+    assert (record.input_tokens, record.output_tokens, record.cost > 0) == (2, 10, True)

@@ -104,10 +104,11 @@ class MediaPipeline:
             return self._whole_reply(call, wanted.facts, answer)
         call.meter.is_passed_on = True
         transcript = TranscriptEvents() if wanted.operation in SPEECH_TO_TEXT and answer.source.is_events else None
+        has_usage = answer.source.is_events  # audio has no place for it
         relay = MediaRelay(
             answer.source,
             call.meter,
-            on_end=lambda status, error: self._finish(call, wanted.facts, status, error),
+            on_end=lambda status, error: self._finish(call, wanted.facts, status, error, has_usage=has_usage),
             transcript=transcript,
         )
         headers = sse.HEADERS if answer.source.is_events else ((b"content-type", answer.content_type), NOSNIFF)
@@ -203,8 +204,10 @@ class MediaPipeline:
             self._closing.finish(call, "ok", None)
         return Reply(200, ((b"content-type", answer.content_type), NOSNIFF, *call.headers), answer.body, on_end=on_end)
 
-    def _finish(self, call: Call, asked: MediaFacts, status: Status, error: APIError | None) -> None:
-        take_missing(call.meter, asked, is_estimated=status != "ok")
+    def _finish(
+        self, call: Call, asked: MediaFacts, status: Status, error: APIError | None, *, has_usage: bool
+    ) -> None:
+        take_missing(call.meter, asked, is_estimated=status != "ok" or not has_usage)
         self._closing.finish(call, status, error, http_status=200)
 
 
