@@ -132,7 +132,7 @@ async def test_whatever_is_sent_is_answered_or_refused(client: Client, members: 
         assert answer.status == 200 or answer.error["message"]
 
 
-async def test_a_response_says_what_holds_for_it(client: Client) -> None:
+async def test_a_response_shows_defaults_and_what_was_stated(client: Client) -> None:
     shown = (await client.post("/v1/responses", ASK)).json
     assert {
         name: shown[name] for name in shown if name not in ("id", "output", "usage", "created_at", "completed_at")
@@ -185,8 +185,8 @@ async def test_a_response_says_what_holds_for_it(client: Client) -> None:
         "presence_penalty": 0.1,
         "frequency_penalty": 0.2,
     }
-    told = {"text": {"verbosity": "low"}, "reasoning": {"effort": "high", "summary": "auto"}, "service_tier": "fast"}
-    shown = (await client.post("/v1/responses", {**ASK, **stated, **told})).json
+    options = {"text": {"verbosity": "low"}, "reasoning": {"effort": "high", "summary": "auto"}, "service_tier": "fast"}
+    shown = (await client.post("/v1/responses", {**ASK, **stated, **options})).json
     assert {name: shown[name] for name in stated} == stated
     assert shown["text"] == {"format": {"type": "text"}, "verbosity": "low"}
     assert shown["reasoning"] == {"effort": "high", "summary": "auto"}
