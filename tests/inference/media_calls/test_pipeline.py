@@ -29,6 +29,7 @@ from quarterdeck.net.redis import Redis
 from quarterdeck.protocol import sse
 from quarterdeck.protocol.forms import FormPart
 from quarterdeck.protocol.media_requests import image_facts, picture_facts, speech_facts, transcription_facts
+from quarterdeck.protocol.trace_context import TraceContext
 
 KEY = "key:key_1"
 CONFIG = """
@@ -396,3 +397,17 @@ async def test_speech_without_events_does_not_cost_nothing(by_token: Bench) -> N
     record = await by_token.record()
     assert (record.status, record.usage_source) == ("ok", "estimated")
     assert (record.input_tokens, record.output_tokens, record.cost > 0) == (2, 10, True)
+
+
+@pytest.mark.parametrize(("kind", "is_traced"), [("vllm", True), ("openai", False)])
+async def test_only_vllm_is_shown_the_callers_trace(bench: Bench, kind: str, *, is_traced: bool) -> None:
+    trace = TraceContext("ab" * 16, "cd" * 8, state="vendor=secret")
+    async with Upstream(answering(audio_of(b"x"))) as upstream:
+        bench.add(upstream, kind=kind)
+        reply = await bench.media.call(a_head(Operation.AUDIO_SPEECH, trace=trace), speech())
+        assert reply.stream is not None
+        await read(reply.stream)
+        await reply.stream.aclose()
+        sent = upstream.requests[0]
+    assert (sent.header("traceparent") is not None) is is_traced
+    assert (sent.header("tracestate") is not None) is is_traced

@@ -178,12 +178,14 @@ class MediaPipeline:
         endpoint, head = choice.endpoint, call.head
         name = endpoint.spec.name_of(choice.served.name) or choice.served.name
         content_type, body = wanted.body.encode(endpoint.spec, name)
+        # Others are shown no traces: they may be someone else's.
+        is_traced = head.trace is not None and endpoint.spec.kind == "vllm"
         return self._engines.open(
             endpoint,
             head.operation.path,
             content_type,
             body,
-            head.engine_headers() if head.trace is None else head.traced_headers(len(call.meter.attempts)),
+            head.traced_headers(len(call.meter.attempts)) if is_traced else head.engine_headers(),
             limit=deadline,
             timeouts=choice.timeouts,
             is_stream=wanted.facts.is_streaming,
