@@ -179,7 +179,8 @@ class ModelConfig(BaseModel):
     Whisper under vLLM. Requests for others are refused. Empty: a model of text and embeddings."""
     max_audio_seconds: PositiveInt | None = None
     """Seconds of audio that a budget holds for one file at most. None: as many as the file's size allows, which is
-    more than it has: a second for each 1,000 bytes, or what a WAV file's header says."""
+    more than it has: a second for each 1,000 bytes, or what a WAV file's header says. A file that states more than
+    this (WAV, FLAC) holds what it states, as it would be billed by that."""
     content: CaptureLevel | None = None
     """What is kept of inputs and outputs of its requests, whichever route leads here. None: the model does not say."""
     too_long: Literal["refuse", "truncate"] | None = None

@@ -25,13 +25,18 @@ facts = st.builds(
     images=st.integers(0, 10),
     audio_ms=st.integers(0, 10**7),
     most_audio_ms=st.integers(10**7, 10**9),
+    is_length_estimated=st.booleans(),
 )
 
 
-@given(facts, prices)
-def test_what_is_billed_at_the_beginning_is_within_what_is_held(given_facts: MediaFacts, price: Price) -> None:
-    reserved = estimate_media(given_facts, UNKNOWN, [served(price=price)])
-    units, _ = units_at_begin(given_facts)
+@given(facts, prices, st.none() | st.integers(1, 10**5))
+def test_what_is_billed_at_the_beginning_is_within_what_is_held(
+    given_facts: MediaFacts, price: Price, longest: int | None
+) -> None:
+    model = served(price=price)
+    object.__setattr__(model, "max_audio_seconds", longest)
+    reserved = estimate_media(given_facts, UNKNOWN, [model])
+    units, _ = units_at_begin(given_facts, reserved)
     rates = Rates.of(price)
     assert microdollars(cost(NO_TOKENS, rates, units=units)) <= most_cost(reserved, rates)
 
@@ -44,6 +49,17 @@ def test_a_models_own_bound_of_audio_is_held() -> None:
     assert most_cost(estimate_media(long, UNKNOWN, [bounded]), bounded.rates) == 60_000
     # Where one of the models that may answer has no bound, the file's size is it.
     assert most_cost(estimate_media(long, UNKNOWN, [bounded, open_ended]), bounded.rates) == 3_600_000
+
+
+def test_a_length_that_is_stated_is_held_and_billed_and_one_that_is_estimated_only_up_to_the_models_bound() -> None:
+    bounded = served()
+    object.__setattr__(bounded, "max_audio_seconds", 60)
+    for is_estimated, length in ((False, 600_000), (True, 60_000)):
+        long = MediaFacts(
+            MediaRequest("m"), audio_ms=600_000, is_length_estimated=is_estimated, most_audio_ms=2_400_000
+        )
+        reserved = estimate_media(long, UNKNOWN, [bounded])
+        assert reserved.units == units_at_begin(long, reserved)[0] == Units(audio_ms=length)
 
 
 def test_tokens_are_held_where_they_have_a_price() -> None:

@@ -37,6 +37,8 @@ def estimate_media(facts: MediaFacts, bounds: Bounds, models: Iterable[ServedMod
     most_ms = facts.most_audio_ms
     if limits and None not in limits:
         most_ms = min(most_ms, 1000 * max(limit for limit in limits if limit is not None))
+        if not facts.is_length_estimated:  # what it is billed by, if the model takes it after all
+            most_ms = max(most_ms, facts.audio_ms)
     seconds = -(-most_ms // 1000)
     pictures = facts.pictures * bounds.image
     likely = min(-(-facts.text_bytes // CHARACTERS_PER_TOKEN) + pictures, MAX_ESTIMATE)
@@ -51,9 +53,11 @@ def estimate_media(facts: MediaFacts, bounds: Bounds, models: Iterable[ServedMod
     return Estimate(likely, 0, likely, most_prompt, most_prompt, most_output, units=units)
 
 
-def units_at_begin(facts: MediaFacts) -> tuple[Units, UsageSource]:
-    """What is billed unless the engine says more: as sent."""
-    units = Units(facts.audio_ms, facts.characters, facts.images)
+def units_at_begin(facts: MediaFacts, reserved: Estimate) -> tuple[Units, UsageSource]:
+    """What is billed unless the engine says more: as sent. A length that is estimated is no longer than what is held,
+    for which the model has a bound."""
+    most = facts.audio_ms if reserved.units is None else reserved.units.audio_ms
+    units = Units(min(facts.audio_ms, most), facts.characters, facts.images)
     return units, "estimated" if facts.is_length_estimated else "counted"
 
 

@@ -99,7 +99,7 @@ class MediaPipeline:
         call.opens = partial(self._open, call, wanted)
         answer = await self._opened(call)
         call.meter.first_token = time.time()
-        call.meter.units, call.meter.usage_source = units_at_begin(wanted.facts)
+        call.meter.units, call.meter.usage_source = units_at_begin(wanted.facts, call.reserved)
         if answer.source is None:
             return self._whole_reply(call, wanted.facts, answer)
         call.meter.is_passed_on = True
