@@ -8,8 +8,6 @@ import msgspec
 from quarterdeck.money import EXACT
 from quarterdeck.settings.prices import Price
 
-MAX_COUNT = 2**53 - 1
-"""Larger counts are cut: no request has as many, and Redis and JSON have no exact numbers above."""
 _THOUSANDTH = Decimal("0.001")
 
 

@@ -49,11 +49,6 @@ class GatewayAnswer:
     headers: dict[str, str] = field(default_factory=dict)
     """x-request-id and content-type."""
 
-    @property
-    def is_retryable(self) -> bool:
-        """The same request may succeed later."""
-        return self.status in (408, 409, 429) or self.status >= 500
-
 
 class GatewayClient:
     """`url` is the gateway's, or its Service's. `tls`: for https; None: the system's authorities."""
