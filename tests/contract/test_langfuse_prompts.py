@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,23 @@ class Platform:
 
     def link(self, name: str) -> Any:
         return json.loads(self.run("prompts", "sync", name, "--json"))
+
+    def used_prompt(self) -> str:
+        """Chat with the prompt `greet` as soon as the gateway has heard of it. Returns the version that was used."""
+        url = self.gateway.url + "/v1"
+        found: list[str] = []
+
+        def is_known() -> bool:
+            with suppress(openai.NotFoundError):
+                answer = client.chat.completions.with_raw_response.create(
+                    model="prompt:greet", messages=[], extra_body={"prompt": {"variables": {"name": "Ann"}}}
+                )
+                found.append(answer.headers["x-quarterdeck-prompt"])
+            return bool(found)
+
+        with openai.OpenAI(base_url=url, api_key=self.key, max_retries=0, timeout=20.0) as client:
+            wait_until(is_known)
+        return found[0]
 
     def links(self) -> dict[str, Any]:
         return {each["name"]: each for each in json.loads(self.run("prompts", "sync", "--json"))}
@@ -97,12 +115,7 @@ def test_a_prompt_of_langfuse_serves_is_linked_in_traces_and_its_conflict_is_dec
     server.create("greet", "Hello {{ name }}!", ("production",), {"model": "chat", "max_tokens": 3})
     server.delete_version("greet", 1)
     wait_until(lambda: platform.links().get("greet", {}).get("labels") == {"production": 1})
-    client = openai.OpenAI(base_url=platform.gateway.url + "/v1", api_key=platform.key, max_retries=0, timeout=20.0)
-    with client:
-        answer = client.chat.completions.with_raw_response.create(
-            model="prompt:greet", messages=[], extra_body={"prompt": {"variables": {"name": "Ann"}}}
-        )
-    assert answer.headers["x-quarterdeck-prompt"] == "greet@1"
+    assert platform.used_prompt() == "greet@1"
     wait_until(lambda: ("greet", 2) in _linked(server))
     assert _linked(server) == [("greet", 2)]
 

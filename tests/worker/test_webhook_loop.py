@@ -13,7 +13,7 @@ import openai
 import pytest
 from standardwebhooks.webhooks import Webhook
 from tests.servers import wait_until
-from tests.worker.bench import ORG, Bench
+from tests.worker.bench import ORG, Bench, a_bench
 from tests.worker.process import WorkerProcess
 from tests.worker.webhook_receiver import Receiver
 
@@ -61,6 +61,13 @@ class Post:
 
     def count(self, outcome: str) -> float:
         return self.bench.metrics.webhook_attempts.values.get((outcome,), 0)
+
+
+@pytest.fixture
+async def bench(redis_url: str, sqlite_url: str) -> AsyncIterator[Bench]:
+    """No test here waits for a database that is away."""
+    async with a_bench(redis_url, sqlite_url, timeout=5.0) as subject:
+        yield subject
 
 
 async def a_post(bench: Bench, *, allows_private: bool = True, timeout: float = 10.0) -> AsyncIterator[Post]:
