@@ -37,7 +37,7 @@ def test_an_idle_endpoint_is_filled_to_its_share() -> None:
 
 
 def test_a_busy_one_is_sent_few() -> None:
-    assert has_room((10, 3), FULL) and not has_room((10, 4), FULL)
+    assert has_room((10, 2), FULL) and not has_room((10, 3), FULL)
     assert has_room((1, 0), FULL)
 
 

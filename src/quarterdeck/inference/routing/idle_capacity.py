@@ -30,7 +30,7 @@ def check_idle(endpoints: Endpoints, models: Sequence[ServedModel], config: Batc
 
 def has_room(endpoint: Endpoint, config: BatchesConfig, now: float) -> bool:
     load, most = endpoint.load, endpoint.spec.max_running
-    if load.requests >= max(1.0, config.idle_share * most):
+    if load.requests + 1 > max(1.0, config.idle_share * most):
         return False
     is_busy = load.requests > load.of_batches or now - load.last_other < QUIET_SECONDS
-    return not is_busy or load.of_batches < max(1.0, config.busy_share * most)
+    return not is_busy or load.of_batches + 1 <= max(1.0, config.busy_share * most)
