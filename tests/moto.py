@@ -1,13 +1,15 @@
 """moto's server of S3's protocol for tests: a process with an environment of its own."""
 
+import shutil
 import subprocess
 import sys
 import urllib.request
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.platform import free_port
-from tests.servers import ServerProcess
+from tests.servers import ServerProcess, short_folder
 
 ROOT = Path(__file__).parents[1]
 BUCKET = "bucket"
@@ -44,3 +46,15 @@ class MotoServer(ServerProcess):
     def read(self, path: str, method: str = "GET") -> str:
         request = urllib.request.Request(self.url + path, method=method)
         return str(urllib.request.urlopen(request, timeout=10).read().decode())
+
+
+@contextmanager
+def running_moto() -> Iterator[MotoServer]:
+    folder = short_folder()
+    made = MotoServer(folder)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults.files_stack import END, MIB, SECONDS, FilesStack, begin, form
-from tests.moto import BUCKET, CREDENTIALS, MotoServer
+from tests.moto import BUCKET, CREDENTIALS, MotoServer, running_moto
 from tests.servers import RedisServer, short_folder, wait_until
 from tests.small_disk import SmallDisk
 
@@ -44,12 +44,8 @@ def stack(folder: Path, redis_server: RedisServer, platform_database_url: str) -
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[MotoServer]:
-    folder = short_folder()
-    made = MotoServer(folder)
-    made.start()
-    yield made
-    made.stop()
-    shutil.rmtree(folder)
+    with running_moto() as made:
+        yield made
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def rollback(name: str, label: str, version: int | None, reason: str, is_json: b
 @click.argument("name", shell_complete=completer("prompts"))
 @as_json
 def events(name: str, is_json: bool) -> None:
-    """Show what was changed of the prompt NAME, by whom and why, newest first."""
+    """Show the changes of the prompt NAME, newest first: what, by whom and why."""
     with admin_client() as client:
         found = list(list_all(client, f"{path_of(client, name)}/events"))
     if is_json:

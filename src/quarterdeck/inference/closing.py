@@ -12,7 +12,7 @@ from quarterdeck.errors import APIError
 from quarterdeck.inference.attempts import Attempts
 from quarterdeck.inference.cache.entry import Entry
 from quarterdeck.inference.cache.replay import hit_record
-from quarterdeck.inference.call import FREE
+from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, FREE
 from quarterdeck.inference.call_state import Call
 from quarterdeck.inference.capture.capture import Capture
 from quarterdeck.inference.endpoints.endpoint import Endpoint
@@ -59,6 +59,16 @@ class Closing:
         self._to_count = 0
         self._large = 0
         self._max_to_count = max_to_count
+
+    def fail(self, call: Call, error: BaseException) -> None:
+        """End a call that got no answer: refused, left by its caller, or by a bug, which also leaves its record and its
+        places."""
+        if isinstance(error, APIError):
+            self.finish(call, "error", error)
+        elif isinstance(error, asyncio.CancelledError):
+            self.finish(call, "cancelled", None, http_status=CLIENT_CLOSED_REQUEST)
+        else:
+            self.finish(call, "error", APIError("The gateway failed.", code="internal_error"))
 
     def finish(self, call: Call, status: Status, error: APIError | None, *, http_status: int | None = None) -> None:
         """End a call that went to an engine, or found none. It is settled at once or when its tokens are counted."""

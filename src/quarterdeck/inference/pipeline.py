@@ -5,7 +5,6 @@ resume the answer where that is sound; else the failure is an error event, never
 it is settled once. Pick and call are one loop (`attempts`); the meter starts at admission and ends in `closing`.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -19,7 +18,7 @@ from quarterdeck.inference.admission import Admission
 from quarterdeck.inference.attempts import Attempts
 from quarterdeck.inference.cache.answers import AnswerCache
 from quarterdeck.inference.cache.entry import Entry
-from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, FREE, Head, Reply
+from quarterdeck.inference.call import FREE, Head, Reply
 from quarterdeck.inference.call_state import Call
 from quarterdeck.inference.capture.capture import CAPTURED, Capture, level_of
 from quarterdeck.inference.closing import MAX_TO_COUNT, Closing
@@ -175,16 +174,10 @@ class Pipeline:
                         return self._replay(call, found)
                 call.headers += lookup.headers
             answer = await self.attempts.open(call, deadline)
-        except APIError as error:
-            self.closing.finish(call, "error", error)
-            if call.request.prompt is not None:
+        except BaseException as error:  # cancellation and bugs too: the call leaves its record and its places
+            self.closing.fail(call, error)
+            if isinstance(error, APIError) and call.request.prompt is not None:
                 error.headers.setdefault(HEADER.decode(), call.request.prompt.text)
-            raise
-        except asyncio.CancelledError:
-            self.closing.finish(call, "cancelled", None, http_status=CLIENT_CLOSED_REQUEST)
-            raise
-        except BaseException:  # a bug: the call still leaves its record and its places
-            self.closing.finish(call, "error", APIError("The gateway failed.", code="internal_error"))
             raise
         call.meter.first_token = time.time()
         if call.weights and call.lookup is not None:

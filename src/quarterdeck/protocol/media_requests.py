@@ -152,7 +152,8 @@ def _decoded(body: bytes, kind: type[Any]) -> tuple[Any, dict[str, msgspec.Raw]]
 
 
 def _split(form: Sequence[FormPart], file_names: Sequence[str]) -> tuple[dict[str, str], list[FormPart]]:
-    """The fields by name, and the files. Raises BadRequestError for a file that is none of `file_names`."""
+    """The fields by name, and the files. Raises BadRequestError for a file in a field that is not in
+    `file_names`."""
     fields: dict[str, str] = {}
     files: list[FormPart] = []
     for part in form:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import yaml
 
+from quarterdeck.durability import sync_folder
 from quarterdeck.settings.drop_ins import MAX_BYTES, MAX_FILES, SUFFIX, DropIn, paths_in, read_drop_in
 from quarterdeck.settings.models import ModelConfig
 
@@ -93,7 +94,7 @@ class DropInFiles:
         """Delete a model's file; call it within `locked`. Raises NotAddedError."""
         path = self.find(name).path
         path.unlink()
-        self._sync()
+        sync_folder(self.folder)
         return path
 
     def _write(self, path: Path, model: ModelConfig) -> None:
@@ -111,15 +112,7 @@ class DropInFiles:
             with suppress(OSError):
                 os.unlink(name)
             raise
-        self._sync()
-
-    def _sync(self) -> None:
-        """Make the folder's list of files durable."""
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(self.folder)
 
 
 def filename_of(name: str) -> str:

@@ -31,7 +31,7 @@ CLOCKS_SECONDS = 300.0
 AT_ONCE = 200
 GIB = 1024**3
 UNBOUNDED = 2**63 - 1
-"""A quota that is none: the largest number of a column."""
+"""The quota of an organisation without one: the largest integer that a column can hold."""
 
 
 @dataclass(frozen=True, slots=True)

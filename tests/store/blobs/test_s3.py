@@ -3,13 +3,11 @@
 import asyncio
 import hashlib
 import os
-import shutil
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from tests.moto import BUCKET, CREDENTIALS, MotoServer
+from tests.moto import BUCKET, CREDENTIALS, MotoServer, running_moto
 from tests.platform import free_port
-from tests.servers import short_folder
 
 from quarterdeck.errors import StorageUnavailableError
 from quarterdeck.store.blobs.address import S3Address
@@ -21,12 +19,8 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]  # the environment is 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[MotoServer]:
-    folder = short_folder()
-    made = MotoServer(folder)
-    made.start()
-    yield made
-    made.stop()
-    shutil.rmtree(folder)
+    with running_moto() as made:
+        yield made
 
 
 @pytest.fixture

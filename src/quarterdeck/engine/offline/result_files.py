@@ -13,6 +13,7 @@ from typing import IO, Self
 
 import msgspec
 
+from quarterdeck.durability import sync_folder
 from quarterdeck.protocol.batches.results import Result, Tokens, tokens_of
 
 
@@ -115,7 +116,7 @@ class ResultFiles:
                 target.unlink(missing_ok=True)
         self._record.unlink(missing_ok=True)
         for folder in {self._output.parent, self._errors.parent}:
-            _sync_folder(folder)
+            sync_folder(folder)
         return written
 
     def _close(self) -> None:
@@ -171,11 +172,3 @@ def _whole_lines(file: IO[bytes], path: Path) -> Iterator[_Line]:
 
 def _lines(file: IO[bytes]) -> Iterable[bytes]:
     return iter(file.readline, b"")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -137,7 +137,7 @@ class Address:
         return head
 
     def head_of(self, path: str, content_type: bytes) -> bytes:
-        """The same for a body of another type."""
+        """As `head`, for a POST of another content type. Not kept: a form has a new boundary each time."""
         headers = [(b"content-type", content_type), (b"accept", b"*/*"), *self.headers]
         there = path.removeprefix("/v1") if self._states_version else path
         return request_head("POST", self.origin, there + self._query, headers)

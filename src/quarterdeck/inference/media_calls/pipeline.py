@@ -2,7 +2,6 @@
 pipeline`), with the same limits, budgets, endpoints, retries and records. Answers are not cached, captured or mirrored.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -12,7 +11,7 @@ import msgspec
 from quarterdeck.accounting.settlement import Settlement
 from quarterdeck.errors import APIError
 from quarterdeck.inference.attempts import Attempts
-from quarterdeck.inference.call import CLIENT_CLOSED_REQUEST, Head, Operation, Reply
+from quarterdeck.inference.call import Head, Operation, Reply
 from quarterdeck.inference.call_state import Call
 from quarterdeck.inference.closing import Closing
 from quarterdeck.inference.endpoints.endpoint import Endpoints
@@ -164,14 +163,8 @@ class MediaPipeline:
             answer = await self._attempts.open(call, deadline)
             assert isinstance(answer, MediaAnswer)  # noqa: S101  # narrows the type: `_open` made it
             return answer
-        except APIError as error:
-            self._closing.finish(call, "error", error)
-            raise
-        except asyncio.CancelledError:
-            self._closing.finish(call, "cancelled", None, http_status=CLIENT_CLOSED_REQUEST)
-            raise
-        except BaseException:  # a bug: the call still leaves its record and its places
-            self._closing.finish(call, "error", APIError("The gateway failed.", code="internal_error"))
+        except BaseException as error:  # cancellation and bugs too: the call leaves its record and its places
+            self._closing.fail(call, error)
             raise
 
     def _open(self, call: Call, wanted: MediaRequest, choice: Choice, deadline: float) -> Awaitable[MediaAnswer]:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn, ParamSpec, TypeVar
 
+from quarterdeck.durability import sync_folder
 from quarterdeck.errors import StorageFullError, StorageUnavailableError
 from quarterdeck.ids import object_id
 from quarterdeck.store.blobs.interface import (
@@ -197,19 +198,10 @@ def _complete(file: BinaryIO, pieces: list[bytes], digests: Digests, partial: Pa
     os.fsync(file.fileno())
     file.close()
     partial.rename(target)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def _discard(file: BinaryIO, partial: Path, target: Path) -> None:
     file.close()
     for path in (partial, target):  # cancelled while it was renamed: no other blob ever has its name
         path.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename is durable once its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
